@@ -1,0 +1,210 @@
+"""The error tree: every failure a user can meet, with a reason code, a hint, and where it applies a place in a file.
+
+No I/O. Raised everywhere in the engine; rendered by ``cli``, the termination message and, through the contract,
+by the ImageBuild's conditions: all three show the same message, reason and hint.
+
+::
+
+    ImagewrightError            any failure with a reason code
+    ├── UsageError              bad flags or a bad request (exit code 2)
+    ├── UnsupportedError        asked for something this version does not do
+    ├── DockerfileError         the Dockerfile or .dockerignore can't be read as one
+    ├── SourceError             the build context can't be fetched or holds something it must not
+    ├── RegistryError           a registry refused, lied or was not reachable
+    ├── FileSystemError         a layer or a copy can't be applied to the root file system
+    ├── SandboxError            no sandbox, or one that can't do what was asked
+    └── StepError               a RUN ended with an exit code or a signal
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Reason codes, shared by engine and operator. CamelCase, as the Kubernetes API conventions ask of reasons."""
+
+    # what the user wrote
+    INVALID_SPEC = "InvalidSpec"
+    USAGE_INVALID = "UsageInvalid"
+    NOT_SUPPORTED = "NotSupported"
+    REFERENCE_INVALID = "ReferenceInvalid"
+    DIGEST_INVALID = "DigestInvalid"
+    DOCKERFILE_NOT_FOUND = "DockerfileNotFound"
+    DOCKERFILE_INVALID = "DockerfileInvalid"
+    # sources
+    SOURCE_FETCH_FAILED = "SourceFetchFailed"
+    GIT_AUTH_FAILED = "GitAuthFailed"
+    GIT_REVISION_NOT_FOUND = "GitRevisionNotFound"
+    FILE_NOT_FOUND = "FileNotFound"
+    # registries
+    BASE_IMAGE_PULL_FAILED = "BaseImagePullFailed"
+    REGISTRY_AUTH_FAILED = "RegistryAuthFailed"
+    REGISTRY_UNAVAILABLE = "RegistryUnavailable"
+    REGISTRY_PROTOCOL_ERROR = "RegistryProtocolError"
+    PUSH_FAILED = "PushFailed"
+    # file system and layers
+    LAYER_INVALID = "LayerInvalid"
+    LIMIT_EXCEEDED = "LimitExceeded"
+    PATH_NOT_ALLOWED = "PathNotAllowed"
+    ID_OUT_OF_RANGE = "IdOutOfRange"
+    DISK_FULL = "DiskFull"
+    OUTPUT_FAILED = "OutputFailed"
+    # running
+    STEP_FAILED = "StepFailed"
+    SANDBOX_UNAVAILABLE = "SandboxUnavailable"
+    INTERNAL_ERROR = "InternalError"
+    CANCELLED = "Cancelled"
+    # what only the operator sees
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    POD_REJECTED = "PodRejected"
+    UNSCHEDULABLE = "Unschedulable"
+    VOLUME_PENDING = "VolumePending"
+    START_TIMEOUT = "StartTimeout"
+    OUT_OF_MEMORY = "OutOfMemory"
+    POD_EVICTED = "PodEvicted"
+    NODE_LOST = "NodeLost"
+    POD_DELETED = "PodDeleted"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    TIMEOUT = "Timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a source file. Lines and columns count from 1; ``end_line`` is inclusive, ``end_column`` exclusive."""
+
+    file: str
+    line: int
+    end_line: int = 0
+    column: int = 0
+    end_column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
+
+
+class ImagewrightError(Exception):
+    """A failure that a user can act on.
+
+    Args:
+        message: one sentence that names what was read or asked and why it can't be.
+        reason: the reason code; subclasses have a default.
+        hint: what to do about it; may be empty where the message already says so.
+        location: the place in the user's own file, if the failure has one.
+        excerpt: ready-made lines that show the place (source lines with a caret, or a log's last lines).
+    """
+
+    default_reason = Reason.INTERNAL_ERROR
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason | None = None,
+        hint: str = "",
+        location: Location | None = None,
+        excerpt: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.default_reason
+        self.hint = hint
+        self.location = location
+        self.excerpt = tuple(excerpt)
+        self.instruction = ""  # the engine names the instruction that was being executed, where there is one
+
+    def render(self) -> str:
+        """The whole error as plain lines: message with its reason, place, excerpt, hint."""
+        lines = [f"error: {self.message} [{self.reason.value}]"]
+        if self.location is not None:
+            lines.append(f"  --> {self.location}")
+        lines.extend(self.excerpt)
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class UsageError(ImagewrightError):
+    default_reason = Reason.USAGE_INVALID
+
+
+class UnsupportedError(ImagewrightError):
+    default_reason = Reason.NOT_SUPPORTED
+
+
+class DockerfileError(ImagewrightError):
+    default_reason = Reason.DOCKERFILE_INVALID
+
+
+class SourceError(ImagewrightError):
+    default_reason = Reason.SOURCE_FETCH_FAILED
+
+
+class RegistryError(ImagewrightError):
+    """``status`` is the HTTP status of the answer, 0 where there was none."""
+
+    default_reason = Reason.REGISTRY_UNAVAILABLE
+
+    def __init__(self, message: str, *, status: int = 0, reason: Reason | None = None, hint: str = "") -> None:
+        super().__init__(message, reason=reason, hint=hint)
+        self.status = status
+
+
+class FileSystemError(ImagewrightError):
+    default_reason = Reason.LAYER_INVALID
+
+
+class SandboxError(ImagewrightError):
+    default_reason = Reason.SANDBOX_UNAVAILABLE
+
+
+class StepError(ImagewrightError):
+    """A RUN that failed. ``exit_code`` is the shell's view: 128 + n for a command ended by signal n."""
+
+    default_reason = Reason.STEP_FAILED
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        exit_code: int,
+        location: Location | None = None,
+        excerpt: Sequence[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, location=location, excerpt=excerpt, hint=hint)
+        self.exit_code = exit_code
+
+
+# Documented in docs/errors.md; 0 is success, 1 any failure not named here.
+_EXIT_CODES = {
+    Reason.USAGE_INVALID: 2,
+    Reason.INVALID_SPEC: 2,
+    Reason.NOT_SUPPORTED: 2,
+    Reason.REFERENCE_INVALID: 2,
+    Reason.DOCKERFILE_INVALID: 3,
+    Reason.DOCKERFILE_NOT_FOUND: 3,
+    Reason.SOURCE_FETCH_FAILED: 4,
+    Reason.GIT_AUTH_FAILED: 4,
+    Reason.GIT_REVISION_NOT_FOUND: 4,
+    Reason.FILE_NOT_FOUND: 4,
+    Reason.BASE_IMAGE_PULL_FAILED: 5,
+    Reason.REGISTRY_AUTH_FAILED: 5,
+    Reason.REGISTRY_UNAVAILABLE: 5,
+    Reason.REGISTRY_PROTOCOL_ERROR: 5,
+    Reason.PUSH_FAILED: 6,
+    Reason.OUTPUT_FAILED: 6,
+    Reason.STEP_FAILED: 7,
+    Reason.SANDBOX_UNAVAILABLE: 8,
+    Reason.ID_OUT_OF_RANGE: 8,
+    Reason.CANCELLED: 130,
+}
+
+
+def exit_code(reason: Reason) -> int:
+    """The process exit code for a failure with this reason."""
+    return _EXIT_CODES.get(reason, 1)

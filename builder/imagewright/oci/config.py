@@ -1,0 +1,143 @@
+"""The image configuration (config.md): what to run, the root file system's diff IDs, and the history.
+
+No I/O. Keys this engine does not know are kept as they came, so that nothing of a base image is lost.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from imagewright.digest import Digest
+from imagewright.oci.descriptor import document_error
+from imagewright.oci.manifest import dump_document, load_document
+from imagewright.oci.platform import Platform
+
+# The order in which keys are written; what a base brings beside them follows, sorted.
+_KEY_ORDER = (
+    "created",
+    "author",
+    "architecture",
+    "variant",
+    "os",
+    "os.version",
+    "config",
+    "rootfs",
+    "history",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One line of ``docker history``. ``empty_layer`` says that the instruction added no layer."""
+
+    created_by: str
+    created: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        if self.created:
+            value["created"] = self.created
+        value["created_by"] = self.created_by
+        if self.comment:
+            value["comment"] = self.comment
+        if self.empty_layer:
+            value["empty_layer"] = True
+        return value
+
+
+class ImageConfig:
+    """An immutable view of an image configuration. Methods named ``with_…`` return a changed copy."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        self._value: dict[str, Any] = copy.deepcopy(dict(value))
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """Read a configuration from a registry.
+
+        Raises:
+            ImagewrightError: reason ``RegistryProtocolError``.
+        """
+        value = load_document(raw)
+        rootfs = value.get("rootfs")
+        if not isinstance(rootfs, dict) or not isinstance(rootfs.get("diff_ids"), list):
+            raise document_error("the image configuration has no rootfs.diff_ids")
+        for diff_id in rootfs["diff_ids"]:
+            Digest.parse(str(diff_id))
+        config = value.get("config")
+        if config is not None and not isinstance(config, dict):
+            raise document_error("the image configuration's config is not an object")
+        if not isinstance(value.get("history") or [], list):
+            raise document_error("the image configuration's history is not a list")
+        return cls(value)
+
+    @classmethod
+    def scratch(cls, platform: Platform) -> Self:
+        """The configuration of an empty image for ``platform``."""
+        value: dict[str, Any] = {"architecture": platform.architecture, "os": platform.os}
+        if platform.variant:
+            value["variant"] = platform.variant
+        return cls(value | {"config": {}, "rootfs": {"type": "layers", "diff_ids": []}, "history": []})
+
+    @property
+    def platform(self) -> Platform:
+        return Platform.from_json(self._value)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """A copy of the ``config`` object (Env, Cmd, Entrypoint, …), empty where there is none."""
+        return copy.deepcopy(self._value.get("config") or {})
+
+    @property
+    def diff_ids(self) -> tuple[Digest, ...]:
+        """Digests of the uncompressed layers, base first."""
+        return tuple(Digest.parse(d) for d in self._value["rootfs"]["diff_ids"])
+
+    @property
+    def history(self) -> tuple[dict[str, Any], ...]:
+        return tuple(copy.deepcopy(self._value.get("history") or []))
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment, in order. An entry without ``=`` counts as empty."""
+        return dict(entry.partition("=")[::2] for entry in self.config.get("Env") or [])
+
+    def to_json(self) -> dict[str, Any]:
+        return copy.deepcopy(self._value)
+
+    def with_config(self, config: Mapping[str, Any]) -> ImageConfig:
+        """The same image with another ``config`` object."""
+        return ImageConfig(self._value | {"config": dict(config)})
+
+    def with_layers(
+        self, diff_ids: Sequence[Digest], history: Sequence[HistoryEntry | Mapping[str, Any]]
+    ) -> ImageConfig:
+        """The same image with the whole root file system and history replaced; base first."""
+        entries = [h.to_json() if isinstance(h, HistoryEntry) else dict(h) for h in history]
+        rootfs = {"type": "layers", "diff_ids": [str(d) for d in diff_ids]}
+        return ImageConfig(self._value | {"rootfs": rootfs, "history": entries})
+
+    def with_created(self, created: str) -> ImageConfig:
+        """The same image with its creation time (RFC 3339)."""
+        return ImageConfig(self._value | {"created": created})
+
+    def with_author(self, author: str) -> ImageConfig:
+        return ImageConfig(self._value | {"author": author})
+
+    def dump(self) -> bytes:
+        """The bytes to store: known keys in the specification's order, then the rest sorted."""
+        known = {k: self._value[k] for k in _KEY_ORDER if k in self._value}
+        return dump_document(known | {k: self._value[k] for k in sorted(self._value) if k not in known})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageConfig) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self.dump())

@@ -1,0 +1,70 @@
+"""Content descriptors (descriptor.md): media type, digest and size of some content.
+
+No I/O. Parsed from registries' answers, so every field is checked here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from imagewright.digest import Digest
+from imagewright.errors import ImagewrightError, Reason
+from imagewright.oci.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A typed pointer to content. ``size`` is in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform | None = None
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Check and take a descriptor out of parsed JSON.
+
+        Raises:
+            ImagewrightError: reason ``RegistryProtocolError``, naming the field that is wrong.
+        """
+        if not isinstance(value, dict):
+            raise document_error(f"a descriptor is {type(value).__name__}, not an object")
+        media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
+        if not isinstance(media_type, str) or not media_type:
+            raise document_error("a descriptor has no mediaType")
+        if not isinstance(digest, str):
+            raise document_error("a descriptor has no digest")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise document_error(f"the descriptor of {digest[:80]} has size {size!r}, not a number of bytes")
+        platform = value.get("platform")
+        annotations = value.get("annotations") or {}
+        if not isinstance(annotations, dict) or not all(isinstance(v, str) for v in annotations.values()):
+            raise document_error(f"the descriptor of {digest[:80]} has annotations that are not strings")
+        return cls(
+            media_type,
+            Digest.parse(digest),
+            size,
+            annotations,
+            Platform.from_json(platform) if isinstance(platform, dict) else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        value: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
+        if self.annotations:
+            value["annotations"] = dict(self.annotations)
+        if self.platform is not None:
+            value["platform"] = self.platform.to_json()
+        return value
+
+
+def document_error(why: str) -> ImagewrightError:
+    """The error for a manifest, index or configuration that is not what the specification says."""
+    return ImagewrightError(
+        f"the registry's document is invalid: {why}",
+        reason=Reason.REGISTRY_PROTOCOL_ERROR,
+        hint="The registry, or a proxy before it, answered something that is no OCI or Docker image.",
+    )
