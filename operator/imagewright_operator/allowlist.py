@@ -1,0 +1,120 @@
+"""What a podTemplate may ask for: the operator is a deputy that must not be confused.
+
+No I/O. Called by ``validation``. Someone who may create ImageBuilds but not Pods gains nothing through the template:
+everything is on a list of what is allowed, and what is not on it is refused by name, whatever Pod Security says.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from imagewright_operator.api.podtemplate import PodTemplate, Volume
+from imagewright_operator.settings import Profile, Settings
+
+_WHERE = "spec.podTemplate"
+_VOLUMES = ("emptyDir", "configMap", "secret", "projected", "persistentVolumeClaim")
+_PROJECTIONS = ("configMap", "secret", "downwardAPI")
+_SECURITY_CONTEXT = {
+    "allowPrivilegeEscalation",
+    "appArmorProfile",
+    "capabilities",
+    "readOnlyRootFilesystem",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "seLinuxOptions",
+    "seccompProfile",
+}
+# The engine's folder and workspace, what the kubelet and the kernel provide, and the root itself.
+_RESERVED_PATHS = (
+    "/kaniko",
+    "/imagewright",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/hostname",
+    "/var/run/secrets/kubernetes.io",
+    "/run/secrets/kubernetes.io",
+)
+_RESERVED_ENVIRONMENT = ("IMAGEWRIGHT_", "DOCKER_CONFIG", "LD_", "PYTHON", "PATH", "HOME")
+_OWN_LABELS = ("imagewright.dev/", "app.kubernetes.io/", "kubernetes.io/", "k8s.io/")
+_LOW_SECCOMP = ("RuntimeDefault", "Localhost")
+
+
+def problems(template: PodTemplate, settings: Settings) -> Iterator[str]:
+    """What is not allowed, each a sentence that names the field; nothing when all is."""
+    account = template.service_account_name
+    if account is not None and account not in settings.service_accounts:
+        allowed = ", ".join(sorted(settings.service_accounts)) or "none"
+        yield f"{_WHERE}.serviceAccountName {account!r} is not allowed: this installation allows {allowed}"
+    if template.host_users and settings.profile in (Profile.USERNS, Profile.USERNS_STRICT):
+        yield f"{_WHERE}.hostUsers: true is not allowed: this installation runs every build in a user namespace"
+    if (template.priority_class_name or "").startswith("system-"):
+        yield f"{_WHERE}.priorityClassName {template.priority_class_name!r} is not allowed: it is the cluster's own"
+    yield from _security_context(template.security_context or {}, settings)
+    for volume in template.volumes:
+        yield from _volume(volume, settings)
+    for variable in template.env:
+        if variable.name.startswith(_RESERVED_ENVIRONMENT):
+            yield f"{_WHERE}.env {variable.name} is not allowed: the executor sets it itself"
+    for kind, keys in (("labels", template.labels), ("annotations", template.annotations)):
+        for key in keys:
+            domain = key.rpartition("/")[0]
+            if any(f"{domain}/" == own or f"{domain}/".endswith("." + own) for own in _OWN_LABELS):
+                yield f"{_WHERE}.{kind} {key!r} is not allowed: such keys are read by the cluster and the operator"
+
+
+def _security_context(context: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    where = f"{_WHERE}.securityContext"
+    for key in sorted(set(context) - _SECURITY_CONTEXT):
+        if not (key == "privileged" and context[key] is False):
+            yield f"{where}.{key} is not allowed: a build Pod gets no more rights than the installation gives"
+    capabilities = context.get("capabilities") or {}
+    if not isinstance(capabilities, Mapping) or set(capabilities) - {"drop", "add"} or capabilities.get("add"):
+        yield f"{where}.capabilities.add is not allowed: capabilities can only be dropped"
+    seccomp = context.get("seccompProfile")
+    if seccomp is not None:
+        kind = seccomp.get("type") if isinstance(seccomp, Mapping) else None
+        strict = settings.profile in (Profile.HARDENED, Profile.USERNS_STRICT)
+        if kind not in _LOW_SECCOMP and (strict or kind != "Unconfined"):
+            yield f"{where}.seccompProfile {kind!r} is not allowed: write RuntimeDefault or Localhost"
+    apparmor = context.get("appArmorProfile")
+    if apparmor is not None and (not isinstance(apparmor, Mapping) or apparmor.get("type") not in _LOW_SECCOMP):
+        yield f"{where}.appArmorProfile is not allowed: write RuntimeDefault or Localhost"
+    if context.get("seLinuxOptions"):
+        yield f"{where}.seLinuxOptions is not allowed: the node's label for containers stays"
+
+
+def _volume(volume: Volume, settings: Settings) -> Iterator[str]:
+    where = f"{_WHERE}.volumes {volume.name!r}"
+    allowed = (*_VOLUMES, "csi") if settings.csi_volumes else _VOLUMES
+    kinds = sorted(volume.source)
+    if len(kinds) != 1:
+        yield f"{where} must have exactly one of {', '.join(allowed)}"
+        return
+    kind = kinds[0]
+    if kind not in allowed:
+        yield f"{where} of type {kind} is not allowed: use one of {', '.join(allowed)}"
+    elif kind == "projected":
+        yield from _projection(volume, where)
+    path = posixpath.normpath(volume.mount_path)
+    if ".." in volume.mount_path.split("/") or path == "/":
+        yield f"{where} can't be mounted at {volume.mount_path!r}: write an absolute path without '..'"
+    for reserved in _RESERVED_PATHS:
+        if path == reserved or path.startswith(reserved + "/") or reserved.startswith(path + "/"):
+            yield f"{where} can't be mounted at {volume.mount_path!r}: {reserved} belongs to the executor"
+    if volume.name.startswith("imagewright"):
+        yield f"{where} can't have a name that starts with 'imagewright': the operator's own volumes do"
+
+
+def _projection(volume: Volume, where: str) -> Iterator[str]:
+    sources = volume.source["projected"]
+    listed = sources.get("sources", []) if isinstance(sources, Mapping) else []
+    for source in listed:
+        for kind in source if isinstance(source, Mapping) else ["?"]:
+            if kind not in _PROJECTIONS:
+                yield f"{where} may not project {kind}: use {', '.join(_PROJECTIONS)}"

@@ -1,0 +1,179 @@
+"""What all models of the resource share: the base model, CEL rules and the scalar types with their rules.
+
+No I/O. A rule stands here once and reaches the CRD through ``crd``, so that `kubectl apply` itself refuses a bad
+value with a sentence that says what to write instead. Every string that a rule looks at has a length, since the API
+server multiplies lengths into the cost it allows a rule.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP = "imagewright.dev"
+VERSION = "v1alpha1"
+KIND = "ImageBuild"
+PLURAL = "imagebuilds"
+API_VERSION = f"{GROUP}/{VERSION}"
+REQUESTED_AT_ANNOTATION = f"{GROUP}/requestedAt"
+
+MAX_INLINE_BYTES = 16 * 1024  # of UTF-8: with base64 and JSON around it, it fits into one environment variable
+MAX_NAME = 52  # leaves room for "-", eight digits of a hash, "-" and an attempt in a Pod's host name of 63
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+Json = dict[str, Any]
+
+
+class Model(BaseModel):
+    """Fields are camelCase outside; unknown ones are ignored, so that an older operator can read a newer object."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+def rule(expression: str, message: str) -> Json:
+    """One CEL rule with what a person should write instead."""
+    return {"rule": expression, "message": message}
+
+
+def rules(*given: Json, **extra: Any) -> Any:
+    """Schema extras: CEL rules, and vendor extensions by their short name (``list_type="set"``)."""
+    schema: Json = {f"x-kubernetes-{key.replace('_', '-')}": value for key, value in extra.items()}
+    if given:
+        schema["x-kubernetes-validations"] = list(given)
+    return schema
+
+
+def parse_duration(text: str) -> timedelta:
+    """``1h30m``, ``90m``, ``45s``.
+
+    Raises:
+        ValueError: when it is none, with the way to write one.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError(f"{text!r} is not a duration: write it as 30m, 1h or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
+_IS_DURATION = "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$') && self.size() > 0"
+
+Duration = Annotated[
+    str,
+    Field(
+        max_length=16,
+        json_schema_extra=rules(rule(_IS_DURATION, "is not a duration: write it as 45s, 30m, 1h or 1h30m")),
+    ),
+]
+
+BuildDuration = Annotated[
+    str,
+    Field(
+        max_length=16,
+        json_schema_extra=rules(
+            rule(_IS_DURATION, "is not a duration: write it as 45s, 30m, 1h or 1h30m"),
+            rule(
+                f"!({_IS_DURATION}) || (duration(self) > duration('0s') && duration(self) <= duration('24h'))",
+                "must be more than 0s and at most 24h: write it as 45s, 30m, 1h or 1h30m",
+            ),
+        ),
+    ),
+]
+
+ObjectName = Annotated[
+    str,
+    Field(
+        max_length=253,
+        json_schema_extra=rules(
+            rule(
+                "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+                "is not the name of an object: write lower-case letters, digits, '-' and '.', as kubectl get shows it",
+            )
+        ),
+    ),
+]
+
+Key = Annotated[
+    str,
+    Field(
+        max_length=253,
+        json_schema_extra=rules(
+            rule(
+                "self.matches('^[-._a-zA-Z0-9]+$') && self != '..' && self != '.'",
+                "is not a key of a Secret or ConfigMap: write letters, digits, '-', '_' and '.'",
+            )
+        ),
+    ),
+]
+
+RelativePath = Annotated[
+    str,
+    Field(
+        max_length=1024,
+        json_schema_extra=rules(
+            rule(
+                "!self.startsWith('/')",
+                "must not start with '/': write a path relative to the source, such as services/api",
+            ),
+            rule(
+                r"!self.matches('(^|/)\\.\\.(/|$)')",
+                "must not hold '..': write a path inside the source, such as services/api",
+            ),
+        ),
+    ),
+]
+
+_PATH = "[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*"
+_HOST = "([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\\\\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*|\\\\[[0-9a-fA-F:]+\\\\])(:[0-9]+)?"
+
+ImageTag = Annotated[
+    str,
+    Field(
+        max_length=512,
+        json_schema_extra=rules(
+            rule(
+                "!self.contains(' ')",
+                "must not hold spaces: write one image per line, such as registry.example.com/team/app:1.0",
+            ),
+            rule(
+                "!self.contains('@')",
+                "must not carry a digest: write name:tag, the digest is what the build finds out",
+            ),
+            rule(
+                "self.contains(' ') || self.contains('@') || "
+                f"self.matches('^({_HOST}/)?{_PATH}(/{_PATH})*(:[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?$')",
+                "is not an image reference: write it as registry.example.com/team/app:1.0, in lower case",
+            ),
+        ),
+    ),
+]
+
+RegistryHost = Annotated[
+    str,
+    Field(
+        max_length=253,
+        json_schema_extra=rules(
+            rule(
+                f"self.matches('^{_HOST}$')", "is not a registry: write its host and port, such as registry.example.com"
+            )
+        ),
+    ),
+]
+
+
+class LocalReference(Model):
+    """The name of an object in the same namespace."""
+
+    name: ObjectName
+
+
+class KeyReference(Model):
+    """One key of an object in the same namespace."""
+
+    name: ObjectName
+    key: Key

@@ -1,0 +1,199 @@
+"""Where a build's context comes from: ``spec.source``.
+
+No I/O. Called by ``api.spec``; ``manifests`` turns it into the contract's sources, ``validation`` says which of them
+this version can build from.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from imagewright_operator.api.base import (
+    MAX_INLINE_BYTES,
+    KeyReference,
+    LocalReference,
+    Model,
+    ObjectName,
+    RelativePath,
+    rule,
+    rules,
+)
+
+SOURCES = ("git", "http", "s3", "gcs", "azureBlob", "oci", "configMap", "inline", "volume")
+_CHOICES = "git, configMap, inline, http, s3, gcs, azureBlob, oci or volume"
+
+Url = Annotated[
+    str,
+    Field(
+        max_length=2048,
+        json_schema_extra=rules(rule("self.matches('^https?://[^ ]+$')", "is not a URL: write https://host/path")),
+    ),
+]
+GitName = Annotated[
+    str,
+    Field(
+        max_length=255,
+        json_schema_extra=rules(
+            rule(
+                "self.matches('^[^-~^:?*\\\\[ ][^~^:?*\\\\[ ]*$') && !self.contains('..')",
+                "is not a branch or tag: write its name as git shows it, such as main or v1.2.0",
+            )
+        ),
+    ),
+]
+Commit = Annotated[
+    str,
+    Field(
+        max_length=64,
+        json_schema_extra=rules(
+            rule(
+                "self.matches('^([0-9a-fA-F]{40}|[0-9a-fA-F]{64})$')",
+                "is not a full commit: write all 40 (or 64) hexadecimal digits, as git rev-parse HEAD prints them",
+            )
+        ),
+    ),
+]
+
+
+class GitRef(Model):
+    """A branch or a tag, or a commit (with the branch or tag that holds it, if the server wants to know)."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule("!(has(self.branch) && has(self.tag))", "write either branch or tag, not both"),
+        )
+    )
+
+    branch: GitName | None = None
+    tag: GitName | None = None
+    commit: Commit | None = None
+
+
+class GitSource(Model):
+    """A git repository over https, http or ssh."""
+
+    url: Annotated[
+        str,
+        Field(
+            max_length=2048,
+            description="Address of the repository; git:// means https, as in kaniko.",
+            json_schema_extra=rules(
+                rule(
+                    "self.matches('^(https?|git|ssh)://[^ ]+$') || self.matches('^[-A-Za-z0-9_.]+@[-A-Za-z0-9.]+:[^ ]+$')",
+                    "is not the address of a git repository: write https://host/team/repository.git or git@host:team/repository.git",
+                ),
+                rule(
+                    "!self.matches('^[a-z]+://[^/@]*:[^/@]*@')",
+                    "must not hold a password: put username and password into a Secret and name it in secretRef",
+                ),
+            ),
+        ),
+    ]
+    ref: GitRef | None = Field(default=None, description="What to check out; without it the remote's HEAD.")
+    submodules: bool = Field(default=False, description="Check out submodules too.")
+    depth: Annotated[int, Field(ge=0, le=1_000_000, description="Commits of history to fetch; 0 is all of it.")] = 1
+    secret_ref: LocalReference | None = Field(
+        default=None,
+        description="Secret with username and password, or bearerToken, or identity and known_hosts; and ca.crt where needed.",
+    )
+
+
+class HttpSource(Model):
+    """A tar archive behind a URL."""
+
+    url: Url
+    sha256: Annotated[
+        str | None,
+        Field(max_length=64, json_schema_extra=rules(rule("self.matches('^[0-9a-f]{64}$')", "is not 64 hex digits"))),
+    ] = None
+    secret_ref: LocalReference | None = None
+
+
+class S3Source(Model):
+    """A tar archive in an S3 bucket."""
+
+    bucket: Annotated[str, Field(max_length=255)]
+    key: Annotated[str, Field(max_length=1024)]
+    endpoint: Annotated[str, Field(max_length=1024)] | None = None
+    region: Annotated[str, Field(max_length=64)] | None = None
+    secret_ref: LocalReference | None = None
+
+
+class GcsSource(Model):
+    """A tar archive in Google Cloud Storage."""
+
+    bucket: Annotated[str, Field(max_length=255)]
+    object: Annotated[str, Field(max_length=1024)]
+    secret_ref: LocalReference | None = None
+
+
+class AzureBlobSource(Model):
+    """A tar archive in Azure Blob Storage."""
+
+    url: Url
+    secret_ref: LocalReference | None = None
+
+
+class OciSource(Model):
+    """An OCI artifact that holds the context."""
+
+    image: Annotated[str, Field(max_length=512)]
+    secret_ref: LocalReference | None = None
+
+
+class InlineSource(Model):
+    """A Dockerfile written right here, with an empty context."""
+
+    dockerfile: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_INLINE_BYTES,
+            description="At most 16 KiB of UTF-8; put a longer one into a ConfigMap or a git repository.",
+            json_schema_extra=rules(
+                rule(
+                    f"bytes(self).size() <= {MAX_INLINE_BYTES}",
+                    "is longer than 16 KiB of UTF-8: put it into a ConfigMap or a git repository",
+                )
+            ),
+        ),
+    ]
+
+
+class VolumeSource(Model):
+    """A folder of a PersistentVolumeClaim."""
+
+    claim_name: ObjectName
+    sub_path: RelativePath | None = None
+
+
+class Source(Model):
+    """Exactly one place that the build context comes from."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].exists(x, x)",
+                f"names no source: write exactly one of {_CHOICES}",
+            ),
+            rule(
+                f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].filter(x, x).size() < 2",
+                f"names more than one source: keep exactly one of {_CHOICES}",
+            ),
+        )
+    )
+
+    git: GitSource | None = None
+    http: HttpSource | None = None
+    s3: S3Source | None = None
+    gcs: GcsSource | None = None
+    azure_blob: AzureBlobSource | None = None
+    oci: OciSource | None = None
+    config_map: LocalReference | None = Field(default=None, description="Its keys are the files of the context.")
+    inline: InlineSource | None = None
+    volume: VolumeSource | None = None
+
+
+__all__ = ["SOURCES", "GitRef", "GitSource", "InlineSource", "KeyReference", "Source"]

@@ -1,0 +1,246 @@
+"""``spec`` of an ImageBuild: everything that a person can ask for.
+
+No I/O. The CRD is generated from these models (``crd``); ``validation`` refuses what this version can't do yet.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from imagewright_operator.api.base import (
+    BuildDuration,
+    Duration,
+    ImageTag,
+    KeyReference,
+    LocalReference,
+    Model,
+    ObjectName,
+    RegistryHost,
+    RelativePath,
+    rule,
+    rules,
+)
+from imagewright_operator.api.podtemplate import PodTemplate
+from imagewright_operator.api.source import Source
+
+
+class Sandbox(StrEnum):
+    """How RUN is isolated; see the ladder in the security documentation."""
+
+    AUTO = "Auto"
+    NAMESPACE = "Namespace"
+    CHROOT = "Chroot"
+    ROOT = "Root"
+
+
+class ConcurrencyPolicy(StrEnum):
+    """What a change of spec does to a build that is running."""
+
+    REPLACE = "Replace"
+    QUEUE = "Queue"
+
+
+class RetryCause(StrEnum):
+    """Failures of the infrastructure, after which a build may be started again."""
+
+    EVICTED = "Evicted"
+    PREEMPTED = "Preempted"
+    NODE_LOST = "NodeLost"
+    POD_DELETED = "PodDeleted"
+
+
+class Compression(StrEnum):
+    GZIP = "Gzip"
+    ZSTD = "Zstd"
+
+
+class Format(StrEnum):
+    OCI = "OCI"
+    DOCKER = "Docker"
+
+
+class Timestamp(StrEnum):
+    ZERO = "Zero"
+    SOURCE = "Source"
+    BUILD = "Build"
+
+
+class BuildArgSource(Model):
+    """Where a build argument's value comes from. Not from a Secret: build arguments end up in the image's history."""
+
+    config_map_key_ref: KeyReference
+
+
+class BuildArg(Model):
+    """A build argument, with its value or where to find it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule("has(self.value) != has(self.valueFrom)", "write exactly one of value and valueFrom")
+        )
+    )
+
+    name: Annotated[
+        str,
+        Field(
+            max_length=128,
+            json_schema_extra=rules(
+                rule(
+                    "self.matches('^[A-Za-z_][A-Za-z0-9_]*$')",
+                    "is not a build argument's name: write letters, digits and '_', as the Dockerfile's ARG does",
+                )
+            ),
+        ),
+    ]
+    value: Annotated[str, Field(max_length=32768)] | None = None
+    value_from: BuildArgSource | None = None
+
+
+class BuildSecret(Model):
+    """A secret for ``RUN --mount=type=secret,id=…``."""
+
+    id: Annotated[str, Field(min_length=1, max_length=128)]
+    secret_key_ref: KeyReference
+
+
+class Output(Model):
+    """Where the image goes and what is written on it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.tags) && self.tags.size() > 0",
+                "names no tags: write at least one image to push, such as tags: [registry.example.com/team/app:1.0]",
+            )
+        )
+    )
+
+    tags: Annotated[list[ImageTag], Field(max_length=16, json_schema_extra=rules(list_type="set"))] = Field(
+        default=[], description="Images to push, 1 to 16; all get the same digest."
+    )
+    push_secret_ref: LocalReference | None = Field(
+        default=None,
+        description="Secret of type kubernetes.io/dockerconfigjson, as kubectl create secret docker-registry makes it.",
+    )
+    format: Format | None = Field(default=None, description="Without it, as the base image.")
+    compression: Compression | None = None
+    labels: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = {}
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = {}
+    timestamp: Timestamp | None = None
+    insecure: bool = Field(default=False, description="Push over plain HTTP where HTTPS is not answered.")
+    ca_bundle_ref: KeyReference | None = Field(
+        default=None, description="Key of a ConfigMap with PEM certificates to trust beside the system's."
+    )
+
+
+class CacheVolume(Model):
+    claim_name: ObjectName
+
+
+class Cache(Model):
+    """Where layers are kept between builds."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule("has(self.repository) != has(self.volume)", "write exactly one of repository and volume")
+        )
+    )
+
+    repository: Annotated[str, Field(max_length=512)] | None = None
+    ttl: Duration | None = None
+    volume: CacheVolume | None = None
+
+
+class Registry(Model):
+    """How one registry is reached by this build."""
+
+    host: RegistryHost = Field(description="As in image references; docker.io is Docker Hub.")
+    mirrors: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = Field(
+        default=[], description="Tried first, in order, when base images are pulled."
+    )
+    insecure: bool = False
+    ca_bundle_ref: KeyReference | None = Field(default=None, description="Key of a ConfigMap with PEM certificates.")
+
+
+class Retry(Model):
+    """When to start again after a failure of the infrastructure. A failing RUN is never repeated."""
+
+    limit: Annotated[int, Field(ge=0, le=8)] = 2
+    on: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=rules(list_type="set"))] = list(RetryCause)
+
+
+class Retention(Model):
+    """How long things are kept after a build. The ImageBuild itself is never deleted."""
+
+    pod_ttl: Annotated[Duration, Field(alias="podTTL", description="Of finished Pods and their logs.")] = "1h"
+    history_limit: Annotated[int, Field(ge=0, le=50)] = 5
+
+
+class Spec(Model):
+    """What to build, and where to push it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.source)",
+                "names no source: write exactly one of git, configMap, inline, http, s3, gcs, azureBlob, oci or volume below spec.source",
+            ),
+            rule(
+                "has(self.output)",
+                "names no output: write the image to push below spec.output.tags, such as registry.example.com/team/app:1.0",
+            ),
+        )
+    )
+
+    source: Source = Field(default=Source(), description="Where the build context comes from; exactly one.")
+    context_dir: RelativePath = Field(default=".", description="Folder of the source that is the build context.")
+    dockerfile: RelativePath = Field(default="Dockerfile", description="Path of the Dockerfile in the context.")
+    target: Annotated[
+        str | None,
+        Field(
+            max_length=128,
+            json_schema_extra=rules(
+                rule("self.matches('^[-A-Za-z0-9_.]+$')", "is not a stage: write the name that follows AS in a FROM line")
+            ),
+        ),
+    ] = None
+    build_args: Annotated[
+        list[BuildArg], Field(max_length=128, json_schema_extra=rules(list_type="map", list_map_keys=["name"]))
+    ] = []
+    secrets: Annotated[
+        list[BuildSecret], Field(max_length=32, json_schema_extra=rules(list_type="map", list_map_keys=["id"]))
+    ] = []
+    output: Output = Output()
+    platforms: Annotated[
+        list[
+            Annotated[
+                str,
+                Field(
+                    max_length=64,
+                    json_schema_extra=rules(
+                        rule(
+                            "self.matches('^linux/[a-z0-9]+(/v[0-9]+)?$')",
+                            "is not a platform: write linux/amd64 or linux/arm64",
+                        )
+                    ),
+                ),
+            ]
+        ],
+        Field(max_length=16, json_schema_extra=rules(list_type="set")),
+    ] = []
+    cache: Cache | None = None
+    registries: Annotated[
+        list[Registry], Field(max_length=32, json_schema_extra=rules(list_type="map", list_map_keys=["host"]))
+    ] = []
+    timeout: BuildDuration = Field(default="1h", description="Of the running build; more than 0s, at most 24h.")
+    start_timeout: BuildDuration = Field(default="10m", description="Of the time before it runs.")
+    retry: Retry = Retry()
+    suspend: bool = Field(default=False, description="true starts no new build.")
+    cancelled: bool = Field(default=False, description="true ends a running build.")
+    concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.REPLACE
+    retention: Retention = Retention()
+    sandbox: Sandbox = Sandbox.AUTO
+    pod_template: PodTemplate = PodTemplate()

@@ -1,0 +1,175 @@
+"""The CustomResourceDefinition, made from the pydantic models.
+
+I/O: ``python -m imagewright_operator.crd --write|--check FILE`` writes or compares the file; the rest is pure.
+pydantic's JSON schema is no structural schema as Kubernetes wants it: references are inlined, ``anyOf`` with null
+becomes an optional field, titles go, and of the defaults only the scalar ones stay (an object that GitOps tools
+compare should not grow empty lists).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from imagewright_operator.api import GROUP, KIND, PLURAL, VERSION, ImageBuild, Spec, Status
+from imagewright_operator.api.base import Json
+
+_HEADER = "# Generated from operator/imagewright_operator/api by python -m imagewright_operator.crd --write; do not edit.\n"
+_KEPT = (
+    "description",
+    "type",
+    "format",
+    "enum",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+)
+_COLUMNS: tuple[tuple[str, str, str, int], ...] = (
+    ("Phase", "string", ".status.phase", 0),
+    ("Image", "string", ".spec.output.tags[0]", 0),
+    ("Digest", "string", ".status.image.digest", 0),
+    ("Duration", "string", ".status.duration", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 1),
+    ("Commit", "string", ".status.build.source.commit", 1),
+    ("Pod", "string", ".status.build.podNames[0]", 1),
+    ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
+)
+
+
+def definition() -> Json:
+    """The whole CustomResourceDefinition."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}", "labels": {"app.kubernetes.io/name": "imagewright"}},
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["ib"],
+                "categories": ["all"],
+            },
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": _root()},
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        {"name": name, "type": kind, "jsonPath": path, **({"priority": priority} if priority else {})}
+                        for name, kind, path, priority in _COLUMNS
+                    ],
+                }
+            ],
+        },
+    }
+
+
+def render() -> str:
+    """The CRD as the YAML that is committed."""
+    return _HEADER + yaml.safe_dump(definition(), sort_keys=False, width=140, allow_unicode=True)
+
+
+def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Json:
+    """One node of pydantic's JSON schema as a node of a structural schema."""
+    node = _resolved(schema, definitions)
+    options = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
+    if {option.get("type") for option in options} == {"integer", "string"}:
+        return {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
+    if len(options) == 1:
+        node = {**_resolved(options[0], definitions), **{key: value for key, value in node.items() if key != "anyOf"}}
+    result: Json = {key: node[key] for key in _KEPT if key in node}
+    if "const" in node:
+        result["enum"] = [node["const"]]
+    if isinstance(node.get("default"), (bool, int, str)) and node["default"] != "":
+        result["default"] = node["default"]
+    if "properties" in node:
+        result["properties"] = {name: structural(child, definitions) for name, child in node["properties"].items()}
+        if node.get("required"):
+            result["required"] = list(node["required"])
+    elif isinstance(node.get("additionalProperties"), Mapping):
+        result["additionalProperties"] = structural(node["additionalProperties"], definitions)
+    if "items" in node:
+        result["items"] = structural(node["items"], definitions)
+    result.update({key: value for key, value in node.items() if key.startswith("x-kubernetes-")})
+    return result
+
+
+def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Json:
+    """A reference replaced by what it names; what stands beside the reference wins."""
+    node = dict(schema)
+    reference = node.pop("$ref", None)
+    if reference is None:
+        return node
+    return {**_resolved(definitions[reference.rpartition("/")[2]], definitions), **node}
+
+
+def _root() -> Json:
+    spec = Spec.model_json_schema(by_alias=True)
+    status = Status.model_json_schema(by_alias=True, mode="serialization")
+    outer = ImageBuild.model_json_schema(by_alias=True)
+    status_schema = _without_defaults(structural(status, status.get("$defs", {})))
+    # kstatus takes an object without conditions for a finished one, unless the generation is known to be older.
+    status_schema["default"] = {"observedGeneration": -1}
+    return {
+        "description": outer["description"],
+        "type": "object",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": structural(spec, spec.get("$defs", {})),
+            "status": status_schema,
+        },
+        "x-kubernetes-validations": outer["x-kubernetes-validations"],
+    }
+
+
+def _without_defaults(schema: Json) -> Json:
+    """Status is written by the operator, which leaves empty fields out: nothing is defaulted or required there."""
+    result = {key: value for key, value in schema.items() if key not in ("default", "required")}
+    if "properties" in result:
+        result["properties"] = {name: _without_defaults(child) for name, child in result["properties"].items()}
+    if "items" in result:
+        result["items"] = _without_defaults(result["items"])
+    if result.get("x-kubernetes-list-type") == "map":
+        result["items"]["required"] = list(result["x-kubernetes-list-map-keys"])
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the committed file; 1 when it has drifted."""
+    parser = argparse.ArgumentParser(prog="python -m imagewright_operator.crd", description="Make the CRD.")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--write", metavar="FILE", type=Path, help="write it to FILE")
+    group.add_argument("--check", metavar="FILE", type=Path, help="fail when FILE differs from the models")
+    given = parser.parse_args(arguments)
+    if given.write is not None:
+        given.write.write_text(render(), encoding="utf-8")
+    elif given.check is not None:
+        if not given.check.exists() or given.check.read_text(encoding="utf-8") != render():
+            sys.stderr.write(f"{given.check} differs from the models: run python -m imagewright_operator.crd --write {given.check}\n")
+            return 1
+    else:
+        sys.stdout.write(render())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

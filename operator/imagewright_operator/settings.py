@@ -1,0 +1,162 @@
+"""The installation's settings, read from the operator's environment.
+
+No I/O: ``Settings.from_environment`` is given the environment by ``main``. Documented in docs/operator.md; the Deployment
+in deploy/ sets them. Nothing here belongs to a build's inputs: changing a setting builds nothing anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ValidationError
+
+from imagewright.contract import RegistrySettings
+from imagewright.errors import UsageError
+
+_PREFIX = "IMAGEWRIGHT_"
+
+
+class Profile(StrEnum):
+    """How the executor Pod is confined; the ladder of the security documentation."""
+
+    AUTO = "auto"  # userns where every node that could run the Pod has user namespaces, else plain
+    USERNS = "userns"
+    PLAIN = "plain"
+    USERNS_STRICT = "userns-strict"
+    HARDENED = "hardened"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for all builds of an installation.
+
+    ``namespaces`` empty means all. ``resources`` is a Pod's ``resources`` for builds that name none.
+    ``registry_ca_config_map`` is the name of a ConfigMap that every namespace with builds has; its keys are files that
+    ``registries`` name by ``ca_file`` below ``manifests.REGISTRY_CA_DIR``.
+    """
+
+    executor_image: str = "imagewright/executor:latest"
+    executor_pull_policy: str = ""
+    profile: Profile = Profile.AUTO
+    registries: tuple[RegistrySettings, ...] = ()
+    registry_ca_config_map: str = ""
+    service_accounts: frozenset[str] = frozenset({"default"})
+    namespaces: tuple[str, ...] = ()
+    resources: Mapping[str, Any] = field(
+        default_factory=lambda: {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}}
+    )
+    workspace_size: str = "20Gi"
+    termination_grace_s: int = 30
+    resync_s: float = 60.0
+    workers: int = 8
+    http_port: int = 8080
+    csi_volumes: bool = False
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read ``IMAGEWRIGHT_*``; what is not set keeps its default.
+
+        Raises:
+            UsageError: naming the variable and what to write into it.
+        """
+        return cls._read(_Reader(environment))
+
+    @classmethod
+    def _read(cls, reader: _Reader) -> Settings:
+        default = cls()
+        return cls(
+            executor_image=reader.text("EXECUTOR_IMAGE", default.executor_image),
+            executor_pull_policy=reader.choice("EXECUTOR_PULL_POLICY", "", ("", "Always", "IfNotPresent", "Never")),
+            profile=Profile(reader.choice("POD_PROFILE", Profile.AUTO, tuple(Profile))),
+            registries=reader.registries("REGISTRIES"),
+            registry_ca_config_map=reader.text("REGISTRY_CA_CONFIGMAP", ""),
+            service_accounts=frozenset(reader.words("SERVICE_ACCOUNTS", ("default",))),
+            namespaces=reader.words("NAMESPACES", ()),
+            resources=reader.mapping("RESOURCES", default.resources),
+            workspace_size=reader.text("WORKSPACE_SIZE", default.workspace_size),
+            termination_grace_s=int(reader.number("TERMINATION_GRACE_SECONDS", default.termination_grace_s, 0)),
+            resync_s=reader.number("RESYNC_SECONDS", default.resync_s, 1),
+            workers=int(reader.number("WORKERS", default.workers, 1)),
+            http_port=int(reader.number("HTTP_PORT", default.http_port, 0)),
+            csi_volumes=reader.choice("ALLOW_CSI_VOLUMES", "false", ("true", "false")) == "true",
+        )
+
+    @staticmethod
+    def unknown(environment: Mapping[str, str]) -> tuple[str, ...]:
+        """Variables that look like settings and are none: typing mistakes, or a Service's links. To be warned of."""
+        reader = _Reader(environment)
+        Settings._read(reader)
+        return reader.unread()
+
+
+class _Reader:
+    """The environment, with a memory of what was asked for: a variable that nobody reads is a typing mistake."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._values = {
+            name.removeprefix(_PREFIX): value.strip() for name, value in environment.items() if name.startswith(_PREFIX)
+        }
+        self._known: set[str] = set()
+
+    def text(self, name: str, default: str) -> str:
+        self._known.add(name)
+        return self._values.get(name) or default
+
+    def words(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        text = self.text(name, "")
+        return tuple(word for word in text.replace(",", " ").split()) or default
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        text = self.text(name, default)
+        if text not in choices:
+            raise _bad(name, text, "write one of " + ", ".join(choice for choice in choices if choice))
+        return text
+
+    def number(self, name: str, default: float, least: float) -> float:
+        text = self.text(name, str(default))
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise _bad(name, text, "write a number") from error
+        if not least <= value < 1e9:
+            raise _bad(name, text, f"write a number of at least {least:g}")
+        return value
+
+    def mapping(self, name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
+        text = self.text(name, "")
+        if not text:
+            return default
+        value = _json(name, text)
+        if not isinstance(value, dict):
+            raise _bad(name, text, 'write a JSON object, such as {"requests":{"memory":"1Gi"}}')
+        return value
+
+    def registries(self, name: str) -> tuple[RegistrySettings, ...]:
+        text = self.text(name, "")
+        if not text:
+            return ()
+        value = _json(name, text)
+        if not isinstance(value, list):
+            raise _bad(name, text, 'write a JSON list, such as [{"host":"docker.io","mirrors":["mirror.example.com"]}]')
+        try:
+            return tuple(RegistrySettings.model_validate(item) for item in value)
+        except ValidationError as error:
+            raise _bad(name, text, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+
+    def unread(self) -> tuple[str, ...]:
+        return tuple(_PREFIX + name for name in sorted(set(self._values) - self._known))
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise _bad(name, text, f"it is not JSON: {error}") from error
+
+
+def _bad(name: str, text: str, what: str) -> UsageError:
+    return UsageError(f"{_PREFIX}{name} is {text[:200]!r}: {what}")

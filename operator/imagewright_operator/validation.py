@@ -1,0 +1,109 @@
+"""What the operator refuses, beyond what the CRD's schema refuses: a spec that can't be built by this version.
+
+No I/O. Called by ``reconcile``; each problem becomes the message of the conditions, with reason ``InvalidSpec``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from imagewright.errors import ImagewrightError
+from imagewright.reference import Reference
+from imagewright_operator import allowlist
+from imagewright_operator.api import ImageBuild, Spec
+from imagewright_operator.api.base import MAX_INLINE_BYTES, parse_duration
+from imagewright_operator.api.source import SOURCES
+from imagewright_operator.api.spec import Compression
+from imagewright_operator.settings import Settings
+
+_BUILDABLE_SOURCES = frozenset({"git", "configMap", "inline"})
+
+
+def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
+    """Everything that is wrong with a spec, most basic first; empty when it can be built."""
+    spec = imagebuild.spec
+    return tuple(
+        (
+            *_source(spec),
+            *_output(spec),
+            *_paths(spec),
+            *_durations(spec),
+            *(f"{name} is not supported yet: leave it out" for name in _not_supported(spec)),
+            *allowlist.problems(spec.pod_template, settings),
+        )
+    )
+
+
+def describe(error: ValidationError) -> str:
+    """What pydantic found, in one sentence that names the field as a user knows it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}"
+
+
+def _source(spec: Spec) -> Iterator[str]:
+    given = [name for name in SOURCES if name in spec.source.model_dump(by_alias=True, exclude_none=True)]
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        yield f"spec.source must name exactly one source, it names {found}: write one of git, configMap, inline"
+        return
+    if given[0] not in _BUILDABLE_SOURCES:
+        yield f"spec.source.{given[0]} is not supported yet: use git, configMap or inline"
+    inline = spec.source.inline
+    if inline is not None and len(inline.dockerfile.encode()) > MAX_INLINE_BYTES:
+        yield "spec.source.inline.dockerfile is longer than 16 KiB of UTF-8: put it into a ConfigMap or a git repository"
+
+
+def _output(spec: Spec) -> Iterator[str]:
+    if not spec.output.tags:
+        yield "spec.output.tags is empty: write at least one image to push, such as registry.example.com/team/app:1.0"
+    for tag in spec.output.tags:
+        try:
+            reference = Reference.parse(tag)
+        except ImagewrightError as error:
+            yield f"spec.output.tags: {error.message}. {error.hint}"
+            continue
+        if reference.digest is not None:
+            yield f"spec.output.tags: {tag!r} carries a digest: write name:tag, the digest is what the build finds out"
+
+
+def _paths(spec: Spec) -> Iterator[str]:
+    for name, path in (("contextDir", spec.context_dir), ("dockerfile", spec.dockerfile)):
+        if path.startswith("/") or ".." in path.split("/"):
+            yield f"spec.{name} {path!r} leaves the source: write a path inside it, such as services/api"
+
+
+def _durations(spec: Spec) -> Iterator[str]:
+    for name, text in (
+        ("timeout", spec.timeout),
+        ("startTimeout", spec.start_timeout),
+        ("retention.podTTL", spec.retention.pod_ttl),
+    ):
+        try:
+            seconds = parse_duration(text).total_seconds()
+        except (ValueError, OverflowError) as error:
+            yield f"spec.{name}: {error}"
+            continue
+        if name != "retention.podTTL" and not 0 < seconds <= 24 * 3600:
+            yield f"spec.{name} {text!r} must be more than 0s and at most 24h"
+
+
+def _not_supported(spec: Spec) -> Iterator[str]:
+    """Fields that have a meaning, which a later version gives them: never silently ignored."""
+    output = spec.output
+    if spec.cache is not None:
+        yield "spec.cache"
+    if spec.secrets:
+        yield "spec.secrets"
+    if len(spec.platforms) > 1:
+        yield "spec.platforms with more than one platform"
+    if output.format is not None:
+        yield "spec.output.format"
+    if output.compression not in (None, Compression.GZIP):
+        yield f"spec.output.compression {output.compression.value if output.compression else ''}"
+    if output.annotations:
+        yield "spec.output.annotations"
+    if output.timestamp is not None:
+        yield "spec.output.timestamp"
