@@ -1,0 +1,109 @@
+"""Reads a command line by the rules of Go's pflag, which kaniko uses, so that the same words mean the same.
+
+No I/O; the environment is an argument. Called by ``cli.commands``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from imagewright.cli.flags import BUILD_FLAGS, LATER_FLAGS, Flag, Kind
+from imagewright.errors import UnsupportedError, UsageError
+
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
+@dataclass(slots=True)
+class Arguments:
+    """The values that were given; flags that weren't are absent and read as empty."""
+
+    values: dict[str, list[str]] = field(default_factory=dict)
+
+    def text(self, name: str, default: str = "") -> str:
+        """The last value given for a flag (pflag: the last one wins)."""
+        given = self.values.get(name)
+        return given[-1] if given else default
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """Every value given for a flag, in order."""
+        return tuple(self.values.get(name, ()))
+
+    def flag(self, name: str) -> bool:
+        """A boolean flag's value."""
+        return self.text(name, "false") in _TRUE
+
+    def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+        """The values of a ``KEY=VALUE`` flag.
+
+        Raises:
+            UsageError: for one without ``=`` or without a key.
+        """
+        result = []
+        for value in self.all(name):
+            key, separator, rest = value.partition("=")
+            if not separator or not key:
+                raise UsageError(f"--{name}={value}: not KEY=VALUE", hint=f"Write --{name} key=value.")
+            result.append((key, rest))
+        return tuple(result)
+
+
+def parse(words: Sequence[str], environment: Mapping[str, str], flags: Sequence[Flag] = BUILD_FLAGS) -> Arguments:
+    """Parse flags; there are no positional arguments.
+
+    Args:
+        words: the command line after the command's name.
+        environment: consulted for flags that have a variable and are not on the command line.
+
+    Raises:
+        UsageError: unknown flag (with the nearest name), missing or bad value, stray word.
+        UnsupportedError: one of kaniko's flags that this release does not have.
+    """
+    by_name = {flag.name: flag for flag in flags}
+    by_short = {flag.short: flag for flag in flags if flag.short}
+    arguments = Arguments()
+    remaining = list(reversed(words))
+    while remaining:
+        word = remaining.pop()
+        if word.startswith("--") and len(word) > 2:
+            name, separator, value = word[2:].partition("=")
+            flag = _find(by_name, name)
+        elif word.startswith("-") and len(word) > 1:
+            name, value = word[1], word[2:].removeprefix("=")
+            separator = "=" if value else ""
+            if name not in by_short:
+                raise UsageError(f"unknown flag -{name}", hint="`imagewright build --help` lists the flags.")
+            flag = by_short[name]
+        else:
+            raise UsageError(
+                f"unexpected word {word!r}",
+                hint="Every setting is a flag; a value with spaces needs quotes, and a boolean is --flag or --flag=false.",
+            )
+        if flag.kind is Kind.BOOLEAN:
+            value = value if separator else "true"
+            if value not in _TRUE | _FALSE:
+                raise UsageError(f"--{flag.name}={value}: neither true nor false")
+        elif not separator:
+            if not remaining:
+                raise UsageError(f"--{flag.name} needs a value", hint=f"Write --{flag.name}={flag.value}.")
+            value = remaining.pop()
+        arguments.values.setdefault(flag.name, []).append(value)
+    for flag in flags:
+        if flag.environment and flag.name not in arguments.values and environment.get(flag.environment):
+            arguments.values[flag.name] = [environment[flag.environment]]
+    return arguments
+
+
+def _find(by_name: Mapping[str, Flag], name: str) -> Flag:
+    if name in by_name:
+        return by_name[name]
+    if name in LATER_FLAGS:
+        raise UnsupportedError(
+            f"--{name} is not supported yet",
+            hint="It is a flag of kaniko's that this release does not have; leave it out if the build can do without.",
+        )
+    near = difflib.get_close_matches(name, [*by_name, *LATER_FLAGS], n=1)
+    hint = f"Did you mean --{near[0]}?" if near else "`imagewright build --help` lists the flags."
+    raise UsageError(f"unknown flag --{name}", hint=hint)
