@@ -222,7 +222,7 @@ class BuildResult(_Model):
     def termination_message(self) -> str:
         """At most MAX_TERMINATION_BYTES: the core, cut to MAX_CORE_BYTES, then as many steps as fit, newest kept."""
         core = self.model_copy(update={"steps": (), "steps_truncated": False})
-        limit = len(core.failure.message) if core.failure else 0
+        limit = max(len(core.failure.message), len(core.failure.hint)) if core.failure else 0
         while len(core.to_json().encode()) > MAX_CORE_BYTES and core.failure and limit > 0:
             limit = limit * 3 // 4
             cut = core.failure.model_copy(

@@ -58,7 +58,7 @@ class Reference:
         if not _HOST.fullmatch(host):
             raise _invalid(text, f"its registry {host!r} is not a host name with an optional port")
         if not _PATH.fullmatch(name):
-            raise _invalid(text, _explain_path(name))
+            raise _invalid(text, _explain_path(name.removeprefix("library/")))
         if len(name) > _MAX_NAME:
             raise _invalid(text, f"its name is longer than {_MAX_NAME} characters")
         if not tag and digest is None:

@@ -44,9 +44,7 @@ BUILD_FLAGS: tuple[Flag, ...] = (
     Flag("insecure", Kind.BOOLEAN, "", "push over plain HTTP where HTTPS is not answered"),
     Flag("insecure-pull", Kind.BOOLEAN, "", "pull over plain HTTP where HTTPS is not answered"),
     Flag("insecure-registry", Kind.LIST, "HOST", "the same, for one registry"),
-    Flag(
-        "registry-mirror", Kind.LIST, "HOST[/PATH]", "tried before Docker Hub", environment="KANIKO_REGISTRY_MIRROR"
-    ),
+    Flag("registry-mirror", Kind.LIST, "HOST[/PATH]", "tried before Docker Hub", environment="KANIKO_REGISTRY_MIRROR"),
     Flag(
         "registry-map",
         Kind.LIST,

@@ -1,0 +1,1 @@
+"""The command line: flags, progress, exit codes."""

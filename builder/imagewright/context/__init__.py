@@ -1,0 +1,1 @@
+"""Build contexts: from a source to a folder."""

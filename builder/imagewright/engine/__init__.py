@@ -1,0 +1,1 @@
+"""Composes the parts: the only place that knows them all."""

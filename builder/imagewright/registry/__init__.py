@@ -1,0 +1,1 @@
+"""The registry client: authentication, pull and push (OCI distribution specification)."""

@@ -1,0 +1,1 @@
+"""Image data on the local disk: blobs, OCI image layouts, docker archives."""
