@@ -19,7 +19,9 @@ import yaml
 from imagewright_operator.api import GROUP, KIND, PLURAL, VERSION, ImageBuild, Spec, Status
 from imagewright_operator.api.base import Json
 
-_HEADER = "# Generated from operator/imagewright_operator/api by python -m imagewright_operator.crd --write; do not edit.\n"
+_HEADER = (
+    "# Generated from operator/imagewright_operator/api by python -m imagewright_operator.crd --write; do not edit.\n"
+)
 _KEPT = (
     "description",
     "type",
@@ -164,7 +166,9 @@ def main(arguments: list[str] | None = None) -> int:
         given.write.write_text(render(), encoding="utf-8")
     elif given.check is not None:
         if not given.check.exists() or given.check.read_text(encoding="utf-8") != render():
-            sys.stderr.write(f"{given.check} differs from the models: run python -m imagewright_operator.crd --write {given.check}\n")
+            sys.stderr.write(
+                f"{given.check} differs from the models: run python -m imagewright_operator.crd --write {given.check}\n"
+            )
             return 1
     else:
         sys.stdout.write(render())

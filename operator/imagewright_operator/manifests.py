@@ -226,7 +226,8 @@ def _volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]:
         bundles.append(("output.crt", spec.output.ca_bundle_ref))
     if bundles:
         sources = [
-            {"configMap": {"name": bundle.name, "items": [{"key": bundle.key, "path": path}]}} for path, bundle in bundles
+            {"configMap": {"name": bundle.name, "items": [{"key": bundle.key, "path": path}]}}
+            for path, bundle in bundles
         ]
         add("build-ca", BUILD_CA_DIR, {"projected": {"sources": sources}})
     return volumes, mounts
@@ -299,6 +300,7 @@ def pods_of(pods: Sequence[Mapping[str, Any]], uid: str) -> list[Mapping[str, An
         pod
         for pod in pods
         if any(
-            owner.get("uid") == uid and owner.get("controller") for owner in pod["metadata"].get("ownerReferences") or ()
+            owner.get("uid") == uid and owner.get("controller")
+            for owner in pod["metadata"].get("ownerReferences") or ()
         )
     ]

@@ -24,15 +24,13 @@ _BUILDABLE_SOURCES = frozenset({"git", "configMap", "inline"})
 def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
     """Everything that is wrong with a spec, most basic first; empty when it can be built."""
     spec = imagebuild.spec
-    return tuple(
-        (
-            *_source(spec),
-            *_output(spec),
-            *_paths(spec),
-            *_durations(spec),
-            *(f"{name} is not supported yet: leave it out" for name in _not_supported(spec)),
-            *allowlist.problems(spec.pod_template, settings),
-        )
+    return (
+        *_source(spec),
+        *_output(spec),
+        *_paths(spec),
+        *_durations(spec),
+        *(f"{name} is not supported yet: leave it out" for name in _not_supported(spec)),
+        *allowlist.problems(spec.pod_template, settings),
     )
 
 

@@ -43,7 +43,10 @@ class ImageBuild(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule("has(self.spec)", "has no spec: write what to build below spec.source and where to push below spec.output"),
+            rule(
+                "has(self.spec)",
+                "has no spec: write what to build below spec.source and where to push below spec.output",
+            ),
             rule(
                 f"self.metadata.name.size() <= {MAX_NAME}",
                 f"the name is longer than {MAX_NAME} characters: Pods are named after it, choose a shorter one",

@@ -83,7 +83,9 @@ class Volume(Model):
         Field(
             max_length=63,
             json_schema_extra=rules(
-                rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "is not a volume's name: write a-z, 0-9 and '-'")
+                rule(
+                    "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "is not a volume's name: write a-z, 0-9 and '-'"
+                )
             ),
         ),
     ]
@@ -118,10 +120,12 @@ class PodTemplate(Model):
     runtime_class_name: ObjectName | None = None
     image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16)] = []
     host_users: bool | None = Field(
-        default=None, description="false gives the Pod a user namespace of its own; without it the installation chooses."
+        default=None,
+        description="false gives the Pod a user namespace of its own; without it the installation chooses.",
     )
     security_context: Annotated[dict[str, Any], Field(json_schema_extra=_OPEN)] | None = Field(
-        default=None, description="Of the container; only what lowers its rights (seccompProfile, capabilities.drop, …)."
+        default=None,
+        description="Of the container; only what lowers its rights (seccompProfile, capabilities.drop, …).",
     )
     labels: Annotated[dict[str, LabelText], Field(max_length=64)] = {}
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = {}

@@ -203,7 +203,9 @@ class Spec(Model):
         Field(
             max_length=128,
             json_schema_extra=rules(
-                rule("self.matches('^[-A-Za-z0-9_.]+$')", "is not a stage: write the name that follows AS in a FROM line")
+                rule(
+                    "self.matches('^[-A-Za-z0-9_.]+$')", "is not a stage: write the name that follows AS in a FROM line"
+                )
             ),
         ),
     ] = None

@@ -102,7 +102,7 @@ class Build(Model):
     start_time: str = ""
     completion_time: str = ""
     not_before: str = Field(default="", description="When the next attempt may start.")
-    outcome: Literal["", "Succeeded", "Failed", "Cancelled"] = ""
+    outcome: Literal["", "Succeeded", "Failed", "Cancelled", "Replaced"] = ""
     sandbox: str = ""
     sandbox_reason: str = ""
     source: SourceStatus | None = None

@@ -1,0 +1,232 @@
+"""What a Pod says about its build: an Observation.
+
+No I/O. Called by ``reconcile`` with the Pod as the API server gives it and, for one that doesn't start, its Events.
+Failures of the infrastructure are recognised by the Pod's DisruptionTarget condition first, by lists of reasons second.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from imagewright.contract import BuildResult
+from imagewright.errors import Reason
+from imagewright_operator.api.spec import RetryCause
+
+PodJson = Mapping[str, Any]
+
+
+class PodState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One Pod at one moment.
+
+    ``reason`` and ``message`` say why it waits or has failed; ``heals`` that it waits for something that only has to
+    appear, however long that takes. ``retry`` is set for failures of the infrastructure. Times are RFC 3339, "" unknown.
+    """
+
+    state: PodState
+    name: str
+    uid: str
+    node: str = ""
+    reason: str = ""
+    message: str = ""
+    heals: bool = False
+    retry: RetryCause | None = None
+    result: BuildResult | None = None
+    exit_code: int | None = None
+    created: str = ""
+    started: str = ""
+    finished: str = ""
+    deleted: str = ""  # when its grace period ends, if it is being deleted
+
+    @property
+    def ended(self) -> bool:
+        return self.state in (PodState.SUCCEEDED, PodState.FAILED)
+
+
+_DISRUPTIONS = {
+    "PreemptionByScheduler": (Reason.POD_EVICTED, RetryCause.PREEMPTED),
+    "DeletionByTaintManager": (Reason.NODE_LOST, RetryCause.NODE_LOST),
+    "DeletionByPodGC": (Reason.NODE_LOST, RetryCause.NODE_LOST),
+    "EvictionByEvictionAPI": (Reason.POD_EVICTED, RetryCause.EVICTED),
+    "TerminationByKubelet": (Reason.POD_EVICTED, RetryCause.EVICTED),
+}
+_POD_REASONS = {
+    "Evicted": (Reason.POD_EVICTED, RetryCause.EVICTED),
+    "Preempting": (Reason.POD_EVICTED, RetryCause.PREEMPTED),
+    "NodeShutdown": (Reason.NODE_LOST, RetryCause.NODE_LOST),
+    "Shutdown": (Reason.NODE_LOST, RetryCause.NODE_LOST),
+    "Terminated": (Reason.NODE_LOST, RetryCause.NODE_LOST),
+    "NodeLost": (Reason.NODE_LOST, RetryCause.NODE_LOST),
+    "NodeAffinity": (Reason.POD_EVICTED, RetryCause.EVICTED),
+    "UnexpectedAdmissionError": (Reason.POD_EVICTED, RetryCause.EVICTED),
+}
+_DISK_FULL = re.compile(
+    r"Usage of EmptyDir volume|exceed(?:s|ed) (?:the total limit|the limit|its local ephemeral)", re.I
+)
+_IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
+_NO_SECRET = re.compile(r"secrets? \"[^\"]*\" not found|non-existent secret key|couldn't find key .* in Secret", re.I)
+_NO_CONFIG_MAP = re.compile(
+    r"configmaps? \"[^\"]*\" not found|non-existent config(?: ?map)? key|couldn't find key .* in ConfigMap", re.I
+)
+_MOUNT_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+# What the kubelet says before the sentence that a user can act on.
+_MOUNT_PREFIX = re.compile(r'^MountVolume\.SetUp failed for volume "[^"]*" *: *(?:rpc error: .*?desc = )?')
+
+
+def observe(pod: PodJson, events: Sequence[Mapping[str, Any]] = ()) -> Observation:
+    """What this Pod's status, and for one that waits its Events, mean."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    container = _container(status)
+    state: Mapping[str, Any] = container.get("state") or {}
+    terminated: Mapping[str, Any] = state.get("terminated") or {}
+    running: Mapping[str, Any] = state.get("running") or {}
+    facts: dict[str, Any] = {
+        "name": metadata["name"],
+        "uid": metadata.get("uid", ""),
+        "node": (pod.get("spec") or {}).get("nodeName") or "",
+        "created": metadata.get("creationTimestamp") or "",
+        "started": running.get("startedAt") or terminated.get("startedAt") or "",
+        "finished": terminated.get("finishedAt") or "",
+        "deleted": metadata.get("deletionTimestamp") or "",
+        "exit_code": terminated.get("exitCode"),
+        "result": BuildResult.parse(terminated.get("message") or ""),
+    }
+    phase = status.get("phase")
+    if phase in ("Succeeded", "Failed"):
+        return _ended(pod, terminated, facts)
+    if running or terminated:  # terminated: the Pod's phase follows within moments
+        return Observation(state=PodState.RUNNING, **facts)
+    reason, message, heals = _why_waiting(status, state.get("waiting") or {}, events)
+    return Observation(state=PodState.WAITING, reason=reason, message=message, heals=heals, **facts)
+
+
+def parse_time(text: str) -> datetime | None:
+    """RFC 3339 as the API server writes it; None for none."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC) if text else None
+    except ValueError:
+        return None
+
+
+def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The executor's status: a Pod of ours has one container, webhooks may add others."""
+    statuses = status.get("containerStatuses") or []
+    return next((one for one in statuses if one.get("name") == "executor"), statuses[0] if statuses else {})
+
+
+def _ended(pod: PodJson, terminated: Mapping[str, Any], facts: dict[str, Any]) -> Observation:
+    result: BuildResult | None = facts["result"]
+    status = pod.get("status") or {}
+    if not facts["finished"]:
+        facts["finished"] = _last_change(status) or facts["deleted"]
+    if result is not None and result.failure is None and result.digest:
+        return Observation(state=PodState.SUCCEEDED, **facts)  # pushed, whatever happened to the Pod afterwards
+    if status.get("phase") == "Succeeded":
+        return Observation(state=PodState.SUCCEEDED, **facts)  # its report may still be the last line of its log
+    reason, message, retry = _why_failed(pod, terminated, result)
+    return Observation(state=PodState.FAILED, reason=reason, message=message, retry=retry, **facts)
+
+
+def _why_failed(
+    pod: PodJson, terminated: Mapping[str, Any], result: BuildResult | None
+) -> tuple[str, str, RetryCause | None]:
+    """Reason, message and, for a failure of the infrastructure, what a retry is for. A disruption goes before what the
+    executor says: it reports a RUN that the kubelet has killed as a failed RUN."""
+    status, spec = pod.get("status") or {}, pod.get("spec") or {}
+    why, words = status.get("reason") or "", status.get("message") or ""
+    if why == "DeadlineExceeded":
+        limit = spec.get("activeDeadlineSeconds")
+        return Reason.TIMEOUT, f"the build took longer than its timeout of {limit} seconds: raise spec.timeout", None
+    if why == "Evicted" and _DISK_FULL.search(words):
+        return Reason.DISK_FULL, f"{words.rstrip('. ')}: the build needs more disk than the executor may use", None
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            default = (Reason.POD_EVICTED, RetryCause.EVICTED)
+            reason, retry = _DISRUPTIONS.get(condition.get("reason", ""), default)
+            return (
+                reason,
+                condition.get("message") or words or f"the Pod was disrupted: {condition.get('reason')}",
+                retry,
+            )
+    if why in _POD_REASONS or why.startswith("OutOf"):
+        reason, retry = _POD_REASONS.get(why, (Reason.POD_EVICTED, RetryCause.EVICTED))
+        return reason, words or f"the Pod ended: {why}", retry
+    if terminated.get("reason") == "OOMKilled":
+        return Reason.OUT_OF_MEMORY, _out_of_memory(spec), None
+    if terminated.get("reason") == "ContainerStatusUnknown":
+        return Reason.NODE_LOST, terminated.get("message") or "the node lost the container", RetryCause.NODE_LOST
+    if pod["metadata"].get("deletionTimestamp") and (result is None or _is_stopped(result)):
+        return Reason.POD_DELETED, f"Pod {pod['metadata']['name']} was deleted while it ran", RetryCause.POD_DELETED
+    if result is not None and result.failure is not None:
+        failure = result.failure
+        return failure.reason, " ".join(part for part in (failure.message, failure.hint) if part), None
+    words = terminated.get("message") or words
+    if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
+        return Reason.POD_REJECTED, f"the executor could not be started: {words[:500]}", None
+    code = terminated.get("exitCode")
+    ended = f"with exit code {code}" if code is not None else "without a status"
+    detail = f": {words[:500]}" if words else "; its log may say more"
+    return Reason.INTERNAL_ERROR, f"the executor ended {ended} and without a report{detail}", None
+
+
+def _is_stopped(result: BuildResult) -> bool:
+    return result.failure is not None and result.failure.reason == Reason.CANCELLED
+
+
+def _out_of_memory(spec: Mapping[str, Any]) -> str:
+    containers = spec.get("containers") or [{}]
+    limit = ((containers[0].get("resources") or {}).get("limits") or {}).get("memory")
+    bound = f"its limit of {limit}" if limit else "the node's memory"
+    return f"the build used more memory than {bound}: raise spec.podTemplate.resources.limits.memory"
+
+
+def _why_waiting(
+    status: Mapping[str, Any], waiting: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+) -> tuple[str, str, bool]:
+    """Reason, message, and whether it heals by something appearing. Empty: nothing is wrong as far as is known."""
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return Reason.UNSCHEDULABLE, condition.get("message") or "no node can run the Pod", False
+    why, words = waiting.get("reason") or "", waiting.get("message") or ""
+    if why in _IMAGE_PULL:
+        return Reason.IMAGE_PULL_FAILED, f"the executor's image can't be pulled: {words or why}", False
+    if why == "CreateContainerConfigError":
+        return _missing(words) or (Reason.POD_REJECTED, words, False)
+    if why in ("CreateContainerError", "RunContainerError"):
+        return Reason.POD_REJECTED, f"the node can't start the executor: {words or why}", False
+    for event in sorted(events, key=_event_time, reverse=True):
+        words = _MOUNT_PREFIX.sub("", event.get("message") or "")
+        if event.get("reason") in _MOUNT_EVENTS:
+            return _missing(words) or (Reason.VOLUME_PENDING, words, False)
+        if event.get("reason") == "FailedCreatePodSandBox":
+            return Reason.POD_REJECTED, f"the node can't start the Pod: {words}", False
+    return "", "", False
+
+
+def _missing(words: str) -> tuple[str, str, bool] | None:
+    if _NO_SECRET.search(words):
+        return Reason.SECRET_NOT_FOUND, f"{words}: the build starts when it is there", True
+    if _NO_CONFIG_MAP.search(words):
+        return Reason.CONFIG_MAP_NOT_FOUND, f"{words}: the build starts when it is there", True
+    return None
+
+
+def _event_time(event: Mapping[str, Any]) -> str:
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
+def _last_change(status: Mapping[str, Any]) -> str:
+    return max((one.get("lastTransitionTime") or "" for one in status.get("conditions") or []), default="")

@@ -1,0 +1,205 @@
+"""The status as people and kstatus read it: phase, conditions, records of finished builds.
+
+No I/O. Called by ``reconcile``. Conditions follow one table:
+
+==============================================  ==============  ===========  =======
+state                                           Ready           Reconciling  Stalled
+==============================================  ==============  ===========  =======
+queued, running, retrying                       Unknown         True         absent
+waiting for something that heals                False, reason   True         absent
+done                                            True            absent       absent
+failed, invalid                                 False, reason   absent       True
+==============================================  ==============  ===========  =======
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from imagewright.contract import BuildResult, timestamp
+from imagewright.errors import Reason
+from imagewright_operator import logtail
+from imagewright_operator.api import ImageBuild, Status
+from imagewright_operator.api.status import (
+    MAX_MESSAGE,
+    MAX_STEPS,
+    Build,
+    Condition,
+    FailureLocation,
+    FailureStatus,
+    HistoryEntry,
+    Image,
+    Log,
+    Phase,
+    SourceStatus,
+    Step,
+)
+from imagewright_operator.manifests import CONTAINER
+from imagewright_operator.outcome import Observation, parse_time
+
+
+class Kind(StrEnum):
+    """The rows of the table."""
+
+    PROGRESSING = "progressing"
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is to be said now."""
+
+    kind: Kind
+    phase: Phase
+    reason: str
+    message: str
+
+
+SUCCEEDED = "BuildSucceeded"
+_OUTCOME_PHASES = {
+    "Succeeded": Phase.SUCCEEDED,
+    "Failed": Phase.FAILED,
+    "Cancelled": Phase.CANCELLED,
+    "Replaced": Phase.CANCELLED,
+}
+_CONDITIONS: dict[Kind, dict[Literal["Ready", "Reconciling", "Stalled"], Literal["True", "False", "Unknown"]]] = {
+    Kind.PROGRESSING: {"Ready": "Unknown", "Reconciling": "True"},
+    Kind.WAITING: {"Ready": "False", "Reconciling": "True"},
+    Kind.DONE: {"Ready": "True"},
+    Kind.FAILED: {"Ready": "False", "Stalled": "True"},
+}
+
+
+def status_of(imagebuild: ImageBuild, state: State, now: datetime, **changes: object) -> Status:
+    """The present status with ``state`` said and ``changes`` made. A condition's time moves only with its status."""
+    before = imagebuild.status
+    conditions = []
+    for kind, value in _CONDITIONS[state.kind].items():
+        old = before.condition(kind)
+        moved = old is None or old.status != value
+        conditions.append(
+            Condition(
+                type=kind,
+                status=value,
+                observed_generation=imagebuild.metadata.generation,
+                last_transition_time=second(now) if moved or old is None else old.last_transition_time,
+                reason=state.reason,
+                message=clipped(state.message),
+            )
+        )
+    update = {
+        "observed_generation": imagebuild.metadata.generation,
+        "phase": state.phase,
+        "conditions": conditions,
+        **changes,
+    }
+    return before.model_copy(update=update)
+
+
+def finished_state(build: Build) -> State:
+    """What a build with an outcome means."""
+    phase = _OUTCOME_PHASES[build.outcome]
+    if build.outcome == "Succeeded":
+        return State(Kind.DONE, phase, SUCCEEDED, "the image was built and pushed")
+    failure = build.failure or FailureStatus(reason=Reason.INTERNAL_ERROR)
+    return State(Kind.FAILED, phase, failure.reason, failure.message)
+
+
+def completed(
+    build: Build,
+    outcome: Literal["Succeeded", "Failed", "Cancelled", "Replaced"],
+    failure: FailureStatus | None,
+    now: datetime,
+) -> Build:
+    """The record of a build that is over. Its end is the container's, where that is known."""
+    end = build.completion_time or timestamp(now)
+    return build.model_copy(update={"outcome": outcome, "failure": failure, "completion_time": end, "not_before": ""})
+
+
+def absorbed(build: Build, seen: Observation, result: BuildResult | None) -> Build:
+    """The record with what a Pod, and its result if there is one, have told."""
+    update: dict[str, object] = {
+        "pod_names": [seen.name],
+        "node_name": seen.node,
+        "start_time": seen.started or build.start_time,
+        "completion_time": seen.finished or build.completion_time,
+    }
+    if result is not None:
+        update |= {
+            "sandbox": result.sandbox,
+            "sandbox_reason": clipped(result.sandbox_reason),
+            "source": SourceStatus(commit=result.source.commit, digest=result.source.digest)
+            if result.source.commit or result.source.digest
+            else None,
+            "steps": [Step.model_validate(step.model_dump()) for step in result.steps[-MAX_STEPS:]],
+            "steps_truncated": result.steps_truncated or len(result.steps) > MAX_STEPS,
+        }
+    return build.model_copy(update=update)
+
+
+def failure_of(seen: Observation, result: BuildResult | None) -> FailureStatus:
+    """Why the build of this Pod failed, with the place in the Dockerfile when the executor named one."""
+    told = result.failure if result is not None else None
+    same = told is not None and told.reason == seen.reason
+    return FailureStatus(
+        reason=seen.reason,
+        message=clipped(seen.message),
+        instruction=told.instruction[:500] if told and same else "",
+        file=told.file if told and same else "",
+        line=told.line if told and same and told.line else None,
+        exit_code=told.exit_code if told and same else None,
+        location=FailureLocation(pod=seen.name, container=CONTAINER),
+    )
+
+
+def image_of(result: BuildResult) -> Image:
+    """The pushed image under the first of its names."""
+    return Image(reference=result.references[0] if result.references else "", digest=result.digest, size=result.size)
+
+
+def log_of(seen: Observation, data: bytes) -> Log:
+    """The end of the log, and whose it is."""
+    text, truncated = logtail.tail(data)
+    return Log(tail=text, truncated=truncated, pod=seen.name, container=CONTAINER)
+
+
+def with_history(status: Status, build: Build, digest: str, limit: int) -> list[HistoryEntry]:
+    """The history with this build on top, once, and no more than ``limit`` entries."""
+    entry = HistoryEntry(
+        number=build.number,
+        outcome=build.outcome,
+        reason=build.failure.reason if build.failure else "",
+        digest=digest,
+        commit=build.source.commit if build.source else "",
+        completion_time=build.completion_time,
+        duration=duration_of(build),
+    )
+    return [entry, *(old for old in status.history if old.number != build.number)][:limit]
+
+
+def duration_of(build: Build) -> str:
+    """From the container's start to its end, as people write it: ``1m23s``; "" when it never ran."""
+    start, end = parse_time(build.start_time), parse_time(build.completion_time)
+    if start is None or end is None:
+        return ""
+    seconds = max(0, round((end - start).total_seconds()))
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
+
+
+def second(moment: datetime) -> str:
+    """A time as conditions carry it: RFC 3339 without fractions."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def clipped(text: str) -> str:
+    """A message short enough for a condition."""
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
