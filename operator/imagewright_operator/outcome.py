@@ -107,7 +107,7 @@ def observe(pod: PodJson, events: Sequence[Mapping[str, Any]] = ()) -> Observati
     if phase in ("Succeeded", "Failed"):
         return _ended(pod, terminated, facts)
     if running or terminated:  # terminated: the Pod's phase follows within moments
-        return Observation(state=PodState.RUNNING, **facts)
+        return _running(pod, facts)
     reason, message, heals = _why_waiting(status, state.get("waiting") or {}, events)
     return Observation(state=PodState.WAITING, reason=reason, message=message, heals=heals, **facts)
 
@@ -124,6 +124,18 @@ def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
     """The executor's status: a Pod of ours has one container, webhooks may add others."""
     statuses = status.get("containerStatuses") or []
     return next((one for one in statuses if one.get("name") == "executor"), statuses[0] if statuses else {})
+
+
+def _running(pod: PodJson, facts: dict[str, Any]) -> Observation:
+    """Of one that is being deleted it says why: when its node no longer answers, nobody else will."""
+    if not facts["deleted"]:
+        return Observation(state=PodState.RUNNING, **facts)
+    reason, message, retry = _disruption(pod.get("status") or {}) or (
+        Reason.POD_DELETED,
+        f"Pod {facts['name']} was deleted while it ran",
+        RetryCause.POD_DELETED,
+    )
+    return Observation(state=PodState.RUNNING, reason=reason, message=message, retry=retry, **facts)
 
 
 def _ended(pod: PodJson, terminated: Mapping[str, Any], facts: dict[str, Any]) -> Observation:
@@ -151,15 +163,9 @@ def _why_failed(
         return Reason.TIMEOUT, f"the build took longer than its timeout of {limit} seconds: raise spec.timeout", None
     if why == "Evicted" and _DISK_FULL.search(words):
         return Reason.DISK_FULL, f"{words.rstrip('. ')}: the build needs more disk than the executor may use", None
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            default = (Reason.POD_EVICTED, RetryCause.EVICTED)
-            reason, retry = _DISRUPTIONS.get(condition.get("reason", ""), default)
-            return (
-                reason,
-                condition.get("message") or words or f"the Pod was disrupted: {condition.get('reason')}",
-                retry,
-            )
+    disruption = _disruption(status)
+    if disruption is not None:
+        return disruption
     if why in _POD_REASONS or why.startswith("OutOf"):
         reason, retry = _POD_REASONS.get(why, (Reason.POD_EVICTED, RetryCause.EVICTED))
         return reason, words or f"the Pod ended: {why}", retry
@@ -179,6 +185,16 @@ def _why_failed(
     ended = f"with exit code {code}" if code is not None else "without a status"
     detail = f": {words[:500]}" if words else "; its log may say more"
     return Reason.INTERNAL_ERROR, f"the executor ended {ended} and without a report{detail}", None
+
+
+def _disruption(status: Mapping[str, Any]) -> tuple[str, str, RetryCause] | None:
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            default = (Reason.POD_EVICTED, RetryCause.EVICTED)
+            reason, retry = _DISRUPTIONS.get(condition.get("reason", ""), default)
+            words = condition.get("message") or status.get("message")
+            return reason, words or f"the Pod was disrupted: {condition.get('reason')}", retry
+    return None
 
 
 def _is_stopped(result: BuildResult) -> bool:

@@ -1,0 +1,403 @@
+"""What to do next for one ImageBuild: (ImageBuild, Pods, now) -> Decision.
+
+No I/O. Called by ``controller`` for every event, wake-up and resync alike. Level-triggered and idempotent: the same
+state gives the same decision, so a lost, doubled or reordered event changes nothing, and nothing that matters lives in
+memory. A build is claimed in the status first, under a resource version; its Pod's name follows from the claim, so
+that an operator killed between two steps, or a second operator, continues with the same Pod instead of another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from imagewright.contract import BuildResult, timestamp
+from imagewright.errors import Reason
+from imagewright_operator import logtail, report, validation
+from imagewright_operator.api import ImageBuild
+from imagewright_operator.api.base import parse_duration
+from imagewright_operator.api.spec import ConcurrencyPolicy, RetryCause
+from imagewright_operator.api.status import Build, FailureLocation, FailureStatus, Phase
+from imagewright_operator.decision import Decision, Notice, Refusal, World
+from imagewright_operator.inputs import Inputs, build_id, pod_name
+from imagewright_operator.outcome import Observation, PodState, parse_time
+from imagewright_operator.report import Kind, State
+from imagewright_operator.settings import Settings
+
+QUEUED, PENDING, RUNNING = "BuildQueued", "PodPending", "BuildRunning"
+SUSPENDED, RETRYING = "Suspended", "BuildRetrying"
+
+_LINGER = timedelta(seconds=60)  # after its grace period a Pod that is still there is on a node that doesn't answer
+_RETRY_BACKOFF = timedelta(seconds=10)  # doubled with every attempt
+_POLL_S = 5.0  # a failing mount doesn't touch the Pod: nothing but its Events tell of it
+_REFUSALS = (Reason.QUOTA_EXCEEDED, Reason.POD_REJECTED)
+_HEALING = (Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND)
+
+
+def reconcile(world: World, settings: Settings) -> Decision:
+    """The next step. Of an ImageBuild that is being deleted its owner references clean up."""
+    if world.imagebuild.metadata.deletion_timestamp:
+        return Decision(world.imagebuild.status)
+    return _Pass(world, settings).decide()
+
+
+def refused(world: World, decision: Decision, refusal: Refusal, settings: Settings) -> Decision:
+    """What becomes of a build whose Pod was refused, after ``decision`` was stored."""
+    imagebuild = world.imagebuild.model_copy(update={"status": decision.status})
+    return _Pass(replace(world, imagebuild=imagebuild, pods=()), settings).refuse(refusal)
+
+
+def unreadable(imagebuild: ImageBuild, message: str, now: datetime) -> Decision:
+    """For a spec that this version can't even read; everything else in the status stays."""
+    state = State(Kind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, message)
+    return Decision(report.status_of(imagebuild, state, now))
+
+
+class _Pass:
+    """One decision in the making."""
+
+    def __init__(self, world: World, settings: Settings) -> None:
+        self.world = world
+        self.now = world.now
+        self.imagebuild = world.imagebuild
+        self.spec = world.imagebuild.spec
+        self.inputs = Inputs.of(world.imagebuild)
+        self.problems = validation.problems(world.imagebuild, settings)
+        self.build = world.imagebuild.status.build
+        self.changes: dict[str, object] = {}
+        self.delete: list[Observation] = []
+        self.create: Build | None = None
+        self.notices: list[Notice] = []
+        self.wakes: list[float] = []
+        self.wants_log = ""
+        self.finished: Build | None = None
+
+    def decide(self) -> Decision:
+        state = self._active(self.build) if self.build is not None and not self.build.outcome else None
+        return self._decision(state or self._idle())
+
+    def refuse(self, refusal: Refusal) -> Decision:
+        assert self.build is not None, "a Pod is only created for a claim"
+        if refusal.heals:
+            self.wakes.append(15.0)
+            if self._ready_reason() != refusal.reason:
+                self._notify(refusal.reason, refusal.message, warning=True)
+            return self._decision(State(Kind.WAITING, Phase.QUEUED, refusal.reason, refusal.message))
+        self._finish("Failed", FailureStatus(reason=refusal.reason, message=report.clipped(refusal.message)))
+        return self._decision(report.finished_state(self.build))
+
+    def _decision(self, state: State) -> Decision:
+        self._tidy()
+        status = report.status_of(self.imagebuild, state, self.now, build=self.build, **self.changes)
+        return Decision(
+            status=status,
+            delete=tuple(self.delete),
+            create=self.create,
+            notices=tuple(self.notices),
+            wake_s=max(0.2, min(self.wakes)) if self.wakes else None,
+            wants_log=self.wants_log,
+            finished=self.finished,
+        )
+
+    # --- a build that is under way
+
+    def _active(self, build: Build) -> State | None:
+        """What a build without an outcome is doing; None when it has just got one."""
+        seen = self._pod_of(build)
+        if seen is None:
+            return self._stop(build, None) or self._without_pod(build)
+        self.build = build = report.absorbed(build, seen, seen.result)
+        if seen.ended:
+            return self._ended(build, seen)
+        if seen.deleted and self._seconds_until(seen.deleted, _LINGER) <= 0:
+            lost = seen.reason or Reason.NODE_LOST
+            words = seen.message or f"Pod {seen.name} can't be deleted: its node doesn't answer"
+            return self._failed(build, replace(seen, reason=lost, message=words), None)
+        return self._stop(build, seen) or (
+            self._waiting(build, seen) if seen.state is PodState.WAITING else self._running(build, seen)
+        )
+
+    def _stop(self, build: Build, seen: Observation | None) -> State | None:
+        """End a build that is no longer wanted; None when it is wanted, or has just ended."""
+        superseded = bool(self.problems) or not self.inputs.is_of(build)
+        if self.spec.cancelled:
+            failure = FailureStatus(reason=Reason.CANCELLED, message="cancelled: spec.cancelled is true")
+            outcome: Literal["Cancelled", "Replaced"] = "Cancelled"
+        elif superseded and (seen is None or self.spec.concurrency_policy is ConcurrencyPolicy.REPLACE):
+            failure = FailureStatus(reason=Reason.CANCELLED, message="replaced: the spec was changed during the build")
+            outcome = "Replaced"
+        else:
+            return None
+        if seen is not None:
+            self.delete.append(seen)
+            if seen.state is PodState.RUNNING and outcome == "Cancelled":
+                self._keep_log(seen)
+        self._finish(outcome, failure)
+        return self._idle()
+
+    def _without_pod(self, build: Build) -> State:
+        if build.pod_names:
+            words = f"Pod {build.pod_names[0]} was deleted before it had reported a result"
+            gone = Observation(
+                state=PodState.FAILED,
+                name=build.pod_names[0],
+                uid="",
+                reason=Reason.POD_DELETED,
+                message=words,
+                retry=RetryCause.POD_DELETED,
+            )
+            return self._failed(build, gone, None) or self._idle()
+        others = [pod for pod in self.world.pods if not pod.ended and not self._is_lost(pod)]
+        if others:
+            self.wakes.append(_POLL_S)
+            return State(
+                Kind.PROGRESSING, Phase.QUEUED, QUEUED, f"waits for Pod {others[0].name} of an earlier build to end"
+            )
+        if self.spec.suspend:
+            return _suspended()
+        left = self._seconds_until(build.not_before)
+        if left > 0:
+            self.wakes.append(left)
+            attempts = self.spec.retry.limit + 1
+            return State(
+                Kind.PROGRESSING,
+                Phase.QUEUED,
+                RETRYING,
+                f"attempt {build.attempt} of {attempts} starts at {build.not_before}",
+            )
+        self.create = build
+        return self._refused_before() or State(
+            Kind.PROGRESSING, Phase.QUEUED, QUEUED, "the executor Pod is being created"
+        )
+
+    def _refused_before(self) -> State | None:
+        """What was said of the last try to create the Pod stays until a try succeeds."""
+        ready = self.imagebuild.status.condition("Ready")
+        if ready is None or ready.status != "False" or ready.reason not in _REFUSALS:
+            return None
+        waits = self.imagebuild.status.condition("Reconciling") is not None
+        return State(Kind.WAITING, Phase.QUEUED, ready.reason, ready.message) if waits else None
+
+    def _waiting(self, build: Build, seen: Observation) -> State | None:
+        limit = parse_duration(self.spec.start_timeout)
+        left = self._seconds_until(seen.created, limit)
+        if seen.deleted:
+            # It has never run: another Pod under the same name starts the same attempt, and nothing is lost.
+            self.build = build.model_copy(update={"pod_names": [], "node_name": ""})
+            self.wakes.append(max(1.0, self._seconds_until(seen.deleted, _LINGER)))
+            return State(
+                Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} is deleted and will be started anew"
+            )
+        if left <= 0 and seen.heals:
+            # The deadline that the kubelet enforces counts this wait: a new Pod gives the build its whole time again.
+            self.delete.append(seen)
+            self.build = build.model_copy(update={"pod_names": [], "node_name": ""})
+            self.wakes.append(1.0)
+        elif left <= 0:
+            return self._gave_up(seen)
+        else:
+            self.wakes.append(min(left, _POLL_S))
+        if not seen.reason:
+            return State(Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} is starting")
+        if self._ready_reason() != seen.reason:
+            self._notify(seen.reason, seen.message, warning=True)
+        return State(Kind.WAITING, Phase.PENDING, seen.reason, seen.message)
+
+    def _gave_up(self, seen: Observation) -> State | None:
+        if not seen.ended:
+            self.delete.append(seen)
+        limit = f"it did not start within spec.startTimeout of {self.spec.start_timeout}"
+        message = f"{seen.message}; {limit}" if seen.reason else f"Pod {seen.name}: {limit}"
+        reason = seen.reason or Reason.START_TIMEOUT
+        self._finish("Failed", _failure(reason, message, seen))
+        return None
+
+    def _running(self, build: Build, seen: Observation) -> State | None:
+        left = self._seconds_until(seen.started, parse_duration(self.spec.timeout))
+        if left <= 0 and not seen.finished:
+            self.delete.append(seen)
+            self._keep_log(seen)
+            self._finish("Failed", _failure(Reason.TIMEOUT, self._timed_out(), seen))
+            return None
+        self.wakes.append(max(left, 1.0))
+        if seen.deleted:
+            self.wakes.append(max(1.0, self._seconds_until(seen.deleted, _LINGER)))
+        before = self.imagebuild.status.build
+        if before is None or before.start_time != build.start_time:
+            self._notify("BuildStarted", f"Pod {seen.name} builds on node {seen.node}")
+        return State(Kind.PROGRESSING, Phase.RUNNING, RUNNING, f"Pod {seen.name} builds the image")
+
+    # --- a build that has ended
+
+    def _ended(self, build: Build, seen: Observation) -> State | None:
+        self._keep_log(seen)
+        result = self._result(seen)
+        self.build = build = report.absorbed(build, seen, result)
+        if seen.state is PodState.SUCCEEDED and result is not None and result.digest and result.failure is None:
+            self.changes["image"] = report.image_of(result)
+            self._finish("Succeeded", None, digest=result.digest)
+            return None
+        if seen.state is PodState.SUCCEEDED:
+            words = "the executor ended without a report: operator and executor image should be of the same release"
+            seen = replace(seen, reason=Reason.INTERNAL_ERROR, message=words)
+        if seen.reason == Reason.TIMEOUT and not seen.started:
+            if self._ready_reason() in _HEALING:
+                self.delete.append(seen)
+                self.build = build.model_copy(update={"pod_names": [], "completion_time": ""})
+                self.wakes.append(1.0)
+                return State(Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} will be started anew")
+            return self._gave_up(replace(seen, reason=""))
+        if seen.reason == Reason.TIMEOUT:
+            seen = replace(seen, message=self._timed_out())
+        return self._failed(build, seen, result)
+
+    def _result(self, seen: Observation) -> BuildResult | None:
+        """The termination message's, or the log's where that is the fuller one.
+
+        The log is believed only where the container ended well by itself: any RUN can print such a line.
+        """
+        whole = logtail.result(self.world.log or b"") if seen.state is PodState.SUCCEEDED else None
+        if whole is None or (seen.result is not None and whole.digest != seen.result.digest):
+            return seen.result
+        return whole
+
+    def _failed(self, build: Build, seen: Observation, result: BuildResult | None) -> State | None:
+        """After a failure of the infrastructure the next attempt, else the end of the build."""
+        retry = self.spec.retry
+        wanted = not self.spec.cancelled and not self.problems and self.inputs.is_of(build)
+        if seen.retry is None or seen.retry not in retry.on or build.attempt > retry.limit or not wanted:
+            self._finish("Failed", report.failure_of(seen, result))
+            return None
+        wait = _RETRY_BACKOFF * 2 ** (build.attempt - 1)
+        self.build = Build(
+            id=build.id,
+            number=build.number,
+            inputs_hash=build.inputs_hash,
+            environment_hash=build.environment_hash,
+            requested_at=build.requested_at,
+            attempt=build.attempt + 1,
+            queue_time=build.queue_time,
+            not_before=timestamp(self.now + wait),
+        )
+        self.wakes.append(wait.total_seconds())
+        words = f"{seen.message}; attempt {build.attempt + 1} of {retry.limit + 1} follows"
+        self._notify("BuildRetried", words, warning=True)
+        return State(Kind.PROGRESSING, Phase.QUEUED, seen.reason, words)
+
+    def _finish(
+        self,
+        outcome: Literal["Succeeded", "Failed", "Cancelled", "Replaced"],
+        failure: FailureStatus | None,
+        digest: str = "",
+    ) -> None:
+        """Record the outcome: in the build, the history and the notices."""
+        assert self.build is not None
+        self.build = self.finished = build = report.completed(self.build, outcome, failure, self.now)
+        duration = report.duration_of(build)
+        limit = self.spec.retention.history_limit
+        self.changes["duration"] = duration
+        self.changes["history"] = report.with_history(self.imagebuild.status, build, digest, limit)
+        if outcome == "Succeeded":
+            took = f" in {duration}" if duration else ""
+            self._notify("BuildSucceeded", f"pushed {', '.join(self.spec.output.tags)} as {digest}{took}")
+        elif failure is not None and outcome == "Failed":
+            self._notify("BuildFailed", f"{failure.reason}: {failure.message}", warning=True)
+        elif failure is not None:
+            self._notify("BuildCancelled", failure.message)
+
+    # --- no build, or one that is over
+
+    def _idle(self) -> State:
+        if self.problems:
+            words = "; ".join(self.problems)
+            if self._ready_reason() != Reason.INVALID_SPEC:
+                key = f"{Reason.INVALID_SPEC}-{self.imagebuild.metadata.generation}"
+                self.notices.append(Notice("BuildFailed", f"{Reason.INVALID_SPEC}: {words}", key, warning=True))
+            return State(Kind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, words)
+        if self.build is not None and not self._is_due(self.build):
+            return report.finished_state(self.build)
+        if self.spec.cancelled:
+            words = "cancelled: set spec.cancelled to false to build"
+            return State(Kind.FAILED, Phase.CANCELLED, Reason.CANCELLED, words)
+        if self.spec.suspend:
+            return _suspended()
+        number = self.build.number + 1 if self.build is not None else 1
+        self.build = Build(
+            id=build_id(self.imagebuild.metadata.uid, self.inputs, number),
+            number=number,
+            inputs_hash=self.inputs.inputs_hash,
+            environment_hash=self.inputs.environment_hash,
+            requested_at=self.inputs.requested_at,
+            queue_time=timestamp(self.now),
+        )
+        self.changes["log"] = None
+        self._notify("BuildQueued", f"build {number} of {', '.join(self.spec.output.tags)}")
+        if self._pod_of(self.build) is not None:
+            self.wakes.append(0.2)  # a status was lost, its Pod was not: the next pass takes it up
+            return State(Kind.PROGRESSING, Phase.QUEUED, QUEUED, "the executor Pod is there already")
+        return self._without_pod(self.build)
+
+    def _is_due(self, build: Build) -> bool:
+        if not self.inputs.is_of(build):
+            return True
+        if build.outcome == "Failed":  # what could have been the cause was edited
+            return build.environment_hash != self.inputs.environment_hash
+        return build.outcome in ("Cancelled", "Replaced")
+
+    # --- all of it
+
+    def _tidy(self) -> None:
+        """Pods of builds that are over: end what still runs, delete what has ended when its time has come."""
+        current = pod_name(self.imagebuild.metadata.name, self.build) if self.build and not self.build.outcome else ""
+        going = {pod.uid for pod in self.delete}
+        keep = parse_duration(self.spec.retention.pod_ttl) if not self.problems else timedelta(hours=1)
+        for pod in self.world.pods:
+            if pod.name == current or pod.deleted or pod.uid in going:
+                continue
+            left = self._seconds_until(pod.finished or pod.created, keep) if pod.ended else 0.0
+            if left <= 0:
+                self.delete.append(pod)
+            else:
+                self.wakes.append(left)
+
+    def _keep_log(self, seen: Observation) -> None:
+        if self.world.log is None:
+            self.wants_log = seen.name
+        elif self.world.log:
+            self.changes["log"] = report.log_of(seen, self.world.log)
+
+    def _pod_of(self, build: Build) -> Observation | None:
+        name = pod_name(self.imagebuild.metadata.name, build)
+        return next((pod for pod in self.world.pods if pod.name == name), None)
+
+    def _is_lost(self, pod: Observation) -> bool:
+        return bool(pod.deleted) and self._seconds_until(pod.deleted, _LINGER) <= 0
+
+    def _ready_reason(self) -> str:
+        ready = self.imagebuild.status.condition("Ready")
+        return ready.reason if ready is not None else ""
+
+    def _timed_out(self) -> str:
+        return f"the build took longer than spec.timeout of {self.spec.timeout}: raise it, or make the build shorter"
+
+    def _seconds_until(self, start: str, after: timedelta = timedelta()) -> float:
+        """Until ``after`` has passed since ``start``; 0 or less when it has. An unknown start is now."""
+        moment = parse_time(start)
+        if moment is None:
+            return after.total_seconds()
+        return (moment + after - self.now).total_seconds()
+
+    def _notify(self, reason: str, message: str, *, warning: bool = False) -> None:
+        build = self.build
+        key = f"{build.id}-{build.attempt}-{reason}" if build is not None else reason
+        self.notices.append(Notice(reason, message, key, warning))
+
+
+def _suspended() -> State:
+    return State(Kind.WAITING, Phase.QUEUED, SUSPENDED, "spec.suspend is true: the build starts when it is false")
+
+
+def _failure(reason: str, message: str, seen: Observation) -> FailureStatus:
+    location = FailureLocation(pod=seen.name, container="executor")
+    return FailureStatus(reason=reason, message=report.clipped(message), location=location)
