@@ -30,6 +30,7 @@ SUSPENDED, RETRYING = "Suspended", "BuildRetrying"
 
 _LINGER = timedelta(seconds=60)  # after its grace period a Pod that is still there is on a node that doesn't answer
 _RETRY_BACKOFF = timedelta(seconds=10)  # doubled with every attempt
+REFUSAL_PAUSE_S = 15.0
 _POLL_S = 5.0  # a failing mount doesn't touch the Pod: nothing but its Events tell of it
 _REFUSALS = (Reason.QUOTA_EXCEEDED, Reason.POD_REJECTED)
 _HEALING = (Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND)
@@ -80,7 +81,7 @@ class _Pass:
     def refuse(self, refusal: Refusal) -> Decision:
         assert self.build is not None, "a Pod is only created for a claim"
         if refusal.heals:
-            self.wakes.append(15.0)
+            self.wakes.append(REFUSAL_PAUSE_S)
             if self._ready_reason() != refusal.reason:
                 self._notify(refusal.reason, refusal.message, warning=True)
             return self._decision(State(Kind.WAITING, Phase.QUEUED, refusal.reason, refusal.message))

@@ -14,15 +14,17 @@ failed, invalid                                 False, reason   absent       Tru
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from imagewright.contract import BuildResult, timestamp
 from imagewright.errors import Reason
 from imagewright_operator import logtail
 from imagewright_operator.api import ImageBuild, Status
+from imagewright_operator.api.base import Json
 from imagewright_operator.api.status import (
     MAX_MESSAGE,
     MAX_STEPS,
@@ -203,3 +205,41 @@ def second(moment: datetime) -> str:
 def clipped(text: str) -> str:
     """A message short enough for a condition."""
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+
+
+def status_json(status: Status) -> Json:
+    """As it is stored: without what is empty."""
+    dumped: Json = _without_empty(status.model_dump(mode="json", by_alias=True))
+    return dumped
+
+
+def status_patch(stored: Mapping[str, Any], status: Status) -> Json:
+    """The JSON merge patch (RFC 7386) from the stored status to this one; {} when they are the same.
+
+    Fields at the top that this version doesn't know stay: an older operator leaves a newer one's alone.
+    """
+    known = {field.alias or name for name, field in Status.model_fields.items()}
+    return _merge_patch({key: value for key, value in stored.items() if key in known}, status_json(status))
+
+
+def _merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
+    patch: Json = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            changes = _merge_patch(old, value)
+            if changes:
+                patch[key] = changes
+        elif value != old:
+            patch[key] = value
+    return patch
+
+
+def _without_empty(value: Any) -> Any:
+    """Without null, "", [], {} and false; numbers stay, 0 is an exit code."""
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    pruned = {key: _without_empty(item) for key, item in value.items()}
+    return {key: item for key, item in pruned.items() if item not in (None, "", [], {}) and item is not False}

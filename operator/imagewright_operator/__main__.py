@@ -1,0 +1,7 @@
+"""``python -m imagewright_operator``."""
+
+import sys
+
+from imagewright_operator.main import main
+
+sys.exit(main())

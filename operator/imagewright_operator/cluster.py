@@ -1,0 +1,304 @@
+"""The Kubernetes API as the operator uses it; the only module that talks to it (kopf's watches aside).
+
+I/O: HTTPS requests to the API server, blocking, from worker threads only. Called by ``controller``. Objects are plain
+JSON: the typed models of the client library would rename, drop and copy what the operator only passes on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+from kubernetes import client, config
+
+from imagewright.errors import Reason
+from imagewright_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION, ImageBuild
+from imagewright_operator.api.base import Json
+from imagewright_operator.decision import Notice, Refusal
+from imagewright_operator.manifests import CONTAINER, POD_SELECTOR, UID_LABEL
+from imagewright_operator.outcome import Observation
+
+CONTROLLER = "imagewright-operator"
+_TIMEOUT_S = (5.0, 30.0)  # connect, read
+_PAGE = 250
+_LOG_KEPT = 64 * 1024
+_LOG_READ = 8 * 1024 * 1024  # of the last lines; a RUN may have printed megabytes into one of them
+_LOG_LINES = 400
+_NO_ACCOUNT = re.compile(r"error looking up service account|serviceaccount \"[^\"]*\" not found", re.I)
+
+
+class ApiError(Exception):
+    """An answer other than success. ``status`` is HTTP's, 0 where there was no answer; ``message`` the server's own."""
+
+    def __init__(self, status: int, message: str, cause: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(f"{status}: {message}" if status else message)
+        self.status = status
+        self.message = message
+        self.cause = cause
+        self.retry_after_s = retry_after_s
+
+
+def connect() -> client.ApiClient:
+    """By the Pod's service account, or else the kubeconfig.
+
+    Raises:
+        kubernetes.config.ConfigException: when there is neither.
+    """
+    settings = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    settings.retries = False  # the workqueue repeats, with pauses that grow
+    return client.ApiClient(settings)
+
+
+class Cluster:
+    """One connection pool, used by all workers. ``count`` is told of every request: verb, resource, HTTP status."""
+
+    def __init__(self, api: client.ApiClient, count: Callable[[str, str, int], None] = lambda *_: None) -> None:
+        self._api = api
+        self._count = count
+
+    # --- ImageBuilds
+
+    def imagebuild(self, namespace: str, name: str) -> Json | None:
+        """As stored now, or None when there is none."""
+        try:
+            return self._json("GET", _imagebuilds(namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def imagebuilds(self, namespace: str = "") -> Iterator[Json]:
+        """All of a namespace, or of the cluster; read page by page."""
+        return self._list(_imagebuilds(namespace))
+
+    def patch_status(self, body: Mapping[str, Any], status: Mapping[str, Any]) -> Json:
+        """Merge into the status of the ImageBuild ``body``, if it is still the version that ``body`` is.
+
+        Raises:
+            ApiError: status 409 when it is not; the caller reads and decides again.
+        """
+        metadata = body["metadata"]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}, "status": status}
+        path = _imagebuilds(metadata["namespace"], metadata["name"]) + "/status"
+        return self._json("PATCH", path, {"fieldManager": CONTROLLER}, patch)
+
+    # --- Pods
+
+    def pods(self, namespace: str = "", uid: str = "") -> Iterator[Json]:
+        """Executor Pods of one ImageBuild, or all there are."""
+        selector = POD_SELECTOR + (f",{UID_LABEL}={uid}" if uid else "")
+        return self._list(_core("pods", namespace), {"labelSelector": selector})
+
+    def create_pod(self, pod: Json) -> Refusal | None:
+        """Create it; None also when the very Pod is there already, whoever has created it.
+
+        Raises:
+            ApiError: where a later try is all there is to do.
+        """
+        metadata = pod["metadata"]
+        try:
+            self._json("POST", _core("pods", metadata["namespace"]), {"fieldManager": CONTROLLER}, pod)
+        except ApiError as error:
+            if error.status == 409:
+                return self._conflict(pod)
+            return _refusal(error)
+        return None
+
+    def delete_pod(self, namespace: str, pod: Observation) -> None:
+        """Ask for its deletion, if it is still the same Pod; one that is gone is fine."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.uid}}
+        try:
+            self._json("DELETE", _core("pods", namespace, pod.name), {}, options)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    def events_of(self, namespace: str, uid: str) -> list[Json]:
+        """Events about the object with this UID."""
+        return list(self._list(_core("events", namespace), {"fieldSelector": f"involvedObject.uid={uid}"}))
+
+    def log(self, namespace: str, pod: str) -> bytes:
+        """The last part of the executor's log; b"" when the Pod or its container is gone.
+
+        Raises:
+            ApiError: when the node doesn't answer.
+        """
+        query = {"container": CONTAINER, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_READ)}
+        try:
+            with self._request("GET", _core("pods", namespace, pod) + "/log", query) as response:
+                kept = b""
+                for chunk in response.stream(_LOG_KEPT):
+                    kept = (kept + chunk)[-_LOG_KEPT:]
+                return kept
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(0, f"the log of Pod {pod} can't be read: {error}") from error
+        except ApiError as error:
+            if error.status in (400, 404):  # 400: the container has never run
+                return b""
+            raise
+
+    # --- the rest
+
+    def nodes(self) -> list[Json]:
+        """All nodes; none when the operator may not see them (an installation for some namespaces only)."""
+        try:
+            return list(self._list("/api/v1/nodes"))
+        except ApiError as error:
+            if error.status == 403:
+                return []
+            raise
+
+    def post_event(self, imagebuild: ImageBuild, notice: Notice, now: datetime) -> None:
+        """Post it once: its name follows from its key, and one that is there already is left as it is."""
+        metadata = imagebuild.metadata
+        moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": _event_name(metadata.name, metadata.uid, notice.key), "namespace": metadata.namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": metadata.name,
+                "namespace": metadata.namespace,
+                "uid": metadata.uid,
+            },
+            "reason": notice.reason,
+            "message": notice.message[:1024],
+            "type": "Warning" if notice.warning else "Normal",
+            "source": {"component": CONTROLLER},
+            "reportingComponent": CONTROLLER,
+            "firstTimestamp": moment,
+            "lastTimestamp": moment,
+            "count": 1,
+        }
+        try:
+            self._json("POST", _core("events", metadata.namespace), {}, event)
+        except ApiError as error:
+            if error.status not in (403, 404, 409):  # 403: the namespace is being deleted
+                raise
+
+    def _conflict(self, pod: Json) -> Refusal | None:
+        """A Pod of that name exists: ours, if it has the same owner."""
+        metadata = pod["metadata"]
+        try:
+            there = self._json("GET", _core("pods", metadata["namespace"], metadata["name"]))
+        except ApiError as error:
+            if error.status == 404:
+                raise ApiError(409, f"Pod {metadata['name']} was there a moment ago") from error
+            raise
+        uids = {owner.get("uid") for owner in there["metadata"].get("ownerReferences") or ()}
+        if metadata["ownerReferences"][0]["uid"] in uids:
+            return None
+        message = f"a Pod {metadata['name']} that is not this build's is in the way: delete it, the build starts then"
+        return Refusal(Reason.POD_REJECTED, message, heals=True)
+
+    def _list(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Json]:
+        token = ""
+        while True:
+            page = self._json("GET", path, {**(query or {}), "limit": str(_PAGE), "continue": token})
+            yield from page.get("items") or ()
+            token = (page.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return
+
+    def _json(self, verb: str, path: str, query: Mapping[str, str] | None = None, body: Json | None = None) -> Json:
+        with self._request(verb, path, query, body) as response:
+            answer: Json = json.loads(response.data)
+        return answer
+
+    def _request(
+        self, verb: str, path: str, query: Mapping[str, str] | None = None, body: Json | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept": "application/json", "User-Agent": CONTROLLER}
+        if body is not None:
+            headers["Content-Type"] = "application/merge-patch+json" if verb == "PATCH" else "application/json"
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
+        given = {key: value for key, value in (query or {}).items() if value}
+        url = self._api.configuration.host + path + ("?" + urlencode(given) if given else "")
+        resource = _resource(path)
+        try:
+            response: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
+                verb,
+                url,
+                body=json.dumps(body) if body is not None else None,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=_TIMEOUT_S[0], read=_TIMEOUT_S[1]),
+                retries=False,
+                preload_content=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            self._count(verb, resource, 0)
+            raise ApiError(0, f"the API server doesn't answer: {error}") from error
+        self._count(verb, resource, response.status)
+        if not 200 <= response.status < 300:
+            with response:
+                raise _error(response)
+        return response
+
+
+def _error(response: urllib3.BaseHTTPResponse) -> ApiError:
+    text = response.data.decode(errors="replace")
+    message, cause = text[:500], ""
+    try:
+        answer = json.loads(text)
+        message = answer.get("message") or message
+        causes = (answer.get("details") or {}).get("causes") or []
+        cause = next((one.get("reason") or "" for one in causes), "")
+    except (ValueError, AttributeError):
+        pass
+    try:
+        pause = float(response.headers.get("Retry-After") or 0)
+    except ValueError:
+        pause = 0.0
+    return ApiError(response.status, message, cause, pause)
+
+
+def _refusal(error: ApiError) -> Refusal:
+    """What the answer to a creation means for the build.
+
+    Raises:
+        ApiError: the same one, when it says nothing about the Pod.
+    """
+    if error.status == 403 and "exceeded quota" in error.message:
+        words = f"{error.message}: the build starts when there is room"
+        return Refusal(Reason.QUOTA_EXCEEDED, words, heals=True)
+    if error.status == 403 and _NO_ACCOUNT.search(error.message):
+        return Refusal(Reason.POD_REJECTED, f"{error.message}: the build starts when it is there", heals=True)
+    if error.status == 403 and error.cause == "NamespaceTerminating":
+        raise error
+    if error.status in (400, 403, 422):
+        return Refusal(Reason.POD_REJECTED, f"the cluster refuses the executor Pod: {error.message}", heals=False)
+    raise error
+
+
+def _imagebuilds(namespace: str, name: str = "") -> str:
+    place = f"/namespaces/{quote(namespace)}" if namespace else ""
+    return f"/apis/{GROUP}/{VERSION}{place}/{PLURAL}" + (f"/{quote(name)}" if name else "")
+
+
+def _core(resource: str, namespace: str, name: str = "") -> str:
+    place = f"/namespaces/{quote(namespace)}" if namespace else ""
+    return f"/api/v1{place}/{resource}" + (f"/{quote(name)}" if name else "")
+
+
+def _resource(path: str) -> str:
+    """``pods``, ``pods/log``, ``imagebuilds/status``, …: no names, so that metrics stay few."""
+    for name in (PLURAL, "pods", "events", "nodes"):
+        if f"/{name}" in path:
+            last = path.rpartition("/")[2]
+            return f"{name}/{last}" if last in ("status", "log") else name
+    return "other"
+
+
+def _event_name(name: str, uid: str, key: str) -> str:
+    return f"{name}.{uid[:8]}.{key}".lower()

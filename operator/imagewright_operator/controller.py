@@ -1,0 +1,249 @@
+"""Carries out what ``reconcile`` decides: worker threads, the resync, and the order of the steps.
+
+I/O: only through ``cluster``. Started and stopped by ``handlers``, nudged by it for every event. All state that
+matters is in the cluster: killed between any two steps, the next pass of any operator goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from imagewright_operator import profile, reconcile, validation
+from imagewright_operator.api import ImageBuild, Metadata, Spec, Status
+from imagewright_operator.api.base import Json
+from imagewright_operator.cluster import ApiError, Cluster
+from imagewright_operator.decision import Decision, World
+from imagewright_operator.manifests import executor_pod, pods_of
+from imagewright_operator.metrics import Metrics
+from imagewright_operator.outcome import Observation, PodState, observe, parse_time
+from imagewright_operator.report import status_patch
+from imagewright_operator.settings import Settings
+from imagewright_operator.workqueue import WorkQueue
+
+_LOG = logging.getLogger(__name__)
+_NODES_FOR_S = 60.0  # how long a list of nodes is believed
+_LOG_PATIENCE = timedelta(minutes=2)  # for a node that has to give the log, when the result may be nowhere else
+_STUCK_S = 300.0
+
+
+class Key(NamedTuple):
+    """Which ImageBuild."""
+
+    namespace: str
+    name: str
+
+
+class Controller:
+    """One per process. ``nudge`` may be called from anywhere, at once and as often as one likes."""
+
+    def __init__(self, cluster: Cluster, settings: Settings, metrics: Metrics) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._metrics = metrics
+        self._queue: WorkQueue[Key] = WorkQueue()
+        self._stopped = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._synced = threading.Event()
+        self._beat = time.monotonic()
+        self._nodes: tuple[float, list[Json]] = (float("-inf"), [])
+
+    def nudge(self, namespace: str, name: str) -> None:
+        """Something about this ImageBuild may have changed."""
+        self._queue.add(Key(namespace, name))
+
+    def start(self) -> None:
+        """Start the workers and the resync, which looks at everything at once."""
+        self._threads = [
+            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
+            for number in range(self._settings.workers)
+        ]
+        self._threads.append(threading.Thread(target=self._resync_forever, name="resync", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Let every worker finish what it is at; what is not finished in time is left to the next operator."""
+        self._stopped.set()
+        self._queue.close()
+        end = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def is_ready(self) -> bool:
+        """Whether all ImageBuilds have been looked at once."""
+        return self._synced.is_set()
+
+    def is_alive(self) -> bool:
+        """Whether resync and workers go on. An API server that doesn't answer is no reason to be restarted."""
+        late = time.monotonic() - self._beat > 3 * self._settings.resync_s + _STUCK_S
+        return (
+            all(thread.is_alive() for thread in self._threads) and not late and self._queue.longest_work_s() < _STUCK_S
+        )
+
+    def resync(self) -> None:
+        """Look at everything with two lists, and work on what has something to do: for lost events and lost timers."""
+        pods: dict[str, list[Json]] = {}
+        phases: Counter[str] = Counter()
+        for namespace in self._settings.namespaces or ("",):
+            # ImageBuilds first: a Pod that a status already knows must not be missing from an older list.
+            bodies = list(self._cluster.imagebuilds(namespace))
+            for pod in self._cluster.pods(namespace):
+                for owner in pod["metadata"].get("ownerReferences") or ():
+                    pods.setdefault(owner.get("uid") or "", []).append(pod)
+            for body in bodies:
+                metadata = body["metadata"]
+                phases[(body.get("status") or {}).get("phase") or "New"] += 1
+                if self._needs_work(body, pods.get(metadata["uid"], [])):
+                    self.nudge(metadata["namespace"], metadata["name"])
+        self._metrics.phases.clear()
+        for phase, count in phases.items():
+            self._metrics.phases.labels(phase).set(count)
+        self._metrics.depth.set(self._queue.depth())
+
+    def sync(self, key: Key) -> float | None:
+        """One pass for one ImageBuild; in how many seconds to look again, if at all.
+
+        Raises:
+            ApiError: to be repeated.
+        """
+        body = self._cluster.imagebuild(*key)
+        if body is None:
+            return None
+        imagebuild, problem = _read(body)
+        if problem:
+            self._store(body, imagebuild, reconcile.unreadable(imagebuild, problem, _now()))
+            return None
+        world = World(imagebuild, tuple(self._observe(key.namespace, imagebuild)), _now())
+        decision = reconcile.reconcile(world, self._settings)
+        if decision.wants_log:
+            log = self._log_of(key.namespace, decision.wants_log, world)
+            world = replace(world, log=log)
+            decision = reconcile.reconcile(world, self._settings)
+        self._carry_out(body, world, decision)
+        return decision.wake_s
+
+    def _carry_out(self, body: Json, world: World, decision: Decision) -> None:
+        imagebuild, namespace = world.imagebuild, world.imagebuild.metadata.namespace
+        body = self._store(body, imagebuild, decision)
+        for pod in decision.delete:
+            self._cluster.delete_pod(namespace, pod)
+        if decision.create is not None:
+            chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
+            manifest = executor_pod(imagebuild, decision.create, self._settings, chosen)
+            refusal = self._cluster.create_pod(manifest)
+            if refusal is not None:
+                self._store(body, imagebuild, reconcile.refused(world, decision, refusal, self._settings))
+                again = Key(namespace, imagebuild.metadata.name)
+                self._queue.add_after(again, reconcile.REFUSAL_PAUSE_S)
+
+    def _store(self, body: Json, imagebuild: ImageBuild, decision: Decision) -> Json:
+        """Patch the status where it differs, then tell of what has happened."""
+        patch = status_patch(body.get("status") or {}, decision.status)
+        if patch:
+            body = self._cluster.patch_status(body, patch)
+        for notice in decision.notices:
+            self._cluster.post_event(imagebuild, notice, _now())
+        if decision.finished is not None:
+            self._metrics.finished(decision.finished)
+            name = f"{imagebuild.metadata.namespace}/{imagebuild.metadata.name}"
+            _LOG.info("%s: build %d %s", name, decision.finished.number, decision.finished.outcome)
+        return body
+
+    def _observe(self, namespace: str, imagebuild: ImageBuild) -> list[Observation]:
+        uid = imagebuild.metadata.uid
+        seen = []
+        for pod in pods_of(list(self._cluster.pods(namespace, uid)), uid):
+            observation = observe(pod)
+            if observation.state is PodState.WAITING and not observation.reason:
+                observation = observe(pod, self._cluster.events_of(namespace, observation.uid))
+            seen.append(observation)
+        return seen
+
+    def _log_of(self, namespace: str, name: str, world: World) -> bytes:
+        """The log's end. A node that doesn't answer is waited for as long as the result may be only there."""
+        pod = next((one for one in world.pods if one.name == name), None)
+        try:
+            return self._cluster.log(namespace, name)
+        except ApiError:
+            finished = parse_time(pod.finished) if pod is not None else None
+            if pod is None or pod.result is not None or finished is None or world.now - finished > _LOG_PATIENCE:
+                return b""
+            raise
+
+    def _known_nodes(self) -> list[Json]:
+        read, nodes = self._nodes
+        if time.monotonic() - read > _NODES_FOR_S:
+            nodes = self._cluster.nodes()
+            self._nodes = (time.monotonic(), nodes)
+        return nodes
+
+    def _needs_work(self, body: Json, pods: list[Json]) -> bool:
+        imagebuild, problem = _read(body)
+        if problem:
+            return imagebuild.status.observed_generation != imagebuild.metadata.generation
+        observations = tuple(observe(pod) for pod in pods_of(pods, imagebuild.metadata.uid))
+        decision = reconcile.reconcile(World(imagebuild, observations, _now()), self._settings)
+        if decision.wake_s is not None:
+            self._queue.add_after(Key(imagebuild.metadata.namespace, imagebuild.metadata.name), decision.wake_s)
+        return not decision.is_idle(imagebuild.status)
+
+    def _work(self) -> None:
+        while (key := self._queue.get()) is not None:
+            try:
+                wake_s = self.sync(key)
+            except ApiError as error:
+                pause = self._queue.failed(key)
+                self._metrics.failed(f"ApiError{error.status}")
+                if error.status != 409:
+                    _LOG.warning("%s/%s: %s; again in %.1f s", *key, error, pause)
+            except Exception:  # noqa: BLE001 - a defect must not end the worker: the key is repeated, the log tells of it
+                self._metrics.failed("Defect")
+                pause = self._queue.failed(key)
+                _LOG.exception("%s/%s: could not be reconciled; again in %.1f s", *key, pause)
+            else:
+                self._queue.done(key)
+                if wake_s is not None:
+                    self._queue.add_after(key, wake_s)
+
+    def _resync_forever(self) -> None:
+        pause = 1.0
+        while not self._stopped.is_set():
+            self._beat = time.monotonic()
+            try:
+                self.resync()
+            except ApiError as error:
+                self._metrics.failed(f"ApiError{error.status}")
+                _LOG.warning("the resync failed: %s; again in %.0f s", error, pause)
+                self._stopped.wait(pause)
+                pause = min(pause * 2, self._settings.resync_s)
+                continue
+            self._synced.set()
+            pause = 1.0
+            self._stopped.wait(self._settings.resync_s)
+
+
+def _read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:
+    """The ImageBuild, and what is wrong if it can't be read: then with an empty spec."""
+    try:
+        return ImageBuild.parse(body), ""
+    except ValidationError as error:
+        problem = validation.describe(error)
+    metadata = Metadata.model_validate(body["metadata"])
+    try:
+        status = Status.model_validate(body.get("status") or {})
+    except ValidationError:
+        status = Status()
+    return ImageBuild(metadata=metadata, spec=Spec(), status=status), problem
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

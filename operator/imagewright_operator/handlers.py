@@ -1,0 +1,53 @@
+"""What kopf watches, and what becomes of it: a nudge to the controller. The async side ends here.
+
+I/O: none of its own; kopf holds the watches. Registered by ``main``. Only ``on.event`` handlers: they need no
+finalizer, no annotation and no memory of kopf's, and what is nudged is read afresh from the API server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import kopf
+
+from imagewright_operator.api import GROUP, PLURAL, VERSION
+from imagewright_operator.controller import Controller
+from imagewright_operator.manifests import NAME_LABEL, POD_SELECTOR
+
+
+def register(registry: kopf.OperatorRegistry, controller: Controller) -> None:
+    """Add the handlers to kopf's ``registry``."""
+
+    @kopf.on.login(registry=registry)
+    def log_in(**given: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+
+    @kopf.on.startup(registry=registry)
+    def start(**_: Any) -> None:
+        controller.start()
+
+    @kopf.on.cleanup(registry=registry)
+    async def clean_up(**_: Any) -> None:
+        await asyncio.to_thread(controller.stop)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def imagebuild_changed(type: str | None, namespace: str | None, name: str | None, **_: Any) -> None:
+        if type is not None:  # those that are there at the start are looked at by the resync, with two requests for all
+            controller.nudge(namespace or "", name or "")
+
+    @kopf.on.event("", "v1", "pods", registry=registry)
+    async def pod_changed(type: str | None, namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
+        if type is not None and NAME_LABEL in labels:
+            controller.nudge(namespace or "", labels[NAME_LABEL])
+
+
+def configure_kopf(settings: kopf.OperatorSettings, *, clusterwide: bool) -> None:
+    """kopf's own settings: no peering, no events or annotations of its own, watches that can't hang for ever."""
+    settings.peering.standalone = True
+    settings.posting.enabled = False  # Events are ours, with names that make them unique
+    settings.watching.label_selectors["pods"] = POD_SELECTOR
+    settings.watching.server_timeout = 240
+    settings.watching.client_timeout = 300
+    settings.watching.connect_timeout = 10
+    settings.scanning.disabled = not clusterwide  # watching CRDs and namespaces takes rights in the whole cluster

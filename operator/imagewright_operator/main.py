@@ -1,0 +1,61 @@
+"""The operator's process: settings from the environment, probes, kopf.
+
+I/O: environment, standard error, and all that it starts. Called by ``python -m imagewright_operator``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+import kopf
+from kubernetes.config import ConfigException
+
+from imagewright.errors import ImagewrightError
+from imagewright_operator import handlers
+from imagewright_operator.cluster import Cluster, connect
+from imagewright_operator.controller import Controller
+from imagewright_operator.metrics import Metrics
+from imagewright_operator.probes import Probes
+from imagewright_operator.settings import Settings
+
+_LOG = logging.getLogger("imagewright_operator")
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; 2 when a setting can't be used or there is no cluster to talk to."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        settings = Settings.from_environment(os.environ)
+        for name in Settings.unknown(os.environ):
+            _LOG.warning("%s is no setting of this version: it is ignored", name)
+        api = connect()
+    except ImagewrightError as error:
+        sys.stderr.write(error.render() + "\n")
+        return 2
+    except ConfigException as error:
+        sys.stderr.write(f"error: no cluster to talk to: {error}\nhint: Run it in a Pod, or set KUBECONFIG.\n")
+        return 2
+    metrics = Metrics()
+    controller = Controller(Cluster(api, metrics.request), settings, metrics)
+    probes = Probes(settings.http_port, controller.is_alive, controller.is_ready, metrics.registry)
+    _LOG.info("starts; executor image %s, profile %s", settings.executor_image, settings.profile.value)
+    try:
+        asyncio.run(_serve(controller, settings))
+    finally:
+        probes.close()
+    return 0
+
+
+async def _serve(controller: Controller, settings: Settings) -> None:
+    registry = kopf.OperatorRegistry()
+    handlers.register(registry, controller)
+    options = kopf.OperatorSettings()
+    namespaces = settings.namespaces
+    handlers.configure_kopf(options, clusterwide=not namespaces)
+    await kopf.operator(
+        registry=registry, settings=options, standalone=True, clusterwide=not namespaces, namespaces=namespaces
+    )

@@ -1,0 +1,70 @@
+"""What Prometheus may know of the operator; no label has unbounded values.
+
+No I/O. Filled by ``controller`` and ``cluster``, served by ``probes``.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from imagewright_operator.api.status import Build
+from imagewright_operator.outcome import parse_time
+
+_DURATIONS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
+
+
+class Metrics:
+    """All metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._builds = Counter(
+            "imagewright_builds", "Builds that have ended.", ["outcome", "reason"], registry=self.registry
+        )
+        self._duration = Histogram(
+            "imagewright_build_duration_seconds",
+            "From the executor's start to its end.",
+            ["outcome"],
+            buckets=_DURATIONS_S,
+            registry=self.registry,
+        )
+        self._queued = Histogram(
+            "imagewright_build_queue_seconds",
+            "From the claim of a build to its executor's start.",
+            buckets=_DURATIONS_S,
+            registry=self.registry,
+        )
+        self._errors = Counter(
+            "imagewright_reconcile_errors",
+            "Reconciliations that have to be repeated.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._requests = Counter(
+            "imagewright_api_requests",
+            "Requests to the API server; code 0 is no answer.",
+            ["verb", "resource", "code"],
+            registry=self.registry,
+        )
+        self.phases = Gauge(
+            "imagewright_imagebuilds", "ImageBuilds there are, by phase.", ["phase"], registry=self.registry
+        )
+        self.depth = Gauge("imagewright_queue_depth", "ImageBuilds that wait for a worker.", registry=self.registry)
+
+    def finished(self, build: Build) -> None:
+        """A build has ended and that is stored."""
+        reason = build.failure.reason if build.failure is not None else ""
+        self._builds.labels(build.outcome, reason).inc()
+        queued, start, end = (parse_time(text) for text in (build.queue_time, build.start_time, build.completion_time))
+        if start and end:
+            self._duration.labels(build.outcome).observe(max(0.0, (end - start).total_seconds()))
+        if queued and start:
+            self._queued.observe(max(0.0, (start - queued).total_seconds()))
+
+    def failed(self, kind: str) -> None:
+        """A reconciliation has failed with an exception of this class."""
+        self._errors.labels(kind).inc()
+
+    def request(self, verb: str, resource: str, status: int) -> None:
+        """The API server was asked."""
+        self._requests.labels(verb, resource, str(status)).inc()

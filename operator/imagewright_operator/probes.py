@@ -1,0 +1,58 @@
+"""/healthz, /readyz and /metrics.
+
+I/O: an HTTP server on all addresses, in a thread of its own. Started by ``main``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+
+class Probes:
+    """Serves until it is closed. ``alive`` and ``ready`` are asked anew for every request."""
+
+    def __init__(
+        self, port: int, alive: Callable[[], bool], ready: Callable[[], bool], metrics: CollectorRegistry
+    ) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 10
+
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                if path == "/metrics":
+                    self._answer(200, generate_latest(metrics), CONTENT_TYPE_LATEST)
+                elif path in ("/healthz", "/readyz"):
+                    good = alive() if path == "/healthz" else ready()
+                    self._answer(200 if good else 503, b"ok\n" if good else b"not yet\n", "text/plain")
+                else:
+                    self._answer(404, b"try /healthz, /readyz or /metrics\n", "text/plain")
+
+            def _answer(self, status: int, body: bytes, kind: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Probes come every few seconds: nothing is logged of them."""
+
+        self._server = ThreadingHTTPServer(("", port), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="probes", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """Where it listens; of use where 0 was asked for."""
+        return self._server.server_port
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
