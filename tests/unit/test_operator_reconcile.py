@@ -1,0 +1,649 @@
+"""reconcile, played on a cluster on paper: what it decides is carried out, step by step, and may be cut off anywhere."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagewright.contract import RESULT_LOG_KEY, BuildResult, Failure, SourceResult
+from imagewright.errors import Reason
+from imagewright_operator import reconcile
+from imagewright_operator.api import REQUESTED_AT_ANNOTATION, ImageBuild
+from imagewright_operator.api.status import Build
+from imagewright_operator.decision import Decision, Refusal, World
+from imagewright_operator.inputs import pod_name
+from imagewright_operator.outcome import observe
+from imagewright_operator.report import status_patch
+from imagewright_operator.settings import Settings
+
+START = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
+SETTINGS = Settings()
+
+
+def result(digest: str = "sha256:" + "a" * 64, **more: Any) -> str:
+    return BuildResult(
+        digest=digest,
+        size=10,
+        references=(f"reg.example.com/app:1@{digest}",),
+        source=SourceResult(commit="c" * 40),
+        **more,
+    ).to_json()
+
+
+class Paper:
+    """An API server, a kubelet and a clock on paper."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.now = START
+        self.generation = 1
+        self.deleted = False
+        self.annotations: dict[str, str] = {}
+        self.spec: dict[str, Any] = {
+            "source": {"inline": {"dockerfile": "FROM scratch\n"}},
+            "output": {"tags": ["reg.example.com/app:1"]},
+            **spec,
+        }
+        self.status: dict[str, Any] = {"observedGeneration": -1}
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.events: list[dict[str, Any]] = []
+        self.log = b"step 1\nstep 2\n"
+        self.created: list[str] = []
+        self.notices: dict[str, str] = {}
+        self.versions: list[str] = []
+        self.wake_s: float | None = None
+
+    def imagebuild(self) -> ImageBuild:
+        metadata = {
+            "name": "app",
+            "namespace": "ns",
+            "uid": "uid-1",
+            "generation": self.generation,
+            "annotations": self.annotations,
+            **({"deletionTimestamp": "2026-11-25T12:00:00Z"} if self.deleted else {}),
+        }
+        return ImageBuild.parse({"metadata": metadata, "spec": self.spec, "status": self.status})
+
+    def edit(self, **spec: Any) -> None:
+        self.spec.update(spec)
+        self.generation += 1
+
+    def decide(self) -> tuple[World, Decision]:
+        observations = tuple(observe(pod, self.events) for pod in self.pods.values())
+        world = World(self.imagebuild(), observations, self.now)
+        decision = reconcile.reconcile(world, SETTINGS)
+        if decision.wants_log:
+            world = World(world.imagebuild, world.pods, world.now, self.log)
+            decision = reconcile.reconcile(world, SETTINGS)
+            assert not world.log or decision.wants_log == ""
+        return world, decision
+
+    def step(self, cut_after: int = 99, refuse: Refusal | None = None) -> Decision:
+        """One pass; the operator is killed after ``cut_after`` of its steps."""
+        world, decision = self.decide()
+        self.wake_s = decision.wake_s
+        if cut_after < 1:
+            return decision
+        self.store(decision)
+        if cut_after < 2:
+            return decision
+        for pod in decision.delete:
+            self._delete(pod.name)
+        if cut_after < 3 or decision.create is None:
+            return decision
+        if refuse is not None:
+            self.store(reconcile.refused(world, decision, refuse, SETTINGS))
+            return decision
+        self._create(decision.create)
+        return decision
+
+    def settle(self) -> Decision:
+        """Passes until nothing changes."""
+        for _ in range(20):
+            before = json.dumps([self.status, sorted(self.pods)])
+            decision = self.step()
+            if json.dumps([self.status, sorted(self.pods)]) == before:
+                return decision
+        raise AssertionError("it never comes to rest")
+
+    def store(self, decision: Decision) -> None:
+        patch = status_patch(self.status, decision.status)
+        self.status = _merged(self.status, patch)
+        for notice in decision.notices:
+            self.notices.setdefault(notice.key, f"{notice.reason}: {notice.message}")
+        self.versions.append(kstatus(self))
+
+    def pod(self) -> dict[str, Any]:
+        """The Pod of the current attempt."""
+        build = self.imagebuild().status.build
+        assert build is not None
+        return self.pods[pod_name("app", build)]
+
+    def starts(self) -> None:
+        pod = self.pod()
+        state = {"running": {"startedAt": _time(self.now)}}
+        pod["spec"]["nodeName"] = "node-1"
+        pod["status"] = {"phase": "Running", "containerStatuses": [{"name": "executor", "state": state}]}
+
+    def ends(self, report: str = "", exit_code: int = 0, **status: Any) -> None:
+        pod = self.pod()
+        before = (pod["status"].get("containerStatuses") or [{"state": {}}])[0]["state"].get("running") or {}
+        terminated = {
+            "exitCode": exit_code,
+            "reason": "Completed" if exit_code == 0 else "Error",
+            "startedAt": before.get("startedAt", _time(self.now)),
+            "finishedAt": _time(self.now),
+            "message": report,
+        }
+        pod["status"] = {
+            "phase": "Succeeded" if exit_code == 0 else "Failed",
+            "containerStatuses": [{"name": "executor", "state": {"terminated": terminated}}],
+            **status,
+        }
+
+    def condition(self, kind: str) -> str:
+        conditions = {one["type"]: one for one in self.status["conditions"]}
+        return f"{conditions[kind]['status']} {conditions[kind]['reason']}" if kind in conditions else ""
+
+    def wait(self, **delta: float) -> None:
+        self.now += timedelta(**delta)
+
+    def _create(self, build: Build) -> None:
+        name = pod_name("app", build)
+        if name in self.pods:
+            return  # 409, and the same owner
+        self.created.append(name)
+        self.pods[name] = {
+            "metadata": {"name": name, "uid": f"pod-{len(self.created)}", "creationTimestamp": _time(self.now)},
+            "spec": {"activeDeadlineSeconds": 4200},
+            "status": {"phase": "Pending"},
+        }
+
+    def _delete(self, name: str) -> None:
+        self.pods.pop(name, None)
+
+
+def kstatus(paper: Paper) -> str:
+    """What Flux and Argo CD make of it (sigs.k8s.io/cli-utils, kstatus, generic rules)."""
+    if paper.status.get("observedGeneration", paper.generation) != paper.generation:
+        return "InProgress"
+    conditions = {one["type"]: one["status"] for one in paper.status.get("conditions", [])}
+    if conditions.get("Reconciling") == "True":
+        return "InProgress"
+    if conditions.get("Stalled") == "True":
+        return "Failed"
+    return "Current" if conditions.get("Ready", "True") == "True" else "InProgress"
+
+
+def _merged(before: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(before)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            merged[key] = _merged(merged.get(key) or {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def built(**spec: Any) -> Paper:
+    """One that has been built."""
+    paper = Paper(**spec)
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    paper.wait(seconds=83)
+    paper.ends(result())
+    paper.settle()
+    return paper
+
+
+def test_from_apply_to_a_digest() -> None:
+    paper = Paper()
+    assert kstatus(paper) == "InProgress"
+    paper.settle()
+    assert paper.status["phase"] == "Pending"
+    assert paper.condition("Ready") == "Unknown PodPending"
+    paper.starts()
+    paper.settle()
+    assert paper.status["phase"] == "Running"
+    paper.wait(seconds=83)
+    paper.ends(result())
+    paper.settle()
+    assert paper.status["phase"] == "Succeeded"
+    assert paper.condition("Ready") == "True BuildSucceeded"
+    assert (paper.condition("Reconciling"), paper.condition("Stalled")) == ("", "")
+    assert paper.status["image"] == {
+        "reference": "reg.example.com/app:1@sha256:" + "a" * 64,
+        "digest": "sha256:" + "a" * 64,
+        "size": 10,
+    }
+    assert paper.status["build"]["source"]["commit"] == "c" * 40
+    assert paper.status["duration"] == "1m23s"
+    assert paper.status["log"]["tail"] == "step 1\nstep 2\n"
+    assert [entry["outcome"] for entry in paper.status["history"]] == ["Succeeded"]
+    assert [text.split(":")[0] for text in paper.notices.values()] == ["BuildQueued", "BuildStarted", "BuildSucceeded"]
+    assert paper.versions == sorted(paper.versions, reverse=True), (
+        "InProgress, and Current only once the image is pushed"
+    )
+
+
+def test_a_second_look_changes_nothing() -> None:
+    paper = built()
+    before = json.dumps(paper.status)
+    paper.wait(minutes=30)
+    for _ in range(10):
+        assert paper.step().create is None
+    assert json.dumps(paper.status) == before
+    assert len(paper.created) == 1
+
+
+@pytest.mark.parametrize(
+    "field", ["retention", "suspend", "retry", "startTimeout", "timeout", "podTemplate", "sandbox"]
+)
+def test_what_does_not_change_the_image_builds_nothing(field: str) -> None:
+    values: dict[str, Any] = {
+        "retention": {"historyLimit": 1},
+        "suspend": True,
+        "retry": {"limit": 0},
+        "podTemplate": {"nodeSelector": {"a": "b"}},
+        "sandbox": "Root",
+    }
+    paper = built()
+    paper.edit(**{field: values.get(field, "7m")})
+    paper.settle()
+    assert len(paper.created) == 1
+    assert paper.status["observedGeneration"] == 2
+    assert kstatus(paper) == "Current"
+
+
+def test_what_changes_the_image_builds_again_and_keeps_the_last_good_one_meanwhile() -> None:
+    paper = built()
+    paper.edit(buildArgs=[{"name": "A", "value": "1"}])
+    assert kstatus(paper) == "InProgress"
+    paper.settle()
+    assert len(paper.created) == 2
+    assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
+    assert kstatus(paper) == "InProgress"
+    paper.ends(result("sha256:" + "b" * 64))
+    paper.settle()
+    assert paper.status["image"]["digest"] == "sha256:" + "b" * 64
+    assert [entry["number"] for entry in paper.status["history"]] == [2, 1]
+
+
+def test_the_annotation_asks_for_the_same_build_again() -> None:
+    paper = built()
+    paper.annotations[REQUESTED_AT_ANNOTATION] = "now"
+    paper.settle()
+    assert len(paper.created) == 2
+
+
+def test_a_failure_of_the_build_stays_until_something_is_edited() -> None:
+    paper = Paper()
+    paper.settle()
+    failure = Failure(
+        reason="StepFailed",
+        message="RUN make ended with 2",
+        hint="See above.",
+        instruction="RUN make",
+        line=3,
+        exit_code=2,
+    )
+    paper.ends(BuildResult(failure=failure).to_json(), exit_code=7)
+    paper.settle()
+    assert paper.status["phase"] == "Failed"
+    assert paper.condition("Ready") == "False StepFailed"
+    assert paper.condition("Stalled") == "True StepFailed"
+    assert kstatus(paper) == "Failed"
+    told = paper.status["build"]["failure"]
+    assert (told["message"], told["instruction"], told["line"]) == ("RUN make ended with 2 See above.", "RUN make", 3)
+    paper.wait(days=1)
+    paper.settle()
+    assert len(paper.created) == 1
+    paper.edit(podTemplate={"env": [{"name": "A", "value": "b"}]})  # it may have been the cause
+    paper.settle()
+    assert len(paper.created) == 2
+
+
+def test_an_invalid_spec_builds_nothing_and_recovers_by_being_fixed() -> None:
+    paper = Paper(
+        cache={"repository": "reg.example.com/cache"}, secrets=[{"id": "a", "secretKeyRef": {"name": "a", "key": "b"}}]
+    )
+    paper.settle()
+    assert paper.condition("Stalled") == "True InvalidSpec"
+    message = paper.status["conditions"][0]["message"]
+    assert "spec.cache is not supported yet" in message
+    assert "spec.secrets" in message
+    assert not paper.created
+    del paper.spec["cache"], paper.spec["secrets"]
+    paper.edit()
+    paper.settle()
+    assert len(paper.created) == 1
+
+
+def test_a_missing_secret_waits_without_end_and_heals() -> None:
+    paper = Paper(startTimeout="5m")
+    paper.settle()
+    words = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found'
+    paper.events = [{"reason": "FailedMount", "message": words, "lastTimestamp": "2026-11-25T12:00:01Z"}]
+    paper.settle()
+    assert paper.condition("Ready") == "False SecretNotFound"
+    assert kstatus(paper) == "InProgress"
+    assert paper.status["conditions"][0]["message"] == 'secret "regcred" not found: the build starts when it is there'
+    for _ in range(8):
+        paper.wait(minutes=3)
+        paper.settle()
+        assert paper.condition("Ready") == "False SecretNotFound"
+    assert {entry.split(":")[0] for entry in paper.notices.values()} == {"BuildQueued", "SecretNotFound"}
+    assert len(set(paper.created)) == 1, "always the same attempt"
+    paper.events = []
+    paper.starts()
+    paper.settle()
+    paper.ends(result())
+    paper.settle()
+    assert paper.status["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("waiting", [{}, {"reason": "ImagePullBackOff", "message": "not found"}])
+def test_a_pod_that_does_not_start_in_time(waiting: dict[str, str]) -> None:
+    paper = Paper(startTimeout="5m")
+    paper.settle()
+    paper.pod()["status"]["containerStatuses"] = [{"name": "executor", "state": {"waiting": waiting}}]
+    paper.settle()
+    paper.wait(minutes=5, seconds=1)
+    paper.settle()
+    reason = "ImagePullFailed" if waiting else "StartTimeout"
+    assert paper.condition("Stalled") == f"True {reason}"
+    assert "startTimeout of 5m" in paper.status["build"]["failure"]["message"]
+    assert not paper.pods
+
+
+def test_the_timeout_counts_from_the_start_of_the_container() -> None:
+    paper = Paper(timeout="10m")
+    paper.settle()
+    paper.wait(minutes=9)
+    paper.starts()
+    paper.settle()
+    assert paper.wake_s == 600
+    paper.wait(minutes=9)
+    paper.settle()
+    assert paper.status["phase"] == "Running"
+    paper.wait(minutes=1, seconds=1)
+    paper.settle()
+    assert paper.condition("Stalled") == "True Timeout"
+    assert "spec.timeout of 10m" in paper.status["build"]["failure"]["message"]
+    assert paper.status["log"]["tail"] == "step 1\nstep 2\n"
+    assert not paper.pods
+
+
+def test_an_eviction_is_tried_again_as_often_as_the_spec_says() -> None:
+    paper = Paper(retry={"limit": 2})
+    for attempt in (1, 2, 3):
+        paper.settle()
+        paper.wait(minutes=2)
+        paper.settle()
+        assert paper.status["build"].get("attempt") == attempt
+        paper.starts()
+        paper.settle()
+        paper.ends("", 137, reason="Evicted", message="The node was low on resource: memory.")
+    paper.settle()
+    assert paper.condition("Stalled") == "True PodEvicted"
+    assert len(paper.created) == 3
+    assert len({text for text in paper.notices.values() if text.startswith("BuildRetried")}) == 2
+
+
+def test_a_build_that_failed_by_itself_is_never_tried_again() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.ends(BuildResult(failure=Failure(reason="PushFailed", message="no")).to_json(), exit_code=6)
+    paper.settle()
+    paper.wait(hours=1)
+    paper.settle()
+    assert len(paper.created) == 1
+
+
+def test_a_deleted_pod_is_tried_again() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    paper.pods.clear()
+    paper.step()
+    assert paper.condition("Ready") == "Unknown PodDeleted"
+    assert paper.status["phase"] == "Queued"
+    assert not paper.pods, "not at once"
+    paper.wait(seconds=11)
+    paper.settle()
+    assert paper.created == [f"{paper.created[0][:-1]}1", f"{paper.created[0][:-1]}2"]
+
+
+def test_a_pod_on_a_node_that_does_not_answer_is_given_up() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    paper.pod()["metadata"]["deletionTimestamp"] = _time(paper.now + timedelta(seconds=30))
+    paper.pod()["status"]["conditions"] = [
+        {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "taint"}
+    ]
+    paper.settle()
+    assert paper.status["phase"] == "Running"
+    paper.wait(seconds=91)
+    paper.step()
+    assert paper.condition("Ready") == "Unknown NodeLost"
+    paper.wait(seconds=11)
+    paper.step()
+    assert len(paper.created) == 2
+
+
+def test_replace_ends_the_old_build_before_the_new_one_starts() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    old = paper.created[0]
+    paper.edit(target="other")
+    decision = paper.step(cut_after=1)
+    assert [pod.name for pod in decision.delete] == [old]
+    assert decision.create is None, "the old one could push after the new one"
+    paper.settle()
+    assert len(paper.created) == 2
+    assert [entry["outcome"] for entry in paper.status["history"]] == ["Replaced"]
+    assert old not in paper.pods
+
+
+def test_queue_lets_the_old_build_end_and_is_not_current_in_between() -> None:
+    paper = Paper(concurrencyPolicy="Queue")
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    paper.edit(target="other")
+    paper.settle()
+    assert len(paper.created) == 1
+    paper.ends(result())
+    paper.settle()
+    assert len(paper.created) == 2
+    assert "Current" not in paper.versions
+    assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
+
+
+def test_cancelled_ends_a_build_and_can_be_taken_back() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    paper.edit(cancelled=True)
+    paper.settle()
+    assert paper.status["phase"] == "Cancelled"
+    assert paper.condition("Stalled") == "True Cancelled"
+    assert not paper.pods
+    paper.edit(cancelled=False)
+    paper.settle()
+    assert len(paper.created) == 2
+
+
+def test_suspend_starts_nothing_and_ends_nothing() -> None:
+    paper = Paper(suspend=True)
+    paper.settle()
+    assert paper.condition("Ready") == "False Suspended"
+    assert not paper.created
+    paper.edit(suspend=False)
+    paper.settle()
+    paper.starts()
+    paper.edit(suspend=True)
+    paper.settle()
+    assert paper.status["phase"] == "Running"
+
+
+def test_a_full_quota_keeps_it_queued_and_says_so_once() -> None:
+    paper = Paper()
+    refusal = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods", heals=True)
+    paper.step(refuse=refusal)
+    said = json.dumps(paper.status["conditions"])
+    assert paper.condition("Ready") == "False QuotaExceeded"
+    assert paper.status["phase"] == "Queued"
+    for _ in range(5):
+        paper.wait(seconds=15)
+        paper.step(refuse=refusal)
+        assert json.dumps(paper.status["conditions"]) == said
+    paper.settle()
+    assert paper.status["phase"] == "Pending"
+    assert len(paper.created) == 1
+
+
+def test_a_pod_that_the_cluster_refuses_is_a_failure_in_the_clusters_words() -> None:
+    paper = Paper()
+    paper.step(refuse=Refusal(Reason.POD_REJECTED, 'violates PodSecurity "restricted"', heals=False))
+    assert paper.condition("Stalled") == "True PodRejected"
+    assert paper.status["build"]["failure"]["message"] == 'violates PodSecurity "restricted"'
+    paper.settle()
+    assert not paper.created
+
+
+def test_finished_pods_go_when_their_time_has_come_and_the_result_stays() -> None:
+    paper = built(retention={"podTTL": "1h"})
+    assert paper.wake_s == pytest.approx(3600)
+    paper.wait(minutes=59)
+    paper.settle()
+    assert paper.pods
+    paper.wait(minutes=1)
+    paper.settle()
+    assert not paper.pods
+    paper.wait(days=1)
+    paper.settle()
+    assert (len(paper.created), paper.status["phase"]) == (1, "Succeeded")
+
+
+def test_an_imagebuild_that_is_being_deleted_is_left_alone() -> None:
+    paper = Paper()
+    paper.deleted = True
+    decision = paper.step()
+    assert decision.is_idle(paper.imagebuild().status)
+
+
+def test_the_result_is_taken_from_the_log_when_the_termination_message_is_empty() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.starts()
+    paper.log = b"building\n" + json.dumps({RESULT_LOG_KEY: json.loads(result())}).encode() + b"\n"
+    paper.ends("")
+    paper.settle()
+    assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
+    assert paper.status["log"]["tail"] == "building\n"
+
+
+def test_a_result_printed_by_a_run_that_then_fails_is_not_believed() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.starts()
+    paper.log = json.dumps({RESULT_LOG_KEY: json.loads(result())}).encode()
+    paper.ends("", exit_code=137)
+    paper.settle()
+    assert "image" not in paper.status
+    assert paper.condition("Stalled") == "True InternalError"
+
+
+def test_a_status_that_was_lost_does_not_build_twice() -> None:
+    paper = built()
+    paper.status = {"observedGeneration": -1}
+    paper.settle()
+    assert len(paper.created) == 1
+    assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 3])
+@pytest.mark.parametrize("moment", range(8))
+def test_killed_between_any_two_steps_it_builds_once_and_keeps_the_digest(moment: int, cut: int) -> None:
+    paper = Paper()
+    happenings = [lambda: None, paper.starts, lambda: paper.ends(result())]
+    count = 0
+    for happening in happenings:
+        if paper.pods:
+            happening()
+        for _ in range(4):
+            paper.step(cut_after=cut if count == moment else 99)
+            count += 1
+    paper.settle()
+    assert len(paper.created) == 1
+    assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
+    assert kstatus(paper) == "Current"
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(
+        st.sampled_from("step cut0 cut1 cut2 start end fail evict edit revert vanish wait hour".split()), max_size=40
+    )
+)
+def test_whatever_happens_kstatus_is_current_only_with_an_image_of_these_inputs(happenings: list[str]) -> None:
+    paper = Paper()
+    pushed: set[str] = set()
+    for happening in happenings:
+        current = next(
+            (pod for name, pod in paper.pods.items() if pod["status"]["phase"] in ("Pending", "Running")), None
+        )
+        live = current is not None and paper.status.get("build") and paper.pods.get(_current(paper)) is current
+        match happening:
+            case "step":
+                paper.step()
+            case "cut0" | "cut1" | "cut2":
+                paper.step(cut_after=int(happening[-1]))
+            case "start" if live:
+                paper.starts()
+            case "end" if live:
+                pushed.add(paper.status["build"]["inputsHash"])
+                paper.ends(result())
+            case "fail" if live:
+                paper.ends(BuildResult(failure=Failure(reason="StepFailed", message="x")).to_json(), exit_code=7)
+            case "evict" if live:
+                paper.ends("", 137, reason="Evicted", message="low on memory")
+            case "edit":
+                paper.edit(target="other")
+            case "revert":
+                paper.spec.pop("target", None)
+                paper.edit()
+            case "vanish":
+                paper.pods.clear()
+            case "wait":
+                paper.wait(seconds=20)
+            case "hour":
+                paper.wait(hours=1)
+        if kstatus(paper) == "Current":
+            assert reconcile.Inputs.of(paper.imagebuild()).inputs_hash in pushed
+        running = [pod for pod in paper.pods.values() if pod["status"]["phase"] in ("Pending", "Running")]
+        assert len(running) <= 1, "never two at once"
+    assert len(paper.created) == len(set(paper.created)) or "hour" in happenings or "vanish" in happenings
+
+
+def _current(paper: Paper) -> str:
+    build = paper.imagebuild().status.build
+    return pod_name("app", build) if build is not None else ""
