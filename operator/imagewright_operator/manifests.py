@@ -107,7 +107,7 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "activeDeadlineSeconds": max(1, int(parse_duration(imagebuild.spec.timeout).total_seconds())),
+            "activeDeadlineSeconds": _deadline_s(imagebuild.spec),
             "terminationGracePeriodSeconds": settings.termination_grace_s,
             "containers": [
                 {
@@ -132,6 +132,11 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
     if group is not None:
         pod["spec"]["securityContext"] = {"fsGroup": group}
     return pod
+
+
+def _deadline_s(spec: Spec) -> int:
+    """A backstop for a time without operator. The kubelet counts mounts and image pulls too, so it is the sum."""
+    return max(1, int((parse_duration(spec.timeout) + parse_duration(spec.start_timeout)).total_seconds()))
 
 
 def _place(pod_spec: Json, spec: Spec, profile: Profile) -> None:

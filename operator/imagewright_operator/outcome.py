@@ -159,8 +159,7 @@ def _why_failed(
     status, spec = pod.get("status") or {}, pod.get("spec") or {}
     why, words = status.get("reason") or "", status.get("message") or ""
     if why == "DeadlineExceeded":
-        limit = spec.get("activeDeadlineSeconds")
-        return Reason.TIMEOUT, f"the build took longer than its timeout of {limit} seconds: raise spec.timeout", None
+        return Reason.TIMEOUT, "the build took longer than spec.timeout", None
     if why == "Evicted" and _DISK_FULL.search(words):
         return Reason.DISK_FULL, f"{words.rstrip('. ')}: the build needs more disk than the executor may use", None
     disruption = _disruption(status)

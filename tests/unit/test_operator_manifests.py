@@ -1,0 +1,258 @@
+"""The BuildRequest and the Pod that are made of an ImageBuild."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from imagewright.contract import REQUEST_ENV, BuildRequest, RegistrySettings
+from imagewright.errors import UsageError
+from imagewright_operator.api import ImageBuild
+from imagewright_operator.api.status import Build
+from imagewright_operator.manifests import build_request, executor_pod, pods_of
+from imagewright_operator.settings import Profile, Settings
+
+INLINE = {"inline": {"dockerfile": "FROM scratch\n"}}
+
+
+def imagebuild(source: dict[str, Any] = INLINE, **spec: Any) -> ImageBuild:
+    spec = {"source": source, "output": {"tags": ["reg.example.com/app:1"]}, **spec}
+    return ImageBuild.parse({"metadata": {"name": "app", "namespace": "ns", "uid": "uid-1"}, "spec": spec})
+
+
+def pod(
+    source: dict[str, Any] = INLINE, profile: Profile = Profile.PLAIN, settings: Settings | None = None, **spec: Any
+) -> dict[str, Any]:
+    build = Build(id="0123abcd", inputs_hash="v1-x", attempt=2)
+    return executor_pod(imagebuild(source, **spec), build, settings or Settings(), profile)
+
+
+def container(made: dict[str, Any]) -> dict[str, Any]:
+    only: dict[str, Any] = made["spec"]["containers"][0]
+    return only
+
+
+def environment(made: dict[str, Any]) -> dict[str, Any]:
+    return {one["name"]: one.get("value", one.get("valueFrom")) for one in container(made)["env"]}
+
+
+def mounts(made: dict[str, Any]) -> dict[str, Any]:
+    volumes = {one["name"]: one for one in made["spec"]["volumes"]}
+    return {
+        one["mountPath"]: {**volumes[one["name"]], "readOnly": one.get("readOnly", False)}
+        for one in container(made)["volumeMounts"]
+    }
+
+
+@pytest.mark.parametrize(
+    "dockerfile",
+    [
+        "FROM scratch\nENV A=$$ B=$(HOME) C=$$(HOME) D='\"`' E=\\\\\n",
+        "#" + "漢" * 5461,  # 16 KiB of CJK
+        "FROM scratch\r\nRUN echo \u2028 \U0001f600\t\n",
+    ],
+)
+def test_an_inline_dockerfile_arrives_byte_for_byte(dockerfile: str) -> None:
+    assert len(dockerfile.encode()) <= 16 * 1024
+    text = environment(pod({"inline": {"dockerfile": dockerfile}}))[REQUEST_ENV]
+    assert "$" not in text, "the kubelet would expand it"
+    source = BuildRequest.decode(text).source
+    assert source.kind == "inline"
+    assert source.dockerfile.encode() == dockerfile.encode()
+
+
+def test_a_request_that_does_not_fit_is_refused() -> None:
+    args = [{"name": f"A{index}", "value": "x" * 30000} for index in range(4)]
+    with pytest.raises(UsageError, match="more than the"):
+        pod(buildArgs=args)
+
+
+def test_the_pod_has_no_more_rights_than_a_build_needs() -> None:
+    made = pod()
+    spec = made["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert spec["restartPolicy"] == "Never"
+    assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(spec)
+    assert not any("hostPath" in volume for volume in spec["volumes"])
+    assert "privileged" not in container(made)["securityContext"]
+
+
+def test_its_name_labels_and_owner_follow_from_the_claim() -> None:
+    metadata = pod()["metadata"]
+    assert metadata["name"] == "app-0123abcd-2"
+    assert metadata["labels"]["imagewright.dev/uid"] == "uid-1"
+    owner = metadata["ownerReferences"][0]
+    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == ("uid-1", True, False)
+
+
+def test_labels_of_the_template_do_not_replace_the_operators_own() -> None:
+    labels = pod(podTemplate={"labels": {"imagewright.dev/uid": "other", "team": "a"}})["metadata"]["labels"]
+    assert (labels["imagewright.dev/uid"], labels["team"]) == ("uid-1", "a")
+
+
+def test_the_deadline_of_the_kubelet_leaves_the_time_to_start_to_the_operator() -> None:
+    """It counts from before the mounts and the image: alone it would cut a build short that had to wait."""
+    assert pod(timeout="30m", startTimeout="5m")["spec"]["activeDeadlineSeconds"] == 35 * 60
+
+
+@pytest.mark.parametrize(
+    ("profile", "host_users", "context"),
+    [
+        (Profile.PLAIN, None, {}),
+        (Profile.USERNS, False, {}),
+        (Profile.HARDENED, None, {"seccompProfile": {"type": "RuntimeDefault"}}),
+    ],
+)
+def test_the_profiles(profile: Profile, host_users: bool | None, context: dict[str, Any]) -> None:
+    made = pod(profile=profile)
+    assert made["spec"].get("hostUsers") is host_users
+    assert container(made)["securityContext"] == context
+
+
+def test_the_strict_profile_confines_its_capabilities_to_the_pods_user_namespace() -> None:
+    made = pod(profile=Profile.USERNS_STRICT)
+    context = container(made)["securityContext"]
+    assert made["spec"]["hostUsers"] is False
+    assert context["procMount"] == "Unmasked"
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert "SYS_ADMIN" in context["capabilities"]["add"]
+
+
+def test_the_template_only_takes_rights_away() -> None:
+    made = pod(
+        profile=Profile.USERNS_STRICT, podTemplate={"securityContext": {"capabilities": {"drop": ["CAP_SYS_ADMIN"]}}}
+    )
+    capabilities = container(made)["securityContext"]["capabilities"]
+    assert capabilities["drop"] == ["ALL"]
+    assert "SYS_ADMIN" not in capabilities["add"]
+    assert "CHOWN" in capabilities["add"]
+
+
+def test_seccomp_of_the_template_comes_into_the_plain_profile() -> None:
+    context = container(pod(podTemplate={"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}))[
+        "securityContext"
+    ]
+    assert context == {"seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_the_push_secret_is_one_file_for_root_alone_and_the_request_names_its_folder() -> None:
+    made = pod(output={"tags": ["a/b"], "pushSecretRef": {"name": "regcred"}})
+    volume = mounts(made)["/kaniko/.docker"]
+    assert volume["secret"] == {
+        "secretName": "regcred",
+        "items": [{"key": ".dockerconfigjson", "path": "config.json"}],
+        "defaultMode": 0o400,
+    }
+    assert volume["readOnly"]
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).docker_config_dir == "/kaniko/.docker"
+
+
+def test_an_ordinary_user_reads_it_through_its_group() -> None:
+    made = pod(
+        output={"tags": ["a/b"], "pushSecretRef": {"name": "regcred"}},
+        podTemplate={"securityContext": {"runAsUser": 1000}},
+    )
+    assert made["spec"]["securityContext"] == {"fsGroup": 1000}
+    assert mounts(made)["/kaniko/.docker"]["secret"]["defaultMode"] == 0o440
+
+
+def test_a_git_source() -> None:
+    git = {
+        "url": "https://git.example.com/a.git",
+        "ref": {"branch": "main", "commit": "A" * 40},
+        "secretRef": {"name": "git"},
+    }
+    made = pod({"git": git}, contextDir="services/api")
+    source = BuildRequest.decode(environment(made)[REQUEST_ENV]).source
+    assert source.kind == "git"
+    assert (source.ref, source.ref_type, source.commit) == ("main", "branch", "a" * 40)
+    assert source.credentials_dir in mounts(made)
+    assert mounts(made)[source.credentials_dir]["secret"]["secretName"] == "git"
+
+
+def test_a_config_map_is_mounted_whole() -> None:
+    made = pod({"configMap": {"name": "ctx"}})
+    source = BuildRequest.decode(environment(made)[REQUEST_ENV]).source
+    assert source.kind == "configMap"
+    assert mounts(made)[source.path]["configMap"] == {"name": "ctx"}
+
+
+def test_a_build_argument_from_a_config_map_is_read_by_the_kubelet_alone() -> None:
+    reference = {"name": "args", "key": "version"}
+    made = pod(
+        buildArgs=[{"name": "A", "value": "$(HOME)"}, {"name": "B", "valueFrom": {"configMapKeyRef": reference}}]
+    )
+    first, second = BuildRequest.decode(environment(made)[REQUEST_ENV]).build_args
+    assert (first.value, second.value) == ("$(HOME)", None)
+    assert environment(made)[second.from_env] == {"configMapKeyRef": reference}
+
+
+def test_variables_of_the_template_arrive_as_they_are_written() -> None:
+    """The kubelet turns $$ into $ and expands $(VAR)."""
+    made = pod(podTemplate={"env": [{"name": "A", "value": "$(HOME) $$"}]})
+    assert environment(made)["A"] == "$$(HOME) $$$$"
+
+
+def test_resources_are_the_installations_until_the_build_names_its_own() -> None:
+    settings = Settings(resources={"limits": {"memory": "2Gi"}})
+    assert container(pod(settings=settings))["resources"] == {"limits": {"memory": "2Gi"}}
+    own = {"requests": {"memory": "1Gi"}}
+    assert container(pod(settings=settings, podTemplate={"resources": own}))["resources"] == own
+
+
+def test_registries_of_the_installation_overlaid_by_the_builds() -> None:
+    settings = Settings(
+        registries=(
+            RegistrySettings(host="docker.io", mirrors=("mirror.example.com",), endpoint="hub.example.com"),
+            RegistrySettings(host="reg.example.com", insecure=True),
+        )
+    )
+    request = build_request(
+        imagebuild(
+            registries=[
+                {"host": "docker.io", "mirrors": ["own.example.com"], "caBundleRef": {"name": "ca", "key": "x"}}
+            ]
+        ),
+        settings,
+    )
+    hub, other = request.registries
+    assert (hub.mirrors, hub.endpoint) == (("own.example.com",), "hub.example.com")
+    assert hub.ca_file.startswith("/kaniko/certificates/build/")
+    assert other.insecure
+
+
+def test_a_ca_of_the_output_counts_for_the_registries_of_its_tags() -> None:
+    output = {"tags": ["a.example.com/x", "b.example.com/x"], "caBundleRef": {"name": "ca", "key": "ca.crt"}}
+    made = pod(output=output)
+    request = BuildRequest.decode(environment(made)[REQUEST_ENV])
+    assert {(one.host, one.ca_file) for one in request.registries} == {
+        ("a.example.com", "/kaniko/certificates/build/output.crt"),
+        ("b.example.com", "/kaniko/certificates/build/output.crt"),
+    }
+    assert "/kaniko/certificates/build" in mounts(made)
+
+
+def test_where_it_runs() -> None:
+    template = {
+        "nodeSelector": {"pool": "builds"},
+        "tolerations": [{"key": "builds", "operator": "Exists"}],
+        "priorityClassName": "low",
+        "serviceAccountName": "builder",
+    }
+    spec = pod(podTemplate=template, platforms=["linux/arm64"])["spec"]
+    assert spec["nodeSelector"] == {"pool": "builds", "kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64"}
+    assert spec["tolerations"] == template["tolerations"]
+    assert (spec["priorityClassName"], spec["serviceAccountName"]) == ("low", "builder")
+
+
+def test_pods_are_told_by_their_owner_not_by_a_label_that_anyone_can_write() -> None:
+    mine = {"metadata": {"ownerReferences": [{"uid": "uid-1", "controller": True}]}}
+    other = {
+        "metadata": {
+            "labels": {"imagewright.dev/uid": "uid-1"},
+            "ownerReferences": [{"uid": "uid-2", "controller": True}],
+        }
+    }
+    assert pods_of([mine, other, {"metadata": {}}], "uid-1") == [mine]

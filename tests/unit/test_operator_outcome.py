@@ -1,0 +1,215 @@
+"""What a Pod's status means, with statuses as kubelet, scheduler and controllers of Kubernetes 1.37 write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from imagewright.contract import BuildResult, Failure
+from imagewright_operator.api.spec import RetryCause
+from imagewright_operator.outcome import Observation, PodState, observe
+
+DIGEST = "sha256:" + "a" * 64
+SUCCESS = BuildResult(digest=DIGEST, size=1).to_json()
+LIMITS = {"containers": [{"name": "executor", "resources": {"limits": {"memory": "1Gi"}}}]}
+
+
+def pod(status: dict[str, Any], *, deleted: bool = False, spec: dict[str, Any] | None = None) -> dict[str, Any]:
+    metadata = {"name": "app-1", "uid": "u", "creationTimestamp": "2026-11-25T12:00:00Z"}
+    if deleted:
+        metadata["deletionTimestamp"] = "2026-11-25T12:05:00Z"
+    return {"metadata": metadata, "spec": spec or LIMITS, "status": status}
+
+
+def ended(
+    phase: str = "Failed", *, deleted: bool = False, pod_status: dict[str, Any] | None = None, **state: Any
+) -> Observation:
+    terminated = {"exitCode": 1, "reason": "Error", "finishedAt": "2026-11-25T12:03:00Z", **state}
+    statuses = [{"name": "executor", "state": {"terminated": terminated}}]
+    return observe(pod({"phase": phase, "containerStatuses": statuses, **(pod_status or {})}, deleted=deleted))
+
+
+def waiting(events: list[dict[str, Any]] | None = None, **status: Any) -> Observation:
+    return observe(pod({"phase": "Pending", **status}), events or [])
+
+
+def test_a_new_pod_waits_for_nothing_in_particular() -> None:
+    seen = waiting()
+    assert (seen.state, seen.reason, seen.heals) == (PodState.WAITING, "", False)
+
+
+def test_a_pushed_image_counts_whatever_happened_to_the_pod_afterwards() -> None:
+    seen = ended(message=SUCCESS, exitCode=137, reason="OOMKilled", pod_status={"reason": "Evicted"})
+    assert seen.state is PodState.SUCCEEDED
+    assert seen.result is not None
+    assert seen.result.digest == DIGEST
+
+
+@pytest.mark.parametrize(
+    ("pod_status", "state", "reason", "retry"),
+    [
+        ({"reason": "DeadlineExceeded"}, {"exitCode": 137}, "Timeout", None),
+        (
+            {"reason": "Evicted", "message": "The node was low on resource: memory."},
+            {},
+            "PodEvicted",
+            RetryCause.EVICTED,
+        ),
+        (
+            {"reason": "Evicted", "message": 'Usage of EmptyDir volume "imagewright-work" exceeds the limit "1Mi".'},
+            {},
+            "DiskFull",
+            None,
+        ),
+        (
+            {
+                "reason": "Evicted",
+                "message": "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
+            },
+            {},
+            "DiskFull",
+            None,
+        ),
+        ({"reason": "NodeShutdown"}, {}, "NodeLost", RetryCause.NODE_LOST),
+        (
+            {"reason": "Terminated", "message": "Pod was terminated in response to imminent node shutdown."},
+            {},
+            "NodeLost",
+            RetryCause.NODE_LOST,
+        ),
+        ({"reason": "OutOfcpu"}, {}, "PodEvicted", RetryCause.EVICTED),
+        ({}, {"reason": "OOMKilled", "exitCode": 137}, "OutOfMemory", None),
+        ({}, {"reason": "ContainerStatusUnknown", "exitCode": 137}, "NodeLost", RetryCause.NODE_LOST),
+        ({}, {"reason": "StartError", "exitCode": 128, "message": "exec format error"}, "PodRejected", None),
+        ({}, {"exitCode": 3}, "InternalError", None),
+    ],
+)
+def test_how_a_pod_ends_without_a_report(
+    pod_status: dict[str, Any], state: dict[str, Any], reason: str, retry: RetryCause | None
+) -> None:
+    seen = ended(pod_status=pod_status, **state)
+    assert (seen.state, seen.reason, seen.retry) == (PodState.FAILED, reason, retry)
+    assert seen.message
+
+
+@pytest.mark.parametrize(
+    ("why", "reason", "retry"),
+    [
+        ("PreemptionByScheduler", "PodEvicted", RetryCause.PREEMPTED),
+        ("DeletionByTaintManager", "NodeLost", RetryCause.NODE_LOST),
+        ("EvictionByEvictionAPI", "PodEvicted", RetryCause.EVICTED),
+        ("SomethingNew", "PodEvicted", RetryCause.EVICTED),
+    ],
+)
+def test_a_disruption_goes_before_what_the_executor_says(why: str, reason: str, retry: RetryCause) -> None:
+    """It reports a RUN that the kubelet has killed as a failed RUN."""
+    report = BuildResult(failure=Failure(reason="StepFailed", message="RUN was killed")).to_json()
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": why, "message": "words"}
+    seen = ended(message=report, pod_status={"conditions": [condition]})
+    assert (seen.reason, seen.message, seen.retry) == (reason, "words", retry)
+
+
+def test_out_of_memory_names_the_limit_and_the_field() -> None:
+    message = ended(reason="OOMKilled", exitCode=137).message
+    assert "1Gi" in message
+    assert "spec.podTemplate.resources.limits.memory" in message
+
+
+def test_a_report_of_a_failure_is_taken_as_it_is_with_its_hint() -> None:
+    failure = Failure(reason="RegistryAuthFailed", message="401 from the registry.", hint="Check the secret.")
+    seen = ended(message=BuildResult(failure=failure).to_json())
+    assert (seen.reason, seen.message, seen.retry) == (
+        "RegistryAuthFailed",
+        "401 from the registry. Check the secret.",
+        None,
+    )
+
+
+@pytest.mark.parametrize("report", ["", BuildResult(failure=Failure(reason="Cancelled", message="SIGTERM")).to_json()])
+def test_a_pod_that_was_deleted_while_it_ran(report: str) -> None:
+    seen = ended(deleted=True, message=report)
+    assert (seen.reason, seen.retry) == ("PodDeleted", RetryCause.POD_DELETED)
+
+
+def test_a_failure_of_the_build_in_a_pod_that_is_deleted_later_stays_one() -> None:
+    report = BuildResult(failure=Failure(reason="StepFailed", message="no")).to_json()
+    seen = ended(deleted=True, message=report)
+    assert (seen.reason, seen.retry) == ("StepFailed", None)
+
+
+def test_of_a_running_pod_that_is_being_deleted_it_says_why() -> None:
+    status = {
+        "phase": "Running",
+        "containerStatuses": [{"name": "executor", "state": {"running": {"startedAt": "2026-11-25T12:01:00Z"}}}],
+    }
+    assert observe(pod(status)).reason == ""
+    seen = observe(pod(status, deleted=True))
+    assert (seen.state, seen.reason, seen.retry) == (PodState.RUNNING, "PodDeleted", RetryCause.POD_DELETED)
+
+
+def test_sidecars_that_a_webhook_adds_do_not_hide_the_executor() -> None:
+    other = {"name": "proxy", "state": {"running": {"startedAt": "2026-11-25T12:01:00Z"}}}
+    executor = {"name": "executor", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    seen = waiting(containerStatuses=[other, executor])
+    assert (seen.state, seen.reason) == (PodState.WAITING, "ImagePullFailed")
+
+
+def test_unschedulable_in_the_schedulers_words() -> None:
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes are available",
+    }
+    seen = waiting(conditions=[condition])
+    assert (seen.reason, seen.message, seen.heals) == ("Unschedulable", "0/3 nodes are available", False)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason", "said"),
+    [
+        ('MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found', "SecretNotFound", 'secret "regcred" not found'),
+        ('MountVolume.SetUp failed for volume "imagewright-docker-config" : references non-existent secret key: .dockerconfigjson', "SecretNotFound", "references non-existent secret key: .dockerconfigjson"),
+        ('MountVolume.SetUp failed for volume "imagewright-context" : configmap "ctx" not found', "ConfigMapNotFound", 'configmap "ctx" not found'),
+        ('MountVolume.SetUp failed for volume "imagewright-build-ca" : references non-existent config key: ca.crt', "ConfigMapNotFound", "references non-existent config key: ca.crt"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_heals(words: str, reason: str, said: str) -> None:
+    seen = waiting([{"reason": "FailedMount", "message": words, "lastTimestamp": "2026-11-25T12:00:02Z"}])
+    assert (seen.reason, seen.heals) == (reason, True)
+    assert seen.message == f"{said}: the build starts when it is there"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ('secret "token" not found', "SecretNotFound"),
+        ('configmap "args" not found', "ConfigMapNotFound"),
+        ("couldn't find key VERSION in ConfigMap ns/args", "ConfigMapNotFound"),
+    ],
+)
+def test_a_missing_source_of_an_environment_variable_heals(words: str, reason: str) -> None:
+    state = {"waiting": {"reason": "CreateContainerConfigError", "message": words}}
+    seen = waiting(containerStatuses=[{"name": "executor", "state": state}])
+    assert (seen.reason, seen.heals) == (reason, True)
+
+
+def test_the_newest_event_counts() -> None:
+    events = [
+        {"reason": "FailedMount", "message": 'secret "a" not found', "lastTimestamp": "2026-11-25T12:00:02Z"},
+        {"reason": "FailedAttachVolume", "message": "disk is in use", "lastTimestamp": "2026-11-25T12:00:09Z"},
+    ]
+    assert waiting(events).reason == "VolumePending"
+    assert waiting(events[::-1]).reason == "VolumePending"
+
+
+def test_a_sandbox_that_cannot_be_made() -> None:
+    seen = waiting([{"reason": "FailedCreatePodSandBox", "message": "user namespaces are not supported"}])
+    assert seen.reason == "PodRejected"
+    assert "user namespaces" in seen.message
+
+
+def test_an_executor_that_ended_well_without_a_report_is_left_to_its_log() -> None:
+    seen = ended("Succeeded", exitCode=0, reason="Completed", message="")
+    assert (seen.state, seen.result) == (PodState.SUCCEEDED, None)
