@@ -42,7 +42,7 @@ _RESERVED_PATHS = (
 )
 _RESERVED_ENVIRONMENT = ("IMAGEWRIGHT_", "DOCKER_CONFIG", "LD_", "PYTHON", "PATH", "HOME")
 _OWN_LABELS = ("imagewright.dev/", "app.kubernetes.io/", "kubernetes.io/", "k8s.io/")
-_LOW_SECCOMP = ("RuntimeDefault", "Localhost")
+_LOW_PROFILES = ("RuntimeDefault", "Localhost")
 
 
 def problems(template: PodTemplate, settings: Settings) -> Iterator[str]:
@@ -79,11 +79,13 @@ def _security_context(context: Mapping[str, Any], settings: Settings) -> Iterato
     seccomp = context.get("seccompProfile")
     if seccomp is not None:
         kind = seccomp.get("type") if isinstance(seccomp, Mapping) else None
+        # A profile of the node's own may filter less than the one that the installation asks for.
         strict = settings.profile in (Profile.HARDENED, Profile.USERNS_STRICT)
-        if kind not in _LOW_SECCOMP and (strict or kind != "Unconfined"):
-            yield f"{where}.seccompProfile {kind!r} is not allowed: write RuntimeDefault or Localhost"
+        allowed = ("RuntimeDefault",) if strict else (*_LOW_PROFILES, "Unconfined")
+        if kind not in allowed:
+            yield f"{where}.seccompProfile {kind!r} is not allowed: write {' or '.join(allowed)}"
     apparmor = context.get("appArmorProfile")
-    if apparmor is not None and (not isinstance(apparmor, Mapping) or apparmor.get("type") not in _LOW_SECCOMP):
+    if apparmor is not None and (not isinstance(apparmor, Mapping) or apparmor.get("type") not in _LOW_PROFILES):
         yield f"{where}.appArmorProfile is not allowed: write RuntimeDefault or Localhost"
     if context.get("seLinuxOptions"):
         yield f"{where}.seLinuxOptions is not allowed: the node's label for containers stays"
@@ -101,7 +103,7 @@ def _volume(volume: Volume, settings: Settings) -> Iterator[str]:
         yield f"{where} of type {kind} is not allowed: use one of {', '.join(allowed)}"
     elif kind == "projected":
         yield from _projection(volume, where)
-    path = posixpath.normpath(volume.mount_path)
+    path = "/" + posixpath.normpath(volume.mount_path).lstrip("/")  # POSIX keeps two slashes at the start
     if ".." in volume.mount_path.split("/") or path == "/":
         yield f"{where} can't be mounted at {volume.mount_path!r}: write an absolute path without '..'"
     for reserved in _RESERVED_PATHS:

@@ -184,7 +184,7 @@ def _source(spec: Spec) -> contract.Source:
 
 def _registries(spec: Spec, settings: Settings) -> tuple[RegistrySettings, ...]:
     """The installation's, overlaid by what the build says about a registry."""
-    by_host = {registry.host: registry for registry in settings.registries}
+    by_host = {registry.host: _with_ca_path(registry) for registry in settings.registries}
     for index, registry in enumerate(spec.registries):
         known = by_host.get(registry.host, RegistrySettings(host=registry.host))
         update: Json = {"insecure": registry.insecure or known.insecure}
@@ -199,6 +199,13 @@ def _registries(spec: Spec, settings: Settings) -> tuple[RegistrySettings, ...]:
             known = by_host.get(host, RegistrySettings(host=host))
             by_host[host] = known.model_copy(update={"ca_file": f"{BUILD_CA_DIR}/output.crt"})
     return tuple(by_host.values())
+
+
+def _with_ca_path(registry: RegistrySettings) -> RegistrySettings:
+    """The installation names a key of its ConfigMap; the executor wants the file that it becomes."""
+    if not registry.ca_file or registry.ca_file.startswith("/"):
+        return registry
+    return registry.model_copy(update={"ca_file": f"{REGISTRY_CA_DIR}/{registry.ca_file}"})
 
 
 def _volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]:
@@ -275,7 +282,7 @@ def _security_context(given: Mapping[str, Any], profile: Profile) -> Json:
     own = context.get("capabilities", {})
     context.update(given)
     if own and "capabilities" in given:
-        dropped = [_capability(name) for name in given["capabilities"].get("drop", [])]
+        dropped = [_capability(name) for name in (given["capabilities"] or {}).get("drop") or ()]
         kept = [] if "ALL" in dropped else [name for name in own["add"] if name not in dropped]
         context["capabilities"] = {"drop": ["ALL"], **({"add": kept} if kept else {})}
     return context

@@ -35,8 +35,8 @@ class Settings:
     """What holds for all builds of an installation.
 
     ``namespaces`` empty means all. ``resources`` is a Pod's ``resources`` for builds that name none.
-    ``registry_ca_config_map`` is the name of a ConfigMap that every namespace with builds has; its keys are files that
-    ``registries`` name by ``ca_file`` below ``manifests.REGISTRY_CA_DIR``.
+    ``registries`` hold for every build. ``registry_ca_config_map`` is the name of a ConfigMap that every namespace with
+    builds has; ``caFile`` in ``registries`` names one of its keys.
     """
 
     executor_image: str = "imagewright/executor:latest"

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from imagewright.errors import ImagewrightError
+from imagewright.errors import ImagewrightError, UsageError
 from imagewright.reference import Reference
 from imagewright_operator import allowlist
 from imagewright_operator.api import ImageBuild, Spec
 from imagewright_operator.api.base import MAX_INLINE_BYTES, parse_duration
 from imagewright_operator.api.source import SOURCES
 from imagewright_operator.api.spec import Compression
+from imagewright_operator.manifests import build_request
 from imagewright_operator.settings import Settings
 
 _BUILDABLE_SOURCES = frozenset({"git", "configMap", "inline"})
@@ -31,7 +32,7 @@ def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
         *_durations(spec),
         *(f"{name} is not supported yet: leave it out" for name in _not_supported(spec)),
         *allowlist.problems(spec.pod_template, settings),
-    )
+    ) or tuple(_size(imagebuild, settings))
 
 
 def describe(error: ValidationError) -> str:
@@ -65,6 +66,13 @@ def _output(spec: Spec) -> Iterator[str]:
             continue
         if reference.digest is not None:
             yield f"spec.output.tags: {tag!r} carries a digest: write name:tag, the digest is what the build finds out"
+
+
+def _size(imagebuild: ImageBuild, settings: Settings) -> Iterator[str]:
+    try:
+        build_request(imagebuild, settings).encode()
+    except UsageError as error:
+        yield f"{error.message}. {error.hint}"
 
 
 def _paths(spec: Spec) -> Iterator[str]:

@@ -1,0 +1,137 @@
+"""What is written into the status: patches, hashes of inputs, the log's end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from imagewright.contract import RESULT_LOG_KEY
+from imagewright_operator import logtail
+from imagewright_operator.api import ImageBuild, Status
+from imagewright_operator.api.status import Build, Step
+from imagewright_operator.inputs import Inputs, build_id
+from imagewright_operator.report import clipped, duration_of, status_json, status_patch
+
+
+def imagebuild(**spec: Any) -> ImageBuild:
+    spec = {"source": {"inline": {"dockerfile": "FROM scratch\n"}}, "output": {"tags": ["a/b"]}, **spec}
+    return ImageBuild.parse({"metadata": {"name": "app", "uid": "u"}, "spec": spec})
+
+
+def test_a_status_survives_being_stored() -> None:
+    steps = [Step(name="RUN true", exit_code=0), Step(name="COPY", cached=True)]
+    status = Status(observed_generation=3, build=Build(id="a", inputs_hash="v1-x", steps=steps))
+    stored = status_json(status)
+    assert stored["build"]["steps"][0] == {"name": "RUN true", "exitCode": 0}
+    assert Status.model_validate(stored) == status
+    assert status_patch(stored, status) == {}
+
+
+def test_a_patch_removes_what_is_gone_and_leaves_what_is_the_same() -> None:
+    stored = {
+        "observedGeneration": 1,
+        "duration": "3s",
+        "build": {"id": "a", "inputsHash": "x", "number": 1, "attempt": 1, "nodeName": "n"},
+    }
+    patch = status_patch(stored, Status(observed_generation=2, build=Build(id="a", inputs_hash="x")))
+    assert patch == {"observedGeneration": 2, "duration": None, "build": {"nodeName": None}}
+
+
+def test_fields_of_a_newer_operator_are_left_alone() -> None:
+    assert status_patch({"observedGeneration": 1, "index": {"a": 1}}, Status(observed_generation=1)) == {}
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [("12:00:00", "0s"), ("12:00:59.600", "1m0s"), ("12:01:23", "1m23s"), ("14:05:09", "2h5m"), ("11:59:59", "0s")],
+)
+def test_durations_as_people_write_them(end: str, text: str) -> None:
+    build = Build(id="a", inputs_hash="x", start_time="2026-11-25T12:00:00Z", completion_time=f"2026-11-25T{end}Z")
+    assert duration_of(build) == text
+
+
+def test_messages_fit_into_a_condition() -> None:
+    assert len(clipped("x" * 5000)) == 1024
+    assert clipped("x" * 5000).endswith("…")
+
+
+def test_defaults_written_out_are_the_same_inputs() -> None:
+    plain = Inputs.of(imagebuild())
+    written = imagebuild(
+        contextDir=".", dockerfile="Dockerfile", buildArgs=[], platforms=[], timeout="1h", retry={"limit": 2}
+    )
+    assert Inputs.of(written) == plain
+
+
+def test_the_hash_of_the_inputs_is_for_ever() -> None:
+    """An operator that computes another one rebuilds the world when it is installed."""
+    spec = {
+        "source": {"git": {"url": "https://git.example.com/a.git", "ref": {"branch": "main"}}},
+        "target": "runtime",
+        "buildArgs": [{"name": "VERSION", "value": "1.2"}],
+    }
+    assert Inputs.of(imagebuild(**spec)).inputs_hash == "v1-753ef9458602c4925b1017115ecb98a88842897e"
+
+
+@pytest.mark.parametrize(
+    ("spec", "same_image"),
+    [
+        ({"target": "x"}, False),
+        ({"buildArgs": [{"name": "A", "value": "1"}]}, False),
+        ({"output": {"tags": ["a/b", "a/c"]}}, False),
+        ({"output": {"tags": ["a/b"], "labels": {"insecure": "x"}}}, False),
+        ({"output": {"tags": ["a/b"], "insecure": True, "pushSecretRef": {"name": "x"}}}, True),
+        ({"registries": [{"host": "docker.io", "mirrors": ["m.example.com"]}]}, True),
+        ({"podTemplate": {"hostUsers": False}}, True),
+        ({"sandbox": "Root"}, True),
+    ],
+)
+def test_which_fields_an_image_is_made_of(spec: dict[str, Any], same_image: bool) -> None:
+    before, after = Inputs.of(imagebuild()), Inputs.of(imagebuild(**spec))
+    assert (before.inputs_hash == after.inputs_hash) is same_image
+    assert before.environment_hash != after.environment_hash
+
+
+def test_a_resource_created_again_does_not_meet_the_pods_of_the_old_one() -> None:
+    inputs = Inputs.of(imagebuild())
+    assert build_id("uid-1", inputs, 1) != build_id("uid-2", inputs, 1)
+    assert build_id("uid-1", inputs, 1) != build_id("uid-1", inputs, 2)
+    assert build_id("uid-1", inputs, 1) == build_id("uid-1", inputs, 1)
+
+
+def test_the_tail_is_whole_lines_of_at_most_4_kib() -> None:
+    text, truncated = logtail.tail(b"".join(b"line %d\n" % number for number in range(10000)))
+    assert truncated
+    assert len(text.encode()) <= 4096
+    assert text.startswith("line ")
+    assert text.endswith("line 9999\n")
+    assert logtail.tail(b"one\ntwo") == ("one\ntwo\n", False)
+    assert logtail.tail(b"") == ("", False)
+
+
+def test_a_single_line_without_end() -> None:
+    text, truncated = logtail.tail("é".encode() * 100000)
+    assert truncated
+    assert len(text.encode()) <= 4096
+    assert text.startswith("…é")
+
+
+def test_binary_output_becomes_text() -> None:
+    text, _ = logtail.tail(bytes(range(256)) + b"\n\x1b[31mred\x1b[0m\r\nend\n")
+    assert text.encode().decode() == text
+    assert "\x1b" not in text
+    assert "\x00" not in text
+    assert text.endswith("red\nend\n")
+
+
+def test_the_executors_result_is_no_part_of_the_tail() -> None:
+    line = json.dumps({RESULT_LOG_KEY: {"digest": "sha256:" + "a" * 64}}).encode()
+    assert logtail.tail(b"done\n" + line + b"\n") == ("done\n", False)
+    found = logtail.result(b"done\n" + line + b"\n")
+    assert found is not None
+    assert found.digest == "sha256:" + "a" * 64
+    assert logtail.result(line + b"\ndone\n") is None
+    assert logtail.result(b'{"imagewrightResult": {"unknown": 1}}') is None
+    assert logtail.result(b'{"imagewrightResult"') is None

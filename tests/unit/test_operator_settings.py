@@ -1,0 +1,112 @@
+"""Settings from the environment, and the Pod's profile that follows from them and the nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from imagewright.errors import UsageError
+from imagewright_operator import profile
+from imagewright_operator.api import Spec
+from imagewright_operator.settings import Profile, Settings
+
+
+def read(**environment: str) -> Settings:
+    return Settings.from_environment({f"IMAGEWRIGHT_{name}": value for name, value in environment.items()})
+
+
+def test_without_any_the_defaults_hold() -> None:
+    assert read() == Settings()
+    assert read(EXECUTOR_IMAGE="", REGISTRIES=" ") == Settings()
+
+
+def test_all_of_them() -> None:
+    settings = read(
+        EXECUTOR_IMAGE="reg.example.com/executor:1",
+        EXECUTOR_PULL_POLICY="Always",
+        POD_PROFILE="hardened",
+        REGISTRIES='[{"host": "docker.io", "endpoint": "hub.example.com", "insecure": true, "caFile": "hub.crt"}]',
+        REGISTRY_CA_CONFIGMAP="ca",
+        SERVICE_ACCOUNTS="default, builder",
+        NAMESPACES="a b",
+        RESOURCES='{"limits": {"memory": "1Gi"}}',
+        WORKSPACE_SIZE="1Gi",
+        RESYNC_SECONDS="5",
+        WORKERS="2",
+        HTTP_PORT="0",
+    )
+    assert settings.executor_image == "reg.example.com/executor:1"
+    assert settings.profile is Profile.HARDENED
+    assert settings.registries[0].endpoint == "hub.example.com"
+    assert settings.registries[0].ca_file == "hub.crt"
+    assert settings.service_accounts == {"default", "builder"}
+    assert settings.namespaces == ("a", "b")
+    assert settings.resources == {"limits": {"memory": "1Gi"}}
+    assert (settings.resync_s, settings.workers, settings.http_port) == (5, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("POD_PROFILE", "secure", "auto, userns, plain"),
+        ("REGISTRIES", "docker.io", "not JSON"),
+        ("REGISTRIES", "{}", "JSON list"),
+        ("REGISTRIES", '[{"host": "a", "mirror": "b"}]', "mirror"),
+        ("RESOURCES", "[]", "JSON object"),
+        ("WORKERS", "0", "at least 1"),
+        ("WORKERS", "many", "a number"),
+        ("RESYNC_SECONDS", "nan", "at least 1"),
+        ("EXECUTOR_PULL_POLICY", "always", "Always, IfNotPresent, Never"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_with_what_to_write(name: str, value: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"IMAGEWRIGHT_{name} is") as caught:
+        read(**{name: value})
+    assert said in caught.value.message
+
+
+def test_typing_mistakes_are_found() -> None:
+    environment = {"IMAGEWRIGHT_EXECUTER_IMAGE": "x", "IMAGEWRIGHT_WORKERS": "2", "OTHER": "y"}
+    assert Settings.unknown(environment) == ("IMAGEWRIGHT_EXECUTER_IMAGE",)
+
+
+def node(*, user_namespaces: bool = True, handler: str = "", **labels: str) -> dict[str, Any]:
+    handlers = [{"name": handler, "features": {"userNamespaces": user_namespaces}}]
+    return {"metadata": {"labels": labels}, "spec": {}, "status": {"runtimeHandlers": handlers}}
+
+
+def choose(nodes: list[dict[str, Any]], chosen: Profile = Profile.AUTO, **spec: Any) -> Profile:
+    return profile.choose(Spec.model_validate(spec), Settings(profile=chosen), nodes)
+
+
+def test_auto_takes_user_namespaces_where_every_node_has_them() -> None:
+    assert choose([node(), node()]) is Profile.USERNS
+    assert choose([node(), node(user_namespaces=False)]) is Profile.PLAIN
+    assert choose([node(), {"metadata": {}, "status": {}}]) is Profile.PLAIN
+    assert choose([]) is Profile.PLAIN
+
+
+def test_nodes_where_the_pod_cannot_run_do_not_count() -> None:
+    nodes = [node(pool="new"), node(user_namespaces=False, pool="old")]
+    assert choose(nodes, podTemplate={"nodeSelector": {"pool": "new"}}) is Profile.USERNS
+    assert choose(nodes, podTemplate={"nodeSelector": {"pool": "old"}}) is Profile.PLAIN
+    old = node(user_namespaces=False)
+    old["spec"]["unschedulable"] = True
+    assert choose([node(), old]) is Profile.USERNS
+
+
+def test_the_handler_of_the_runtime_class_counts() -> None:
+    nodes = [node(user_namespaces=False)]
+    nodes[0]["status"]["runtimeHandlers"].append({"name": "crun", "features": {"userNamespaces": True}})
+    assert choose(nodes) is Profile.PLAIN
+    assert choose(nodes, podTemplate={"runtimeClassName": "crun"}) is Profile.USERNS
+
+
+def test_a_profile_that_the_installation_names_is_taken_as_it_is() -> None:
+    assert choose([node(user_namespaces=False)], Profile.USERNS) is Profile.USERNS
+    assert choose([node()], Profile.HARDENED) is Profile.HARDENED
+
+
+def test_a_template_that_wants_the_hosts_users_gets_them() -> None:
+    assert choose([node()], podTemplate={"hostUsers": True}) is Profile.PLAIN

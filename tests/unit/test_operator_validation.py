@@ -1,0 +1,193 @@
+"""What is refused beyond the CRD's schema, and what a podTemplate may not ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from imagewright_operator.api import ImageBuild
+from imagewright_operator.settings import Profile, Settings
+from imagewright_operator.validation import problems
+
+
+def check(settings: Settings | None = None, **spec: Any) -> tuple[str, ...]:
+    spec = {
+        "source": {"inline": {"dockerfile": "FROM scratch\n"}},
+        "output": {"tags": ["reg.example.com/app:1"]},
+        **spec,
+    }
+    body = {"metadata": {"name": "app", "namespace": "ns", "uid": "u"}, "spec": spec}
+    return problems(ImageBuild.parse(body), settings or Settings())
+
+
+def template(settings: Settings | None = None, **fields: Any) -> tuple[str, ...]:
+    return check(settings, podTemplate=fields)
+
+
+def volume(path: str = "/data", **source: Any) -> tuple[str, ...]:
+    return template(volumes=[{"name": "data", "mountPath": path, **source}])
+
+
+def test_a_plain_spec_is_fine() -> None:
+    assert check() == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ({"cache": {"repository": "reg.example.com/cache"}}, "spec.cache"),
+        ({"secrets": [{"id": "a", "secretKeyRef": {"name": "a", "key": "b"}}]}, "spec.secrets"),
+        ({"platforms": ["linux/amd64", "linux/arm64"]}, "spec.platforms with more than one platform"),
+        ({"output": {"tags": ["a/b"], "format": "Docker"}}, "spec.output.format"),
+        ({"output": {"tags": ["a/b"], "compression": "Zstd"}}, "spec.output.compression Zstd"),
+        ({"output": {"tags": ["a/b"], "annotations": {"a": "b"}}}, "spec.output.annotations"),
+        ({"output": {"tags": ["a/b"], "timestamp": "Zero"}}, "spec.output.timestamp"),
+        ({"source": {"http": {"url": "https://example.com/a.tar"}}}, "spec.source.http"),
+        ({"source": {"s3": {"bucket": "a", "key": "b"}}}, "spec.source.s3"),
+        ({"source": {"volume": {"claimName": "a"}}}, "spec.source.volume"),
+    ],
+)
+def test_what_does_nothing_yet_is_refused_by_name(spec: dict[str, Any], named: str) -> None:
+    (problem,) = check(**spec)
+    assert problem.startswith(f"{named} is not supported yet: ")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"source": {}}, "it names none"),
+        ({"source": {"inline": {"dockerfile": "a"}, "configMap": {"name": "a"}}}, "it names configMap and inline"),
+        ({"output": {"tags": []}}, "spec.output.tags is empty"),
+        ({"output": {"tags": ["a b"]}}, "has a space in it"),
+        ({"output": {"tags": ["a@sha256:" + "a" * 64]}}, "carries a digest"),
+        ({"contextDir": "a/../b"}, "leaves the source"),
+        ({"dockerfile": "/etc/passwd"}, "leaves the source"),
+        ({"timeout": "25h"}, "at most 24h"),
+        ({"timeout": "soon"}, "is not a duration"),
+        ({"source": {"inline": {"dockerfile": "漢" * 5462}}}, "longer than 16 KiB"),
+        ({"buildArgs": [{"name": f"A{i}", "value": "x" * 30000} for i in range(4)]}, "more than the"),
+    ],
+)
+def test_what_the_schema_refuses_is_refused_again(spec: dict[str, Any], said: str) -> None:
+    """The operator doesn't trust that its own CRD is the one installed."""
+    assert said in " ".join(check(**spec))
+
+
+def test_all_problems_are_told_at_once() -> None:
+    assert len(check(source={}, contextDir="..", timeout="0s")) == 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"serviceAccountName": "default"},
+        {"hostUsers": False},
+        {"nodeSelector": {"a": "b"}, "priorityClassName": "low", "runtimeClassName": "gvisor"},
+        {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "capabilities": {"drop": ["ALL"]}}},
+        {"securityContext": {"runAsUser": 1000, "runAsNonRoot": True, "allowPrivilegeEscalation": False}},
+        {"securityContext": {"privileged": False, "capabilities": None}},
+        {"env": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.com"}]},
+        {"labels": {"team": "a", "example.com/x": "y"}},
+    ],
+)
+def test_what_a_template_may_say(fields: dict[str, Any]) -> None:
+    assert template(**fields) == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"serviceAccountName": "admin"}, "spec.podTemplate.serviceAccountName 'admin'"),
+        ({"priorityClassName": "system-node-critical"}, "spec.podTemplate.priorityClassName"),
+        ({"securityContext": {"privileged": True}}, "spec.podTemplate.securityContext.privileged"),
+        ({"securityContext": {"procMount": "Unmasked"}}, "spec.podTemplate.securityContext.procMount"),
+        (
+            {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}},
+            "spec.podTemplate.securityContext.capabilities.add",
+        ),
+        ({"securityContext": {"capabilities": ["SYS_ADMIN"]}}, "spec.podTemplate.securityContext.capabilities.add"),
+        ({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}, "spec.podTemplate.securityContext.seLinuxOptions"),
+        (
+            {"securityContext": {"appArmorProfile": {"type": "Unconfined"}}},
+            "spec.podTemplate.securityContext.appArmorProfile",
+        ),
+        ({"env": [{"name": "LD_PRELOAD", "value": "x"}]}, "spec.podTemplate.env LD_PRELOAD"),
+        ({"env": [{"name": "IMAGEWRIGHT_REQUEST", "value": "x"}]}, "spec.podTemplate.env IMAGEWRIGHT_REQUEST"),
+        ({"labels": {"imagewright.dev/uid": "x"}}, "spec.podTemplate.labels 'imagewright.dev/uid'"),
+        (
+            {"annotations": {"container.apparmor.security.beta.kubernetes.io/executor": "unconfined"}},
+            "spec.podTemplate.annotations",
+        ),
+    ],
+)
+def test_what_a_template_may_not_say(fields: dict[str, Any], named: str) -> None:
+    (problem,) = template(**fields)
+    assert problem.startswith(f"{named}")
+    assert "not allowed" in problem
+
+
+@pytest.mark.parametrize("source", ["emptyDir", "configMap", "secret", "persistentVolumeClaim"])
+def test_volumes_that_are_allowed(source: str) -> None:
+    assert volume(**{source: {}}) == ()
+
+
+@pytest.mark.parametrize("source", ["hostPath", "nfs", "csi", "image", "ephemeral", "iscsi", "gitRepo"])
+def test_volumes_that_are_not(source: str) -> None:
+    (problem,) = volume(**{source: {}})
+    assert f"of type {source} is not allowed" in problem
+
+
+def test_csi_volumes_where_the_installation_says_so() -> None:
+    volumes = [{"name": "data", "mountPath": "/data", "csi": {"driver": "x"}}]
+    assert template(Settings(csi_volumes=True), volumes=volumes) == ()
+
+
+def test_a_token_of_the_service_account_is_not_projected() -> None:
+    assert volume(projected={"sources": [{"secret": {"name": "a"}}, {"configMap": {"name": "b"}}]}) == ()
+    (problem,) = volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]})
+    assert "may not project serviceAccountToken" in problem
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/kaniko",
+        "/kaniko/.docker",
+        "/imagewright/bin",
+        "/proc/1",
+        "/dev",
+        "/etc",
+        "/a/../proc",
+        "/var/run",
+        "//",
+        "//proc",
+    ],
+)
+def test_places_where_nothing_may_be_mounted(path: str) -> None:
+    assert any("can't be mounted at" in problem for problem in volume(path, emptyDir={}))
+
+
+def test_a_volume_is_of_exactly_one_kind() -> None:
+    assert "must have exactly one of" in volume(emptyDir={}, hostPath={"path": "/"})[0]
+    assert "must have exactly one of" in volume()[0]
+
+
+@pytest.mark.parametrize(
+    ("profile", "kind", "fine"),
+    [
+        (Profile.AUTO, "Localhost", True),
+        (Profile.PLAIN, "Unconfined", True),
+        (Profile.HARDENED, "RuntimeDefault", True),
+        (Profile.HARDENED, "Localhost", False),
+        (Profile.USERNS_STRICT, "Unconfined", False),
+    ],
+)
+def test_seccomp_is_never_looser_than_the_profile(profile: Profile, kind: str, fine: bool) -> None:
+    context = {"seccompProfile": {"type": kind}}
+    assert (template(Settings(profile=profile), securityContext=context) == ()) is fine
+
+
+def test_host_users_where_every_build_has_a_user_namespace() -> None:
+    assert template(Settings(profile=Profile.USERNS), hostUsers=True)
+    assert template(Settings(profile=Profile.AUTO), hostUsers=True) == ()
