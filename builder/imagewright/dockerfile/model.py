@@ -1,0 +1,258 @@
+"""A Dockerfile as values: directives, stages, and every instruction its own small class.
+
+No I/O. Made by ``dockerfile.parser``; taken apart with ``match`` by ``plan``. Words are kept as written, with quotes,
+escapes and variables: expansion needs the values of ARG and ENV and belongs to the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagewright.errors import Location
+
+
+@dataclass(frozen=True, slots=True)
+class DockerfileWarning:
+    """Something legal that is probably a mistake. ``rule`` is BuildKit's name for the check."""
+
+    rule: str
+    message: str
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """Parser directives at the top of the file. ``syntax`` is noted and never fetched; ``check`` is for lint."""
+
+    escape: str = "\\"
+    syntax: str = ""
+    check: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    """One ``<<NAME`` with its body. ``expand`` is False for a quoted name; ``strip_tabs`` is ``<<-``."""
+
+    name: str
+    body: str
+    expand: bool
+    strip_tabs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShellForm:
+    """A command line for the shell, as written."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecForm:
+    """A JSON array: the program and its arguments."""
+
+    argv: tuple[str, ...]
+
+
+Command = ShellForm | ExecForm
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """``key=value`` of ENV and LABEL, raw. ``separator`` is ``=``, or a space in the old form ``ENV key value``."""
+
+    key: str
+    value: str
+    separator: str = "="
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """What every instruction has: its place, its logical line (continuations joined, comments dropped), its name."""
+
+    location: Location
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArgItem:
+    """One name of an ARG. ``value`` is None where it has no default."""
+
+    name: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arg(Located):
+    items: tuple[ArgItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class From(Located):
+    """``name`` is lower case, ``""`` without AS; ``image`` and ``platform`` are raw."""
+
+    image: str
+    name: str = ""
+    platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Env(Located):
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Label(Located):
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Located):
+    """``mounts`` are the raw values of ``--mount``, in order."""
+
+    command: Command
+    heredocs: tuple[Heredoc, ...] = ()
+    mounts: tuple[str, ...] = ()
+    network: str = ""
+    security: str = ""
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Copy(Located):
+    """``sources`` do not hold heredocs: these are in ``heredocs``, by name."""
+
+    sources: tuple[str, ...]
+    destination: str
+    heredocs: tuple[Heredoc, ...] = ()
+    from_: str = ""
+    chown: str = ""
+    chmod: str = ""
+    link: bool = False
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Add(Located):
+    """As ``Copy``; ``unpack`` is None where the flag is not given (then archives of the context are unpacked)."""
+
+    sources: tuple[str, ...]
+    destination: str
+    heredocs: tuple[Heredoc, ...] = ()
+    chown: str = ""
+    chmod: str = ""
+    link: bool = False
+    excludes: tuple[str, ...] = ()
+    checksum: str = ""
+    keep_git_dir: bool | None = None
+    unpack: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workdir(Located):
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class User(Located):
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expose(Located):
+    ports: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume(Located):
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cmd(Located):
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Entrypoint(Located):
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Shell(Located):
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopSignal(Located):
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Maintainer(Located):
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Healthcheck(Located):
+    """``command`` is None for NONE. Times are in nanoseconds, as the image configuration has them; 0 means unset."""
+
+    command: Command | None
+    interval_ns: int = 0
+    timeout_ns: int = 0
+    start_period_ns: int = 0
+    start_interval_ns: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Onbuild(Located):
+    """``trigger`` is the instruction's text, stored in the image's configuration as it is."""
+
+    trigger: str
+
+
+Instruction = (
+    Arg
+    | Env
+    | Label
+    | Run
+    | Copy
+    | Add
+    | Workdir
+    | User
+    | Expose
+    | Volume
+    | Cmd
+    | Entrypoint
+    | Shell
+    | StopSignal
+    | Maintainer
+    | Healthcheck
+    | Onbuild
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One build stage: FROM and what follows it. ``index`` counts from 0."""
+
+    index: int
+    from_: From
+    instructions: tuple[Instruction, ...]
+
+    @property
+    def name(self) -> str:
+        return self.from_.name
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerfile:
+    """A parsed file. ``global_args`` stand before the first FROM. ``lines`` are the file's own, for excerpts."""
+
+    name: str
+    directives: Directives
+    global_args: tuple[Arg, ...]
+    stages: tuple[Stage, ...]
+    warnings: tuple[DockerfileWarning, ...] = ()
+    lines: tuple[str, ...] = ()

@@ -1,0 +1,221 @@
+"""What a build will do, as values: stages in execution order, each a base, steps and the finished configuration.
+
+No I/O. Made by ``plan.resolve``, printed by ``plan.render`` and executed by the engine: the plan that is shown is the
+plan that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from imagewright.dockerfile.model import DockerfileWarning
+from imagewright.errors import Location
+from imagewright.oci.config import ImageConfig
+from imagewright.oci.platform import Platform, host_platform
+from imagewright.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What the command line adds to a Dockerfile.
+
+    ``target`` is a stage's name or number, "" for the last stage. ``build_args`` are in the order they were given.
+    ``platform`` is what the image is built for, ``build_platform`` what the build runs on.
+    """
+
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform = field(default_factory=host_platform)
+    build_platform: Platform = field(default_factory=host_platform)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NeedConfig:
+    """Asked by ``make_plan``: the configuration of this image for this platform. ``location`` is who names it."""
+
+    reference: Reference
+    platform: Platform
+    location: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBase:
+    """A stage that starts from an image of a registry."""
+
+    reference: Reference
+    platform: Platform
+
+
+@dataclass(frozen=True, slots=True)
+class StageBase:
+    """A stage that starts where another stage ended. ``stage`` is that stage's index in the Dockerfile."""
+
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchBase:
+    """A stage that starts from nothing."""
+
+
+Base = ImageBase | StageBase | ScratchBase
+
+
+@dataclass(frozen=True, slots=True)
+class ContextOrigin:
+    """COPY and ADD from the build context."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageOrigin:
+    """``COPY --from`` a stage, by its index in the Dockerfile."""
+
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOrigin:
+    """``COPY --from`` an image of a registry."""
+
+    reference: Reference
+    platform: Platform
+
+
+Origin = ContextOrigin | StageOrigin | ImageOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class StepText:
+    """How a step is shown and recorded.
+
+    ``title`` is what people see while it runs, ``created_by`` the history entry as BuildKit writes it,
+    ``instruction`` the source text as written, ``onbuild`` whether a trigger of the base image brought it.
+    """
+
+    title: str
+    created_by: str
+    instruction: str
+    location: Location
+    onbuild: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    text: StepText
+
+    @property
+    def title(self) -> str:
+        return self.text.title
+
+    @property
+    def created_by(self) -> str:
+        return self.text.created_by
+
+    @property
+    def instruction(self) -> str:
+        return self.text.instruction
+
+    @property
+    def location(self) -> Location:
+        return self.text.location
+
+    @property
+    def onbuild(self) -> bool:
+        return self.text.onbuild
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep(_Described):
+    """RUN. ``argv`` is complete (the shell is in it); ``env`` is everything the command sees, in order, PATH included.
+
+    ``user`` is ``""`` for root, else ``user[:group]`` as USER gave it; ``workdir`` is absolute.
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    user: str
+    workdir: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyStep(_Described):
+    """COPY or ADD. ``sources`` are patterns relative to the origin's root; ``destination`` is absolute.
+
+    A trailing ``/`` of the destination is kept: it says that a folder is meant. ``chown`` is ``user[:group]`` or ``""``,
+    ``chmod`` an octal or symbolic mode or ``""``. ``extract`` (ADD) unpacks local archives.
+    """
+
+    sources: tuple[str, ...]
+    destination: str
+    origin: Origin
+    chown: str = ""
+    chmod: str = ""
+    extract: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkdirStep(_Described):
+    """WORKDIR with another path than ``/``: missing folders are made, owned by ``user`` (``""`` root)."""
+
+    path: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataStep(_Described):
+    """An instruction that changes only the configuration: its history entry is an empty layer."""
+
+
+Step = RunStep | CopyStep | WorkdirStep | MetadataStep
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage. ``index`` is its number in the Dockerfile, ``name`` what AS calls it (``""`` without).
+
+    ``config`` is the finished image's configuration, but for rootfs, history and creation time: those still are the
+    base image's own (of a base that is a stage: empty, the engine chains them).
+    """
+
+    index: int
+    name: str
+    base: Base
+    platform: Platform
+    steps: tuple[Step, ...]
+    config: ImageConfig
+    location: Location
+
+    @property
+    def label(self) -> str:
+        """How progress lines call this stage, as BuildKit does: its name, else ``stage-0``."""
+        return self.name or f"stage-{self.index}"
+
+    @property
+    def needs(self) -> frozenset[int]:
+        """Indices of the stages that must be finished before this one."""
+        needed = {self.base.stage} if isinstance(self.base, StageBase) else set[int]()
+        for step in self.steps:
+            if isinstance(step, CopyStep) and isinstance(step.origin, StageOrigin):
+                needed.add(step.origin.stage)
+        return frozenset(needed)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """Stages in the order in which they can be executed; those the target does not need are not there, the target is last."""
+
+    stages: tuple[StagePlan, ...]
+    warnings: tuple[DockerfileWarning, ...] = ()
+
+    @property
+    def target(self) -> StagePlan:
+        return self.stages[-1]
+
+    def stage(self, index: int) -> StagePlan:
+        """The stage with this number in the Dockerfile. Raises KeyError where the plan has none."""
+        for stage in self.stages:
+            if stage.index == index:
+                return stage
+        raise KeyError(index)
