@@ -1,0 +1,226 @@
+"""An ImageBuild's life on a real API server: from apply to a digest, and what stands in its way."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+
+def test_from_apply_to_a_digest_never_current_before_it(namespace: Any, operator: Any) -> None:
+    watch = namespace.api.watch("imagebuild", "--namespace", namespace.name, "--output=json")
+    namespace.apply()
+    pod = namespace.pod()
+    namespace.phase("Pending")
+    namespace.starts(pod)
+    namespace.phase("Running")
+    digest = namespace.pushes(pod)
+    status = namespace.phase("Succeeded")
+    watch.terminate()
+    assert status["image"]["digest"] == digest
+    assert namespace.ready() == "True BuildSucceeded"
+    assert namespace.events() == ["BuildQueued", "BuildStarted", "BuildSucceeded"]
+    versions = list(documents(watch.communicate()[0]))
+    assert len(versions) >= 4
+    for version in versions:
+        if kstatus(version) == "Current":
+            assert version["status"]["image"]["digest"] == digest
+    made = versions[-1]["metadata"]
+    assert not made.get("finalizers")
+    assert set(made.get("annotations", {})) <= {"kubectl.kubernetes.io/last-applied-configuration"}
+    columns = namespace.kubectl("get", "imagebuilds").split("\n")
+    assert columns[0].split() == ["NAME", "PHASE", "IMAGE", "DIGEST", "DURATION", "AGE"]
+    assert columns[1].split()[:4] == ["app", "Succeeded", "registry.example.com/app:1", digest]
+    assert "REASON" in namespace.kubectl("get", "ib", "--output=wide")
+    assert "imagebuild.imagewright.dev/app" in namespace.kubectl("get", "all")
+
+
+def test_applied_again_it_builds_nothing_changed_it_builds_again(namespace: Any, operator: Any) -> None:
+    namespace.apply()
+    namespace.pushes(namespace.pod())
+    namespace.phase("Succeeded")
+    before = namespace.get("imagebuild", "app")
+    for _ in range(3):
+        namespace.apply()
+    namespace.kubectl("label", "imagebuild", "app", "team=a")
+    namespace.kubectl("patch", "imagebuild", "app", "--type=merge", '--patch={"spec":{"retention":{"historyLimit":3}}}')
+    time.sleep(5)  # two resyncs
+    after = namespace.get("imagebuild", "app")
+    assert after["status"]["build"] == before["status"]["build"]
+    assert len(namespace.pods()) == 1
+    namespace.kubectl("annotate", "imagebuild", "app", "imagewright.dev/requestedAt=now")
+    namespace.phase("Pending")
+    assert namespace.status()["build"]["number"] == 2
+    namespace.pushes(namespace.pod(), "b")
+    namespace.phase("Succeeded")
+    namespace.apply(target="other")
+    namespace.phase("Pending")
+    assert namespace.status()["build"]["number"] == 3
+    assert namespace.status()["image"]["digest"] == "sha256:" + "b" * 64
+
+
+def test_a_failing_build_tells_where_and_why_and_others_go_on(namespace: Any, operator: Any) -> None:
+    namespace.apply()
+    failure = {
+        "reason": "StepFailed",
+        "message": "RUN make ended with exit code 2.",
+        "hint": "See the log.",
+        "instruction": "RUN make",
+        "file": "Dockerfile",
+        "line": 7,
+        "exitCode": 2,
+    }
+    namespace.ends(namespace.pod(), {"failure": failure}, exit_code=7)
+    status = namespace.phase("Failed")
+    assert namespace.ready() == "False StepFailed"
+    told = status["build"]["failure"]
+    assert (told["message"], told["line"]) == ("RUN make ended with exit code 2. See the log.", 7)
+    assert told["location"]["container"] == "executor"
+    assert "BuildFailed" in namespace.events()
+    namespace.apply("other")
+    namespace.pushes(namespace.pod("other"))
+    namespace.phase("Succeeded", "other")
+
+
+def test_a_field_that_does_nothing_yet_is_refused_by_name_and_heals(namespace: Any, operator: Any) -> None:
+    namespace.apply(cache={"repository": "registry.example.com/cache"})
+    status = namespace.becomes("False InvalidSpec")
+    assert "spec.cache is not supported yet" in status["conditions"][0]["message"]
+    assert not namespace.pods()
+    namespace.apply()
+    namespace.pod()
+
+
+def test_a_missing_secret_has_its_own_reason_and_heals(namespace: Any, operator: Any) -> None:
+    namespace.apply(output={"tags": ["registry.example.com/app:1"], "pushSecretRef": {"name": "regcred"}})
+    pod = namespace.pod()
+    words = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found'
+    namespace.pod_event(pod, "FailedMount", words)
+    status = namespace.becomes("False SecretNotFound")
+    assert status["conditions"][0]["message"] == 'secret "regcred" not found: the build starts when it is there'
+    assert [one["type"] for one in status["conditions"]] == ["Ready", "Reconciling"]
+    namespace.starts(pod)
+    namespace.becomes("Unknown BuildRunning")
+    namespace.pushes(pod)
+    namespace.phase("Succeeded")
+
+
+def test_pod_security_refuses_in_the_api_servers_words(namespace: Any, operator: Any) -> None:
+    namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=restricted")
+    namespace.apply()
+    status = namespace.becomes("False PodRejected")
+    assert "violates PodSecurity" in status["build"]["failure"]["message"]
+    assert [one["type"] for one in status["conditions"]] == ["Ready", "Stalled"]
+
+
+@pytest.mark.parametrize("template", [{}, {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}])
+def test_pod_security_baseline_admits_the_pod(namespace: Any, operator: Any, template: dict[str, Any]) -> None:
+    namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=baseline")
+    namespace.apply(podTemplate=template)
+    namespace.pod()
+
+
+def test_a_quota_keeps_it_queued_until_there_is_room(namespace: Any, operator: Any) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "few"},
+        "spec": {"hard": {"count/pods": "0"}},
+    }
+    namespace.kubectl("create", "--filename=-", given=quota)
+    account(namespace, "0")
+    namespace.apply()
+    status = namespace.becomes("False QuotaExceeded")
+    assert status["phase"] == "Queued"
+    assert "exceeded quota: few" in status["conditions"][0]["message"]
+    account(namespace, "5")
+    namespace.kubectl("annotate", "imagebuild", "app", "a=b")  # any event: nobody has to wait for the next try
+    namespace.pod()
+
+
+def account(namespace: Any, hard: str) -> None:
+    """What the controller manager does for a quota."""
+    patch = {
+        "spec": {"hard": {"count/pods": hard}},
+        "status": {"hard": {"count/pods": hard}, "used": {"count/pods": "0"}},
+    }
+    namespace.kubectl("patch", "resourcequota", "few", "--type=merge", f"--patch={json.dumps({'spec': patch['spec']})}")
+    given = json.dumps({"status": patch["status"]})
+    namespace.kubectl("patch", "resourcequota", "few", "--subresource=status", "--type=merge", f"--patch={given}")
+
+
+def test_a_namespace_whose_service_account_is_not_there_yet(namespace: Any, operator: Any) -> None:
+    namespace.kubectl("delete", "serviceaccount", "default")
+    namespace.apply()
+    status = namespace.becomes("False PodRejected")
+    assert "Stalled" not in [one["type"] for one in status["conditions"]]
+    namespace.kubectl("create", "serviceaccount", "default")
+    namespace.kubectl("annotate", "imagebuild", "app", "a=b")
+    namespace.pod()
+
+
+def test_a_pod_of_the_same_name_that_is_not_ours_is_never_taken_for_it(namespace: Any, operators: Any) -> None:
+    first = operators()
+    namespace.apply()
+    pod = namespace.pod()
+    first.kill()
+    namespace.kubectl("delete", "pod", pod["metadata"]["name"], "--force")
+    foreign = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod["metadata"]["name"]}}
+    foreign["spec"] = {"containers": [{"name": "executor", "image": "x"}]}  # type: ignore[assignment]
+    namespace.kubectl("create", "--filename=-", given=foreign)
+    namespace.kubectl(
+        "patch",
+        "imagebuild",
+        "app",
+        "--subresource=status",
+        "--type=json",
+        f"--patch={json.dumps([{'op': 'remove', 'path': '/status/build/podNames'}])}",
+    )
+    operators()
+    status = namespace.becomes("False PodRejected")
+    assert "is in the way" in status["conditions"][0]["message"]
+
+
+def test_cancelled_ends_the_pod(namespace: Any, operator: Any) -> None:
+    namespace.apply()
+    namespace.pod()
+    namespace.apply(cancelled=True)
+    namespace.phase("Cancelled")
+    assert not [pod for pod in namespace.pods() if "deletionTimestamp" not in pod["metadata"]]
+
+
+def test_a_change_during_the_build_replaces_it(namespace: Any, operator: Any) -> None:
+    namespace.apply()
+    old = namespace.pod()
+    namespace.apply(target="other")
+    namespace.becomes("Unknown PodPending")
+    new = namespace.pod()
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert namespace.status()["history"][0]["outcome"] == "Replaced"
+
+
+def kstatus(body: dict[str, Any]) -> str:
+    """What Flux and Argo CD make of it (kstatus, generic rules)."""
+    status = body.get("status", {})
+    if status.get("observedGeneration", body["metadata"]["generation"]) != body["metadata"]["generation"]:
+        return "InProgress"
+    conditions = {one["type"]: one["status"] for one in status.get("conditions", [])}
+    if conditions.get("Reconciling") == "True":
+        return "InProgress"
+    if conditions.get("Stalled") == "True":
+        return "Failed"
+    return "Current" if conditions.get("Ready", "True") == "True" else "InProgress"
+
+
+def documents(text: str) -> Any:
+    """One JSON document after another."""
+    decoder = json.JSONDecoder()
+    position = 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+            continue
+        document, position = decoder.raw_decode(text, position)
+        yield document
