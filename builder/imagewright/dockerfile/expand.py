@@ -1,0 +1,318 @@
+"""Variables, quotes and escapes in a word, as the Dockerfile reference ("Environment replacement") defines them.
+
+No I/O. Called by ``plan`` with the values of ARG and ENV, and by the lexer to find heredocs. Follows BuildKit where the
+reference is silent: a wrong pattern is an error, ``$`` alone is itself, names may be POSIX special parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_SPECIAL = frozenset("@*#?-$!0")
+_MAX_DEPTH = 50  # ${a:-${b:-…}}: deeper than anyone nests, and bounds the recursion a hostile file can cause
+
+
+class ExpansionError(Exception):
+    """The word is no valid expansion. The message says what is wrong; the caller knows where."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpansionOptions:
+    """``raw_quotes`` and ``raw_escapes`` keep those characters, ``keep_unset`` keeps references to unset variables.
+
+    ``quotes`` False treats quotes as ordinary characters (heredoc bodies). ``heredocs`` joins ``<<`` with its word.
+    """
+
+    escape: str = "\\"
+    raw_quotes: bool = False
+    raw_escapes: bool = False
+    keep_unset: bool = False
+    quotes: bool = True
+    heredocs: bool = False
+
+
+@dataclass(slots=True)
+class Expansion:
+    """The result: the whole text, the same split into words, and the names that had no value."""
+
+    text: str
+    words: tuple[str, ...]
+    unset: tuple[str, ...]
+
+
+def expand(word: str, values: Mapping[str, str], options: ExpansionOptions | None = None) -> Expansion:
+    """Expand ``word``.
+
+    Raises:
+        ExpansionError: unmatched quotes or braces, an unknown modifier, a bad pattern, ``${x:?message}`` without value.
+    """
+    scanner = _Scanner(word, values, options or ExpansionOptions())
+    text, words = scanner.until("")
+    return Expansion(text, words, tuple(scanner.unset))
+
+
+@dataclass(slots=True)
+class _Words:
+    """Splits on unquoted white space while text arrives."""
+
+    done: list[str] = field(default_factory=list)
+    current: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        for char in text:
+            if not char.isspace():
+                self.current.append(char)
+            else:
+                self.end()
+
+    def add_quoted(self, text: str) -> None:
+        self.current.append(text)
+
+    def end(self) -> None:
+        if word := "".join(self.current):
+            self.done.append(word)
+        self.current.clear()
+
+
+class _Scanner:
+    __slots__ = ("_at", "_depth", "_escape", "_options", "_raw_escapes", "_text", "_values", "unset")
+
+    def __init__(self, text: str, values: Mapping[str, str], options: ExpansionOptions) -> None:
+        self._text = text
+        self._values = values
+        self._options = options
+        self._escape = options.escape
+        self._raw_escapes = options.raw_escapes
+        self._at = 0
+        self._depth = 0
+        self.unset: dict[str, None] = {}
+
+    def until(self, stop: str) -> tuple[str, tuple[str, ...]]:
+        """Everything up to the unquoted character ``stop`` (``""``: the end), which is consumed."""
+        parts: list[str] = []
+        words = _Words()
+        while self._at < len(self._text):
+            char = self._text[self._at]
+            if char == stop:
+                self._at += 1
+                words.end()
+                return "".join(parts), tuple(words.done)
+            if char == "$":
+                parts.append(self._dollar())
+                words.add(parts[-1])
+            elif char in "'\"" and self._options.quotes:
+                parts.append(self._single() if char == "'" else self._double())
+                words.add_quoted(parts[-1])
+            elif char == "<" and self._options.heredocs:
+                parts.append(self._possible_heredoc())
+                words.add_quoted(parts[-1])
+            elif char == self._escape:
+                parts.append(self._escaped())
+                words.add_quoted(parts[-1])
+            else:
+                self._at += 1
+                parts.append(char)
+                words.add(char)
+        if stop:
+            raise ExpansionError(f"it ends where a {stop!r} is missing")
+        words.end()
+        return "".join(parts), tuple(words.done)
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _next(self) -> str:
+        char = self._peek()
+        self._at += 1
+        return char
+
+    def _escaped(self) -> str:
+        self._at += 1
+        kept = self._escape if self._raw_escapes else ""
+        return kept + (self._next() if self._at < len(self._text) else "")
+
+    def _single(self) -> str:
+        end = self._text.find("'", self._at + 1)
+        if end < 0:
+            raise ExpansionError("a ' is never closed")
+        body = self._text[self._at + 1 : end]
+        self._at = end + 1
+        return f"'{body}'" if self._options.raw_quotes else body
+
+    def _double(self) -> str:
+        self._at += 1
+        parts: list[str] = []
+        while True:
+            char = self._peek()
+            if not char:
+                raise ExpansionError('a " is never closed')
+            if char == '"':
+                self._at += 1
+                body = "".join(parts)
+                return f'"{body}"' if self._options.raw_quotes else body
+            if char == "$":
+                parts.append(self._dollar())
+                continue
+            self._at += 1
+            if char != self._escape:
+                parts.append(char)
+                continue
+            if self._raw_escapes:
+                parts.append(char)
+            following = self._peek()
+            if following and following in ('"', "$", self._escape):
+                parts.append(self._next())
+            elif following:
+                parts.append(char)
+
+    def _possible_heredoc(self) -> str:
+        self._at += 1
+        if self._peek() != "<":
+            return "<"
+        self._at += 1
+        start = self._at
+        while self._peek() in (" ", "\t"):
+            self._at += 1
+        return "<<" + self._text[start : self._at]
+
+    def _dollar(self) -> str:
+        self._at += 1
+        if self._peek() != "{":
+            name = self._name()
+            if not name:
+                return "$"
+            value = self._value(name)
+            if value is None:
+                return f"${name}" if self._options.keep_unset else ""
+            return value
+        self._at += 1
+        if self._peek() == "":
+            raise ExpansionError("a ${ is never closed with }")
+        if self._peek() in "{}:":
+            raise ExpansionError("${ must be followed by a variable's name")
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ExpansionError(f"${{…}} is nested deeper than {_MAX_DEPTH} times")
+        try:
+            return self._braced(self._name())
+        finally:
+            self._depth -= 1
+
+    def _braced(self, name: str) -> str:
+        """What follows ``${name``."""
+        operator = self._next()
+        value = self._value(name)
+        kept = value is None and self._options.keep_unset
+        if operator == "}":
+            return f"${{{name}}}" if kept else value or ""
+        if operator == "/":
+            everywhere = self._peek() == "/"
+            if everywhere:
+                self._at += 1
+            pattern = self._operand("/", raw_escapes=True)
+            replacement = self._operand("}", raw_escapes=True)
+            if kept:
+                return f"${{{name}/{pattern}/{replacement}}}"
+            return _replace(value or "", pattern, replacement, everywhere)
+        colon = operator == ":"
+        if colon:
+            operator = self._next()
+        if operator not in ("+", "-", "?", "#", "%") or (colon and operator in "#%"):
+            if operator == "":
+                raise ExpansionError("a ${ is never closed with }")
+            raise ExpansionError(f"${{{name}{':' * colon}{operator}…}} is no known form of expansion")
+        word = self._operand("}", raw_escapes=operator in "#%")
+        if kept:
+            return f"${{{name}{':' * colon}{operator}{word}}}"
+        if operator in "#%":
+            return _trim(value or "", word, operator)
+        return _choose(name, value, operator, word, empty_is_unset=colon)
+
+    def _operand(self, stop: str, *, raw_escapes: bool) -> str:
+        before = self._raw_escapes
+        self._raw_escapes = raw_escapes
+        try:
+            return self.until(stop)[0]
+        finally:
+            self._raw_escapes = before
+
+    def _name(self) -> str:
+        first = self._peek()
+        if first.isdigit():
+            match = re.compile(r"\d+").match(self._text, self._at)
+        elif first and first in _SPECIAL:
+            self._at += 1
+            return first
+        else:
+            match = re.compile(r"\w+").match(self._text, self._at)
+        if match is None:
+            return ""
+        self._at = match.end()
+        return match[0]
+
+    def _value(self, name: str) -> str | None:
+        value = self._values.get(name)
+        if value is None:
+            self.unset[name] = None
+        return value
+
+
+def _choose(name: str, value: str | None, operator: str, word: str, *, empty_is_unset: bool) -> str:
+    missing = value is None or (empty_is_unset and value == "")
+    match operator:
+        case "-":
+            return word if missing else value or ""
+        case "+":
+            return "" if missing else word
+        case _:
+            if not missing:
+                return value or ""
+            reason = "is not set" if value is None else "is empty"
+            raise ExpansionError(f"{name}: {word}" if word else f"{name} {reason}, and ${{{name}:?}} says it must be")
+
+
+def _trim(value: str, word: str, operator: str) -> str:
+    """``#`` and ``%``: the shortest match is cut off, doubled: the longest."""
+    greedy = word.startswith(operator)
+    pattern = word[1:] if greedy else word
+    if operator == "#":
+        match = _pattern(pattern, greedy=greedy).match(value)
+        return value[match.end() :] if match else value
+    # The shortest suffix starts at the rightmost place where the pattern reaches the end, the longest at the leftmost.
+    whole = _pattern(pattern, greedy=True)
+    starts = range(len(value) + 1) if greedy else range(len(value), -1, -1)
+    return next((value[:start] for start in starts if whole.fullmatch(value, start)), value)
+
+
+def _replace(value: str, pattern: str, replacement: str, everywhere: bool) -> str:
+    plain = re.sub(r"\\([/}])", r"\1", replacement)
+    return _pattern(pattern, greedy=True).sub(lambda _: plain, value, count=0 if everywhere else 1)
+
+
+def _pattern(pattern: str, *, greedy: bool) -> re.Pattern[str]:
+    """A shell pattern of ``*``, ``?`` and escapes as a regular expression."""
+    out: list[str] = []
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "*":
+            if not out or not out[-1].startswith(".*"):  # ** is *, and a row of them would take exponential time
+                out.append(".*" if greedy else ".*?")
+        elif char == "?":
+            out.append(".")
+        elif char == "\\":
+            following = pattern[at : at + 1]
+            if following in ("}", "/"):
+                continue
+            if following not in ("*", "?", "\\"):
+                raise ExpansionError(
+                    f"\\{following} in the pattern {pattern!r} escapes nothing; write \\*, \\? or \\\\"
+                )
+            out.append(re.escape(following))
+            at += 1
+        else:
+            out.append(re.escape(char))
+    return re.compile("".join(out), re.DOTALL)

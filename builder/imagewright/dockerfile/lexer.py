@@ -1,0 +1,235 @@
+"""A Dockerfile's text to logical lines with their places: directives, comments, blank lines, instructions, heredocs.
+
+No I/O. Called by ``dockerfile.parser``. The spans it makes follow each other without a gap: joined, they are the file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.model import Directives, DockerfileWarning, Heredoc
+from imagewright.dockerfile.source import SourceText, did_you_mean
+from imagewright.dockerfile.words import WordsError, parse_json, split_flags, split_name
+from imagewright.errors import Location
+
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
+_DIRECTIVE_NAMES = ("syntax", "escape", "check")
+_HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<]*)", re.ASCII)
+_BOM = "\ufeff"
+
+
+class SpanKind(Enum):
+    DIRECTIVE = "directive"
+    COMMENT = "comment"
+    BLANK = "blank"
+    INSTRUCTION = "instruction"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A run of whole lines. ``source`` is exactly what the file has, line ends included.
+
+    ``text`` is the logical line of an instruction: continuations joined, comments and blank lines within them left out,
+    heredoc bodies not part of it.
+    """
+
+    kind: SpanKind
+    location: Location
+    source: str
+    text: str = ""
+    heredocs: tuple[Heredoc, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lexed:
+    """What the lexer knows of a file."""
+
+    source: SourceText
+    directives: Directives
+    spans: tuple[Span, ...]
+    warnings: tuple[DockerfileWarning, ...]
+
+
+def lex(data: bytes, name: str) -> Lexed:
+    """Divide a file into spans.
+
+    Bytes that are no UTF-8 are kept, as lone surrogates, where they do no harm (comments); ``parser`` refuses them
+    elsewhere.
+
+    Raises:
+        DockerfileError: a directive is wrong or given twice, or a heredoc has no end.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    raw = text.split("\n")
+    lines = [line + "\n" for line in raw[:-1]] + ([raw[-1]] if raw[-1] else [])
+    shown = [line.rstrip("\r\n").removeprefix(_BOM if number == 0 else "") for number, line in enumerate(lines)]
+    source = SourceText(name, tuple(_printable(line) for line in shown))
+    return _Lexer(source, tuple(lines), tuple(shown)).run()
+
+
+class _Lexer:
+    """Walks over the lines once. ``_shown`` are the lines without ends and BOM, ``_lines`` as they are."""
+
+    def __init__(self, source: SourceText, lines: tuple[str, ...], shown: tuple[str, ...]) -> None:
+        self._source = source
+        self._lines = lines
+        self._shown = shown
+        self._at = 0
+        self._directives: dict[str, str] = {}
+        self._in_directives = True
+        self._spans: list[Span] = []
+        self._warnings: list[DockerfileWarning] = []
+        self._set_escape("\\")
+
+    def _set_escape(self, escape: str) -> None:
+        self._escape = escape
+        # An escape at the end of a line continues it, unless another one escapes it.
+        self._continuation = re.compile(rf"(?:(?<=[^{re.escape(escape)}])|^){re.escape(escape)}[ \t]*$")
+
+    def run(self) -> Lexed:
+        while self._at < len(self._shown):
+            start = self._at
+            line = self._shown[start].lstrip()
+            if self._in_directives and self._directive(line):
+                self._emit(SpanKind.DIRECTIVE, start)
+            elif not line:
+                self._at += 1
+                self._emit(SpanKind.BLANK, start)
+            elif line.startswith("#"):
+                self._at += 1
+                self._emit(SpanKind.COMMENT, start)
+            else:
+                text = self._logical_line()
+                end = self._at
+                heredocs = self._heredocs(text, start, end)
+                self._emit(SpanKind.INSTRUCTION, start, text, heredocs)
+        known = {key: self._directives[key] for key in self._directives}
+        directives = replace(Directives(), **known)
+        return Lexed(self._source, directives, tuple(self._spans), tuple(self._warnings))
+
+    def _emit(self, kind: SpanKind, start: int, text: str = "", heredocs: tuple[Heredoc, ...] = ()) -> None:
+        source = "".join(self._lines[start : self._at])
+        self._spans.append(Span(kind, self._location(start, self._at), source, text, heredocs))
+
+    def _location(self, start: int, end: int) -> Location:
+        """Of lines ``start`` to before ``end``; the columns are those of the first word of the first line."""
+        line = self._shown[start]
+        indent = len(line) - len(line.lstrip())
+        first = re.match(r"\S*", line[indent:])
+        length = len(first[0]) if first else 0
+        return Location(self._source.name, start + 1, end, indent + 1, indent + 1 + length)
+
+    def _directive(self, line: str) -> bool:
+        """Take the line as a parser directive, or end the directives: anything else before them makes them comments."""
+        match = _DIRECTIVE.fullmatch(line)
+        key = match[1].lower() if match else ""
+        if match is None or key not in _DIRECTIVE_NAMES:
+            self._in_directives = False
+            return False
+        location = self._location(self._at, self._at + 1)
+        if key in self._directives:
+            raise self._source.error(f"the directive {key!r} is given twice", location, word=match[1])
+        if key == "escape":
+            if match[2] not in ("\\", "`"):
+                hint = "Write # escape=\\ or # escape=`."
+                raise self._source.error(
+                    f"{match[2]!r} can't be the escape character", location, word=match[2], hint=hint
+                )
+            self._set_escape(match[2])
+        self._directives[key] = match[2]
+        self._at += 1
+        return True
+
+    def _logical_line(self) -> str:
+        start = self._at
+        part, more = self._cut_continuation(self._shown[start].lstrip())
+        self._at += 1
+        parts = [part]
+        empty_at = -1
+        while more and self._at < len(self._shown):
+            line = self._shown[self._at]
+            self._at += 1
+            stripped = line.lstrip()
+            if stripped.startswith("#"):
+                continue
+            if not stripped:
+                empty_at = self._at - 1
+                continue
+            part, more = self._cut_continuation(line)
+            parts.append(part)
+        if empty_at >= 0:
+            message = "a blank line within a continued instruction: newer builders refuse it"
+            location = Location(self._source.name, empty_at + 1, empty_at + 1)
+            self._warnings.append(DockerfileWarning("NoEmptyContinuation", message, location))
+        return "".join(parts)
+
+    def _cut_continuation(self, line: str) -> tuple[str, bool]:
+        match = self._continuation.search(line)
+        return (line[: match.start()], True) if match else (line, False)
+
+    def _heredocs(self, text: str, start: int, end: int) -> tuple[Heredoc, ...]:
+        found = find_heredocs(text)
+        if not found:
+            return ()
+        return tuple(self._heredoc_body(heredoc, start, end) for heredoc in found)
+
+    def _heredoc_body(self, heredoc: Heredoc, start: int, end: int) -> Heredoc:
+        first = self._at
+        while self._at < len(self._lines):
+            line = self._lines[self._at].rstrip("\r\n")
+            self._at += 1
+            if (line.lstrip("\t") if heredoc.strip_tabs else line) == heredoc.name:
+                return replace(heredoc, body="".join(self._lines[first : self._at - 1]))
+        near = did_you_mean(heredoc.name, {line.strip() for line in self._shown[first:]})
+        hint = near or f"Its last line must be {heredoc.name} and nothing else."
+        message = f"the heredoc <<{heredoc.name} never ends"
+        raise self._source.error(message, self._location(start, end), word="<<", hint=hint)
+
+
+def find_heredocs(text: str) -> tuple[Heredoc, ...]:
+    """The heredocs that an instruction announces, in order, without their bodies. Only RUN, COPY and ADD have them.
+
+    ONBUILD of one of these has them too; the exec form has none.
+    """
+    if "<<" not in text:
+        return ()
+    name, rest = split_name(text)
+    if name.upper() == "ONBUILD":
+        name, rest = split_name(split_flags(rest)[1])
+    if name.upper() not in ("RUN", "COPY", "ADD") or _is_json(split_flags(rest)[1]):
+        return ()
+    try:
+        words = expand(
+            text, {}, ExpansionOptions(raw_quotes=True, raw_escapes=True, keep_unset=True, heredocs=True)
+        ).words
+        return tuple(h for h in map(parse_heredoc, words) if h is not None)
+    except ExpansionError:
+        return ()  # BuildKit finds none in a line whose quotes don't match: the shell will say what is wrong
+
+
+def parse_heredoc(word: str) -> Heredoc | None:
+    """The heredoc that a word announces, without its body, or None where it announces none."""
+    match = _HEREDOC.fullmatch(word)
+    if match is None or not match[3]:
+        return None
+    words = expand(match[3], {}, ExpansionOptions(keep_unset=True)).words
+    if len(words) != 1:
+        return None
+    raw = expand(match[3], {}, ExpansionOptions(keep_unset=True, raw_quotes=True)).words
+    # A quote that quotes is gone from one of the two and kept in the other; an escaped one is in both.
+    quoted = sum(words[0].count(q) for q in "'\"") != sum(sum(w.count(q) for q in "'\"") for w in raw)
+    return Heredoc(words[0], "", expand=not quoted, strip_tabs=match[2] == "-")
+
+
+def _is_json(rest: str) -> bool:
+    try:
+        return parse_json(rest) is not None
+    except WordsError:
+        return True
+
+
+def _printable(line: str) -> str:
+    return line.encode("utf-8", "replace").decode("utf-8", "replace") if not line.isascii() else line

@@ -1,0 +1,93 @@
+"""The file's own lines, and errors that show them with a caret under the word that is meant.
+
+No I/O. Called by everything in ``dockerfile`` and ``plan`` that refuses something a person wrote.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from imagewright.errors import DockerfileError, Location, UnsupportedError
+
+_MAX_WIDTH = 160  # what a terminal shows; a minified RUN line must not flood the status of an ImageBuild
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """A file by the name that the user knows, and its lines without line ends."""
+
+    name: str
+    lines: tuple[str, ...]
+
+    def error(self, message: str, location: Location, *, word: str = "", hint: str = "") -> DockerfileError:
+        """A DockerfileError whose place is narrowed to ``word`` within ``location``."""
+        place = self.narrow(location, word)
+        return DockerfileError(message, location=place, excerpt=excerpt(self.lines, place), hint=hint)
+
+    def unsupported(self, message: str, location: Location, *, word: str = "", hint: str = "") -> UnsupportedError:
+        """As ``error``, for what is right but not done by this version."""
+        place = self.narrow(location, word)
+        return UnsupportedError(message, location=place, excerpt=excerpt(self.lines, place), hint=hint)
+
+    def narrow(self, location: Location, word: str) -> Location:
+        """The first occurrence of ``word`` within ``location``; where there is none, ``location`` itself."""
+        first = max(location.line, 1)
+        for number in range(first, max(location.end_line, first) + 1):
+            line = self.lines[number - 1] if number <= len(self.lines) else ""
+            start = location.column - 1 if number == first and location.column else 0
+            at = line.find(word, start) if word else -1
+            if at >= 0:
+                return replace(location, line=number, end_line=number, column=at + 1, end_column=at + 1 + len(word))
+        return location
+
+
+def excerpt(lines: Sequence[str], location: Location, around: int = 0) -> tuple[str, ...]:
+    """The lines of ``location``'s first line, ``around`` more before and after, and a caret line where columns are known.
+
+    Nothing where the location lies outside ``lines``.
+    """
+    if not 1 <= location.line <= len(lines):
+        return ()
+    first = max(1, location.line - around)
+    last = min(len(lines), location.line + around)
+    width = len(str(last))
+    shown: list[str] = []
+    for number in range(first, last + 1):
+        text, shift = _cut(lines[number - 1], location.column if number == location.line else 1)
+        shown.append(f"{number:>{width}} | {text}".rstrip())
+        if number == location.line and location.column:
+            length = max(1, location.end_column - location.column)
+            start = location.column - 1 - shift
+            marks = "^" * max(1, min(length, len(text) - start))
+            shown.append(f"{'':>{width}} | {' ' * start}{marks}")
+    return tuple(shown)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The name that ``word`` was most likely meant to be, or ``""``."""
+    by_lower = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[matches[0]] if matches else ""
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """A hint that names the nearest known name, else ``otherwise``."""
+    name = nearest(word, known)
+    return f"Did you mean {name}?" if name else otherwise
+
+
+def _cut(line: str, column: int) -> tuple[str, int]:
+    """A line without tabs or control characters, cut around ``column``; and by how many characters it was shifted."""
+    clean = "".join(c if c.isprintable() else ("\ufffd" if c != "\t" else " ") for c in line)
+    if len(clean) <= _MAX_WIDTH:
+        return clean, 0
+    start = max(0, min(column - 1 - _MAX_WIDTH // 4, len(clean) - _MAX_WIDTH)) if column > _MAX_WIDTH // 2 else 0
+    end = start + _MAX_WIDTH
+    text = clean[start:end]
+    if end < len(clean):
+        text = text[:-1] + "…"
+    if start:
+        text = "…" + text[1:]
+    return text, start
