@@ -201,7 +201,7 @@ class Controller:
             try:
                 wake_s = self.sync(key)
             except ApiError as error:
-                pause = self._queue.failed(key)
+                pause = self._queue.failed(key, error.retry_after_s)
                 self._metrics.failed(f"ApiError{error.status}")
                 if error.status != 409:
                     _LOG.warning("%s/%s: %s; again in %.1f s", *key, error, pause)

@@ -45,7 +45,11 @@ def main() -> int:
     _LOG.info("starts; executor image %s, profile %s", settings.executor_image, settings.profile.value)
     try:
         asyncio.run(_serve(controller, settings))
+    except Exception as error:  # noqa: BLE001 - whatever ends kopf: the next process starts from the cluster's state
+        _LOG.critical("ends because the watches can't go on: %s", error)
+        return 1
     finally:
+        controller.stop()
         probes.close()
     return 0
 

@@ -160,25 +160,28 @@ class _Pass:
         left = self._seconds_until(build.not_before)
         if left > 0:
             self.wakes.append(left)
-            attempts = self.spec.retry.limit + 1
-            return State(
-                Kind.PROGRESSING,
-                Phase.QUEUED,
-                RETRYING,
-                f"attempt {build.attempt} of {attempts} starts at {build.not_before}",
+            return self._said_before("Unknown") or State(
+                Kind.PROGRESSING, Phase.QUEUED, RETRYING, f"attempt {build.attempt} starts at {build.not_before}"
             )
         self.create = build
-        return self._refused_before() or State(
+        return self._said_before("False") or State(
             Kind.PROGRESSING, Phase.QUEUED, QUEUED, "the executor Pod is being created"
         )
 
-    def _refused_before(self) -> State | None:
-        """What was said of the last try to create the Pod stays until a try succeeds."""
+    def _said_before(self, ready_status: str) -> State | None:
+        """Why the Pod was refused, or why there is another attempt: it stays said until something else happens."""
         ready = self.imagebuild.status.condition("Ready")
-        if ready is None or ready.status != "False" or ready.reason not in _REFUSALS:
-            return None
         waits = self.imagebuild.status.condition("Reconciling") is not None
-        return State(Kind.WAITING, Phase.QUEUED, ready.reason, ready.message) if waits else None
+        if (
+            ready is None
+            or not waits
+            or self.imagebuild.status.phase is not Phase.QUEUED
+            or ready.status != ready_status
+        ):
+            return None
+        if ready_status == "False":
+            return State(Kind.WAITING, Phase.QUEUED, ready.reason, ready.message) if ready.reason in _REFUSALS else None
+        return State(Kind.PROGRESSING, Phase.QUEUED, ready.reason, ready.message)
 
     def _waiting(self, build: Build, seen: Observation) -> State | None:
         limit = parse_duration(self.spec.start_timeout)

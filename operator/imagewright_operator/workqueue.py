@@ -70,13 +70,13 @@ class WorkQueue(Generic[Key]):
             self._failures.pop(key, None)
             self._finish(key)
 
-    def failed(self, key: Key) -> float:
-        """It has to be repeated; the pause in seconds, doubled each time, is given back."""
+    def failed(self, key: Key, least_s: float = 0.0) -> float:
+        """It has to be repeated; the pause in seconds, doubled each time, at least ``least_s``, is given back."""
         with self._changed:
             count = self._failures.get(key, 0)
             self._failures[key] = count + 1
             self._finish(key)
-        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(count, 20))
+        pause = min(_LONGEST_PAUSE_S, max(least_s, _FIRST_PAUSE_S * 2.0 ** min(count, 20)))
         self.add_after(key, pause)
         return pause
 

@@ -1,0 +1,306 @@
+"""The operator killed at any moment, and an API server that is slow, away, busy or frozen."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+POD_POST = re.compile(r"POST /api/v1/namespaces/[^/]+/pods\b")
+STATUS_PATCH = re.compile(r"PATCH /apis/imagewright.dev/.*/status\b")
+WATCH = re.compile(r"GET .*watch=true")
+PASS, CUT = 0, -1
+
+
+class Proxy:
+    """Between operator and API server. ``rule`` says of each request: PASS, CUT, or the HTTP status to answer.
+
+    ``after`` is called with each request that the API server has answered, before the operator learns of it.
+    """
+
+    def __init__(self, port: int, certificate: str) -> None:
+        self.rule: Callable[[str], int] = lambda _: PASS
+        self.after: Callable[[str], None] = lambda _: None
+        self.requests: list[str] = []
+        context = ssl.create_default_context(cafile=certificate)
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_any(self) -> None:
+                line = f"{self.command} {self.path}"
+                proxy.requests.append(line)
+                self.close_connection = True
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                verdict = proxy.rule(line)
+                if verdict == CUT:
+                    return
+                if verdict != PASS:
+                    self.send_response(verdict)
+                    self.send_header("Retry-After", "1")
+                    self.end_headers()
+                    self.wfile.write(b'{"kind":"Status","message":"made by the test"}')
+                    return
+                upstream = http.client.HTTPSConnection("127.0.0.1", port, context=context)
+                headers = {
+                    name: value
+                    for name, value in self.headers.items()
+                    if name.lower() not in ("host", "accept-encoding")
+                }
+                try:
+                    upstream.request(self.command, self.path, body or None, headers)
+                    answer = upstream.getresponse()
+                    proxy.after(line)
+                    self.send_response(answer.status)
+                    for name, value in answer.getheaders():
+                        if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                            self.send_header(name, value)
+                    self.end_headers()
+                    while chunk := answer.read1(65536):
+                        self.wfile.write(chunk)
+                        self.wfile.flush()
+                except (OSError, http.client.HTTPException):
+                    pass  # either side has gone: that is what is being tested
+                finally:
+                    upstream.close()
+
+            do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = handle_any
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def count(self, pattern: re.Pattern[str]) -> int:
+        return sum(1 for line in self.requests if pattern.match(line))
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def proxy(api: Any) -> Iterator[Proxy]:
+    made = Proxy(api.port, api.certificate)
+    yield made
+    made.close()
+
+
+def kill_once(proxy: Proxy, operator: Any, pattern: re.Pattern[str], *, number: int, stored: bool) -> threading.Event:
+    """SIGKILL when the ``number``-th such request is made: before the API server sees it, or once it has stored it."""
+    killed = threading.Event()
+    seen = [0]
+
+    def strike(line: str) -> bool:
+        if killed.is_set() or not pattern.match(line):
+            return False
+        seen[0] += 1
+        if seen[0] < number:
+            return False
+        os.kill(operator.pid, signal.SIGKILL)
+        killed.set()
+        return True
+
+    if stored:
+        proxy.after = strike  # type: ignore[assignment]
+    else:
+        proxy.rule = lambda line: CUT if strike(line) else PASS
+    return killed
+
+
+# The requests in the life of a build: which one of its kind, and how it is told.
+MOMENTS = {
+    "claim": (STATUS_PATCH, 1),
+    "pod": (POD_POST, 1),
+    "pending": (STATUS_PATCH, 2),
+    "running": (STATUS_PATCH, 3),
+    "outcome": (STATUS_PATCH, 4),
+}
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_any_request_it_builds_once_and_keeps_the_digest(
+    api: Any, namespace: Any, operators: Any, proxy: Proxy, moment: str, stored: bool
+) -> None:
+    pattern, number = MOMENTS[moment]
+    kubeconfig = api.kubeconfig("operator-token", proxy.address)
+    operator = operators(kubeconfig)
+    killed = kill_once(proxy, operator, pattern, number=number, stored=stored)
+
+    def revive() -> None:
+        killed.wait()
+        operator.kill()
+        operator.start()
+
+    reviver = threading.Thread(target=revive, daemon=True)
+    reviver.start()
+    namespace.apply()
+    pod = namespace.pod()
+    namespace.starts(pod)
+    namespace.phase("Running")
+    digest = namespace.pushes(pod)
+    status = namespace.phase("Succeeded")
+    reviver.join(60)
+    assert killed.is_set()
+    time.sleep(3)  # whoever came back has looked at everything once more
+    assert [one["metadata"]["uid"] for one in namespace.pods()] == [pod["metadata"]["uid"]]
+    assert namespace.status()["image"]["digest"] == digest
+    assert namespace.status()["build"]["number"] == status["build"]["number"] == 1
+    assert sorted(namespace.events()) == sorted(set(namespace.events())), "every Event once"
+
+
+def test_a_build_that_ends_while_no_operator_runs(namespace: Any, operators: Any) -> None:
+    first = operators()
+    namespace.apply()
+    pod = namespace.pod()
+    first.kill()
+    namespace.starts(pod)
+    digest = namespace.pushes(pod)
+    operators()
+    assert namespace.phase("Succeeded")["image"]["digest"] == digest
+
+
+def test_two_operators_at_once_never_build_twice(namespace: Any, operators: Any) -> None:
+    operators()
+    operators()
+    names = [f"app-{number}" for number in range(12)]
+    items = [namespace.imagebuild(name) for name in names]
+    namespace.kubectl("apply", "--filename=-", given={"apiVersion": "v1", "kind": "List", "items": items})
+    for name in names:
+        namespace.starts(namespace.pod(name))
+    for name in names:
+        namespace.pushes(namespace.pod(name))
+    for name in names:
+        status = namespace.phase("Succeeded", name)
+        assert (status["build"]["number"], len(status["history"])) == (1, 1)
+    assert len(namespace.get("pods")["items"]) == len(names)
+    events = [(one["involvedObject"]["name"], one["reason"]) for one in namespace.get("events")["items"]]
+    assert len(events) == len(set(events))
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 409, 410])
+def test_an_api_server_that_answers_with_errors_for_a_while(
+    api: Any, namespace: Any, operators: Any, proxy: Proxy, status: int
+) -> None:
+    left = {"GET": 3, "POST": 2, "PATCH": 2}
+
+    def rule(line: str) -> int:
+        verb = line.split(" ", 1)[0]
+        if "/imagebuilds" not in line and "/pods" not in line:
+            return PASS
+        left[verb] = left.get(verb, 0) - 1
+        return status if left[verb] >= 0 else PASS
+
+    proxy.rule = rule
+    operator = operators(api.kubeconfig("operator-token", proxy.address))
+    namespace.apply()
+    pod = namespace.pod()
+    digest = namespace.pushes(pod)
+    assert namespace.phase("Succeeded")["image"]["digest"] == digest
+    assert len(namespace.pods()) == 1
+    assert operator.is_running()
+
+
+def test_watches_that_tell_nothing_are_made_up_for_by_the_resync(
+    api: Any, namespace: Any, operators: Any, proxy: Proxy
+) -> None:
+    stuck = threading.Event()
+    proxy.rule = lambda line: CUT if WATCH.match(line) and stuck.wait(60) else PASS
+    operators(api.kubeconfig("operator-token", proxy.address))
+    namespace.apply()
+    digest = namespace.pushes(namespace.pod())
+    assert namespace.phase("Succeeded")["image"]["digest"] == digest
+    stuck.set()
+
+
+def test_an_api_server_that_freezes_and_goes_on(api: Any, namespace: Any, operator: Any) -> None:
+    namespace.apply()
+    pod = namespace.pod()
+    api.signal_api(signal.SIGSTOP)
+    time.sleep(8)
+    assert operator.is_running()
+    api.signal_api(signal.SIGCONT)
+    digest = namespace.pushes(pod)
+    assert namespace.phase("Succeeded")["image"]["digest"] == digest
+
+
+def test_deleted_and_created_again_under_the_same_name(namespace: Any, operator: Any) -> None:
+    namespace.apply()
+    old = namespace.pod()
+    namespace.kubectl("delete", "imagebuild", "app")  # its Pod stays: no controller manager collects it here
+    namespace.apply()
+    new = namespace.pod()
+    assert new["metadata"]["name"] != old["metadata"]["name"]
+    namespace.pushes(old, "e")
+    digest = namespace.pushes(new)
+    assert namespace.phase("Succeeded")["image"]["digest"] == digest
+
+
+def test_the_pod_is_deleted_under_it(namespace: Any, operator: Any) -> None:
+    namespace.apply()
+    pod = namespace.pod()
+    namespace.starts(pod)
+    namespace.phase("Running")
+    namespace.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
+    status = namespace.becomes("Unknown PodDeleted")
+    assert status["build"]["attempt"] == 2
+    namespace.becomes("Unknown PodPending")
+    namespace.pushes(namespace.pod())
+    namespace.phase("Succeeded")
+
+
+def test_a_log_that_cannot_be_read_does_not_keep_the_digest_back(namespace: Any, operator: Any) -> None:
+    """Without a kubelet there is no log at all: the API server answers 400 or 500 for the Pod on this node."""
+    namespace.apply()
+    pod = namespace.pod()
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod["metadata"]["name"]}}
+    binding["target"] = {"apiVersion": "v1", "kind": "Node", "name": "gone"}  # type: ignore[assignment]
+    path = f"/api/v1/namespaces/{namespace.name}/pods/{pod['metadata']['name']}/binding"
+    namespace.kubectl("create", "--raw", path, "--filename=-", given=binding)
+    digest = namespace.pushes(pod)
+    assert namespace.phase("Succeeded")["image"]["digest"] == digest
+    assert "tail" not in namespace.status().get("log", {})
+
+
+def test_a_thousand_that_are_done_cost_two_lists_and_little_memory(
+    api: Any, namespace: Any, operators: Any, proxy: Proxy
+) -> None:
+    items = [namespace.imagebuild(f"app-{number}", suspend=True) for number in range(1000)]
+    for start in range(0, 1000, 250):
+        given = {"apiVersion": "v1", "kind": "List", "items": items[start : start + 250]}
+        namespace.kubectl("create", "--filename=-", given=given)
+    first = operators()
+    namespace.becomes("False Suspended", "app-999")
+    names = namespace.get("imagebuilds")["items"]
+    deadline = time.monotonic() + 120
+    while any("conditions" not in item["status"] for item in names) and time.monotonic() < deadline:
+        time.sleep(1)
+        names = namespace.get("imagebuilds")["items"]
+    first.kill()
+    proxy.requests.clear()
+    second = operators(api.kubeconfig("operator-token", proxy.address), RESYNC_SECONDS="3600")
+    quiet = -1
+    while quiet != len(proxy.requests) or not quiet:
+        quiet = len(proxy.requests)
+        time.sleep(3)
+    own = [line for line in proxy.requests if "imagewright.dev/v1alpha1" in line or "/pods" in line]
+    assert len(own) < 20, own
+    with open(f"/proc/{second.pid}/status") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    assert peak < 256 * 1024, f"{peak} KiB"
+    assert json.loads(namespace.kubectl("get", "--raw", "/api/v1/pods"))["items"] is not None
