@@ -11,7 +11,7 @@ from enum import Enum
 
 from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
 from imagewright.dockerfile.model import Directives, DockerfileWarning, Heredoc
-from imagewright.dockerfile.source import SourceText, did_you_mean
+from imagewright.dockerfile.source import SourceText
 from imagewright.dockerfile.words import WordsError, parse_json, split_flags, split_name
 from imagewright.errors import Location
 
@@ -183,8 +183,11 @@ class _Lexer:
             self._at += 1
             if (line.lstrip("\t") if heredoc.strip_tabs else line) == heredoc.name:
                 return replace(heredoc, body="".join(self._lines[first : self._at - 1]))
-        near = did_you_mean(heredoc.name, {line.strip() for line in self._shown[first:]})
-        hint = near or f"Its last line must be {heredoc.name} and nothing else."
+        hint = f"Its last line must be {heredoc.name} and nothing else."
+        for number, line in enumerate(self._shown[first:], first + 1):
+            if line.strip() == heredoc.name:
+                hint = f"Line {number} has white space around {heredoc.name}; only <<- allows tabs before it."
+                break
         message = f"the heredoc <<{heredoc.name} never ends"
         raise self._source.error(message, self._location(start, end), word="<<", hint=hint)
 

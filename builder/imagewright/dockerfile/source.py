@@ -6,10 +6,11 @@ No I/O. Called by everything in ``dockerfile`` and ``plan`` that refuses somethi
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from imagewright.errors import DockerfileError, Location, UnsupportedError
+from imagewright.errors import DockerfileError, Location, Reason, UnsupportedError
 
 _MAX_WIDTH = 160  # what a terminal shows; a minified RUN line must not flood the status of an ImageBuild
 
@@ -21,10 +22,12 @@ class SourceText:
     name: str
     lines: tuple[str, ...]
 
-    def error(self, message: str, location: Location, *, word: str = "", hint: str = "") -> DockerfileError:
+    def error(
+        self, message: str, location: Location, *, word: str = "", hint: str = "", reason: Reason | None = None
+    ) -> DockerfileError:
         """A DockerfileError whose place is narrowed to ``word`` within ``location``."""
         place = self.narrow(location, word)
-        return DockerfileError(message, location=place, excerpt=excerpt(self.lines, place), hint=hint)
+        return DockerfileError(message, reason=reason, location=place, excerpt=excerpt(self.lines, place), hint=hint)
 
     def unsupported(self, message: str, location: Location, *, word: str = "", hint: str = "") -> UnsupportedError:
         """As ``error``, for what is right but not done by this version."""
@@ -32,14 +35,17 @@ class SourceText:
         return UnsupportedError(message, location=place, excerpt=excerpt(self.lines, place), hint=hint)
 
     def narrow(self, location: Location, word: str) -> Location:
-        """The first occurrence of ``word`` within ``location``; where there is none, ``location`` itself."""
+        """The first place within ``location`` that has ``word``, between white space if possible, else ``location``."""
+        if not word:
+            return location
         first = max(location.line, 1)
-        for number in range(first, max(location.end_line, first) + 1):
-            line = self.lines[number - 1] if number <= len(self.lines) else ""
-            start = location.column - 1 if number == first and location.column else 0
-            at = line.find(word, start) if word else -1
-            if at >= 0:
-                return replace(location, line=number, end_line=number, column=at + 1, end_column=at + 1 + len(word))
+        last = min(max(location.end_line, first), len(self.lines))
+        for pattern in (rf"(?<!\S){re.escape(word)}(?!\S)", re.escape(word)):
+            for number in range(first, last + 1):
+                start = location.column - 1 if number == first and location.column else 0
+                if match := re.compile(pattern).search(self.lines[number - 1], start):
+                    column, end_column = match.start() + 1, match.end() + 1
+                    return replace(location, line=number, end_line=number, column=column, end_column=end_column)
         return location
 
 

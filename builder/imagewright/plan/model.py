@@ -33,11 +33,15 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class NeedConfig:
-    """Asked by ``make_plan``: the configuration of this image for this platform. ``location`` is who names it."""
+    """Asked by ``make_plan``: the configuration of this image for this platform.
+
+    ``location`` is the FROM that names it; ``hint`` is to be shown when there is no such image (a stage's name, mistyped).
+    """
 
     reference: Reference
     platform: Platform
     location: Location | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,11 @@ class StageOrigin:
 
 @dataclass(frozen=True, slots=True)
 class ImageOrigin:
-    """``COPY --from`` an image of a registry."""
+    """``COPY --from`` an image of a registry. ``hint`` is to be shown when there is no such image."""
 
     reference: Reference
     platform: Platform
+    hint: str = ""
 
 
 Origin = ContextOrigin | StageOrigin | ImageOrigin

@@ -1,4 +1,4 @@
-"""Dockerfile x options x base configurations -> BuildPlan.
+"""Dockerfile x options x base configurations -> BuildPlan: which stages are needed, from what, in which order.
 
 No I/O: what it needs of a registry it yields as ``NeedConfig``. Called by the engine and the CLI.
 """
@@ -6,19 +6,282 @@ No I/O: what it needs of a registry it yields as ``NeedConfig``. Called by the e
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
-from imagewright.dockerfile.model import Dockerfile
-from imagewright.errors import UnsupportedError
+from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.model import Copy, Dockerfile, DockerfileWarning, Instruction, Onbuild, Stage
+from imagewright.dockerfile.parser import parse_trigger
+from imagewright.dockerfile.source import SourceText, did_you_mean, nearest
+from imagewright.errors import ImagewrightError, Location, UsageError
 from imagewright.oci.config import ImageConfig
-from imagewright.plan.model import BuildPlan, NeedConfig, PlanOptions
+from imagewright.oci.platform import Platform
+from imagewright.plan.arguments import global_arguments, may_be_undeclared, proxy_environment
+from imagewright.plan.model import (
+    Base,
+    BuildPlan,
+    ContextOrigin,
+    ImageBase,
+    ImageOrigin,
+    NeedConfig,
+    Origin,
+    PlanOptions,
+    ScratchBase,
+    StageBase,
+    StageOrigin,
+    StagePlan,
+)
+from imagewright.plan.stage import FinishedStage, PlannedInstruction, Scope, plan_stage
+from imagewright.reference import Reference
+
+Questions = Generator[NeedConfig, ImageConfig, BuildPlan]
 
 
-def make_plan(dockerfile: Dockerfile, options: PlanOptions) -> Generator[NeedConfig, ImageConfig, BuildPlan]:
-    """Plan a build. Yields ``NeedConfig`` for base images and is sent their configuration; returns the plan.
+def make_plan(dockerfile: Dockerfile, options: PlanOptions) -> Questions:
+    """Plan a build. Yields ``NeedConfig`` once for every base image that is needed and is sent its configuration.
 
     Raises:
         DockerfileError: with the place in the Dockerfile.
+        UsageError: the target is no stage.
         UnsupportedError: for what this version does not do, named by instruction and flag.
     """
-    raise UnsupportedError("planning is not built yet")
-    yield
+    resolver = _Resolver(dockerfile, options)
+    target = resolver.target()
+    needed: dict[int, _NeededStage] = {}
+    configs: dict[tuple[Reference, Platform], ImageConfig] = {}
+    waiting = [target]
+    while waiting:
+        index = waiting.pop()
+        if index in needed:
+            continue
+        base = resolver.bases[index]
+        if isinstance(base.kind, ImageBase):
+            key = (base.kind.reference, base.kind.platform)
+            if key not in configs:
+                location = dockerfile.stages[index].from_.location
+                configs[key] = yield NeedConfig(*key, location, base.hint)
+        stage = resolver.needed_stage(index, configs)
+        needed[index] = stage
+        waiting.extend(stage.needs)
+    return _assemble(resolver, needed, target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """Where a stage starts, its platform, and what to say when the image does not exist."""
+
+    kind: Base
+    platform: Platform
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _NeededStage:
+    """A stage of the plan: its base's configuration (None: a stage's), its instructions, triggers first."""
+
+    config: ImageConfig | None
+    instructions: tuple[PlannedInstruction, ...]
+    needs: tuple[int, ...]
+
+
+class _Resolver:
+    """What a Dockerfile's names mean: images, stages by name and number."""
+
+    def __init__(self, dockerfile: Dockerfile, options: PlanOptions) -> None:
+        self.dockerfile = dockerfile
+        self.options = options
+        self.source = SourceText(dockerfile.name, dockerfile.lines)
+        self.global_args = global_arguments(dockerfile, options, self.source)
+        self._expansion = ExpansionOptions(escape=dockerfile.directives.escape)
+        self.bases: list[_Base] = []
+        for stage in dockerfile.stages:
+            self.bases.append(self._base(stage))
+
+    def target(self) -> int:
+        """The index of the stage to build: by name, by number, else the last."""
+        wanted = self.options.target
+        stages = self.dockerfile.stages
+        if not wanted:
+            return len(stages) - 1
+        named = [stage.index for stage in stages if stage.name and stage.name == wanted.lower()]
+        if named:
+            return named[-1]
+        if wanted.isascii() and wanted.isdigit() and int(wanted[:9]) < len(stages):
+            return int(wanted)
+        names = [stage.name for stage in stages if stage.name]
+        listed = (
+            f"The stages are {', '.join(names)}." if names else f"The file has {len(stages)} stages without a name."
+        )
+        hint = did_you_mean(wanted, names, listed)
+        raise UsageError(f"there is no stage {wanted[:100]!r} in {self.dockerfile.name}", hint=hint)
+
+    def needed_stage(self, index: int, configs: dict[tuple[Reference, Platform], ImageConfig]) -> _NeededStage:
+        """A stage with the triggers that its base brings."""
+        stage = self.dockerfile.stages[index]
+        base = self.bases[index]
+        config: ImageConfig | None
+        match base.kind:
+            case ImageBase(reference, platform):
+                config = configs[reference, platform]
+                triggers = [str(trigger) for trigger in config.config.get("OnBuild") or []]
+            case StageBase(parent):
+                config = None
+                parents = self.dockerfile.stages[parent].instructions
+                triggers = [i.trigger for i in parents if isinstance(i, Onbuild)]
+            case ScratchBase():
+                config, triggers = _scratch(base.platform), []
+        parsed = [(parse_trigger(trigger, self.source, stage.from_.location), True) for trigger in triggers]
+        written = [(instruction, False) for instruction in stage.instructions]
+        planned = tuple(
+            PlannedInstruction(instruction, self._origin(instruction, index), onbuild)
+            for instruction, onbuild in [*parsed, *written]
+        )
+        needs = [item.origin.stage for item in planned if isinstance(item.origin, StageOrigin)]
+        if isinstance(base.kind, StageBase):
+            needs.append(base.kind.stage)
+        return _NeededStage(config, planned, tuple(needs))
+
+    def _base(self, stage: Stage) -> _Base:
+        from_ = stage.from_
+        name = self._expand(from_.image, from_.location, "FROM")
+        platform = self.options.platform
+        if from_.platform:
+            text = self._expand(from_.platform, from_.location, "FROM --platform")
+            try:
+                platform = Platform.parse(text)
+            except UsageError as error:
+                raise self.source.error(error.message, from_.location, word=from_.platform, hint=error.hint) from error
+        if name == "scratch":
+            # An empty image has no platform of its own: the target's is meant, whatever --platform says.
+            return _Base(ScratchBase(), self.options.platform)
+        parents = [s.index for s in self.dockerfile.stages[: stage.index] if s.name and s.name == name]
+        if parents:
+            return _Base(StageBase(parents[-1]), self.bases[parents[-1]].platform)
+        hint = self._stage_hint(name, stage.index)
+        return _Base(ImageBase(self._reference(name, from_.image, from_.location, hint), platform), platform, hint)
+
+    def _origin(self, instruction: Instruction, index: int) -> Origin:
+        """Where COPY reads from: the context, an earlier stage by number or name, an image."""
+        if not isinstance(instruction, Copy) or not instruction.from_:
+            return ContextOrigin()
+        name = instruction.from_
+        if "$" in name:
+            message = f"COPY --from={name}: variables are not expanded here"
+            hint = f"Add a stage 'FROM {name} AS name' with a global ARG, and write --from=name."
+            raise self.source.error(message, instruction.location, word=name, hint=hint)
+        stages = self.dockerfile.stages
+        if name.isascii() and name.isdigit():
+            number = int(name[:9])
+            if number < index:
+                return StageOrigin(number)
+            what = "not before this one" if number < len(stages) else "not in the file"
+            raise self.source.error(
+                f"COPY --from={name}: the stage with this number is {what}", instruction.location, word=name
+            )
+        named = [stage.index for stage in stages if stage.name == name.lower()]
+        earlier = [number for number in named if number < index]
+        if earlier:
+            return StageOrigin(earlier[-1])
+        if named:
+            message = f"COPY --from={name}: that stage is {'this one' if index in named else 'defined after this one'}"
+            hint = "A stage can copy from stages that stand before it."
+            raise self.source.error(message, instruction.location, word=name, hint=hint)
+        if name == "scratch":
+            raise self.source.error("COPY --from=scratch: there is nothing in it", instruction.location, word=name)
+        hint = self._stage_hint(name, index)
+        return ImageOrigin(self._reference(name, name, instruction.location, hint), self.options.platform, hint)
+
+    def _reference(self, name: str, written: str, location: Location, hint: str) -> Reference:
+        try:
+            return Reference.parse(name)
+        except ImagewrightError as error:
+            hint = hint or error.hint
+            raise self.source.error(error.message, location, word=written, hint=hint, reason=error.reason) from error
+
+    def _stage_hint(self, name: str, index: int) -> str:
+        """For a plain name that is no stage but nearly one: it will be looked for in Docker Hub, which may surprise."""
+        if not set(name).isdisjoint("/:@"):
+            return ""
+        near = nearest(name, [stage.name for stage in self.dockerfile.stages[:index] if stage.name])
+        return f"Did you mean the stage {near}?" if near else ""
+
+    def _expand(self, word: str, location: Location, what: str) -> str:
+        try:
+            expansion = expand(word, self.global_args, self._expansion)
+        except ExpansionError as error:
+            raise self.source.error(f"{what} {word}: {error}", location, word=word) from error
+        if expansion.text:
+            return expansion.text
+        unset = next(iter(expansion.unset), "")
+        near = nearest(unset, self.global_args) if unset else ""
+        hint = (
+            f"Declare it before the first FROM: ARG {unset}=default, or give --build-arg {unset}=value."
+            if unset
+            else ""
+        )
+        if near:
+            hint = f"Did you mean ${near}?"
+        raise self.source.error(f"{what} {word} is empty: no value is known for it", location, word=word, hint=hint)
+
+
+def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int) -> BuildPlan:
+    """The needed stages in the file's order, in which every stage stands after those it needs."""
+    options = resolver.options
+    scope = Scope(
+        resolver.source,
+        resolver.dockerfile.directives.escape,
+        options.build_args,
+        resolver.global_args,
+        proxy_environment(options.build_args),
+    )
+    finished: dict[int, FinishedStage] = {}
+    plans: list[StagePlan] = []
+    for index in sorted(needed):
+        base = resolver.bases[index]
+        inherited = finished[base.kind.stage] if isinstance(base.kind, StageBase) else None
+        config = needed[index].config or (inherited.config if inherited else _scratch(base.platform))
+        done = plan_stage(scope, config, inherited, needed[index].instructions)
+        finished[index] = done
+        stage = resolver.dockerfile.stages[index]
+        final = _finish_target(done.config, options) if index == target else done.config
+        plans.append(StagePlan(index, stage.name, base.kind, base.platform, done.steps, final, stage.from_.location))
+    own = [warning for stage in finished.values() for warning in stage.warnings]
+    warnings = [*resolver.dockerfile.warnings, *_undeclared(resolver), *own]
+    return BuildPlan(tuple(plans), tuple(dict.fromkeys(warnings)))
+
+
+def _finish_target(config: ImageConfig, options: PlanOptions) -> ImageConfig:
+    """The target is for the platform that was asked for, whatever its base says, and gets the labels of the options."""
+    value = config.to_json()
+    platform = options.platform
+    if (value.get("os"), value.get("architecture")) != (platform.os, platform.architecture):
+        value.pop("variant", None)
+        value.pop("os.version", None)
+    value |= {"os": platform.os, "architecture": platform.architecture}
+    value |= {"variant": platform.variant} if platform.variant else {}
+    value |= {"os.version": platform.os_version} if platform.os_version else {}
+    if options.labels:
+        labels = (value["config"].get("Labels") or {}) | dict(options.labels)
+        value["config"]["Labels"] = dict(sorted(labels.items()))
+    return ImageConfig(value)
+
+
+def _scratch(platform: Platform) -> ImageConfig:
+    return ImageConfig.scratch(platform).with_config({"WorkingDir": "/"})
+
+
+def _undeclared(resolver: _Resolver) -> list[DockerfileWarning]:
+    """Build arguments that no ARG declares do nothing: a warning, as in BuildKit."""
+    dockerfile = resolver.dockerfile
+    declared = {item.name for arg in dockerfile.global_args for item in arg.items} | set(resolver.global_args)
+    for stage in dockerfile.stages:
+        for instruction in stage.instructions:
+            declared |= {item.name for item in getattr(instruction, "items", ())}
+    place = dockerfile.stages[0].from_.location
+    warnings: list[DockerfileWarning] = []
+    for name in resolver.options.build_args:
+        if name in declared or may_be_undeclared(name):
+            continue
+        near = nearest(name, declared)
+        message = f"the build argument {name} is declared by no ARG{f'; did you mean {near}?' if near else ''}"
+        warnings.append(DockerfileWarning("UndeclaredBuildArg", message, place))
+    return warnings

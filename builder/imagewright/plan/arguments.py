@@ -1,0 +1,73 @@
+"""Build arguments outside of stages: those of the platform, the proxies, and the ARGs before the first FROM.
+
+No I/O. Called by ``plan.resolve``. See the reference, "ARG": predefined ARGs, global scope, automatic platform ARGs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.model import Dockerfile
+from imagewright.dockerfile.source import SourceText
+from imagewright.oci.platform import Platform
+from imagewright.plan.model import PlanOptions
+
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+# Read by builders themselves, never by an ARG: not being declared is no mistake.
+_BUILDERS_OWN = ("BUILDKIT_", "SOURCE_DATE_EPOCH")
+
+
+def global_arguments(dockerfile: Dockerfile, options: PlanOptions, source: SourceText) -> dict[str, str]:
+    """What FROM can use and what ``ARG name`` without a default finds: platform arguments, then the global ARGs.
+
+    Raises:
+        DockerfileError: a default that can't be expanded.
+    """
+    values = _platform_arguments(dockerfile, options)
+    values |= {name: options.build_args[name] for name in values if name in options.build_args}
+    expansion = ExpansionOptions(escape=dockerfile.directives.escape)
+    for arg in dockerfile.global_args:
+        for item in arg.items:
+            if item.name in options.build_args:
+                values[item.name] = options.build_args[item.name]
+            elif item.value is not None:
+                try:
+                    values[item.name] = expand(item.value, values, expansion).text
+                except ExpansionError as error:
+                    raise source.error(f"ARG {item.name}: {error}", arg.location, word=item.value) from error
+    return values
+
+
+def proxy_environment(build_args: Mapping[str, str]) -> dict[str, str]:
+    """The predefined proxy arguments that were given: commands see them, in both cases; no history and no image does."""
+    environment: dict[str, str] = {}
+    for name in _PROXIES:
+        for given, value in build_args.items():
+            if given.lower() == name and value:
+                environment |= {name.upper(): value, name: value}
+    return environment
+
+
+def may_be_undeclared(name: str) -> bool:
+    """Whether ``--build-arg name`` means something without an ARG of that name."""
+    return name.lower() in _PROXIES or name.startswith(_BUILDERS_OWN)
+
+
+def _platform_arguments(dockerfile: Dockerfile, options: PlanOptions) -> dict[str, str]:
+    stage = options.target or dockerfile.stages[-1].name or "default"
+    return {
+        **_of_platform("BUILD", options.build_platform),
+        **_of_platform("TARGET", options.platform),
+        "TARGETSTAGE": stage,
+    }
+
+
+def _of_platform(prefix: str, platform: Platform) -> dict[str, str]:
+    return {
+        f"{prefix}PLATFORM": str(platform),
+        f"{prefix}OS": platform.os,
+        f"{prefix}OSVERSION": platform.os_version,
+        f"{prefix}ARCH": platform.architecture,
+        f"{prefix}VARIANT": platform.variant,
+    }

@@ -1,0 +1,96 @@
+"""The ``config`` object of an image while a stage's instructions change it (config.md, with Docker's additions).
+
+No I/O. Called by ``plan.stage``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imagewright.oci.config import ImageConfig
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DEFAULT_SHELL = ("/bin/sh", "-c")
+# Docker's order; what a base brings beside them follows, sorted.
+_KEY_ORDER = (
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Entrypoint",
+    "Cmd",
+    "Volumes",
+    "WorkingDir",
+    "Labels",
+    "StopSignal",
+    "ArgsEscaped",
+    "Healthcheck",
+    "OnBuild",
+    "Shell",
+)
+_SORTED = ("ExposedPorts", "Volumes", "Labels")
+
+
+class ImageData:
+    """A base's configuration, to be changed. Keys it doesn't know are kept as they came."""
+
+    def __init__(self, base: ImageConfig) -> None:
+        self._base = base
+        self._config = base.config
+        self.author = ""
+        self._config.pop("OnBuild", None)  # triggers run once, in the build right after
+        if "PATH" not in self.env:
+            self.set_env("PATH", DEFAULT_PATH)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return dict(entry.partition("=")[::2] for entry in self._config.get("Env") or [])
+
+    def set_env(self, key: str, value: str) -> None:
+        """Replace in place or append: the order of the image's variables is kept."""
+        entries = list(self._config.get("Env") or [])
+        for index, entry in enumerate(entries):
+            if entry.partition("=")[0] == key:
+                entries[index] = f"{key}={value}"
+                break
+        else:
+            entries.append(f"{key}={value}")
+        self._config["Env"] = entries
+
+    @property
+    def shell(self) -> tuple[str, ...]:
+        return tuple(self._config.get("Shell") or _DEFAULT_SHELL)
+
+    @property
+    def workdir(self) -> str:
+        return str(self._config.get("WorkingDir") or "")
+
+    @property
+    def user(self) -> str:
+        return str(self._config.get("User") or "")
+
+    def set(self, key: str, value: Any) -> None:
+        """Set a key; an empty value removes it, as in Docker's own JSON."""
+        if value:
+            self._config[key] = value
+        else:
+            self._config.pop(key, None)
+
+    def add(self, key: str, names: tuple[str, ...]) -> None:
+        """Add names to a set (ExposedPorts, Volumes)."""
+        self._config[key] = (self._config.get(key) or {}) | {name: {} for name in names}
+
+    def add_label(self, key: str, value: str) -> None:
+        self._config["Labels"] = (self._config.get("Labels") or {}) | {key: value}
+
+    def add_trigger(self, trigger: str) -> None:
+        self._config["OnBuild"] = [*self._config.get("OnBuild", []), trigger]
+
+    def finish(self) -> ImageConfig:
+        """The whole configuration, keys in Docker's order and sets sorted: the same build gives the same bytes."""
+        ordered = {key: self._config[key] for key in _KEY_ORDER if key in self._config}
+        ordered |= {key: self._config[key] for key in sorted(self._config) if key not in ordered}
+        for key in _SORTED:
+            if ordered.get(key):
+                ordered[key] = dict(sorted(ordered[key].items()))
+        config = self._base.with_config(ordered)
+        return config.with_author(self.author) if self.author else config

@@ -1,0 +1,30 @@
+"""Paths of WORKDIR, COPY and ADD: made absolute, cleaned, clamped to the root.
+
+No I/O: symbolic links are followed by ``fs``, which sees them. Called by ``plan.stage``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+
+def clean(path: str) -> str:
+    """An absolute path without ``.``, ``..``, doubled or trailing slashes; ``..`` stops at the root."""
+    return "/" + posixpath.normpath("/" + path).lstrip("/")
+
+
+def resolve(workdir: str, path: str) -> str:
+    """``path`` as WORKDIR takes it: relative to the working directory unless absolute."""
+    return clean(posixpath.join(workdir or "/", path))
+
+
+def destination(workdir: str, path: str) -> str:
+    """``path`` as COPY and ADD take it; a trailing ``/`` or ``/.`` says that a folder is meant and is kept as ``/``."""
+    folder = path in ("", ".") or path.endswith(("/", "/."))
+    resolved = resolve(workdir, path)
+    return resolved + "/" if folder and resolved != "/" else resolved
+
+
+def source(path: str) -> str:
+    """A source pattern relative to its root: ``..`` stops there, the root itself is ``.``."""
+    return clean(path)[1:] or "."
