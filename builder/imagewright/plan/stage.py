@@ -167,7 +167,7 @@ class _StagePlanner:
         created_by = f"RUN {' '.join([*prefix, *argv])} # buildkit"
         options = ExpansionOptions(escape=self._scope.escape, raw_quotes=True, keep_unset=True)
         text = self._text(run, self._title(run, options), created_by, onbuild)
-        environment = tuple((self._variables | self._scope.proxies).items())
+        environment = tuple({**self._variables, **self._scope.proxies}.items())
         self._steps.append(RunStep(text, argv, environment, self._image.user, self._image.workdir or "/"))
 
     def _argv(self, command: Command) -> tuple[str, ...]:
@@ -360,7 +360,7 @@ class _StagePlanner:
             return
         near = nearest(name, [*self._variables, *self._arguments])
         message = f"${name} is not defined{f'; did you mean ${near}?' if near else ''}"
-        place = self._scope.source.narrow(instruction.location, name)
+        place = self._scope.source.narrow(instruction.location, f"${name}")
         self._warnings.append(DockerfileWarning("UndefinedVar", message, place))
 
     def _error(self, instruction: Located, message: str, word: str, hint: str = "") -> DockerfileError:

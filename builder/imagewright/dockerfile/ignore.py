@@ -1,0 +1,206 @@
+"""``.dockerignore``: which paths of the build context are left out, by the rules of moby/patternmatcher.
+
+No I/O. Made by the engine from the file's text; asked by ``fs.copy`` for every path, from the root downwards.
+
+A path is matched by a pattern when the pattern matches it or a folder above it; the last matching pattern decides;
+``!`` brings back. As in BuildKit, whether a pattern matched a folder is what its contents inherit.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+from imagewright.dockerfile.source import SourceText
+from imagewright.errors import Location
+
+_GLOB = frozenset("*?[\\")
+
+
+class _PatternError(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    text: str
+    exception: bool
+    matches: Callable[[str], bool]
+
+    def may_match_below(self, directory: str) -> bool:
+        """Whether some path below ``directory`` could match; True where it is not worth finding out."""
+        if "**" in self.text or "[" in self.text:
+            return True
+        own, names = self.text.split("/"), directory.split("/")
+        if len(own) <= len(names):
+            return False
+        return all(_matcher(part)(name) for part, name in zip(own, names, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class IgnorePatterns:
+    """A parsed ``.dockerignore``. Folders that were asked about are remembered, so asking for each path is cheap."""
+
+    patterns: tuple[_Pattern, ...] = ()
+    _folders: dict[str, tuple[bool, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, text: str, name: str = ".dockerignore") -> Self:
+        """Parse the file's text. ``name`` is what errors call the file.
+
+        Raises:
+            DockerfileError: a pattern that can match nothing, with its line.
+        """
+        lines = text.removeprefix("\ufeff").split("\n")
+        source = SourceText(name, tuple(line.rstrip("\r") for line in lines))
+        patterns: list[_Pattern] = []
+        for number, line in enumerate(lines, 1):
+            stripped = line.strip()
+            if line.startswith("#") or not stripped:
+                continue
+            try:
+                patterns.append(_parse_pattern(stripped))
+            except _PatternError as error:
+                location = Location(name, number, number)
+                hint = "Remove the line, or put a backslash before what is meant literally."
+                raise source.error(
+                    f"the pattern {stripped[:100]!r} {error}", location, word=stripped, hint=hint
+                ) from error
+        return cls(tuple(patterns))
+
+    def ignores(self, path: str) -> bool:
+        """Whether ``path`` (relative to the context, parts joined by ``/``) is left out. The root itself never is."""
+        path = path.strip("/")
+        if path in ("", "."):
+            return False
+        return self._evaluate(path)[0]
+
+    def may_include_below(self, directory: str) -> bool:
+        """Whether an exception could bring back something below a folder that is left out: if not, don't walk it."""
+        directory = directory.strip("/")
+        return any(p.exception and p.may_match_below(directory) for p in self.patterns)
+
+    def _evaluate(self, path: str) -> tuple[bool, tuple[bool, ...]]:
+        """Whether the path is left out, and which patterns matched it."""
+        parent = posixpath.dirname(path)
+        inherited = self._folder(parent) if parent else ()
+        ignored = False
+        matched: list[bool] = []
+        for index, pattern in enumerate(self.patterns):
+            match = bool(inherited) and inherited[index]
+            # A pattern that would change nothing is not asked: what it would have said is not inherited either.
+            if not match and pattern.exception == ignored:
+                match = pattern.matches(path)
+            matched.append(match)
+            if match:
+                ignored = not pattern.exception
+        return ignored, tuple(matched)
+
+    def _folder(self, path: str) -> tuple[bool, ...]:
+        known = self._folders.get(path)
+        if known is None:
+            known = self._evaluate(path)[1]
+            self._folders[path] = known
+        return known
+
+
+def _parse_pattern(text: str) -> _Pattern:
+    exception = text.startswith("!")
+    if exception:
+        text = text[1:].strip()
+        if not text:
+            raise _PatternError("brings nothing back")
+    text = posixpath.normpath("/" + text) if text.startswith("/") else posixpath.normpath(text)
+    text = text.lstrip("/") or "/"
+    return _Pattern(text, exception, _matcher(text))
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """patternmatcher tells apart four kinds; the ones without a regular expression also differ in what they match."""
+    _check(pattern)
+    if not _GLOB.intersection(pattern):
+        return pattern.__eq__
+    rest = pattern.removeprefix("**")
+    if rest != pattern and not _GLOB.intersection(rest):
+        plain = rest.removeprefix("/") if rest.startswith("/") else None
+        return lambda path: path.endswith(rest) or path == plain
+    rest = pattern.removesuffix("**")
+    if rest != pattern and not _GLOB.intersection(rest):
+        return lambda path: path.startswith(rest)
+    compiled = re.compile(_translate(pattern), re.DOTALL)
+    return lambda path: compiled.fullmatch(path) is not None
+
+
+def _translate(pattern: str) -> str:
+    out: list[str] = []
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "*" and pattern.startswith("*", at):
+            at += 1
+            if pattern.startswith("/", at):
+                at += 1
+            out.append(".*" if at == len(pattern) else "(?:.*/)?")
+        elif char == "*":
+            out.append("[^/]*")
+        elif char == "?":
+            out.append("[^/]")
+        elif char == "[":
+            text, at = _translate_class(pattern, at)
+            out.append(text)
+        elif char == "\\":
+            out.append(re.escape(pattern[at]))
+            at += 1
+        else:
+            out.append(re.escape(char))
+    return "".join(out)
+
+
+def _translate_class(pattern: str, at: int) -> tuple[str, int]:
+    """``[a-z]`` or ``[^a]`` from after its bracket, and where it ends."""
+    negated = pattern.startswith("^", at)
+    at += negated
+    ranges: list[str] = []
+    while not pattern.startswith("]", at):
+        first, at = _class_char(pattern, at)
+        last = first
+        if pattern.startswith("-", at):
+            last, at = _class_char(pattern, at + 1)
+        if first > last:
+            raise _PatternError(f"has a range {first}-{last} that ends before it begins")
+        ranges.append(f"{re.escape(first)}-{re.escape(last)}")
+    if not ranges:
+        raise _PatternError("has an empty [ ]")
+    return f"[{'^' * negated}{''.join(ranges)}]", at + 1
+
+
+def _class_char(pattern: str, at: int) -> tuple[str, int]:
+    if at >= len(pattern):
+        raise _PatternError("has a [ without its ]")
+    char = pattern[at]
+    if char in "-]":
+        raise _PatternError(f"has a {char!r} within [ ] where a character must be")
+    if char == "\\":
+        at += 1
+        if at >= len(pattern):
+            raise _PatternError("ends with a backslash")
+        char = pattern[at]
+    return char, at + 1
+
+
+def _check(pattern: str) -> None:
+    """Refuse what Go's path.Match refuses."""
+    at = 0
+    while at < len(pattern):
+        if pattern[at] == "\\":
+            if at + 1 == len(pattern):
+                raise _PatternError("ends with a backslash")
+            at += 2
+        elif pattern[at] == "[":
+            at = _translate_class(pattern, at + 1)[1]
+        else:
+            at += 1
