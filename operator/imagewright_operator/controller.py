@@ -1,6 +1,6 @@
 """Carries out what ``reconcile`` decides: worker threads, the resync, and the order of the steps.
 
-I/O: only through ``cluster``. Started and stopped by ``handlers``, nudged by it for every event. All state that
+I/O: only through ``cluster``. Started and stopped by ``main``, nudged by ``handlers`` for every event. All state that
 matters is in the cluster: killed between any two steps, the next pass of any operator goes on from there.
 """
 

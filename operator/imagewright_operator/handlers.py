@@ -6,7 +6,6 @@ finalizer, no annotation and no memory of kopf's, and what is nudged is read afr
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import kopf
@@ -22,14 +21,6 @@ def register(registry: kopf.OperatorRegistry, controller: Controller) -> None:
     @kopf.on.login(registry=registry)
     def log_in(**given: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
-
-    @kopf.on.startup(registry=registry)
-    def start(**_: Any) -> None:
-        controller.start()
-
-    @kopf.on.cleanup(registry=registry)
-    async def clean_up(**_: Any) -> None:
-        await asyncio.to_thread(controller.stop)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def imagebuild_changed(type: str | None, namespace: str | None, name: str | None, **_: Any) -> None:

@@ -22,6 +22,7 @@ from imagewright_operator.probes import Probes
 from imagewright_operator.settings import Settings
 
 _LOG = logging.getLogger("imagewright_operator")
+_PAUSE_S = 5
 
 
 def main() -> int:
@@ -43,23 +44,28 @@ def main() -> int:
     controller = Controller(Cluster(api, metrics.request), settings, metrics)
     probes = Probes(settings.http_port, controller.is_alive, controller.is_ready, metrics.registry)
     _LOG.info("starts; executor image %s, profile %s", settings.executor_image, settings.profile.value)
+    controller.start()
     try:
-        asyncio.run(_serve(controller, settings))
-    except Exception as error:  # noqa: BLE001 - whatever ends kopf: the next process starts from the cluster's state
-        _LOG.critical("ends because the watches can't go on: %s", error)
-        return 1
+        asyncio.run(_watch(controller, settings.namespaces))
     finally:
         controller.stop()
         probes.close()
     return 0
 
 
-async def _serve(controller: Controller, settings: Settings) -> None:
-    registry = kopf.OperatorRegistry()
-    handlers.register(registry, controller)
+async def _watch(controller: Controller, namespaces: tuple[str, ...]) -> None:
+    """Until a signal ends it. Some answers of an API server end kopf: meanwhile the resync does without its watches."""
     options = kopf.OperatorSettings()
-    namespaces = settings.namespaces
     handlers.configure_kopf(options, clusterwide=not namespaces)
-    await kopf.operator(
-        registry=registry, settings=options, standalone=True, clusterwide=not namespaces, namespaces=namespaces
-    )
+    while True:
+        registry = kopf.OperatorRegistry()
+        handlers.register(registry, controller)
+        try:
+            await kopf.operator(
+                registry=registry, settings=options, standalone=True, clusterwide=not namespaces, namespaces=namespaces
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is: what is watched is looked at by the resync as well
+            _LOG.error("the watches have ended: %s; they start again in %d s", error, _PAUSE_S)
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            return
