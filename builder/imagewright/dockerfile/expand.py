@@ -159,13 +159,12 @@ class _Scanner:
             if char != self._escape:
                 parts.append(char)
                 continue
-            if self._raw_escapes:
-                parts.append(char)
             following = self._peek()
-            if following and following in ('"', "$", self._escape):
-                parts.append(self._next())
-            elif following:
+            escapes = bool(following) and following in ('"', "$", self._escape)
+            if self._raw_escapes or (following and not escapes):
                 parts.append(char)
+            if escapes:
+                parts.append(self._next())
 
     def _possible_heredoc(self) -> str:
         self._at += 1
@@ -183,8 +182,9 @@ class _Scanner:
             name = self._name()
             if not name:
                 return "$"
-            value = self._value(name)
+            value = self._values.get(name)
             if value is None:
+                self.unset[name] = None
                 return f"${name}" if self._options.keep_unset else ""
             return value
         self._at += 1
@@ -203,8 +203,10 @@ class _Scanner:
     def _braced(self, name: str) -> str:
         """What follows ``${name``."""
         operator = self._next()
-        value = self._value(name)
+        value = self._values.get(name)
         kept = value is None and self._options.keep_unset
+        if value is None and operator in ("}", "#", "%", "/"):  # the others say themselves what an unset one means
+            self.unset[name] = None
         if operator == "}":
             return f"${{{name}}}" if kept else value or ""
         if operator == "/":
@@ -251,12 +253,6 @@ class _Scanner:
             return ""
         self._at = match.end()
         return match[0]
-
-    def _value(self, name: str) -> str | None:
-        value = self._values.get(name)
-        if value is None:
-            self.unset[name] = None
-        return value
 
 
 def _choose(name: str, value: str | None, operator: str, word: str, *, empty_is_unset: bool) -> str:

@@ -76,17 +76,15 @@ class IgnorePatterns:
         path = path.strip("/")
         if path in ("", "."):
             return False
-        return self._evaluate(path)[0]
+        return self._evaluate(path, self._folder(posixpath.dirname(path)))[0]
 
     def may_include_below(self, directory: str) -> bool:
         """Whether an exception could bring back something below a folder that is left out: if not, don't walk it."""
         directory = directory.strip("/")
         return any(p.exception and p.may_match_below(directory) for p in self.patterns)
 
-    def _evaluate(self, path: str) -> tuple[bool, tuple[bool, ...]]:
-        """Whether the path is left out, and which patterns matched it."""
-        parent = posixpath.dirname(path)
-        inherited = self._folder(parent) if parent else ()
+    def _evaluate(self, path: str, inherited: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]:
+        """Whether the path is left out, and which patterns matched it. ``inherited``: those that matched its folder."""
         ignored = False
         matched: list[bool] = []
         for index, pattern in enumerate(self.patterns):
@@ -100,11 +98,16 @@ class IgnorePatterns:
         return ignored, tuple(matched)
 
     def _folder(self, path: str) -> tuple[bool, ...]:
-        known = self._folders.get(path)
-        if known is None:
-            known = self._evaluate(path)[1]
-            self._folders[path] = known
-        return known
+        """Which patterns matched a folder, found out from the root downwards; nothing for the root."""
+        matched: tuple[bool, ...] = ()
+        end = 0
+        while end < len(path):
+            end = path.find("/", end + 1) if "/" in path[end + 1 :] else len(path)
+            folder = path[:end]
+            if folder not in self._folders:
+                self._folders[folder] = self._evaluate(folder, matched)[1]
+            matched = self._folders[folder]
+        return matched
 
 
 def _parse_pattern(text: str) -> _Pattern:

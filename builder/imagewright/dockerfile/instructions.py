@@ -356,7 +356,7 @@ def _onbuild(line: _Line) -> Onbuild:
     line.need("ONBUILD RUN command")
     name = split_name(line.rest)[0]
     if reason := _NEVER_IN_ONBUILD.get(name.upper()):
-        raise line.error(reason, word=name)
+        raise line.error(reason, word=line.rest)
     # Reading it now shows the mistake to who made it, not to who builds on the image.
     raw = line.raw
     read_instruction(RawInstruction(raw.source, raw.location, line.rest, raw.heredocs, raw.escape))

@@ -61,23 +61,18 @@ def parse_trigger(trigger: str, source: SourceText, location: Location) -> Instr
         DockerfileError: the trigger is no single instruction, or one that may not be a trigger.
     """
 
-    def refuse(why: str) -> DockerfileError:
-        hint = "The base image is at fault: it was built with a trigger that no builder can run."
-        return source.error(f"the base image's ONBUILD trigger {trigger[:120]!r} {why}", location, hint=hint)
-
+    quoted = f"the base image's ONBUILD trigger {trigger[:120]!r}"
+    hint = "The base image is at fault: it was built with a trigger that can't be run."
     try:
-        spans = [
-            s
-            for s in lex(trigger.encode("utf-8", "surrogateescape"), "ONBUILD").spans
-            if s.kind is SpanKind.INSTRUCTION
-        ]
-        if len(spans) != 1:
-            raise refuse("is not one instruction")
-        instruction = read_instruction(RawInstruction(source, location, spans[0].text, spans[0].heredocs, "\\"))
+        lexed = lex(trigger.encode("utf-8", "surrogateescape"), "ONBUILD")
+        spans = [span for span in lexed.spans if span.kind is SpanKind.INSTRUCTION]
+        found = [read_instruction(RawInstruction(source, location, s.text, s.heredocs, "\\")) for s in spans]
     except DockerfileError as error:
-        if error.location == location or "trigger" in error.message:
-            raise
-        raise refuse(f"can't be read: {error.message}") from error
-    if isinstance(instruction, From):
-        raise refuse("is a FROM, which it may not be")
-    return instruction
+        raise source.error(f"{quoted} can't be read: {error.message}", location, hint=hint) from error
+    match found:
+        case [From()]:
+            raise source.error(f"{quoted} is a FROM, which it may not be", location, hint=hint)
+        case [instruction]:
+            return instruction
+        case _:
+            raise source.error(f"{quoted} is not one instruction", location, hint=hint)

@@ -38,7 +38,7 @@ from imagewright.dockerfile.model import (
     Workdir,
 )
 from imagewright.dockerfile.source import SourceText, nearest
-from imagewright.errors import DockerfileError
+from imagewright.errors import DockerfileError, UnsupportedError
 from imagewright.oci.config import ImageConfig
 from imagewright.plan import paths
 from imagewright.plan.gotext import plain_list, quote_list
@@ -131,6 +131,14 @@ class _StagePlanner:
         )
 
     def plan(self, item: PlannedInstruction) -> None:
+        try:
+            self._plan(item)
+        except (DockerfileError, UnsupportedError) as error:
+            if item.onbuild:  # the line that is shown is the FROM, so the message must say what it is about
+                error.message = f"the base's ONBUILD trigger {item.instruction.source[:120]!r}: {error.message}"
+            raise
+
+    def _plan(self, item: PlannedInstruction) -> None:
         instruction = item.instruction
         check_instruction(instruction, self._scope.source)
         match instruction:
@@ -151,8 +159,9 @@ class _StagePlanner:
         shown = f"{'ONBUILD ' if onbuild else ''}{name.upper()} {rest}".strip()
         return StepText(shown, created_by, instruction.source, instruction.location, onbuild)
 
-    def _title(self, instruction: Located, options: ExpansionOptions) -> str:
+    def _title(self, instruction: Located) -> str:
         """The instruction with its variables expanded; as written where they can't be."""
+        options = ExpansionOptions(self._scope.escape, raw_quotes=True, raw_escapes=True, keep_unset=True)
         try:
             return expand(instruction.source, self._variables, options).text
         except ExpansionError:
@@ -165,8 +174,7 @@ class _StagePlanner:
         arguments = [f"{name}={self._variables.get(name, value)}" for name, value in self._arguments.items()]
         prefix = [f"|{len(arguments)}", *arguments] if arguments else []
         created_by = f"RUN {' '.join([*prefix, *argv])} # buildkit"
-        options = ExpansionOptions(escape=self._scope.escape, raw_quotes=True, keep_unset=True)
-        text = self._text(run, self._title(run, options), created_by, onbuild)
+        text = self._text(run, self._title(run), created_by, onbuild)
         environment = tuple({**self._variables, **self._scope.proxies}.items())
         self._steps.append(RunStep(text, argv, environment, self._image.user, self._image.workdir or "/"))
 
@@ -190,7 +198,7 @@ class _StagePlanner:
         extract = isinstance(instruction, Add) and instruction.unpack is not False
         self._steps.append(
             CopyStep(
-                self._text(instruction, self._title(instruction, self._options), created_by, item.onbuild),
+                self._text(instruction, self._title(instruction), created_by, item.onbuild),
                 tuple(paths.source(path) for path in sources),
                 paths.destination(self._image.workdir, destination),
                 item.origin,
@@ -211,7 +219,7 @@ class _StagePlanner:
             raise self._error(workdir, f"WORKDIR {workdir.path} is empty", workdir.path)
         path = paths.resolve(self._image.workdir, path)
         self._image.set("WorkingDir", path)
-        text = self._text(workdir, self._title(workdir, self._options), f"WORKDIR {path}", onbuild)
+        text = self._text(workdir, self._title(workdir), f"WORKDIR {path}", onbuild)
         self._steps.append(MetadataStep(text) if path == "/" else WorkdirStep(text, path, self._image.user))
 
     # --- instructions that change the configuration only: each returns its history entry
@@ -361,6 +369,8 @@ class _StagePlanner:
         near = nearest(name, [*self._variables, *self._arguments])
         message = f"${name} is not defined{f'; did you mean ${near}?' if near else ''}"
         place = self._scope.source.narrow(instruction.location, f"${name}")
+        if place == instruction.location:
+            place = self._scope.source.narrow(instruction.location, f"${{{name}")
         self._warnings.append(DockerfileWarning("UndefinedVar", message, place))
 
     def _error(self, instruction: Located, message: str, word: str, hint: str = "") -> DockerfileError:

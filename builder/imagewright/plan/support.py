@@ -14,7 +14,12 @@ from imagewright.errors import Location, UnsupportedError
 
 _URL = re.compile(r"(?:https?|git|ssh)://", re.IGNORECASE)
 _SCP_GIT = re.compile(r"[\w.-]+@[\w.-]+:")
-_WITHOUT = "Write the instruction without it, or follow the project's changelog: it is planned."
+_WITHOUT = "Write the instruction without it; a later version will do it."
+_MOUNT_HINTS = {
+    "cache": "The build works without the cache, only slower; a later version will keep it.",
+    "bind": "COPY the files instead; a later version will mount them.",
+    "tmpfs": "Without it the files are in the layer: remove them at the end of the same RUN.",
+}
 
 
 def check_instruction(instruction: Instruction, source: SourceText) -> None:
@@ -74,7 +79,7 @@ def _unsupported(instruction: Instruction) -> Iterator[tuple[str, str, str]]:
 def _run(run: Run) -> Iterator[tuple[str, str, str]]:
     for mount in run.mounts:
         kind = next((part[5:] for part in mount.split(",") if part.startswith("type=")), "bind")
-        yield f"RUN --mount=type={kind}", "--mount", ""
+        yield f"RUN --mount=type={kind}", "--mount", _MOUNT_HINTS.get(kind, "")
     if run.network not in ("", "default"):
         yield f"RUN --network={run.network}", "--network", ""
     if run.security not in ("", "sandbox"):
