@@ -1,0 +1,36 @@
+"""Lines that tell a waiting person what happens. Writes to standard error; called wherever something takes seconds."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+REMINDER_S = 20.0
+
+
+def say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(title: str, expected: str = "") -> Iterator[None]:
+    """Say what starts and how long it usually takes, remind every 20 s that it goes on, and say how long it took."""
+    say(title + (f" ({expected})" if expected else "") + " ...")
+    start = time.monotonic()
+    done = threading.Event()
+
+    def remind() -> None:
+        while not done.wait(REMINDER_S):
+            say(f"{title}: {time.monotonic() - start:.0f} s so far")
+
+    reminder = threading.Thread(target=remind, daemon=True)
+    reminder.start()
+    try:
+        yield
+    finally:
+        done.set()
+        reminder.join()
+    say(f"{title}: done in {time.monotonic() - start:.1f} s")
