@@ -72,7 +72,7 @@ def parse_trigger(trigger: str, source: SourceText, location: Location) -> Instr
     match found:
         case [From()]:
             raise source.error(f"{quoted} is a FROM, which it may not be", location, hint=hint)
-        case [instruction]:
+        case [instruction] if not isinstance(instruction, From):
             return instruction
         case _:
             raise source.error(f"{quoted} is not one instruction", location, hint=hint)

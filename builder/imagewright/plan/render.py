@@ -44,6 +44,8 @@ def _stage(plan: BuildPlan, stage: StagePlan) -> Iterator[str]:
         if isinstance(step, RunStep):
             environment = step.env
         yield f"      history: {step.created_by}"
+    if stage.config.platform != stage.platform:
+        yield f"  config platform: {stage.config.platform}"
     value = stage.config.to_json()
     author = {"author": value["author"]} if value.get("author") else {}
     for key, item in (author | stage.config.config).items():

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
-from imagewright.dockerfile.model import Copy, Dockerfile, DockerfileWarning, Instruction, Onbuild, Stage
+from imagewright.dockerfile.model import Arg, Copy, Dockerfile, DockerfileWarning, Instruction, Onbuild, Stage
 from imagewright.dockerfile.parser import parse_trigger
 from imagewright.dockerfile.source import SourceText, did_you_mean, nearest
 from imagewright.errors import ImagewrightError, Location, UsageError
@@ -212,14 +212,14 @@ class _Resolver:
         if expansion.text:
             return expansion.text
         unset = next(iter(expansion.unset), "")
-        near = nearest(unset, self.global_args) if unset else ""
-        hint = (
-            f"Declare it before the first FROM: ARG {unset}=default, or give --build-arg {unset}=value."
-            if unset
-            else ""
-        )
-        if near:
+        declared = {item.name for arg in self.dockerfile.global_args for item in arg.items}
+        near = nearest(unset, declared) or nearest(unset, self.global_args)
+        if unset in declared:
+            hint = f"Give --build-arg {unset}=value, or a default: ARG {unset}=value."
+        elif near:
             hint = f"Did you mean ${near}?"
+        else:
+            hint = f"Declare it before the first FROM: ARG {unset}=value." if unset else ""
         raise self.source.error(f"{what} {word} is empty: no value is known for it", location, word=word, hint=hint)
 
 
@@ -245,7 +245,7 @@ def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int)
         final = _finish_target(done.config, options) if index == target else done.config
         plans.append(StagePlan(index, stage.name, base.kind, base.platform, done.steps, final, stage.from_.location))
     own = [warning for stage in finished.values() for warning in stage.warnings]
-    warnings = [*resolver.dockerfile.warnings, *_undeclared(resolver), *own]
+    warnings = [*resolver.dockerfile.warnings, *_undeclared(resolver, needed), *own]
     return BuildPlan(tuple(plans), tuple(dict.fromkeys(warnings)))
 
 
@@ -269,13 +269,15 @@ def _scratch(platform: Platform) -> ImageConfig:
     return ImageConfig.scratch(platform).with_config({"WorkingDir": "/"})
 
 
-def _undeclared(resolver: _Resolver) -> list[DockerfileWarning]:
+def _undeclared(resolver: _Resolver, needed: dict[int, _NeededStage]) -> list[DockerfileWarning]:
     """Build arguments that no ARG declares do nothing: a warning, as in BuildKit."""
     dockerfile = resolver.dockerfile
     declared = {item.name for arg in dockerfile.global_args for item in arg.items} | set(resolver.global_args)
-    for stage in dockerfile.stages:
-        for instruction in stage.instructions:
-            declared |= {item.name for item in getattr(instruction, "items", ())}
+    written = [instruction for stage in dockerfile.stages for instruction in stage.instructions]
+    planned = [item.instruction for stage in needed.values() for item in stage.instructions]
+    for instruction in [*written, *planned]:
+        if isinstance(instruction, Arg):
+            declared |= {item.name for item in instruction.items}
     place = dockerfile.stages[0].from_.location
     warnings: list[DockerfileWarning] = []
     for name in resolver.options.build_args:
