@@ -27,12 +27,14 @@ class SourceText:
     ) -> DockerfileError:
         """A DockerfileError whose place is narrowed to ``word`` within ``location``."""
         place = self.narrow(location, word)
-        return DockerfileError(message, reason=reason, location=place, excerpt=excerpt(self.lines, place), hint=hint)
+        return DockerfileError(
+            _clean(message), reason=reason, location=place, excerpt=excerpt(self.lines, place), hint=_clean(hint)
+        )
 
     def unsupported(self, message: str, location: Location, *, word: str = "", hint: str = "") -> UnsupportedError:
         """As ``error``, for what is right but not done by this version."""
         place = self.narrow(location, word)
-        return UnsupportedError(message, location=place, excerpt=excerpt(self.lines, place), hint=hint)
+        return UnsupportedError(_clean(message), location=place, excerpt=excerpt(self.lines, place), hint=_clean(hint))
 
     def narrow(self, location: Location, word: str) -> Location:
         """The first place within ``location`` that has ``word``, between white space if possible, else ``location``."""
@@ -86,7 +88,7 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
 def _cut(line: str, column: int) -> tuple[str, int]:
     """A line without tabs or control characters, cut around ``column``; and by how many characters it was shifted."""
-    clean = "".join(c if c.isprintable() else ("\ufffd" if c != "\t" else " ") for c in line)
+    clean = _clean(line)
     if len(clean) <= _MAX_WIDTH:
         return clean, 0
     start = max(0, min(column - 1 - _MAX_WIDTH // 4, len(clean) - _MAX_WIDTH)) if column > _MAX_WIDTH // 2 else 0
@@ -97,3 +99,10 @@ def _cut(line: str, column: int) -> tuple[str, int]:
     if start:
         text = "…" + text[1:]
     return text, start
+
+
+def _clean(text: str) -> str:
+    """Without control characters and lone surrogates: what a file holds must neither move a cursor nor break a log."""
+    return (
+        text if text.isprintable() else "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
+    )

@@ -136,6 +136,7 @@ class _StagePlanner:
         except (DockerfileError, UnsupportedError) as error:
             if item.onbuild:  # the line that is shown is the FROM, so the message must say what it is about
                 error.message = f"the base's ONBUILD trigger {item.instruction.source[:120]!r}: {error.message}"
+                error.args = (error.message,)
             raise
 
     def _plan(self, item: PlannedInstruction) -> None:
