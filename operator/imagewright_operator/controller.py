@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -54,11 +54,19 @@ class Controller:
         self._threads: list[threading.Thread] = []
         self._synced = threading.Event()
         self._beat = time.monotonic()
+        self._lock = threading.Lock()
+        self._gone: dict[Key, list[Json]] = {}
         self._nodes: tuple[float, list[Json]] = (float("-inf"), [])
 
     def nudge(self, namespace: str, name: str) -> None:
         """Something about this ImageBuild may have changed."""
         self._queue.add(Key(namespace, name))
+
+    def remember(self, namespace: str, name: str, pod: Json) -> None:
+        """A Pod has ended like this. It may be gone before its result was read; until then it is kept in memory."""
+        with self._lock:
+            self._gone.setdefault(Key(namespace, name), []).append(pod)
+        self.nudge(namespace, name)
 
     def start(self) -> None:
         """Start the workers and the resync, which looks at everything at once."""
@@ -115,14 +123,20 @@ class Controller:
         Raises:
             ApiError: to be repeated.
         """
+        with self._lock:
+            gone = tuple(self._gone.get(key, ()))
         body = self._cluster.imagebuild(*key)
-        if body is None:
-            return None
+        wake_s = self._pass(key, body, gone) if body is not None else None
+        with self._lock:
+            self._forget(key, gone)
+        return wake_s
+
+    def _pass(self, key: Key, body: Json, gone: Sequence[Json]) -> float | None:
         imagebuild, problem = _read(body)
         if problem:
             self._store(body, imagebuild, reconcile.unreadable(imagebuild, problem, _now()))
             return None
-        world = World(imagebuild, tuple(self._observe(key.namespace, imagebuild)), _now())
+        world = World(imagebuild, tuple(self._observe(key.namespace, imagebuild, gone)), _now())
         decision = reconcile.reconcile(world, self._settings)
         if decision.wants_log:
             log = self._log_of(key.namespace, decision.wants_log, world)
@@ -158,10 +172,20 @@ class Controller:
             _LOG.info("%s: build %d %s", name, decision.finished.number, decision.finished.outcome)
         return body
 
-    def _observe(self, namespace: str, imagebuild: ImageBuild) -> list[Observation]:
+    def _forget(self, key: Key, handled: Sequence[Json]) -> None:
+        left = [pod for pod in self._gone.get(key, ()) if pod not in handled]
+        if left:
+            self._gone[key] = left
+        else:
+            self._gone.pop(key, None)
+
+    def _observe(self, namespace: str, imagebuild: ImageBuild, gone: Sequence[Json]) -> list[Observation]:
         uid = imagebuild.metadata.uid
+        pods = list(self._cluster.pods(namespace, uid))
+        there = {pod["metadata"]["name"] for pod in pods}
+        pods += [pod for pod in gone if pod["metadata"]["name"] not in there]
         seen = []
-        for pod in pods_of(list(self._cluster.pods(namespace, uid)), uid):
+        for pod in pods_of(pods, uid):
             observation = observe(pod)
             if observation.state is PodState.WAITING and not observation.reason:
                 observation = observe(pod, self._cluster.events_of(namespace, observation.uid))

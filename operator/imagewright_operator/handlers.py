@@ -28,9 +28,12 @@ def register(registry: kopf.OperatorRegistry, controller: Controller) -> None:
             controller.nudge(namespace or "", name or "")
 
     @kopf.on.event("", "v1", "pods", registry=registry)
-    async def pod_changed(type: str | None, namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
-        if type is not None and NAME_LABEL in labels:
-            controller.nudge(namespace or "", labels[NAME_LABEL])
+    async def pod_changed(type: str | None, namespace: str | None, body: kopf.Body, **_: Any) -> None:
+        name = body.metadata.labels.get(NAME_LABEL)
+        if name and type is not None and body.status.get("phase") in ("Succeeded", "Failed"):
+            controller.remember(namespace or "", name, dict(body))
+        elif name and type is not None:
+            controller.nudge(namespace or "", name)
 
 
 def configure_kopf(settings: kopf.OperatorSettings, *, clusterwide: bool) -> None:

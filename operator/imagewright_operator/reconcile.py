@@ -18,7 +18,7 @@ from imagewright_operator import logtail, report, validation
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import parse_duration
 from imagewright_operator.api.spec import ConcurrencyPolicy, RetryCause
-from imagewright_operator.api.status import Build, FailureLocation, FailureStatus, Phase
+from imagewright_operator.api.status import Build, FailureStatus, Phase
 from imagewright_operator.decision import Decision, Notice, Refusal, World
 from imagewright_operator.inputs import Inputs, build_id, pod_name
 from imagewright_operator.outcome import Observation, PodState, parse_time
@@ -105,7 +105,7 @@ class _Pass:
 
     def _active(self, build: Build) -> State | None:
         """What a build without an outcome is doing; None when it has just got one."""
-        seen = self._pod_of(build)
+        seen = self._pod_of(build) or self._pushed_before(build)
         if seen is None:
             return self._stop(build, None) or self._without_pod(build)
         self.build = build = report.absorbed(build, seen, seen.result)
@@ -214,7 +214,7 @@ class _Pass:
         limit = f"it did not start within spec.startTimeout of {self.spec.start_timeout}"
         message = f"{seen.message}; {limit}" if seen.reason else f"Pod {seen.name}: {limit}"
         reason = seen.reason or Reason.START_TIMEOUT
-        self._finish("Failed", _failure(reason, message, seen))
+        self._finish("Failed", report.failure(reason, message, seen))
         return None
 
     def _running(self, build: Build, seen: Observation) -> State | None:
@@ -222,7 +222,7 @@ class _Pass:
         if left <= 0 and not seen.finished:
             self.delete.append(seen)
             self._keep_log(seen)
-            self._finish("Failed", _failure(Reason.TIMEOUT, self._timed_out(), seen))
+            self._finish("Failed", report.failure(Reason.TIMEOUT, self._timed_out(), seen))
             return None
         self.wakes.append(max(left, 1.0))
         if seen.deleted:
@@ -270,7 +270,7 @@ class _Pass:
         """After a failure of the infrastructure the next attempt, else the end of the build."""
         retry = self.spec.retry
         wanted = not self.spec.cancelled and not self.problems and self.inputs.is_of(build)
-        if seen.retry is None or seen.retry not in retry.on or build.attempt > retry.limit or not wanted:
+        if seen.retry is None or seen.retry not in retry.causes or build.attempt > retry.limit or not wanted:
             self._finish("Failed", report.failure_of(seen, result))
             return None
         wait = _RETRY_BACKOFF * 2 ** (build.attempt - 1)
@@ -375,6 +375,18 @@ class _Pass:
         name = pod_name(self.imagebuild.metadata.name, build)
         return next((pod for pod in self.world.pods if pod.name == name), None)
 
+    def _pushed_before(self, build: Build) -> Observation | None:
+        """An earlier attempt that had pushed after all, though it was given up: its last word came late."""
+        prefix = pod_name(self.imagebuild.metadata.name, build).removesuffix(str(build.attempt))
+        return next(
+            (
+                pod
+                for pod in self.world.pods
+                if pod.name.startswith(prefix) and pod.state is PodState.SUCCEEDED and pod.result is not None
+            ),
+            None,
+        )
+
     def _is_lost(self, pod: Observation) -> bool:
         return bool(pod.deleted) and self._seconds_until(pod.deleted, _LINGER) <= 0
 
@@ -400,8 +412,3 @@ class _Pass:
 
 def _suspended() -> State:
     return State(Kind.WAITING, Phase.QUEUED, SUSPENDED, "spec.suspend is true: the build starts when it is false")
-
-
-def _failure(reason: str, message: str, seen: Observation) -> FailureStatus:
-    location = FailureLocation(pod=seen.name, container="executor")
-    return FailureStatus(reason=reason, message=report.clipped(message), location=location)

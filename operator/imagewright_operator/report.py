@@ -159,6 +159,12 @@ def failure_of(seen: Observation, result: BuildResult | None) -> FailureStatus:
     )
 
 
+def failure(reason: str, message: str, seen: Observation) -> FailureStatus:
+    """Why the build of this Pod is ended by the operator."""
+    location = FailureLocation(pod=seen.name, container=CONTAINER)
+    return FailureStatus(reason=reason, message=clipped(message), location=location)
+
+
 def image_of(result: BuildResult) -> Image:
     """The pushed image under the first of its names."""
     return Image(reference=result.references[0] if result.references else "", digest=result.digest, size=result.size)

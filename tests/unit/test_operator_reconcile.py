@@ -426,6 +426,23 @@ def test_a_deleted_pod_is_tried_again() -> None:
     assert paper.created == [f"{paper.created[0][:-1]}1", f"{paper.created[0][:-1]}2"]
 
 
+def test_an_attempt_that_was_given_up_but_had_pushed_counts() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    name, pod = paper.pods.popitem()
+    paper.step()
+    assert paper.condition("Ready") == "Unknown PodDeleted"
+    paper.pods[name] = pod  # what the last event of the Pod tells
+    paper.status["build"]["attempt"] = 1
+    paper.ends(result())
+    paper.status["build"]["attempt"] = 2
+    paper.settle()
+    assert paper.status["phase"] == "Succeeded"
+    assert len(paper.created) == 1
+
+
 def test_a_pod_on_a_node_that_does_not_answer_is_given_up() -> None:
     paper = Paper()
     paper.settle()

@@ -169,7 +169,9 @@ class Retry(Model):
     """When to start again after a failure of the infrastructure. A failing RUN is never repeated."""
 
     limit: Annotated[int, Field(ge=0, le=8)] = 2
-    on: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=rules(list_type="set"))] = list(RetryCause)
+    causes: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=rules(list_type="set"))] = list(
+        RetryCause
+    )  # not "on": YAML 1.1, which kubectl reads, takes that key for the word true
 
 
 class Retention(Model):

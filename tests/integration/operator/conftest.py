@@ -293,6 +293,12 @@ class Operator:
         self._process.kill()
         self._process.wait()
 
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

@@ -304,3 +304,18 @@ def test_a_thousand_that_are_done_cost_two_lists_and_little_memory(
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     assert peak < 256 * 1024, f"{peak} KiB"
     assert json.loads(namespace.kubectl("get", "--raw", "/api/v1/pods"))["items"] is not None
+
+
+def test_a_pod_that_reports_its_digest_and_is_gone_at_once(namespace: Any, operator: Any) -> None:
+    """As a drained node leaves it: what the last event tells is all that there is."""
+    namespace.apply()
+    pod = namespace.pod()
+    namespace.starts(pod)
+    namespace.phase("Running")
+    operator.freeze()
+    digest = namespace.pushes(pod)
+    namespace.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
+    operator.thaw()
+    status = namespace.phase("Succeeded")
+    assert status["image"]["digest"] == digest
+    assert status["build"]["number"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,6 +200,70 @@ def test_a_change_during_the_build_replaces_it(namespace: Any, operator: Any) ->
     new = namespace.pod()
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
     assert namespace.status()["history"][0]["outcome"] == "Replaced"
+
+
+def test_every_example_is_accepted(namespace: Any) -> None:
+    folder = Path(__file__).parents[3] / "examples"
+    namespace.kubectl("apply", "--dry-run=server", f"--filename={folder}")
+
+
+NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of git, configMap, inline"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"source": {}}, NO_SOURCE),
+        ({"source": None}, "spec: Invalid value: names no source: write exactly one of git, configMap, inline"),
+        (
+            {"source": {"inline": {"dockerfile": "FROM scratch"}, "configMap": {"name": "a"}}},
+            "names more than one source: keep exactly one of git, configMap, inline",
+        ),
+        ({"output": {"tags": ["registry.example.com/my app:1"]}}, "must not hold spaces: write one image per line"),
+        ({"output": {"tags": ["registry.example.com/App:1"]}}, "is not an image reference: write it as"),
+        ({"output": {"tags": ["a/b@sha256:" + "a" * 64]}}, "must not carry a digest: write name:tag"),
+        ({"output": {"tags": []}}, "names no tags: write at least one image to push"),
+        ({"output": None}, "names no output: write the image to push below spec.output.tags"),
+        ({"contextDir": "a/../../b"}, "must not hold '..': write a path inside the source"),
+        ({"contextDir": "/a"}, "must not start with '/': write a path relative to the source"),
+        ({"dockerfile": ".."}, "must not hold '..': write a path inside the source"),
+        ({"timeout": "25h"}, "must be more than 0s and at most 24h: write it as"),
+        ({"timeout": "0s"}, "must be more than 0s and at most 24h: write it as"),
+        ({"timeout": "90"}, "is not a duration: write it as 45s, 30m, 1h or 1h30m"),
+        (
+            {"source": {"inline": {"dockerfile": "漢" * 5462}}},
+            "is longer than 16 KiB of UTF-8: put it into a ConfigMap",
+        ),
+        ({"source": {"git": {"url": "https://u:p@git.example.com/a"}}}, "must not hold a password: put username and"),
+        ({"source": {"git": {"url": "a.git"}}}, "is not the address of a git repository: write https://"),
+        (
+            {"source": {"git": {"url": "https://git.example.com/a", "ref": {"commit": "abc123"}}}},
+            "is not a full commit: write all 40",
+        ),
+        ({"buildArgs": [{"name": "A"}]}, "write exactly one of value and valueFrom"),
+        ({"buildArgs": [{"name": "A=B", "value": "c"}]}, "is not a build argument's name: write letters"),
+        ({"sandbox": "Docker"}, 'supported values: "Auto", "Namespace", "Chroot", "Root"'),
+        ({"platforms": ["windows/amd64"]}, "is not a platform: write linux/amd64 or linux/arm64"),
+        ({"contextDirectory": "a"}, 'unknown field "spec.contextDirectory"'),
+    ],
+)
+def test_a_bad_spec_is_refused_with_what_to_write_instead(namespace: Any, spec: dict[str, Any], said: str) -> None:
+    body = namespace.imagebuild(**spec)
+    body["spec"] = {key: value for key, value in body["spec"].items() if value is not None}
+    done = namespace.api.try_kubectl("create", "--filename=-", "--dry-run=server", given=body)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_a_name_that_leaves_no_room_for_the_pods(namespace: Any) -> None:
+    done = namespace.api.try_kubectl("create", "--filename=-", given=namespace.imagebuild("x" * 53))
+    assert "the name is longer than 52 characters" in done.stderr
+
+
+def test_the_longest_inline_dockerfile_is_accepted(namespace: Any) -> None:
+    namespace.kubectl(
+        "create", "--filename=-", given=namespace.imagebuild(source={"inline": {"dockerfile": "#" + "漢" * 5461}})
+    )
 
 
 def kstatus(body: dict[str, Any]) -> str:
