@@ -1,0 +1,35 @@
+"""Archives that ADD unpacks: what counts as one, and unpacking it without the meaning that names have in layers.
+
+Reads the archive, writes below the root it is given. Called by ``fs.copy``.
+"""
+
+from __future__ import annotations
+
+from io import FileIO
+
+from imagewright.errors import FileSystemError
+from imagewright.fs.decompress import inflate, sniff
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.tarheader import TarReader
+from imagewright.fs.unpack import UnpackOptions, unpack_layer
+
+
+def is_tar(file: FileIO) -> bool:
+    """Whether a file is a tar archive, plain or compressed with gzip, bzip2, xz or zstd: its first header must read.
+
+    The name doesn't matter (Dockerfile reference, "ADD"). The file is back at its start afterwards.
+    """
+    try:
+        found, stream = sniff(file)
+        return TarReader(inflate(stream, found)).next() is not None
+    except FileSystemError:
+        return False
+    finally:
+        file.seek(0)
+
+
+def extract(rootfs: Rootfs, file: FileIO, below: bytes, ownership: tuple[int, int] | None) -> list[bytes]:
+    """Unpack below a folder of the root; the paths that were written."""
+    found, stream = sniff(file)
+    options = UnpackOptions(whiteouts=False, below=below, ownership=ownership, keep_written=True)
+    return unpack_layer(rootfs, inflate(stream, found), options).written

@@ -1,0 +1,161 @@
+"""Inflates layers and archives while they are read, with bounded memory.
+
+No I/O of its own: reads from the stream it is given. Called by the engine (layers) and by ``fs.copy`` (ADD).
+gzip goes through isal, which inflates twice as fast as zlib; several gzip members after one another are one stream.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import zstandard
+from isal import igzip_lib
+
+from imagewright.errors import FileSystemError
+
+Format = Literal["none", "gzip", "zstd", "bzip2", "xz"]
+
+_IGZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # the stubs take the class for a value
+_INPUT_BYTES = 256 * 1024
+_MAX_WINDOW_BYTES = 128 * 1024 * 1024  # of zstd; what its long mode writes at most by default
+_MAX_XZ_MEMORY_BYTES = 128 * 1024 * 1024
+_MAGIC: tuple[tuple[bytes, Format], ...] = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+)
+
+
+class Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+class PeekedStream:
+    """A stream whose first bytes were looked at."""
+
+    def __init__(self, stream: Readable, head: bytes) -> None:
+        self._stream = stream
+        self._head = head
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._head:
+            data, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
+            return data
+        return self._stream.read(size)
+
+
+def sniff(stream: Readable) -> tuple[Format, PeekedStream]:
+    """How a stream is compressed, by its first bytes, and the stream with these bytes back in it."""
+    head = b""
+    while len(head) < 6 and (more := stream.read(6 - len(head))):
+        head += more
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name, PeekedStream(stream, head)
+    return "none", PeekedStream(stream, head)
+
+
+def open_layer(stream: Readable) -> Readable:
+    """The uncompressed bytes of ``stream``; ``read(n)`` gives up to n bytes, b"" at the end.
+
+    The content says how it is compressed, not the media type: those of registries are wrong now and then.
+
+    Raises:
+        FileSystemError: from ``read``, reason ``LayerInvalid``: damaged or cut off.
+    """
+    found, peeked = sniff(stream)
+    return inflate(peeked, found)
+
+
+def inflate(stream: Readable, found: Format) -> Readable:
+    """The uncompressed bytes of a stream of the given format."""
+    match found:
+        case "none":
+            return stream
+        case "gzip":
+            return _Inflater(stream, lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), "gzip")
+        case "bzip2":
+            return _Inflater(stream, bz2.BZ2Decompressor, "bzip2")
+        case "xz":
+            return _Inflater(stream, lambda: lzma.LZMADecompressor(memlimit=_MAX_XZ_MEMORY_BYTES), "xz")
+        case "zstd":
+            return _Zstd(stream)
+
+
+class _Inflater:
+    """Drives a decompressor of the bz2 module's shape over one or more members."""
+
+    def __init__(self, stream: Readable, make: Callable[[], _Decompressor], name: str) -> None:
+        self._stream = stream
+        self._make = make
+        self._name = name
+        self._decompressor = make()
+        self._fed = False  # whether the current member has begun
+        self._ended = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        limit = size if size > 0 else 1 << 20
+        while not self._ended:
+            decompressor = self._decompressor
+            if decompressor.eof:
+                rest = decompressor.unused_data.lstrip(b"\0")  # some writers pad to a block
+                if not rest:
+                    rest = self._stream.read(_INPUT_BYTES).lstrip(b"\0")
+                if not rest:
+                    self._ended = True
+                    break
+                self._decompressor = decompressor = self._make()
+                data = self._feed(rest, limit)
+            elif decompressor.needs_input:
+                chunk = self._stream.read(_INPUT_BYTES)
+                if not chunk:
+                    if self._fed:
+                        raise FileSystemError(
+                            f"the {self._name} stream is cut off", hint="It is damaged; make it anew."
+                        )
+                    self._ended = True
+                    break
+                data = self._feed(chunk, limit)
+            else:
+                data = self._feed(b"", limit)
+            if data:
+                return data
+        return b""
+
+    def _feed(self, chunk: bytes, limit: int) -> bytes:
+        self._fed = True
+        try:
+            return self._decompressor.decompress(chunk, limit)
+        except (_IGZIP_ERROR, OSError, lzma.LZMAError, EOFError) as error:
+            raise FileSystemError(
+                f"the {self._name} stream is damaged: {error}", hint="The layer or archive is broken; make it anew."
+            ) from error
+
+
+class _Zstd:
+    """zstd frames. A stream that is cut off reads as shorter; the tar in it, or its digest, then tells."""
+
+    def __init__(self, stream: Readable) -> None:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+        self._reader = decompressor.stream_reader(stream, read_size=_INPUT_BYTES, read_across_frames=True)  # type: ignore[arg-type]
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._reader.read(size if size > 0 else 1 << 20)
+        except zstandard.ZstdError as error:
+            raise FileSystemError(f"the zstd stream is damaged: {error}", hint="It is broken; make it anew.") from error

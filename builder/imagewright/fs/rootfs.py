@@ -1,0 +1,192 @@
+"""A root file system in a folder: every path is resolved inside it, whatever its symbolic links say.
+
+Opens files. Called by everything in ``fs``; the engine makes the values. The kernel resolves where it knows openat2(2)
+with RESOLVE_IN_ROOT (Linux 5.6), a walk component by component does elsewhere; both pass the same hostile corpus.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from imagewright.errors import FileSystemError, Reason
+
+_SYS_OPENAT2 = 437  # the same number on every architecture
+_RESOLVE_IN_ROOT = 0x10
+_RESOLVE_NO_MAGICLINKS = 0x02
+_MAX_LINKS = 40  # as the kernel: path_resolution(7)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_RETRIES = 64
+
+
+class Rootfs:
+    """A folder that is some image's ``/``.
+
+    Args:
+        path: the folder.
+        excluded: root-relative paths ("proc", "etc/hosts") that are not the image's: never read, written, deleted or
+            packed by those who walk the tree.
+    """
+
+    def __init__(self, path: str, excluded: frozenset[str] = frozenset()) -> None:
+        self.path = path
+        self.excluded = frozenset(os.fsencode(name.strip("/")) for name in excluded)
+        self._fd = -1
+
+    @property
+    def fd(self) -> int:
+        """A descriptor of the root folder; lives as long as this value."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._fd
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            os.close(self._fd)
+
+    def __repr__(self) -> str:
+        return f"Rootfs({self.path!r})"
+
+    def open(self, path: bytes, flags: int, mode: int = 0) -> int:
+        """Open a path inside the root, following links inside the root; the descriptor is close-on-exec.
+
+        Raises:
+            OSError: as open(2).
+        """
+        flags |= os.O_CLOEXEC
+        if kernel_resolves():
+            return _openat2(self.fd, path, flags, mode)
+        return walk_open(self.fd, path, flags, mode)
+
+    def open_directory(self, path: bytes) -> int:
+        """A descriptor of a folder inside the root, good for ``dir_fd=`` and for listing."""
+        return self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    @contextmanager
+    def directory(self, path: bytes) -> Iterator[int]:
+        """``open_directory`` that closes."""
+        fd = self.open_directory(path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def lstat(self, path: bytes) -> os.stat_result:
+        """The entry at ``path``; links among its parents are followed inside the root, the last component is not."""
+        fd = self.open(path, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def read_file(self, path: bytes, limit: int) -> bytes:
+        """The content of a regular file, links followed inside the root.
+
+        Raises:
+            OSError: as open(2).
+            FileSystemError: when it is no regular file, or has more than ``limit`` bytes (reason ``LimitExceeded``).
+        """
+        # O_NONBLOCK: opening a fifo that a hostile image put there must not wait for a writer.
+        fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise FileSystemError(f"/{os.fsdecode(path)} is no regular file", reason=Reason.PATH_NOT_ALLOWED)
+            with os.fdopen(os.dup(fd), "rb") as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(fd)
+        if len(data) > limit:
+            raise FileSystemError(f"/{os.fsdecode(path)} is larger than {limit} bytes", reason=Reason.LIMIT_EXCEEDED)
+        return data
+
+    def is_excluded(self, path: bytes) -> bool:
+        """Whether ``path`` is one of the excluded ones or lies below one."""
+        return bool(self.excluded) and any(path == e or path.startswith(e + b"/") for e in self.excluded)
+
+
+@functools.cache
+def kernel_resolves() -> bool:
+    """Whether openat2 works here: old kernels and some seccomp filters refuse it."""
+    try:
+        os.close(_openat2(-100, b"/", os.O_PATH | os.O_CLOEXEC, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _openat2(dir_fd: int, path: bytes, flags: int, mode: int) -> int:
+    how = struct.pack("=QQQ", flags, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    if b"\0" in path:
+        raise OSError(errno.EINVAL, "a path with a NUL byte", os.fsdecode(path))
+    for _ in range(_RETRIES):
+        fd = _LIBC.syscall(_SYS_OPENAT2, dir_fd, path or b".", how, len(how))
+        if fd >= 0:
+            return int(fd)
+        code = ctypes.get_errno()
+        if code not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: something was renamed while the kernel resolved ".."
+            break
+    raise OSError(code, os.strerror(code), os.fsdecode(path))
+
+
+def walk_open(root_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
+    """Open ``path`` below ``root_fd`` by walking it: what openat2 does, for kernels without it.
+
+    Raises:
+        OSError: as open(2); ELOOP after 40 links.
+    """
+    pending = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
+    want_directory = path.endswith(b"/")
+    stack = [os.dup(root_fd)]
+    links = 0
+    try:
+        while pending:
+            part = pending.pop()
+            if part == b"..":
+                if len(stack) > 1:
+                    os.close(stack.pop())
+                continue
+            last = not pending
+            if last and flags & (os.O_CREAT | os.O_NOFOLLOW):
+                follow = not flags & os.O_NOFOLLOW and not flags & os.O_EXCL
+            else:
+                follow = True
+            try:
+                target = os.readlink(part, dir_fd=stack[-1]) if follow else None
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOENT):
+                    raise
+                target = None
+            if target is not None:
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
+                if target.startswith(b"/"):
+                    while len(stack) > 1:
+                        os.close(stack.pop())
+                pending.extend(p for p in reversed(target.split(b"/")) if p not in (b"", b"."))
+                continue
+            if last and not want_directory:
+                return os.open(part, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=stack[-1])
+            stack.append(os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stack[-1]))
+        return os.open(".", (flags & ~os.O_CREAT & ~os.O_EXCL) | os.O_CLOEXEC, dir_fd=stack[-1])
+    finally:
+        for fd in stack:
+            os.close(fd)
+
+
+def explain(error: OSError, what: str) -> FileSystemError:
+    """A failure of the file system as users see it: a full disk and ids that are not mapped have reasons of their own."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FileSystemError(
+            f"no space left while {what}",
+            reason=Reason.DISK_FULL,
+            hint="Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume.",
+        )
+    return FileSystemError(f"{what} failed: {error.strerror or error}", reason=Reason.LAYER_INVALID)

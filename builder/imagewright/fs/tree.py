@@ -1,0 +1,211 @@
+"""Whole trees: removing, copying, moving, making folders.
+
+Writes below the roots it is given. Called by ``fs.unpack`` and, between stages, by the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.changes import Changes
+from imagewright.fs.fileops import FileCopier, copy_attributes
+from imagewright.fs.places import Places
+from imagewright.fs.rootfs import Rootfs, explain
+
+MAX_DEPTH = 256  # folders inside each other; each holds a descriptor while it is walked
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Numeric owner and group."""
+
+    uid: int
+    gid: int
+
+
+def remove(rootfs: Rootfs) -> None:
+    """Empty a root file system; what is excluded stays, and so do the folders that lead to it."""
+    for name in os.listdir(rootfs.fd):
+        encoded = os.fsencode(name)
+        remove_entry(rootfs.fd, encoded, encoded, rootfs)
+
+
+def remove_entry(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth: int = 0) -> bool:
+    """Remove ``name`` from the folder ``directory`` and all that is below it, without following any link.
+
+    ``path`` is its place in ``rootfs``, for what is excluded. Returns whether it is gone.
+
+    Raises:
+        OSError: FileNotFoundError among others.
+    """
+    if rootfs.excluded and path in rootfs.excluded:
+        return False
+    try:
+        os.unlink(name, dir_fd=directory)
+        return True
+    except IsADirectoryError:
+        pass
+    except PermissionError:  # what unlink(2) says of a folder on some file systems
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise
+    if depth > MAX_DEPTH:
+        raise FileSystemError(
+            f"/{os.fsdecode(path)[:200]} is deeper than {MAX_DEPTH} folders", reason=Reason.LIMIT_EXCEEDED
+        )
+    fd = os.open(name, _DIRECTORY, dir_fd=directory)
+    gone = True
+    try:
+        for child in os.listdir(fd):
+            encoded = os.fsencode(child)
+            gone &= remove_entry(fd, encoded, path + b"/" + encoded, rootfs, depth + 1)
+    finally:
+        os.close(fd)
+    if gone:
+        os.rmdir(name, dir_fd=directory)
+    return gone
+
+
+def copy_tree(source: Rootfs, target: Rootfs) -> None:
+    """Copy everything with owners, modes, times, xattrs and hard links; what either side excludes is left out."""
+    try:
+        copier = FileCopier()
+        _copy_folder(source, target, (source.fd, target.fd), b"", copier)
+        copy_attributes(source.fd, target.fd)
+    except OSError as error:
+        raise explain(error, "copying a stage's files") from error
+
+
+def _copy_folder(source: Rootfs, target: Rootfs, fds: tuple[int, int], path: bytes, copier: FileCopier) -> None:
+    source_fd, target_fd = fds
+    if path.count(b"/") > MAX_DEPTH:
+        raise FileSystemError(
+            f"/{os.fsdecode(path)[:200]} is deeper than {MAX_DEPTH} folders", reason=Reason.LIMIT_EXCEEDED
+        )
+    for name_ in os.listdir(source_fd):
+        name = os.fsencode(name_)
+        place = path + b"/" + name if path else name
+        if source.is_excluded(place) or target.is_excluded(place):
+            continue
+        info = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
+        if not stat.S_ISDIR(info.st_mode):
+            copier.copy_entry((source_fd, name), (target_fd, name), info)
+            continue
+        with contextlib.suppress(FileExistsError):  # it leads to something excluded
+            os.mkdir(name, 0o700, dir_fd=target_fd)
+        below = (os.open(name, _DIRECTORY, dir_fd=source_fd), os.open(name, _DIRECTORY, dir_fd=target_fd))
+        try:
+            _copy_folder(source, target, below, place, copier)
+            copy_attributes(*below)
+        finally:
+            os.close(below[0])
+            os.close(below[1])
+
+
+def move_tree(source: Rootfs, target: Rootfs) -> None:
+    """Move everything, by renaming where both are on one file system; what either side excludes stays."""
+    try:
+        for name in os.listdir(source.fd):
+            encoded = os.fsencode(name)
+            if not _renamed(source, target, encoded):
+                break
+        else:
+            copy_attributes(source.fd, target.fd)
+            return
+        copy_tree(source, target)  # hard links across top-level folders need it to be done in one go
+        remove(source)
+    except OSError as error:
+        raise explain(error, "moving a stage's files") from error
+
+
+def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
+    """Whether a top-level entry could be renamed; one that is excluded counts as done, one that leads there not."""
+    if source.is_excluded(name) or target.is_excluded(name):
+        return True
+    if any(e.startswith(name + b"/") for e in (*source.excluded, *target.excluded)):
+        return False
+    try:
+        os.rename(name, name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY):
+            return False
+        raise
+    return True
+
+
+def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> Changes:
+    """Make a folder and its missing parents (WORKDIR), each with mode 0755 and the given owner; root without.
+
+    Raises:
+        FileSystemError: when something that is no folder is in the way.
+    """
+    made: list[bytes] = []
+    owner = ownership or Ownership(0, 0)
+    wanted = b"/".join(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
+
+    def make(parent_fd: int, name: bytes) -> None:
+        os.mkdir(name, 0o755, dir_fd=parent_fd)
+        fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
+        try:
+            os.fchown(fd, owner.uid, owner.gid)
+            os.fchmod(fd, 0o755)
+        finally:
+            os.close(fd)
+        made.append(name)
+
+    places = Places(rootfs)
+    try:
+        if not wanted or places.existing(wanted) is not None:
+            return Changes((), ())
+        fd = places.directory(wanted, make)
+        # Where the folder really is, symbolic links among its parents resolved: that is what the layer holds.
+        real = real_path(rootfs, fd)
+        parts = real.split(b"/")
+        written = tuple(sorted(b"/".join(parts[: len(parts) - i]) for i in range(len(made))))
+        return Changes(written, ())
+    except OSError as error:
+        raise explain(error, f"making the folder {path}") from error
+    finally:
+        places.close()
+
+
+def real_path(rootfs: Rootfs, fd: int) -> bytes:
+    """The root-relative path of an open folder below the root, without any link in it.
+
+    Raises:
+        FileSystemError: when it is not below the root.
+    """
+    root = os.fstat(rootfs.fd)
+    parts: list[bytes] = []
+    current = os.dup(fd)
+    try:
+        while True:
+            info = os.fstat(current)
+            if (info.st_dev, info.st_ino) == (root.st_dev, root.st_ino):
+                return b"/".join(reversed(parts))
+            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
+            above_info = os.fstat(above)
+            if (above_info.st_dev, above_info.st_ino) == (info.st_dev, info.st_ino):
+                os.close(above)
+                raise FileSystemError("a folder is not below its root", reason=Reason.PATH_NOT_ALLOWED)
+            name = _name_of(above, info)
+            os.close(current)
+            current = above
+            parts.append(name)
+    finally:
+        os.close(current)
+
+
+def _name_of(directory: int, info: os.stat_result) -> bytes:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.inode() == info.st_ino and entry.is_dir(follow_symlinks=False):
+                found = entry.stat(follow_symlinks=False)
+                if (found.st_dev, found.st_ino) == (info.st_dev, info.st_ino):
+                    return os.fsencode(entry.name)
+    raise FileSystemError("a folder vanished while it was looked at")

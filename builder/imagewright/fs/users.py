@@ -1,0 +1,132 @@
+"""Users and groups by the names that a root file system's own passwd and group files give them.
+
+Reads two files below the root it is given. Called by the engine for USER and --chown. The files are an image's and
+therefore hostile: regular, of bounded size, resolved inside the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.tree import Ownership
+
+__all__ = ["Ownership", "User", "lookup_ownership", "lookup_user"]
+
+_MAX_FILE_BYTES = 16 * 1024 * 1024
+_MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who a RUN is: ids, supplementary groups (sorted) and home folder."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def lookup_user(rootfs: Rootfs, text: str) -> User:
+    """``user[:group]`` of USER: names from the root's files, numbers with or without an entry there.
+
+    A number without an entry has group 0 and home ``/``. Supplementary groups are those of the group file, unless a
+    group is named (as runc's and BuildKit's user lookup).
+
+    Raises:
+        FileSystemError: reason ``FileNotFound`` for a name that isn't there.
+    """
+    name, colon, group = text.partition(":")
+    entry = next((e for e in _passwd(rootfs) if e.name == name), None)
+    if entry is None and name.isdigit():
+        number = _number(name)
+        entry = next((e for e in _passwd(rootfs) if e.uid == number), None) or _Passwd("", number, 0, "/")
+    if entry is None and not name:
+        entry = _Passwd("", 0, 0, "/root")
+    if entry is None:
+        raise _unknown("user", name, "passwd")
+    if colon and group:
+        return User(entry.uid, _group(rootfs, group), (), entry.home)
+    groups = tuple(sorted({g.gid for g in _groups(rootfs) if entry.name and entry.name in g.members}))
+    return User(entry.uid, entry.gid, groups, entry.home)
+
+
+def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:
+    """``user[:group]`` of --chown. A number alone is the group too; a name alone brings its own group.
+
+    Raises:
+        FileSystemError: reason ``FileNotFound`` for a name that isn't there.
+    """
+    name, _, group = text.partition(":")
+    if name.isdigit():
+        uid = _number(name)
+        gid = uid
+    else:
+        entry = next((e for e in _passwd(rootfs) if e.name == name), None)
+        if entry is None and name not in ("", "root"):
+            raise _unknown("user", name, "passwd")
+        uid, gid = (entry.uid, entry.gid) if entry else (0, 0)
+    return Ownership(uid, _group(rootfs, group) if group else gid)
+
+
+@dataclass(frozen=True, slots=True)
+class _Passwd:
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+def _group(rootfs: Rootfs, text: str) -> int:
+    for group in _groups(rootfs):
+        if group.name == text:
+            return group.gid
+    if text.isdigit():
+        return _number(text)
+    raise _unknown("group", text, "group")
+
+
+def _passwd(rootfs: Rootfs) -> Iterator[_Passwd]:
+    for fields in _lines(rootfs, b"etc/passwd"):
+        if len(fields) >= 6 and fields[2].isdigit() and fields[3].isdigit():
+            yield _Passwd(fields[0], int(fields[2]), int(fields[3]), fields[5] or "/")
+
+
+def _groups(rootfs: Rootfs) -> Iterator[_Group]:
+    for fields in _lines(rootfs, b"etc/group"):
+        if len(fields) >= 3 and fields[2].isdigit():
+            members = fields[3].split(",") if len(fields) > 3 else []
+            yield _Group(fields[0], int(fields[2]), tuple(m for m in members if m))
+
+
+def _lines(rootfs: Rootfs, path: bytes) -> Iterator[list[str]]:
+    try:
+        data = rootfs.read_file(path, _MAX_FILE_BYTES)
+    except OSError:
+        return  # no such file: an image without users
+    for line in data.decode("utf-8", "replace").split("\n"):
+        yield line.split(":")
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number > _MAX_ID:
+        raise FileSystemError(f"{text} is no user or group id: the largest is {_MAX_ID}", reason=Reason.USAGE_INVALID)
+    return number
+
+
+def _unknown(kind: str, name: str, file: str) -> FileSystemError:
+    return FileSystemError(
+        f"there is no {kind} {name!r} in the image's /etc/{file}",
+        reason=Reason.FILE_NOT_FOUND,
+        hint=f"Add it in an earlier step ({kind}add or add{kind}), or use its number.",
+    )
