@@ -216,7 +216,7 @@ class _Scanner:
             pattern = self._operand("/", raw_escapes=True)
             replacement = self._operand("}", raw_escapes=True)
             if kept:
-                return f"${{{name}/{pattern}/{replacement}}}"
+                return f"${{{name}/{'/' * everywhere}{pattern}/{replacement}}}"
             return _replace(value or "", pattern, replacement, everywhere)
         colon = operator == ":"
         if colon:

@@ -1,0 +1,148 @@
+"""Expansion: the reference's operators, quotes and escapes; agreement with a POSIX shell where the two share a form."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
+
+_VALUES = {"v": "value", "e": "", "path": "/usr/lib/libc.so.6", "x_1": "one", "1": "first", "é": "accent"}
+
+
+def text(word: str) -> str:
+    return expand(word, _VALUES).text
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("$v", "value"),
+        ("${v}s", "values"),
+        ("$vs", ""),
+        ("$v-$x_1.", "value-one."),
+        ("$", "$"),
+        ("a$", "a$"),
+        ("$.", "$."),
+        ("$1a", "firsta"),
+        ("$é", "accent"),
+        ("\\$v", "$v"),
+        ("'$v'", "$v"),
+        ('"$v"', "value"),
+        ('"\\$v \\a \\" \\\\"', '$v \\a " \\'),
+        ("\\a\\ b\\\\", "a b\\"),
+        ("a\\", "a"),
+        ("'a'\"b\"c", "abc"),
+        ("${v:-w}${e:-w}${u:-w}", "valueww"),
+        ("${v-w}${e-w}${u-w}", "valuew"),
+        ("${v:+w}${e:+w}${u:+w}", "w"),
+        ("${v+w}${e+w}${u+w}", "ww"),
+        ("${v:?no}${e?no}", "value"),
+        ("${u:-$v}${u:-${u:-${v}}}", "valuevalue"),
+        ("${u:-'a }'}", "a }"),
+        ('${u:-"$v }"}', "value }"),
+        ("${u:-a\\}b}", "a}b"),
+        ("${path#*/}", "usr/lib/libc.so.6"),
+        ("${path##*/}", "libc.so.6"),
+        ("${path%.*}", "/usr/lib/libc.so"),
+        ("${path%%.*}", "/usr/lib/libc"),
+        ("${path%/*}", "/usr/lib"),
+        ("${path#?usr}", "/lib/libc.so.6"),
+        ("${path#x}${path%x}", "/usr/lib/libc.so.6" * 2),
+        ("${path#}${path%}", "/usr/lib/libc.so.6" * 2),
+        ("${path/lib/LIB}", "/usr/LIB/libc.so.6"),
+        ("${path//lib/LIB}", "/usr/LIB/LIBc.so.6"),
+        ("${path//\\//-}", "-usr-lib-libc.so.6"),
+        ("${path//[.]/x}", "/usr/lib/libc.so.6"),
+        ("${path/l*c/_}", "/usr/_.so.6"),
+        ("${path//./}", "/usr/lib/libcso6"),
+        ("${v/a/$x_1}", "vonelue"),
+        ("${v/a/\\\\1}", "v\\\\1lue"),
+        ("${v#\\v}", "error"),
+    ],
+)
+def test_text(word: str, expected: str) -> None:
+    if expected == "error":
+        with pytest.raises(ExpansionError):
+            text(word)
+    else:
+        assert text(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("'a", "' is never closed"),
+        ('"a', '" is never closed'),
+        ('"${v"', "no known form"),
+        ("${v", "never closed"),
+        ("${", "never closed"),
+        ("${}", "variable's name"),
+        ("${:-a}", "variable's name"),
+        ("${v:-a", "'}' is missing"),
+        ("${v/a}", "'/' is missing"),
+        ("${v^}", "no known form"),
+        ("${v:#a}", "no known form"),
+        ("${u:?}", "u is not set"),
+        ("${e:?}", "e is empty"),
+        ("${u?tell me}", "u: tell me"),
+        ("${u:-" * 60 + "}" * 60, "nested deeper"),
+    ],
+)
+def test_errors(word: str, message: str) -> None:
+    with pytest.raises(ExpansionError) as caught:
+        text(word)
+    assert message in str(caught.value)
+
+
+def test_the_escape_directive_holds_within_expansion() -> None:
+    options = ExpansionOptions(escape="`")
+    assert expand('C:\\$v `$v `` "`" `a"', _VALUES, options).text == 'C:\\value $v ` " `a'
+
+
+def test_words_are_split_after_expansion_but_not_within_quotes() -> None:
+    values = {"ports": "80 443"}
+    assert expand('$ports "$ports" a\\ b "" c', values).words == ("80", "443", "80 443", "a b", "c")
+
+
+def test_unset_names_are_reported_unless_the_form_says_what_they_mean() -> None:
+    assert expand("$a ${b} ${c#x} ${d:-x} ${f+x} $v", _VALUES).unset == ("a", "b", "c")
+
+
+def test_raw_keeps_what_it_is_told_to_keep() -> None:
+    options = ExpansionOptions(raw_quotes=True, raw_escapes=True, keep_unset=True)
+    word = '"$v" \'x\' \\$v "\\$v \\a" $u ${u} ${u:-w} ${u##w} ${u//a/b}'
+    assert expand(word, _VALUES, options).text == word.replace('"$v"', '"value"')
+
+
+def test_without_quotes_they_are_ordinary() -> None:
+    assert expand('it\'s "$v"', _VALUES, ExpansionOptions(quotes=False)).text == 'it\'s "value"'
+
+
+_PATTERN = st.text(alphabet="ab/*?.", max_size=5)
+_FORMS = st.one_of(
+    st.sampled_from(["${%s}", "${%s:-w}", "${%s-w}", "${%s:+w}", "${%s+w}"]),
+    st.builds(
+        lambda operator, pattern: f"${{%s{operator}{pattern}}}", st.sampled_from(["#", "##", "%%", "%%%%"]), _PATTERN
+    ),
+)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(_FORMS, st.text(alphabet="ab/.*", max_size=6)), min_size=20, max_size=20))
+def test_agrees_with_the_shell(cases: list[tuple[str, str]]) -> None:
+    values = {f"v{index}": value for index, (_, value) in enumerate(cases) if value != "*"}
+    words = [form % f"v{index}" for index, (form, _) in enumerate(cases) if not _starts_doubled(form)]
+    script = "\n".join(f'printf "%s\\n" "{word}"' for word in words)
+    run = subprocess.run(["sh", "-c", script], env=values, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == [expand(word, values).text for word in words]
+
+
+def _starts_doubled(form: str) -> bool:
+    """``${v###x}`` and the like: shells differ among themselves."""
+    return "###" in form or "%%%%%%" in form

@@ -1,0 +1,171 @@
+"""Planning: what is asked for, what is needed, and what engine and CLI read from a plan beside its text."""
+
+from __future__ import annotations
+
+import pytest
+
+from imagewright.dockerfile.parser import parse
+from imagewright.errors import UsageError
+from imagewright.oci.config import ImageConfig
+from imagewright.oci.platform import Platform
+from imagewright.plan import (
+    BuildPlan,
+    CopyStep,
+    ImageOrigin,
+    MetadataStep,
+    NeedConfig,
+    PlanOptions,
+    RunStep,
+    StageOrigin,
+    WorkdirStep,
+    make_plan,
+)
+from imagewright.plan.gotext import quote, quote_list
+from imagewright.plan.paths import destination, resolve, source
+from imagewright.plan.ports import PortError, parse_ports
+
+_AMD64 = Platform("linux", "amd64")
+_ARM64 = Platform("linux", "arm64")
+
+
+def plan(text: str, options: PlanOptions | None = None, **config: object) -> tuple[BuildPlan, list[NeedConfig]]:
+    questions = make_plan(parse(text.encode(), "Dockerfile"), options or PlanOptions("", {}, _AMD64, _AMD64))
+    asked: list[NeedConfig] = []
+    try:
+        asked.append(next(questions))
+        while True:
+            asked.append(questions.send(ImageConfig.scratch(asked[-1].platform).with_config(config)))
+    except StopIteration as stop:
+        built: BuildPlan = stop.value
+    return built, asked
+
+
+def test_every_needed_image_is_asked_for_once_with_its_place() -> None:
+    text = "FROM a AS one\nFROM b AS unused\nFROM a\nCOPY --from=one /x /y\nCOPY --from=c /x /z\n"
+    _, asked = plan(text)
+    assert [str(question.reference) for question in asked] == ["docker.io/library/a:latest"]
+    assert asked[0].location is not None
+    assert asked[0].location.line == 3
+
+
+def test_one_image_for_two_platforms_is_asked_for_twice() -> None:
+    options = PlanOptions("", {}, _ARM64, _AMD64)
+    _, asked = plan("FROM --platform=$BUILDPLATFORM a AS one\nFROM a\nCOPY --from=one /x /y\n", options)
+    assert {str(question.platform) for question in asked} == {"linux/amd64", "linux/arm64"}
+
+
+def test_a_mistyped_stage_is_remembered_as_a_hint() -> None:
+    built, asked = plan("FROM a AS builder\nFROM biulder\nCOPY --from=bulder /x /y\n")
+    assert asked[0].hint == "Did you mean the stage builder?"
+    (step,) = built.target.steps
+    assert isinstance(step, CopyStep)
+    assert isinstance(step.origin, ImageOrigin)
+    assert step.origin.hint == "Did you mean the stage builder?"
+
+
+def test_stages_stand_after_those_they_need_and_the_target_is_last() -> None:
+    text = "FROM a AS one\nFROM one AS two\nFROM a AS three\nCOPY --from=two /x /y\nFROM a\nCOPY --from=0 /x /y\n"
+    built, _ = plan(text)
+    assert [(stage.index, stage.label, stage.needs) for stage in built.stages] == [
+        (0, "one", frozenset()),
+        (3, "stage-3", frozenset({0})),
+    ]
+    built, _ = plan(text, PlanOptions("three", {}, _AMD64, _AMD64))
+    assert [stage.index for stage in built.stages] == [0, 1, 2]
+    assert built.target.name == "three"
+    assert built.stage(1).needs == frozenset({0})
+
+
+def test_a_target_by_a_number_that_no_stage_has() -> None:
+    with pytest.raises(UsageError, match="no stage '7'"):
+        plan("FROM a\n", PlanOptions("7", {}, _AMD64, _AMD64))
+
+
+def test_steps_are_of_the_class_that_says_what_they_do() -> None:
+    built, _ = plan("FROM a\nRUN x\nCOPY a b\nWORKDIR /w\nWORKDIR /\nENV A=b\nONBUILD RUN x\nADD a b\n")
+    classes = [type(step) for step in built.target.steps]
+    assert classes == [RunStep, CopyStep, WorkdirStep, MetadataStep, MetadataStep, CopyStep]
+
+
+def test_a_step_knows_its_source() -> None:
+    built, _ = plan("FROM a\nARG P=git\nRUN apk add \\\n  $P\n", OnBuild=["RUN first"])
+    trigger, _, run = built.target.steps
+    assert (trigger.title, trigger.onbuild, trigger.location.line) == ("ONBUILD RUN first", True, 1)
+    assert (run.title, run.instruction, run.onbuild) == ("RUN apk add   git", "RUN apk add   $P", False)
+    assert (run.location.line, run.location.end_line) == (3, 4)
+    assert run.created_by == "RUN |1 P=git /bin/sh -c apk add   $P # buildkit"
+
+
+def test_rootfs_and_history_of_the_base_are_left_as_they_are() -> None:
+    base = ImageConfig.parse(
+        b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["sha256:' + b"a" * 64 + b'"]},'
+        b'"history":[{"created_by":"base"}],"config":{"Env":["PATH=/bin"]},"moby.future":1}'
+    )
+    questions = make_plan(parse(b"FROM a\nENV A=b\n", "Dockerfile"), PlanOptions("", {}, _AMD64, _AMD64))
+    next(questions)
+    with pytest.raises(StopIteration) as stop:
+        questions.send(base)
+    config = stop.value.value.target.config
+    assert config.diff_ids == base.diff_ids
+    assert config.history == base.history
+    assert config.to_json()["moby.future"] == 1
+    assert config.env == {"PATH": "/bin", "A": "b"}
+
+
+def test_copy_origins() -> None:
+    built, _ = plan("FROM a AS one\nFROM a\nCOPY --from=ONE /x /y\nCOPY --from=reg.example.com/i:1 /x /y\n")
+    first, second = built.target.steps
+    assert isinstance(first, CopyStep)
+    assert first.origin == StageOrigin(0)
+    assert isinstance(second, CopyStep)
+    assert isinstance(second.origin, ImageOrigin)
+    assert second.origin.platform == _AMD64
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("80", ("80/tcp",)),
+        ("80/", ("80/tcp",)),
+        ("53/UDP", ("53/udp",)),
+        ("1-3/sctp", ("1/sctp", "2/sctp", "3/sctp")),
+        ("8080:80", ("80/tcp",)),
+        ("127.0.0.1:8080:80/udp", ("80/udp",)),
+        ("[::1]:8080:80", ("80/tcp",)),
+        ("8000-8001:80-81", ("80/tcp", "81/tcp")),
+        ("8000-8005:80", ("80/tcp",)),
+        ("0", ("0/tcp",)),
+    ],
+)
+def test_ports(text: str, expected: tuple[str, ...]) -> None:
+    assert parse_ports(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "/tcp", "http", "80/http", "65536", "3-1", "1-", "-1", "x:80", "1-2:80-85", "host:1:2", "٣"]
+)
+def test_what_is_no_port(text: str) -> None:
+    with pytest.raises(PortError):
+        parse_ports(text)
+
+
+def test_paths() -> None:
+    assert resolve("/w", "a/../b") == "/w/b"
+    assert resolve("", "../../x") == "/x"
+    assert resolve("/w", "//x//") == "/x"
+    assert [destination("/w", path) for path in (".", "./", "a", "a/", "/", "/a/.", "")] == [
+        "/w/",
+        "/w/",
+        "/w/a",
+        "/w/a/",
+        "/",
+        "/a/",
+        "/w/",
+    ]
+    assert [source(path) for path in (".", "/", "../../a", "./a/", "a/*.go")] == [".", ".", "a", "a", "a/*.go"]
+
+
+def test_text_is_quoted_as_go_does() -> None:
+    assert quote('a"\\\n\x1b\x7fé\u00a0\U000e0001') == '"a\\"\\\\\\n\\x1b\\x7fé\\u00a0\\U000e0001"'
+    assert quote_list(["a", "b c"]) == '["a" "b c"]'
+    assert quote_list([]) == "[]"
