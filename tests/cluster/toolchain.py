@@ -36,7 +36,9 @@ def version_of(go: Path) -> Version:
     """What ``go`` itself is, not what it would fetch; () when it doesn't run."""
     try:
         environment = {**os.environ, "GOTOOLCHAIN": "local"}
-        done = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, env=environment, cwd="/")
+        done = subprocess.run(
+            [str(go), "env", "GOVERSION"], check=False, capture_output=True, text=True, env=environment, cwd="/"
+        )
     except OSError:
         return ()
     return as_numbers(done.stdout) if done.returncode == 0 else ()
@@ -77,9 +79,9 @@ def fetch(version: str, older: Path) -> Path:
     module = f"golang.org/toolchain@v0.0.1-go{version}.linux-{architecture(older)}"
     say(f"{older} is older than Go {version}")
     with step(f"Fetching Go {version} through the Go module proxy", "a minute or so"):
-        command = [older, "mod", "download", "-json", module]
+        command = [str(older), "mod", "download", "-json", module]
         environment = {**os.environ, "GOFLAGS": "", "GO111MODULE": "on", "GOTOOLCHAIN": "local"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/")
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd="/")
         if done.returncode != 0:
             raise ClusterError(f"Go {version} could not be fetched: {(done.stderr or done.stdout).strip()}")
         partial = target.with_name(f"{version}.partial.{os.getpid()}")

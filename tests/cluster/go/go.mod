@@ -1,4 +1,4 @@
-module imagewright.test/cluster
+module imagewright.test/kube
 
 go 1.26.6
 
