@@ -13,6 +13,7 @@ from pathlib import Path
 from cluster.api import Api
 from cluster.binaries import binaries, locked
 from cluster.components import PAUSE_IMAGE, Component, Configuration
+from cluster.images import publish
 from cluster.mounts import IN_MEMORY, remove_cgroups
 from cluster.network import connect, disconnect
 from cluster.places import NODE_NAME, REGISTRY_PORT, SOURCE, ClusterError, Places
@@ -42,6 +43,10 @@ def up(places: Places) -> None:
             configuration.write_all()
             fingerprint.write_text(wanted)
         start_missing(places, Configuration(places, programs).components())
+        published = places.state / "published"
+        if not published.exists():
+            publish(f"{places.node_address}:{REGISTRY_PORT}")
+            published.touch()
 
 
 def start_missing(places: Places, components: dict[str, Component]) -> None:

@@ -12,7 +12,8 @@ REMINDER_S = 20.0
 
 
 def say(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"  {text}\n")  # one write: threads' lines don't mix
+    sys.stderr.flush()
 
 
 @contextmanager
