@@ -44,9 +44,8 @@ def up(places: Places) -> None:
             fingerprint.write_text(wanted)
         start_missing(places, Configuration(places, programs).components())
         published = places.state / "published"
-        if not published.exists():
-            publish(f"{places.node_address}:{REGISTRY_PORT}")
-            published.touch()
+        before = published.read_text() if published.exists() else ""
+        published.write_text(publish(f"{places.node_address}:{REGISTRY_PORT}", before))
 
 
 def start_missing(places: Places, components: dict[str, Component]) -> None:
