@@ -1,1 +1,9 @@
-"""Runs one command in a root file system, on one of three rungs of isolation."""
+"""Runs one command in a root file system, isolated as well as the place allows: the rungs namespace, root and chroot.
+
+The engine sees ``start`` and the ``Sandbox`` it gives; which rung is in use only shows in its ``kind`` and ``reason``.
+"""
+
+from imagewright.sandbox.choose import start
+from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
+
+__all__ = ["RunCommand", "Sandbox", "SandboxOptions", "start"]

@@ -1,0 +1,18 @@
+"""The program ``imagewright``, and ``python -m imagewright``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from imagewright.cli import commands
+
+
+def main() -> None:
+    """Run a command; the executor image calls the same program by kaniko's name."""
+    run = commands.executor if os.path.basename(sys.argv[0]) == "executor" else commands.main
+    sys.exit(run(sys.argv[1:], os.environ))
+
+
+if __name__ == "__main__":
+    main()

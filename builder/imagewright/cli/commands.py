@@ -1,0 +1,180 @@
+"""The commands: build, plan, execute, version. Arguments in, an exit code out.
+
+Writes to the terminal; the engine does the rest. Called by ``__main__``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from types import FrameType
+
+from rich.console import Console
+
+from imagewright import contract
+from imagewright.cli.arguments import Arguments, parse
+from imagewright.cli.help import build_help, overview
+from imagewright.cli.request import build_request, environment_request
+from imagewright.contract import BuildRequest, BuildResult
+from imagewright.engine import build as engine
+from imagewright.engine.events import Reporter
+from imagewright.errors import ImagewrightError, Reason, UsageError, exit_code
+from imagewright.plan import render
+from imagewright.progress.jsonlines import JsonReporter
+from imagewright.progress.live import LiveReporter
+from imagewright.progress.plain import Level, PlainReporter
+from imagewright.sandbox.bootstrap import enter_user_namespace_if_needed
+
+_LEVELS = {
+    "panic": Level.ERROR,
+    "fatal": Level.ERROR,
+    "error": Level.ERROR,
+    "warn": Level.WARN,
+    "warning": Level.WARN,
+    "info": Level.INFO,
+    "debug": Level.DEBUG,
+    "trace": Level.DEBUG,
+}
+
+
+class Cancelled(ImagewrightError):
+    """SIGINT or SIGTERM arrived."""
+
+    default_reason = Reason.CANCELLED
+
+
+def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run one command; its exit code (docs/errors.md)."""
+    try:
+        return _dispatch(list(words), environment)
+    except ImagewrightError as error:
+        print(error.render(), file=sys.stderr)
+        return exit_code(error.reason)
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return exit_code(Reason.CANCELLED)
+
+
+def executor(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """The executor image's entry point: kaniko's flags without a command, or one of ours."""
+    if words and words[0] in ("execute", "plan", "version", "build", "help", "--help", "-h"):
+        return main(words, environment)
+    return main(["build", *words], environment)
+
+
+def _dispatch(words: list[str], environment: Mapping[str, str]) -> int:
+    command = words.pop(0) if words else "help"
+    asks_help = any(word in ("--help", "-h") for word in words)
+    match command:
+        case "help" | "--help" | "-h":
+            print(overview())
+            return 0
+        case "version" | "--version":
+            print(f"imagewright {version()}")
+            return 0
+        case "build" | "plan" if asks_help:
+            print(build_help(command))
+            return 0
+        case "build":
+            return _build(parse(words, environment), environment)
+        case "plan":
+            return _plan(parse(words, environment), environment)
+        case "execute":
+            return _execute(environment)
+    raise UsageError(f"unknown command {command!r}", hint="The commands are build, plan, execute and version.")
+
+
+def version() -> str:
+    """The installed release."""
+    return metadata.version("imagewright")
+
+
+def _build(arguments: Arguments, environment: Mapping[str, str]) -> int:
+    request = build_request(arguments)
+    reporter = _reporter(arguments)
+    enter_user_namespace_if_needed()
+    result, error = _run(request, environment, reporter)
+    if error is not None:
+        print(error.render(), file=sys.stderr)
+        return exit_code(error.reason)
+    if not result.references:
+        print(result.digest)
+    for reference in result.references:
+        print(reference)
+    return 0
+
+
+def _plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
+    request = build_request(arguments)
+    reporter = PlainReporter(sys.stderr, Level.WARN)
+    print(render(engine.plan(request, environment, reporter)), end="")
+    return 0
+
+
+def _execute(environment: Mapping[str, str]) -> int:
+    """What the operator's Pods run: the request from the environment, the result to the termination message."""
+    reporter = PlainReporter(sys.stdout, Level.INFO)
+    error: ImagewrightError | None
+    try:
+        request = environment_request(environment, contract.REQUEST_ENV)
+        enter_user_namespace_if_needed()
+        result, error = _run(request, environment, reporter)
+    except ImagewrightError as failure:
+        error = failure
+        result = BuildResult(
+            failure=contract.Failure(reason=error.reason.value, message=error.message, hint=error.hint)
+        )
+    if error is not None:
+        print(error.render())
+    whole = json.dumps({contract.RESULT_LOG_KEY: json.loads(result.to_json())}, separators=(",", ":"))
+    print(whole, flush=True)
+    _write_termination_message(result.termination_message())
+    return exit_code(error.reason) if error is not None else 0
+
+
+def _write_termination_message(text: str) -> None:
+    try:
+        with open(contract.TERMINATION_MESSAGE_PATH, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        print(f"warning: {contract.TERMINATION_MESSAGE_PATH} can't be written: {error.strerror}", file=sys.stderr)
+
+
+def _run(
+    request: BuildRequest, environment: Mapping[str, str], reporter: Reporter
+) -> tuple[BuildResult, ImagewrightError | None]:
+    """Build, with SIGTERM as good as Ctrl-C: the sandbox is ended and the work folder removed."""
+    previous = {number: signal.signal(number, _cancel) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        outcome = engine.build(request, environment, reporter)
+        return outcome.result, outcome.error
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        reporter.close()
+
+
+def _cancel(number: int, frame: FrameType | None) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)  # one is enough: tidying up must not be interrupted
+    raise Cancelled(f"the build was cancelled ({signal.Signals(number).name})")
+
+
+def _reporter(arguments: Arguments) -> Reporter:
+    verbosity = arguments.text("verbosity", "info").lower()
+    if verbosity not in _LEVELS:
+        raise UsageError(f"--verbosity={verbosity}: not one of {', '.join(_LEVELS)}")
+    level = _LEVELS[verbosity]
+    log_format = arguments.text("log-format", "color")
+    if log_format not in ("text", "color", "json"):
+        raise UsageError(f"--log-format={log_format}: not text, color or json")
+    if log_format == "json":
+        return JsonReporter(sys.stderr, level)
+    if log_format == "color" and sys.stderr.isatty() and not os.environ.get("NO_COLOR") and level is Level.INFO:
+        return LiveReporter(Console(stderr=True), level)
+    return PlainReporter(sys.stderr, level, timestamps=arguments.flag("log-timestamp"))

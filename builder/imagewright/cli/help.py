@@ -1,0 +1,43 @@
+"""The text of ``--help``, made from the table of flags.
+
+Pure; no I/O. Called by ``cli.commands``.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from imagewright.cli.flags import BUILD_FLAGS, Flag, Kind
+
+_OVERVIEW = """imagewright builds container images without a daemon and without privilege.
+
+usage: imagewright COMMAND [FLAGS]
+
+  build     build a Dockerfile and push the image (the flags are those of kaniko's executor)
+  plan      print what a build would execute
+  execute   run the request in the environment (what the operator's Pods do)
+  version   print the version
+
+`imagewright build --help` lists the flags."""
+_WIDTH = 100
+
+
+def overview() -> str:
+    """What there is."""
+    return _OVERVIEW
+
+
+def build_help(command: str) -> str:
+    """The flags of ``build`` and ``plan``."""
+    lines = [f"usage: imagewright {command} [FLAGS]", ""]
+    for flag in BUILD_FLAGS:
+        lines.append("  " + _usage(flag))
+        note = f"{flag.help} (${flag.environment})" if flag.environment else flag.help
+        lines.extend(textwrap.wrap(note, _WIDTH, initial_indent="      ", subsequent_indent="      "))
+    lines += ["", "A list flag may be given many times. Booleans are --flag or --flag=false."]
+    return "\n".join(lines)
+
+
+def _usage(flag: Flag) -> str:
+    short = f"-{flag.short}, " if flag.short else ""
+    return f"{short}--{flag.name}" + ("" if flag.kind is Kind.BOOLEAN else f" {flag.value}")

@@ -1,0 +1,162 @@
+"""Flags become a BuildRequest.
+
+Reads nothing but what it is given. Called by ``cli.commands``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+from imagewright.cli.arguments import Arguments
+from imagewright.contract import (
+    BuildArg,
+    BuildRequest,
+    DirectorySource,
+    GitSource,
+    RegistrySettings,
+    SandboxKind,
+    Source,
+    TarSource,
+)
+from imagewright.errors import UnsupportedError, UsageError
+from imagewright.registry.endpoints import parse_map
+
+_LATER_SCHEMES = ("s3://", "gs://", "https://", "http://", "oci://")
+_GIT_HOSTS = re.compile(r"(?:https?://)?(?:github\.com|gitlab\.com|bitbucket\.org)/")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def build_request(arguments: Arguments) -> BuildRequest:
+    """The request that a command line asks for.
+
+    Raises:
+        UsageError: for values that can't be read.
+        UnsupportedError: for kinds of context that this release doesn't have.
+    """
+    source, folder = parse_context(arguments.text("context", "."))
+    sandbox = arguments.text("sandbox", "auto")
+    if sandbox not in set(SandboxKind):
+        raise UsageError(f"--sandbox={sandbox}: not auto, namespace, root or chroot")
+    return BuildRequest(
+        source=source,
+        context_dir=arguments.text("context-sub-path") or folder or ".",
+        dockerfile=arguments.text("dockerfile", "Dockerfile"),
+        target=arguments.text("target"),
+        build_args=tuple(_build_arg(text) for text in arguments.all("build-arg")),
+        labels=dict(arguments.pairs("label")),
+        platform=arguments.text("custom-platform"),
+        destinations=arguments.all("destination"),
+        push=not arguments.flag("no-push"),
+        insecure=arguments.flag("insecure"),
+        insecure_pull=arguments.flag("insecure-pull"),
+        skip_tls_verify=arguments.flag("skip-tls-verify"),
+        registries=_registries(arguments),
+        oci_layout_path=arguments.text("oci-layout-path"),
+        tar_path=arguments.text("tar-path"),
+        digest_file=arguments.text("digest-file"),
+        sandbox=SandboxKind(sandbox),
+        work_dir=arguments.text("work-dir"),
+    )
+
+
+def parse_context(text: str) -> tuple[Source, str]:
+    """The source that ``--context`` names, and a folder inside it.
+
+    Raises:
+        UsageError
+        UnsupportedError
+    """
+    if text.startswith("tar://"):
+        path = text.removeprefix("tar://")
+        return TarSource(path="-" if path == "stdin" else path), ""
+    if text.startswith("dir://"):
+        return DirectorySource(path=text.removeprefix("dir://") or "/"), ""
+    if text.startswith(("git://", "ssh://", "git@")) or _is_git_over_http(text):
+        return _git(text)
+    for scheme in _LATER_SCHEMES:
+        if text.startswith(scheme):
+            raise UnsupportedError(
+                f"--context={text}: {scheme} contexts are not supported yet",
+                hint="Use a folder, tar://FILE, or a git repository (git://…, https://….git).",
+            )
+    if "://" in text:
+        raise UsageError(
+            f"--context={text}: unknown scheme", hint="dir://, tar://, git:// and https://….git are known."
+        )
+    return DirectorySource(path=text), ""
+
+
+def _is_git_over_http(text: str) -> bool:
+    address = text.partition("#")[0]
+    return address.startswith(("https://", "http://")) and (
+        address.endswith(".git") or _GIT_HOSTS.match(address) is not None
+    )
+
+
+def _git(text: str) -> tuple[Source, str]:
+    """``#ref``, ``#ref#commit`` and ``#commit`` as kaniko writes them, ``#ref:subdir`` as BuildKit does."""
+    url, _, fragment = text.partition("#")
+    ref, _, commit = fragment.partition("#")
+    ref, _, subdir = ref.partition(":")
+    if ":" in commit:
+        commit, _, subdir = commit.partition(":")
+    if _COMMIT.fullmatch(ref) and not commit:
+        ref, commit = "", ref
+    if commit and not _COMMIT.fullmatch(commit):
+        raise UsageError(
+            f"--context={text}: {commit!r} is no full commit hash", hint="Write #ref#commit with 40 digits."
+        )
+    return GitSource(url=url, ref=ref, commit=commit, subdir=subdir), ""
+
+
+def _build_arg(text: str) -> BuildArg:
+    """``NAME=VALUE``, or ``NAME`` for the environment's value."""
+    name, equals, value = text.partition("=")
+    if not name:
+        raise UsageError(f"--build-arg={text}: not NAME=VALUE")
+    return BuildArg(name=name, value=value) if equals else BuildArg(name=name, from_env=name)
+
+
+def _registries(arguments: Arguments) -> tuple[RegistrySettings, ...]:
+    settings: dict[str, dict[str, object]] = {}
+
+    def of(host: str) -> dict[str, object]:
+        return settings.setdefault(host, {"host": host})
+
+    for host in _split(arguments.all("insecure-registry")):
+        of(host)["insecure"] = True
+    mirrors: dict[str, list[str]] = {}
+    for host, mirror in parse_map(arguments.all("registry-map"), "registry-map"):
+        mirrors.setdefault(host, []).append(mirror)
+    for mirror in _split(arguments.all("registry-mirror")):
+        mirrors.setdefault("docker.io", []).append(mirror.removeprefix("https://"))
+    for host, addresses in mirrors.items():
+        of(host)["mirrors"] = tuple(addresses)
+    for host, address in parse_map(arguments.all("registry-endpoint"), "registry-endpoint"):
+        of(host)["endpoint"] = address
+    for host, path in arguments.pairs("registry-certificate"):
+        if not os.path.isfile(path):
+            raise UsageError(f"--registry-certificate={host}={path}: there is no such file")
+        of(host)["ca_file"] = path
+    return tuple(RegistrySettings.model_validate(value) for value in settings.values())
+
+
+def _split(values: Iterable[str]) -> list[str]:
+    return [part for value in values for part in value.split(",") if part]
+
+
+def environment_request(environment: Mapping[str, str], name: str) -> BuildRequest:
+    """The request that the operator put into the executor's environment.
+
+    Raises:
+        UsageError
+    """
+    text = environment.get(name, "")
+    if not text:
+        raise UsageError(
+            f"{name} is not set",
+            hint="`imagewright execute` is what the operator runs; use `imagewright build` by hand.",
+        )
+    return BuildRequest.decode(text)

@@ -1,0 +1,203 @@
+"""A BuildRequest becomes a BuildResult: the only place that composes source, plan, stages and outputs.
+
+Called by ``cli``. Everything that can fail early does so before the first layer is pulled.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imagewright.context.fetch import FetchedContext, Fetcher
+from imagewright.contract import BuildRequest, BuildResult, Failure, SourceResult, StepResult
+from imagewright.engine.events import Reporter
+from imagewright.engine.images import Images
+from imagewright.engine.inputs import Inputs, plan_options, read_inputs, source_date_epoch, unpack_archive
+from imagewright.engine.output import BuiltImage, Destinations, Output, assemble, references_with_digest
+from imagewright.engine.stage import BuildContext, Session, StageExecutor
+from imagewright.engine.workspace import Workspace
+from imagewright.errors import ImagewrightError, Reason, StepError, UsageError
+from imagewright.plan import BuildPlan, CopyStep, ImageOrigin, PlanOptions, make_plan
+from imagewright.reference import Reference
+from imagewright.registry.client import RegistryClient, RegistryOptions
+from imagewright.registry.credentials import Credentials
+from imagewright.sandbox import Sandbox, SandboxOptions
+from imagewright.sandbox import start as start_sandbox
+from imagewright.store.blobs import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``error`` is None where the build succeeded; ``result`` says the same for machines."""
+
+    result: BuildResult
+    error: ImagewrightError | None = None
+
+
+def build(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> Outcome:
+    """Build an image. Never raises an ImagewrightError: the outcome holds it."""
+    building = _Build(request, environment, reporter)
+    error: ImagewrightError | None = None
+    try:
+        building.execute()
+    except ImagewrightError as failure:
+        error = failure
+    except OSError as failure:
+        error = _of_system(failure)
+    finally:
+        building.close()
+    return Outcome(building.result(error), error)
+
+
+def plan(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> BuildPlan:
+    """What ``build`` would execute.
+
+    Raises:
+        ImagewrightError
+    """
+    building = _Build(request, environment, reporter)
+    try:
+        return building.make_plan()[0]
+    finally:
+        building.close()
+
+
+class _Build:
+    def __init__(self, request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> None:
+        self._request = request
+        self._environment = environment
+        self._reporter = reporter
+        self._workspace: Workspace | None = None
+        self._sandbox: Sandbox | None = None
+        self._fetched: FetchedContext | None = None
+        self._image: BuiltImage | None = None
+        self._steps: list[StepResult] = []
+        self._references: tuple[Reference, ...] = ()
+
+    def close(self) -> None:
+        if self._sandbox is not None:
+            self._sandbox.close()
+        if self._workspace is not None:
+            self._workspace.close()
+
+    def execute(self) -> None:
+        request, reporter = self._request, self._reporter
+        destinations = self._destinations()
+        workspace = self._workspace = Workspace(request.work_dir)
+        # Before anything that starts a thread or reads a credential.
+        sandbox = self._sandbox = start_sandbox(request.sandbox, SandboxOptions(workspace.path))
+        reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
+        client = self._client()
+        if destinations.push:
+            for reference in destinations.references:
+                client.check_push(reference)
+        build_plan, inputs, options, images = self._plan(client, workspace)
+        session = Session(
+            build_plan,
+            reporter,
+            sandbox,
+            images,
+            BlobStore(workspace.blobs),
+            workspace,
+            BuildContext(inputs.context, inputs.ignore),
+            inputs.lines,
+            source_date_epoch(options.build_args, self._environment),
+            results=self._steps,
+        )
+        for position, stage in enumerate(build_plan.stages):
+            session.states[stage.index] = StageExecutor(session, stage, position).execute()
+        self._image = assemble(session.states[build_plan.target.index], session.created())
+        output = Output(self._image, images, session.blobs, reporter)
+        output.write(destinations)
+        if destinations.push:
+            output.push(client, destinations)
+        self._references = destinations.references if destinations.push else ()
+        output.write_digest(destinations)
+
+    def make_plan(self) -> tuple[BuildPlan, Inputs]:
+        workspace = self._workspace = Workspace(self._request.work_dir)
+        build_plan, inputs, _, _ = self._plan(self._client(), workspace)
+        return build_plan, inputs
+
+    def _plan(self, client: RegistryClient, workspace: Workspace) -> tuple[BuildPlan, Inputs, PlanOptions, Images]:
+        request, reporter = self._request, self._reporter
+        options = plan_options(request, self._environment)
+        source_date_epoch(options.build_args, self._environment)
+        fetched = self._fetched = Fetcher(workspace.source, reporter.message, unpack_archive).fetch(request.source)
+        inputs = read_inputs(request, fetched)
+        images = Images(client, workspace, reporter)
+        steps = make_plan(inputs.dockerfile, options)
+        try:
+            need = next(steps)
+            while True:
+                need = steps.send(images.config_for(need))
+        except StopIteration as done:
+            build_plan: BuildPlan = done.value
+        for warning in build_plan.warnings:
+            reporter.lint(warning)
+        for stage in build_plan.stages:
+            for step in stage.steps:
+                if isinstance(step, CopyStep) and isinstance(step.origin, ImageOrigin):
+                    images.check(step.origin, step.location)
+        return build_plan, inputs, options, images
+
+    def _client(self) -> RegistryClient:
+        request = self._request
+        options = RegistryOptions(request.registries, request.insecure, request.insecure_pull, request.skip_tls_verify)
+        return RegistryClient(options, Credentials.load(request.docker_config_dir or None))
+
+    def _destinations(self) -> Destinations:
+        request = self._request
+        references = tuple(Reference.parse(text) for text in request.destinations)
+        for reference in references:
+            if reference.digest is not None:
+                raise UsageError(
+                    f"{reference.familiar()}: a destination can't have a digest, since that is what the build finds out",
+                    hint="Give it a tag.",
+                )
+        if request.push and not references:
+            raise UsageError(
+                "there is no destination to push to", hint="Name one with --destination, or build with --no-push."
+            )
+        return Destinations(references, request.push, request.oci_layout_path, request.tar_path, request.digest_file)
+
+    def result(self, error: ImagewrightError | None) -> BuildResult:
+        image = self._image if error is None else None
+        sandbox, fetched = self._sandbox, self._fetched
+        digest = image.manifest.digest if image else None
+        return BuildResult(
+            digest=str(digest) if digest else "",
+            size=image.manifest.size if image else 0,
+            references=references_with_digest(self._references, digest) if digest else (),
+            sandbox=sandbox.kind.value if sandbox else "",
+            sandbox_reason=sandbox.reason if sandbox else "",
+            source=SourceResult(commit=fetched.commit, digest=fetched.digest) if fetched else SourceResult(),
+            failure=_failure(error) if error else None,
+            steps=tuple(self._steps),
+        )
+
+
+def _failure(error: ImagewrightError) -> Failure:
+    location = error.location
+    return Failure(
+        reason=error.reason.value,
+        message=error.message,
+        hint=error.hint,
+        instruction=error.instruction,
+        file=location.file if location else "",
+        line=location.line if location else 0,
+        exit_code=error.exit_code if isinstance(error, StepError) else None,
+    )
+
+
+def _of_system(error: OSError) -> ImagewrightError:
+    """A failure of the machine that no part foresaw."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ImagewrightError(
+            "no space is left for the build's files",
+            reason=Reason.DISK_FULL,
+            hint="Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume.",
+        )
+    what = f"{error.filename}: " if error.filename else ""
+    return ImagewrightError(f"{what}{error.strerror or error}", hint="Run with --verbosity debug and report this.")

@@ -1,0 +1,148 @@
+"""What a finished stage becomes: configuration and manifest, pushed and written to where they were asked for.
+
+Writes files and pushes through the client it is given. Called by ``engine.build``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from imagewright.digest import Digest
+from imagewright.engine.events import Reporter, Transfer
+from imagewright.engine.images import Images, Layer
+from imagewright.engine.pipeline import Readable
+from imagewright.engine.stage import StageState
+from imagewright.errors import ImagewrightError, Reason
+from imagewright.fs import tarheader, tarwriter
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import Manifest
+from imagewright.oci.mediatypes import layer_compression
+from imagewright.reference import Reference
+from imagewright.registry.client import PushImage, RegistryClient
+from imagewright.store.archive import write_docker_archive
+from imagewright.store.blobs import BlobStore
+from imagewright.store.layout import write_layout
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """The image that a build made."""
+
+    manifest: Manifest
+    config: bytes
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Where the image goes."""
+
+    references: tuple[Reference, ...] = ()
+    push: bool = True
+    oci_layout_path: str = ""
+    tar_path: str = ""
+    digest_file: str = ""
+
+
+def assemble(state: StageState, created: str) -> BuiltImage:
+    """The target stage's configuration with all layers and the whole history, and the manifest for it."""
+    image_format = state.image_format
+    layers = [
+        Layer(
+            # A base that mixed the families is written in one: its bytes stay, its media types are this family's.
+            Descriptor(
+                image_format.layer(layer_compression(layer.descriptor.media_type)),
+                layer.descriptor.digest,
+                layer.descriptor.size,
+            ),
+            layer.diff_id,
+            layer.origin,
+        )
+        for layer in state.layers
+    ]
+    config = state.plan.config.with_layers([layer.diff_id for layer in layers], state.history).with_created(created)
+    raw = config.dump()
+    descriptor = Descriptor(image_format.config, Digest.of(raw), len(raw))
+    manifest = Manifest.build(image_format, descriptor, [layer.descriptor for layer in layers])
+    return BuiltImage(manifest, raw, tuple(layers))
+
+
+@dataclass(slots=True)
+class Output:
+    """Delivers one image."""
+
+    image: BuiltImage
+    images: Images
+    blobs: BlobStore
+    reporter: Reporter
+    _by_digest: dict[Digest, Layer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._by_digest = {layer.descriptor.digest: layer for layer in self.image.layers}
+
+    def write(self, destinations: Destinations) -> None:
+        """Files first: they fail for reasons that can be known before a tag moves.
+
+        Raises:
+            ImagewrightError: reason ``OutputFailed``.
+        """
+        image = self.image
+        if destinations.oci_layout_path:
+            name = destinations.references[0].tag if destinations.references else ""
+            write_layout(destinations.oci_layout_path, image.manifest, image.config, self.open, name)
+            self.reporter.message(f"wrote the OCI layout {destinations.oci_layout_path}")
+        if destinations.tar_path:
+            write_docker_archive(
+                destinations.tar_path, image.manifest, image.config, destinations.references, (self.open, _file_header)
+            )
+            self.reporter.message(f"wrote the archive {destinations.tar_path}")
+
+    def push(self, client: RegistryClient, destinations: Destinations) -> None:
+        """Push to every destination."""
+        mount_from = {d: layer.origin.reference for d, layer in self._by_digest.items() if layer.origin is not None}
+        push = PushImage(self.image.manifest, self.image.config, mount_from)
+        client.push(push, destinations.references, self, self._progress)
+        for reference in destinations.references:
+            self.reporter.message(f"pushed {reference.familiar()}@{self.image.manifest.digest}")
+
+    def write_digest(self, destinations: Destinations) -> None:
+        """The digest file: written last, so that who sees it finds the image."""
+        if not destinations.digest_file:
+            return
+        try:
+            folder = os.path.dirname(destinations.digest_file)
+            if folder:
+                os.makedirs(folder, exist_ok=True)
+            with open(destinations.digest_file, "w", encoding="ascii") as file:
+                file.write(str(self.image.manifest.digest))
+        except OSError as error:
+            raise ImagewrightError(
+                f"the digest file {destinations.digest_file} can't be written: {error.strerror}",
+                reason=Reason.OUTPUT_FAILED,
+                hint="Name a file in a folder that can be written with --digest-file.",
+            ) from error
+
+    @contextmanager
+    def open(self, descriptor: Descriptor) -> Iterator[Readable]:
+        """A layer as it is stored: from this build, or from the registry that the base came from."""
+        if self.blobs.has(descriptor.digest):
+            with self.blobs.open(descriptor.digest) as file:
+                yield file
+        else:
+            with self.images.open_stored(self._by_digest[descriptor.digest]) as stream:
+                yield stream
+
+    def _progress(self, descriptor: Descriptor, done: int, finished: bool) -> None:
+        self.reporter.transfer(Transfer("push", descriptor.digest.hex[:12], done, descriptor.size, finished))
+
+
+def references_with_digest(destinations: Sequence[Reference], digest: Digest) -> tuple[str, ...]:
+    """``name:tag@digest`` for each destination."""
+    return tuple(reference.with_digest(digest).familiar() for reference in destinations)
+
+
+def _file_header(name: str, size: int) -> bytes:
+    return tarwriter.header(tarheader.Entry(name.encode(), tarheader.REGULAR, 0o644, 0, 0, size, 0))

@@ -1,0 +1,170 @@
+"""Layers of a base image on their way from the registry into the unpacker, with bounded memory.
+
+Reads from the registry and writes temporary files. Called by ``engine.images``. Download, inflation with hashing, and
+unpacking overlap: the C libraries that do the first two let go of the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol
+
+from imagewright.digest import Digest
+from imagewright.errors import Reason, RegistryError
+
+_CHUNK_BYTES = 1 << 20
+_CHUNKS_AHEAD = 8
+
+
+class Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class Spool:
+    """A download into a file that is read while it grows, so that a layer need not be complete to be unpacked."""
+
+    def __init__(self, path: str, opener: Callable[[], AbstractContextManager[Readable]]) -> None:
+        self._path = path
+        self._opener = opener
+        self._changed = threading.Condition()
+        self._written = 0
+        self._ended = False
+        self._stopped = False
+        self._error: BaseException | None = None
+        self._file: int | None = None
+        self._position = 0
+
+    def download(self) -> None:
+        """Fetch everything; runs in a thread of its own. An error is raised where the content is read."""
+        try:
+            with open(self._path, "wb", buffering=0) as out:
+                if not self._stopped:
+                    with self._opener() as stream:
+                        while not self._stopped and (chunk := stream.read(_CHUNK_BYTES)):
+                            out.write(chunk)
+                            with self._changed:
+                                self._written += len(chunk)
+                                self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 -- carried over to the thread that reads
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes, b"" at the end. Raises what the download raised."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._written > self._position or self._ended)
+            if self._written <= self._position:
+                if self._error is not None:
+                    raise self._error
+                return b""
+            available = self._written - self._position
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        data = os.pread(self._file, min(size if size > 0 else available, available), self._position)
+        self._position += len(data)
+        return data
+
+    def stop(self) -> None:
+        """Let the download end as soon as it can."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Stop the download, wait for its end and remove the file."""
+        self._stopped = True
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended)
+        if os.path.exists(self._path):
+            os.unlink(self._path)
+
+
+class InflatedLayer:
+    """The uncompressed tar of one layer, inflated and hashed in a thread; verifies the diff ID at its end.
+
+    Args:
+        inflate: gives the stream of uncompressed bytes; called in the thread.
+        diff_id: what the image's configuration says that the uncompressed layer hashes to (config.md, "Layer DiffID").
+        name: of the layer, for the error.
+    """
+
+    def __init__(self, inflate: Callable[[], AbstractContextManager[Readable]], diff_id: Digest, name: str) -> None:
+        self._inflate = inflate
+        self._diff_id = diff_id
+        self._name = name
+        self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(_CHUNKS_AHEAD)
+        self._stopped = threading.Event()
+        self._rest = memoryview(b"")
+        self._ended = False
+        self._thread = threading.Thread(target=self._produce, name="inflate", daemon=True)
+
+    def __enter__(self) -> InflatedLayer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        while self._thread.is_alive():
+            try:
+                self._chunks.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._thread.join()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Exactly ``size`` bytes, fewer only at the end. Raises what the download or the inflation raised."""
+        parts: list[bytes | memoryview] = []
+        missing = size
+        while missing > 0:
+            if not self._rest:
+                if self._ended:
+                    break
+                chunk = self._chunks.get()
+                if isinstance(chunk, BaseException):
+                    self._ended = True
+                    raise chunk
+                if not chunk:
+                    self._ended = True
+                    break
+                self._rest = memoryview(chunk)
+            part = self._rest[:missing]
+            self._rest = self._rest[len(part) :]
+            parts.append(part)
+            missing -= len(part)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+    def finish(self) -> None:
+        """Read what follows the tar's end, so that the whole layer is hashed and verified."""
+        while self.read(_CHUNK_BYTES):
+            pass
+
+    def _produce(self) -> None:
+        try:
+            hasher = self._diff_id.hasher()
+            with self._inflate() as stream:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    hasher.update(chunk)
+                    self._chunks.put(chunk)
+                    if self._stopped.is_set():
+                        return
+            if hasher.hexdigest() != self._diff_id.hex:
+                raise RegistryError(
+                    f"layer {self._name} is not what the image's configuration says: its content hashes to "
+                    f"{self._diff_id.algorithm}:{hasher.hexdigest()}, not {self._diff_id}",
+                    reason=Reason.REGISTRY_PROTOCOL_ERROR,
+                    hint="The image is damaged or was tampered with; push it again, or use another.",
+                )
+            self._chunks.put(b"")
+        except BaseException as error:  # noqa: BLE001 -- carried over to the thread that reads
+            self._chunks.put(error)

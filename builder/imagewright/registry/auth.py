@@ -1,0 +1,134 @@
+"""Answers a registry's 401: which request to make for a token, and the header that comes of it.
+
+No I/O: ``authorize`` is a generator that yields requests and is sent answers. Called by ``registry.transport``.
+Follows the distribution token specification ("Bearer") and RFC 7617 ("Basic").
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+
+from imagewright.errors import Reason, RegistryError
+from imagewright.registry.credentials import Login
+
+_PARAMETER = re.compile(r'([a-zA-Z0-9_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"(?:^|,)\s*(Bearer|Basic)(?:\s+|$)", re.IGNORECASE)
+_MAX_TOKEN_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A request to a token server. ``form`` is None for GET, else what a POST sends."""
+
+    url: str
+    query: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
+    form: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    status: int
+    body: bytes
+
+
+def authorize(
+    challenge: str, scopes: tuple[str, ...], login: Login | None
+) -> Generator[TokenRequest, TokenAnswer, str]:
+    """The value of the Authorization header that satisfies a WWW-Authenticate header.
+
+    Args:
+        challenge: the header, with one or more challenges; Bearer is preferred.
+        scopes: what is wanted, ``repository:name:pull,push``.
+
+    Raises:
+        RegistryError: reason ``RegistryAuthFailed``.
+    """
+    schemes = _challenges(challenge)
+    if "bearer" in schemes:
+        if login is not None and login.registry_token:
+            return f"Bearer {login.registry_token}"
+        token = yield from _bearer(schemes["bearer"], scopes, login)
+        return f"Bearer {token}"
+    if "basic" in schemes:
+        if login is None or not login.username:
+            raise RegistryError(
+                "the registry asks for a user name and a password, and none is configured for it",
+                status=401,
+                reason=Reason.REGISTRY_AUTH_FAILED,
+                hint="Add it to config.json: kubectl create secret docker-registry, or docker login.",
+            )
+        return _basic(login)
+    raise RegistryError(
+        f"the registry asks for an unknown kind of login: {challenge[:200]!r}",
+        status=401,
+        reason=Reason.REGISTRY_AUTH_FAILED,
+        hint="Bearer and Basic are known.",
+    )
+
+
+def _bearer(
+    parameters: Mapping[str, str], scopes: tuple[str, ...], login: Login | None
+) -> Generator[TokenRequest, TokenAnswer, str]:
+    realm = parameters.get("realm", "")
+    if not realm.startswith(("https://", "http://")):
+        raise RegistryError(
+            f"the registry names {realm[:200]!r} as its token server, which is no address",
+            status=401,
+            reason=Reason.REGISTRY_AUTH_FAILED,
+        )
+    service = parameters.get("service", "")
+    if login is not None and login.identity_token:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": login.identity_token,
+            "service": service,
+            "scope": " ".join(scopes),
+            "client_id": "imagewright",
+        }
+        answer = yield TokenRequest(realm, (), {}, form)
+    else:
+        query = (("service", service),) if service else ()
+        headers = {"Authorization": _basic(login)} if login is not None and login.username else {}
+        answer = yield TokenRequest(realm, (*query, *(("scope", scope) for scope in scopes)), headers)
+    if answer.status != 200:
+        who = f"user {login.username!r}" if login is not None and login.username else "an anonymous user"
+        raise RegistryError(
+            f"the registry's token server refused {who} with status {answer.status}",
+            status=answer.status,
+            reason=Reason.REGISTRY_AUTH_FAILED if answer.status < 500 else Reason.REGISTRY_UNAVAILABLE,
+            hint="Check user name and password in config.json." if answer.status < 500 else "Try again later.",
+        )
+    try:
+        value = json.loads(answer.body[:_MAX_TOKEN_BYTES])
+        token = value.get("token") or value.get("access_token")
+    except (ValueError, AttributeError, RecursionError):
+        token = None
+    if not isinstance(token, str) or not token or not token.isprintable():
+        raise RegistryError(
+            "the registry's token server answered without a token",
+            reason=Reason.REGISTRY_PROTOCOL_ERROR,
+            hint="Something between here and there answers in its place: a proxy, or a login page.",
+        )
+    return token
+
+
+def _basic(login: Login) -> str:
+    return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+
+
+def _challenges(header: str) -> dict[str, dict[str, str]]:
+    """Schemes, lower case, with their parameters."""
+    found: dict[str, dict[str, str]] = {}
+    matches = list(_SCHEME.finditer(header))
+    for index, match in enumerate(matches):
+        end = matches[index + 1].start() if index + 1 < len(matches) else len(header)
+        parameters = {
+            m[1].lower(): m[2] if m[2] is not None else m[3] for m in _PARAMETER.finditer(header, match.end(), end)
+        }
+        found.setdefault(match[1].lower(), parameters)
+    return found

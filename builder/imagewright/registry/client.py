@@ -1,0 +1,45 @@
+"""The registry client: what the engine sees of registries.
+
+Talks to the network. Called by the engine. Composes ``pull`` and ``push`` over one transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.platform import Platform
+from imagewright.reference import Reference
+from imagewright.registry.credentials import Credentials
+from imagewright.registry.endpoints import Endpoints, RegistryOptions
+from imagewright.registry.pull import BlobReader, Puller, RemoteImage
+from imagewright.registry.push import BlobSource, Progress, Pusher, PushImage
+from imagewright.registry.transport import Transport
+
+__all__ = ["BlobSource", "PushImage", "RegistryClient", "RegistryOptions", "RemoteImage"]
+
+
+class RegistryClient:
+    """Pulls and pushes. Safe to use from several threads. Errors are RegistryError."""
+
+    def __init__(self, options: RegistryOptions, credentials: Credentials) -> None:
+        endpoints, transport = Endpoints(options), Transport(options, credentials)
+        self._puller = Puller(endpoints, transport)
+        self._pusher = Pusher(endpoints, transport)
+
+    def resolve(self, reference: Reference, platform: Platform) -> RemoteImage:
+        """Manifest and configuration of an image for a platform."""
+        return self._puller.resolve(reference, platform)
+
+    def open_blob(self, image: RemoteImage, descriptor: Descriptor) -> AbstractContextManager[BlobReader]:
+        """One of the image's blobs as it is stored; verified by the time ``read`` returns b""."""
+        return self._puller.open_blob(image.location, image.reference, descriptor)
+
+    def push(self, image: PushImage, destinations: Sequence[Reference], blobs: BlobSource, progress: Progress) -> None:
+        """Push one image to every destination, uploading each blob once a registry."""
+        self._pusher.push(image, destinations, blobs, progress)
+
+    def check_push(self, destination: Reference) -> None:
+        """Raise what a push would raise for want of rights."""
+        self._pusher.check_push(destination)

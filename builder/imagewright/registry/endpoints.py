@@ -1,0 +1,116 @@
+"""Where a registry's API is reached: mirrors, the registry itself, an address that stands for it; how strictly.
+
+Pure; no I/O. Called by ``registry.client``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imagewright.contract import RegistrySettings
+from imagewright.errors import UsageError
+from imagewright.reference import DOCKER_HUB, DOCKER_HUB_ALIASES, Reference
+
+_DOCKER_HUB_HOST = "registry-1.docker.io"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """How registries are reached; ``insecure_push`` and ``insecure_pull`` hold for those without settings of their own."""
+
+    settings: tuple[RegistrySettings, ...] = ()
+    insecure_push: bool = False
+    insecure_pull: bool = False
+    skip_tls_verify_push: bool = False
+    user_agent: str = "imagewright"
+    retries: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address. ``prefix`` goes before the repository's name; ``login_host`` is whose credentials are used."""
+
+    host: str
+    prefix: str
+    login_host: str
+    plain_http: bool = False  # allowed where HTTPS is not answered
+    skip_tls_verify: bool = False
+    ca_file: str = ""
+
+    def repository(self, reference: Reference) -> str:
+        """The repository's name at this address."""
+        return f"{self.prefix}/{reference.repository}" if self.prefix else reference.repository
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.prefix}" if self.prefix else self.host
+
+
+class Endpoints:
+    """Finds the addresses for a reference."""
+
+    def __init__(self, options: RegistryOptions) -> None:
+        self._options = options
+        self._settings = {_canonical(s.host): s for s in options.settings}
+
+    def for_pull(self, reference: Reference) -> list[Endpoint]:
+        """Mirrors in their order, then the registry itself."""
+        settings = self._settings.get(reference.registry)
+        mirrors = settings.mirrors if settings else ()
+        found = [self._endpoint(mirror, None, pull=True) for mirror in mirrors]
+        return [*found, self._endpoint(reference.registry, settings, pull=True)]
+
+    def for_push(self, reference: Reference) -> Endpoint:
+        """The registry itself: nothing is pushed to a mirror."""
+        return self._endpoint(reference.registry, self._settings.get(reference.registry), pull=False)
+
+    def _endpoint(self, address: str, settings: RegistrySettings | None, *, pull: bool) -> Endpoint:
+        logical, _, prefix = address.partition("/")
+        logical = _canonical(logical)
+        if settings is None:
+            settings = self._settings.get(logical, RegistrySettings(host=logical))
+        host = logical
+        if settings.endpoint:
+            host, _, prefix = settings.endpoint.removeprefix("https://").removeprefix("http://").partition("/")
+            # How an address is reached is a matter of that address, where it has settings of its own.
+            own = self._settings.get(_canonical(host))
+            if own is not None:
+                settings = own
+        options = self._options
+        general = options.insecure_pull if pull else options.insecure_push
+        return Endpoint(
+            _DOCKER_HUB_HOST if host == DOCKER_HUB else host,
+            prefix.strip("/"),
+            logical,
+            settings.insecure or general or is_loopback(host),
+            settings.skip_tls_verify or (options.skip_tls_verify_push and not pull),
+            settings.ca_file,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, where plain HTTP harms nobody."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    return name in ("localhost", "[::1]") or name.startswith("127.")
+
+
+def parse_map(entries: Iterable[str], flag: str) -> list[tuple[str, str]]:
+    """``host=other[;host=other]`` of --registry-map and --registry-endpoint.
+
+    Raises:
+        UsageError
+    """
+    pairs = []
+    for entry in entries:
+        for item in filter(None, entry.split(";")):
+            host, equals, other = item.partition("=")
+            if not equals or not host or not other:
+                raise UsageError(
+                    f"--{flag}={entry}: not HOST=HOST", hint=f"Write --{flag} docker.io=mirror.example.com."
+                )
+            pairs.append((_canonical(host), other))
+    return pairs
+
+
+def _canonical(host: str) -> str:
+    return DOCKER_HUB if host in DOCKER_HUB_ALIASES else host

@@ -1,0 +1,86 @@
+"""Makes an ordinary user root of a user namespace of their own, so that images can be built without root.
+
+Replaces the process by itself, inside the namespace. Called by the command line before anything else.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import sys
+
+from imagewright.errors import SandboxError
+from imagewright.sandbox import linux
+
+
+def enter_user_namespace_if_needed() -> None:
+    """Return at once for root; else execute this program again as root of a new user namespace.
+
+    The ids are the user's own and the ranges of /etc/subuid and /etc/subgid, where newuidmap and newgidmap are there
+    to map them; else the user's own alone.
+
+    Raises:
+        SandboxError: where user namespaces are not allowed.
+    """
+    if os.geteuid() == 0:
+        return
+    uid, gid, pid = os.geteuid(), os.getegid(), os.getpid()
+    ready, go = os.pipe()
+    mapper = os.fork()
+    if mapper == 0:
+        os.close(go)
+        os.read(ready, 1)  # closes when the namespace was made
+        os._exit(0 if _map(pid, uid, gid) else 1)
+    os.close(ready)
+    try:
+        linux.unshare(linux.CLONE_NEWUSER)
+    except OSError as error:
+        raise SandboxError(
+            f"an ordinary user needs a user namespace, and it isn't allowed: {error.strerror}",
+            hint="Run as root, or allow it: sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "
+            "kernel.unprivileged_userns_clone=1 on old Debian.",
+        ) from error
+    os.close(go)
+    if os.waitpid(mapper, 0)[1] != 0:
+        # Without helpers a process may map its own id, once it gave up setgroups.
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _map(pid: int, uid: int, gid: int) -> bool:
+    """Map the user's ranges into the namespace of ``pid``; False where that can't be done."""
+    done = []
+    for tool, file, own in (("newuidmap", "/etc/subuid", uid), ("newgidmap", "/etc/subgid", gid)):
+        program = shutil.which(tool)
+        ranges = _ranges(file, uid)
+        if program is None or not ranges:
+            return False
+        words = ["0", str(own), "1"]
+        inside = 1
+        for first, count in ranges:
+            words += [str(inside), str(first), str(count)]
+            inside += count
+        done.append([program, str(pid), *words])
+    return all(subprocess.run(command, check=False, capture_output=True).returncode == 0 for command in done)
+
+
+def _ranges(path: str, uid: int) -> list[tuple[int, int]]:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = ""
+    found = []
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                owner, _, rest = line.strip().partition(":")
+                first, _, count = rest.partition(":")
+                if owner in (name, str(uid)) and first.isdigit() and count.isdigit():
+                    found.append((int(first), int(count)))
+    except OSError:
+        return []
+    return found

@@ -1,0 +1,107 @@
+"""Chooses the rung: the one that was asked for, or by trying which one works here.
+
+Forks the helper and tries rungs. Called by the engine before it starts its first thread.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from imagewright.contract import SandboxKind
+from imagewright.errors import SandboxError
+from imagewright.sandbox import linux
+from imagewright.sandbox.helper import Helper
+from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
+
+# Only the executor image has it: elsewhere the root rung would replace a machine's own file system.
+IMAGE_MARKER = "/imagewright/executor-image"
+_EXECUTOR_OWN = frozenset({"imagewright", "kaniko", "proc", "sys", "dev"})
+
+
+@dataclass(slots=True)
+class _Chosen:
+    kind: SandboxKind
+    reason: str
+    helper: Helper
+    build_root: str | None = None
+    excluded: frozenset[str] = field(default_factory=frozenset)
+
+    def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
+        return self.helper.run(self.kind, command, output)
+
+    def close(self) -> None:
+        self.helper.close()
+
+
+def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
+    """Start a sandbox of this kind; AUTO is ``namespace`` where it works, else ``root`` in the executor image.
+
+    Raises:
+        SandboxError: with what was tried and why it failed.
+    """
+    helper = Helper(options.work_dir)
+    try:
+        chosen = _choose(kind, helper, options)
+        linux.set_dumpable(False)  # the engine's memory holds credentials
+        return chosen
+    except BaseException:
+        helper.close()
+        raise
+
+
+def _choose(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> Sandbox:
+    if kind is SandboxKind.ROOT:
+        return _root(helper, "it was asked for by name")
+    if kind is SandboxKind.CHROOT:
+        why = _try(SandboxKind.CHROOT, helper, options)
+        if why:
+            raise SandboxError(
+                f"the chroot sandbox doesn't work here: {why}",
+                hint="It needs the capability SYS_CHROOT; try namespace.",
+            )
+        return _Chosen(kind, "it was asked for by name; it is no security boundary", helper)
+    why = _try(SandboxKind.NAMESPACE, helper, options)
+    if not why:
+        reason = "user and mount namespaces work here" if kind is SandboxKind.AUTO else "it was asked for by name"
+        return _Chosen(SandboxKind.NAMESPACE, reason, helper)
+    if kind is SandboxKind.AUTO and os.path.exists(IMAGE_MARKER):
+        return _root(helper, f"namespaces don't work here ({why})")
+    raise SandboxError(
+        f"the namespace sandbox doesn't work here: {why}",
+        hint="User namespaces must be allowed: no seccomp or AppArmor profile that refuses them, and "
+        "user.max_user_namespaces not 0. The executor image can also build in the root sandbox.",
+    )
+
+
+def _try(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> str:
+    """ "" where the rung works, else why not."""
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=options.work_dir) as rootfs:
+        try:
+            code = helper.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
+        except SandboxError as error:
+            return error.message
+    return "" if code == 0 else f"the probe ended with {code}"
+
+
+def _root(helper: Helper, why: str) -> Sandbox:
+    if not os.path.exists(IMAGE_MARKER):
+        raise SandboxError(
+            "the root sandbox builds in place of this machine's own file system, so it runs in the executor image only",
+            hint="Use --sandbox=namespace or --sandbox=chroot here.",
+        )
+    reason = f"{why}; it is no security boundary: RUN can read what the container can"
+    return _Chosen(SandboxKind.ROOT, reason, helper, "/", _EXECUTOR_OWN | _mount_points())
+
+
+def _mount_points() -> frozenset[str]:
+    """Everything that is mounted into the container, root-relative: the cluster's files, volumes and secrets."""
+    found = set()
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            path = line.split(" ")[4].encode("utf-8", "surrogateescape").decode("unicode_escape").strip("/")
+            if path:
+                found.add(path)
+    return frozenset(found)

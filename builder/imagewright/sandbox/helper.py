@@ -1,0 +1,201 @@
+"""A process with one thread that starts the commands: unshare(CLONE_NEWUSER) fails in one that has more.
+
+Forked by ``sandbox.choose`` before the engine starts its first thread, spoken to over a socket pair. It holds nothing
+secret: it is forked before the engine reads any credential, and its environment is emptied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import tempfile
+from collections.abc import Callable
+from typing import NoReturn
+
+from imagewright.contract import SandboxKind
+from imagewright.errors import SandboxError
+from imagewright.sandbox import direct, linux, namespace
+from imagewright.sandbox.model import RunCommand
+
+_LENGTH = struct.Struct("!I")
+
+
+class Helper:
+    """The engine's side."""
+
+    def __init__(self, work_dir: str) -> None:
+        ours, theirs = socket.socketpair()
+        self._pid = os.fork()
+        if self._pid == 0:
+            ours.close()
+            _serve(theirs, work_dir)
+        theirs.close()
+        self._socket = ours
+        self._closed = False
+
+    def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
+        """Have a command run in a rung.
+
+        Raises:
+            SandboxError: when it could not be started; the message names the system call.
+        """
+        read, write = os.pipe()
+        try:
+            body = command.encode()
+            header = json.dumps({"kind": kind.value, "length": len(body)}).encode()
+            socket.send_fds(self._socket, [_LENGTH.pack(len(header))], [write])
+            self._socket.sendall(header + body)
+        except OSError as error:
+            os.close(read)
+            raise SandboxError(f"the process that runs commands is gone: {error.strerror}") from error
+        finally:
+            os.close(write)
+        with os.fdopen(read, "rb", buffering=0) as pipe:
+            while data := pipe.read(65536):
+                output(data)
+        answer = json.loads(_receive(self._socket, _LENGTH.unpack(_receive(self._socket, _LENGTH.size))[0]))
+        if "error" in answer:
+            raise SandboxError(answer["error"])
+        return int(answer["code"])
+
+    def close(self) -> None:
+        """End the process, and with it whatever command still runs."""
+        if self._closed:
+            return
+        self._closed = True
+        self._socket.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+
+def _receive(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            raise SandboxError(
+                "the process that runs commands ended unexpectedly",
+                hint="It was most likely killed for want of memory: raise the container's memory limit.",
+            )
+        data += piece
+    return data
+
+
+# --- the helper's side
+
+
+def _serve(connection: socket.socket, work_dir: str) -> NoReturn:
+    try:
+        os.setpgid(0, 0)
+        linux.die_with_parent()
+        linux.become_subreaper()
+        os.environ.clear()
+        # Ctrl-C is the engine's to handle; it ends this process.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        while True:
+            prefix, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, 1)
+            if len(prefix) < _LENGTH.size:
+                break
+            header = json.loads(_receive(connection, _LENGTH.unpack(prefix)[0]))
+            command = RunCommand.decode(_receive(connection, header["length"]))
+            answer = _answer(SandboxKind(header["kind"]), command, fds[0], work_dir)
+            data = json.dumps(answer).encode()
+            connection.sendall(_LENGTH.pack(len(data)) + data)
+    except (OSError, SandboxError):
+        pass
+    finally:
+        os._exit(0)
+
+
+def _answer(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> dict[str, object]:
+    try:
+        return {"code": _run(kind, command, output, work_dir)}
+    except OSError as error:
+        return {"error": error.strerror or str(error)}
+    finally:
+        os.close(output)
+
+
+def _run(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> int:
+    """Run in a child whose descriptors 0 to 2 are the command's."""
+    scratch = tempfile.mkdtemp(prefix="run-", dir=work_dir)
+    errors, report = os.pipe()
+    unshared, mapped = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        _child(kind, command, (output, report, scratch), (unshared[1], mapped[0]))
+    for fd in (report, unshared[1], mapped[0]):
+        os.close(fd)
+    try:
+        if os.read(unshared[0], 1):
+            _map_ids(child)
+            os.write(mapped[1], b"+")
+        with os.fdopen(errors, "rb", closefd=False) as pipe:
+            message = pipe.read().decode(errors="replace")
+        status = os.waitpid(child, 0)[1]
+    finally:
+        for fd in (errors, unshared[0], mapped[1]):
+            os.close(fd)
+        shutil.rmtree(scratch, ignore_errors=True)
+    if message:
+        raise OSError(0, message)
+    return os.waitstatus_to_exitcode(status) if status & 0x7F == 0 else 128 + (status & 0x7F)
+
+
+def _child(
+    kind: SandboxKind, command: RunCommand, channels: tuple[int, int, str], mapping: tuple[int, int]
+) -> NoReturn:
+    output, report, scratch = channels
+    code = 125
+    try:
+        linux.die_with_parent()
+        linux.become_subreaper()
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.close(null)
+        os.close(output)
+        if kind is SandboxKind.NAMESPACE:
+            code = namespace.run(command, scratch, lambda: _have_ids_mapped(*mapping))
+        else:
+            os.close(mapping[0])
+            if kind is SandboxKind.ROOT:
+                code = direct.run_in_root(command)
+            else:
+                code = direct.run_in_chroot(command)
+    except OSError as error:
+        os.write(report, (error.strerror or str(error)).encode())
+    finally:
+        os._exit(code)
+
+
+def _have_ids_mapped(unshared: int, mapped: int) -> None:
+    """Ask the helper for the map of the user namespace that this process just made, and wait for it."""
+    linux.set_dumpable(True)  # /proc/PID/uid_map of one that isn't belongs to the machine's root
+    os.write(unshared, b"+")
+    os.close(unshared)
+    if not os.read(mapped, 1):
+        raise OSError(1, "the user namespace's ids can't be mapped")
+    os.close(mapped)
+
+
+def _map_ids(child: int) -> None:
+    with open("/proc/self/setgroups", encoding="ascii") as file:
+        allowed = file.read().strip() == "allow"
+    if not allowed:
+        with contextlib.suppress(OSError), open(f"/proc/{child}/setgroups", "w", encoding="ascii") as file:
+            file.write("deny")
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/self/{name}", encoding="ascii") as file:
+            text = namespace.id_map(file.read())
+        with open(f"/proc/{child}/{name}", "w", encoding="ascii") as file:
+            file.write(text)

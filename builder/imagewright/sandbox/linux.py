@@ -1,0 +1,152 @@
+"""System calls that Python has no names for, through ctypes.
+
+Changes the calling process. Called by the rungs, in processes that have one thread only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWCGROUP: Final = 0x02000000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+
+MS_NOSUID: Final = 2
+MS_NODEV: Final = 4
+MS_NOEXEC: Final = 8
+MS_BIND: Final = 0x1000
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 0x40000
+MS_SLAVE: Final = 0x80000
+MNT_DETACH: Final = 2
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_SYS_OPEN_TREE = 428  # the same number on every architecture, as all calls since Linux 5.1
+_SYS_MOVE_MOUNT = 429
+_OPEN_TREE_CLONE = 1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_AT_RECURSIVE = 0x8000
+_AT_FDCWD = -100
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MOVE_MOUNT_T_SYMLINKS = 0x10
+
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "armv7l": 218}
+
+# What Docker and containerd leave a container (capability numbers of linux/capability.h).
+DEFAULT_CAPABILITIES = frozenset(
+    {
+        0,  # CHOWN
+        1,  # DAC_OVERRIDE
+        3,  # FOWNER
+        4,  # FSETID
+        5,  # KILL
+        6,  # SETGID
+        7,  # SETUID
+        8,  # SETPCAP
+        10,  # NET_BIND_SERVICE
+        13,  # NET_RAW
+        18,  # SYS_CHROOT
+        27,  # MKNOD
+        29,  # AUDIT_WRITE
+        31,  # SETFCAP
+    }
+)
+SYS_CHROOT: Final = 18
+MKNOD: Final = 27
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_LIBC.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """mount(2)."""
+    result = _LIBC.mount(
+        os.fsencode(source), os.fsencode(target), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
+    )
+    _check(result, f"mount({target})")
+
+
+def umount(target: str, flags: int = MNT_DETACH) -> None:
+    """umount2(2)."""
+    _check(_LIBC.umount2(os.fsencode(target), flags), f"umount({target})")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    number = _SYS_PIVOT_ROOT.get(os.uname().machine)
+    if number is None:
+        raise OSError(38, f"pivot_root is not known on {os.uname().machine}")
+    _check(_LIBC.syscall(number, os.fsencode(new), os.fsencode(old)), "pivot_root")
+
+
+def clone_mount(path: str, *, recursive: bool) -> int:
+    """A copy of what is mounted at ``path``, attached nowhere yet (open_tree(2)); a descriptor."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    fd = _LIBC.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
+    _check(fd, f"open_tree({path})")
+    return int(fd)
+
+
+def attach_mount(fd: int, target: str) -> None:
+    """Attach what ``clone_mount`` gave at ``target``, links followed (move_mount(2))."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_SYMLINKS
+    result = _LIBC.syscall(_SYS_MOVE_MOUNT, fd, b"", _AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags))
+    _check(result, f"move_mount({target})")
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent ends."""
+    _prctl(_PR_SET_PDEATHSIG, 9)
+
+
+def set_dumpable(value: bool) -> None:
+    """Whether others of this user may look into this process (ptrace, /proc/PID/environ, mem, root)."""
+    _prctl(_PR_SET_DUMPABLE, int(value))
+
+
+def become_subreaper() -> None:
+    """Orphans among the descendants become children of this process."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def keep_capabilities(kept: frozenset[int]) -> None:
+    """Drop all others from the bounding set: what is executed next can't get them, not even as root."""
+    _LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    last = _last_capability()
+    for number in range(last + 1):
+        if number not in kept:
+            # EPERM without CAP_SETPCAP: an ordinary user has nothing to drop; EINVAL: the kernel doesn't know it.
+            _LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
+def _last_capability() -> int:
+    try:
+        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 63
+
+
+def _prctl(option: int, value: int) -> None:
+    _check(_LIBC.prctl(option, value, 0, 0, 0), f"prctl({option})")
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")

@@ -1,0 +1,230 @@
+"""The ``namespace`` rung: user, mount, PID, IPC and UTS namespaces of its own for each command.
+
+Runs in a forked child of the helper that has one thread. Called by ``sandbox.helper``.
+
+The command's user namespace is below the engine's and its ids are the same: so it can read none of the engine's
+processes, whatever it does, while owners on disk need no translation. Its root is pivoted into the rootfs; whatever is
+mounted there is first made ready outside (detached copies) and attached from inside, where no link leads out.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from imagewright.sandbox import linux
+from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.process import become, exit_code
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
+_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+
+
+def run(command: RunCommand, scratch: str, map_ids: Callable[[], None]) -> int:
+    """Run a command in namespaces of its own; without ``argv`` only try whether it can be done.
+
+    Args:
+        scratch: an empty folder for the copies of files that are mounted into the rootfs.
+        map_ids: has this process's ids mapped from outside; called after the user namespace was made.
+
+    Raises:
+        OSError: naming the system call that isn't allowed.
+    """
+    linux.unshare(linux.CLONE_NEWUSER)
+    map_ids()
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    linux.set_dumpable(False)  # it was needed for the mapping; from here on nobody looks into this process
+    linux.unshare(_NAMESPACES)
+    errors, report = os.pipe()
+    init = os.fork()
+    if init == 0:
+        os.close(errors)
+        _init(command, scratch, report)
+    os.close(report)
+    with os.fdopen(errors, "rb") as pipe:
+        # The pipe closes when the command is executed, or with what went wrong before.
+        message = pipe.read()
+    status = os.waitpid(init, 0)[1]
+    if message:
+        code, _, text = message.decode(errors="replace").partition(" ")
+        raise OSError(int(code), text)
+    return exit_code(status)
+
+
+def _init(command: RunCommand, scratch: str, report: int) -> None:
+    """PID 1 of the namespace: sets the root up, starts the command, ends everything with it."""
+    code = 125
+    try:
+        linux.die_with_parent()
+        linux.set_dumpable(False)
+        root = _Root(command.rootfs, scratch)
+        root.enter()
+        if command.argv:
+            child = os.fork()
+            if child == 0:
+                become(command, linux.DEFAULT_CAPABILITIES)
+            os.close(report)
+            report = -1
+            code = _wait(child)
+        else:
+            code = 0
+        _end_all()
+        root.leave()
+    except OSError as error:
+        if report >= 0:
+            os.write(report, f"{error.errno or 0} {error.strerror or error}".encode())
+    finally:
+        os._exit(code)
+
+
+def _wait(child: int) -> int:
+    """Reap whatever ends until the command does."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child:
+            return exit_code(status)
+
+
+def _end_all() -> None:
+    """A daemon that the command left behind doesn't outlive it, and can't hinder the tidying up."""
+    try:
+        os.kill(-1, signal.SIGKILL)
+        while True:
+            os.waitpid(-1, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
+
+
+@dataclass(slots=True)
+class _Root:
+    """The command's root: what is mounted there, and what had to be made for it to be mounted on."""
+
+    rootfs: str
+    scratch: str
+    made: list[str] = field(default_factory=list)
+    mounted: list[str] = field(default_factory=list)
+
+    def enter(self) -> None:
+        linux.mount("none", "/", "", linux.MS_REC | linux.MS_SLAVE)
+        proc = linux.clone_mount("/proc", recursive=True)
+        sys_ = linux.clone_mount("/sys", recursive=True)
+        devices = {
+            name: linux.clone_mount(f"/dev/{name}", recursive=False)
+            for name in _DEVICES
+            if os.path.exists(f"/dev/{name}")
+        }
+        files = {path: linux.clone_mount(copy, recursive=False) for path, copy in self._copies().items()}
+        linux.mount(self.rootfs, self.rootfs, "", linux.MS_BIND)
+        old = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        os.chdir(self.rootfs)
+        linux.pivot_root(".", ".")
+        os.chdir("/")
+        # From here on every path is resolved inside the rootfs. The old root is still there, hidden: the kernel lets a
+        # fresh /proc be mounted only beside one that shows everything.
+        self._attach("/proc", lambda target: self._proc(target, proc))
+        self._attach("/sys", lambda target: linux.attach_mount(sys_, target))
+        self._attach("/dev", lambda target: self._dev(target, devices))
+        for path, fd in files.items():
+            self._attach(path, lambda target, fd=fd: linux.attach_mount(fd, target), directory=False)  # type: ignore[misc]
+        os.fchdir(old)
+        linux.umount(".")
+        os.chdir("/")
+        os.close(old)
+
+    def leave(self) -> None:
+        """Take everything out again: no mount point enters a layer."""
+        for target in reversed(self.mounted):
+            linux.umount(target)
+        for path in reversed(self.made):
+            try:
+                info = os.lstat(path)
+                if stat.S_ISDIR(info.st_mode):
+                    os.rmdir(path)
+                elif stat.S_ISREG(info.st_mode) and not info.st_size:
+                    os.unlink(path)
+            except OSError:
+                continue  # the command put something there, or took it away: that is the image's now
+
+    def _attach(self, path: str, mount: Callable[[str], None], *, directory: bool = True) -> None:
+        target = os.path.realpath(path)
+        self._make(target, directory=directory)
+        mount(target)
+        self.mounted.append(target)
+
+    def _make(self, target: str, *, directory: bool) -> None:
+        if os.path.exists(target):
+            return
+        missing = []
+        folder = target if directory else os.path.dirname(target)
+        while not os.path.isdir(folder):
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for name in reversed(missing):
+            os.mkdir(name, 0o755)
+            self.made.append(name)
+        if not directory:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            self.made.append(target)
+
+    @staticmethod
+    def _proc(target: str, outside: int) -> None:
+        try:
+            linux.mount("proc", target, "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+        except PermissionError:
+            # A container's /proc is masked here and there, so a fresh one isn't allowed. The outer one shows
+            # processes of the engine; their user namespace keeps them closed.
+            linux.attach_mount(outside, target)
+
+    @staticmethod
+    def _dev(target: str, devices: dict[str, int]) -> None:
+        linux.mount("tmpfs", target, "tmpfs", linux.MS_NOSUID, "mode=755,size=65536k")
+        for name, fd in devices.items():
+            path = f"{target}/{name}"
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o666))
+            linux.attach_mount(fd, path)
+        for name, link in _LINKS.items():
+            os.symlink(link, f"{target}/{name}")
+        for name in ("pts", "shm"):
+            os.mkdir(f"{target}/{name}", 0o755)
+        linux.mount(
+            "shm", f"{target}/shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "mode=1777,size=65536k"
+        )
+        linux.mount(
+            "devpts",
+            f"{target}/pts",
+            "devpts",
+            linux.MS_NOSUID | linux.MS_NOEXEC,
+            "newinstance,ptmxmode=0666,mode=0620",
+        )
+        os.symlink("pts/ptmx", f"{target}/ptmx")
+
+    def _copies(self) -> dict[str, str]:
+        """The files of name resolution, copied: a command may write them, and it changes nothing."""
+        copies = {}
+        for path in _NETWORK_FILES:
+            try:
+                with open(path, "rb") as file:
+                    data = file.read(1 << 20)
+            except OSError:
+                continue
+            copy = os.path.join(self.scratch, os.path.basename(path))
+            with open(copy, "wb") as out:
+                out.write(data)
+            os.chmod(copy, 0o644)
+            copies[path] = copy
+        return copies
+
+
+def id_map(text: str) -> str:
+    """A map for a namespace below: the same ids as here. ``text`` is /proc/self/uid_map (inside, outside, count)."""
+    lines = []
+    for line in text.splitlines():
+        inside, _, count = line.split()
+        lines.append(f"{inside} {inside} {count}")
+    return "\n".join(lines) + "\n"

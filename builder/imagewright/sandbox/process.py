@@ -1,0 +1,55 @@
+"""The end of every rung: becoming the command. Runs in a forked child of the helper.
+
+Called by ``sandbox.namespace`` and ``sandbox.direct``. Never returns.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from imagewright.sandbox import linux
+from imagewright.sandbox.model import RunCommand
+
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+
+def become(command: RunCommand, kept: frozenset[int]) -> NoReturn:
+    """Drop what the command must not have and execute it. Descriptors 0 to 2 are in place; all others are closed."""
+    try:
+        os.closerange(3, 1 << 20)
+        os.setsid()
+        linux.keep_capabilities(kept)
+        try:
+            os.setgroups(command.groups)
+        except PermissionError:
+            if command.groups:  # a namespace with one id denies setgroups; then there are none to set
+                raise
+        os.setresgid(command.gid, command.gid, command.gid)
+        os.setresuid(command.uid, command.uid, command.uid)
+        os.umask(0o022)
+        os.chdir(command.workdir)
+    except OSError as error:
+        _fail(f"{command.workdir}: {error.strerror}" if error.filename else str(error), NOT_EXECUTABLE)
+    env = {os.fsencode(k): os.fsencode(v) for k, v in command.env}
+    argv = [os.fsencode(a) for a in command.argv]
+    try:
+        os.execvpe(argv[0], argv, env)
+    except FileNotFoundError:
+        _fail(f"exec {command.argv[0]}: not found (or its interpreter isn't)", NOT_FOUND)
+    except OSError as error:
+        _fail(f"exec {command.argv[0]}: {error.strerror}", NOT_EXECUTABLE)
+
+
+def exit_code(status: int) -> int:
+    """A wait status as shells see it."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    os.write(2, f"imagewright: {text}\n".encode(errors="surrogateescape"))
+    sys.stdout = sys.stderr = None
+    os._exit(code)

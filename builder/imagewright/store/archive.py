@@ -1,0 +1,74 @@
+"""Writes an image as a docker-archive: what ``docker load`` reads and ``docker save`` wrote before layouts.
+
+Writes a file. Called by ``engine.output``. The header writer is given, since ``fs`` has it and ``store`` may not import it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
+
+from imagewright.errors import ImagewrightError, Reason
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import Manifest, dump_document
+from imagewright.oci.mediatypes import layer_compression
+from imagewright.reference import Reference
+
+
+class Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
+FileHeader = Callable[[str, int], bytes]  # (name, size in bytes) -> the header blocks of a regular file
+_BLOCK = 512
+
+
+def write_docker_archive(
+    path: str, manifest: Manifest, config: bytes, references: Sequence[Reference], parts: tuple[OpenBlob, FileHeader]
+) -> None:
+    """Write the archive; layers are stored as they are, compressed.
+
+    Raises:
+        ImagewrightError: reason ``OutputFailed``.
+    """
+    open_blob, file_header = parts
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        with open(partial, "wb") as out:
+            names = []
+            seen = set()
+            for layer in manifest.layers:
+                suffix = {"gzip": ".tar.gz", "zstd": ".tar.zst"}.get(layer_compression(layer.media_type), ".tar")
+                name = layer.digest.hex + suffix
+                names.append(name)
+                if name in seen:
+                    continue
+                seen.add(name)
+                out.write(file_header(name, layer.size))
+                with open_blob(layer) as stream:
+                    while data := stream.read(1 << 20):
+                        out.write(data)
+                out.write(bytes(-layer.size % _BLOCK))
+            config_name = f"{manifest.config.digest.hex}.json"
+            _add(out, config_name, config, file_header)
+            tags = [f"{r.familiar()}" for r in references]
+            listing = [{"Config": config_name, "RepoTags": tags, "Layers": names}]
+            _add(out, "manifest.json", b"[" + dump_document(listing[0]) + b"]", file_header)
+            out.write(bytes(2 * _BLOCK))
+        os.replace(partial, path)
+    except OSError as error:
+        raise ImagewrightError(
+            f"the archive {path} can't be written: {error.strerror}",
+            reason=Reason.OUTPUT_FAILED,
+            hint="Name a file in a folder that can be written with --tar-path.",
+        ) from error
+    finally:
+        if os.path.exists(partial):
+            os.unlink(partial)
+
+
+def _add(out: BinaryIO, name: str, data: bytes, file_header: FileHeader) -> None:
+    out.write(file_header(name, len(data)) + data + bytes(-len(data) % _BLOCK))
