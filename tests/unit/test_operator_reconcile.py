@@ -3,196 +3,20 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from imagebuilds.paper import Paper, result, rfc3339
 
-from imagewright.contract import RESULT_LOG_KEY, BuildResult, Failure, SourceResult
+from imagewright.contract import RESULT_LOG_KEY, BuildResult, Failure
 from imagewright.errors import Reason
 from imagewright_operator import reconcile
-from imagewright_operator.api import REQUESTED_AT_ANNOTATION, ImageBuild
-from imagewright_operator.api.status import Build
-from imagewright_operator.decision import Decision, Refusal, World
+from imagewright_operator.api import REQUESTED_AT_ANNOTATION
+from imagewright_operator.decision import Refusal
 from imagewright_operator.inputs import pod_name
-from imagewright_operator.outcome import observe
-from imagewright_operator.report import status_patch
-from imagewright_operator.settings import Settings
-
-START = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
-SETTINGS = Settings()
-
-
-def result(digest: str = "sha256:" + "a" * 64, **more: Any) -> str:
-    return BuildResult(
-        digest=digest,
-        size=10,
-        references=(f"reg.example.com/app:1@{digest}",),
-        source=SourceResult(commit="c" * 40),
-        **more,
-    ).to_json()
-
-
-class Paper:
-    """An API server, a kubelet and a clock on paper."""
-
-    def __init__(self, **spec: Any) -> None:
-        self.now = START
-        self.generation = 1
-        self.deleted = False
-        self.annotations: dict[str, str] = {}
-        self.spec: dict[str, Any] = {
-            "source": {"inline": {"dockerfile": "FROM scratch\n"}},
-            "output": {"tags": ["reg.example.com/app:1"]},
-            **spec,
-        }
-        self.status: dict[str, Any] = {"observedGeneration": -1}
-        self.pods: dict[str, dict[str, Any]] = {}
-        self.events: list[dict[str, Any]] = []
-        self.log = b"step 1\nstep 2\n"
-        self.created: list[str] = []
-        self.notices: dict[str, str] = {}
-        self.versions: list[str] = []
-        self.wake_s: float | None = None
-
-    def imagebuild(self) -> ImageBuild:
-        metadata = {
-            "name": "app",
-            "namespace": "ns",
-            "uid": "uid-1",
-            "generation": self.generation,
-            "annotations": self.annotations,
-            **({"deletionTimestamp": "2026-11-25T12:00:00Z"} if self.deleted else {}),
-        }
-        return ImageBuild.parse({"metadata": metadata, "spec": self.spec, "status": self.status})
-
-    def edit(self, **spec: Any) -> None:
-        self.spec.update(spec)
-        self.generation += 1
-
-    def decide(self) -> tuple[World, Decision]:
-        observations = tuple(observe(pod, self.events) for pod in self.pods.values())
-        world = World(self.imagebuild(), observations, self.now)
-        decision = reconcile.reconcile(world, SETTINGS)
-        if decision.wants_log:
-            world = World(world.imagebuild, world.pods, world.now, self.log)
-            decision = reconcile.reconcile(world, SETTINGS)
-            assert not world.log or decision.wants_log == ""
-        return world, decision
-
-    def step(self, cut_after: int = 99, refuse: Refusal | None = None) -> Decision:
-        """One pass; the operator is killed after ``cut_after`` of its steps."""
-        world, decision = self.decide()
-        self.wake_s = decision.wake_s
-        if cut_after < 1:
-            return decision
-        self.store(decision)
-        if cut_after < 2:
-            return decision
-        for pod in decision.delete:
-            self._delete(pod.name)
-        if cut_after < 3 or decision.create is None:
-            return decision
-        if refuse is not None:
-            self.store(reconcile.refused(world, decision, refuse, SETTINGS))
-            return decision
-        self._create(decision.create)
-        return decision
-
-    def settle(self) -> Decision:
-        """Passes until nothing changes."""
-        for _ in range(20):
-            before = json.dumps([self.status, sorted(self.pods)])
-            decision = self.step()
-            if json.dumps([self.status, sorted(self.pods)]) == before:
-                return decision
-        raise AssertionError("it never comes to rest")
-
-    def store(self, decision: Decision) -> None:
-        patch = status_patch(self.status, decision.status)
-        self.status = _merged(self.status, patch)
-        for notice in decision.notices:
-            self.notices.setdefault(notice.key, f"{notice.reason}: {notice.message}")
-        self.versions.append(kstatus(self))
-
-    def pod(self) -> dict[str, Any]:
-        """The Pod of the current attempt."""
-        build = self.imagebuild().status.build
-        assert build is not None
-        return self.pods[pod_name("app", build)]
-
-    def starts(self) -> None:
-        pod = self.pod()
-        state = {"running": {"startedAt": _time(self.now)}}
-        pod["spec"]["nodeName"] = "node-1"
-        pod["status"] = {"phase": "Running", "containerStatuses": [{"name": "executor", "state": state}]}
-
-    def ends(self, report: str = "", exit_code: int = 0, **status: Any) -> None:
-        pod = self.pod()
-        before = (pod["status"].get("containerStatuses") or [{"state": {}}])[0]["state"].get("running") or {}
-        terminated = {
-            "exitCode": exit_code,
-            "reason": "Completed" if exit_code == 0 else "Error",
-            "startedAt": before.get("startedAt", _time(self.now)),
-            "finishedAt": _time(self.now),
-            "message": report,
-        }
-        pod["status"] = {
-            "phase": "Succeeded" if exit_code == 0 else "Failed",
-            "containerStatuses": [{"name": "executor", "state": {"terminated": terminated}}],
-            **status,
-        }
-
-    def condition(self, kind: str) -> str:
-        conditions = {one["type"]: one for one in self.status["conditions"]}
-        return f"{conditions[kind]['status']} {conditions[kind]['reason']}" if kind in conditions else ""
-
-    def wait(self, **delta: float) -> None:
-        self.now += timedelta(**delta)
-
-    def _create(self, build: Build) -> None:
-        name = pod_name("app", build)
-        if name in self.pods:
-            return  # 409, and the same owner
-        self.created.append(name)
-        self.pods[name] = {
-            "metadata": {"name": name, "uid": f"pod-{len(self.created)}", "creationTimestamp": _time(self.now)},
-            "spec": {"activeDeadlineSeconds": 4200},
-            "status": {"phase": "Pending"},
-        }
-
-    def _delete(self, name: str) -> None:
-        self.pods.pop(name, None)
-
-
-def kstatus(paper: Paper) -> str:
-    """What Flux and Argo CD make of it (sigs.k8s.io/cli-utils, kstatus, generic rules)."""
-    if paper.status.get("observedGeneration", paper.generation) != paper.generation:
-        return "InProgress"
-    conditions = {one["type"]: one["status"] for one in paper.status.get("conditions", [])}
-    if conditions.get("Reconciling") == "True":
-        return "InProgress"
-    if conditions.get("Stalled") == "True":
-        return "Failed"
-    return "Current" if conditions.get("Ready", "True") == "True" else "InProgress"
-
-
-def _merged(before: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(before)
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict):
-            merged[key] = _merged(merged.get(key) or {}, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def built(**spec: Any) -> Paper:
@@ -209,7 +33,7 @@ def built(**spec: Any) -> Paper:
 
 def test_from_apply_to_a_digest() -> None:
     paper = Paper()
-    assert kstatus(paper) == "InProgress"
+    assert paper.kstatus() == "InProgress"
     paper.settle()
     assert paper.status["phase"] == "Pending"
     assert paper.condition("Ready") == "Unknown PodPending"
@@ -263,17 +87,17 @@ def test_what_does_not_change_the_image_builds_nothing(field: str) -> None:
     paper.settle()
     assert len(paper.created) == 1
     assert paper.status["observedGeneration"] == 2
-    assert kstatus(paper) == "Current"
+    assert paper.kstatus() == "Current"
 
 
 def test_what_changes_the_image_builds_again_and_keeps_the_last_good_one_meanwhile() -> None:
     paper = built()
     paper.edit(buildArgs=[{"name": "A", "value": "1"}])
-    assert kstatus(paper) == "InProgress"
+    assert paper.kstatus() == "InProgress"
     paper.settle()
     assert len(paper.created) == 2
     assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
-    assert kstatus(paper) == "InProgress"
+    assert paper.kstatus() == "InProgress"
     paper.ends(result("sha256:" + "b" * 64))
     paper.settle()
     assert paper.status["image"]["digest"] == "sha256:" + "b" * 64
@@ -303,7 +127,7 @@ def test_a_failure_of_the_build_stays_until_something_is_edited() -> None:
     assert paper.status["phase"] == "Failed"
     assert paper.condition("Ready") == "False StepFailed"
     assert paper.condition("Stalled") == "True StepFailed"
-    assert kstatus(paper) == "Failed"
+    assert paper.kstatus() == "Failed"
     told = paper.status["build"]["failure"]
     assert (told["message"], told["instruction"], told["line"]) == ("RUN make ended with 2 See above.", "RUN make", 3)
     paper.wait(days=1)
@@ -337,7 +161,7 @@ def test_a_missing_secret_waits_without_end_and_heals() -> None:
     paper.events = [{"reason": "FailedMount", "message": words, "lastTimestamp": "2026-11-25T12:00:01Z"}]
     paper.settle()
     assert paper.condition("Ready") == "False SecretNotFound"
-    assert kstatus(paper) == "InProgress"
+    assert paper.kstatus() == "InProgress"
     assert paper.status["conditions"][0]["message"] == 'secret "regcred" not found: the build starts when it is there'
     for _ in range(8):
         paper.wait(minutes=3)
@@ -354,7 +178,7 @@ def test_a_missing_secret_waits_without_end_and_heals() -> None:
 
 
 @pytest.mark.parametrize("waiting", [{}, {"reason": "ImagePullBackOff", "message": "not found"}])
-def test_a_pod_that_does_not_start_in_time(waiting: dict[str, str]) -> None:
+def test_a_pod_that_does_not_start_inrfc3339(waiting: dict[str, str]) -> None:
     paper = Paper(startTimeout="5m")
     paper.settle()
     paper.pod()["status"]["containerStatuses"] = [{"name": "executor", "state": {"waiting": waiting}}]
@@ -448,7 +272,7 @@ def test_a_pod_on_a_node_that_does_not_answer_is_given_up() -> None:
     paper.settle()
     paper.starts()
     paper.settle()
-    paper.pod()["metadata"]["deletionTimestamp"] = _time(paper.now + timedelta(seconds=30))
+    paper.pod()["metadata"]["deletionTimestamp"] = rfc3339(paper.now + timedelta(seconds=30))
     paper.pod()["status"]["conditions"] = [
         {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "taint"}
     ]
@@ -612,7 +436,7 @@ def test_killed_between_any_two_steps_it_builds_once_and_keeps_the_digest(moment
     paper.settle()
     assert len(paper.created) == 1
     assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
-    assert kstatus(paper) == "Current"
+    assert paper.kstatus() == "Current"
 
 
 @settings(deadline=None, max_examples=300)
@@ -654,7 +478,7 @@ def test_whatever_happens_kstatus_is_current_only_with_an_image_of_these_inputs(
                 paper.wait(seconds=20)
             case "hour":
                 paper.wait(hours=1)
-        if kstatus(paper) == "Current":
+        if paper.kstatus() == "Current":
             assert reconcile.Inputs.of(paper.imagebuild()).inputs_hash in pushed
         running = [pod for pod in paper.pods.values() if pod["status"]["phase"] in ("Pending", "Running")]
         assert len(running) <= 1, "never two at once"

@@ -2,105 +2,28 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
 import signal
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import Callable
 
 import pytest
+from imagebuilds.apiserver import ApiServer
+from imagebuilds.namespace import Namespace
+from imagebuilds.operator_process import Operator
+from imagebuilds.proxy import CUT, PASS, Proxy
 
 POD_POST = re.compile(r"POST /api/v1/namespaces/[^/]+/pods\b")
 STATUS_PATCH = re.compile(r"PATCH /apis/imagewright.dev/.*/status\b")
 WATCH = re.compile(r"GET .*watch=true")
-PASS, CUT = 0, -1
 
 
-class Proxy:
-    """Between operator and API server. ``rule`` says of each request: PASS, CUT, or the HTTP status to answer.
-
-    ``after`` is called with each request that the API server has answered, before the operator learns of it.
-    """
-
-    def __init__(self, port: int, certificate: str) -> None:
-        self.rule: Callable[[str], int] = lambda _: PASS
-        self.after: Callable[[str], None] = lambda _: None
-        self.requests: list[str] = []
-        context = ssl.create_default_context(cafile=certificate)
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def handle_any(self) -> None:
-                line = f"{self.command} {self.path}"
-                proxy.requests.append(line)
-                self.close_connection = True
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                verdict = proxy.rule(line)
-                if verdict == CUT:
-                    return
-                if verdict != PASS:
-                    self.send_response(verdict)
-                    self.send_header("Retry-After", "1")
-                    self.end_headers()
-                    self.wfile.write(b'{"kind":"Status","message":"made by the test"}')
-                    return
-                upstream = http.client.HTTPSConnection("127.0.0.1", port, context=context)
-                headers = {
-                    name: value
-                    for name, value in self.headers.items()
-                    if name.lower() not in ("host", "accept-encoding")
-                }
-                try:
-                    upstream.request(self.command, self.path, body or None, headers)
-                    answer = upstream.getresponse()
-                    proxy.after(line)
-                    self.send_response(answer.status)
-                    for name, value in answer.getheaders():
-                        if name.lower() not in ("transfer-encoding", "connection", "content-length"):
-                            self.send_header(name, value)
-                    self.end_headers()
-                    while chunk := answer.read1(65536):
-                        self.wfile.write(chunk)
-                        self.wfile.flush()
-                except (OSError, http.client.HTTPException):
-                    pass  # either side has gone: that is what is being tested
-                finally:
-                    upstream.close()
-
-            do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = handle_any
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-
-    def count(self, pattern: re.Pattern[str]) -> int:
-        return sum(1 for line in self.requests if pattern.match(line))
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-@pytest.fixture
-def proxy(api: Any) -> Iterator[Proxy]:
-    made = Proxy(api.port, api.certificate)
-    yield made
-    made.close()
-
-
-def kill_once(proxy: Proxy, operator: Any, pattern: re.Pattern[str], *, number: int, stored: bool) -> threading.Event:
+def kill_once(
+    proxy: Proxy, operator: Operator, pattern: re.Pattern[str], *, number: int, stored: bool
+) -> threading.Event:
     """SIGKILL when the ``number``-th such request is made: before the API server sees it, or once it has stored it."""
     killed = threading.Event()
     seen = [0]
@@ -135,7 +58,7 @@ MOMENTS = {
 @pytest.mark.parametrize("stored", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_request_it_builds_once_and_keeps_the_digest(
-    api: Any, namespace: Any, operators: Any, proxy: Proxy, moment: str, stored: bool
+    api: ApiServer, namespace: Namespace, operators: Callable[..., Operator], proxy: Proxy, moment: str, stored: bool
 ) -> None:
     pattern, number = MOMENTS[moment]
     kubeconfig = api.kubeconfig("operator-token", proxy.address)
@@ -164,7 +87,7 @@ def test_killed_at_any_request_it_builds_once_and_keeps_the_digest(
     assert sorted(namespace.events()) == sorted(set(namespace.events())), "every Event once"
 
 
-def test_a_build_that_ends_while_no_operator_runs(namespace: Any, operators: Any) -> None:
+def test_a_build_that_ends_while_no_operator_runs(namespace: Namespace, operators: Callable[..., Operator]) -> None:
     first = operators()
     namespace.apply()
     pod = namespace.pod()
@@ -175,7 +98,7 @@ def test_a_build_that_ends_while_no_operator_runs(namespace: Any, operators: Any
     assert namespace.phase("Succeeded")["image"]["digest"] == digest
 
 
-def test_two_operators_at_once_never_build_twice(namespace: Any, operators: Any) -> None:
+def test_two_operators_at_once_never_build_twice(namespace: Namespace, operators: Callable[..., Operator]) -> None:
     operators()
     operators()
     names = [f"app-{number}" for number in range(12)]
@@ -195,7 +118,7 @@ def test_two_operators_at_once_never_build_twice(namespace: Any, operators: Any)
 
 @pytest.mark.parametrize("status", [429, 500, 503, 409, 410])
 def test_an_api_server_that_answers_with_errors_for_a_while(
-    api: Any, namespace: Any, operators: Any, proxy: Proxy, status: int
+    api: ApiServer, namespace: Namespace, operators: Callable[..., Operator], proxy: Proxy, status: int
 ) -> None:
     left = {"GET": 3, "POST": 2, "PATCH": 2}
 
@@ -217,7 +140,7 @@ def test_an_api_server_that_answers_with_errors_for_a_while(
 
 
 def test_watches_that_tell_nothing_are_made_up_for_by_the_resync(
-    api: Any, namespace: Any, operators: Any, proxy: Proxy
+    api: ApiServer, namespace: Namespace, operators: Callable[..., Operator], proxy: Proxy
 ) -> None:
     stuck = threading.Event()
     proxy.rule = lambda line: CUT if WATCH.match(line) and stuck.wait(60) else PASS
@@ -228,7 +151,7 @@ def test_watches_that_tell_nothing_are_made_up_for_by_the_resync(
     stuck.set()
 
 
-def test_an_api_server_that_freezes_and_goes_on(api: Any, namespace: Any, operator: Any) -> None:
+def test_an_api_server_that_freezes_and_goes_on(api: ApiServer, namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     pod = namespace.pod()
     api.signal_api(signal.SIGSTOP)
@@ -239,7 +162,7 @@ def test_an_api_server_that_freezes_and_goes_on(api: Any, namespace: Any, operat
     assert namespace.phase("Succeeded")["image"]["digest"] == digest
 
 
-def test_deleted_and_created_again_under_the_same_name(namespace: Any, operator: Any) -> None:
+def test_deleted_and_created_again_under_the_same_name(namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     old = namespace.pod()
     namespace.kubectl("delete", "imagebuild", "app")  # its Pod stays: no controller manager collects it here
@@ -251,7 +174,7 @@ def test_deleted_and_created_again_under_the_same_name(namespace: Any, operator:
     assert namespace.phase("Succeeded")["image"]["digest"] == digest
 
 
-def test_the_pod_is_deleted_under_it(namespace: Any, operator: Any) -> None:
+def test_the_pod_is_deleted_under_it(namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     pod = namespace.pod()
     namespace.starts(pod)
@@ -264,7 +187,7 @@ def test_the_pod_is_deleted_under_it(namespace: Any, operator: Any) -> None:
     namespace.phase("Succeeded")
 
 
-def test_a_log_that_cannot_be_read_does_not_keep_the_digest_back(namespace: Any, operator: Any) -> None:
+def test_a_log_that_cannot_be_read_does_not_keep_the_digest_back(namespace: Namespace, operator: Operator) -> None:
     """Without a kubelet there is no log at all: the API server answers 400 or 500 for the Pod on this node."""
     namespace.apply()
     pod = namespace.pod()
@@ -278,7 +201,7 @@ def test_a_log_that_cannot_be_read_does_not_keep_the_digest_back(namespace: Any,
 
 
 def test_a_thousand_that_are_done_cost_two_lists_and_little_memory(
-    api: Any, namespace: Any, operators: Any, proxy: Proxy
+    api: ApiServer, namespace: Namespace, operators: Callable[..., Operator], proxy: Proxy
 ) -> None:
     items = [namespace.imagebuild(f"app-{number}", suspend=True) for number in range(1000)]
     for start in range(0, 1000, 250):
@@ -306,7 +229,7 @@ def test_a_thousand_that_are_done_cost_two_lists_and_little_memory(
     assert json.loads(namespace.kubectl("get", "--raw", "/api/v1/pods"))["items"] is not None
 
 
-def test_a_pod_that_reports_its_digest_and_is_gone_at_once(namespace: Any, operator: Any) -> None:
+def test_a_pod_that_reports_its_digest_and_is_gone_at_once(namespace: Namespace, operator: Operator) -> None:
     """As a drained node leaves it: what the last event tells is all that there is."""
     namespace.apply()
     pod = namespace.pod()

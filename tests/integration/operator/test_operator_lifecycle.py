@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from imagebuilds.apiserver import ApiServer
+from imagebuilds.kstatus import documents, kstatus
+from imagebuilds.namespace import Namespace
+from imagebuilds.operator_process import Operator
 
 
-def test_from_apply_to_a_digest_never_current_before_it(namespace: Any, operator: Any) -> None:
-    watch = namespace.api.watch("imagebuild", "--namespace", namespace.name, "--output=json")
+def test_from_apply_to_a_digest_never_current_before_it(
+    api: ApiServer, namespace: Namespace, operator: Operator
+) -> None:
+    watch = api.watch("imagebuild", "--namespace", namespace.name, "--output=json")
     namespace.apply()
     pod = namespace.pod()
     namespace.phase("Pending")
@@ -38,7 +45,7 @@ def test_from_apply_to_a_digest_never_current_before_it(namespace: Any, operator
     assert "imagebuild.imagewright.dev/app" in namespace.kubectl("get", "all")
 
 
-def test_applied_again_it_builds_nothing_changed_it_builds_again(namespace: Any, operator: Any) -> None:
+def test_applied_again_it_builds_nothing_changed_it_builds_again(namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     namespace.pushes(namespace.pod())
     namespace.phase("Succeeded")
@@ -62,7 +69,7 @@ def test_applied_again_it_builds_nothing_changed_it_builds_again(namespace: Any,
     assert namespace.status()["image"]["digest"] == "sha256:" + "b" * 64
 
 
-def test_a_failing_build_tells_where_and_why_and_others_go_on(namespace: Any, operator: Any) -> None:
+def test_a_failing_build_tells_where_and_why_and_others_go_on(namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     failure = {
         "reason": "StepFailed",
@@ -85,7 +92,7 @@ def test_a_failing_build_tells_where_and_why_and_others_go_on(namespace: Any, op
     namespace.phase("Succeeded", "other")
 
 
-def test_a_field_that_does_nothing_yet_is_refused_by_name_and_heals(namespace: Any, operator: Any) -> None:
+def test_a_field_that_does_nothing_yet_is_refused_by_name_and_heals(namespace: Namespace, operator: Operator) -> None:
     namespace.apply(cache={"repository": "registry.example.com/cache"})
     status = namespace.becomes("False InvalidSpec")
     assert "spec.cache is not supported yet" in status["conditions"][0]["message"]
@@ -94,7 +101,7 @@ def test_a_field_that_does_nothing_yet_is_refused_by_name_and_heals(namespace: A
     namespace.pod()
 
 
-def test_a_missing_secret_has_its_own_reason_and_heals(namespace: Any, operator: Any) -> None:
+def test_a_missing_secret_has_its_own_reason_and_heals(namespace: Namespace, operator: Operator) -> None:
     namespace.apply(output={"tags": ["registry.example.com/app:1"], "pushSecretRef": {"name": "regcred"}})
     pod = namespace.pod()
     words = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found'
@@ -108,7 +115,7 @@ def test_a_missing_secret_has_its_own_reason_and_heals(namespace: Any, operator:
     namespace.phase("Succeeded")
 
 
-def test_pod_security_refuses_in_the_api_servers_words(namespace: Any, operator: Any) -> None:
+def test_pod_security_refuses_in_the_api_servers_words(namespace: Namespace, operator: Operator) -> None:
     namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=restricted")
     namespace.apply()
     status = namespace.becomes("False PodRejected")
@@ -117,13 +124,15 @@ def test_pod_security_refuses_in_the_api_servers_words(namespace: Any, operator:
 
 
 @pytest.mark.parametrize("template", [{}, {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}])
-def test_pod_security_baseline_admits_the_pod(namespace: Any, operator: Any, template: dict[str, Any]) -> None:
+def test_pod_security_baseline_admits_the_pod(
+    namespace: Namespace, operator: Operator, template: dict[str, Any]
+) -> None:
     namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=baseline")
     namespace.apply(podTemplate=template)
     namespace.pod()
 
 
-def test_a_quota_keeps_it_queued_until_there_is_room(namespace: Any, operator: Any) -> None:
+def test_a_quota_keeps_it_queued_until_there_is_room(namespace: Namespace, operator: Operator) -> None:
     quota = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
@@ -141,7 +150,7 @@ def test_a_quota_keeps_it_queued_until_there_is_room(namespace: Any, operator: A
     namespace.pod()
 
 
-def account(namespace: Any, hard: str) -> None:
+def account(namespace: Namespace, hard: str) -> None:
     """What the controller manager does for a quota."""
     patch = {
         "spec": {"hard": {"count/pods": hard}},
@@ -152,7 +161,7 @@ def account(namespace: Any, hard: str) -> None:
     namespace.kubectl("patch", "resourcequota", "few", "--subresource=status", "--type=merge", f"--patch={given}")
 
 
-def test_a_namespace_whose_service_account_is_not_there_yet(namespace: Any, operator: Any) -> None:
+def test_a_namespace_whose_service_account_is_not_there_yet(namespace: Namespace, operator: Operator) -> None:
     namespace.kubectl("delete", "serviceaccount", "default")
     namespace.apply()
     status = namespace.becomes("False PodRejected")
@@ -162,7 +171,9 @@ def test_a_namespace_whose_service_account_is_not_there_yet(namespace: Any, oper
     namespace.pod()
 
 
-def test_a_pod_of_the_same_name_that_is_not_ours_is_never_taken_for_it(namespace: Any, operators: Any) -> None:
+def test_a_pod_of_the_same_name_that_is_not_ours_is_never_taken_for_it(
+    namespace: Namespace, operators: Callable[..., Operator]
+) -> None:
     first = operators()
     namespace.apply()
     pod = namespace.pod()
@@ -184,7 +195,7 @@ def test_a_pod_of_the_same_name_that_is_not_ours_is_never_taken_for_it(namespace
     assert "is in the way" in status["conditions"][0]["message"]
 
 
-def test_cancelled_ends_the_pod(namespace: Any, operator: Any) -> None:
+def test_cancelled_ends_the_pod(namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     namespace.pod()
     namespace.apply(cancelled=True)
@@ -192,7 +203,7 @@ def test_cancelled_ends_the_pod(namespace: Any, operator: Any) -> None:
     assert not [pod for pod in namespace.pods() if "deletionTimestamp" not in pod["metadata"]]
 
 
-def test_a_change_during_the_build_replaces_it(namespace: Any, operator: Any) -> None:
+def test_a_change_during_the_build_replaces_it(namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     old = namespace.pod()
     namespace.apply(target="other")
@@ -202,7 +213,7 @@ def test_a_change_during_the_build_replaces_it(namespace: Any, operator: Any) ->
     assert namespace.status()["history"][0]["outcome"] == "Replaced"
 
 
-def test_every_example_is_accepted(namespace: Any) -> None:
+def test_every_example_is_accepted(namespace: Namespace) -> None:
     folder = Path(__file__).parents[3] / "examples"
     namespace.kubectl("apply", "--dry-run=server", f"--filename={folder}")
 
@@ -247,45 +258,22 @@ NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of g
         ({"contextDirectory": "a"}, 'unknown field "spec.contextDirectory"'),
     ],
 )
-def test_a_bad_spec_is_refused_with_what_to_write_instead(namespace: Any, spec: dict[str, Any], said: str) -> None:
+def test_a_bad_spec_is_refused_with_what_to_write_instead(
+    namespace: Namespace, spec: dict[str, Any], said: str
+) -> None:
     body = namespace.imagebuild(**spec)
     body["spec"] = {key: value for key, value in body["spec"].items() if value is not None}
-    done = namespace.api.try_kubectl("create", "--filename=-", "--dry-run=server", given=body)
+    done = namespace.try_kubectl("create", "--filename=-", "--dry-run=server", given=body)
     assert done.returncode != 0
     assert said in done.stderr
 
 
-def test_a_name_that_leaves_no_room_for_the_pods(namespace: Any) -> None:
-    done = namespace.api.try_kubectl("create", "--filename=-", given=namespace.imagebuild("x" * 53))
+def test_a_name_that_leaves_no_room_for_the_pods(namespace: Namespace) -> None:
+    done = namespace.try_kubectl("create", "--filename=-", given=namespace.imagebuild("x" * 53))
     assert "the name is longer than 52 characters" in done.stderr
 
 
-def test_the_longest_inline_dockerfile_is_accepted(namespace: Any) -> None:
+def test_the_longest_inline_dockerfile_is_accepted(namespace: Namespace) -> None:
     namespace.kubectl(
         "create", "--filename=-", given=namespace.imagebuild(source={"inline": {"dockerfile": "#" + "漢" * 5461}})
     )
-
-
-def kstatus(body: dict[str, Any]) -> str:
-    """What Flux and Argo CD make of it (kstatus, generic rules)."""
-    status = body.get("status", {})
-    if status.get("observedGeneration", body["metadata"]["generation"]) != body["metadata"]["generation"]:
-        return "InProgress"
-    conditions = {one["type"]: one["status"] for one in status.get("conditions", [])}
-    if conditions.get("Reconciling") == "True":
-        return "InProgress"
-    if conditions.get("Stalled") == "True":
-        return "Failed"
-    return "Current" if conditions.get("Ready", "True") == "True" else "InProgress"
-
-
-def documents(text: str) -> Any:
-    """One JSON document after another."""
-    decoder = json.JSONDecoder()
-    position = 0
-    while position < len(text):
-        if text[position].isspace():
-            position += 1
-            continue
-        document, position = decoder.raw_decode(text, position)
-        yield document

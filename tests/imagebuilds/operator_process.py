@@ -1,0 +1,64 @@
+"""The operator as a process of its own, which can be killed, frozen and started again.
+
+I/O: one process, its log in a file that is given. Used by the operator's integration and end-to-end tests.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from imagebuilds.waiting import PATIENCE_S, free_port
+
+
+class Operator:
+    """The operator's process."""
+
+    def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
+        self._kubeconfig, self._log, self._settings = kubeconfig, log, settings
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.port = free_port()
+        settings = {"RESYNC_SECONDS": "2", **self._settings, "HTTP_PORT": str(self.port)}
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("IMAGEWRIGHT_", "KUBE"))},
+            **{f"IMAGEWRIGHT_{name}": value for name, value in settings.items()},
+            "KUBECONFIG": str(self._kubeconfig),
+        }
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-W", "ignore:Unverified", "-m", "imagewright_operator"]
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self._log.parent)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(PATIENCE_S)
+
+    def log(self) -> str:
+        return self._log.read_text()

@@ -1,0 +1,183 @@
+"""A cluster on paper: an API server, a kubelet and a clock, for what ``reconcile`` decides. No I/O."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from imagebuilds.kstatus import kstatus
+
+from imagewright.contract import BuildResult, SourceResult
+from imagewright_operator import reconcile
+from imagewright_operator.api import ImageBuild
+from imagewright_operator.api.status import Build
+from imagewright_operator.decision import Decision, Refusal, World
+from imagewright_operator.inputs import pod_name
+from imagewright_operator.outcome import observe
+from imagewright_operator.report import status_patch
+from imagewright_operator.settings import Settings
+
+START = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
+SETTINGS = Settings()
+
+
+def result(digest: str = "sha256:" + "a" * 64, **more: Any) -> str:
+    return BuildResult(
+        digest=digest,
+        size=10,
+        references=(f"reg.example.com/app:1@{digest}",),
+        source=SourceResult(commit="c" * 40),
+        **more,
+    ).to_json()
+
+
+class Paper:
+    """An API server, a kubelet and a clock on paper."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.now = START
+        self.generation = 1
+        self.deleted = False
+        self.annotations: dict[str, str] = {}
+        self.spec: dict[str, Any] = {
+            "source": {"inline": {"dockerfile": "FROM scratch\n"}},
+            "output": {"tags": ["reg.example.com/app:1"]},
+            **spec,
+        }
+        self.status: dict[str, Any] = {"observedGeneration": -1}
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.events: list[dict[str, Any]] = []
+        self.log = b"step 1\nstep 2\n"
+        self.created: list[str] = []
+        self.notices: dict[str, str] = {}
+        self.versions: list[str] = []
+        self.wake_s: float | None = None
+
+    def imagebuild(self) -> ImageBuild:
+        metadata = {
+            "name": "app",
+            "namespace": "ns",
+            "uid": "uid-1",
+            "generation": self.generation,
+            "annotations": self.annotations,
+            **({"deletionTimestamp": "2026-11-25T12:00:00Z"} if self.deleted else {}),
+        }
+        return ImageBuild.parse({"metadata": metadata, "spec": self.spec, "status": self.status})
+
+    def edit(self, **spec: Any) -> None:
+        self.spec.update(spec)
+        self.generation += 1
+
+    def decide(self) -> tuple[World, Decision]:
+        observations = tuple(observe(pod, self.events) for pod in self.pods.values())
+        world = World(self.imagebuild(), observations, self.now)
+        decision = reconcile.reconcile(world, SETTINGS)
+        if decision.wants_log:
+            world = World(world.imagebuild, world.pods, world.now, self.log)
+            decision = reconcile.reconcile(world, SETTINGS)
+            assert not world.log or decision.wants_log == ""
+        return world, decision
+
+    def step(self, cut_after: int = 99, refuse: Refusal | None = None) -> Decision:
+        """One pass; the operator is killed after ``cut_after`` of its steps."""
+        world, decision = self.decide()
+        self.wake_s = decision.wake_s
+        if cut_after < 1:
+            return decision
+        self.store(decision)
+        if cut_after < 2:
+            return decision
+        for pod in decision.delete:
+            self._delete(pod.name)
+        if cut_after < 3 or decision.create is None:
+            return decision
+        if refuse is not None:
+            self.store(reconcile.refused(world, decision, refuse, SETTINGS))
+            return decision
+        self._create(decision.create)
+        return decision
+
+    def settle(self) -> Decision:
+        """Passes until nothing changes."""
+        for _ in range(20):
+            before = json.dumps([self.status, sorted(self.pods)])
+            decision = self.step()
+            if json.dumps([self.status, sorted(self.pods)]) == before:
+                return decision
+        raise AssertionError("it never comes to rest")
+
+    def store(self, decision: Decision) -> None:
+        patch = status_patch(self.status, decision.status)
+        self.status = _merged(self.status, patch)
+        for notice in decision.notices:
+            self.notices.setdefault(notice.key, f"{notice.reason}: {notice.message}")
+        self.versions.append(self.kstatus())
+
+    def pod(self) -> dict[str, Any]:
+        """The Pod of the current attempt."""
+        build = self.imagebuild().status.build
+        assert build is not None
+        return self.pods[pod_name("app", build)]
+
+    def starts(self) -> None:
+        pod = self.pod()
+        state = {"running": {"startedAt": rfc3339(self.now)}}
+        pod["spec"]["nodeName"] = "node-1"
+        pod["status"] = {"phase": "Running", "containerStatuses": [{"name": "executor", "state": state}]}
+
+    def ends(self, report: str = "", exit_code: int = 0, **status: Any) -> None:
+        pod = self.pod()
+        before = (pod["status"].get("containerStatuses") or [{"state": {}}])[0]["state"].get("running") or {}
+        terminated = {
+            "exitCode": exit_code,
+            "reason": "Completed" if exit_code == 0 else "Error",
+            "startedAt": before.get("startedAt", rfc3339(self.now)),
+            "finishedAt": rfc3339(self.now),
+            "message": report,
+        }
+        pod["status"] = {
+            "phase": "Succeeded" if exit_code == 0 else "Failed",
+            "containerStatuses": [{"name": "executor", "state": {"terminated": terminated}}],
+            **status,
+        }
+
+    def kstatus(self) -> str:
+        return kstatus({"metadata": {"generation": self.generation}, "status": self.status})
+
+    def condition(self, kind: str) -> str:
+        conditions = {one["type"]: one for one in self.status["conditions"]}
+        return f"{conditions[kind]['status']} {conditions[kind]['reason']}" if kind in conditions else ""
+
+    def wait(self, **delta: float) -> None:
+        self.now += timedelta(**delta)
+
+    def _create(self, build: Build) -> None:
+        name = pod_name("app", build)
+        if name in self.pods:
+            return  # 409, and the same owner
+        self.created.append(name)
+        self.pods[name] = {
+            "metadata": {"name": name, "uid": f"pod-{len(self.created)}", "creationTimestamp": rfc3339(self.now)},
+            "spec": {"activeDeadlineSeconds": 4200},
+            "status": {"phase": "Pending"},
+        }
+
+    def _delete(self, name: str) -> None:
+        self.pods.pop(name, None)
+
+
+def _merged(before: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(before)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            merged[key] = _merged(merged.get(key) or {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def rfc3339(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
