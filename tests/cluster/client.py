@@ -141,7 +141,7 @@ class Cluster:
             ClusterError: it failed, or never ended; the message holds its output and events.
         """
         namespace = spec.pop("namespace", "default")
-        container: Json = {"name": "main", "image": image}
+        container: Json = {"name": "main", "image": image, "imagePullPolicy": "Always"}
         if command:
             container["command"] = list(command)
         container.update(spec.pop("container", {}))
@@ -163,11 +163,18 @@ class Cluster:
         """By the name that ``python -m cluster status`` shows."""
         ready: dict[str, Callable[[], bool]] = {
             "etcd": lambda: self._api.ready() or not self.component("kube-apiserver").status.running,
+            "containerd": self._runtime_ready,
             "kube-apiserver": self._api.ready,
             "kubelet": lambda: self._api.node_ready(NODE_NAME),
             "registry": lambda: answers(self.registry.host),
         }
         return Component(name, self.processes, ready.get(name, lambda: True))
+
+    def _runtime_ready(self) -> bool:
+        try:
+            return "Server:" in self.container_tool("version")
+        except ClusterError:
+            return False
 
     def container_tool(self, *arguments: str) -> str:
         """Output of ``ctr`` on the node's containerd, in Kubernetes' namespace: what the runtime makes of an image."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from cluster.places import ClusterError, Places
+from cluster.places import INTERFACE, ClusterError, Places
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 MTU = 1400  # small enough for machines whose own network is a tunnel
@@ -29,9 +29,8 @@ def connect(places: Places, pid: int) -> None:
     subnet = f"{places.node_address.rsplit('.', 1)[0]}.0/24"
     rule = f'ip saddr {subnet} oifname != "{places.host_interface}"'
     run("nft", "-f", "-", text=masquerade(table(places), rule) + forward(table(places), places.host_interface))
-    remember = places.state / "ip_forward"
-    if not remember.exists():
-        remember.write_text(FORWARDING.read_text())
+    if not places.forwarding.exists():
+        places.forwarding.write_text(FORWARDING.read_text())
     FORWARDING.write_text("1")
 
 
@@ -39,10 +38,10 @@ def disconnect(places: Places) -> None:
     """Take the pair, the rules and the forwarding away; the machine is as before."""
     subprocess.run(["ip", "link", "delete", places.host_interface], check=False, capture_output=True)
     subprocess.run(["nft", "delete", "table", "ip", table(places)], check=False, capture_output=True)
-    remember = places.state / "ip_forward"
-    if remember.exists():
-        FORWARDING.write_text(remember.read_text())
-        remember.unlink()
+    others = list(Path("/sys/class/net").glob(f"{INTERFACE}*"))
+    if places.forwarding.exists() and not others:
+        FORWARDING.write_text(places.forwarding.read_text())
+        places.forwarding.unlink()
 
 
 def table(places: Places) -> str:

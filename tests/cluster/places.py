@@ -13,6 +13,9 @@ from pathlib import Path
 SOURCE = Path(__file__).parent
 
 
+INTERFACE = "imagewright"  # a number follows; 15 characters at most
+
+
 class ClusterError(Exception):
     """Something a person has to act on; shown without a traceback."""
 
@@ -64,6 +67,11 @@ class Places:
     def lock(self) -> Path:
         return self.cache / "run" / f"{self.name}.lock"
 
+    @property
+    def forwarding(self) -> Path:
+        """What the machine's forwarding was before the first of all clusters came up."""
+        return self.cache / "run" / "ip_forward"
+
     # The network between the machine and the node, a veth pair. 198.18.0.0/15 is set aside for tests (RFC 2544), so it
     # meets no address that a machine really uses.
     @property
@@ -88,7 +96,7 @@ class Places:
 
     @property
     def host_interface(self) -> str:
-        return f"imagewright{self.number}"
+        return f"{INTERFACE}{self.number}"
 
     @property
     def cgroup(self) -> str:

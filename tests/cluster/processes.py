@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,19 +72,21 @@ class Processes:
         self._places.supervisor_pid.unlink(missing_ok=True)
         command = [sys.executable, "-m", "cluster.supervisor", str(state), self._places.cgroup]
         log_path = self._places.logs / "supervisor.log"
-        with log_path.open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd="/",
-                env={**os.environ, "PYTHONPATH": str(SOURCE.parent), "PYTHONDONTWRITEBYTECODE": "1"},
-            )
+        # Not Popen, which would complain that nobody waits: it is a daemon, and ``end`` collects it.
+        child = os.posix_spawn(
+            command[0],
+            command,
+            {**os.environ, "PYTHONPATH": str(SOURCE.parent), "PYTHONDONTWRITEBYTECODE": "1"},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(log_path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
 
         def answers() -> bool:
-            if process.poll() is not None:
+            if os.waitpid(child, os.WNOHANG)[0]:
                 raise ClusterError(f"the supervisor did not start:\n{log_path.read_text()[-2000:]}")
             return self.supervisor_pid() != 0
 

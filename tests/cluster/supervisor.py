@@ -165,6 +165,7 @@ def main(state: Path, cgroup: str) -> None:
     The namespace of processes is only for children, hence the fork. The waiting parent takes the child along when it
     is killed itself, and gives its exit to whoever waits for the parent.
     """
+    os.chdir("/")
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "new namespaces could not be made: " + os.strerror(ctypes.get_errno()))
