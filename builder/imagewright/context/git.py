@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -25,11 +26,10 @@ _PASSED_ON = (
     "PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "GIT_EXEC_PATH", "GIT_SSL_CAINFO", "GIT_TEMPLATE_DIR",
     "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSH_AUTH_SOCK",
 )  # fmt: skip
-_ASKPASS = """#!/bin/sh
-case "$1" in
-Username*) printf '%s\\n' "$IMAGEWRIGHT_GIT_USERNAME" ;;
-*) printf '%s\\n' "$IMAGEWRIGHT_GIT_PASSWORD" ;;
-esac
+# Run by the interpreter that runs us: a shell need not be there.
+_ASKPASS = """#!{interpreter} -S
+import os, sys
+sys.stdout.write(os.environ["IMAGEWRIGHT_GIT_" + ("USERNAME" if sys.argv[1].startswith("Username") else "PASSWORD")] + "\\n")
 """
 _MAX_SECRET_BYTES = 1 << 20
 
@@ -203,7 +203,7 @@ def _secret(folder: str, key: str) -> str:
 def _environment(source: GitSource, login: _Login, work_dir: str, url: str) -> dict[str, str]:
     askpass = os.path.join(work_dir, "askpass")
     with open(os.open(askpass, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w", encoding="ascii") as file:
-        file.write(_ASKPASS)
+        file.write(_ASKPASS.format(interpreter=sys.executable))
     env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     env |= {
         "HOME": work_dir,
