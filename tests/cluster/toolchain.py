@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +112,17 @@ def goroot(go: Path) -> Path:
     environment = {**os.environ, "GOTOOLCHAIN": "local"}
     done = subprocess.run([go, "env", "GOROOT"], capture_output=True, text=True, check=True, env=environment, cwd="/")
     return Path(done.stdout.strip())
+
+
+def main() -> int:
+    """Say which Go there is, fetching it where only an older one is: ``python -m cluster.toolchain``."""
+    try:
+        print(find_go())
+    except ClusterError as problem:
+        print(problem)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -47,7 +47,7 @@ def test_package_registries_are_reached_from_a_pod(cluster: Cluster, namespace: 
         "pip install -q --root-user-action=ignore iniconfig && python -c 'import iniconfig; print(iniconfig.__name__)'"
     )
     assert "iniconfig" in cluster.run_pod("pip", "python:3-slim", ["sh", "-c", pip], namespace=namespace)
-    go = "cd /tmp && go mod init x >/dev/null 2>&1 && go get rsc.io/quote@v1.5.2 2>/dev/null && go list -m all"
+    go = "mkdir /tmp/m && cd /tmp/m && go mod init x >/dev/null 2>&1 && go get rsc.io/quote@v1.5.2 2>/dev/null && go list -m all"
     assert "rsc.io/quote v1.5.2" in cluster.run_pod("go", "golang:1", ["sh", "-c", go], namespace=namespace)
 
 
