@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+from typing import Any
 
 import kopf
 from kubernetes.config import ConfigException
@@ -55,6 +56,9 @@ def main() -> int:
 
 async def _watch(controller: Controller, namespaces: tuple[str, ...]) -> None:
     """Until a signal ends it. Some answers of an API server end kopf: meanwhile the resync does without its watches."""
+    identity: Any = (
+        "imagewright-operator"  # else kopf looks for the name of the user, which in a container may have none
+    )
     options = kopf.OperatorSettings()
     handlers.configure_kopf(options, clusterwide=not namespaces)
     while True:
@@ -62,7 +66,12 @@ async def _watch(controller: Controller, namespaces: tuple[str, ...]) -> None:
         handlers.register(registry, controller)
         try:
             await kopf.operator(
-                registry=registry, settings=options, standalone=True, clusterwide=not namespaces, namespaces=namespaces
+                registry=registry,
+                settings=options,
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                identity=identity,
             )
         except Exception as error:  # noqa: BLE001 - whatever it is: what is watched is looked at by the resync as well
             _LOG.error("the watches have ended: %s; they start again in %d s", error, _PAUSE_S)
