@@ -33,6 +33,7 @@ _LOG = logging.getLogger(__name__)
 _NODES_FOR_S = 60.0  # how long a list of nodes is believed
 _LOG_PATIENCE = timedelta(minutes=2)  # for a node that has to give the log, when the result may be nowhere else
 _STUCK_S = 300.0
+_LOOK_AFTER_S = 3.0  # at a new Pod, should its event be lost
 
 
 class Key(NamedTuple):
@@ -154,10 +155,12 @@ class Controller:
             chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
             manifest = executor_pod(imagebuild, decision.create, self._settings, chosen)
             refusal = self._cluster.create_pod(manifest)
-            if refusal is not None:
+            key = Key(namespace, imagebuild.metadata.name)
+            if refusal is None:
+                self._queue.add_after(key, _LOOK_AFTER_S)
+            else:
                 self._store(body, imagebuild, reconcile.refused(world, decision, refusal, self._settings))
-                again = Key(namespace, imagebuild.metadata.name)
-                self._queue.add_after(again, reconcile.REFUSAL_PAUSE_S)
+                self._queue.add_after(key, reconcile.REFUSAL_PAUSE_S)
 
     def _store(self, body: Json, imagebuild: ImageBuild, decision: Decision) -> Json:
         """Patch the status where it differs, then tell of what has happened."""
