@@ -18,7 +18,7 @@ RUN pip wheel -q --no-deps --no-build-isolation -w /wheel /src
 # Everything the engine needs, in one folder: so that a build may replace all the rest (the root sandbox).
 FROM python AS userland
 RUN apt-get update \
- && apt-get install -y --no-install-recommends git openssh-client patchelf busybox-static \
+ && apt-get install -y --no-install-recommends git openssh-client busybox-static \
  && rm -rf /var/lib/apt/lists/*
 COPY requirements/runtime.lock /src/
 RUN pip install -q --require-hashes -r /src/runtime.lock
@@ -27,7 +27,7 @@ RUN pip install -q --no-deps /wheel/*.whl \
  && rm -r /usr/local/lib/python3*/dist-packages/imagewright_operator \
  && apt-get purge -y python3-pip >/dev/null
 COPY images /src/images
-RUN /src/images/relocate /imagewright \
+RUN python3 /src/images/relocate.py /imagewright \
  && python3 -m compileall -q /imagewright/usr/local/lib/python3*/dist-packages /imagewright/usr/lib/python3.* \
  && touch /imagewright/executor-image
 
@@ -36,6 +36,7 @@ COPY --from=userland /imagewright /imagewright
 COPY images/passwd images/group /etc/
 COPY images/executor /kaniko/
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/kaniko:/imagewright/usr/bin \
+    LD_LIBRARY_PATH=/imagewright/libraries \
     HOME=/root \
     DOCKER_CONFIG=/kaniko/.docker \
     IMAGEWRIGHT_DIR=/kaniko \
