@@ -37,7 +37,10 @@ class Reason(StrEnum):
     # sources
     SOURCE_FETCH_FAILED = "SourceFetchFailed"
     GIT_AUTH_FAILED = "GitAuthFailed"
+    GIT_REPOSITORY_NOT_FOUND = "GitRepositoryNotFound"
     GIT_REVISION_NOT_FOUND = "GitRevisionNotFound"
+    SOURCE_UNREACHABLE = "SourceUnreachable"
+    SOURCE_CERTIFICATE_UNTRUSTED = "SourceCertificateUntrusted"
     FILE_NOT_FOUND = "FileNotFound"
     # registries
     BASE_IMAGE_PULL_FAILED = "BaseImagePullFailed"
@@ -190,7 +193,10 @@ _EXIT_CODES = {
     Reason.DOCKERFILE_NOT_FOUND: 3,
     Reason.SOURCE_FETCH_FAILED: 4,
     Reason.GIT_AUTH_FAILED: 4,
+    Reason.GIT_REPOSITORY_NOT_FOUND: 4,
     Reason.GIT_REVISION_NOT_FOUND: 4,
+    Reason.SOURCE_UNREACHABLE: 4,
+    Reason.SOURCE_CERTIFICATE_UNTRUSTED: 4,
     Reason.FILE_NOT_FOUND: 4,
     Reason.BASE_IMAGE_PULL_FAILED: 5,
     Reason.REGISTRY_AUTH_FAILED: 5,

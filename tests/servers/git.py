@@ -12,6 +12,7 @@ import hmac
 import http.server
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -104,6 +105,12 @@ class _Server(http.server.ThreadingHTTPServer):
         self.context = context
         super().__init__((owner.options.bind, owner.options.port), _Handler)
 
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        if self.context is not None:
+            connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that doesn't trust us ends the handshake: that is its right."""
         if not isinstance(sys.exception(), OSError):
@@ -118,7 +125,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         # Here, in the connection's own thread: a slow handshake must not keep others from being accepted.
         if self.server.context is not None:
             self.request.settimeout(self.timeout)
-            self.request = self.server.context.wrap_socket(self.request, server_side=True)
+            self.request.do_handshake()
         super().setup()
 
     def do_GET(self) -> None:

@@ -9,8 +9,8 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from imagewright.context import git
@@ -40,11 +40,16 @@ class FetchedContext:
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches sources. ``log`` tells people what happens, ``unpack`` unpacks archives."""
+    """Fetches sources below ``work_dir``, which exists and is empty.
+
+    ``log`` tells people what happens; ``unpack`` unpacks archives, which layers beside this one can do; ``environment``
+    holds kaniko's GIT_USERNAME and its kin.
+    """
 
     work_dir: str
     log: Callable[[str], None]
     unpack: UnpackArchive
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def fetch(self, source: Source) -> FetchedContext:
         """Fetch a source.
@@ -66,7 +71,8 @@ class Fetcher:
 
     def _folder(self) -> str:
         path = os.path.join(self.work_dir, "context")
-        os.mkdir(path, 0o755)
+        os.mkdir(path)
+        os.chmod(path, 0o755)  # noqa: S103 - whatever the umask is
         return path
 
     def _directory(self, path: str) -> FetchedContext:
@@ -108,7 +114,7 @@ class Fetcher:
         return FetchedContext(target, digest=f"sha256:{hashed.digest}")
 
     def _git(self, source: GitSource) -> FetchedContext:
-        checkout = git.clone(source, self.work_dir, self.log)
+        checkout = git.clone(source, self.work_dir, self.log, self.environment)
         return FetchedContext(checkout.path, commit=checkout.commit)
 
 

@@ -1,37 +1,25 @@
-"""Git repositories as build contexts, through the git program.
+"""Git repositories as build contexts: one revision, its submodules, one folder of it.
 
-Runs git and writes below the work folder it is given. Called by ``context.fetch``. The repository and its server are
-hostile: no hooks, no configuration but ours, only protocols on a list, nothing that begins with ``-`` as an argument,
-and no login in an argument, a log or an error.
+Writes below the work folder it is given. Called by ``context.fetch``. The repository and its server are hostile: git
+runs shut in (``context.gitprogram``), what is written into a command is validated (``context.gitaddress``), and the
+folder that is handed on lies inside the checkout.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from imagewright.context.gitaddress import Address, check_ref, find_login, is_commit
+from imagewright.context.gitprogram import Git, GitError
 from imagewright.contract import GitSource
 from imagewright.errors import Reason, SourceError
 
-_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@=,#%-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_SCP = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^:].*)")
-_PASSED_ON = (
-    "PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "GIT_EXEC_PATH", "GIT_SSL_CAINFO", "GIT_TEMPLATE_DIR",
-    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSH_AUTH_SOCK",
-)  # fmt: skip
-# Run by the interpreter that runs us: a shell need not be there.
-_ASKPASS = """#!{interpreter} -S
-import os, sys
-sys.stdout.write(os.environ["IMAGEWRIGHT_GIT_" + ("USERNAME" if sys.argv[1].startswith("Username") else "PASSWORD")] + "\\n")
-"""
-_MAX_SECRET_BYTES = 1 << 20
+_MAX_SUBMODULES = 1000
+_MAX_SUBMODULE_DEPTH = 10
+_GITLINK = "160000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,100 +30,204 @@ class Checkout:
     commit: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Login:
-    username: str = ""
-    password: str = ""
-    bearer: str = ""
-
-
-def clone(source: GitSource, work_dir: str, log: Callable[[str], None]) -> Checkout:
-    """Fetch one revision.
+def clone(source: GitSource, work_dir: str, log: Callable[[str], None], environment: Mapping[str, str]) -> Checkout:
+    """Fetch one revision into ``work_dir/git``. As with BuildKit, the history is no part of it.
 
     Raises:
-        SourceError: reasons ``GitAuthFailed``, ``GitRevisionNotFound``, ``SourceFetchFailed``, ``UsageInvalid``.
+        SourceError: reasons ``UsageInvalid``, ``GitAuthFailed``, ``GitRepositoryNotFound``, ``GitRevisionNotFound``,
+            ``SourceUnreachable``, ``SourceCertificateUntrusted``, ``SourceFetchFailed``, ``PathNotAllowed``,
+            ``FileNotFound``, ``DiskFull``.
     """
-    url, login = _address(source)
-    target = os.path.join(work_dir, "git")
-    runner = _Git(url, target, work_dir, _environment(source, login, work_dir, url))
-    _check_ref(source.ref)
-    if source.commit and not _COMMIT.fullmatch(source.commit):
+    address, written = Address.parse(source.url)
+    check_ref(source.ref)
+    if source.commit and not is_commit(source.commit):
         raise SourceError(
-            f"{source.commit[:80]!r} is no full commit hash", reason=Reason.USAGE_INVALID, hint="Write all 40 digits."
+            f"{source.commit[:80]!r} is no full commit hash",
+            reason=Reason.USAGE_INVALID,
+            hint="Write all 40 digits, as git rev-parse HEAD prints them.",
         )
-    log(f"fetching {url}" + (f" {source.ref}" if source.ref else "") + (f" {source.commit}" if source.commit else ""))
-    runner.run("init", "--quiet", target, inside=False)
-    wanted, commit = _resolve(source, runner)
-    _fetch(source, runner, wanted, commit)
-    runner.run("checkout", "--quiet", "--detach", "--force", commit or "FETCH_HEAD")
-    commit = runner.run("rev-parse", "HEAD").strip()
-    if source.submodules:
-        depth = [f"--depth={source.depth}"] if source.depth else []
-        runner.run("submodule", "update", "--init", "--recursive", "--quiet", *depth)
-    log(f"at commit {commit}")
-    # As with BuildKit, the history is no part of the context.
-    shutil.rmtree(os.path.join(target, ".git"), ignore_errors=True)
+    login = find_login(source, written, environment)
+    if login and address.origin.startswith("http://"):
+        log(f"warning: the login for {address.origin} is sent without encryption; write https if the server has it")
+    what = [address.url, source.ref, source.commit]
+    log(f"fetching {' '.join(text for text in what if text)}")
+    target = os.path.join(work_dir, "git")
+    git = Git(source, address, login, work_dir, environment)
+    try:
+        fetching = _Fetching(git, os.path.join(work_dir, "git-objects"), source.depth, log)
+        wanted, commit = _resolve(source, git, address)
+        commit = fetching.fetch(address, wanted, commit, target)
+        log(f"at commit {commit}")
+        if source.submodules:
+            fetching.submodules(address, target, 1)
+    finally:
+        git.close()
+        shutil.rmtree(os.path.join(work_dir, "git-objects"), ignore_errors=True)
     return Checkout(_subdirectory(target, source.subdir), commit)
 
 
-def _resolve(source: GitSource, runner: _Git) -> tuple[str, str]:
-    """(what to fetch, the commit to check out or "" for what is fetched)."""
+def _resolve(source: GitSource, git: Git, address: Address) -> tuple[str, str]:
+    """(the full name of the ref to fetch or "", the commit to check out or "" for the ref's own)."""
     if source.commit:
         return source.ref, source.commit
-    if _COMMIT.fullmatch(source.ref) and source.ref_type == "any":
+    if is_commit(source.ref) and source.ref_type == "any":
         return "", source.ref
     if not source.ref:
         return "HEAD", ""
     kinds = {"any": ("refs/heads/", "refs/tags/"), "branch": ("refs/heads/",), "tag": ("refs/tags/",)}[source.ref_type]
     names = [source.ref] if source.ref.startswith("refs/") else [kind + source.ref for kind in kinds]
-    listed = runner.run("ls-remote", "--", runner.url, *names, inside=False)
+    listed = git.run("ls-remote", "--", address.url, *names, url=address.url)
     found = {line.split("\t")[1] for line in listed.splitlines() if "\t" in line}
     for name in names:
         if name in found:
             return name, ""
+    kind = "branch or tag" if source.ref_type == "any" else source.ref_type
     raise SourceError(
-        f"{runner.url} has no {'branch or tag' if source.ref_type == 'any' else source.ref_type} {source.ref!r}",
+        f"{address.url} has no {kind} {source.ref!r}",
         reason=Reason.GIT_REVISION_NOT_FOUND,
-        hint="Check the name; a commit is written as its full hash.",
+        hint="Check the name, and that it was pushed; a commit is written as its full hash.",
     )
 
 
-def _fetch(source: GitSource, runner: _Git, wanted: str, commit: str) -> None:
-    depth = [f"--depth={source.depth}"] if source.depth else []
-    common = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--force"]
-    if not commit:
-        runner.run(*common, *depth, "--", runner.url, wanted)
-        return
-    try:
-        runner.run(*common, *depth, "--", runner.url, commit)
-    except SourceError as error:
-        if error.reason is Reason.GIT_AUTH_FAILED:
-            raise
-        # The server gives only what its refs point at: fetch these with their history, then look for the commit.
-        _check_ref(wanted)
-        runner.run(
-            *common, "--", runner.url, wanted or "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"
+class _Fetching:
+    """Fetches repositories into folders; their objects are kept apart, so that no ``.git`` is ever in a context."""
+
+    def __init__(self, git: Git, objects: str, depth: int, log: Callable[[str], None]) -> None:
+        self._git = git
+        self._objects = objects
+        self._depth = depth
+        self._log = log
+        self._count = 0
+
+    def fetch(self, address: Address, wanted: str, commit: str, target: str) -> str:
+        """Check out ``commit``, or what ``wanted`` points at, in ``target``; the commit's hash."""
+        self._count += 1
+        git_dir = os.path.join(self._objects, str(self._count))
+        os.makedirs(git_dir, 0o700)
+        os.makedirs(target, 0o755, exist_ok=True)
+        os.chmod(target, 0o755)  # noqa: S103 - a context's folder has this mode whatever the umask is
+        algorithm = "sha256" if len(commit) == 64 else "sha1"
+        self._git.run("init", "--quiet", "--bare", f"--object-format={algorithm}", url=address.url, git_dir=git_dir)
+        self._fetch_objects(address, wanted, commit, git_dir)
+        revision = commit or "FETCH_HEAD"
+        self._git.run(
+            "-c",
+            "core.bare=false",
+            "checkout",
+            "--quiet",
+            "--detach",
+            "--force",
+            revision,
+            url=address.url,
+            git_dir=git_dir,
+            work_tree=target,
         )
+        return self._git.run("rev-parse", "HEAD", url=address.url, git_dir=git_dir).strip()
+
+    def _fetch_objects(self, address: Address, wanted: str, commit: str, git_dir: str) -> None:
+        shallow = [f"--depth={self._depth}"] if self._depth else []
         try:
-            runner.run("cat-file", "-e", f"{commit}^{{commit}}")
-        except SourceError:
+            self._run_fetch(git_dir, address, [*shallow], [commit or wanted])
+        except GitError as error:
+            if "does not support shallow" in error.stderr:
+                self._log(f"{address.url} gives no shallow history: fetching all of it")
+                self._run_fetch(git_dir, address, [], [commit or wanted])
+                return
+            if not commit or error.reason is not Reason.GIT_REVISION_NOT_FOUND:
+                raise
+            self._fetch_all(address, wanted, commit, git_dir)
+
+    def _fetch_all(self, address: Address, wanted: str, commit: str, git_dir: str) -> None:
+        """The server gives only what its refs point at: fetch these with their history, and look for the commit."""
+        refs = _candidates(wanted)
+        self._log(f"{address.url} does not give single commits: fetching its branches and tags")
+        self._run_fetch(git_dir, address, [], refs)
+        try:
+            self._git.run("cat-file", "-e", f"{commit}^{{commit}}", url=address.url, git_dir=git_dir)
+        except GitError:
             raise SourceError(
-                f"{runner.url} has no commit {commit}" + (f" in {wanted}" if wanted else ""),
+                f"{address.url} has no commit {commit}",
                 reason=Reason.GIT_REVISION_NOT_FOUND,
-                hint="Check the hash, and that it was pushed.",
-            ) from error
+                hint="Check the hash, and that the commit was pushed.",
+            ) from None
+
+    def _run_fetch(self, git_dir: str, address: Address, options: list[str], refs: list[str]) -> None:
+        common = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-commit-graph", "--force"]
+        self._git.run(*common, *options, "--", address.url, *refs, url=address.url, git_dir=git_dir)
+
+    def submodules(self, address: Address, target: str, level: int) -> None:
+        """Fetch the submodules of what ``fetch`` last checked out in ``target``, and theirs.
+
+        Raises:
+            SourceError: also for addresses that aren't allowed and for more than can be meant.
+        """
+        git_dir = os.path.join(self._objects, str(self._count))
+        tree = self._git.run("ls-tree", "-r", "-z", "HEAD", url=address.url, git_dir=git_dir)
+        links = {}
+        for entry in tree.split("\0"):
+            head, _, path = entry.partition("\t")
+            if head.startswith(_GITLINK):
+                links[path] = head.split()[2]
+        if not links:
+            return
+        if level > _MAX_SUBMODULE_DEPTH or self._count + len(links) > _MAX_SUBMODULES:
+            raise SourceError(
+                f"{address.url} has submodules more than {_MAX_SUBMODULE_DEPTH} levels deep or {_MAX_SUBMODULES} of them",
+                reason=Reason.LIMIT_EXCEEDED,
+                hint="Does it contain itself?",
+            )
+        urls = self._urls(address, git_dir)
+        for path, commit in sorted(links.items()):
+            if path not in urls:
+                continue  # a link that .gitmodules doesn't know is a folder left behind, as git itself has it
+            where = address.submodule(urls[path])
+            self._log(f"fetching submodule {path}: {where.url} {commit}")
+            folder = os.path.join(target, path)
+            # git checked the path when it checked the tree out, and made an empty folder; a link here isn't its own.
+            if os.path.realpath(folder) != os.path.join(os.path.realpath(target), path):
+                raise _leads_out(path)
+            self.fetch(where, "", commit, folder)
+            self.submodules(where, folder, level + 1)
+
+    def _urls(self, address: Address, git_dir: str) -> dict[str, str]:
+        """path: address, out of .gitmodules as it is in the commit (no link, nothing of the working tree)."""
+        try:
+            text = self._git.run(
+                "config", "--blob", "HEAD:.gitmodules", "--null", "--list", url=address.url, git_dir=git_dir
+            )
+        except GitError:
+            return {}
+        paths, urls = {}, {}
+        for item in text.split("\0"):
+            key, _, value = item.partition("\n")
+            name, _, field = key.removeprefix("submodule.").rpartition(".")
+            if key.startswith("submodule.") and field == "path":
+                paths[name] = value
+            elif key.startswith("submodule.") and field == "url":
+                urls[name] = value
+        return {paths[name]: url for name, url in urls.items() if name in paths}
+
+
+def _candidates(wanted: str) -> list[str]:
+    if wanted.startswith("refs/"):
+        return [wanted]
+    return ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
 
 
 def _subdirectory(root: str, subdir: str) -> str:
+    """The folder inside the checkout.
+
+    Raises:
+        SourceError: reasons ``PathNotAllowed`` where it leads out of it, ``FileNotFound``.
+    """
     if not subdir.strip("/"):
         return root
+    if "\0" in subdir or ".." in subdir.split("/"):
+        raise _leads_out(subdir)
     path = os.path.realpath(os.path.join(root, subdir.strip("/")))
-    if os.path.commonpath([path, os.path.realpath(root)]) != os.path.realpath(root):
-        raise SourceError(
-            f"the folder {subdir!r} leads out of the repository",
-            reason=Reason.PATH_NOT_ALLOWED,
-            hint="Name a folder inside it, without '..' and without links that lead elsewhere.",
-        )
+    real_root = os.path.realpath(root)
+    if path != real_root and not path.startswith(real_root + "/"):
+        raise _leads_out(subdir)
     if not os.path.isdir(path):
         raise SourceError(
             f"the repository has no folder {subdir!r}", reason=Reason.FILE_NOT_FOUND, hint="Check the path and the ref."
@@ -143,166 +235,9 @@ def _subdirectory(root: str, subdir: str) -> str:
     return path
 
 
-def _check_ref(ref: str) -> None:
-    if ref and (not _REF.fullmatch(ref) or ".." in ref or ref.endswith(("/", ".lock"))):
-        raise SourceError(
-            f"{ref[:100]!r} is no name of a branch or tag",
-            reason=Reason.USAGE_INVALID,
-            hint="See git check-ref-format for what names may hold.",
-        )
-
-
-# --- where and as whom
-
-
-def _address(source: GitSource) -> tuple[str, _Login]:
-    """The address without a login in it, and the login."""
-    url = source.url
-    scp = _SCP.fullmatch(url) if "://" not in url else None
-    if scp is not None:
-        return url, _login(source, "", "")
-    parts = urlsplit(url)
-    scheme = {"git": "https"}.get(parts.scheme, parts.scheme)  # kaniko's users write git:// and mean https
-    if scheme not in ("https", "http", "ssh") or not parts.hostname or parts.hostname.startswith("-"):
-        raise SourceError(
-            f"{_without_login(url)[:200]!r} is no address of a git repository",
-            reason=Reason.USAGE_INVALID,
-            hint="Write https://host/path.git, ssh://git@host/path.git or git@host:path.git.",
-        )
-    if scheme == "ssh":
-        return urlunsplit((scheme, parts.netloc, parts.path, "", "")), _login(source, "", "")
-    netloc = parts.netloc.rpartition("@")[2]
-    login = _login(source, unquote(parts.username or ""), unquote(parts.password or ""))
-    return urlunsplit((scheme, netloc, quote(parts.path, safe="/%~"), "", "")), login
-
-
-def _login(source: GitSource, username: str, password: str) -> _Login:
-    """The mounted Secret's, else that in the address, else kaniko's variables."""
-    folder = source.credentials_dir
-    if folder:
-        return _Login(_secret(folder, "username"), _secret(folder, "password"), _secret(folder, "bearerToken"))
-    if username or password:
-        return _Login(username, password)
-    username, password = os.environ.get("GIT_USERNAME", ""), os.environ.get("GIT_PASSWORD", "")
-    token = os.environ.get("GIT_TOKEN", "")
-    if token:  # as kaniko: the token is the user name, unless one is given
-        return _Login(username, token) if username else _Login(token, "")
-    return _Login(username, password)
-
-
-def _secret(folder: str, key: str) -> str:
-    try:
-        with open(os.path.join(folder, key), "rb") as file:
-            return file.read(_MAX_SECRET_BYTES).decode("utf-8", "surrogateescape").rstrip("\r\n")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise SourceError(f"{folder}/{key} can't be read: {error.strerror}", reason=Reason.GIT_AUTH_FAILED) from error
-
-
-def _environment(source: GitSource, login: _Login, work_dir: str, url: str) -> dict[str, str]:
-    askpass = os.path.join(work_dir, "askpass")
-    with open(os.open(askpass, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w", encoding="ascii") as file:
-        file.write(_ASKPASS.format(interpreter=sys.executable))
-    env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    env |= {
-        "HOME": work_dir,
-        "LC_ALL": "C",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": "/dev/null",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ASKPASS": askpass,
-        "GIT_ALLOW_PROTOCOL": "https:http:ssh",
-        "GIT_LFS_SKIP_SMUDGE": "1",
-        "IMAGEWRIGHT_GIT_USERNAME": login.username,
-        "IMAGEWRIGHT_GIT_PASSWORD": login.password,
-    }
-    configuration = {
-        "core.hooksPath": "/dev/null",
-        "credential.helper": "",
-        "safe.directory": "*",
-        "http.followRedirects": "initial",
-        "core.fsmonitor": "false",
-        "gc.auto": "0",
-        "advice.detachedHead": "false",
-    }
-    if login.bearer:
-        scheme, host = urlsplit(url)[:2]
-        configuration[f"http.{scheme}://{host}/.extraHeader"] = f"Authorization: Bearer {login.bearer}"
-    if source.insecure_skip_tls_verify:
-        configuration["http.sslVerify"] = "false"
-    folder = source.credentials_dir
-    if folder and os.path.exists(os.path.join(folder, "ca.crt")):
-        env["GIT_SSL_CAINFO"] = os.path.join(folder, "ca.crt")
-    ssh = ["ssh", "-o", "BatchMode=yes"]
-    if folder and os.path.exists(os.path.join(folder, "identity")):
-        known = os.path.join(folder, "known_hosts")
-        ssh += ["-i", os.path.join(folder, "identity"), "-o", "IdentitiesOnly=yes"]
-        ssh += ["-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"]
-    env["GIT_SSH_COMMAND"] = " ".join(ssh)
-    env["GIT_CONFIG_COUNT"] = str(len(configuration))
-    for index, (key, value) in enumerate(configuration.items()):
-        env[f"GIT_CONFIG_KEY_{index}"], env[f"GIT_CONFIG_VALUE_{index}"] = key, value
-    return env
-
-
-def _without_login(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
-
-
-# --- running git
-
-
-@dataclass(frozen=True, slots=True)
-class _Git:
-    url: str
-    target: str
-    work_dir: str
-    env: dict[str, str]
-
-    def run(self, *words: str, inside: bool = True) -> str:
-        """Run git, in the checkout or outside; its standard output."""
-        place = ["-C", self.target] if inside else []
-        try:
-            done = subprocess.run(
-                ["git", *place, *words],
-                env=self.env,
-                cwd=self.work_dir,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise SourceError(
-                "the git program isn't installed", hint="Install git, or use another kind of context."
-            ) from None
-        if done.returncode:
-            raise _explain(self.url, words, done.stderr.decode("utf-8", "replace"))
-        return done.stdout.decode("utf-8", "surrogateescape")
-
-
-_KNOWN: tuple[tuple[str, Reason, str, str], ...] = (
-    (
-        r"Authentication failed|could not read (Username|Password)|Permission denied \(|HTTP Basic: Access denied|returned error: 40[13]|Invalid username",
-        Reason.GIT_AUTH_FAILED,
-        "it refuses the login",
-        "Give user name and password or a token: secretRef in the ImageBuild, GIT_USERNAME and GIT_PASSWORD or GIT_TOKEN elsewhere.",
-    ),
-    (r"couldn't find remote ref|unadvertised object|not our ref", Reason.GIT_REVISION_NOT_FOUND, "it has no such revision", "Check ref and commit."),
-    (r"[Rr]epository .*not found|returned error: 404|does not appear to be a git repository", Reason.SOURCE_FETCH_FAILED, "there is no such repository", "Check the address; a private repository may hide itself without a login."),
-    (r"certificate|SSL|TLS", Reason.SOURCE_FETCH_FAILED, "its certificate can't be verified", "Give its CA as ca.crt in the git Secret."),
-    (r"Could not resolve host", Reason.SOURCE_FETCH_FAILED, "its host name can't be resolved", "Check the address and the cluster's DNS."),
-    (r"Failed to connect|Connection refused|timed out|unable to access", Reason.SOURCE_FETCH_FAILED, "it can't be reached", "Check the address and the network."),
-    (r"Host key verification failed", Reason.GIT_AUTH_FAILED, "its host key isn't known", "Put it into known_hosts of the git Secret (ssh-keyscan)."),
-    (r"No space left", Reason.DISK_FULL, "no space is left for the checkout", "Give the build a larger work folder."),
-    (r"transport '.*' not allowed", Reason.SOURCE_FETCH_FAILED, "it uses a protocol that isn't allowed", "Only https and ssh are; submodules too."),
-)  # fmt: skip
-
-
-def _explain(url: str, words: Sequence[str], stderr: str) -> SourceError:
-    lines = [_without_login(line)[:300] for line in stderr.strip().splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if line.startswith(("fatal:", "error:", "remote:"))), "")
-    for pattern, reason, why, hint in _KNOWN:
-        if re.search(pattern, stderr):
-            return SourceError(f"{url} can't be fetched: {why} ({said or lines[-1]})", reason=reason, hint=hint)
-    return SourceError(f"git {words[0]} of {url} failed: {said or (lines[-1] if lines else 'it said nothing')}")
+def _leads_out(path: str) -> SourceError:
+    return SourceError(
+        f"the folder {path!r} leads out of the repository",
+        reason=Reason.PATH_NOT_ALLOWED,
+        hint="Name a folder inside it, without '..' and without links that lead elsewhere.",
+    )

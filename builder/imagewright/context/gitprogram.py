@@ -1,0 +1,306 @@
+"""The git program, shut in: its own configuration and nothing of the system's, no hooks, no prompts, no shell.
+
+Runs git; writes logins and keys into a folder of mode 0700 that ``close`` removes. Called by ``context.git``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from imagewright.context.gitaddress import Address, Login, read_secret, without_login
+from imagewright.contract import GitSource
+from imagewright.errors import Reason, SourceError
+
+_PASSED_ON = (
+    "PATH", "PYTHONHOME", "LD_LIBRARY_PATH", "GIT_EXEC_PATH", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSH_AUTH_SOCK",
+    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "USER", "LOGNAME",
+)  # fmt: skip
+# git asks this program for the login. It answers for one server only: after a redirect, git asks for another's.
+# It is Python, because the executor's image has no shell.
+_ASKPASS = """#!{python} -S
+import os, sys
+kind, _, place = (sys.argv[1] if len(sys.argv) > 1 else "").partition(" for '")
+place = place.rstrip().removesuffix("':")
+scheme, _, host = place.partition("://")
+origin = scheme + "://" + host.rpartition("@")[2].rstrip("/")
+name = {{"Username": "IMAGEWRIGHT_GIT_USERNAME", "Password": "IMAGEWRIGHT_GIT_PASSWORD"}}.get(kind)
+if name is None or name not in os.environ or origin != os.environ["IMAGEWRIGHT_GIT_ORIGIN"]:
+    sys.exit(1)
+os.write(1, os.fsencode(os.environ[name]) + b"\\n")
+"""
+_SSH = """#!{python} -S
+import os, sys
+os.execvp("ssh", ["ssh", *{options!r}, *sys.argv[1:]])
+"""
+# A server that sends less than 1,000 bytes a second for a minute has stopped.
+_CONFIGURATION = """[core]
+\thooksPath = /dev/null
+\tfsmonitor = false
+[init]
+\ttemplateDir =
+[safe]
+\tdirectory = *
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[protocol]
+\tversion = 2
+[advice]
+\tdetachedHead = false
+[credential]
+\thelper =
+[http]
+\tlowSpeedLimit = 1000
+\tlowSpeedTime = 60
+\tfollowRedirects = {redirects}
+\tsslVerify = {verify}
+"""
+
+
+class GitError(SourceError):
+    """``stderr`` is what git said, for those who try another way."""
+
+    stderr = ""
+
+
+class Git:
+    """Runs git for one source. ``run`` may be used for several repositories; ``close`` removes logins and keys."""
+
+    def __init__(
+        self, source: GitSource, address: Address, login: Login, work_dir: str, environment: Mapping[str, str]
+    ) -> None:
+        self._login = login
+        self._private = tempfile.mkdtemp(prefix="git-private-", dir=work_dir)
+        try:
+            self._env = self._environment(source, address, environment)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        shutil.rmtree(self._private, ignore_errors=True)
+
+    def run(self, *words: str, url: str, git_dir: str = "", work_tree: str = "") -> str:
+        """Run git; its standard output. ``url`` is what an error names.
+
+        Raises:
+            GitError
+        """
+        places = ([f"--git-dir={git_dir}"] if git_dir else []) + ([f"--work-tree={work_tree}"] if work_tree else [])
+        try:
+            done = subprocess.run(
+                ["git", *places, *words],
+                env=self._env,
+                cwd=work_tree or self._private,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                umask=0o022,  # the modes of a context must not depend on who builds
+            )
+        except FileNotFoundError:
+            raise SourceError(
+                "the git program isn't installed", hint="Install git, or use another kind of context."
+            ) from None
+        if done.returncode:
+            raise self._explain(url, words, done.stderr.decode("utf-8", "replace"))
+        return done.stdout.decode("utf-8", "surrogateescape")
+
+    # --- what git is given
+
+    def _environment(self, source: GitSource, address: Address, environment: Mapping[str, str]) -> dict[str, str]:
+        env = {name: environment[name] for name in _PASSED_ON if environment.get(name)}
+        env |= {
+            "HOME": self._private,
+            "LC_ALL": "C",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": self._write("config", self._configuration(source, address)),
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": self._write("askpass", _ASKPASS.format(python=_python()), 0o700),
+            "GIT_ALLOW_PROTOCOL": "https:http:ssh",
+            "GIT_LFS_SKIP_SMUDGE": "1",
+            "GIT_SSH": self._write("ssh", _SSH.format(python=_python(), options=self._ssh_options(source)), 0o700),
+            "GIT_SSH_VARIANT": "ssh",
+            "IMAGEWRIGHT_GIT_ORIGIN": address.origin,
+        }
+        if self._login.username or self._login.password:
+            # The environment is seen by the same user only, as a file would be; an argument by everyone.
+            env["IMAGEWRIGHT_GIT_USERNAME"] = self._login.username
+            env["IMAGEWRIGHT_GIT_PASSWORD"] = self._login.password
+        trusted = self._trusted(source, env.get("GIT_SSL_CAINFO") or environment.get("SSL_CERT_FILE", ""))
+        if trusted:
+            env["GIT_SSL_CAINFO"] = trusted
+        return env
+
+    def _configuration(self, source: GitSource, address: Address) -> str:
+        bearer = self._login.bearer
+        # A header goes wherever git goes; a password only where the askpass program lets it.
+        redirects = "false" if bearer else "initial"
+        verify = "false" if source.insecure_skip_tls_verify else "true"
+        text = _CONFIGURATION.format(redirects=redirects, verify=verify)
+        if bearer and address.origin:
+            quoted = bearer.replace("\\", "\\\\").replace('"', '\\"')
+            text += f'[http "{address.origin}/"]\n\textraHeader = "Authorization: Bearer {quoted}"\n'
+        return text
+
+    def _trusted(self, source: GitSource, system: str) -> str:
+        """The Secret's ca.crt beside what is trusted anyway: submodules may be elsewhere."""
+        own = read_secret(source.credentials_dir, "ca.crt") if source.credentials_dir else b""
+        if not own:
+            return system
+        system = system or ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+        try:
+            with open(system, "rb") as file:
+                own = file.read() + b"\n" + own
+        except OSError:
+            pass  # an image without certificates trusts the given one only
+        return self._write("ca.crt", own)
+
+    def _ssh_options(self, source: GitSource) -> list[str]:
+        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=20"]
+        folder = source.credentials_dir
+        identity = read_secret(folder, "identity") if folder else b""
+        if identity:
+            # A copy: ssh refuses a key that a group can read, as mounted ones may be, or that lost its last line break.
+            key = self._write("identity", identity.rstrip() + b"\n", 0o600)
+            known = self._write("known_hosts", read_secret(folder, "known_hosts"))
+            options += ["-F", "/dev/null", "-i", key, "-o", "IdentitiesOnly=yes"]
+            options += ["-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"]
+        return options
+
+    def _write(self, name: str, content: str | bytes, mode: int = 0o600) -> str:
+        path = os.path.join(self._private, name)
+        data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+        return path
+
+    # --- what git said
+
+    def _explain(self, url: str, words: Sequence[str], stderr: str) -> GitError:
+        lines = [self._printable(line) for line in stderr.splitlines() if line.strip()]
+        said = next((line for line in reversed(lines) if line.startswith(("fatal:", "error:"))), lines[-1:] or [""])
+        last = said if isinstance(said, str) else said[0]
+        evidence = "\n".join(lines).replace(url, "")
+        for known in _KNOWN:
+            if re.search(known.pattern, evidence):
+                why, hint = known.why, known.hint
+                if known.reason is Reason.GIT_AUTH_FAILED and not self._login and known.why == _REFUSED:
+                    why = "it asks for a login, and none was given"
+                error = GitError(f"{url} can't be fetched: {why} ({last})", reason=known.reason, hint=hint)
+                break
+        else:
+            error = GitError(f"git {words[0]} of {url} failed: {last or 'it said nothing'}")
+        error.stderr = evidence
+        return error
+
+    def _printable(self, line: str) -> str:
+        """A line that the server may have written: without control characters and without our own secrets."""
+        line = without_login(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", line).strip())
+        for secret in (self._login.password, self._login.bearer, self._login.username):
+            if len(secret) >= 4:
+                line = line.replace(secret, "***")
+        return line[:300]
+
+
+def _python() -> str:
+    """The interpreter without a virtual environment's link: its path is short and has no spaces."""
+    return os.path.realpath(sys.executable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    pattern: str
+    reason: Reason
+    why: str
+    hint: str
+
+
+_REFUSED = "it refuses the login"
+_KNOWN = (
+    _Known(
+        r"Authentication failed|could not read (Username|Password)|unable to read askpass|returned error: 40[13]\b"
+        r"|HTTP Basic: Access denied|Invalid username",
+        Reason.GIT_AUTH_FAILED,
+        _REFUSED,
+        "Give user name and password or a token: secretRef in the ImageBuild, GIT_USERNAME and GIT_PASSWORD or GIT_TOKEN"
+        " elsewhere. Some servers also answer so when there is no such repository.",
+    ),
+    _Known(
+        r"Permission denied \(|Load key|error in libcrypto",
+        Reason.GIT_AUTH_FAILED,
+        "it refuses the ssh key",
+        "Put a private key without passphrase into the Secret's identity, and its public half onto the server.",
+    ),
+    _Known(
+        r"Host key verification failed",
+        Reason.GIT_AUTH_FAILED,
+        "its host key isn't known",
+        "Put the line that ssh-keyscan prints for the host into the Secret's known_hosts.",
+    ),
+    _Known(
+        r"couldn't find remote ref|unadvertised object|not our ref|[Rr]emote branch .* not found",
+        Reason.GIT_REVISION_NOT_FOUND,
+        "it has no such revision",
+        "Check branch, tag and commit, and that they were pushed.",
+    ),
+    _Known(
+        r"[Rr]epository .*not found|returned error: 4(04|10)\b|does not appear to be a git repository|not valid: is this a git",
+        Reason.GIT_REPOSITORY_NOT_FOUND,
+        "there is no such repository",
+        "Check the address. A private repository may hide itself from those without a login.",
+    ),
+    _Known(
+        r"Could not resolve (host|proxy|hostname)|Name or service not known",
+        Reason.SOURCE_UNREACHABLE,
+        "its host name can't be resolved",
+        "Check the address and the cluster's DNS.",
+    ),
+    _Known(
+        r"Failed to connect|Connection (refused|timed out|reset)|No route to host|Network is unreachable|Operation too slow"
+        r"|Operation timed out|Could ?n.t connect|Connection closed by",
+        Reason.SOURCE_UNREACHABLE,
+        "it can't be reached",
+        "Check the address, the network policy and the proxy.",
+    ),
+    _Known(
+        r"returned error: 3\d\d|unable to update url base from redirection",
+        Reason.SOURCE_FETCH_FAILED,
+        "it redirects elsewhere",
+        "Write the address that it redirects to: a token is not taken along.",
+    ),
+    _Known(
+        r"returned error: (429|5\d\d)",
+        Reason.SOURCE_UNREACHABLE,
+        "the server has trouble",
+        "Try again later.",
+    ),
+    _Known(
+        r"certificate|SSL|TLS",
+        Reason.SOURCE_CERTIFICATE_UNTRUSTED,
+        "its certificate can't be verified",
+        "Give the CA that signed it as ca.crt in the git Secret (ImageBuild), or by SSL_CERT_FILE elsewhere.",
+    ),
+    _Known(
+        r"No space left|Disk quota exceeded",
+        Reason.DISK_FULL,
+        "no space is left for the checkout",
+        "Give the build a larger work folder.",
+    ),
+    _Known(
+        r"transport '.*' not allowed",
+        Reason.PATH_NOT_ALLOWED,
+        "it uses a protocol that isn't allowed",
+        "Repositories come over https, http or ssh.",
+    ),
+)

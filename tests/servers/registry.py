@@ -1,0 +1,136 @@
+"""A real registry: the distribution project's own program, over http or https, with a login or without.
+
+Starts one process and writes below ``state``. Called by tests; the program is the test cluster's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import bcrypt
+from cluster.binaries import binaries
+from cluster.certificates import Authority, Identity
+from cluster.processes import eventually
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryServerOptions:
+    """``state`` gets content, certificates and the log. With a ``username`` every request needs it (Basic).
+
+    ``token_realm`` asks for Bearer tokens of that address instead, signed by ``Authority(state / "tokens")``.
+    """
+
+    state: Path
+    tls: bool = False
+    username: str = ""
+    password: str = ""
+    token_realm: str = ""
+    port: int = 0
+
+
+class RegistryServer:
+    """Runs from construction to ``close``; also a context manager."""
+
+    def __init__(self, options: RegistryServerOptions) -> None:
+        self.options = options
+        self.port = options.port or _free_port()
+        self.ca_file = options.state / "ca.crt"
+        self.log = options.state / "registry.log"
+        options.state.mkdir(parents=True, exist_ok=True)
+        config = options.state / "registry.json"  # JSON is YAML
+        config.write_text(json.dumps(self._config()))
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(registry_program()), "serve", str(config)],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+            )
+        try:
+            eventually(self._answers, "the registry to answer", problem=self.log.read_text)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def host(self) -> str:
+        return f"localhost:{self.port}" if self.options.tls else f"127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def __enter__(self) -> RegistryServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _config(self) -> dict[str, Any]:
+        options = self.options
+        state = options.state
+        http: dict[str, Any] = {"addr": f"127.0.0.1:{self.port}"}
+        if options.tls:
+            Authority(state, "imagewright test registry").issue(Identity("server", "localhost", hosts=("localhost",)))
+            http["tls"] = {"certificate": f"{state}/server.crt", "key": f"{state}/server.key"}
+        content: dict[str, Any] = {
+            "version": 0.1,
+            "log": {"level": "info", "accesslog": {"disabled": False}},
+            "storage": {"filesystem": {"rootdirectory": f"{state}/content"}, "delete": {"enabled": True}},
+            "http": http,
+        }
+        if options.username:
+            hashed = bcrypt.hashpw(options.password.encode(), bcrypt.gensalt(4)).decode()
+            (state / "htpasswd").write_text(f"{options.username}:{hashed}\n")
+            content["auth"] = {"htpasswd": {"realm": "test", "path": f"{state}/htpasswd"}}
+        elif options.token_realm:
+            tokens = Authority(state / "tokens", "imagewright test token server")
+            content["auth"] = {
+                "token": {
+                    "realm": options.token_realm,
+                    "service": "test-registry",
+                    "issuer": "test-issuer",
+                    "rootcertbundle": str(tokens.certificate),
+                    "signingalgorithms": ["ES256"],
+                }
+            }
+        return content
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, self.log.read_text()
+        if self.options.tls:
+            with socket.socket() as connection:
+                return connection.connect_ex(("127.0.0.1", self.port)) == 0
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/", timeout=5):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code == 401
+        except OSError:
+            return False
+
+
+def registry_program() -> Path:
+    """The registry that the test cluster uses too."""
+    if given := os.environ.get("IMAGEWRIGHT_TEST_REGISTRY"):
+        return Path(given)
+    return binaries() / "registry"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
