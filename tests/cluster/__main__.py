@@ -23,11 +23,12 @@ def main(arguments: Sequence[str]) -> int:
     commands.add_parser("down", help="stop it and remove all that it made but for the caches")
     commands.add_parser("status", help="each component and how it is")
     commands.add_parser("build", help="build its programs, once, and print their folder")
-    kubectl = commands.add_parser("kubectl", help="kubectl, as the administrator")
-    kubectl.add_argument("rest", nargs=argparse.REMAINDER)
+    commands.add_parser("kubectl", help="kubectl, as the administrator", add_help=False)
     for name in (*SIGNALS, "start"):
         commands.add_parser(name, help=f"{name} one component").add_argument("component")
-    given = parser.parse_args(arguments)
+    # kubectl's own options are its own: argparse would take those that come first for ours.
+    ours, rest = (arguments[:1], arguments[1:]) if arguments[:1] == ["kubectl"] else (arguments, [])
+    given = parser.parse_args(ours)
     places = places_from_environment()
     match given.command:
         case "up":
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
             print(binaries())
         case "kubectl":
             program = str(binaries() / "kubectl")
-            os.execv(program, [program, f"--kubeconfig={places.kubeconfig}", *given.rest])
+            os.execv(program, [program, f"--kubeconfig={places.kubeconfig}", *rest])
         case "start":
             Processes(places).start(given.component)
         case name:

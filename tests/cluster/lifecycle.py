@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from cluster.api import Api
@@ -69,8 +70,7 @@ def start_missing(places: Places, components: dict[str, Component]) -> None:
         wait(places, "kube-controller-manager", lambda: api.exists(account))
 
 
-def wait(places: Places, component: str, check_ready: object) -> None:
-    assert callable(check_ready)
+def wait(places: Places, component: str, check_ready: Callable[[], bool]) -> None:
     log = places.logs / f"{component}.log"
 
     def problem() -> str:

@@ -7,6 +7,7 @@ cluster's state folder or by memory, and the machine's own paths are never touch
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from pathlib import Path
@@ -67,6 +68,16 @@ def cgroup_folders(name: str) -> list[Path]:
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS / name]
     return [path / name for path in sorted(CGROUPS.iterdir()) if path.is_dir() and not path.is_symlink()]
+
+
+def make_cgroups(name: str) -> None:
+    """Make them; with version 2 the kubelet wants every controller there, and only what the root hands down is."""
+    for folder in cgroup_folders(name):
+        folder.mkdir(exist_ok=True)
+    offered = CGROUPS / "cgroup.controllers"
+    for controller in offered.read_text().split() if offered.exists() else []:
+        with contextlib.suppress(OSError):  # one that can't be had is the kubelet's to complain about
+            (CGROUPS / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def remove_cgroups(name: str) -> None:

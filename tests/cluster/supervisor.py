@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.mounts import cgroup_folders, set_up_mounts
+from cluster.mounts import make_cgroups, set_up_mounts
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
     0x20000,
@@ -169,8 +169,7 @@ def main(state: Path, cgroup: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "new namespaces could not be made: " + os.strerror(ctypes.get_errno()))
-    for folder in cgroup_folders(cgroup):
-        folder.mkdir(exist_ok=True)
+    make_cgroups(cgroup)
     ready_read, ready_write = os.pipe()
     pid = os.fork()
     if pid == 0:

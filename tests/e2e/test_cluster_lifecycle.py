@@ -40,6 +40,10 @@ def processes_of(places: Places) -> list[str]:
     return found
 
 
+def pids(places: Places) -> dict[str, int]:
+    return {name: status.pid for name, status in Processes(places).status().items()}
+
+
 def traces_of(places: Places) -> dict[str, object]:
     """All that is on the machine because of this cluster."""
     interfaces = Path("/sys/class/net")
@@ -56,18 +60,21 @@ def traces_of(places: Places) -> dict[str, object]:
     return {name: value for name, value in found.items() if value}
 
 
+KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "vm/panic_on_oom")
+
+
 def test_up_changes_nothing_that_runs_and_starts_what_does_not(second: Places) -> None:
+    kernel = {name: Path("/proc/sys", name).read_text() for name in KERNEL_SETTINGS}
     up(second)
-    first = Processes(second).status()
+    first = pids(second)
     up(second)
-    assert Processes(second).status().items() == first.items() or all(
-        now.pid == first[name].pid for name, now in Processes(second).status().items()
-    )
+    assert pids(second) == first
     Cluster(second).component("kube-scheduler").kill()
     up(second)
-    now = Processes(second).status()
-    assert {name for name in now if now[name].pid != first[name].pid} == {"kube-scheduler"}
+    now = pids(second)
+    assert {name for name in now if now[name] != first[name]} == {"kube-scheduler"}
     assert Cluster(second).run_pod("works", "busybox", ["echo", "fine"]) == "fine\n"
+    assert {name: Path("/proc/sys", name).read_text() for name in KERNEL_SETTINGS} == kernel
 
 
 def test_two_clusters_know_nothing_of_each_other(cluster: Cluster, second: Places) -> None:
@@ -103,10 +110,3 @@ def test_a_killed_supervisor_takes_everything_along(second: Places) -> None:
         Processes(second).status()
     up(second)
     assert Cluster(second).run_pod("works", "busybox", ["echo", "again"]) == "again\n"
-
-
-def test_kernel_settings_of_the_machine_stay(second: Places) -> None:
-    names = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "vm/panic_on_oom")
-    before = {name: Path("/proc/sys", name).read_text() for name in names}
-    up(second)
-    assert {name: Path("/proc/sys", name).read_text() for name in names} == before
