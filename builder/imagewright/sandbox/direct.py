@@ -1,125 +1,83 @@
 """The rungs without namespaces: ``root``, where the build's root is this container's own ``/``, and ``chroot``.
 
-Runs in the helper, which has one thread and reaps orphans. Called by ``sandbox.helper``. Neither is a security
-boundary: a command may read whatever the container's root may. What can be taken away is taken away.
+Runs in a forked child of the helper that has one thread and reaps orphans. Called by ``sandbox.helper``. Neither is a
+security boundary: a command may read whatever files the container's root may. What can be taken away is taken away:
+capabilities, environment, and the engine's memory, which isn't dumpable.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
-import stat
 
 from imagewright.sandbox import linux
+from imagewright.sandbox.descendants import end_all
 from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.process import become, exit_code
+from imagewright.sandbox.stubs import Stubs, resolve
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
 
 
 def run_in_root(command: RunCommand) -> int:
     """Run a command in this container as it is."""
-    return _run(command, None, linux.DEFAULT_CAPABILITIES)
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    return _run(command, proc, linux.DEFAULT_CAPABILITIES)
 
 
 def run_in_chroot(command: RunCommand) -> int:
     """Run a command after chroot(2) into its rootfs; without ``argv`` only try it.
 
     Raises:
-        OSError
+        OSError: naming the system call that isn't allowed.
     """
-    made = _make_devices(command.rootfs)
+    # Without /proc inside, this descriptor is how leftovers are found; the command never has it.
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    files = {path: data for path in _NETWORK_FILES if (data := _read(path))}
     try:
-        return _run(command, command.rootfs, linux.DEFAULT_CAPABILITIES - {linux.SYS_CHROOT, linux.MKNOD})
+        os.chroot(command.rootfs)
+    except PermissionError as error:
+        raise OSError(error.errno, f"chroot: {error.strerror}") from error
+    os.chdir("/")
+    stubs = Stubs()
+    try:
+        _furnish(stubs, files)
+        return _run(command, proc, linux.DEFAULT_CAPABILITIES - {linux.SYS_CHROOT, linux.MKNOD})
     finally:
-        for directory, name in reversed(made):
-            _remove(directory, name)
-        for directory in {directory for directory, _ in made}:
-            os.close(directory)
+        stubs.remove()
 
 
-def _run(command: RunCommand, root: str | None, kept: frozenset[int]) -> int:
+def _run(command: RunCommand, proc: int, kept: frozenset[int]) -> int:
+    if not command.argv:
+        return 0
     child = os.fork()
     if child == 0:
         try:
             linux.die_with_parent()
-            if root is not None:
-                os.chroot(root)
-                os.chdir("/")
-            if command.argv:
-                become(command, kept)
-            os._exit(0)
-        except OSError as error:
-            os.write(2, f"imagewright: {error}\n".encode())
+            become(command, kept)
         finally:
             os._exit(125)
     status = os.waitpid(child, 0)[1]
-    _end_all()
+    end_all(proc)
     return exit_code(status)
 
 
-def _end_all() -> None:
-    """Kill what the command left behind until nothing is: orphans become this process's children (subreaper)."""
-    while True:
-        for pid in _children():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+def _furnish(stubs: Stubs, files: dict[str, bytes]) -> None:
+    """What programs can't do without, where the image has none: devices, the files of name resolution."""
+    with contextlib.suppress(OSError):  # a /dev that is a link or a file: the image's own affair
+        folder = resolve("/dev")
+        stubs.directory(folder)
+        for name, number in _DEVICES.items():
+            stubs.device(f"{folder}/{name}", number)
+    for path, data in files.items():
+        with contextlib.suppress(OSError):
+            stubs.file(resolve(path), data)
 
 
-def _children() -> list[int]:
-    own = os.getpid()
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == own:
-            found.append(int(name))
-    return found
-
-
-def _make_devices(rootfs: str) -> list[tuple[int, str]]:
-    """The devices that programs can't do without, where the image has none; (folder, name) of what was made."""
-    made: list[tuple[int, str]] = []
-    root = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY)
+def _read(path: str) -> bytes:
     try:
-        os.mkdir("dev", 0o755, dir_fd=root)
-        made.append((os.dup(root), "dev"))
-    except FileExistsError:
-        pass
-    try:
-        folder = os.open("dev", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+        with open(path, "rb") as file:
+            return file.read(1 << 20)
     except OSError:
-        os.close(root)
-        return made  # a link: the image's own affair
-    os.close(root)
-    for name, number in _DEVICES.items():
-        try:
-            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(*number), dir_fd=folder)
-            os.chmod(name, 0o666, dir_fd=folder)  # noqa: S103 -- devices are for everybody
-        except (FileExistsError, PermissionError):
-            continue
-        made.append((folder, name))
-    if not any(directory == folder for directory, _ in made):
-        os.close(folder)
-    return made
-
-
-def _remove(directory: int, name: str) -> None:
-    try:
-        if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            os.rmdir(name, dir_fd=directory)
-        else:
-            os.unlink(name, dir_fd=directory)
-    except OSError:
-        return  # the command put something into it, or took it away: that is the image's now
+        return b""

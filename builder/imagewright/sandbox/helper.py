@@ -1,7 +1,7 @@
 """A process with one thread that starts the commands: unshare(CLONE_NEWUSER) fails in one that has more.
 
-Forked by ``sandbox.choose`` before the engine starts its first thread, spoken to over a socket pair. It holds nothing
-secret: it is forked before the engine reads any credential, and its environment is emptied.
+Forked by ``sandbox.choose`` before the engine starts its first thread, spoken to over a socket pair. It is forked before
+the engine reads any credential; what the environment held stays in its memory, which therefore isn't dumpable.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import NoReturn
 from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox import direct, linux, namespace
+from imagewright.sandbox.descendants import kill_descendants
 from imagewright.sandbox.model import RunCommand
 
 _LENGTH = struct.Struct("!I")
@@ -69,8 +70,12 @@ class Helper:
             return
         self._closed = True
         self._socket.close()
+        with contextlib.suppress(OSError):
+            proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+            kill_descendants(proc, self._pid)
+            os.close(proc)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
+            os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
@@ -93,6 +98,7 @@ def _receive(connection: socket.socket, count: int) -> bytes:
 
 def _serve(connection: socket.socket, work_dir: str) -> NoReturn:
     try:
+        linux.set_dumpable(False)
         os.setpgid(0, 0)
         linux.die_with_parent()
         linux.become_subreaper()

@@ -18,6 +18,7 @@ CLONE_NEWIPC: Final = 0x08000000
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 
+MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
@@ -26,9 +27,14 @@ MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 0x40000
 MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 2
+UMOUNT_NOFOLLOW: Final = 8
+
+MOUNT_ATTR_RDONLY: Final = 1
+MOUNT_ATTR_NODEV: Final = 4
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT = 47
@@ -36,13 +42,20 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _SYS_OPEN_TREE = 428  # the same number on every architecture, as all calls since Linux 5.1
 _SYS_MOVE_MOUNT = 429
+_SYS_MOUNT_SETATTR = 442
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOVE_MOUNT_T_SYMLINKS = 0x10
 
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITIES = 64
+
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280, "armv7l": 311}
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "armv7l": 218}
 
 # What Docker and containerd leave a container (capability numbers of linux/capability.h).
@@ -68,9 +81,21 @@ SYS_CHROOT: Final = 18
 MKNOD: Final = 27
 
 
+class _MountAttr(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _CapabilityData(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
+
+
 def unshare(flags: int) -> None:
     """unshare(2)."""
-    _check(_LIBC.unshare(flags), "unshare")
+    _check(_LIBC.unshare(flags), "unshare(CLONE_NEWUSER)" if flags == CLONE_NEWUSER else "unshare")
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
@@ -109,6 +134,17 @@ def attach_mount(fd: int, target: str) -> None:
     _check(result, f"move_mount({target})")
 
 
+def restrict_mount(where: int | str, attributes: int, *, recursive: bool) -> None:
+    """Add MOUNT_ATTR_* to a mount, detached (its descriptor) or attached (its path) (mount_setattr(2))."""
+    fd, path = (where, b"") if isinstance(where, int) else (_AT_FDCWD, os.fsencode(where))
+    flags = (0 if path else _AT_EMPTY_PATH) | (_AT_RECURSIVE if recursive else 0)
+    attr = _MountAttr(attributes, 0, 0, 0)
+    result = _LIBC.syscall(
+        _SYS_MOUNT_SETATTR, fd, path, ctypes.c_uint(flags), ctypes.byref(attr), ctypes.c_size_t(ctypes.sizeof(attr))
+    )
+    _check(result, f"mount_setattr({path.decode(errors='replace')})")
+
+
 def die_with_parent() -> None:
     """Be killed when the parent ends."""
     _prctl(_PR_SET_PDEATHSIG, 9)
@@ -125,21 +161,34 @@ def become_subreaper() -> None:
 
 
 def keep_capabilities(kept: frozenset[int]) -> None:
-    """Drop all others from the bounding set: what is executed next can't get them, not even as root."""
+    """Drop all others: what is executed next can't get them, not even as root.
+
+    Raises:
+        OSError: when one is there and can't be dropped.
+    """
     _LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    last = _last_capability()
-    for number in range(last + 1):
-        if number not in kept:
-            # EPERM without CAP_SETPCAP: an ordinary user has nothing to drop; EINVAL: the kernel doesn't know it.
-            _LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    # Root gets the inheritable set on execve, whatever the bounding set says (CVE-2022-24769).
+    _clear_inheritable()
+    for number in range(_CAPABILITIES):
+        # -1: this kernel doesn't know it. The kernel is asked: a file of the image could lie.
+        if number not in kept and _LIBC.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1:
+            _check(_LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), f"dropping capability {number}")
 
 
-def _last_capability() -> int:
-    try:
-        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 63
+def _clear_inheritable() -> None:
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    data = (_CapabilityData * 2)()
+    _check(_LIBC.capget(ctypes.byref(header), data), "capget")
+    for half in data:
+        half.inheritable = 0
+    _check(_LIBC.capset(ctypes.byref(header), data), "capset")
+
+
+def join_new_session_keyring() -> None:
+    """Leave the keys of whoever started the engine behind. Where the call is refused, so is every use of keys."""
+    number = _SYS_KEYCTL.get(os.uname().machine)
+    if number is not None:
+        _LIBC.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def _prctl(option: int, value: int) -> None:

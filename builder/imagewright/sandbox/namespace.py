@@ -9,19 +9,25 @@ mounted there is first made ready outside (detached copies) and attached from in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from imagewright.sandbox import linux
 from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.process import become, exit_code
+from imagewright.sandbox.stubs import Stubs, resolve
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+# What containers keep from their root. The command's root may be the machine's own (its ids are the same), and then
+# only this is between it and, say, /proc/sys/kernel/core_pattern.
+_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_HIDDEN = "acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats".split()
+_HIDDEN_SYS = ("firmware", "devices/virtual/powercap")
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 
 
@@ -107,13 +113,14 @@ class _Root:
 
     rootfs: str
     scratch: str
-    made: list[str] = field(default_factory=list)
-    mounted: list[str] = field(default_factory=list)
+    stubs: Stubs = field(default_factory=Stubs)
+    mounted: list[tuple[int, str]] = field(default_factory=list)  # folder and name, the last one on top
 
     def enter(self) -> None:
         linux.mount("none", "/", "", linux.MS_REC | linux.MS_SLAVE)
         proc = linux.clone_mount("/proc", recursive=True)
         sys_ = linux.clone_mount("/sys", recursive=True)
+        linux.restrict_mount(sys_, linux.MOUNT_ATTR_RDONLY, recursive=True)
         devices = {
             name: linux.clone_mount(f"/dev/{name}", recursive=False)
             for name in _DEVICES
@@ -121,15 +128,17 @@ class _Root:
         }
         files = {path: linux.clone_mount(copy, recursive=False) for path, copy in self._copies().items()}
         linux.mount(self.rootfs, self.rootfs, "", linux.MS_BIND)
+        # An image may bring the machine's disk as a device.
+        linux.restrict_mount(self.rootfs, linux.MOUNT_ATTR_NODEV, recursive=False)
         old = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
         os.chdir(self.rootfs)
         linux.pivot_root(".", ".")
         os.chdir("/")
         # From here on every path is resolved inside the rootfs. The old root is still there, hidden: the kernel lets a
         # fresh /proc be mounted only beside one that shows everything.
-        self._attach("/proc", lambda target: self._proc(target, proc))
-        self._attach("/sys", lambda target: linux.attach_mount(sys_, target))
         self._attach("/dev", lambda target: self._dev(target, devices))
+        self._attach("/proc", lambda target: self._proc(target, proc))
+        self._attach("/sys", lambda target: self._sys(target, sys_))
         for path, fd in files.items():
             self._attach(path, lambda target, fd=fd: linux.attach_mount(fd, target), directory=False)  # type: ignore[misc]
         os.fchdir(old)
@@ -138,39 +147,23 @@ class _Root:
         os.close(old)
 
     def leave(self) -> None:
-        """Take everything out again: no mount point enters a layer."""
-        for target in reversed(self.mounted):
-            linux.umount(target)
-        for path in reversed(self.made):
-            try:
-                info = os.lstat(path)
-                if stat.S_ISDIR(info.st_mode):
-                    os.rmdir(path)
-                elif stat.S_ISREG(info.st_mode) and not info.st_size:
-                    os.unlink(path)
-            except OSError:
-                continue  # the command put something there, or took it away: that is the image's now
+        """Take everything out again: no mount point enters a layer. Holds even if the command renamed a folder."""
+        for folder, name in reversed(self.mounted):
+            with contextlib.suppress(OSError):
+                os.fchdir(folder)
+                linux.umount(name, linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)
+        os.chdir("/")
+        self.stubs.remove()
 
     def _attach(self, path: str, mount: Callable[[str], None], *, directory: bool = True) -> None:
-        target = os.path.realpath(path)
-        self._make(target, directory=directory)
+        target = resolve(path)
+        if directory:
+            self.stubs.directory(target)
+        else:
+            self.stubs.file(target)
+        folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
         mount(target)
-        self.mounted.append(target)
-
-    def _make(self, target: str, *, directory: bool) -> None:
-        if os.path.exists(target):
-            return
-        missing = []
-        folder = target if directory else os.path.dirname(target)
-        while not os.path.isdir(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        for name in reversed(missing):
-            os.mkdir(name, 0o755)
-            self.made.append(name)
-        if not directory:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-            self.made.append(target)
+        self.mounted.append((folder, os.path.basename(target)))
 
     @staticmethod
     def _proc(target: str, outside: int) -> None:
@@ -180,6 +173,19 @@ class _Root:
             # A container's /proc is masked here and there, so a fresh one isn't allowed. The outer one shows
             # processes of the engine; their user namespace keeps them closed.
             linux.attach_mount(outside, target)
+        for name in _READ_ONLY:
+            path = f"{target}/{name}"
+            if os.path.exists(path):
+                copy = linux.clone_mount(path, recursive=True)
+                linux.restrict_mount(copy, linux.MOUNT_ATTR_RDONLY, recursive=True)
+                linux.attach_mount(copy, path)
+                os.close(copy)
+        _hide(target, _HIDDEN)
+
+    @staticmethod
+    def _sys(target: str, outside: int) -> None:
+        linux.attach_mount(outside, target)
+        _hide(target, _HIDDEN_SYS)
 
     @staticmethod
     def _dev(target: str, devices: dict[str, int]) -> None:
@@ -219,6 +225,17 @@ class _Root:
             os.chmod(copy, 0o644)
             copies[path] = copy
         return copies
+
+
+def _hide(folder: str, names: Iterable[str]) -> None:
+    """Cover what is there with nothing: files with /dev/null, folders with an empty one."""
+    for path in (f"{folder}/{name}" for name in names):
+        if os.path.isdir(path):
+            linux.mount("tmpfs", path, "tmpfs", linux.MS_RDONLY, "mode=755,size=4k")
+        elif os.path.exists(path):
+            null = linux.clone_mount(resolve("/dev/null"), recursive=False)
+            linux.attach_mount(null, path)
+            os.close(null)
 
 
 def id_map(text: str) -> str:

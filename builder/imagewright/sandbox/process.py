@@ -6,6 +6,7 @@ Called by ``sandbox.namespace`` and ``sandbox.direct``. Never returns.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -21,6 +22,8 @@ def become(command: RunCommand, kept: frozenset[int]) -> NoReturn:
     try:
         os.closerange(3, 1 << 20)
         os.setsid()
+        _reset_signals()
+        linux.join_new_session_keyring()
         linux.keep_capabilities(kept)
         try:
             os.setgroups(command.groups)
@@ -41,6 +44,13 @@ def become(command: RunCommand, kept: frozenset[int]) -> NoReturn:
         _fail(f"exec {command.argv[0]}: not found (or its interpreter isn't)", NOT_FOUND)
     except OSError as error:
         _fail(f"exec {command.argv[0]}: {error.strerror}", NOT_EXECUTABLE)
+
+
+def _reset_signals() -> None:
+    """Ignored signals stay ignored across execve, and Python ignores SIGPIPE: shells would never see it."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def exit_code(status: int) -> int:

@@ -1,0 +1,114 @@
+"""What has to be in a root file system while a command runs and must not be there afterwards: mount points, devices.
+
+Makes and removes files by descriptors of their folders, so that renaming a folder above them misleads nobody, and
+gives the folders their times back, so that they don't look changed. Called by the rungs ``namespace`` and ``chroot``,
+in a process whose root is the root file system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class _Stub:
+    folder: int
+    name: str
+    content: bytes
+
+
+@dataclass(slots=True)
+class Stubs:
+    """What was made, in order."""
+
+    _made: list[_Stub] = field(default_factory=list)
+
+    def directory(self, path: str) -> None:
+        """Make a folder, and those above it, where there is none. ``path`` is absolute and holds no link."""
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for each in reversed(missing):
+            self._make(each, b"", lambda name, folder: os.mkdir(name, 0o755, dir_fd=folder))
+
+    def file(self, path: str, content: bytes = b"") -> None:
+        """Make a file where there is nothing; it is removed unless the command changed what is in it."""
+
+        def create(name: str, folder: int) -> None:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+            with os.fdopen(os.open(name, flags, 0o644, dir_fd=folder), "wb") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(content)
+
+        if not os.path.lexists(path):
+            self.directory(os.path.dirname(path))
+            self._make(path, content, create)
+
+    def device(self, path: str, number: tuple[int, int]) -> None:
+        """Make a character device for everybody where there is nothing."""
+
+        def create(name: str, folder: int) -> None:
+            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(*number), dir_fd=folder)
+            os.chmod(name, 0o666, dir_fd=folder)  # noqa: S103 -- devices are for everybody
+
+        if not os.path.lexists(path):
+            self._make(path, b"", create)
+
+    def remove(self) -> None:
+        """Take everything out again, but what the command made its own."""
+        for stub in reversed(self._made):
+            with contextlib.suppress(OSError), _times_kept(stub.folder):
+                _remove(stub)
+            os.close(stub.folder)
+        self._made.clear()
+
+    def _make(self, path: str, content: bytes, create: Callable[[str, int], None]) -> None:
+        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+        name = os.path.basename(path)
+        try:
+            with _times_kept(folder):
+                create(name, folder)
+        except BaseException:
+            os.close(folder)
+            raise
+        self._made.append(_Stub(folder, name, content))
+
+
+def resolve(path: str) -> str:
+    """Where ``path`` leads inside the root file system, links followed.
+
+    Raises:
+        OSError: ELOOP, or the path is the root itself.
+    """
+    target = os.path.realpath(path)
+    if target == "/" or os.path.islink(target):
+        raise OSError(errno.ELOOP, f"{path} in the image: {os.strerror(errno.ELOOP)}")
+    return target
+
+
+@contextlib.contextmanager
+def _times_kept(folder: int) -> Iterator[None]:
+    info = os.fstat(folder)
+    yield
+    os.utime(folder, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+def _remove(stub: _Stub) -> None:
+    info = os.stat(stub.name, dir_fd=stub.folder, follow_symlinks=False)
+    if stat.S_ISDIR(info.st_mode):
+        os.rmdir(stub.name, dir_fd=stub.folder)
+    elif stat.S_ISCHR(info.st_mode) or (stat.S_ISREG(info.st_mode) and _reads(stub, info.st_size)):
+        os.unlink(stub.name, dir_fd=stub.folder)
+
+
+def _reads(stub: _Stub, size: int) -> bool:
+    if size != len(stub.content):
+        return False
+    with os.fdopen(os.open(stub.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=stub.folder), "rb") as file:
+        return file.read() == stub.content
