@@ -1,0 +1,77 @@
+"""The project's own images, built by the project's own engine and pushed where the cluster can pull them.
+
+Runs ``imagewright build`` from this checkout. Called by quickstart and by the fixtures of the end-to-end tests. The tag
+is a hash of what an image is made from: what was built before is not built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.places import ClusterError
+from cluster.progress import step
+
+ROOT = Path(__file__).parents[2]
+TARGETS = ("executor", "operator")
+_INPUTS = ("Dockerfile", ".dockerignore", "images", "requirements", "builder", "operator", "pyproject.toml", "LICENSE")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``repository`` is HOST/PATH; ``flags`` are how the engine reaches it and the base images."""
+
+    repository: str
+    flags: tuple[str, ...] = ()
+
+
+def tag() -> str:
+    """A hash over the names and contents of everything the images are made from."""
+    hasher = hashlib.sha256()
+    for name in _INPUTS:
+        path = ROOT / name
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            if "__pycache__" not in file.parts:
+                content = file.read_bytes()
+                hasher.update(f"{file.relative_to(ROOT)} {len(content)}\n".encode() + content)
+    return hasher.hexdigest()[:16]
+
+
+def publish(target: Target, built: Path) -> dict[str, str]:
+    """Build what isn't there yet; the reference of each image by its target's name.
+
+    Args:
+        built: a folder that remembers what was pushed where.
+
+    Raises:
+        ClusterError: with what the engine said.
+    """
+    built.mkdir(parents=True, exist_ok=True)
+    references = {}
+    for name in TARGETS:
+        reference = f"{target.repository}/{name}:{tag()}"
+        stamp = built / hashlib.sha256(reference.encode()).hexdigest()[:24]
+        if not stamp.exists():
+            with step(f"Building the {name} image with the engine itself", "a minute"):
+                build(("--context", str(ROOT), "--target", name, "--destination", reference, *target.flags))
+            stamp.touch()
+        references[name] = reference
+    return references
+
+
+def build(flags: Sequence[str]) -> str:
+    """Run ``imagewright build``; what it printed.
+
+    Raises:
+        ClusterError: with the end of what the engine said.
+    """
+    command = [sys.executable, "-m", "imagewright", "build", *flags]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ClusterError("the engine failed:\n" + "\n".join(done.stderr.splitlines()[-30:]))
+    return done.stdout

@@ -1,0 +1,63 @@
+"""Installs the operator with kubectl, from ``deploy/``, with the images and settings of this cluster.
+
+Runs kubectl. Called by quickstart and by the fixtures of the end-to-end tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from quickstart.images import ROOT
+
+NAMESPACE = "imagewright-system"
+DEPLOYMENT = "deployment/imagewright-operator"
+Kubectl = Callable[..., str]
+
+
+def install(kubectl: Kubectl, images: Mapping[str, str], settings: Mapping[str, object]) -> None:
+    """Apply ``deploy/`` with an overlay, and wait for the operator.
+
+    Args:
+        images: references by target: ``operator`` and ``executor``.
+        settings: of docs/operator.md, without their prefix; what is no text is written as JSON.
+    """
+    with tempfile.TemporaryDirectory(prefix="imagewright-install-") as folder:
+        overlay = Path(folder, "overlay")
+        overlay.mkdir()
+        for name in ("deploy", "crds"):
+            shutil.copytree(ROOT / name, Path(folder, name))
+        (overlay / "kustomization.yaml").write_text(json.dumps(kustomization(images, settings), indent=1))
+        kubectl("apply", "-k", str(overlay))
+    kubectl("rollout", "status", DEPLOYMENT, "-n", NAMESPACE, "--timeout=180s")
+
+
+def uninstall(kubectl: Kubectl) -> None:
+    """Remove the operator, its resource and with it all ImageBuilds."""
+    with tempfile.TemporaryDirectory(prefix="imagewright-install-") as folder:
+        for name in ("deploy", "crds"):
+            shutil.copytree(ROOT / name, Path(folder, name))
+        kubectl("delete", "-k", os.path.join(folder, "deploy"), "--ignore-not-found", "--timeout=120s")
+
+
+def kustomization(images: Mapping[str, str], settings: Mapping[str, object]) -> dict[str, object]:
+    """An overlay as an installation would write it (kustomize reads JSON as well)."""
+    name, _, tag = images["operator"].rpartition(":")
+    values = {"EXECUTOR_IMAGE": images["executor"], **settings}
+    literals = [
+        f"IMAGEWRIGHT_{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+        for key, value in values.items()
+    ]
+    return {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["../deploy"],
+        "images": [{"name": "imagewright/operator", "newName": name, "newTag": tag}],
+        "configMapGenerator": [
+            {"name": "imagewright-settings", "namespace": NAMESPACE, "behavior": "merge", "literals": literals}
+        ],
+    }
