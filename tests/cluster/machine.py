@@ -56,16 +56,16 @@ def debian_mirror() -> str:
     if release.get("ID") != "debian":
         return ""
     codename = release.get("VERSION_CODENAME", "")
-    for uri, suites in apt_sources():
+    for uri, suites in apt_sources(Path("/etc/apt")):
         if codename in suites:
             return uri
     return ""
 
 
-def apt_sources() -> Iterator[tuple[str, list[str]]]:
-    """(URI, suites) of every binary source, in both of apt's formats."""
-    folder = Path("/etc/apt/sources.list.d")
-    for path in [Path("/etc/apt/sources.list"), *sorted(folder.glob("*.list"))]:
+def apt_sources(settings: Path) -> Iterator[tuple[str, list[str]]]:
+    """(URI, suites) of every binary source below apt's folder of ``settings``, in both of apt's formats."""
+    folder = settings / "sources.list.d"
+    for path in [settings / "sources.list", *sorted(folder.glob("*.list"))]:
         for line in path.read_text().splitlines() if path.exists() else []:
             words = re.sub(r"\[[^]]*\]", "", line).split()
             if len(words) > 2 and words[0] == "deb":
