@@ -44,11 +44,22 @@ def enter_user_namespace_if_needed() -> None:
         ) from error
     os.close(go)
     if os.waitpid(mapper, 0)[1] != 0:
-        # Without helpers a process may map its own id, once it gave up setgroups.
-        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                file.write(text)
+        try:
+            _map_own_ids(uid, gid)
+        except OSError as error:
+            raise SandboxError(
+                f"the ids of a user namespace can't be mapped: {error.strerror}",
+                hint="Check the ranges in /etc/subuid and /etc/subgid (see newuidmap(1)), or run as root. On Ubuntu "
+                "user namespaces must be allowed: sysctl kernel.apparmor_restrict_unprivileged_userns=0.",
+            ) from error
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _map_own_ids(uid: int, gid: int) -> None:
+    """Without helpers a process may map its own id, once it gave up setgroups."""
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
 
 
 def _map(pid: int, uid: int, gid: int) -> bool:

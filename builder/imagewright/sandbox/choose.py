@@ -5,6 +5,7 @@ Forks the helper and tries rungs. Called by the engine before it starts its firs
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox import linux
 from imagewright.sandbox.helper import Helper
+from imagewright.sandbox.ids import Ids
 from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
 
 # Only the executor image has it: elsewhere the root rung would replace a machine's own file system.
@@ -26,11 +28,12 @@ class _Chosen:
     kind: SandboxKind
     reason: str
     helper: Helper
+    ids: Ids
     build_root: str | None = None
     excluded: frozenset[str] = field(default_factory=frozenset)
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        return self.helper.run(self.kind, command, output)
+        return self.helper.run(self.kind, self.ids.check(command), output)
 
     def close(self) -> None:
         self.helper.close()
@@ -42,19 +45,20 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
     Raises:
         SandboxError: with what was tried and why it failed.
     """
+    linux.set_dumpable(False)  # the engine's memory will hold credentials; what is forked from here on inherits it
+    linux.hide_arguments()
     helper = Helper(options.work_dir)
     try:
-        chosen = _choose(kind, helper, options)
-        linux.set_dumpable(False)  # the engine's memory holds credentials
-        return chosen
+        return _choose(kind, helper, options)
     except BaseException:
         helper.close()
         raise
 
 
 def _choose(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> Sandbox:
+    ids = Ids.read()
     if kind is SandboxKind.ROOT:
-        return _root(helper, "it was asked for by name")
+        return _root(helper, ids, "it was asked for by name")
     if kind is SandboxKind.CHROOT:
         why = _try(SandboxKind.CHROOT, helper, options)
         if why:
@@ -62,13 +66,16 @@ def _choose(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> Sandb
                 f"the chroot sandbox doesn't work here: {why}",
                 hint="It needs the capability SYS_CHROOT; try namespace.",
             )
-        return _Chosen(kind, "it was asked for by name; it is no security boundary", helper)
+        return _Chosen(kind, "it was asked for by name; it is no security boundary", helper, ids)
     why = _try(SandboxKind.NAMESPACE, helper, options)
     if not why:
-        reason = "user and mount namespaces work here" if kind is SandboxKind.AUTO else "it was asked for by name"
-        return _Chosen(SandboxKind.NAMESPACE, reason, helper)
+        reason = "user and mount namespaces work here"
+        if kind is not SandboxKind.AUTO:
+            reason = f"it was asked for by name; {reason}"
+        return _Chosen(SandboxKind.NAMESPACE, reason, helper, ids)
+    why += _confinement()
     if kind is SandboxKind.AUTO and os.path.exists(IMAGE_MARKER):
-        return _root(helper, f"namespaces don't work here ({why})")
+        return _root(helper, ids, f"namespaces don't work here: {why}")
     raise SandboxError(
         f"the namespace sandbox doesn't work here: {why}",
         hint="User namespaces must be allowed: no seccomp or AppArmor profile that refuses them, and "
@@ -86,14 +93,27 @@ def _try(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> str:
     return "" if code == 0 else f"the probe ended with {code}"
 
 
-def _root(helper: Helper, why: str) -> Sandbox:
+def _confinement() -> str:
+    """What confines this process, as most likely the cause of a refusal: " (seccomp filter, AppArmor profile x)"."""
+    found = []
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+        if any(line.split() == ["Seccomp:", "2"] for line in file):
+            found.append("seccomp filter")
+    with contextlib.suppress(OSError), open("/proc/self/attr/current", encoding="utf-8", errors="replace") as file:
+        profile = file.read().strip("\0\n ")
+        if profile and not profile.startswith("unconfined"):
+            found.append(f"AppArmor or SELinux: {profile}")
+    return f" ({', '.join(found)})" if found else ""
+
+
+def _root(helper: Helper, ids: Ids, why: str) -> Sandbox:
     if not os.path.exists(IMAGE_MARKER):
         raise SandboxError(
             "the root sandbox builds in place of this machine's own file system, so it runs in the executor image only",
             hint="Use --sandbox=namespace or --sandbox=chroot here.",
         )
     reason = f"{why}; it is no security boundary: RUN can read what the container can"
-    return _Chosen(SandboxKind.ROOT, reason, helper, "/", _EXECUTOR_OWN | _mount_points())
+    return _Chosen(SandboxKind.ROOT, reason, helper, ids, "/", _EXECUTOR_OWN | _mount_points())
 
 
 def _mount_points() -> frozenset[str]:

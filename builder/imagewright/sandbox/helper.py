@@ -21,7 +21,9 @@ from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox import direct, linux, namespace
 from imagewright.sandbox.descendants import kill_descendants
+from imagewright.sandbox.ids import Ids
 from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.process import describe
 
 _LENGTH = struct.Struct("!I")
 
@@ -125,7 +127,7 @@ def _answer(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) 
     try:
         return {"code": _run(kind, command, output, work_dir)}
     except OSError as error:
-        return {"error": error.strerror or str(error)}
+        return {"error": describe(error)}
     finally:
         os.close(output)
 
@@ -179,7 +181,7 @@ def _child(
             else:
                 code = direct.run_in_chroot(command)
     except OSError as error:
-        os.write(report, (error.strerror or str(error)).encode())
+        os.write(report, describe(error).encode(errors="replace"))
     finally:
         os._exit(code)
 
@@ -195,13 +197,10 @@ def _have_ids_mapped(unshared: int, mapped: int) -> None:
 
 
 def _map_ids(child: int) -> None:
-    with open("/proc/self/setgroups", encoding="ascii") as file:
-        allowed = file.read().strip() == "allow"
-    if not allowed:
+    ids = Ids.read()
+    if not ids.groups_allowed:
         with contextlib.suppress(OSError), open(f"/proc/{child}/setgroups", "w", encoding="ascii") as file:
             file.write("deny")
-    for name in ("uid_map", "gid_map"):
-        with open(f"/proc/self/{name}", encoding="ascii") as file:
-            text = namespace.id_map(file.read())
+    for name, there in (("uid_map", ids.users), ("gid_map", ids.groups)):
         with open(f"/proc/{child}/{name}", "w", encoding="ascii") as file:
-            file.write(text)
+            file.write(there.identity())

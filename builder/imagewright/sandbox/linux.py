@@ -155,6 +155,20 @@ def set_dumpable(value: bool) -> None:
     _prctl(_PR_SET_DUMPABLE, int(value))
 
 
+def hide_arguments() -> None:
+    """Overwrite what /proc/PID/cmdline shows of this process and its children: it is for all to read.
+
+    People write credentials into URLs. Python has copies of its own by now.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc_pid_stat(5), counted from state
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)
+        title = b"imagewright"[: end - start - 1]
+        ctypes.memmove(start, title, len(title))
+
+
 def become_subreaper() -> None:
     """Orphans among the descendants become children of this process."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

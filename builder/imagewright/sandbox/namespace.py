@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from imagewright.sandbox import linux
 from imagewright.sandbox.model import RunCommand
-from imagewright.sandbox.process import become, exit_code
+from imagewright.sandbox.process import become, describe, exit_code
 from imagewright.sandbox.stubs import Stubs, resolve
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -84,7 +84,7 @@ def _init(command: RunCommand, scratch: str, report: int) -> None:
         root.leave()
     except OSError as error:
         if report >= 0:
-            os.write(report, f"{error.errno or 0} {error.strerror or error}".encode())
+            os.write(report, f"{error.errno or 0} {describe(error)}".encode(errors="replace"))
     finally:
         os._exit(code)
 
@@ -236,12 +236,3 @@ def _hide(folder: str, names: Iterable[str]) -> None:
             null = linux.clone_mount(resolve("/dev/null"), recursive=False)
             linux.attach_mount(null, path)
             os.close(null)
-
-
-def id_map(text: str) -> str:
-    """A map for a namespace below: the same ids as here. ``text`` is /proc/self/uid_map (inside, outside, count)."""
-    lines = []
-    for line in text.splitlines():
-        inside, _, count = line.split()
-        lines.append(f"{inside} {inside} {count}")
-    return "\n".join(lines) + "\n"

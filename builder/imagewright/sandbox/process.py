@@ -46,6 +46,12 @@ def become(command: RunCommand, kept: frozenset[int]) -> NoReturn:
         _fail(f"exec {command.argv[0]}: {error.strerror}", NOT_EXECUTABLE)
 
 
+def describe(error: OSError) -> str:
+    """What failed and why, for people."""
+    text = error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {text}" if isinstance(error.filename, str | bytes) else text
+
+
 def _reset_signals() -> None:
     """Ignored signals stay ignored across execve, and Python ignores SIGPIPE: shells would never see it."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
