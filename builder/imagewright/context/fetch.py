@@ -22,9 +22,9 @@ from imagewright.contract import (
     Source,
     TarSource,
 )
-from imagewright.errors import Reason, SourceError
+from imagewright.errors import FileSystemError, Reason, SourceError
 
-UnpackArchive = Callable[[BinaryIO, str], None]  # (stream, folder): tar, plain or compressed
+UnpackArchive = Callable[["HashedStream", str], None]  # (stream, folder): tar, plain or compressed
 _STDIN = "-"
 
 
@@ -88,14 +88,29 @@ class Fetcher:
         """Keys as plain files: the kubelet mounts links through ``..data``, which COPY would copy as links."""
         target = self._folder()
         try:
-            for name in sorted(os.listdir(path)):
-                if not name.startswith(".."):
-                    shutil.copyfile(os.path.join(path, name), os.path.join(target, name))
+            self._copy_keys(path, target)
         except OSError as error:
-            raise SourceError(f"the ConfigMap mounted at {path} can't be read: {error.strerror}") from error
+            raise SourceError(
+                f"the ConfigMap mounted at {path} can't be read: {error.strerror}",
+                reason=Reason.FILE_NOT_FOUND if isinstance(error, FileNotFoundError) else None,
+            ) from error
         return FetchedContext(target)
 
+    def _copy_keys(self, path: str, target: str) -> None:
+        for name in sorted(os.listdir(path)):
+            if name.startswith(".."):  # the kubelet's own; no key begins so
+                continue
+            key, copy = os.path.join(path, name), os.path.join(target, name)
+            if os.path.isdir(key):  # a volume's items may have paths with folders
+                os.mkdir(copy)
+                os.chmod(copy, 0o755)  # noqa: S103 - whatever the umask is
+                self._copy_keys(key, copy)
+            else:
+                shutil.copyfile(key, copy)
+                os.chmod(copy, 0o644)
+
     def _tar(self, path: str) -> FetchedContext:
+        name = "on standard input" if path == _STDIN else path
         try:
             stream = sys.stdin.buffer if path == _STDIN else open(path, "rb")  # noqa: SIM115
         except OSError as error:
@@ -106,10 +121,23 @@ class Fetcher:
             ) from error
         target = self._folder()
         with stream:
-            hashed = _Hashed(stream)
-            self.unpack(hashed, target)  # type: ignore[arg-type]
-            while hashed.read(1 << 20):
-                pass
+            hashed = HashedStream(stream)
+            try:
+                self.unpack(hashed, target)
+                while hashed.read(1 << 20):
+                    pass
+            except FileSystemError as error:
+                damaged = error.reason is Reason.LAYER_INVALID
+                raise SourceError(
+                    f"the context archive {name} can't be unpacked: {error.message}",
+                    reason=Reason.SOURCE_FETCH_FAILED if damaged else error.reason,
+                    hint=error.hint,
+                ) from error
+        if not hashed.size:
+            raise SourceError(
+                f"the context archive {name} is empty: not a single byte",
+                hint="A container reads standard input only with stdin: true (kubectl run --stdin, docker run --interactive).",
+            )
         self.log(f"context archive sha256:{hashed.digest}")
         return FetchedContext(target, digest=f"sha256:{hashed.digest}")
 
@@ -118,12 +146,13 @@ class Fetcher:
         return FetchedContext(checkout.path, commit=checkout.commit)
 
 
-class _Hashed:
-    """Hashes an archive while it is read."""
+class HashedStream:
+    """Hashes and counts an archive's bytes while it is read."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._hasher = hashlib.sha256()
+        self.size = 0
 
     @property
     def digest(self) -> str:
@@ -132,4 +161,5 @@ class _Hashed:
     def read(self, size: int = -1, /) -> bytes:
         data = self._stream.read(size)
         self._hasher.update(data)
+        self.size += len(data)
         return data

@@ -136,6 +136,8 @@ class Git:
             # The environment is seen by the same user only, as a file would be; an argument by everyone.
             env["IMAGEWRIGHT_GIT_USERNAME"] = self._login.username
             env["IMAGEWRIGHT_GIT_PASSWORD"] = self._login.password
+        if environment.get("SSL_CERT_DIR"):
+            env.setdefault("GIT_SSL_CAPATH", environment["SSL_CERT_DIR"])
         trusted = self._trusted(source, env.get("GIT_SSL_CAINFO") or environment.get("SSL_CERT_FILE", ""))
         if trusted:
             env["GIT_SSL_CAINFO"] = trusted

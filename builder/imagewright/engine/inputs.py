@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from imagewright.context.fetch import FetchedContext
 from imagewright.contract import BuildRequest
@@ -16,7 +15,7 @@ from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.dockerfile.model import Dockerfile
 from imagewright.dockerfile.parser import parse
 from imagewright.errors import DockerfileError, ImagewrightError, Reason, SourceError, UsageError
-from imagewright.fs.decompress import inflate, sniff
+from imagewright.fs.decompress import Readable, inflate, sniff
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.unpack import UnpackOptions, unpack_layer
 from imagewright.oci.platform import Platform, host_platform
@@ -95,7 +94,7 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext) -> Inputs:
     )
 
 
-def unpack_archive(stream: BinaryIO, folder: str) -> None:
+def unpack_archive(stream: Readable, folder: str) -> None:
     """Unpack a context that came as an archive; owners don't matter, since COPY sets them."""
     found, peeked = sniff(stream)
     options = UnpackOptions(whiteouts=False, ownership=(os.geteuid(), os.getegid()))
