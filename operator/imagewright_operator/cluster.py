@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -58,12 +59,39 @@ def connect() -> client.ApiClient:
     return client.ApiClient(settings)
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the API server is and what to show it; the files are PEM, "" none."""
+
+    server: str
+    token: str
+    ca_file: str
+    certificate_file: str
+    key_file: str
+    insecure: bool
+
+
 class Cluster:
     """One connection pool, used by all workers. ``count`` is told of every request: verb, resource, HTTP status."""
 
     def __init__(self, api: client.ApiClient, count: Callable[[str, str, int], None] = lambda *_: None) -> None:
         self._api = api
         self._count = count
+
+    def access(self) -> Access:
+        """As of now: a service account's token is renewed every hour."""
+        settings = self._api.configuration
+        headers: dict[str, str] = {}
+        self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "GET", None)
+        token = next((value for name, value in headers.items() if name.lower() == "authorization"), "")
+        return Access(
+            server=settings.host,
+            token=token.partition(" ")[2] or token,
+            ca_file=settings.ssl_ca_cert or "",
+            certificate_file=settings.cert_file or "",
+            key_file=settings.key_file or "",
+            insecure=not settings.verify_ssl,
+        )
 
     # --- ImageBuilds
 

@@ -6,21 +6,31 @@ finalizer, no annotation and no memory of kopf's, and what is nudged is read afr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import kopf
 
 from imagewright_operator.api import GROUP, PLURAL, VERSION
+from imagewright_operator.cluster import Access
 from imagewright_operator.controller import Controller
 from imagewright_operator.manifests import NAME_LABEL, POD_SELECTOR
 
 
-def register(registry: kopf.OperatorRegistry, controller: Controller) -> None:
-    """Add the handlers to kopf's ``registry``."""
+def register(registry: kopf.OperatorRegistry, controller: Controller, access: Callable[[], Access]) -> None:
+    """Add the handlers to kopf's ``registry``; kopf logs in with the ``access`` that everything else has."""
 
     @kopf.on.login(registry=registry)
-    def log_in(**given: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+    def log_in(**_: Any) -> kopf.ConnectionInfo:
+        given = access()
+        return kopf.ConnectionInfo(
+            server=given.server,
+            token=given.token or None,
+            ca_path=given.ca_file or None,
+            certificate_path=given.certificate_file or None,
+            private_key_path=given.key_file or None,
+            insecure=given.insecure,
+        )
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def imagebuild_changed(type: str | None, namespace: str | None, name: str | None, **_: Any) -> None:

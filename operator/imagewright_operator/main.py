@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -16,7 +17,7 @@ from kubernetes.config import ConfigException
 
 from imagewright.errors import ImagewrightError
 from imagewright_operator import handlers
-from imagewright_operator.cluster import Cluster, connect
+from imagewright_operator.cluster import Access, Cluster, connect
 from imagewright_operator.controller import Controller
 from imagewright_operator.metrics import Metrics
 from imagewright_operator.probes import Probes
@@ -42,19 +43,20 @@ def main() -> int:
         sys.stderr.write(f"error: no cluster to talk to: {error}\nhint: Run it in a Pod, or set KUBECONFIG.\n")
         return 2
     metrics = Metrics()
-    controller = Controller(Cluster(api, metrics.request), settings, metrics)
+    cluster = Cluster(api, metrics.request)
+    controller = Controller(cluster, settings, metrics)
     probes = Probes(settings.http_port, controller.is_alive, controller.is_ready, metrics.registry)
     _LOG.info("starts; executor image %s, profile %s", settings.executor_image, settings.profile.value)
     controller.start()
     try:
-        asyncio.run(_watch(controller, settings.namespaces))
+        asyncio.run(_watch(controller, cluster.access, settings.namespaces))
     finally:
         controller.stop()
         probes.close()
     return 0
 
 
-async def _watch(controller: Controller, namespaces: tuple[str, ...]) -> None:
+async def _watch(controller: Controller, access: Callable[[], Access], namespaces: tuple[str, ...]) -> None:
     """Until a signal ends it. Some answers of an API server end kopf: meanwhile the resync does without its watches."""
     identity: Any = (
         "imagewright-operator"  # else kopf looks for the name of the user, which in a container may have none
@@ -63,7 +65,7 @@ async def _watch(controller: Controller, namespaces: tuple[str, ...]) -> None:
     handlers.configure_kopf(options, clusterwide=not namespaces)
     while True:
         registry = kopf.OperatorRegistry()
-        handlers.register(registry, controller)
+        handlers.register(registry, controller, access)
         try:
             await kopf.operator(
                 registry=registry,
