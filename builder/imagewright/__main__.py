@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -10,6 +11,8 @@ from imagewright.cli import commands
 
 def main() -> None:
     """Run a command; the executor image calls the same program by kaniko's name."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a file's name need not be UTF-8
     run = commands.executor if os.path.basename(sys.argv[0]) == "executor" else commands.main
     sys.exit(run(sys.argv[1:], os.environ))
 

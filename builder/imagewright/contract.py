@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from imagewright.errors import Reason, UsageError
@@ -170,10 +170,18 @@ class BuildRequest(_Model):
             ) from error
 
 
+def _printable(text: str) -> str:
+    """Names of files that aren't UTF-8 are legal, and show up in messages; JSON has no place for them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+_Text = Annotated[str, BeforeValidator(_printable)]
+
+
 class StepResult(_Model):
     """One executed instruction. Times are UTC, RFC 3339 with milliseconds."""
 
-    name: str
+    name: _Text
     start_time: str
     completion_time: str
     cached: bool = False
@@ -184,10 +192,10 @@ class Failure(_Model):
     """Why a build failed, as the user sees it everywhere."""
 
     reason: str
-    message: str
-    hint: str = ""
-    instruction: str = ""
-    file: str = ""
+    message: _Text
+    hint: _Text = ""
+    instruction: _Text = ""
+    file: _Text = ""
     line: int = 0
     exit_code: int | None = None  # of the RUN that failed
 

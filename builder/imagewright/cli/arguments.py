@@ -64,6 +64,7 @@ def parse(words: Sequence[str], environment: Mapping[str, str], flags: Sequence[
     by_name = {flag.name: flag for flag in flags}
     by_short = {flag.short: flag for flag in flags if flag.short}
     arguments = Arguments()
+    _check_text(words)
     remaining = list(reversed(words))
     while remaining:
         word = remaining.pop()
@@ -83,17 +84,36 @@ def parse(words: Sequence[str], environment: Mapping[str, str], flags: Sequence[
             )
         if flag.kind is Kind.BOOLEAN:
             value = value if separator else "true"
-            if value not in _TRUE | _FALSE:
-                raise UsageError(f"--{flag.name}={value}: neither true nor false")
+            _check_boolean(value, f"--{flag.name}={value}")
         elif not separator:
             if not remaining:
                 raise UsageError(f"--{flag.name} needs a value", hint=f"Write --{flag.name}={flag.value}.")
             value = remaining.pop()
         arguments.values.setdefault(flag.name, []).append(value)
     for flag in flags:
-        if flag.environment and flag.name not in arguments.values and environment.get(flag.environment):
-            arguments.values[flag.name] = [environment[flag.environment]]
+        value = environment.get(flag.environment, "") if flag.environment else ""
+        if value and flag.name not in arguments.values:
+            _check_text([f"{flag.environment}={value}"])
+            if flag.kind is Kind.BOOLEAN:
+                _check_boolean(value, f"{flag.environment}={value}")
+            arguments.values[flag.name] = [value]
     return arguments
+
+
+def _check_boolean(value: str, written: str) -> None:
+    if value not in _TRUE | _FALSE:
+        raise UsageError(f"{written}: neither true nor false", hint="A boolean is --flag or --flag=false.")
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Everything goes into JSON sooner or later, which knows no bytes that aren't UTF-8."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            # Not the value: it may be a secret.
+            name = word.partition("=")[0].encode("utf-8", "backslashreplace").decode()
+            raise UsageError(f"{name}: not UTF-8", hint="Arguments, names and values must be UTF-8 text.") from None
 
 
 def _find(by_name: Mapping[str, Flag], name: str) -> Flag:

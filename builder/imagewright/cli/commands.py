@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import FrameType
@@ -18,15 +19,16 @@ from rich.console import Console
 from imagewright import contract
 from imagewright.cli.arguments import Arguments, parse
 from imagewright.cli.help import build_help, overview
-from imagewright.cli.request import build_request, environment_request
+from imagewright.cli.request import build_request, check_environment, environment_request
 from imagewright.contract import BuildRequest, BuildResult
 from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
 from imagewright.errors import ImagewrightError, Reason, UsageError, exit_code
 from imagewright.plan import render
+from imagewright.progress.display import Display, Level
 from imagewright.progress.jsonlines import JsonReporter
 from imagewright.progress.live import LiveReporter
-from imagewright.progress.plain import Level, PlainReporter
+from imagewright.progress.plain import PlainReporter
 from imagewright.sandbox.bootstrap import enter_user_namespace_if_needed
 
 _LEVELS = {
@@ -52,9 +54,11 @@ def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         return _dispatch(list(words), environment)
     except ImagewrightError as error:
-        print(error.render(), file=sys.stderr)
+        PlainReporter(sys.stderr, Level.ERROR).failed(error)
         return exit_code(error.reason)
     except BrokenPipeError:
+        # Nobody reads any more; without this the interpreter complains when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return exit_code(Reason.CANCELLED)
@@ -72,6 +76,9 @@ def _dispatch(words: list[str], environment: Mapping[str, str]) -> int:
     asks_help = any(word in ("--help", "-h") for word in words)
     match command:
         case "help" | "--help" | "-h":
+            print(overview())
+            return 0
+        case "version" | "--version" | "execute" if asks_help:
             print(overview())
             return 0
         case "version" | "--version":
@@ -96,11 +103,12 @@ def version() -> str:
 
 def _build(arguments: Arguments, environment: Mapping[str, str]) -> int:
     request = build_request(arguments)
-    reporter = _reporter(arguments)
+    check_environment(request, environment)
+    display = _display(arguments, environment)
     enter_user_namespace_if_needed()
-    result, error = _run(request, environment, reporter)
+    result, error = _run(request, environment, display)
     if error is not None:
-        print(error.render(), file=sys.stderr)
+        display.failed(error)
         return exit_code(error.reason)
     if not result.references:
         print(result.digest)
@@ -111,6 +119,7 @@ def _build(arguments: Arguments, environment: Mapping[str, str]) -> int:
 
 def _plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
     request = build_request(arguments)
+    check_environment(request, environment)
     reporter = PlainReporter(sys.stderr, Level.WARN)
     print(render(engine.plan(request, environment, reporter)), end="")
     return 0
@@ -118,23 +127,32 @@ def _plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
 
 def _execute(environment: Mapping[str, str]) -> int:
     """What the operator's Pods run: the request from the environment, the result to the termination message."""
-    reporter = PlainReporter(sys.stdout, Level.INFO)
+    display = PlainReporter(sys.stdout, Level.INFO)
     error: ImagewrightError | None
     try:
         request = environment_request(environment, contract.REQUEST_ENV)
+        check_environment(request, environment)
         enter_user_namespace_if_needed()
-        result, error = _run(request, environment, reporter)
+        result, error = _run(request, environment, display)
     except ImagewrightError as failure:
         error = failure
-        result = BuildResult(
-            failure=contract.Failure(reason=error.reason.value, message=error.message, hint=error.hint)
+        result = _without_build(error)
+    except Exception as failure:  # noqa: BLE001 -- the operator must learn of it
+        traceback.print_exc()
+        error = ImagewrightError(
+            f"the engine failed: {type(failure).__name__}: {failure}", hint="This is a bug: report it with the log."
         )
+        result = _without_build(error)
     if error is not None:
-        print(error.render())
+        display.failed(error)
     whole = json.dumps({contract.RESULT_LOG_KEY: json.loads(result.to_json())}, separators=(",", ":"))
     print(whole, flush=True)
     _write_termination_message(result.termination_message())
     return exit_code(error.reason) if error is not None else 0
+
+
+def _without_build(error: ImagewrightError) -> BuildResult:
+    return BuildResult(failure=contract.Failure(reason=error.reason.value, message=error.message, hint=error.hint))
 
 
 def _write_termination_message(text: str) -> None:
@@ -165,7 +183,7 @@ def _cancel(number: int, frame: FrameType | None) -> None:
     raise Cancelled(f"the build was cancelled ({signal.Signals(number).name})")
 
 
-def _reporter(arguments: Arguments) -> Reporter:
+def _display(arguments: Arguments, environment: Mapping[str, str]) -> Display:
     verbosity = arguments.text("verbosity", "info").lower()
     if verbosity not in _LEVELS:
         raise UsageError(f"--verbosity={verbosity}: not one of {', '.join(_LEVELS)}")
@@ -173,8 +191,10 @@ def _reporter(arguments: Arguments) -> Reporter:
     log_format = arguments.text("log-format", "color")
     if log_format not in ("text", "color", "json"):
         raise UsageError(f"--log-format={log_format}: not text, color or json")
+    timestamps = arguments.flag("log-timestamp")
     if log_format == "json":
         return JsonReporter(sys.stderr, level)
-    if log_format == "color" and sys.stderr.isatty() and not os.environ.get("NO_COLOR") and level is Level.INFO:
+    capable = sys.stderr.isatty() and environment.get("TERM", "dumb") != "dumb" and not environment.get("NO_COLOR")
+    if log_format == "color" and capable and level is Level.INFO and not timestamps:
         return LiveReporter(Console(stderr=True), level)
-    return PlainReporter(sys.stderr, level, timestamps=arguments.flag("log-timestamp"))
+    return PlainReporter(sys.stderr, level, timestamps=timestamps)

@@ -25,7 +25,7 @@ from imagewright.registry.endpoints import parse_map
 
 _LATER_SCHEMES = ("s3://", "gs://", "https://", "http://", "oci://")
 _GIT_HOSTS = re.compile(r"(?:https?://)?(?:github\.com|gitlab\.com|bitbucket\.org)/")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def build_request(arguments: Arguments) -> BuildRequest:
@@ -78,12 +78,12 @@ def parse_context(text: str) -> tuple[Source, str]:
     for scheme in _LATER_SCHEMES:
         if text.startswith(scheme):
             raise UnsupportedError(
-                f"--context={text}: {scheme} contexts are not supported yet",
+                f"--context={_shown(text)}: {scheme} contexts are not supported yet",
                 hint="Use a folder, tar://FILE, or a git repository (git://…, https://….git).",
             )
     if "://" in text:
         raise UsageError(
-            f"--context={text}: unknown scheme", hint="dir://, tar://, git:// and https://….git are known."
+            f"--context={_shown(text)}: unknown scheme", hint="dir://, tar://, git:// and https://….git are known."
         )
     return DirectorySource(path=text), ""
 
@@ -106,9 +106,30 @@ def _git(text: str) -> tuple[Source, str]:
         ref, commit = "", ref
     if commit and not _COMMIT.fullmatch(commit):
         raise UsageError(
-            f"--context={text}: {commit!r} is no full commit hash", hint="Write #ref#commit with 40 digits."
+            f"--context={_shown(text)}: {commit!r} is no full commit hash", hint="Write #ref#commit with 40 digits."
         )
     return GitSource(url=url, ref=ref, commit=commit, subdir=subdir), ""
+
+
+def _shown(text: str) -> str:
+    """An address without the login in it: it goes into an error, and from there into a log."""
+    return re.sub(r"//[^/@]*@", "//", text)
+
+
+def check_environment(request: BuildRequest, environment: Mapping[str, str]) -> None:
+    """Refuse build arguments whose value in the environment is no text.
+
+    Raises:
+        UsageError
+    """
+    for arg in request.build_args:
+        try:
+            environment.get(arg.from_env, "").encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"the build argument {arg.name}: the value of the variable {arg.from_env} is not UTF-8",
+                hint="Build arguments are text and go into the image's history; encode other bytes, with base64 say.",
+            ) from None
 
 
 def _build_arg(text: str) -> BuildArg:

@@ -1,6 +1,6 @@
 """One JSON object a line, for log collectors. The field names are stable; docs/logging.md lists them.
 
-Writes to a text stream. Called through ``engine.events.Reporter``, from several threads.
+Writes to a text stream. Called through ``progress.display.Display``, from several threads.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from typing import TextIO
 from imagewright.contract import timestamp
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
-from imagewright.progress.plain import Level
-from imagewright.progress.text import Lines
+from imagewright.errors import ImagewrightError, StepError
+from imagewright.progress.display import Level
+from imagewright.progress.text import Lines, clean
 
+_LONE_SURROGATES = {
+    code: "\ufffd" for code in range(0xD800, 0xE000)
+}  # of names that aren't UTF-8; no stream takes them
 _NAMES = {Level.ERROR: "error", Level.WARN: "warning", Level.INFO: "info", Level.DEBUG: "debug"}
 
 
@@ -42,7 +46,6 @@ class JsonReporter:
         self._emit(Level.DEBUG, "message", {"msg": text})
 
     def step_started(self, step: StepStarted) -> None:
-        self._output = Lines()
         self._emit(Level.INFO, "stepStarted", {"msg": step.label, **_step(step)})
 
     def output(self, step: StepStarted, data: bytes) -> None:
@@ -55,15 +58,17 @@ class JsonReporter:
         fields: dict[str, object] = {"seconds": round(step.seconds, 3), "layerSize": step.layer_size}
         if step.error is not None:
             fields["reason"] = step.error.reason.value
-        self._emit(Level.INFO, "stepEnded", {"msg": step.started.label, **_step(step.started), **fields})
+        level = Level.ERROR if step.error is not None else Level.INFO
+        self._emit(level, "stepEnded", {"msg": step.started.label, **_step(step.started), **fields})
 
     def transfer(self, transfer: Transfer) -> None:
         if transfer.finished:
-            self._emit(
-                Level.DEBUG,
-                "transfer",
-                {"msg": f"{transfer.kind} {transfer.name}", "blob": transfer.name, "size": transfer.total},
-            )
+            fields = {"kind": transfer.kind, "blob": transfer.name, "size": transfer.total or transfer.done}
+            self._emit(Level.DEBUG, "transfer", {"msg": f"{transfer.kind} {transfer.name}", **fields})
+
+    def failed(self, error: ImagewrightError) -> None:
+        """The build's last words; called by ``cli`` after ``close``."""
+        self._emit(Level.ERROR, "failed", {"msg": error.message, **failure_fields(error)})
 
     def close(self) -> None:
         self._stream.flush()
@@ -71,10 +76,16 @@ class JsonReporter:
     def _emit(self, level: Level, event: str, fields: dict[str, object]) -> None:
         if level > self._level:
             return
-        line = {"time": timestamp(datetime.now(UTC)), "level": _NAMES[level], "event": event, **fields}
+        safe = {name: _clean(value) if isinstance(value, str) else value for name, value in fields.items()}
+        line = {"time": timestamp(datetime.now(UTC)), "level": _NAMES[level], "event": event, **safe}
         with self._lock:
-            self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._stream.write(json.dumps(line, ensure_ascii=False).translate(_LONE_SURROGATES) + "\n")
             self._stream.flush()
+
+
+def _clean(text: str) -> str:
+    """Foreign text may hold terminal escapes, and who looks at a log with jq has a terminal."""
+    return "\n".join(clean(line) for line in text.split("\n"))
 
 
 def _step(step: StepStarted) -> dict[str, object]:

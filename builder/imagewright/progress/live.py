@@ -1,46 +1,78 @@
 """A display for terminals: finished lines scroll by, below them what happens now.
 
-Draws through rich. Called through ``engine.events.Reporter``, from several threads.
+Draws through rich. Called through ``engine.events.Reporter``, from several threads. rich's thread calls ``_draw`` with
+its own lock held, so nothing here prints while it holds ``_lock``: the two would wait for each other for ever.
 """
 
 from __future__ import annotations
 
-import sys
+import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
+from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
-from imagewright.progress.plain import Level, PlainReporter
-from imagewright.progress.text import clean, duration, size
+from imagewright.errors import ImagewrightError
+from imagewright.progress.failure import failure_text
+from imagewright.progress.plain import Level
+from imagewright.progress.text import Lines, clean, duration, size
 
 _LINES_SHOWN = 6
+_TRANSFERS_SHOWN = 6  # a base may have a hundred layers; a terminal has 24 lines
+_BAR_WIDTH = 24
 
 
-class LiveReporter(PlainReporter):
-    """Shows the running step with the last lines of its output, and layers on their way."""
+@dataclass(slots=True)
+class _Moving:
+    transfer: Transfer
+    since: float
+
+
+class LiveReporter:
+    """Shows the running step with the last lines of its output, and layers on their way.
+
+    No thread is started before the first step or transfer: the sandbox forks before that.
+    """
 
     def __init__(self, console: Console, level: Level) -> None:
-        super().__init__(sys.stderr, level)
         self._console = console
+        self._level = level
+        self._lock = threading.Lock()
         self._step: StepStarted | None = None
         self._since = 0.0
+        self._output = Lines()
         self._tail: deque[str] = deque(maxlen=_LINES_SHOWN)
-        self._transfers = Progress(
-            TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console
-        )
-        self._tasks: dict[tuple[str, str], TaskID] = {}
-        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=8, transient=True)
-        self._live.start()
+        self._moving: dict[tuple[str, str], _Moving] = {}
+        self._starting = threading.Lock()
+        self._live: Live | None = None
+
+    def message(self, text: str) -> None:
+        self._say(Level.INFO, Text(clean(text), "dim"))
+
+    def warning(self, text: str) -> None:
+        self._say(Level.WARN, Text.assemble(("warning: ", "yellow"), clean(text)))
+
+    def lint(self, warning: DockerfileWarning) -> None:
+        rule = (f" ({warning.rule})", "dim")
+        place = (f"{warning.location}: ", "bold")
+        self._say(Level.WARN, Text.assemble(("warning: ", "yellow"), place, clean(warning.message), rule))
+
+    def debug(self, text: str) -> None:
+        self._say(Level.DEBUG, Text(clean(text), "dim"))
 
     def step_started(self, step: StepStarted) -> None:
         with self._lock:
             self._step, self._since = step, time.monotonic()
+            self._output = Lines()
             self._tail.clear()
+        self._start()
 
     def output(self, step: StepStarted, data: bytes) -> None:
         with self._lock:
@@ -48,52 +80,77 @@ class LiveReporter(PlainReporter):
 
     def step_ended(self, step: StepEnded) -> None:
         with self._lock:
-            self._tail.extend(self._output.rest())
-            mark, style = ("✗", "red") if step.error is not None else ("✓", "green")
-            added = f"  {size(step.layer_size)}" if step.layer_size else ""
-            line = Text.assemble(
-                (f"{mark} ", style), clean(step.started.label), (f"  {duration(step.seconds)}{added}", "dim")
-            )
-            self._console.print(line, soft_wrap=True)
             self._step = None
+        mark, style = ("✗", "bold red") if step.error is not None else ("✓", "green")
+        added = f"  {size(step.layer_size)}" if step.layer_size else ""
+        line = Text.assemble((f"{mark} ", style), clean(step.started.label))
+        self._say(Level.INFO, line.append(f"  {duration(step.seconds)}{added}", "dim"))
 
     def transfer(self, transfer: Transfer) -> None:
         key = (transfer.kind, transfer.name)
         with self._lock:
-            task = self._tasks.get(key)
-            if task is None:
-                if transfer.finished:
-                    return
-                task = self._tasks[key] = self._transfers.add_task(
-                    f"{transfer.kind} {transfer.name}", total=transfer.total or None
-                )
             if transfer.finished:
-                self._transfers.remove_task(task)
-                del self._tasks[key]
+                self._moving.pop(key, None)
+            elif key in self._moving:
+                self._moving[key].transfer = transfer
             else:
-                self._transfers.update(task, completed=transfer.done)
+                self._moving[key] = _Moving(transfer, time.monotonic())
+        self._start()
+
+    def failed(self, error: ImagewrightError) -> None:
+        """The build's last words; called by ``cli`` after ``close``."""
+        self._say(Level.ERROR, failure_text(error))
 
     def close(self) -> None:
-        self._live.stop()
+        with self._starting:
+            if self._live is not None:
+                self._live.stop()
 
-    def write_line(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+    def _start(self) -> None:
+        with self._starting:
+            if self._live is None:
+                self._live = Live(
+                    get_renderable=self._draw, console=self._console, refresh_per_second=8, transient=True
+                )
+                self._live.start()
+
+    def _say(self, level: Level, text: Text) -> None:
+        if level <= self._level:
+            self._console.print(text, soft_wrap=True, highlight=False)
 
     def _draw(self) -> RenderableType:
         with self._lock:
-            parts: list[RenderableType] = []
-            if self._step is not None:
-                elapsed = duration(time.monotonic() - self._since)
-                parts.append(
-                    Text.assemble(
-                        ("• ", "cyan"),
-                        (clean(self._step.label), "bold"),
-                        (f"  {elapsed}", "dim"),
-                        overflow="ellipsis",
-                        no_wrap=True,
-                    )
-                )
-                parts.extend(Text(f"    {line}", style="dim", overflow="ellipsis", no_wrap=True) for line in self._tail)
-            if self._tasks:
-                parts.append(self._transfers)
-            return Group(*parts)
+            step, since = self._step, self._since
+            tail = [*self._tail, self._output.unfinished()]
+            moving = [_Moving(one.transfer, one.since) for one in self._moving.values()]
+        now = time.monotonic()
+        parts: list[RenderableType] = []
+        if step is not None:
+            elapsed = duration(now - since)
+            parts.append(_one_line(Text.assemble(("• ", "cyan"), (clean(step.label), "bold"), (f"  {elapsed}", "dim"))))
+            lines = [line for line in tail if line][-_LINES_SHOWN:]
+            parts.extend(_one_line(Text(f"    {line}", "dim")) for line in lines)
+        if moving:
+            parts.append(_transfers(moving, now))
+        return Group(*parts)
+
+
+def _one_line(text: Text) -> Text:
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _transfers(moving: list[_Moving], now: float) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for one in moving[:_TRANSFERS_SHOWN]:
+        transfer = one.transfer
+        known = transfer.total or None
+        bar = ProgressBar(total=known, completed=transfer.done, width=_BAR_WIDTH, pulse=known is None)
+        amount = size(transfer.done) + (f" of {size(transfer.total)}" if known else "")
+        elapsed = now - one.since
+        speed = f"{size(int(transfer.done / elapsed))}/s" if elapsed >= 1 else ""
+        table.add_row(f"    {transfer.kind} {clean(transfer.name)}", bar, amount, Text(speed, "dim"))
+    hidden = moving[_TRANSFERS_SHOWN:]
+    if not hidden:
+        return table
+    return Group(table, Text(f"    and {len(hidden)} more", "dim"))

@@ -6,6 +6,7 @@ Writes to a text stream. Called through ``engine.events.Reporter``, from several
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import TextIO
@@ -13,7 +14,11 @@ from typing import TextIO
 from imagewright.contract import timestamp
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
+from imagewright.errors import ImagewrightError
+from imagewright.progress.failure import failure_lines
 from imagewright.progress.text import Lines, clean, duration, size
+
+_WORTH_A_LINE_BYTES = 1_000_000  # smaller blobs come and go in a blink
 
 
 class Level(IntEnum):
@@ -32,8 +37,9 @@ class PlainReporter:
         self._stream = stream
         self._level = level
         self._timestamps = timestamps
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._output = Lines()
+        self._begun: dict[tuple[str, str], float] = {}
 
     def message(self, text: str) -> None:
         self._say(Level.INFO, text)
@@ -59,27 +65,34 @@ class PlainReporter:
         for line in self._output.rest():
             self._say(Level.INFO, f"  | {line}")
         added = f", layer of {size(step.layer_size)}" if step.layer_size else ""
-        word = "failed" if step.error is not None else "done"
-        self._say(Level.INFO, f"  {word} in {duration(step.seconds)}{added}")
+        word = "failed after" if step.error is not None else "done in"
+        self._say(Level.INFO, f"  {word} {duration(step.seconds)}{added}")
 
     def transfer(self, transfer: Transfer) -> None:
-        if not transfer.finished:
-            return
+        key = (transfer.kind, transfer.name)
+        with self._lock:
+            begun = self._begun.setdefault(key, time.monotonic())
+            if not transfer.finished:
+                return
+            del self._begun[key]
         word = "pulled" if transfer.kind == "pull" else "pushed"
-        self._say(Level.DEBUG, f"{word} {transfer.name} ({size(transfer.total)})")
+        count = transfer.total or transfer.done
+        level = Level.INFO if count >= _WORTH_A_LINE_BYTES else Level.DEBUG
+        self._say(level, f"  {word} {transfer.name}: {size(count)} in {duration(time.monotonic() - begun)}")
+
+    def failed(self, error: ImagewrightError) -> None:
+        """The build's last words; called by ``cli`` after ``close``."""
+        self._say(Level.ERROR, *failure_lines(error))
 
     def close(self) -> None:
         self._stream.flush()
 
-    def _say(self, level: Level, text: str) -> None:
+    def _say(self, level: Level, *lines: str) -> None:
         if level > self._level:
             return
         prefix = f"{timestamp(datetime.now(UTC))} " if self._timestamps else ""
+        # In one write: a log that is collected from several containers is cut between writes.
+        text = "".join(f"{prefix}{clean(line)}\n" for given in lines for line in given.split("\n"))
         with self._lock:
-            for line in text.split("\n"):
-                self.write_line(prefix + clean(line))
-
-    def write_line(self, line: str) -> None:
-        """Put one finished line out."""
-        self._stream.write(line + "\n")
-        self._stream.flush()
+            self._stream.write(text)
+            self._stream.flush()

@@ -9,8 +9,13 @@ import codecs
 import re
 from collections.abc import Iterator
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_]|[ -/][0-~])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC (titles, links) and other strings
+    r"|[ -/]*[0-~])?"
+)
+# C0 but for tab, C1, lone surrogates, and what turns the direction of text around (CVE-2021-42574)
+_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 _MAX_LINE = 16 * 1024
 
 
@@ -27,16 +32,24 @@ class Lines:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._open = ""
 
-    def add(self, data: bytes) -> Iterator[str]:
+    def add(self, data: bytes) -> list[str]:
+        """The lines that end in ``data``."""
         *whole, self._open = (self._open + self._decoder.decode(data)).split("\n")
-        for line in whole:
-            yield clean(line)
+        lines = [clean(line) for line in whole]
+        if len(self._open) > _MAX_LINE and "\r" in self._open[:-1]:
+            # A progress bar that never ends its line: only its last version counts. The last character may be half a "\r\n".
+            self._open = self._open[:-1].rpartition("\r")[2] + self._open[-1]
         while len(self._open) > _MAX_LINE:
-            yield clean(self._open[:_MAX_LINE])
+            lines.append(clean(self._open[:_MAX_LINE]))
             self._open = self._open[_MAX_LINE:]
+        return lines
+
+    def unfinished(self) -> str:
+        """The line that has no end yet, as it would be shown."""
+        return clean(self._open)
 
     def rest(self) -> Iterator[str]:
-        """What has no line end yet."""
+        """What has no line end when the stream ends."""
         line, self._open = self._open + self._decoder.decode(b"", final=True), ""
         if line:
             yield clean(line)
@@ -46,15 +59,15 @@ def size(count: int) -> str:
     """Bytes as people read them, in powers of 1000, as registries show them."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        if round(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or round(value, 1) >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.2f} GB"
 
 
 def duration(seconds: float) -> str:
     """Tenths below a minute, minutes and seconds above."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s"
