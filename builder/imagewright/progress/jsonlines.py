@@ -13,13 +13,11 @@ from typing import TextIO
 from imagewright.contract import timestamp
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
-from imagewright.errors import ImagewrightError, StepError
+from imagewright.errors import ImagewrightError
 from imagewright.progress.display import Level
+from imagewright.progress.failure import failure_fields
 from imagewright.progress.text import Lines, clean
 
-_LONE_SURROGATES = {
-    code: "\ufffd" for code in range(0xD800, 0xE000)
-}  # of names that aren't UTF-8; no stream takes them
 _NAMES = {Level.ERROR: "error", Level.WARN: "warning", Level.INFO: "info", Level.DEBUG: "debug"}
 
 
@@ -46,6 +44,7 @@ class JsonReporter:
         self._emit(Level.DEBUG, "message", {"msg": text})
 
     def step_started(self, step: StepStarted) -> None:
+        self._output = Lines()
         self._emit(Level.INFO, "stepStarted", {"msg": step.label, **_step(step)})
 
     def output(self, step: StepStarted, data: bytes) -> None:
@@ -67,7 +66,6 @@ class JsonReporter:
             self._emit(Level.DEBUG, "transfer", {"msg": f"{transfer.kind} {transfer.name}", **fields})
 
     def failed(self, error: ImagewrightError) -> None:
-        """The build's last words; called by ``cli`` after ``close``."""
         self._emit(Level.ERROR, "failed", {"msg": error.message, **failure_fields(error)})
 
     def close(self) -> None:
@@ -79,7 +77,7 @@ class JsonReporter:
         safe = {name: _clean(value) if isinstance(value, str) else value for name, value in fields.items()}
         line = {"time": timestamp(datetime.now(UTC)), "level": _NAMES[level], "event": event, **safe}
         with self._lock:
-            self._stream.write(json.dumps(line, ensure_ascii=False).translate(_LONE_SURROGATES) + "\n")
+            self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._stream.flush()
 
 

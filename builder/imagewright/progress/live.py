@@ -1,6 +1,6 @@
 """A display for terminals: finished lines scroll by, below them what happens now.
 
-Draws through rich. Called through ``engine.events.Reporter``, from several threads. rich's thread calls ``_draw`` with
+Draws through rich. Called through ``progress.display.Display``, from several threads. rich's thread calls ``_draw`` with
 its own lock held, so nothing here prints while it holds ``_lock``: the two would wait for each other for ever.
 """
 
@@ -20,8 +20,8 @@ from rich.text import Text
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
+from imagewright.progress.display import Level
 from imagewright.progress.failure import failure_text
-from imagewright.progress.plain import Level
 from imagewright.progress.text import Lines, clean, duration, size
 
 _LINES_SHOWN = 6
@@ -98,7 +98,6 @@ class LiveReporter:
         self._start()
 
     def failed(self, error: ImagewrightError) -> None:
-        """The build's last words; called by ``cli`` after ``close``."""
         self._say(Level.ERROR, failure_text(error))
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Plain lines, for logs: every step when it begins and ends, every line of output.
 
-Writes to a text stream. Called through ``engine.events.Reporter``, from several threads.
+Writes to a text stream. Called through ``progress.display.Display``, from several threads.
 """
 
 from __future__ import annotations
@@ -8,26 +8,17 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
-from enum import IntEnum
 from typing import TextIO
 
 from imagewright.contract import timestamp
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
+from imagewright.progress.display import Level
 from imagewright.progress.failure import failure_lines
 from imagewright.progress.text import Lines, clean, duration, size
 
 _WORTH_A_LINE_BYTES = 1_000_000  # smaller blobs come and go in a blink
-
-
-class Level(IntEnum):
-    """What is shown: everything up to this."""
-
-    ERROR = 0
-    WARN = 1
-    INFO = 2
-    DEBUG = 3
 
 
 class PlainReporter:
@@ -81,7 +72,6 @@ class PlainReporter:
         self._say(level, f"  {word} {transfer.name}: {size(count)} in {duration(time.monotonic() - begun)}")
 
     def failed(self, error: ImagewrightError) -> None:
-        """The build's last words; called by ``cli`` after ``close``."""
         self._say(Level.ERROR, *failure_lines(error))
 
     def close(self) -> None:
