@@ -18,7 +18,8 @@ from cluster.progress import step
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ("executor", "operator")
-_INPUTS = ("Dockerfile", ".dockerignore", "images", "requirements", "builder", "operator", "pyproject.toml", "LICENSE")
+_SHARED = ("Dockerfile", ".dockerignore", "images", "requirements", "builder", "pyproject.toml", "LICENSE")
+_INPUTS = {"executor": _SHARED, "operator": (*_SHARED, "operator")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,10 @@ class Target:
     flags: tuple[str, ...] = ()
 
 
-def tag() -> str:
-    """A hash over the names and contents of everything the images are made from."""
+def tag(target: str) -> str:
+    """A hash over the names and contents of everything that an image is made from."""
     hasher = hashlib.sha256()
-    for name in _INPUTS:
+    for name in _INPUTS[target]:
         path = ROOT / name
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         for file in files:
@@ -54,7 +55,7 @@ def publish(target: Target, built: Path) -> dict[str, str]:
     built.mkdir(parents=True, exist_ok=True)
     references = {}
     for name in TARGETS:
-        reference = f"{target.repository}/{name}:{tag()}"
+        reference = f"{target.repository}/{name}:{tag(name)}"
         stamp = built / hashlib.sha256(reference.encode()).hexdigest()[:24]
         if not stamp.exists():
             with step(f"Building the {name} image with the engine itself", "a minute"):
