@@ -11,11 +11,13 @@ from contextlib import AbstractContextManager
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
+from imagewright.registry.blob import BlobReader
 from imagewright.registry.credentials import Credentials
 from imagewright.registry.endpoints import Endpoints, RegistryOptions
-from imagewright.registry.pull import BlobReader, Puller, RemoteImage
-from imagewright.registry.push import BlobSource, Progress, Pusher, PushImage
+from imagewright.registry.pull import Puller, RemoteImage
+from imagewright.registry.push import Pusher, PushImage
 from imagewright.registry.transport import Transport
+from imagewright.registry.upload import BlobSource, Progress
 
 __all__ = ["BlobSource", "PushImage", "RegistryClient", "RegistryOptions", "RemoteImage"]
 
@@ -34,7 +36,7 @@ class RegistryClient:
 
     def open_blob(self, image: RemoteImage, descriptor: Descriptor) -> AbstractContextManager[BlobReader]:
         """One of the image's blobs as it is stored; verified by the time ``read`` returns b""."""
-        return self._puller.open_blob(image.location, image.reference, descriptor)
+        return self._puller.open_blob(image, descriptor)
 
     def push(self, image: PushImage, destinations: Sequence[Reference], blobs: BlobSource, progress: Progress) -> None:
         """Push one image to every destination, uploading each blob once a registry."""

@@ -39,7 +39,7 @@ class Credentials:
     def __init__(self, logins: Mapping[str, Login], helpers: Mapping[str, str] | None = None, store: str = "") -> None:
         self._logins = {_canonical(key): login for key, login in logins.items()}
         self._helpers = {_canonical(key): helper for key, helper in (helpers or {}).items()}
-        self._store = store
+        self.store = store  # the helper that config.json leaves all other logins to; "" for none
 
     @classmethod
     def load(cls, directory: str | None) -> Self:
@@ -82,7 +82,7 @@ class Credentials:
             login = self._logins.get(key)
             if login is not None and (login.username or login.identity_token or login.registry_token):
                 return login
-        helper = self._helpers.get(registry) or (self._store if registry in self._logins else "")
+        helper = self._helpers.get(registry) or (self.store if registry in self._logins else "")
         if helper:
             raise UnsupportedError(
                 f"the login for {registry} is kept by the credential helper {helper!r}, which is not supported yet",

@@ -5,8 +5,10 @@ Pure; no I/O. Called by ``registry.client``.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from imagewright.contract import RegistrySettings
 from imagewright.errors import UsageError
@@ -24,7 +26,8 @@ class RegistryOptions:
     insecure_pull: bool = False
     skip_tls_verify_push: bool = False
     user_agent: str = "imagewright"
-    retries: int = 4
+    retries: int = 4  # after the first try
+    backoff_s: float = 0.25  # doubled with every try
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,11 @@ class Endpoint:
     def repository(self, reference: Reference) -> str:
         """The repository's name at this address."""
         return f"{self.prefix}/{reference.repository}" if self.prefix else reference.repository
+
+    def login_repository(self, repository: str) -> str:
+        """A repository of this address by the name that logins are kept under: without what an endpoint adds to it."""
+        stands_in = self.prefix and _canonical(self.host) != self.login_host
+        return repository.removeprefix(f"{self.prefix}/") if stands_in else repository
 
     def __str__(self) -> str:
         return f"{self.host}/{self.prefix}" if self.prefix else self.host
@@ -65,13 +73,13 @@ class Endpoints:
         return self._endpoint(reference.registry, self._settings.get(reference.registry), pull=False)
 
     def _endpoint(self, address: str, settings: RegistrySettings | None, *, pull: bool) -> Endpoint:
-        logical, _, prefix = address.partition("/")
+        logical, _, prefix = _without_scheme(address).partition("/")
         logical = _canonical(logical)
         if settings is None:
             settings = self._settings.get(logical, RegistrySettings(host=logical))
         host = logical
         if settings.endpoint:
-            host, _, prefix = settings.endpoint.removeprefix("https://").removeprefix("http://").partition("/")
+            host, _, prefix = _without_scheme(settings.endpoint).partition("/")
             # How an address is reached is a matter of that address, where it has settings of its own.
             own = self._settings.get(_canonical(host))
             if own is not None:
@@ -90,8 +98,16 @@ class Endpoints:
 
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine, where plain HTTP harms nobody."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    return name in ("localhost", "[::1]") or name.startswith("127.")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False  # a name, even one that begins with 127.
 
 
 def parse_map(entries: Iterable[str], flag: str) -> list[tuple[str, str]]:
@@ -110,6 +126,11 @@ def parse_map(entries: Iterable[str], flag: str) -> list[tuple[str, str]]:
                 )
             pairs.append((_canonical(host), other))
     return pairs
+
+
+def _without_scheme(address: str) -> str:
+    """People paste addresses. The scheme says nothing: plain HTTP is allowed by ``insecure``."""
+    return address.removeprefix("https://").removeprefix("http://")
 
 
 def _canonical(host: str) -> str:

@@ -1,0 +1,166 @@
+"""Connections with registries: TLS, proxies, keep-alive, and whether a host speaks HTTPS.
+
+Talks to the network through ``requests``. Called by ``registry.transport``.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from imagewright.errors import RegistryError
+from imagewright.registry.endpoints import Endpoint, is_loopback
+from imagewright.registry.failures import BROKEN, not_tls
+
+_CONNECT_S = 10.0
+_SILENCE_S = 60.0  # without a byte
+# A registry may store and hash a large blob before it answers.
+_SILENCE_AFTER_UPLOAD_S = 600.0
+_CONNECTIONS_PER_HOST = 32  # kept open; more than there are threads
+_NO_PROXY = {"no_proxy": "localhost,127.0.0.0/8,::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request as it goes out."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    query: tuple[tuple[str, str], ...] = ()
+    body: Any = None
+
+
+class Connections:
+    """Keeps connections open and shares them between threads."""
+
+    def __init__(self, user_agent: str) -> None:
+        self._user_agent = user_agent
+        self._sessions: dict[tuple[bool, str], requests.Session] = {}
+        self._schemes: dict[str, str] = {}  # by host: what it answers
+        self._lock = threading.Lock()
+
+    def request(self, endpoint: Endpoint, call: Call) -> requests.Response:
+        """Send one request; redirects are not followed and the body is not read.
+
+        Raises:
+            requests.RequestException, OSError: as ``failures.BROKEN``.
+            RegistryError: the endpoint's CA file can't be read.
+        """
+        host = call.url.partition("://")[2].partition("/")[0]
+        silence = _SILENCE_AFTER_UPLOAD_S if call.body is not None else _SILENCE_S
+        return self._session(endpoint).request(
+            call.method,
+            call.url,
+            params=list(call.query) or None,
+            headers={"Accept-Encoding": "identity", **call.headers},
+            data=call.body,
+            stream=True,
+            allow_redirects=False,
+            timeout=(_CONNECT_S, silence),
+            proxies=dict(_NO_PROXY) if is_loopback(host) else None,
+            verify=not endpoint.skip_tls_verify,  # here, or REQUESTS_CA_BUNDLE would turn it on again
+        )
+
+    def scheme(self, endpoint: Endpoint) -> str:
+        """https; http only where that is allowed and HTTPS is not answered.
+
+        Raises:
+            as ``request``, when neither is answered.
+        """
+        if not endpoint.plain_http:
+            return "https"
+        known = self._schemes.get(endpoint.host)
+        if known is None:
+            known = self._probe(endpoint)
+            self._schemes[endpoint.host] = known
+        return known
+
+    def _probe(self, endpoint: Endpoint) -> str:
+        try:
+            self.request(endpoint, Call("GET", f"https://{endpoint.host}/v2/", {})).close()
+        except BROKEN as error:
+            if isinstance(error, requests.exceptions.SSLError) and not not_tls(error):
+                raise  # TLS is spoken, and something is wrong with it: going on without is not what was allowed
+            # An answer is asked for, so that a registry which is just down is not taken for one without TLS.
+            self.request(endpoint, Call("GET", f"http://{endpoint.host}/v2/", {})).close()
+            return "http"
+        return "https"
+
+    def _session(self, endpoint: Endpoint) -> requests.Session:
+        key = (endpoint.skip_tls_verify, endpoint.ca_file)
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = self._new_session(endpoint)
+            return self._sessions[key]
+
+    def _new_session(self, endpoint: Endpoint) -> requests.Session:
+        session = requests.Session()
+        session.headers["User-Agent"] = self._user_agent
+        session.auth = _no_netrc
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        session.mount("https://", _Adapter(_context(endpoint)))
+        session.mount("http://", HTTPAdapter(pool_maxsize=_CONNECTIONS_PER_HOST))
+        return session
+
+
+class _UnverifiedPool(HTTPSConnectionPool):
+    """Connections that the user wants unverified: said once in a setting, it needs no warning at every request."""
+
+    def _validate_conn(self, conn: Any) -> None:
+        if conn.is_closed:
+            conn.connect()
+
+
+class _Adapter(HTTPAdapter):
+    """TLS with a context of our own: the system's certificates and the registry's, not those that come with requests."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__(pool_maxsize=_CONNECTIONS_PER_HOST)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        self._quieten(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, ssl_context=self._context, **kwargs)
+        self._quieten(manager)
+        return manager
+
+    def _quieten(self, manager: Any) -> None:
+        if self._context.verify_mode is ssl.CERT_NONE:
+            manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _UnverifiedPool}
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
+
+
+def _context(endpoint: Endpoint) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        if endpoint.ca_file:
+            context.load_verify_locations(endpoint.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise RegistryError(
+            f"the CA certificate {endpoint.ca_file} for {endpoint.host} can't be read: {why}",
+            hint="It must be a file with certificates in PEM form.",
+        ) from error
+    if endpoint.skip_tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Without an ``auth``, requests would send what ~/.netrc holds for the host."""
+    return request

@@ -1,0 +1,211 @@
+"""One blob on its way to a registry: asked for, mounted, or uploaded, again where that may help.
+
+Talks to registries through ``registry.transport``. Called by ``registry.push``
+(distribution specification, "Pushing blobs": POST then PUT; mount; PATCH).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote, urlencode
+
+import requests
+
+from imagewright.errors import ImagewrightError, Reason, RegistryError
+from imagewright.oci.descriptor import Descriptor
+from imagewright.registry.endpoints import Endpoint
+from imagewright.registry.failures import Refused, protocol_error
+from imagewright.registry.transport import Body, Request, Transport
+
+_TRIES = 4
+_MAY_PASS = frozenset({0, 408, 429, 500, 502, 503, 504})
+# A registry that can't take a whole blob in one PUT says so in one of these ways.
+_NOT_MONOLITHIC = frozenset({400, 404, 405, 411, 415, 416, 501})
+Progress = Callable[[Descriptor, int, bool], None]  # (blob, bytes sent, finished)
+
+
+class Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class BlobSource(Protocol):
+    """Where layers come from; asked again for each try."""
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A repository, by its name at an address."""
+
+    endpoint: Endpoint
+    repository: str
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        return (f"repository:{self.repository}:pull,push",)
+
+    def __str__(self) -> str:
+        return f"{self.endpoint.host}/{self.repository}"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is to be sent, opened anew for each try."""
+
+    descriptor: Descriptor
+    open: Callable[[], AbstractContextManager[Readable]]
+    progress: Progress
+
+    @classmethod
+    def of_bytes(cls, descriptor: Descriptor, data: bytes) -> Content:
+        return cls(descriptor, lambda: io.BytesIO(data), lambda *_: None)
+
+    @contextmanager
+    def open_body(self) -> Iterator[Body]:
+        """The body of a request."""
+        with self.open() as stream:
+            yield _Body(stream, self.descriptor, self.progress)
+
+
+class Uploader:
+    """Uploads blobs. Safe to use from several threads."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def has(self, target: Target, descriptor: Descriptor) -> bool:
+        """Whether the repository holds a blob. One of another length is something else: uploading it will show."""
+        path = f"{target.repository}/blobs/{descriptor.digest}"
+        response = self._send(target, Request("HEAD", path, target.scopes, frozenset({200, 404})))
+        return response.status_code == 200 and response.headers.get("Content-Length", str(descriptor.size)) == str(
+            descriptor.size
+        )
+
+    def mount(self, target: Target, descriptor: Descriptor, origin: str) -> str:
+        """Ask for a blob of the repository ``origin``: "" when it is there now, else where to upload it."""
+        query = urlencode({"mount": str(descriptor.digest), "from": origin}, quote_via=quote)
+        request = Request(
+            "POST",
+            f"{target.repository}/blobs/uploads/?{query}",
+            (*target.scopes, f"repository:{origin}:pull"),
+            frozenset({201, 202}),
+        )
+        try:
+            response = self._send(target, request)
+        except RegistryError as error:
+            if 400 <= error.status < 500 and error.status != 429:
+                return self.begin(target)  # it may not be read, or the registry can't mount
+            raise
+        if response.status_code == 201:
+            return ""
+        return self._transport.locate(target.endpoint, response) or self.begin(target)
+
+    def begin(self, target: Target) -> str:
+        """Where to upload a blob."""
+        response = self._send(
+            target, Request("POST", f"{target.repository}/blobs/uploads/", target.scopes, frozenset({202}))
+        )
+        return self._where(target, response)
+
+    def upload(self, target: Target, content: Content, location: str = "") -> None:
+        """Upload a blob; after a failure from the beginning, a few times.
+
+        Raises:
+            RegistryError
+        """
+        in_one = True
+        for attempt in range(1, _TRIES + 1):
+            try:
+                location = location or self.begin(target)
+                if in_one:
+                    self._put(target, location, content)
+                else:
+                    self._patch_and_put(target, location, content)
+                return
+            except RegistryError as error:
+                fallback = in_one and isinstance(error, Refused) and error.status in _NOT_MONOLITHIC
+                may_pass = error.reason is Reason.REGISTRY_UNAVAILABLE and error.status in _MAY_PASS
+                if attempt == _TRIES or not (fallback or may_pass):
+                    raise
+                in_one = in_one and not fallback
+                location = ""
+                if may_pass:
+                    self._transport.pause(attempt, error.retry_after_s if isinstance(error, Refused) else 0.0)
+                if self.has(target, content.descriptor):
+                    return  # only the answer was lost
+
+    def _put(self, target: Target, location: str, content: Content) -> None:
+        headers = {"Content-Type": "application/octet-stream"}
+        url = _with_digest(location, content.descriptor)
+        self._send(target, _once("PUT", url, target, frozenset({201, 204}), headers, content.open_body))
+
+    def _patch_and_put(self, target: Target, location: str, content: Content) -> None:
+        """The whole blob as one chunk, then the PUT that names its digest."""
+        headers = {"Content-Type": "application/octet-stream"}
+        if content.descriptor.size:
+            headers["Content-Range"] = f"0-{content.descriptor.size - 1}"
+        response = self._send(
+            target, _once("PATCH", location, target, frozenset({202, 204}), headers, content.open_body)
+        )
+        url = _with_digest(self._where(target, response), content.descriptor)
+        self._send(target, _once("PUT", url, target, frozenset({201, 204}), {"Content-Length": "0"}, None))
+
+    def _where(self, target: Target, response: requests.Response) -> str:
+        location = self._transport.locate(target.endpoint, response)
+        if not location:
+            raise protocol_error(f"{target.endpoint.host} takes an upload without saying where it goes on")
+        return location
+
+    def _send(self, target: Target, request: Request) -> requests.Response:
+        """Send what is answered without a body that matters."""
+        response = self._transport.send(target.endpoint, target.repository, request)
+        response.close()
+        return response
+
+
+class _Body:
+    """A blob on its way, of known length, that tells how far it is."""
+
+    def __init__(self, stream: Readable, descriptor: Descriptor, progress: Progress) -> None:
+        self._stream = stream
+        self._descriptor = descriptor
+        self._progress = progress
+        self._sent = 0
+
+    def __len__(self) -> int:
+        return self._descriptor.size - self._sent
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(max(size, 1 << 18))
+        self._sent += len(data)
+        short = not data and self._sent < self._descriptor.size
+        if short or self._sent > self._descriptor.size:
+            # The registry would wait for what never comes.
+            raise ImagewrightError(
+                f"the blob {self._descriptor.digest} has {self._sent} bytes here, and {self._descriptor.size} by its descriptor",
+                hint="Files of the build were changed or damaged while it ran.",
+            )
+        self._progress(self._descriptor, self._sent, False)
+        return data
+
+
+def _once(
+    method: str,
+    url: str,
+    target: Target,
+    expect: frozenset[int],
+    headers: Mapping[str, str],
+    body: Callable[[], AbstractContextManager[Body]] | None,
+) -> Request:
+    """A step of an upload: it is never repeated on its own, since an upload in doubt begins anew."""
+    return Request(method, url, target.scopes, expect, headers, body, again=False)
+
+
+def _with_digest(location: str, descriptor: Descriptor) -> str:
+    separator = "&" if "?" in location else "?"
+    return f"{location}{separator}{urlencode({'digest': str(descriptor.digest)}, quote_via=quote)}"
