@@ -7,6 +7,7 @@ Reads /proc and sends signals. Called by ``sandbox.direct``, in the subreaper to
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ import time
 # Children made with clone(2) and no SIGCHLD are waited for as well.
 _WALL = 0x40000000
 _PAUSE_S = 0.002
+_PATIENCE_S = 20.0
 
 
 def kill_descendants(proc: int, root: int) -> list[int]:
@@ -33,8 +35,13 @@ def kill_descendants(proc: int, root: int) -> list[int]:
 
 
 def end_all(proc: int) -> None:
-    """Kill and reap this process's descendants until there are none. Orphans become its children (subreaper)."""
-    while True:
+    """Kill and reap this process's descendants until there are none. Orphans become its children (subreaper).
+
+    Raises:
+        OSError: when some live on: processes that become others faster than they are found.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
         kill_descendants(proc, os.getpid())
         try:
             while os.waitpid(-1, os.WNOHANG | _WALL)[0]:
@@ -42,6 +49,7 @@ def end_all(proc: int) -> None:
         except ChildProcessError:
             return
         time.sleep(_PAUSE_S)
+    raise OSError(errno.EBUSY, "processes that the command left behind can't be ended")
 
 
 def _parents(proc: int) -> dict[int, int]:

@@ -85,7 +85,10 @@ class Helper:
 def _receive(connection: socket.socket, count: int) -> bytes:
     data = b""
     while len(data) < count:
-        piece = connection.recv(count - len(data))
+        try:
+            piece = connection.recv(count - len(data))
+        except ConnectionError:
+            piece = b""
         if not piece:
             raise SandboxError(
                 "the process that runs commands ended unexpectedly",

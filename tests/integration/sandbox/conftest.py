@@ -1,0 +1,137 @@
+"""Root file systems and rungs to run commands in, for the sandbox's tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from imagewright.contract import SandboxKind
+from imagewright.sandbox import RunCommand, SandboxOptions, linux, start
+from imagewright.sandbox.helper import Helper
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if HERE in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="the sandbox's tests need root"))
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Path]:
+    """A folder with ``attack`` and ``busybox``, statically linked, that every user may read."""
+    folder = Path(tempfile.mkdtemp(prefix="sandbox-programs-"))
+    folder.chmod(0o755)
+    subprocess.run(["gcc", "-O1", "-w", "-static", "-o", folder / "attack", HERE / "attack.c"], check=True)
+    busybox = shutil.which("busybox")
+    assert busybox is not None, "busybox-static is missing: run scripts/setup"
+    shutil.copy(busybox, folder / "busybox")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path, programs: Path) -> Path:
+    """The least of an image: /bin alone."""
+    root = tmp_path / "rootfs"
+    (root / "bin").mkdir(parents=True)
+    root.chmod(0o755)
+    shutil.copy(programs / "busybox", root / "bin/busybox")
+    shutil.copy(programs / "attack", root / "bin/attack")
+    names = subprocess.run([programs / "busybox", "--list"], check=True, capture_output=True, text=True).stdout.split()
+    for name in names:
+        if name != "busybox":
+            (root / "bin" / name).symlink_to("busybox")
+    return root
+
+
+@dataclass
+class Outcome:
+    code: int
+    text: str
+
+
+@dataclass
+class Rung:
+    """A sandbox with a root file system to run scripts in. ``inside``: the folder below which files may be made."""
+
+    kind: SandboxKind
+    rootfs: Path
+    inside: str
+    attack: str
+    execute: Callable[[RunCommand, Callable[[bytes], None]], int]
+    chunks: list[bytes] = field(default_factory=list)
+
+    def run(self, *argv: str, env: dict[str, str] | None = None, user: tuple[int, ...] = (0, 0)) -> Outcome:
+        return self.command(
+            RunCommand(
+                str(self.rootfs),
+                argv,
+                tuple((env or {"PATH": "/bin:/usr/bin"}).items()),
+                "/",
+                user[0],
+                user[1],
+                user[2:],
+            )
+        )
+
+    def sh(self, script: str, user: tuple[int, ...] = (0, 0)) -> Outcome:
+        return self.run("/bin/sh", "-c", script, user=user)
+
+    def command(self, command: RunCommand) -> Outcome:
+        chunks: list[bytes] = []
+        code = self.execute(command, chunks.append)
+        return Outcome(code, b"".join(chunks).decode())
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def namespace(rootfs: Path, work: Path) -> Iterator[Rung]:
+    sandbox = start(SandboxKind.NAMESPACE, SandboxOptions(str(work)))
+    yield Rung(sandbox.kind, rootfs, "/", "/bin/attack", sandbox.run)
+    sandbox.close()
+    linux.set_dumpable(True)
+
+
+@pytest.fixture
+def chroot(rootfs: Path, work: Path) -> Iterator[Rung]:
+    sandbox = start(SandboxKind.CHROOT, SandboxOptions(str(work)))
+    yield Rung(sandbox.kind, rootfs, "/", "/bin/attack", sandbox.run)
+    sandbox.close()
+    linux.set_dumpable(True)
+
+
+@pytest.fixture
+def root(work: Path, programs: Path) -> Iterator[Rung]:
+    """The rung ``root`` on this machine's own root, which ``start`` rightly refuses: for harmless scripts only."""
+    helper = Helper(str(work))
+    yield Rung(
+        SandboxKind.ROOT,
+        Path("/"),
+        str(programs),
+        str(programs / "attack"),
+        lambda command, output: helper.run(SandboxKind.ROOT, command, output),
+    )
+    helper.close()
+
+
+@pytest.fixture(params=["namespace", "root", "chroot"])
+def rung(request: pytest.FixtureRequest) -> Rung:
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Rung)
+    return found
