@@ -9,7 +9,7 @@ from imagewright.cli.flagdocs import markdown
 from imagewright.errors import Reason, exit_code
 
 DOCS = Path(__file__).parents[2] / "docs"
-ROW = re.compile(r"\| `(?P<reason>\w+)` \| (?P<exit>\d+|–) \| (?P<cause>[^|]+) \| (?P<remedy>[^|]+) \|")
+ROW = re.compile(r"\| `(?P<reason>\w+)` \| (?P<exit>\d+|none) \| (?P<cause>[^|]+) \| (?P<remedy>[^|]+) \|")
 
 
 def rows() -> dict[str, re.Match[str]]:
@@ -22,7 +22,7 @@ def rows() -> dict[str, re.Match[str]]:
 def test_every_reason_has_cause_remedy_and_its_exit_code(reason: Reason) -> None:
     assert reason.value in rows(), f"docs/errors.md lacks {reason.value}"
     row = rows()[reason.value]
-    assert row["exit"] == "–" or int(row["exit"]) == exit_code(reason)
+    assert row["exit"] == "none" or int(row["exit"]) == exit_code(reason)
 
 
 def test_no_row_is_of_a_reason_that_is_gone() -> None:
