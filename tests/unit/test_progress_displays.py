@@ -1,0 +1,304 @@
+"""The same build told to each display: what a log, a log collector and a terminal see of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from imagewright.dockerfile.model import DockerfileWarning
+from imagewright.engine.events import StepEnded, StepStarted, Transfer
+from imagewright.errors import ImagewrightError, Location, Reason, RegistryError, StepError
+from imagewright.progress.display import Display, Level
+from imagewright.progress.jsonlines import JsonReporter
+from imagewright.progress.live import LiveReporter
+from imagewright.progress.plain import PlainReporter
+
+STEP = StepStarted(1, 1, "build", 2, 3, "RUN make", Location("Dockerfile", 4))
+FAILURE = StepError(
+    "'RUN make' ended with exit code 2",
+    exit_code=2,
+    location=Location("Dockerfile", 4),
+    excerpt=[
+        "3 | FROM x",
+        "4 | RUN make",
+        "    ^^^^^^^^",
+        "",
+        "the last lines of its output:",
+        "    \x1b[31mno rule\x1b[0m",
+    ],
+    hint="Look at the Makefile.",
+)
+
+
+def tell(display: Display, failure: ImagewrightError | None = None) -> None:
+    """A small build."""
+    display.message("sandbox namespace: \x1b]0;owned\x07it works")
+    display.lint(DockerfileWarning("StageNameCasing", "upper case", Location("Dockerfile", 1)))
+    display.warning("something odd")
+    display.debug("for those who ask")
+    display.transfer(Transfer("pull", "0123456789ab", 0, 5_000_000))
+    display.transfer(Transfer("pull", "small", 10, 10, finished=True))
+    display.transfer(Transfer("pull", "0123456789ab", 5_000_000, 5_000_000, finished=True))
+    display.step_started(STEP)
+    display.output(STEP, b"first\n\x1b[32msec")
+    display.output(STEP, b"ond\x1b[0m\nno end")
+    display.step_ended(StepEnded(STEP, 61.0, 1_500_000, failure))
+    display.close()
+    if failure is not None:
+        display.failed(failure)
+
+
+def plain(level: Level = Level.INFO, failure: ImagewrightError | None = None, timestamps: bool = False) -> list[str]:
+    stream = io.StringIO()
+    tell(PlainReporter(stream, level, timestamps=timestamps), failure)
+    return stream.getvalue().splitlines()
+
+
+def events(level: Level = Level.INFO, failure: ImagewrightError | None = None) -> list[dict[str, Any]]:
+    stream = io.StringIO()
+    tell(JsonReporter(stream, level), failure)
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+class TestPlain:
+    def test_a_build(self) -> None:
+        lines = plain()
+        assert re.fullmatch(r"  pulled 0123456789ab: 5\.0 MB in 0\.\d s", lines.pop(3))
+        assert lines == [
+            "sandbox namespace: it works",
+            "warning: Dockerfile:1: upper case (StageNameCasing)",
+            "warning: something odd",
+            "[build 2/3] RUN make",
+            "  | first",
+            "  | second",
+            "  | no end",
+            "  done in 1 min 01 s, layer of 1.5 MB",
+        ]
+
+    def test_a_failure_has_the_last_word(self) -> None:
+        lines = plain(failure=FAILURE)
+        assert "  failed after 1 min 01 s, layer of 1.5 MB" in lines
+        assert lines[lines.index("error: 'RUN make' ended with exit code 2 [StepFailed]") :] == [
+            "error: 'RUN make' ended with exit code 2 [StepFailed]",
+            "  --> Dockerfile:4",
+            "3 | FROM x",
+            "4 | RUN make",
+            "    ^^^^^^^^",
+            "",
+            "the last lines of its output:",
+            "    no rule",
+            "hint: Look at the Makefile.",
+        ]
+
+    def test_levels(self) -> None:
+        assert "for those who ask" in plain(Level.DEBUG)
+        assert any("small" in line for line in plain(Level.DEBUG))
+        assert plain(Level.WARN) == ["warning: Dockerfile:1: upper case (StageNameCasing)", "warning: something odd"]
+        assert plain(Level.ERROR) == []
+        assert plain(Level.ERROR, FAILURE)[0].startswith("error: ")
+
+    def test_timestamps_stand_before_every_line(self) -> None:
+        pattern = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z .*")
+        assert all(pattern.fullmatch(line) for line in plain(failure=FAILURE, timestamps=True))
+
+    def test_output_of_one_step_is_not_glued_to_the_next_one_s(self) -> None:
+        stream = io.StringIO()
+        display = PlainReporter(stream, Level.INFO)
+        display.step_started(STEP)
+        display.output(STEP, b"cut \xe2")  # half a character
+        display.step_ended(StepEnded(STEP, 0.0))
+        display.step_started(STEP)
+        display.output(STEP, b"whole\n")
+        assert stream.getvalue().splitlines()[1:] == [
+            "  | cut \ufffd",
+            "  done in 0.0 s",
+            "[build 2/3] RUN make",
+            "  | whole",
+        ]
+
+    def test_lines_of_several_threads_are_not_mixed(self) -> None:
+        stream = io.StringIO()
+        display = PlainReporter(stream, Level.INFO)
+        threads = [
+            threading.Thread(target=lambda n=n: [display.message(str(n) * 50) for _ in range(200)]) for n in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        lines = stream.getvalue().splitlines()
+        assert len(lines) == 800
+        assert {len(set(line)) for line in lines} == {1}
+
+
+class TestJson:
+    def test_a_build(self) -> None:
+        step = {"stage": "build", "step": 2, "steps": 3, "line": 4}
+        found = events()
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event.pop("time")) for event in found)
+        assert found == [
+            {"level": "info", "event": "message", "msg": "sandbox namespace: it works"},
+            {
+                "level": "warning",
+                "event": "lint",
+                "msg": "upper case",
+                "file": "Dockerfile",
+                "line": 1,
+                "rule": "StageNameCasing",
+            },
+            {"level": "warning", "event": "warning", "msg": "something odd"},
+            {"level": "info", "event": "stepStarted", "msg": "[build 2/3] RUN make", **step},
+            {"level": "info", "event": "output", "msg": "first", **step},
+            {"level": "info", "event": "output", "msg": "second", **step},
+            {"level": "info", "event": "output", "msg": "no end", **step},
+            {
+                "level": "info",
+                "event": "stepEnded",
+                "msg": "[build 2/3] RUN make",
+                **step,
+                "seconds": 61.0,
+                "layerSize": 1_500_000,
+            },
+        ]
+
+    def test_a_failing_step(self) -> None:
+        ended, failed = events(failure=FAILURE)[-2:]
+        assert (ended["event"], ended["level"], ended["reason"]) == ("stepEnded", "error", "StepFailed")
+        del failed["time"]
+        assert failed == {
+            "level": "error",
+            "event": "failed",
+            "msg": "'RUN make' ended with exit code 2",
+            "reason": "StepFailed",
+            "hint": "Look at the Makefile.",
+            "file": "Dockerfile",
+            "line": 4,
+            "exitCode": 2,
+            "excerpt": [
+                "3 | FROM x",
+                "4 | RUN make",
+                "    ^^^^^^^^",
+                "",
+                "the last lines of its output:",
+                "    no rule",
+            ],
+        }
+
+    def test_a_failure_without_a_place(self) -> None:
+        failed = events(failure=RegistryError("it said \x1b[31mno", reason=Reason.PUSH_FAILED))[-1]
+        assert set(failed) == {"time", "level", "event", "msg", "reason"}
+        assert failed["msg"] == "it said no"
+
+    def test_transfers_are_for_those_who_ask(self) -> None:
+        found = [event for event in events(Level.DEBUG) if event["event"] == "transfer"]
+        assert [(event["kind"], event["blob"], event["size"]) for event in found] == [
+            ("pull", "small", 10),
+            ("pull", "0123456789ab", 5_000_000),
+        ]
+
+    def test_names_that_are_not_utf_8(self) -> None:
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding="utf-8")
+        JsonReporter(stream, Level.INFO).message("copied \udcff and\nmore")
+        assert json.loads(raw.getvalue())["msg"] == "copied  and\nmore"
+
+
+class TestLive:
+    def test_a_build(self) -> None:
+        text = _screen()
+        for line in (
+            "✓ [build 2/3] RUN make  1 min 01 s  1.5 MB",
+            "warning: Dockerfile:1: upper case (StageNameCasing)",
+            "warning: something odd",
+        ):
+            assert line in text
+        assert "for those who ask" not in text
+
+    def test_a_failure(self) -> None:
+        text = _screen(FAILURE)
+        assert "✗ [build 2/3] RUN make" in text
+        assert text.rstrip().endswith("hint: Look at the Makefile.")
+        assert "no rule" in text
+
+    def test_what_happens_now(self) -> None:
+        """The frame itself: the step, its last lines and the one without end, transfers with their amounts."""
+        stream = io.StringIO()
+        display = LiveReporter(Console(file=stream, force_terminal=True, width=80, height=24), Level.INFO)
+        display.step_started(STEP)
+        display.output(STEP, b"".join(b"line %d\n" % number for number in range(50)) + b"10%\r20%")
+        for number in range(30):
+            display.transfer(Transfer("push", f"layer{number}", 1_000_000, 4_000_000))
+        frame = Console(file=io.StringIO(), width=80)
+        frame.print(display._draw())
+        display.close()
+        assert isinstance(frame.file, io.StringIO)
+        lines = frame.file.getvalue().splitlines()
+        assert re.match(r"• \[build 2/3\] RUN make  \d\.\d s", lines[0])
+        assert [line.strip() for line in lines[1:7]] == ["line 45", "line 46", "line 47", "line 48", "line 49", "20%"]
+        assert "push layer0" in lines[7]
+        assert "1.0 MB of 4.0 MB" in lines[7]
+        assert lines[-1].strip() == "and 24 more"
+        assert len(lines) < 24
+
+    def test_no_thread_before_there_is_something_to_draw(self) -> None:
+        """The sandbox forks after the display is made; a process with threads can't make a user namespace."""
+        before = set(threading.enumerate())
+        display = LiveReporter(Console(file=io.StringIO(), force_terminal=True), Level.INFO)
+        display.message("sandbox namespace")
+        assert set(threading.enumerate()) == before
+        display.step_started(STEP)
+        (drawing,) = set(threading.enumerate()) - before
+        display.close()
+        drawing.join(60)
+        assert not drawing.is_alive()
+
+    def test_drawing_and_printing_from_many_threads_never_wait_for_each_other(self) -> None:
+        console = Console(file=io.StringIO(), force_terminal=True, width=80)
+        display = LiveReporter(console, Level.DEBUG)
+
+        def work(name: str) -> None:
+            for number in range(100):
+                display.transfer(Transfer("pull", name, number, 100))
+                display.message(name)
+                display.output(STEP, b"x\n")
+            display.transfer(Transfer("pull", name, 100, 100, finished=True))
+
+        display.step_started(STEP)
+        threads = [threading.Thread(target=work, args=(str(number),), daemon=True) for number in range(4)]
+        stop = threading.Event()
+
+        def draw() -> None:
+            while not stop.is_set():
+                assert display._live is not None
+                display._live.refresh()
+
+        drawer = threading.Thread(target=draw, daemon=True)
+        for thread in (*threads, drawer):
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        stop.set()
+        drawer.join(60)
+        assert not any(thread.is_alive() for thread in (*threads, drawer)), "they wait for each other"
+        display.close()
+
+    @pytest.mark.parametrize("failure", [None, FAILURE])
+    def test_the_terminal_is_given_back(self, failure: ImagewrightError | None) -> None:
+        stream = io.StringIO()
+        tell(LiveReporter(Console(file=stream, force_terminal=True, width=80), Level.INFO), failure)
+        assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") == 1
+
+
+def _screen(failure: ImagewrightError | None = None) -> str:
+    """What was printed, without the escapes that the display itself needs."""
+    stream = io.StringIO()
+    tell(LiveReporter(Console(file=stream, force_terminal=True, width=80, height=24), Level.INFO), failure)
+    text = stream.getvalue()
+    assert "owned" not in text
+    return re.sub(r"\x1b\[[0-?]*[@-~]|\r", "", text)
