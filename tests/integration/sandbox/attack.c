@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static int caps(void) {
@@ -122,6 +123,12 @@ static int hydra(void) {
     return 0;
 }
 
+static int setcap(const char *path) {
+    /* cap_net_bind_service+ep */
+    unsigned value[5] = {0x02000001, 1 << 10, 0, 0, 0};
+    return setxattr(path, "security.capability", value, sizeof value, 0) != 0;
+}
+
 int main(int count, char **words) {
     const char *what = count > 1 ? words[1] : "";
     if (!strcmp(what, "caps")) return caps();
@@ -129,5 +136,6 @@ int main(int count, char **words) {
     if (!strcmp(what, "spy")) return spy();
     if (!strcmp(what, "escape")) return escape();
     if (!strcmp(what, "hydra")) return hydra();
+    if (!strcmp(what, "setcap")) return setcap(words[2]);
     return 2;
 }

@@ -135,3 +135,20 @@ def rung(request: pytest.FixtureRequest) -> Rung:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Rung)
     return found
+
+
+@pytest.fixture
+def running() -> Callable[[str], list[str]]:
+    """The ids of processes whose command line holds this; words are separated by NUL."""
+
+    def find(words: str) -> list[str]:
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if words in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace"):
+                    found.append(pid)
+            except OSError:
+                continue
+        return found
+
+    return find

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,7 +117,7 @@ def test_a_setuid_program_becomes_its_owner(rung: Rung) -> None:
     assert outcome.text.startswith("uid 1000 euid 0 ")
 
 
-def test_a_daemon_ends_with_its_step(rung: Rung) -> None:
+def test_a_daemon_ends_with_its_step(rung: Rung, running: Callable[[str], list[str]]) -> None:
     name = f"9{time.time_ns() % 10**9}"
     outcome = rung.sh(
         f"(trap '' TERM HUP; setsid sleep {name} >/dev/null 2>&1 &) ; nohup sleep {name} & sleep {name} & exit 4"
@@ -139,17 +140,6 @@ def test_the_engine_is_told_when_the_helper_was_killed(work: Path) -> None:
     with pytest.raises(SandboxError, match=r"gone|ended unexpectedly"):
         helper.run(SandboxKind.ROOT, command, lambda data: None)
     helper.close()
-
-
-def running(words: str) -> list[str]:
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if words in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace"):
-                found.append(pid)
-        except OSError:
-            continue
-    return found
 
 
 def children() -> set[int]:
