@@ -1,12 +1,12 @@
 """Makes an ordinary user root of a user namespace of their own, so that images can be built without root.
 
-Replaces the process by itself, inside the namespace. Called by the command line before anything else.
+Replaces the process by itself, inside the namespace. Called by the command line before the first thread starts.
 """
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -81,8 +81,8 @@ def _map(pid: int, uid: int, gid: int) -> bool:
 
 def _ranges(path: str, uid: int) -> list[tuple[int, int]]:
     try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
+        name = pwd.getpwuid(uid).pw_name  # not LOGNAME, which may say anything
+    except KeyError:
         name = ""
     found = []
     try:
