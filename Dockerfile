@@ -42,6 +42,7 @@ ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/kaniko:/i
     IMAGEWRIGHT_DIR=/kaniko \
     SSL_CERT_FILE=/imagewright/etc/ssl/certs/ca-certificates.crt \
     SSL_CERT_DIR=/kaniko/ssl/certs \
+    GIT_SSL_CAINFO=/imagewright/etc/ssl/certs/ca-certificates.crt \
     OPENSSL_CONF=/imagewright/etc/ssl/openssl.cnf \
     GIT_EXEC_PATH=/imagewright/usr/lib/git-core \
     GIT_TEMPLATE_DIR=/imagewright/usr/share/git-core/templates

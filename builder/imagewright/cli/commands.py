@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from importlib import metadata
 from types import FrameType
 
@@ -20,6 +20,7 @@ from imagewright import contract
 from imagewright.cli.arguments import Arguments, parse
 from imagewright.cli.help import build_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
+from imagewright.cli.trust import trust_mounted_certificates
 from imagewright.contract import BuildRequest, BuildResult
 from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
@@ -64,8 +65,13 @@ def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
         return exit_code(Reason.CANCELLED)
 
 
-def executor(words: Sequence[str], environment: Mapping[str, str]) -> int:
+def executor(words: Sequence[str], environment: MutableMapping[str, str]) -> int:
     """The executor image's entry point: kaniko's flags without a command, or one of ours."""
+    try:
+        trust_mounted_certificates(environment, environment.get("IMAGEWRIGHT_DIR", "/kaniko"))
+    except ImagewrightError as error:
+        print(error.render(), file=sys.stderr)
+        return exit_code(error.reason)
     if words and words[0] in ("execute", "plan", "version", "build", "help", "--help", "-h"):
         return main(words, environment)
     return main(["build", *words], environment)

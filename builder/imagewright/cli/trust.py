@@ -1,0 +1,52 @@
+"""Certificates that a Pod mounts into SSL_CERT_DIR are trusted beside the system's, as kaniko (Go) does.
+
+Reads the folder, writes one bundle and names it in the environment. Called by the executor before anything connects:
+OpenSSL wants hashed names in that folder, and git's GnuTLS knows neither variable; a bundle serves both.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import MutableMapping
+
+from imagewright.errors import UsageError
+
+_MAX_BYTES = 16 * 1024 * 1024
+_MARK = b"-----BEGIN CERTIFICATE-----"
+
+
+def trust_mounted_certificates(environment: MutableMapping[str, str], folder: str) -> None:
+    """Write the bundle below ``folder`` and set SSL_CERT_FILE and GIT_SSL_CAINFO; nothing where nothing is mounted.
+
+    Raises:
+        UsageError: for a file that can't be read.
+    """
+    mounted = environment.get("SSL_CERT_DIR", "")
+    parts = []
+    for directory in filter(None, mounted.split(":")):
+        if os.path.isdir(directory):
+            names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
+            parts += [_read(os.path.join(directory, name)) for name in names]
+    parts = [part for part in parts if _MARK in part]
+    system = environment.get("SSL_CERT_FILE", "")
+    if not parts or not system:
+        return
+    os.makedirs(folder, exist_ok=True)
+    fd, path = tempfile.mkstemp(prefix="trusted-", suffix=".crt", dir=folder)
+    with os.fdopen(fd, "wb") as bundle:
+        bundle.write(b"\n".join([_read(system), *parts]))
+    environment["SSL_CERT_FILE"] = environment["GIT_SSL_CAINFO"] = path
+
+
+def _read(path: str) -> bytes:
+    if os.path.isdir(path):
+        return b""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MAX_BYTES)
+    except OSError as error:
+        raise UsageError(
+            f"the certificate {path} can't be read: {error.strerror}",
+            hint="SSL_CERT_DIR names the folder; check its mode.",
+        ) from error
