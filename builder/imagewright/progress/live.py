@@ -81,6 +81,8 @@ class LiveReporter:
     def step_ended(self, step: StepEnded) -> None:
         with self._lock:
             self._step = None
+        if self._live is not None:
+            self._live.refresh()  # or the step would be drawn once more, below the line that says that it ended
         mark, style = ("✗", "bold red") if step.error is not None else ("✓", "green")
         added = f"  {size(step.layer_size)}" if step.layer_size else ""
         line = Text.assemble((f"{mark} ", style), clean(step.started.label))
