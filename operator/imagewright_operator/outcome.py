@@ -176,7 +176,7 @@ def _why_failed(
         return Reason.POD_DELETED, f"Pod {pod['metadata']['name']} was deleted while it ran", RetryCause.POD_DELETED
     if result is not None and result.failure is not None:
         failure = result.failure
-        return failure.reason, " ".join(part for part in (failure.message, failure.hint) if part), None
+        return failure.reason, _sentences(failure.message, failure.hint), None
     words = terminated.get("message") or words
     if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
         return Reason.POD_REJECTED, f"the executor could not be started: {words[:500]}", None
@@ -194,6 +194,13 @@ def _disruption(status: Mapping[str, Any]) -> tuple[str, str, RetryCause] | None
             words = condition.get("message") or status.get("message")
             return reason, words or f"the Pod was disrupted: {condition.get('reason')}", retry
     return None
+
+
+def _sentences(message: str, hint: str) -> str:
+    """Both as running text: a hint is a sentence, a message often lacks its full stop."""
+    if not hint:
+        return message
+    return f"{message}{'' if message.endswith(('.', '!', '?', ':')) else '.'} {hint}"
 
 
 def _is_stopped(result: BuildResult) -> bool:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from imagebuilds.waiting import eventually
+from imagebuilds.waiting import PATIENCE_S, eventually
 
 Json = dict[str, Any]
 
@@ -20,8 +20,17 @@ Json = dict[str, Any]
 class Namespace:
     """A namespace of one test's own, with what a controller manager and a kubelet would do in it."""
 
-    def __init__(self, kubectl: Callable[..., subprocess.CompletedProcess[str]], name: str) -> None:
-        self._kubectl, self.name = kubectl, name
+    def __init__(
+        self,
+        kubectl: Callable[..., subprocess.CompletedProcess[str]],
+        name: str,
+        registry: str = "registry.example.com",
+    ) -> None:
+        self._kubectl, self.name, self._registry = kubectl, name, registry
+
+    def tag(self, name: str = "app:1") -> str:
+        """A name for an image of this namespace's own."""
+        return f"{self._registry}/{self.name}/{name}"
 
     def try_kubectl(self, *arguments: str, given: Json | None = None) -> subprocess.CompletedProcess[str]:
         stdin = json.dumps(given) if given is not None else None
@@ -45,7 +54,7 @@ class Namespace:
             "apiVersion": "imagewright.dev/v1alpha1",
             "kind": "ImageBuild",
             "metadata": {"name": name, "namespace": self.name},
-            "spec": {"source": source, "output": {"tags": ["registry.example.com/app:1"]}, **spec},
+            "spec": {"source": source, "output": {"tags": [self.tag(f"{name}:1")]}, **spec},
         }
 
     def status(self, name: str = "app") -> Json:
@@ -61,19 +70,29 @@ class Namespace:
         eventually(lambda: self.status(name).get("build", {}).get("podNames"), "a Pod in the status")
         return self.get("pod", self.status(name)["build"]["podNames"][0])
 
-    def phase(self, phase: str, name: str = "app") -> Json:
+    def phase(self, phase: str, name: str = "app", patience_s: float = PATIENCE_S) -> Json:
         """The status, once it has this phase."""
-        eventually(lambda: self.status(name).get("phase") == phase, f"phase {phase}: {self.status(name)}")
-        return self.status(name)
+        return self._status_when(lambda status: status.get("phase") == phase, f"phase {phase}", name, patience_s)
 
     def ready(self, name: str = "app") -> str:
-        conditions = self.status(name).get("conditions", [])
-        return next((f"{one['status']} {one['reason']}" for one in conditions if one["type"] == "Ready"), "")
+        """Status and reason of the Ready condition."""
+        return _ready(self.status(name))
 
-    def becomes(self, ready: str, name: str = "app") -> Json:
+    def becomes(self, ready: str, name: str = "app", patience_s: float = PATIENCE_S) -> Json:
         """The status, once its Ready condition is ``ready``."""
-        eventually(lambda: self.ready(name) == ready, f"Ready={ready}: {self.status(name).get('conditions')}")
-        return self.status(name)
+        return self._status_when(lambda status: _ready(status) == ready, f"Ready={ready}", name, patience_s)
+
+    def _status_when(self, check: Callable[[Json], bool], what: str, name: str, patience_s: float) -> Json:
+        end = time.monotonic() + patience_s
+        while not check(status := self.status(name)):
+            stalled = what == "phase Succeeded" and any(
+                one["type"] == "Stalled" for one in status.get("conditions", [])
+            )
+            assert not stalled and time.monotonic() < end, (
+                f"{name} never came to {what}: {json.dumps(status, indent=1)}"
+            )
+            time.sleep(0.1)
+        return status
 
     def events(self, name: str = "app") -> list[str]:
         items = self.get("events", f"--field-selector=involvedObject.name={name}")["items"]
@@ -137,3 +156,8 @@ def now() -> str:
 
 def container(state: Json) -> Json:
     return {"name": "executor", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+
+
+def _ready(status: Json) -> str:
+    conditions = status.get("conditions", [])
+    return next((f"{one['status']} {one['reason']}" for one in conditions if one["type"] == "Ready"), "")

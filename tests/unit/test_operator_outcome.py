@@ -117,7 +117,7 @@ def test_out_of_memory_names_the_limit_and_the_field() -> None:
 
 
 def test_a_report_of_a_failure_is_taken_as_it_is_with_its_hint() -> None:
-    failure = Failure(reason="RegistryAuthFailed", message="401 from the registry.", hint="Check the secret.")
+    failure = Failure(reason="RegistryAuthFailed", message="401 from the registry", hint="Check the secret.")
     seen = ended(message=BuildResult(failure=failure).to_json())
     assert (seen.reason, seen.message, seen.retry) == (
         "RegistryAuthFailed",

@@ -129,7 +129,7 @@ def test_a_failure_of_the_build_stays_until_something_is_edited() -> None:
     assert paper.condition("Stalled") == "True StepFailed"
     assert paper.kstatus() == "Failed"
     told = paper.status["build"]["failure"]
-    assert (told["message"], told["instruction"], told["line"]) == ("RUN make ended with 2 See above.", "RUN make", 3)
+    assert (told["message"], told["instruction"], told["line"]) == ("RUN make ended with 2. See above.", "RUN make", 3)
     paper.wait(days=1)
     paper.settle()
     assert len(paper.created) == 1

@@ -1,0 +1,54 @@
+"""An operator as a process beside the cluster for each test, and the executor image that the engine built itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cluster.client import Cluster
+from imagebuilds import installation
+from imagebuilds.namespace import Namespace
+from imagebuilds.operator_process import Operator
+
+
+@pytest.fixture(scope="session")
+def build_settings(cluster: Cluster) -> dict[str, str]:
+    """Settings of an operator whose builds work on this cluster."""
+    installation.uninstall(cluster)  # one that quickstart has left would serve the tests' namespaces too
+    cluster.kubectl("apply", "-k", str(installation.ROOT / "crds"))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/imagebuilds.imagewright.dev")
+    return installation.settings(cluster)
+
+
+@pytest.fixture
+def builds(cluster: Cluster, namespace: str) -> Namespace:
+    """ImageBuilds of the test's namespace, pushed to the open registry."""
+    return Namespace(cluster.try_kubectl, namespace, registry=cluster.registry.host)
+
+
+@pytest.fixture
+def operators(
+    cluster: Cluster, namespace: str, build_settings: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[..., Operator]]:
+    """Starts operators for the test's namespace."""
+    made: list[Operator] = []
+
+    def start(**more: str) -> Operator:
+        chosen = {**build_settings, "NAMESPACES": namespace, **more}
+        operator = Operator(cluster.kubeconfig, tmp_path / f"operator-{len(made)}.log", **chosen)
+        made.append(operator)
+        operator.start()
+        return operator
+
+    yield start
+    for operator in made:
+        if operator.is_running():
+            operator.kill()
+        sys.stdout.write(operator.log())
+
+
+@pytest.fixture
+def operator(operators: Callable[..., Operator]) -> Operator:
+    return operators()
