@@ -1,0 +1,155 @@
+"""A hostile RUN against a process like the engine: its secret, its files, its life. And which rung is chosen where.
+
+Places are made with unshare(1) and mount(8): a container whose /proc is masked, as in a Pod, and one that has the
+executor image's marker and can't make user namespaces.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+ENGINE = Path(__file__).parent / "engine_process.py"
+SECRET = "hunter2-registry-password"
+
+# A PID namespace whose /proc isn't whole: in a user namespace below, the kernel refuses a fresh one, as in Pods.
+MASKED = "umount -l /proc; mount -t proc proc /proc; mount --bind /dev/null /proc/keys; exec "
+
+# The container's own / is a folder: the kernel refuses user namespaces below chroot(2), as seccomp does in Pods.
+EXECUTOR = """
+    mount -t tmpfs tmpfs {base}
+    for name in /*; do
+      target={base}$name
+      if [ -L $name ]; then cp -P $name $target
+      elif [ -d $name ]; then mkdir $target; mount --rbind $name $target; fi
+    done
+    mkdir {base}/imagewright; touch {base}/imagewright/executor-image
+    exec chroot {base} """
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "SECRET": SECRET}
+
+
+Engine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def engine(rootfs: Path, work: Path, environment: dict[str, str]) -> Engine:
+    """Run a script in a rung of a process like the engine, in a place made by ``prelude``."""
+
+    def run(kind: str, script: str, prelude: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ENGINE), kind, str(work), str(rootfs), script]
+        if prelude:
+            place = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", f'{prelude} "$@"', "sh"]
+            command = [*place, *command]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    return run
+
+
+def test_the_secret_is_out_of_reach_where_processes_are_hidden(engine: Engine) -> None:
+    done = engine("namespace", "exec /bin/attack spy")
+    assert "seen 1 open 0\n" in done.stdout  # process 1 of its own PID namespace
+    assert SECRET not in done.stdout
+
+
+def test_the_secret_is_out_of_reach_where_processes_are_seen(engine: Engine) -> None:
+    done = engine("auto", "exec /bin/attack spy", MASKED)
+    assert done.stdout.startswith("namespace: user and mount namespaces work here\n"), done
+    seen, opened = done.stdout.splitlines()[-1].split()[1::2]
+    assert int(seen) >= 4, "the engine and its helpers are there to be attacked"
+    assert opened == "0", done.stdout
+    assert SECRET not in done.stdout
+
+
+def test_arguments_of_the_engine_are_not_shown(engine: Engine) -> None:
+    done = engine("namespace", "cat /proc/[0-9]*/cmdline; : token-in-an-argument", MASKED)
+    shown = done.stdout.replace("cat /proc/[0-9]*/cmdline; : token-in-an-argument", "", 1)
+    assert "token-in-an-argument" not in shown, "the command sees its own arguments and no others"
+
+
+def test_root_in_the_namespace_is_not_root_of_the_engine_s_processes(engine: Engine) -> None:
+    done = engine("namespace", "kill -9 -1; for i in 1 2 3 4 5 6 7 8 9; do kill -9 $i; done; echo alive", MASKED)
+    assert done.returncode in (0, 137)
+    assert done.stdout.startswith("namespace: ")
+
+
+@pytest.mark.parametrize("kind", ["namespace", "chroot"])
+def test_a_chroot_inside_the_root_leads_nowhere(engine: Engine, kind: str, rootfs: Path) -> None:
+    (rootfs.parent / "outside-marker").touch()
+    done = engine(kind, "exec /bin/attack escape")
+    assert "outside reached" not in done.stdout
+    if kind == "chroot":
+        assert "chroot: Operation not permitted" in done.stdout
+    else:
+        assert "entry bin\n" in done.stdout, "as far up as one can climb is still the root file system"
+
+
+def test_root_is_chosen_where_namespaces_do_not_work_in_the_executor_image(engine: Engine, rootfs: Path) -> None:
+    done = engine("auto", "id -u; exec /bin/true", EXECUTOR.format(base=rootfs.parent))
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("root: namespaces don't work here: unshare(CLONE_NEWUSER): Operation not permitted"), done
+    assert "no security boundary" in first
+    assert rest == ["0"]
+
+
+def test_in_the_root_rung_the_engine_s_memory_is_closed(engine: Engine, rootfs: Path, programs: Path) -> None:
+    script = f"exec {programs}/attack spy"
+    done = engine("root", script, "umount -l /proc; mount -t proc proc /proc; " + EXECUTOR.format(base=rootfs.parent))
+    assert done.stdout.startswith("root: it was asked for by name; it is no security boundary"), done
+    seen, opened = done.stdout.splitlines()[-1].split()[1::2]
+    assert int(seen) >= 2
+    assert opened == "0", done.stdout
+    assert SECRET not in done.stdout
+
+
+def test_root_is_refused_on_a_machine_of_someone(engine: Engine) -> None:
+    done = engine("root", "echo never")
+    assert done.returncode == 99
+    assert "runs in the executor image only" in done.stdout
+    assert "[SandboxUnavailable]" in done.stdout
+    assert "never" not in done.stdout
+
+
+def test_without_namespaces_and_without_the_image_the_error_names_the_call(engine: Engine, rootfs: Path) -> None:
+    prelude = EXECUTOR.format(base=rootfs.parent).replace("touch", ": touch")
+    done = engine("auto", "echo never", prelude)
+    assert done.returncode == 99
+    assert "the namespace sandbox doesn't work here: unshare(CLONE_NEWUSER): Operation not permitted" in done.stdout
+
+
+def test_chroot_without_the_capability_is_an_error_that_names_it(engine: Engine) -> None:
+    prelude = "exec setpriv --bounding-set -sys_chroot --inh-caps -sys_chroot"
+    done = engine("chroot", "echo never", prelude)
+    assert done.returncode == 99
+    assert "chroot: Operation not permitted" in done.stdout
+    assert "SYS_CHROOT" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["namespace", "chroot"])
+def test_a_killed_engine_takes_the_command_with_it(
+    kind: str, rootfs: Path, work: Path, environment: dict[str, str], running: Callable[[str], list[str]]
+) -> None:
+    name = f"8{time.time_ns() % 10**9}"
+    command = [sys.executable, str(ENGINE), kind, str(work), str(rootfs), f"echo ready; exec sleep {name}"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "ready\n":
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    for _ in range(200):
+        if not running(f"sleep\0{name}"):
+            break
+        time.sleep(0.05)
+    assert running(f"sleep\0{name}") == []
