@@ -5,6 +5,7 @@ Writes to the terminal; the engine does the rest. Called by ``__main__``.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -55,7 +56,7 @@ def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         return _dispatch(list(words), environment)
     except ImagewrightError as error:
-        PlainReporter(sys.stderr, Level.ERROR).failed(error)
+        _early_display(words).failed(error)
         return exit_code(error.reason)
     except BrokenPipeError:
         # Nobody reads any more; without this the interpreter complains when it flushes at its end.
@@ -63,6 +64,10 @@ def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
         return 1
     except KeyboardInterrupt:
         return exit_code(Reason.CANCELLED)
+    except Exception as failure:  # noqa: BLE001 -- a bug; who reads JSON gets JSON all the same
+        traceback.print_exc()
+        _early_display(words).failed(_bug(failure))
+        return exit_code(Reason.INTERNAL_ERROR)
 
 
 def executor(words: Sequence[str], environment: MutableMapping[str, str]) -> int:
@@ -145,9 +150,7 @@ def _execute(environment: Mapping[str, str]) -> int:
         result = _without_build(error)
     except Exception as failure:  # noqa: BLE001 -- the operator must learn of it
         traceback.print_exc()
-        error = ImagewrightError(
-            f"the engine failed: {type(failure).__name__}: {failure}", hint="This is a bug: report it with the log."
-        )
+        error = _bug(failure)
         result = _without_build(error)
     if error is not None:
         display.failed(error)
@@ -155,6 +158,12 @@ def _execute(environment: Mapping[str, str]) -> int:
     print(whole, flush=True)
     _write_termination_message(result.termination_message())
     return exit_code(error.reason) if error is not None else 0
+
+
+def _bug(failure: Exception) -> ImagewrightError:
+    return ImagewrightError(
+        f"the engine failed: {type(failure).__name__}: {failure}", hint="This is a bug: report it with the log."
+    )
 
 
 def _without_build(error: ImagewrightError) -> BuildResult:
@@ -187,6 +196,12 @@ def _cancel(number: int, frame: FrameType | None) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)  # one is enough: tidying up must not be interrupted
     raise Cancelled(f"the build was cancelled ({signal.Signals(number).name})")
+
+
+def _early_display(words: Sequence[str]) -> Display:
+    """For errors of the command line itself, which therefore may not be parsed."""
+    wants_json = "--log-format=json" in words or ("--log-format", "json") in itertools.pairwise(words)
+    return JsonReporter(sys.stderr, Level.ERROR) if wants_json else PlainReporter(sys.stderr, Level.ERROR)
 
 
 def _display(arguments: Arguments, environment: Mapping[str, str]) -> Display:

@@ -1,0 +1,146 @@
+"""Flags and kaniko's ways to name a context become a request; what can't be meant is refused without giving away a login."""
+
+import pytest
+
+from imagewright.cli.arguments import parse
+from imagewright.cli.request import build_request, check_environment, environment_request, parse_context
+from imagewright.contract import BuildArg, BuildRequest, DirectorySource, GitSource, SandboxKind, TarSource
+from imagewright.errors import UnsupportedError, UsageError
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+URL = "https://git.example.com/team/app.git"
+
+
+def request(*words: str, environment: dict[str, str] | None = None) -> BuildRequest:
+    return build_request(parse(words, environment or {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        (".", DirectorySource(path=".")),
+        ("some/folder", DirectorySource(path="some/folder")),
+        ("dir:///workspace", DirectorySource(path="/workspace")),
+        ("tar://context.tar.gz", TarSource(path="context.tar.gz")),
+        ("tar://stdin", TarSource(path="-")),
+        (URL, GitSource(url=URL)),
+        (f"{URL}#main", GitSource(url=URL, ref="main")),
+        (f"{URL}#refs/heads/main#{SHA}", GitSource(url=URL, ref="refs/heads/main", commit=SHA)),
+        (f"{URL}#{SHA}", GitSource(url=URL, commit=SHA)),
+        (f"{URL}#main:sub/folder", GitSource(url=URL, ref="main", subdir="sub/folder")),
+        (f"{URL}#:sub", GitSource(url=URL, subdir="sub")),
+        (f"{URL}#main#{SHA}:sub", GitSource(url=URL, ref="main", commit=SHA, subdir="sub")),
+        ("git://github.com/team/app", GitSource(url="git://github.com/team/app")),
+        ("https://github.com/team/app", GitSource(url="https://github.com/team/app")),
+        ("git@git.example.com:team/app.git#v1", GitSource(url="git@git.example.com:team/app.git", ref="v1")),
+        ("ssh://git@git.example.com/app", GitSource(url="ssh://git@git.example.com/app")),
+    ],
+)
+def test_context(text: str, source: object) -> None:
+    assert parse_context(text) == (source, "")
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "https", "http", "oci"])
+def test_kind_of_context_that_is_still_to_come_is_refused_by_name(scheme: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"{scheme}:// contexts are not supported yet"):
+        parse_context(f"{scheme}://bucket/context.tar.gz")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://user:hunter2hunter2@files.example.com/context.tar.gz",
+        "ftp://user:hunter2hunter2@files.example.com/x",
+        "https://user:hunter2hunter2@git.example.com/app.git#main#abc",
+    ],
+)
+def test_login_in_an_address_is_not_in_the_error(text: str) -> None:
+    with pytest.raises((UsageError, UnsupportedError)) as caught:
+        parse_context(text)
+    assert "hunter2" not in caught.value.render()
+    assert "example.com" in caught.value.render()
+
+
+def test_short_commit_is_refused() -> None:
+    with pytest.raises(UsageError, match="'abc' is no full commit hash"):
+        parse_context(f"{URL}#main#abc")
+
+
+def test_build_arguments_with_value_without_and_from_the_environment() -> None:
+    assert request("--build-arg", "A=1=2", "--build-arg=B=", "--build-arg", "C").build_args == (
+        BuildArg(name="A", value="1=2"),
+        BuildArg(name="B", value=""),
+        BuildArg(name="C", from_env="C"),
+    )
+    with pytest.raises(UsageError, match="not NAME=VALUE"):
+        request("--build-arg", "=x")
+
+
+@pytest.mark.parametrize("word", ["--build-arg=SECRET=hunter2\udcff", "--label=SECRET=hunter2\udcff"])
+def test_bytes_that_are_not_utf8_are_refused_without_showing_the_value(word: str) -> None:
+    with pytest.raises(UsageError, match="not UTF-8") as caught:
+        request(word)
+    assert "hunter2" not in caught.value.render()
+
+
+def test_name_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--build-arg"):
+        request("--build-arg=\udcff=1")
+    with pytest.raises(UsageError, match=r"KANIKO_REGISTRY_MIRROR: not UTF-8"):
+        request(environment={"KANIKO_REGISTRY_MIRROR": "a\udcff"})
+
+
+def test_build_argument_from_an_environment_that_is_not_utf8_is_refused() -> None:
+    built = request("--build-arg=A")
+    check_environment(built, {"A": "text", "B": "\udcff"})
+    with pytest.raises(UsageError, match=r"build argument A.*not UTF-8"):
+        check_environment(built, {"A": "hunter2\udcff"})
+
+
+def test_registries() -> None:
+    built = request(
+        "--insecure-registry=a.example,b.example:5000",
+        "--registry-mirror=https://mirror.example/hub",
+        "--registry-map=quay.io=mirror.example;ghcr.io=other.example",
+        "--registry-endpoint=docker.io=198.51.100.1:5000",
+    )
+    by_host = {settings.host: settings for settings in built.registries}
+    assert set(by_host) == {"a.example", "b.example:5000", "docker.io", "quay.io", "ghcr.io"}
+    assert by_host["b.example:5000"].insecure
+    assert by_host["docker.io"].mirrors == ("mirror.example/hub",)
+    assert by_host["docker.io"].endpoint == "198.51.100.1:5000"
+    assert by_host["ghcr.io"].mirrors == ("other.example",)
+
+
+def test_certificate_that_is_not_there_is_named() -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        request("--registry-certificate=a.example=/does/not/exist.pem")
+
+
+@pytest.mark.parametrize("words", [["--sandbox=vm"], ["--label=x"], ["--label==x"], ["--registry-map=x"]])
+def test_value_that_can_not_be_read_is_refused(words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        request(*words)
+    assert words[0].partition("=")[0] in caught.value.message
+
+
+def test_defaults() -> None:
+    built = request()
+    assert built == BuildRequest(source=DirectorySource(path="."))
+    assert built.sandbox is SandboxKind.AUTO
+    assert built.push
+
+
+def test_boolean_in_the_environment_is_checked_too() -> None:
+    assert not request(environment={"KANIKO_NO_PUSH": "true"}).push
+    with pytest.raises(UsageError, match="KANIKO_NO_PUSH=yes: neither true nor false"):
+        request(environment={"KANIKO_NO_PUSH": "yes"})
+
+
+def test_request_of_the_operator() -> None:
+    built = request("--destination=r.example/a:1")
+    assert environment_request({"IMAGEWRIGHT_REQUEST": built.encode()}, "IMAGEWRIGHT_REQUEST") == built
+    with pytest.raises(UsageError, match="IMAGEWRIGHT_REQUEST is not set"):
+        environment_request({}, "IMAGEWRIGHT_REQUEST")
+    with pytest.raises(UsageError, match="can't be read"):
+        environment_request({"IMAGEWRIGHT_REQUEST": "e30="}, "IMAGEWRIGHT_REQUEST")
