@@ -56,7 +56,7 @@ def fetch(tmp_path: Path) -> Callable[..., FetchedContext]:
         def unpack(stream: object, folder: str) -> None:
             raise AssertionError("git sources are no archives")
 
-        return Fetcher(str(work), (log if log is not None else []).append, unpack, env).fetch(source)
+        return Fetcher(str(work), (log if log is not None else []).append, unpack, env, (0.0, 0.0)).fetch(source)
 
     return run
 
@@ -93,6 +93,22 @@ class TestRevisions:
         assert context.commit == commit
         assert files(context) == {"Dockerfile", "src/main.go"}
         assert log == [f"fetching {server.url('app.git')}", f"at commit {commit}"]
+
+    def test_kaniko_s_pull_method(self, serve: Serve, fetch: Fetch) -> None:
+        server = serve(tls=False)
+        commit = server.repository("app.git").commit({"a": ""})
+        source = GitSource(url=server.url("app.git").replace("http://", "git://"))
+        assert fetch(source, GIT_PULL_METHOD="http").commit == commit
+        assert refused(fetch, source, GIT_PULL_METHOD="file").reason is Reason.USAGE_INVALID
+
+    def test_files_in_lfs_are_said_to_be_pointers(self, serve: Serve, fetch: Fetch) -> None:
+        server = serve()
+        server.repository("app.git").commit(
+            {".gitattributes": "*.bin filter=lfs diff=lfs -text\n", "a.bin": "version …"}
+        )
+        log: list[str] = []
+        fetch(GitSource(url=server.url("app.git")), server, log)
+        assert "Git LFS" in log[-1]
 
     def test_git_scheme_means_https(self, serve: Serve, fetch: Fetch) -> None:
         server = serve()
@@ -335,6 +351,20 @@ class TestReaching:
         error = refused(fetch, GitSource(url="https://no-such-host.invalid/certificate.git"))
         assert error.reason is Reason.SOURCE_UNREACHABLE
         assert "resolved" in error.message
+
+    def test_a_server_in_trouble_is_asked_again(self, serve: Serve, fetch: Fetch) -> None:
+        server = serve(failures=2)
+        commit = server.repository("app.git").commit({"a": "1"})
+        log: list[str] = []
+        assert fetch(GitSource(url=server.url("app.git")), server, log).commit == commit
+        assert sum("trying again" in line for line in log) == 2
+
+    def test_a_server_in_trouble_is_not_asked_for_ever(self, serve: Serve, fetch: Fetch) -> None:
+        server = serve(failures=1000)
+        error = refused(fetch, GitSource(url=server.url("app.git")), server)
+        assert error.reason is Reason.SOURCE_UNREACHABLE
+        assert "the server has trouble" in error.message
+        assert len(server.requests) == 3
 
     def test_git_is_not_installed(self, fetch: Fetch, tmp_path: Path) -> None:
         error = refused(fetch, GitSource(url="https://127.0.0.1:1/app.git"), PATH=str(tmp_path))

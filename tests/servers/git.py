@@ -43,6 +43,7 @@ class GitServerOptions:
     bearer: str = ""
     redirects: Mapping[str, str] = field(default_factory=dict)
     protocol_v2: bool = True
+    failures: int = 0  # so many first requests are answered 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if self.path.startswith(prefix):
                 self._reply(302, {"Location": target + self.path.removeprefix(prefix)}, b"")
                 return
+        if len(self.server.owner.requests) < options.failures:
+            self._reply(503, {}, b"later\n")
+            return
         if not self._allowed():
             self._reply(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"a login is needed\n")
             return

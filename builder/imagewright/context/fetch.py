@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from imagewright.context import git
+from imagewright.context.gitprogram import Machine
 from imagewright.contract import (
     ConfigMapSource,
     DirectorySource,
@@ -43,13 +44,15 @@ class Fetcher:
     """Fetches sources below ``work_dir``, which exists and is empty.
 
     ``log`` tells people what happens; ``unpack`` unpacks archives, which layers beside this one can do; ``environment``
-    holds kaniko's GIT_USERNAME and its kin.
+    holds kaniko's GIT_USERNAME and its kin, proxies and trusted certificates; ``retry_delays_s`` are the seconds before
+    each further attempt at a server that isn't reached.
     """
 
     work_dir: str
     log: Callable[[str], None]
     unpack: UnpackArchive
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    retry_delays_s: tuple[float, ...] = (1.0, 4.0)
 
     def fetch(self, source: Source) -> FetchedContext:
         """Fetch a source.
@@ -142,7 +145,7 @@ class Fetcher:
         return FetchedContext(target, digest=f"sha256:{hashed.digest}")
 
     def _git(self, source: GitSource) -> FetchedContext:
-        checkout = git.clone(source, self.work_dir, self.log, self.environment)
+        checkout = git.clone(source, Machine(self.work_dir, self.environment, self.log, self.retry_delays_s))
         return FetchedContext(checkout.path, commit=checkout.commit)
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from imagewright.context.gitaddress import Address, check_ref, find_login, is_commit
-from imagewright.context.gitprogram import Git, GitError
+from imagewright.context.gitaddress import Address, check_ref, find_login, is_commit, pull_method
+from imagewright.context.gitprogram import Git, GitError, Machine
 from imagewright.contract import GitSource
 from imagewright.errors import Reason, SourceError
 
@@ -30,15 +30,16 @@ class Checkout:
     commit: str
 
 
-def clone(source: GitSource, work_dir: str, log: Callable[[str], None], environment: Mapping[str, str]) -> Checkout:
-    """Fetch one revision into ``work_dir/git``. As with BuildKit, the history is no part of it.
+def clone(source: GitSource, machine: Machine) -> Checkout:
+    """Fetch one revision into ``git`` below the machine's work folder. As with BuildKit, the history is no part of it.
 
     Raises:
         SourceError: reasons ``UsageInvalid``, ``GitAuthFailed``, ``GitRepositoryNotFound``, ``GitRevisionNotFound``,
             ``SourceUnreachable``, ``SourceCertificateUntrusted``, ``SourceFetchFailed``, ``PathNotAllowed``,
             ``FileNotFound``, ``DiskFull``.
     """
-    address, written = Address.parse(source.url)
+    log, environment, work_dir = machine.log, machine.environment, machine.work_dir
+    address, written = Address.parse(source.url, pull_method(environment))
     check_ref(source.ref)
     if source.commit and not is_commit(source.commit):
         raise SourceError(
@@ -52,12 +53,13 @@ def clone(source: GitSource, work_dir: str, log: Callable[[str], None], environm
     what = [address.url, source.ref, source.commit]
     log(f"fetching {' '.join(text for text in what if text)}")
     target = os.path.join(work_dir, "git")
-    git = Git(source, address, login, work_dir, environment)
+    git = Git(source, address, login, machine)
     try:
         fetching = _Fetching(git, os.path.join(work_dir, "git-objects"), source.depth, log)
         wanted, commit = _resolve(source, git, address)
         commit = fetching.fetch(address, wanted, commit, target)
         log(f"at commit {commit}")
+        _warn_of_lfs(target, log)
         if source.submodules:
             fetching.submodules(address, target, 1)
     finally:
@@ -87,6 +89,21 @@ def _resolve(source: GitSource, git: Git, address: Address) -> tuple[str, str]:
         reason=Reason.GIT_REVISION_NOT_FOUND,
         hint="Check the name, and that it was pushed; a commit is written as its full hash.",
     )
+
+
+def _warn_of_lfs(target: str, log: Callable[[str], None]) -> None:
+    """An image with pointers for files builds well and fails much later."""
+    try:
+        with open(
+            os.open(os.path.join(target, ".gitattributes"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb"
+        ) as file:
+            text = file.read(1 << 20)
+    except OSError:
+        return
+    if b"filter=lfs" in text:
+        log(
+            "warning: the repository keeps files in Git LFS, which is not supported yet: they are pointers in this build"
+        )
 
 
 class _Fetching:

@@ -43,8 +43,8 @@ class Address:
     origin: str
 
     @classmethod
-    def parse(cls, text: str) -> tuple[Address, Login]:
-        """The address and the login that was written in it. ``git://`` means https, as kaniko's users write it.
+    def parse(cls, text: str, git_means: str = "https") -> tuple[Address, Login]:
+        """The address and the login that was written in it. ``git://`` means ``git_means``, as kaniko's users write it.
 
         Raises:
             SourceError: reason ``UsageInvalid``.
@@ -56,7 +56,7 @@ class Address:
             host, _ = parts.hostname or "", parts.port
         except ValueError:
             raise _bad_address(text) from None
-        scheme = {"git": "https"}.get(parts.scheme, parts.scheme)
+        scheme = {"git": git_means}.get(parts.scheme, parts.scheme)
         if scheme not in ("https", "http", "ssh") or not _HOST.fullmatch(host) or _UNPRINTABLE.search(text):
             raise _bad_address(text)
         if scheme == "ssh":
@@ -126,6 +126,22 @@ def read_secret(folder: str, key: str) -> bytes:
             reason=Reason.GIT_AUTH_FAILED,
             hint="The Secret's file must be readable by the user that the build runs as.",
         ) from error
+
+
+def pull_method(environment: Mapping[str, str]) -> str:
+    """What ``git://`` stands for: https, unless kaniko's GIT_PULL_METHOD says http.
+
+    Raises:
+        SourceError: reason ``UsageInvalid`` for any other word.
+    """
+    method = environment.get("GIT_PULL_METHOD") or "https"
+    if method not in ("https", "http"):
+        raise SourceError(
+            f"GIT_PULL_METHOD={method[:40]!r} is neither https nor http",
+            reason=Reason.USAGE_INVALID,
+            hint="Leave it out: https is what git:// means.",
+        )
+    return method
 
 
 def check_ref(ref: str) -> None:

@@ -12,7 +12,8 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from imagewright.context.gitaddress import Address, Login, read_secret, without_login
@@ -72,16 +73,25 @@ class GitError(SourceError):
     stderr = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where git runs: a folder to write into, the environment, and how long to wait before trying again (seconds)."""
+
+    work_dir: str
+    environment: Mapping[str, str]
+    log: Callable[[str], None]
+    retry_delays_s: tuple[float, ...] = (1.0, 4.0)
+
+
 class Git:
     """Runs git for one source. ``run`` may be used for several repositories; ``close`` removes logins and keys."""
 
-    def __init__(
-        self, source: GitSource, address: Address, login: Login, work_dir: str, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, source: GitSource, address: Address, login: Login, machine: Machine) -> None:
         self._login = login
-        self._private = tempfile.mkdtemp(prefix="git-private-", dir=work_dir)
+        self._machine = machine
+        self._private = tempfile.mkdtemp(prefix="git-private-", dir=machine.work_dir)
         try:
-            self._env = self._environment(source, address, environment)
+            self._env = self._environment(source, address, machine.environment)
         except BaseException:
             self.close()
             raise
@@ -90,11 +100,23 @@ class Git:
         shutil.rmtree(self._private, ignore_errors=True)
 
     def run(self, *words: str, url: str, git_dir: str = "", work_tree: str = "") -> str:
-        """Run git; its standard output. ``url`` is what an error names.
+        """Run git; its standard output. ``url`` is what an error names. A server in trouble is asked again: a Pod's
+        network may be seconds younger than the Pod.
 
         Raises:
             GitError
         """
+        for delay_s in self._machine.retry_delays_s:
+            try:
+                return self._run(*words, url=url, git_dir=git_dir, work_tree=work_tree)
+            except GitError as error:
+                if error.reason is not Reason.SOURCE_UNREACHABLE:
+                    raise
+                self._machine.log(f"{error.message}: trying again in {delay_s:g} s")
+                time.sleep(delay_s)
+        return self._run(*words, url=url, git_dir=git_dir, work_tree=work_tree)
+
+    def _run(self, *words: str, url: str, git_dir: str, work_tree: str) -> str:
         places = ([f"--git-dir={git_dir}"] if git_dir else []) + ([f"--work-tree={work_tree}"] if work_tree else [])
         try:
             done = subprocess.run(
