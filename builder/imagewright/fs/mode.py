@@ -13,8 +13,9 @@ from imagewright.errors import UsageError
 
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXst]*|[-+=][ugo])+)")
 _ACTION = re.compile(r"([-+=])([ugo](?![rwxXst])|[rwxXst]*)")
-_BITS = {"r": 0o444, "w": 0o222, "x": 0o111}
-_WHO = {"u": 0o700, "g": 0o070, "o": 0o007}
+_BITS = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
+# What a clause may touch; without a letter it is everything, as with an empty umask.
+_WHO = {"u": 0o4700, "g": 0o2070, "o": 0o1007, "a": 0o7777}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +51,28 @@ class ModeChange:
             return self.octal
         mode &= 0o7777
         for who, operator, what in self.clauses:
-            mask = 0o777 if "a" in who else sum({_WHO[w] for w in who})
-            bits = self._bits(what, mode, is_directory) & mask
-            if "s" in what:
-                bits |= (0o4000 if {"u", "a"} & set(who) else 0) | (0o2000 if {"g", "a"} & set(who) else 0)
-            if "t" in what and {"o", "a"} & set(who):
-                bits |= 0o1000
+            affected = 0
+            for letter in who:
+                affected |= _WHO[letter]
+            bits = self._bits(what, mode, is_directory) & affected
             if operator == "+":
                 mode |= bits
             elif operator == "-":
                 mode &= ~bits
             else:
-                # chmod(1): a folder keeps setuid and setgid unless they are named
-                mode = (mode & ~mask & (0o7777 if is_directory else 0o1777)) | bits
+                # chmod(1): a folder keeps setuid and setgid unless the clause mentions them
+                kept = 0o6000 & ~bits if is_directory else 0
+                mode = (mode & (~affected | kept)) | bits
         return mode
 
     @staticmethod
     def _bits(what: str, mode: int, is_directory: bool) -> int:
         if what in ("u", "g", "o"):
-            three = (mode >> {"u": 6, "g": 3, "o": 0}[what]) & 7
-            return three * 0o111
+            return ((mode >> {"u": 6, "g": 3, "o": 0}[what]) & 7) * 0o111
         bits = 0
         for letter in what:
             if letter == "X":
                 bits |= 0o111 if is_directory or mode & 0o111 else 0
             else:
-                bits |= _BITS.get(letter, 0)
+                bits |= _BITS[letter]
         return bits
