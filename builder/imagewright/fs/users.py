@@ -6,6 +6,8 @@ therefore hostile: regular, of bounded size, resolved inside the root.
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ __all__ = ["Ownership", "User", "lookup_ownership", "lookup_user"]
 
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 _MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
+_DIGITS = re.compile(r"[0-9]+")  # str.isdigit takes superscripts too
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,10 @@ def lookup_user(rootfs: Rootfs, text: str) -> User:
     """
     name, colon, group = text.partition(":")
     entry = next((e for e in _passwd(rootfs) if e.name == name), None)
-    if entry is None and name.isdigit():
+    if entry is None and _DIGITS.fullmatch(name):
         number = _number(name)
         entry = next((e for e in _passwd(rootfs) if e.uid == number), None) or _Passwd("", number, 0, "/")
-    if entry is None and not name:
+    if entry is None and name in ("", "root"):  # an image needs no files to have root
         entry = _Passwd("", 0, 0, "/root")
     if entry is None:
         raise _unknown("user", name, "passwd")
@@ -60,7 +63,7 @@ def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:
         FileSystemError: reason ``FileNotFound`` for a name that isn't there.
     """
     name, _, group = text.partition(":")
-    if name.isdigit():
+    if _DIGITS.fullmatch(name):
         uid = _number(name)
         gid = uid
     else:
@@ -90,22 +93,24 @@ def _group(rootfs: Rootfs, text: str) -> int:
     for group in _groups(rootfs):
         if group.name == text:
             return group.gid
-    if text.isdigit():
+    if _DIGITS.fullmatch(text):
         return _number(text)
     raise _unknown("group", text, "group")
 
 
 def _passwd(rootfs: Rootfs) -> Iterator[_Passwd]:
     for fields in _lines(rootfs, b"etc/passwd"):
-        if len(fields) >= 6 and fields[2].isdigit() and fields[3].isdigit():
-            yield _Passwd(fields[0], int(fields[2]), int(fields[3]), fields[5] or "/")
+        if len(fields) >= 6:
+            uid, gid = _entry_id(fields[2]), _entry_id(fields[3])
+            if uid is not None and gid is not None:
+                yield _Passwd(fields[0], uid, gid, fields[5] or "/")
 
 
 def _groups(rootfs: Rootfs) -> Iterator[_Group]:
     for fields in _lines(rootfs, b"etc/group"):
-        if len(fields) >= 3 and fields[2].isdigit():
+        if len(fields) >= 3 and (gid := _entry_id(fields[2])) is not None:
             members = fields[3].split(",") if len(fields) > 3 else []
-            yield _Group(fields[0], int(fields[2]), tuple(m for m in members if m))
+            yield _Group(fields[0], gid, tuple(m for m in members if m))
 
 
 def _lines(rootfs: Rootfs, path: bytes) -> Iterator[list[str]]:
@@ -113,14 +118,24 @@ def _lines(rootfs: Rootfs, path: bytes) -> Iterator[list[str]]:
         data = rootfs.read_file(path, _MAX_FILE_BYTES)
     except OSError:
         return  # no such file: an image without users
-    for line in data.decode("utf-8", "replace").split("\n"):
-        yield line.split(":")
+    for line in io.BytesIO(data):  # one at a time: a file of nothing but newlines makes a list of many MB
+        yield line.decode("utf-8", "replace").rstrip("\n").split(":")
+
+
+def _entry_id(text: str) -> int | None:
+    """An id in a file; None where there is none that could be one: such lines are passed over, as by libc."""
+    if not _DIGITS.fullmatch(text) or len(text) > 10:
+        return None
+    number = int(text)
+    return number if number <= _MAX_ID else None
 
 
 def _number(text: str) -> int:
-    number = int(text)
+    number = int(text) if len(text) <= 10 else _MAX_ID + 1
     if number > _MAX_ID:
-        raise FileSystemError(f"{text} is no user or group id: the largest is {_MAX_ID}", reason=Reason.USAGE_INVALID)
+        raise FileSystemError(
+            f"{text[:40]} is no user or group id: the largest is {_MAX_ID}", reason=Reason.USAGE_INVALID
+        )
     return number
 
 
