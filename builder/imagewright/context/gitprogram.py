@@ -198,7 +198,7 @@ class Git:
             key = self._write("identity", identity.rstrip() + b"\n", 0o600)
             known = self._write("known_hosts", read_secret(folder, "known_hosts"))
             options += ["-F", "/dev/null", "-i", key, "-o", "IdentitiesOnly=yes"]
-            options += ["-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"]
+            options += ["-o", f'UserKnownHostsFile="{known}"', "-o", "StrictHostKeyChecking=yes"]
         return options
 
     def _write(self, name: str, content: str | bytes, mode: int = 0o600) -> str:
