@@ -8,44 +8,46 @@ from __future__ import annotations
 import functools
 import os
 import re
+import stat
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs import Rootfs
 
-_SPECIAL = re.compile(r"[*?\[\\]")
+_WILDCARD = re.compile(r"(?:[^\\*?\[]|\\.)*[*?\[]", re.DOTALL)
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Whether a pattern can match more than its own text."""
-    return _SPECIAL.search(pattern) is not None
+    """Whether a pattern can match more than one text. One that can't is taken as it is, its backslashes too (BuildKit)."""
+    return _WILDCARD.match(pattern) is not None
 
 
 def expand(source: Rootfs, pattern: str) -> list[bytes]:
     """The entries that a pattern with wildcards names, sorted; links are followed only before the first wildcard."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    found: list[bytes] = [b""]
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
-        found = [path for folder in found for path in _children(source, folder, part, last=last)]
+    first = next(index for index, part in enumerate(parts) if has_wildcard(part))
+    found = _children(source, os.fsencode("/".join(parts[:first])), parts[first])
+    for part in parts[first + 1 :]:
+        folders = [path for path in found if _is_folder(source, path)]
+        found = [path for folder in folders for path in _children(source, folder, part)]
     return sorted(found)
 
 
-def _children(source: Rootfs, folder: bytes, part: str, *, last: bool) -> list[bytes]:
-    prefix = folder + b"/" if folder else b""
-    if not has_wildcard(part):
-        path = prefix + os.fsencode(part)
-        try:
-            source.lstat(path)
-        except OSError:
-            return []
-        return [path]
+def _children(source: Rootfs, folder: bytes, part: str) -> list[bytes]:
+    expression = translate(part)
     try:
         with source.directory(folder) as fd:
-            names = [os.fsencode(name) for name in os.listdir(fd)]
+            names = os.listdir(fd)
     except OSError:
         return []  # not a folder: nothing below it
-    expression = translate(part)
-    return [prefix + name for name in names if expression.fullmatch(os.fsdecode(name))]
+    prefix = folder + b"/" if folder else b""
+    return [prefix + os.fsencode(name) for name in names if expression.fullmatch(name)]
+
+
+def _is_folder(source: Rootfs, path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(source.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 @functools.lru_cache(256)
