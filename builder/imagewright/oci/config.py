@@ -6,7 +6,7 @@ No I/O. Keys this engine does not know are kept as they came, so that nothing of
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,6 +27,38 @@ _KEY_ORDER = (
     "rootfs",
     "history",
 )
+
+
+# The shapes that the engine relies on: (what it is called, whether a value has it). Null counts as absent.
+_Shape = tuple[str, Callable[[Any], bool]]
+_TEXT: _Shape = ("a string", lambda value: isinstance(value, str))
+_TEXTS: _Shape = (
+    "a list of strings",
+    lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+)
+_OBJECT: _Shape = ("an object", lambda value: isinstance(value, dict))
+_OBJECTS: _Shape = (
+    "a list of objects",
+    lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value),
+)
+_TEXT_BY_NAME: _Shape = (
+    "an object of strings",
+    lambda value: isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
+)
+_CONFIG_SHAPES: Mapping[str, _Shape] = {
+    "User": _TEXT,
+    "WorkingDir": _TEXT,
+    "StopSignal": _TEXT,
+    "Env": _TEXTS,
+    "Cmd": _TEXTS,
+    "Entrypoint": _TEXTS,
+    "Shell": _TEXTS,
+    "OnBuild": _TEXTS,
+    "Labels": _TEXT_BY_NAME,
+    "ExposedPorts": _OBJECT,
+    "Volumes": _OBJECT,
+    "Healthcheck": _OBJECT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +106,8 @@ class ImageConfig:
         config = value.get("config")
         if config is not None and not isinstance(config, dict):
             raise document_error("the image configuration's config is not an object")
-        if not isinstance(value.get("history") or [], list):
-            raise document_error("the image configuration's history is not a list")
+        _check(value, {"os": _TEXT, "architecture": _TEXT, "variant": _TEXT, "history": _OBJECTS}, "")
+        _check(config or {}, _CONFIG_SHAPES, "config.")
         return cls(value)
 
     @classmethod
@@ -141,3 +173,9 @@ class ImageConfig:
 
     def __hash__(self) -> int:
         return hash(self.dump())
+
+
+def _check(value: Mapping[str, Any], shapes: Mapping[str, _Shape], prefix: str) -> None:
+    for key, (name, fits) in shapes.items():
+        if value.get(key) is not None and not fits(value[key]):
+            raise document_error(f"the image configuration's {prefix}{key} is not {name}")

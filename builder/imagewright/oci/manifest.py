@@ -133,7 +133,7 @@ class Index:
 def is_index(raw: bytes, media_type: str) -> bool:
     """Whether a document is an index: by its own mediaType, else the answer's, else its keys."""
     value = load_document(raw)
-    named = value.get("mediaType") or media_type
+    named = str(value.get("mediaType") or media_type)
     return named in INDEXES if named in INDEXES | MANIFESTS else "manifests" in value
 
 

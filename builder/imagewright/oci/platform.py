@@ -97,7 +97,7 @@ def host_platform() -> Platform:
 def _normalise(os_: str, architecture: str, variant: str = "") -> tuple[str, str, str]:
     name, implied = _ARCHITECTURES.get(architecture, (architecture, ""))
     variant = variant or implied
-    if variant and variant[0].isdigit():
+    if variant and variant[0].isdecimal():
         variant = f"v{variant}"
     if (name, variant) in {("arm64", "v8"), ("amd64", "v1")}:
         variant = ""
@@ -107,4 +107,4 @@ def _normalise(os_: str, architecture: str, variant: str = "") -> tuple[str, str
 def _level(platform: Platform) -> int:
     default = {"arm": 7, "arm64": 8, "amd64": 1}.get(platform.architecture, 0)
     digits = platform.variant.removeprefix("v").split(".")[0]
-    return int(digits) if digits.isdigit() else default
+    return int(digits) if digits.isdecimal() else default

@@ -103,13 +103,19 @@ class Connections:
             return self._sessions[key]
 
     def _new_session(self, endpoint: Endpoint) -> requests.Session:
-        session = requests.Session()
+        session = _Session()
         session.headers["User-Agent"] = self._user_agent
         session.auth = _no_netrc
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.mount("https://", _Adapter(_context(endpoint)))
         session.mount("http://", HTTPAdapter(pool_maxsize=_CONNECTIONS_PER_HOST))
         return session
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: even where it is to follow no redirect, requests would parse where one leads, and fail in its own words."""
+        return None
 
 
 class _UnverifiedPool(HTTPSConnectionPool):
