@@ -1,94 +1,47 @@
-"""The project's own images, built by its engine and pushed to the test cluster's registry; and deploy/ applied with them.
+"""The project's own images in the test cluster's registry, settings with which builds work there, and the operator in it.
 
-I/O: runs the engine and kubectl. Used by the end-to-end tests. An image is built once for a state of the sources: its
-tag is their hash.
+I/O: runs the engine and kubectl, by the same code as quickstart. Used by the end-to-end tests.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
-import tempfile
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 from cluster.client import Cluster
-
-ROOT = Path(__file__).parents[2]
-_SOURCES = ("Dockerfile", ".dockerignore", "images", "builder", "operator", "requirements", "pyproject.toml")
-_KINDS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+from quickstart import install as quickstart
+from quickstart.images import Target, publish
 
 
-def sources_key() -> str:
-    """Of everything that the images are made from."""
-    digest = hashlib.sha256()
-    for name in _SOURCES:
-        top = ROOT / name
-        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(f"{path.relative_to(ROOT)}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+def images(cluster: Cluster) -> dict[str, str]:
+    """References by target of the Dockerfile; built if the cluster's registry has none of these sources."""
+    host = cluster.registry.host
+    flags = (f"--insecure-registry={host}", f"--registry-endpoint=docker.io={host}")
+    return publish(Target(f"{host}/imagewright", flags), cluster.places.state / "built")
 
 
 def image(cluster: Cluster, target: str) -> str:
-    """Reference of the image of a target of the Dockerfile; built if the cluster's registry has none of these sources."""
+    """Reference of one of them."""
+    return images(cluster)[target]
+
+
+def registries(cluster: Cluster) -> list[dict[str, object]]:
+    """The setting with which builds find the open registry's images under the names that Dockerfiles use."""
     host = cluster.registry.host
-    repository, key = f"imagewright/{target}", sources_key()
-    if not _is_there(f"{cluster.registry.url}/v2/{repository}/manifests/{key}"):
-        command = [sys.executable, "-m", "imagewright", "build", f"--context={ROOT}", f"--target={target}"]
-        command += [f"--destination={host}/{repository}:{key}", f"--registry-map=docker.io={host}"]
-        command += ["--insecure", f"--insecure-registry={host}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return f"{host}/{repository}:{key}"
+    return [{"host": "docker.io", "endpoint": host, "insecure": True}, {"host": host, "insecure": True}]
 
 
 def settings(cluster: Cluster) -> dict[str, str]:
-    """Settings with which builds find the cluster's registries under the names that Dockerfiles use."""
-    host = cluster.registry.host
-    registries = [{"host": "docker.io", "endpoint": host, "insecure": True}, {"host": host, "insecure": True}]
-    return {"EXECUTOR_IMAGE": image(cluster, "executor"), "REGISTRIES": json.dumps(registries)}
+    """For an operator that runs beside the cluster."""
+    return {"EXECUTOR_IMAGE": images(cluster)["executor"], "REGISTRIES": json.dumps(registries(cluster))}
 
 
 def install(cluster: Cluster) -> None:
     """``kubectl apply -k`` of an overlay of deploy/ as a user would write it; returns when the operator is ready."""
-    name, _, tag = image(cluster, "operator").rpartition(":")
-    with tempfile.TemporaryDirectory() as folder:
-        overlay = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "resources": [os.path.relpath(ROOT / "deploy", os.path.realpath(folder))],
-            "images": [{"name": "imagewright/operator", "newName": name, "newTag": tag}],
-            "configMapGenerator": [
-                {
-                    "name": "imagewright-settings",
-                    "namespace": "imagewright-system",
-                    "behavior": "merge",
-                    "literals": [f"IMAGEWRIGHT_{name}={value}" for name, value in settings(cluster).items()],
-                }
-            ],
-        }
-        Path(folder, "kustomization.yaml").write_text(json.dumps(overlay))
-        cluster.kubectl("apply", "-k", folder)
-    where = ("--namespace=imagewright-system", "deployment/imagewright-operator")
-    cluster.kubectl("rollout", "status", *where, "--timeout=120s")
+    quickstart.install(cluster.kubectl, images(cluster), {"REGISTRIES": registries(cluster)})
 
 
-def uninstall(cluster: Cluster) -> None:
-    """The operator stops; the CRD and all ImageBuilds stay."""
-    where = ("--namespace=imagewright-system", "deployment/imagewright-operator")
-    cluster.try_kubectl("scale", *where, "--replicas=0")
-    cluster.try_kubectl("wait", "--namespace=imagewright-system", "pod", "--all", "--for=delete", "--timeout=60s")
-
-
-def _is_there(url: str) -> bool:
-    request = urllib.request.Request(url, method="HEAD", headers={"Accept": _KINDS})
-    try:
-        with urllib.request.urlopen(request, timeout=10):
-            return True
-    except urllib.error.HTTPError:
-        return False
+def stop(cluster: Cluster) -> None:
+    """An installed operator ends; the CRD and all ImageBuilds stay."""
+    where = f"--namespace={quickstart.NAMESPACE}"
+    cluster.try_kubectl("scale", where, quickstart.DEPLOYMENT, "--replicas=0")
+    cluster.try_kubectl("wait", where, "pod", "--all", "--for=delete", "--timeout=60s")

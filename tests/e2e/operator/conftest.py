@@ -11,13 +11,14 @@ from cluster.client import Cluster
 from imagebuilds import installation
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
+from quickstart.images import ROOT
 
 
 @pytest.fixture(scope="session")
 def build_settings(cluster: Cluster) -> dict[str, str]:
     """Settings of an operator whose builds work on this cluster."""
-    installation.uninstall(cluster)  # one that quickstart has left would serve the tests' namespaces too
-    cluster.kubectl("apply", "-k", str(installation.ROOT / "crds"))
+    installation.stop(cluster)  # one that an earlier run has left would serve the tests' namespaces too
+    cluster.kubectl("apply", "-k", str(ROOT / "crds"))
     cluster.kubectl("wait", "--for=condition=Established", "crd/imagebuilds.imagewright.dev")
     return installation.settings(cluster)
 

@@ -21,7 +21,7 @@ SLOW = {"inline": {"dockerfile": "FROM busybox\nRUN sleep 4; date >/now\n"}}
 def installed(cluster: Cluster, build_settings: dict[str, str]) -> Iterator[None]:
     installation.install(cluster)
     yield
-    installation.uninstall(cluster)
+    installation.stop(cluster)
 
 
 def test_installed_by_kubectl_it_builds_with_the_rights_it_has(
