@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from imagewright.context.gitaddress import Address, Login, read_secret, without_login
+from imagewright.context.gitaddress import Address, Login, certificates_of, read_secret, without_login
 from imagewright.contract import GitSource
 from imagewright.errors import Reason, SourceError
 
 _PASSED_ON = (
-    "PATH", "PYTHONHOME", "LD_LIBRARY_PATH", "GIT_EXEC_PATH", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSH_AUTH_SOCK",
+    "PATH", "PYTHONHOME", "LD_LIBRARY_PATH", "GIT_EXEC_PATH", "GIT_SSL_CAPATH", "SSH_AUTH_SOCK",
     "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "USER", "LOGNAME",
 )  # fmt: skip
 # git asks this program for the login. It answers for one server only: after a redirect, git asks for another's.
@@ -158,9 +158,7 @@ class Git:
             # The environment is seen by the same user only, as a file would be; an argument by everyone.
             env["IMAGEWRIGHT_GIT_USERNAME"] = self._login.username
             env["IMAGEWRIGHT_GIT_PASSWORD"] = self._login.password
-        if environment.get("SSL_CERT_DIR"):
-            env.setdefault("GIT_SSL_CAPATH", environment["SSL_CERT_DIR"])
-        trusted = self._trusted(source, env.get("GIT_SSL_CAINFO") or environment.get("SSL_CERT_FILE", ""))
+        trusted = self._trusted(source, environment)
         if trusted:
             env["GIT_SSL_CAINFO"] = trusted
         return env
@@ -176,18 +174,22 @@ class Git:
             text += f'[http "{address.origin}/"]\n\textraHeader = "Authorization: Bearer {quoted}"\n'
         return text
 
-    def _trusted(self, source: GitSource, system: str) -> str:
-        """The Secret's ca.crt beside what is trusted anyway: submodules may be elsewhere."""
-        own = read_secret(source.credentials_dir, "ca.crt") if source.credentials_dir else b""
-        if not own:
-            return system
-        system = system or ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
-        try:
-            with open(system, "rb") as file:
-                own = file.read() + b"\n" + own
-        except OSError:
-            pass  # an image without certificates trusts the given one only
-        return self._write("ca.crt", own)
+    def _trusted(self, source: GitSource, environment: Mapping[str, str]) -> str:
+        """One file of all that is trusted: SSL_CERT_FILE and SSL_CERT_DIR as kaniko reads them, GIT_SSL_CAINFO, and the
+        Secret's ca.crt beside them: submodules may be elsewhere."""
+        files = {environment[name]: None for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO") if environment.get(name)}
+        more = [certificates_of(folder) for folder in environment.get("SSL_CERT_DIR", "").split(":") if folder]
+        if source.credentials_dir:
+            more.append(read_secret(source.credentials_dir, "ca.crt"))
+        if not any(more) and len(files) < 2:
+            return next(iter(files), "")
+        for path in files or [ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"]:
+            try:
+                with open(path, "rb") as file:
+                    more.append(file.read())
+            except OSError:
+                pass  # an image without certificates trusts the given ones only
+        return self._write("ca.crt", b"\n".join(more))
 
     def _ssh_options(self, source: GitSource) -> list[str]:
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=20"]
