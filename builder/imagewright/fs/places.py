@@ -1,6 +1,6 @@
 """Descriptors of the folders that are being written into, kept for a while: entries of a folder follow one another.
 
-Opens and makes folders inside the root. Called by ``fs.unpack`` and ``fs.copy``.
+Opens and makes folders inside the root. Called by ``fs.unpack``, ``fs.pack``, ``fs.copy`` and ``fs.tree``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs import Rootfs
 
 _KEPT = 64
+_MAX_LINKS = 40  # as the kernel: path_resolution(7)
+_MAX_PARTS = 400
 MakeFolder = Callable[[int, bytes], None]  # (descriptor of the parent, name)
 
 
 class Places:
-    """A cache of open folders by path. A descriptor that was handed out stays open until 32 others were asked for."""
+    """A cache of open folders by path. A descriptor that was handed out stays open until 64 others were asked for."""
 
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
@@ -43,27 +45,40 @@ class Places:
                     f"/{os.fsdecode(path)} is a circle of symbolic links", reason=Reason.PATH_NOT_ALLOWED
                 ) from error
             raise
+        if self._rootfs.excluded and not self._rootfs.is_excluded(path):
+            self._refuse_excluded(fd, path)
         self._open[path] = fd
         if len(self._open) > _KEPT:
             self._retire(self._open.popitem(last=False)[1])
         return fd
 
-    def directory(self, path: bytes, make: MakeFolder) -> int:
-        """The folder at ``path``; those that are missing are made by ``make``, outermost first."""
+    def directory(self, path: bytes, make: MakeFolder, links: int = 0) -> int:
+        """The folder at ``path``; those that are missing are made by ``make``, outermost first.
+
+        A link among the parents that leads to nothing gets the folder that it names (inside the root, as BuildKit does).
+        """
         fd = self.existing(path)
         if fd is not None:
             return fd
         parent, _, name = path.rpartition(b"/")
-        above = self.directory(parent, make) if parent else self._rootfs.fd
-        try:
-            make(above, name)
-        except FileExistsError:
-            # A dangling link, or something that is no folder: neither can be gone through.
-            raise FileSystemError(
-                f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",
-                reason=Reason.PATH_NOT_ALLOWED,
-            ) from None
-        fd = self.existing(path)
+        if path.count(b"/") > _MAX_PARTS:  # each is a level of recursion
+            raise FileSystemError(f"/{os.fsdecode(path)[:200]}… is too deep", reason=Reason.LIMIT_EXCEEDED)
+        above = self.directory(parent, make, links) if parent else self._rootfs.fd
+        if name == b"..":  # only where a link's target has it: everything before it is a folder now
+            fd = self.existing(path)
+        else:
+            try:
+                make(above, name)
+            except FileExistsError:
+                target = self._link_target(above, name)
+                if target is None or links >= _MAX_LINKS:
+                    raise FileSystemError(
+                        f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",
+                        reason=Reason.PATH_NOT_ALLOWED,
+                    ) from None
+                wanted = target if target.startswith(b"/") else parent + b"/" + target
+                self.directory(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)
+            fd = self.existing(path)
         if fd is None:
             raise FileSystemError(f"/{os.fsdecode(path)} vanished while it was being made")
         return fd
@@ -81,8 +96,25 @@ class Places:
             os.close(fd)
         self._retired.clear()
 
+    def _refuse_excluded(self, fd: int, path: bytes) -> None:
+        """A path whose text says nothing may lead by links to what is not the image's: the folder itself decides."""
+        if self._rootfs.is_excluded(self._rootfs.path_of(fd)):
+            os.close(fd)
+            raise FileSystemError(
+                f"/{os.fsdecode(path)} leads to a folder that is the executor's own, not the image's",
+                reason=Reason.PATH_NOT_ALLOWED,
+                hint="Write to another folder, or let the build run in the namespace sandbox, which has a root of its own.",
+            )
+
+    @staticmethod
+    def _link_target(directory: int, name: bytes) -> bytes | None:
+        try:
+            return os.readlink(name, dir_fd=directory)
+        except OSError:
+            return None
+
     def _retire(self, fd: int) -> None:
-        """Callers may still hold it: it is closed when 32 more are retired."""
+        """Callers may still hold it: it is closed when 64 more are retired."""
         self._retired.append(fd)
         if len(self._retired) > 2 * _KEPT:
             for old in self._retired[:_KEPT]:

@@ -60,6 +60,8 @@ class Rootfs:
             OSError: as open(2).
         """
         flags |= os.O_CLOEXEC
+        if b"\0" in path:
+            raise OSError(errno.EINVAL, "a path with a NUL byte", os.fsdecode(path))
         if kernel_resolves():
             return _openat2(self.fd, path, flags, mode)
         return walk_open(self.fd, path, flags, mode)
@@ -106,6 +108,18 @@ class Rootfs:
             raise FileSystemError(f"/{os.fsdecode(path)} is larger than {limit} bytes", reason=Reason.LIMIT_EXCEEDED)
         return data
 
+    def path_of(self, fd: int) -> bytes:
+        """The root-relative path, without any link in it, of an open folder below the root.
+
+        Raises:
+            FileSystemError: when it is not below the root.
+        """
+        here, root = os.readlink(b"/proc/self/fd/%d" % fd), os.readlink(b"/proc/self/fd/%d" % self.fd)
+        prefix = root if root.endswith(b"/") else root + b"/"
+        if here != root and not here.startswith(prefix):
+            raise FileSystemError(f"{os.fsdecode(here)} is not below {self.path}", reason=Reason.PATH_NOT_ALLOWED)
+        return here[len(prefix) :]
+
     def is_excluded(self, path: bytes) -> bool:
         """Whether ``path`` is one of the excluded ones or lies below one."""
         return bool(self.excluded) and any(path == e or path.startswith(e + b"/") for e in self.excluded)
@@ -123,8 +137,6 @@ def kernel_resolves() -> bool:
 
 def _openat2(dir_fd: int, path: bytes, flags: int, mode: int) -> int:
     how = struct.pack("=QQQ", flags, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    if b"\0" in path:
-        raise OSError(errno.EINVAL, "a path with a NUL byte", os.fsdecode(path))
     for _ in range(_RETRIES):
         fd = _LIBC.syscall(_SYS_OPENAT2, dir_fd, path or b".", how, len(how))
         if fd >= 0:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import tarheader
+from imagewright.fs.inode import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import Rootfs, explain
 from imagewright.fs.tarheader import Entry, Readable, TarReader
-from imagewright.fs.tree import remove_entry
+from imagewright.fs.tree import MAX_DEPTH, remove_entry
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."  # AUFS kept its own files under names like .wh..wh.plnk: they are no content
-_PERMISSIONS = 0o7777
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,9 @@ class _Unpacker:
         self._places = Places(rootfs)
         self._stats = UnpackStats()
         self._times: dict[bytes, int] = {}  # of folders: set at the end, since writing into them moves them
-        self._fresh: set[bytes] = (
-            set()
-        )  # paths of this layer, kept once an opaque whiteout or a whiteout could hit them
-        self._opaque: list[bytes] = []
-        self._can_mknod = True
+        # This layer's paths and their parents: a whiteout, wherever it stands, hides only what is below the layer.
+        self._fresh: set[bytes] = set()
+        self._skipped: set[bytes] = set()  # devices that could not be made
 
     def run(self, stream: Readable) -> UnpackStats:
         entry: Entry | None = None
@@ -86,7 +85,7 @@ class _Unpacker:
             reader = TarReader(stream, "the layer" if self._options.whiteouts else "the archive")
             while (entry := reader.next()) is not None:
                 self._stats.entries += 1
-                self._stats.size += entry.size
+                self._stats.size += max(entry.size, entry.real_size)
                 if self._stats.entries > self._options.limits.entries or self._stats.size > self._options.limits.size:
                     raise FileSystemError(
                         f"the layer holds more than {self._options.limits.entries} entries or {self._options.limits.size} bytes",
@@ -95,7 +94,7 @@ class _Unpacker:
                 self._apply(entry, reader)
             self._set_times()
         except OSError as error:
-            raise explain(error, f"unpacking {_show(entry.name) if entry else 'a layer'}") from error
+            raise explain(error, f"unpacking {show(entry.name) if entry else 'a layer'}") from error
         finally:
             self._places.close()
         return self._stats
@@ -108,23 +107,37 @@ class _Unpacker:
             if entry.type == tarheader.DIRECTORY and self._options.whiteouts:
                 self._root(entry)
             return
-        if self._rootfs.is_excluded(path):
+        if self._rootfs.excluded and self._rootfs.is_excluded(path):
             return
         parent, _, name = path.rpartition(b"/")
         if self._options.whiteouts:
             if name.startswith(_WHITEOUT):
                 self._whiteout(parent, name)
                 return
-            self._fresh.add(path)
+            self._remember(path, parent)
         directory = self._places.directory(parent, self._make_missing)
+        if self._rootfs.excluded and self._is_excluded(directory, name):
+            return
         self._create(entry, reader, directory, path)
         if self._options.keep_written:
             self._stats.written.append(path)
 
+    def _remember(self, path: bytes, parent: bytes) -> None:
+        fresh = self._fresh
+        fresh.add(path)
+        while parent and parent not in fresh:
+            fresh.add(parent)
+            parent = parent.rpartition(b"/")[0]
+
+    def _is_excluded(self, directory: int, name: bytes) -> bool:
+        """Whether an entry is one that is not the image's, links among its parents resolved."""
+        real = self._rootfs.path_of(directory)
+        return self._rootfs.is_excluded(real + b"/" + name if real else name)
+
     def _root(self, entry: Entry) -> None:
         fd = self._rootfs.fd
         if not self._rootfs.excluded:
-            self._metadata(fd, entry)
+            set_metadata(fd, entry, self._owner(entry))
             self._times[b""] = entry.mtime_ns
 
     def _make_missing(self, parent_fd: int, name: bytes) -> None:
@@ -147,13 +160,15 @@ class _Unpacker:
             return
         hidden = name[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
-            raise FileSystemError(f"the layer has the whiteout {_show(parent + b'/' + name)}, which names no file")
+            raise FileSystemError(f"the layer has the whiteout {show(parent + b'/' + name)}, which names no file")
         path = parent + b"/" + hidden if parent else hidden
-        if path in self._fresh:
-            return  # made by this very layer: a whiteout hides what is below it
         directory = self._places.existing(parent)
-        if directory is not None and not self._rootfs.is_excluded(path):
+        if directory is None or (self._rootfs.excluded and self._is_excluded(directory, hidden)):
+            return
+        if path not in self._fresh:
             self._remove(directory, hidden, path)
+        elif _is_directory(directory, hidden):
+            self._make_opaque(path)  # this very layer has it, too: what lower layers have in it goes
 
     def _make_opaque(self, parent: bytes) -> None:
         """Hide what lower layers have in a folder; what this layer brought stays, whatever the order in the tar."""
@@ -161,25 +176,24 @@ class _Unpacker:
         if directory is None:
             return
         prefix = parent + b"/" if parent else b""
-        keep = {p[len(prefix) :].partition(b"/")[0] for p in self._fresh if p.startswith(prefix)}
         for name_ in os.listdir(directory):
             name = os.fsencode(name_)
             path = prefix + name
-            if self._rootfs.is_excluded(path) or any(e.startswith(path + b"/") for e in self._rootfs.excluded):
+            if self._rootfs.excluded and self._is_excluded(directory, name):
                 continue
-            if name not in keep:
+            if path not in self._fresh:
                 self._remove(directory, name, path)
-            elif path not in self._fresh or stat.S_ISDIR(
-                os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-            ):
-                self._make_opaque(path)  # a folder with something of this layer somewhere below it
+            elif _is_directory(directory, name):
+                self._make_opaque(path)
 
     def _remove(self, directory: int, name: bytes, path: bytes) -> None:
         try:
+            mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
             remove_entry(directory, name, path, self._rootfs)
         except FileNotFoundError:
             return
-        self._places.forget()
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+            self._places.forget()
 
     # --- entries
 
@@ -194,7 +208,7 @@ class _Unpacker:
                 return
             case tarheader.SYMLINK:
                 if not entry.linkname or b"\0" in entry.linkname:
-                    raise FileSystemError(f"{_show(path)} is a symbolic link to nothing")
+                    raise FileSystemError(f"{show(path)} is a symbolic link to nothing")
                 self._replacing(directory, path, lambda: os.symlink(entry.linkname, name, dir_fd=directory))
             case tarheader.HARDLINK:
                 self._hardlink(entry, directory, path)
@@ -204,11 +218,10 @@ class _Unpacker:
             case _:
                 if not self._device(entry, directory, path):
                     return
-        self._special_metadata(entry, directory, name)
+        set_special_metadata((directory, name), entry, self._owner(entry))
 
-    def _replacing(self, directory: int, path: bytes, make: object) -> None:
+    def _replacing(self, directory: int, path: bytes, make: Callable[[], None]) -> None:
         """Run ``make``; where something is in the way, remove it and run it again."""
-        assert callable(make)
         try:
             make()
         except FileExistsError:
@@ -225,11 +238,10 @@ class _Unpacker:
             fd = os.open(name, flags, 0o600, dir_fd=directory)
         try:
             if entry.segments is None:
-                for piece in reader.chunks():
-                    _write(fd, piece)
+                write_data(fd, reader)
             else:
-                _write_sparse(fd, reader, entry)
-            self._metadata(fd, entry)
+                write_sparse(fd, reader, entry)
+            set_metadata(fd, entry, self._owner(entry))
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
@@ -256,9 +268,9 @@ class _Unpacker:
             fd = os.open(name, flags, dir_fd=directory)
             existed = False
         try:
-            if existed and not entry.xattrs:
-                _drop_xattrs(fd)
-            self._metadata(fd, entry)
+            if existed:
+                drop_xattrs(fd, entry)
+            set_metadata(fd, entry, self._owner(entry))
         finally:
             os.close(fd)
         self._times[path] = entry.mtime_ns
@@ -269,26 +281,35 @@ class _Unpacker:
             target = self._options.below + b"/" + target
         if not target or self._rootfs.is_excluded(target):
             raise FileSystemError(
-                f"{_show(path)} is a hard link to {_show(entry.linkname)}, which is none of the image's files",
+                f"{show(path)} is a hard link to {show(entry.linkname)}, which is none of the image's files",
                 reason=Reason.PATH_NOT_ALLOWED,
             )
         parent, _, target_name = target.rpartition(b"/")
         source = self._places.existing(parent)
         if source is None:
-            raise FileSystemError(f"{_show(path)} is a hard link to {_show(entry.linkname)}, which isn't there")
+            raise FileSystemError(f"{show(path)} is a hard link to {show(entry.linkname)}, which isn't there")
         name = path.rpartition(b"/")[2]
         if target == path:
-            raise FileSystemError(f"{_show(path)} is a hard link to itself")
+            raise FileSystemError(f"{show(path)} is a hard link to itself")
+        if target in self._skipped:
+            self._skipped.add(path)
+            self._stats.skipped_devices += 1
+            return
+        if self._rootfs.excluded and self._is_excluded(source, target_name):
+            raise FileSystemError(
+                f"{show(path)} is a hard link to {show(entry.linkname)}, which is none of the image's files",
+                reason=Reason.PATH_NOT_ALLOWED,
+            )
 
         def make() -> None:
             try:
                 os.link(target_name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
             except FileNotFoundError:
                 raise FileSystemError(
-                    f"{_show(path)} is a hard link to {_show(entry.linkname)}, which isn't there"
+                    f"{show(path)} is a hard link to {show(entry.linkname)}, which isn't there"
                 ) from None
             except PermissionError:
-                raise FileSystemError(f"{_show(path)} is a hard link to a folder") from None
+                raise FileSystemError(f"{show(path)} is a hard link to a folder") from None
 
         # The descriptors stay good while the cache is emptied, since `existing` and `directory` keep the last few open.
         self._replacing(directory, path, make)
@@ -297,55 +318,27 @@ class _Unpacker:
         kind = stat.S_IFCHR if entry.type == tarheader.CHARACTER else stat.S_IFBLK
         number = os.makedev(entry.major, entry.minor)
         name = path.rpartition(b"/")[2]
-        if self._can_mknod:
-            try:
-                self._replacing(directory, path, lambda: os.mknod(name, kind | 0o600, number, dir_fd=directory))
-            except PermissionError:
-                # In a user namespace nobody may make devices, and containers find theirs in a /dev of their own.
-                self._can_mknod = False
-        if not self._can_mknod:
+        try:
+            self._replacing(directory, path, lambda: os.mknod(name, kind | 0o600, number, dir_fd=directory))
+        except PermissionError:
+            # In a user namespace nobody may make devices, and containers find theirs in a /dev of their own. The layer
+            # itself is kept as it is: the image has the device, only a RUN of this build can't see it.
             self._stats.skipped_devices += 1
-        return self._can_mknod
+            self._skipped.add(path)
+            return False
+        return True
 
-    # --- metadata
-
-    def _metadata(self, fd: int, entry: Entry) -> None:
-        uid, gid = self._options.ownership or (entry.uid, entry.gid)
-        try:
-            os.fchown(fd, uid, gid)
-        except OSError as error:
-            raise _id_error(error, entry, uid, gid) from error
-        os.fchmod(fd, entry.mode & _PERMISSIONS)  # after the owner: chown drops setuid
-        for name, value in entry.xattrs.items():
-            self._xattr(fd, name, value)
-
-    def _special_metadata(self, entry: Entry, directory: int, name: bytes) -> None:
-        """Of links, fifos and devices: without opening them."""
-        uid, gid = self._options.ownership or (entry.uid, entry.gid)
-        try:
-            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
-        except OSError as error:
-            raise _id_error(error, entry, uid, gid) from error
-        if entry.type != tarheader.SYMLINK:
-            os.chmod(name, entry.mode & _PERMISSIONS, dir_fd=directory)  # just made: no link that could be followed
-        for key, value in entry.xattrs.items():
-            self._xattr(os.fsencode(f"/proc/self/fd/{directory}/") + name, key, value)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
-
-    def _xattr(self, target: int | bytes, name: bytes, value: bytes) -> None:
-        try:
-            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
-        except OSError as error:
-            # Labels of the machine an image was made on and file systems without this name space: not the image's loss.
-            if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES) or name == b"security.capability":
-                raise
+    def _owner(self, entry: Entry) -> tuple[int, int]:
+        return self._options.ownership or (entry.uid, entry.gid)
 
     def _set_times(self) -> None:
         for path, mtime_ns in sorted(self._times.items(), reverse=True):
             try:
-                fd = self._rootfs.open_directory(path) if path else os.dup(self._rootfs.fd)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # a later entry replaced it
+                fd = self._rootfs.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    continue  # a later entry replaced it
+                raise
             try:
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
             finally:
@@ -357,56 +350,21 @@ def _normalise(name: bytes) -> bytes:
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts or b"\0" in name:
         raise FileSystemError(
-            f"{_show(name)} points out of the root file system",
+            f"{show(name)} points out of the root file system",
             reason=Reason.PATH_NOT_ALLOWED,
             hint="Images and archives with '..' in a name are made to attack those who unpack them; don't use this one.",
+        )
+    if len(parts) > MAX_DEPTH:
+        raise FileSystemError(
+            f"{show(name)}… is deeper than {MAX_DEPTH} folders",
+            reason=Reason.LIMIT_EXCEEDED,
+            hint="No image needs that many folders inside each other.",
         )
     return b"/".join(parts)
 
 
-def _write(fd: int, piece: bytes | memoryview) -> None:
-    written = os.write(fd, piece)
-    while written < len(piece):
-        written += os.write(fd, piece[written:])
-
-
-def _write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:
-    segments = iter(entry.segments or ())
-    offset = left = 0
-    for chunk in reader.chunks():
-        piece = memoryview(chunk)
-        while piece:
-            if not left:
-                offset, left = next(segments)
-            part = piece[:left]
-            written = os.pwrite(fd, part, offset)
-            piece = piece[written:]
-            offset += written
-            left -= written
-    os.ftruncate(fd, entry.real_size)
-
-
-def _drop_xattrs(fd: int) -> None:
-    for name in os.listxattr(fd):
-        if not name.startswith(("security.selinux", "system.")):
-            os.removexattr(fd, name)
-
-
-def _id_error(error: OSError, entry: Entry, uid: int, gid: int) -> OSError | FileSystemError:
-    if error.errno == errno.EINVAL:
-        return FileSystemError(
-            f"{_show(entry.name)} belongs to {uid}:{gid}, an id that this user namespace doesn't hold",
-            reason=Reason.ID_OUT_OF_RANGE,
-            hint="Build it in a Pod with host users (profile plain or hardened), or give the files ids below 65536.",
-        )
-    if error.errno == errno.EPERM:
-        return FileSystemError(
-            f"{_show(entry.name)} belongs to {uid}:{gid}, and this process may not give files away",
-            reason=Reason.ID_OUT_OF_RANGE,
-            hint="Run as root, or as a user with ranges in /etc/subuid and /etc/subgid and with newuidmap installed.",
-        )
-    return error
-
-
-def _show(name: bytes) -> str:
-    return "/" + name[:300].decode("utf-8", "backslashreplace").lstrip("/")
+def _is_directory(directory: int, name: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
