@@ -6,11 +6,21 @@ Called by ``cli``. Everything that can fail early does so before the first layer
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imagewright.context.fetch import FetchedContext, Fetcher
-from imagewright.contract import BuildRequest, BuildResult, Failure, SourceResult, StepResult
+from imagewright.contract import (
+    BuildRequest,
+    BuildResult,
+    ConfigMapSource,
+    DirectorySource,
+    Failure,
+    SourceResult,
+    StepResult,
+    TarSource,
+)
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images
 from imagewright.engine.inputs import Inputs, plan_options, read_inputs, source_date_epoch, unpack_archive
@@ -86,7 +96,7 @@ class _Build:
         destinations = self._destinations()
         workspace = self._workspace = Workspace(request.work_dir)
         # Before anything that starts a thread or reads a credential.
-        sandbox = self._sandbox = start_sandbox(request.sandbox, SandboxOptions(workspace.path))
+        sandbox = self._sandbox = start_sandbox(request.sandbox, SandboxOptions(workspace.path, _kept(request)))
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
         client = self._client()
         if destinations.push:
@@ -201,3 +211,11 @@ def _of_system(error: OSError) -> ImagewrightError:
         )
     what = f"{error.filename}: " if error.filename else ""
     return ImagewrightError(f"{what}{error.strerror or error}", hint="Run with --verbosity debug and report this.")
+
+
+def _kept(request: BuildRequest) -> tuple[str, ...]:
+    """Where the context is, if it is on this machine: a build in place of the container's own / leaves it alone."""
+    match request.source:
+        case DirectorySource(path=path) | ConfigMapSource(path=path) | TarSource(path=path) if os.path.exists(path):
+            return (path,)
+    return ()

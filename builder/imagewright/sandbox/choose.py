@@ -58,7 +58,7 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
 def _choose(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> Sandbox:
     ids = Ids.read()
     if kind is SandboxKind.ROOT:
-        return _root(helper, ids, "it was asked for by name")
+        return _root(helper, ids, options, "it was asked for by name")
     if kind is SandboxKind.CHROOT:
         why = _try(SandboxKind.CHROOT, helper, options)
         if why:
@@ -75,7 +75,7 @@ def _choose(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> Sandb
         return _Chosen(SandboxKind.NAMESPACE, reason, helper, ids)
     why += _confinement()
     if kind is SandboxKind.AUTO and os.path.exists(IMAGE_MARKER):
-        return _root(helper, ids, f"namespaces don't work here: {why}")
+        return _root(helper, ids, options, f"namespaces don't work here: {why}")
     raise SandboxError(
         f"the namespace sandbox doesn't work here: {why}",
         hint="User namespaces must be allowed: no seccomp or AppArmor profile that refuses them, and "
@@ -106,14 +106,20 @@ def _confinement() -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _root(helper: Helper, ids: Ids, why: str) -> Sandbox:
+def _root(helper: Helper, ids: Ids, options: SandboxOptions, why: str) -> Sandbox:
     if not os.path.exists(IMAGE_MARKER):
         raise SandboxError(
             "the root sandbox builds in place of this machine's own file system, so it runs in the executor image only",
             hint="Use --sandbox=namespace or --sandbox=chroot here.",
         )
     reason = f"{why}; it is no security boundary: RUN can read what the container can"
-    return _Chosen(SandboxKind.ROOT, reason, helper, ids, "/", _EXECUTOR_OWN | _mount_points())
+    # The build's /etc/nsswitch.conf must not say which libraries are loaded into the engine.
+    linux.pin_name_services()
+    own = {os.path.realpath(path).strip("/") for path in (options.work_dir, *options.kept)}
+    # This early / is still the executor image's: a /busybox is that of its debug variant.
+    own |= {"busybox"} if os.path.exists("/busybox") else set()
+    excluded = _EXECUTOR_OWN | _mount_points() | own
+    return _Chosen(SandboxKind.ROOT, reason, helper, ids, "/", frozenset(excluded - {""}))
 
 
 def _mount_points() -> frozenset[str]:

@@ -169,6 +169,18 @@ def hide_arguments() -> None:
         ctypes.memmove(start, title, len(title))
 
 
+def pin_name_services() -> None:
+    """Have names looked up as the C library does by itself, whatever /etc/nsswitch.conf will say. glibc only.
+
+    Otherwise a file there names libraries (libnss_NAME.so.2) that are loaded into this process.
+    """
+    configure = getattr(_LIBC, "__nss_configure_lookup", None)
+    if configure is not None:
+        for database in (b"passwd", b"group", b"services", b"protocols", b"networks"):
+            _check(configure(database, b"files"), "__nss_configure_lookup")
+        _check(configure(b"hosts", b"files dns"), "__nss_configure_lookup")
+
+
 def become_subreaper() -> None:
     """Orphans among the descendants become children of this process."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -45,9 +45,10 @@ class RunCommand:
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """``work_dir`` is a folder of the engine's own, for small files; it is hidden from every command."""
+    """``work_dir`` is a folder of the engine's own. ``kept``: what else a build in place of ``/`` must leave alone."""
 
     work_dir: str
+    kept: tuple[str, ...] = ()
 
 
 class Sandbox(Protocol):
