@@ -1,0 +1,187 @@
+"""The seed of it all: a Go program from a git repository to a running Pod, by an ImageBuild and by a plain kaniko Pod."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.client import Cluster
+from imagebuilds.installation import image
+from imagebuilds.namespace import Namespace
+from imagebuilds.operator_process import Operator
+from servers.git import GitServer, GitServerOptions
+
+pytestmark = [pytest.mark.root, pytest.mark.cluster]
+
+DOCKERFILE = """\
+ARG GO=latest
+FROM golang:${GO} AS dev
+WORKDIR /app
+ENV CGO_ENABLED=0 GOFLAGS=-mod=mod
+COPY ./app/* /app/
+
+FROM dev AS build
+ARG VERSION=unknown
+RUN go build -trimpath -ldflags "-X main.version=$VERSION" -o /out/app .
+
+FROM alpine AS runtime
+COPY --from=build /out/app /usr/local/bin/app
+CMD ["app"]
+"""
+MAIN = """\
+package main
+
+import "fmt"
+
+var version = "none"
+
+func main() { fmt.Println("hello from", version) }
+"""
+FILES = {"Dockerfile": DOCKERFILE, "app/main.go": MAIN, "app/go.mod": "module example.com/app\n\ngo 1.22\n"}
+
+
+@pytest.fixture
+def git_server(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., GitServer]]:
+    """Starts git servers that the cluster's Pods reach over https."""
+    started: list[GitServer] = []
+
+    def start(username: str = "", password: str = "") -> GitServer:
+        folder = tmp_path / f"git-{len(started)}"
+        options = GitServerOptions(
+            folder / "repositories",
+            folder / "state",
+            hosts=(cluster.host_address,),
+            bind=cluster.host_address,
+            username=username,
+            password=password,
+        )
+        for path in (options.root, options.state):
+            path.mkdir(parents=True)
+        started.append(GitServer(options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def hub(cluster: Cluster, builds: Namespace) -> dict[str, str]:
+    """Settings that point Docker Hub at the test registries: base images at the open one, pushes at the one with a
+    password; the namespace holds the CA and, as Secret ``regcred``, the login that kubectl makes for Docker Hub."""
+    private = cluster.private_registry
+    assert private.authority is not None
+    builds.kubectl("create", "configmap", "registry-ca", f"--from-file=ca.crt={private.authority}")
+    builds.kubectl(
+        "create", "secret", "docker-registry", "regcred", "--docker-server=https://index.docker.io/v1/",
+        f"--docker-username={private.username}", f"--docker-password={private.password}",
+    )  # fmt: skip
+    registries = [
+        {"host": "docker.io", "mirrors": [cluster.registry.host], "endpoint": private.host},
+        {"host": cluster.registry.host, "insecure": True},
+        {"host": private.host, "caFile": "ca.crt"},
+    ]
+    return {"REGISTRIES": json.dumps(registries), "REGISTRY_CA_CONFIGMAP": "registry-ca"}
+
+
+def login(builds: Namespace, server: GitServer) -> dict[str, Any]:
+    """The Secret for a git server: its CA, and the login where it wants one."""
+    words = [f"--from-file=ca.crt={server.ca_file}"]
+    if server.options.username:
+        words += [f"--from-literal=username={server.options.username}"]
+        words += [f"--from-literal=password={server.options.password}"]
+    builds.kubectl("create", "secret", "generic", "git-login", *words)
+    return {"name": "git-login"}
+
+
+def run_pushed(cluster: Cluster, builds: Namespace, digest: str) -> str:
+    """What the image prints as a Pod: pulled by the node from the registry with the password."""
+    private = cluster.private_registry
+    builds.kubectl(
+        "create", "secret", "docker-registry", "pull", f"--docker-server={private.host}",
+        f"--docker-username={private.username}", f"--docker-password={private.password}",
+    )  # fmt: skip
+    reference = f"{private.host}/user/app@{digest}"
+    return cluster.run_pod("runs", reference, namespace=builds.name, imagePullSecrets=[{"name": "pull"}])
+
+
+@pytest.mark.parametrize("with_login", [True, False], ids=["with a login", "without a login"])
+def test_an_imagebuild_from_git_runs_as_a_pod(
+    cluster: Cluster,
+    builds: Namespace,
+    operators: Callable[..., Operator],
+    hub: dict[str, str],
+    git_server: Callable[..., GitServer],
+    with_login: bool,
+) -> None:
+    server = git_server("builder", "s3cr3t-git-word") if with_login else git_server()
+    commit = server.repository("team/app.git").commit(FILES)
+    operators(**hub)
+    builds.apply(
+        source={
+            "git": {"url": server.url("team/app.git"), "ref": {"branch": "main"}, "secretRef": login(builds, server)}
+        },
+        target="runtime",
+        buildArgs=[{"name": "VERSION", "value": "1.2.3"}],
+        output={"tags": ["user/app:1.0.0", "user/app:latest"], "pushSecretRef": {"name": "regcred"}},
+    )
+    status = builds.phase("Succeeded", patience_s=300)
+    assert status["build"]["source"]["commit"] == commit
+    assert status["image"]["reference"].startswith("user/app:1.0.0@sha256:")
+    assert run_pushed(cluster, builds, status["image"]["digest"]) == "hello from 1.2.3\n"
+    log = builds.kubectl("logs", builds.pods()[0]["metadata"]["name"])
+    assert cluster.private_registry.password not in log
+    assert "s3cr3t-git-word" not in log
+
+
+def test_a_kaniko_pod_needs_only_another_image_name(
+    cluster: Cluster, builds: Namespace, hub: dict[str, str], git_server: Callable[..., GitServer]
+) -> None:
+    server = git_server()
+    commit = server.repository("team/app.git").commit(FILES)
+    assert commit
+    builds.kubectl("create", "configmap", "authorities", f"--from-file=git.crt={server.ca_file}",
+                   f"--from-file=registry.crt={cluster.private_registry.authority}")  # fmt: skip
+    address = server.url("team/app.git").replace("https://", "git://")
+    environment = {
+        "KANIKO_REGISTRY_MIRROR": cluster.registry.host,
+        "IMAGEWRIGHT_INSECURE_REGISTRY": cluster.registry.host,
+        "IMAGEWRIGHT_REGISTRY_ENDPOINT": f"docker.io={cluster.private_registry.host}",
+    }
+    container = {
+        "name": "kaniko",
+        "image": image(cluster, "executor"),
+        "args": ["--dockerfile=Dockerfile", f"--context={address}", "--destination=user/app:1.0.0"],
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
+        "volumeMounts": [
+            {"name": "kaniko-secret", "mountPath": "/kaniko/.docker"},
+            {"name": "authorities", "mountPath": "/kaniko/ssl/certs"},
+        ],
+    }
+    items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+    volumes = [
+        {"name": "kaniko-secret", "secret": {"secretName": "regcred", "items": items}},
+        {"name": "authorities", "configMap": {"name": "authorities"}},
+    ]
+    output = cluster.run_pod("kaniko", "", namespace=builds.name, container=container, volumes=volumes)
+    pushed = next(line for line in output.splitlines() if line.startswith("user/app:1.0.0@sha256:"))
+    assert run_pushed(cluster, builds, pushed.partition("@")[2]) == "hello from unknown\n"
+
+
+def test_a_wrong_password_of_the_registry_is_told_before_anything_is_built(
+    cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], hub: dict[str, str]
+) -> None:
+    builds.kubectl("delete", "secret", "regcred")
+    builds.kubectl("create", "secret", "docker-registry", "regcred", "--docker-server=https://index.docker.io/v1/",
+                   "--docker-username=user", "--docker-password=wrong")  # fmt: skip
+    operators(**hub)
+    builds.apply(
+        source={"inline": {"dockerfile": "FROM alpine\nRUN echo never\n"}},
+        output={"tags": ["user/app:1.0.0"], "pushSecretRef": {"name": "regcred"}},
+    )
+    status = builds.phase("Failed")
+    assert status["build"]["failure"]["reason"] == "RegistryAuthFailed"
+    assert "never" not in status["log"]["tail"]
