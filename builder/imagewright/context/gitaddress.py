@@ -128,23 +128,6 @@ def read_secret(folder: str, key: str) -> bytes:
         ) from error
 
 
-def certificates_of(folder: str) -> bytes:
-    """The PEM certificates of a folder's files, b"" where there is no such folder; the system's own is left out,
-    since its certificates are in one file too."""
-    if os.path.realpath(folder) == "/etc/ssl/certs":
-        return b""
-    found = []
-    try:
-        for name in sorted(os.listdir(folder)):
-            path = os.path.join(folder, name)
-            if os.path.isfile(path):
-                with open(path, "rb") as file:
-                    found.append(file.read(_MAX_SECRET_BYTES))
-    except OSError:
-        return b""
-    return b"\n".join(data for data in found if b"-----BEGIN CERTIFICATE-----" in data)
-
-
 def pull_method(environment: Mapping[str, str]) -> str:
     """What ``git://`` stands for: https, unless kaniko's GIT_PULL_METHOD says http.
 

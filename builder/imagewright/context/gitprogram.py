@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from imagewright.context.gitaddress import Address, Login, certificates_of, read_secret, without_login
+from imagewright.context.gitaddress import Address, Login, read_secret, without_login
 from imagewright.contract import GitSource
 from imagewright.errors import Reason, SourceError
 
@@ -175,12 +175,10 @@ class Git:
         return text
 
     def _trusted(self, source: GitSource, environment: Mapping[str, str]) -> str:
-        """One file of all that is trusted: SSL_CERT_FILE and SSL_CERT_DIR as kaniko reads them, GIT_SSL_CAINFO, and the
-        Secret's ca.crt beside them: submodules may be elsewhere."""
+        """One file of all that is trusted: SSL_CERT_FILE as kaniko reads it, GIT_SSL_CAINFO, and the Secret's ca.crt
+        beside them: submodules may be elsewhere. (``cli.trust`` has put SSL_CERT_DIR's into the former.)"""
         files = {environment[name]: None for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO") if environment.get(name)}
-        more = [certificates_of(folder) for folder in environment.get("SSL_CERT_DIR", "").split(":") if folder]
-        if source.credentials_dir:
-            more.append(read_secret(source.credentials_dir, "ca.crt"))
+        more = [read_secret(source.credentials_dir, "ca.crt") if source.credentials_dir else b""]
         if not any(more) and len(files) < 2:
             return next(iter(files), "")
         for path in files or [ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"]:
