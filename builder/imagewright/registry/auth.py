@@ -80,6 +80,7 @@ def _bearer(
             f"the registry names {realm[:200]!r} as its token server, which is no address",
             status=401,
             reason=Reason.REGISTRY_AUTH_FAILED,
+            hint="The registry is not set up rightly, or a proxy before it answers in its place.",
         )
     service = parameters.get("service", "")
     if login is not None and login.identity_token:
@@ -96,12 +97,21 @@ def _bearer(
         headers = {"Authorization": _basic(login)} if login is not None and login.username else {}
         answer = yield TokenRequest(realm, (*query, *(("scope", scope) for scope in scopes)), headers)
     if answer.status != 200:
+        known = login is not None and (login.username or login.identity_token)
         who = f"user {login.username!r}" if login is not None and login.username else "an anonymous user"
+        advice = (
+            "Check user name and password in config.json."
+            if known
+            else (
+                "Check the image's name; where it is private, add a login to config.json (docker login, kubectl create secret "
+                "docker-registry)."
+            )
+        )
         raise RegistryError(
             f"the registry's token server refused {who} with status {answer.status}",
             status=answer.status,
             reason=Reason.REGISTRY_AUTH_FAILED if answer.status < 500 else Reason.REGISTRY_UNAVAILABLE,
-            hint="Check user name and password in config.json." if answer.status < 500 else "Try again later.",
+            hint=advice if answer.status < 500 else "Try again later.",
         )
     try:
         value = json.loads(answer.body[:_MAX_TOKEN_BYTES])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from imagewright.digest import Digest
-from imagewright.errors import ImagewrightError, Reason, RegistryError
+from imagewright.errors import ImagewrightError, Reason, RegistryError, UnsupportedError
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Index, Manifest, is_index
@@ -77,9 +77,9 @@ class Puller:
                 )
             with self._open(tuple(places), reference, manifest.config) as stream:
                 config = ImageConfig.parse(b"".join(iter(lambda: stream.read(65536), b"")))
-        except RegistryError:
+        except (RegistryError, UnsupportedError):
             raise
-        except ImagewrightError as error:
+        except ImagewrightError as error:  # of a document that is none
             raise protocol_error(f"{reference.familiar()}: {error.message}", error.hint) from error
         return RemoteImage(reference, manifest, config, tuple(places))
 

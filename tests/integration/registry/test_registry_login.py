@@ -1,0 +1,204 @@
+"""Logins over the wire: tokens are asked for once, renewed when they end, and go where they belong."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import pytest
+from servers.images import memory_image
+from servers.scripted import Answer, Asked, ScriptedServer
+
+from imagewright.contract import RegistrySettings
+from imagewright.digest import Digest
+from imagewright.errors import Reason, RegistryError, UnsupportedError
+from imagewright.oci.platform import Platform
+from imagewright.reference import Reference
+from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
+from imagewright.registry.credentials import Credentials, Login
+
+AMD64 = Platform.parse("linux/amd64")
+IMAGE = memory_image([b"x" * 300_000])
+
+
+class Guarded:
+    """A registry with Bearer tokens, and its token server. A token is for its scopes and ends after ``uses`` uses."""
+
+    def __init__(self, password: str = "", uses: int = 1000) -> None:
+        self.password = password
+        self.uses = uses
+        self.tokens: dict[str, tuple[set[str], int]] = {}
+        self.scopes: list[list[str]] = []
+        self.failures: list[Answer] = []
+        self.blobs: dict[str, bytes] = {str(d): b for d, b in IMAGE.blobs.items()}
+        self.accepts: dict[str, bytes] = {}
+
+    def __call__(self, asked: Asked) -> Answer:
+        url = urlsplit(asked.path)
+        if url.path == "/token":
+            return self._token(asked)
+        repository = url.path.removeprefix("/v2/").partition("/manifests/")[0].partition("/blobs/")[0]
+        wanted = "pull" if asked.method in ("GET", "HEAD") else "push"
+        if not self._allowed(asked.authorization, repository, wanted):
+            realm = f'Bearer realm="http://{asked.headers["host"]}/token",service="registry.test"'
+            return Answer(401, {"WWW-Authenticate": realm, "Connection": "close"})
+        return self._serve(asked, url.path)
+
+    def _token(self, asked: Asked) -> Answer:
+        if self.failures:
+            return self.failures.pop(0)
+        query = parse_qs(urlsplit(asked.path).query)
+        expected = "Basic " + base64.b64encode(f"user:{self.password}".encode()).decode()
+        if self.password and asked.authorization != expected:
+            return Answer(401)
+        scopes = query.get("scope", [])
+        assert query["service"] == ["registry.test"]
+        self.scopes.append(scopes)
+        token = f"token-{len(self.scopes)}"
+        self.tokens[token] = (set(scopes), self.uses)
+        return Answer(200, body=json.dumps({"token": token}).encode())
+
+    def _allowed(self, authorization: str, repository: str, action: str) -> bool:
+        token = authorization.removeprefix("Bearer ")
+        scopes, uses = self.tokens.get(token, (set(), 0))
+        if not uses:
+            return False
+        self.tokens[token] = (scopes, uses - 1)
+        return any(
+            s.startswith(f"repository:{repository}:") and action in s.rpartition(":")[2].split(",") for s in scopes
+        )
+
+    def _serve(self, asked: Asked, path: str) -> Answer:
+        name = path.rpartition("/")[2]
+        if asked.method == "PUT" and "/manifests/" in path:
+            return Answer(201)
+        if "/manifests/" in path:
+            return Answer(200, {"Content-Type": IMAGE.manifest.media_type}, IMAGE.manifest.raw)
+        if asked.method == "POST":
+            return Answer(202, {"Location": f"{path}1"})
+        if asked.method == "PUT":
+            digest = dict(parse_qsl(urlsplit(asked.path).query))["digest"]
+            self.accepts[digest] = asked.body
+            return Answer(201 if str(Digest.of(asked.body)) == digest else 400)
+        if asked.method == "HEAD":
+            return Answer(404)
+        return Answer(200, body=self.blobs[name])
+
+
+def client(*settings: RegistrySettings, credentials: Credentials | None = None) -> RegistryClient:
+    return RegistryClient(RegistryOptions(settings, retries=2, backoff_s=0), credentials or Credentials({}))
+
+
+def pull(using: RegistryClient, host: str) -> bytes:
+    image = using.resolve(Reference.parse(f"{host}/team/app:1"), AMD64)
+    with using.open_blob(image, image.manifest.layers[0]) as stream:
+        return b"".join(iter(stream.read, b""))
+
+
+def push(using: RegistryClient, host: str) -> None:
+    request = PushImage(IMAGE.manifest, IMAGE.config)
+    using.push(request, [Reference.parse(f"{host}/team/app:1")], IMAGE, lambda *_: None)
+
+
+def test_an_anonymous_token_is_asked_for_once() -> None:
+    registry = Guarded()
+    with ScriptedServer(registry) as server:
+        using = client()
+        assert pull(using, server.host) == IMAGE.blobs[IMAGE.manifest.layers[0].digest]
+        pull(using, server.host)
+    assert registry.scopes == [["repository:team/app:pull"]]
+
+
+def test_pulling_asks_for_no_more_than_pulling() -> None:
+    registry = Guarded("secret")
+    with ScriptedServer(registry) as server:
+        using = client(credentials=Credentials({server.host: Login("user", "secret")}))
+        pull(using, server.host)
+        push(using, server.host)
+    first, *others = registry.scopes
+    assert first == ["repository:team/app:pull"]
+    assert others == [["repository:team/app:pull,push"]] * len(others), "threads may ask at the same time"
+    assert registry.accepts == {str(digest): blob for digest, blob in IMAGE.blobs.items()}
+
+
+@pytest.mark.parametrize("uses", [1, 2, 3])
+def test_a_token_that_ends_is_renewed_even_before_a_body(uses: int) -> None:
+    registry = Guarded("secret", uses)
+    with ScriptedServer(registry) as server:
+        using = client(credentials=Credentials({server.host: Login("user", "secret")}))
+        pull(using, server.host)
+        push(using, server.host)
+    assert registry.accepts == {str(digest): blob for digest, blob in IMAGE.blobs.items()}
+
+
+def test_a_wrong_password_is_said_to_be_one() -> None:
+    with ScriptedServer(Guarded("secret")) as server:
+        using = client(credentials=Credentials({server.host: Login("user", "wrong-password")}))
+        with pytest.raises(RegistryError, match="refused user 'user'") as caught:
+            pull(using, server.host)
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+    assert "wrong-password" not in caught.value.render()
+
+
+@pytest.mark.parametrize("failure", [Answer(503), Answer(429, {"Retry-After": "0"}), Answer(raw=b"")])
+def test_a_token_server_in_trouble_is_asked_again(failure: Answer) -> None:
+    registry = Guarded()
+    registry.failures = [failure, failure]
+    with ScriptedServer(registry) as server:
+        pull(client(), server.host)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"token": 7}', b'{"token": "a\\r\\nX: y"}', b"[" * 90_000])
+def test_a_token_server_that_gives_no_token(body: bytes) -> None:
+    registry = Guarded()
+    registry.failures = [Answer(200, body=body)]
+    with ScriptedServer(registry) as server, pytest.raises(RegistryError, match="without a token") as caught:
+        pull(client(), server.host)
+    assert caught.value.reason is Reason.REGISTRY_PROTOCOL_ERROR
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("realm", ["", "/token", "ftp://x/", "http://[::1/", "http://elsewhere.test/token"])
+def test_a_login_is_not_sent_to_where_it_should_not(realm: str) -> None:
+    challenge = f'Bearer realm="{realm}",service="x"'
+    with ScriptedServer(lambda _: Answer(401, {"WWW-Authenticate": challenge})) as server:
+        # As it is for a registry that isn't allowed plain HTTP: only the loopback address allows it here.
+        using = client(credentials=Credentials({server.host: Login("user", "secret")}))
+        with pytest.raises(RegistryError) as caught:
+            pull(using, server.host)
+    assert caught.value.reason in (
+        Reason.REGISTRY_AUTH_FAILED,
+        Reason.REGISTRY_PROTOCOL_ERROR,
+        Reason.REGISTRY_UNAVAILABLE,
+    )
+    assert caught.value.hint
+    assert not any(asked.authorization for asked in server.asked)
+
+
+def test_an_endpoint_is_given_the_login_of_the_name_it_stands_for() -> None:
+    registry = Guarded("secret")
+    with ScriptedServer(registry) as server:
+        credentials = Credentials(
+            {"https://index.docker.io/v1/": Login("user", "secret"), server.host: Login("other", "login")}
+        )
+        hub = RegistrySettings(host="docker.io", endpoint=server.host)
+        image = client(hub, credentials=credentials).resolve(Reference.parse("team/app:1"), AMD64)
+        assert image.manifest.raw == IMAGE.manifest.raw
+
+
+def test_a_mirror_is_given_its_own_login_only() -> None:
+    registry = Guarded()
+    with ScriptedServer(registry) as mirror:
+        credentials = Credentials({"docker.io": Login("user", "secret")})
+        hub = RegistrySettings(host="docker.io", mirrors=(mirror.host,))
+        client(hub, credentials=credentials).resolve(Reference.parse("team/app:1"), AMD64)
+        assert not any(asked.authorization.startswith("Basic") for asked in mirror.asked)
+
+
+def test_public_images_need_no_helper_for_logins() -> None:
+    with ScriptedServer(Guarded()) as server:
+        pull(client(credentials=Credentials({}, store="desktop")), server.host)
+    with ScriptedServer(Guarded("secret")) as server, pytest.raises(UnsupportedError, match="'desktop'") as caught:
+        pull(client(credentials=Credentials({}, store="desktop")), server.host)
+    assert caught.value.hint

@@ -1,0 +1,346 @@
+"""What passes is tried again: cuts, overload, restarts; and an upload that can't be made one way is made another."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from servers.images import MemoryImage, memory_image
+from servers.scripted import Answer, Asked, ScriptedServer
+
+from imagewright.contract import RegistrySettings
+from imagewright.digest import Digest
+from imagewright.errors import Reason, RegistryError
+from imagewright.oci.platform import Platform
+from imagewright.reference import Reference
+from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
+from imagewright.registry.credentials import Credentials
+
+AMD64 = Platform.parse("linux/amd64")
+CONTENT = random.Random(7).randbytes(400_000)
+IMAGE = memory_image([CONTENT])
+LAYER = IMAGE.manifest.layers[0]
+MANIFEST = Answer(200, {"Content-Type": IMAGE.manifest.media_type}, IMAGE.manifest.raw)
+
+
+def client(*settings: RegistrySettings, retries: int = 4) -> RegistryClient:
+    return RegistryClient(RegistryOptions(settings, retries=retries, backoff_s=0), Credentials({}))
+
+
+def pull(server: ScriptedServer, using: RegistryClient | None = None) -> bytes:
+    using = using or client()
+    image = using.resolve(Reference.parse(f"{server.host}/app:1"), AMD64)
+    with using.open_blob(image, image.manifest.layers[0]) as stream:
+        return b"".join(iter(lambda: stream.read(10_000), b""))
+
+
+def holding(asked: Asked) -> Answer:
+    """What a registry with the image answers to a pull."""
+    if "/manifests/" in asked.path:
+        return MANIFEST
+    blob = IMAGE.blobs.get(Digest.parse(asked.path.rpartition("/")[2])) if "/blobs/" in asked.path else None
+    return Answer(200, body=blob) if blob is not None else Answer()
+
+
+class Flaky:
+    """Answers with ``failures`` first, each time for what ``matches``, and with ``then`` after them."""
+
+    def __init__(self, matches: str, failures: list[Answer], then: Callable[[Asked], Answer] = holding) -> None:
+        self._matches = matches
+        self._failures = list(failures)
+        self._then = then
+
+    def __call__(self, asked: Asked) -> Answer:
+        if self._failures and re.search(self._matches, f"{asked.method} {asked.path}"):
+            return self._failures.pop(0)
+        return self._then(asked)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Answer(500),
+        Answer(503, {"Retry-After": "0"}),
+        Answer(429, {"Retry-After": "soon"}),
+        Answer(408),
+        Answer(raw=b""),
+        Answer(200, {}, IMAGE.manifest.raw[:50], length=len(IMAGE.manifest.raw)),
+    ],
+)
+def test_a_manifest_is_asked_for_again(failure: Answer) -> None:
+    with ScriptedServer(Flaky("/manifests/", [failure, failure])) as server:
+        assert pull(server) == CONTENT
+        assert len([p for p in server.log if "/manifests/" in p]) == 3
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 501])
+def test_a_refusal_is_not_repeated(status: int) -> None:
+    with ScriptedServer(Flaky("/manifests/", [Answer(status)])) as server:
+        with pytest.raises(RegistryError) as caught:
+            pull(server)
+        assert caught.value.status == status
+        assert len([p for p in server.log if "/manifests/" in p]) == 1
+
+
+def test_patience_ends() -> None:
+    with ScriptedServer(Flaky("/manifests/", [Answer(503)] * 100)) as server:
+        with pytest.raises(RegistryError, match="status 503") as caught:
+            pull(server, client(retries=2))
+        assert (caught.value.reason, caught.value.status) == (Reason.REGISTRY_UNAVAILABLE, 503)
+        assert len([p for p in server.log if "/manifests/" in p]) == 3
+
+
+@pytest.mark.parametrize("value", ["1", formatdate(time.time() + 10_000, usegmt=True)])
+def test_the_registry_says_how_long_to_wait(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with ScriptedServer(Flaky("/manifests/", [Answer(429, {"Retry-After": value})])) as server:
+        assert pull(server) == CONTENT
+    assert max(waits) == (1.0 if value == "1" else 60.0), "as asked, and a minute at most"
+
+
+def test_waits_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with ScriptedServer(Flaky("/manifests/", [Answer(503)] * 4)) as server:
+        pull(server, RegistryClient(RegistryOptions(backoff_s=0.25), Credentials({})))
+    assert [round(wait / 0.25) for wait in waits] == [pytest.approx(n, rel=0.3) for n in (2, 4, 8, 16)]
+
+
+def nobody() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_nobody_listens() -> None:
+    host = nobody()
+    with pytest.raises(RegistryError, match=f"{host} can't be reached: .*refused") as caught:
+        client().resolve(Reference.parse(f"{host}/app:1"), AMD64)
+    assert caught.value.reason is Reason.REGISTRY_UNAVAILABLE
+    assert caught.value.hint
+
+
+# --- resuming
+
+
+class Ranged:
+    """A blob that is cut off every ``step`` bytes. Ranges are honoured in the way that ``mode`` names."""
+
+    def __init__(self, step: int, mode: str) -> None:
+        self._step = step
+        self._mode = mode
+
+    def __call__(self, asked: Asked) -> Answer:
+        if str(LAYER.digest) not in asked.path:
+            return holding(asked)
+        match = re.fullmatch(r"bytes=(\d+)-", asked.headers.get("range", ""))
+        begin = int(match[1]) if match else 0
+        if self._mode == "exact" and match:
+            headers = {"Content-Range": f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}"}
+            return Answer(206, headers, CONTENT[begin:][: self._step], length=len(CONTENT) - begin)
+        if self._mode == "early" and match:  # more than was asked for
+            begin = max(0, begin - 1000)
+            headers = {"Content-Range": f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}"}
+            return Answer(206, headers, CONTENT[begin:][: self._step], length=len(CONTENT) - begin)
+        end = begin + self._step  # "none": the whole again, cut later each time
+        return Answer(200, {}, CONTENT[:end], length=len(CONTENT))
+
+
+@pytest.mark.parametrize("mode", ["exact", "early", "none"])
+def test_a_blob_that_is_cut_off_goes_on(mode: str) -> None:
+    with ScriptedServer(Ranged(90_000, mode)) as server:
+        assert pull(server) == CONTENT
+        ranges = [a.headers.get("range") for a in server.asked if str(LAYER.digest) in a.path]
+        assert len(ranges) >= 5
+        assert ranges[:2] == [None, "bytes=90000-"]
+
+
+def test_a_blob_that_is_always_cut_off() -> None:
+    with ScriptedServer(Ranged(0, "exact")) as server, pytest.raises(RegistryError, match="cut off the blob") as caught:
+        pull(server)
+    assert caught.value.reason is Reason.REGISTRY_UNAVAILABLE
+    assert caught.value.hint
+
+
+def test_another_range_than_was_asked_for() -> None:
+    def script(asked: Asked) -> Answer:
+        if "range" in asked.headers:
+            headers = {"Content-Range": f"bytes 200000-{len(CONTENT) - 1}/{len(CONTENT)}"}
+            return Answer(206, headers, CONTENT[200_000:])
+        return Ranged(90_000, "exact")(asked)
+
+    with ScriptedServer(script) as server, pytest.raises(RegistryError, match="another range") as caught:
+        pull(server)
+    assert caught.value.reason is Reason.REGISTRY_PROTOCOL_ERROR
+
+
+# --- mirrors
+
+
+def test_a_mirror_that_is_down_or_lacks_the_image_is_passed_over_at_once() -> None:
+    lacking = Answer(404, {}, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
+    with (
+        ScriptedServer(lambda _: lacking) as empty,
+        ScriptedServer(lambda _: Answer(503)) as down,
+        ScriptedServer(holding) as home,
+    ):
+        settings = RegistrySettings(host=home.host, mirrors=(nobody(), down.host, f"{empty.host}/some/path"))
+        assert pull(home, client(settings)) == CONTENT
+        assert [p for p in down.log if "/manifests/" in p] == ["GET /v2/app/manifests/1"], "no second try"
+        assert empty.log[-1] == "GET /v2/some/path/app/manifests/1"
+
+
+def test_what_the_mirrors_said_is_told_when_all_fail() -> None:
+    with ScriptedServer(lambda _: Answer(404)) as mirror, ScriptedServer(lambda _: Answer(404)) as home:
+        settings = RegistrySettings(host=home.host, mirrors=(mirror.host,))
+        with pytest.raises(RegistryError, match=f"is not in {home.host}") as caught:
+            pull(home, client(settings))
+        assert f"mirror {mirror.host}" in caught.value.hint
+
+
+@pytest.mark.parametrize("failure", [Answer(404), Answer(500), Answer(200, {}, CONTENT[:1000], length=len(CONTENT))])
+def test_a_blob_that_the_mirror_fails_to_give_comes_from_the_registry(failure: Answer) -> None:
+    def failing(asked: Asked) -> Answer:
+        return failure if str(LAYER.digest) in asked.path else holding(asked)
+
+    with ScriptedServer(failing) as mirror, ScriptedServer(Ranged(1 << 20, "exact")) as home:
+        settings = RegistrySettings(host=home.host, mirrors=(mirror.host,))
+        assert pull(home, client(settings)) == CONTENT
+        assert f"GET /v2/app/blobs/{LAYER.digest}" in home.log
+
+
+# --- pushing
+
+
+class Storing:
+    """A registry that takes uploads into memory, checks digests, and can be told what it can't do."""
+
+    def __init__(self, monolithic: bool = True, mounts: int = 202) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, bytes] = {}
+        self.uploads: dict[str, bytes] = {}
+        self._monolithic = monolithic
+        self._mounts = mounts
+
+    def __call__(self, asked: Asked) -> Answer:
+        url = urlsplit(asked.path)
+        name = url.path.rpartition("/")[2]
+        if "/manifests/" in url.path and asked.method == "PUT":
+            self.manifests[name] = asked.body
+            return Answer(201, {"Docker-Content-Digest": str(Digest.of(asked.body))})
+        if asked.method == "HEAD":
+            blob = self.blobs.get(name)
+            return Answer(404) if blob is None else Answer(200, {"Content-Length": str(len(blob))})
+        if asked.method == "POST":
+            if "mount" in parse_qs(url.query) and self._mounts != 202:
+                return Answer(self._mounts)
+            upload = f"{len(self.uploads)}"
+            self.uploads[upload] = b""
+            return Answer(202, {"Location": f"{url.path.rstrip('/')}/{upload}?state=a%2Bb"})
+        if asked.method == "PATCH":
+            self.uploads[name] += asked.body
+            return Answer(202, {"Location": f"{url.path}?state=c"})
+        if asked.method == "PUT" and name in self.uploads:
+            if asked.body and not self._monolithic:
+                return Answer(405)
+            body, digest = self.uploads[name] + asked.body, parse_qs(url.query)["digest"][0]
+            if str(Digest.of(body)) != digest:
+                return Answer(400, {}, b'{"errors":[{"code":"DIGEST_INVALID","message":"differs"}]}')
+            self.blobs[digest] = body
+            return Answer(201)
+        return Answer()
+
+
+def push(server: ScriptedServer, image: MemoryImage = IMAGE, mount: dict[Digest, Reference] | None = None) -> None:
+    request = PushImage(image.manifest, image.config, mount or {})
+    client().push(request, [Reference.parse(f"{server.host}/app:1")], image, lambda *_: None)
+
+
+@pytest.mark.parametrize("monolithic", [True, False])
+def test_a_blob_is_sent_in_one_put_or_where_that_is_refused_by_patch(monolithic: bool) -> None:
+    registry = Storing(monolithic)
+    image = memory_image([CONTENT, b""])
+    with ScriptedServer(registry) as server:
+        push(server, image)
+    assert registry.blobs == {str(digest): blob for digest, blob in image.blobs.items()}
+    assert registry.manifests == {"1": image.manifest.raw}
+    assert any(asked.method == "PATCH" for asked in server.asked) is not monolithic
+    assert server.log[-1] == "PUT /v2/app/manifests/1", "the tag comes last"
+
+
+@pytest.mark.parametrize("failure", [Answer(500), Answer(429, {"Retry-After": "0"}), Answer(raw=b""), Answer(502)])
+def test_an_upload_that_fails_begins_anew(failure: Answer) -> None:
+    registry = Storing()
+    with ScriptedServer(Flaky("PUT .*/uploads/", [failure, failure], registry)) as server:
+        push(server)
+    assert registry.blobs == {str(digest): blob for digest, blob in IMAGE.blobs.items()}
+    assert len(registry.uploads) > 2, "each try asks for a place of its own"
+
+
+def test_an_upload_whose_answer_was_lost_is_not_sent_again() -> None:
+    registry = Storing()
+    lost = 0
+
+    def script(asked: Asked) -> Answer:
+        nonlocal lost
+        answer = registry(asked)
+        if asked.method == "PUT" and "/uploads/" in asked.path and len(asked.body) == len(CONTENT):
+            lost += 1
+            return Answer(raw=b"")
+        return answer
+
+    with ScriptedServer(script) as server:
+        push(server)
+    assert lost == 1
+
+
+def test_a_tag_is_not_moved_when_a_blob_fails() -> None:
+    registry = Storing()
+    with ScriptedServer(Flaky("PUT .*/uploads/", [Answer(403)] * 10, registry)) as server:
+        with pytest.raises(RegistryError) as caught:
+            push(server)
+        assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+    assert not registry.manifests
+
+
+@pytest.mark.parametrize("status", [201, 202, 400, 403, 404, 405])
+def test_a_mount_works_or_is_an_upload(status: int) -> None:
+    registry = Storing(mounts=status)
+    with ScriptedServer(registry) as server:
+        origin = Reference.parse(f"{server.host}/base:1")
+        push(server, mount={LAYER.digest: origin})
+        (asked,) = [asked for asked in server.asked if "mount=" in asked.path]
+    assert parse_qs(urlsplit(asked.path).query) == {"mount": [str(LAYER.digest)], "from": ["base"]}
+    assert (str(LAYER.digest) in registry.blobs) is (status != 201)
+    assert registry.manifests
+
+
+def test_nothing_is_mounted_from_another_registry() -> None:
+    registry = Storing()
+    with ScriptedServer(registry) as server:
+        push(server, mount={LAYER.digest: Reference.parse("elsewhere.test/base:1")})
+        assert not [asked for asked in server.asked if "mount=" in asked.path]
+
+
+def test_a_blob_that_is_shorter_than_promised_is_not_waited_for() -> None:
+    image = memory_image([CONTENT])
+    image.blobs[LAYER.digest] = CONTENT[:-1]
+    with ScriptedServer(Storing()) as server, pytest.raises(Exception, match="bytes here") as caught:
+        push(server, image)
+    assert not isinstance(caught.value, OSError)
+
+
+def test_connections_are_used_again() -> None:
+    with ScriptedServer(holding) as server:
+        using = client()
+        for _ in range(5):
+            assert pull(server, using) == CONTENT
+        assert len(server.asked) > 15
+        assert server.connections <= 3, "one, beside the question whether HTTPS is spoken"
