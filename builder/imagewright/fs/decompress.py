@@ -15,6 +15,7 @@ import zstandard
 from isal import igzip_lib
 
 from imagewright.errors import FileSystemError
+from imagewright.fs.zstdframes import ZstdFrames
 
 Format = Literal["none", "gzip", "zstd", "bzip2", "xz"]
 
@@ -148,11 +149,15 @@ class _Inflater:
 
 
 class _Zstd:
-    """zstd frames. A stream that is cut off reads as shorter; the tar in it, or its digest, then tells."""
+    """zstd frames (RFC 8878), one after another."""
 
     def __init__(self, stream: Readable) -> None:
         decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-        self._reader = decompressor.stream_reader(stream, read_size=_INPUT_BYTES, read_across_frames=True)  # type: ignore[arg-type]
+        self._reader = decompressor.stream_reader(
+            ZstdFrames(stream),  # type: ignore[arg-type]  # it needs read() only
+            read_size=_INPUT_BYTES,
+            read_across_frames=True,
+        )
 
     def read(self, size: int = -1, /) -> bytes:
         try:

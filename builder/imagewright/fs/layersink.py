@@ -1,0 +1,176 @@
+"""Where the bytes of a new layer go: hashed, compressed, hashed again and written out, in one pass.
+
+Writes to the stream it is given. Called by ``fs.pack``. A second thread compresses while the first reads and hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+import zstandard
+from isal import isal_zlib
+
+from imagewright.digest import Digest
+from imagewright.oci.mediatypes import Compression
+
+Buffer = bytes | memoryview
+
+_CHUNK_BYTES = 1 << 20
+_BUFFERS = 6
+# isal's levels 0 to 2 give the same bytes on every x86 generation; level 3 does not.
+_GZIP_LEVEL = 1
+_ZSTD_LEVEL = 3
+
+
+class Writable(Protocol):
+    def write(self, data: Buffer, /) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """``level`` is the compressor's, None for ours; ``clamp_mtime_s`` bounds modification times (SOURCE_DATE_EPOCH)."""
+
+    compression: Compression = "gzip"
+    level: int | None = None
+    clamp_mtime_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLayer:
+    """``diff_id`` is of the tar, ``digest`` of what was written; sizes in bytes, of what was written and of the tar."""
+
+    diff_id: Digest
+    digest: Digest
+    size: int
+    raw_size: int
+
+
+class LayerSink:
+    """Hashes what is written, hands it to a thread that compresses, hashes again and writes out."""
+
+    def __init__(self, out: Writable, options: PackOptions) -> None:
+        self._out = out
+        self._compressor = _compressor(options)
+        self._raw = hashlib.sha256()
+        self._stored = hashlib.sha256()
+        self._raw_size = self._size = 0
+        # A fixed set of buffers goes round between the two threads: memory is the same for any layer.
+        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        for _ in range(_BUFFERS):
+            self._free.put(bytearray(_CHUNK_BYTES))
+        self._buffer = self._free.get()
+        self._used = 0
+        self._chunks: queue.SimpleQueue[tuple[bytearray, int] | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="compress", daemon=True)
+        self._thread.start()
+
+    def write(self, data: bytes) -> None:
+        """Add some bytes of the tar."""
+        position = 0
+        while position < len(data):
+            count = min(_CHUNK_BYTES - self._used, len(data) - position)
+            self._buffer[self._used : self._used + count] = data[position : position + count]
+            position += count
+            self._added(count)
+
+    def write_from(self, fd: int, count: int) -> int:
+        """Add ``count`` bytes that are read from ``fd``; how many there were, fewer only where the file ends."""
+        left = count
+        while left:
+            room = memoryview(self._buffer)[self._used : self._used + min(_CHUNK_BYTES - self._used, left)]
+            got = os.readv(fd, [room])
+            room.release()
+            if not got:
+                break
+            left -= got
+            self._added(got)
+        return count - left
+
+    def finish(self) -> PackedLayer:
+        self._flush()
+        self.stop()
+        if self._error is not None:
+            raise self._error
+        return PackedLayer(
+            Digest("sha256", self._raw.hexdigest()),
+            Digest("sha256", self._stored.hexdigest()),
+            self._size,
+            self._raw_size,
+        )
+
+    def stop(self) -> None:
+        """End the thread; harmless when it has ended."""
+        if self._thread.is_alive():
+            self._chunks.put(None)
+            self._thread.join()
+
+    def _added(self, count: int) -> None:
+        self._used += count
+        if self._used == _CHUNK_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._raw.update(memoryview(self._buffer)[: self._used])
+        self._raw_size += self._used
+        self._chunks.put((self._buffer, self._used))
+        self._buffer, self._used = self._free.get(), 0
+
+    def _work(self) -> None:
+        while True:
+            chunk = self._chunks.get()
+            try:
+                if self._error is None:
+                    self._emit(
+                        self._compressor.flush()
+                        if chunk is None
+                        else self._compressor.compress(memoryview(chunk[0])[: chunk[1]])
+                    )
+            except BaseException as error:  # noqa: BLE001 -- carried over to the thread that packs
+                self._error = error
+            if chunk is None:
+                return
+            self._free.put(chunk[0])
+
+    def _emit(self, data: Buffer) -> None:
+        if data:
+            self._stored.update(data)
+            self._size += len(data)
+            self._out.write(data)
+
+
+class _Compressor(Protocol):
+    def compress(self, data: Buffer, /) -> Buffer: ...
+
+    def flush(self) -> Buffer: ...
+
+
+class _Stored:
+    """No compression."""
+
+    def compress(self, data: Buffer, /) -> Buffer:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def _compressor(options: PackOptions) -> _Compressor:
+    match options.compression:
+        case "gzip":
+            level = _GZIP_LEVEL if options.level is None else options.level
+            compressor: _Compressor = isal_zlib.compressobj(level, isal_zlib.DEFLATED, 31)  # 31: gzip, no time in it
+            return compressor
+        case "zstd":
+            level = _ZSTD_LEVEL if options.level is None else options.level
+            # One thread: more give other bytes.
+            return zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
+        case _:
+            return _Stored()
