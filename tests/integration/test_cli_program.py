@@ -150,6 +150,29 @@ def test_error_in_the_dockerfile_has_its_place(context: Path, text: str, line: i
     assert (event["file"], event["line"]) == ("Dockerfile", line)
 
 
+def test_dockerfile_that_is_no_file(context: Path) -> None:
+    (context / "Dockerfile").unlink()
+    os.mkfifo(context / "Dockerfile")
+    ended = run("build", "--no-push", f"--context={context}")
+    assert ended.code == 3
+    assert "Dockerfile can't be read: /Dockerfile is no regular file [DockerfileInvalid]" in ended.err
+
+
+@pytest.mark.parametrize("epoch", ["soon", "-1", "1e9", "99999999999", "\u0663"])
+def test_epoch_that_is_no_time(context: Path, epoch: str) -> None:
+    ended = run("build", "--no-push", f"--context={context}", environment={"SOURCE_DATE_EPOCH": epoch})
+    assert ended.code == 2
+    assert "not a number of seconds" in ended.err
+
+
+@pytest.mark.parametrize("flag", ["oci-layout-path", "tar-path", "digest-file", "work-dir"])
+def test_output_that_can_not_be_written(context: Path, flag: str) -> None:
+    ended = run("build", "--no-push", f"--context={context}", f"--{flag}={context}/file/below")
+    assert ended.code == 6
+    assert "[OutputFailed]" in ended.err
+    assert f"--{flag}" in ended.err, "the hint names the flag"
+
+
 # --- plan
 
 

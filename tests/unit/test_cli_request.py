@@ -37,7 +37,7 @@ def request(*words: str, environment: dict[str, str] | None = None) -> BuildRequ
     ],
 )
 def test_context(text: str, source: object) -> None:
-    assert parse_context(text) == (source, "")
+    assert parse_context(text) == source
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "https", "http", "oci"])
@@ -117,11 +117,34 @@ def test_certificate_that_is_not_there_is_named() -> None:
         request("--registry-certificate=a.example=/does/not/exist.pem")
 
 
-@pytest.mark.parametrize("words", [["--sandbox=vm"], ["--label=x"], ["--label==x"], ["--registry-map=x"]])
-def test_value_that_can_not_be_read_is_refused(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--sandbox=vm",
+        "--label=x",
+        "--label==x",
+        "--context=",
+        "--context=dir://",
+        "--context-sub-path=../other",
+        "--context-sub-path=a/../../b",
+        "--registry-map=x",
+        "--registry-map=a=b=c",
+        "--registry-map=a/path=b",
+        "--registry-mirror=with space",
+        "--registry-endpoint=a=",
+        "--insecure-registry=http://a.example",
+        "--insecure-registry=a.example/path",
+    ],
+)
+def test_value_that_can_not_be_read_is_refused(word: str) -> None:
     with pytest.raises(UsageError) as caught:
-        request(*words)
-    assert words[0].partition("=")[0] in caught.value.message
+        request(word)
+    assert word.partition("=")[0] in caught.value.message
+
+
+def test_address_of_ip_version_6() -> None:
+    (settings,) = request("--insecure-registry=[2001:db8::1]:5000").registries
+    assert settings.host == "[2001:db8::1]:5000"
 
 
 def test_defaults() -> None:

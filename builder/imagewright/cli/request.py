@@ -25,6 +25,8 @@ from imagewright.registry.endpoints import parse_map
 
 _LATER_SCHEMES = ("s3://", "gs://", "https://", "http://", "oci://")
 _GIT_HOSTS = re.compile(r"(?:https?://)?(?:github\.com|gitlab\.com|bitbucket\.org)/")
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ADDRESS = re.compile(_HOST.pattern + r"(?:/[A-Za-z0-9._/-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -35,13 +37,16 @@ def build_request(arguments: Arguments) -> BuildRequest:
         UsageError: for values that can't be read.
         UnsupportedError: for kinds of context that this release doesn't have.
     """
-    source, folder = parse_context(arguments.text("context", "."))
+    source = parse_context(arguments.text("context", "."))
+    folder = arguments.text("context-sub-path") or "."
+    if ".." in folder.split("/"):
+        raise UsageError(f"--context-sub-path={folder}: '..' leads out of the context", hint="Name a folder inside it.")
     sandbox = arguments.text("sandbox", "auto")
     if sandbox not in set(SandboxKind):
         raise UsageError(f"--sandbox={sandbox}: not auto, namespace, root or chroot")
     return BuildRequest(
         source=source,
-        context_dir=arguments.text("context-sub-path") or folder or ".",
+        context_dir=folder,
         dockerfile=arguments.text("dockerfile", "Dockerfile"),
         target=arguments.text("target"),
         build_args=tuple(_build_arg(text) for text in arguments.all("build-arg")),
@@ -61,18 +66,22 @@ def build_request(arguments: Arguments) -> BuildRequest:
     )
 
 
-def parse_context(text: str) -> tuple[Source, str]:
-    """The source that ``--context`` names, and a folder inside it.
+def parse_context(text: str) -> Source:
+    """The source that ``--context`` names.
 
     Raises:
         UsageError
         UnsupportedError
     """
+    if text in ("", "dir://", "tar://"):
+        raise UsageError(
+            f"--context={text}: it names no source", hint="A folder, tar://FILE, git://… or https://….git."
+        )
     if text.startswith("tar://"):
         path = text.removeprefix("tar://")
-        return TarSource(path="-" if path == "stdin" else path), ""
+        return TarSource(path="-" if path == "stdin" else path)
     if text.startswith("dir://"):
-        return DirectorySource(path=text.removeprefix("dir://") or "/"), ""
+        return DirectorySource(path=text.removeprefix("dir://"))
     if text.startswith(("git://", "ssh://", "git@")) or _is_git_over_http(text):
         return _git(text)
     for scheme in _LATER_SCHEMES:
@@ -85,7 +94,7 @@ def parse_context(text: str) -> tuple[Source, str]:
         raise UsageError(
             f"--context={_shown(text)}: unknown scheme", hint="dir://, tar://, git:// and https://….git are known."
         )
-    return DirectorySource(path=text), ""
+    return DirectorySource(path=text)
 
 
 def _is_git_over_http(text: str) -> bool:
@@ -95,7 +104,7 @@ def _is_git_over_http(text: str) -> bool:
     )
 
 
-def _git(text: str) -> tuple[Source, str]:
+def _git(text: str) -> Source:
     """``#ref``, ``#ref#commit`` and ``#commit`` as kaniko writes them, ``#ref:subdir`` as BuildKit does."""
     url, _, fragment = text.partition("#")
     ref, _, commit = fragment.partition("#")
@@ -108,7 +117,7 @@ def _git(text: str) -> tuple[Source, str]:
         raise UsageError(
             f"--context={_shown(text)}: {commit!r} is no full commit hash", hint="Write #ref#commit with 40 digits."
         )
-    return GitSource(url=url, ref=ref, commit=commit, subdir=subdir), ""
+    return GitSource(url=url, ref=ref, commit=commit, subdir=subdir)
 
 
 def _shown(text: str) -> str:
@@ -143,25 +152,37 @@ def _build_arg(text: str) -> BuildArg:
 def _registries(arguments: Arguments) -> tuple[RegistrySettings, ...]:
     settings: dict[str, dict[str, object]] = {}
 
-    def of(host: str) -> dict[str, object]:
-        return settings.setdefault(host, {"host": host})
+    def of(host: str, flag: str) -> dict[str, object]:
+        return settings.setdefault(_checked(host, flag, _HOST), {"host": host})
 
     for host in _split(arguments.all("insecure-registry")):
-        of(host)["insecure"] = True
+        of(host, "insecure-registry")["insecure"] = True
     mirrors: dict[str, list[str]] = {}
     for host, mirror in parse_map(arguments.all("registry-map"), "registry-map"):
-        mirrors.setdefault(host, []).append(mirror)
+        of(host, "registry-map")
+        mirrors.setdefault(host, []).append(_checked(mirror, "registry-map", _ADDRESS))
     for mirror in _split(arguments.all("registry-mirror")):
-        mirrors.setdefault("docker.io", []).append(mirror.removeprefix("https://"))
+        mirrors.setdefault("docker.io", []).append(_checked(mirror, "registry-mirror", _ADDRESS))
     for host, addresses in mirrors.items():
-        of(host)["mirrors"] = tuple(addresses)
+        of(host, "registry-mirror")["mirrors"] = tuple(addresses)
     for host, address in parse_map(arguments.all("registry-endpoint"), "registry-endpoint"):
-        of(host)["endpoint"] = address
+        of(host, "registry-endpoint")["endpoint"] = _checked(address, "registry-endpoint", _ADDRESS)
     for host, path in arguments.pairs("registry-certificate"):
         if not os.path.isfile(path):
             raise UsageError(f"--registry-certificate={host}={path}: there is no such file")
-        of(host)["ca_file"] = path
+        of(host, "registry-certificate")["ca_file"] = path
     return tuple(RegistrySettings.model_validate(value) for value in settings.values())
+
+
+def _checked(text: str, flag: str, pattern: re.Pattern[str]) -> str:
+    """A registry's address without its scheme; what is none would only be noticed when it is never reached."""
+    address = re.sub(r"^https?://", "", text).rstrip("/") if pattern is _ADDRESS else text
+    if not pattern.fullmatch(address):
+        raise UsageError(
+            f"--{flag}: {text!r} is no address of a registry",
+            hint="Write host[:port]" + ("[/path]." if pattern is _ADDRESS else ", without https:// and path."),
+        )
+    return address
 
 
 def _split(values: Iterable[str]) -> list[str]:

@@ -57,7 +57,7 @@ def source_date_epoch(build_args: Mapping[str, str], environment: Mapping[str, s
     text = build_args.get(_EPOCH) or environment.get(_EPOCH, "")
     if not text:
         return None
-    if not text.isdigit() or int(text) >= 1 << 33:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 33:
         raise UsageError(
             f"{_EPOCH}={text}: not a number of seconds since 1970", hint="git log -1 --pretty=%ct gives a good one."
         )
@@ -127,7 +127,8 @@ def _read(root: Rootfs, path: str) -> bytes:
     try:
         return root.read_file(os.fsencode(path), _MAX_DOCKERFILE_BYTES)
     except ImagewrightError as error:
-        raise DockerfileError(f"{path} can't be read as a Dockerfile: {error.message}", reason=error.reason) from error
+        reason = Reason.DOCKERFILE_INVALID if error.reason is Reason.PATH_NOT_ALLOWED else error.reason
+        raise DockerfileError(f"{path} can't be read: {error.message}", reason=reason) from error
 
 
 def _unreadable(path: str, error: OSError) -> DockerfileError:
