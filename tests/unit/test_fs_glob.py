@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -89,10 +90,8 @@ def test_as_go_matches(pattern: str, name: str, expected: bool | None) -> None:
 
 @given(st.text("ab[]^-\\*?|&~.", max_size=8), st.text("ab[]^-", max_size=4))
 def test_any_pattern_is_read_or_refused(pattern: str, name: str) -> None:
-    try:
+    with contextlib.suppress(FileSystemError):
         translate(pattern).fullmatch(name)
-    except FileSystemError:
-        pass
 
 
 @pytest.mark.parametrize("pattern", ["a*", "?", "a/[b]", "\\\\*", "x\\a*"])

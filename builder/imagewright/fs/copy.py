@@ -6,32 +6,22 @@ follows it. BuildKit's behaviour is followed where builders differ; each corner 
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs import archive, glob
+from imagewright.fs import archive
 from imagewright.fs.changes import Changes
-from imagewright.fs.fileops import Attributes, FileCopier, read_xattrs
+from imagewright.fs.fileops import Attributes, FileCopier, change_owner, read_xattrs, write_xattr
 from imagewright.fs.mode import ModeChange
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import Rootfs, explain
-from imagewright.fs.tree import MAX_DEPTH, Ownership, real_path
+from imagewright.fs.sources import Ignore, Source, Sources, clean
+from imagewright.fs.tree import MAX_DEPTH, Ownership
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Ignore(Protocol):
-    """What .dockerignore hides; paths are relative to the context, with ``/``."""
-
-    def ignores(self, path: str, /) -> bool: ...
-
-    def may_include_below(self, directory: str, /) -> bool: ...
+_NEW_FOLDER = 0o755  # without --chmod
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,119 +63,64 @@ class _Copier:
     def __init__(self, rootfs: Rootfs, request: CopyRequest) -> None:
         self._rootfs = rootfs
         self._request = request
+        self._sources = Sources(request.source, request.ignore)
         self._places = Places(rootfs)
-        self._files = FileCopier()
+        self._files = FileCopier(rootfs)
         self._written: set[bytes] = set()
 
     def close(self) -> None:
-        self._files.close()
         self._places.close()
 
     def run(self) -> Changes:
-        matches = [match for pattern in self._request.patterns for match in self._matches(pattern)]
+        matches = self._sources.matches(self._request.patterns)
         for match in matches:
-            self._copy_match(match, many=len(matches) > 1)
+            with self._sources.open(match) as source:
+                self._copy_match(source, many=len(matches) > 1)
         return Changes(tuple(sorted(self._written)), ())
-
-    # --- sources
-
-    def _matches(self, pattern: str) -> list[bytes]:
-        clean = _clean(pattern)
-        if not glob.has_wildcard(pattern):
-            return [os.fsencode(clean)]
-        found = glob.expand(self._request.source, clean)
-        # A wildcard that matches nothing copies nothing (BuildKit's AllowEmptyWildcard).
-        return [path for path in found if not self._is_hidden(path)]
-
-    def _is_hidden(self, path: bytes) -> bool:
-        """Whether .dockerignore hides it wholly: a folder may hold exceptions."""
-        ignore = self._request.ignore
-        text = os.fsdecode(path)
-        return ignore is not None and bool(path) and ignore.ignores(text) and not ignore.may_include_below(text)
-
-    @contextmanager
-    def _source(self, path: bytes) -> Iterator[tuple[bytes, int, os.stat_result]]:
-        """(real path, O_PATH descriptor, metadata) of a source; a link at its end is followed inside the root."""
-        source = self._request.source
-        try:
-            fd = source.open(path, os.O_PATH)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                raise self._missing(path) from error
-            raise
-        try:
-            info = os.fstat(fd)
-            real = os.readlink(b"/proc/self/fd/%d" % fd)
-            root = os.readlink(b"/proc/self/fd/%d" % source.fd)
-            real = real.removeprefix(root).strip(b"/")
-            if self._is_hidden(real) or source.is_excluded(real):
-                raise self._missing(path)
-            yield real, fd, info
-        finally:
-            os.close(fd)
-
-    def _missing(self, path: bytes) -> FileSystemError:
-        text = os.fsdecode(path)
-        if self._request.ignore is not None:
-            hint = "Paths are relative to the context's folder."
-            if self._is_hidden(path):
-                hint = f".dockerignore hides it: add a line !{text} there, or copy something else."
-            where = "the build context"
-        else:
-            hint = "Look at the path; it is that of the stage or image that --from names."
-            where = "the source of --from"
-        return FileSystemError(f"/{text} is not in {where}", reason=Reason.FILE_NOT_FOUND, hint=hint)
 
     # --- destinations
 
-    def _copy_match(self, path: bytes, *, many: bool) -> None:
+    def _copy_match(self, source: Source, *, many: bool) -> None:
         request = self._request
-        destination = os.fsencode(_clean(request.destination))
-        wants_folder = request.destination.endswith(("/", "/.")) or many or not destination
-        with self._source(path) as (real, fd, info):
-            if stat.S_ISDIR(info.st_mode):
-                opened = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    self._copy_contents(real, opened, info, destination)
-                finally:
-                    os.close(opened)
-                return
-            if request.extract and stat.S_ISREG(info.st_mode) and self._extract(fd, destination):
-                return
-            name = (path or real).rpartition(b"/")[2]
-            if not wants_folder:
-                wants_folder = self._places.existing(destination) is not None
-            target = (destination + b"/" + name if destination else name) if wants_folder else destination
-            if not target:
-                raise FileSystemError("a file can't be copied onto /", reason=Reason.PATH_NOT_ALLOWED)
-            parent, _, target_name = target.rpartition(b"/")
-            folder = self._folder(parent)
-            below = self._real(folder)
-            source_folder = request.source.open_directory(real.rpartition(b"/")[0])
-            try:
-                self._copy_file((source_folder, real.rpartition(b"/")[2]), (folder, target_name), info, below)
-            finally:
-                os.close(source_folder)
+        destination = os.fsencode(clean(request.destination))
+        if stat.S_ISDIR(source.info.st_mode):
+            self._copy_contents(source, destination)
+            return
+        if request.extract and stat.S_ISREG(source.info.st_mode) and self._extract(source.fd, destination):
+            return
+        into_folder = many or not destination or request.destination.endswith(("/", "/."))
+        if into_folder or self._places.existing(destination) is not None:
+            destination = destination + b"/" + source.name if destination else source.name
+        parent, _, name = destination.rpartition(b"/")
+        folder = self._folder(parent)
+        source_folder, _, source_name = source.path.rpartition(b"/")
+        with request.source.directory(source_folder) as fd:
+            self._copy_file((fd, source_name), (folder, name), source.info, self._real(folder))
 
     def _folder(self, path: bytes) -> int:
-        """The folder at ``path`` of the target; missing ones are made, with mode 0755 and the owner of --chown."""
+        """The folder at ``path`` of the target; missing ones are made, with the owner and mode of --chown and --chmod."""
         if self._rootfs.is_excluded(path):
             raise self._not_allowed(path)
         return self._places.directory(path, self._make_folder)
 
     def _make_folder(self, parent: int, name: bytes) -> None:
-        os.mkdir(name, 0o755, dir_fd=parent)
+        place = _join(self._real(parent), name)
+        if self._rootfs.is_excluded(place):
+            raise self._not_allowed(place)
+        request = self._request
+        os.mkdir(name, 0o700, dir_fd=parent)
         fd = os.open(name, _DIRECTORY, dir_fd=parent)
         try:
-            owner = self._request.ownership or Ownership(0, 0)
-            os.fchown(fd, owner.uid, owner.gid)
-            os.fchmod(fd, 0o755)
+            owner = request.ownership or Ownership(0, 0)
+            change_owner(fd, (owner.uid, owner.gid))
+            mode = _NEW_FOLDER if request.mode is None else request.mode.apply(_NEW_FOLDER, is_directory=True)
+            os.fchmod(fd, mode)
         finally:
             os.close(fd)
-        self._written.add(_join(self._real(parent), name))
+        self._written.add(place)
 
     def _real(self, folder: int) -> bytes:
-        real = real_path(self._rootfs, folder)
+        real = self._rootfs.path_of(folder)
         if self._rootfs.is_excluded(real):
             raise self._not_allowed(real)
         return real
@@ -199,21 +134,23 @@ class _Copier:
 
     # --- copying
 
-    def _copy_contents(self, path: bytes, source: int, info: os.stat_result, destination: bytes) -> None:
-        """A folder's contents into ``destination``. An existing folder keeps its own mode and owner, a new one gets the source's."""
+    def _copy_contents(self, source: Source, destination: bytes) -> None:
+        """A folder's contents into ``destination``, which never gets the folder's own owner and mode (BuildKit)."""
         existed = self._places.existing(destination) is not None
         folder = self._folder(destination)
         real = self._real(folder)
-        self._copy_folder((path, source), (real, folder), 0)
-        if not existed:
-            self._folder_metadata(source, folder, info)
-            self._written.add(real)
+        opened = os.open(b"/proc/self/fd/%d" % source.fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._copy_folder((source.path, opened), (real, folder), 0)
+        finally:
+            os.close(opened)
+        if not existed:  # the clock would be a different one on every build
+            os.utime(folder, ns=(source.info.st_mtime_ns, source.info.st_mtime_ns))
         elif real:
-            # The folder's time moved with what came into it.
-            self._written.add(real)
+            self._written.add(real)  # its time moved with what came into it
 
     def _copy_folder(self, source: tuple[bytes, int], target: tuple[bytes, int], depth: int) -> None:
-        request, ignore = self._request, self._request.ignore
+        sources = self._sources
         path, source_fd = source
         if depth > MAX_DEPTH:
             raise FileSystemError(
@@ -224,14 +161,13 @@ class _Copier:
         found.sort(key=lambda pair: pair[0])
         for name, info in found:
             place = _join(path, name)
-            if request.source.excluded and request.source.is_excluded(place):
+            if sources.root.excluded and sources.root.is_excluded(place):
                 continue
-            ignored = ignore is not None and ignore.ignores(os.fsdecode(place))
-            if not stat.S_ISDIR(info.st_mode):
-                if not ignored:
-                    self._copy_file((source_fd, name), (target[1], name), info, target[0])
-            elif not ignored or (ignore is not None and ignore.may_include_below(os.fsdecode(place))):
-                self._copy_subfolder((place, source_fd), target, info, depth, hidden=ignored)
+            hidden = sources.hides(place)
+            if stat.S_ISDIR(info.st_mode):
+                self._copy_subfolder((place, source_fd), target, info, depth, hidden=hidden)
+            elif not hidden:
+                self._copy_file((source_fd, name), (target[1], name), info, target[0])
 
     def _copy_subfolder(
         self, source: tuple[bytes, int], target: tuple[bytes, int], info: os.stat_result, depth: int, *, hidden: bool
@@ -241,7 +177,7 @@ class _Copier:
         name = place.rpartition(b"/")[2]
         below = os.open(name, _DIRECTORY, dir_fd=above)
         try:
-            if hidden and not self._shows_something(place, below):
+            if hidden and not self._sources.shows_below(place, below):
                 return
             real = _join(target[0], name)
             if self._rootfs.excluded and self._rootfs.is_excluded(real):
@@ -265,25 +201,6 @@ class _Copier:
         finally:
             os.close(below)
 
-    def _shows_something(self, path: bytes, fd: int) -> bool:
-        """Whether a hidden folder holds something that .dockerignore takes in again."""
-        ignore = self._request.ignore
-        assert ignore is not None
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                place = _join(path, os.fsencode(entry.name))
-                text = os.fsdecode(place)
-                if not ignore.ignores(text):
-                    return True
-                if entry.is_dir(follow_symlinks=False) and ignore.may_include_below(text):
-                    below = os.open(entry.name, _DIRECTORY, dir_fd=fd)
-                    try:
-                        if self._shows_something(place, below):
-                            return True
-                    finally:
-                        os.close(below)
-        return False
-
     def _copy_file(
         self, source: tuple[int, bytes], target: tuple[int, bytes], info: os.stat_result, below: bytes
     ) -> None:
@@ -295,7 +212,7 @@ class _Copier:
             self._files.copy_entry(source, target, info, attributes)
         except FileExistsError:
             try:
-                os.unlink(target[1], dir_fd=target[0])
+                self._files.remove(target)
             except (IsADirectoryError, PermissionError):
                 raise FileSystemError(
                     f"the file {os.fsdecode(source[1])} can't be copied over the folder /{os.fsdecode(real)}",
@@ -322,10 +239,10 @@ class _Copier:
 
     def _folder_metadata(self, source: int, target: int, info: os.stat_result) -> None:
         attributes = self._attributes(info)
-        os.fchown(target, *self._owner(info))
+        change_owner(target, self._owner(info))
         os.fchmod(target, stat.S_IMODE(info.st_mode) if attributes.mode is None else attributes.mode)
         for name, value in read_xattrs(source).items():
-            os.setxattr(target, name, value)
+            write_xattr(target, name, value)
         os.utime(target, ns=(info.st_mtime_ns, info.st_mtime_ns))
 
     # --- archives
@@ -339,25 +256,21 @@ class _Copier:
             owner = self._request.ownership
             written = archive.extract(self._rootfs, file, real, (owner.uid, owner.gid) if owner else None)
         self._places.forget()
-        parents: dict[bytes, bytes] = {}
         for path in written:
             parent, _, name = path.rpartition(b"/")
-            if parent not in parents:
-                with self._rootfs.directory(parent) as folder:
-                    parents[parent] = real_path(self._rootfs, folder)
-            self._written.add(_join(parents[parent], name))
+            folder = self._places.existing(parent)
+            # A later entry of the archive may have taken the place of an earlier one's folder.
+            if folder is not None and _exists(folder, name):
+                self._written.add(_join(self._real(folder), name))
         return True
 
 
-def _clean(path: str) -> str:
-    """Relative to the root, without ``.``; ``..`` can't leave it (BuildKit clamps)."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
+def _exists(folder: int, name: bytes) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _join(folder: bytes, name: bytes) -> bytes:

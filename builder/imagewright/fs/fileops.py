@@ -10,6 +10,9 @@ import os
 import stat
 from dataclasses import dataclass
 
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.rootfs import Rootfs
+
 Place = tuple[int, bytes]  # (descriptor of the folder, name in it)
 
 _COPY_BYTES = 1 << 30
@@ -34,11 +37,18 @@ class Attributes:
 
 
 class FileCopier:
-    """Copies entries other than folders; files that were one by hard links become one again."""
+    """Copies entries other than folders; entries that were one by hard links become one again.
 
-    def __init__(self) -> None:
-        self._seen: dict[tuple[int, int], Place] = {}
-        self._dup: dict[int, int] = {}
+    Args:
+        target: the root file system that is written into.
+    """
+
+    def __init__(self, target: Rootfs) -> None:
+        self._target = target
+        # Where the first of several names went, by its own device and inode: its folder in the target, and the name there.
+        # Paths and not descriptors, since a tree may have hard links in any number of folders.
+        self._seen: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        self._origins: dict[tuple[int, int], tuple[int, int]] = {}  # by device and inode in the target
         self._can_clone = True
 
     def copy_entry(
@@ -54,47 +64,50 @@ class FileCopier:
             OSError
         """
         kind = stat.S_IFMT(info.st_mode)
-        if kind == stat.S_IFREG:
-            if info.st_nlink > 1 and self._link(target, info):
-                return
-            self._copy_file(source, target, info, attributes)
+        if kind == stat.S_IFSOCK or (info.st_nlink > 1 and self._link(target, info)):
             return
+        if kind == stat.S_IFREG:
+            self._copy_file(source, target, info, attributes)
+        else:
+            self._copy_special(source, target, info, attributes)
+        if info.st_nlink > 1:
+            key = (info.st_dev, info.st_ino)
+            self._seen[key] = (self._target.path_of(target[0]), target[1])
+            self._origins[_inode(target)] = key
+
+    def remove(self, target: Place) -> None:
+        """Unlink what is in the way of a copy; if it was copied earlier, nothing is linked to it any more.
+
+        Raises:
+            OSError: IsADirectoryError or PermissionError for a folder.
+        """
+        if self._origins and (key := self._origins.pop(_inode(target), None)) is not None:
+            del self._seen[key]
+        os.unlink(target[1], dir_fd=target[0])
+
+    def _copy_special(self, source: Place, target: Place, info: os.stat_result, attributes: Attributes) -> None:
+        kind = stat.S_IFMT(info.st_mode)
         if kind == stat.S_IFLNK:
             os.symlink(os.readlink(source[1], dir_fd=source[0]), target[1], dir_fd=target[0])
         elif kind == stat.S_IFIFO:
             os.mkfifo(target[1], 0o600, dir_fd=target[0])
-        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
-            os.mknod(target[1], kind | 0o600, info.st_rdev, dir_fd=target[0])
         else:
-            return
-        uid, gid = attributes.owner or (info.st_uid, info.st_gid)
-        os.chown(target[1], uid, gid, dir_fd=target[0], follow_symlinks=False)
+            os.mknod(target[1], kind | 0o600, info.st_rdev, dir_fd=target[0])
+        change_owner(target, attributes.owner or (info.st_uid, info.st_gid))
         if kind != stat.S_IFLNK:
             os.chmod(target[1], _mode(info, attributes), dir_fd=target[0])
         for name, value in read_xattrs(proc_path(source)).items():
-            os.setxattr(proc_path(target), name, value, follow_symlinks=False)
+            write_xattr(proc_path(target), name, value)
         os.utime(target[1], ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=target[0], follow_symlinks=False)
 
-    def close(self) -> None:
-        """Close the folders that were kept for hard links."""
-        for fd in self._dup.values():
-            os.close(fd)
-        self._dup.clear()
-        self._seen.clear()
-
     def _link(self, target: Place, info: os.stat_result) -> bool:
-        key = (info.st_dev, info.st_ino)
-        first = self._seen.get(key)
+        """Whether there was an earlier copy of the same inode to link to."""
+        first = self._seen.get((info.st_dev, info.st_ino))
         if first is None:
-            # The folder's descriptor is the caller's and may be closed: keep one of our own, one per folder.
-            folder = os.fstat(target[0]).st_ino
-            if folder not in self._dup:
-                if len(self._dup) > 200:
-                    return False  # bounded: a hard link becomes a copy then, in a tree made to make us run out
-                self._dup[folder] = os.dup(target[0])
-            self._seen[key] = (self._dup[folder], target[1])
             return False
-        os.link(first[1], target[1], src_dir_fd=first[0], dst_dir_fd=target[0], follow_symlinks=False)
+        folder, name = first
+        with self._target.directory(folder) as fd:
+            os.link(name, target[1], src_dir_fd=fd, dst_dir_fd=target[0], follow_symlinks=False)
         return True
 
     def _copy_file(self, source: Place, target: Place, info: os.stat_result, attributes: Attributes) -> None:
@@ -106,11 +119,10 @@ class FileCopier:
             try:
                 if info.st_size:
                     self._copy_data(read, write, info)
-                uid, gid = attributes.owner or (info.st_uid, info.st_gid)
-                os.fchown(write, uid, gid)
+                change_owner(write, attributes.owner or (info.st_uid, info.st_gid))
                 os.fchmod(write, _mode(info, attributes))  # after the owner: chown drops setuid
                 for name, value in read_xattrs(read).items():
-                    os.setxattr(write, name, value)
+                    write_xattr(write, name, value)
                 os.utime(write, ns=(info.st_mtime_ns, info.st_mtime_ns))
             finally:
                 os.close(write)
@@ -156,10 +168,10 @@ def _copy_sparse(read: int, write: int, size: int) -> None:
 def copy_attributes(source: int, target: int) -> None:
     """Give one open folder the owner, mode, xattrs and time of another."""
     info = os.fstat(source)
-    os.fchown(target, info.st_uid, info.st_gid)
+    change_owner(target, (info.st_uid, info.st_gid))
     os.fchmod(target, stat.S_IMODE(info.st_mode))
     for name, value in read_xattrs(source).items():
-        os.setxattr(target, name, value)
+        write_xattr(target, name, value)
     os.utime(target, ns=(info.st_mtime_ns, info.st_mtime_ns))
 
 
@@ -179,9 +191,65 @@ def read_xattrs(target: int | bytes) -> dict[str, bytes]:
     }
 
 
+def write_xattr(target: int | bytes, name: str | bytes, value: bytes) -> None:
+    """Set an extended attribute. A path's last component is not followed.
+
+    What the file system or the user namespace has no place for is left out, but for file capabilities: without them a
+    program would fail where it worked before.
+
+    Raises:
+        OSError
+    """
+    try:
+        os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+    except OSError as error:
+        capability = os.fsencode(name) == b"security.capability"
+        if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES) or capability:
+            raise
+
+
+def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
+    """Give an open file, or an entry of a folder (itself, if it is a link), to (uid, gid).
+
+    Raises:
+        FileSystemError: reason ``IdOutOfRange`` where the user namespace doesn't hold the id, or may not give it.
+        OSError
+    """
+    try:
+        if isinstance(target, int):
+            os.fchown(target, *owner)
+        else:
+            os.chown(target[1], *owner, dir_fd=target[0], follow_symlinks=False)
+    except OSError as error:
+        raise owner_error(error, "a file", owner) from error
+
+
+def owner_error(error: OSError, what: str, owner: tuple[int, int]) -> OSError | FileSystemError:
+    """A failed chown as users see it; the error itself where it has nothing to do with ids."""
+    who = f"{what} belongs to {owner[0]}:{owner[1]}"
+    if error.errno == errno.EINVAL:
+        return FileSystemError(
+            f"{who}, an id that this user namespace doesn't hold",
+            reason=Reason.ID_OUT_OF_RANGE,
+            hint="Build it in a Pod with host users (profile plain or hardened), or give the files ids below 65536.",
+        )
+    if error.errno == errno.EPERM:
+        return FileSystemError(
+            f"{who}, and this process may not give files away",
+            reason=Reason.ID_OUT_OF_RANGE,
+            hint="Run as root, or as a user with ranges in /etc/subuid and /etc/subgid and with newuidmap installed.",
+        )
+    return error
+
+
 def proc_path(place: Place) -> bytes:
     """A path of an entry in an open folder, for calls that take no ``dir_fd``."""
     return b"/proc/self/fd/%d/" % place[0] + place[1]
+
+
+def _inode(place: Place) -> tuple[int, int]:
+    info = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
+    return info.st_dev, info.st_ino
 
 
 def _mode(info: os.stat_result, attributes: Attributes) -> int:

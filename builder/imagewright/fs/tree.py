@@ -31,9 +31,12 @@ class Ownership:
 
 def remove(rootfs: Rootfs) -> None:
     """Empty a root file system; what is excluded stays, and so do the folders that lead to it."""
-    for name in os.listdir(rootfs.fd):
-        encoded = os.fsencode(name)
-        remove_entry(rootfs.fd, encoded, encoded, rootfs)
+    try:
+        for name in os.listdir(rootfs.fd):
+            encoded = os.fsencode(name)
+            remove_entry(rootfs.fd, encoded, encoded, rootfs)
+    except OSError as error:
+        raise explain(error, "removing a stage's files") from error
 
 
 def remove_entry(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth: int = 0) -> bool:
@@ -74,8 +77,7 @@ def remove_entry(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth
 def copy_tree(source: Rootfs, target: Rootfs) -> None:
     """Copy everything with owners, modes, times, xattrs and hard links; what either side excludes is left out."""
     try:
-        copier = FileCopier()
-        _copy_folder(source, target, (source.fd, target.fd), b"", copier)
+        _copy_folder(source, target, (source.fd, target.fd), b"", FileCopier(target))
         copy_attributes(source.fd, target.fd)
     except OSError as error:
         raise explain(error, "copying a stage's files") from error
@@ -144,7 +146,7 @@ def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> Ch
     Raises:
         FileSystemError: when something that is no folder is in the way.
     """
-    made: list[bytes] = []
+    made: set[bytes] = set()
     owner = ownership or Ownership(0, 0)
     wanted = b"/".join(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
 
@@ -156,56 +158,16 @@ def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> Ch
             os.fchmod(fd, 0o755)
         finally:
             os.close(fd)
-        made.append(name)
+        above = rootfs.path_of(parent_fd)
+        made.add(above + b"/" + name if above else name)
 
     places = Places(rootfs)
     try:
         if not wanted or places.existing(wanted) is not None:
             return Changes((), ())
-        fd = places.directory(wanted, make)
-        # Where the folder really is, symbolic links among its parents resolved: that is what the layer holds.
-        real = real_path(rootfs, fd)
-        parts = real.split(b"/")
-        written = tuple(sorted(b"/".join(parts[: len(parts) - i]) for i in range(len(made))))
-        return Changes(written, ())
+        places.directory(wanted, make)
+        return Changes(tuple(sorted(made)), ())
     except OSError as error:
         raise explain(error, f"making the folder {path}") from error
     finally:
         places.close()
-
-
-def real_path(rootfs: Rootfs, fd: int) -> bytes:
-    """The root-relative path of an open folder below the root, without any link in it.
-
-    Raises:
-        FileSystemError: when it is not below the root.
-    """
-    root = os.fstat(rootfs.fd)
-    parts: list[bytes] = []
-    current = os.dup(fd)
-    try:
-        while True:
-            info = os.fstat(current)
-            if (info.st_dev, info.st_ino) == (root.st_dev, root.st_ino):
-                return b"/".join(reversed(parts))
-            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
-            above_info = os.fstat(above)
-            if (above_info.st_dev, above_info.st_ino) == (info.st_dev, info.st_ino):
-                os.close(above)
-                raise FileSystemError("a folder is not below its root", reason=Reason.PATH_NOT_ALLOWED)
-            name = _name_of(above, info)
-            os.close(current)
-            current = above
-            parts.append(name)
-    finally:
-        os.close(current)
-
-
-def _name_of(directory: int, info: os.stat_result) -> bytes:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.inode() == info.st_ino and entry.is_dir(follow_symlinks=False):
-                found = entry.stat(follow_symlinks=False)
-                if (found.st_dev, found.st_ino) == (info.st_dev, info.st_ino):
-                    return os.fsencode(entry.name)
-    raise FileSystemError("a folder vanished while it was looked at")

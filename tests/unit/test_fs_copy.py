@@ -1,0 +1,514 @@
+"""COPY and ADD: what lands where, as BuildKit does it. Owners are the caller's own, so that it needs no root."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagewright.dockerfile.ignore import IgnorePatterns
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.changes import Changes
+from imagewright.fs.copy import CopyRequest, copy
+from imagewright.fs.mode import ModeChange
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.tree import Ownership
+
+ME = Ownership(os.getuid(), os.getgid())
+Copy = Callable[..., Changes]
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    folder = tmp_path / "context"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run(context: Path, root: Path) -> Copy:
+    def do(
+        *patterns: str, to: str, ignore: str | None = None, mode: str = "", extract: bool = False, excluded: str = ""
+    ) -> Changes:
+        request = CopyRequest(
+            Rootfs(str(context)),
+            patterns,
+            to,
+            ownership=ME,
+            mode=ModeChange.parse(mode) if mode else None,
+            extract=extract,
+            ignore=None if ignore is None else IgnorePatterns.parse(ignore),
+        )
+        return copy(Rootfs(str(root), frozenset(excluded.split())), request)
+
+    return do
+
+
+def write(folder: Path, *names: str) -> None:
+    """Files whose content is their name."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+def files(folder: Path) -> dict[str, str]:
+    """All that is no folder: content, or "-> target"."""
+    found = {}
+    for parent, folders, names in os.walk(folder):
+        for name in [*names, *folders]:
+            path = Path(parent, name)
+            if path.is_symlink():
+                found[str(path.relative_to(folder))] = f"-> {os.readlink(path)}"
+            elif path.is_file():
+                found[str(path.relative_to(folder))] = path.read_text()
+    return found
+
+
+def mode(path: Path) -> str:
+    return oct(stat.S_IMODE(path.lstat().st_mode))
+
+
+# --- where it lands
+
+
+def test_a_folder_gives_its_contents(context: Path, root: Path, run: Copy) -> None:
+    write(context, "src/a", "src/b/c")
+    assert run("src", to="/app").written == (b"app", b"app/a", b"app/b", b"app/b/c")
+    assert files(root) == {"app/a": "src/a", "app/b/c": "src/b/c"}
+
+
+@pytest.mark.parametrize("pattern", [".", "/", "./", "../..", "src/.."])
+def test_the_whole_context(context: Path, root: Path, run: Copy, pattern: str) -> None:
+    write(context, "a", "src/b")
+    run(pattern, to="/")
+    assert files(root) == {"a": "a", "src/b": "src/b"}
+
+
+@pytest.mark.parametrize(
+    ("to", "place"),
+    [
+        ("/b", "b"),
+        ("/new/b", "new/b"),
+        ("/b/", "b/a"),
+        ("/old", "old/a"),
+        ("/old/", "old/a"),
+        ("/x/../b", "b"),
+        ("/", "a"),
+        ("/old/.", "old/a"),
+        ("/link", "old/a"),
+        ("/link/b", "old/b"),
+        ("/../../b", "b"),
+    ],
+)
+def test_a_file_lands(context: Path, root: Path, run: Copy, to: str, place: str) -> None:
+    write(context, "a")
+    (root / "old").mkdir()
+    (root / "link").symlink_to("/old")
+    changes = run("a", to=to)
+    assert files(root) == {place: "a", "link": "-> /old"}
+    assert os.fsencode(place) in changes.written
+
+
+def test_several_sources_go_into_a_folder(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a", "src/b", "src/deep/c")
+    run("a", "src", to="/app/")
+    assert files(root) == {"app/a": "a", "app/b": "src/b", "app/deep/c": "src/deep/c"}
+
+
+def test_wildcards(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a.txt", "b.txt", "c.md", "src/d.txt")
+    run("*.txt", to="/app/")
+    assert files(root) == {"app/a.txt": "a.txt", "app/b.txt": "b.txt"}
+    assert run("*.nothing", to="/app/").empty
+    run("s?c/*", to="/one")
+    assert (root / "one").read_text() == "src/d.txt", "a single match is a file like any other"
+
+
+def test_a_source_that_is_not_there(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a")
+    for pattern in ("b", "a/b", "a\\*"):
+        with pytest.raises(FileSystemError) as caught:
+            run(pattern, to="/")
+        assert caught.value.reason is Reason.FILE_NOT_FOUND
+        assert pattern in caught.value.message
+        assert caught.value.hint
+    assert files(root) == {}
+
+
+# --- links
+
+
+def test_a_link_is_followed_as_source_and_kept_below(context: Path, root: Path, run: Copy) -> None:
+    write(context, "data/file")
+    (context / "link").symlink_to("data/file")
+    (context / "folder").symlink_to("/data")
+    (context / "data/inner").symlink_to("file")
+    (context / "data/away").symlink_to("/nowhere")
+    run("link", to="/app/")
+    run("folder", to="/all")
+    assert files(root) == {
+        "app/link": "data/file",
+        "all/file": "data/file",
+        "all/inner": "-> file",
+        "all/away": "-> /nowhere",
+    }
+
+
+def test_no_link_of_the_context_leads_out(tmp_path: Path, context: Path, root: Path, run: Copy) -> None:
+    write(tmp_path, "secret")
+    (context / "up").symlink_to("../secret")
+    (context / "folder").symlink_to("..")
+    write(context, "plain")
+    with pytest.raises(FileSystemError) as caught:
+        run("up", to="/x")
+    assert caught.value.reason is Reason.FILE_NOT_FOUND
+    run("folder/plain", to="/x")
+    assert (root / "x").read_text() == "plain"
+
+
+def test_linked_parents_of_the_destination_are_followed_inside_the_root(
+    tmp_path: Path, context: Path, root: Path, run: Copy
+) -> None:
+    write(context, "a")
+    (root / "real").mkdir()
+    (root / "absolute").symlink_to("/real")
+    (root / "climbing").symlink_to("../../../real/deep")
+    assert run("a", to="/absolute/x").written == (b"real/x",)
+    assert run("a", to="/climbing/y").written == (b"real/deep", b"real/deep/y"), "the link led to nothing: it is made"
+    assert files(root) == {
+        "real/x": "a",
+        "real/deep/y": "a",
+        "absolute": "-> /real",
+        "climbing": "-> ../../../real/deep",
+    }
+    assert files(tmp_path) == {f"root/{k}": v for k, v in files(root).items()} | {"context/a": "a"}
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a")
+    write(root, "precious")
+    (root / "link").symlink_to("precious")
+    (root / "dangling").symlink_to("/nowhere")
+    run("a", to="/link")
+    run("a", to="/dangling")
+    assert files(root) == {"precious": "precious", "link": "a", "dangling": "a"}
+
+
+def test_a_circle_of_links_is_named(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a")
+    (root / "x").symlink_to("y")
+    (root / "y").symlink_to("x")
+    with pytest.raises(FileSystemError) as caught:
+        run("a", to="/x/b")
+    assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+
+
+# --- one in the place of another
+
+
+def test_files_are_replaced_and_folders_merged(context: Path, root: Path, run: Copy) -> None:
+    write(context, "src/a", "src/b/c")
+    write(root, "app/a", "app/b/old")
+    run("src", to="/app")
+    assert files(root) == {"app/a": "src/a", "app/b/c": "src/b/c", "app/b/old": "app/b/old"}
+
+
+def test_the_replaced_file_keeps_its_other_names(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a")
+    write(root, "one")
+    os.link(root / "one", root / "two")
+    run("a", to="/one")
+    assert files(root) == {"one": "a", "two": "one"}
+
+
+@pytest.mark.parametrize(("source", "to"), [("src/b", "/app"), ("src", "/file"), ("src", "/merge"), ("a", "/file/x")])
+def test_files_and_folders_do_not_replace_each_other(
+    context: Path, root: Path, run: Copy, source: str, to: str
+) -> None:
+    write(context, "src/b", "src/d/e", "a")
+    write(root, "app/b/c", "file", "merge/d")
+    before = files(root)
+    with pytest.raises(FileSystemError) as caught:
+        run(source, to=to)
+    assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+    assert before.items() <= files(root).items()
+
+
+def test_a_file_that_came_twice_is_the_last_one(context: Path, root: Path, run: Copy) -> None:
+    write(context, "one/x", "two/x")
+    os.link(context / "one/x", context / "two/y")
+    run("one", "two", to="/app/")
+    assert files(root) == {"app/x": "two/x", "app/y": "one/x"}, "no link to a file that was replaced meanwhile"
+
+
+# --- metadata
+
+
+def test_modes_times_and_links_among_files(context: Path, root: Path, run: Copy) -> None:
+    write(context, "src/a", "src/b/c")
+    os.link(context / "src/a", context / "src/b/again")
+    os.chmod(context / "src/a", 0o640)
+    os.chmod(context / "src/b", 0o2750)
+    os.utime(context / "src/b/c", ns=(5, 1_234_567_890_123_456_789))
+    os.utime(context / "src/b", ns=(5, 1_111_111_111_000_000_001))
+    run("src", to="/app")
+    assert (mode(root / "app/a"), mode(root / "app/b"), mode(root / "app")) == ("0o640", "0o2750", "0o755")
+    assert (root / "app/a").stat().st_ino == (root / "app/b/again").stat().st_ino
+    assert (root / "app/b/c").stat().st_mtime_ns == 1_234_567_890_123_456_789
+    assert (root / "app/b").stat().st_mtime_ns == 1_111_111_111_000_000_001
+
+
+def test_hard_links_hold_over_many_folders(context: Path, root: Path, run: Copy) -> None:
+    for n in range(300):
+        write(context, f"src/{n}/file")
+        os.link(context / f"src/{n}/file", context / f"src/{n}/again")
+    run("src", to="/app")
+    for n in range(300):
+        assert (root / f"app/{n}/file").stat().st_nlink == 2
+        assert (root / f"app/{n}/again").read_text() == f"src/{n}/file"
+
+
+def test_an_existing_folder_keeps_its_mode_and_a_nested_one_takes_the_source_s(
+    context: Path, root: Path, run: Copy
+) -> None:
+    write(context, "src/sub/a")
+    os.chmod(context / "src", 0o700)
+    os.chmod(context / "src/sub", 0o1777)
+    (root / "app/sub").mkdir(parents=True)
+    os.chmod(root / "app", 0o711)
+    os.chmod(root / "app/sub", 0o700)
+    run("src", to="/app")
+    assert (mode(root / "app"), mode(root / "app/sub")) == ("0o711", "0o1777")
+
+
+def test_chmod_applies_to_files_and_to_folders_that_are_made(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a", "src/b/c")
+    os.chmod(context / "a", 0o600)
+    (root / "old").mkdir(mode=0o750)
+    os.umask(os.umask(0o077))
+    run("a", to="/old/new/a", mode="4711")
+    assert (mode(root / "old"), mode(root / "old/new"), mode(root / "old/new/a")) == ("0o750", "0o4711", "0o4711")
+    run("src", to="/tree", mode="u=rwX,go=rX")
+    assert [mode(root / p) for p in ("tree", "tree/b", "tree/b/c")] == ["0o755", "0o755", "0o644"]
+
+
+def test_the_umask_does_not_matter(context: Path, root: Path, run: Copy) -> None:
+    write(context, "src/b/c")
+    os.chmod(context / "src/b", 0o777)
+    os.chmod(context / "src/b/c", 0o666)
+    before = os.umask(0o077)
+    try:
+        run("src", to="/x/y")
+    finally:
+        os.umask(before)
+    assert [mode(root / p) for p in ("x", "x/y", "x/y/b", "x/y/b/c")] == ["0o755", "0o755", "0o777", "0o666"]
+
+
+def test_special_files(context: Path, root: Path, run: Copy) -> None:
+    import socket
+
+    (context / "src").mkdir()
+    os.mkfifo(context / "src/fifo", 0o640)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(context / "src/socket"))
+    changes = run("src", to="/app")
+    assert stat.S_ISFIFO((root / "app/fifo").lstat().st_mode)
+    assert not (root / "app/socket").exists(), "no layer can hold a socket"
+    assert changes.written == (b"app", b"app/fifo")
+
+
+def test_sparse_files_stay_sparse(context: Path, root: Path, run: Copy) -> None:
+    with (context / "disk").open("wb") as file:
+        file.write(b"begin")
+        file.seek(50_000_000)
+        file.write(b"middle")
+        file.truncate(100_000_000)
+    run("disk", to="/disk")
+    copied = root / "disk"
+    assert copied.stat().st_size == 100_000_000
+    assert copied.stat().st_blocks * 512 < 1_000_000
+    with copied.open("rb") as file:
+        assert file.read(5) == b"begin"
+        file.seek(50_000_000)
+        assert file.read(7) == b"middle\0"
+
+
+def test_names_that_are_no_text(context: Path, root: Path, run: Copy) -> None:
+    name = b"\xff\xfe \n\\*"
+    with open(os.fsencode(context) + b"/" + name, "wb") as file:
+        file.write(b"x")
+    run(".", to="/app", ignore="")
+    assert os.listdir(os.fsencode(root) + b"/app") == [name]
+
+
+# --- .dockerignore
+
+
+def test_what_is_ignored_is_not_copied(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a", "b.log", "src/c", "src/d.log", "node_modules/x/y", "node_modules/keep/me")
+    ignore = "**/*.log\nnode_modules\n!node_modules/keep"
+    changes = run(".", to="/app", ignore=ignore)
+    assert files(root) == {
+        "app/a": "a",
+        "app/src/c": "src/c",
+        "app/node_modules/keep/me": "node_modules/keep/me",
+    }
+    assert b"app/node_modules/x" not in changes.written
+    assert not (root / "app/node_modules/x").exists()
+
+
+@pytest.mark.parametrize("pattern", ["b.log", "src/d.log", "link", "hidden", "empty", "file"])
+def test_an_ignored_source_is_not_there(context: Path, root: Path, run: Copy, pattern: str) -> None:
+    write(context, "b.log", "src/d.log", "hidden/x", "a", "empty/x", "file")
+    (context / "link").symlink_to("b.log")
+    with pytest.raises(FileSystemError) as caught:
+        run(pattern, to="/app", ignore="**/*.log\nhidden\nempty\n!empty/other\nfile\n!file/below")
+    assert caught.value.reason is Reason.FILE_NOT_FOUND
+    assert ".dockerignore" in caught.value.hint
+
+
+def test_a_hidden_link_is_not_followed(context: Path, root: Path, run: Copy) -> None:
+    write(context, "target")
+    (context / "link").symlink_to("target")
+    with pytest.raises(FileSystemError):
+        run("link", to="/x", ignore="link")
+    run("target", to="/x", ignore="link")
+    assert files(root) == {"x": "target"}
+
+
+def test_wildcards_pass_over_what_is_ignored(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a.txt", "b.txt", "c.txt")
+    run("*.txt", to="/app/", ignore="b.txt\n!b.txt/x")
+    assert files(root) == {"app/a.txt": "a.txt", "app/c.txt": "c.txt"}
+
+
+def test_all_but(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a", "src/main.go", "src/vendor/x", "docs/y")
+    run(".", to="/", ignore="*\n!src\nsrc/vendor")
+    assert files(root) == {"src/main.go": "src/main.go"}
+
+
+# --- what is not the image's
+
+
+@pytest.mark.parametrize("to", ["/kaniko/x", "/kaniko", "/link/x", "/kaniko/new/x", "/link/new/x", "/kaniko/.."])
+def test_the_engines_own_folder_is_not_written(context: Path, root: Path, run: Copy, to: str) -> None:
+    write(context, "x")
+    write(root, "kaniko/own")
+    (root / "link").symlink_to("/kaniko")
+    if to == "/kaniko/..":
+        write(context, "kaniko/x")
+        with pytest.raises(FileSystemError) as caught:
+            run(".", to=to, excluded="kaniko proc")
+    else:
+        with pytest.raises(FileSystemError) as caught:
+            run("x", to=to, excluded="kaniko proc")
+    assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+    assert caught.value.hint
+    assert {p.name for p in (root / "kaniko").iterdir()} == {"own"}
+
+
+# --- archives
+
+
+def archive_of(*members: tuple[str, str], compression: str = "") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as tar:  # type: ignore[call-overload]
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.mode = 0o640
+            info.uid, info.gid = 12345, 12345
+            if name.endswith("/"):
+                info.type = tarfile.DIRTYPE
+                info.mode = 0o750
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content.encode()))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz"])
+def test_add_unpacks_archives_by_content(context: Path, root: Path, run: Copy, compression: str) -> None:
+    data = archive_of(("dir/", ""), ("dir/a", "A"), ("b", "B"), compression=compression)
+    (context / "no-extension").write_bytes(data)
+    changes = run("no-extension", to="/app", extract=True)
+    assert files(root) == {"app/dir/a": "A", "app/b": "B"}
+    assert changes.written == (b"app", b"app/b", b"app/dir", b"app/dir/a")
+    assert mode(root / "app/dir") == "0o750"
+
+
+def test_copy_does_not_unpack(context: Path, root: Path, run: Copy) -> None:
+    data = archive_of(("a", "A"))
+    (context / "x.tar").write_bytes(data)
+    run("x.tar", to="/app/")
+    assert (root / "app/x.tar").read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no archive", bytes(2000), b"\x1f\x8bnonsense", archive_of(("a", "A"))[:300]]
+)
+def test_add_copies_what_only_looks_like_an_archive(context: Path, root: Path, run: Copy, content: bytes) -> None:
+    (context / "x.tar.gz").write_bytes(content)
+    run("x.tar.gz", to="/app/", extract=True)
+    assert (root / "app/x.tar.gz").read_bytes() == content
+
+
+def test_a_folder_is_not_searched_for_archives(context: Path, root: Path, run: Copy) -> None:
+    (context / "src").mkdir()
+    (context / "src/x.tar").write_bytes(archive_of(("a", "A")))
+    run("src", to="/app", extract=True)
+    assert (root / "app/x.tar").is_file()
+
+
+def test_an_archive_leaves_the_destination_as_it_is(context: Path, root: Path, run: Copy) -> None:
+    (context / "x.tar").write_bytes(archive_of(("./", ""), ("./a", "A")))
+    (root / "app").mkdir()
+    os.chmod(root / "app", 0o711)
+    run("x.tar", to="/app", extract=True)
+    assert mode(root / "app") == "0o711"
+    assert files(root) == {"app/a": "A"}
+
+
+def test_a_cut_off_archive_is_named(context: Path, root: Path, run: Copy) -> None:
+    (context / "x.tar").write_bytes(archive_of(("a", "A" * 5000))[:2000])
+    with pytest.raises(FileSystemError, match="cut off"):
+        run("x.tar", to="/app", extract=True)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/../evil", "a/../../evil"])
+def test_no_archive_leaves_the_root(tmp_path: Path, context: Path, root: Path, run: Copy, name: str) -> None:
+    (context / "x.tar").write_bytes(archive_of((name, "evil")))
+    with pytest.raises(FileSystemError) as caught:
+        run("x.tar", to="/app", extract=True)
+    assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+    assert "evil" not in "".join(files(tmp_path))
+
+
+def test_changes_of_an_archive_hold_real_paths_of_what_is_still_there(context: Path, root: Path, run: Copy) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, kind, target in (
+            ("d/x", tarfile.REGTYPE, ""),
+            ("d", tarfile.SYMTYPE, "e"),
+            ("real/y", tarfile.REGTYPE, ""),
+            ("through", tarfile.SYMTYPE, "real"),
+            ("through/z", tarfile.REGTYPE, ""),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info, io.BytesIO())
+    (context / "x.tar").write_bytes(buffer.getvalue())
+    changes = run("x.tar", to="/", extract=True)
+    assert changes.written == (b"d", b"real/y", b"real/z", b"through")
