@@ -1,28 +1,47 @@
-from __future__ import annotations
+"""Certificates in SSL_CERT_DIR are trusted beside the system's: one bundle, named in both variables."""
 
 from pathlib import Path
 
+import pytest
+
 from imagewright.cli.trust import trust_mounted_certificates
+from imagewright.errors import UsageError
 
-PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
+ONE = "-----BEGIN CERTIFICATE-----\nMQ==\n-----END CERTIFICATE-----\n"
+TWO = ONE.replace("MQ", "Mg")
+SYSTEM = ONE.replace("MQ", "Mw")
 
 
-def test_mounted_certificates_join_the_systems(tmp_path: Path) -> None:
-    system, mounted = tmp_path / "system.crt", tmp_path / "certs"
-    system.write_text(PEM.format("system"))
-    (mounted / "..data").mkdir(parents=True)  # as the kubelet mounts them
-    (mounted / "one.crt").write_text(PEM.format("one"))
-    (mounted / "notes.txt").write_text("no certificate")
-    environment = {"SSL_CERT_FILE": str(system), "SSL_CERT_DIR": str(mounted)}
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "certs").mkdir()
+    (tmp_path / "system.crt").write_text(SYSTEM)
+    return {"SSL_CERT_DIR": str(tmp_path / "certs"), "SSL_CERT_FILE": str(tmp_path / "system.crt")}
+
+
+def test_bundle_holds_the_system_s_and_the_mounted_ones(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "certs/b.pem").write_text(TWO)
+    (tmp_path / "certs/a.crt").write_text(ONE)
+    (tmp_path / "certs/README").write_text("no certificate")
+    (tmp_path / "certs/..data").mkdir()  # the kubelet's
     trust_mounted_certificates(environment, str(tmp_path / "work"))
-    assert environment["GIT_SSL_CAINFO"] == environment["SSL_CERT_FILE"]
+    assert environment["SSL_CERT_FILE"] == environment["GIT_SSL_CAINFO"]
     bundle = Path(environment["SSL_CERT_FILE"]).read_text()
-    assert "system" in bundle
-    assert "one" in bundle
+    assert [bundle.index(text) for text in (SYSTEM, ONE, TWO)] == sorted(bundle.index(t) for t in (SYSTEM, ONE, TWO))
     assert "no certificate" not in bundle
 
 
-def test_without_mounted_certificates_nothing_changes(tmp_path: Path) -> None:
-    environment = {"SSL_CERT_FILE": "/x", "SSL_CERT_DIR": str(tmp_path / "absent")}
-    trust_mounted_certificates(environment, str(tmp_path))
-    assert environment == {"SSL_CERT_FILE": "/x", "SSL_CERT_DIR": str(tmp_path / "absent")}
+def test_nothing_mounted_changes_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    before = dict(environment)
+    trust_mounted_certificates(environment, str(tmp_path / "work"))
+    environment["SSL_CERT_DIR"] = before["SSL_CERT_DIR"] = str(tmp_path / "missing")
+    trust_mounted_certificates(environment, str(tmp_path / "work"))
+    assert environment == before
+    assert not (tmp_path / "work").exists()
+
+
+def test_folder_that_can_not_be_written_is_named(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "certs/a.crt").write_text(ONE)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"can't be gathered in .*/file/work: Not a directory"):
+        trust_mounted_certificates(environment, str(tmp_path / "file/work"))

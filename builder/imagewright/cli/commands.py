@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from importlib import metadata
 from types import FrameType
 
@@ -51,10 +51,13 @@ class Cancelled(ImagewrightError):
     default_reason = Reason.CANCELLED
 
 
-def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
+Prepare = Callable[[], None]  # what has to be done before a build; may raise an ImagewrightError
+
+
+def main(words: Sequence[str], environment: Mapping[str, str], prepare: Prepare = lambda: None) -> int:
     """Run one command; its exit code (docs/errors.md)."""
     try:
-        return _dispatch(list(words), environment)
+        return _dispatch(list(words), environment, prepare)
     except ImagewrightError as error:
         _early_display(words).failed(error)
         return exit_code(error.reason)
@@ -72,17 +75,16 @@ def main(words: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def executor(words: Sequence[str], environment: MutableMapping[str, str]) -> int:
     """The executor image's entry point: kaniko's flags without a command, or one of ours."""
-    try:
+
+    def prepare() -> None:
         trust_mounted_certificates(environment, environment.get("IMAGEWRIGHT_DIR", "/kaniko"))
-    except ImagewrightError as error:
-        print(error.render(), file=sys.stderr)
-        return exit_code(error.reason)
+
     if words and words[0] in ("execute", "plan", "version", "build", "help", "--help", "-h"):
-        return main(words, environment)
-    return main(["build", *words], environment)
+        return main(words, environment, prepare)
+    return main(["build", *words], environment, prepare)
 
 
-def _dispatch(words: list[str], environment: Mapping[str, str]) -> int:
+def _dispatch(words: list[str], environment: Mapping[str, str], prepare: Prepare) -> int:
     command = words.pop(0) if words else "help"
     asks_help = any(word in ("--help", "-h") for word in words)
     match command:
@@ -99,11 +101,12 @@ def _dispatch(words: list[str], environment: Mapping[str, str]) -> int:
             print(build_help(command))
             return 0
         case "build":
-            return _build(parse(words, environment), environment)
+            return _build(parse(words, environment), environment, prepare)
         case "plan":
+            prepare()
             return _plan(parse(words, environment), environment)
         case "execute":
-            return _execute(environment)
+            return _execute(environment, prepare)
     raise UsageError(f"unknown command {command!r}", hint="The commands are build, plan, execute and version.")
 
 
@@ -112,8 +115,9 @@ def version() -> str:
     return metadata.version("imagewright")
 
 
-def _build(arguments: Arguments, environment: Mapping[str, str]) -> int:
+def _build(arguments: Arguments, environment: Mapping[str, str], prepare: Prepare) -> int:
     request = build_request(arguments)
+    prepare()
     check_environment(request, environment)
     display = _display(arguments, environment)
     enter_user_namespace_if_needed()
@@ -136,11 +140,12 @@ def _plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
     return 0
 
 
-def _execute(environment: Mapping[str, str]) -> int:
+def _execute(environment: Mapping[str, str], prepare: Prepare) -> int:
     """What the operator's Pods run: the request from the environment, the result to the termination message."""
     display = PlainReporter(sys.stdout, Level.INFO)
     error: ImagewrightError | None
     try:
+        prepare()
         request = environment_request(environment, contract.REQUEST_ENV)
         check_environment(request, environment)
         enter_user_namespace_if_needed()

@@ -20,7 +20,7 @@ def trust_mounted_certificates(environment: MutableMapping[str, str], folder: st
     """Write the bundle below ``folder`` and set SSL_CERT_FILE and GIT_SSL_CAINFO; nothing where nothing is mounted.
 
     Raises:
-        UsageError: for a file that can't be read.
+        UsageError: for a file that can't be read, or a folder that can't be written.
     """
     mounted = environment.get("SSL_CERT_DIR", "")
     parts = []
@@ -32,10 +32,16 @@ def trust_mounted_certificates(environment: MutableMapping[str, str], folder: st
     system = environment.get("SSL_CERT_FILE", "")
     if not parts or not system:
         return
-    os.makedirs(folder, exist_ok=True)
-    fd, path = tempfile.mkstemp(prefix="trusted-", suffix=".crt", dir=folder)
-    with os.fdopen(fd, "wb") as bundle:
-        bundle.write(b"\n".join([_read(system), *parts]))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        fd, path = tempfile.mkstemp(prefix="trusted-", suffix=".crt", dir=folder)
+        with os.fdopen(fd, "wb") as bundle:
+            bundle.write(b"\n".join([_read(system), *parts]))
+    except OSError as error:
+        raise UsageError(
+            f"the mounted certificates can't be gathered in {folder}: {error.strerror}",
+            hint="IMAGEWRIGHT_DIR names a folder that can be written.",
+        ) from error
     environment["SSL_CERT_FILE"] = environment["GIT_SSL_CAINFO"] = path
 
 
