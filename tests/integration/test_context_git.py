@@ -332,6 +332,13 @@ class TestReaching:
         error = refused(fetch, GitSource(url=server.url("app.git", host="localhost")), server)
         assert error.reason is Reason.SOURCE_CERTIFICATE_UNTRUSTED
 
+    def test_a_server_without_tls(self, serve: Serve, fetch: Fetch) -> None:
+        server = serve(tls=False)
+        server.repository("app.git").commit({"a": "1"})
+        error = refused(fetch, GitSource(url=server.url("app.git").replace("http:", "https:")))
+        assert error.reason is Reason.SOURCE_FETCH_FAILED
+        assert "http://" in error.hint
+
     def test_the_secret_s_ca(self, serve: Serve, fetch: Fetch, tmp_path: Path) -> None:
         server = serve()
         server.repository("app.git").commit({"a": "1"})
@@ -375,6 +382,20 @@ class TestReaching:
         assert error.reason is Reason.SOURCE_UNREACHABLE
         assert "the server has trouble" in error.message
         assert len(server.requests) == 3
+
+    def test_an_answer_that_is_cut_off_is_asked_for_again(self, serve: Serve, fetch: Fetch) -> None:
+        server = serve(cuts=1)
+        commit = server.repository("app.git").commit({"a": os.urandom(100_000)})
+        log: list[str] = []
+        context = fetch(GitSource(url=server.url("app.git")), server, log)
+        assert context.commit == commit
+        assert os.path.getsize(os.path.join(context.path, "a")) == 100_000
+        assert any("the connection broke" in line and "trying again" in line for line in log)
+
+    def test_answers_that_are_always_cut_off(self, serve: Serve, fetch: Fetch) -> None:
+        server = serve(cuts=1000)
+        server.repository("app.git").commit({"a": os.urandom(100_000)})
+        assert refused(fetch, GitSource(url=server.url("app.git")), server).reason is Reason.SOURCE_UNREACHABLE
 
     def test_git_is_not_installed(self, fetch: Fetch, tmp_path: Path) -> None:
         error = refused(fetch, GitSource(url="https://127.0.0.1:1/app.git"), PATH=str(tmp_path))

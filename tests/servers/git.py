@@ -44,6 +44,7 @@ class GitServerOptions:
     redirects: Mapping[str, str] = field(default_factory=dict)
     protocol_v2: bool = True
     failures: int = 0  # so many first requests are answered 503
+    cuts: int = 0  # so many first packs end in their middle
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class GitServer:
     def __init__(self, options: GitServerOptions) -> None:
         self.options = options
         self.requests: list[Request] = []
+        self.cuts = options.cuts
         self.ca_file = options.state / "ca.crt"
         context: ssl.SSLContext | None = None
         if options.tls:
@@ -206,6 +208,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.server.owner.cuts and b"PACK" in body:
+            self.server.owner.cuts -= 1
+            body, self.close_connection = body[: len(body) // 2], True
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:

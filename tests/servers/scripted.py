@@ -103,6 +103,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.owner.connections += 1
         super().setup()
 
+    def finish(self) -> None:
+        super().finish()
+        if self.server.context is not None:
+            self.request.close()  # the server knows the socket without TLS only
+
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         headers = {name.lower(): value for name, value in self.headers.items()}

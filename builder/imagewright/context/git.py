@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from imagewright.context.gitaddress import Address, check_ref, find_login, is_commit, pull_method
-from imagewright.context.gitprogram import Git, GitError, Machine
+from imagewright.context.giterrors import GitError
+from imagewright.context.gitprogram import Git, Machine
 from imagewright.contract import GitSource
 from imagewright.errors import Reason, SourceError
 

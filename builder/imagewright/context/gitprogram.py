@@ -6,17 +6,17 @@ Runs git; writes logins and keys into a folder of mode 0700 that ``close`` remov
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from imagewright.context.gitaddress import Address, Login, read_secret, without_login
+from imagewright.context.gitaddress import Address, Login, read_secret
+from imagewright.context.giterrors import GitError, explain
 from imagewright.contract import GitSource
 from imagewright.errors import Reason, SourceError
 
@@ -65,12 +65,6 @@ _CONFIGURATION = """[core]
 \tfollowRedirects = {redirects}
 \tsslVerify = {verify}
 """
-
-
-class GitError(SourceError):
-    """``stderr`` is what git said, for those who try another way."""
-
-    stderr = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +127,7 @@ class Git:
                 "the git program isn't installed", hint="Install git, or use another kind of context."
             ) from None
         if done.returncode:
-            raise self._explain(url, words, done.stderr.decode("utf-8", "replace"))
+            raise explain(url, words[0], done.stderr.decode("utf-8", "replace"), self._login)
         return done.stdout.decode("utf-8", "surrogateescape")
 
     # --- what git is given
@@ -209,122 +203,7 @@ class Git:
             file.write(data)
         return path
 
-    # --- what git said
-
-    def _explain(self, url: str, words: Sequence[str], stderr: str) -> GitError:
-        lines = [self._printable(line) for line in stderr.splitlines() if line.strip()]
-        said = next((line for line in reversed(lines) if line.startswith(("fatal:", "error:"))), lines[-1:] or [""])
-        last = said if isinstance(said, str) else said[0]
-        evidence = "\n".join(lines).replace(url, "")
-        for known in _KNOWN:
-            if re.search(known.pattern, evidence):
-                why, hint = known.why, known.hint
-                if known.reason is Reason.GIT_AUTH_FAILED and not self._login and known.why == _REFUSED:
-                    why = "it asks for a login, and none was given"
-                error = GitError(f"{url} can't be fetched: {why} ({last})", reason=known.reason, hint=hint)
-                break
-        else:
-            error = GitError(f"git {words[0]} of {url} failed: {last or 'it said nothing'}")
-        error.stderr = evidence
-        return error
-
-    def _printable(self, line: str) -> str:
-        """A line that the server may have written: without control characters and without our own secrets."""
-        line = without_login(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", line).strip())
-        for secret in (self._login.password, self._login.bearer, self._login.username):
-            if len(secret) >= 4:
-                line = line.replace(secret, "***")
-        return line[:300]
-
 
 def _python() -> str:
     """The interpreter without a virtual environment's link: its path is short and has no spaces."""
     return os.path.realpath(sys.executable)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    pattern: str
-    reason: Reason
-    why: str
-    hint: str
-
-
-_REFUSED = "it refuses the login"
-_KNOWN = (
-    _Known(
-        r"Authentication failed|could not read (Username|Password)|unable to read askpass|returned error: 40[13]\b"
-        r"|HTTP Basic: Access denied|Invalid username",
-        Reason.GIT_AUTH_FAILED,
-        _REFUSED,
-        "Give user name and password or a token: secretRef in the ImageBuild, GIT_USERNAME and GIT_PASSWORD or GIT_TOKEN"
-        " elsewhere. Some servers also answer so when there is no such repository.",
-    ),
-    _Known(
-        r"Permission denied \(|Load key|error in libcrypto",
-        Reason.GIT_AUTH_FAILED,
-        "it refuses the ssh key",
-        "Put a private key without passphrase into the Secret's identity, and its public half onto the server.",
-    ),
-    _Known(
-        r"Host key verification failed",
-        Reason.GIT_AUTH_FAILED,
-        "its host key isn't known",
-        "Put the line that ssh-keyscan prints for the host into the Secret's known_hosts.",
-    ),
-    _Known(
-        r"couldn't find remote ref|unadvertised object|not our ref|[Rr]emote branch .* not found",
-        Reason.GIT_REVISION_NOT_FOUND,
-        "it has no such revision",
-        "Check branch, tag and commit, and that they were pushed.",
-    ),
-    _Known(
-        r"[Rr]epository .*not found|returned error: 4(04|10)\b|does not appear to be a git repository|not valid: is this a git",
-        Reason.GIT_REPOSITORY_NOT_FOUND,
-        "there is no such repository",
-        "Check the address. A private repository may hide itself from those without a login.",
-    ),
-    _Known(
-        r"Could not resolve (host|proxy|hostname)|Name or service not known",
-        Reason.SOURCE_UNREACHABLE,
-        "its host name can't be resolved",
-        "Check the address and the cluster's DNS.",
-    ),
-    _Known(
-        r"Failed to connect|Connection (refused|timed out|reset)|No route to host|Network is unreachable|Operation too slow"
-        r"|Operation timed out|Could ?n.t connect|Connection closed by",
-        Reason.SOURCE_UNREACHABLE,
-        "it can't be reached",
-        "Check the address, the network policy and the proxy.",
-    ),
-    _Known(
-        r"returned error: 3\d\d|unable to update url base from redirection",
-        Reason.SOURCE_FETCH_FAILED,
-        "it redirects elsewhere",
-        "Write the address that it redirects to: a token is not taken along.",
-    ),
-    _Known(
-        r"returned error: (429|5\d\d)",
-        Reason.SOURCE_UNREACHABLE,
-        "the server has trouble",
-        "Try again later.",
-    ),
-    _Known(
-        r"certificate|SSL|TLS",
-        Reason.SOURCE_CERTIFICATE_UNTRUSTED,
-        "its certificate can't be verified",
-        "Give the CA that signed it as ca.crt in the git Secret (ImageBuild), or by SSL_CERT_FILE elsewhere.",
-    ),
-    _Known(
-        r"No space left|Disk quota exceeded",
-        Reason.DISK_FULL,
-        "no space is left for the checkout",
-        "Give the build a larger work folder.",
-    ),
-    _Known(
-        r"transport '.*' not allowed",
-        Reason.PATH_NOT_ALLOWED,
-        "it uses a protocol that isn't allowed",
-        "Repositories come over https, http or ssh.",
-    ),
-)
