@@ -67,7 +67,7 @@ class Connections:
             allow_redirects=False,
             timeout=(_CONNECT_S, silence),
             proxies=dict(_NO_PROXY) if is_loopback(host) else None,
-            verify=not endpoint.skip_tls_verify,  # here, or REQUESTS_CA_BUNDLE would turn it on again
+            verify=not endpoint.skip_tls_verify,
         )
 
     def scheme(self, endpoint: Endpoint) -> str:
@@ -116,6 +116,10 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """None: even where it is to follow no redirect, requests would parse where one leads, and fail in its own words."""
         return None
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Proxies come from the environment; whom to trust does not (REQUESTS_CA_BUNDLE): settings say that."""
+        return super().merge_environment_settings(url, proxies, stream, verify, cert) | {"verify": verify}
 
 
 class _UnverifiedPool(HTTPSConnectionPool):

@@ -1,0 +1,157 @@
+"""docker's config.json: which login is for which registry, and nothing for those that only look alike."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from imagewright.errors import Reason, RegistryError, UnsupportedError
+from imagewright.registry.credentials import Credentials, Login
+
+
+def auth(text: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(text.encode()).decode()}
+
+
+def load(folder: Path, value: object) -> Credentials:
+    (folder / "config.json").write_text(value if isinstance(value, str) else json.dumps(value))
+    return Credentials.load(str(folder))
+
+
+def user(credentials: Credentials, registry: str, repository: str = "team/app") -> str:
+    login = credentials.find(registry, repository)
+    return login.username if login else ""
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "docker.io",
+        "index.docker.io",
+        "registry-1.docker.io",
+        "https://index.docker.io/v1/",
+        "https://index.docker.io/v1",
+        "https://registry-1.docker.io/v2/",
+    ],
+)
+def test_docker_hub_has_many_names(tmp_path: Path, key: str) -> None:
+    assert user(load(tmp_path, {"auths": {key: auth("me:secret")}}), "docker.io") == "me"
+
+
+@pytest.mark.parametrize("key", ["registry.test:5000", "https://registry.test:5000", "http://registry.test:5000/v2/"])
+def test_a_key_may_be_an_address(tmp_path: Path, key: str) -> None:
+    assert user(load(tmp_path, {"auths": {key: auth("me:secret")}}), "registry.test:5000") == "me"
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [
+        "registry.test.evil.test",
+        "evil-registry.test",
+        "registry.tes",
+        "registry.test:5000",
+        "sub.registry.test",
+        "docker.io",
+    ],
+)
+def test_hosts_are_matched_whole(tmp_path: Path, registry: str) -> None:
+    assert user(load(tmp_path, {"auths": {"registry.test": auth("me:secret")}}), registry) == ""
+
+
+def test_the_longest_path_wins(tmp_path: Path) -> None:
+    keys = {"r.test": "host", "r.test/team": "team", "https://r.test/team/app": "app", "r.test/te": "prefix"}
+    credentials = load(tmp_path, {"auths": {key: auth(f"{name}:x") for key, name in keys.items()}})
+    found = {r: user(credentials, "r.test", r) for r in ("team/app", "team/app/sub", "team/other", "teams/app", "app")}
+    assert found == {"team/app": "app", "team/app/sub": "app", "team/other": "team", "teams/app": "host", "app": "host"}
+
+
+def test_forms_of_a_login(tmp_path: Path) -> None:
+    value = {
+        "auths": {
+            "a.test": auth("me:se:cret") | {"email": "x"},
+            "b.test": {"username": "me", "password": "plain"},
+            "c.test": auth("00000000-0000-0000-0000-000000000000:") | {"identitytoken": "refresh"},
+            "d.test": {"registrytoken": "ready"},
+            "e.test": {},
+            "f.test": auth("me:p\u00e4ss"),
+        }
+    }
+    credentials = load(tmp_path, value)
+    assert credentials.find("a.test", "x") == Login("me", "se:cret")
+    assert credentials.find("b.test", "x") == Login("me", "plain")
+    assert credentials.find("c.test", "x") == Login("00000000-0000-0000-0000-000000000000", "", "refresh")
+    assert credentials.find("d.test", "x") == Login(registry_token="ready")
+    assert credentials.find("e.test", "x") is None
+    assert credentials.find("f.test", "x") == Login("me", "p\u00e4ss")
+
+
+def test_no_file_is_no_login(tmp_path: Path) -> None:
+    assert Credentials.load(str(tmp_path)).find("docker.io", "library/debian") is None
+    (tmp_path / "file").touch()
+    assert Credentials.load(str(tmp_path / "file")).find("docker.io", "library/debian") is None
+
+
+def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(tmp_path, {"auths": {"a.test": auth("me:x")}})
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert user(Credentials.load(None), "a.test") == "me"
+    monkeypatch.setenv("DOCKER_CONFIG", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / ".docker").mkdir(parents=True)
+    load(tmp_path / "home" / ".docker", {"auths": {"a.test": auth("home:x")}})
+    assert user(Credentials.load(None), "a.test") == "home"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "not json",
+        "[]",
+        "[" * 100_000,
+        '{"auths": ["a.test"]}',
+        '{"auths": {"a.test": 7}}',
+        '{"auths": {"a.test": {"auth": "%%%"}}}',
+        '{"auths": {"a.test": {"auth": "bm9jb2xvbg=="}}}',
+        '{"auths": {"a.test": {"auth": "//79"}}}',
+        '{"credHelpers": "x"}',
+    ],
+)
+def test_a_file_that_is_no_config(tmp_path: Path, value: str) -> None:
+    with pytest.raises(RegistryError, match=r"config\.json can't be read") as caught:
+        load(tmp_path, value)
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+    assert caught.value.hint
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(RegistryError, match=r"config\.json can't be read"):
+        Credentials.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"credHelpers": {"a.test": "ecr-login"}},
+        {"credHelpers": {"https://a.test": "ecr-login"}},
+        {"credsStore": "ecr-login", "auths": {"a.test": {}}},
+    ],
+)
+def test_helpers_are_named_as_not_supported(tmp_path: Path, value: object) -> None:
+    credentials = load(tmp_path, value)
+    with pytest.raises(UnsupportedError, match=r"'ecr-login'.*not supported yet") as caught:
+        credentials.find("a.test", "x")
+    assert caught.value.hint
+    assert credentials.find("b.test", "x") is None
+
+
+def test_an_entry_beside_a_helper_serves(tmp_path: Path) -> None:
+    credentials = load(tmp_path, {"credHelpers": {"a.test": "helper"}, "auths": {"a.test": auth("me:x")}})
+    assert user(credentials, "a.test") == "me"
+
+
+def test_passwords_stay_out_of_representations() -> None:
+    assert "secret" not in repr(Login("me", "secret", "secret", "secret"))
