@@ -12,7 +12,7 @@ import functools
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from imagewright.errors import FileSystemError, Reason
@@ -23,6 +23,7 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _MAX_LINKS = 40  # as the kernel: path_resolution(7)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _RETRIES = 64
+Resolver = Callable[[int, bytes, int, int], int]  # (descriptor of the root, path, flags, mode) -> descriptor
 
 
 class Rootfs:
@@ -32,10 +33,12 @@ class Rootfs:
         path: the folder.
         excluded: root-relative paths ("proc", "etc/hosts") that are not the image's: never read, written, deleted or
             packed by those who walk the tree.
+        resolver: how paths are opened inside the root; the kernel's way where it has one.
     """
 
-    def __init__(self, path: str, excluded: frozenset[str] = frozenset()) -> None:
+    def __init__(self, path: str, excluded: frozenset[str] = frozenset(), resolver: Resolver | None = None) -> None:
         self.path = path
+        self._resolve = resolver or (kernel_open if kernel_resolves() else walk_open)
         self.excluded = frozenset(os.fsencode(name.strip("/")) for name in excluded)
         self._fd = -1
 
@@ -62,9 +65,7 @@ class Rootfs:
         flags |= os.O_CLOEXEC
         if b"\0" in path:
             raise OSError(errno.EINVAL, "a path with a NUL byte", os.fsdecode(path))
-        if kernel_resolves():
-            return _openat2(self.fd, path, flags, mode)
-        return walk_open(self.fd, path, flags, mode)
+        return self._resolve(self.fd, path, flags, mode)
 
     def open_directory(self, path: bytes) -> int:
         """A descriptor of a folder inside the root, good for ``dir_fd=`` and for listing."""
@@ -129,13 +130,18 @@ class Rootfs:
 def kernel_resolves() -> bool:
     """Whether openat2 works here: old kernels and some seccomp filters refuse it."""
     try:
-        os.close(_openat2(-100, b"/", os.O_PATH | os.O_CLOEXEC, 0))
+        os.close(kernel_open(-100, b"/", os.O_PATH | os.O_CLOEXEC, 0))
     except OSError:
         return False
     return True
 
 
-def _openat2(dir_fd: int, path: bytes, flags: int, mode: int) -> int:
+def kernel_open(dir_fd: int, path: bytes, flags: int, mode: int) -> int:
+    """Open ``path`` below ``dir_fd`` with openat2(2), which takes the folder for the root of every link.
+
+    Raises:
+        OSError: as openat2(2).
+    """
     how = struct.pack("=QQQ", flags, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     for _ in range(_RETRIES):
         fd = _LIBC.syscall(_SYS_OPENAT2, dir_fd, path or b".", how, len(how))

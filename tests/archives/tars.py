@@ -1,0 +1,57 @@
+"""Tar archives for tests, made by the standard library: it knows nothing of the engine's own reader and writer.
+
+No I/O. Called by the tests of ``imagewright.fs``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+FILE, DIRECTORY, SYMLINK, HARDLINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+FIFO, CHARACTER = tarfile.FIFOTYPE, tarfile.CHRTYPE
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry; owned by whoever runs the test, so that no test needs root to unpack it."""
+
+    name: str
+    type: bytes = FILE
+    data: bytes = b""
+    link: str = ""
+    mode: int = 0o644
+    mtime: float = 1_700_000_000
+    uid: int = field(default_factory=os.getuid)
+    gid: int = field(default_factory=os.getgid)
+    device: tuple[int, int] = (0, 0)
+    pax: Mapping[str, str] = field(default_factory=dict)
+
+
+def folder(name: str, mode: int = 0o755, **more: object) -> Item:
+    return Item(name, DIRECTORY, mode=mode, **more)  # type: ignore[arg-type]
+
+
+def symlink(name: str, target: str) -> Item:
+    return Item(name, SYMLINK, link=target, mode=0o777)
+
+
+def hardlink(name: str, target: str) -> Item:
+    return Item(name, HARDLINK, link=target)
+
+
+def make_tar(*items: Item, form: int = tarfile.PAX_FORMAT) -> bytes:
+    """The archive with these entries, in this order; names are written as they are."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as tar:
+        for item in items:
+            info = tarfile.TarInfo(item.name)
+            info.type, info.linkname, info.mode, info.mtime = item.type, item.link, item.mode, item.mtime
+            info.uid, info.gid, info.size = item.uid, item.gid, len(item.data)
+            info.devmajor, info.devminor = item.device
+            info.pax_headers = dict(item.pax)
+            tar.addfile(info, io.BytesIO(item.data))
+    return out.getvalue()
