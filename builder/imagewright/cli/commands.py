@@ -177,7 +177,9 @@ def _without_build(error: ImagewrightError) -> BuildResult:
 
 def _write_termination_message(text: str) -> None:
     try:
-        with open(contract.TERMINATION_MESSAGE_PATH, "w", encoding="utf-8") as file:
+        # The kubelet makes it. Elsewhere it isn't there, and isn't made: /dev is the machine's.
+        fd = os.open(contract.TERMINATION_MESSAGE_PATH, os.O_WRONLY | os.O_TRUNC)
+        with open(fd, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         print(f"warning: {contract.TERMINATION_MESSAGE_PATH} can't be written: {error.strerror}", file=sys.stderr)
