@@ -112,15 +112,15 @@ def _copy_folder(source: Rootfs, target: Rootfs, fds: tuple[int, int], path: byt
 def move_tree(source: Rootfs, target: Rootfs) -> None:
     """Move everything, by renaming where both are on one file system; what either side excludes stays."""
     try:
+        mtime_ns = os.fstat(source.fd).st_mtime_ns  # it moves with what leaves
         for name in os.listdir(source.fd):
-            encoded = os.fsencode(name)
-            if not _renamed(source, target, encoded):
+            if not _renamed(source, target, os.fsencode(name)):
+                copy_tree(source, target)  # hard links across top-level folders need it to be done in one go
+                remove(source)
                 break
         else:
             copy_attributes(source.fd, target.fd)
-            return
-        copy_tree(source, target)  # hard links across top-level folders need it to be done in one go
-        remove(source)
+        os.utime(target.fd, ns=(mtime_ns, mtime_ns))
     except OSError as error:
         raise explain(error, "moving a stage's files") from error
 

@@ -22,7 +22,7 @@ class BlobWriter:
         fd, self.path = tempfile.mkstemp(prefix="partial-", dir=store.folder)
         self._file = os.fdopen(fd, "wb", buffering=0)
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) or 0 :]
