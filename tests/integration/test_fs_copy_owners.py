@@ -1,0 +1,121 @@
+"""COPY and stages with what only root can make: other owners, devices, file capabilities, setuid of others."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+
+from imagewright.fs import tree
+from imagewright.fs.copy import CopyRequest, copy
+from imagewright.fs.diff import diff
+from imagewright.fs.mode import ModeChange
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.snapshot import scan
+from imagewright.fs.tree import Ownership
+
+pytestmark = pytest.mark.root
+
+CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service=ep
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder whose entries belong to several users."""
+    root = tmp_path / "source"
+    (root / "app/data").mkdir(parents=True)
+    (root / "app/tool").write_text("tool")
+    (root / "app/data/file").write_text("file")
+    (root / "app/link").symlink_to("tool")
+    os.mknod(root / "app/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    for name, uid, gid, mode in (
+        ("app", 10, 11, 0o750),
+        ("app/data", 20, 21, 0o2770),
+        ("app/data/file", 30, 31, 0o4755),
+        ("app/tool", 40, 41, 0o755),
+        ("app/null", 50, 51, 0o666),
+    ):
+        os.chown(root / name, uid, gid)
+        os.chmod(root / name, mode)
+    os.chown(root / "app/link", 60, 61, follow_symlinks=False)
+    os.setxattr(root / "app/tool", "security.capability", CAPABILITY)
+    os.setxattr(root / "app/data", "trusted.test", b"of the folder")
+    return root
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+
+def owners(root: Path) -> dict[str, tuple[int, int]]:
+    return {str(p.relative_to(root)): (p.lstat().st_uid, p.lstat().st_gid) for p in sorted(root.rglob("*"))}
+
+
+def mode(path: Path) -> str:
+    return oct(stat.S_IMODE(path.lstat().st_mode))
+
+
+def test_files_of_the_context_belong_to_root(source: Path, target: Path) -> None:
+    copy(Rootfs(str(target)), CopyRequest(Rootfs(str(source)), ("app",), "/new/app"))
+    assert set(owners(target).values()) == {(0, 0)}
+    assert mode(target / "new/app/data/file") == "0o4755", "the mode comes after the owner, or setuid is lost"
+    assert mode(target / "new/app/data") == "0o2770"
+
+
+def test_copy_from_keeps_owners_devices_and_attributes(source: Path, target: Path) -> None:
+    request = CopyRequest(Rootfs(str(source)), ("app",), "/app", preserve_owner=True)
+    copy(Rootfs(str(target)), request)
+    assert owners(target) == {
+        "app": (0, 0),  # contents are copied, not the folder itself
+        "app/data": (20, 21),
+        "app/data/file": (30, 31),
+        "app/tool": (40, 41),
+        "app/null": (50, 51),
+        "app/link": (60, 61),
+    }
+    assert os.getxattr(target / "app/tool", "security.capability") == CAPABILITY
+    assert os.getxattr(target / "app/data", "trusted.test") == b"of the folder"
+    info = (target / "app/null").lstat()
+    assert (stat.S_ISCHR(info.st_mode), info.st_rdev, mode(target / "app/null")) == (True, os.makedev(1, 3), "0o666")
+
+
+def test_chown_is_of_everything_and_of_folders_on_the_way(source: Path, target: Path) -> None:
+    (target / "old").mkdir()
+    request = CopyRequest(Rootfs(str(source)), ("app",), "/old/new/app", Ownership(7, 8), ModeChange.parse("a+s"))
+    copy(Rootfs(str(target)), request)
+    found = owners(target)
+    assert found.pop("old") == (0, 0)
+    assert set(found.values()) == {(7, 8)}
+    assert mode(target / "old/new") == "0o6755"
+    assert mode(target / "old/new/app/tool") == "0o6755"
+    assert mode(target / "old/new/app/link") == "0o777"
+
+
+def test_stages_keep_everything(source: Path, target: Path) -> None:
+    tree.copy_tree(Rootfs(str(source)), Rootfs(str(target)))
+    assert owners(target) == owners(source)
+    assert os.getxattr(target / "app/tool", "security.capability") == CAPABILITY
+    assert mode(target / "app/data/file") == "0o4755"
+
+
+def test_workdir_belongs_to_its_user(target: Path) -> None:
+    tree.make_directory(Rootfs(str(target)), "/home/app/work", Ownership(1000, 1001))
+    assert set(owners(target).values()) == {(1000, 1001)}
+    tree.make_directory(Rootfs(str(target)), "/srv", None)
+    assert owners(target)["srv"] == (0, 0)
+
+
+def test_a_changed_owner_is_a_change(source: Path) -> None:
+    root = Rootfs(str(source))
+    before = scan(root)
+    os.chown(source / "app/link", 1, 1, follow_symlinks=False)
+    os.chown(source / "app/data", 20, 99)
+    os.setxattr(source / "app/data", "trusted.other", b"")
+    os.removexattr(source / "app/tool", "security.capability")
+    found = diff(before, scan(root))
+    assert (found.written, found.removed) == ((b"app/data", b"app/link", b"app/tool"), ())
