@@ -7,21 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest, dump_document
 from imagewright.oci.mediatypes import layer_compression
 from imagewright.reference import Reference
+from imagewright.store.copying import OpenBlob, copy_blob
 
-
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
-OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
 FileHeader = Callable[[str, int], bytes]  # (name, size in bytes) -> the header blocks of a regular file
 _BLOCK = 512
 
@@ -29,7 +22,7 @@ _BLOCK = 512
 def write_docker_archive(
     path: str, manifest: Manifest, config: bytes, references: Sequence[Reference], parts: tuple[OpenBlob, FileHeader]
 ) -> None:
-    """Write the archive; layers are stored as they are, compressed.
+    """Write the archive; layers are stored as they are, compressed. ``parts``: where blobs and tar headers come from.
 
     Raises:
         ImagewrightError: reason ``OutputFailed``.
@@ -49,12 +42,11 @@ def write_docker_archive(
                 seen.add(name)
                 out.write(file_header(name, layer.size))
                 with open_blob(layer) as stream:
-                    while data := stream.read(1 << 20):
-                        out.write(data)
+                    copy_blob(stream, out, layer)
                 out.write(bytes(-layer.size % _BLOCK))
             config_name = f"{manifest.config.digest.hex}.json"
             _add(out, config_name, config, file_header)
-            tags = [f"{r.familiar()}" for r in references]
+            tags = [reference.familiar() for reference in references]
             listing = [{"Config": config_name, "RepoTags": tags, "Layers": names}]
             _add(out, "manifest.json", b"[" + dump_document(listing[0]) + b"]", file_header)
             out.write(bytes(2 * _BLOCK))

@@ -7,29 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest, dump_document
 from imagewright.oci.mediatypes import OCI_INDEX
+from imagewright.store.copying import OpenBlob, copy_blob, is_whole
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 
 
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
-OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
-
-
 def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBlob, ref_name: str = "") -> None:
-    """Write or complete the layout at ``path``; an entry of the same name or digest in its index is replaced.
+    """Write or complete the layout at ``path``: an entry of the same name is replaced, those of other names stay.
 
     Raises:
         ImagewrightError: reason ``OutputFailed``.
@@ -39,16 +29,17 @@ def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBl
         os.makedirs(folder, exist_ok=True)
         for layer in manifest.layers:
             target = _blob_path(path, layer.digest)
-            if not (os.path.exists(target) and os.path.getsize(target) == layer.size):
+            if not is_whole(target, layer):
+                os.makedirs(os.path.dirname(target), exist_ok=True)
                 with open_blob(layer) as stream, _replacing(target) as temporary, open(temporary, "wb") as out:
-                    shutil.copyfileobj(stream, out, 1 << 20)
+                    copy_blob(stream, out, layer)
         _write(_blob_path(path, manifest.config.digest), config)
         _write(_blob_path(path, manifest.digest), manifest.raw)
         _write(os.path.join(path, "oci-layout"), dump_document({"imageLayoutVersion": "1.0.0"}))
         entry = manifest.descriptor.to_json()
         if ref_name:
             entry["annotations"] = {_REF_NAME: ref_name}
-        kept = [e for e in _entries(path) if e.get("digest") != entry["digest"] and _name(e) != (ref_name or None)]
+        kept = [e for e in _entries(path) if not _is_replaced(e, str(manifest.digest), ref_name)]
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*kept, entry]}
         _write(os.path.join(path, "index.json"), dump_document(index))
     except OSError as error:
@@ -66,15 +57,16 @@ def _entries(path: str) -> list[dict[str, object]]:
     try:
         with open(file, "rb") as stream:
             return [e for e in json.load(stream)["manifests"] if isinstance(e, dict)]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImagewrightError(
             f"{file} is no OCI index", reason=Reason.OUTPUT_FAILED, hint="Name an empty folder, or an OCI layout."
         ) from error
 
 
-def _name(entry: dict[str, object]) -> object:
+def _is_replaced(entry: dict[str, object], digest: str, ref_name: str) -> bool:
     annotations = entry.get("annotations")
-    return annotations.get(_REF_NAME) if isinstance(annotations, dict) else None
+    name = annotations.get(_REF_NAME) if isinstance(annotations, dict) else None
+    return name == ref_name if name else entry.get("digest") == digest
 
 
 def _blob_path(path: str, digest: Digest) -> str:

@@ -1,0 +1,107 @@
+"""Files and pushes of ours, read by somebody else's program: crane of go-containerregistry."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from cluster.binaries import binaries
+from servers.images import MemoryImage, memory_image
+from servers.registry import RegistryServer
+
+from imagewright.digest import Digest
+from imagewright.fs import tarheader, tarwriter
+from imagewright.oci.config import ImageConfig
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import Manifest
+from imagewright.oci.mediatypes import ImageFormat
+from imagewright.oci.platform import Platform
+from imagewright.reference import Reference
+from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
+from imagewright.registry.credentials import Credentials
+from imagewright.store.archive import write_docker_archive
+from imagewright.store.layout import write_layout
+
+pytestmark = pytest.mark.registry
+
+
+def crane(*arguments: str) -> str:
+    done = subprocess.run([binaries() / "crane", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def image_of_tars(image_format: ImageFormat) -> MemoryImage:
+    """Layers that are what they are called: gzipped tars."""
+    tars = []
+    for name in ("etc/one", "etc/two"):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+        tars.append(out.getvalue())
+    zipped = [gzip.compress(tar, mtime=0) for tar in tars]
+    config = ImageConfig.scratch(Platform.parse("linux/amd64")).with_layers(
+        [Digest.of(tar) for tar in tars], [{"created_by": "test"}] * 2
+    )
+    raw = config.dump()
+    layers = [Descriptor(image_format.layer("gzip"), Digest.of(data), len(data)) for data in zipped]
+    manifest = Manifest.build(image_format, Descriptor(image_format.config, Digest.of(raw), len(raw)), layers)
+    return MemoryImage(manifest, raw, {Digest.of(data): data for data in [*zipped, raw]})
+
+
+@pytest.fixture(params=list(ImageFormat))
+def image(request: pytest.FixtureRequest) -> MemoryImage:
+    return image_of_tars(request.param)
+
+
+def test_a_docker_archive(image: MemoryImage, tmp_path: Path) -> None:
+    def header(name: str, size: int) -> bytes:
+        return tarwriter.header(tarheader.Entry(name.encode(), tarheader.REGULAR, 0o644, 0, 0, size, 0))
+
+    path = str(tmp_path / "image.tar")
+    write_docker_archive(path, image.manifest, image.config, [Reference.parse("app:1")], (image.open, header))
+    crane("validate", "--tarball", path)
+
+
+def test_a_layout(image: MemoryImage, tmp_path: Path, registry: RegistryServer) -> None:
+    write_layout(str(tmp_path / "layout"), image.manifest, image.config, image.open, "1")
+    name = f"{registry.host}/crane/layout:1"
+    crane("push", "--insecure", str(tmp_path / "layout"), name)
+    crane("validate", "--insecure", "--remote", name)
+    assert crane("digest", "--insecure", name).strip() == str(image.manifest.digest)
+
+
+def test_a_push(image: MemoryImage, registry: RegistryServer) -> None:
+    name = f"{registry.host}/crane/pushed:1"
+    client = RegistryClient(RegistryOptions(), Credentials({}))
+    client.push(PushImage(image.manifest, image.config), [Reference.parse(name)], image, lambda *_: None)
+    crane("validate", "--insecure", "--remote", name)
+    assert json.loads(crane("config", "--insecure", name)) == json.loads(image.config)
+
+
+def test_an_image_of_somebody_elses(registry: RegistryServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    with tarfile.open(tmp_path / "layer.tar", "w") as archive:
+        archive.add(tmp_path / "file", "file")
+    name = f"{registry.host}/crane/theirs:1"
+    crane("append", "--insecure", "-f", str(tmp_path / "layer.tar"), "-t", name)
+    client = RegistryClient(RegistryOptions(), Credentials({}))
+    pulled = client.resolve(Reference.parse(name), Platform.parse("linux/amd64"))
+    assert str(pulled.manifest.digest) == crane("digest", "--insecure", name).strip()
+    with client.open_blob(pulled, pulled.manifest.layers[0]) as stream:
+        data = b"".join(iter(stream.read, b""))
+    assert Digest.of(gzip.decompress(data)) == pulled.config.diff_ids[0]
+
+
+def test_memory_images_are_no_tars() -> None:
+    """Guards the oracle: crane must be able to say no."""
+    with pytest.raises(AssertionError):
+        crane("validate", "--tarball", "/dev/null")
+    assert memory_image([b"x"]).manifest.layers
