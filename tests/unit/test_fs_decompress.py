@@ -1,0 +1,136 @@
+"""Inflating streams: formats by content, several members, damage and cuts seen, bounded pieces."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import random
+
+import pytest
+import zstandard
+
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.decompress import inflate, open_layer, sniff
+
+DATA = random.Random(1).randbytes(40_000) + b"a" * 200_000
+SKIPPABLE = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"hello"
+
+
+def _zstd(data: bytes, **options: bool) -> bytes:
+    return zstandard.ZstdCompressor(**options).compress(data)  # type: ignore[arg-type]
+
+
+COMPRESSED = {
+    "gzip": gzip.compress(DATA, mtime=0),
+    "bzip2": bz2.compress(DATA),
+    "xz": lzma.compress(DATA),
+    "zstd": _zstd(DATA),
+    "zstd-checksum": _zstd(DATA, write_checksum=True),
+    "zstd-no-size": _zstd(DATA, write_content_size=False, write_checksum=True),
+}
+
+
+class Dribble:
+    """A stream that gives a few bytes at a time."""
+
+    def __init__(self, data: bytes, count: int) -> None:
+        self._file = io.BytesIO(data)
+        self._count = count
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._file.read(min(size, self._count))
+
+
+def read_all(data: bytes, count: int = 1 << 30, piece: int = 1 << 20) -> bytes:
+    stream = open_layer(Dribble(data, count))
+    parts = []
+    while part := stream.read(piece):
+        assert len(part) <= piece
+        parts.append(part)
+    assert stream.read(piece) == b""  # the end stays the end
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+@pytest.mark.parametrize("count", [1 << 30, 10_000, 7])
+def test_content_comes_out(name: str, count: int) -> None:
+    assert read_all(COMPRESSED[name], count) == DATA
+    assert read_all(COMPRESSED[name], count, piece=1000) == DATA
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+@pytest.mark.parametrize("count", [1 << 30, 13])
+def test_members_follow_one_another(name: str, count: int) -> None:
+    assert read_all(COMPRESSED[name] * 3, count) == DATA * 3
+
+
+def test_zstd_frames_to_be_skipped() -> None:
+    whole = COMPRESSED["zstd"]
+    assert read_all(whole + SKIPPABLE + whole) == DATA * 2
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_a_cut_is_seen_wherever_it_is(name: str) -> None:
+    whole = COMPRESSED[name]
+    for cut in (len(whole) - 1, len(whole) - 4, len(whole) - 5, len(whole) // 2, 30, 10):
+        for data in (whole[:cut], whole + whole[:cut]):
+            with pytest.raises(FileSystemError) as caught:
+                read_all(data)
+            assert caught.value.reason is Reason.LAYER_INVALID
+
+
+@pytest.mark.parametrize("name", ["gzip", "bzip2", "xz", "zstd-checksum"])
+def test_a_changed_byte_is_seen(name: str) -> None:
+    whole = bytearray(COMPRESSED[name])
+    whole[len(whole) // 2] ^= 0x10
+    with pytest.raises(FileSystemError):
+        read_all(bytes(whole))
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_garbage_after_the_end_is_seen(name: str) -> None:
+    with pytest.raises(FileSystemError):
+        read_all(COMPRESSED[name] + b"garbage that is none of it")
+
+
+def test_zeros_after_gzip_are_padding() -> None:
+    assert read_all(COMPRESSED["gzip"] + bytes(3000), 1000) == DATA
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\x1f", b"plain text" * 1000])
+def test_what_is_not_compressed_is_passed_on(data: bytes) -> None:
+    assert read_all(data, 3) == data
+
+
+def test_sniffing_tells_and_loses_nothing() -> None:
+    for name, data in COMPRESSED.items():
+        found, stream = sniff(Dribble(data, 1))
+        assert name.startswith(found)
+        assert b"".join(iter(lambda s=stream: s.read(100_000), b"")) == data  # type: ignore[misc]
+
+
+def test_a_bomb_comes_in_bounded_pieces() -> None:
+    bombs = [
+        gzip.compress(bytes(20_000_000)),
+        _zstd(bytes(20_000_000)),
+        bz2.compress(bytes(20_000_000)),
+    ]
+    for bomb in bombs:
+        stream = open_layer(io.BytesIO(bomb))
+        for _ in range(10):
+            assert 0 < len(stream.read(1 << 16)) <= 1 << 16
+
+
+def test_a_zstd_window_beyond_memory_is_refused() -> None:
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    data = compressor.compress(b"x" * 100) + compressor.flush()
+    with pytest.raises(FileSystemError):
+        open_layer(io.BytesIO(data)).read(100)
+
+
+def test_the_given_format_is_believed() -> None:
+    with pytest.raises(FileSystemError, match="gzip"):
+        inflate(io.BytesIO(b"no gzip at all"), "gzip").read(10)
