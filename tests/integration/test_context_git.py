@@ -152,6 +152,14 @@ class TestRevisions:
         assert context.commit == wanted
         assert Path(context.path, "a").read_text() == "1"
 
+    @pytest.mark.parametrize("ref", ["", "main", "commit"])
+    def test_a_repository_of_sha_256(self, serve: Serve, fetch: Fetch, ref: str) -> None:
+        server = serve()
+        commit = Repository.create(server.options.root / "app.git", "sha256").commit({"a": "1"})
+        assert len(commit) == 64
+        source = GitSource(url=server.url("app.git"), ref=commit if ref == "commit" else ref)
+        assert fetch(source, server).commit == commit
+
     def test_a_commit_in_the_place_of_a_ref(self, serve: Serve, fetch: Fetch) -> None:
         server = serve()
         repository = server.repository("app.git")
@@ -318,7 +326,9 @@ class TestReaching:
     def test_an_empty_repository(self, serve: Serve, fetch: Fetch) -> None:
         server = serve()
         server.repository("app.git")
-        assert refused(fetch, GitSource(url=server.url("app.git")), server).reason is Reason.GIT_REVISION_NOT_FOUND
+        error = refused(fetch, GitSource(url=server.url("app.git")), server)
+        assert error.reason is Reason.GIT_REVISION_NOT_FOUND
+        assert "is empty" in error.message
 
     def test_an_unknown_certificate(self, serve: Serve, fetch: Fetch) -> None:
         server = serve()

@@ -49,11 +49,11 @@ class Repository:
     path: Path
 
     @classmethod
-    def create(cls, path: Path) -> Repository:
+    def create(cls, path: Path, algorithm: str = "sha1") -> Repository:
         """A new one whose HEAD is ``main``."""
         path.parent.mkdir(parents=True, exist_ok=True)
         repository = cls(path)
-        _run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(path)])
+        _run(["git", "init", "--quiet", "--bare", "--initial-branch=main", f"--object-format={algorithm}", str(path)])
         return repository
 
     def git(self, *words: str, data: bytes = b"") -> str:

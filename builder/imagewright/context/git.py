@@ -57,8 +57,7 @@ def clone(source: GitSource, machine: Machine) -> Checkout:
     git = Git(source, address, login, machine)
     try:
         fetching = _Fetching(git, os.path.join(work_dir, "git-objects"), source.depth, log)
-        wanted, commit = _resolve(source, git, address)
-        commit = fetching.fetch(address, wanted, commit, target)
+        commit = fetching.fetch(address, _resolve(source, git, address), target)
         log(f"at commit {commit}")
         _warn_of_lfs(target, log)
         if source.submodules:
@@ -69,21 +68,45 @@ def clone(source: GitSource, machine: Machine) -> Checkout:
     return Checkout(_subdirectory(target, source.subdir), commit)
 
 
-def _resolve(source: GitSource, git: Git, address: Address) -> tuple[str, str]:
-    """(the full name of the ref to fetch or "", the commit to check out or "" for the ref's own)."""
+@dataclass(frozen=True, slots=True)
+class _Revision:
+    """What to fetch: ``commit``, else what ``ref`` (a full name) points at. ``algorithm`` is the repository's hash."""
+
+    ref: str
+    commit: str
+    algorithm: str
+
+    @classmethod
+    def of_commit(cls, commit: str, ref: str = "") -> _Revision:
+        return cls(ref, commit, _algorithm(commit))
+
+
+def _algorithm(name: str) -> str:
+    return "sha256" if len(name) == 64 else "sha1"
+
+
+def _resolve(source: GitSource, git: Git, address: Address) -> _Revision:
     if source.commit:
-        return source.ref, source.commit
+        return _Revision.of_commit(source.commit, source.ref)
     if is_commit(source.ref) and source.ref_type == "any":
-        return "", source.ref
-    if not source.ref:
-        return "HEAD", ""
+        return _Revision.of_commit(source.ref)
     kinds = {"any": ("refs/heads/", "refs/tags/"), "branch": ("refs/heads/",), "tag": ("refs/tags/",)}[source.ref_type]
-    names = [source.ref] if source.ref.startswith("refs/") else [kind + source.ref for kind in kinds]
+    if not source.ref:
+        names = ["HEAD"]
+    else:
+        names = [source.ref] if source.ref.startswith("refs/") else [kind + source.ref for kind in kinds]
     listed = git.run("ls-remote", "--", address.url, *names, url=address.url)
-    found = {line.split("\t")[1] for line in listed.splitlines() if "\t" in line}
+    pairs = (line.split("\t") for line in listed.splitlines())
+    found = {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
     for name in names:
         if name in found:
-            return name, ""
+            return _Revision(name, "", _algorithm(found[name]))
+    if not source.ref:
+        raise SourceError(
+            f"{address.url} is empty, or its HEAD names a branch that isn't there",
+            reason=Reason.GIT_REVISION_NOT_FOUND,
+            hint="Push a commit, or name a branch.",
+        )
     kind = "branch or tag" if source.ref_type == "any" else source.ref_type
     raise SourceError(
         f"{address.url} has no {kind} {source.ref!r}",
@@ -117,54 +140,46 @@ class _Fetching:
         self._log = log
         self._count = 0
 
-    def fetch(self, address: Address, wanted: str, commit: str, target: str) -> str:
-        """Check out ``commit``, or what ``wanted`` points at, in ``target``; the commit's hash."""
+    def fetch(self, address: Address, revision: _Revision, target: str) -> str:
+        """Check the revision out in ``target``; the commit's hash."""
         self._count += 1
         git_dir = os.path.join(self._objects, str(self._count))
         os.makedirs(git_dir, 0o700)
         os.makedirs(target, 0o755, exist_ok=True)
         os.chmod(target, 0o755)  # noqa: S103 - a context's folder has this mode whatever the umask is
-        algorithm = "sha256" if len(commit) == 64 else "sha1"
-        self._git.run("init", "--quiet", "--bare", f"--object-format={algorithm}", url=address.url, git_dir=git_dir)
-        self._fetch_objects(address, wanted, commit, git_dir)
-        revision = commit or "FETCH_HEAD"
-        self._git.run(
-            "-c",
-            "core.bare=false",
-            "checkout",
-            "--quiet",
-            "--detach",
-            "--force",
-            revision,
-            url=address.url,
-            git_dir=git_dir,
-            work_tree=target,
-        )
+        made = f"--object-format={revision.algorithm}"
+        self._git.run("init", "--quiet", "--bare", made, url=address.url, git_dir=git_dir)
+        self._fetch_objects(address, revision, git_dir)
+        checkout = ("-c", "core.bare=false", "checkout", "--quiet", "--detach", "--force")
+        wanted = revision.commit or "FETCH_HEAD"
+        self._git.run(*checkout, wanted, url=address.url, git_dir=git_dir, work_tree=target)
         return self._git.run("rev-parse", "HEAD", url=address.url, git_dir=git_dir).strip()
 
-    def _fetch_objects(self, address: Address, wanted: str, commit: str, git_dir: str) -> None:
+    def _fetch_objects(self, address: Address, revision: _Revision, git_dir: str) -> None:
         shallow = [f"--depth={self._depth}"] if self._depth else []
+        wanted = [revision.commit or revision.ref]
         try:
-            self._run_fetch(git_dir, address, [*shallow], [commit or wanted])
+            self._run_fetch(git_dir, address, shallow, wanted)
         except GitError as error:
             if "does not support shallow" in error.stderr:
                 self._log(f"{address.url} gives no shallow history: fetching all of it")
-                self._run_fetch(git_dir, address, [], [commit or wanted])
-                return
-            if not commit or error.reason is not Reason.GIT_REVISION_NOT_FOUND:
+                self._run_fetch(git_dir, address, [], wanted)
+            elif revision.commit and _gives_only_tips(error):
+                self._fetch_all(address, revision, git_dir)
+            else:
                 raise
-            self._fetch_all(address, wanted, commit, git_dir)
 
-    def _fetch_all(self, address: Address, wanted: str, commit: str, git_dir: str) -> None:
-        """The server gives only what its refs point at: fetch these with their history, and look for the commit."""
-        refs = _candidates(wanted)
-        self._log(f"{address.url} does not give single commits: fetching its branches and tags")
-        self._run_fetch(git_dir, address, [], refs)
+    def _fetch_all(self, address: Address, revision: _Revision, git_dir: str) -> None:
+        """Fetch the refs with their history, and look for the commit."""
+        refs = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
+        self._log(f"{address.url} does not give single commits: fetching all of it")
+        self._run_fetch(git_dir, address, [], [revision.ref] if revision.ref.startswith("refs/") else refs)
         try:
-            self._git.run("cat-file", "-e", f"{commit}^{{commit}}", url=address.url, git_dir=git_dir)
+            self._git.run("cat-file", "-e", f"{revision.commit}^{{commit}}", url=address.url, git_dir=git_dir)
         except GitError:
+            where = f" in {revision.ref}" if revision.ref.startswith("refs/") else ""
             raise SourceError(
-                f"{address.url} has no commit {commit}",
+                f"{address.url} has no commit {revision.commit}{where}",
                 reason=Reason.GIT_REVISION_NOT_FOUND,
                 hint="Check the hash, and that the commit was pushed.",
             ) from None
@@ -204,7 +219,7 @@ class _Fetching:
             # git checked the path when it checked the tree out, and made an empty folder; a link here isn't its own.
             if os.path.realpath(folder) != os.path.join(os.path.realpath(target), path):
                 raise _leads_out(path)
-            self.fetch(where, "", commit, folder)
+            self.fetch(where, _Revision.of_commit(commit), folder)
             self.submodules(where, folder, level + 1)
 
     def _urls(self, address: Address, git_dir: str) -> dict[str, str]:
@@ -226,10 +241,9 @@ class _Fetching:
         return {paths[name]: url for name, url in urls.items() if name in paths}
 
 
-def _candidates(wanted: str) -> list[str]:
-    if wanted.startswith("refs/"):
-        return [wanted]
-    return ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
+def _gives_only_tips(error: GitError) -> bool:
+    """Whether the server may have the commit though it refuses to give it by its hash (git's first protocol, JGit)."""
+    return error.reason is Reason.GIT_REVISION_NOT_FOUND and "not our ref" not in error.stderr
 
 
 def _subdirectory(root: str, subdir: str) -> str:

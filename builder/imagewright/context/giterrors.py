@@ -76,7 +76,7 @@ _KNOWN = (
         "Put the line that ssh-keyscan prints for the host into the Secret's known_hosts.",
     ),
     _Known(
-        r"couldn't find remote ref|unadvertised object|not our ref|[Rr]emote branch .* not found",
+        r"couldn't find remote ref|unadvertised object|not our ref|want [0-9a-f]+ not valid|[Rr]emote branch .* not found",
         Reason.GIT_REVISION_NOT_FOUND,
         "it has no such revision",
         "Check branch, tag and commit, and that they were pushed.",
