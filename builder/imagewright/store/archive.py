@@ -5,8 +5,8 @@ Writes a file. Called by ``engine.output``. The header writer is given, since ``
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import BinaryIO
 
 from imagewright.errors import ImagewrightError, Reason
@@ -14,6 +14,7 @@ from imagewright.oci.manifest import Manifest, dump_document
 from imagewright.oci.mediatypes import layer_compression
 from imagewright.reference import Reference
 from imagewright.store.copying import OpenBlob, copy_blob
+from imagewright.store.files import replacing
 
 FileHeader = Callable[[str, int], bytes]  # (name, size in bytes) -> the header blocks of a regular file
 _BLOCK = 512
@@ -28,9 +29,8 @@ def write_docker_archive(
         ImagewrightError: reason ``OutputFailed``.
     """
     open_blob, file_header = parts
-    partial = f"{path}.{os.getpid()}.partial"
     try:
-        with open(partial, "wb") as out:
+        with replacing(path) as out:
             names = []
             seen = set()
             for layer in manifest.layers:
@@ -46,20 +46,17 @@ def write_docker_archive(
                 out.write(bytes(-layer.size % _BLOCK))
             config_name = f"{manifest.config.digest.hex}.json"
             _add(out, config_name, config, file_header)
-            tags = [reference.familiar() for reference in references]
+            # A tag is what the image is loaded under; a digest can't be: it is the image's own.
+            tags = list(dict.fromkeys(replace(r, digest=None).familiar() for r in references if r.tag))
             listing = [{"Config": config_name, "RepoTags": tags, "Layers": names}]
             _add(out, "manifest.json", b"[" + dump_document(listing[0]) + b"]", file_header)
             out.write(bytes(2 * _BLOCK))
-        os.replace(partial, path)
     except OSError as error:
         raise ImagewrightError(
             f"the archive {path} can't be written: {error.strerror}",
             reason=Reason.OUTPUT_FAILED,
             hint="Name a file in a folder that can be written with --tar-path.",
         ) from error
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
 
 
 def _add(out: BinaryIO, name: str, data: bytes, file_header: FileHeader) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import AbstractContextManager
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.manifest import Manifest, dump_document
 from imagewright.oci.mediatypes import OCI_INDEX
 from imagewright.store.copying import OpenBlob, copy_blob, is_whole
+from imagewright.store.files import replacing
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -31,7 +31,7 @@ def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBl
             target = _blob_path(path, layer.digest)
             if not is_whole(target, layer):
                 os.makedirs(os.path.dirname(target), exist_ok=True)
-                with open_blob(layer) as stream, _replacing(target) as temporary, open(temporary, "wb") as out:
+                with open_blob(layer) as stream, replacing(target) as out:
                     copy_blob(stream, out, layer)
         _write(_blob_path(path, manifest.config.digest), config)
         _write(_blob_path(path, manifest.digest), manifest.raw)
@@ -74,22 +74,5 @@ def _blob_path(path: str, digest: Digest) -> str:
 
 
 def _write(target: str, data: bytes) -> None:
-    with _replacing(target) as temporary, open(temporary, "wb") as out:
+    with replacing(target) as out:
         out.write(data)
-
-
-class _replacing(AbstractContextManager[str]):
-    """A temporary name beside ``target`` that takes its place when all went well."""
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self._temporary = f"{target}.{os.getpid()}.partial"
-
-    def __enter__(self) -> str:
-        return self._temporary
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if kind is None:
-            os.replace(self._temporary, self._target)
-        elif os.path.exists(self._temporary):
-            os.unlink(self._temporary)

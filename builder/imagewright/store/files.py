@@ -1,0 +1,39 @@
+"""Files that appear under their name only when they are whole.
+
+Writes files. Called by ``store.layout`` and ``store.archive``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``path`` at the end, if all went well; its mode is the umask's.
+
+    A link at ``path`` stays, what it leads to is replaced. What is no regular file (a pipe, ``/dev/stdout``) is written to.
+
+    Raises:
+        OSError
+    """
+    real = os.path.realpath(path)
+    if os.path.exists(real) and not os.path.isfile(real):
+        with open(real, "wb") as file:
+            yield file
+        return
+    # Not the process id: builds in several Pods have the same ones, and may write to one volume.
+    temporary = f"{real}.{secrets.token_hex(6)}.partial"
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        os.replace(temporary, real)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
