@@ -25,9 +25,13 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
         out.flush()
         assert place.read_text() == "old"
     assert place.read_text() == "new"
-    with pytest.raises(ZeroDivisionError), replacing(str(place)) as out:
-        out.write(b"never")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with replacing(str(place)) as out:
+            out.write(b"never")
+            raise ZeroDivisionError
+
+    pytest.raises(ZeroDivisionError, fail)
     assert place.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
