@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -301,6 +303,42 @@ def test_signal_ends_the_build_and_tidies_up(context: Path, tmp_path: Path, numb
     assert "Traceback" not in rest
     assert list((tmp_path / "work").iterdir()) == []
     assert not sleeping("4321")
+
+
+@pytest.mark.root
+def test_signal_while_a_registry_is_asked_is_no_failure_of_the_registry(context: Path, tmp_path: Path) -> None:
+    (context / "Dockerfile").write_text("FROM 127.0.0.1:PORT/x\nRUN true\n")
+    asked = threading.Event()
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if "/manifests/" in self.path:
+                asked.set()
+                self.connection.recv(1)  # until the client goes away
+            else:
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        dockerfile = context / "Dockerfile"
+        dockerfile.write_text(dockerfile.read_text().replace("PORT", str(server.server_port)))
+        command = [sys.executable, "-m", "imagewright", "build", "--no-push", "--insecure-pull", f"--context={context}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert asked.wait(60)
+            process.terminate()
+            _, said = process.communicate()
+        server.shutdown()
+        thread.join()
+    assert process.returncode == 130, said
+    assert "[Cancelled]" in said
 
 
 def sleeping(seconds: str) -> list[str]:

@@ -80,6 +80,8 @@ class Puller:
         except (RegistryError, UnsupportedError):
             raise
         except ImagewrightError as error:  # of a document that is none
+            if error.reason is Reason.CANCELLED:
+                raise
             raise protocol_error(f"{reference.familiar()}: {error.message}", error.hint) from error
         return RemoteImage(reference, manifest, config, tuple(places))
 
