@@ -5,11 +5,10 @@ Writes to the descriptors that it is given. Called by ``fs.unpack``.
 
 from __future__ import annotations
 
-import errno
 import os
 
-from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import tarheader
+from imagewright.fs.fileops import owner_error, proc_path, write_xattr
 from imagewright.fs.tarheader import Entry, TarReader
 
 _PERMISSIONS = 0o7777
@@ -49,10 +48,10 @@ def set_metadata(fd: int, entry: Entry, owner: tuple[int, int]) -> None:
     try:
         os.fchown(fd, *owner)
     except OSError as error:
-        raise _id_error(error, entry, owner) from error
+        raise owner_error(error, show(entry.name), owner) from error
     os.fchmod(fd, entry.mode & _PERMISSIONS)  # after the owner: chown drops setuid
     for name, value in entry.xattrs.items():
-        _set_xattr(fd, name, value)
+        write_xattr(fd, name, value)
 
 
 def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[int, int]) -> None:
@@ -61,11 +60,11 @@ def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[in
     try:
         os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
     except OSError as error:
-        raise _id_error(error, entry, owner) from error
+        raise owner_error(error, show(entry.name), owner) from error
     if entry.type != tarheader.SYMLINK:
         os.chmod(name, entry.mode & _PERMISSIONS, dir_fd=directory)  # just made: no link that could be followed
     for key, value in entry.xattrs.items():
-        _set_xattr(b"/proc/self/fd/%d/" % directory + name, key, value)
+        write_xattr(proc_path(place), key, value)
     os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 
@@ -79,29 +78,3 @@ def drop_xattrs(fd: int, entry: Entry) -> None:
 def show(name: bytes) -> str:
     """A name for messages: absolute, printable, not endless."""
     return "/" + name[:300].decode("utf-8", "backslashreplace").lstrip("/")
-
-
-def _set_xattr(target: int | bytes, name: bytes, value: bytes) -> None:
-    try:
-        os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
-    except OSError as error:
-        # Labels of the machine an image was made on and file systems without this name space: not the image's loss.
-        if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES) or name == b"security.capability":
-            raise
-
-
-def _id_error(error: OSError, entry: Entry, owner: tuple[int, int]) -> OSError | FileSystemError:
-    uid, gid = owner
-    if error.errno == errno.EINVAL:
-        return FileSystemError(
-            f"{show(entry.name)} belongs to {uid}:{gid}, an id that this user namespace doesn't hold",
-            reason=Reason.ID_OUT_OF_RANGE,
-            hint="Build it in a Pod with host users (profile plain or hardened), or give the files ids below 65536.",
-        )
-    if error.errno == errno.EPERM:
-        return FileSystemError(
-            f"{show(entry.name)} belongs to {uid}:{gid}, and this process may not give files away",
-            reason=Reason.ID_OUT_OF_RANGE,
-            hint="Run as root, or as a user with ranges in /etc/subuid and /etc/subgid and with newuidmap installed.",
-        )
-    return error

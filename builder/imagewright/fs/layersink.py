@@ -18,8 +18,6 @@ from isal import isal_zlib
 from imagewright.digest import Digest
 from imagewright.oci.mediatypes import Compression
 
-Buffer = bytes | memoryview
-
 _CHUNK_BYTES = 1 << 20
 _BUFFERS = 6
 # isal's levels 0 to 2 give the same bytes on every x86 generation; level 3 does not.
@@ -28,7 +26,7 @@ _ZSTD_LEVEL = 3
 
 
 class Writable(Protocol):
-    def write(self, data: Buffer, /) -> object: ...
+    def write(self, data: bytes, /) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +137,7 @@ class LayerSink:
                 return
             self._free.put(chunk[0])
 
-    def _emit(self, data: Buffer) -> None:
+    def _emit(self, data: bytes) -> None:
         if data:
             self._stored.update(data)
             self._size += len(data)
@@ -147,16 +145,16 @@ class LayerSink:
 
 
 class _Compressor(Protocol):
-    def compress(self, data: Buffer, /) -> Buffer: ...
+    def compress(self, data: memoryview, /) -> bytes: ...
 
-    def flush(self) -> Buffer: ...
+    def flush(self) -> bytes: ...
 
 
 class _Stored:
     """No compression."""
 
-    def compress(self, data: Buffer, /) -> Buffer:
-        return data
+    def compress(self, data: memoryview, /) -> bytes:
+        return bytes(data)
 
     def flush(self) -> bytes:
         return b""

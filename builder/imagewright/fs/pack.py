@@ -32,11 +32,12 @@ def pack_layer(rootfs: Rootfs, changes: Changes, out: Writable, options: PackOpt
         FileSystemError: reason ``DiskFull`` among others.
     """
     sink = LayerSink(out, options)
+    packer = _Packer(rootfs, sink, options)
     try:
-        _Packer(rootfs, sink, options).run(changes)
+        packer.run(changes)
         return sink.finish()
     except OSError as error:
-        raise explain(error, "packing a layer") from error
+        raise explain(error, f"packing /{os.fsdecode(packer.current)}") from error
     finally:
         sink.stop()
 
@@ -48,12 +49,14 @@ class _Packer:
         self._clamp_ns = None if options.clamp_mtime_s is None else options.clamp_mtime_s * 1_000_000_000
         self._places = Places(rootfs)
         self._links: dict[tuple[int, int], bytes] = {}
+        self.current = b""
 
     def run(self, changes: Changes) -> None:
         try:
             for path, removed in _in_order(changes):
                 if self._rootfs.is_excluded(path):
                     continue
+                self.current = path
                 if removed:
                     self._whiteout(path)
                 else:
