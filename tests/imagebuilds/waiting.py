@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_S = 60.0  # a hang, not a measure of speed
+PATIENCE_S = 240.0  # a hang, not a measure of speed
 
 
 def free_port() -> int:

@@ -79,7 +79,7 @@ def test_an_evicted_build_is_built_again(builds: Namespace, operator: Operator) 
     path = f"/api/v1/namespaces/{builds.name}/pods/{name}/eviction"
     builds.kubectl("create", "--raw", path, "--filename=-", given=eviction)
     eventually(lambda: builds.status()["build"].get("attempt") == 2, "a second attempt")
-    status = builds.phase("Succeeded", patience_s=120)
+    status = builds.phase("Succeeded")
     assert status["history"][0]["outcome"] == "Succeeded"
     assert "BuildRetried" in builds.events()
 
