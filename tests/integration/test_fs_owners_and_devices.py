@@ -1,0 +1,120 @@
+"""Owners, devices, file capabilities and ids that a user namespace doesn't hold: what only root can make."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from archives.tars import CHARACTER, Item, folder, hardlink, make_tar, symlink
+
+from imagewright.fs.diff import diff
+from imagewright.fs.pack import PackOptions, pack_layer
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.snapshot import Snapshot, scan
+from imagewright.fs.unpack import unpack_layer
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep, revision 2
+
+
+def _pack_all(root: Path) -> bytes:
+    rootfs, out = Rootfs(str(root)), io.BytesIO()
+    after = scan(rootfs)
+    pack_layer(rootfs, diff(Snapshot({}, after.root), after), out, PackOptions("none"))
+    return out.getvalue()
+
+
+def test_owners_survive_with_setuid_and_links(tmp_path: Path) -> None:
+    items = (
+        folder("home", 0o2775, uid=1000, gid=100),
+        Item("home/su", data=b"x", mode=0o6755, uid=70_000, gid=4_000_000_000),
+        Item("link", symlink("", "").type, link="home/su", uid=12, gid=13),
+        folder("sticky", 0o1777, uid=0, gid=0),
+    )
+    unpack_layer(Rootfs(str(tmp_path)), io.BytesIO(make_tar(*items)))
+    info = (tmp_path / "home/su").stat()
+    assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (70_000, 4_000_000_000, 0o6755)
+    info = (tmp_path / "link").lstat()
+    assert (info.st_uid, info.st_gid) == (12, 13)
+    with tarfile.open(fileobj=io.BytesIO(_pack_all(tmp_path))) as tar:
+        found = {m.name: (m.uid, m.gid, m.mode) for m in tar}
+    assert found == {
+        "home": (1000, 100, 0o2775),
+        "home/su": (70_000, 4_000_000_000, 0o6755),
+        "link": (12, 13, 0o777),
+        "sticky": (0, 0, 0o1777),
+    }
+
+
+def test_a_file_below_a_setgid_folder_has_its_own_group(tmp_path: Path) -> None:
+    items = (folder("d", 0o2777, uid=5, gid=6), Item("d/f", uid=0, gid=0), Item("d/made/f", uid=0, gid=0))
+    unpack_layer(Rootfs(str(tmp_path)), io.BytesIO(make_tar(*items)))
+    assert (tmp_path / "d/f").stat().st_gid == 0
+    assert (tmp_path / "d/made").stat().st_gid == 0
+
+
+def test_file_capabilities_survive_the_owner(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    (first / "ping").write_bytes(b"x")
+    os.chown(first / "ping", 33, 33)
+    os.setxattr(first / "ping", "security.capability", CAPABILITY)
+    unpack_layer(Rootfs(str(second)), io.BytesIO(_pack_all(first)))
+    assert os.getxattr(second / "ping", "security.capability") == CAPABILITY
+    assert (second / "ping").stat().st_uid == 33
+
+
+def test_devices_are_made_and_packed(tmp_path: Path) -> None:
+    items = (Item("null", CHARACTER, mode=0o666, device=(1, 3)), hardlink("zero", "null"))
+    unpack_layer(Rootfs(str(tmp_path)), io.BytesIO(make_tar(*items)))
+    info = (tmp_path / "null").stat()
+    assert (info.st_rdev, info.st_mode, info.st_nlink) == (os.makedev(1, 3), stat.S_IFCHR | 0o666, 2)
+    with tarfile.open(fileobj=io.BytesIO(_pack_all(tmp_path))) as tar:
+        found = {m.name: (m.type, m.devmajor, m.devminor) for m in tar}
+    assert found == {"null": (tarfile.CHRTYPE, 1, 3), "zero": (tarfile.LNKTYPE, 0, 0)}
+
+
+_IN_NAMESPACE = """
+import io, sys
+from imagewright.errors import ImagewrightError
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.unpack import unpack_layer
+try:
+    stats = unpack_layer(Rootfs(sys.argv[1]), io.BytesIO(sys.stdin.buffer.read()))
+    print("skipped", stats.skipped_devices)
+except ImagewrightError as error:
+    print(error.reason, error, error.hint)
+"""
+
+
+def _unpack_in_namespace(root: Path, tar: bytes) -> str:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-Ur", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("no user namespaces here")
+    command = [unshare, "-Ur", sys.executable, "-c", _IN_NAMESPACE, str(root)]
+    return subprocess.run(command, input=tar, stdout=subprocess.PIPE, check=True).stdout.decode()
+
+
+def test_an_id_that_the_namespace_does_not_hold_has_its_own_reason(tmp_path: Path) -> None:
+    for item in (Item("f", uid=1000), folder("d", gid=1000), Item("l", symlink("", "").type, link="x", uid=7)):
+        said = _unpack_in_namespace(tmp_path, make_tar(item))
+        assert said.startswith("IdOutOfRange"), said
+        assert f"/{item.name}" in said
+
+
+def test_devices_are_counted_where_none_can_be_made(tmp_path: Path) -> None:
+    items = (Item("null", CHARACTER, device=(1, 3)), hardlink("zero", "null"), Item("f", data=b"x"))
+    assert _unpack_in_namespace(tmp_path, make_tar(*items)).split() == ["skipped", "2"]
+    assert os.listdir(tmp_path) == ["f"]
