@@ -118,15 +118,14 @@ def _resolve(source: GitSource, git: Git, address: Address) -> _Revision:
 def _warn_of_lfs(target: str, log: Callable[[str], None]) -> None:
     """An image with pointers for files builds well and fails much later."""
     try:
-        with open(
-            os.open(os.path.join(target, ".gitattributes"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb"
-        ) as file:
+        attributes = os.open(os.path.join(target, ".gitattributes"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(attributes, "rb") as file:
             text = file.read(1 << 20)
     except OSError:
         return
     if b"filter=lfs" in text:
         log(
-            "warning: the repository keeps files in Git LFS, which is not supported yet: they are pointers in this build"
+            "warning: Git LFS is not supported yet: the files that the repository keeps in it are pointers in this build"
         )
 
 
@@ -150,7 +149,7 @@ class _Fetching:
         made = f"--object-format={revision.algorithm}"
         self._git.run("init", "--quiet", "--bare", made, url=address.url, git_dir=git_dir)
         self._fetch_objects(address, revision, git_dir)
-        checkout = ("-c", "core.bare=false", "checkout", "--quiet", "--detach", "--force")
+        checkout = ("checkout", "--quiet", "--detach", "--force")
         wanted = revision.commit or "FETCH_HEAD"
         self._git.run(*checkout, wanted, url=address.url, git_dir=git_dir, work_tree=target)
         return self._git.run("rev-parse", "HEAD", url=address.url, git_dir=git_dir).strip()
