@@ -70,6 +70,11 @@ class LayerSink:
 
     def write(self, data: bytes) -> None:
         """Add some bytes of the tar."""
+        end = self._used + len(data)
+        if end < _CHUNK_BYTES:
+            self._buffer[self._used : end] = data
+            self._used = end
+            return
         position = 0
         while position < len(data):
             count = min(_CHUNK_BYTES - self._used, len(data) - position)

@@ -5,10 +5,12 @@ No I/O. Called by ``fs.pack``. The same entry always gives the same bytes.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 
 from imagewright.fs.tarheader import BLOCK, DIRECTORY, Entry
 
+_ASCII = bytes(b if b < 0x80 else 0x5F for b in range(256))
 _MAX_OCTAL_7 = 0o7777777
 _MAX_OCTAL_11 = 0o77777777777
 
@@ -64,14 +66,19 @@ def _block(
         + b"%07o\0%07o\0" % device
         + bytes(167)
     )
-    return raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
+    # Adler-32's low half is 1 + the sum of the bytes modulo 65521, which 512 ASCII bytes don't reach.
+    total = (zlib.adler32(raw) & 0xFFFF) - 1 if raw.isascii() else sum(raw)
+    return raw[:148] + b"%06o\0 " % total + raw[156:]
 
 
 def _pax(name: bytes, records: Mapping[bytes, bytes]) -> bytes:
     body = b"".join(_record(key, value) for key, value in records.items())
     short = b"PaxHeaders.0/" + name.rstrip(b"/").rpartition(b"/")[2]
-    ascii_name = bytes(b if b < 0x80 else 0x5F for b in short[:100])
-    return _block((ascii_name, b""), b"x", (0o644, 0, 0, len(body), 0), (0, 0)) + body + padding(len(body))
+    return (
+        _block((short[:100].translate(_ASCII), b""), b"x", (0o644, 0, 0, len(body), 0), (0, 0))
+        + body
+        + padding(len(body))
+    )
 
 
 def _record(key: bytes, value: bytes) -> bytes:
