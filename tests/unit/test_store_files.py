@@ -31,7 +31,8 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
             out.write(b"never")
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, fail)
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert place.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
