@@ -39,9 +39,13 @@ def up(places: Places) -> None:
         wanted = fingerprint_of(programs)
         if not processes.supervisor_pid() or not fingerprint.exists() or fingerprint.read_text() != wanted:
             clear(places)
+            if other := holder(places):
+                message = f"the cluster {other} has number {places.number}: set IMAGEWRIGHT_CLUSTER={places.name}:N"
+                raise ClusterError(message)
             configuration = Configuration(places, programs)
             connect(places, processes.launch())
             configuration.write_all()
+            (places.state / "number").write_text(str(places.number))
             fingerprint.write_text(wanted)
         start_missing(places, Configuration(places, programs).components())
         published = places.state / "published"
@@ -98,10 +102,21 @@ def down(places: Places) -> None:
 
 def clear(places: Places) -> None:
     Processes(places).end()
-    disconnect(places)
+    if not holder(places):
+        disconnect(places)
     remove_cgroups(places.cgroup)
     if places.state.exists():
         shutil.rmtree(places.state)
+
+
+def holder(places: Places) -> str:
+    """The other running cluster that has the number, and so the addresses, of this one; empty when there is none."""
+    for path in places.state.parent.glob("*/number"):
+        name = path.parent.name
+        other = Places(name=name, number=places.number, cache=places.cache)
+        if name != places.name and path.read_text() == str(places.number) and Processes(other).supervisor_pid():
+            return name
+    return ""
 
 
 def check(places: Places) -> None:

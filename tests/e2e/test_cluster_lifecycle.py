@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
 @pytest.fixture
 def second(cluster: Cluster) -> Iterator[Places]:
-    places = Places(name="second", number=cluster.places.number + 1)
+    places = Places(name="second", number=(cluster.places.number + 100) % 256)
     down(places)
     yield places
     down(places)
@@ -110,3 +110,10 @@ def test_a_killed_supervisor_takes_everything_along(second: Places) -> None:
         Processes(second).status()
     up(second)
     assert Cluster(second).run_pod("works", "busybox", ["echo", "again"]) == "again\n"
+
+
+def test_a_number_that_another_cluster_has_is_refused(cluster: Cluster, second: Places) -> None:
+    with pytest.raises(ClusterError, match=f"the cluster {cluster.places.name} has number {cluster.places.number}"):
+        up(Places(name="third", number=cluster.places.number))
+    down(Places(name="third", number=cluster.places.number))
+    assert cluster.node in cluster.kubectl("get", "nodes")  # its network is as it was
