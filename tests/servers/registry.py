@@ -18,23 +18,19 @@ from types import TracebackType
 from typing import Any
 
 import bcrypt
-from cluster.binaries import binaries
 from cluster.certificates import Authority, Identity
 from cluster.processes import eventually
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryServerOptions:
-    """``state`` gets content, certificates and the log. With a ``username`` every request needs it (Basic).
-
-    ``token_realm`` asks for Bearer tokens of that address instead, signed by ``Authority(state / "tokens")``.
-    """
+    """``program`` is the registry's; ``state`` gets content, certificates and the log. With a ``username`` every request needs it (Basic)."""
 
     state: Path
+    program: Path
     tls: bool = False
     username: str = ""
     password: str = ""
-    token_realm: str = ""
     port: int = 0
 
 
@@ -51,7 +47,7 @@ class RegistryServer:
         config.write_text(json.dumps(self._config()))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(registry_program()), "serve", str(config)],
+                [str(options.program), "serve", str(config)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -95,17 +91,6 @@ class RegistryServer:
             hashed = bcrypt.hashpw(options.password.encode(), bcrypt.gensalt(4)).decode()
             (state / "htpasswd").write_text(f"{options.username}:{hashed}\n")
             content["auth"] = {"htpasswd": {"realm": "test", "path": f"{state}/htpasswd"}}
-        elif options.token_realm:
-            tokens = Authority(state / "tokens", "imagewright test token server")
-            content["auth"] = {
-                "token": {
-                    "realm": options.token_realm,
-                    "service": "test-registry",
-                    "issuer": "test-issuer",
-                    "rootcertbundle": str(tokens.certificate),
-                    "signingalgorithms": ["ES256"],
-                }
-            }
         return content
 
     def _answers(self) -> bool:
@@ -121,13 +106,6 @@ class RegistryServer:
             return error.code == 401
         except OSError:
             return False
-
-
-def registry_program() -> Path:
-    """The registry that the test cluster uses too."""
-    if given := os.environ.get("IMAGEWRIGHT_TEST_REGISTRY"):
-        return Path(given)
-    return binaries() / "registry"
 
 
 def _free_port() -> int:

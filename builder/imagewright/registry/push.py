@@ -5,8 +5,9 @@ Talks to registries through ``registry.transport``. Called by ``registry.client`
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
 from imagewright.digest import Digest
@@ -80,7 +81,11 @@ class Pusher:
     @staticmethod
     def _contents(image: PushImage, blobs: BlobSource, progress: Progress) -> list[Content]:
         unique = {layer.digest: layer for layer in image.manifest.layers}
-        layers = [Content(layer, lambda layer=layer: blobs.open(layer), progress) for layer in unique.values()]  # type: ignore[misc]
+        given_up = threading.Event()
+        layers = [
+            Content(layer, lambda layer=layer: blobs.open(layer), progress, given_up)  # type: ignore[misc]
+            for layer in unique.values()
+        ]
         return [*layers, Content.of_bytes(image.manifest.config, image.config)]
 
     def _bring(
@@ -93,9 +98,11 @@ class Pusher:
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="push") as pool:
             waiting = [pool.submit(bring, content) for content in contents]
             try:
-                for future in waiting:
+                for future in as_completed(waiting):
                     future.result()
-            except BaseException:
+            except BaseException:  # the first failure, or a signal: uploads under way needn't be waited for
+                for content in contents:
+                    content.given_up.set()
                 for future in waiting:
                     future.cancel()
                 raise

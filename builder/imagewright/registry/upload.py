@@ -7,6 +7,7 @@ Talks to registries through ``registry.transport``. Called by ``registry.push``
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -55,21 +56,22 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is to be sent, opened anew for each try."""
+    """What is to be sent, opened anew for each try. When ``given_up`` is set, nothing more of it is sent."""
 
     descriptor: Descriptor
     open: Callable[[], AbstractContextManager[Readable]]
     progress: Progress
+    given_up: threading.Event
 
     @classmethod
     def of_bytes(cls, descriptor: Descriptor, data: bytes) -> Content:
-        return cls(descriptor, lambda: io.BytesIO(data), lambda *_: None)
+        return cls(descriptor, lambda: io.BytesIO(data), lambda *_: None, threading.Event())
 
     @contextmanager
     def open_body(self) -> Iterator[Body]:
         """The body of a request."""
         with self.open() as stream:
-            yield _Body(stream, self.descriptor, self.progress)
+            yield _Body(stream, self)
 
 
 class Uploader:
@@ -171,16 +173,18 @@ class Uploader:
 class _Body:
     """A blob on its way, of known length, that tells how far it is."""
 
-    def __init__(self, stream: Readable, descriptor: Descriptor, progress: Progress) -> None:
+    def __init__(self, stream: Readable, content: Content) -> None:
         self._stream = stream
-        self._descriptor = descriptor
-        self._progress = progress
+        self._content = content
+        self._descriptor = content.descriptor
         self._sent = 0
 
     def __len__(self) -> int:
         return self._descriptor.size - self._sent
 
     def read(self, size: int = -1, /) -> bytes:
+        if self._content.given_up.is_set():
+            raise ImagewrightError("the push was given up", reason=Reason.CANCELLED)
         data = self._stream.read(max(size, 1 << 18))
         self._sent += len(data)
         short = not data and self._sent < self._descriptor.size
@@ -190,7 +194,7 @@ class _Body:
                 f"the blob {self._descriptor.digest} has {self._sent} bytes here, and {self._descriptor.size} by its descriptor",
                 hint="Files of the build were changed or damaged while it ran.",
             )
-        self._progress(self._descriptor, self._sent, False)
+        self._content.progress(self._descriptor, self._sent, False)
         return data
 
 

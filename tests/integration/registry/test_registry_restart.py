@@ -23,9 +23,9 @@ CONTENT = random.Random(3).randbytes(20_000_000)
 class Restarting:
     """Kills the registry once, and starts it again while the client waits."""
 
-    def __init__(self, state: Path) -> None:
-        self.server = RegistryServer(RegistryServerOptions(state))
-        self.options = RegistryServerOptions(state, port=self.server.port)
+    def __init__(self, state: Path, program: Path) -> None:
+        self.server = RegistryServer(RegistryServerOptions(state, program))
+        self.options = RegistryServerOptions(state, program, port=self.server.port)
         self.restarts = 0
         self._lock = threading.Lock()
         self._starting: threading.Thread | None = None
@@ -48,10 +48,10 @@ class Restarting:
         self.server = RegistryServer(self.options)
 
 
-def test_a_push_and_a_pull_outlive_the_registry_being_killed(tmp_path: Path) -> None:
+def test_a_push_and_a_pull_outlive_the_registry_being_killed(tmp_path: Path, programs: Path) -> None:
     image = memory_image([CONTENT, b"small"])
     client = RegistryClient(RegistryOptions(retries=6), Credentials({}))
-    registry = Restarting(tmp_path)
+    registry = Restarting(tmp_path, programs / "registry")
     try:
         reference = Reference.parse(f"{registry.server.host}/restart:1")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.utils import formatdate
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -17,6 +21,9 @@ from servers.scripted import Answer, Asked, ScriptedServer
 from imagewright.contract import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import Manifest
+from imagewright.oci.mediatypes import ImageFormat
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
@@ -327,6 +334,47 @@ def test_nothing_is_mounted_from_another_registry() -> None:
     with ScriptedServer(registry) as server:
         push(server, mount={LAYER.digest: Reference.parse("elsewhere.test/base:1")})
         assert not [asked for asked in server.asked if "mount=" in asked.path]
+
+
+class _Slow(io.RawIOBase):
+    """Zeros, a few at a time."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        time.sleep(0.005)
+        self.given += 1000
+        return bytes(1000)
+
+
+def test_one_blob_that_is_refused_ends_the_others() -> None:
+    small = memory_image([b"refused"])
+    slow = _Slow()
+    large = Descriptor(small.manifest.layers[0].media_type, Digest.of(b"large"), 4_000_000)  # 20 s, were it waited for
+    manifest = Manifest.build(ImageFormat.OCI, small.manifest.config, [large, *small.manifest.layers])
+    begun = threading.Event()
+
+    class Source:
+        @contextmanager
+        def open(self, descriptor: Descriptor) -> Iterator[Any]:
+            yield slow if descriptor == large else io.BytesIO(small.blobs[descriptor.digest])
+
+    def script(asked: Asked) -> Answer:
+        if asked.method == "PUT":
+            begun.wait(30)  # until the large one is under way
+            return Answer(403)
+        return Storing()(asked)
+
+    with ScriptedServer(script) as server, pytest.raises(RegistryError) as caught:
+        client().push(
+            PushImage(manifest, small.config),
+            [Reference.parse(f"{server.host}/app:1")],
+            Source(),
+            lambda descriptor, *_: begun.set() if descriptor == large else None,
+        )
+    assert caught.value.status == 403
+    assert 0 < slow.given < large.size
 
 
 def test_a_blob_that_is_shorter_than_promised_is_not_waited_for() -> None:

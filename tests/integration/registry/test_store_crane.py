@@ -7,10 +7,10 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster.binaries import binaries
 from servers.images import MemoryImage, memory_image
 from servers.registry import RegistryServer
 
@@ -30,10 +30,19 @@ from imagewright.store.layout import write_layout
 pytestmark = pytest.mark.registry
 
 
-def crane(*arguments: str) -> str:
-    done = subprocess.run([binaries() / "crane", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Crane = Callable[..., str]
+
+
+@pytest.fixture
+def crane(programs: Path) -> Crane:
+    """Runs crane; it must succeed."""
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([programs / "crane", *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 def image_of_tars(image_format: ImageFormat) -> MemoryImage:
@@ -61,7 +70,7 @@ def image(request: pytest.FixtureRequest) -> MemoryImage:
     return image_of_tars(request.param)
 
 
-def test_a_docker_archive(image: MemoryImage, tmp_path: Path) -> None:
+def test_a_docker_archive(crane: Crane, image: MemoryImage, tmp_path: Path) -> None:
     def header(name: str, size: int) -> bytes:
         return tarwriter.header(tarheader.Entry(name.encode(), tarheader.REGULAR, 0o644, 0, 0, size, 0))
 
@@ -70,7 +79,7 @@ def test_a_docker_archive(image: MemoryImage, tmp_path: Path) -> None:
     crane("validate", "--tarball", path)
 
 
-def test_a_layout(image: MemoryImage, tmp_path: Path, registry: RegistryServer) -> None:
+def test_a_layout(crane: Crane, image: MemoryImage, tmp_path: Path, registry: RegistryServer) -> None:
     write_layout(str(tmp_path / "layout"), image.manifest, image.config, image.open, "1")
     name = f"{registry.host}/crane/layout:1"
     crane("push", "--insecure", str(tmp_path / "layout"), name)
@@ -78,7 +87,7 @@ def test_a_layout(image: MemoryImage, tmp_path: Path, registry: RegistryServer) 
     assert crane("digest", "--insecure", name).strip() == str(image.manifest.digest)
 
 
-def test_a_push(image: MemoryImage, registry: RegistryServer) -> None:
+def test_a_push(crane: Crane, image: MemoryImage, registry: RegistryServer) -> None:
     name = f"{registry.host}/crane/pushed:1"
     client = RegistryClient(RegistryOptions(), Credentials({}))
     client.push(PushImage(image.manifest, image.config), [Reference.parse(name)], image, lambda *_: None)
@@ -86,7 +95,7 @@ def test_a_push(image: MemoryImage, registry: RegistryServer) -> None:
     assert json.loads(crane("config", "--insecure", name)) == json.loads(image.config)
 
 
-def test_an_image_of_somebody_elses(registry: RegistryServer, tmp_path: Path) -> None:
+def test_an_image_of_somebody_elses(crane: Crane, registry: RegistryServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
     with tarfile.open(tmp_path / "layer.tar", "w") as archive:
         archive.add(tmp_path / "file", "file")
@@ -100,7 +109,7 @@ def test_an_image_of_somebody_elses(registry: RegistryServer, tmp_path: Path) ->
     assert Digest.of(gzip.decompress(data)) == pulled.config.diff_ids[0]
 
 
-def test_memory_images_are_no_tars() -> None:
+def test_memory_images_are_no_tars(crane: Crane) -> None:
     """Guards the oracle: crane must be able to say no."""
     with pytest.raises(AssertionError):
         crane("validate", "--tarball", "/dev/null")
