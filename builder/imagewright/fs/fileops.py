@@ -15,7 +15,6 @@ from imagewright.fs.rootfs import Rootfs
 
 Place = tuple[int, bytes]  # (descriptor of the folder, name in it)
 
-_COPY_BYTES = 1 << 30
 _FALLBACK_BYTES = 1 << 20
 # What belongs to the machine rather than to the image.
 _FOREIGN_XATTRS = (
@@ -133,16 +132,20 @@ class FileCopier:
         if info.st_blocks * 512 < info.st_size:
             _copy_sparse(read, write, info.st_size)
             return
-        while self._can_clone:
+        left = info.st_size
+        while left > 0 and self._can_clone:
             try:
-                if not os.copy_file_range(read, write, _COPY_BYTES):
-                    return
+                copied = os.copy_file_range(read, write, left)
             except OSError as error:
                 if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
                     raise
                 self._can_clone = False
-        while os.sendfile(write, read, None, _COPY_BYTES):
-            pass
+            else:
+                if not copied:
+                    break
+                left -= copied
+        while left > 0 and (copied := os.sendfile(write, read, None, left)):
+            left -= copied
 
 
 def _copy_sparse(read: int, write: int, size: int) -> None:
