@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster.places import SOURCE, ClusterError, Places
 
-PATIENCE_S = 120.0  # a hang, not a measure of speed
+PATIENCE_S = 300.0  # a hang, not a measure of speed
 
 
 def eventually(check: Callable[[], bool], what: str, patience_s: float = PATIENCE_S, problem: Any = None) -> None:
