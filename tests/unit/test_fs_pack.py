@@ -161,7 +161,7 @@ def test_no_time_of_packing_is_in_a_compressed_layer(root: Path) -> None:
     ("compression", "machine", "digest"),
     [
         ("none", "", "f06a9f4df6858fcd32f4ea874a62053d596b2b6b336d55570a5cde2007343ffa"),
-        ("gzip", "x86_64", "3c428e9ffc6eb9b4f642af78abc595e2db6840296e9fdcd6bb93e30e0efb2e1f"),
+        ("gzip", "x86_64", "f2e9ef504b3ba9c5e3044c6a589c91999ae3119fef3d118e7463b5ea3d390360"),
         ("zstd", "", "b953baf64cafe4b55be2ccf2d7a8a4eadaf3ad09a076db9b70eef8154a919ac3"),
     ],
 )

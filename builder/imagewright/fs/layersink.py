@@ -9,6 +9,7 @@ import hashlib
 import os
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from imagewright.oci.mediatypes import Compression
 
 _CHUNK_BYTES = 1 << 20
 _BUFFERS = 6
+_PIECE_BYTES = 1 << 17
 # isal's levels 0 to 2 give the same bytes on every x86 generation; level 3 does not.
 _GZIP_LEVEL = 1
 _ZSTD_LEVEL = 3
@@ -127,20 +129,23 @@ class LayerSink:
         self._buffer, self._used = self._free.get(), 0
 
     def _work(self) -> None:
-        while True:
-            chunk = self._chunks.get()
+        while (chunk := self._chunks.get()) is not None:
+            self._guarded(self._compress, *chunk)
+            self._free.put(chunk[0])
+        self._guarded(lambda: self._emit(self._compressor.flush()))
+
+    def _guarded(self, action: Callable[..., None], *arguments: object) -> None:
+        if self._error is None:
             try:
-                if self._error is None:
-                    self._emit(
-                        self._compressor.flush()
-                        if chunk is None
-                        else self._compressor.compress(memoryview(chunk[0])[: chunk[1]])
-                    )
+                action(*arguments)
             except BaseException as error:  # noqa: BLE001 -- carried over to the thread that packs
                 self._error = error
-            if chunk is None:
-                return
-            self._free.put(chunk[0])
+
+    def _compress(self, buffer: bytearray, used: int) -> None:
+        # Small pieces: what a compressor returns for large ones is allocated anew each time, by hundreds of MiB.
+        with memoryview(buffer) as view:
+            for start in range(0, used, _PIECE_BYTES):
+                self._emit(self._compressor.compress(view[start : min(start + _PIECE_BYTES, used)]))
 
     def _emit(self, data: bytes) -> None:
         if data:
