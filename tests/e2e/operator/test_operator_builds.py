@@ -115,7 +115,7 @@ FAILURES: dict[str, tuple[dict[str, Any], int, str]] = {
         "200Mi",
     ),
     "Timeout": ({"source": inline("FROM busybox\nRUN echo words; sleep 300\n"), "timeout": "8s"}, 0, "spec.timeout"),
-    "SourceFetchFailed": ({"source": {"git": {"url": "https://127.0.0.1:1/a.git"}}}, 0, "127.0.0.1:1"),
+    "SourceUnreachable": ({"source": {"git": {"url": "https://127.0.0.1:1/a.git"}}}, 0, "127.0.0.1:1"),
 }
 
 

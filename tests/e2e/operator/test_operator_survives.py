@@ -44,7 +44,7 @@ def test_installed_by_kubectl_it_builds_with_the_rights_it_has(
         ("get", "secrets"),
         ("patch", "imagebuilds.imagewright.dev"),
         ("update", "pods"),
-        ("create", "pods/exec"),
+        ("create", "pods", "--subresource=exec"),
     ):
         assert cluster.try_kubectl("auth", "can-i", *what, "--all-namespaces", f"--as={account}").stdout == "no\n"
 
