@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.binaries import binaries
 from cluster.images import publish
 from cluster.places import cache_root
 from cluster.progress import say, step
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     chosen = [w for w in WORKLOADS if not given.workload or w.name in given.workload]
     cache = cache_root() / "bench"
-    with RegistryServer(RegistryServerOptions(cache / "registry")) as registry:
+    with RegistryServer(RegistryServerOptions(cache / "registry", binaries() / "registry")) as registry:
         host = registry.host
         prepare(host, cache)
         figures = {}

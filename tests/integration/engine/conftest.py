@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.binaries import binaries
 from cluster.images import publish
 from servers.registry import RegistryServer, RegistryServerOptions
 
@@ -99,7 +100,9 @@ class Engine:
 @pytest.fixture(scope="session")
 def base_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry with the base images; its address."""
-    with RegistryServer(RegistryServerOptions(tmp_path_factory.mktemp("registry"))) as registry:
+    with RegistryServer(
+        RegistryServerOptions(tmp_path_factory.mktemp("registry"), binaries() / "registry")
+    ) as registry:
         publish(registry.host, "")
         yield registry.host
 
