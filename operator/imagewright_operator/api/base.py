@@ -169,11 +169,11 @@ RegistryHost = Annotated[
 class LocalReference(Model):
     """The name of an object in the same namespace."""
 
-    name: ObjectName
+    name: ObjectName = Field(description="Of an object in the same namespace.")
 
 
 class KeyReference(Model):
     """One key of an object in the same namespace."""
 
-    name: ObjectName
-    key: Key
+    name: ObjectName = Field(description="Of an object in the same namespace.")
+    key: Key = Field(description="One of its keys.")

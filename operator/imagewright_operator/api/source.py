@@ -66,9 +66,9 @@ class GitRef(Model):
         )
     )
 
-    branch: GitName | None = None
-    tag: GitName | None = None
-    commit: Commit | None = None
+    branch: GitName | None = Field(default=None, description="Its newest commit when the build starts.")
+    tag: GitName | None = Field(default=None, description="The commit that the tag names.")
+    commit: Commit | None = Field(default=None, description="A whole commit hash, 40 or 64 hexadecimal digits.")
 
 
 class GitSource(Model):
@@ -101,46 +101,52 @@ class GitSource(Model):
 
 
 class HttpSource(Model):
-    """A tar archive behind a URL."""
+    """A tar archive behind a URL. Not supported yet."""
 
-    url: Url
+    url: Url = Field(description="Of the archive.")
     sha256: Annotated[
         str | None,
-        Field(max_length=64, json_schema_extra=rules(rule("self.matches('^[0-9a-f]{64}$')", "is not 64 hex digits"))),
+        Field(
+            max_length=64,
+            description="What the archive must hash to.",
+            json_schema_extra=rules(rule("self.matches('^[0-9a-f]{64}$')", "is not 64 hex digits")),
+        ),
     ] = None
-    secret_ref: LocalReference | None = None
+    secret_ref: LocalReference | None = Field(default=None, description="The login.")
 
 
 class S3Source(Model):
-    """A tar archive in an S3 bucket."""
+    """A tar archive in an S3 bucket. Not supported yet."""
 
-    bucket: Annotated[str, Field(max_length=255)]
-    key: Annotated[str, Field(max_length=1024)]
-    endpoint: Annotated[str, Field(max_length=1024)] | None = None
-    region: Annotated[str, Field(max_length=64)] | None = None
-    secret_ref: LocalReference | None = None
+    bucket: Annotated[str, Field(max_length=255)] = Field(description="Its name.")
+    key: Annotated[str, Field(max_length=1024)] = Field(description="Of the archive.")
+    endpoint: Annotated[str, Field(max_length=1024)] | None = Field(
+        default=None, description="Of a server other than Amazon's."
+    )
+    region: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Of the bucket.")
+    secret_ref: LocalReference | None = Field(default=None, description="The login.")
 
 
 class GcsSource(Model):
-    """A tar archive in Google Cloud Storage."""
+    """A tar archive in Google Cloud Storage. Not supported yet."""
 
-    bucket: Annotated[str, Field(max_length=255)]
-    object: Annotated[str, Field(max_length=1024)]
-    secret_ref: LocalReference | None = None
+    bucket: Annotated[str, Field(max_length=255)] = Field(description="Its name.")
+    object: Annotated[str, Field(max_length=1024)] = Field(description="Of the archive.")
+    secret_ref: LocalReference | None = Field(default=None, description="The login.")
 
 
 class AzureBlobSource(Model):
-    """A tar archive in Azure Blob Storage."""
+    """A tar archive in Azure Blob Storage. Not supported yet."""
 
-    url: Url
-    secret_ref: LocalReference | None = None
+    url: Url = Field(description="Of the archive.")
+    secret_ref: LocalReference | None = Field(default=None, description="The login.")
 
 
 class OciSource(Model):
-    """An OCI artifact that holds the context."""
+    """An OCI artifact that holds the context. Not supported yet."""
 
-    image: Annotated[str, Field(max_length=512)]
-    secret_ref: LocalReference | None = None
+    image: Annotated[str, Field(max_length=512)] = Field(description="Reference of the artifact.")
+    secret_ref: LocalReference | None = Field(default=None, description="The login.")
 
 
 class InlineSource(Model):
@@ -163,10 +169,10 @@ class InlineSource(Model):
 
 
 class VolumeSource(Model):
-    """A folder of a PersistentVolumeClaim."""
+    """A folder of a PersistentVolumeClaim. Not supported yet."""
 
-    claim_name: ObjectName
-    sub_path: RelativePath | None = None
+    claim_name: ObjectName = Field(description="Of the PersistentVolumeClaim.")
+    sub_path: RelativePath | None = Field(default=None, description="Folder of the volume.")
 
 
 class Source(Model):

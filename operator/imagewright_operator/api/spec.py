@@ -71,7 +71,7 @@ class Timestamp(StrEnum):
 class BuildArgSource(Model):
     """Where a build argument's value comes from. Not from a Secret: build arguments end up in the image's history."""
 
-    config_map_key_ref: KeyReference
+    config_map_key_ref: KeyReference = Field(description="Key of a ConfigMap.")
 
 
 class BuildArg(Model):
@@ -87,6 +87,7 @@ class BuildArg(Model):
         str,
         Field(
             max_length=128,
+            description="As the Dockerfile's ARG names it.",
             json_schema_extra=rules(
                 rule(
                     "self.matches('^[A-Za-z_][A-Za-z0-9_]*$')",
@@ -95,15 +96,18 @@ class BuildArg(Model):
             ),
         ),
     ]
-    value: Annotated[str, Field(max_length=32768)] | None = None
-    value_from: BuildArgSource | None = None
+    value: Annotated[str, Field(max_length=32768)] | None = Field(
+        default=None,
+        description="As in --build-arg NAME=VALUE. It ends up in the image's history: no place for secrets.",
+    )
+    value_from: BuildArgSource | None = Field(default=None, description="Read when the Pod starts.")
 
 
 class BuildSecret(Model):
-    """A secret for ``RUN --mount=type=secret,id=…``."""
+    """A secret for ``RUN --mount=type=secret,id=…``. Not supported yet."""
 
-    id: Annotated[str, Field(min_length=1, max_length=128)]
-    secret_key_ref: KeyReference
+    id: Annotated[str, Field(min_length=1, max_length=128)] = Field(description="As the Dockerfile names it.")
+    secret_key_ref: KeyReference = Field(description="Key of a Secret.")
 
 
 class Output(Model):
@@ -125,11 +129,19 @@ class Output(Model):
         default=None,
         description="Secret of type kubernetes.io/dockerconfigjson, as kubectl create secret docker-registry makes it.",
     )
-    format: Format | None = Field(default=None, description="Without it, as the base image.")
-    compression: Compression | None = None
-    labels: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = {}
-    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = {}
-    timestamp: Timestamp | None = None
+    format: Format | None = Field(default=None, description="Media types. Not supported yet: it is as the base image.")
+    compression: Compression | None = Field(
+        default=None, description="Of new layers. Not supported yet but for Gzip, which is the default."
+    )
+    labels: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = Field(
+        default={}, description="Labels of the image, as with --label; they win over the Dockerfile's."
+    )
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = Field(
+        default={}, description="Of the manifest. Not supported yet."
+    )
+    timestamp: Timestamp | None = Field(
+        default=None, description="Which times files and image bear. Not supported yet."
+    )
     insecure: bool = Field(default=False, description="Push over plain HTTP where HTTPS is not answered.")
     ca_bundle_ref: KeyReference | None = Field(
         default=None, description="Key of a ConfigMap with PEM certificates to trust beside the system's."
@@ -137,11 +149,11 @@ class Output(Model):
 
 
 class CacheVolume(Model):
-    claim_name: ObjectName
+    claim_name: ObjectName = Field(description="Of a PersistentVolumeClaim.")
 
 
 class Cache(Model):
-    """Where layers are kept between builds."""
+    """Where layers are kept between builds. Not supported yet."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -149,9 +161,9 @@ class Cache(Model):
         )
     )
 
-    repository: Annotated[str, Field(max_length=512)] | None = None
-    ttl: Duration | None = None
-    volume: CacheVolume | None = None
+    repository: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Of a registry.")
+    ttl: Duration | None = Field(default=None, description="Older layers are made anew.")
+    volume: CacheVolume | None = Field(default=None, description="A volume instead of a registry.")
 
 
 class Registry(Model):
@@ -161,24 +173,29 @@ class Registry(Model):
     mirrors: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = Field(
         default=[], description="Tried first, in order, when base images are pulled."
     )
-    insecure: bool = False
+    insecure: bool = Field(default=False, description="Plain HTTP where HTTPS is not answered, for pulls and pushes.")
     ca_bundle_ref: KeyReference | None = Field(default=None, description="Key of a ConfigMap with PEM certificates.")
 
 
 class Retry(Model):
     """When to start again after a failure of the infrastructure. A failing RUN is never repeated."""
 
-    limit: Annotated[int, Field(ge=0, le=8)] = 2
-    causes: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=rules(list_type="set"))] = list(
-        RetryCause
-    )  # not "on": YAML 1.1, which kubectl reads, takes that key for the word true
+    limit: Annotated[int, Field(ge=0, le=8)] = Field(default=2, description="How often at most; 0 is never.")
+    causes: Annotated[
+        list[RetryCause],
+        Field(
+            max_length=8,
+            description="Which failures are tried again; all of them if not given.",
+            json_schema_extra=rules(list_type="set"),
+        ),
+    ] = list(RetryCause)  # not "on": YAML 1.1, which kubectl reads, takes that key for the word true
 
 
 class Retention(Model):
     """How long things are kept after a build. The ImageBuild itself is never deleted."""
 
     pod_ttl: Annotated[Duration, Field(alias="podTTL", description="Of finished Pods and their logs.")] = "1h"
-    history_limit: Annotated[int, Field(ge=0, le=50)] = 5
+    history_limit: Annotated[int, Field(ge=0, le=50, description="Finished builds that status.history names.")] = 5
 
 
 class Spec(Model):
@@ -204,6 +221,7 @@ class Spec(Model):
         str | None,
         Field(
             max_length=128,
+            description="The stage to build; the last one if not given.",
             json_schema_extra=rules(
                 rule(
                     "self.matches('^[-A-Za-z0-9_.]+$')", "is not a stage: write the name that follows AS in a FROM line"
@@ -212,10 +230,20 @@ class Spec(Model):
         ),
     ] = None
     build_args: Annotated[
-        list[BuildArg], Field(max_length=128, json_schema_extra=rules(list_type="map", list_map_keys=["name"]))
+        list[BuildArg],
+        Field(
+            max_length=128,
+            description="Values for the Dockerfile's ARG instructions.",
+            json_schema_extra=rules(list_type="map", list_map_keys=["name"]),
+        ),
     ] = []
     secrets: Annotated[
-        list[BuildSecret], Field(max_length=32, json_schema_extra=rules(list_type="map", list_map_keys=["id"]))
+        list[BuildSecret],
+        Field(
+            max_length=32,
+            description="For RUN --mount=type=secret. Not supported yet.",
+            json_schema_extra=rules(list_type="map", list_map_keys=["id"]),
+        ),
     ] = []
     output: Output = Output()
     platforms: Annotated[
@@ -233,11 +261,20 @@ class Spec(Model):
                 ),
             ]
         ],
-        Field(max_length=16, json_schema_extra=rules(list_type="set")),
+        Field(
+            max_length=16,
+            description="What to build for; if not given, the node that the Pod runs on. More than one is not supported yet.",
+            json_schema_extra=rules(list_type="set"),
+        ),
     ] = []
     cache: Cache | None = None
     registries: Annotated[
-        list[Registry], Field(max_length=32, json_schema_extra=rules(list_type="map", list_map_keys=["host"]))
+        list[Registry],
+        Field(
+            max_length=32,
+            description="How registries are reached, beside what the installation says of them.",
+            json_schema_extra=rules(list_type="map", list_map_keys=["host"]),
+        ),
     ] = []
     timeout: BuildDuration = Field(default="1h", description="Of the running build; more than 0s, at most 24h.")
     start_timeout: BuildDuration = Field(default="10m", description="Of the time before it runs.")

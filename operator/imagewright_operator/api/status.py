@@ -31,55 +31,55 @@ class Phase(StrEnum):
 class Condition(Model):
     """As the Kubernetes API conventions have them."""
 
-    type: Literal["Ready", "Reconciling", "Stalled"]
-    status: Literal["True", "False", "Unknown"]
-    observed_generation: int = 0
-    last_transition_time: str
-    reason: str
-    message: str = ""
+    type: Literal["Ready", "Reconciling", "Stalled"] = Field(description="Which of the three.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Unknown while it is being found out.")
+    observed_generation: int = Field(default=0, description="Of the spec that this is about.")
+    last_transition_time: str = Field(description="When the status last changed.")
+    reason: str = Field(description="In one word; docs/errors.md lists them.")
+    message: str = Field(default="", description="In a sentence, with what to do.")
 
 
 class Image(Model):
     """The last good image; it stays while a rebuild runs or fails."""
 
     reference: str = Field(description="name:tag@digest of the first tag.")
-    digest: str
+    digest: str = Field(description="Of the manifest.")
     size: int = Field(default=0, description="Bytes in the registry: configuration and layers.")
 
 
 class SourceStatus(Model):
     """What was built."""
 
-    commit: str = ""
-    digest: str = ""
+    commit: str = Field(default="", description="Of a git source.")
+    digest: str = Field(default="", description="Of another source.")
 
 
 class Step(Model):
     """One executed instruction."""
 
-    name: str
-    start_time: str = ""
-    completion_time: str = ""
-    cached: bool = False
-    exit_code: int | None = None
+    name: str = Field(description="As the log shows it.")
+    start_time: str = Field(default="", description="When it began.")
+    completion_time: str = Field(default="", description="When it ended.")
+    cached: bool = Field(default=False, description="Whether it was found in a cache.")
+    exit_code: int | None = Field(default=None, description="Of a RUN that failed.")
 
 
 class FailureLocation(Model):
     """Whose log to read."""
 
-    pod: str = ""
-    container: str = ""
+    pod: str = Field(default="", description="Its name.")
+    container: str = Field(default="", description="Its name.")
 
 
 class FailureStatus(Model):
     """Why a build failed."""
 
-    reason: str
-    message: str = ""
-    instruction: str = ""
-    file: str = ""
-    line: int | None = None
-    exit_code: int | None = None
+    reason: str = Field(description="In one word; docs/errors.md lists them.")
+    message: str = Field(default="", description="What happened, and what to do.")
+    instruction: str = Field(default="", description="Of the Dockerfile, as written.")
+    file: str = Field(default="", description="The Dockerfile's name.")
+    line: int | None = Field(default=None, description="In that file, from 1.")
+    exit_code: int | None = Field(default=None, description="Of the RUN.")
     location: FailureLocation | None = None
 
 
@@ -90,62 +90,66 @@ class Build(Model):
     every operator that has read the claim would start the same Pod.
     """
 
-    id: str
-    number: int = 1
-    inputs_hash: str
+    id: str = Field(description="Of this build.")
+    number: int = Field(default=1, description="Counts the builds of this ImageBuild, from 1.")
+    inputs_hash: str = Field(description="Of what the image is made from.")
     environment_hash: str = Field(default="", description="Of what affects whether a build works, not what it builds.")
-    requested_at: str = ""
-    attempt: int = 1
+    requested_at: str = Field(default="", description="The annotation imagewright.dev/requestedAt that it answers.")
+    attempt: int = Field(default=1, description="From 1; more after failures of the infrastructure.")
     pod_names: list[str] = Field(default=[], description="One Pod for every platform; names of the current attempt.")
-    node_name: str = ""
-    queue_time: str = ""
-    start_time: str = ""
-    completion_time: str = ""
+    node_name: str = Field(default="", description="Where the Pod runs.")
+    queue_time: str = Field(default="", description="When it was claimed.")
+    start_time: str = Field(default="", description="When the executor started.")
+    completion_time: str = Field(default="", description="When it ended.")
     not_before: str = Field(default="", description="When the next attempt may start.")
-    outcome: Literal["", "Succeeded", "Failed", "Cancelled", "Replaced"] = ""
-    sandbox: str = ""
-    sandbox_reason: str = ""
-    source: SourceStatus | None = None
-    steps: list[Step] = []
-    steps_truncated: bool = False
-    failure: FailureStatus | None = None
+    outcome: Literal["", "Succeeded", "Failed", "Cancelled", "Replaced"] = Field(
+        default="", description="Empty while it runs."
+    )
+    sandbox: str = Field(default="", description="The rung that RUN is isolated by.")
+    sandbox_reason: str = Field(default="", description="Why that one.")
+    source: SourceStatus | None = Field(default=None, description="What was built.")
+    steps: list[Step] = Field(default=[], description="The latest ones, at most 100.")
+    steps_truncated: bool = Field(default=False, description="Whether older ones are left out.")
+    failure: FailureStatus | None = Field(default=None, description="Why it failed.")
 
 
 class Log(Model):
     """The end of the executor's log."""
 
-    tail: str = ""
-    truncated: bool = False
-    pod: str = ""
-    container: str = ""
+    tail: str = Field(default="", description="At most 4 KiB, whole lines.")
+    truncated: bool = Field(default=False, description="Whether there is more.")
+    pod: str = Field(default="", description="Whose log it is.")
+    container: str = Field(default="", description="Whose log it is.")
 
 
 class HistoryEntry(Model):
     """One finished build in one line, newest first."""
 
-    number: int
-    outcome: str
-    reason: str = ""
-    digest: str = ""
-    commit: str = ""
-    completion_time: str = ""
-    duration: str = ""
+    number: int = Field(description="Of the build.")
+    outcome: str = Field(description="As in build.outcome.")
+    reason: str = Field(default="", description="Of a failure.")
+    digest: str = Field(default="", description="Of the image.")
+    commit: str = Field(default="", description="Of a git source.")
+    completion_time: str = Field(default="", description="When it ended.")
+    duration: str = Field(default="", description="As in the column.")
 
 
 class Status(Model):
     """What became of it. Without conditions kstatus reads "done", hence the default generation of -1."""
 
-    observed_generation: int = -1
-    phase: Phase | None = None
+    observed_generation: int = Field(default=-1, description="The latest spec that the operator has seen.")
+    phase: Phase | None = Field(default=None, description="For people; machines read the conditions.")
     conditions: Annotated[
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = []
     duration: str = Field(default="", description="Of the last finished build, as a column shows it.")
-    image: Image | None = None
-    build: Build | None = None
-    log: Log | None = None
-    history: list[HistoryEntry] = []
+    image: Image | None = Field(
+        default=None, description="The last good image; it stays while a rebuild runs or fails."
+    )
+    build: Build | None = Field(default=None, description="The present or last build.")
+    log: Log | None = Field(default=None, description="The end of the executor's log.")
+    history: list[HistoryEntry] = Field(default=[], description="Finished builds, newest first.")
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type, if it is set."""
