@@ -127,7 +127,7 @@ def show(ground: Ground) -> None:
     ground.run("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [*items, build]}))
     say("Applied the ImageBuild hello: FROM busybox, one RUN, a CMD")
     status = watch(ground.kubectl, NAMESPACE, "hello")
-    kubectl = " ".join(ground.kubectl)
+    program, kubeconfig = ground.kubectl[0], ground.kubectl[1].partition("=")[2]
     print()
     print(f"$ kubectl get imagebuilds -n {NAMESPACE}")
     print(ground.run("get", "imagebuilds", "-n", NAMESPACE), end="")
@@ -136,9 +136,10 @@ def show(ground: Ground) -> None:
     print(f"digest {status['image']['digest']}")
     print()
     print("What you would type next:")
-    print(f"  {kubectl} logs -n {NAMESPACE} {status['build']['podNames'][-1]}")
-    print(f"  {kubectl} describe imagebuild -n {NAMESPACE} hello")
-    print(f"  {kubectl} apply -n {NAMESPACE} -f your-imagebuild.yaml   # examples/ has some to start from")
+    print(f"  export KUBECONFIG={kubeconfig} PATH=$PATH:{os.path.dirname(program)}")
+    print(f"  kubectl logs -n {NAMESPACE} {status['build']['podNames'][-1]}")
+    print(f"  kubectl describe imagebuild -n {NAMESPACE} hello")
+    print(f"  kubectl apply -n {NAMESPACE} -f your-imagebuild.yaml   # examples/ has some to start from")
 
 
 def take_down(kubeconfig: str | None) -> None:

@@ -134,7 +134,9 @@ class _Build:
         request, reporter = self._request, self._reporter
         options = plan_options(request, self._environment)
         source_date_epoch(options.build_args, self._environment)
-        fetched = self._fetched = Fetcher(workspace.source, reporter.message, unpack_archive).fetch(request.source)
+        fetched = self._fetched = Fetcher(
+            workspace.source, reporter.message, unpack_archive, environment=self._environment
+        ).fetch(request.source)
         inputs = read_inputs(request, fetched)
         images = Images(client, workspace, reporter)
         steps = make_plan(inputs.dockerfile, options)

@@ -25,6 +25,9 @@ _ARCHITECTURES = {
     "armv6l": ("arm", "v6"),
     "arm": ("arm", "v7"),
 }
+# Go's other names, each the normal form: what may stand without an operating system.
+_OTHER_ARCHITECTURES = {name: (name, "") for name in ("386", "ppc64le", "riscv64", "s390x", "loong64", "mips64le")}
+_SYSTEMS = frozenset({"linux", "windows", "darwin", "freebsd"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,10 @@ class Platform:
             UsageError: when it has no such form.
         """
         parts = text.strip().lower().split("/")
-        if len(parts) == 1:
-            parts = [parts[0]] if parts[0] == "linux" else ["linux", parts[0]]
-        if len(parts) == 1:
+        if len(parts) == 1 and parts[0] in _SYSTEMS:
             parts.append(host_platform().architecture)
+        elif len(parts) == 1 and parts[0] in _ARCHITECTURES | _OTHER_ARCHITECTURES:
+            parts.insert(0, "linux")
         if not 2 <= len(parts) <= 3 or not all(
             p.replace(".", "").replace("-", "").replace("_", "").isalnum() for p in parts
         ):
