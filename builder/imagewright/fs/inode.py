@@ -16,10 +16,18 @@ _PERMISSIONS = 0o7777
 
 def write_data(fd: int, reader: TarReader) -> None:
     """The current entry's data."""
-    for piece in reader.chunks():
-        written = os.write(fd, piece)
-        while written < len(piece):
-            written += os.write(fd, piece[written:])
+    whole = reader.buffered()
+    if whole is None:
+        for piece in reader.chunks():
+            _write(fd, piece)
+    elif whole:
+        _write(fd, whole)
+
+
+def _write(fd: int, data: bytes | memoryview) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, data[written:])
 
 
 def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:

@@ -85,8 +85,12 @@ class TarReader:
 
     def next(self) -> Entry | None:
         """The next entry, None at the end (two blocks of zeros, or the end of the stream)."""
-        if self._left or self._padding:
-            self._skip(self._left + self._padding)
+        rest = self._left + self._padding
+        if rest:
+            if self._position + rest <= len(self._buffer):
+                self._position += rest
+            else:
+                self._skip(rest)
             self._left = self._padding = 0
         pax: dict[bytes, bytes] = dict(self._global) if self._global else {}
         sparse_pairs: list[tuple[bytes, bytes]] = []
@@ -119,6 +123,16 @@ class TarReader:
                 continue
             return self._entry(header, pax, sparse_pairs, (long_name, long_link))
 
+    def buffered(self) -> memoryview | None:
+        """The stored data of the entry that ``next`` gave, if all of it is in memory: so it is for most files."""
+        begin = self._position
+        end = begin + self._left
+        if end > len(self._buffer):
+            return None
+        self._position = end
+        self._left = 0
+        return memoryview(self._buffer)[begin:end]
+
     def chunks(self) -> Iterator[bytes | memoryview]:
         """The stored data of the entry that ``next`` gave, in pieces of at most a MiB."""
         while self._left:
@@ -138,8 +152,11 @@ class TarReader:
     # --- the stream
 
     def _header(self) -> bytes | None:
-        block = self._take(BLOCK, at_end=True)
-        if block is None:
+        position = self._position
+        block: bytes | None = self._buffer[position : position + BLOCK]
+        if block and len(block) == BLOCK:
+            self._position = position + BLOCK
+        elif (block := self._take(BLOCK, at_end=True)) is None:
             return None
         if not block[0] and not any(block):
             following = self._take(BLOCK, at_end=True)

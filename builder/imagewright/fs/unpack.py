@@ -29,7 +29,7 @@ _AUFS = b".wh..wh."  # AUFS kept its own files under names like .wh..wh.plnk: th
 class Limits:
     """Bounds against archives that are made to fill disk or memory: entries, and bytes of a layer on disk."""
 
-    entries: int = 20_000_000
+    entries: int = 5_000_000
     size: int = 1 << 40
 
 
