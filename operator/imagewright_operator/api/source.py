@@ -157,7 +157,7 @@ class InlineSource(Model):
         Field(
             min_length=1,
             max_length=MAX_INLINE_BYTES,
-            description="At most 16 KiB of UTF-8; put a longer one into a ConfigMap or a git repository.",
+            description="At most 16 KiB of UTF-8; a longer one goes into a ConfigMap or a git repository.",
             json_schema_extra=rules(
                 rule(
                     f"bytes(self).size() <= {MAX_INLINE_BYTES}",

@@ -28,7 +28,7 @@ from imagewright_operator.api.source import Source
 
 
 class Sandbox(StrEnum):
-    """How RUN is isolated; see the ladder in the security documentation."""
+    """How RUN is isolated; see docs/sandbox.md."""
 
     AUTO = "Auto"
     NAMESPACE = "Namespace"
