@@ -142,6 +142,7 @@ def test_nothing_outside_the_root_changes(tmp_path: Path, attack: str, resolver:
         [symlink("engine", "/tmp")],
         [hardlink("h", "engine/key"), Item("h", data=b"x")],
         [symlink("l", "engine"), hardlink("h", "l/key")],
+        [symlink("e", "etc"), Item("e/.wh..wh..opq")],
         [symlink("e", "etc"), Item("e/hosts", data=b"x"), Item("e/.wh.hosts")],
         [Item(".wh.etc"), Item("etc/.wh..wh..opq"), Item("etc", data=b"x")],
     ],
@@ -151,6 +152,8 @@ def test_what_is_excluded_is_never_touched(tmp_path: Path, resolver: Resolver, i
     (tmp_path / "engine/key").write_text("engine")
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/hosts").write_text("hosts")
+    for i in range(10):
+        (tmp_path / f"etc/folder{i}").mkdir()
     before = [_state(tmp_path / "engine"), (tmp_path / "etc/hosts").stat()]
     try:
         unpack_layer(Rootfs(str(tmp_path), frozenset({"engine", "etc/hosts"}), resolver), io.BytesIO(make_tar(*items)))

@@ -26,6 +26,7 @@ class Places:
         self._rootfs = rootfs
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._retired: list[int] = []
+        self._real: dict[bytes, bytes] = {}  # of the open ones, kept only where something is excluded
 
     def existing(self, path: bytes) -> int | None:
         """The folder at ``path`` (links followed inside the root), None where there is none."""
@@ -45,12 +46,21 @@ class Places:
                     f"/{os.fsdecode(path)} is a circle of symbolic links", reason=Reason.PATH_NOT_ALLOWED
                 ) from error
             raise
-        if self._rootfs.excluded and not self._rootfs.is_excluded(path):
-            self._refuse_excluded(fd, path)
+        if self._rootfs.excluded:
+            self._real[path] = self._real_path(fd, path)
         self._open[path] = fd
         if len(self._open) > _KEPT:
-            self._retire(self._open.popitem(last=False)[1])
+            oldest, old_fd = self._open.popitem(last=False)
+            self._real.pop(oldest, None)
+            self._retire(old_fd)
         return fd
+
+    def is_excluded(self, path: bytes, name: bytes) -> bool:
+        """Whether ``name`` in the folder at ``path`` is not the image's, links resolved."""
+        if path and path not in self._real:
+            self.existing(path)
+        real = self._real.get(path, path)
+        return self._rootfs.is_excluded(real + b"/" + name if real else name)
 
     def directory(self, path: bytes, make: MakeFolder, links: int = 0) -> int:
         """The folder at ``path``; those that are missing are made by ``make``, outermost first.
@@ -88,6 +98,7 @@ class Places:
         for fd in self._open.values():
             self._retire(fd)
         self._open.clear()
+        self._real.clear()
 
     def close(self) -> None:
         """Close everything."""
@@ -96,15 +107,17 @@ class Places:
             os.close(fd)
         self._retired.clear()
 
-    def _refuse_excluded(self, fd: int, path: bytes) -> None:
+    def _real_path(self, fd: int, path: bytes) -> bytes:
         """A path whose text says nothing may lead by links to what is not the image's: the folder itself decides."""
-        if self._rootfs.is_excluded(self._rootfs.path_of(fd)):
+        real = self._rootfs.path_of(fd)
+        if self._rootfs.is_excluded(real) and not self._rootfs.is_excluded(path):
             os.close(fd)
             raise FileSystemError(
                 f"/{os.fsdecode(path)} leads to a folder that is the executor's own, not the image's",
                 reason=Reason.PATH_NOT_ALLOWED,
                 hint="Write to another folder, or let the build run in the namespace sandbox, which has a root of its own.",
             )
+        return real
 
     @staticmethod
     def _link_target(directory: int, name: bytes) -> bytes | None:

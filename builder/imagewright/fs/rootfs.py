@@ -40,6 +40,7 @@ class Rootfs:
         self.path = path
         self._resolve = resolver or (kernel_open if kernel_resolves() else walk_open)
         self.excluded = frozenset(os.fsencode(name.strip("/")) for name in excluded)
+        self._below_excluded = tuple(name + b"/" for name in self.excluded)
         self._fd = -1
 
     @property
@@ -123,7 +124,7 @@ class Rootfs:
 
     def is_excluded(self, path: bytes) -> bool:
         """Whether ``path`` is one of the excluded ones or lies below one."""
-        return bool(self.excluded) and any(path == e or path.startswith(e + b"/") for e in self.excluded)
+        return path in self.excluded or path.startswith(self._below_excluded)
 
 
 @functools.cache

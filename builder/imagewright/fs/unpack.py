@@ -116,7 +116,7 @@ class _Unpacker:
                 return
             self._remember(path, parent)
         directory = self._places.directory(parent, self._make_missing)
-        if self._rootfs.excluded and self._is_excluded(directory, name):
+        if self._rootfs.excluded and self._places.is_excluded(parent, name):
             return
         self._create(entry, reader, directory, path)
         if self._options.keep_written:
@@ -128,11 +128,6 @@ class _Unpacker:
         while parent and parent not in fresh:
             fresh.add(parent)
             parent = parent.rpartition(b"/")[0]
-
-    def _is_excluded(self, directory: int, name: bytes) -> bool:
-        """Whether an entry is one that is not the image's, links among its parents resolved."""
-        real = self._rootfs.path_of(directory)
-        return self._rootfs.is_excluded(real + b"/" + name if real else name)
 
     def _root(self, entry: Entry) -> None:
         fd = self._rootfs.fd
@@ -163,7 +158,7 @@ class _Unpacker:
             raise FileSystemError(f"the layer has the whiteout {show(parent + b'/' + name)}, which names no file")
         path = parent + b"/" + hidden if parent else hidden
         directory = self._places.existing(parent)
-        if directory is None or (self._rootfs.excluded and self._is_excluded(directory, hidden)):
+        if directory is None or (self._rootfs.excluded and self._places.is_excluded(parent, hidden)):
             return
         if path not in self._fresh:
             self._remove(directory, hidden, path)
@@ -179,7 +174,7 @@ class _Unpacker:
         for name_ in os.listdir(directory):
             name = os.fsencode(name_)
             path = prefix + name
-            if self._rootfs.excluded and self._is_excluded(directory, name):
+            if self._rootfs.excluded and self._places.is_excluded(parent, name):
                 continue
             if path not in self._fresh:
                 self._remove(directory, name, path)
@@ -295,7 +290,7 @@ class _Unpacker:
             self._skipped.add(path)
             self._stats.skipped_devices += 1
             return
-        if self._rootfs.excluded and self._is_excluded(source, target_name):
+        if self._rootfs.excluded and self._places.is_excluded(parent, target_name):
             raise FileSystemError(
                 f"{show(path)} is a hard link to {show(entry.linkname)}, which is none of the image's files",
                 reason=Reason.PATH_NOT_ALLOWED,
