@@ -41,6 +41,12 @@ def _perform(root: Path, operation: Operation) -> None:
     """What makes no sense here is passed over: the next operation may."""
     kind, name, first, second = operation
     path = root / name
+    other = root / first if kind in ("hardlink", "rename") and isinstance(first, str) else path
+    # Links lead out of the tree on purpose: nothing may be done through them to the machine that runs this.
+    if not all(place.parent.resolve().is_relative_to(root.resolve()) for place in (path, other)):
+        return
+    if kind in ("file", "folder", "chmod") and (path.is_symlink() or path.is_fifo()):
+        return  # these follow a link at the end; opening a fifo would wait for ever
     try:
         if kind in ("file", "folder", "symlink", "hardlink", "fifo"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +67,7 @@ def _perform(root: Path, operation: Operation) -> None:
                 os.mkfifo(path)
             case "remove", _, _:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-            case "chmod", int() as mode, _ if not path.is_symlink():
+            case "chmod", int() as mode, _:
                 path.chmod(mode)
             case "rename", str() as target, _:
                 path.rename(root / target)
