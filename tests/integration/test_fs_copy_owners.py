@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +97,42 @@ def test_chown_is_of_everything_and_of_folders_on_the_way(source: Path, target: 
     assert mode(target / "old/new") == "0o6755"
     assert mode(target / "old/new/app/tool") == "0o6755"
     assert mode(target / "old/new/app/link") == "0o777"
+
+
+_IN_NAMESPACE = """
+import sys
+from imagewright.errors import ImagewrightError
+from imagewright.fs.copy import CopyRequest, copy
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.tree import Ownership, make_directory
+source, target = Rootfs(sys.argv[1]), Rootfs(sys.argv[2])
+for action in (
+    lambda: copy(target, CopyRequest(source, ("app/tool",), "/mine")),
+    lambda: copy(target, CopyRequest(source, ("app/tool",), "/a/b", Ownership(1000, 1000))),
+    lambda: copy(target, CopyRequest(source, ("app",), "/c", preserve_owner=True)),
+    lambda: make_directory(target, "/work", Ownership(1000, 1000)),
+):
+    try:
+        action()
+        print("done")
+    except ImagewrightError as error:
+        print(error.reason, error, error.hint)
+"""
+
+
+def test_an_id_that_the_namespace_does_not_hold_has_its_own_reason(source: Path, target: Path) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-Ur", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("no user namespaces here")
+    shutil.rmtree(source / "app/data")
+    (source / "app/null").unlink()
+    os.chown(source / "app", 0, 0)
+    command = [unshare, "-Ur", sys.executable, "-c", _IN_NAMESPACE, str(source), str(target)]
+    said = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
+    assert said[0] == "done"
+    assert [line.split()[0] for line in said[1:]] == ["IdOutOfRange"] * 3
+    assert all("1000:1000" in line for line in (said[1], said[3]))
+    assert os.getxattr(target / "mine", "security.capability")[4:8] == CAPABILITY[4:8]
 
 
 def test_stages_keep_everything(source: Path, target: Path) -> None:

@@ -224,7 +224,7 @@ def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
         else:
             os.chown(target[1], *owner, dir_fd=target[0], follow_symlinks=False)
     except OSError as error:
-        raise owner_error(error, "a file", owner) from error
+        raise owner_error(error, "what is written here", owner) from error
 
 
 def owner_error(error: OSError, what: str, owner: tuple[int, int]) -> OSError | FileSystemError:
@@ -234,7 +234,7 @@ def owner_error(error: OSError, what: str, owner: tuple[int, int]) -> OSError | 
         return FileSystemError(
             f"{who}, an id that this user namespace doesn't hold",
             reason=Reason.ID_OUT_OF_RANGE,
-            hint="Build it in a Pod with host users (profile plain or hardened), or give the files ids below 65536.",
+            hint="Build it in a Pod with host users (profile plain or hardened), or use ids below 65536.",
         )
     if error.errno == errno.EPERM:
         return FileSystemError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.changes import Changes
-from imagewright.fs.fileops import FileCopier, copy_attributes
+from imagewright.fs.fileops import FileCopier, change_owner, copy_attributes
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import Rootfs, explain
 
@@ -154,7 +154,7 @@ def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> Ch
         os.mkdir(name, 0o755, dir_fd=parent_fd)
         fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
         try:
-            os.fchown(fd, owner.uid, owner.gid)
+            change_owner(fd, (owner.uid, owner.gid))
             os.fchmod(fd, 0o755)
         finally:
             os.close(fd)
