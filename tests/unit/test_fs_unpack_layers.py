@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from imagewright.fs.unpack import UnpackOptions, UnpackStats, unpack_layer
 
 
 def apply(root: Path, *items: Item, options: UnpackOptions | None = None) -> UnpackStats:
-    return unpack_layer(Rootfs(str(root)), io.BytesIO(make_tar(*items)), options or UnpackOptions())
+    mine = (os.getuid(), os.getgid())  # missing folders would be root's, who need not be the one who runs this
+    return unpack_layer(
+        Rootfs(str(root)), io.BytesIO(make_tar(*items)), replace(options or UnpackOptions(), ownership=mine)
+    )
 
 
 def names(root: Path) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import tarheader
+from imagewright.fs.fileops import change_owner
 from imagewright.fs.inode import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import Rootfs, explain
@@ -141,7 +142,7 @@ class _Unpacker:
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         try:
             os.fchmod(fd, 0o755)
-            os.fchown(fd, *(self._options.ownership or (0, 0)))
+            change_owner(fd, self._options.ownership or (0, 0))
         finally:
             os.close(fd)
 
