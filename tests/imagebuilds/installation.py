@@ -16,7 +16,7 @@ def images(cluster: Cluster) -> dict[str, str]:
     """References by target of the Dockerfile; built if the cluster's registry has none of these sources."""
     host = cluster.registry.host
     flags = (f"--insecure-registry={host}", f"--registry-endpoint=docker.io={host}")
-    return publish(Target(f"{host}/imagewright", flags), cluster.places.state / "built")
+    return publish(Target(f"{host}/imagewright", flags))
 
 
 def image(cluster: Cluster, target: str) -> str:

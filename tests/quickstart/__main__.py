@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cluster.binaries import binaries
 from cluster.lifecycle import down, up
-from cluster.places import REGISTRY_PORT, ClusterError, Places, cache_root
+from cluster.places import REGISTRY_PORT, ClusterError, Places
 from cluster.progress import say, step
 from quickstart.images import Target, publish
 from quickstart.install import install, uninstall
@@ -54,15 +54,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--kubeconfig", metavar="FILE", help="use this cluster instead of starting one")
     parser.add_argument("--registry", metavar="HOST/REPO", help="where its images go; needed with --kubeconfig")
     parser.add_argument("--insecure", action="store_true", help="the registry speaks plain HTTP")
+    parser.add_argument("--mirror", metavar="HOST", default="", help="pull Docker Hub's images from there")
     parser.add_argument("--down", action="store_true", help="stop and remove what quickstart started, nothing else")
     given = parser.parse_args(arguments)
     if bool(given.kubeconfig) != bool(given.registry):
         parser.error("--kubeconfig and --registry belong together")
     if given.down:
-        take_down(given.kubeconfig)
+        take_down(given)
         return 0
-    ground = given_ground(given.kubeconfig, given.registry, given.insecure) if given.kubeconfig else own_ground()
-    images = publish(ground.target, cache_root() / "built")
+    ground = own_ground() if not given.kubeconfig else given_ground(given.kubeconfig, given.registry, given)
+    images = publish(ground.target)
     with step("Installing the operator", "ten seconds"):
         install(ground.run, images, {"REGISTRIES": list(ground.registries)})
     show(ground)
@@ -73,11 +74,7 @@ def own_ground() -> Ground:
     """A one-node cluster with a registry."""
     up(PLACES)
     host = f"{PLACES.node_address}:{REGISTRY_PORT}"
-    stamp = PLACES.state / "registry-of"  # images live and die with this cluster's registry
     flags = (f"--insecure-registry={host}", f"--registry-endpoint=docker.io={host}")
-    if not stamp.exists():
-        shutil.rmtree(cache_root() / "built", ignore_errors=True)
-        stamp.touch()
     return Ground(
         (str(binaries() / "kubectl"), f"--kubeconfig={PLACES.kubeconfig}"),
         Target(f"{host}/imagewright", flags),
@@ -85,17 +82,22 @@ def own_ground() -> Ground:
     )
 
 
-def given_ground(kubeconfig: str, registry: str, insecure: bool) -> Ground:
+def given_ground(kubeconfig: str, registry: str, given: argparse.Namespace) -> Ground:
     """The user's cluster and registry."""
     if not os.path.isfile(kubeconfig):
         raise ClusterError(f"there is no file {kubeconfig}")
     program = shutil.which("kubectl") or str(binaries() / "kubectl")
     host = registry.partition("/")[0]
     login = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    flags: tuple[str, ...] = (f"--insecure-registry={host}",) if given.insecure else ()
+    registries: tuple[dict[str, object], ...] = ({"host": host, "insecure": True},) if given.insecure else ()
+    if given.mirror:
+        flags += (f"--registry-mirror={given.mirror}",)
+        registries += ({"host": "docker.io", "mirrors": [given.mirror]},)
     return Ground(
         (program, f"--kubeconfig={os.path.abspath(kubeconfig)}"),
-        Target(registry, (f"--insecure-registry={host}",) if insecure else ()),
-        ({"host": host, "insecure": True},) if insecure else (),
+        Target(registry, flags),
+        registries,
         login if login.is_file() else None,
     )
 
@@ -142,14 +144,13 @@ def show(ground: Ground) -> None:
     print(f"  kubectl apply -n {NAMESPACE} -f your-imagebuild.yaml   # examples/ has some to start from")
 
 
-def take_down(kubeconfig: str | None) -> None:
+def take_down(given: argparse.Namespace) -> None:
     """The cluster that quickstart started, or what it installed into the given one."""
-    if not kubeconfig:
+    if not given.kubeconfig:
         down(PLACES)
-        shutil.rmtree(cache_root() / "built", ignore_errors=True)
         say("The cluster is gone; its programs and base images stay cached for the next time.")
         return
-    ground = given_ground(kubeconfig, "unused", False)
+    ground = given_ground(given.kubeconfig, given.registry, given)
     ground.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
     uninstall(ground.run)
     say("The example and the operator are gone from the cluster; the images stay in the registry.")

@@ -7,6 +7,7 @@ is a hash of what an image is made from: what was built before is not built agai
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,14 @@ from pathlib import Path
 
 from cluster.places import ClusterError
 from cluster.progress import step
+
+from imagewright.cli.arguments import parse
+from imagewright.cli.request import build_request
+from imagewright.errors import RegistryError
+from imagewright.oci.platform import host_platform
+from imagewright.reference import Reference
+from imagewright.registry.client import RegistryClient, RegistryOptions
+from imagewright.registry.credentials import Credentials
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ("executor", "operator")
@@ -43,26 +52,33 @@ def tag(target: str) -> str:
     return hasher.hexdigest()[:16]
 
 
-def publish(target: Target, built: Path) -> dict[str, str]:
-    """Build what isn't there yet; the reference of each image by its target's name.
-
-    Args:
-        built: a folder that remembers what was pushed where.
+def publish(target: Target) -> dict[str, str]:
+    """Build what the registry doesn't have yet; the reference of each image by its target's name.
 
     Raises:
         ClusterError: with what the engine said.
     """
-    built.mkdir(parents=True, exist_ok=True)
     references = {}
     for name in TARGETS:
         reference = f"{target.repository}/{name}:{tag(name)}"
-        stamp = built / hashlib.sha256(reference.encode()).hexdigest()[:24]
-        if not stamp.exists():
+        flags = ("--context", str(ROOT), "--target", name, "--destination", reference, *target.flags)
+        if not is_there(reference, flags):
             with step(f"Building the {name} image with the engine itself", "a minute"):
-                build(("--context", str(ROOT), "--target", name, "--destination", reference, *target.flags))
-            stamp.touch()
+                build(flags)
         references[name] = reference
     return references
+
+
+def is_there(reference: str, flags: Sequence[str]) -> bool:
+    """Whether the registry has the image, asked as the engine would ask with these flags."""
+    request = build_request(parse(flags, os.environ))
+    options = RegistryOptions(request.registries, insecure_pull=request.insecure, retries=0)
+    client = RegistryClient(options, Credentials.load(None))
+    try:
+        client.resolve(Reference.parse(reference), host_platform())
+    except RegistryError:
+        return False  # for whatever reason: the build will tell
+    return True
 
 
 def build(flags: Sequence[str]) -> str:

@@ -1,0 +1,50 @@
+"""Quickstart with a cluster and a registry that a user has: what they see, and that --down takes away what it brought."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from cluster.client import Cluster
+from quickstart.images import ROOT
+
+pytestmark = [pytest.mark.root, pytest.mark.cluster]
+
+
+def quickstart(cluster: Cluster, *flags: str) -> subprocess.CompletedProcess[str]:
+    host = cluster.registry.host
+    given = [f"--kubeconfig={cluster.kubeconfig}", f"--registry={host}/imagewright", "--insecure", f"--mirror={host}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "DOCKER_CONFIG": "/nonexistent"}
+    command = [sys.executable, "-m", "quickstart", *given, *flags]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+
+
+def test_from_a_cluster_and_a_registry_to_a_pushed_image(cluster: Cluster) -> None:
+    done = quickstart(cluster)
+    assert done.returncode == 0, done.stderr
+    table, _, rest = done.stdout.partition("Pushed ")
+    assert re.search(r"^hello +Succeeded +\S+/imagewright/hello:1.0 +sha256:[0-9a-f]{64}", table, re.MULTILINE)
+    assert "digest sha256:" in rest
+    commands = rest.partition("What you would type next:")[2]
+    assert all(f"kubectl {verb}" in commands for verb in ("logs", "describe", "apply"))
+    assert '[stage-0 2/2] RUN echo "Built inside Kubernetes' in done.stderr  # the log, while it ran
+    again = quickstart(cluster)
+    assert again.returncode == 0, again.stderr
+    assert "Building the" not in again.stderr  # nothing is built twice
+    gone = quickstart(cluster, "--down")
+    assert gone.returncode == 0, gone.stderr
+    assert (
+        cluster.kubectl("get", "namespace", "imagewright-system", "imagewright-quickstart", "--ignore-not-found") == ""
+    )
+    assert "imagewright.dev" not in cluster.kubectl("api-resources")
+
+
+def test_a_kubeconfig_without_a_registry_is_refused(cluster: Cluster) -> None:
+    command = [sys.executable, "-m", "quickstart", f"--kubeconfig={cluster.kubeconfig}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert "--kubeconfig and --registry belong together" in done.stderr
