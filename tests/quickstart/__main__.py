@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--mirror", metavar="HOST", default="", help="pull Docker Hub's images from there")
     parser.add_argument("--down", action="store_true", help="stop and remove what quickstart started, nothing else")
     given = parser.parse_args(arguments)
-    if bool(given.kubeconfig) != bool(given.registry):
+    if bool(given.kubeconfig) != bool(given.registry) and not given.down:
         parser.error("--kubeconfig and --registry belong together")
     if given.down:
         take_down(given)
@@ -150,8 +150,13 @@ def take_down(given: argparse.Namespace) -> None:
         down(PLACES)
         say("The cluster is gone; its programs and base images stay cached for the next time.")
         return
-    ground = given_ground(given.kubeconfig, given.registry, given)
+    ground = given_ground(given.kubeconfig, given.registry or "unused", given)
     ground.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
+    others = ground.run("get", "imagebuilds", "-A", "-o", "name", "--ignore-not-found").split()
+    if others:
+        say(f"The example is gone. There are {len(others)} ImageBuilds of others, so the operator stays;")
+        say("kubectl delete -k deploy/ removes it, and them.")
+        return
     uninstall(ground.run)
     say("The example and the operator are gone from the cluster; the images stay in the registry.")
 

@@ -138,7 +138,7 @@ class _Build:
             workspace.source, reporter.message, unpack_archive, environment=self._environment
         ).fetch(request.source)
         inputs = read_inputs(request, fetched)
-        images = Images(client, workspace, reporter)
+        images = Images(client, workspace, BlobStore(workspace.blobs), reporter)
         steps = make_plan(inputs.dockerfile, options)
         try:
             need = next(steps)

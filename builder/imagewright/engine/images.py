@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from imagewright.oci.platform import Platform
 from imagewright.plan import ImageOrigin, NeedConfig
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RemoteImage
+from imagewright.store.blobs import BlobStore
 
 _DOWNLOADS_AT_ONCE = 3
 _PULL_FAILURES = frozenset({Reason.REGISTRY_UNAVAILABLE})
@@ -43,9 +44,10 @@ class Layer:
 class Images:
     """Resolves references and unpacks images. Safe to call from several threads."""
 
-    def __init__(self, client: RegistryClient, workspace: Workspace, reporter: Reporter) -> None:
+    def __init__(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore, reporter: Reporter) -> None:
         self._client = client
         self._workspace = workspace
+        self._blobs = blobs
         self._reporter = reporter
         self._resolved: dict[tuple[Reference, Platform], RemoteImage] = {}
         self._unpacked: dict[Digest, str] = {}
@@ -98,20 +100,40 @@ class Images:
         ]
 
     def unpack(self, image: RemoteImage, rootfs: Rootfs) -> None:
-        """Apply every layer to ``rootfs``, in order; downloads run ahead."""
+        """Apply every layer to ``rootfs``, in order; downloads run ahead.
+
+        Layers stay in the blob store: another stage may start from them, and a push to another registry, or an
+        archive, needs them once more.
+        """
         layers = self.layers(image)
         with ExitStack() as stack:
-            spools = [Spool(self._spool_path(layer), lambda layer=layer: self._open(layer)) for layer in layers]  # type: ignore[misc]
+            spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
             pool = stack.enter_context(ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="pull"))
-            for spool in spools:
+            for spool in spools.values():
                 stack.callback(spool.close)
                 pool.submit(spool.download)
-            stack.callback(_stop, spools)  # first of all: nothing waits for a download then
-            for layer, spool in zip(layers, spools, strict=True):
-                with InflatedLayer(lambda s=spool: _inflate(s), layer.diff_id, _short(layer)) as tar:  # type: ignore[misc]
+            stack.callback(_stop, list(spools.values()))  # first of all: nothing waits for a download then
+            for layer in layers:
+                digest = layer.descriptor.digest
+                with InflatedLayer(lambda c=layer: self._inflated(c, spools), layer.diff_id, _short(layer)) as tar:  # type: ignore[misc]
                     unpack_layer(rootfs, tar)
                     tar.finish()
-                spool.close()
+                if not self._has(layer):
+                    spools[digest].keep(self._blobs.path(digest))
+
+    def _has(self, layer: Layer) -> bool:
+        return self._blobs.has(layer.descriptor.digest)
+
+    def _spool(self, layer: Layer) -> Spool:
+        return Spool(os.path.join(self._workspace.layers, layer.descriptor.digest.hex), lambda: self._open(layer))
+
+    @contextmanager
+    def _inflated(self, layer: Layer, spools: Mapping[Digest, Spool]) -> Iterator[Readable]:
+        if self._has(layer):
+            with self._blobs.open(layer.descriptor.digest) as file:
+                yield open_layer(file)
+        else:
+            yield open_layer(spools[layer.descriptor.digest])
 
     def rootfs_of(self, reference: Reference, platform: Platform) -> Rootfs:
         """The unpacked image for COPY --from, made once in a build."""
@@ -128,11 +150,6 @@ class Images:
         """A base layer's bytes as the registry has them, verified."""
         with self._open(layer) as stream:
             yield stream
-
-    def _spool_path(self, layer: Layer) -> str:
-        return os.path.join(
-            self._workspace.layers, f"{layer.descriptor.digest.hex}-{threading.get_ident()}-{id(layer)}"
-        )
 
     @contextmanager
     def _open(self, layer: Layer) -> Iterator[Readable]:
@@ -162,11 +179,6 @@ class _Counted:
 def _stop(spools: list[Spool]) -> None:
     for spool in spools:
         spool.stop()
-
-
-@contextmanager
-def _inflate(stream: Readable) -> Iterator[Readable]:
-    yield open_layer(stream)
 
 
 def _short(layer: Layer) -> str:

@@ -72,6 +72,10 @@ class Spool:
         self._position += len(data)
         return data
 
+    def keep(self, path: str) -> None:
+        """Give the complete download another place; it was read to its end, and so verified."""
+        os.rename(self._path, path)
+
     def stop(self) -> None:
         """Let the download end as soon as it can."""
         self._stopped = True

@@ -5,6 +5,7 @@ Writes into the stage's root file system and the blob store. Called by ``engine.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -48,6 +49,8 @@ from imagewright.sandbox import RunCommand, Sandbox
 from imagewright.store.blobs import BlobStore
 
 _OUTPUT_LINES_KEPT = 20
+_LAST_WORDS = 200
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
 
 
@@ -260,7 +263,7 @@ class StageExecutor:
         code = session.sandbox.run(command, output)
         if code != 0:
             raise StepError(
-                f"{step.title!r} {_how_it_ended(code)}",
+                f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}",
                 exit_code=code,
                 location=step.location,
                 excerpt=_excerpt(session.lines, step, tail.lines()),
@@ -334,9 +337,20 @@ class _Tail:
         self._lines.extend(line[-500:] for line in whole)
         self._open = self._open[-500:]
 
+    def last_words(self) -> str:
+        """The last line that says something, for places that show one line only."""
+        said = [_printable(line) for line in self.lines()]
+        last = next((line for line in reversed(said) if line), "")
+        return f": {last[:_LAST_WORDS]}" if last else ""
+
     def lines(self) -> list[str]:
         kept = [*self._lines, *([self._open] if self._open else [])]
         return [line.decode("utf-8", "replace").rstrip("\r") for line in kept]
+
+
+def _printable(line: str) -> str:
+    """Without terminal escapes and control characters: it becomes part of a condition's message."""
+    return "".join(c for c in _ESCAPES.sub("", line) if c.isprintable()).strip()
 
 
 _HINTS = {

@@ -40,7 +40,7 @@ class Workspace:
 
     @property
     def layers(self) -> str:
-        """For layers of base images on their way; each is removed when it is unpacked."""
+        """For layers of base images on their way; what is unpacked becomes a blob."""
         return os.path.join(self.path, "layers")
 
     def stage(self, index: int) -> str:

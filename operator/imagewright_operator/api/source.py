@@ -182,7 +182,7 @@ class Source(Model):
         json_schema_extra=rules(
             rule(
                 f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].exists(x, x)",
-                f"names no source: write exactly one of {_CHOICES}",
+                "names no source: write exactly one of git, configMap or inline",
             ),
             rule(
                 f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].filter(x, x).size() < 2",

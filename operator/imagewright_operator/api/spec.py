@@ -205,7 +205,7 @@ class Spec(Model):
         json_schema_extra=rules(
             rule(
                 "has(self.source)",
-                "names no source: write exactly one of git, configMap, inline, http, s3, gcs, azureBlob, oci or volume below spec.source",
+                "names no source: write exactly one of git, configMap or inline below spec.source",
             ),
             rule(
                 "has(self.output)",
