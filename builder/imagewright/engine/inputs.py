@@ -15,11 +15,12 @@ from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.dockerfile.model import Dockerfile
 from imagewright.dockerfile.parser import parse
 from imagewright.errors import DockerfileError, ImagewrightError, Reason, SourceError, UsageError
-from imagewright.fs.decompress import Readable, inflate, sniff
+from imagewright.fs.decompress import inflate, sniff
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.unpack import UnpackOptions, unpack_layer
 from imagewright.oci.platform import Platform, host_platform
 from imagewright.plan import PlanOptions
+from imagewright.streams import Readable
 
 _MAX_DOCKERFILE_BYTES = 16 * 1024 * 1024
 _EPOCH = "SOURCE_DATE_EPOCH"

@@ -12,17 +12,15 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol
 
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
+from imagewright.streams import Readable
+
+__all__ = ["InflatedLayer", "Readable", "Spool"]
 
 _CHUNK_BYTES = 1 << 20
 _CHUNKS_AHEAD = 8
-
-
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class Spool:

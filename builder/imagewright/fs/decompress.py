@@ -16,6 +16,7 @@ from isal import igzip_lib
 
 from imagewright.errors import FileSystemError
 from imagewright.fs.zstdframes import ZstdFrames
+from imagewright.streams import Readable
 
 Format = Literal["none", "gzip", "zstd", "bzip2", "xz"]
 
@@ -29,10 +30,6 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
 )
-
-
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class _Decompressor(Protocol):

@@ -18,6 +18,7 @@ from isal import isal_zlib
 
 from imagewright.digest import Digest
 from imagewright.oci.mediatypes import Compression
+from imagewright.streams import Writable
 
 _CHUNK_BYTES = 1 << 20
 _BUFFERS = 6
@@ -25,10 +26,6 @@ _PIECE_BYTES = 1 << 17
 # isal's levels 0 to 2 give the same bytes on every x86 generation; level 3 does not.
 _GZIP_LEVEL = 1
 _ZSTD_LEVEL = 3
-
-
-class Writable(Protocol):
-    def write(self, data: bytes, /) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import tarheader, tarwriter
 from imagewright.fs.changes import Changes
 from imagewright.fs.fileops import proc_path, read_xattrs
-from imagewright.fs.layersink import LayerSink, PackedLayer, PackOptions, Writable
+from imagewright.fs.layersink import LayerSink, PackedLayer, PackOptions
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import Rootfs, explain
 from imagewright.fs.tarheader import Entry
+from imagewright.streams import Writable
 
 __all__ = ["PackOptions", "PackedLayer", "pack_layer"]
 

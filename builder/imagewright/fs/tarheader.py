@@ -10,10 +10,10 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.tarfields import nanoseconds, number, pax_records, signed_sum
+from imagewright.streams import Readable
 
 BLOCK = 512
 _BUFFER_BYTES = 1 << 20
@@ -35,10 +35,6 @@ _TYPES = {
 }
 _EXTENSIONS = frozenset({b"x", b"X", b"g", b"L", b"K"})
 _FIELDS = struct.Struct("100s8s8s8s12s12s8xc100s8s64x8s8s155s12x")
-
-
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(slots=True)

@@ -18,8 +18,9 @@ from imagewright.fs.fileops import change_owner
 from imagewright.fs.inode import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import Rootfs, explain
-from imagewright.fs.tarheader import Entry, Readable, TarReader
+from imagewright.fs.tarheader import Entry, TarReader
 from imagewright.fs.tree import MAX_DEPTH, remove_entry
+from imagewright.streams import Readable
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"

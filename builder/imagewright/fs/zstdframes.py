@@ -6,16 +6,11 @@ are looked at, some bytes in 128 KiB; what is in them is the library's to check.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from imagewright.errors import FileSystemError
+from imagewright.streams import Readable
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _RLE_BLOCK = 1
-
-
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class ZstdFrames:

@@ -21,16 +21,13 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import Refused, protocol_error
 from imagewright.registry.transport import Body, Request, Transport
+from imagewright.streams import Readable
 
 _TRIES = 4
 _MAY_PASS = frozenset({0, 408, 429, 500, 502, 503, 504})
 # A registry that can't take a whole blob in one PUT says so in one of these ways.
 _NOT_MONOLITHIC = frozenset({400, 404, 405, 411, 415, 416, 501})
 Progress = Callable[[Descriptor, int, bool], None]  # (blob, bytes sent, finished)
-
-
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class BlobSource(Protocol):

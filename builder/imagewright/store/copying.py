@@ -8,20 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
 
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.descriptor import Descriptor
+from imagewright.streams import Readable, Writable
 
 _CHUNK = 1 << 20
-
-
-class Readable(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
-class Writable(Protocol):
-    def write(self, data: bytes, /) -> object: ...
 
 
 OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
