@@ -157,3 +157,29 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         with pytest.raises(FileSystemError, match="/file") as caught:
             tree.make_directory(Rootfs(str(tmp_path)), path, ME)
         assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+
+
+def test_a_copy_that_fails_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    (tmp_path / "source" / "name").mkdir(parents=True)
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "name").write_text("a file where the source has a folder")
+    source, target = Rootfs(str(tmp_path / "source")), Rootfs(str(tmp_path / "target"))
+    before = {source.fd, target.fd} | _descriptors()
+    with pytest.raises(FileSystemError):
+        tree.copy_tree(source, target)
+    assert _descriptors() == before
+
+
+def test_a_folder_that_is_not_the_images_is_not_kept_open(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "link").symlink_to("own")
+    rootfs = Rootfs(str(tmp_path), frozenset({"own"}))
+    before = {rootfs.fd} | _descriptors()
+    with pytest.raises(FileSystemError) as caught:
+        tree.make_directory(rootfs, "/link/below", None)
+    assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+    assert _descriptors() == before
+
+
+def _descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import archive
 from imagewright.fs.changes import Changes
-from imagewright.fs.fileops import Attributes, FileCopier, change_owner, read_xattrs, write_xattr
+from imagewright.fs.fileops import Attributes, FileCopier, copy_attributes, make_folder, open_folder
 from imagewright.fs.mode import ModeChange
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import Rootfs, explain
 from imagewright.fs.sources import Ignore, Source, Sources, clean
-from imagewright.fs.tree import MAX_DEPTH, Ownership
+from imagewright.fs.tree import MAX_DEPTH, Ownership, too_deep
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FOLDER = 0o755  # without --chmod
 
 
@@ -108,15 +107,9 @@ class _Copier:
         if self._rootfs.is_excluded(place):
             raise self._not_allowed(place)
         request = self._request
-        os.mkdir(name, 0o700, dir_fd=parent)
-        fd = os.open(name, _DIRECTORY, dir_fd=parent)
-        try:
-            owner = request.ownership or Ownership(0, 0)
-            change_owner(fd, (owner.uid, owner.gid))
-            mode = _NEW_FOLDER if request.mode is None else request.mode.apply(_NEW_FOLDER, is_directory=True)
-            os.fchmod(fd, mode)
-        finally:
-            os.close(fd)
+        owner = request.ownership or Ownership(0, 0)
+        mode = _NEW_FOLDER if request.mode is None else request.mode.apply(_NEW_FOLDER, is_directory=True)
+        make_folder(parent, name, (owner.uid, owner.gid), mode)
         self._written.add(place)
 
     def _real(self, folder: int) -> bytes:
@@ -153,9 +146,7 @@ class _Copier:
         sources = self._sources
         path, source_fd = source
         if depth > MAX_DEPTH:
-            raise FileSystemError(
-                f"/{os.fsdecode(path)[:200]}… is deeper than {MAX_DEPTH} folders", reason=Reason.LIMIT_EXCEEDED
-            )
+            raise too_deep(path)
         with os.scandir(source_fd) as entries:
             found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
         found.sort(key=lambda pair: pair[0])
@@ -175,8 +166,7 @@ class _Copier:
         """One folder in a folder. A hidden one is there only where something below it is not hidden."""
         place, above = source
         name = place.rpartition(b"/")[2]
-        below = os.open(name, _DIRECTORY, dir_fd=above)
-        try:
+        with open_folder(above, name) as below:
             if hidden and not self._sources.shows_below(place, below):
                 return
             real = _join(target[0], name)
@@ -192,14 +182,9 @@ class _Copier:
                         hint="Copy it to where the link points, or remove what is in the way in an earlier RUN.",
                     ) from None
             self._written.add(real)
-            folder = os.open(name, _DIRECTORY, dir_fd=target[1])
-            try:
+            with open_folder(target[1], name) as folder:
                 self._copy_folder((place, below), (real, folder), depth + 1)
-                self._folder_metadata(below, folder, info)
-            finally:
-                os.close(folder)
-        finally:
-            os.close(below)
+                copy_attributes(below, folder, self._attributes(info))
 
     def _copy_file(
         self, source: tuple[int, bytes], target: tuple[int, bytes], info: os.stat_result, below: bytes
@@ -236,14 +221,6 @@ class _Copier:
         if self._request.ownership is not None:
             return self._request.ownership.uid, self._request.ownership.gid
         return (info.st_uid, info.st_gid) if self._request.preserve_owner else (0, 0)
-
-    def _folder_metadata(self, source: int, target: int, info: os.stat_result) -> None:
-        attributes = self._attributes(info)
-        change_owner(target, self._owner(info))
-        os.fchmod(target, stat.S_IMODE(info.st_mode) if attributes.mode is None else attributes.mode)
-        for name, value in read_xattrs(source).items():
-            write_xattr(target, name, value)
-        os.utime(target, ns=(info.st_mtime_ns, info.st_mtime_ns))
 
     # --- archives
 

@@ -1,6 +1,6 @@
 """Inflates layers and archives while they are read, with bounded memory.
 
-No I/O of its own: reads from the stream it is given. Called by the engine (layers) and by ``fs.copy`` (ADD).
+No I/O of its own: reads from the stream it is given. Called by the engine (layers, contexts) and by ``fs.archive`` (ADD).
 gzip goes through isal, which inflates twice as fast as zlib; several gzip members after one another are one stream.
 """
 

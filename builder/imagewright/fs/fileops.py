@@ -1,6 +1,7 @@
-"""Copies single entries between folders that are given by descriptor, with everything that a layer can hold.
+"""Single entries of folders that are given by descriptor: made and copied with everything that a layer can hold.
 
-Reads and writes files; never follows a link. Called by ``fs.tree`` and ``fs.copy``.
+Reads and writes files; never follows a link. ``fs.tree`` and ``fs.copy`` copy with it, and all of ``fs`` takes owners and
+extended attributes from here.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs
 
 Place = tuple[int, bytes]  # (descriptor of the folder, name in it)
 
@@ -168,11 +171,38 @@ def _copy_sparse(read: int, write: int, size: int) -> None:
     os.ftruncate(write, size)
 
 
-def copy_attributes(source: int, target: int) -> None:
-    """Give one open folder the owner, mode, xattrs and time of another."""
+@contextmanager
+def open_folder(directory: int, name: bytes) -> Iterator[int]:
+    """A descriptor of the folder ``name`` of an open folder.
+
+    Raises:
+        OSError: also where it is a link.
+    """
+    fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def make_folder(directory: int, name: bytes, owner: tuple[int, int], mode: int = 0o755) -> None:
+    """Make a folder, whatever the umask is.
+
+    Raises:
+        FileSystemError: as ``change_owner``.
+        OSError: FileExistsError among others.
+    """
+    os.mkdir(name, 0o700, dir_fd=directory)
+    with open_folder(directory, name) as fd:
+        change_owner(fd, owner)
+        os.fchmod(fd, mode)  # after the owner, as with files
+
+
+def copy_attributes(source: int, target: int, attributes: Attributes = Attributes()) -> None:
+    """Give one open folder the owner, mode, xattrs and time of another, but for what ``attributes`` says."""
     info = os.fstat(source)
-    change_owner(target, (info.st_uid, info.st_gid))
-    os.fchmod(target, stat.S_IMODE(info.st_mode))
+    change_owner(target, attributes.owner or (info.st_uid, info.st_gid))
+    os.fchmod(target, _mode(info, attributes))
     for name, value in read_xattrs(source).items():
         write_xattr(target, name, value)
     os.utime(target, ns=(info.st_mtime_ns, info.st_mtime_ns))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from imagewright.fs import tarheader
-from imagewright.fs.fileops import owner_error, proc_path, write_xattr
+from imagewright.fs.fileops import owner_error, proc_path, read_xattrs, write_xattr
 from imagewright.fs.tarheader import Entry, TarReader
 
 _PERMISSIONS = 0o7777
@@ -78,8 +78,8 @@ def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[in
 
 def drop_xattrs(fd: int, entry: Entry) -> None:
     """Remove what a folder had from lower layers and has no more."""
-    for name in os.listxattr(fd):
-        if name != "security.selinux" and os.fsencode(name) not in entry.xattrs:
+    for name in read_xattrs(fd):  # what is the machine's own stays
+        if os.fsencode(name) not in entry.xattrs:
             os.removexattr(fd, name)
 
 

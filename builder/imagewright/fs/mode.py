@@ -32,7 +32,7 @@ class ModeChange:
         Raises:
             UsageError
         """
-        if re.fullmatch(r"[0-7]{1,5}", text) and int(text, 8) <= 0o7777:
+        if re.fullmatch(r"0*[0-7]{1,4}", text):
             return cls(int(text, 8))
         clauses: list[tuple[str, str, str]] = []
         for clause in text.split(","):

@@ -11,10 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs import MAX_LINKS, Rootfs
 
 _KEPT = 64
-_MAX_LINKS = 40  # as the kernel: path_resolution(7)
 _MAX_PARTS = 400
 MakeFolder = Callable[[int, bytes], None]  # (descriptor of the parent, name)
 
@@ -47,7 +46,11 @@ class Places:
                 ) from error
             raise
         if self._rootfs.excluded:
-            self._real[path] = self._real_path(fd, path)
+            try:
+                self._real[path] = self._real_path(fd, path)
+            except BaseException:
+                os.close(fd)
+                raise
         self._open[path] = fd
         if len(self._open) > _KEPT:
             oldest, old_fd = self._open.popitem(last=False)
@@ -81,7 +84,7 @@ class Places:
                 make(above, name)
             except FileExistsError:
                 target = self._link_target(above, name)
-                if target is None or links >= _MAX_LINKS:
+                if target is None or links >= MAX_LINKS:
                     raise FileSystemError(
                         f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",
                         reason=Reason.PATH_NOT_ALLOWED,
@@ -111,7 +114,6 @@ class Places:
         """A path whose text says nothing may lead by links to what is not the image's: the folder itself decides."""
         real = self._rootfs.path_of(fd)
         if self._rootfs.is_excluded(real) and not self._rootfs.is_excluded(path):
-            os.close(fd)
             raise FileSystemError(
                 f"/{os.fsdecode(path)} leads to a folder that is the executor's own, not the image's",
                 reason=Reason.PATH_NOT_ALLOWED,

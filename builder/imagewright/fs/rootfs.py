@@ -17,10 +17,11 @@ from contextlib import contextmanager
 
 from imagewright.errors import FileSystemError, Reason
 
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder itself, through no link
+MAX_LINKS = 40  # as the kernel: path_resolution(7)
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_IN_ROOT = 0x10
 _RESOLVE_NO_MAGICLINKS = 0x02
-_MAX_LINKS = 40  # as the kernel: path_resolution(7)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _RETRIES = 64
 Resolver = Callable[[int, bytes, int, int], int]  # (descriptor of the root, path, flags, mode) -> descriptor
@@ -111,7 +112,7 @@ class Rootfs:
         return data
 
     def path_of(self, fd: int) -> bytes:
-        """The root-relative path, without any link in it, of an open folder below the root.
+        """The root-relative path, without any link in it, of an open file or folder below the root.
 
         Raises:
             FileSystemError: when it is not below the root.
@@ -184,7 +185,7 @@ def walk_open(root_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
                 target = None
             if target is not None:
                 links += 1
-                if links > _MAX_LINKS:
+                if links > MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
                 if target.startswith(b"/"):
                     while len(stack) > 1:

@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.fileops import read_xattrs
-from imagewright.fs.rootfs import Rootfs, explain
-from imagewright.fs.tree import MAX_DEPTH
+from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, explain
+from imagewright.fs.tree import MAX_DEPTH, too_deep
 
 # inode, ctime, mtime, size, mode, uid, gid, hash of a folder's xattrs, device number, length of the name
 _RECORD = struct.Struct("=QqqqIIIIQH")
@@ -82,9 +81,7 @@ def scan(rootfs: Rootfs) -> Snapshot:
 
 def _scan_folder(fd: int, path: bytes, excluded: frozenset[bytes], folders: dict[bytes, bytes], depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise FileSystemError(
-            f"/{os.fsdecode(path)[:200]}… is deeper than {MAX_DEPTH} folders", reason=Reason.LIMIT_EXCEEDED
-        )
+        raise too_deep(path)
     found: list[tuple[bytes, os.stat_result]] = []
     prefix = path + b"/" if path else b""
     with os.scandir(fd) as entries:
@@ -99,7 +96,7 @@ def _scan_folder(fd: int, path: bytes, excluded: frozenset[bytes], folders: dict
     for name, info in found:
         xattrs = 0
         if stat.S_ISDIR(info.st_mode):
-            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            below = os.open(name, OPEN_FOLDER, dir_fd=fd)
             try:
                 xattrs = _hash(read_xattrs(below))
                 _scan_folder(below, prefix + name, excluded, folders, depth + 1)

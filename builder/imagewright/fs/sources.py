@@ -15,9 +15,8 @@ from typing import Protocol
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import glob
+from imagewright.fs.fileops import open_folder
 from imagewright.fs.rootfs import Rootfs
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Ignore(Protocol):
@@ -95,16 +94,14 @@ class Sources:
             return False
         with os.scandir(fd) as entries:
             for entry in entries:
-                place = path + b"/" + os.fsencode(entry.name)
+                name = os.fsencode(entry.name)
+                place = path + b"/" + name
                 if not ignore.ignores(os.fsdecode(place)):
                     return True
                 if entry.is_dir(follow_symlinks=False):
-                    below = os.open(entry.name, _DIRECTORY, dir_fd=fd)
-                    try:
+                    with open_folder(fd, name) as below:
                         if self.shows_below(place, below):
                             return True
-                    finally:
-                        os.close(below)
         return False
 
     def _is_hidden(self, path: bytes, *, is_folder: bool) -> bool:

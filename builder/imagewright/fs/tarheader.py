@@ -1,6 +1,6 @@
 """Reads tar archives entry by entry: ustar, GNU long names and sparse files, PAX (POSIX.1-2001) with extended attributes.
 
-No I/O of its own: reads from the stream it is given. Called by ``fs.unpack`` and ``fs.copy``. The standard library's
+No I/O of its own: reads from the stream it is given. Called by ``fs.unpack`` and ``fs.archive``. The standard library's
 ``tarfile`` takes ten times as long for a header, and has rules of its own for what it extracts.
 """
 

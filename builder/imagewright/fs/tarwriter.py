@@ -1,6 +1,6 @@
 """Builds tar headers: ustar where it can say everything, with a PAX header before it (POSIX.1-2001) where it can't.
 
-No I/O. Called by ``fs.pack``. The same entry always gives the same bytes.
+No I/O. Called by ``fs.pack`` and, for docker-archives, by ``engine.output``. The same entry always gives the same bytes.
 """
 
 from __future__ import annotations

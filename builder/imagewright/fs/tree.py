@@ -1,6 +1,6 @@
 """Whole trees: removing, copying, moving, making folders.
 
-Writes below the roots it is given. Called by ``fs.unpack`` and, between stages, by the engine.
+Writes below the roots it is given. Called by ``fs.unpack`` and, between stages and for WORKDIR, by the engine.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.changes import Changes
-from imagewright.fs.fileops import FileCopier, change_owner, copy_attributes
+from imagewright.fs.fileops import FileCopier, copy_attributes, make_folder, open_folder
 from imagewright.fs.places import Places
-from imagewright.fs.rootfs import Rootfs, explain
+from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, explain
 
 MAX_DEPTH = 256  # folders inside each other; each holds a descriptor while it is walked
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,15 @@ class Ownership:
 
     uid: int
     gid: int
+
+
+def too_deep(path: bytes) -> FileSystemError:
+    """For a folder below ``MAX_DEPTH`` others."""
+    return FileSystemError(
+        f"/{os.fsdecode(path)[:200]}… is deeper than {MAX_DEPTH} folders",
+        reason=Reason.LIMIT_EXCEEDED,
+        hint="No image needs that many folders inside each other.",
+    )
 
 
 def remove(rootfs: Rootfs) -> None:
@@ -58,10 +66,8 @@ def remove_entry(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth
         if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             raise
     if depth > MAX_DEPTH:
-        raise FileSystemError(
-            f"/{os.fsdecode(path)[:200]} is deeper than {MAX_DEPTH} folders", reason=Reason.LIMIT_EXCEEDED
-        )
-    fd = os.open(name, _DIRECTORY, dir_fd=directory)
+        raise too_deep(path)
+    fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
     gone = True
     try:
         for child in os.listdir(fd):
@@ -86,9 +92,7 @@ def copy_tree(source: Rootfs, target: Rootfs) -> None:
 def _copy_folder(source: Rootfs, target: Rootfs, fds: tuple[int, int], path: bytes, copier: FileCopier) -> None:
     source_fd, target_fd = fds
     if path.count(b"/") > MAX_DEPTH:
-        raise FileSystemError(
-            f"/{os.fsdecode(path)[:200]} is deeper than {MAX_DEPTH} folders", reason=Reason.LIMIT_EXCEEDED
-        )
+        raise too_deep(path)
     for name_ in os.listdir(source_fd):
         name = os.fsencode(name_)
         place = path + b"/" + name if path else name
@@ -100,13 +104,9 @@ def _copy_folder(source: Rootfs, target: Rootfs, fds: tuple[int, int], path: byt
             continue
         with contextlib.suppress(FileExistsError):  # it leads to something excluded
             os.mkdir(name, 0o700, dir_fd=target_fd)
-        below = (os.open(name, _DIRECTORY, dir_fd=source_fd), os.open(name, _DIRECTORY, dir_fd=target_fd))
-        try:
-            _copy_folder(source, target, below, place, copier)
-            copy_attributes(*below)
-        finally:
-            os.close(below[0])
-            os.close(below[1])
+        with open_folder(source_fd, name) as below, open_folder(target_fd, name) as target_below:
+            _copy_folder(source, target, (below, target_below), place, copier)
+            copy_attributes(below, target_below)
 
 
 def move_tree(source: Rootfs, target: Rootfs) -> None:
@@ -151,13 +151,7 @@ def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> Ch
     wanted = b"/".join(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
 
     def make(parent_fd: int, name: bytes) -> None:
-        os.mkdir(name, 0o755, dir_fd=parent_fd)
-        fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
-        try:
-            change_owner(fd, (owner.uid, owner.gid))
-            os.fchmod(fd, 0o755)
-        finally:
-            os.close(fd)
+        make_folder(parent_fd, name, (owner.uid, owner.gid))
         above = rootfs.path_of(parent_fd)
         made.add(above + b"/" + name if above else name)
 

@@ -1,6 +1,6 @@
 """Applies a layer to a root file system (OCI image-layout layer.md, "Applying Changesets").
 
-Writes below the root it is given, never outside. Called by the engine for base images and by ``fs.copy`` for archives
+Writes below the root it is given, never outside. Called by the engine for base images and by ``fs.archive`` for archives
 that ADD unpacks. Every entry's parent is resolved inside the root and written through its descriptor.
 """
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import tarheader
-from imagewright.fs.fileops import change_owner
+from imagewright.fs.fileops import make_folder
 from imagewright.fs.inode import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
 from imagewright.fs.places import Places
-from imagewright.fs.rootfs import Rootfs, explain
+from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, explain
 from imagewright.fs.tarheader import Entry, TarReader
-from imagewright.fs.tree import MAX_DEPTH, remove_entry
+from imagewright.fs.tree import MAX_DEPTH, remove_entry, too_deep
 from imagewright.streams import Readable
 
 _WHITEOUT = b".wh."
@@ -84,13 +84,14 @@ class _Unpacker:
     def run(self, stream: Readable) -> UnpackStats:
         entry: Entry | None = None
         try:
-            reader = TarReader(stream, "the layer" if self._options.whiteouts else "the archive")
+            what = "the layer" if self._options.whiteouts else "the archive"
+            reader = TarReader(stream, what)
             while (entry := reader.next()) is not None:
                 self._stats.entries += 1
                 self._stats.size += max(entry.size, entry.real_size)
                 if self._stats.entries > self._options.limits.entries or self._stats.size > self._options.limits.size:
                     raise FileSystemError(
-                        f"the layer holds more than {self._options.limits.entries} entries or {self._options.limits.size} bytes",
+                        f"{what} holds more than {self._options.limits.entries} entries or {self._options.limits.size} bytes",
                         reason=Reason.LIMIT_EXCEEDED,
                     )
                 self._apply(entry, reader)
@@ -139,13 +140,7 @@ class _Unpacker:
 
     def _make_missing(self, parent_fd: int, name: bytes) -> None:
         """A folder that no entry describes."""
-        os.mkdir(name, 0o755, dir_fd=parent_fd)
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
-        try:
-            os.fchmod(fd, 0o755)
-            change_owner(fd, self._options.ownership or (0, 0))
-        finally:
-            os.close(fd)
+        make_folder(parent_fd, name, self._options.ownership or (0, 0))
 
     # --- whiteouts
 
@@ -245,14 +240,13 @@ class _Unpacker:
 
     def _folder(self, entry: Entry, directory: int, path: bytes) -> None:
         name = path.rpartition(b"/")[2]
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         existed = False
         try:
             os.mkdir(name, 0o700, dir_fd=directory)
         except FileExistsError:
             existed = True
         try:
-            fd = os.open(name, flags, dir_fd=directory)
+            fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
@@ -262,7 +256,7 @@ class _Unpacker:
                 return  # an archive's folder onto a link to a folder goes through it, as with tar --keep-directory-symlink
             self._remove(directory, name, path)
             os.mkdir(name, 0o700, dir_fd=directory)
-            fd = os.open(name, flags, dir_fd=directory)
+            fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
             existed = False
         try:
             if existed:
@@ -352,11 +346,7 @@ def _normalise(name: bytes) -> bytes:
             hint="Images and archives with '..' in a name are made to attack those who unpack them; don't use this one.",
         )
     if len(parts) > MAX_DEPTH:
-        raise FileSystemError(
-            f"{show(name)}… is deeper than {MAX_DEPTH} folders",
-            reason=Reason.LIMIT_EXCEEDED,
-            hint="No image needs that many folders inside each other.",
-        )
+        raise too_deep(b"/".join(parts))
     return b"/".join(parts)
 
 
