@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -30,13 +31,20 @@ def enter_user_namespace_if_needed() -> None:
     ready, go = os.pipe()
     mapper = os.fork()
     if mapper == 0:
-        os.close(go)
-        os.read(ready, 1)  # closes when the namespace was made
-        os._exit(0 if _map(pid, uid, gid) else 1)
+        code = 1
+        try:
+            os.close(go)
+            os.read(ready, 1)  # closes when the namespace was made
+            code = 0 if _map(pid, uid, gid) else 1
+        finally:  # whatever happens, no second command line goes on from here
+            os._exit(code)
     os.close(ready)
     try:
         linux.unshare(linux.CLONE_NEWUSER)
     except OSError as error:
+        os.kill(mapper, signal.SIGKILL)  # there is nothing to map
+        os.waitpid(mapper, 0)
+        os.close(go)
         raise SandboxError(
             f"an ordinary user needs a user namespace, and it isn't allowed: {error.strerror}",
             hint="Run as root, or allow it: sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -118,16 +119,17 @@ def _root(helper: Helper, ids: Ids, options: SandboxOptions, why: str) -> Sandbo
     own = {os.path.realpath(path).strip("/") for path in (options.work_dir, *options.kept)}
     # This early / is still the executor image's: a /busybox is that of its debug variant.
     own |= {"busybox"} if os.path.exists("/busybox") else set()
-    excluded = _EXECUTOR_OWN | _mount_points() | own
+    with open("/proc/self/mountinfo", "rb") as file:
+        excluded = _EXECUTOR_OWN | mount_points(file.read()) | own
     return _Chosen(SandboxKind.ROOT, reason, helper, ids, "/", frozenset(excluded - {""}))
 
 
-def _mount_points() -> frozenset[str]:
-    """Everything that is mounted into the container, root-relative: the cluster's files, volumes and secrets."""
-    found = set()
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            path = line.split(" ")[4].encode("utf-8", "surrogateescape").decode("unicode_escape").strip("/")
-            if path:
-                found.add(path)
-    return frozenset(found)
+def mount_points(mountinfo: bytes) -> frozenset[str]:
+    """Everything that is mounted into the container, root-relative: the cluster's files, volumes and secrets.
+
+    Args:
+        mountinfo: the text of /proc/PID/mountinfo (proc_pid_mountinfo(5)), which has white space in paths as octal numbers.
+    """
+    paths = (line.split(b" ")[4] for line in mountinfo.split(b"\n") if line)
+    decoded = (re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), path) for path in paths)
+    return frozenset(os.fsdecode(path.strip(b"/")) for path in decoded) - {""}

@@ -23,7 +23,7 @@ from imagewright.sandbox import direct, linux, namespace
 from imagewright.sandbox.descendants import kill_descendants
 from imagewright.sandbox.ids import Ids
 from imagewright.sandbox.model import RunCommand
-from imagewright.sandbox.process import describe
+from imagewright.sandbox.process import describe, exit_code
 
 _LENGTH = struct.Struct("!I")
 
@@ -74,8 +74,10 @@ class Helper:
         self._socket.close()
         with contextlib.suppress(OSError):
             proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-            kill_descendants(proc, self._pid)
-            os.close(proc)
+            try:
+                kill_descendants(proc, self._pid)
+            finally:
+                os.close(proc)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
@@ -158,7 +160,7 @@ def _run(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> 
         shutil.rmtree(scratch, ignore_errors=True)
     if message:
         raise OSError(0, message)
-    return os.waitstatus_to_exitcode(status) if status & 0x7F == 0 else 128 + (status & 0x7F)
+    return exit_code(status)
 
 
 def _child(

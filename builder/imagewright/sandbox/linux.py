@@ -12,7 +12,6 @@ from typing import Final
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 CLONE_NEWNS: Final = 0x00020000
-CLONE_NEWCGROUP: Final = 0x02000000
 CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWIPC: Final = 0x08000000
 CLONE_NEWUSER: Final = 0x10000000
@@ -24,7 +23,6 @@ MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
 MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
-MS_PRIVATE: Final = 0x40000
 MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8

@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from imagewright.sandbox import linux
 from imagewright.sandbox.model import RunCommand
@@ -63,7 +64,7 @@ def run(command: RunCommand, scratch: str, map_ids: Callable[[], None]) -> int:
     return exit_code(status)
 
 
-def _init(command: RunCommand, scratch: str, report: int) -> None:
+def _init(command: RunCommand, scratch: str, report: int) -> NoReturn:
     """PID 1 of the namespace: sets the root up, starts the command, ends everything with it."""
     code = 125
     try:
