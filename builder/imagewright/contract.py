@@ -175,6 +175,10 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
 _Text = Annotated[str, BeforeValidator(_printable)]
 
 
@@ -235,8 +239,9 @@ class BuildResult(_Model):
             limit = limit * 3 // 4
             cut = core.failure.model_copy(
                 update={
-                    "message": core.failure.message[:limit] + "…",
-                    "instruction": core.failure.instruction[:200],
+                    "message": _cut(core.failure.message, limit),
+                    "hint": _cut(core.failure.hint, limit),
+                    "instruction": _cut(core.failure.instruction, 200),
                 }
             )
             core = core.model_copy(update={"failure": cut})

@@ -52,6 +52,18 @@ def test_termination_message_fits_and_parses(message: str, hint: str, steps: int
     assert parsed.steps_truncated == (len(parsed.steps) < steps)
 
 
+@pytest.mark.parametrize("text", ["x" * 9000, "\0" * 9000, "漢" * 9000])
+def test_a_long_hint_leaves_a_message_that_can_be_read(text: str) -> None:
+    failure = Failure(reason="RegistryUnavailable", message="it is down", hint=text)
+    message = BuildResult(failure=failure).termination_message()
+    assert len(message.encode()) <= MAX_CORE_BYTES
+    parsed = BuildResult.parse(message)
+    assert parsed is not None
+    assert parsed.failure is not None
+    assert parsed.failure.message == "it is down"
+    assert parsed.failure.hint[:100] == text[:100]
+
+
 def test_what_is_no_result_is_none() -> None:
     assert BuildResult.parse("Killed") is None
     assert BuildResult.parse("") is None

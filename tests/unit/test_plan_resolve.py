@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imagewright.dockerfile.parser import parse
-from imagewright.errors import UsageError
+from imagewright.errors import DockerfileError, UsageError
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan import (
@@ -79,6 +79,21 @@ def test_stages_stand_after_those_they_need_and_the_target_is_last() -> None:
 def test_a_target_by_a_number_that_no_stage_has() -> None:
     with pytest.raises(UsageError, match="no stage '7'"):
         plan("FROM a\n", PlanOptions("7", {}, _AMD64, _AMD64))
+
+
+@pytest.mark.parametrize("target", ["00000000007", "70000000000", "9" * 5000])
+def test_a_long_number_is_no_shorter_one(target: str) -> None:
+    with pytest.raises(UsageError, match="no stage"):
+        plan("FROM a\n", PlanOptions(target, {}, _AMD64, _AMD64))
+    with pytest.raises(DockerfileError, match="not in the file"):
+        plan(f"FROM a\nFROM b\nCOPY --from={target} /x /y\n")
+
+
+def test_leading_zeros_of_a_stages_number_say_nothing() -> None:
+    built, _ = plan("FROM a\nFROM a\nFROM b\nCOPY --from=0000000001 /x /y\n")
+    (step,) = built.target.steps
+    assert isinstance(step, CopyStep)
+    assert step.origin == StageOrigin(1)
 
 
 def test_steps_are_of_the_class_that_says_what_they_do() -> None:

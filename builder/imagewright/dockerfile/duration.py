@@ -1,6 +1,6 @@
 """Durations as Go reads and writes them: ``1h30m``, ``1.5s``. HEALTHCHECK's flags and its history entry use them.
 
-No I/O.
+No I/O. Called by ``dockerfile.instructions`` and ``plan.stage``.
 """
 
 from __future__ import annotations

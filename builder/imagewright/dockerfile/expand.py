@@ -33,7 +33,7 @@ class ExpansionOptions:
     heredocs: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Expansion:
     """The result: the whole text, the same split into words, and the names that had no value."""
 

@@ -106,8 +106,7 @@ class _Lexer:
                 end = self._at
                 heredocs = self._heredocs(text, start, end)
                 self._emit(SpanKind.INSTRUCTION, start, text, heredocs)
-        known = {key: self._directives[key] for key in self._directives}
-        directives = replace(Directives(), **known)
+        directives = replace(Directives(), **self._directives)
         return Lexed(self._source, directives, tuple(self._spans), tuple(self._warnings))
 
     def _emit(self, kind: SpanKind, start: int, text: str = "", heredocs: tuple[Heredoc, ...] = ()) -> None:

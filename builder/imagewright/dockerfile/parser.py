@@ -1,6 +1,6 @@
 """A Dockerfile's bytes to a ``Dockerfile``: lines to instructions, instructions to stages.
 
-No I/O. Called by the engine, the CLI and, for ONBUILD triggers, by ``plan``.
+No I/O. Called by the engine and, for ONBUILD triggers, by ``plan``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def parse(data: bytes, name: str) -> Dockerfile:
         DockerfileError: with its place, the line, and what to write instead.
     """
     if len(data) > MAX_BYTES:
-        raise DockerfileError(f"{name} has {len(data)} bytes; a Dockerfile may have {MAX_BYTES}")
+        hint = "Is it a Dockerfile? Long data belongs into files that COPY takes."
+        raise DockerfileError(f"{name} has {len(data)} bytes; a Dockerfile may have {MAX_BYTES}", hint=hint)
     lexed = lex(data, name)
     source = lexed.source
     global_args: list[Arg] = []
@@ -60,7 +61,6 @@ def parse_trigger(trigger: str, source: SourceText, location: Location) -> Instr
     Raises:
         DockerfileError: the trigger is no single instruction, or one that may not be a trigger.
     """
-
     quoted = f"the base image's ONBUILD trigger {trigger[:120]!r}"
     hint = "The base image is at fault: it was built with a trigger that can't be run."
     try:

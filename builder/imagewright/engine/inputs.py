@@ -33,7 +33,11 @@ class Inputs:
     context: Rootfs
     ignore: IgnorePatterns
     dockerfile: Dockerfile
-    lines: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The Dockerfile's, as its locations count them: not every character that ends a line for Python does there."""
+        return self.dockerfile.lines
 
 
 def plan_options(request: BuildRequest, environment: Mapping[str, str]) -> PlanOptions:
@@ -90,9 +94,7 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext) -> Inputs:
     else:
         name, data = _dockerfile(request.dockerfile, context)
         ignore_names = [f"{request.dockerfile}.dockerignore", ".dockerignore"]
-    return Inputs(
-        context, _ignore(context, ignore_names), parse(data, name), tuple(data.decode("utf-8", "replace").splitlines())
-    )
+    return Inputs(context, _ignore(context, ignore_names), parse(data, name))
 
 
 def unpack_archive(stream: Readable, folder: str) -> None:
@@ -168,5 +170,8 @@ def _build_args(request: BuildRequest, environment: Mapping[str, str]) -> dict[s
             args[arg.name] = environment[arg.from_env]
         elif arg.from_env != arg.name:
             # The operator put it there. `--build-arg NAME` of an unset variable is no argument, as with docker build.
-            raise UsageError(f"the build argument {arg.name} has no value: {arg.from_env} is not set")
+            raise UsageError(
+                f"the build argument {arg.name} has no value: {arg.from_env} is not set",
+                hint="Set the variable, or give the argument a value.",
+            )
     return args

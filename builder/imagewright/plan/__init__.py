@@ -1,6 +1,7 @@
 """A Dockerfile and its base images' configurations make a BuildPlan: pure, no I/O.
 
-``make_plan`` is a generator: it yields ``NeedConfig`` and is sent an ``ImageConfig``. Called by the engine and the CLI.
+``make_plan`` is a generator: it yields ``NeedConfig`` and is sent an ``ImageConfig``. Called by the engine; the CLI
+prints plans.
 """
 
 from imagewright.plan.model import (

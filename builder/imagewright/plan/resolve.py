@@ -1,6 +1,6 @@
 """Dockerfile x options x base configurations -> BuildPlan: which stages are needed, from what, in which order.
 
-No I/O: what it needs of a registry it yields as ``NeedConfig``. Called by the engine and the CLI.
+No I/O: what it needs of a registry it yields as ``NeedConfig``. Called by the engine.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class _Resolver:
         named = [stage.index for stage in stages if stage.name and stage.name == wanted.lower()]
         if named:
             return named[-1]
-        if wanted.isascii() and wanted.isdigit() and int(wanted[:9]) < len(stages):
-            return int(wanted)
+        if (number := _stage_number(wanted)) is not None and number < len(stages):
+            return number
         names = [stage.name for stage in stages if stage.name]
         listed = (
             f"The stages are {', '.join(names)}." if names else f"The file has {len(stages)} stages without a name."
@@ -169,8 +169,7 @@ class _Resolver:
             hint = f"Add a stage 'FROM {name} AS name' with a global ARG, and write --from=name."
             raise self.source.error(message, instruction.location, word=name, hint=hint)
         stages = self.dockerfile.stages
-        if name.isascii() and name.isdigit():
-            number = int(name[:9])
+        if (number := _stage_number(name)) is not None:
             if number < index:
                 return StageOrigin(number)
             what = "not before this one" if number < len(stages) else "not in the file"
@@ -221,6 +220,11 @@ class _Resolver:
         else:
             hint = f"Declare it before the first FROM: ARG {unset}=value." if unset else ""
         raise self.source.error(f"{what} {word} is empty: no value is known for it", location, word=word, hint=hint)
+
+
+def _stage_number(text: str) -> int | None:
+    """A stage by its number, leading zeros and all; None for what is a name. Nobody has stages of ten digits."""
+    return int(text.lstrip("0")[:10] or "0") if text.isascii() and text.isdigit() else None
 
 
 def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int) -> BuildPlan:

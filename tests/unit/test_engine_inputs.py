@@ -1,0 +1,17 @@
+"""What a build is made from: the Dockerfile's lines are those that its locations count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imagewright.context.fetch import FetchedContext
+from imagewright.contract import BuildRequest, DirectorySource
+from imagewright.engine.inputs import read_inputs
+
+
+def test_a_form_feed_in_a_line_does_not_move_those_below(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_bytes(b"FROM scratch\n# a\x0cb\x1cc\xe2\x80\xa8d\r\nLABEL e=f\n")
+    inputs = read_inputs(BuildRequest(source=DirectorySource(path=str(tmp_path))), FetchedContext(str(tmp_path)))
+    last = inputs.dockerfile.stages[0].instructions[-1]
+    assert last.location.line == 3
+    assert inputs.lines[last.location.line - 1] == "LABEL e=f"
