@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from imagewright.cli.arguments import Arguments
+from imagewright.context.gitaddress import is_commit
 from imagewright.contract import (
     BuildArg,
     BuildRequest,
@@ -27,7 +28,6 @@ _LATER_SCHEMES = ("s3://", "gs://", "https://", "http://", "oci://")
 _GIT_HOSTS = re.compile(r"(?:https?://)?(?:github\.com|gitlab\.com|bitbucket\.org)/")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ADDRESS = re.compile(_HOST.pattern + r"(?:/[A-Za-z0-9._/-]+)?")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def build_request(arguments: Arguments) -> BuildRequest:
@@ -111,9 +111,9 @@ def _git(text: str) -> Source:
     ref, _, subdir = ref.partition(":")
     if ":" in commit:
         commit, _, subdir = commit.partition(":")
-    if _COMMIT.fullmatch(ref) and not commit:
+    if is_commit(ref) and not commit:
         ref, commit = "", ref
-    if commit and not _COMMIT.fullmatch(commit):
+    if commit and not is_commit(commit):
         raise UsageError(
             f"--context={_shown(text)}: {commit!r} is no full commit hash", hint="Write #ref#commit with 40 digits."
         )
@@ -145,7 +145,7 @@ def _build_arg(text: str) -> BuildArg:
     """``NAME=VALUE``, or ``NAME`` for the environment's value."""
     name, equals, value = text.partition("=")
     if not name:
-        raise UsageError(f"--build-arg={text}: not NAME=VALUE")
+        raise UsageError(f"--build-arg={text}: not NAME=VALUE", hint="Write --build-arg NAME=value.")
     return BuildArg(name=name, value=value) if equals else BuildArg(name=name, from_env=name)
 
 

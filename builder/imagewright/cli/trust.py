@@ -1,6 +1,6 @@
 """Certificates that a Pod mounts into SSL_CERT_DIR are trusted beside the system's, as kaniko (Go) does.
 
-Reads the folder, writes one bundle and names it in the environment. Called by the executor before anything connects:
+Reads the folder, writes one bundle and names it in the environment. Called by ``cli.commands`` before anything connects:
 OpenSSL wants hashed names in that folder, and git's GnuTLS knows neither variable; a bundle serves both.
 """
 
@@ -32,11 +32,12 @@ def trust_mounted_certificates(environment: MutableMapping[str, str], folder: st
     system = environment.get("SSL_CERT_FILE", "")
     if not parts or not system:
         return
+    bundle = b"\n".join([_read(system), *parts])
     try:
         os.makedirs(folder, exist_ok=True)
         fd, path = tempfile.mkstemp(prefix="trusted-", suffix=".crt", dir=folder)
-        with os.fdopen(fd, "wb") as bundle:
-            bundle.write(b"\n".join([_read(system), *parts]))
+        with os.fdopen(fd, "wb") as file:
+            file.write(bundle)
     except OSError as error:
         raise UsageError(
             f"the mounted certificates can't be gathered in {folder}: {error.strerror}",

@@ -51,7 +51,7 @@ class Fetcher:
     work_dir: str
     log: Callable[[str], None]
     unpack: UnpackArchive
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    environment: Mapping[str, str] = field(default_factory=dict)
     retry_delays_s: tuple[float, ...] = (1.0, 4.0)
 
     def fetch(self, source: Source) -> FetchedContext:
@@ -96,6 +96,7 @@ class Fetcher:
             raise SourceError(
                 f"the ConfigMap mounted at {path} can't be read: {error.strerror}",
                 reason=Reason.FILE_NOT_FOUND if isinstance(error, FileNotFoundError) else None,
+                hint="Was it deleted or changed while the build began? Build again.",
             ) from error
         return FetchedContext(target)
 

@@ -6,6 +6,7 @@ Makes and removes folders. Called by ``engine.build``. Its content is the engine
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -21,12 +22,16 @@ class Workspace:
             if parent:
                 os.makedirs(parent, mode=0o700, exist_ok=True)
             self.path = tempfile.mkdtemp(prefix="imagewright-", dir=parent or None)
-            for name in ("blobs", "source", "stages", "images", "layers"):
-                os.mkdir(os.path.join(self.path, name), 0o700)
+            try:
+                for name in ("blobs", "source", "stages", "images", "layers"):
+                    os.mkdir(os.path.join(self.path, name), 0o700)
+            except BaseException:
+                self.close()
+                raise
         except OSError as error:
             raise ImagewrightError(
                 f"can't make a work folder in {parent or tempfile.gettempdir()}: {error.strerror}",
-                reason=Reason.DISK_FULL if error.errno == 28 else Reason.OUTPUT_FAILED,
+                reason=Reason.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.OUTPUT_FAILED,
                 hint="Name a folder that can be written with --work-dir.",
             ) from error
 

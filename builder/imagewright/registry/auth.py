@@ -36,6 +36,16 @@ class TokenAnswer:
     body: bytes
 
 
+def pull_scope(repository: str) -> str:
+    """What a login must allow to pull (distribution token specification, "scope")."""
+    return f"repository:{repository}:pull"
+
+
+def push_scope(repository: str) -> str:
+    """The same to push; looking whether a blob is there needs the right to pull."""
+    return f"repository:{repository}:pull,push"
+
+
 def authorize(
     challenge: str, scopes: tuple[str, ...], login: Login | None
 ) -> Generator[TokenRequest, TokenAnswer, str]:

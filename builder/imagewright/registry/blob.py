@@ -15,6 +15,7 @@ import requests
 
 from imagewright.errors import RegistryError
 from imagewright.oci.descriptor import Descriptor
+from imagewright.registry.auth import pull_scope
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import BROKEN, clean, protocol_error
 from imagewright.registry.transport import Request, Transport
@@ -104,7 +105,7 @@ class BlobReader:
         request = Request(
             "GET",
             f"{place.repository}/blobs/{self._descriptor.digest}",
-            (f"repository:{place.repository}:pull",),
+            (pull_scope(place.repository),),
             frozenset({200, 206} if begin else {200}),
             {"Range": f"bytes={begin}-"} if begin else {},
             again=len(self._places) == 1,

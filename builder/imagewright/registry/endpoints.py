@@ -1,6 +1,6 @@
 """Where a registry's API is reached: mirrors, the registry itself, an address that stands for it; how strictly.
 
-Pure; no I/O. Called by ``registry.client``.
+Pure; no I/O. Made by ``registry.client`` and asked by ``pull`` and ``push``; ``cli.request`` reads maps with it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a registry's refusals and broken connections mean to the user.
 
-Pure but for reading the rest of an answer. Called by ``registry.transport``. A registry's own words are shown, bounded
+Pure but for reading the rest of an answer. Called by all of ``registry`` that talks. A registry's own words are shown, bounded
 and without control characters: they are a stranger's text.
 """
 

@@ -15,6 +15,7 @@ from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Index, Manifest, is_ind
 from imagewright.oci.mediatypes import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
+from imagewright.registry.auth import pull_scope
 from imagewright.registry.blob import BlobPlace, BlobReader
 from imagewright.registry.endpoints import Endpoint, Endpoints
 from imagewright.registry.failures import clean, protocol_error
@@ -112,7 +113,7 @@ class Puller:
         request = Request(
             "GET",
             f"{repository}/manifests/{reference.manifest_key}",
-            pull_scope(repository),
+            (pull_scope(repository),),
             frozenset({200}),
             {"Accept": _ACCEPT},
             again=again,
@@ -135,11 +136,6 @@ class Puller:
                 f"{endpoint.host} answers for {reference.familiar()} with a document that does not have the digest {expected}"
             )
         return raw, clean(headers.get("Content-Type", "").partition(";")[0].strip(), 100)
-
-
-def pull_scope(repository: str) -> tuple[str, ...]:
-    """What a login must allow to pull (distribution token specification, "scope")."""
-    return (f"repository:{repository}:pull",)
 
 
 def _has_digest(raw: bytes, digest: Digest) -> bool:

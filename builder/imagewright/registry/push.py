@@ -6,9 +6,10 @@ Talks to registries through ``registry.transport``. Called by ``registry.client`
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
@@ -82,19 +83,17 @@ class Pusher:
     def _contents(image: PushImage, blobs: BlobSource, progress: Progress) -> list[Content]:
         unique = {layer.digest: layer for layer in image.manifest.layers}
         given_up = threading.Event()
-        layers = [
-            Content(layer, lambda layer=layer: blobs.open(layer), progress, given_up)  # type: ignore[misc]
-            for layer in unique.values()
-        ]
+        layers = [Content(layer, partial(blobs.open, layer), progress, given_up) for layer in unique.values()]
         return [*layers, Content.of_bytes(image.manifest.config, image.config)]
 
     def _bring(
         self, destination: Reference, contents: Sequence[Content], mount_from: Mapping[Digest, Reference]
     ) -> None:
         target = self._target(destination)
-        bring: Callable[[Content], None] = lambda content: self._bring_one(  # noqa: E731
-            target, content, _mountable(mount_from.get(content.descriptor.digest), destination)
-        )
+
+        def bring(content: Content) -> None:
+            self._bring_one(target, content, _mountable(mount_from.get(content.descriptor.digest), destination))
+
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="push") as pool:
             waiting = [pool.submit(bring, content) for content in contents]
             try:

@@ -1,6 +1,6 @@
 """HTTP with registries: redirects, logins, retries. Knows nothing of images.
 
-Talks to the network through ``registry.connections``. Called by ``registry.pull`` and ``registry.push``. Every answer is
+Talks to the network through ``registry.connections``. Called by ``registry.pull``, ``blob``, ``push`` and ``upload``. Every answer is
 bounded: by time without a byte, by a number of redirects and of tries, by the size of what is read into memory.
 """
 
@@ -35,7 +35,7 @@ from imagewright.registry.failures import (
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+MAY_PASS = frozenset({408, 429, 500, 502, 503, 504})  # statuses that are worth another try
 _MAX_WAIT_S = 60.0
 _MAX_TOKEN_ANSWER = 1 << 20
 
@@ -93,7 +93,7 @@ class Transport:
             else:
                 if response.status_code in request.expect:
                     return response
-                if response.status_code not in _AGAIN or attempt > retries:
+                if response.status_code not in MAY_PASS or attempt > retries:
                     raise self._refusal(endpoint, repository, request, response)
                 wait = retry_after_s(response.headers.get("Retry-After", ""))
                 response.close()
@@ -240,7 +240,7 @@ class Transport:
             wait = 0.0
             try:
                 response = self._connections.request(endpoint, call)
-                if response.status_code not in _AGAIN or attempt > self._options.retries:
+                if response.status_code not in MAY_PASS or attempt > self._options.retries:
                     return TokenAnswer(response.status_code, _read(response, _MAX_TOKEN_ANSWER))
                 wait = retry_after_s(response.headers.get("Retry-After", ""))
                 response.close()

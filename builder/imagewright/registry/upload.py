@@ -18,13 +18,14 @@ import requests
 
 from imagewright.errors import ImagewrightError, Reason, RegistryError
 from imagewright.oci.descriptor import Descriptor
+from imagewright.registry.auth import pull_scope, push_scope
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import Refused, protocol_error
-from imagewright.registry.transport import Body, Request, Transport
+from imagewright.registry.transport import MAY_PASS, Body, Request, Transport
 from imagewright.streams import Readable
 
 _TRIES = 4
-_MAY_PASS = frozenset({0, 408, 429, 500, 502, 503, 504})
+_MAY_PASS = frozenset({0}) | MAY_PASS  # 0: the connection broke
 # A registry that can't take a whole blob in one PUT says so in one of these ways.
 _NOT_MONOLITHIC = frozenset({400, 404, 405, 411, 415, 416, 501})
 Progress = Callable[[Descriptor, int, bool], None]  # (blob, bytes sent, finished)
@@ -45,7 +46,7 @@ class Target:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        return (f"repository:{self.repository}:pull,push",)
+        return (push_scope(self.repository),)
 
     def __str__(self) -> str:
         return f"{self.endpoint.host}/{self.repository}"
@@ -91,7 +92,7 @@ class Uploader:
         request = Request(
             "POST",
             f"{target.repository}/blobs/uploads/?{query}",
-            (*target.scopes, f"repository:{origin}:pull"),
+            (*target.scopes, pull_scope(origin)),
             frozenset({201, 202}),
         )
         try:

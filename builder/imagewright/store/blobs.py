@@ -19,7 +19,7 @@ class BlobWriter:
 
     def __init__(self, store: BlobStore) -> None:
         self._store = store
-        fd, self.path = tempfile.mkstemp(prefix="partial-", dir=store.folder)
+        fd, self._path = tempfile.mkstemp(prefix="partial-", dir=store.folder)
         self._file = os.fdopen(fd, "wb", buffering=0)
 
     def write(self, data: bytes | memoryview, /) -> int:
@@ -31,13 +31,13 @@ class BlobWriter:
     def commit(self, digest: Digest) -> None:
         """Give the blob its name."""
         self._file.close()
-        os.rename(self.path, self._store.path(digest))
+        os.rename(self._path, self._store.path(digest))
 
     def discard(self) -> None:
         """Remove what was not committed."""
         self._file.close()
-        if os.path.exists(self.path):
-            os.unlink(self.path)
+        if os.path.exists(self._path):
+            os.unlink(self._path)
 
 
 class BlobStore:
@@ -53,10 +53,6 @@ class BlobStore:
 
     def has(self, digest: Digest) -> bool:
         return os.path.exists(self.path(digest))
-
-    def size(self, digest: Digest) -> int:
-        """In bytes."""
-        return os.stat(self.path(digest)).st_size
 
     @contextmanager
     def open(self, digest: Digest) -> Iterator[BinaryIO]:
