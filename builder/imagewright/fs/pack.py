@@ -81,7 +81,7 @@ class _Packer:
             )
         directory = self._places.existing(parent)
         if directory is None:
-            raise FileSystemError(f"/{os.fsdecode(path)} vanished while its layer was being packed")
+            raise _moving(path, "vanished")
         info = os.stat(name, dir_fd=directory, follow_symlinks=False)
         mtime_ns = info.st_mtime_ns if self._clamp_ns is None else min(info.st_mtime_ns, self._clamp_ns)
         entry = Entry(path, tarheader.REGULAR, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, 0, mtime_ns)
@@ -118,7 +118,7 @@ class _Packer:
             self._set_xattrs(entry, fd)
             self._sink.write(tarwriter.header(entry))
             if self._sink.write_from(fd, size) < size:
-                raise FileSystemError(f"/{os.fsdecode(entry.name)} shrank while its layer was being packed")
+                raise _moving(entry.name, "shrank")
             if size % tarheader.BLOCK:
                 self._sink.write(tarwriter.padding(size))
         finally:
@@ -132,6 +132,13 @@ class _Packer:
                     f"/{os.fsdecode(entry.name)} has the extended attribute {os.fsdecode(name)!r}: no layer can hold it",
                     hint="Remove it in the step that made it: setfattr -x.",
                 )
+
+
+def _moving(path: bytes, how: str) -> FileSystemError:
+    return FileSystemError(
+        f"/{os.fsdecode(path)} {how} while its layer was being packed",
+        hint="Something beside the build writes to its files: let it have a work folder of its own.",
+    )
 
 
 def _in_order(changes: Changes) -> Iterator[tuple[bytes, bool]]:

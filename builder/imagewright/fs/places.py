@@ -42,7 +42,9 @@ class Places:
                 return None
             if error.errno == errno.ELOOP:
                 raise FileSystemError(
-                    f"/{os.fsdecode(path)} is a circle of symbolic links", reason=Reason.PATH_NOT_ALLOWED
+                    f"/{os.fsdecode(path)} is a circle of symbolic links",
+                    reason=Reason.PATH_NOT_ALLOWED,
+                    hint="The base image or an earlier step made them: remove one, or name another folder.",
                 ) from error
             raise
         if self._rootfs.excluded:
@@ -88,6 +90,7 @@ class Places:
                     raise FileSystemError(
                         f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",
                         reason=Reason.PATH_NOT_ALLOWED,
+                        hint="Remove it in an earlier step, or name another folder.",
                     ) from None
                 wanted = target if target.startswith(b"/") else parent + b"/" + target
                 self.directory(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)

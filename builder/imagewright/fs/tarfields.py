@@ -1,13 +1,20 @@
-"""The fields of tar headers: numbers, checksums and PAX records.
+"""The fields of tar headers: numbers, checksums and PAX records; and the error for what is none.
 
-No I/O. Called by ``fs.tarheader``. ``what`` names the archive for the error.
+No I/O. Called by ``fs.tarheader`` and ``fs.unpack``. ``what`` names the archive for the error.
 """
 
 from __future__ import annotations
 
 import struct
 
-from imagewright.errors import FileSystemError
+from imagewright.errors import FileSystemError, Reason
+
+
+def malformed(message: str, reason: Reason | None = None) -> FileSystemError:
+    """For an archive that no sound program writes. ``reason`` is ``LayerInvalid`` unless another is given."""
+    return FileSystemError(
+        message, reason=reason, hint="It was damaged or written by a faulty program: make the image or archive anew."
+    )
 
 
 def number(field_: bytes, what: str) -> int:
@@ -28,7 +35,7 @@ def number(field_: bytes, what: str) -> int:
             return int(text, 8)
         except ValueError:
             pass
-        raise FileSystemError(f"{what} has a header with a number that is none: {text[:20]!r}") from None
+        raise malformed(f"{what} has a header with a number that is none: {text[:20]!r}") from None
 
 
 def signed_sum(block: bytes) -> int:
@@ -49,10 +56,10 @@ def pax_records(data: bytes, what: str) -> list[tuple[bytes, bytes]]:
             length = 0
         end = position + length
         if space < 0 or length < 5 or end > len(data) or data[end - 1] != 0x0A:
-            raise FileSystemError(f"{what} has a PAX header that can't be read", hint="Make it anew.")
+            raise malformed(f"{what} has a PAX header that can't be read")
         key, separator, value = data[space + 1 : end - 1].partition(b"=")
         if not separator:
-            raise FileSystemError(f"{what} has a PAX record without '='", hint="Make it anew.")
+            raise malformed(f"{what} has a PAX record without '='")
         records.append((key, value))
         position = end
     return records

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.tarfields import nanoseconds, number, pax_records, signed_sum
+from imagewright.fs.tarfields import malformed, nanoseconds, number, pax_records, signed_sum
 from imagewright.streams import Readable
 
 BLOCK = 512
@@ -108,7 +108,7 @@ class TarReader:
                         self._global.update(records)
                         pax.update(records)
                         if len(self._global) > _MAX_GLOBAL_RECORDS:
-                            raise FileSystemError(
+                            raise malformed(
                                 f"{self._what} has more than {_MAX_GLOBAL_RECORDS} global PAX records",
                                 reason=Reason.LIMIT_EXCEEDED,
                             )
@@ -166,10 +166,7 @@ class TarReader:
             stored = -1
         # Adler-32's low half is 1 + the sum of the bytes, modulo 65521: many times faster than sum().
         if ((zlib.adler32(block) & 0xFFFF) - sum(field_) + 255 - stored) % 65521 and stored != signed_sum(block):
-            raise FileSystemError(
-                f"{self._what} is no tar archive, or is damaged: a header's checksum is wrong",
-                hint="Make the layer or archive anew.",
-            )
+            raise malformed(f"{self._what} is no tar archive, or is damaged: a header's checksum is wrong")
         return block
 
     def _take(self, count: int, *, at_end: bool = False) -> bytes | None:
@@ -207,7 +204,7 @@ class TarReader:
     def _extension(self, header: bytes) -> bytes:
         size = number(header[124:136], self._what)
         if not 0 <= size <= _MAX_EXTENSION_BYTES:
-            raise FileSystemError(
+            raise malformed(
                 f"{self._what} has an extended header of {size} bytes, more than {_MAX_EXTENSION_BYTES}",
                 reason=Reason.LIMIT_EXCEEDED,
             )
@@ -215,7 +212,7 @@ class TarReader:
         return padded[:size]
 
     def _cut_off(self) -> FileSystemError:
-        return FileSystemError(f"{self._what} is cut off", hint="Its tar archive ends too early; make it anew.")
+        return malformed(f"{self._what} is cut off: its tar archive ends too early")
 
     # --- the entry
 
@@ -279,7 +276,7 @@ class TarReader:
             if not -limit < entry.mtime_ns < limit:
                 entry.mtime_ns = 0  # nonsense, and nothing that anybody relies on
             return
-        raise FileSystemError(f"{self._what} has an entry with {why}: {entry.name[:100].decode('utf-8', 'replace')}")
+        raise malformed(f"{self._what} has an entry with {why}: {entry.name[:100].decode('utf-8', 'replace')}")
 
     def _apply(self, entry: Entry, pax: dict[bytes, bytes]) -> None:
         for key, value in pax.items():
@@ -301,10 +298,10 @@ class TarReader:
                 elif key.startswith(_XATTR):
                     name = key[len(_XATTR) :]
                     if not name or b"\0" in name:
-                        raise FileSystemError(f"{self._what} has an extended attribute without a proper name")
+                        raise malformed(f"{self._what} has an extended attribute without a proper name")
                     entry.xattrs[name] = value
             except ValueError:
-                raise FileSystemError(
+                raise malformed(
                     f"{self._what} has a PAX record {key[:50].decode('utf-8', 'replace')} that is no number"
                 ) from None
 
@@ -344,9 +341,9 @@ class TarReader:
             else:
                 return
         except (ValueError, KeyError):
-            raise FileSystemError(f"{self._what} has a sparse file whose map is no list of numbers") from None
+            raise malformed(f"{self._what} has a sparse file whose map is no list of numbers") from None
         if len(numbers) % 2:
-            raise FileSystemError(f"{self._what} has a sparse file whose map has an odd count of numbers")
+            raise malformed(f"{self._what} has a sparse file whose map has an odd count of numbers")
         self._set_segments(entry, list(zip(numbers[::2], numbers[1::2], strict=True)))
 
     def _sparse_map(self) -> list[int]:
@@ -374,13 +371,13 @@ class TarReader:
         end = 0
         for offset, length in segments:
             if offset < end or length < 0 or offset + length > entry.real_size:
-                raise FileSystemError(f"{self._what} has a sparse file whose segments overlap or leave it")
+                raise malformed(f"{self._what} has a sparse file whose segments overlap or leave it")
             end = offset + length
         if sum(length for _, length in segments) != self._left:
-            raise FileSystemError(f"{self._what} has a sparse file whose map and data differ in length")
+            raise malformed(f"{self._what} has a sparse file whose map and data differ in length")
         entry.segments = tuple(s for s in segments if s[1])
 
     def _too_sparse(self) -> FileSystemError:
-        return FileSystemError(
+        return malformed(
             f"{self._what} has a sparse file of more than {_MAX_SPARSE_SEGMENTS} segments", reason=Reason.LIMIT_EXCEEDED
         )

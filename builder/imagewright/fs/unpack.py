@@ -18,6 +18,7 @@ from imagewright.fs.fileops import make_folder
 from imagewright.fs.inode import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, explain
+from imagewright.fs.tarfields import malformed
 from imagewright.fs.tarheader import Entry, TarReader
 from imagewright.fs.tree import MAX_DEPTH, remove_entry, too_deep
 from imagewright.streams import Readable
@@ -90,9 +91,9 @@ class _Unpacker:
                 self._stats.entries += 1
                 self._stats.size += max(entry.size, entry.real_size)
                 if self._stats.entries > self._options.limits.entries or self._stats.size > self._options.limits.size:
-                    raise FileSystemError(
-                        f"{what} holds more than {self._options.limits.entries} entries or {self._options.limits.size} bytes",
-                        reason=Reason.LIMIT_EXCEEDED,
+                    limits = self._options.limits
+                    raise malformed(
+                        f"{what} holds more than {limits.entries} entries or {limits.size} bytes", Reason.LIMIT_EXCEEDED
                     )
                 self._apply(entry, reader)
             self._set_times()
@@ -152,7 +153,7 @@ class _Unpacker:
             return
         hidden = name[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
-            raise FileSystemError(f"the layer has the whiteout {show(parent + b'/' + name)}, which names no file")
+            raise malformed(f"the layer has the whiteout {show(parent + b'/' + name)}, which names no file")
         path = parent + b"/" + hidden if parent else hidden
         directory = self._places.existing(parent)
         if directory is None or (self._rootfs.excluded and self._places.is_excluded(parent, hidden)):
@@ -200,7 +201,7 @@ class _Unpacker:
                 return
             case tarheader.SYMLINK:
                 if not entry.linkname or b"\0" in entry.linkname:
-                    raise FileSystemError(f"{show(path)} is a symbolic link to nothing")
+                    raise malformed(f"{show(path)} is a symbolic link to nothing")
                 self._replacing(directory, path, lambda: os.symlink(entry.linkname, name, dir_fd=directory))
             case tarheader.HARDLINK:
                 self._hardlink(entry, directory, path)
@@ -271,36 +272,28 @@ class _Unpacker:
         if self._options.below:
             target = self._options.below + b"/" + target
         if not target or self._rootfs.is_excluded(target):
-            raise FileSystemError(
-                f"{show(path)} is a hard link to {show(entry.linkname)}, which is none of the image's files",
-                reason=Reason.PATH_NOT_ALLOWED,
-            )
+            raise _not_the_images(path, entry)
         parent, _, target_name = target.rpartition(b"/")
         source = self._places.existing(parent)
         if source is None:
-            raise FileSystemError(f"{show(path)} is a hard link to {show(entry.linkname)}, which isn't there")
+            raise _nothing_there(path, entry)
         name = path.rpartition(b"/")[2]
         if target == path:
-            raise FileSystemError(f"{show(path)} is a hard link to itself")
+            raise malformed(f"{show(path)} is a hard link to itself")
         if target in self._skipped:
             self._skipped.add(path)
             self._stats.skipped_devices += 1
             return
         if self._rootfs.excluded and self._places.is_excluded(parent, target_name):
-            raise FileSystemError(
-                f"{show(path)} is a hard link to {show(entry.linkname)}, which is none of the image's files",
-                reason=Reason.PATH_NOT_ALLOWED,
-            )
+            raise _not_the_images(path, entry)
 
         def make() -> None:
             try:
                 os.link(target_name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
             except FileNotFoundError:
-                raise FileSystemError(
-                    f"{show(path)} is a hard link to {show(entry.linkname)}, which isn't there"
-                ) from None
+                raise _nothing_there(path, entry) from None
             except PermissionError:
-                raise FileSystemError(f"{show(path)} is a hard link to a folder") from None
+                raise malformed(f"{show(path)} is a hard link to a folder") from None
 
         # The descriptors stay good while the cache is emptied, since `existing` and `directory` keep the last few open.
         self._replacing(directory, path, make)
@@ -334,6 +327,18 @@ class _Unpacker:
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
             finally:
                 os.close(fd)
+
+
+def _not_the_images(path: bytes, entry: Entry) -> FileSystemError:
+    return FileSystemError(
+        f"{show(path)} is a hard link to {show(entry.linkname)}, which is none of the image's files",
+        reason=Reason.PATH_NOT_ALLOWED,
+        hint="Where that is a file of the executor's own, the namespace sandbox has no such limit: its root is separate.",
+    )
+
+
+def _nothing_there(path: bytes, entry: Entry) -> FileSystemError:
+    return malformed(f"{show(path)} is a hard link to {show(entry.linkname)}, which isn't there")
 
 
 def _normalise(name: bytes) -> bytes:

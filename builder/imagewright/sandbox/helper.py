@@ -26,6 +26,7 @@ from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.process import describe, exit_code
 
 _LENGTH = struct.Struct("!I")
+_KILLED = "It was most likely killed for want of memory: raise the container's memory limit."
 
 
 class Helper:
@@ -55,7 +56,7 @@ class Helper:
             self._socket.sendall(header + body)
         except OSError as error:
             os.close(read)
-            raise SandboxError(f"the process that runs commands is gone: {error.strerror}") from error
+            raise SandboxError(f"the process that runs commands is gone: {error.strerror}", hint=_KILLED) from error
         finally:
             os.close(write)
         with os.fdopen(read, "rb", buffering=0) as pipe:
@@ -92,10 +93,7 @@ def _receive(connection: socket.socket, count: int) -> bytes:
         except ConnectionError:
             piece = b""
         if not piece:
-            raise SandboxError(
-                "the process that runs commands ended unexpectedly",
-                hint="It was most likely killed for want of memory: raise the container's memory limit.",
-            )
+            raise SandboxError("the process that runs commands ended unexpectedly", hint=_KILLED)
         data += piece
     return data
 
