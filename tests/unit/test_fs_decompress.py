@@ -99,6 +99,15 @@ def test_zeros_after_gzip_are_padding() -> None:
     assert read_all(COMPRESSED["gzip"] + bytes(3000), 1000) == DATA
 
 
+@pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
+def test_much_padding_does_not_hide_what_follows(name: str) -> None:
+    padded = COMPRESSED[name] + bytes(1_000_000)
+    assert read_all(padded) == DATA
+    assert read_all(padded + COMPRESSED[name]) == DATA + DATA
+    with pytest.raises(FileSystemError):
+        read_all(padded + b"garbage that is none of it")
+
+
 @pytest.mark.parametrize("data", [b"", b"x", b"\x1f", b"plain text" * 1000])
 def test_what_is_not_compressed_is_passed_on(data: bytes) -> None:
     assert read_all(data, 3) == data

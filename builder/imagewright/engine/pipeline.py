@@ -40,11 +40,12 @@ class Spool:
     def download(self) -> None:
         """Fetch everything; runs in a thread of its own. An error is raised where the content is read."""
         try:
-            with open(self._path, "wb", buffering=0) as out:
+            with open(self._path, "wb") as out:
                 if not self._stopped:
                     with self._opener() as stream:
                         while not self._stopped and (chunk := stream.read(_CHUNK_BYTES)):
                             out.write(chunk)
+                            out.flush()  # a reader sees what is counted
                             with self._changed:
                                 self._written += len(chunk)
                                 self._changed.notify_all()
@@ -56,9 +57,9 @@ class Spool:
                 self._changed.notify_all()
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes, b"" at the end. Raises what the download raised."""
+        """Up to ``size`` bytes, b"" at the end and after ``stop``. Raises what the download raised."""
         with self._changed:
-            self._changed.wait_for(lambda: self._written > self._position or self._ended)
+            self._changed.wait_for(lambda: self._written > self._position or self._ended or self._stopped)
             if self._written <= self._position:
                 if self._error is not None:
                     raise self._error
@@ -71,16 +72,22 @@ class Spool:
         return data
 
     def keep(self, path: str) -> None:
-        """Give the complete download another place; it was read to its end, and so verified."""
+        """Give the download another place, once it is complete and so verified. Raises what the download raised."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended)
+        if self._error is not None:
+            raise self._error
         os.rename(self._path, path)
 
     def stop(self) -> None:
-        """Let the download end as soon as it can."""
-        self._stopped = True
+        """Let the download end as soon as it can; nobody waits for what it would bring."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Stop the download, wait for its end and remove the file."""
-        self._stopped = True
+        self.stop()
         if self._file is not None:
             os.close(self._file)
             self._file = None

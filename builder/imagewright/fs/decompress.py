@@ -112,8 +112,8 @@ class _Inflater:
             decompressor = self._decompressor
             if decompressor.eof:
                 rest = decompressor.unused_data.lstrip(b"\0")  # some writers pad to a block
-                if not rest:
-                    rest = self._stream.read(_INPUT_BYTES).lstrip(b"\0")
+                while not rest and (chunk := self._stream.read(_INPUT_BYTES)):
+                    rest = chunk.lstrip(b"\0")
                 if not rest:
                     self._ended = True
                     break
