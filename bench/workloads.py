@@ -71,14 +71,14 @@ WORKLOADS = (
     Workload(
         "w2",
         "ten small RUNs on a large base",
-        f"FROM {TOOLBOX}\n" + "".join(f"RUN echo {n} > /file-{n}\n" for n in range(10)),
+        f"FROM docker.io/{TOOLBOX}\n" + "".join(f"RUN echo {n} > /file-{n}\n" for n in range(10)),
         _nothing,
     ),
     Workload("w3", "COPY of 25,000 small files", "FROM debian\nCOPY files /files\n", _many_files),
     Workload(
         "w4",
         "go build on the large base, the binary into a small image",
-        f"FROM {TOOLBOX} AS build\nWORKDIR /src\nCOPY . .\nRUN CGO_ENABLED=0 go build -o /app .\n"
+        f"FROM docker.io/{TOOLBOX} AS build\nWORKDIR /src\nCOPY . .\nRUN CGO_ENABLED=0 go build -o /app .\n"
         'FROM alpine\nCOPY --from=build /app /app\nCMD ["/app"]\n',
         _go_program,
     ),
