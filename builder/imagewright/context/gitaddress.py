@@ -1,7 +1,7 @@
 """Where a git repository is and as whom it is asked for.
 
-Reads the mounted Secret's files. Called by ``context.git``. A login never becomes part of an address, so it can't reach
-an argument, a log or an error by that way.
+Reads the mounted Secret's files. Called by the rest of git's modules and by ``cli.request``. A login never
+becomes part of an address, so it can't reach an argument, a log or an error by that way.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One logical line to one instruction. Every instruction of the Dockerfile reference has its function here.
 
-No I/O. Called by ``dockerfile.parser`` for the lines of a file and by ``plan`` for ONBUILD triggers.
+No I/O. Called by ``dockerfile.parser``, for the lines of a file and for ONBUILD triggers.
 """
 
 from __future__ import annotations

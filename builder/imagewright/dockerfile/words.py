@@ -1,6 +1,7 @@
 """How an instruction's rest is divided: flags, words that respect quotes, JSON arrays.
 
-No I/O. Called by ``dockerfile.instructions``. Words keep their quotes and escapes; ``expand`` takes them away.
+No I/O. Called by ``dockerfile.instructions`` and ``dockerfile.lexer``. Words keep their quotes and escapes;
+``expand`` takes them away.
 """
 
 from __future__ import annotations

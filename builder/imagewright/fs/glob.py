@@ -1,6 +1,6 @@
 """The wildcards of COPY and ADD: Go's filepath.Match, one path component at a time.
 
-Reads folders of the source. Called by ``fs.copy``.
+Reads folders of the source. Called by ``fs.sources``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ prints plans.
 """
 
 from imagewright.plan.model import (
-    Base,
     BuildPlan,
     ContextOrigin,
     CopyStep,
@@ -13,7 +12,6 @@ from imagewright.plan.model import (
     ImageOrigin,
     MetadataStep,
     NeedConfig,
-    Origin,
     PlanOptions,
     RunStep,
     ScratchBase,
@@ -21,14 +19,12 @@ from imagewright.plan.model import (
     StageOrigin,
     StagePlan,
     Step,
-    StepText,
     WorkdirStep,
 )
 from imagewright.plan.render import render
 from imagewright.plan.resolve import make_plan
 
 __all__ = [
-    "Base",
     "BuildPlan",
     "ContextOrigin",
     "CopyStep",
@@ -36,7 +32,6 @@ __all__ = [
     "ImageOrigin",
     "MetadataStep",
     "NeedConfig",
-    "Origin",
     "PlanOptions",
     "RunStep",
     "ScratchBase",
@@ -44,7 +39,6 @@ __all__ = [
     "StageOrigin",
     "StagePlan",
     "Step",
-    "StepText",
     "WorkdirStep",
     "make_plan",
     "render",

@@ -1,6 +1,7 @@
-"""The end of every rung: becoming the command. Runs in a forked child of the helper.
+"""The end of every rung: becoming the command; and what became of it, as shells and people see it.
 
-Called by ``sandbox.namespace`` and ``sandbox.direct``. Never returns.
+Changes the calling process, a forked child of the helper. Called by ``sandbox.namespace``, ``sandbox.direct`` and
+``sandbox.helper``.
 """
 
 from __future__ import annotations
