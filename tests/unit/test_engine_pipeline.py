@@ -79,6 +79,13 @@ def test_who_reads_what_was_given_up_reads_its_end(tmp_path: Path) -> None:
         assert not source.go_on.is_set()
 
 
+def test_what_was_never_begun_is_closed_at_once_and_stays_so(tmp_path: Path) -> None:
+    spool = _spool(tmp_path, _Slow())
+    spool.close()  # a pool that can't start a thread never calls download
+    spool.download()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_lost_between_file_and_reader(tmp_path: Path) -> None:
     data = bytes(range(256)) * 20_000
     spool = Spool(str(tmp_path / "spool"), lambda: io.BytesIO(data))

@@ -31,6 +31,7 @@ class Spool:
         self._opener = opener
         self._changed = threading.Condition()
         self._written = 0
+        self._begun = False
         self._ended = False
         self._stopped = False
         self._error: BaseException | None = None
@@ -39,16 +40,18 @@ class Spool:
 
     def download(self) -> None:
         """Fetch everything; runs in a thread of its own. An error is raised where the content is read."""
+        with self._changed:
+            if self._stopped:
+                return
+            self._begun = True
         try:
-            with open(self._path, "wb") as out:
-                if not self._stopped:
-                    with self._opener() as stream:
-                        while not self._stopped and (chunk := stream.read(_CHUNK_BYTES)):
-                            out.write(chunk)
-                            out.flush()  # a reader sees what is counted
-                            with self._changed:
-                                self._written += len(chunk)
-                                self._changed.notify_all()
+            with open(self._path, "wb") as out, self._opener() as stream:
+                while not self._stopped and (chunk := stream.read(_CHUNK_BYTES)):
+                    out.write(chunk)
+                    out.flush()  # a reader sees what is counted
+                    with self._changed:
+                        self._written += len(chunk)
+                        self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001 -- carried over to the thread that reads
             self._error = error
         finally:
@@ -86,13 +89,13 @@ class Spool:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop the download, wait for its end and remove the file."""
+        """Stop the download, wait for its end and remove the file. One that was not begun yet never will be."""
         self.stop()
         if self._file is not None:
             os.close(self._file)
             self._file = None
         with self._changed:
-            self._changed.wait_for(lambda: self._ended)
+            self._changed.wait_for(lambda: self._ended or not self._begun)
         if os.path.exists(self._path):
             os.unlink(self._path)
 
