@@ -86,10 +86,12 @@ class _Build:
         self._references: tuple[Reference, ...] = ()
 
     def close(self) -> None:
-        if self._sandbox is not None:
-            self._sandbox.close()
-        if self._workspace is not None:
-            self._workspace.close()
+        try:
+            if self._sandbox is not None:
+                self._sandbox.close()
+        finally:
+            if self._workspace is not None:
+                self._workspace.close()
 
     def execute(self) -> None:
         request, reporter = self._request, self._reporter
@@ -212,12 +214,13 @@ def _of_system(error: OSError) -> ImagewrightError:
             hint="Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume.",
         )
     what = f"{error.filename}: " if error.filename else ""
-    return ImagewrightError(f"{what}{error.strerror or error}", hint="Run with --verbosity debug and report this.")
+    return ImagewrightError(f"{what}{error.strerror or error}", hint="If it comes again, report it with the whole log.")
 
 
 def _kept(request: BuildRequest) -> tuple[str, ...]:
-    """Where the context is, if it is on this machine: a build in place of the container's own / leaves it alone."""
+    """What the build reads of this machine: one in place of the container's own / leaves it alone."""
+    kept = [registry.ca_file for registry in request.registries if registry.ca_file]
     match request.source:
         case DirectorySource(path=path) | ConfigMapSource(path=path) | TarSource(path=path) if os.path.exists(path):
-            return (path,)
-    return ()
+            kept.append(path)
+    return tuple(kept)

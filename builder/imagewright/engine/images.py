@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer
-from imagewright.engine.pipeline import InflatedLayer, Readable, Spool
+from imagewright.engine.pipeline import InflatedLayer, Spool
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import Location, Reason, RegistryError
 from imagewright.fs.decompress import open_layer
@@ -27,6 +27,7 @@ from imagewright.plan import ImageOrigin, NeedConfig
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RemoteImage
 from imagewright.store.blobs import BlobStore
+from imagewright.streams import Readable
 
 _DOWNLOADS_AT_ONCE = 3
 _PULL_FAILURES = frozenset({Reason.REGISTRY_UNAVAILABLE})
@@ -42,7 +43,7 @@ class Layer:
 
 
 class Images:
-    """Resolves references and unpacks images. Safe to call from several threads."""
+    """Resolves references and unpacks images. ``resolve`` and ``open_stored`` may be called from several threads."""
 
     def __init__(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore, reporter: Reporter) -> None:
         self._client = client
@@ -112,14 +113,26 @@ class Images:
             for spool in spools.values():
                 stack.callback(spool.close)
                 pool.submit(spool.download)
-            stack.callback(_stop, list(spools.values()))  # first of all: nothing waits for a download then
-            for layer in layers:
-                digest = layer.descriptor.digest
-                with InflatedLayer(lambda c=layer: self._inflated(c, spools), layer.diff_id, _short(layer)) as tar:  # type: ignore[misc]
-                    unpack_layer(rootfs, tar)
-                    tar.finish()
-                if not self._has(layer):
-                    spools[digest].keep(self._blobs.path(digest))
+            skipped = sum(self._apply(layer, rootfs, spools) for layer in layers)
+        if skipped:
+            self._reporter.warning(
+                f"{image.reference.familiar()} has {skipped} devices that can't be made in a user namespace: RUN doesn't see them"
+            )
+
+    def _apply(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
+        """Unpack one layer and keep it; how many devices were passed over."""
+        digest = layer.descriptor.digest
+        with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, _short(layer)) as tar:
+            try:
+                stats = unpack_layer(rootfs, tar)
+                tar.finish()
+            except BaseException:
+                for spool in spools.values():
+                    spool.stop()  # nothing waits for a download that nobody reads any more
+                raise
+        if not self._has(layer):
+            spools[digest].keep(self._blobs.path(digest))
+        return stats.skipped_devices
 
     def _has(self, layer: Layer) -> bool:
         return self._blobs.has(layer.descriptor.digest)
@@ -174,11 +187,6 @@ class _Counted:
             Transfer("pull", self._descriptor.digest.hex[:12], self._done, self._descriptor.size, finished=not data)
         )
         return data
-
-
-def _stop(spools: list[Spool]) -> None:
-    for spool in spools:
-        spool.stop()
 
 
 def _short(layer: Layer) -> str:

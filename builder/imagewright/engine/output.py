@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer
 from imagewright.engine.images import Images, Layer
-from imagewright.engine.pipeline import Readable
 from imagewright.engine.stage import StageState
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs import tarheader, tarwriter
@@ -24,7 +23,9 @@ from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RemoteImage
 from imagewright.store.archive import write_docker_archive
 from imagewright.store.blobs import BlobStore
+from imagewright.store.files import replacing
 from imagewright.store.layout import write_layout
+from imagewright.streams import Readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,8 @@ class Output:
             folder = os.path.dirname(destinations.digest_file)
             if folder:
                 os.makedirs(folder, exist_ok=True)
-            with open(destinations.digest_file, "w", encoding="ascii") as file:
-                file.write(str(self.image.manifest.digest))
+            with replacing(destinations.digest_file) as file:
+                file.write(str(self.image.manifest.digest).encode())
         except OSError as error:
             raise ImagewrightError(
                 f"the digest file {destinations.digest_file} can't be written: {error.strerror}",

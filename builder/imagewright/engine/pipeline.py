@@ -17,8 +17,6 @@ from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
 from imagewright.streams import Readable
 
-__all__ = ["InflatedLayer", "Readable", "Spool"]
-
 _CHUNK_BYTES = 1 << 20
 _CHUNKS_AHEAD = 8
 

@@ -106,6 +106,8 @@ class StageExecutor:
         self._shown = [step for step in plan.steps if not isinstance(step, MetadataStep)]
         later = session.plan.stages[position + 1 :]
         self._wanted_later = any(plan.index in stage.needs for stage in later)
+        # A stage that is only copied from gives files, no layers: nothing of it is looked for or packed.
+        self._makes_layers = plan.index in session.plan.ancestry
 
     def execute(self) -> StageState:
         """Run every step; the finished stage's state.
@@ -246,9 +248,7 @@ class StageExecutor:
 
     def _run(self, step: RunStep, rootfs: Rootfs, started: StepStarted) -> Changes:
         session = self._session
-        before = self._snapshot or scan(rootfs)
-        self._snapshot = None
-        _wait_for_tick()
+        before = self._before(rootfs)
         user = users.lookup_user(rootfs, step.user or "0")
         self._make_directory(rootfs, step.workdir, "")
         env = dict(step.env)
@@ -269,10 +269,18 @@ class StageExecutor:
                 excerpt=_excerpt(session.lines, step, tail.lines()),
                 hint=_HINTS.get(code, ""),
             )
-        after = scan(rootfs)
-        changes = diff(before, after)
-        self._snapshot = after
-        return changes
+        if before is None:
+            return Changes((), ())
+        self._snapshot = scan(rootfs)
+        return diff(before, self._snapshot)
+
+    def _before(self, rootfs: Rootfs) -> Snapshot | None:
+        """What the changes of a RUN are found against; None where nobody asks for them."""
+        if not self._makes_layers:
+            return None
+        before, self._snapshot = self._snapshot or scan(rootfs), None
+        _wait_for_tick()
+        return before
 
     def _copy(self, step: CopyStep, rootfs: Rootfs) -> Changes:
         session = self._session
@@ -309,6 +317,8 @@ class StageExecutor:
     def _record(self, state: StageState, step: Step, changes: Changes | None) -> int:
         """Add the history entry, and the layer where files changed; the layer's size in bytes."""
         session = self._session
+        if not self._makes_layers:
+            return 0
         size = 0
         if changes is not None and not changes.empty:
             assert state.rootfs is not None

@@ -218,6 +218,16 @@ class BuildPlan:
     def target(self) -> StagePlan:
         return self.stages[-1]
 
+    @property
+    def ancestry(self) -> frozenset[int]:
+        """The target and the stages that it starts from: those whose layers the image has."""
+        found = {self.target.index}
+        base = self.target.base
+        while isinstance(base, StageBase):
+            found.add(base.stage)
+            base = self.stage(base.stage).base
+        return frozenset(found)
+
     def stage(self, index: int) -> StagePlan:
         """The stage with this number in the Dockerfile. Raises KeyError where the plan has none."""
         for stage in self.stages:

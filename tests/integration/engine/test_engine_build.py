@@ -230,3 +230,10 @@ def test_the_plan_is_printed_without_building(engine: Engine) -> None:
     )  # fmt: skip
     assert "RUN" in done.stdout
     assert "COPY" in done.stdout
+
+
+def test_a_stage_that_is_only_copied_from_packs_no_layer(engine: Engine) -> None:
+    built = engine.image("FROM busybox AS made\nRUN echo x >/x\nFROM scratch\nCOPY --from=made /x /\n")
+    made, _, final = built.stderr.partition("COPY --from=made")
+    assert "layer of" not in made
+    assert "layer of" in final
