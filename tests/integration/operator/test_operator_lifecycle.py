@@ -218,14 +218,14 @@ def test_every_example_is_accepted(namespace: Namespace) -> None:
     namespace.kubectl("apply", "--dry-run=server", f"--filename={folder}")
 
 
-NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of git, configMap, inline"
+NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of git, configMap or inline"
 
 
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
         ({"source": {}}, NO_SOURCE),
-        ({"source": None}, "spec: Invalid value: names no source: write exactly one of git, configMap, inline"),
+        ({"source": None}, "spec: Invalid value: names no source: write exactly one of git, configMap or inline"),
         (
             {"source": {"inline": {"dockerfile": "FROM scratch"}, "configMap": {"name": "a"}}},
             "names more than one source: keep exactly one of git, configMap, inline",
