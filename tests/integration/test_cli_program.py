@@ -266,7 +266,7 @@ def test_live_display_on_a_terminal_leaves_the_steps_and_the_error(context: Path
     assert "✓ [stage-0 2/3] COPY busybox /" in text
     assert "✗ [stage-0 3/3] RUN" in text
     assert "    working" in text
-    assert "exit code 3 [StepFailed]" in text
+    assert "ended with exit code 3: " in text
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h"), "the cursor is given back"
 
 
