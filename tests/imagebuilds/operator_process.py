@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from imagebuilds.waiting import PATIENCE_S, free_port
@@ -62,3 +64,21 @@ class Operator:
 
     def log(self) -> str:
         return self._log.read_text()
+
+
+@contextmanager
+def operators_in(folder: Path) -> Iterator[Callable[..., Operator]]:
+    """Starts operators, ``start(kubeconfig, **settings)``; at the end none runs and each one's log is printed."""
+    made: list[Operator] = []
+
+    def start(kubeconfig: Path, **settings: str) -> Operator:
+        operator = Operator(kubeconfig, folder / f"operator-{len(made)}.log", **settings)
+        made.append(operator)
+        operator.start()
+        return operator
+
+    yield start
+    for operator in made:
+        if operator.is_running():
+            operator.kill()
+        sys.stdout.write(operator.log())

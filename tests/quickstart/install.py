@@ -6,7 +6,6 @@ Runs kubectl. Called by quickstart and by the fixtures of the end-to-end tests.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,10 +26,10 @@ def install(kubectl: Kubectl, images: Mapping[str, str], settings: Mapping[str, 
         settings: of docs/operator.md, without their prefix; what is no text is written as JSON.
     """
     with tempfile.TemporaryDirectory(prefix="imagewright-install-") as folder:
+        for name in ("deploy", "crds"):  # copied: an overlay may only name its neighbours
+            shutil.copytree(ROOT / name, Path(folder, name))
         overlay = Path(folder, "overlay")
         overlay.mkdir()
-        for name in ("deploy", "crds"):
-            shutil.copytree(ROOT / name, Path(folder, name))
         (overlay / "kustomization.yaml").write_text(json.dumps(kustomization(images, settings), indent=1))
         kubectl("apply", "-k", str(overlay))
     kubectl("rollout", "status", DEPLOYMENT, "-n", NAMESPACE, "--timeout=180s")
@@ -38,10 +37,7 @@ def install(kubectl: Kubectl, images: Mapping[str, str], settings: Mapping[str, 
 
 def uninstall(kubectl: Kubectl) -> None:
     """Remove the operator, its resource and with it all ImageBuilds."""
-    with tempfile.TemporaryDirectory(prefix="imagewright-install-") as folder:
-        for name in ("deploy", "crds"):
-            shutil.copytree(ROOT / name, Path(folder, name))
-        kubectl("delete", "-k", os.path.join(folder, "deploy"), "--ignore-not-found", "--timeout=120s")
+    kubectl("delete", "-k", str(ROOT / "deploy"), "--ignore-not-found", "--timeout=120s")
 
 
 def kustomization(images: Mapping[str, str], settings: Mapping[str, object]) -> dict[str, object]:

@@ -5,7 +5,6 @@ Called by ``cli``. Everything that can fail early does so before the first layer
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from imagewright.engine.output import BuiltImage, Destinations, Output, assemble
 from imagewright.engine.stage import BuildContext, Session, StageExecutor
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Reason, StepError, UsageError
-from imagewright.plan import BuildPlan, CopyStep, ImageOrigin, PlanOptions, make_plan
+from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT
+from imagewright.plan import BuildPlan, CopyStep, ImageOrigin, make_plan
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
 from imagewright.registry.credentials import Credentials
@@ -68,9 +68,18 @@ def plan(request: BuildRequest, environment: Mapping[str, str], reporter: Report
     """
     building = _Build(request, environment, reporter)
     try:
-        return building.make_plan()[0]
+        return building.make_plan()
     finally:
         building.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What is known before anything is built. ``epoch`` is SOURCE_DATE_EPOCH in seconds, None without."""
+
+    plan: BuildPlan
+    inputs: Inputs
+    epoch: int | None
 
 
 class _Build:
@@ -104,43 +113,44 @@ class _Build:
         if destinations.push:
             for reference in destinations.references:
                 client.check_push(reference)
-        build_plan, inputs, options, images = self._plan(client, workspace)
+        blobs = BlobStore(workspace.blobs)
+        images = Images(client, workspace, blobs, reporter)
+        planned = self._plan(workspace, images)
         session = Session(
-            build_plan,
-            reporter,
-            sandbox,
-            images,
-            BlobStore(workspace.blobs),
-            workspace,
-            BuildContext(inputs.context, inputs.ignore),
-            inputs.lines,
-            source_date_epoch(options.build_args, self._environment),
+            plan=planned.plan,
+            reporter=reporter,
+            sandbox=sandbox,
+            images=images,
+            blobs=blobs,
+            workspace=workspace,
+            context=BuildContext(planned.inputs.context, planned.inputs.ignore),
+            lines=planned.inputs.lines,
+            epoch=planned.epoch,
             results=self._steps,
         )
-        for position, stage in enumerate(build_plan.stages):
+        for position, stage in enumerate(session.plan.stages):
             session.states[stage.index] = StageExecutor(session, stage, position).execute()
-        self._image = assemble(session.states[build_plan.target.index], session.created())
-        output = Output(self._image, images, session.blobs, reporter)
+        self._image = assemble(session.states[session.plan.target.index], session.created())
+        output = Output(self._image, images, blobs, reporter)
         output.write(destinations)
         if destinations.push:
             output.push(client, destinations)
         self._references = destinations.references if destinations.push else ()
         output.write_digest(destinations)
 
-    def make_plan(self) -> tuple[BuildPlan, Inputs]:
+    def make_plan(self) -> BuildPlan:
         workspace = self._workspace = Workspace(self._request.work_dir)
-        build_plan, inputs, _, _ = self._plan(self._client(), workspace)
-        return build_plan, inputs
+        images = Images(self._client(), workspace, BlobStore(workspace.blobs), self._reporter)
+        return self._plan(workspace, images).plan
 
-    def _plan(self, client: RegistryClient, workspace: Workspace) -> tuple[BuildPlan, Inputs, PlanOptions, Images]:
+    def _plan(self, workspace: Workspace, images: Images) -> _Planned:
         request, reporter = self._request, self._reporter
         options = plan_options(request, self._environment)
-        source_date_epoch(options.build_args, self._environment)
+        epoch = source_date_epoch(options.build_args, self._environment)
         fetched = self._fetched = Fetcher(
             workspace.source, reporter.message, unpack_archive, environment=self._environment
         ).fetch(request.source)
         inputs = read_inputs(request, fetched)
-        images = Images(client, workspace, BlobStore(workspace.blobs), reporter)
         steps = make_plan(inputs.dockerfile, options)
         try:
             need = next(steps)
@@ -154,7 +164,7 @@ class _Build:
             for step in stage.steps:
                 if isinstance(step, CopyStep) and isinstance(step.origin, ImageOrigin):
                     images.check(step.origin, step.location)
-        return build_plan, inputs, options, images
+        return _Planned(build_plan, inputs, epoch)
 
     def _client(self) -> RegistryClient:
         request = self._request
@@ -207,12 +217,8 @@ def _failure(error: ImagewrightError) -> Failure:
 
 def _of_system(error: OSError) -> ImagewrightError:
     """A failure of the machine that no part foresaw."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ImagewrightError(
-            "no space is left for the build's files",
-            reason=Reason.DISK_FULL,
-            hint="Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume.",
-        )
+    if error.errno in DISK_FULL:
+        return ImagewrightError("no space is left for the build's files", reason=Reason.DISK_FULL, hint=DISK_FULL_HINT)
     what = f"{error.filename}: " if error.filename else ""
     return ImagewrightError(f"{what}{error.strerror or error}", hint="If it comes again, report it with the whole log.")
 

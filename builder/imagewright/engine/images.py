@@ -51,7 +51,7 @@ class Images:
         self._blobs = blobs
         self._reporter = reporter
         self._resolved: dict[tuple[Reference, Platform], RemoteImage] = {}
-        self._unpacked: dict[Digest, str] = {}
+        self._unpacked: dict[Digest, Rootfs] = {}
         self._lock = threading.Lock()
 
     def config_for(self, need: NeedConfig) -> ImageConfig:
@@ -138,7 +138,7 @@ class Images:
         return self._blobs.has(layer.descriptor.digest)
 
     def _spool(self, layer: Layer) -> Spool:
-        return Spool(os.path.join(self._workspace.layers, layer.descriptor.digest.hex), lambda: self._open(layer))
+        return Spool(os.path.join(self._workspace.layers, layer.descriptor.digest.hex), lambda: self.open_stored(layer))
 
     @contextmanager
     def _inflated(self, layer: Layer, spools: Mapping[Digest, Spool]) -> Iterator[Readable]:
@@ -153,19 +153,14 @@ class Images:
         image = self.resolve(reference, platform)
         digest = image.manifest.digest
         if digest not in self._unpacked:
-            rootfs = Rootfs(self._workspace.image(digest.hex), frozenset())
+            rootfs = Rootfs(self._workspace.image(digest.hex))
             self.unpack(image, rootfs)
-            self._unpacked[digest] = rootfs.path
-        return Rootfs(self._unpacked[digest], frozenset())
+            self._unpacked[digest] = rootfs
+        return self._unpacked[digest]
 
     @contextmanager
     def open_stored(self, layer: Layer) -> Iterator[Readable]:
         """A base layer's bytes as the registry has them, verified."""
-        with self._open(layer) as stream:
-            yield stream
-
-    @contextmanager
-    def _open(self, layer: Layer) -> Iterator[Readable]:
         assert layer.origin is not None
         with self._client.open_blob(layer.origin, layer.descriptor) as stream:
             yield _Counted(stream, layer.descriptor, self._reporter)

@@ -45,6 +45,7 @@ from imagewright.plan import (
     Step,
     WorkdirStep,
 )
+from imagewright.registry.client import RemoteImage
 from imagewright.sandbox import RunCommand, Sandbox
 from imagewright.store.blobs import BlobStore
 
@@ -104,8 +105,7 @@ class StageExecutor:
         self._position = position
         self._snapshot: Snapshot | None = None  # of the root file system as it is now, None when it may have moved on
         self._shown = [step for step in plan.steps if not isinstance(step, MetadataStep)]
-        later = session.plan.stages[position + 1 :]
-        self._wanted_later = any(plan.index in stage.needs for stage in later)
+        self._wanted_later = self._is_needed_later(plan.index)
         # A stage that is only copied from gives files, no layers: nothing of it is looked for or packed.
         self._makes_layers = plan.index in session.plan.ancestry
 
@@ -116,11 +116,12 @@ class StageExecutor:
             ImagewrightError: with the step's place in the Dockerfile.
         """
         state = self._start()
+        number = 1  # of the step as people see it; the base is the first
         for step in self._plan.steps:
             if isinstance(step, MetadataStep):
                 self._record(state, step, None)
             else:
-                number = 2 + next(i for i, shown in enumerate(self._shown) if shown is step)
+                number += 1
                 self._show(number, step, lambda started, step=step: self._step(state, step, started))  # type: ignore[misc]
         self._park(state)
         return state
@@ -144,40 +145,42 @@ class StageExecutor:
                 if any(layer_compression(layer.descriptor.media_type) == "zstd" for layer in layers):
                     image_format = format_of(OCI_MANIFEST)  # Docker's media types have no zstd
                 state = StageState(self._plan, image_format, layers, list(image.config.history))
-                title = f"FROM {reference.familiar()}"
                 if self._needs_files:
-                    self._show(
-                        1,
-                        title,
-                        lambda started: self._make_rootfs(state, lambda rootfs: images.unpack(image, rootfs)),
-                    )
+                    self._show(1, f"FROM {reference.familiar()}", lambda started: self._unpack(state, image))
         return state
+
+    def _unpack(self, state: StageState, image: RemoteImage) -> int:
+        """The base image as a step: it makes no layer."""
+        self._make_rootfs(state, lambda rootfs: self._session.images.unpack(image, rootfs))
+        return 0
+
+    def _is_needed_later(self, index: int) -> bool:
+        """Whether a stage after this one starts from the stage ``index`` or copies from it."""
+        return any(index in stage.needs for stage in self._session.plan.stages[self._position + 1 :])
 
     @property
     def _needs_files(self) -> bool:
         return bool(self._shown) or self._wanted_later
 
-    def _make_rootfs(self, state: StageState, fill: Callable[[Rootfs], None]) -> int:
+    def _make_rootfs(self, state: StageState, fill: Callable[[Rootfs], None]) -> None:
         """The folder that this stage is built in, empty, then filled."""
         if not self._needs_files:
-            return 0
+            return
         sandbox = self._session.sandbox
         if sandbox.build_root is not None and any(isinstance(step, RunStep) for step in self._shown):
             rootfs = Rootfs(sandbox.build_root, sandbox.excluded)
             tree.remove(rootfs)
         else:
-            rootfs = Rootfs(self._session.workspace.stage(self._plan.index), frozenset())
+            rootfs = Rootfs(self._session.workspace.stage(self._plan.index))
         fill(rootfs)
         state.rootfs = rootfs
-        return 0
 
     def _take_over(self, base: StageState, rootfs: Rootfs) -> None:
         """Start from another stage's files: moved where nobody else wants them, copied otherwise."""
         assert base.rootfs is not None, "a stage that others start from keeps its files"
         index = base.plan.index
-        others = [s for s in self._session.plan.stages[self._position + 1 :] if index in s.needs]
         copied_from = any(isinstance(step, CopyStep) and step.origin == StageOrigin(index) for step in self._plan.steps)
-        if others or copied_from:
+        if copied_from or self._is_needed_later(index):
             tree.copy_tree(base.rootfs, rootfs)
         else:
             tree.move_tree(base.rootfs, rootfs)
@@ -191,7 +194,7 @@ class StageExecutor:
         if not self._wanted_later:
             state.rootfs = None
         elif rootfs.path == self._session.sandbox.build_root:
-            parked = Rootfs(self._session.workspace.stage(self._plan.index), frozenset())
+            parked = Rootfs(self._session.workspace.stage(self._plan.index))
             tree.move_tree(rootfs, parked)
             state.rootfs = parked
 

@@ -6,12 +6,12 @@ Makes and removes folders. Called by ``engine.build``. Its content is the engine
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
 
 from imagewright.errors import ImagewrightError, Reason
+from imagewright.fs.rootfs import DISK_FULL
 
 
 class Workspace:
@@ -31,7 +31,7 @@ class Workspace:
         except OSError as error:
             raise ImagewrightError(
                 f"can't make a work folder in {parent or tempfile.gettempdir()}: {error.strerror}",
-                reason=Reason.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.OUTPUT_FAILED,
+                reason=Reason.DISK_FULL if error.errno in DISK_FULL else Reason.OUTPUT_FAILED,
                 hint="Name a folder that can be written with --work-dir.",
             ) from error
 

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from imagewright.errors import FileSystemError, Reason
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder itself, through no link
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK_FULL_HINT = "Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume."
 MAX_LINKS = 40  # as the kernel: path_resolution(7)
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_IN_ROOT = 0x10
@@ -203,10 +205,10 @@ def walk_open(root_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
 
 def explain(error: OSError, what: str) -> FileSystemError:
     """A failure of the file system as users see it: a full disk and ids that are not mapped have reasons of their own."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         return FileSystemError(
             f"no space left while {what}",
             reason=Reason.DISK_FULL,
-            hint="Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume.",
+            hint=DISK_FULL_HINT,
         )
     return FileSystemError(f"{what} failed: {error.strerror or error}", reason=Reason.LAYER_INVALID)

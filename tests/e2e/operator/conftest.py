@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from cluster.client import Cluster
 from imagebuilds import installation
 from imagebuilds.namespace import Namespace
-from imagebuilds.operator_process import Operator
+from imagebuilds.operator_process import Operator, operators_in
 from quickstart.images import ROOT
 
 
@@ -34,20 +33,8 @@ def operators(
     cluster: Cluster, namespace: str, build_settings: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., Operator]]:
     """Starts operators for the test's namespace."""
-    made: list[Operator] = []
-
-    def start(**more: str) -> Operator:
-        chosen = {**build_settings, "NAMESPACES": namespace, **more}
-        operator = Operator(cluster.kubeconfig, tmp_path / f"operator-{len(made)}.log", **chosen)
-        made.append(operator)
-        operator.start()
-        return operator
-
-    yield start
-    for operator in made:
-        if operator.is_running():
-            operator.kill()
-        sys.stdout.write(operator.log())
+    with operators_in(tmp_path) as start:
+        yield lambda **more: start(cluster.kubeconfig, **{**build_settings, "NAMESPACES": namespace, **more})
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ The operator logs in as its ServiceAccount, with no more rights than deploy/ giv
 from __future__ import annotations
 
 import os
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from cluster.binaries import binaries
 from cluster.places import ClusterError
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
-from imagebuilds.operator_process import Operator
+from imagebuilds.operator_process import Operator, operators_in
 from imagebuilds.proxy import Proxy
 
 ROOT = Path(__file__).parents[3]
@@ -53,21 +52,8 @@ def namespace(api: ApiServer) -> Iterator[Namespace]:
 @pytest.fixture
 def operators(api: ApiServer, tmp_path: Path) -> Iterator[Callable[..., Operator]]:
     """Makes operators, started, that end with the test."""
-    made: list[Operator] = []
-
-    def start(kubeconfig: Path | None = None, **settings: str) -> Operator:
-        operator = Operator(
-            kubeconfig or api.kubeconfig("operator-token"), tmp_path / f"operator-{len(made)}.log", **settings
-        )
-        made.append(operator)
-        operator.start()
-        return operator
-
-    yield start
-    for operator in made:
-        if operator.is_running():
-            operator.kill()
-        sys.stdout.write(operator.log())
+    with operators_in(tmp_path) as start:
+        yield lambda kubeconfig=None, **settings: start(kubeconfig or api.kubeconfig("operator-token"), **settings)
 
 
 @pytest.fixture
