@@ -27,14 +27,18 @@ KUBE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "
 TAGS = "seccomp urfave_cli_no_docs no_btrfs no_zfs no_devmapper"
 
 
-def key() -> str:
-    """What the programs are made from: every file of the module, and how they are built."""
-    digest = hashlib.sha256(f"{TAGS}\0{KUBE}\0".encode())
-    for path in sorted(MODULE.rglob("*")):
+def content_key(module: Path, how: str) -> str:
+    """What programs are made from: every file of their module, and ``how`` they are built."""
+    digest = hashlib.sha256(how.encode())
+    for path in sorted(module.rglob("*")):
         if path.is_file():
             content = path.read_bytes()
-            digest.update(f"{path.relative_to(MODULE)}\0{len(content)}\0".encode() + content)
+            digest.update(f"{path.relative_to(module)}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def key() -> str:
+    return content_key(MODULE, f"{TAGS}\0{KUBE}\0")
 
 
 def binaries() -> Path:
@@ -96,12 +100,17 @@ def module_version(go: Path, module: str) -> str:
     return run(go, "list", "-m", "-f", "{{.Version}}", module).strip()
 
 
-def run(go: Path, *arguments: str) -> str:
+def run(go: Path, *arguments: str, module: Path = MODULE, cgo: bool = True) -> str:
     """One go command in the module; packages it names as built are counted aloud."""
-    environment = {**os.environ, "CGO_ENABLED": "1", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "1" if cgo else "0",
+        "GOFLAGS": "-mod=readonly -buildvcs=false",
+        "GOTOOLCHAIN": "local",
+    }
     command = [str(go), *arguments]
     with subprocess.Popen(
-        command, cwd=MODULE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=module, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

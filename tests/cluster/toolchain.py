@@ -21,9 +21,12 @@ from cluster.progress import say, step
 Version = tuple[int, ...]
 
 
-def required_version() -> str:
-    """The version that go.mod's ``go`` line demands."""
-    found = re.search(r"^go (\S+)$", (SOURCE / "go" / "go.mod").read_text(), re.MULTILINE)
+MODULE = SOURCE / "go"
+
+
+def required_version(module: Path = MODULE) -> str:
+    """The version that the ``go`` line of a module's go.mod demands."""
+    found = re.search(r"^go (\S+)$", (module / "go.mod").read_text(), re.MULTILINE)
     if found is None:
         raise ClusterError("go/go.mod has no go line")
     return found[1]
@@ -53,13 +56,13 @@ def candidates() -> Iterator[Path]:
     yield from sorted(cache_root().glob("go/*/bin/go"), reverse=True)
 
 
-def find_go() -> Path:
-    """A Go that can build the cluster.
+def find_go(module: Path = MODULE) -> Path:
+    """A Go that can build a module: the cluster's, where none is named.
 
     Raises:
         ClusterError: there is none at all, or the module proxy doesn't serve the toolchain.
     """
-    needed = required_version()
+    needed = required_version(module)
     older: Path | None = None
     for go in candidates():
         version = version_of(go)

@@ -1,0 +1,61 @@
+"""Every case built, by the engine and by BuildKit: files, configuration and history are what is recorded, and the same.
+
+``result.txt``     what the engine makes of the case (``IMAGEWRIGHT_RECORD=1`` writes it anew)
+``buildkit.txt``   what BuildKit makes of it, only where that is something else (``IMAGEWRIGHT_RECORD=buildkit``);
+                   then case.toml says why, in ``differs``
+
+BuildKit runs each time: what it does is not remembered but seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peers.case import Case, all_cases
+from peers.station import Station, station
+
+pytestmark = [pytest.mark.root, pytest.mark.registry]
+
+_RECORD = os.environ.get("IMAGEWRIGHT_RECORD", "")
+_CASES = [case for case in all_cases() if not case.not_executed]
+_PLANNABLE = [case for case in _CASES if not (case.folder / "error.txt").exists()]
+
+
+def _name(case: Case) -> str:
+    return case.folder.name
+
+
+@pytest.fixture(scope="session")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    with station(tmp_path_factory.mktemp("peers"), _CASES, with_buildkit=True) as made:
+        yield made
+
+
+@pytest.mark.parametrize("case", _PLANNABLE, ids=_name)
+def test_the_engine_builds_what_is_recorded(here: Station, case: Case) -> None:
+    text = here.ours(case)
+    if _RECORD == "1":
+        (case.folder / "result.txt").write_text(text)
+    assert text == case.expected("result.txt")
+
+
+@pytest.mark.parametrize("case", _CASES, ids=_name)
+def test_buildkit_makes_the_same_of_it(here: Station, case: Case) -> None:
+    """An error of one is an error of the other; the words are each one's own."""
+    theirs = here.theirs(case)
+    ours = case.expected("result.txt") or case.expected("error.txt")
+    recorded = case.folder / "buildkit.txt"
+    same = theirs == ours or (_is_error(theirs) and _is_error(ours))
+    if _RECORD == "buildkit":
+        recorded.unlink(missing_ok=True)
+        if not same:
+            recorded.write_text(theirs)
+    assert theirs == case.expected("buildkit.txt") if recorded.exists() else same, theirs
+    assert recorded.exists() == bool(case.differs), "case.toml says in 'differs' what is not as BuildKit has it"
+
+
+def _is_error(text: str) -> bool:
+    return text.startswith("error: ")

@@ -1,0 +1,134 @@
+"""BuildKit's own daemon and client, from start to end: what this project's behaviour is measured by.
+
+Starts buildkitd as root with folders and a socket of its own; it pulls from one registry, whatever an image's name
+says. Called by ``station``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from cluster.processes import eventually
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One build: folders, and what a user gives on the command line."""
+
+    context: Path
+    dockerfile: Path
+    target: str = ""
+    platform: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+    ssh: Mapping[str, Path] = field(default_factory=dict)
+    build_contexts: Mapping[str, Path] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``error`` is empty when there is an image in ``layout``."""
+
+    layout: Path
+    error: str
+    log: str
+
+
+class BuildKit:
+    """A daemon that runs from construction to ``close``; also a context manager."""
+
+    def __init__(self, programs: Path, runc: Path, state: Path, registry: str, hosts: Iterable[str]) -> None:
+        self._programs = programs
+        self._address = f"unix://{state}/buildkitd.sock"
+        self._builds = 0
+        self._state = state
+        self._log = state / "buildkitd.log"
+        state.mkdir(parents=True, exist_ok=True)
+        config = state / "buildkitd.toml"
+        config.write_text(_config(runc, state, registry, hosts))
+        command = [str(programs / "buildkitd"), f"--config={config}", f"--root={state}/root", f"--addr={self._address}"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            eventually(self._answers, "buildkitd to answer", problem=self._log.read_text)
+        except BaseException:
+            self.close()
+            raise
+
+    def build(self, build: Build) -> Outcome:
+        """Build without any cache, with the frontend that is part of the daemon."""
+        self._builds += 1
+        layout = self._state / f"layout-{self._builds}"
+        # With a command line given, the frontend fetches no other one that a "# syntax=" line names.
+        options = {"filename": build.dockerfile.name, "cmdline": "built-in", "image-resolve-mode": "pull"}
+        options |= {"target": build.target} if build.target else {}
+        options |= {"platform": build.platform} if build.platform else {}
+        options |= {f"build-arg:{name}": value for name, value in build.build_args.items()}
+        options |= {f"label:{name}": value for name, value in build.labels.items()}
+        options |= {f"context:{name}": f"local:{name}" for name in build.build_contexts}
+        locals_ = {"context": build.context, "dockerfile": build.dockerfile.parent, **build.build_contexts}
+        command = [
+            str(self._programs / "buildctl"),
+            f"--addr={self._address}",
+            "build",
+            "--progress=plain",
+            "--no-cache",
+        ]
+        command += ["--frontend=dockerfile.v0", f"--output=type=oci,dest={layout},tar=false"]
+        command += [f"--opt={name}={value}" for name, value in options.items()]
+        command += [f"--local={name}={path}" for name, path in locals_.items()]
+        command += [f"--secret=id={name},src={path}" for name, path in build.secrets.items()]
+        command += [f"--ssh={name}={path}" for name, path in build.ssh.items()]
+        command += [f"--allow={name}" for name in build.allow]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self._state)}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        return Outcome(layout, _error(done.stderr) if done.returncode else "", done.stderr)
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(60)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> BuildKit:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        command = [str(self._programs / "buildctl"), f"--addr={self._address}", "debug", "workers"]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def _error(log: str) -> str:
+    """buildctl's last words."""
+    found = [line for line in log.splitlines() if line.startswith("error: ")]
+    return found[-1] if found else log[-2000:]
+
+
+def _config(runc: Path, state: Path, registry: str, hosts: Iterable[str]) -> str:
+    quoted = json.dumps  # a JSON string is a TOML string
+    sections = [
+        'insecure-entitlements = ["network.host", "security.insecure"]',
+        f"[otel]\nsocketPath = {quoted(f'{state}/otel.sock')}",
+        "[cdi]\ndisabled = true",
+        f'[worker.oci]\nenabled = true\nbinary = {quoted(str(runc))}\nnetworkMode = "host"',
+        "[worker.containerd]\nenabled = false",
+        f"[registry.{quoted(registry)}]\nhttp = true",
+        *(f"[registry.{quoted(host)}]\nmirrors = [{quoted(registry)}]" for host in hosts),
+    ]
+    return "\n".join(sections) + "\n"

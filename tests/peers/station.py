@@ -1,0 +1,166 @@
+"""A registry with all base images, and both builders beside it: a case in, two results out.
+
+Starts a registry and, where asked for, buildkitd. Called by the test of executed cases and ``__main__``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import rootfs
+from cluster.binaries import binaries, locked
+from cluster.images import publish
+from cluster.machine import this_machine
+from cluster.places import cache_root
+from cluster.push import Image, Layer, Registry
+from cluster.toolchain import find_go
+from peers.buildkit import Build, BuildKit
+from peers.case import Case
+from peers.flatten import Layout, describe
+from peers.programs import programs
+from servers.registry import RegistryServer, RegistryServerOptions
+
+from imagewright.errors import ImagewrightError
+
+_CLOCK_S = 1.0  # file systems' clocks tick coarsely, and behind time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Where cases are built. One case at a time: each pushes the base images that it describes."""
+
+    folder: Path
+    registry: str
+    hosts: tuple[str, ...]
+    busybox: Layer
+    buildkit: BuildKit | None = None
+
+    def ours(self, case: Case) -> str:
+        """What this project's engine makes of a case."""
+        with self._laid_out(case) as scratch:
+            layout = scratch / "layout"
+            command = [sys.executable, "-m", "imagewright", "build", f"--context={scratch / 'context'}", "--no-push"]
+            command += [f"--registry-endpoint={host}={self.registry}" for host in self.hosts]
+            command += [f"--oci-layout-path={layout}", f"--work-dir={scratch / 'work'}", *_flags(case, scratch)]
+            since = time.time() - _CLOCK_S
+            done = subprocess.run(
+                command, check=False, capture_output=True, text=True, env={**os.environ, "HOME": str(scratch)}
+            )
+            assert "Traceback" not in done.stderr, done.stderr
+            if done.returncode:
+                return _without(str(scratch), _last_words(done.stderr))
+            return describe(Layout(layout), since)
+
+    def theirs(self, case: Case) -> str:
+        """What BuildKit makes of it."""
+        assert self.buildkit is not None, "this station has no BuildKit"
+        with self._laid_out(case) as scratch:
+            table = case.table
+            build = Build(
+                context=scratch / "context",
+                dockerfile=scratch / "context" / "Dockerfile",
+                target=table.get("target", ""),
+                platform=table.get("platform", ""),
+                build_args=table.get("build_args", {}),
+                labels=table.get("labels", {}),
+                secrets={name: scratch / "secrets" / name for name in table.get("secrets", {})},
+                ssh={name: scratch / "ssh" / name for name in table.get("ssh", {})},
+                build_contexts={name: scratch / "contexts" / name for name in table.get("build_contexts", {})},
+                allow=tuple(table.get("allow", ())),
+            )
+            since = time.time() - _CLOCK_S
+            outcome = self.buildkit.build(build)
+            if outcome.error:
+                return _without(str(scratch), outcome.error) + "\n"
+            text = describe(Layout(outcome.layout), since)
+            shutil.rmtree(outcome.layout)
+            return text
+
+    @contextmanager
+    def _laid_out(self, case: Case) -> Iterator[Path]:
+        self._publish(case)
+        scratch = self.folder / "case"
+        case.lay_out(scratch)
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch)
+
+    def _publish(self, case: Case) -> None:
+        """Push the images that the case describes: BusyBox, with their configuration."""
+        try:
+            _, asked = case.plan()
+        except ImagewrightError:
+            return
+        for need in asked:
+            reference = need.reference
+            if reference.tag and not case.is_catalogued(reference.familiar()):
+                image = Image((self.busybox,), case.image(reference.familiar()), need.platform.architecture)
+                Registry(self.registry).push(image, reference.repository, [reference.tag])
+
+
+@contextmanager
+def station(folder: Path, cases: Iterable[Case], *, with_buildkit: bool) -> Iterator[Station]:
+    """Start the servers; ``cases`` say which registries' names must lead to the one that there is."""
+    hosts = sorted({"docker.io", *(host for case in cases for host in hosts_of(case))})
+    with ExitStack() as stack:
+        content = _base_content()
+        shutil.copytree(content, folder / "registry" / "content", copy_function=os.link)
+        server = stack.enter_context(
+            RegistryServer(RegistryServerOptions(folder / "registry", binaries() / "registry"))
+        )
+        buildkit = None
+        if with_buildkit:
+            runc = binaries() / "runc"
+            buildkit = stack.enter_context(BuildKit(programs(), runc, folder / "buildkit", server.host, hosts))
+        busybox = rootfs.layer(rootfs.busybox, this_machine(find_go()), {})
+        yield Station(folder, server.host, tuple(hosts), busybox, buildkit)
+
+
+def _base_content() -> Path:
+    """A registry's storage with the base images, made once and only read from then on."""
+    folder = cache_root() / "peers" / "registry"
+    with locked(cache_root() / "peers" / "registry.lock"):
+        marker = folder / "published"
+        before = marker.read_text() if marker.exists() else ""
+        with RegistryServer(RegistryServerOptions(folder, binaries() / "registry")) as server:
+            marker.write_text(publish(server.host, before))
+    return folder / "content"
+
+
+def hosts_of(case: Case) -> set[str]:
+    try:
+        return {need.reference.registry for need in case.plan()[1]}
+    except ImagewrightError:
+        return set()
+
+
+def _flags(case: Case, scratch: Path) -> list[str]:
+    table = case.table
+    flags = [f"--build-arg={name}={value}" for name, value in table.get("build_args", {}).items()]
+    flags += [f"--label={name}={value}" for name, value in table.get("labels", {}).items()]
+    flags += [f"--target={table['target']}"] if "target" in table else []
+    flags += [f"--custom-platform={table['platform']}"] if "platform" in table else []
+    flags += [f"--secret=id={name},src={scratch / 'secrets' / name}" for name in table.get("secrets", {})]
+    flags += [f"--ssh={name}={scratch / 'ssh' / name}" for name in table.get("ssh", {})]
+    flags += [f"--build-context={name}={scratch / 'contexts' / name}" for name in table.get("build_contexts", {})]
+    return [*flags, *table.get("flags", ())]
+
+
+def _last_words(log: str) -> str:
+    """From the line that begins with "error:" on."""
+    found = re.search(r"^error: .*", log, re.MULTILINE | re.DOTALL)
+    return found[0] if found else log[-2000:]
+
+
+def _without(folder: str, text: str) -> str:
+    return text.replace(folder, "FOLDER")
