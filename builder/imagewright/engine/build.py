@@ -24,11 +24,12 @@ from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images
 from imagewright.engine.inputs import Inputs, plan_options, read_inputs, source_date_epoch, unpack_archive
 from imagewright.engine.output import BuiltImage, Destinations, Output, assemble, references_with_digest
-from imagewright.engine.stage import BuildContext, Session, StageExecutor
+from imagewright.engine.session import BuildContext, Session
+from imagewright.engine.stage import StageExecutor
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Reason, StepError, UsageError
 from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT
-from imagewright.plan import BuildPlan, CopyStep, ImageOrigin, make_plan
+from imagewright.plan import BuildPlan, ImageOrigin, make_plan
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
 from imagewright.registry.credentials import Credentials
@@ -161,9 +162,9 @@ class _Build:
         for warning in build_plan.warnings:
             reporter.lint(warning)
         for stage in build_plan.stages:
-            for step in stage.steps:
-                if isinstance(step, CopyStep) and isinstance(step.origin, ImageOrigin):
-                    images.check(step.origin, step.location)
+            for step, origin in stage.origins:
+                if isinstance(origin, ImageOrigin):
+                    images.check(origin, step.location)
         return _Planned(build_plan, inputs, epoch)
 
     def _client(self) -> RegistryClient:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer
 from imagewright.engine.images import Images, Layer
-from imagewright.engine.stage import StageState
+from imagewright.engine.session import StageState
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs import tarheader, tarwriter
 from imagewright.oci.descriptor import Descriptor

@@ -5,25 +5,20 @@ Writes into the stage's root file system and the blob store. Called by ``engine.
 
 from __future__ import annotations
 
-import re
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from imagewright.contract import StepResult, timestamp
-from imagewright.dockerfile.ignore import IgnorePatterns
-from imagewright.dockerfile.source import excerpt as source_excerpt
-from imagewright.engine.events import Reporter, StepEnded, StepStarted
-from imagewright.engine.images import Images, Layer
-from imagewright.engine.workspace import Workspace
+from imagewright.engine.copying import copy_step
+from imagewright.engine.events import StepEnded, StepStarted
+from imagewright.engine.images import Layer
+from imagewright.engine.run import run
+from imagewright.engine.session import Session, StageState
 from imagewright.errors import ImagewrightError, StepError
-from imagewright.fs import copy, tree, users
+from imagewright.fs import tree, users
 from imagewright.fs.changes import Changes
 from imagewright.fs.diff import diff
-from imagewright.fs.mode import ModeChange
 from imagewright.fs.pack import PackOptions, pack_layer
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.snapshot import Snapshot, scan
@@ -31,11 +26,8 @@ from imagewright.oci.config import HistoryEntry
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.mediatypes import OCI_MANIFEST, ImageFormat, format_of, layer_compression
 from imagewright.plan import (
-    BuildPlan,
-    ContextOrigin,
     CopyStep,
     ImageBase,
-    ImageOrigin,
     MetadataStep,
     RunStep,
     ScratchBase,
@@ -46,54 +38,8 @@ from imagewright.plan import (
     WorkdirStep,
 )
 from imagewright.registry.client import RemoteImage
-from imagewright.sandbox import RunCommand, Sandbox
-from imagewright.store.blobs import BlobStore
 
-_OUTPUT_LINES_KEPT = 20
-_LAST_WORDS = 200
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
-
-
-@dataclass(slots=True)
-class StageState:
-    """A stage that is finished or on its way. ``rootfs`` is None where nothing needed its files."""
-
-    plan: StagePlan
-    image_format: ImageFormat
-    layers: list[Layer]
-    history: list[dict[str, Any]]
-    rootfs: Rootfs | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BuildContext:
-    """The files that COPY and ADD see, and which of them .dockerignore hides."""
-
-    rootfs: Rootfs
-    ignore: IgnorePatterns
-
-
-@dataclass(slots=True)
-class Session:
-    """What all stages of a build share. ``epoch`` is SOURCE_DATE_EPOCH in seconds, None without."""
-
-    plan: BuildPlan
-    reporter: Reporter
-    sandbox: Sandbox
-    images: Images
-    blobs: BlobStore
-    workspace: Workspace
-    context: BuildContext
-    lines: Sequence[str]  # of the Dockerfile, for the excerpt of a failing step
-    epoch: int | None = None
-    states: dict[int, StageState] = field(default_factory=dict)
-    results: list[StepResult] = field(default_factory=list)
-
-    def created(self) -> str:
-        """The time that configuration and history carry."""
-        moment = datetime.fromtimestamp(self.epoch, UTC) if self.epoch is not None else datetime.now(UTC)
-        return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if self.epoch is not None else timestamp(moment)
 
 
 class StageExecutor:
@@ -179,8 +125,8 @@ class StageExecutor:
         """Start from another stage's files: moved where nobody else wants them, copied otherwise."""
         assert base.rootfs is not None, "a stage that others start from keeps its files"
         index = base.plan.index
-        copied_from = any(isinstance(step, CopyStep) and step.origin == StageOrigin(index) for step in self._plan.steps)
-        if copied_from or self._is_needed_later(index):
+        read_from = any(origin == StageOrigin(index) for _, origin in self._plan.origins)
+        if read_from or self._is_needed_later(index):
             tree.copy_tree(base.rootfs, rootfs)
         else:
             tree.move_tree(base.rootfs, rootfs)
@@ -242,7 +188,8 @@ class StageExecutor:
             case RunStep():
                 changes = self._run(step, state.rootfs, started)
             case CopyStep():
-                changes = self._copy(step, state.rootfs)
+                self._snapshot = None
+                changes = copy_step(self._session, step, state.rootfs)
             case WorkdirStep():
                 changes = self._make_directory(state.rootfs, step.path, step.user)
             case MetadataStep():
@@ -250,28 +197,10 @@ class StageExecutor:
         return self._record(state, step, changes)
 
     def _run(self, step: RunStep, rootfs: Rootfs, started: StepStarted) -> Changes:
-        session = self._session
         before = self._before(rootfs)
         user = users.lookup_user(rootfs, step.user or "0")
         self._make_directory(rootfs, step.workdir, "")
-        env = dict(step.env)
-        env.setdefault("HOME", user.home)
-        tail = _Tail()
-
-        def output(data: bytes) -> None:
-            tail.add(data)
-            session.reporter.output(started, data)
-
-        command = RunCommand(rootfs.path, step.argv, tuple(env.items()), step.workdir, user.uid, user.gid, user.groups)
-        code = session.sandbox.run(command, output)
-        if code != 0:
-            raise StepError(
-                f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}",
-                exit_code=code,
-                location=step.location,
-                excerpt=_excerpt(session.lines, step, tail.lines()),
-                hint=_HINTS.get(code, ""),
-            )
+        run(self._session, step, rootfs, user, started)
         if before is None:
             return Changes((), ())
         self._snapshot = scan(rootfs)
@@ -284,31 +213,6 @@ class StageExecutor:
         before, self._snapshot = self._snapshot or scan(rootfs), None
         _wait_for_tick()
         return before
-
-    def _copy(self, step: CopyStep, rootfs: Rootfs) -> Changes:
-        session = self._session
-        ignore = None
-        match step.origin:
-            case ContextOrigin():
-                source, ignore = session.context.rootfs, session.context.ignore
-            case StageOrigin(stage=index):
-                found = session.states[index].rootfs
-                assert found is not None, "a stage that is copied from keeps its files"
-                source = found
-            case ImageOrigin(reference=reference, platform=platform):
-                source = session.images.rootfs_of(reference, platform)
-        self._snapshot = None
-        request = copy.CopyRequest(
-            source=source,
-            patterns=step.sources,
-            destination=step.destination,
-            ownership=users.lookup_ownership(rootfs, step.chown) if step.chown else None,
-            mode=ModeChange.parse(step.chmod) if step.chmod else None,
-            extract=step.extract,
-            ignore=ignore,
-            preserve_owner=not isinstance(step.origin, ContextOrigin),
-        )
-        return copy.copy(rootfs, request)
 
     def _make_directory(self, rootfs: Rootfs, path: str, user: str) -> Changes:
         owner = users.lookup_user(rootfs, user) if user else None
@@ -336,53 +240,6 @@ class StageExecutor:
         )
         state.history.append(entry.to_json())
         return size
-
-
-class _Tail:
-    """The last lines of a command's output, for the error."""
-
-    def __init__(self) -> None:
-        self._lines: deque[bytes] = deque(maxlen=_OUTPUT_LINES_KEPT)
-        self._open = b""
-
-    def add(self, data: bytes) -> None:
-        *whole, self._open = (self._open + data).split(b"\n")
-        self._lines.extend(line[-500:] for line in whole)
-        self._open = self._open[-500:]
-
-    def last_words(self) -> str:
-        """The last line that says something, for places that show one line only."""
-        said = [_printable(line) for line in self.lines()]
-        last = next((line for line in reversed(said) if line), "")
-        return f": {last[:_LAST_WORDS]}" if last else ""
-
-    def lines(self) -> list[str]:
-        kept = [*self._lines, *([self._open] if self._open else [])]
-        return [line.decode("utf-8", "replace").rstrip("\r") for line in kept]
-
-
-def _printable(line: str) -> str:
-    """Without terminal escapes and control characters: it becomes part of a condition's message."""
-    return "".join(c for c in _ESCAPES.sub("", line) if c.isprintable()).strip()
-
-
-_HINTS = {
-    126: "The command was found but can't be executed: look at its mode and its interpreter (the #! line).",
-    127: "The command was not found: install it in an earlier step, or look at PATH.",
-    137: "It was killed (SIGKILL): most often for want of memory; raise the container's memory limit.",
-}
-
-
-def _how_it_ended(code: int) -> str:
-    return f"ended with exit code {code}" + (f" (signal {code - 128})" if 128 < code < 193 else "")
-
-
-def _excerpt(lines: Sequence[str], step: RunStep, output: Sequence[str]) -> list[str]:
-    """The Dockerfile's lines with two around them, then the last lines of output."""
-    shown = list(source_excerpt(lines, step.location, around=2))
-    if output:
-        shown += ["", "the last lines of its output:", *(f"    {line}" for line in output), ""]
-    return shown
 
 
 def _wait_for_tick() -> None:

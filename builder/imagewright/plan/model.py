@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.errors import Location
@@ -131,17 +132,114 @@ class _Described:
         return self.text.onbuild
 
 
+class CacheSharing(StrEnum):
+    """Who may use a cache at the same time: everybody, nobody else (another gets one of its own), one after the other."""
+
+    SHARED = "shared"
+    PRIVATE = "private"
+    LOCKED = "locked"
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """``--mount=type=bind``. ``source`` is a path in the origin (``/`` its root); what a writable one is changed is lost."""
+
+    target: str
+    origin: Origin
+    source: str = "/"
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMount:
+    """``--mount=type=cache``. ``origin`` and ``source`` are what a new cache begins with, None an empty folder.
+
+    ``mode``, ``uid`` and ``gid`` are those of a new cache's folder.
+    """
+
+    target: str
+    id: str
+    sharing: CacheSharing = CacheSharing.SHARED
+    origin: Origin | None = None
+    source: str = "/"
+    writable: bool = True
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """``--mount=type=tmpfs``. ``size_bytes`` is 0 where none is given."""
+
+    target: str
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMount:
+    """``--mount=type=secret``: a file at ``target`` (``""``: none), a variable ``env`` (``""``: none), or both."""
+
+    id: str
+    target: str = ""
+    env: str = ""
+    required: bool = False
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SshMount:
+    """``--mount=type=ssh``: the socket of an agent at ``target``, which SSH_AUTH_SOCK names."""
+
+    id: str
+    target: str
+    required: bool = False
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+
+
+Mount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
+
+
+class Network(StrEnum):
+    """``RUN --network``: the build's own, none but loopback, the machine's (here: that of the container)."""
+
+    DEFAULT = "default"
+    NONE = "none"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A heredoc that begins with ``#!``: a file that is there while its RUN runs. ``path`` is absolute."""
+
+    path: str
+    content: str
+
+
 @dataclass(frozen=True, slots=True)
 class RunStep(_Described):
     """RUN. ``argv`` is complete (the shell is in it); ``env`` is everything the command sees, in order, PATH included.
 
-    ``user`` is ``""`` for root, else ``user[:group]`` as USER gave it; ``workdir`` is absolute.
+    ``user`` is ``""`` for root, else ``user[:group]`` as USER gave it; ``workdir`` is absolute. ``mounts`` are in the
+    order they were written, targets absolute.
     """
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     user: str
     workdir: str
+    mounts: tuple[Mount, ...] = ()
+    network: Network = Network.DEFAULT
+    script: Script | None = None
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where its mounts read from."""
+        return tuple(m.origin for m in self.mounts if isinstance(m, BindMount | CacheMount) and m.origin is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +256,11 @@ class CopyStep(_Described):
     chown: str = ""
     chmod: str = ""
     extract: bool = False
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where it reads from."""
+        return (self.origin,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +304,13 @@ class StagePlan:
     def needs(self) -> frozenset[int]:
         """Indices of the stages that must be finished before this one."""
         needed = {self.base.stage} if isinstance(self.base, StageBase) else set[int]()
-        for step in self.steps:
-            if isinstance(step, CopyStep) and isinstance(step.origin, StageOrigin):
-                needed.add(step.origin.stage)
+        needed |= {origin.stage for _, origin in self.origins if isinstance(origin, StageOrigin)}
         return frozenset(needed)
+
+    @property
+    def origins(self) -> tuple[tuple[Step, Origin], ...]:
+        """Every step that reads from somewhere, with where."""
+        return tuple((step, o) for step in self.steps if isinstance(step, RunStep | CopyStep) for o in step.origins)
 
 
 @dataclass(frozen=True, slots=True)

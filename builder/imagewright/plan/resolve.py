@@ -16,10 +16,10 @@ from imagewright.errors import ImagewrightError, Location, UsageError
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan.arguments import global_arguments, may_be_undeclared, proxy_environment
+from imagewright.plan.frame import PlannedInstruction, Scope
 from imagewright.plan.model import (
     Base,
     BuildPlan,
-    ContextOrigin,
     ImageBase,
     ImageOrigin,
     NeedConfig,
@@ -30,7 +30,7 @@ from imagewright.plan.model import (
     StageOrigin,
     StagePlan,
 )
-from imagewright.plan.stage import FinishedStage, PlannedInstruction, Scope, plan_stage
+from imagewright.plan.stage import FinishedStage, plan_stage
 from imagewright.reference import Reference
 
 Questions = Generator[NeedConfig, ImageConfig, BuildPlan]
@@ -132,10 +132,11 @@ class _Resolver:
         parsed = [(parse_trigger(trigger, self.source, stage.from_.location), True) for trigger in triggers]
         written = [(instruction, False) for instruction in stage.instructions]
         planned = tuple(
-            PlannedInstruction(instruction, self._origin(instruction, index), onbuild)
+            PlannedInstruction(instruction, self._origins(instruction, index), onbuild)
             for instruction, onbuild in [*parsed, *written]
         )
-        needs = [item.origin.stage for item in planned if isinstance(item.origin, StageOrigin)]
+        origins = [origin for item in planned for origin in item.origins.values()]
+        needs = [origin.stage for origin in origins if isinstance(origin, StageOrigin)]
         if isinstance(base.kind, StageBase):
             needs.append(base.kind.stage)
         return _NeededStage(config, planned, tuple(needs))
@@ -159,35 +160,36 @@ class _Resolver:
         hint = self._stage_hint(name, stage.index)
         return _Base(ImageBase(self._reference(name, from_.image, from_.location, hint), platform), platform, hint)
 
-    def _origin(self, instruction: Instruction, index: int) -> Origin:
-        """Where COPY reads from: the context, an earlier stage by number or name, an image."""
-        if not isinstance(instruction, Copy) or not instruction.from_:
-            return ContextOrigin()
-        name = instruction.from_
+    def _origins(self, instruction: Instruction, index: int) -> dict[str, Origin]:
+        """What the names after ``from=`` mean in the stage ``index``."""
+        names = {f"COPY --from={instruction.from_}": instruction.from_} if isinstance(instruction, Copy) else {}
+        return {name: self._origin(what, name, instruction, index) for what, name in names.items() if name}
+
+    def _origin(self, what: str, name: str, instruction: Instruction, index: int) -> Origin:
+        """An earlier stage by number or name, or an image. ``what`` is how errors call it."""
+        location = instruction.location
         if "$" in name:
-            message = f"COPY --from={name}: variables are not expanded here"
-            hint = f"Add a stage 'FROM {name} AS name' with a global ARG, and write --from=name."
-            raise self.source.error(message, instruction.location, word=name, hint=hint)
+            message = f"{what}: variables are not expanded here"
+            hint = f"Add a stage 'FROM {name} AS name' with a global ARG, and write from=name."
+            raise self.source.error(message, location, word=name, hint=hint)
         stages = self.dockerfile.stages
         if (number := _stage_number(name)) is not None:
             if number < index:
                 return StageOrigin(number)
-            what = "not before this one" if number < len(stages) else "not in the file"
-            raise self.source.error(
-                f"COPY --from={name}: the stage with this number is {what}", instruction.location, word=name
-            )
+            where = "not before this one" if number < len(stages) else "not in the file"
+            raise self.source.error(f"{what}: the stage with this number is {where}", location, word=name)
         named = [stage.index for stage in stages if stage.name == name.lower()]
         earlier = [number for number in named if number < index]
         if earlier:
             return StageOrigin(earlier[-1])
         if named:
-            message = f"COPY --from={name}: that stage is {'this one' if index in named else 'defined after this one'}"
-            hint = "A stage can copy from stages that stand before it."
-            raise self.source.error(message, instruction.location, word=name, hint=hint)
+            message = f"{what}: that stage is {'this one' if index in named else 'defined after this one'}"
+            hint = "A stage can read from stages that stand before it."
+            raise self.source.error(message, location, word=name, hint=hint)
         if name == "scratch":
-            raise self.source.error("COPY --from=scratch: there is nothing in it", instruction.location, word=name)
+            raise self.source.error(f"{what}: there is nothing in it", location, word=name)
         hint = self._stage_hint(name, index)
-        return ImageOrigin(self._reference(name, name, instruction.location, hint), self.options.platform, hint)
+        return ImageOrigin(self._reference(name, name, location, hint), self.options.platform, hint)
 
     def _reference(self, name: str, written: str, location: Location, hint: str) -> Reference:
         try:

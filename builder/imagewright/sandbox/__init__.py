@@ -4,6 +4,25 @@ The engine sees ``start`` and the ``Sandbox`` it gives; which rung is in use onl
 """
 
 from imagewright.sandbox.choose import start
-from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
+from imagewright.sandbox.model import (
+    FileMount,
+    FolderMount,
+    RunCommand,
+    Sandbox,
+    SandboxMount,
+    SandboxOptions,
+    SocketMount,
+    TmpfsMount,
+)
 
-__all__ = ["RunCommand", "Sandbox", "SandboxOptions", "start"]
+__all__ = [
+    "FileMount",
+    "FolderMount",
+    "RunCommand",
+    "Sandbox",
+    "SandboxMount",
+    "SandboxOptions",
+    "SocketMount",
+    "TmpfsMount",
+    "start",
+]

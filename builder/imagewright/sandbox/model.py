@@ -5,17 +5,66 @@ No I/O. Shared by the rungs, the process that runs them, and the engine.
 
 from __future__ import annotations
 
-import json
+import pickle
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from imagewright.contract import SandboxKind
 
 
 @dataclass(frozen=True, slots=True)
+class FolderMount:
+    """A folder or file of this machine at ``target``, which is absolute and in the rootfs.
+
+    With ``throw_away`` the command may write, and nothing of it is kept; ``writable`` alone keeps what it writes.
+    """
+
+    target: str
+    source: str
+    writable: bool = False
+    throw_away: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """An empty folder in memory. ``size_bytes`` is 0 for the kernel's default."""
+
+    target: str
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileMount:
+    """A file that is nowhere on disk: a secret, a script."""
+
+    target: str
+    content: bytes
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SocketMount:
+    """A socket at ``target`` whose connections are carried to the socket ``source`` of this machine."""
+
+    target: str
+    source: str
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+
+
+SandboxMount = FolderMount | TmpfsMount | FileMount | SocketMount
+
+
+@dataclass(frozen=True, slots=True)
 class RunCommand:
-    """One command. ``env`` is all that it sees; ``workdir`` exists in ``rootfs``; ids are numbers of the image's."""
+    """One command. ``env`` is all that it sees; ``workdir`` exists in ``rootfs``; ids are numbers of the image's.
+
+    ``mounts`` are made in their order and gone afterwards. ``network`` False: nothing but loopback.
+    """
 
     rootfs: str
     argv: tuple[str, ...]
@@ -24,23 +73,19 @@ class RunCommand:
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
+    mounts: tuple[SandboxMount, ...] = ()
+    network: bool = True
 
     def encode(self) -> bytes:
-        """For the way to the process that runs it. Names that are not UTF-8 survive (surrogateescape)."""
-        return json.dumps(asdict(self)).encode()
+        """For the way to the process that runs it: both ends are this program, and only the engine can write."""
+        return pickle.dumps(self)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        value = json.loads(data)
-        return cls(
-            value["rootfs"],
-            tuple(value["argv"]),
-            tuple((k, v) for k, v in value["env"]),
-            value["workdir"],
-            value["uid"],
-            value["gid"],
-            tuple(value["groups"]),
-        )
+        """The reverse of ``encode``."""
+        value = pickle.loads(data)  # noqa: S301 -- from the socket pair of the process that forked this one
+        assert isinstance(value, cls)
+        return value
 
 
 @dataclass(frozen=True, slots=True)

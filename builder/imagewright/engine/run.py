@@ -1,0 +1,97 @@
+"""Executes a RUN: who it runs as, what it sees, and what is said of it when it fails.
+
+Runs a command in the sandbox. Called by ``engine.stage``, which finds out what changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+
+from imagewright.dockerfile.source import excerpt as source_excerpt
+from imagewright.engine.events import StepStarted
+from imagewright.engine.session import Session
+from imagewright.errors import StepError
+from imagewright.fs import users
+from imagewright.fs.rootfs import Rootfs
+from imagewright.plan import RunStep
+from imagewright.sandbox import RunCommand
+
+_OUTPUT_LINES_KEPT = 20
+_LAST_WORDS = 200
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, started: StepStarted) -> None:
+    """Run the step's command in ``rootfs``, where its work folder exists.
+
+    Raises:
+        StepError: with the exit code and the last lines of output.
+        SandboxError: when it could not be started.
+    """
+    env = dict(step.env)
+    env.setdefault("HOME", user.home)
+    tail = _Tail()
+
+    def output(data: bytes) -> None:
+        tail.add(data)
+        session.reporter.output(started, data)
+
+    command = RunCommand(rootfs.path, step.argv, tuple(env.items()), step.workdir, user.uid, user.gid, user.groups)
+    code = session.sandbox.run(command, output)
+    if code != 0:
+        raise StepError(
+            f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}",
+            exit_code=code,
+            location=step.location,
+            excerpt=_excerpt(session.lines, step, tail.lines()),
+            hint=_HINTS.get(code, ""),
+        )
+
+
+class _Tail:
+    """The last lines of a command's output, for the error."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes] = deque(maxlen=_OUTPUT_LINES_KEPT)
+        self._open = b""
+
+    def add(self, data: bytes) -> None:
+        *whole, self._open = (self._open + data).split(b"\n")
+        self._lines.extend(line[-500:] for line in whole)
+        self._open = self._open[-500:]
+
+    def last_words(self) -> str:
+        """The last line that says something, for places that show one line only."""
+        said = [_printable(line) for line in self.lines()]
+        last = next((line for line in reversed(said) if line), "")
+        return f": {last[:_LAST_WORDS]}" if last else ""
+
+    def lines(self) -> list[str]:
+        kept = [*self._lines, *([self._open] if self._open else [])]
+        return [line.decode("utf-8", "replace").rstrip("\r") for line in kept]
+
+
+def _printable(line: str) -> str:
+    """Without terminal escapes and control characters: it becomes part of a condition's message."""
+    return "".join(c for c in _ESCAPES.sub("", line) if c.isprintable()).strip()
+
+
+_HINTS = {
+    126: "The command was found but can't be executed: look at its mode and its interpreter (the #! line).",
+    127: "The command was not found: install it in an earlier step, or look at PATH.",
+    137: "It was killed (SIGKILL): most often for want of memory; raise the container's memory limit.",
+}
+
+
+def _how_it_ended(code: int) -> str:
+    return f"ended with exit code {code}" + (f" (signal {code - 128})" if 128 < code < 193 else "")
+
+
+def _excerpt(lines: Sequence[str], step: RunStep, output: Sequence[str]) -> list[str]:
+    """The Dockerfile's lines with two around them, then the last lines of output."""
+    shown = list(source_excerpt(lines, step.location, around=2))
+    if output:
+        shown += ["", "the last lines of its output:", *(f"    {line}" for line in output), ""]
+    return shown

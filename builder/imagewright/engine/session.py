@@ -1,0 +1,75 @@
+"""What the stages of one build share, and what a stage has become so far.
+
+No I/O. Made by ``engine.build``; read by ``engine.stage``, ``engine.run`` and ``engine.copying``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from imagewright.contract import StepResult, timestamp
+from imagewright.dockerfile.ignore import IgnorePatterns
+from imagewright.engine.events import Reporter
+from imagewright.engine.images import Images, Layer
+from imagewright.engine.workspace import Workspace
+from imagewright.fs.rootfs import Rootfs
+from imagewright.oci.mediatypes import ImageFormat
+from imagewright.plan import BuildPlan, ContextOrigin, ImageOrigin, Origin, StageOrigin, StagePlan
+from imagewright.sandbox import Sandbox
+from imagewright.store.blobs import BlobStore
+
+
+@dataclass(slots=True)
+class StageState:
+    """A stage that is finished or on its way. ``rootfs`` is None where nothing needed its files."""
+
+    plan: StagePlan
+    image_format: ImageFormat
+    layers: list[Layer]
+    history: list[dict[str, Any]]
+    rootfs: Rootfs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """The files that COPY and ADD see, and which of them .dockerignore hides."""
+
+    rootfs: Rootfs
+    ignore: IgnorePatterns
+
+
+@dataclass(slots=True)
+class Session:
+    """What all stages of a build share. ``epoch`` is SOURCE_DATE_EPOCH in seconds, None without."""
+
+    plan: BuildPlan
+    reporter: Reporter
+    sandbox: Sandbox
+    images: Images
+    blobs: BlobStore
+    workspace: Workspace
+    context: BuildContext
+    lines: Sequence[str]  # of the Dockerfile, for the excerpt of a failing step
+    epoch: int | None = None
+    states: dict[int, StageState] = field(default_factory=dict)
+    results: list[StepResult] = field(default_factory=list)
+
+    def created(self) -> str:
+        """The time that configuration and history carry."""
+        moment = datetime.fromtimestamp(self.epoch, UTC) if self.epoch is not None else datetime.now(UTC)
+        return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if self.epoch is not None else timestamp(moment)
+
+    def origin(self, origin: Origin) -> tuple[Rootfs, IgnorePatterns | None]:
+        """The files that an origin means, and which of them .dockerignore hides."""
+        match origin:
+            case ContextOrigin():
+                return self.context.rootfs, self.context.ignore
+            case StageOrigin(stage=index):
+                found = self.states[index].rootfs
+                assert found is not None, "a stage that is read from keeps its files"
+                return found, None
+            case ImageOrigin(reference=reference, platform=platform):
+                return self.images.rootfs_of(reference, platform), None

@@ -1,0 +1,120 @@
+"""What a stage is between two of its instructions: variables, arguments, the image's configuration so far.
+
+No I/O. Made by ``plan.stage``, changed by ``plan.metadata``, read by ``plan.run`` and ``plan.copying``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.model import Command, DockerfileWarning, ExecForm, Instruction, Located
+from imagewright.dockerfile.source import SourceText, nearest
+from imagewright.errors import DockerfileError
+from imagewright.plan.imagedata import ImageData
+from imagewright.plan.model import Origin, StepText
+
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What all stages of a build share."""
+
+    source: SourceText
+    escape: str
+    build_args: Mapping[str, str]
+    global_args: Mapping[str, str]
+    proxies: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedInstruction:
+    """An instruction that will be executed.
+
+    ``origins`` says what each name after ``from=`` means (COPY --from, RUN --mount); ``onbuild`` that a trigger of the
+    base brought it.
+    """
+
+    instruction: Instruction
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    onbuild: bool = False
+
+
+@dataclass(slots=True)
+class Frame:
+    """``variables`` is what expansion and commands see: ARG and ENV in one list, so that the later of the two wins.
+
+    ``arguments`` are the ARGs of the stage, in order, with their values as declared. ``cmd_is_own``: CMD was given in
+    this stage, so ENTRYPOINT leaves it.
+    """
+
+    scope: Scope
+    image: ImageData
+    variables: dict[str, str]
+    arguments: dict[str, str]
+    cmd_is_own: bool = False
+    warnings: list[DockerfileWarning] = field(default_factory=list)
+
+    @property
+    def workdir(self) -> str:
+        return self.image.workdir or "/"
+
+    def set_env(self, key: str, value: str) -> None:
+        self.image.set_env(key, value)
+        self.variables[key] = value
+
+    def argv(self, command: Command) -> tuple[str, ...]:
+        """What is executed: the shell form through SHELL."""
+        return command.argv if isinstance(command, ExecForm) else (*self.image.shell, command.line)
+
+    # --- how a step is shown
+
+    def text(self, instruction: Located, title: str, created_by: str, *, onbuild: bool) -> StepText:
+        name, _, rest = title.partition(" ")
+        shown = f"{'ONBUILD ' if onbuild else ''}{name.upper()} {rest}".strip()
+        return StepText(shown, created_by, instruction.source, instruction.location, onbuild)
+
+    def title(self, instruction: Located) -> str:
+        """The instruction with its variables expanded; as written where they can't be."""
+        options = ExpansionOptions(self.scope.escape, raw_quotes=True, raw_escapes=True, keep_unset=True)
+        try:
+            return expand(instruction.source, self.variables, options).text
+        except ExpansionError:
+            return instruction.source
+
+    # --- expansion
+
+    def expand(self, instruction: Located, word: str) -> str:
+        """A word of the instruction with its variables; one that has no value is warned of.
+
+        Raises:
+            DockerfileError: for a modifier that can't be read, or ``${v:?…}`` without a value.
+        """
+        return self.expansion(instruction, word).text
+
+    def expansion(self, instruction: Located, word: str) -> Expansion:
+        """As ``expand``, with the words that come of it (EXPOSE)."""
+        try:
+            expansion = expand(word, self.variables, ExpansionOptions(escape=self.scope.escape))
+        except ExpansionError as error:
+            raise self.error(instruction, f"can't expand {word[:100]}: {error}", word) from error
+        for name in expansion.unset:
+            self._warn_undefined(instruction, name)
+        return expansion
+
+    def _warn_undefined(self, instruction: Located, name: str) -> None:
+        if name in self.arguments or not _NAME.fullmatch(name):
+            return
+        near = nearest(name, [*self.variables, *self.arguments])
+        message = f"${name} is not defined{f'; did you mean ${near}?' if near else ''}"
+        place = self.scope.source.narrow(instruction.location, f"${name}")
+        if place == instruction.location:
+            place = self.scope.source.narrow(instruction.location, f"${{{name}")
+        self.warnings.append(DockerfileWarning("UndefinedVar", message, place))
+
+    def error(self, instruction: Located, message: str, word: str, hint: str = "") -> DockerfileError:
+        """An error whose caret is under ``word``."""
+        return self.scope.source.error(message, instruction.location, word=word, hint=hint)
