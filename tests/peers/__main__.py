@@ -17,7 +17,6 @@ def main() -> int:
     parser.add_argument("command", choices=["build"])
     parser.add_argument("folders", nargs="+", type=Path, help="folders with a Dockerfile and a case.toml")
     parser.add_argument("--ours", action="store_true", help="with the engine, too")
-    parser.add_argument("--log", action="store_true", help="BuildKit's log, too")
     given = parser.parse_args()
     cases = [Case(folder.resolve()) for folder in given.folders]
     with (

@@ -7,9 +7,11 @@ tests/cases/README.md describes the format.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tomllib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +21,11 @@ from cluster.images import catalogue
 from peers.files import write_tree
 
 from imagewright.dockerfile.parser import parse
+from imagewright.errors import ImagewrightError
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
-from imagewright.plan import BuildPlan, NeedConfig, PlanOptions, make_plan
+from imagewright.plan import BuildPlan, ImageOrigin, NeedConfig, PlanOptions, RunStep, make_plan
+from imagewright.reference import Reference
 
 CASES = Path(__file__).parent.parent / "cases"
 KEYS = frozenset(
@@ -114,6 +118,23 @@ class Case:
             assert question not in asked, "the same image was asked for twice"
             asked.append(question)
             answer = ImageConfig.scratch(question.platform).with_config(self.image(question.reference.familiar()))
+
+    def images(self) -> set[tuple[Reference, Platform]]:
+        """Every image that a build of the case pulls; what its FROM lines name where it can't be planned."""
+        try:
+            plan, asked = self.plan()
+        except ImagewrightError:
+            return set(self._named_bases())
+        steps = [step for stage in plan.stages for step in stage.steps]
+        using = [*steps, *(mount for step in steps if isinstance(step, RunStep) for mount in step.mounts)]
+        origins = [getattr(user, "origin", None) for user in using]
+        pulled = [(origin.reference, origin.platform) for origin in origins if isinstance(origin, ImageOrigin)]
+        return {*pulled, *((need.reference, need.platform) for need in asked)}
+
+    def _named_bases(self) -> Iterator[tuple[Reference, Platform]]:
+        for name in re.findall(rb"^FROM +(?:--\S+ +)*([\w./:-]+)", self.dockerfile, re.MULTILINE | re.IGNORECASE):
+            with suppress(ImagewrightError):
+                yield Reference.parse(name.decode()), Platform.parse(self.platform)
 
     def lay_out(self, target: Path) -> Path:
         """Write the build context, with the Dockerfile in it. Gives the context's folder."""

@@ -39,6 +39,8 @@ _KEYS = frozenset(
 def write_tree(root: Path, entries: Mapping[str, Entry]) -> None:
     """Write every entry; then all that is below ``root`` gets the one moment, unless an entry says another.
 
+    ``root`` itself keeps its time: BuildKit sends no context's root.
+
     A name that ends in ``/`` is a folder. A text is a file's content. A table has one of ``content``, ``base64``,
     ``link`` (its target), ``hard`` (another entry), ``fifo``, ``device`` ("c 1:3"), ``archive`` (a compression, with
     the table ``members``), and any of ``mode``, ``owner`` ("1:2"), ``mtime`` (RFC 3339) and ``xattrs``.
@@ -61,7 +63,6 @@ def write_tree(root: Path, entries: Mapping[str, Entry]) -> None:
         for path in (Path(folder, found) for found in [*files, *folders]):
             moment = times.get(path, MOMENT)
             os.utime(path, (moment, moment), follow_symlinks=False)
-    os.utime(root, (MOMENT, MOMENT))
 
 
 def _create(root: Path, path: Path, name: str, table: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import stat
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -88,12 +88,11 @@ def describe(layout: Layout, since: float) -> str:
     base = layers[: sum(not entry.get("empty_layer") for entry in history[:below])]
     before: Tree = _base_tree(tuple(base))
     after = dict(before)
-    for _, path in layers[len(base) :]:
-        apply(path, after)
+    empty = [not apply(path, after) for _, path in layers[len(base) :]]
     sections = [
         ("files", list(changed(before, after, since))),
         ("config", list(_settings(config))),
-        ("history", [_entry(entry) for entry in history[below:]]),
+        ("history", list(_entries(history[below:], iter(empty)))),
     ]
     return "".join(f"{title}\n" + "".join(f"  {line}\n" for line in lines) for title, lines in sections if lines)
 
@@ -125,8 +124,8 @@ def _tree_of(layers: tuple[_Named, ...]) -> Tree:
     return tree
 
 
-def apply(layer: Path, tree: dict[str, Inode]) -> None:
-    """Change ``tree`` as the layer's tar says (OCI image specification, "Applying changesets")."""
+def apply(layer: Path, tree: dict[str, Inode]) -> bool:
+    """Change ``tree`` as the layer's tar says (OCI image specification, "Applying changesets"). Gives whether it says anything."""
     opaque: list[str] = []
     gone: list[str] = []
     added: dict[str, Inode] = {}
@@ -151,6 +150,7 @@ def apply(layer: Path, tree: dict[str, Inode]) -> None:
         if inode.kind != "folder" and path in tree:
             _remove(tree, path, itself=True)
         tree[path] = inode
+    return bool(opaque or gone or added)
 
 
 def _remove(tree: dict[str, Inode], path: str, *, itself: bool) -> None:
@@ -232,8 +232,11 @@ def _settings(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} {json.dumps(value, sort_keys=True, ensure_ascii=False)}"
 
 
-def _entry(entry: Mapping[str, Any]) -> str:
-    text = entry.get("created_by", "")
-    text = text if text.isprintable() else json.dumps(text, ensure_ascii=False)
-    author = f" (author {entry['author']})" if entry.get("author") else ""
-    return text + (" (no layer)" if entry.get("empty_layer") else "") + author
+def _entries(history: Sequence[Mapping[str, Any]], empty: Iterator[bool]) -> Iterator[str]:
+    """Each history entry; a layer that holds nothing counts as none, which is how one builder writes it."""
+    for entry in history:
+        text = entry.get("created_by", "")
+        text = text if text.isprintable() else json.dumps(text, ensure_ascii=False)
+        author = f" (author {entry['author']})" if entry.get("author") else ""
+        no_layer = entry.get("empty_layer") or next(empty)
+        yield text + (" (no layer)" if no_layer else "") + author

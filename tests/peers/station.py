@@ -29,8 +29,6 @@ from peers.flatten import Layout, describe
 from peers.programs import programs
 from servers.registry import RegistryServer, RegistryServerOptions
 
-from imagewright.errors import ImagewrightError
-
 _CLOCK_S = 1.0  # file systems' clocks tick coarsely, and behind time.time()
 
 
@@ -97,21 +95,16 @@ class Station:
 
     def _publish(self, case: Case) -> None:
         """Push the images that the case describes: BusyBox, with their configuration."""
-        try:
-            _, asked = case.plan()
-        except ImagewrightError:
-            return
-        for need in asked:
-            reference = need.reference
+        for reference, platform in case.images():
             if reference.tag and not case.is_catalogued(reference.familiar()):
-                image = Image((self.busybox,), case.image(reference.familiar()), need.platform.architecture)
+                image = Image((self.busybox,), case.image(reference.familiar()), platform.architecture)
                 Registry(self.registry).push(image, reference.repository, [reference.tag])
 
 
 @contextmanager
 def station(folder: Path, cases: Iterable[Case], *, with_buildkit: bool) -> Iterator[Station]:
     """Start the servers; ``cases`` say which registries' names must lead to the one that there is."""
-    hosts = sorted({"docker.io", *(host for case in cases for host in hosts_of(case))})
+    hosts = sorted({"docker.io", *(reference.registry for case in cases for reference, _ in case.images())})
     with ExitStack() as stack:
         content = _base_content()
         shutil.copytree(content, folder / "registry" / "content", copy_function=os.link)
@@ -135,13 +128,6 @@ def _base_content() -> Path:
         with RegistryServer(RegistryServerOptions(folder, binaries() / "registry")) as server:
             marker.write_text(publish(server.host, before))
     return folder / "content"
-
-
-def hosts_of(case: Case) -> set[str]:
-    try:
-        return {need.reference.registry for need in case.plan()[1]}
-    except ImagewrightError:
-        return set()
 
 
 def _flags(case: Case, scratch: Path) -> list[str]:
