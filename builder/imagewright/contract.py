@@ -2,7 +2,7 @@
 
 No I/O. The operator writes a request into the executor Pod's environment and reads the result from the Pod's
 termination message; the command line makes the same request from its flags. Requests hold no secret, only the names
-of files and environment variables in which secrets are mounted.
+of files and environment variables that secrets are read from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from imagewright.errors import Reason, UsageError
@@ -24,6 +24,8 @@ TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 MAX_REQUEST_BYTES = 96 * 1024  # Linux takes 128 KiB for one environment string; base64 is counted
 MAX_TERMINATION_BYTES = 4096  # the kubelet keeps no more
 MAX_CORE_BYTES = 2048  # of a result, so that at least half of the termination message is left for steps
+MAX_SECRET_BYTES = 500 * 1024  # of one secret, as in BuildKit
+DEFAULT_SSH_ID = "default"  # of RUN --mount=type=ssh without an id
 RESULT_LOG_KEY = "imagewrightResult"  # the last line of an executor's log is {"imagewrightResult": {…}}
 
 
@@ -92,6 +94,69 @@ Source = Annotated[
 ]
 
 
+class HttpSource(_Model):
+    """An archive or a single file behind an http(s) address, told apart by its content as BuildKit does."""
+
+    kind: Literal["http"] = "http"
+    url: str
+
+
+class ImageSource(_Model):
+    """The files of an image in a registry; as a named context also a base image, with its configuration."""
+
+    kind: Literal["image"] = "image"
+    reference: str
+
+
+class LayoutSource(_Model):
+    """An image in an OCI image layout on the executor's file system; without tag and digest, the only one in it."""
+
+    kind: Literal["ociLayout"] = "ociLayout"
+    path: str
+    tag: str = ""
+    digest: str = ""
+
+
+ContextSource = Annotated[
+    DirectorySource | GitSource | HttpSource | ImageSource | LayoutSource, Field(discriminator="kind")
+]
+
+
+class NamedContext(_Model):
+    """What takes the place of the stage or image called ``name`` in FROM, COPY --from and RUN --mount=from.
+
+    ``name`` is as in the Dockerfile: a stage's name in lower case, or an image as people write it, ``alpine`` or
+    ``alpine:3.20`` (never with ``docker.io/library/`` or ``:latest``).
+    """
+
+    name: str
+    source: ContextSource
+
+
+class SecretSource(_Model):
+    """Where the secret ``id`` of a RUN --mount=type=secret is read: exactly one of a file and an environment variable."""
+
+    id: str
+    file: str = ""
+    env: str = ""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> SecretSource:
+        if bool(self.file) == bool(self.env):
+            raise ValueError("a secret is in a file or in an environment variable, not in both")
+        return self
+
+
+class SshSource(_Model):
+    """What a RUN --mount=type=ssh of this ``id`` talks to: the socket of an agent, or private keys that are served.
+
+    ``paths`` is one socket, or one or more files of private keys without a passphrase.
+    """
+
+    id: str = DEFAULT_SSH_ID
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class RegistrySettings(_Model):
     """How one registry is reached. ``host`` is as in references; docker.io stands for Docker Hub and its aliases.
 
@@ -124,6 +189,9 @@ class BuildRequest(_Model):
     dockerfile: str = "Dockerfile"  # relative to the context; an absolute path is taken as it is
     target: str = ""
     build_args: tuple[BuildArg, ...] = ()
+    build_contexts: tuple[NamedContext, ...] = ()  # names are unique
+    secrets: tuple[SecretSource, ...] = ()  # ids are unique
+    ssh: tuple[SshSource, ...] = ()  # ids are unique
     labels: dict[str, str] = {}
     platform: str = ""  # os/architecture[/variant]; empty is the executor's own
     destinations: tuple[str, ...] = ()
@@ -137,6 +205,7 @@ class BuildRequest(_Model):
     tar_path: str = ""
     digest_file: str = ""
     sandbox: SandboxKind = SandboxKind.AUTO
+    cache_dir: str = ""  # where RUN --mount=type=cache lives from build to build; empty: for this build only
     work_dir: str = ""  # where root file systems and blobs are made; empty is chosen by the engine
 
     def encode(self) -> str:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from imagewright.contract import (
     MAX_CORE_BYTES,
@@ -11,6 +12,7 @@ from imagewright.contract import (
     BuildResult,
     Failure,
     InlineSource,
+    SecretSource,
     StepResult,
 )
 from imagewright.errors import UsageError
@@ -67,3 +69,10 @@ def test_a_long_hint_leaves_a_message_that_can_be_read(text: str) -> None:
 def test_what_is_no_result_is_none() -> None:
     assert BuildResult.parse("Killed") is None
     assert BuildResult.parse("") is None
+
+
+def test_secret_has_one_place() -> None:
+    assert SecretSource(id="a", file="/run/a").file == "/run/a"
+    for places in ({}, {"file": "/run/a", "env": "A"}):
+        with pytest.raises(ValidationError, match="in a file or in an environment variable"):
+            SecretSource.model_validate({"id": "a", **places})
