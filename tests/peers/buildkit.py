@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ class BuildKit:
         self._programs = programs
         self._address = f"unix://{state}/buildkitd.sock"
         self._builds = 0
+        self.since = time.time()  # WORKDIR's folders may come from a build before, whatever is said of caches
         self._state = state
         self._log = state / "buildkitd.log"
         state.mkdir(parents=True, exist_ok=True)

@@ -75,11 +75,10 @@ class Station:
                 build_contexts={name: scratch / "contexts" / name for name in table.get("build_contexts", {})},
                 allow=tuple(table.get("allow", ())),
             )
-            since = time.time() - _CLOCK_S
             outcome = self.buildkit.build(build)
             if outcome.error:
                 return _without(str(scratch), outcome.error) + "\n"
-            text = describe(Layout(outcome.layout), since)
+            text = describe(Layout(outcome.layout), self.buildkit.since - _CLOCK_S)
             shutil.rmtree(outcome.layout)
             return text
 

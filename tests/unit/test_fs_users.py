@@ -45,19 +45,19 @@ def image(tmp_path: Path) -> Rootfs:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("app", User(1000, 2000, (10, 44), "/home/app")),
-        ("1000", User(1000, 2000, (10, 44), "/home/app")),
-        ("1001", User(1001, 2001, (10, 44), "/home/other")),
-        ("app:wheel", User(1000, 10, (), "/home/app")),
-        ("app:77", User(1000, 77, (), "/home/app")),
-        ("app:", User(1000, 2000, (10, 44), "/home/app")),
-        ("4321", User(4321, 0, (), "/")),
-        ("4321:4322", User(4321, 4322, (), "/")),
-        ("4321:docker", User(4321, 999, (), "/")),
-        ("root", User(0, 0, (), "/root")),
-        ("0", User(0, 0, (), "/root")),
-        ("homeless", User(1002, 1002, (), "/")),
-        ("1500", User(7, 8, (), "/seven")),
+        ("app", User(1000, 2000, (10, 44, 2000), "/home/app")),
+        ("1000", User(1000, 2000, (10, 44, 2000), "/home/app")),
+        ("1001", User(1001, 2001, (10, 44, 2001), "/home/other")),
+        ("app:wheel", User(1000, 10, (10,), "/home/app")),
+        ("app:77", User(1000, 77, (77,), "/home/app")),
+        ("app:", User(1000, 2000, (10, 44, 2000), "/home/app")),
+        ("4321", User(4321, 0, (0,), "/")),
+        ("4321:4322", User(4321, 4322, (4322,), "/")),
+        ("4321:docker", User(4321, 999, (999,), "/")),
+        ("root", User(0, 0, (0,), "/root")),
+        ("0", User(0, 0, (0,), "/root")),
+        ("homeless", User(1002, 1002, (1002,), "/")),
+        ("1500", User(7, 8, (8,), "/seven")),
     ],
 )
 def test_user(image: Rootfs, text: str, expected: User) -> None:
@@ -102,8 +102,8 @@ def test_ids_beyond_what_chown_takes_are_refused(image: Rootfs, text: str) -> No
 
 def test_an_image_without_users_has_root_and_numbers(tmp_path: Path) -> None:
     empty = Rootfs(str(tmp_path))
-    assert lookup_user(empty, "0") == User(0, 0, (), "/")
-    assert lookup_user(empty, "5:6") == User(5, 6, (), "/")
+    assert lookup_user(empty, "0") == User(0, 0, (0,), "/")
+    assert lookup_user(empty, "5:6") == User(5, 6, (6,), "/")
     assert lookup_ownership(empty, "5") == Ownership(5, 5)
     assert lookup_ownership(empty, "root") == Ownership(0, 0)
     with pytest.raises(FileSystemError):
@@ -111,8 +111,8 @@ def test_an_image_without_users_has_root_and_numbers(tmp_path: Path) -> None:
 
 
 def test_root_needs_no_entry(tmp_path: Path) -> None:
-    assert lookup_user(Rootfs(str(tmp_path)), "root") == User(0, 0, (), "/root")
-    assert lookup_user(Rootfs(str(tmp_path)), "") == User(0, 0, (), "/root")
+    assert lookup_user(Rootfs(str(tmp_path)), "root") == User(0, 0, (0,), "/root")
+    assert lookup_user(Rootfs(str(tmp_path)), "") == User(0, 0, (0,), "/root")
 
 
 def hostile_fifo(place: Path) -> None:

@@ -24,7 +24,7 @@ _DIGITS = re.compile(r"[0-9]+")  # str.isdigit takes superscripts too
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who a RUN is: ids, supplementary groups (sorted) and home folder."""
+    """Who a RUN is: ids, supplementary groups (sorted; ``gid`` is one of them) and home folder."""
 
     uid: int
     gid: int
@@ -36,7 +36,8 @@ def lookup_user(rootfs: Rootfs, text: str) -> User:
     """``user[:group]`` of USER: names from the root's files, numbers with or without an entry there.
 
     A number without an entry has group 0 and home ``/``. Supplementary groups are those of the group file, unless a
-    group is named (as runc's and BuildKit's user lookup).
+    group is named, and the user's own: without it there, a process that gives up its group could get past a file's
+    mode that denies the group more than others (as containerd's and BuildKit's user lookup).
 
     Raises:
         FileSystemError: reason ``FileNotFound`` for a name that isn't there.
@@ -51,9 +52,10 @@ def lookup_user(rootfs: Rootfs, text: str) -> User:
     if entry is None:
         raise _unknown("user", name, "passwd")
     if colon and group:
-        return User(entry.uid, _group(rootfs, group), (), entry.home)
-    groups = tuple(sorted({g.gid for g in _groups(rootfs) if entry.name and entry.name in g.members}))
-    return User(entry.uid, entry.gid, groups, entry.home)
+        gid = _group(rootfs, group)
+        return User(entry.uid, gid, (gid,), entry.home)
+    groups = {g.gid for g in _groups(rootfs) if entry.name and entry.name in g.members}
+    return User(entry.uid, entry.gid, tuple(sorted({entry.gid, *groups})), entry.home)
 
 
 def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:

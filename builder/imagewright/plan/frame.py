@@ -13,6 +13,7 @@ from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOp
 from imagewright.dockerfile.model import Command, DockerfileWarning, ExecForm, Instruction, Located
 from imagewright.dockerfile.source import SourceText, nearest
 from imagewright.errors import DockerfileError
+from imagewright.plan import paths
 from imagewright.plan.imagedata import ImageData
 from imagewright.plan.model import Origin, StepText
 
@@ -60,7 +61,7 @@ class Frame:
 
     @property
     def workdir(self) -> str:
-        return self.image.workdir or "/"
+        return paths.clean(self.image.workdir)
 
     def set_env(self, key: str, value: str) -> None:
         self.image.set_env(key, value)

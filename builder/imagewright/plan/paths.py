@@ -14,8 +14,13 @@ def clean(path: str) -> str:
 
 
 def resolve(workdir: str, path: str) -> str:
-    """``path`` as WORKDIR takes it: relative to the working directory unless absolute."""
+    """``path`` relative to the working directory, unless it is absolute."""
     return clean(posixpath.join(workdir or "/", path))
+
+
+def written(workdir: str, path: str) -> str:
+    """``path`` as WORKDIR puts it into the configuration: an absolute one as it is, down to a slash at its end."""
+    return path if path.startswith("/") else resolve(workdir, path)
 
 
 def destination(workdir: str, path: str) -> str:

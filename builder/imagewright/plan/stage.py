@@ -58,7 +58,7 @@ def plan_stage(
 def _first_frame(scope: Scope, base: ImageConfig, inherited: FinishedStage | None) -> Frame:
     image = ImageData(base)
     if image.workdir:
-        image.set("WorkingDir", paths.clean(image.workdir))
+        image.set("WorkingDir", paths.written("", image.workdir))
     variables = {**(inherited.variables if inherited else {}), **image.env}
     return Frame(scope, image, variables, dict(inherited.arguments) if inherited else {})
 
@@ -84,7 +84,8 @@ def _workdir(frame: Frame, workdir: Workdir, item: PlannedInstruction) -> Step:
     path = frame.expand(workdir, workdir.path)
     if not path:
         raise frame.error(workdir, f"WORKDIR {workdir.path} is empty", workdir.path)
-    path = paths.resolve(frame.image.workdir, path)
-    frame.image.set("WorkingDir", path)
-    text = frame.text(workdir, frame.title(workdir), f"WORKDIR {path}", onbuild=item.onbuild)
-    return MetadataStep(text) if path == "/" else WorkdirStep(text, path, frame.image.user)
+    written = paths.written(frame.image.workdir, path)
+    frame.image.set("WorkingDir", written)
+    text = frame.text(workdir, frame.title(workdir), f"WORKDIR {written}", onbuild=item.onbuild)
+    folder = paths.clean(written)
+    return MetadataStep(text) if folder == "/" else WorkdirStep(text, folder, frame.image.user)
