@@ -71,7 +71,7 @@ def publish(target: Target) -> dict[str, str]:
 
 def is_there(reference: str, flags: Sequence[str]) -> bool:
     """Whether the registry has the image, asked as the engine would ask with these flags."""
-    request = build_request(parse(flags, os.environ))
+    request = build_request(parse(flags, os.environ), os.environ)
     options = RegistryOptions(request.registries, insecure_pull=request.insecure, retries=0)
     client = RegistryClient(options, Credentials.load(None))
     try:

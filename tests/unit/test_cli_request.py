@@ -1,10 +1,23 @@
 """Flags and kaniko's ways to name a context become a request; what can't be meant is refused without giving away a login."""
 
+from pathlib import Path
+
 import pytest
 
 from imagewright.cli.arguments import parse
-from imagewright.cli.request import build_request, check_environment, environment_request, parse_context
-from imagewright.contract import BuildArg, BuildRequest, DirectorySource, GitSource, SandboxKind, TarSource
+from imagewright.cli.contexts import parse_context
+from imagewright.cli.request import build_request, check_environment, default_cache_dir, environment_request
+from imagewright.contract import (
+    BuildArg,
+    BuildRequest,
+    DirectorySource,
+    GitSource,
+    NamedContext,
+    SandboxKind,
+    SecretSource,
+    SshSource,
+    TarSource,
+)
 from imagewright.errors import UnsupportedError, UsageError
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -12,7 +25,7 @@ URL = "https://git.example.com/team/app.git"
 
 
 def request(*words: str, environment: dict[str, str] | None = None) -> BuildRequest:
-    return build_request(parse(words, environment or {}))
+    return build_request(parse(words, environment or {}), environment or {})
 
 
 @pytest.mark.parametrize(
@@ -167,3 +180,37 @@ def test_request_of_the_operator() -> None:
         environment_request({}, "IMAGEWRIGHT_REQUEST")
     with pytest.raises(UsageError, match="can't be read"):
         environment_request({"IMAGEWRIGHT_REQUEST": "e30="}, "IMAGEWRIGHT_REQUEST")
+
+
+def test_what_a_run_mounts_is_named_in_the_request(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("hunter2")
+    built = request(
+        f"--secret=id=npmrc,src={tmp_path}/key",
+        "--secret=id=token,env=TOKEN",
+        f"--ssh=default={tmp_path}/key",
+        f"--build-context=base={tmp_path}",
+        f"--cache-dir={tmp_path}/cache",
+        environment={"TOKEN": "hunter2"},
+    )
+    assert built.secrets == (SecretSource(id="npmrc", file=f"{tmp_path}/key"), SecretSource(id="token", env="TOKEN"))
+    assert built.ssh == (SshSource(paths=(f"{tmp_path}/key",)),)
+    assert built.build_contexts == (NamedContext(name="base", source=DirectorySource(path=str(tmp_path))),)
+    assert built.cache_dir == f"{tmp_path}/cache"
+    assert "hunter2" not in built.model_dump_json()
+
+
+def test_cache_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"--cache-dir=.*not a folder"):
+        request(f"--cache-dir={tmp_path}/file")
+
+
+def test_kanikos_cache_dir_is_the_default_in_the_executor_image_alone(tmp_path: Path) -> None:
+    marker, folder = tmp_path / "executor-image", tmp_path / "cache"
+    assert default_cache_dir(str(marker), str(folder)) == ""
+    folder.mkdir()
+    assert default_cache_dir(str(marker), str(folder)) == ""
+    marker.touch()
+    assert default_cache_dir(str(marker), str(folder)) == str(folder)
+    folder.rmdir()
+    assert default_cache_dir(str(marker), str(folder)) == ""

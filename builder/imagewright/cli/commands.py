@@ -116,7 +116,7 @@ def version() -> str:
 
 
 def _build(arguments: Arguments, environment: Mapping[str, str], prepare: Prepare) -> int:
-    request = build_request(arguments)
+    request = build_request(arguments, environment)
     prepare()
     check_environment(request, environment)
     display = _display(arguments, environment)
@@ -133,7 +133,7 @@ def _build(arguments: Arguments, environment: Mapping[str, str], prepare: Prepar
 
 
 def _plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
-    request = build_request(arguments)
+    request = build_request(arguments, environment)
     check_environment(request, environment)
     reporter = PlainReporter(sys.stderr, Level.WARN)
     print(render(engine.plan(request, environment, reporter)), end="")

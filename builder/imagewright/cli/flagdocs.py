@@ -36,7 +36,8 @@ def markdown() -> str:
 
 def _row(flag: Flag) -> str:
     name = f"`--{flag.name}`" + (f", `-{flag.short}`" if flag.short else "")
-    value = {Kind.BOOLEAN: "", Kind.TEXT: f"`{flag.value}`", Kind.LIST: f"`{flag.value}`, repeatable"}[flag.kind]
+    shown = flag.value.replace("|", "\\|")  # a bar ends a table's cell, in code too
+    value = {Kind.BOOLEAN: "", Kind.TEXT: f"`{shown}`", Kind.LIST: f"`{shown}`, repeatable"}[flag.kind]
     variable = f"`{flag.environment}`" if flag.environment else ""
     return f"| {name} | {value} | {flag.help} | {variable} |\n"
 

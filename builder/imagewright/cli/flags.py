@@ -36,6 +36,30 @@ BUILD_FLAGS: tuple[Flag, ...] = (
     Flag("destination", Kind.LIST, "REFERENCE", "where to push the image; may be given many times", "d"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "a build argument; without a value, from the environment"),
     Flag("target", Kind.TEXT, "STAGE", "the stage to build; the last one if not given"),
+    Flag(
+        "build-context",
+        Kind.LIST,
+        "NAME=SOURCE",
+        "replace a stage or image by a folder, docker-image://, oci-layout://, git or https",
+    ),
+    Flag(
+        "secret",
+        Kind.LIST,
+        "id=NAME[,src=FILE|,env=VARIABLE]",
+        "for RUN --mount=type=secret; without src and env, the variable or else the file of that name",
+    ),
+    Flag(
+        "ssh",
+        Kind.LIST,
+        "default|NAME[=SOCKET|=KEYFILE[,KEYFILE]]",
+        "for RUN --mount=type=ssh: an agent, SSH_AUTH_SOCK if not named, or private keys without a passphrase",
+    ),
+    Flag(
+        "cache-dir",
+        Kind.TEXT,
+        "FOLDER",
+        "where RUN --mount=type=cache lives between builds; in the executor image /cache, if it is mounted",
+    ),
     Flag("label", Kind.LIST, "KEY=VALUE", "a label of the image"),
     Flag("no-push", Kind.BOOLEAN, "", "build without pushing", environment="KANIKO_NO_PUSH"),
     Flag("oci-layout-path", Kind.TEXT, "FOLDER", "write the image as an OCI image layout too"),
@@ -77,11 +101,11 @@ BUILD_FLAGS: tuple[Flag, ...] = (
 
 # kaniko's flags that this release does not have yet: an error each, so that nothing a user asks for is ignored.
 LATER_FLAGS = frozenset(
-    """annotation bucket cache cache-copy-layers cache-dir cache-repo cache-run-layers cache-ttl cleanup
+    """annotation bucket cache cache-copy-layers cache-repo cache-run-layers cache-ttl cleanup
     compressed-caching compression compression-level credential-helpers dryrun force force-build-metadata git
     ignore-path ignore-var-run image-download-retry image-format image-fs-extract-retry
     image-name-tag-with-digest-file image-name-with-digest-file kaniko-dir materialize no-push-cache pre-cleanup
-    preserve-context push-ignore-immutable-tag-errors push-retry registry-client-cert reproducible secret
+    preserve-context push-ignore-immutable-tag-errors push-retry registry-client-cert reproducible
     single-snapshot skip-default-registry-fallback skip-push-permission-check skip-tls-verify-pull
     skip-tls-verify-registry skip-unused-stages snapshot-mode use-new-run whitelist-var-run""".split()
 )

@@ -1,6 +1,6 @@
 """Flags become a BuildRequest.
 
-Reads nothing but what it is given. Called by ``cli.commands``.
+Looks whether named files are there and reads none. Called by ``cli.commands``.
 """
 
 from __future__ import annotations
@@ -10,32 +10,24 @@ import re
 from collections.abc import Iterable, Mapping
 
 from imagewright.cli.arguments import Arguments
-from imagewright.context.gitaddress import is_commit
-from imagewright.contract import (
-    BuildArg,
-    BuildRequest,
-    DirectorySource,
-    GitSource,
-    RegistrySettings,
-    SandboxKind,
-    Source,
-    TarSource,
-)
-from imagewright.errors import UnsupportedError, UsageError
+from imagewright.cli.contexts import named_contexts, parse_context
+from imagewright.cli.secrets import secret_sources, ssh_sources
+from imagewright.contract import BuildArg, BuildRequest, RegistrySettings, SandboxKind
+from imagewright.errors import UsageError
 from imagewright.registry.endpoints import parse_map
+from imagewright.sandbox.choose import IMAGE_MARKER
 
-_LATER_SCHEMES = ("s3://", "gs://", "https://", "http://", "oci://")
-_GIT_HOSTS = re.compile(r"(?:https?://)?(?:github\.com|gitlab\.com|bitbucket\.org)/")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_CACHE_DIR = "/cache"
 _ADDRESS = re.compile(_HOST.pattern + r"(?:/[A-Za-z0-9._/-]+)?")
 
 
-def build_request(arguments: Arguments) -> BuildRequest:
+def build_request(arguments: Arguments, environment: Mapping[str, str]) -> BuildRequest:
     """The request that a command line asks for.
 
     Raises:
         UsageError: for values that can't be read.
-        UnsupportedError: for kinds of context that this release doesn't have.
+        UnsupportedError: for kinds of context and of ssh that this release doesn't have.
     """
     source = parse_context(arguments.text("context", "."))
     folder = arguments.text("context-sub-path") or "."
@@ -50,6 +42,9 @@ def build_request(arguments: Arguments) -> BuildRequest:
         dockerfile=arguments.text("dockerfile", "Dockerfile"),
         target=arguments.text("target"),
         build_args=tuple(_build_arg(text) for text in arguments.all("build-arg")),
+        build_contexts=named_contexts(arguments.all("build-context")),
+        secrets=secret_sources(arguments.all("secret"), environment),
+        ssh=ssh_sources(arguments.all("ssh"), environment),
         labels=dict(arguments.pairs("label")),
         platform=arguments.text("custom-platform"),
         destinations=arguments.all("destination"),
@@ -62,67 +57,22 @@ def build_request(arguments: Arguments) -> BuildRequest:
         tar_path=arguments.text("tar-path"),
         digest_file=arguments.text("digest-file"),
         sandbox=SandboxKind(sandbox),
+        cache_dir=_cache_dir(arguments.text("cache-dir")),
         work_dir=arguments.text("work-dir"),
     )
 
 
-def parse_context(text: str) -> Source:
-    """The source that ``--context`` names.
-
-    Raises:
-        UsageError
-        UnsupportedError
-    """
-    if text in ("", "dir://", "tar://"):
-        raise UsageError(
-            f"--context={text}: it names no source", hint="A folder, tar://FILE, git://… or https://….git."
-        )
-    if text.startswith("tar://"):
-        path = text.removeprefix("tar://")
-        return TarSource(path="-" if path == "stdin" else path)
-    if text.startswith("dir://"):
-        return DirectorySource(path=text.removeprefix("dir://"))
-    if text.startswith(("git://", "ssh://", "git@")) or _is_git_over_http(text):
-        return _git(text)
-    for scheme in _LATER_SCHEMES:
-        if text.startswith(scheme):
-            raise UnsupportedError(
-                f"--context={_shown(text)}: {scheme} contexts are not supported yet",
-                hint="Use a folder, tar://FILE, or a git repository (git://…, https://….git).",
-            )
-    if "://" in text:
-        raise UsageError(
-            f"--context={_shown(text)}: unknown scheme", hint="dir://, tar://, git:// and https://….git are known."
-        )
-    return DirectorySource(path=text)
+def default_cache_dir(marker: str = IMAGE_MARKER, folder: str = _CACHE_DIR) -> str:
+    """kaniko's default, where somebody mounted a volume there; elsewhere that folder is not this program's."""
+    return folder if os.path.exists(marker) and os.path.isdir(folder) else ""
 
 
-def _is_git_over_http(text: str) -> bool:
-    address = text.partition("#")[0]
-    return address.startswith(("https://", "http://")) and (
-        address.endswith(".git") or _GIT_HOSTS.match(address) is not None
-    )
-
-
-def _git(text: str) -> Source:
-    """``#ref``, ``#ref#commit`` and ``#commit`` as kaniko writes them, ``#ref:subdir`` as BuildKit does."""
-    url, _, fragment = text.partition("#")
-    ref, _, commit = fragment.partition("#")
-    ref, _, subdir = ref.partition(":")
-    if ":" in commit:
-        commit, _, subdir = commit.partition(":")
-    if is_commit(ref) and not commit:
-        ref, commit = "", ref
-    if commit and not is_commit(commit):
-        raise UsageError(
-            f"--context={_shown(text)}: {commit!r} is no full commit hash", hint="Write #ref#commit with 40 digits."
-        )
-    return GitSource(url=url, ref=ref, commit=commit, subdir=subdir)
-
-
-def _shown(text: str) -> str:
-    """An address without the login in it: it goes into an error, and from there into a log."""
-    return re.sub(r"//[^/@]*@", "//", text)
+def _cache_dir(given: str) -> str:
+    if not given:
+        return default_cache_dir()
+    if os.path.exists(given) and not os.path.isdir(given):
+        raise UsageError(f"--cache-dir={given}: not a folder", hint="Name a folder; it is made if it is not there.")
+    return os.path.abspath(given)
 
 
 def check_environment(request: BuildRequest, environment: Mapping[str, str]) -> None:
