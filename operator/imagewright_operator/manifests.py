@@ -13,7 +13,7 @@ from imagewright import contract
 from imagewright.contract import REQUEST_ENV, TERMINATION_MESSAGE_PATH, BuildRequest, RegistrySettings, SandboxKind
 from imagewright.reference import Reference
 from imagewright_operator.api import API_VERSION, GROUP, KIND, ImageBuild, Spec
-from imagewright_operator.api.base import Json, parse_duration
+from imagewright_operator.api.base import Json, KeyReference, parse_duration
 from imagewright_operator.api.status import Build
 from imagewright_operator.inputs import pod_name
 from imagewright_operator.settings import Profile, Settings
@@ -26,6 +26,9 @@ GIT_CREDENTIALS_DIR = "/kaniko/credentials/git"
 CONTEXT_DIR = "/kaniko/context"
 REGISTRY_CA_DIR = "/kaniko/certificates/installation"
 BUILD_CA_DIR = "/kaniko/certificates/build"
+SECRETS_DIR = "/kaniko/secrets"
+SSH_KEYS_DIR = "/kaniko/ssh"
+CACHE_DIR = "/kaniko/cache"
 
 UID_LABEL = f"{GROUP}/uid"
 NAME_LABEL = f"{GROUP}/imagebuild"
@@ -51,6 +54,13 @@ def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
             else contract.BuildArg(name=arg.name, from_env=_arg_variable(index))
             for index, arg in enumerate(spec.build_args)
         ),
+        secrets=tuple(
+            contract.SecretSource(id=secret.id, file=f"{SECRETS_DIR}/{index}")
+            for index, secret in enumerate(spec.secrets)
+        ),
+        ssh=tuple(
+            contract.SshSource(id=key.id, paths=(f"{SSH_KEYS_DIR}/{index}",)) for index, key in enumerate(spec.ssh)
+        ),
         labels=dict(spec.output.labels),
         platform=spec.platforms[0] if spec.platforms else "",
         destinations=tuple(spec.output.tags),
@@ -58,6 +68,7 @@ def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
         registries=_registries(spec, settings),
         docker_config_dir=DOCKER_CONFIG_DIR if spec.output.push_secret_ref else "",
         sandbox=SandboxKind(spec.sandbox.value.lower()),
+        cache_dir=CACHE_DIR if spec.cache is not None and spec.cache.volume is not None else "",
         work_dir=WORK_DIR,
     )
 
@@ -225,6 +236,18 @@ def _volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]:
     if spec.source.git is not None and spec.source.git.secret_ref is not None:
         secret = {"secretName": spec.source.git.secret_ref.name, "defaultMode": mode}
         add("git-credentials", GIT_CREDENTIALS_DIR, {"secret": secret})
+    # Files, and none in the environment, which every process of the engine's would hand on. Named by their place in the
+    # list: an id may have a slash in it.
+    for name, path, references in (
+        ("secrets", SECRETS_DIR, [secret.secret_key_ref for secret in spec.secrets]),
+        ("ssh", SSH_KEYS_DIR, [key.secret_key_ref for key in spec.ssh]),
+    ):
+        if references:
+            add(name, path, {"projected": {"sources": _named_keys("secret", references), "defaultMode": mode}})
+    if spec.cache is not None and spec.cache.volume is not None:
+        claim = {"claimName": spec.cache.volume.claim_name}
+        volumes.append({"name": "imagewright-cache", "persistentVolumeClaim": claim})
+        mounts.append({"name": "imagewright-cache", "mountPath": CACHE_DIR})
     if spec.source.config_map is not None:
         add("context", CONTEXT_DIR, {"configMap": {"name": spec.source.config_map.name}})
     if settings.registry_ca_config_map:
@@ -243,6 +266,14 @@ def _volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]:
         ]
         add("build-ca", BUILD_CA_DIR, {"projected": {"sources": sources}})
     return volumes, mounts
+
+
+def _named_keys(kind: str, references: Sequence[KeyReference]) -> list[Json]:
+    """Sources of a projected volume: one key each, in a file named by its place in the list."""
+    return [
+        {kind: {"name": reference.name, "items": [{"key": reference.key, "path": str(index)}]}}
+        for index, reference in enumerate(references)
+    ]
 
 
 def _environment(imagebuild: ImageBuild, settings: Settings) -> list[Json]:

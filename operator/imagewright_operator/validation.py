@@ -30,6 +30,7 @@ def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
         *_output(spec),
         *_paths(spec),
         *_durations(spec),
+        *_mounts(spec),
         *(f"{name} is not supported yet: leave it out" for name in _not_supported(spec)),
         *allowlist.problems(spec.pod_template, settings),
     ) or tuple(_size(imagebuild, settings))
@@ -96,13 +97,19 @@ def _durations(spec: Spec) -> Iterator[str]:
             yield f"spec.{name} {text!r} must be more than 0s and at most 24h"
 
 
+def _mounts(spec: Spec) -> Iterator[str]:
+    for name, ids in (("secrets", [one.id for one in spec.secrets]), ("ssh", [one.id for one in spec.ssh])):
+        for twice in sorted({one for one in ids if ids.count(one) > 1}):
+            yield f"spec.{name} has the id {twice!r} twice: each id stands for one key of a Secret"
+
+
 def _not_supported(spec: Spec) -> Iterator[str]:
     """Fields that have a meaning, which a later version gives them: never silently ignored."""
     output = spec.output
-    if spec.cache is not None:
-        yield "spec.cache"
-    if spec.secrets:
-        yield "spec.secrets"
+    if spec.cache is not None and spec.cache.repository is not None:
+        yield "spec.cache.repository"
+    if spec.cache is not None and spec.cache.ttl is not None:
+        yield "spec.cache.ttl"
     if len(spec.platforms) > 1:
         yield "spec.platforms with more than one platform"
     if output.format is not None:

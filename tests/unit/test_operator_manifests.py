@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from imagewright.contract import REQUEST_ENV, BuildRequest, RegistrySettings
+from imagewright.contract import REQUEST_ENV, BuildRequest, RegistrySettings, SecretSource, SshSource
 from imagewright.errors import UsageError
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
@@ -156,6 +156,59 @@ def test_an_ordinary_user_reads_it_through_its_group() -> None:
     )
     assert made["spec"]["securityContext"] == {"fsGroup": 1000}
     assert mounts(made)["/kaniko/.docker"]["secret"]["defaultMode"] == 0o440
+
+
+SECRETS = [
+    {"id": "npmrc", "secretKeyRef": {"name": "npm", "key": ".npmrc"}},
+    {"id": "team/token", "secretKeyRef": {"name": "tokens", "key": "team"}},
+]
+
+
+def test_secrets_of_the_build_are_files_of_named_keys_and_the_request_names_their_paths() -> None:
+    made = pod(secrets=SECRETS)
+    volume = mounts(made)["/kaniko/secrets"]
+    assert volume["readOnly"]
+    assert volume["projected"] == {
+        "sources": [
+            {"secret": {"name": "npm", "items": [{"key": ".npmrc", "path": "0"}]}},
+            {"secret": {"name": "tokens", "items": [{"key": "team", "path": "1"}]}},
+        ],
+        "defaultMode": 0o400,
+    }, "none is optional: the kubelet waits for it"
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).secrets == (
+        SecretSource(id="npmrc", file="/kaniko/secrets/0"),
+        SecretSource(id="team/token", file="/kaniko/secrets/1"),
+    )
+
+
+def test_private_keys_too() -> None:
+    made = pod(ssh=[{"secretKeyRef": {"name": "deploy", "key": "ssh-privatekey"}}, {**SECRETS[0], "id": "other"}])
+    assert [one["secret"]["name"] for one in mounts(made)["/kaniko/ssh"]["projected"]["sources"]] == ["deploy", "npm"]
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).ssh == (
+        SshSource(id="default", paths=("/kaniko/ssh/0",)),
+        SshSource(id="other", paths=("/kaniko/ssh/1",)),
+    )
+
+
+def test_no_secret_of_the_build_is_in_the_environment() -> None:
+    made = pod(secrets=SECRETS, ssh=[SECRETS[0]])
+    assert list(environment(made)) == [REQUEST_ENV]
+    assert "secretKeyRef" not in str(made)
+
+
+def test_an_ordinary_user_reads_secrets_and_keys_through_its_group() -> None:
+    found = mounts(pod(secrets=SECRETS, ssh=[SECRETS[0]], podTemplate={"securityContext": {"runAsUser": 1000}}))
+    assert found["/kaniko/secrets"]["projected"]["defaultMode"] == 0o440
+    assert found["/kaniko/ssh"]["projected"]["defaultMode"] == 0o440
+
+
+def test_cache_mounts_live_on_the_claim() -> None:
+    made = pod(cache={"volume": {"claimName": "npm-cache"}})
+    volume = mounts(made)["/kaniko/cache"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "npm-cache"}
+    assert not volume["readOnly"]
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).cache_dir == "/kaniko/cache"
+    assert BuildRequest.decode(environment(pod())[REQUEST_ENV]).cache_dir == ""
 
 
 def test_a_git_source() -> None:

@@ -139,16 +139,14 @@ def test_a_failure_of_the_build_stays_until_something_is_edited() -> None:
 
 
 def test_an_invalid_spec_builds_nothing_and_recovers_by_being_fixed() -> None:
-    paper = Paper(
-        cache={"repository": "reg.example.com/cache"}, secrets=[{"id": "a", "secretKeyRef": {"name": "a", "key": "b"}}]
-    )
+    paper = Paper(cache={"repository": "reg.example.com/cache"}, platforms=["linux/amd64", "linux/arm64"])
     paper.settle()
     assert paper.condition("Stalled") == "True InvalidSpec"
     message = paper.status["conditions"][0]["message"]
-    assert "spec.cache is not supported yet" in message
-    assert "spec.secrets" in message
+    assert "spec.cache.repository is not supported yet" in message
+    assert "spec.platforms" in message
     assert not paper.created
-    del paper.spec["cache"], paper.spec["secrets"]
+    del paper.spec["cache"], paper.spec["platforms"]
     paper.edit()
     paper.settle()
     assert len(paper.created) == 1

@@ -29,15 +29,22 @@ def volume(path: str = "/data", **source: Any) -> tuple[str, ...]:
     return template(volumes=[{"name": "data", "mountPath": path, **source}])
 
 
+SECRET = {"id": "a", "secretKeyRef": {"name": "a", "key": "b"}}
+
+
 def test_a_plain_spec_is_fine() -> None:
     assert check() == ()
+
+
+def test_what_a_run_mounts_is_fine() -> None:
+    assert check(secrets=[SECRET], ssh=[SECRET], cache={"volume": {"claimName": "a"}}) == ()
 
 
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"cache": {"repository": "reg.example.com/cache"}}, "spec.cache"),
-        ({"secrets": [{"id": "a", "secretKeyRef": {"name": "a", "key": "b"}}]}, "spec.secrets"),
+        ({"cache": {"repository": "reg.example.com/cache"}}, "spec.cache.repository"),
+        ({"cache": {"volume": {"claimName": "a"}, "ttl": "1h"}}, "spec.cache.ttl"),
         ({"platforms": ["linux/amd64", "linux/arm64"]}, "spec.platforms with more than one platform"),
         ({"output": {"tags": ["a/b"], "format": "Docker"}}, "spec.output.format"),
         ({"output": {"tags": ["a/b"], "compression": "Zstd"}}, "spec.output.compression Zstd"),
@@ -62,6 +69,8 @@ def test_what_does_nothing_yet_is_refused_by_name(spec: dict[str, Any], named: s
         ({"output": {"tags": ["a b"]}}, "has a space in it"),
         ({"output": {"tags": ["a@sha256:" + "a" * 64]}}, "carries a digest"),
         ({"contextDir": "a/../b"}, "leaves the source"),
+        ({"secrets": [SECRET, SECRET]}, "spec.secrets has the id 'a' twice"),
+        ({"ssh": [SECRET, SECRET]}, "spec.ssh has the id 'a' twice"),
         ({"dockerfile": "/etc/passwd"}, "leaves the source"),
         ({"timeout": "25h"}, "at most 24h"),
         ({"timeout": "soon"}, "is not a duration"),

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from imagewright.contract import DEFAULT_SSH_ID
 from imagewright_operator.api.base import (
     BuildDuration,
     Duration,
@@ -103,11 +104,34 @@ class BuildArg(Model):
     value_from: BuildArgSource | None = Field(default=None, description="Read when the Pod starts.")
 
 
-class BuildSecret(Model):
-    """A secret for ``RUN --mount=type=secret,id=…``. Not supported yet."""
+MountId = Annotated[
+    str,
+    Field(
+        max_length=128,
+        json_schema_extra=rules(
+            rule(
+                "self.matches('^[A-Za-z0-9_][-A-Za-z0-9_./:@]*$')",
+                "is not an id of a mount: write letters, digits, '-', '_' and '.', as the Dockerfile's RUN --mount does",
+            )
+        ),
+    ),
+]
 
-    id: Annotated[str, Field(min_length=1, max_length=128)] = Field(description="As the Dockerfile names it.")
-    secret_key_ref: KeyReference = Field(description="Key of a Secret.")
+
+class BuildSecret(Model):
+    """A secret for ``RUN --mount=type=secret,id=…``: a file of the executor Pod, never a variable of it."""
+
+    id: MountId = Field(description="As the Dockerfile names it.")
+    secret_key_ref: KeyReference = Field(description="Key of a Secret; the build waits until it is there.")
+
+
+class BuildSsh(Model):
+    """A private key for ``RUN --mount=type=ssh``: RUN sees an agent that signs with it, never the key."""
+
+    id: MountId = Field(default=DEFAULT_SSH_ID, description="As the Dockerfile names it.")
+    secret_key_ref: KeyReference = Field(
+        description="Key of a Secret with a private key without passphrase, such as ssh-privatekey."
+    )
 
 
 class Output(Model):
@@ -153,7 +177,7 @@ class CacheVolume(Model):
 
 
 class Cache(Model):
-    """Where layers are kept between builds. Not supported yet."""
+    """What is kept between builds."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -161,9 +185,13 @@ class Cache(Model):
         )
     )
 
-    repository: Annotated[str, Field(max_length=512)] | None = Field(default=None, description="Of a registry.")
-    ttl: Duration | None = Field(default=None, description="Older layers are made anew.")
-    volume: CacheVolume | None = Field(default=None, description="A volume instead of a registry.")
+    repository: Annotated[str, Field(max_length=512)] | None = Field(
+        default=None, description="Of a registry, for layers. Not supported yet."
+    )
+    ttl: Duration | None = Field(default=None, description="Older layers are made anew. Not supported yet.")
+    volume: CacheVolume | None = Field(
+        default=None, description="Where RUN --mount=type=cache lives. Builds that share it share what is in it."
+    )
 
 
 class Registry(Model):
@@ -241,7 +269,15 @@ class Spec(Model):
         list[BuildSecret],
         Field(
             max_length=32,
-            description="For RUN --mount=type=secret. Not supported yet.",
+            description="For RUN --mount=type=secret.",
+            json_schema_extra=rules(list_type="map", list_map_keys=["id"]),
+        ),
+    ] = []
+    ssh: Annotated[
+        list[BuildSsh],
+        Field(
+            max_length=32,
+            description="For RUN --mount=type=ssh.",
             json_schema_extra=rules(list_type="map", list_map_keys=["id"]),
         ),
     ] = []

@@ -95,7 +95,7 @@ def test_a_failing_build_tells_where_and_why_and_others_go_on(namespace: Namespa
 def test_a_field_that_does_nothing_yet_is_refused_by_name_and_heals(namespace: Namespace, operator: Operator) -> None:
     namespace.apply(cache={"repository": "registry.example.com/cache"})
     status = namespace.becomes("False InvalidSpec")
-    assert "spec.cache is not supported yet" in status["conditions"][0]["message"]
+    assert "spec.cache.repository is not supported yet" in status["conditions"][0]["message"]
     assert not namespace.pods()
     namespace.apply()
     namespace.pod()
@@ -109,6 +109,22 @@ def test_a_missing_secret_has_its_own_reason_and_heals(namespace: Namespace, ope
     status = namespace.becomes("False SecretNotFound")
     assert status["conditions"][0]["message"] == 'secret "regcred" not found: the build starts when it is there'
     assert [one["type"] for one in status["conditions"]] == ["Ready", "Reconciling"]
+    namespace.starts(pod)
+    namespace.becomes("Unknown BuildRunning")
+    namespace.pushes(pod)
+    namespace.phase("Succeeded")
+
+
+def test_missing_secrets_of_the_build_have_their_own_reason_and_heal(namespace: Namespace, operator: Operator) -> None:
+    reference = {"name": "npm", "key": "npmrc"}
+    namespace.apply(secrets=[{"id": "npmrc", "secretKeyRef": reference}], ssh=[{"secretKeyRef": reference}])
+    pod = namespace.pod()
+    prefix = 'MountVolume.SetUp failed for volume "imagewright-secrets" : '
+    namespace.pod_event(pod, "FailedMount", prefix + 'secret "npm" not found')
+    status = namespace.becomes("False SecretNotFound")
+    assert status["conditions"][0]["message"] == 'secret "npm" not found: the build starts when it is there'
+    namespace.pod_event(pod, "FailedMount", prefix + "references non-existent secret key: npmrc")
+    namespace.becomes("False SecretNotFound")
     namespace.starts(pod)
     namespace.becomes("Unknown BuildRunning")
     namespace.pushes(pod)
@@ -218,6 +234,10 @@ def test_every_example_is_accepted(namespace: Namespace) -> None:
     namespace.kubectl("apply", "--dry-run=server", f"--filename={folder}")
 
 
+def secret(name: str) -> dict[str, Any]:
+    return {"id": name, "secretKeyRef": {"name": "a", "key": "b"}}
+
+
 NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of git, configMap or inline"
 
 
@@ -253,6 +273,14 @@ NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of g
         ),
         ({"buildArgs": [{"name": "A"}]}, "write exactly one of value and valueFrom"),
         ({"buildArgs": [{"name": "A=B", "value": "c"}]}, "is not a build argument's name: write letters"),
+        ({"secrets": [secret("a b")]}, "is not an id of a mount: write letters"),
+        ({"secrets": [secret("-a")]}, "is not an id of a mount: write letters"),
+        ({"secrets": [secret("a"), secret("a")]}, 'Duplicate value: {"id":"a"}'),
+        ({"secrets": [{"id": "a"}]}, "spec.secrets[0].secretKeyRef: Required value"),
+        ({"secrets": [{"id": "a", "secretKeyRef": {"name": "a", "key": "../b"}}]}, "is not a key of a Secret"),
+        ({"ssh": [secret("a"), secret("a")]}, 'Duplicate value: {"id":"a"}'),
+        ({"ssh": [{"secretKeyRef": {"name": "a", "key": "b"}}, secret("default")]}, "Duplicate value"),
+        ({"cache": {}}, "write exactly one of repository and volume"),
         ({"sandbox": "Docker"}, 'supported values: "Auto", "Namespace", "Chroot", "Root"'),
         ({"platforms": ["windows/amd64"]}, "is not a platform: write linux/amd64 or linux/arm64"),
         ({"contextDirectory": "a"}, 'unknown field "spec.contextDirectory"'),
