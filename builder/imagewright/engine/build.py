@@ -24,6 +24,7 @@ from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images
 from imagewright.engine.inputs import Inputs, plan_options, read_inputs, source_date_epoch, unpack_archive
 from imagewright.engine.output import BuiltImage, Destinations, Output, assemble, references_with_digest
+from imagewright.engine.schedule import run_side_by_side
 from imagewright.engine.session import BuildContext, Session
 from imagewright.engine.stage import StageExecutor
 from imagewright.engine.workspace import Workspace
@@ -129,8 +130,7 @@ class _Build:
             epoch=planned.epoch,
             results=self._steps,
         )
-        for position, stage in enumerate(session.plan.stages):
-            session.states[stage.index] = StageExecutor(session, stage, position).execute()
+        self._execute_stages(session, sandbox)
         self._image = assemble(session.states[session.plan.target.index], session.created())
         output = Output(self._image, images, blobs, reporter)
         output.write(destinations)
@@ -138,6 +138,20 @@ class _Build:
             output.push(client, destinations)
         self._references = destinations.references if destinations.push else ()
         output.write_digest(destinations)
+
+    def _execute_stages(self, session: Session, sandbox: Sandbox) -> None:
+        stages = session.plan.stages
+        positions = {stage.index: position for position, stage in enumerate(stages)}
+
+        def execute(index: int) -> None:
+            session.finish(StageExecutor(session, session.plan.stage(index), positions[index]).execute())
+
+        def stop() -> None:
+            session.stopped.set()
+            sandbox.close()
+
+        needs = {stage.index: stage.needs for stage in stages}
+        run_side_by_side(needs, sandbox.parallel, execute, stop)
 
     def make_plan(self) -> BuildPlan:
         workspace = self._workspace = Workspace(self._request.work_dir)

@@ -28,9 +28,14 @@ class StepStarted:
     location: Location
 
     @property
+    def name(self) -> str:
+        """``build 2/3``: short, and no other step's."""
+        return f"{self.stage_label} {self.step}/{self.steps}"
+
+    @property
     def label(self) -> str:
-        """``[build 2/3] RUN …`` as people know it from BuildKit; the title only where it is not of the Dockerfile."""
-        return f"[{self.stage_label} {self.step}/{self.steps}] {self.title}"
+        """``[build 2/3] RUN …`` as people know it from BuildKit."""
+        return f"[{self.name}] {self.title}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Transfer:
 
 
 class Reporter(Protocol):
-    """Everything that is said of a build, in order."""
+    """Everything that is said of a build, in order. Steps of several stages may run at the same time."""
 
     def message(self, text: str) -> None:
         """One line of information: the sandbox and its reason, the commit of the source, the base image's digest."""

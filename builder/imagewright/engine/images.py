@@ -53,6 +53,8 @@ class Images:
         self._resolved: dict[tuple[Reference, Platform], RemoteImage] = {}
         self._unpacked: dict[Digest, Rootfs] = {}
         self._lock = threading.Lock()
+        self._unpacking: set[Digest] = set()
+        self._freed = threading.Condition()
 
     def config_for(self, need: NeedConfig) -> ImageConfig:
         """Answer the planner.
@@ -107,7 +109,7 @@ class Images:
         archive, needs them once more.
         """
         layers = self.layers(image)
-        with ExitStack() as stack:
+        with self._alone({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
             spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
             pool = stack.enter_context(ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="pull"))
             for spool in spools.values():
@@ -118,6 +120,19 @@ class Images:
             self._reporter.warning(
                 f"{image.reference.familiar()} has {skipped} devices that can't be made in a user namespace: RUN doesn't see them"
             )
+
+    @contextmanager
+    def _alone(self, digests: set[Digest]) -> Iterator[None]:
+        """Wait until no other stage works with one of these, and keep others waiting: a layer is downloaded once."""
+        with self._freed:
+            self._freed.wait_for(lambda: self._unpacking.isdisjoint(digests))
+            self._unpacking |= digests
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._unpacking -= digests
+                self._freed.notify_all()
 
     def _apply(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
         """Unpack one layer and keep it; how many devices were passed over."""
@@ -152,11 +167,12 @@ class Images:
         """The unpacked image for COPY --from, made once in a build."""
         image = self.resolve(reference, platform)
         digest = image.manifest.digest
-        if digest not in self._unpacked:
-            rootfs = Rootfs(self._workspace.image(digest.hex))
-            self.unpack(image, rootfs)
-            self._unpacked[digest] = rootfs
-        return self._unpacked[digest]
+        with self._alone({digest}):
+            if digest not in self._unpacked:
+                rootfs = Rootfs(self._workspace.image(digest.hex))
+                self.unpack(image, rootfs)
+                self._unpacked[digest] = rootfs
+            return self._unpacked[digest]
 
     @contextmanager
     def open_stored(self, layer: Layer) -> Iterator[Readable]:

@@ -5,6 +5,7 @@ No I/O. Made by ``engine.build``; read by ``engine.stage``, ``engine.run`` and `
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,6 +57,25 @@ class Session:
     epoch: int | None = None
     states: dict[int, StageState] = field(default_factory=dict)
     results: list[StepResult] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)  # another stage failed: nothing more is begun
+    _readers: dict[int, set[int]] = field(init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        stages = self.plan.stages
+        self._readers = {stage.index: {s.index for s in stages if stage.index in s.needs} for stage in stages}
+
+    def is_read(self, index: int, besides: int | None = None) -> bool:
+        """Whether a stage that is not finished needs the files of the stage ``index``; ``besides`` is not counted."""
+        with self._lock:
+            return bool(self._readers[index] - {besides})
+
+    def finish(self, state: StageState) -> None:
+        """A stage has ended well: others can read its files, and it reads nobody's any more."""
+        with self._lock:
+            self.states[state.plan.index] = state
+            for readers in self._readers.values():
+                readers.discard(state.plan.index)
 
     def created(self) -> str:
         """The time that configuration and history carry."""

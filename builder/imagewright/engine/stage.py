@@ -15,7 +15,7 @@ from imagewright.engine.events import StepEnded, StepStarted
 from imagewright.engine.images import Layer
 from imagewright.engine.run import run
 from imagewright.engine.session import Session, StageState
-from imagewright.errors import ImagewrightError, StepError
+from imagewright.errors import ImagewrightError, Reason, StepError
 from imagewright.fs import tree, users
 from imagewright.fs.changes import Changes
 from imagewright.fs.diff import diff
@@ -51,7 +51,7 @@ class StageExecutor:
         self._position = position
         self._snapshot: Snapshot | None = None  # of the root file system as it is now, None when it may have moved on
         self._shown = [step for step in plan.steps if not isinstance(step, MetadataStep)]
-        self._wanted_later = self._is_needed_later(plan.index)
+        self._wanted_later = session.is_read(plan.index)
         # A stage that is only copied from gives files, no layers: nothing of it is looked for or packed.
         self._makes_layers = plan.index in session.plan.ancestry
 
@@ -64,6 +64,8 @@ class StageExecutor:
         state = self._start()
         number = 1  # of the step as people see it; the base is the first
         for step in self._plan.steps:
+            if self._session.stopped.is_set():
+                raise ImagewrightError("stopped, since another stage failed", reason=Reason.CANCELLED)
             if isinstance(step, MetadataStep):
                 self._record(state, step, None)
             else:
@@ -100,10 +102,6 @@ class StageExecutor:
         self._make_rootfs(state, lambda rootfs: self._session.images.unpack(image, rootfs))
         return 0
 
-    def _is_needed_later(self, index: int) -> bool:
-        """Whether a stage after this one starts from the stage ``index`` or copies from it."""
-        return any(index in stage.needs for stage in self._session.plan.stages[self._position + 1 :])
-
     @property
     def _needs_files(self) -> bool:
         return bool(self._shown) or self._wanted_later
@@ -126,7 +124,7 @@ class StageExecutor:
         assert base.rootfs is not None, "a stage that others start from keeps its files"
         index = base.plan.index
         read_from = any(origin == StageOrigin(index) for _, origin in self._plan.origins)
-        if read_from or self._is_needed_later(index):
+        if read_from or self._session.is_read(index, besides=self._plan.index):
             tree.copy_tree(base.rootfs, rootfs)
         else:
             tree.move_tree(base.rootfs, rootfs)
@@ -167,6 +165,8 @@ class StageExecutor:
             size = action(started)
         except ImagewrightError as error:
             failure = error
+            if session.stopped.is_set():  # what was under way was ended from outside: that is not its own failure
+                error.reason, error.message = Reason.CANCELLED, "stopped, since another stage failed"
             error.location = error.location or started.location
             error.instruction = error.instruction or started.title
             exit_code = error.exit_code if isinstance(error, StepError) else exit_code
@@ -191,7 +191,9 @@ class StageExecutor:
                 self._snapshot = None
                 changes = copy_step(self._session, step, state.rootfs)
             case WorkdirStep():
-                changes = self._make_directory(state.rootfs, step.path, step.user)
+                # As with --chown, a number is the group too: BuildKit makes the folder as it does a copy's.
+                owner = users.lookup_ownership(state.rootfs, step.user) if step.user else None
+                changes = self._make_directory(state.rootfs, step.path, owner)
             case MetadataStep():
                 raise AssertionError("has no files")
         return self._record(state, step, changes)
@@ -199,7 +201,7 @@ class StageExecutor:
     def _run(self, step: RunStep, rootfs: Rootfs, started: StepStarted) -> Changes:
         before = self._before(rootfs)
         user = users.lookup_user(rootfs, step.user or "0")
-        self._make_directory(rootfs, step.workdir, "")
+        self._make_directory(rootfs, step.workdir, users.Ownership(user.uid, user.gid))
         run(self._session, step, rootfs, user, started)
         if before is None:
             return Changes((), ())
@@ -214,9 +216,8 @@ class StageExecutor:
         _wait_for_tick()
         return before
 
-    def _make_directory(self, rootfs: Rootfs, path: str, user: str) -> Changes:
-        owner = users.lookup_user(rootfs, user) if user else None
-        changes = tree.make_directory(rootfs, path, users.Ownership(owner.uid, owner.gid) if owner else None)
+    def _make_directory(self, rootfs: Rootfs, path: str, owner: users.Ownership | None) -> Changes:
+        changes = tree.make_directory(rootfs, path, owner)
         if not changes.empty:
             self._snapshot = None
         return changes

@@ -28,7 +28,7 @@ class JsonReporter:
         self._stream = stream
         self._level = level
         self._lock = threading.Lock()
-        self._output = Lines()
+        self._running: dict[StepStarted, Lines] = {}
 
     def message(self, text: str) -> None:
         self._emit(Level.INFO, "message", {"msg": text})
@@ -44,15 +44,20 @@ class JsonReporter:
         self._emit(Level.DEBUG, "message", {"msg": text})
 
     def step_started(self, step: StepStarted) -> None:
-        self._output = Lines()
+        with self._lock:
+            self._running[step] = Lines()
         self._emit(Level.INFO, "stepStarted", {"msg": step.label, **_step(step)})
 
     def output(self, step: StepStarted, data: bytes) -> None:
-        for line in self._output.add(data):
+        with self._lock:
+            lines = self._running[step].add(data)
+        for line in lines:
             self._emit(Level.INFO, "output", {"msg": line, **_step(step)})
 
     def step_ended(self, step: StepEnded) -> None:
-        for line in self._output.rest():
+        with self._lock:
+            rest = self._running.pop(step.started).rest()
+        for line in rest:
             self._emit(Level.INFO, "output", {"msg": line, **_step(step.started)})
         fields: dict[str, object] = {"seconds": round(step.seconds, 3), "layerSize": step.layer_size}
         if step.error is not None:

@@ -35,8 +35,20 @@ class _Moving:
     since: float
 
 
+class _Running:
+    """A step that runs, since when, and the end of its output."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.output = Lines()
+        self.tail: deque[str] = deque(maxlen=_LINES_SHOWN)
+
+    def lines(self) -> list[str]:
+        return [line for line in [*self.tail, self.output.unfinished()] if line]
+
+
 class LiveReporter:
-    """Shows the running step with the last lines of its output, and layers on their way.
+    """Shows the running steps with the last lines of its output, and layers on their way.
 
     No thread is started before the first step or transfer: the sandbox forks before that.
     """
@@ -45,10 +57,7 @@ class LiveReporter:
         self._console = console
         self._level = level
         self._lock = threading.Lock()
-        self._step: StepStarted | None = None
-        self._since = 0.0
-        self._output = Lines()
-        self._tail: deque[str] = deque(maxlen=_LINES_SHOWN)
+        self._running: dict[StepStarted, _Running] = {}
         self._moving: dict[tuple[str, str], _Moving] = {}
         self._starting = threading.Lock()
         self._live: Live | None = None
@@ -69,18 +78,17 @@ class LiveReporter:
 
     def step_started(self, step: StepStarted) -> None:
         with self._lock:
-            self._step, self._since = step, time.monotonic()
-            self._output = Lines()
-            self._tail.clear()
+            self._running[step] = _Running()
         self._start()
 
     def output(self, step: StepStarted, data: bytes) -> None:
         with self._lock:
-            self._tail.extend(self._output.add(data))
+            running = self._running[step]
+            running.tail.extend(running.output.add(data))
 
     def step_ended(self, step: StepEnded) -> None:
         with self._lock:
-            self._step = None
+            del self._running[step.started]
         if self._live is not None:
             self._live.refresh()  # or the step would be drawn once more, below the line that says that it ended
         mark, style = ("✗", "bold red") if step.error is not None else ("✓", "green")
@@ -121,16 +129,15 @@ class LiveReporter:
 
     def _draw(self) -> RenderableType:
         with self._lock:
-            step, since = self._step, self._since
-            tail = [*self._tail, self._output.unfinished()]
+            steps = [(step, running.since, running.lines()) for step, running in self._running.items()]
             moving = [_Moving(one.transfer, one.since) for one in self._moving.values()]
         now = time.monotonic()
         parts: list[RenderableType] = []
-        if step is not None:
+        shown = max(1, _LINES_SHOWN // max(1, len(steps)))
+        for step, since, lines in steps:
             elapsed = duration(now - since)
             parts.append(_one_line(Text.assemble(("• ", "cyan"), (clean(step.label), "bold"), (f"  {elapsed}", "dim"))))
-            lines = [line for line in tail if line][-_LINES_SHOWN:]
-            parts.extend(_one_line(Text(f"    {line}", "dim")) for line in lines)
+            parts.extend(_one_line(Text(f"    {line}", "dim")) for line in lines[-shown:])
         if moving:
             parts.append(_transfers(moving, now))
         return Group(*parts)

@@ -29,7 +29,7 @@ class PlainReporter:
         self._level = level
         self._timestamps = timestamps
         self._lock = threading.Lock()
-        self._output = Lines()
+        self._running: dict[StepStarted, Lines] = {}
         self._begun: dict[tuple[str, str], float] = {}
 
     def message(self, text: str) -> None:
@@ -45,19 +45,23 @@ class PlainReporter:
         self._say(Level.DEBUG, text)
 
     def step_started(self, step: StepStarted) -> None:
-        self._output = Lines()
+        with self._lock:
+            self._running[step] = Lines()
         self._say(Level.INFO, step.label)
 
     def output(self, step: StepStarted, data: bytes) -> None:
-        for line in self._output.add(data):
-            self._say(Level.INFO, f"  | {line}")
+        with self._lock:
+            lines = self._running[step].add(data)
+        self._say_of(step, *(f"| {line}" for line in lines))
 
     def step_ended(self, step: StepEnded) -> None:
-        for line in self._output.rest():
-            self._say(Level.INFO, f"  | {line}")
+        with self._lock:
+            rest = self._running[step.started].rest()
         added = f", layer of {size(step.layer_size)}" if step.layer_size else ""
         word = "failed after" if step.error is not None else "done in"
-        self._say(Level.INFO, f"  {word} {duration(step.seconds)}{added}")
+        self._say_of(step.started, *(f"| {line}" for line in rest), f"{word} {duration(step.seconds)}{added}")
+        with self._lock:
+            del self._running[step.started]
 
     def transfer(self, transfer: Transfer) -> None:
         key = (transfer.kind, transfer.name)
@@ -77,10 +81,18 @@ class PlainReporter:
     def close(self) -> None:
         self._stream.flush()
 
+    def _say_of(self, step: StepStarted, *lines: str) -> None:
+        """Lines of a step; where others run at the same time, each says whose it is."""
+        with self._lock:
+            whose = f"{step.name} " if len(self._running) > 1 else ""
+        self._say(Level.INFO, *(f"  {whose}{line}" for line in lines))
+
     def _say(self, level: Level, *lines: str) -> None:
         if level > self._level:
             return
         prefix = f"{timestamp(datetime.now(UTC))} " if self._timestamps else ""
+        if not lines:
+            return
         # In one write: a log that is collected from several containers is cut between writes.
         text = "".join(f"{prefix}{clean(line)}\n" for given in lines for line in given.split("\n"))
         with self._lock:

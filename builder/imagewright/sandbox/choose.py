@@ -32,6 +32,7 @@ class _Chosen:
     ids: Ids
     build_root: str | None = None
     excluded: frozenset[str] = field(default_factory=frozenset)
+    parallel: int = 1
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
         return self.helper.run(self.kind, self.ids.check(command), output)

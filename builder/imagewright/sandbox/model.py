@@ -107,6 +107,10 @@ class Sandbox(Protocol):
         """Why this rung and no other, as a sentence."""
 
     @property
+    def parallel(self) -> int:
+        """How many commands may run at the same time."""
+
+    @property
     def build_root(self) -> str | None:
         """The folder in which every stage that has a RUN must be built; None where any folder will do."""
 

@@ -1,0 +1,76 @@
+"""Stages run side by side: never before what they need, never more at once than allowed, and all end when one fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagewright.engine.schedule import run_side_by_side
+
+_DIAMOND = {0: frozenset[int](), 1: frozenset({0}), 2: frozenset({0}), 3: frozenset({1, 2})}
+
+
+@st.composite
+def graphs(draw: Callable[..., frozenset[int]]) -> dict[int, frozenset[int]]:
+    count = 1 + len(draw(st.frozensets(st.integers(0, 8))))
+    return {i: draw(st.frozensets(st.integers(0, i - 1))) if i else frozenset() for i in range(count)}
+
+
+@given(graphs(), st.integers(1, 4))
+def test_each_runs_once_after_what_it_needs(needs: Mapping[int, frozenset[int]], at_once: int) -> None:
+    lock = threading.Lock()
+    order: list[int] = []
+    running = most = 0
+
+    def execute(index: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            assert needs[index] <= set(order)
+        with lock:
+            running -= 1
+            order.append(index)
+
+    run_side_by_side(needs, at_once, execute, lambda: None)
+    assert sorted(order) == sorted(needs)
+    assert most <= at_once
+
+
+def test_independent_stages_are_under_way_at_the_same_time() -> None:
+    together = threading.Barrier(2, timeout=30)
+
+    def execute(index: int) -> None:
+        if index in (1, 2):
+            together.wait()
+
+    run_side_by_side(_DIAMOND, 2, execute, lambda: None)
+
+
+def test_a_failure_stops_the_others_and_is_the_one_that_is_raised() -> None:
+    stopped = threading.Event()
+    ended: list[int] = []
+
+    def execute(index: int) -> None:
+        if index == 1:
+            raise ValueError("the first")
+        if index == 2:
+            assert stopped.wait(30)
+            ended.append(index)
+            raise ValueError("a consequence")
+        ended.append(index)
+
+    with pytest.raises(ValueError, match="the first"):
+        run_side_by_side(_DIAMOND, 2, execute, stopped.set)
+    assert ended == [0, 2]
+
+
+def test_a_chain_needs_no_thread() -> None:
+    threads = set()
+    chain = {0: frozenset[int](), 1: frozenset({0}), 2: frozenset({1})}
+    run_side_by_side(chain, 4, lambda _: threads.add(threading.current_thread()), lambda: None)
+    assert threads == {threading.main_thread()}
