@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -48,7 +49,7 @@ class Station:
             layout = scratch / "layout"
             command = [sys.executable, "-m", "imagewright", "build", f"--context={scratch / 'context'}", "--no-push"]
             command += [f"--registry-endpoint={host}={self.registry}" for host in self.hosts]
-            command += [f"--oci-layout-path={layout}", f"--work-dir={scratch / 'work'}", *_flags(case, scratch)]
+            command += [f"--oci-layout-path={layout}", f"--work-dir={scratch / 'work'}", *flags_of(case, scratch)]
             since = time.time() - _CLOCK_S
             done = subprocess.run(
                 command, check=False, capture_output=True, text=True, env={**os.environ, "HOME": str(scratch)}
@@ -85,7 +86,8 @@ class Station:
     @contextmanager
     def _laid_out(self, case: Case) -> Iterator[Path]:
         self._publish(case)
-        scratch = self.folder / "case"
+        # A folder of its own: BuildKit takes a file of the same path, size and time for the one that it has.
+        scratch = Path(tempfile.mkdtemp(prefix="case-", dir=self.folder))
         case.lay_out(scratch)
         try:
             yield scratch
@@ -129,7 +131,8 @@ def _base_content() -> Path:
     return folder / "content"
 
 
-def _flags(case: Case, scratch: Path) -> list[str]:
+def flags_of(case: Case, scratch: Path) -> list[str]:
+    """What a case is built with, where ``scratch`` is the folder that it was laid out in."""
     table = case.table
     flags = [f"--build-arg={name}={value}" for name, value in table.get("build_args", {}).items()]
     flags += [f"--label={name}={value}" for name, value in table.get("labels", {}).items()]
