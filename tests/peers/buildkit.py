@@ -21,10 +21,9 @@ from cluster.processes import eventually
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """One build: folders, and what a user gives on the command line."""
+    """One build: a folder with its Dockerfile, and what a user gives on the command line."""
 
     context: Path
-    dockerfile: Path
     target: str = ""
     platform: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
@@ -71,13 +70,17 @@ class BuildKit:
         self._builds += 1
         layout = self._state / f"layout-{self._builds}"
         # With a command line given, the frontend fetches no other one that a "# syntax=" line names.
-        options = {"filename": build.dockerfile.name, "cmdline": "built-in", "image-resolve-mode": "pull"}
+        options = {"cmdline": "built-in", "image-resolve-mode": "pull"}
+        # A name of its own for each build's folder: of one that it has seen, BuildKit takes a file of the same path,
+        # size and time for the one that it has.
+        context = f"context-{self._builds}"
+        options |= {"contextkey": context, "dockerfilekey": context}
         options |= {"target": build.target} if build.target else {}
         options |= {"platform": build.platform} if build.platform else {}
         options |= {f"build-arg:{name}": value for name, value in build.build_args.items()}
         options |= {f"label:{name}": value for name, value in build.labels.items()}
         options |= {f"context:{name}": f"local:{name}" for name in build.build_contexts}
-        locals_ = {"context": build.context, "dockerfile": build.dockerfile.parent, **build.build_contexts}
+        locals_ = {context: build.context, **build.build_contexts}
         command = [
             str(self._programs / "buildctl"),
             f"--addr={self._address}",

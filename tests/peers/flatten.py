@@ -206,7 +206,7 @@ def _lines(path: str, inode: Inode, since: float) -> Iterator[str]:
     words = [_word(path), inode.kind]
     words += [] if inode.kind == "link" else [f"{inode.mode:04o}"]
     words += [f"{inode.owner[0]}:{inode.owner[1]}"]
-    words += [_time(inode.mtime)] if inode.mtime < since else []
+    words += [_time(inode.mtime)] if inode.mtime < since and inode.kind != "folder" else []
     yield " ".join([*words, inode.detail]).rstrip()
     for name, value in inode.xattrs:
         raw = value.encode("utf-8", "surrogateescape")

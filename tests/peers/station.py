@@ -66,7 +66,6 @@ class Station:
             table = case.table
             build = Build(
                 context=scratch / "context",
-                dockerfile=scratch / "context" / "Dockerfile",
                 target=table.get("target", ""),
                 platform=table.get("platform", ""),
                 build_args=table.get("build_args", {}),
@@ -86,7 +85,6 @@ class Station:
     @contextmanager
     def _laid_out(self, case: Case) -> Iterator[Path]:
         self._publish(case)
-        # A folder of its own: BuildKit takes a file of the same path, size and time for the one that it has.
         scratch = Path(tempfile.mkdtemp(prefix="case-", dir=self.folder))
         case.lay_out(scratch)
         try:
