@@ -24,7 +24,7 @@ from imagewright.dockerfile.parser import parse
 from imagewright.errors import ImagewrightError
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
-from imagewright.plan import BuildPlan, ImageOrigin, NeedConfig, PlanOptions, RunStep, make_plan
+from imagewright.plan import BuildPlan, FolderContext, ImageOrigin, NeedConfig, PlanOptions, RunStep, make_plan
 from imagewright.reference import Reference
 
 CASES = Path(__file__).parent.parent / "cases"
@@ -87,6 +87,7 @@ class Case:
             platform=Platform.parse(self.platform),
             build_platform=Platform.parse(self.table.get("build_platform", "linux/amd64")),
             labels=self.table.get("labels", {}),
+            contexts={name: FolderContext() for name in self.table.get("build_contexts", {})},
         )
 
     def image(self, familiar: str) -> Mapping[str, Any]:

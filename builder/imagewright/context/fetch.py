@@ -31,12 +31,16 @@ _STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class FetchedContext:
-    """``path`` is the source's root folder. ``commit`` is of git, ``digest`` of an archive, ``dockerfile`` inline text."""
+    """``path`` is the source's root folder. ``commit`` is of git, ``digest`` of an archive, ``dockerfile`` inline text.
+
+    ``time_s`` is the source's own time in seconds since 1970: the commit's; None where it has none.
+    """
 
     path: str
     commit: str = ""
     digest: str = ""
     dockerfile: bytes | None = None
+    time_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,7 @@ class Fetcher:
 
     def _git(self, source: GitSource) -> FetchedContext:
         checkout = git.clone(source, Machine(self.work_dir, self.environment, self.log, self.retry_delays_s))
-        return FetchedContext(checkout.path, commit=checkout.commit)
+        return FetchedContext(checkout.path, commit=checkout.commit, time_s=checkout.time_s)
 
 
 class HashedStream:

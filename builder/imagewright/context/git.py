@@ -25,10 +25,14 @@ _GITLINK = "160000"
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """``path`` is the folder that the source names, ``commit`` the full hash of what is checked out."""
+    """``path`` is the folder that the source names, ``commit`` the full hash of what is checked out.
+
+    ``time_s`` is when it was committed, in seconds since 1970.
+    """
 
     path: str
     commit: str
+    time_s: int
 
 
 def clone(source: GitSource, machine: Machine) -> Checkout:
@@ -57,7 +61,7 @@ def clone(source: GitSource, machine: Machine) -> Checkout:
     git = Git(source, address, login, machine)
     try:
         fetching = _Fetching(git, os.path.join(work_dir, "git-objects"), source.depth, log)
-        commit = fetching.fetch(address, _resolve(source, git, address), target)
+        commit, time_s = fetching.fetch(address, _resolve(source, git, address), target)
         log(f"at commit {commit}")
         _warn_of_lfs(target, log)
         if source.submodules:
@@ -65,7 +69,7 @@ def clone(source: GitSource, machine: Machine) -> Checkout:
     finally:
         git.close()
         shutil.rmtree(os.path.join(work_dir, "git-objects"), ignore_errors=True)
-    return Checkout(_subdirectory(target, source.subdir), commit)
+    return Checkout(_subdirectory(target, source.subdir), commit, time_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +143,8 @@ class _Fetching:
         self._log = log
         self._count = 0
 
-    def fetch(self, address: Address, revision: _Revision, target: str) -> str:
-        """Check the revision out in ``target``; the commit's hash."""
+    def fetch(self, address: Address, revision: _Revision, target: str) -> tuple[str, int]:
+        """Check the revision out in ``target``; the commit's hash and time."""
         self._count += 1
         git_dir = os.path.join(self._objects, str(self._count))
         os.makedirs(git_dir, 0o700)
@@ -152,7 +156,9 @@ class _Fetching:
         checkout = ("checkout", "--quiet", "--detach", "--force")
         wanted = revision.commit or "FETCH_HEAD"
         self._git.run(*checkout, wanted, url=address.url, git_dir=git_dir, work_tree=target)
-        return self._git.run("rev-parse", "HEAD", url=address.url, git_dir=git_dir).strip()
+        shown = self._git.run("show", "--no-patch", "--format=%H %ct", "HEAD", url=address.url, git_dir=git_dir)
+        commit, _, time_s = shown.strip().partition(" ")
+        return commit, int(time_s)
 
     def _fetch_objects(self, address: Address, revision: _Revision, git_dir: str) -> None:
         shallow = [f"--depth={self._depth}"] if self._depth else []

@@ -13,24 +13,25 @@ from imagewright.context.fetch import FetchedContext, Fetcher
 from imagewright.contract import (
     BuildRequest,
     BuildResult,
-    ConfigMapSource,
-    DirectorySource,
     Failure,
+    Source,
     SourceResult,
     StepResult,
-    TarSource,
 )
+from imagewright.engine.contexts import fetch_contexts
+from imagewright.engine.epoch import resolve_epoch
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images
-from imagewright.engine.inputs import Inputs, plan_options, read_inputs, source_date_epoch, unpack_archive
+from imagewright.engine.inputs import plan_options, read_ignore, read_inputs, unpack_archive
 from imagewright.engine.output import BuiltImage, Destinations, Output, assemble, references_with_digest
 from imagewright.engine.schedule import run_side_by_side
 from imagewright.engine.session import BuildContext, Session
 from imagewright.engine.stage import StageExecutor
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Reason, StepError, UsageError
-from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT
+from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT, Rootfs
 from imagewright.plan import BuildPlan, ImageOrigin, make_plan
+from imagewright.plan.arguments import EPOCH, source_date_epoch
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
 from imagewright.registry.credentials import Credentials
@@ -80,7 +81,8 @@ class _Planned:
     """What is known before anything is built. ``epoch`` is SOURCE_DATE_EPOCH in seconds, None without."""
 
     plan: BuildPlan
-    inputs: Inputs
+    lines: tuple[str, ...]  # of the Dockerfile
+    contexts: Mapping[str, BuildContext]
     epoch: int | None
 
 
@@ -125,8 +127,8 @@ class _Build:
             images=images,
             blobs=blobs,
             workspace=workspace,
-            context=BuildContext(planned.inputs.context, planned.inputs.ignore),
-            lines=planned.inputs.lines,
+            contexts=planned.contexts,
+            lines=planned.lines,
             epoch=planned.epoch,
             results=self._steps,
         )
@@ -161,11 +163,11 @@ class _Build:
     def _plan(self, workspace: Workspace, images: Images) -> _Planned:
         request, reporter = self._request, self._reporter
         options = plan_options(request, self._environment)
-        epoch = source_date_epoch(options.build_args, self._environment)
-        fetched = self._fetched = Fetcher(
-            workspace.source, reporter.message, unpack_archive, environment=self._environment
-        ).fetch(request.source)
+        fetched = self._fetched = self._fetch(workspace.source, request.source)
         inputs = read_inputs(request, fetched)
+        given = source_date_epoch(inputs.dockerfile, options) or self._environment.get(EPOCH, "")
+        epoch = resolve_epoch(given, fetched)
+        options = options.with_build_arg(EPOCH, str(epoch) if epoch is not None else None)
         steps = make_plan(inputs.dockerfile, options)
         try:
             need = next(steps)
@@ -179,7 +181,17 @@ class _Build:
             for step, origin in stage.origins:
                 if isinstance(origin, ImageOrigin):
                     images.check(origin, step.location)
-        return _Planned(build_plan, inputs, epoch)
+        contexts = {"": BuildContext(inputs.context, inputs.ignore)} | self._named_contexts(workspace, build_plan)
+        return _Planned(build_plan, inputs.lines, contexts, epoch)
+
+    def _named_contexts(self, workspace: Workspace, build_plan: BuildPlan) -> dict[str, BuildContext]:
+        wanted = frozenset[str]().union(*(stage.contexts for stage in build_plan.stages))
+        folders = fetch_contexts(self._request.build_contexts, wanted, workspace.source, self._fetch)
+        roots = {name: Rootfs(path) for name, path in folders.items()}
+        return {name: BuildContext(root, read_ignore(root, [".dockerignore"])) for name, root in roots.items()}
+
+    def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
+        return Fetcher(work_dir, self._reporter.message, unpack_archive, environment=self._environment).fetch(source)
 
     def _client(self) -> RegistryClient:
         request = self._request
@@ -240,8 +252,9 @@ def _of_system(error: OSError) -> ImagewrightError:
 
 def _kept(request: BuildRequest) -> tuple[str, ...]:
     """What the build reads of this machine: one in place of the container's own / leaves it alone."""
-    kept = [registry.ca_file for registry in request.registries if registry.ca_file]
-    match request.source:
-        case DirectorySource(path=path) | ConfigMapSource(path=path) | TarSource(path=path) if os.path.exists(path):
-            kept.append(path)
-    return tuple(kept)
+    named = (context.source for context in request.build_contexts)
+    paths = [source.path for source in (request.source, *named) if hasattr(source, "path")]
+    paths += [registry.ca_file for registry in request.registries]
+    paths += [secret.file for secret in request.secrets]
+    paths += [path for ssh in request.ssh for path in ssh.paths]
+    return tuple(path for path in (*paths, request.cache_dir) if path and os.path.exists(path))

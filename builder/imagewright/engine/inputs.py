@@ -14,6 +14,7 @@ from imagewright.contract import BuildRequest
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.dockerfile.model import Dockerfile
 from imagewright.dockerfile.parser import parse
+from imagewright.engine.contexts import plan_contexts
 from imagewright.errors import DockerfileError, ImagewrightError, Reason, SourceError, UsageError
 from imagewright.fs.decompress import inflate, sniff
 from imagewright.fs.rootfs import Rootfs
@@ -23,7 +24,6 @@ from imagewright.plan import PlanOptions
 from imagewright.streams import Readable
 
 _MAX_DOCKERFILE_BYTES = 16 * 1024 * 1024
-_EPOCH = "SOURCE_DATE_EPOCH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +49,13 @@ def plan_options(request: BuildRequest, environment: Mapping[str, str]) -> PlanO
     build_platform = host_platform()
     platform = Platform.parse(request.platform) if request.platform else build_platform
     return PlanOptions(
-        request.target, _build_args(request, environment), platform, build_platform, dict(request.labels)
+        request.target,
+        _build_args(request, environment),
+        platform,
+        build_platform,
+        dict(request.labels),
+        plan_contexts(request.build_contexts),
     )
-
-
-def source_date_epoch(build_args: Mapping[str, str], environment: Mapping[str, str]) -> int | None:
-    """SOURCE_DATE_EPOCH in seconds: the build argument, else the environment's; None without.
-
-    Raises:
-        UsageError: when it is no number.
-    """
-    text = build_args.get(_EPOCH) or environment.get(_EPOCH, "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 33:
-        raise UsageError(
-            f"{_EPOCH}={text}: not a number of seconds since 1970", hint="git log -1 --pretty=%ct gives a good one."
-        )
-    return int(text)
 
 
 def read_inputs(request: BuildRequest, fetched: FetchedContext) -> Inputs:
@@ -94,7 +83,7 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext) -> Inputs:
     else:
         name, data = _dockerfile(request.dockerfile, context)
         ignore_names = [f"{request.dockerfile}.dockerignore", ".dockerignore"]
-    return Inputs(context, _ignore(context, ignore_names), parse(data, name))
+    return Inputs(context, read_ignore(context, ignore_names), parse(data, name))
 
 
 def unpack_archive(stream: Readable, folder: str) -> None:
@@ -150,8 +139,8 @@ def _found(context: Rootfs) -> str:
     return f"{advice} There is: {', '.join(names[:5])}." if names else advice
 
 
-def _ignore(context: Rootfs, names: list[str]) -> IgnorePatterns:
-    """The first of the files that is there; its own patterns replace the other's."""
+def read_ignore(context: Rootfs, names: list[str]) -> IgnorePatterns:
+    """The patterns of the first of the files that is there; its own patterns replace the other's."""
     for name in names:
         try:
             data = _read(context, name)

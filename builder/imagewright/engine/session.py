@@ -6,7 +6,7 @@ No I/O. Made by ``engine.build``; read by ``engine.stage``, ``engine.run`` and `
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -36,7 +36,7 @@ class StageState:
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """The files that COPY and ADD see, and which of them .dockerignore hides."""
+    """The files of a context, and which of them .dockerignore hides."""
 
     rootfs: Rootfs
     ignore: IgnorePatterns
@@ -52,7 +52,7 @@ class Session:
     images: Images
     blobs: BlobStore
     workspace: Workspace
-    context: BuildContext
+    contexts: Mapping[str, BuildContext]  # by name, "" the build's own
     lines: Sequence[str]  # of the Dockerfile, for the excerpt of a failing step
     epoch: int | None = None
     states: dict[int, StageState] = field(default_factory=dict)
@@ -85,8 +85,9 @@ class Session:
     def origin(self, origin: Origin) -> tuple[Rootfs, IgnorePatterns | None]:
         """The files that an origin means, and which of them .dockerignore hides."""
         match origin:
-            case ContextOrigin():
-                return self.context.rootfs, self.context.ignore
+            case ContextOrigin(context=name):
+                context = self.contexts[name]
+                return context.rootfs, context.ignore
             case StageOrigin(stage=index):
                 found = self.states[index].rootfs
                 assert found is not None, "a stage that is read from keeps its files"

@@ -18,6 +18,7 @@ from imagewright.engine.session import Session, StageState
 from imagewright.errors import ImagewrightError, Reason, StepError
 from imagewright.fs import tree, users
 from imagewright.fs.changes import Changes
+from imagewright.fs.copy import CopyRequest, copy
 from imagewright.fs.diff import diff
 from imagewright.fs.pack import PackOptions, pack_layer
 from imagewright.fs.rootfs import Rootfs
@@ -26,6 +27,7 @@ from imagewright.oci.config import HistoryEntry
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.mediatypes import OCI_MANIFEST, ImageFormat, format_of, layer_compression
 from imagewright.plan import (
+    ContextBase,
     CopyStep,
     ImageBase,
     MetadataStep,
@@ -67,7 +69,7 @@ class StageExecutor:
             if self._session.stopped.is_set():
                 raise ImagewrightError("stopped, since another stage failed", reason=Reason.CANCELLED)
             if isinstance(step, MetadataStep):
-                self._record(state, step, None)
+                self._record(state, step.created_by, None)
             else:
                 number += 1
                 self._show(number, step, lambda started, step=step: self._step(state, step, started))  # type: ignore[misc]
@@ -81,6 +83,9 @@ class StageExecutor:
             case ScratchBase():
                 state = StageState(self._plan, ImageFormat.OCI, [], [])
                 self._make_rootfs(state, lambda rootfs: None)
+            case ContextBase(context=name):
+                state = StageState(self._plan, ImageFormat.OCI, [], [])
+                self._show(1, f"FROM {name}", lambda started: self._from_context(state, name))
             case StageBase(stage=index):
                 base = self._session.states[index]
                 state = StageState(self._plan, base.image_format, list(base.layers), list(base.history))
@@ -97,6 +102,19 @@ class StageExecutor:
                     self._show(1, f"FROM {reference.familiar()}", lambda started: self._unpack(state, image))
         return state
 
+    def _from_context(self, state: StageState, name: str) -> int:
+        """A named context's files as a base; they are a layer of the image, which has no other place for them."""
+        changes = Changes((), ())
+
+        def fill(rootfs: Rootfs) -> None:
+            nonlocal changes
+            context = self._session.contexts[name]
+            request = CopyRequest(context.rootfs, (".",), "/", ignore=context.ignore)
+            changes = copy(rootfs, request)
+
+        self._make_rootfs(state, fill)
+        return self._record(state, f"FROM {name} # context", changes) if not changes.empty else 0
+
     def _unpack(self, state: StageState, image: RemoteImage) -> int:
         """The base image as a step: it makes no layer."""
         self._make_rootfs(state, lambda rootfs: self._session.images.unpack(image, rootfs))
@@ -104,7 +122,7 @@ class StageExecutor:
 
     @property
     def _needs_files(self) -> bool:
-        return bool(self._shown) or self._wanted_later
+        return bool(self._shown) or self._wanted_later or isinstance(self._plan.base, ContextBase)
 
     def _make_rootfs(self, state: StageState, fill: Callable[[Rootfs], None]) -> None:
         """The folder that this stage is built in, empty, then filled."""
@@ -196,7 +214,7 @@ class StageExecutor:
                 changes = self._make_directory(state.rootfs, step.path, owner)
             case MetadataStep():
                 raise AssertionError("has no files")
-        return self._record(state, step, changes)
+        return self._record(state, step.created_by, changes)
 
     def _run(self, step: RunStep, rootfs: Rootfs, started: StepStarted) -> Changes:
         before = self._before(rootfs)
@@ -222,7 +240,7 @@ class StageExecutor:
             self._snapshot = None
         return changes
 
-    def _record(self, state: StageState, step: Step, changes: Changes | None) -> int:
+    def _record(self, state: StageState, created_by: str, changes: Changes | None) -> int:
         """Add the history entry, and the layer where files changed; the layer's size in bytes."""
         session = self._session
         if not self._makes_layers:
@@ -236,9 +254,7 @@ class StageExecutor:
             descriptor = Descriptor(state.image_format.layer("gzip"), packed.digest, packed.size)
             state.layers.append(Layer(descriptor, packed.diff_id))
             size = packed.size
-        entry = HistoryEntry(
-            step.created_by, session.created(), comment="imagewright.dockerfile.v0", empty_layer=not size
-        )
+        entry = HistoryEntry(created_by, session.created(), comment="imagewright.dockerfile.v0", empty_layer=not size)
         state.history.append(entry.to_json())
         return size
 

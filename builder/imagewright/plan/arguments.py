@@ -14,8 +14,9 @@ from imagewright.oci.platform import Platform
 from imagewright.plan.model import PlanOptions
 
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+EPOCH = "SOURCE_DATE_EPOCH"
 # Read by builders themselves, never by an ARG: not being declared is no mistake.
-_BUILDERS_OWN = ("BUILDKIT_", "SOURCE_DATE_EPOCH")
+_BUILDERS_OWN = ("BUILDKIT_", EPOCH)
 
 
 def global_arguments(dockerfile: Dockerfile, options: PlanOptions, source: SourceText) -> dict[str, str]:
@@ -37,6 +38,17 @@ def global_arguments(dockerfile: Dockerfile, options: PlanOptions, source: Sourc
                 except ExpansionError as error:
                     raise source.error(f"ARG {item.name}: {error}", arg.location, word=item.value) from error
     return values
+
+
+def source_date_epoch(dockerfile: Dockerfile, options: PlanOptions) -> str:
+    """SOURCE_DATE_EPOCH as a build argument or an ARG before the first FROM gives it, ``""`` without.
+
+    Raises:
+        DockerfileError: a default that can't be expanded.
+    """
+    source = SourceText(dockerfile.name, dockerfile.lines)
+    given = options.build_args.get(EPOCH, "")
+    return given or global_arguments(dockerfile, options, source).get(EPOCH, "")
 
 
 def proxy_environment(build_args: Mapping[str, str]) -> dict[str, str]:

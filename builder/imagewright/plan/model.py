@@ -7,7 +7,7 @@ plan that runs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from imagewright.dockerfile.model import DockerfileWarning
@@ -18,11 +18,27 @@ from imagewright.reference import Reference
 
 
 @dataclass(frozen=True, slots=True)
+class ImageContext:
+    """``--build-context name=docker-image://…``."""
+
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class FolderContext:
+    """A ``--build-context`` that is a folder of files, wherever it comes from."""
+
+
+NamedContext = ImageContext | FolderContext
+
+
+@dataclass(frozen=True, slots=True)
 class PlanOptions:
     """What the command line adds to a Dockerfile.
 
     ``target`` is a stage's name or number, "" for the last stage. ``build_args`` are in the order they were given.
-    ``platform`` is what the image is built for, ``build_platform`` what the build runs on.
+    ``platform`` is what the image is built for, ``build_platform`` what the build runs on. ``contexts`` take the place of
+    the stages and images of their names.
     """
 
     target: str = ""
@@ -30,6 +46,12 @@ class PlanOptions:
     platform: Platform = field(default_factory=host_platform)
     build_platform: Platform = field(default_factory=host_platform)
     labels: Mapping[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, NamedContext] = field(default_factory=dict)
+
+    def with_build_arg(self, name: str, value: str | None) -> PlanOptions:
+        """The same with another value of a build argument, None to take it away."""
+        args = {key: given for key, given in self.build_args.items() if key != name}
+        return replace(self, build_args=args if value is None else args | {name: value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +87,21 @@ class ScratchBase:
     """A stage that starts from nothing."""
 
 
-Base = ImageBase | StageBase | ScratchBase
+@dataclass(frozen=True, slots=True)
+class ContextBase:
+    """A stage that starts from the files of a named context."""
+
+    context: str
+
+
+Base = ImageBase | StageBase | ScratchBase | ContextBase
 
 
 @dataclass(frozen=True, slots=True)
 class ContextOrigin:
-    """COPY and ADD from the build context."""
+    """COPY and ADD from the build context, or from the named context ``context``."""
+
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +325,13 @@ class StagePlan:
     steps: tuple[Step, ...]
     config: ImageConfig
     location: Location
+
+    @property
+    def contexts(self) -> frozenset[str]:
+        """The named contexts that it takes files from."""
+        names = {origin.context for _, origin in self.origins if isinstance(origin, ContextOrigin)}
+        names |= {self.base.context} if isinstance(self.base, ContextBase) else set()
+        return frozenset(names - {""})
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from imagewright.plan.model import (
     Base,
     BuildPlan,
+    ContextBase,
     ContextOrigin,
     CopyStep,
     ImageBase,
@@ -60,12 +61,14 @@ def _base(plan: BuildPlan, base: Base) -> str:
             return f"stage {stage} {plan.stage(stage).label}"
         case ScratchBase():
             return "scratch"
+        case ContextBase(context):
+            return f"the context {context}"
 
 
 def _origin(plan: BuildPlan, origin: Origin) -> str:
     match origin:
-        case ContextOrigin():
-            return "the build context"
+        case ContextOrigin(context):
+            return f"the context {context}" if context else "the build context"
         case StageOrigin(stage):
             return f"stage {stage} {plan.stage(stage).label}"
         case ImageOrigin(reference):

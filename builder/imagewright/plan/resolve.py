@@ -20,8 +20,13 @@ from imagewright.plan.frame import PlannedInstruction, Scope
 from imagewright.plan.model import (
     Base,
     BuildPlan,
+    ContextBase,
+    ContextOrigin,
+    FolderContext,
     ImageBase,
+    ImageContext,
     ImageOrigin,
+    NamedContext,
     NeedConfig,
     Origin,
     PlanOptions,
@@ -118,6 +123,7 @@ class _Resolver:
         """A stage with the triggers that its base brings."""
         stage = self.dockerfile.stages[index]
         base = self.bases[index]
+        instructions = () if stage.name in self.options.contexts else stage.instructions
         config: ImageConfig | None
         match base.kind:
             case ImageBase(reference, platform):
@@ -125,12 +131,13 @@ class _Resolver:
                 triggers = [str(trigger) for trigger in config.config.get("OnBuild") or []]
             case StageBase(parent):
                 config = None
-                parents = self.dockerfile.stages[parent].instructions
+                replaced = self.dockerfile.stages[parent].name in self.options.contexts
+                parents = () if replaced else self.dockerfile.stages[parent].instructions
                 triggers = [i.trigger for i in parents if isinstance(i, Onbuild)]
-            case ScratchBase():
+            case ScratchBase() | ContextBase():
                 config, triggers = _scratch(base.platform), []
         parsed = [(parse_trigger(trigger, self.source, stage.from_.location), True) for trigger in triggers]
-        written = [(instruction, False) for instruction in stage.instructions]
+        written = [(instruction, False) for instruction in instructions]
         planned = tuple(
             PlannedInstruction(instruction, self._origins(instruction, index), onbuild)
             for instruction, onbuild in [*parsed, *written]
@@ -142,6 +149,8 @@ class _Resolver:
         return _NeededStage(config, planned, tuple(needs))
 
     def _base(self, stage: Stage) -> _Base:
+        if stage.name in self.options.contexts:  # the whole stage is replaced
+            return _in_place_of(self.options.contexts[stage.name], stage.name, self.options.platform)
         from_ = stage.from_
         name = self._expand(from_.image, from_.location, "FROM")
         platform = self.options.platform
@@ -157,6 +166,8 @@ class _Resolver:
         parents = [s.index for s in self.dockerfile.stages[: stage.index] if s.name and s.name == name]
         if parents:
             return _Base(StageBase(parents[-1]), self.bases[parents[-1]].platform)
+        if context := self._context(name):
+            return _in_place_of(self.options.contexts[context], context, platform)
         hint = self._stage_hint(name, stage.index)
         return _Base(ImageBase(self._reference(name, from_.image, from_.location, hint), platform), platform, hint)
 
@@ -186,10 +197,26 @@ class _Resolver:
             message = f"{what}: that stage is {'this one' if index in named else 'defined after this one'}"
             hint = "A stage can read from stages that stand before it."
             raise self.source.error(message, location, word=name, hint=hint)
+        if context := self._context(name):
+            match self.options.contexts[context]:
+                case FolderContext():
+                    return ContextOrigin(context)
+                case ImageContext(reference):
+                    return ImageOrigin(reference, self.options.platform)
         if name == "scratch":
             raise self.source.error(f"{what}: there is nothing in it", location, word=name)
         hint = self._stage_hint(name, index)
         return ImageOrigin(self._reference(name, name, location, hint), self.options.platform, hint)
+
+    def _context(self, name: str) -> str:
+        """The named context that takes the place of the image ``name``, ``""`` where none does."""
+        if name in self.options.contexts:
+            return name
+        try:
+            familiar = Reference.parse(name).familiar().removesuffix(":latest")
+        except ImagewrightError:
+            return ""
+        return familiar if familiar in self.options.contexts else ""
 
     def _reference(self, name: str, written: str, location: Location, hint: str) -> Reference:
         try:
@@ -222,6 +249,14 @@ class _Resolver:
         else:
             hint = f"Declare it before the first FROM: ARG {unset}=value." if unset else ""
         raise self.source.error(f"{what} {word} is empty: no value is known for it", location, word=word, hint=hint)
+
+
+def _in_place_of(context: NamedContext, name: str, platform: Platform) -> _Base:
+    match context:
+        case ImageContext(reference):
+            return _Base(ImageBase(reference, platform), platform)
+        case FolderContext():
+            return _Base(ContextBase(name), platform)
 
 
 def _stage_number(text: str) -> int | None:
