@@ -67,20 +67,17 @@ class BuildKit:
 
     def build(self, build: Build) -> Outcome:
         """Build without any cache, with the frontend that is part of the daemon."""
+        self._forget_contexts()
         self._builds += 1
         layout = self._state / f"layout-{self._builds}"
         # With a command line given, the frontend fetches no other one that a "# syntax=" line names.
         options = {"cmdline": "built-in", "image-resolve-mode": "pull"}
-        # A name of its own for each build's folder: of one that it has seen, BuildKit takes a file of the same path,
-        # size and time for the one that it has.
-        context = f"context-{self._builds}"
-        options |= {"contextkey": context, "dockerfilekey": context}
         options |= {"target": build.target} if build.target else {}
         options |= {"platform": build.platform} if build.platform else {}
         options |= {f"build-arg:{name}": value for name, value in build.build_args.items()}
         options |= {f"label:{name}": value for name, value in build.labels.items()}
         options |= {f"context:{name}": f"local:{name}" for name in build.build_contexts}
-        locals_ = {context: build.context, **build.build_contexts}
+        locals_ = {"context": build.context, "dockerfile": build.context, **build.build_contexts}
         command = [
             str(self._programs / "buildctl"),
             f"--addr={self._address}",
@@ -97,6 +94,17 @@ class BuildKit:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._state)}
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
         return Outcome(layout, _error(done.stderr) if done.returncode else "", done.stderr)
+
+    def _forget_contexts(self) -> None:
+        """Of contexts that it has seen, BuildKit takes a file of the same path, size and time for the one that it has."""
+        command = [
+            str(self._programs / "buildctl"),
+            f"--addr={self._address}",
+            "prune",
+            "--all",
+            "--filter=type==source.local",
+        ]
+        subprocess.run(command, check=True, capture_output=True)
 
     def close(self) -> None:
         if self._process.poll() is None:
