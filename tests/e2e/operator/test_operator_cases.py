@@ -1,0 +1,160 @@
+"""The cases of RUN in real executor Pods, one Pod for each rung and profile: the image is the one that is recorded.
+
+The Pod is the one that the operator makes for the profile; in it, the cases are built by the command line, one after
+another, as in a CI job's container. ``peers.flatten`` judges what is in the registry then.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import rootfs
+from cluster.client import Cluster
+from cluster.machine import this_machine
+from cluster.push import Image, Registry
+from cluster.toolchain import find_go
+from imagebuilds import many_builds
+from peers.case import Case, all_cases
+from peers.flatten import Layout, describe
+from peers.station import flags_of
+
+from imagewright_operator.api import ImageBuild
+from imagewright_operator.api.status import Build
+from imagewright_operator.manifests import executor_pod
+from imagewright_operator.settings import Profile, Settings
+
+pytestmark = [pytest.mark.root, pytest.mark.cluster]
+
+PYTHON = "/imagewright/usr/bin/python3"
+CASES = [case for case in all_cases() if case.folder.name.startswith("run-") and (case.folder / "result.txt").exists()]
+_CLOCK_S = 1.0  # file systems' clocks tick coarsely, and behind time.time()
+
+
+# What a rung can't do: docs/sandbox.md, with the words that name the rung that would do.
+CAN_NOT: dict[str, dict[str, str]] = {"namespace": {}, "root": {}, "chroot": {}}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the cases are built: in a Pod of ``profile``, with ``--sandbox``, which takes ``rung``."""
+
+    profile: Profile
+    sandbox: str
+    rung: str
+
+
+PLACES = {
+    "userns": Place(Profile.USERNS, "auto", "namespace"),
+    "plain": Place(Profile.PLAIN, "auto", "namespace"),
+    "hardened": Place(Profile.HARDENED, "auto", "root"),
+    "chroot": Place(Profile.PLAIN, "chroot", "chroot"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_pod_builds_the_cases_of_run_as_recorded(
+    cluster: Cluster, namespace: str, build_settings: dict[str, str], tmp_path: Path, place: Place
+) -> None:
+    assert len(CASES) > 5
+    since = time.time() - _CLOCK_S
+    _start_pod(cluster, namespace, build_settings, place.profile)
+    repositories = {case.folder.name: f"{namespace}/{case.folder.name}" for case in CASES}
+    for case in CASES:
+        _publish(cluster, case, repositories[case.folder.name])
+    results = _build_all(cluster, namespace, tmp_path, place.sandbox)
+    wrong = {}
+    for case in CASES:
+        name = case.folder.name
+        result = results[name]
+        assert f"sandbox {place.rung}:" in result["log"], result["log"]
+        if result["code"]:
+            text = _last_words(result["log"])
+        else:
+            text = describe(_pull(cluster, repositories[name], tmp_path / "layouts" / name), since)
+        said = CAN_NOT[place.rung].get(name)
+        if said is not None and not (text.startswith("error: ") and said in text):
+            wrong[name] = f"should be an error with {said!r}, but is:\n{text}"
+        elif said is None and text != case.expected("result.txt"):
+            wrong[name] = text
+    assert not wrong, "\n".join(f"--- {name}\n{text}" for name, text in wrong.items())
+
+
+def _start_pod(cluster: Cluster, namespace: str, settings: dict[str, str], profile: Profile) -> None:
+    """The operator's Pod for this profile, waiting instead of building."""
+    body = {
+        "metadata": {"name": "cases", "namespace": namespace, "uid": "none"},
+        "spec": {"source": {"inline": {"dockerfile": "FROM scratch"}}, "output": {"tags": ["none/none"]}},
+    }
+    environment = {f"IMAGEWRIGHT_{name}": value for name, value in settings.items()}
+    build = Build(id="0", inputs_hash="", attempt=1)
+    pod = executor_pod(ImageBuild.parse(body), build, Settings.from_environment(environment), profile)
+    pod["metadata"] = {"name": "cases", "namespace": namespace}
+    container = pod["spec"]["containers"][0]
+    container |= {"command": [PYTHON, "-I", "-c", "import signal; signal.pause()"], "args": [], "env": []}
+    pod["spec"]["terminationGracePeriodSeconds"] = 1
+    cluster.apply(pod)
+    cluster.kubectl("wait", "pod", "cases", "-n", namespace, "--for=condition=Ready", "--timeout=240s")
+
+
+def _publish(cluster: Cluster, case: Case, repository: str) -> None:
+    """The images that a case describes, below a name of its own: two cases may describe the same one differently."""
+    busybox = rootfs.layer(rootfs.busybox, this_machine(find_go()), {})
+    for reference, platform in case.images():
+        if reference.tag and not case.is_catalogued(reference.familiar()):
+            image = Image((busybox,), case.image(reference.familiar()), platform.architecture)
+            Registry(cluster.registry.host).push(image, f"{repository}/{reference.repository}", [reference.tag])
+
+
+def _build_all(cluster: Cluster, namespace: str, folder: Path, sandbox: str) -> dict[str, dict[str, Any]]:
+    """What ``many_builds`` says of each case."""
+    host = cluster.registry.host
+    builds = []
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for case in CASES:
+            name = case.folder.name
+            case.lay_out(folder / "laid-out" / name)
+            tar.add(folder / "laid-out" / name, name)
+            place = Path(many_builds.FOLDER, name)
+            flags = [
+                "build", f"--context={place}/context", f"--destination={host}/{namespace}/{name}:built",
+                f"--insecure-registry={host}", f"--registry-endpoint=docker.io={host}",
+                f"--registry-map=docker.io={host}/{namespace}/{name}", "--work-dir=/kaniko/work",
+                f"--sandbox={sandbox}", *flags_of(case, place),
+            ]  # fmt: skip
+            builds.append({"name": name, "flags": flags})
+        listed = tarfile.TarInfo("builds.json")
+        content = json.dumps(builds).encode()
+        listed.size = len(content)
+        tar.addfile(listed, io.BytesIO(content))
+    command = [
+        str(cluster.programs / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", "exec", "-i", "cases", "-n", namespace,
+        "--", PYTHON, "-I", "-c", Path(many_builds.__file__).read_text(),
+    ]  # fmt: skip
+    done = subprocess.run(command, input=archive.getvalue(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return {result["name"]: result for result in map(json.loads, done.stdout.splitlines())}
+
+
+def _pull(cluster: Cluster, repository: str, folder: Path) -> Layout:
+    folder.parent.mkdir(exist_ok=True)
+    command = [
+        "skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{cluster.registry.host}/{repository}:built",
+        f"oci:{folder}",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return Layout(folder)
+
+
+def _last_words(log: str) -> str:
+    found = re.search(r"^error: .*", log, re.MULTILINE | re.DOTALL)
+    return found[0] if found else log[-2000:]
