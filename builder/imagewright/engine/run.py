@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 from imagewright.dockerfile.source import excerpt as source_excerpt
 from imagewright.engine.events import StepStarted
+from imagewright.engine.mounts import prepared
 from imagewright.engine.session import Session
 from imagewright.errors import StepError
 from imagewright.fs import users
 from imagewright.fs.rootfs import Rootfs
-from imagewright.plan import RunStep
+from imagewright.plan import Network, RunStep
 from imagewright.sandbox import RunCommand
 
 _OUTPUT_LINES_KEPT = 20
@@ -38,8 +39,19 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
         tail.add(data)
         session.reporter.output(started, data)
 
-    command = RunCommand(rootfs.path, step.argv, tuple(env.items()), step.workdir, user.uid, user.gid, user.groups)
-    code = session.sandbox.run(command, output)
+    with prepared(session, step) as extra:
+        command = RunCommand(
+            rootfs.path,
+            step.argv,
+            tuple((env | extra.env).items()),
+            step.workdir,
+            user.uid,
+            user.gid,
+            user.groups,
+            extra.mounts,
+            network=step.network is not Network.NONE,
+        )
+        code = session.sandbox.run(command, output)
     if code != 0:
         raise StepError(
             f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}",

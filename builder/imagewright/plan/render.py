@@ -80,6 +80,8 @@ def _details(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) ->
     match step:
         case RunStep():
             yield f"run {json.dumps(list(step.argv), ensure_ascii=False)}"
+            if step.script is not None:
+                yield f"script {step.script.path} {json.dumps(step.script.content, ensure_ascii=False)}"
             yield f"in {step.workdir} as {step.user or 'root'}"
             for name, value in step.env:
                 if (name, value) not in shown:

@@ -5,9 +5,14 @@ No I/O. Called by ``plan.stage``.
 
 from __future__ import annotations
 
-from imagewright.dockerfile.model import Run
+import re
+
+from imagewright.dockerfile.lexer import parse_heredoc
+from imagewright.dockerfile.model import Command, Heredoc, Run, ShellForm
 from imagewright.plan.frame import Frame, PlannedInstruction
-from imagewright.plan.model import RunStep
+from imagewright.plan.model import RunStep, Script
+
+_SCRIPTS = "/dev/pipes"  # BuildKit's place for them
 
 
 def plan_run(frame: Frame, run: Run, item: PlannedInstruction) -> RunStep:
@@ -16,10 +21,40 @@ def plan_run(frame: Frame, run: Run, item: PlannedInstruction) -> RunStep:
     Raises:
         DockerfileError: an expansion that can't be.
     """
-    argv = frame.argv(run.command)
+    command, script = _with_heredocs(run)
+    argv = frame.argv(command)
     arguments = [f"{name}={frame.variables.get(name, value)}" for name, value in frame.arguments.items()]
     prefix = [f"|{len(arguments)}", *arguments] if arguments else []
     created_by = f"RUN {' '.join([*prefix, *argv])} # buildkit"
-    text = frame.text(run, frame.title(run), created_by, onbuild=item.onbuild)
+    title = frame.title(run) + (
+        f" ({_summary(run.heredocs[0])})" if command != run.command and len(run.heredocs) == 1 else ""
+    )
+    text = frame.text(run, title, created_by, onbuild=item.onbuild)
     environment = tuple({**frame.variables, **frame.scope.proxies}.items())
-    return RunStep(text, argv, environment, frame.image.user, frame.workdir)
+    return RunStep(text, argv, environment, frame.image.user, frame.workdir, script=script)
+
+
+def _with_heredocs(run: Run) -> tuple[Command, Script | None]:
+    """What the shell is given, and the file that has to be there for it.
+
+    ``RUN <<EOF`` runs the body itself, as a script of its own where it begins with ``#!``. Where the heredoc is one word
+    among others, the shell reads it. Whether its name is quoted makes no difference: expansion is the shell's.
+    """
+    if not run.heredocs or not isinstance(run.command, ShellForm):
+        return run.command, None
+    first = run.heredocs[0]
+    alone = parse_heredoc(run.command.line.strip())
+    if alone is None:
+        bodies = "".join(f"\n{heredoc.body}{heredoc.name}" for heredoc in run.heredocs)
+        return ShellForm(run.command.line + bodies), None
+    body = re.sub(r"^\t+", "", first.body, flags=re.MULTILINE) if first.strip_tabs else first.body
+    if not body.startswith("#!"):
+        return ShellForm(body), None
+    path = f"{_SCRIPTS}/{first.name}"
+    return ShellForm(path), Script(path, body)
+
+
+def _summary(heredoc: Heredoc) -> str:
+    """The first line, for the step's title."""
+    first, *rest = heredoc.body.strip().splitlines() or [""]
+    return first + ("..." if rest else "")

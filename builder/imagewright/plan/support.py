@@ -87,9 +87,6 @@ def _run(run: Run) -> Iterator[tuple[str, str, str]]:
         yield f"RUN --security={run.security}", "--security", hint
     if run.devices:
         yield "RUN --device", "--device", ""
-    if run.heredocs:
-        hint = "Write the commands in one RUN with && and \\ at the line ends, or COPY a script and run it."
-        yield f"RUN with a heredoc (<<{run.heredocs[0].name})", "<<", hint
 
 
 def _copying(name: str, instruction: Copy | Add) -> Iterator[tuple[str, str, str]]:

@@ -6,7 +6,10 @@ Changes the calling process. Called by the rungs and by what comes before them, 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import socket
+import struct
 from typing import Final
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -16,6 +19,7 @@ CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWIPC: Final = 0x08000000
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
 
 MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
@@ -28,6 +32,7 @@ MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 
 MOUNT_ATTR_RDONLY: Final = 1
+MOUNT_ATTR_NOSUID: Final = 2
 MOUNT_ATTR_NODEV: Final = 4
 
 _PR_SET_PDEATHSIG = 1
@@ -48,6 +53,10 @@ _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOVE_MOUNT_T_SYMLINKS = 0x10
+
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
+_IFF_RUNNING = 0x40
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -141,6 +150,13 @@ def restrict_mount(where: int | str, attributes: int, *, recursive: bool) -> Non
         _SYS_MOUNT_SETATTR, fd, path, ctypes.c_uint(flags), ctypes.byref(attr), ctypes.c_size_t(ctypes.sizeof(attr))
     )
     _check(result, f"mount_setattr({path.decode(errors='replace')})")
+
+
+def bring_loopback_up() -> None:
+    """A new network namespace has a loopback interface, and it is down (netdevice(7))."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sH22x", b"lo", _IFF_UP | _IFF_RUNNING)
+        fcntl.ioctl(control, _SIOCSIFFLAGS, request)
 
 
 def die_with_parent() -> None:

@@ -10,6 +10,7 @@ mounted there is first made ready outside (detached copies) and attached from in
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -17,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from imagewright.sandbox import linux
-from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.attach import detach
+from imagewright.sandbox.model import RunCommand, SandboxMount
 from imagewright.sandbox.process import become, describe, exit_code
 from imagewright.sandbox.stubs import Stubs, resolve
 
@@ -47,7 +49,9 @@ def run(command: RunCommand, scratch: str, map_ids: Callable[[], None]) -> int:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     linux.set_dumpable(False)  # it was needed for the mapping; from here on nobody looks into this process
-    linux.unshare(_NAMESPACES)
+    linux.unshare(_NAMESPACES if command.network else _NAMESPACES | linux.CLONE_NEWNET)
+    if not command.network:
+        linux.bring_loopback_up()
     errors, report = os.pipe()
     init = os.fork()
     if init == 0:
@@ -70,7 +74,7 @@ def _init(command: RunCommand, scratch: str, report: int) -> NoReturn:
     try:
         linux.die_with_parent()
         linux.set_dumpable(False)
-        root = _Root(command.rootfs, scratch)
+        root = _Root(command.rootfs, scratch, command.mounts)
         root.enter()
         if command.argv:
             child = os.fork()
@@ -114,6 +118,7 @@ class _Root:
 
     rootfs: str
     scratch: str
+    asked: tuple[SandboxMount, ...] = ()
     stubs: Stubs = field(default_factory=Stubs)
     mounted: list[tuple[int, str]] = field(default_factory=list)  # folder and name, the last one on top
 
@@ -128,6 +133,7 @@ class _Root:
             if os.path.exists(f"/dev/{name}")
         }
         files = {path: linux.clone_mount(copy, recursive=False) for path, copy in self._copies().items()}
+        asked = detach(self.asked, self.scratch)
         linux.mount(self.rootfs, self.rootfs, "", linux.MS_BIND)
         # An image may bring the machine's disk as a device.
         linux.restrict_mount(self.rootfs, linux.MOUNT_ATTR_NODEV, recursive=False)
@@ -142,6 +148,9 @@ class _Root:
         self._attach("/sys", lambda target: self._sys(target, sys_))
         for path, fd in files.items():
             self._attach(path, lambda target, fd=fd: linux.attach_mount(fd, target), directory=False)  # type: ignore[misc]
+        for each in asked:
+            _check_target(each.target)
+            self._attach(each.target, each.attach, directory=each.directory)
         os.fchdir(old)
         linux.umount(".")
         os.chdir("/")
@@ -226,6 +235,17 @@ class _Root:
             os.chmod(copy, 0o644)
             copies[path] = copy
         return copies
+
+
+def _check_target(path: str) -> None:
+    """Refuse what would hide the kernel's own files from the command, or cover its root.
+
+    Raises:
+        OSError
+    """
+    target = os.path.realpath(path)
+    if target == "/" or target in ("/proc", "/sys", "/dev") or target.startswith(("/proc/", "/sys/")):
+        raise OSError(errno.EINVAL, f"{path} can't be a mount's target: {target} is the sandbox's own")
 
 
 def _hide(folder: str, names: Iterable[str]) -> None:
