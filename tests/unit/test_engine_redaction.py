@@ -1,0 +1,61 @@
+"""No secret gets through, however the output is cut into pieces; everything else does, and at once where it can."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagewright.engine.redaction import Redaction
+
+
+def shown(secrets: list[bytes], *pieces: bytes) -> bytes:
+    stream = Redaction(secrets).stream()
+    return b"".join([stream.feed(piece) for piece in pieces] + [stream.end()])
+
+
+@pytest.mark.parametrize(
+    ("secrets", "output", "expected"),
+    [
+        ([b"hunter2"], b"the password is hunter2.\n", b"the password is ***.\n"),
+        ([b"hunter2\n"], b"hunter2hunter2 hunter2", b"****** ***"),
+        ([b"first line\r\nsecond line\n"], b"> second line\n> first line\r\n", b"> ***\n> ***\r\n"),
+        ([b"    indented\n"], b"  indented", b"  ***"),
+        ([b"abc123", b"123xyz"], b"<abc123xyz>", b"<***>"),
+        ([b"abcd", b"abcdefgh"], b"abcdefgh abcdefg", b"*** ***efg"),
+        ([b"a", b"ab\ncd", b""], b"a ab cd\n", b"a ab cd\n"),
+        ([b"\xff\xfe\x00\x01"], b"x\xff\xfe\x00\x01x", b"x***x"),
+        ([b"aaaa"], b"aaaaaaaaab", b"***b"),
+        ([], b"anything", b"anything"),
+    ],
+)
+def test_what_is_shown(secrets: list[bytes], output: bytes, expected: bytes) -> None:
+    assert shown(secrets, output) == expected
+    assert shown(secrets, *(bytes([byte]) for byte in output)) == expected
+
+
+def test_output_that_can_be_no_secret_is_shown_at_once() -> None:
+    stream = Redaction([b"hunter2"]).stream()
+    assert stream.feed(b"Do you want to continue? ") == b"Do you want to continue? "
+    assert stream.feed(b"hun") == b""
+    assert stream.feed(b"gry\nhunter") == b"hungry\n"
+    assert stream.feed(b"\n") == b"hunter\n"
+    assert stream.feed(b"hunter") == b""
+    assert stream.end() == b"hunter"
+
+
+_WORDS = st.text("ab", min_size=4, max_size=8).map(str.encode)
+
+
+@given(st.lists(_WORDS, max_size=4), st.lists(st.text("ab\n", max_size=12).map(str.encode), max_size=12))
+def test_it_does_not_matter_where_the_output_is_cut(secrets: list[bytes], pieces: list[bytes]) -> None:
+    whole = shown(secrets, b"".join(pieces))
+    assert shown(secrets, *pieces) == whole
+    assert not any(secret in whole for secret in secrets)
+    assert len(secrets) > 0 or whole == b"".join(pieces)
+
+
+def test_a_large_secret_of_one_line_is_cheap() -> None:
+    secret = bytes(33 + number * 7919 % 90 for number in range(500 * 1024))
+    out = shown([secret], b"begin " + secret + b" end")
+    assert out.replace(b"***", b"") == b"begin  end"
