@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -38,7 +40,7 @@ class Inode:
     kind: str
     mode: int
     owner: tuple[int, int]
-    mtime: float
+    mtime: Decimal  # a float is too short for nanoseconds
     detail: str  # content, target or device numbers
     xattrs: tuple[tuple[str, str], ...]
 
@@ -68,7 +70,7 @@ class Layout:
 
     def layers(self) -> Iterator[tuple[str, Path]]:
         """(diff_id, file) of each, base first."""
-        for diff_id, layer in zip(self.config["rootfs"]["diff_ids"] or [], self.manifest["layers"], strict=True):
+        for diff_id, layer in zip(self.config["rootfs"]["diff_ids"] or [], self.manifest["layers"] or [], strict=True):
             yield diff_id, self.blob(layer["digest"])
 
     def blob(self, digest: str) -> Path:
@@ -131,14 +133,14 @@ def apply(layer: Path, tree: dict[str, Inode]) -> bool:
     added: dict[str, Inode] = {}
     with tarfile.open(layer, "r:*") as tar:
         for member in tar:
-            path = "/" + member.name.strip("/").removeprefix("./").removeprefix(".")
+            path = _path(member.name)
             folder, _, name = path.rpartition("/")
             if name == ".wh..wh..opq":
                 opaque.append(folder)
             elif name.startswith(".wh."):
                 gone.append(f"{folder}/{name.removeprefix('.wh.')}")
             elif member.type == tarfile.LNKTYPE:
-                target = "/" + member.linkname.strip("/").removeprefix("./")
+                target = _path(member.linkname)
                 added[path] = added[target] if target in added else tree[target]
             elif path != "/":
                 added[path] = _inode(tar, member)
@@ -151,6 +153,10 @@ def apply(layer: Path, tree: dict[str, Inode]) -> bool:
             _remove(tree, path, itself=True)
         tree[path] = inode
     return bool(opaque or gone or added)
+
+
+def _path(name: str) -> str:
+    return "/" + "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def _remove(tree: dict[str, Inode], path: str, *, itself: bool) -> None:
@@ -170,8 +176,9 @@ def _inode(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Inode:
     elif kind.endswith("device"):
         detail = f"{member.devmajor}:{member.devminor}"
     xattrs = {k.removeprefix(_XATTR): v for k, v in member.pax_headers.items() if k.startswith(_XATTR)}
+    mtime = Decimal(member.pax_headers.get("mtime", str(member.mtime)))
     return Inode(
-        kind, stat.S_IMODE(member.mode), (member.uid, member.gid), member.mtime, detail, tuple(sorted(xattrs.items()))
+        kind, stat.S_IMODE(member.mode), (member.uid, member.gid), mtime, detail, tuple(sorted(xattrs.items()))
     )
 
 
@@ -213,8 +220,9 @@ def _lines(path: str, inode: Inode, since: float) -> Iterator[str]:
         yield f"    {name} = {json.dumps(value) if value.isprintable() else 'hex ' + raw.hex()}"
 
 
-def _time(seconds: float) -> str:
-    whole, nanoseconds = int(seconds // 1), round(seconds % 1 * 1e9)
+def _time(seconds: Decimal) -> str:
+    whole = math.floor(seconds)
+    nanoseconds = int((seconds - whole) * 1_000_000_000)
     text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{nanoseconds:09}Z" if nanoseconds else f"{text}Z"
 
