@@ -41,10 +41,12 @@ def main(folder: str) -> None:
             else:
                 os.unlink(path)
     loaders = set()
+    # A program with a group or user of its own (ssh-agent) is given no LD_LIBRARY_PATH by the loader.
     for parent, _, names in os.walk(f"{folder}/usr"):
         for name in names:
             path = os.path.join(parent, name)
             if os.path.isfile(path) and not os.path.islink(path) and os.access(path, os.X_OK):
+                os.chmod(path, os.stat(path).st_mode & 0o777)
                 loader = relocate(path, folder)
                 if loader:
                     loaders.add(loader)

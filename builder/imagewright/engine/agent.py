@@ -1,0 +1,232 @@
+"""RUN --mount=type=ssh: an agent that a command can ask to list keys and to sign, and nothing else.
+
+Runs OpenSSH's ssh-agent for keys that are files, listens on sockets below the work folder and carries requests over.
+Called by ``engine.mounts``. The key itself is never where a RUN could read it; what a RUN could do to the user's own agent
+(add, remove, lock) is answered by a failure, as BuildKit does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+from imagewright.contract import SshSource
+from imagewright.errors import Reason, SandboxError, UsageError
+from imagewright.plan import SshMount
+
+# draft-ietf-sshm-ssh-agent, "Message numbers".
+_FAILURE = b"\0\0\0\1\5"
+_REQUEST_IDENTITIES, _SIGN_REQUEST = 11, 13
+_ALLOWED = frozenset({_REQUEST_IDENTITIES, _SIGN_REQUEST})
+_MAX_MESSAGE_BYTES = 256 * 1024  # OpenSSH's own limit
+_MAX_KEY_BYTES = 1 << 20
+_MAX_SOCKET_PATH = 100  # sun_path has 108 bytes
+_AGENT = 'echo "$SSH_AGENT_PID"; read -r line'  # it lives as long as this waits for a line that never comes
+
+
+class Agents:
+    """The agents of a build. Nothing is started before a RUN asks for one; ``close`` ends all."""
+
+    def __init__(self, folder: str, sources: Sequence[SshSource]) -> None:
+        """``folder`` need not exist. Programs are found now: later there may be an image's in their place."""
+        self._folder = folder
+        self._sources = {source.id: source for source in sources}
+        programs = f"{os.path.dirname(os.path.realpath(sys.executable))}:{os.environ.get('PATH', '')}"
+        self._programs = {name: shutil.which(name, path=programs) for name in ("ssh-agent", "ssh-add", "sh")}
+        self._lock = threading.Lock()
+        self._upstream: dict[str, str] = {}
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._doors = 0
+
+    @contextlib.contextmanager
+    def socket(self, mount: SshMount) -> Iterator[str | None]:
+        """Path of a socket of the mount's mode and owner, None where the build was given no such agent.
+
+        Raises:
+            UsageError: a key that can't be used.
+            SandboxError: no agent can be started, or the user's own is gone.
+        """
+        source = self._sources.get(mount.id)
+        if source is None:
+            yield None
+            return
+        with self._lock:
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            if mount.id not in self._upstream:
+                self._upstream[mount.id] = self._agent_of(source)
+            path = os.path.join(self._folder, f"door-{self._doors}")
+            self._doors += 1
+        with contextlib.closing(_Door(path, self._upstream[mount.id])):
+            os.chown(path, mount.uid, mount.gid)
+            os.chmod(path, mount.mode)
+            yield path
+
+    def close(self) -> None:
+        """End what was started. Harmless when called again."""
+        with self._lock:
+            for process in self._started:
+                process.communicate()  # its standard input ends, and so does it
+            self._started = []
+
+    def _agent_of(self, source: SshSource) -> str:
+        path = source.paths[0]
+        if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+            return self._serve(source)
+        try:
+            with _connected(path):
+                return path
+        except OSError as error:
+            raise SandboxError(
+                f"--ssh {source.id}: no agent answers on {path}: {error.strerror}",
+                reason=Reason.USAGE_INVALID,
+                hint="Start one again: eval $(ssh-agent); ssh-add.",
+            ) from None
+
+    def _serve(self, source: SshSource) -> str:
+        folder = os.path.join(self._folder, f"agent-{len(self._started)}")
+        os.mkdir(folder, 0o700)
+        environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        try:
+            process = subprocess.Popen(
+                [self._program("ssh-agent"), "-a", "socket", self._program("sh"), "-c", _AGENT],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            raise SandboxError(f"ssh-agent can't be started: {error.strerror}") from error
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise SandboxError(f"ssh-agent ended: {_words(process.communicate()[1])}")
+        self._started.append(process)
+        for path in source.paths:
+            self._add(source.id, path, folder, environment)
+        return os.path.join(folder, "socket")
+
+    def _add(self, name: str, path: str, folder: str, environment: dict[str, str]) -> None:
+        """By standard input: as a file, ssh-add would refuse one that a group can read, as mounted ones may be."""
+        try:
+            with open(path, "rb") as file:
+                key = file.read(_MAX_KEY_BYTES)
+        except OSError as error:
+            raise UsageError(f"--ssh {name}: {path} can't be read: {error.strerror}") from None
+        key = key.replace(b"\r\n", b"\n").rstrip(b"\n") + b"\n"
+        done = subprocess.run(
+            [self._program("ssh-add"), "-q", "-"],
+            cwd=folder,
+            env={**environment, "SSH_AUTH_SOCK": "socket", "SSH_ASKPASS_REQUIRE": "never"},
+            input=key,
+            capture_output=True,
+            start_new_session=True,  # away from the terminal, on which it would ask for a passphrase
+            check=False,
+        )
+        if done.returncode:
+            raise UsageError(
+                f"--ssh {name}: {path} is no private key that can be used: {_words(done.stderr)}",
+                hint="It must be a private key without a passphrase, as ssh-keygen -N '' makes it; or name an agent's socket.",
+            )
+
+    def _program(self, name: str) -> str:
+        found = self._programs[name]
+        if found is None:
+            raise SandboxError(
+                f"{name} isn't installed, and it serves the keys of --ssh",
+                hint="Install OpenSSH's client, or name an agent's socket.",
+            )
+        return found
+
+
+class _Door:
+    """A listening socket whose connections reach an agent with allowed requests only."""
+
+    def __init__(self, path: str, agent: str) -> None:
+        self._path, self._agent = path, agent
+        self._listener = socket.socket(socket.AF_UNIX)
+        with _reachable(path) as short:
+            self._listener.bind(short)
+        self._listener.listen()
+        threading.Thread(target=self._accept, name="ssh-door", daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept
+        self._listener.close()
+        os.unlink(self._path)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._carry, args=(connection,), name="ssh-door", daemon=True).start()
+
+    def _carry(self, connection: socket.socket) -> None:
+        """Requests and answers, one after the other, until one side has enough."""
+        with contextlib.suppress(OSError, EOFError), connection, _connected(self._agent) as agent:
+            while True:
+                message = _message(connection)
+                if message[4] not in _ALLOWED:
+                    connection.sendall(_FAILURE)
+                    continue
+                agent.sendall(message)
+                connection.sendall(_message(agent))
+
+
+def _message(stream: socket.socket) -> bytes:
+    """One message with its length in front.
+
+    Raises:
+        EOFError: there is none, or it is no message.
+    """
+    head = _exactly(stream, 4)
+    (size,) = struct.unpack(">I", head)
+    if not 0 < size <= _MAX_MESSAGE_BYTES:
+        raise EOFError
+    return head + _exactly(stream, size)
+
+
+def _exactly(stream: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = stream.recv(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+@contextlib.contextmanager
+def _connected(path: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        with _reachable(path) as short:
+            connection.connect(short)
+        yield connection
+
+
+@contextlib.contextmanager
+def _reachable(path: str) -> Iterator[str]:
+    """The same path, short enough for a socket's address."""
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
+
+
+def _words(stderr: bytes) -> str:
+    lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it says nothing"
