@@ -39,6 +39,7 @@ from imagewright.dockerfile.model import (
     Volume,
     Workdir,
 )
+from imagewright.dockerfile.mounts import read_mounts
 from imagewright.dockerfile.source import SourceText, did_you_mean
 from imagewright.dockerfile.words import WordsError, parse_json, split_flags, split_name, split_quoted, split_white
 from imagewright.errors import DockerfileError, Location
@@ -202,7 +203,7 @@ def _run(line: _Line) -> Run:
         *line.at,
         command,
         line.raw.heredocs,
-        flags.all("mount"),
+        read_mounts(flags.all("mount"), line.raw.source, line.raw.location),
         flags.value("network"),
         flags.value("security"),
         flags.all("device"),

@@ -106,12 +106,34 @@ class Label(Located):
 
 
 @dataclass(frozen=True, slots=True)
+class MountOption:
+    """One option of a ``--mount``: its long name, its raw value (None where it stands alone), how it is written."""
+
+    name: str
+    value: str | None
+    written: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunMount:
+    """One ``--mount``, as written and its options in order."""
+
+    written: str
+    options: tuple[MountOption, ...]
+
+    @property
+    def from_(self) -> str:
+        """The stage or image that it reads, ``""`` without."""
+        return next((o.value or "" for o in reversed(self.options) if o.name == "from"), "")
+
+
+@dataclass(frozen=True, slots=True)
 class Run(Located):
-    """``mounts`` are the raw values of ``--mount``, in order."""
+    """``mounts`` are in order."""
 
     command: Command
     heredocs: tuple[Heredoc, ...] = ()
-    mounts: tuple[str, ...] = ()
+    mounts: tuple[RunMount, ...] = ()
     network: str = ""
     security: str = ""
     devices: tuple[str, ...] = ()

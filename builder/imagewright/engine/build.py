@@ -24,9 +24,12 @@ from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images
 from imagewright.engine.inputs import plan_options, read_ignore, read_inputs, unpack_archive
 from imagewright.engine.output import BuiltImage, Destinations, Output, assemble, references_with_digest
+from imagewright.engine.redaction import Redaction
 from imagewright.engine.schedule import run_side_by_side
+from imagewright.engine.secrets import read_secrets
 from imagewright.engine.session import BuildContext, Session
 from imagewright.engine.stage import StageExecutor
+from imagewright.engine.views import ContextViews
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Reason, StepError, UsageError
 from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT, Rootfs
@@ -113,6 +116,7 @@ class _Build:
         # Before anything that starts a thread or reads a credential.
         sandbox = self._sandbox = start_sandbox(request.sandbox, SandboxOptions(workspace.path, _kept(request)))
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
+        secrets = read_secrets(request.secrets, self._environment)
         client = self._client()
         if destinations.push:
             for reference in destinations.references:
@@ -128,6 +132,9 @@ class _Build:
             blobs=blobs,
             workspace=workspace,
             contexts=planned.contexts,
+            views=ContextViews(workspace),
+            secrets=secrets,
+            redaction=Redaction(secrets.values()),
             lines=planned.lines,
             epoch=planned.epoch,
             results=self._steps,

@@ -34,8 +34,9 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
     env = dict(step.env)
     env.setdefault("HOME", user.home)
     tail = _Tail()
+    redacted = session.redaction.stream()
 
-    def output(data: bytes) -> None:
+    def show(data: bytes) -> None:
         tail.add(data)
         session.reporter.output(started, data)
 
@@ -48,10 +49,11 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
             user.uid,
             user.gid,
             user.groups,
-            extra.mounts,
+            tuple(extra.mounts),
             network=step.network is not Network.NONE,
         )
-        code = session.sandbox.run(command, output)
+        code = session.sandbox.run(command, lambda data: show(redacted.feed(data)))
+        show(redacted.end())
     if code != 0:
         raise StepError(
             f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}",

@@ -15,6 +15,8 @@ from imagewright.contract import StepResult, timestamp
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images, Layer
+from imagewright.engine.redaction import Redaction
+from imagewright.engine.views import ContextViews
 from imagewright.engine.workspace import Workspace
 from imagewright.fs.rootfs import Rootfs
 from imagewright.oci.mediatypes import ImageFormat
@@ -54,6 +56,9 @@ class Session:
     workspace: Workspace
     contexts: Mapping[str, BuildContext]  # by name, "" the build's own
     lines: Sequence[str]  # of the Dockerfile, for the excerpt of a failing step
+    views: ContextViews
+    secrets: Mapping[str, bytes] = field(repr=False)  # by id
+    redaction: Redaction
     epoch: int | None = None
     states: dict[int, StageState] = field(default_factory=dict)
     results: list[StepResult] = field(default_factory=list)

@@ -56,6 +56,10 @@ class Workspace:
         """The root file system of an image that COPY --from names."""
         return self._rootfs("images", name)
 
+    def view(self, name: str) -> str:
+        """A context as bind mounts show it."""
+        return self._rootfs("views", name)
+
     def close(self) -> None:
         """Remove everything. A file that can't be removed is left behind: the build's outcome doesn't hang on it."""
         shutil.rmtree(self.path, ignore_errors=True)

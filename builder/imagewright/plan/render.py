@@ -10,20 +10,27 @@ from collections.abc import Iterator
 
 from imagewright.plan.model import (
     Base,
+    BindMount,
     BuildPlan,
+    CacheMount,
     ContextBase,
     ContextOrigin,
     CopyStep,
     ImageBase,
     ImageOrigin,
     MetadataStep,
+    Mount,
+    Network,
     Origin,
     RunStep,
     ScratchBase,
+    SecretMount,
+    SshMount,
     StageBase,
     StageOrigin,
     StagePlan,
     Step,
+    TmpfsMount,
     WorkdirStep,
 )
 
@@ -82,6 +89,9 @@ def _details(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) ->
             yield f"run {json.dumps(list(step.argv), ensure_ascii=False)}"
             if step.script is not None:
                 yield f"script {step.script.path} {json.dumps(step.script.content, ensure_ascii=False)}"
+            yield from (f"mount {_mount(plan, mount)}" for mount in step.mounts)
+            if step.network is not Network.DEFAULT:
+                yield f"network {step.network}"
             yield f"in {step.workdir} as {step.user or 'root'}"
             for name, value in step.env:
                 if (name, value) not in shown:
@@ -97,3 +107,26 @@ def _details(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) ->
             yield f"make {step.path} as {step.user or 'root'}"
         case MetadataStep():
             return
+
+
+def _mount(plan: BuildPlan, mount: Mount) -> str:
+    match mount:
+        case BindMount(target, origin, source, writable):
+            how = "writable, thrown away" if writable else "read-only"
+            return f"{source} of {_origin(plan, origin)} at {target}, {how}"
+        case CacheMount():
+            seed = f", at first {mount.source} of {_origin(plan, mount.origin)}" if mount.origin is not None else ""
+            how = "" if mount.writable else ", read-only"
+            return f"cache {mount.id} at {mount.target}, {mount.sharing}{how}{_owner(mount)}{seed}"
+        case TmpfsMount(target, size):
+            return f"tmpfs at {target}" + (f", {size} bytes" if size else "")
+        case SecretMount():
+            places = [f"at {mount.target}"] * bool(mount.target) + [f"as ${mount.env}"] * bool(mount.env)
+            required = ", required" * mount.required
+            return f"secret {mount.id} {' and '.join(places)}{required}{_owner(mount)}"
+        case SshMount():
+            return f"ssh {mount.id} at {mount.target}{', required' * mount.required}{_owner(mount)}"
+
+
+def _owner(mount: CacheMount | SecretMount | SshMount) -> str:
+    return f", {mount.uid}:{mount.gid} {mount.mode:04o}"

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
-from imagewright.dockerfile.model import Arg, Copy, Dockerfile, DockerfileWarning, Instruction, Onbuild, Stage
+from imagewright.dockerfile.model import Arg, Copy, Dockerfile, DockerfileWarning, Instruction, Onbuild, Run, Stage
 from imagewright.dockerfile.parser import parse_trigger
 from imagewright.dockerfile.source import SourceText, did_you_mean, nearest
 from imagewright.errors import ImagewrightError, Location, UsageError
@@ -173,7 +173,14 @@ class _Resolver:
 
     def _origins(self, instruction: Instruction, index: int) -> dict[str, Origin]:
         """What the names after ``from=`` mean in the stage ``index``."""
-        names = {f"COPY --from={instruction.from_}": instruction.from_} if isinstance(instruction, Copy) else {}
+        names: dict[str, str] = {}
+        match instruction:
+            case Copy(from_=name):
+                names = {f"COPY --from={name}": name}
+            case Run(mounts=mounts):
+                names = {f"--mount from={mount.from_}": mount.from_ for mount in mounts}
+            case _:
+                pass
         return {name: self._origin(what, name, instruction, index) for what, name in names.items() if name}
 
     def _origin(self, what: str, name: str, instruction: Instruction, index: int) -> Origin:

@@ -9,8 +9,10 @@ import re
 
 from imagewright.dockerfile.lexer import parse_heredoc
 from imagewright.dockerfile.model import Command, Heredoc, Run, ShellForm
+from imagewright.dockerfile.source import did_you_mean
 from imagewright.plan.frame import Frame, PlannedInstruction
-from imagewright.plan.model import RunStep, Script
+from imagewright.plan.model import Network, RunStep, Script
+from imagewright.plan.mounts import plan_mounts
 
 _SCRIPTS = "/dev/pipes"  # BuildKit's place for them
 
@@ -31,7 +33,17 @@ def plan_run(frame: Frame, run: Run, item: PlannedInstruction) -> RunStep:
     )
     text = frame.text(run, title, created_by, onbuild=item.onbuild)
     environment = tuple({**frame.variables, **frame.scope.proxies}.items())
-    return RunStep(text, argv, environment, frame.image.user, frame.workdir, script=script)
+    mounts = plan_mounts(frame, run, item.origins)
+    network = _network(frame, run)
+    return RunStep(text, argv, environment, frame.image.user, frame.workdir, mounts, network, script)
+
+
+def _network(frame: Frame, run: Run) -> Network:
+    name = run.network.lower() or Network.DEFAULT
+    if name not in set(Network):
+        hint = did_you_mean(name, Network, f"Write one of {', '.join(Network)}.")
+        raise frame.error(run, f"--network={run.network} is not known", f"--network={run.network}", hint)
+    return Network(name)
 
 
 def _with_heredocs(run: Run) -> tuple[Command, Script | None]:

@@ -15,11 +15,6 @@ from imagewright.errors import Location, UnsupportedError
 _URL = re.compile(r"(?:https?|git|ssh)://", re.IGNORECASE)
 _SCP_GIT = re.compile(r"[\w.-]+@[\w.-]+:")
 _WITHOUT = "Write the instruction without it; a later version will do it."
-_MOUNT_HINTS = {
-    "cache": "The build works without the cache, only slower; a later version will keep it.",
-    "bind": "COPY the files instead; a later version will mount them.",
-    "tmpfs": "Without it the files are in the layer: remove them at the end of the same RUN.",
-}
 
 
 def check_instruction(instruction: Instruction, source: SourceText) -> None:
@@ -78,10 +73,9 @@ def _unsupported(instruction: Instruction) -> Iterator[tuple[str, str, str]]:
 
 def _run(run: Run) -> Iterator[tuple[str, str, str]]:
     for mount in run.mounts:
-        kind = next((part[5:] for part in mount.split(",") if part.startswith("type=")), "bind")
-        yield f"RUN --mount=type={kind}", "--mount", _MOUNT_HINTS.get(kind, "")
-    if run.network not in ("", "default"):
-        yield f"RUN --network={run.network}", "--network", ""
+        kind = next((option.value for option in mount.options if option.name == "type"), "")
+        if kind in ("cache", "ssh"):
+            yield f"RUN --mount=type={kind}", "--mount", ""
     if run.security not in ("", "sandbox"):
         hint = "Builds run without privilege by design: there is nothing that could grant it."
         yield f"RUN --security={run.security}", "--security", hint

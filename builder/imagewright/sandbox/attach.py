@@ -56,7 +56,7 @@ def _detach(mount: SandboxMount, scratch: str) -> Detached:
             linux.restrict_mount(fd, attributes, recursive=True)
             return Detached(target, directory, fd)
         case TmpfsMount(target=target, size_bytes=size):
-            return Detached(target, True, data="mode=755" + (f",size={size}" if size else ""))
+            return Detached(target, True, data="mode=1777" + (f",size={size}" if size else ""))
         case FileMount(target=target):
             return Detached(target, False, _file_in_memory(mount, scratch))
         case SocketMount(target=target, source=source):

@@ -1,0 +1,207 @@
+"""The options of ``RUN --mount`` become mounts: expanded, checked, with the reference's defaults.
+
+No I/O. Called by ``plan.run``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imagewright.dockerfile.model import MountOption, Run, RunMount
+from imagewright.dockerfile.source import did_you_mean
+from imagewright.errors import DockerfileError
+from imagewright.plan import paths
+from imagewright.plan.frame import Frame
+from imagewright.plan.model import (
+    BindMount,
+    CacheMount,
+    CacheSharing,
+    ContextOrigin,
+    Mount,
+    Origin,
+    SecretMount,
+    SshMount,
+    TmpfsMount,
+)
+
+_OWNED = ("mode", "uid", "gid")
+# What each type takes beside ``type`` and ``target``.
+_TAKES: Mapping[str, tuple[str, ...]] = {
+    "bind": ("from", "source", "readonly", "readwrite"),
+    "cache": ("from", "source", "readonly", "readwrite", "id", "sharing", *_OWNED),
+    "tmpfs": ("size",),
+    "secret": ("id", "source", "required", "env", *_OWNED),
+    "ssh": ("id", "required", *_OWNED),
+}
+_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
+_SIZE = re.compile(r"(\d{1,12})(?:\.\d+)?\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_MAX_ID = (1 << 32) - 2
+
+
+def plan_mounts(frame: Frame, run: Run, origins: Mapping[str, Origin]) -> tuple[Mount, ...]:
+    """The mounts of a RUN, in order. ``origins`` says what the names after ``from=`` mean.
+
+    Raises:
+        DockerfileError: an option that the type doesn't take, a value that is none, a target that can't be one.
+    """
+    mounts: list[Mount] = []
+    for raw in run.mounts:
+        sockets = sum(isinstance(mount, SshMount) for mount in mounts)
+        mounts.append(_Reader(frame, run, raw).mount(origins, sockets))
+    return tuple(mounts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """One ``--mount``. Of an option that is given twice the last one counts, as in BuildKit."""
+
+    frame: Frame
+    run: Run
+    raw: RunMount
+
+    def mount(self, origins: Mapping[str, Origin], sockets: int) -> Mount:
+        kind = self._kind()
+        takes = _TAKES[kind]
+        for option in self.raw.options:
+            if option.name not in ("type", "target", *takes):
+                hint = f"type={kind} takes target, {', '.join(takes)}."
+                raise self._error(f"--mount: {option.name} is no option of type={kind}", option, hint)
+        match kind:
+            case "bind":
+                origin = origins.get(self.raw.from_, ContextOrigin())
+                return BindMount(self._target(), origin, self._source(), self._is_writable(False))
+            case "cache":
+                return self._cache(origins)
+            case "tmpfs":
+                return TmpfsMount(self._target(), self._size())
+            case "secret":
+                return self._secret()
+            case _:
+                target = self._target() if self._text("target") else f"/run/buildkit/ssh_agent.{sockets}"
+                required = self._flag("required") or False
+                return SshMount(self._text("id") or "default", target, required, *self._owner(0o600))
+
+    def _kind(self) -> str:
+        kind = self._text("type").lower() or "bind"
+        if kind not in _TAKES:
+            hint = did_you_mean(kind, _TAKES, f"The types are {', '.join(_TAKES)}.")
+            raise self._error(f"--mount: there is no type {kind!r}", self._option("type"), hint)
+        return kind
+
+    def _cache(self, origins: Mapping[str, Origin]) -> CacheMount:
+        target = self._target()
+        sharing = self._text("sharing").lower() or CacheSharing.SHARED
+        if sharing not in set(CacheSharing):
+            hint = did_you_mean(sharing, CacheSharing, f"Write one of {', '.join(CacheSharing)}.")
+            raise self._error(f"--mount: sharing={sharing} is not known", self._option("sharing"), hint)
+        return CacheMount(
+            target,
+            self._text("id") or posixpath.normpath(self._text("target")),
+            CacheSharing(sharing),
+            origins.get(self.raw.from_),
+            self._source(),
+            self._is_writable(True),
+            *self._owner(0o755),
+        )
+
+    def _secret(self) -> SecretMount:
+        id_, source, target = self._text("id"), self._text("source"), self._text("target")
+        if id_ and source:
+            raise self._error("--mount: a secret has either id or source", self._option("source"), "Write id=NAME.")
+        id_ = id_ or source or posixpath.basename(target)
+        if not id_:
+            raise self._error("--mount: the secret has no id", None, "Write --mount=type=secret,id=NAME.")
+        env = self._text("env")
+        option = self._option("env")
+        if option is not None and not _VARIABLE.fullmatch(env):
+            raise self._error(f"--mount: env={env} is no name of a variable", option, "Write env=NPM_TOKEN, say.")
+        if target:
+            target = self._target()
+        elif not env:
+            target = f"/run/secrets/{posixpath.basename(id_)}"
+        return SecretMount(id_, target, env, self._flag("required") or False, *self._owner(0o400))
+
+    # --- options
+
+    def _option(self, name: str) -> MountOption | None:
+        return next((option for option in reversed(self.raw.options) if option.name == name), None)
+
+    def _text(self, name: str) -> str:
+        option = self._option(name)
+        return self.frame.expand(self.run, option.value or "") if option is not None else ""
+
+    def _target(self) -> str:
+        """Absolute; a relative one is below WORKDIR."""
+        option = self._option("target")
+        text = self._text("target")
+        if not text:
+            raise self._error("--mount has no target", option, f"Write --mount={self.raw.written},target=/path.")
+        target = paths.resolve(self.frame.image.workdir, text)
+        if target == "/":
+            raise self._error("--mount: the target can't be /", option, "Name a folder below it.")
+        return target
+
+    def _source(self) -> str:
+        return paths.resolve("/", self._text("source"))
+
+    def _is_writable(self, default: bool) -> bool:
+        writable = default
+        for option in self.raw.options:
+            if option.name in ("readonly", "readwrite"):
+                writable = self._boolean(option) == (option.name == "readwrite")
+        return writable
+
+    def _flag(self, name: str) -> bool | None:
+        option = self._option(name)
+        return None if option is None else self._boolean(option)
+
+    def _boolean(self, option: MountOption) -> bool:
+        if option.value is None:
+            return True
+        text = self.frame.expand(self.run, option.value).lower()
+        if text not in _TRUE + _FALSE:
+            hint = f"Write {option.name} alone, or {option.name}=false."
+            raise self._error(f"--mount: {option.written} is neither true nor false", option, hint)
+        return text in _TRUE
+
+    def _size(self) -> int:
+        text = self._text("size")
+        match = _SIZE.fullmatch(text) if text else None
+        if text and match is None:
+            raise self._error(f"--mount: size={text} is no size", self._option("size"), "Write size=64m, say.")
+        return int(match[1]) * _UNITS[match[2].lower()] if match else 0
+
+    def _owner(self, mode: int) -> tuple[int, int, int]:
+        """Mode, user and group."""
+        return (
+            self._number("mode", mode, 8, 0o7777),
+            self._number("uid", 0, 10, _MAX_ID),
+            self._number("gid", 0, 10, _MAX_ID),
+        )
+
+    def _number(self, name: str, default: int, base: int, most: int) -> int:
+        text = self._text(name)
+        if not text:
+            return default
+        try:
+            value = int(text, base) if text.isascii() and text.isalnum() else -1
+        except ValueError:
+            value = -1
+        if not 0 <= value <= most:
+            hint = (
+                "Write an octal mode, such as mode=0640." if name == "mode" else f"Write a number, such as {name}=1000."
+            )
+            raise self._error(
+                f"--mount: {name}={text} is not a number from 0 to {most:{'o' if base == 8 else 'd'}}",
+                self._option(name),
+                hint,
+            )
+        return value
+
+    def _error(self, message: str, option: MountOption | None, hint: str) -> DockerfileError:
+        return self.frame.error(self.run, message, option.written if option is not None else "--mount", hint)
