@@ -1,0 +1,184 @@
+"""RUN --mount=type=cache: folders that live from RUN to RUN and, with ``--cache-dir``, from build to build.
+
+Makes folders and lock files below one folder of the engine's own. Called by ``engine.mounts``. Safe with any number of
+builds at once on one file system that has flock(2), and with builds that are killed: a lock ends with its process, and a
+cache is there whole or not at all.
+
+A cache's name is a hash, so that no id leads anywhere. As in BuildKit, what it began with is part of the name: the seed's
+content, or the mode and owner of an empty one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from imagewright.errors import ImagewrightError, Reason
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.tree import copy_tree, remove
+from imagewright.plan import CacheMount, CacheSharing
+
+_POLL_S = 0.1
+_CHUNK_BYTES = 1 << 20
+_UNFINISHED = ".new"
+
+Wanted = tuple[CacheMount, Rootfs | None]  # a mount, and the folder that a new cache of it begins with
+
+
+class CacheMounts:
+    """The caches below ``folder``, which is made when a RUN first wants one. May be used from several threads."""
+
+    def __init__(self, folder: str, say: Callable[[str], None], stopped: threading.Event) -> None:
+        """``say`` tells the user that a cache is waited for; ``stopped`` ends the wait."""
+        self._folder = folder
+        self._say = say
+        self._stopped = stopped
+
+    @contextmanager
+    def hold(self, wanted: Sequence[Wanted]) -> Iterator[list[str]]:
+        """The folders of all caches of one RUN, in order, locked as their ``sharing`` asks until the RUN has ended.
+
+        All at once and in one order for everybody: two RUNs that want the same two can't wait for each other.
+
+        Raises:
+            ImagewrightError: the folder can't be written, or locked; reason ``Cancelled`` when the build was stopped.
+        """
+        names = [self._name(mount, seed) for mount, seed in wanted]
+        first = {name: (name, *each) for name, each in zip(reversed(names), reversed(wanted), strict=True)}
+        exclusive = {
+            name for name, (mount, _) in zip(names, wanted, strict=True) if mount.sharing is CacheSharing.LOCKED
+        }
+        try:
+            with ExitStack() as stack:
+                found = {}
+                for name in sorted(first):
+                    _, mount, seed = first[name]
+                    sharing = CacheSharing.LOCKED if name in exclusive else mount.sharing
+                    found[name] = self._take(stack, name, mount, sharing)
+                    self._make(found[name], mount, seed)
+                yield [found[name] for name in names]
+        except OSError as error:
+            if error.filename is None or not str(error.filename).startswith(self._folder):
+                raise
+            raise ImagewrightError(
+                f"the folder for cache mounts can't be used: {error.filename}: {error.strerror}",
+                reason=Reason.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.OUTPUT_FAILED,
+                hint="--cache-dir names a folder that the build can write; on a volume, one whose file system has locks.",
+            ) from error
+
+    def _name(self, mount: CacheMount, seed: Rootfs | None) -> str:
+        begins = [mount.mode, mount.uid, mount.gid] if seed is None else _fingerprint(seed)
+        return hashlib.sha256(json.dumps([mount.id, begins]).encode()).hexdigest()
+
+    def _take(self, stack: ExitStack, name: str, mount: CacheMount, sharing: CacheSharing) -> str:
+        """Lock a cache of this name; a private one is the first that nobody has."""
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        number = 0
+        said = False
+        while True:
+            path = os.path.join(self._folder, f"{name}-{number}")
+            fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            operation = fcntl.LOCK_SH if sharing is CacheSharing.SHARED else fcntl.LOCK_EX
+            try:
+                fcntl.flock(fd, operation | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+            except OSError as error:
+                os.close(fd)
+                raise OSError(error.errno, error.strerror, f"{path}.lock") from None
+            else:
+                stack.callback(os.close, fd)
+                return path
+            if sharing is CacheSharing.PRIVATE:
+                number += 1
+                continue
+            if not said:
+                self._say(f"waiting for the cache {mount.id}, which another RUN or build has locked")
+                said = True
+            if self._stopped.wait(_POLL_S):
+                raise ImagewrightError("the build was stopped", reason=Reason.CANCELLED)
+
+    def _make(self, path: str, mount: CacheMount, seed: Rootfs | None) -> None:
+        """Make a cache that isn't there. It gets its name when it is whole, and only one of several makers wins."""
+        if os.path.isdir(path):
+            return
+        with _locked(f"{path}.making"):
+            if os.path.isdir(path):
+                return
+            for left in [
+                name for name in os.listdir(self._folder) if name.startswith(f"{os.path.basename(path)}{_UNFINISHED}")
+            ]:
+                _remove(os.path.join(self._folder, left))  # of a build that was killed
+            new = f"{path}{_UNFINISHED}{uuid.uuid4().hex}"
+            os.mkdir(new, 0o700)
+            if seed is None:
+                os.chown(new, mount.uid, mount.gid)
+                os.chmod(new, mount.mode)
+            else:
+                copy_tree(seed, Rootfs(new))
+            os.rename(new, path)
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Held for moments only, or for a copy that everybody needs: so this waits."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _remove(path: str) -> None:
+    remove(Rootfs(path))
+    os.rmdir(path)
+
+
+def _fingerprint(seed: Rootfs) -> str:
+    """A hash over names, types, modes, owners and content of a tree; no times, which differ from build to build."""
+    hasher = hashlib.sha256()
+
+    def add(*fields: object) -> None:
+        for field in fields:
+            data = field if isinstance(field, bytes) else str(field).encode()
+            hasher.update(len(data).to_bytes(8, "big") + data)
+
+    def walk(folder: int, path: bytes) -> None:
+        for entry in sorted(os.fsencode(name) for name in os.listdir(folder)):
+            info = os.stat(entry, dir_fd=folder, follow_symlinks=False)
+            add(path + b"/" + entry, info.st_mode, info.st_uid, info.st_gid)
+            if stat.S_ISLNK(info.st_mode):
+                add(os.readlink(entry, dir_fd=folder))
+            elif stat.S_ISREG(info.st_mode):
+                add(_content(folder, entry))
+            elif stat.S_ISDIR(info.st_mode):
+                below = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                try:
+                    walk(below, path + b"/" + entry)
+                finally:
+                    os.close(below)
+            else:
+                add(info.st_rdev)
+
+    info = os.fstat(seed.fd)
+    add(info.st_mode, info.st_uid, info.st_gid)
+    walk(seed.fd, b"")
+    return hasher.hexdigest()
+
+
+def _content(folder: int, name: bytes) -> bytes:
+    hasher = hashlib.sha256()
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(fd, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+    return hasher.digest()

@@ -1,0 +1,189 @@
+"""Caches are found again, shared or locked as asked, begin as they should, and are whole even after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagewright.engine.cachemounts import CacheMounts
+from imagewright.errors import ImagewrightError
+from imagewright.fs.rootfs import Rootfs
+from imagewright.plan import CacheMount, CacheSharing
+
+
+def mount(id_: str = "a", sharing: CacheSharing = CacheSharing.SHARED, mode: int = 0o755) -> CacheMount:
+    return CacheMount("/x", id_, sharing, mode=mode, uid=os.geteuid(), gid=os.getegid())
+
+
+def locked(id_: str = "a") -> CacheMount:
+    return mount(id_, CacheSharing.LOCKED)
+
+
+def private(id_: str = "a") -> CacheMount:
+    return mount(id_, CacheSharing.PRIVATE)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def caches(tmp_path: Path, said: list[str]) -> CacheMounts:
+    return CacheMounts(str(tmp_path / "caches"), said.append, threading.Event())
+
+
+def test_a_cache_is_found_again_and_another_id_is_another(caches: CacheMounts) -> None:
+    with caches.hold([(mount("a"), None), (mount("../../b"), None)]) as (a, b):
+        Path(a, "file").write_text("kept")
+        assert a != b
+        assert os.path.dirname(a) == os.path.dirname(b)
+    with caches.hold([(mount("../../b"), None), (mount("a"), None)]) as (b, a):
+        assert os.listdir(b) == []
+        assert Path(a, "file").read_text() == "kept"
+
+
+def test_mode_and_owner_are_those_of_a_new_one(caches: CacheMounts) -> None:
+    with caches.hold([(mount(mode=0o1770), None)]) as (folder,):
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o1770
+        os.chmod(folder, 0o700)
+    with caches.hold([(mount(mode=0o1770), None)]) as (folder,):
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    with caches.hold([(mount(mode=0o711), None)]) as (other,):
+        assert other != folder, "as BuildKit: what it begins as is part of its name"
+
+
+def seed(folder: Path, text: str) -> Rootfs:
+    (folder / "sub").mkdir(parents=True, exist_ok=True)
+    (folder / "sub" / "file").write_text(text)
+    (folder / "link").unlink(missing_ok=True)
+    (folder / "link").symlink_to("sub/file")
+    os.mkfifo(folder / "fifo") if not (folder / "fifo").exists() else None
+    folder.chmod(0o750)
+    return Rootfs(str(folder))
+
+
+def test_it_begins_with_its_seed_once(caches: CacheMounts, tmp_path: Path) -> None:
+    with caches.hold([(mount(), seed(tmp_path / "one", "seed"))]) as (folder,):
+        assert Path(folder, "link").read_text() == "seed"
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o750
+        Path(folder, "sub", "file").write_text("changed")
+    assert (tmp_path / "one" / "sub" / "file").read_text() == "seed"
+    with caches.hold([(mount(), seed(tmp_path / "two", "seed"))]) as (again,):
+        assert Path(again, "sub", "file").read_text() == "changed", "the same content elsewhere and later"
+    with caches.hold([(mount(), seed(tmp_path / "two", "other"))]) as (other,):
+        assert Path(other, "sub", "file").read_text() == "other"
+
+
+def test_shared_is_held_by_many_and_private_by_one_each(caches: CacheMounts) -> None:
+    with caches.hold([(mount(), None)]) as (first,), caches.hold([(mount(), None)]) as (second,):
+        assert first == second
+        with caches.hold([(private(), None)]) as (own,), caches.hold([(private(), None)]) as (other,):
+            assert len({first, own, other}) == 3
+    with caches.hold([(private(), None)]) as (again,):
+        assert again == first, "the one that nobody has"
+
+
+def test_the_same_cache_twice_in_one_run_is_one(caches: CacheMounts) -> None:
+    for twice in (locked(), private(), mount()):
+        with caches.hold([(twice, None), (twice, None)]) as (first, second):
+            assert first == second
+    with caches.hold([(mount(), None), (locked(), None)]) as (first, second):
+        assert first == second
+
+
+def in_a_thread(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(("holder", "waiter"), [(locked, locked), (mount, locked), (locked, mount)])
+def test_locked_waits_and_says_so(
+    caches: CacheMounts, said: list[str], holder: Callable[[], CacheMount], waiter: Callable[[], CacheMount]
+) -> None:
+    order: list[str] = []
+
+    def wait() -> None:
+        with caches.hold([(waiter(), None)]):
+            order.append("second")
+
+    with caches.hold([(holder(), None)]):
+        thread = in_a_thread(wait)
+        while not said:
+            thread.join(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert said == ["waiting for the cache a, which another RUN or build has locked"]
+
+
+def test_two_that_want_the_same_two_never_wait_for_each_other(caches: CacheMounts) -> None:
+    counted: list[int] = []
+
+    def work(ids: tuple[str, str]) -> None:
+        for number in range(25):
+            with caches.hold([(locked(ids[0]), None), (locked(ids[1]), None)]):
+                counted.append(number)
+
+    threads = [in_a_thread(lambda ids=ids: work(ids)) for ids in (("a", "b"), ("b", "a"), ("a", "b"))]  # type: ignore[misc]
+    for thread in threads:
+        thread.join()
+    assert len(counted) == 75
+
+
+def test_a_stopped_build_does_not_wait(tmp_path: Path, caches: CacheMounts) -> None:
+    stopped = threading.Event()
+    other = CacheMounts(str(tmp_path / "caches"), lambda text: stopped.set(), stopped)
+    with (
+        caches.hold([(locked(), None)]),
+        pytest.raises(ImagewrightError, match="stopped"),
+        other.hold([(locked(), None)]),
+    ):
+        pass
+
+
+PROGRAM = """
+import os, signal, sys, threading
+from imagewright.engine import cachemounts
+from imagewright.fs.rootfs import Rootfs
+from imagewright.plan import CacheMount, CacheSharing
+def killed(*given):
+    os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] == "making":
+    os.rename = killed
+caches = cachemounts.CacheMounts(sys.argv[1], print, threading.Event())
+mount = CacheMount("/x", "a", CacheSharing.LOCKED)
+with caches.hold([(mount, Rootfs(sys.argv[3]))]):
+    killed()
+"""
+
+
+@pytest.mark.parametrize("when", ["making", "holding"])
+def test_a_build_that_is_killed_leaves_nothing_half_done_and_no_lock(
+    caches: CacheMounts, tmp_path: Path, when: str
+) -> None:
+    begin = seed(tmp_path / "seed", "whole")
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "caches"), when, begin.path]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert bool([name for name in os.listdir(tmp_path / "caches") if ".new" in name]) == (when == "making")
+    with caches.hold([(CacheMount("/x", "a", CacheSharing.LOCKED), begin)]) as (folder,):
+        assert Path(folder, "sub", "file").read_text() == "whole"
+    assert not [name for name in os.listdir(tmp_path / "caches") if ".new" in name]
+
+
+def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path, said: list[str]) -> None:
+    (tmp_path / "file").touch()
+    caches = CacheMounts(str(tmp_path / "file" / "caches"), said.append, threading.Event())
+    unusable = pytest.raises(ImagewrightError, match="the folder for cache mounts can't be used")
+    with unusable as caught, caches.hold([(mount(), None)]):
+        pass
+    assert "--cache-dir" in caught.value.hint
