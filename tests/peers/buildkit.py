@@ -139,7 +139,8 @@ def _config(runc: Path, state: Path, registry: str, hosts: Iterable[str]) -> str
         'insecure-entitlements = ["network.host", "security.insecure"]',
         f"[otel]\nsocketPath = {quoted(f'{state}/otel.sock')}",
         "[cdi]\ndisabled = true",
-        f'[worker.oci]\nenabled = true\nbinary = {quoted(str(runc))}\nnetworkMode = "host"',
+        # Overlay file systems break hard links that reach below a layer; a copy of the tree keeps them.
+        f'[worker.oci]\nenabled = true\nsnapshotter = "native"\nbinary = {quoted(str(runc))}\nnetworkMode = "host"',
         "[worker.containerd]\nenabled = false",
         f"[registry.{quoted(registry)}]\nhttp = true",
         *(f"[registry.{quoted(host)}]\nmirrors = [{quoted(registry)}]" for host in hosts),
