@@ -6,6 +6,7 @@ Called by ``cli``. Everything that can fail early does so before the first layer
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from imagewright.contract import (
     SourceResult,
     StepResult,
 )
+from imagewright.engine.agent import Agents
+from imagewright.engine.cachemounts import CacheMounts
 from imagewright.engine.contexts import fetch_contexts
 from imagewright.engine.epoch import resolve_epoch
 from imagewright.engine.events import Reporter
@@ -96,6 +99,7 @@ class _Build:
         self._reporter = reporter
         self._workspace: Workspace | None = None
         self._sandbox: Sandbox | None = None
+        self._agents: Agents | None = None
         self._fetched: FetchedContext | None = None
         self._image: BuiltImage | None = None
         self._steps: list[StepResult] = []
@@ -106,6 +110,8 @@ class _Build:
             if self._sandbox is not None:
                 self._sandbox.close()
         finally:
+            if self._agents is not None:
+                self._agents.close()
             if self._workspace is not None:
                 self._workspace.close()
 
@@ -117,6 +123,8 @@ class _Build:
         sandbox = self._sandbox = start_sandbox(request.sandbox, SandboxOptions(workspace.path, _kept(request)))
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
         secrets = read_secrets(request.secrets, self._environment)
+        agents = self._agents = Agents(workspace.agents, request.ssh)
+        stopped = threading.Event()
         client = self._client()
         if destinations.push:
             for reference in destinations.references:
@@ -135,6 +143,9 @@ class _Build:
             views=ContextViews(workspace),
             secrets=secrets,
             redaction=Redaction(secrets.values()),
+            agents=agents,
+            caches=CacheMounts(request.cache_dir or workspace.caches, reporter.message, stopped),
+            stopped=stopped,
             lines=planned.lines,
             epoch=planned.epoch,
             results=self._steps,

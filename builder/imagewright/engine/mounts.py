@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from imagewright.engine.session import Session
 from imagewright.errors import FileSystemError, ImagewrightError, Reason
+from imagewright.fs.rootfs import Rootfs
 from imagewright.plan import (
     BindMount,
     CacheMount,
@@ -23,8 +24,10 @@ from imagewright.plan import (
     SshMount,
     TmpfsMount,
 )
-from imagewright.sandbox import FileMount, FolderMount, SandboxMount
+from imagewright.sandbox import FileMount, FolderMount, SandboxMount, SocketMount
 from imagewright.sandbox import TmpfsMount as SandboxTmpfs
+
+_AGENT_VARIABLE = "SSH_AUTH_SOCK"
 
 
 @dataclass(slots=True)
@@ -43,15 +46,28 @@ def prepared(session: Session, step: RunStep) -> Iterator[Prepared]:
         ImagewrightError: a source that isn't there, a secret that is required and wasn't given.
     """
     result = Prepared()
-    for mount in step.mounts:
-        _prepare(session, mount, result)
-    if step.script is not None:
-        content = step.script.content.encode("utf-8", "surrogateescape")
-        result.mounts.append(FileMount(step.script.path, content, 0o755))
-    yield result
+    wanted = [(mount, _seed(session, mount)) for mount in step.mounts if isinstance(mount, CacheMount)]
+    with ExitStack() as stack:
+        held = _Held(stack, iter(stack.enter_context(session.caches.hold(wanted))))
+        for mount in step.mounts:
+            _prepare(session, mount, result, held)
+        if _AGENT_VARIABLE in dict(step.env):
+            result.env.pop(_AGENT_VARIABLE, None)  # the Dockerfile's own ENV wins
+        if step.script is not None:
+            content = step.script.content.encode("utf-8", "surrogateescape")
+            result.mounts.append(FileMount(step.script.path, content, 0o755))
+        yield result
 
 
-def _prepare(session: Session, mount: Mount, result: Prepared) -> None:
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What lasts as long as the command: ``caches`` are the folders of the RUN's cache mounts, in order."""
+
+    stack: ExitStack
+    caches: Iterator[str]
+
+
+def _prepare(session: Session, mount: Mount, result: Prepared, held: _Held) -> None:
     match mount:
         case TmpfsMount(target=target, size_bytes=size):
             result.mounts.append(SandboxTmpfs(target, size))
@@ -60,8 +76,27 @@ def _prepare(session: Session, mount: Mount, result: Prepared) -> None:
             result.mounts.append(FolderMount(mount.target, source, throw_away=mount.writable))
         case SecretMount():
             _secret(session, mount, result)
-        case CacheMount() | SshMount():
-            raise AssertionError("refused by plan.support")
+        case CacheMount():
+            result.mounts.append(FolderMount(mount.target, next(held.caches), writable=mount.writable))
+        case SshMount():
+            _ssh(mount, held.stack.enter_context(session.agents.socket(mount)), result)
+
+
+def _seed(session: Session, mount: CacheMount) -> Rootfs | None:
+    return None if mount.origin is None else Rootfs(_source(session, mount.origin, mount.source))
+
+
+def _ssh(mount: SshMount, socket: str | None, result: Prepared) -> None:
+    """As in BuildKit, the variable names the first socket of a RUN, whether there is an agent behind it or not."""
+    result.env.setdefault(_AGENT_VARIABLE, mount.target)
+    if socket is not None:
+        result.mounts.append(SocketMount(mount.target, socket, mount.mode, mount.uid, mount.gid))
+    elif mount.required:
+        raise ImagewrightError(
+            f"the ssh agent {mount.id} is required and was not given",
+            reason=Reason.SECRET_NOT_FOUND,
+            hint=f"Give it with --ssh {mount.id}, or a key with --ssh {mount.id}=KEYFILE; in an ImageBuild: spec.ssh.",
+        )
 
 
 def _secret(session: Session, mount: SecretMount, result: Prepared) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from imagewright.contract import StepResult, timestamp
 from imagewright.dockerfile.ignore import IgnorePatterns
+from imagewright.engine.agent import Agents
+from imagewright.engine.cachemounts import CacheMounts
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images, Layer
 from imagewright.engine.redaction import Redaction
@@ -59,6 +61,8 @@ class Session:
     views: ContextViews
     secrets: Mapping[str, bytes] = field(repr=False)  # by id
     redaction: Redaction
+    agents: Agents
+    caches: CacheMounts
     epoch: int | None = None
     states: dict[int, StageState] = field(default_factory=dict)
     results: list[StepResult] = field(default_factory=list)

@@ -48,6 +48,16 @@ class Workspace:
         """For layers of base images on their way; what is unpacked becomes a blob."""
         return os.path.join(self.path, "layers")
 
+    @property
+    def caches(self) -> str:
+        """For cache mounts of this build alone; made by the first."""
+        return os.path.join(self.path, "caches")
+
+    @property
+    def agents(self) -> str:
+        """For the sockets of ssh agents; made by the first."""
+        return os.path.join(self.path, "agents")
+
     def stage(self, index: int) -> str:
         """The root file system of a stage; made when it is asked for."""
         return self._rootfs("stages", str(index))
