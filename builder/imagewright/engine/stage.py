@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from imagewright.contract import StepResult, timestamp
+from imagewright.dockerfile.source import excerpt
 from imagewright.engine.copying import copy_step
 from imagewright.engine.events import StepEnded, StepStarted
 from imagewright.engine.images import Layer
@@ -185,7 +186,9 @@ class StageExecutor:
             failure = error
             if session.stopped.is_set():  # what was under way was ended from outside: that is not its own failure
                 error.reason, error.message = Reason.CANCELLED, "stopped, since another stage failed"
-            error.location = error.location or started.location
+            if error.location is None:
+                error.location = started.location
+                error.excerpt = error.excerpt or excerpt(session.lines, started.location)
             error.instruction = error.instruction or started.title
             exit_code = error.exit_code if isinstance(error, StepError) else exit_code
             raise

@@ -10,8 +10,8 @@ import threading
 
 from imagewright.engine.workspace import Workspace
 from imagewright.fs.copy import CopyRequest, copy
+from imagewright.fs.filters import Ignore
 from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.sources import Ignore
 
 
 class ContextViews:

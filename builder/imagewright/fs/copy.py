@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs import archive
+from imagewright.fs import archive, glob
 from imagewright.fs.changes import Changes
 from imagewright.fs.fileops import Attributes, FileCopier, copy_attributes, make_folder, open_folder
+from imagewright.fs.filters import Below, Ignore, Only, together
 from imagewright.fs.mode import ModeChange
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import Rootfs, explain
-from imagewright.fs.sources import Ignore, Source, Sources, clean
+from imagewright.fs.sources import Source, Sources, clean
 from imagewright.fs.tree import MAX_DEPTH, Ownership, too_deep
 
 _NEW_FOLDER = 0o755  # without --chmod
@@ -29,7 +32,9 @@ class CopyRequest:
 
     ``patterns`` are relative to the source's root. ``destination`` is absolute; its trailing ``/`` says that a folder
     is meant. Without ``ownership``, files belong to 0:0, or with ``preserve_owner`` (``--from``) to whom they did.
-    ``extract`` unpacks archives (ADD).
+    ``extract`` unpacks archives (ADD). ``exclude`` is asked about paths below what is copied, a file's own name
+    included. ``only`` are the matchers of the patterns, one each, for ``--parents``: the folders above what matches are
+    copied too, but for those before ``/./``. ``several``: there are more sources than these.
     """
 
     source: Rootfs
@@ -40,6 +45,18 @@ class CopyRequest:
     extract: bool = False
     ignore: Ignore | None = None
     preserve_owner: bool = False
+    exclude: Ignore | None = None
+    only: tuple[ParentsPattern, ...] = ()
+    several: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ParentsPattern:
+    """A source of ``COPY --parents``: ``pattern`` is relative to the folder ``base``, ``matcher`` says what it names."""
+
+    base: str
+    pattern: str
+    matcher: Ignore
 
 
 def copy(rootfs: Rootfs, request: CopyRequest) -> Changes:
@@ -62,7 +79,7 @@ class _Copier:
     def __init__(self, rootfs: Rootfs, request: CopyRequest) -> None:
         self._rootfs = rootfs
         self._request = request
-        self._sources = Sources(request.source, request.ignore)
+        self._sources = Sources(request.source, request.ignore)  # while a source is copied: as it is filtered
         self._places = Places(rootfs)
         self._files = FileCopier(rootfs)
         self._written: set[bytes] = set()
@@ -71,13 +88,38 @@ class _Copier:
         self._places.close()
 
     def run(self) -> Changes:
-        matches = self._sources.matches(self._request.patterns)
-        for match in matches:
-            with self._sources.open(match) as source:
-                self._copy_match(source, many=len(matches) > 1)
+        request = self._request
+        if request.only:
+            for pattern in request.only:
+                self._copy_with_parents(pattern)
+        else:
+            matches = self._sources.matches(request.patterns)
+            for match in matches:
+                with self._sources.open(match) as source, self._filtered(source.path):
+                    self._copy_match(source, many=len(matches) > 1 or request.several)
         return Changes(tuple(sorted(self._written)), ())
 
+    @contextmanager
+    def _filtered(self, base: bytes, only: Ignore | None = None) -> Iterator[None]:
+        """``--exclude`` is relative to what is copied, .dockerignore to the context."""
+        request, whole = self._request, self._sources
+        exclude = request.exclude and Below(request.exclude, os.fsdecode(base))
+        self._sources = Sources(request.source, together(request.ignore, exclude, only))
+        yield
+        self._sources = whole
+
     # --- destinations
+
+    def _copy_with_parents(self, pattern: ParentsPattern) -> None:
+        base = os.fsencode(clean(pattern.base))
+        place = clean(f"{pattern.base}/{pattern.pattern}")
+        if not glob.has_wildcard(place):
+            with self._sources.open(os.fsencode(place)):
+                pass  # it must be there
+        with self._sources.open(base) as source:
+            only = Below(Only(pattern.matcher, pattern.pattern), os.fsdecode(source.path))
+            with self._filtered(source.path, only):
+                self._copy_contents(source, os.fsencode(clean(self._request.destination)))
 
     def _copy_match(self, source: Source, *, many: bool) -> None:
         request = self._request
@@ -85,11 +127,19 @@ class _Copier:
         if stat.S_ISDIR(source.info.st_mode):
             self._copy_contents(source, destination)
             return
+        if request.exclude is not None and request.exclude.ignores(os.fsdecode(source.name)):
+            return
         if request.extract and stat.S_ISREG(source.info.st_mode) and self._extract(source.fd, destination):
             return
-        into_folder = many or not destination or request.destination.endswith(("/", "/."))
+        into_folder = not destination or request.destination.endswith(("/", "/."))
         if into_folder or self._places.existing(destination) is not None:
             destination = destination + b"/" + source.name if destination else source.name
+        elif many:
+            raise FileSystemError(
+                f"several files can't become the one file {request.destination}",
+                reason=Reason.USAGE_INVALID,
+                hint=f"With several sources the destination is a folder; end it with a slash: {request.destination}/",
+            )
         parent, _, name = destination.rpartition(b"/")
         folder = self._folder(parent)
         source_folder, _, source_name = source.path.rpartition(b"/")

@@ -11,20 +11,12 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import glob
 from imagewright.fs.fileops import open_folder
+from imagewright.fs.filters import Ignore
 from imagewright.fs.rootfs import Rootfs
-
-
-class Ignore(Protocol):
-    """What .dockerignore hides; paths are relative to the context, with ``/``."""
-
-    def ignores(self, path: str, /) -> bool: ...
-
-    def may_include_below(self, directory: str, /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

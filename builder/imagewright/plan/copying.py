@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 
-from imagewright.dockerfile.model import Add, Copy, Located
+from imagewright.dockerfile.model import Add, Copy, Heredoc, Located
 from imagewright.plan import paths
 from imagewright.plan.frame import Frame, PlannedInstruction
-from imagewright.plan.model import ContextOrigin, CopyStep
+from imagewright.plan.model import ContextOrigin, CopyStep, InlineFile
 from imagewright.plan.support import check_sources
 
 _OCTAL = re.compile(r"0*[0-7]{1,4}")
@@ -32,20 +32,43 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
     chown = frame.expand(instruction, instruction.chown)
     chmod = frame.expand(instruction, instruction.chmod)
     _check_mode(frame, instruction, chmod)
+    excludes = tuple(frame.expand(instruction, pattern) for pattern in instruction.excludes)
+    files = tuple(_inline_file(frame, instruction, heredoc) for heredoc in instruction.heredocs)
+    parents = isinstance(instruction, Copy) and instruction.parents
     name = type(instruction).__name__.upper()
-    flags = [f"--chown={chown}"] if chown else []
+    flags = ["--parents"] if parents else []
+    flags += [f"--chown={chown}"] if chown else []
     flags += [f"--chmod={chmod}"] if chmod else []
-    created_by = " ".join([name, *flags, *sources, destination, "# buildkit"])
+    shown = [*sources, *(f"<<{file.name}" for file in files)]
+    created_by = " ".join([name, *flags, *shown, destination, "# buildkit"])
     origin = item.origins[instruction.from_] if isinstance(instruction, Copy) and instruction.from_ else ContextOrigin()
     return CopyStep(
         frame.text(instruction, frame.title(instruction), created_by, onbuild=item.onbuild),
-        tuple(paths.source(path) for path in sources),
+        tuple(_with_pivot(path) if parents else paths.source(path) for path in sources),
         paths.destination(frame.image.workdir, destination),
         origin,
         chown,
         chmod,
         isinstance(instruction, Add) and instruction.unpack is not False,
+        files,
+        parents,
+        excludes,
+        instruction.link,
     )
+
+
+def _inline_file(frame: Frame, instruction: Copy | Add, heredoc: Heredoc) -> InlineFile:
+    """Variables are expanded unless the name is quoted; quotes in the body are characters like others."""
+    body = heredoc.body
+    if heredoc.strip_tabs:
+        body = re.sub(r"^\t+", "", body, flags=re.MULTILINE)
+    return InlineFile(heredoc.name, frame.expand_body(instruction, body) if heredoc.expand else body)
+
+
+def _with_pivot(path: str) -> str:
+    """A source of --parents: the folders before the first ``/./`` are not kept."""
+    before, pivot, after = path.partition("/./")
+    return f"{paths.source(before)}/./{paths.source(after)}" if pivot else paths.source(path)
 
 
 def _check_mode(frame: Frame, instruction: Located, chmod: str) -> None:

@@ -96,10 +96,20 @@ class Frame:
         """
         return self.expansion(instruction, word).text
 
-    def expansion(self, instruction: Located, word: str) -> Expansion:
+    def expand_body(self, instruction: Located, body: str) -> str:
+        """The body of a heredoc: quotes and what they would protect are text like any other."""
+        options = ExpansionOptions(self.scope.escape, quotes=False)
+        try:
+            return self.expansion(instruction, body, options).text
+        except DockerfileError:
+            for line in body.splitlines():
+                self.expansion(instruction, line, options)  # to point at the line that is wrong
+            raise
+
+    def expansion(self, instruction: Located, word: str, options: ExpansionOptions | None = None) -> Expansion:
         """As ``expand``, with the words that come of it (EXPOSE)."""
         try:
-            expansion = expand(word, self.variables, ExpansionOptions(escape=self.scope.escape))
+            expansion = expand(word, self.variables, options or ExpansionOptions(escape=self.scope.escape))
         except ExpansionError as error:
             raise self.error(instruction, f"can't expand {word[:100]}: {error}", word) from error
         for name in expansion.unset:

@@ -274,8 +274,19 @@ class RunStep(_Described):
 
 
 @dataclass(frozen=True, slots=True)
+class InlineFile:
+    """A heredoc of COPY or ADD: a file of this name and content."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class CopyStep(_Described):
     """COPY or ADD. ``sources`` are patterns relative to the origin's root; ``destination`` is absolute.
+
+    ``files`` come after them. ``parents`` keeps the folders above what a source names, but for those before ``/./`` in it.
+    ``excludes`` are patterns of what is left out, relative to each source. ``link`` copies as into an empty image.
 
     A trailing ``/`` of the destination is kept: it says that a folder is meant. ``chown`` is ``user[:group]`` or ``""``,
     ``chmod`` an octal or symbolic mode or ``""``. ``extract`` (ADD) unpacks local archives.
@@ -287,6 +298,10 @@ class CopyStep(_Described):
     chown: str = ""
     chmod: str = ""
     extract: bool = False
+    files: tuple[InlineFile, ...] = ()
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    link: bool = False
 
     @property
     def origins(self) -> tuple[Origin, ...]:

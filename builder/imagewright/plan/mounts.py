@@ -39,7 +39,6 @@ _TAKES: Mapping[str, tuple[str, ...]] = {
 _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 _SIZE = re.compile(r"(\d{1,12})(?:\.\d+)?\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _MAX_ID = (1 << 32) - 2
 
 
@@ -118,7 +117,7 @@ class _Reader:
             raise self._error("--mount: the secret has no id", None, "Write --mount=type=secret,id=NAME.")
         env = self._text("env")
         option = self._option("env")
-        if option is not None and not _VARIABLE.fullmatch(env):
+        if option is not None and (not env or not {"=", "\0"}.isdisjoint(env)):
             raise self._error(f"--mount: env={env} is no name of a variable", option, "Write env=NPM_TOKEN, say.")
         if target:
             target = self._target()

@@ -98,9 +98,14 @@ def _details(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) ->
                     yield f"env {name}={value}"
         case CopyStep():
             yield f"from {_origin(plan, step.origin)}"
-            yield f"copy {' '.join(step.sources)} to {step.destination}"
+            files = [f"<<{file.name}" for file in step.files]
+            yield f"copy {' '.join([*step.sources, *files])} to {step.destination}"
+            yield from (f"file {f.name} {json.dumps(f.content, ensure_ascii=False)}" for f in step.files)
             options = [f"owner {step.chown}" * bool(step.chown), f"mode {step.chmod}" * bool(step.chmod)]
             options.append("unpack archives" * step.extract)
+            options.append("keep the folders above" * step.parents)
+            options += [f"without {pattern}" for pattern in step.excludes]
+            options.append("as into an empty image" * step.link)
             if any(options):
                 yield ", ".join(filter(None, options))
         case WorkdirStep():

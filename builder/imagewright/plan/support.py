@@ -57,12 +57,7 @@ def _unsupported(instruction: Instruction) -> Iterator[tuple[str, str, str]]:
     match instruction:
         case Run():
             yield from _run(instruction)
-        case Copy():
-            yield from _copying("COPY", instruction)
-            if instruction.parents:
-                yield "COPY --parents", "--parents", ""
         case Add():
-            yield from _copying("ADD", instruction)
             if instruction.checksum:
                 yield "ADD --checksum", "--checksum", ""
             if instruction.keep_git_dir is not None:
@@ -72,22 +67,8 @@ def _unsupported(instruction: Instruction) -> Iterator[tuple[str, str, str]]:
 
 
 def _run(run: Run) -> Iterator[tuple[str, str, str]]:
-    for mount in run.mounts:
-        kind = next((option.value for option in mount.options if option.name == "type"), "")
-        if kind in ("cache", "ssh"):
-            yield f"RUN --mount=type={kind}", "--mount", ""
     if run.security not in ("", "sandbox"):
         hint = "Builds run without privilege by design: there is nothing that could grant it."
         yield f"RUN --security={run.security}", "--security", hint
     if run.devices:
         yield "RUN --device", "--device", ""
-
-
-def _copying(name: str, instruction: Copy | Add) -> Iterator[tuple[str, str, str]]:
-    if instruction.link:
-        yield f"{name} --link", "--link", "Without --link the same files are copied; only caching differs."
-    if instruction.excludes:
-        yield f"{name} --exclude", "--exclude", "Name the files in .dockerignore, or copy them one by one."
-    if instruction.heredocs:
-        hint = "Put the file into the build context."
-        yield f"{name} with a heredoc (<<{instruction.heredocs[0].name})", "<<", hint
