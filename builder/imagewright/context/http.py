@@ -1,0 +1,328 @@
+"""A file at an http or https address, for ADD: streamed to disk, counted, hashed, and never trusted.
+
+Talks to the network and writes one file. Called by ``engine.remote``. Nothing of this machine's logins goes out (no
+.netrc, no cookies); what a build is given for a host goes to that host alone. Where a server may lead to is not looked at:
+a RUN of the same Dockerfile reaches the same network, and a network policy is what bounds both.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+
+from imagewright.context.gitaddress import without_login
+from imagewright.errors import ImagewrightError, Reason, SourceError
+
+_BROKEN = (requests.RequestException, HTTPError, OSError)
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 10
+_MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_CONNECT_S, _SILENCE_S = 10.0, 60.0
+# As for git: a server that sends less than this in a minute has stopped.
+_SLOW_BYTES, _SLOW_S = 60_000, 60.0
+_MAX_WAIT_S = 60.0
+_CHUNK = 1 << 20
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """``authorization`` gives what is sent to a host name as ``Authorization``, ``""`` for nothing.
+
+    ``retry_delays_s`` are the seconds before each further attempt. ``stopped`` ends a download early.
+    """
+
+    log: Callable[[str], None]
+    authorization: Callable[[str], str] = field(default=lambda host: "", repr=False)
+    retry_delays_s: tuple[float, ...] = (1.0, 4.0)
+    max_bytes: int = 64 << 30
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """``digest`` is ``sha256:…`` of the file; its time is the server's Last-Modified, or 1970."""
+
+    size: int
+    digest: str
+
+
+class _Again(SourceError):
+    """A failure that may pass. ``wait_s`` is what the server asks for."""
+
+    wait_s = 0.0
+
+
+def download(url: str, path: str, checksum: str, options: HttpOptions) -> Downloaded:
+    """Write what is at ``url`` into the new file ``path``, of mode 0600; ``checksum`` is ``sha256:…`` or ``""``.
+
+    Raises:
+        SourceError: reasons ``FileNotFound``, ``SourceUnreachable``, ``SourceCertificateUntrusted``, ``LimitExceeded``,
+            ``SourceFetchFailed`` (a refusal, another checksum), ``DiskFull``.
+    """
+    shown = without_login(url)
+    for attempt in range(len(options.retry_delays_s) + 1):
+        try:
+            done = _attempt(url, path, options, pinned=bool(checksum))
+            break
+        except _Again as error:
+            if attempt == len(options.retry_delays_s):
+                raise SourceError(error.message, reason=error.reason, hint=error.hint) from error
+            delay_s = max(options.retry_delays_s[attempt], min(_MAX_WAIT_S, error.wait_s))
+            options.log(f"{error.message}: trying again in {delay_s:g} s")
+            options.stopped.wait(delay_s)
+    if checksum and done.digest != checksum:
+        os.unlink(path)
+        raise SourceError(
+            f"{shown} is not what --checksum says: it has {done.digest}, not {checksum}",
+            hint="Find out why the file changed before you write the new checksum.",
+        )
+    return done
+
+
+def _attempt(url: str, path: str, options: HttpOptions, *, pinned: bool) -> Downloaded:
+    with _session() as session:
+        try:
+            response = _follow(session, url, options, pinned=pinned)
+            with response:
+                return _save(response, path, options)
+        except _BROKEN as error:
+            if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
+                raise  # of this machine's disk
+            raise _unreachable(url, error) from error
+
+
+def _follow(session: requests.Session, url: str, options: HttpOptions, *, pinned: bool) -> requests.Response:
+    """Ask for ``url`` and where it leads to; the login goes to the server that was written alone, whoever leads back to it
+    from elsewhere or away from it."""
+    first = urlsplit(url)
+    login = _written_login(first) or options.authorization(first.hostname or "")
+    url = _bare(first)
+    for _ in range(_MAX_REDIRECTS + 1):
+        parts = urlsplit(url)
+        headers = {"Accept-Encoding": "identity"}
+        if login and _origin(parts) == _origin(first):
+            headers["Authorization"] = login
+        response = session.get(
+            url,
+            headers=headers,
+            stream=True,
+            allow_redirects=False,
+            timeout=(_CONNECT_S, _SILENCE_S),
+            proxies={"no_proxy": "*"} if parts.hostname in _LOOPBACK else None,
+        )
+        if response.status_code not in _REDIRECTS:
+            if not 200 <= response.status_code < 300:
+                raise _refused(url, response, logged_in="Authorization" in headers)
+            return response
+        location = response.headers.get("Location", "")
+        response.close()
+        url = _next(url, location, pinned=pinned)
+    raise SourceError(f"{without_login(url)} redirects more than {_MAX_REDIRECTS} times", hint="Name the file itself.")
+
+
+def _next(url: str, location: str, *, pinned: bool) -> str:
+    """Where a redirect leads.
+
+    Raises:
+        SourceError: to no address, or out of encryption where nothing else says what the file must be.
+    """
+    try:
+        target = urlsplit(urljoin(url, location))
+        target.port  # noqa: B018 -- raises for a port that is none
+    except ValueError:
+        target = urlsplit("")
+    if not location or target.scheme not in ("http", "https") or not target.hostname:
+        where = "".join(c if c.isprintable() else " " for c in without_login(location))[:200]
+        raise SourceError(
+            f"{url} redirects to {where!r}, which is no http or https address", hint="Name the file itself."
+        )
+    if target.scheme == "http" and url.startswith("https:") and not pinned:
+        raise SourceError(
+            f"{url} redirects to {_bare(target)[:200]}, out of encryption",
+            hint="Give --checksum: then it doesn't matter who sends the file. Or write the http address yourself.",
+        )
+    return _bare(target)
+
+
+def _save(response: requests.Response, path: str, options: HttpOptions) -> Downloaded:
+    hasher = hashlib.sha256()
+    size, window_size, window_start = 0, 0, time.monotonic()
+    shown = without_login(response.url)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        # Decoded, as Go's client does it: the file is what was encoded, not the encoding of one transfer.
+        while chunk := _read(response):
+            hasher.update(chunk)
+            size += len(chunk)
+            if size > options.max_bytes:
+                raise SourceError(f"{shown} is larger than {options.max_bytes} bytes", reason=Reason.LIMIT_EXCEEDED)
+            _write(file, chunk, path)
+            if options.stopped.is_set():
+                raise ImagewrightError(f"fetching {shown} was stopped", reason=Reason.CANCELLED)
+            now = time.monotonic()
+            if now - window_start >= _SLOW_S:
+                if size - window_size < _SLOW_BYTES:
+                    raise _again(f"{shown} sends too slowly", "The network or the server is in trouble.")
+                window_size, window_start = size, now
+        os.fchmod(file.fileno(), 0o600)
+    modified_s = _modified_s(response.headers.get("Last-Modified", ""))
+    os.utime(path, (modified_s, modified_s))
+    return Downloaded(size, f"sha256:{hasher.hexdigest()}")
+
+
+def _read(response: requests.Response) -> bytes:
+    # read1: what there is, so that a slow server is seen as one.
+    data: bytes = response.raw.read1(_CHUNK, decode_content=True)
+    return data
+
+
+def _write(file: Any, chunk: bytes, path: str) -> None:
+    try:
+        file.write(chunk)
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
+
+
+def _modified_s(text: str) -> int:
+    try:
+        return max(0, int(parsedate_to_datetime(text).timestamp()))
+    except (ValueError, TypeError, OverflowError):
+        return 0
+
+
+# --- failures
+
+
+def _again(message: str, hint: str, wait_s: float = 0.0) -> _Again:
+    error = _Again(message, reason=Reason.SOURCE_UNREACHABLE, hint=hint)
+    error.wait_s = wait_s
+    return error
+
+
+def _refused(url: str, response: requests.Response, *, logged_in: bool) -> SourceError:
+    status = response.status_code
+    wait = response.headers.get("Retry-After", "")
+    response.close()
+    host = urlsplit(url).hostname
+    message = f"{url} can't be fetched: the server answers with status {status}"
+    if status in _MAY_PASS:
+        return _again(message, "The server is in trouble, or limits the rate: try again later.", _seconds(wait))
+    if status in (404, 410):
+        return SourceError(f"{message}: there is no such file", reason=Reason.FILE_NOT_FOUND, hint="Check the address.")
+    if status in (401, 403, 407):
+        hint = f"Give a token with --secret id=HTTP_AUTH_TOKEN_{host},src=FILE (ImageBuild: spec.secrets)."
+        return SourceError(message, hint="Check the login's rights." if logged_in else hint)
+    return SourceError(message, hint="Check the address; a browser or curl shows what the server says.")
+
+
+def _unreachable(url: str, error: BaseException) -> SourceError:
+    shown, said = without_login(_bare(urlsplit(url))), str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        why = said.partition("certificate verify failed: ")[2].partition(" (_ssl.c")[0] or "it is not trusted"
+        return SourceError(
+            f"{shown}: the server's certificate can't be verified: {why[:200]}",
+            reason=Reason.SOURCE_CERTIFICATE_UNTRUSTED,
+            hint="Give the CA that signed it by SSL_CERT_FILE; --checksum doesn't replace it.",
+        )
+    if isinstance(error, requests.RequestException) and isinstance(error, ValueError):
+        return SourceError(f"{shown} is no address that can be asked for", reason=Reason.USAGE_INVALID)
+    if isinstance(error, requests.exceptions.SSLError):
+        return SourceError(
+            f"{shown}: no encrypted connection can be made", hint="Is it a server without TLS? Then write http://."
+        )
+    if isinstance(error, requests.exceptions.Timeout) or "timed out" in said:
+        why = "no answer in time"
+    elif "IncompleteRead" in said:
+        why = "the connection broke before the file's end"
+    else:
+        why = _root_cause(error)
+    return _again(f"{shown} can't be fetched: {why}", "Check the address, the network policy and the proxy.")
+
+
+def _root_cause(error: BaseException) -> str:
+    for _ in range(8):
+        following = error.__cause__ or error.__context__
+        if following is None:
+            break
+        error = following
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return "".join(c if c.isprintable() else " " for c in text)[:200]
+
+
+def _seconds(retry_after: str) -> float:
+    return float(retry_after) if retry_after.isdecimal() else 0.0
+
+
+# --- addresses
+
+
+def _written_login(parts: SplitResult) -> str:
+    """What an address with ``user:password@`` has sent, as Go's client does it (RFC 7617)."""
+    if "@" not in parts.netloc:
+        return ""
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return "Basic " + base64.b64encode(pair.encode("utf-8", "surrogateescape")).decode()
+
+
+def _bare(parts: SplitResult) -> str:
+    """Without login and fragment."""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+
+
+def _origin(parts: SplitResult) -> tuple[str, str, int]:
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+
+
+# --- connections
+
+
+def _session() -> requests.Session:
+    session = _Session()
+    session.headers["User-Agent"] = "imagewright"
+    session.auth = _no_netrc
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.mount("https://", _Adapter())
+    return session
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: even where it is to follow no redirect, requests would parse where one leads, and fail in its own words."""
+        return None
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Proxies come from the environment; whom to trust is the context's (SSL_CERT_FILE, the system's)."""
+        return super().merge_environment_settings(url, proxies, stream, verify, cert) | {"verify": True}
+
+
+class _Adapter(HTTPAdapter):
+    """TLS with the system's certificates, not those that come with requests."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=ssl.create_default_context(), **kwargs)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(*args, ssl_context=ssl.create_default_context(), **kwargs)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Without an ``auth``, requests would send what ~/.netrc holds for the host."""
+    return request

@@ -1,0 +1,99 @@
+"""What ADD takes for a URL, for a repository and for a path, as BuildKit's own tests of addresses have it."""
+
+from __future__ import annotations
+
+import pytest
+
+from imagewright.plan.remote import (
+    GitRemote,
+    RemoteError,
+    RemoteSource,
+    UrlSource,
+    parse_remote,
+    with_checksum,
+    with_git_dir,
+)
+
+REPO = "https://example.com/a/b.git"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("a.txt", None),
+        ("./git@example.com:a", None),
+        ("github.com/moby/buildkit", None),
+        ("https://example.com/a/b.tgz?x=1#y", UrlSource("https://example.com/a/b.tgz?x=1#y", "b.tgz")),
+        ("https://example.com/a%20b/", UrlSource("https://example.com/a%20b/", "a b")),
+        ("https://example.com", UrlSource("https://example.com", "__unnamed__")),
+        ("https://example.com/a/..", UrlSource("https://example.com/a/..", "download")),
+        ("https://example.com/a/b", UrlSource("https://example.com/a/b", "b")),
+        (REPO, GitRemote(REPO)),
+        (f"{REPO}#main", GitRemote(REPO, "main")),
+        (f"{REPO}#main:docs/../src/", GitRemote(REPO, "main", subdir="src")),
+        (f"{REPO}#:src", GitRemote(REPO, subdir="src")),
+        ("git@example.com:a/b.git#v1:docs", GitRemote("git@example.com:a/b.git", "v1", subdir="docs")),
+        ("git@example.com:a/b?ref=v1", GitRemote("git@example.com:a/b", "v1")),
+        ("ssh://git@example.com:22/a", GitRemote("ssh://git@example.com:22/a")),
+        ("git://example.com/a", GitRemote("git://example.com/a")),
+        (f"{REPO}?tag=v1", GitRemote(REPO, "refs/tags/v1")),
+        (f"{REPO}?branch=refs/heads/main", GitRemote(REPO, "refs/heads/main")),
+        (f"{REPO}?ref=v1&subdir=/docs&checksum=ab12", GitRemote(REPO, "v1", "ab12", "docs")),
+        (f"{REPO}?keep-git-dir&submodules=0", GitRemote(REPO, keep_git_dir=True, submodules=False)),
+        (f"{REPO}?keep-git-dir=false", GitRemote(REPO, keep_git_dir=False)),
+        (f"{REPO}?mtime=commit", GitRemote(REPO, commit_times=True)),
+        (f"{REPO}?fetch-by-commit&commit={COMMIT}", GitRemote(REPO, checksum=COMMIT, by_commit=True)),
+        (f"{REPO}?ref=main#main", GitRemote(REPO, "main")),
+    ],
+)
+def test_an_address_is_read(text: str, meant: RemoteSource | None) -> None:
+    assert parse_remote(text) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ftp://example.com/a", "ftp:// is no address"),
+        ("file:///etc/passwd", "file:// is no address"),
+        ("https:///a", "names no host"),
+        ("https://example.com:x/a", "is no address"),
+        (f"{REPO}?deph=1", "deph is nothing"),
+        (f"{REPO}?ref=", "ref has no value"),
+        (f"{REPO}?ref=a&ref=b", "more than once"),
+        (f"{REPO}?ref=a#b", "ref is b and a"),
+        (f"{REPO}?subdir=a#:b", "subdir is b and a"),
+        (f"{REPO}?tag=a&branch=b", "can't both"),
+        (f"{REPO}?tag=a#b", "ref is b and refs/tags/a"),
+        (f"{REPO}?submodules=maybe", "neither true nor false"),
+        (f"{REPO}?checksum=xyz", "no commit hash"),
+        (f"{REPO}?mtime=now", "mtime=now"),
+        (f"{REPO}?fetch-by-commit", "needs a checksum"),
+    ],
+)
+def test_an_address_that_cannot_be_meant_is_refused(text: str, words: str) -> None:
+    with pytest.raises(RemoteError, match=words):
+        parse_remote(text)
+
+
+def test_a_login_is_not_shown() -> None:
+    assert str(parse_remote("https://me:secret@example.com/a")) == "https://example.com/a"
+    assert str(parse_remote("https://me:secret@example.com/a.git#main:x")) == "https://example.com/a.git#main:x"
+
+
+def test_flags_and_addresses_agree() -> None:
+    url, repository = UrlSource("https://example.com/a", "a"), GitRemote(REPO, checksum="ab", keep_git_dir=True)
+    digest = "sha256:" + "0" * 64
+    assert with_checksum(url, digest) == UrlSource(url.url, "a", digest)
+    for wrong in ("sha512:" + "0" * 128, "sha256:abc", "0" * 64):
+        with pytest.raises(RemoteError, match="no SHA-256 checksum"):
+            with_checksum(url, wrong)
+    assert with_checksum(repository, "ab") == repository
+    with pytest.raises(RemoteError, match="contradicts"):
+        with_checksum(repository, "cd")
+    with pytest.raises(RemoteError, match="no commit hash"):
+        with_checksum(GitRemote(REPO), digest)
+    assert with_git_dir(repository, True) == repository
+    assert with_git_dir(url, True) == url
+    with pytest.raises(RemoteError, match="contradicts"):
+        with_git_dir(repository, False)
