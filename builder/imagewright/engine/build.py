@@ -45,6 +45,8 @@ from imagewright.sandbox import Sandbox, SandboxOptions
 from imagewright.sandbox import start as start_sandbox
 from imagewright.store.blobs import BlobStore
 
+_STAGES_AT_ONCE = max(2, min(os.cpu_count() or 1, 8))  # a stage waits for network and disk as much as it computes
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -120,7 +122,9 @@ class _Build:
         destinations = self._destinations()
         workspace = self._workspace = Workspace(request.work_dir)
         # Before anything that starts a thread or reads a credential.
-        sandbox = self._sandbox = start_sandbox(request.sandbox, SandboxOptions(workspace.path, _kept(request)))
+        sandbox = self._sandbox = start_sandbox(
+            request.sandbox, SandboxOptions(workspace.path, _kept(request), _STAGES_AT_ONCE)
+        )
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
         secrets = read_secrets(request.secrets, self._environment)
         agents = self._agents = Agents(workspace.agents, request.ssh)
@@ -144,7 +148,9 @@ class _Build:
             secrets=secrets,
             redaction=Redaction(secrets.values()),
             agents=agents,
-            caches=CacheMounts(request.cache_dir or workspace.caches, reporter.message, stopped),
+            caches=CacheMounts(
+                request.cache_dir or workspace.caches, reporter.message, stopped, alone=not sandbox.mounts
+            ),
             stopped=stopped,
             lines=planned.lines,
             epoch=planned.epoch,

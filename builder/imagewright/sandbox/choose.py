@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
@@ -24,21 +25,51 @@ IMAGE_MARKER = "/imagewright/executor-image"
 _EXECUTOR_OWN = frozenset({"imagewright", "kaniko", "proc", "sys", "dev"})
 
 
+class _Helpers:
+    """Processes that run commands, each one at a time; who asks waits for one that is free."""
+
+    def __init__(self, work_dir: str, count: int) -> None:
+        self.all: list[Helper] = []
+        self._free: queue.SimpleQueue[Helper] = queue.SimpleQueue()
+        for _ in range(count):
+            self.all.append(Helper(work_dir))
+            self._free.put(self.all[-1])
+
+    def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
+        helper = self._free.get()
+        try:
+            return helper.run(kind, command, output)
+        finally:
+            self._free.put(helper)
+
+    def close(self) -> None:
+        for helper in self.all:
+            helper.close()
+
+
 @dataclass(slots=True)
 class _Chosen:
     kind: SandboxKind
     reason: str
-    helper: Helper
+    helpers: _Helpers
     ids: Ids
     build_root: str | None = None
     excluded: frozenset[str] = field(default_factory=frozenset)
-    parallel: int = 1
+
+    @property
+    def parallel(self) -> int:
+        return len(self.helpers.all) if self.build_root is None else 1  # there is one / only
+
+    @property
+    def mounts(self) -> bool:
+        return self.kind is SandboxKind.NAMESPACE
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        return self.helper.run(self.kind, self.ids.check(command), output)
+        command = replace(self.ids.check(command), excluded=self.excluded)
+        return self.helpers.run(self.kind, command, output)
 
     def close(self) -> None:
-        self.helper.close()
+        self.helpers.close()
 
 
 def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
@@ -49,35 +80,35 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
     """
     linux.set_dumpable(False)  # the engine's memory will hold credentials; what is forked from here on inherits it
     linux.hide_arguments()
-    helper = Helper(options.work_dir)
+    helpers = _Helpers(options.work_dir, options.parallel)
     try:
-        return _choose(kind, helper, options)
+        return _choose(kind, helpers, options)
     except BaseException:
-        helper.close()
+        helpers.close()
         raise
 
 
-def _choose(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> Sandbox:
+def _choose(kind: SandboxKind, helpers: _Helpers, options: SandboxOptions) -> Sandbox:
     ids = Ids.read()
     if kind is SandboxKind.ROOT:
-        return _root(helper, ids, options, "it was asked for by name")
+        return _root(helpers, ids, options, "it was asked for by name")
     if kind is SandboxKind.CHROOT:
-        why = _try(SandboxKind.CHROOT, helper, options)
+        why = _try(SandboxKind.CHROOT, helpers, options)
         if why:
             raise SandboxError(
                 f"the chroot sandbox doesn't work here: {why}",
                 hint="It needs the capability SYS_CHROOT; try namespace.",
             )
-        return _Chosen(kind, "it was asked for by name; it is no security boundary", helper, ids)
-    why = _try(SandboxKind.NAMESPACE, helper, options)
+        return _Chosen(kind, "it was asked for by name; it is no security boundary", helpers, ids)
+    why = _try(SandboxKind.NAMESPACE, helpers, options)
     if not why:
         reason = "user and mount namespaces work here"
         if kind is not SandboxKind.AUTO:
             reason = f"it was asked for by name; {reason}"
-        return _Chosen(SandboxKind.NAMESPACE, reason, helper, ids)
+        return _Chosen(SandboxKind.NAMESPACE, reason, helpers, ids)
     why += _confinement()
     if kind is SandboxKind.AUTO and os.path.exists(IMAGE_MARKER):
-        return _root(helper, ids, options, f"namespaces don't work here: {why}")
+        return _root(helpers, ids, options, f"namespaces don't work here: {why}")
     raise SandboxError(
         f"the namespace sandbox doesn't work here: {why}",
         hint="User namespaces must be allowed: no seccomp or AppArmor profile that refuses them, and "
@@ -85,11 +116,11 @@ def _choose(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> Sandb
     )
 
 
-def _try(kind: SandboxKind, helper: Helper, options: SandboxOptions) -> str:
+def _try(kind: SandboxKind, helpers: _Helpers, options: SandboxOptions) -> str:
     """ "" where the rung works, else why not."""
     with tempfile.TemporaryDirectory(prefix="probe-", dir=options.work_dir) as rootfs:
         try:
-            code = helper.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
+            code = helpers.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
         except SandboxError as error:
             return error.message
     return "" if code == 0 else f"the probe ended with {code}"
@@ -108,7 +139,7 @@ def _confinement() -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _root(helper: Helper, ids: Ids, options: SandboxOptions, why: str) -> Sandbox:
+def _root(helpers: _Helpers, ids: Ids, options: SandboxOptions, why: str) -> Sandbox:
     if not os.path.exists(IMAGE_MARKER):
         raise SandboxError(
             "the root sandbox builds in place of this machine's own file system, so it runs in the executor image only",
@@ -122,7 +153,7 @@ def _root(helper: Helper, ids: Ids, options: SandboxOptions, why: str) -> Sandbo
     own |= {"busybox"} if os.path.exists("/busybox") else set()
     with open("/proc/self/mountinfo", "rb") as file:
         excluded = _EXECUTOR_OWN | mount_points(file.read()) | own
-    return _Chosen(SandboxKind.ROOT, reason, helper, ids, "/", frozenset(excluded - {""}))
+    return _Chosen(SandboxKind.ROOT, reason, helpers, ids, "/", frozenset(excluded - {""}))
 
 
 def mount_points(mountinfo: bytes) -> frozenset[str]:

@@ -63,7 +63,8 @@ SandboxMount = FolderMount | TmpfsMount | FileMount | SocketMount
 class RunCommand:
     """One command. ``env`` is all that it sees; ``workdir`` exists in ``rootfs``; ids are numbers of the image's.
 
-    ``mounts`` are made in their order and gone afterwards. ``network`` False: nothing but loopback.
+    ``mounts`` are made in their order and gone afterwards. ``network`` False: nothing but loopback. ``excluded`` is the
+    sandbox's own (see there), for the process that runs the command.
     """
 
     rootfs: str
@@ -75,6 +76,7 @@ class RunCommand:
     groups: tuple[int, ...] = ()
     mounts: tuple[SandboxMount, ...] = ()
     network: bool = True
+    excluded: frozenset[str] = frozenset()
 
     def encode(self) -> bytes:
         """For the way to the process that runs it: both ends are this program, and only the engine can write."""
@@ -90,10 +92,14 @@ class RunCommand:
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """``work_dir`` is a folder of the engine's own. ``kept``: what else a build in place of ``/`` must leave alone."""
+    """``work_dir`` is a folder of the engine's own. ``kept``: what else a build in place of ``/`` must leave alone.
+
+    ``parallel``: how many commands may be asked for at the same time.
+    """
 
     work_dir: str
     kept: tuple[str, ...] = ()
+    parallel: int = 1
 
 
 class Sandbox(Protocol):
@@ -109,6 +115,10 @@ class Sandbox(Protocol):
     @property
     def parallel(self) -> int:
         """How many commands may run at the same time."""
+
+    @property
+    def mounts(self) -> bool:
+        """Whether mounts are the kernel's. Where not, a folder can be in one place at a time only."""
 
     @property
     def build_root(self) -> str | None:
