@@ -1,7 +1,6 @@
 """The ``--name=value`` flags of instructions: which exist, of what kind, and their values.
 
-No I/O. Called by ``dockerfile.instructions``. Every flag of the reference is known here; what this version does not do
-with one is said in ``plan.support``.
+No I/O. Called by ``dockerfile.instructions``. Every flag of the reference is known here.
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ def plan_run(frame: Frame, run: Run, item: PlannedInstruction) -> RunStep:
     """The step that a RUN is.
 
     Raises:
-        DockerfileError: an expansion that can't be.
+        DockerfileError: an expansion that can't be, a mount or network that is none.
+        UnsupportedError: a privilege that is asked for.
     """
+    _refuse_privilege(frame, run)
     command, script = _with_heredocs(run)
     argv = frame.argv(command)
     arguments = [f"{name}={frame.variables.get(name, value)}" for name, value in frame.arguments.items()]
@@ -36,6 +38,26 @@ def plan_run(frame: Frame, run: Run, item: PlannedInstruction) -> RunStep:
     mounts = plan_mounts(frame, run, item.origins)
     network = _network(frame, run)
     return RunStep(text, argv, environment, frame.image.user, frame.workdir, mounts, network, script)
+
+
+def _refuse_privilege(frame: Frame, run: Run) -> None:
+    """Builds have no privilege by design, so there is none to hand on.
+
+    Raises:
+        UnsupportedError: for --security=insecure and --device.
+    """
+    source, place = frame.scope.source, run.location
+    if run.security.lower() not in ("", "sandbox", "insecure"):
+        hint = "Leave the flag out: sandbox is what every RUN has."
+        raise frame.error(run, f"--security={run.security} is not known", f"--security={run.security}", hint)
+    if run.security.lower() == "insecure":
+        hint = "Leave it out. If the command needs a privilege, run it when a container of the image starts."
+        message = "RUN --security=insecure is refused: a build has no privilege, so there is none to give"
+        raise source.unsupported(message, place, word=f"--security={run.security}", hint=hint)
+    if run.devices:
+        hint = "Leave it out. A command that needs a device can be run when a container of the image starts."
+        message = f"RUN --device={run.devices[0]} is refused: a build sees no device of its machine"
+        raise source.unsupported(message, place, word=f"--device={run.devices[0]}", hint=hint)
 
 
 def _network(frame: Frame, run: Run) -> Network:

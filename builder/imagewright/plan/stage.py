@@ -18,7 +18,6 @@ from imagewright.plan.imagedata import ImageData
 from imagewright.plan.metadata import plan_metadata
 from imagewright.plan.model import MetadataStep, Step, WorkdirStep
 from imagewright.plan.run import plan_run
-from imagewright.plan.support import check_instruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,6 @@ def plan_stage(
     steps: list[Step] = []
     for item in instructions:
         try:
-            check_instruction(item.instruction, scope.source)
             steps += _plan(frame, item)
         except (DockerfileError, UnsupportedError) as error:
             if item.onbuild:  # the line that is shown is the FROM, so the message must say what it is about
