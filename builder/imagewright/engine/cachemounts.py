@@ -36,9 +36,15 @@ Wanted = tuple[CacheMount, Rootfs | None]  # a mount, and the folder that a new 
 class CacheMounts:
     """The caches below ``folder``, which is made when a RUN first wants one. May be used from several threads."""
 
-    def __init__(self, folder: str, say: Callable[[str], None], stopped: threading.Event) -> None:
-        """``say`` tells the user that a cache is waited for; ``stopped`` ends the wait."""
+    def __init__(
+        self, folder: str, say: Callable[[str], None], stopped: threading.Event, *, alone: bool = False
+    ) -> None:
+        """``say`` tells the user that a cache is waited for; ``stopped`` ends the wait.
+
+        ``alone``: a folder can't be in two places at once, so a shared cache is had by one RUN after the other.
+        """
         self._folder = folder
+        self._alone = alone
         self._say = say
         self._stopped = stopped
 
@@ -53,9 +59,8 @@ class CacheMounts:
         """
         names = [self._name(mount, seed) for mount, seed in wanted]
         first = {name: (name, *each) for name, each in zip(reversed(names), reversed(wanted), strict=True)}
-        exclusive = {
-            name for name, (mount, _) in zip(names, wanted, strict=True) if mount.sharing is CacheSharing.LOCKED
-        }
+        alone = (CacheSharing.LOCKED, CacheSharing.SHARED) if self._alone else (CacheSharing.LOCKED,)
+        exclusive = {name for name, (mount, _) in zip(names, wanted, strict=True) if mount.sharing in alone}
         try:
             with ExitStack() as stack:
                 found = {}

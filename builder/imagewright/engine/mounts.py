@@ -59,6 +59,28 @@ def prepared(session: Session, step: RunStep) -> Iterator[Prepared]:
         yield result
 
 
+def covered(rootfs: Rootfs, step: RunStep) -> tuple[bytes, ...]:
+    """Where the mounts of a RUN lie over the image, root-relative, links followed. What is there is none of its changes.
+
+    Only where the sandbox has to move it aside and back do times tell that it was there.
+    """
+    targets = [mount.target for mount in step.mounts] + ([step.script.path] if step.script is not None else [])
+    return tuple(_led_to(rootfs, os.fsencode(target).strip(b"/")) for target in targets if target.strip("/"))
+
+
+def _led_to(rootfs: Rootfs, path: bytes) -> bytes:
+    """Where a path leads: what is there already may be a link, and the rest will be made."""
+    try:
+        fd = rootfs.open(path or b".", os.O_PATH)
+    except OSError:
+        above, _, name = path.rpartition(b"/")
+        return b"/".join(part for part in (_led_to(rootfs, above), name) if part) if path else b""
+    try:
+        return rootfs.path_of(fd)
+    finally:
+        os.close(fd)
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """What lasts as long as the command: ``caches`` are the folders of the RUN's cache mounts, in order."""

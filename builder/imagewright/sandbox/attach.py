@@ -6,12 +6,12 @@ Mounts in the calling process's mount namespace. Called by ``sandbox.namespace``
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imagewright.sandbox import linux
+from imagewright.sandbox.copies import copy
 from imagewright.sandbox.model import FileMount, FolderMount, SandboxMount, SocketMount, TmpfsMount
 
 _SAFE = linux.MS_NOSUID | linux.MS_NODEV
@@ -83,7 +83,7 @@ def _thrown_away(source: str, scratch: str) -> str:
     """Where ``source`` can be written and nothing of it lasts: an overlay, or a copy where there are none."""
     os.mkdir(scratch, 0o700)
     if not os.path.isdir(source):
-        return _copy(source, os.path.join(scratch, "copy"))
+        return _copied(source, os.path.join(scratch, "copy"))
     folders = {name: os.path.join(scratch, name) for name in ("upper", "work", "merged")}
     for folder in folders.values():
         os.mkdir(folder, 0o755)
@@ -95,7 +95,7 @@ def _thrown_away(source: str, scratch: str) -> str:
     try:
         linux.mount("overlay", folders["merged"], "overlay", _SAFE, f"{data},userxattr")
     except OSError:  # an old kernel, or a file system that can't be below one
-        return _copy(source, os.path.join(scratch, "copy"))
+        return _copied(source, os.path.join(scratch, "copy"))
     return folders["merged"]
 
 
@@ -103,22 +103,6 @@ def _escaped(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
-def _copy(source: str, target: str) -> str:
-    """A copy with owners and modes."""
-    if not os.path.isdir(source):
-        _copy_file(source, target)
-        return target
-    shutil.copytree(source, target, symlinks=True, copy_function=_copy_file)
-    for folder, _, _ in os.walk(target):
-        info = os.stat(os.path.join(source, os.path.relpath(folder, target)))
-        os.chown(folder, info.st_uid, info.st_gid)
-        os.chmod(folder, stat.S_IMODE(info.st_mode))
+def _copied(source: str, target: str) -> str:
+    copy(source, target)
     return target
-
-
-def _copy_file(source: str, target: str) -> None:
-    shutil.copy2(source, target, follow_symlinks=False)
-    info = os.lstat(source)
-    os.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
-    if not stat.S_ISLNK(info.st_mode):
-        os.chmod(target, stat.S_IMODE(info.st_mode))

@@ -9,43 +9,100 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 from imagewright.sandbox import linux
 from imagewright.sandbox.descendants import end_all
 from imagewright.sandbox.model import RunCommand
-from imagewright.sandbox.process import become, exit_code
+from imagewright.sandbox.process import become, describe, exit_code
+from imagewright.sandbox.standins import Root, StandIns
 from imagewright.sandbox.stubs import Stubs, resolve
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
+_ENGINE = "/imagewright"  # the executor image's folder, which no build replaces and which is on the file system of /
 
 
-def run_in_root(command: RunCommand) -> int:
-    """Run a command in this container as it is."""
+def run_in_root(command: RunCommand, scratch: str) -> int:
+    """Run a command in this container as it is. ``scratch`` is an empty folder of this command's own.
+
+    Raises:
+        OSError: a mount or a network that can't be had here.
+    """
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    return _run(command, proc, linux.DEFAULT_CAPABILITIES)
+    _cut_off(command)
+    stand_ins = StandIns(Root("", _resolve_here, command.excluded), (scratch, _ENGINE))
+    try:
+        stand_ins.put(command.mounts)
+        return _run(command, proc, linux.DEFAULT_CAPABILITIES)
+    finally:
+        stand_ins.take_out()
 
 
-def run_in_chroot(command: RunCommand) -> int:
+def run_in_chroot(command: RunCommand, scratch: str) -> int:
     """Run a command after chroot(2) into its rootfs; without ``argv`` only try it.
 
     Raises:
-        OSError: naming the system call that isn't allowed.
+        OSError: naming the system call that isn't allowed; a mount or a network that can't be had here.
     """
     # Without /proc inside, this descriptor is how leftovers are found; the command never has it.
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     files = {path: data for path in _NETWORK_FILES if (data := _read(path))}
+    _cut_off(command)
+
+    def resolve_inside(path: str, made: Stubs) -> str:
+        with _changed_root(command.rootfs):
+            return _resolve_here(path, made)
+
+    stubs = Stubs()
+    stand_ins = StandIns(Root(command.rootfs, resolve_inside), (scratch,))
     try:
-        os.chroot(command.rootfs)
+        with _changed_root(command.rootfs):
+            _furnish(stubs, files)
+        stand_ins.put(command.mounts)
+        with _changed_root(command.rootfs):
+            return _run(command, proc, linux.DEFAULT_CAPABILITIES - {linux.SYS_CHROOT, linux.MKNOD})
+    finally:
+        stand_ins.take_out()
+        stubs.remove()
+
+
+@contextlib.contextmanager
+def _changed_root(rootfs: str) -> Iterator[None]:
+    """The root file system as this process's root, and back: a chroot keeps nobody in who may chroot again."""
+    outside = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chroot(rootfs)
     except PermissionError as error:
+        os.close(outside)
         raise OSError(error.errno, f"chroot: {error.strerror}") from error
     os.chdir("/")
-    stubs = Stubs()
     try:
-        _furnish(stubs, files)
-        return _run(command, proc, linux.DEFAULT_CAPABILITIES - {linux.SYS_CHROOT, linux.MKNOD})
+        yield
     finally:
-        stubs.remove()
+        os.fchdir(outside)
+        os.chroot(".")
+        os.close(outside)
+
+
+def _resolve_here(path: str, made: Stubs) -> str:
+    target = resolve(path)
+    made.directory(os.path.dirname(target))
+    return target
+
+
+def _cut_off(command: RunCommand) -> None:
+    """Leave the network, where this process may: as root of a machine, but not in a Pod."""
+    if command.network:
+        return
+    try:
+        linux.unshare(linux.CLONE_NEWNET)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"--network=none isn't possible in this sandbox ({describe(error)}); in the namespace sandbox it is",
+        ) from None
+    linux.bring_loopback_up()
 
 
 def _run(command: RunCommand, proc: int, kept: frozenset[int]) -> int:

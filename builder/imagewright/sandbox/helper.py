@@ -14,7 +14,8 @@ import signal
 import socket
 import struct
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from imagewright.contract import SandboxKind
@@ -32,22 +33,46 @@ _KILLED = "It was most likely killed for want of memory: raise the container's m
 class Helper:
     """The engine's side."""
 
-    def __init__(self, work_dir: str) -> None:
-        ours, theirs = socket.socketpair()
+    def __init__(self, work_dir: str, others: Sequence[Helper] = ()) -> None:
+        """``others`` were started before: their sockets are not for this one."""
+        self._socket: socket.socket
+        self._socket, theirs = socket.socketpair()
         self._pid = os.fork()
         if self._pid == 0:
-            ours.close()
+            for helper in (self, *others):
+                helper._socket.close()
             _serve(theirs, work_dir)
         theirs.close()
-        self._socket = ours
+        self._state = threading.Lock()
+        self._running = False
         self._closed = False
 
     def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
         """Have a command run in a rung.
 
+        Whatever ``output`` raises ends the command and this helper.
+
         Raises:
-            SandboxError: when it could not be started; the message names the system call.
+            SandboxError: when it could not be started; the message names the system call. When ``close`` was called.
         """
+        with self._state:
+            if self._closed:
+                raise SandboxError("the process that runs commands was ended")
+            self._running = True
+        try:
+            return self._run(kind, command, output)
+        except SandboxError:
+            raise
+        except BaseException:
+            self.close()  # its answer would be taken for that to the next command
+            raise
+        finally:
+            with self._state:
+                self._running = False
+                if self._closed:
+                    self._socket.close()
+
+    def _run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
         read, write = os.pipe()
         try:
             body = command.encode()
@@ -68,11 +93,17 @@ class Helper:
         return int(answer["code"])
 
     def close(self) -> None:
-        """End the process, and with it whatever command still runs."""
-        if self._closed:
-            return
-        self._closed = True
-        self._socket.close()
+        """End the process, and with it whatever command still runs. Any thread may call it, at any time."""
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+            if self._running:
+                # Its number must not be another file's while somebody reads from it.
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+            else:
+                self._socket.close()
         with contextlib.suppress(OSError):
             proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -180,9 +211,9 @@ def _child(
         else:
             os.close(mapping[0])
             if kind is SandboxKind.ROOT:
-                code = direct.run_in_root(command)
+                code = direct.run_in_root(command, scratch)
             else:
-                code = direct.run_in_chroot(command)
+                code = direct.run_in_chroot(command, scratch)
     except OSError as error:
         os.write(report, describe(error).encode(errors="replace"))
     finally:

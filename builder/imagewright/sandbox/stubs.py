@@ -63,7 +63,7 @@ class Stubs:
     def remove(self) -> None:
         """Take everything out again, but what the command made its own."""
         for stub in reversed(self._made):
-            with contextlib.suppress(OSError), _times_kept(stub.folder):
+            with contextlib.suppress(OSError), times_kept(stub.folder):
                 _remove(stub)
             os.close(stub.folder)
         self._made.clear()
@@ -72,7 +72,7 @@ class Stubs:
         folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
         name = os.path.basename(path)
         try:
-            with _times_kept(folder):
+            with times_kept(folder):
                 create(name, folder)
         except BaseException:
             os.close(folder)
@@ -93,7 +93,8 @@ def resolve(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _times_kept(folder: int) -> Iterator[None]:
+def times_kept(folder: int) -> Iterator[None]:
+    """Give an open folder its times back after something in it was made or removed."""
     info = os.fstat(folder)
     yield
     os.utime(folder, ns=(info.st_atime_ns, info.st_mtime_ns))

@@ -28,10 +28,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def programs() -> Iterator[Path]:
-    """A folder with ``attack`` and ``busybox``, statically linked, that every user may read."""
+    """A folder with ``attack``, ``ask`` and ``busybox``, statically linked, that every user may read."""
     folder = Path(tempfile.mkdtemp(prefix="sandbox-programs-"))
     folder.chmod(0o755)
-    subprocess.run(["gcc", "-O1", "-w", "-static", "-o", folder / "attack", HERE / "attack.c"], check=True)
+    for name in ("attack", "ask"):
+        subprocess.run(["gcc", "-O1", "-w", "-static", "-o", folder / name, HERE / f"{name}.c"], check=True)
     busybox = shutil.which("busybox")
     assert busybox is not None, "busybox-static is missing: run scripts/setup"
     shutil.copy(busybox, folder / "busybox")
@@ -46,7 +47,8 @@ def rootfs(tmp_path: Path, programs: Path) -> Path:
     (root / "bin").mkdir(parents=True)
     root.chmod(0o755)
     shutil.copy(programs / "busybox", root / "bin/busybox")
-    shutil.copy(programs / "attack", root / "bin/attack")
+    for name in ("attack", "ask"):
+        shutil.copy(programs / name, root / "bin" / name)
     names = subprocess.run([programs / "busybox", "--list"], check=True, capture_output=True, text=True).stdout.split()
     for name in names:
         if name != "busybox":

@@ -1,0 +1,258 @@
+"""What a RUN mounts, in the rungs where nothing can be mounted: put in place before the command, taken out after it.
+
+Makes, moves and removes files of a root file system, in a process that has one thread, while no command runs in it.
+Called by ``sandbox.direct``. What the image has at a target is moved aside and back. After the command nothing of the root
+file system is trusted: folders are those opened before it, names in them are not followed.
+
+The command sees the same files. What differs is in docs/sandbox.md: what is read-only for others can be written here and
+is thrown away, a secret is on the disk while its command runs, and a tmpfs has no limit and is on the disk as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import selectors
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from imagewright.sandbox.copies import copy
+from imagewright.sandbox.linux import die_with_parent
+from imagewright.sandbox.model import FileMount, FolderMount, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.stubs import Stubs, times_kept
+
+_CHUNK_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root file system seen from outside. ``path`` is its folder, "" where it is this process's own root.
+
+    ``resolve`` says where an absolute path leads in it, with links followed inside, and makes the folders above;
+    ``excluded`` are root-relative paths that are not the image's.
+    """
+
+    path: str
+    resolve: Callable[[str, Stubs], str]
+    excluded: frozenset[str] = frozenset()
+
+
+class StandIns:
+    """Everything that one command mounts."""
+
+    def __init__(self, root: Root, aside: Sequence[str]) -> None:
+        """``aside`` are folders for what is in the way; one of them should be on the root's file system."""
+        self._root = root
+        self._stubs = Stubs()
+        self._aside = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in aside if os.path.isdir(path)]
+        self._placed: list[_Place] = []
+
+    def put(self, mounts: Sequence[SandboxMount]) -> None:
+        """Put all in place, in order.
+
+        Raises:
+            OSError: naming the target, and the rung that could do it.
+        """
+        for mount in mounts:
+            target = self._root.resolve(mount.target, self._stubs)
+            self._refuse_what_is_not_the_images(mount.target, target)
+            folder = os.open(self._root.path + os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            place = _Place(folder, os.path.basename(target), [*self._aside, folder])
+            self._placed.append(place)
+            with times_kept(folder):
+                place.clear(mount.target)
+                _fill(place, mount)
+
+    def take_out(self) -> None:
+        """Undo everything, the last first. What a cache has become is kept."""
+        for place in reversed(self._placed):
+            with contextlib.suppress(OSError), times_kept(place.folder):
+                place.restore()
+            os.close(place.folder)
+        self._placed.clear()
+        self._stubs.remove()
+        for fd in self._aside:
+            os.close(fd)
+        self._aside.clear()
+
+    def _refuse_what_is_not_the_images(self, written: str, target: str) -> None:
+        path = target.strip("/")
+        for excluded in self._root.excluded:
+            below = path.startswith(excluded + "/") and excluded != "dev"  # where scripts of heredocs are
+            if path == excluded or below:
+                raise OSError(
+                    errno.EBUSY,
+                    f"{written} can't be a mount's target in the root sandbox: /{excluded} belongs to the container; "
+                    "in the namespace sandbox it can",
+                )
+
+
+class _Place:
+    """A name in a folder: what stands there meanwhile, and where what it had is."""
+
+    def __init__(self, folder: int, name: str, aside: Sequence[int]) -> None:
+        self.folder, self.name = folder, name
+        self._aside = aside
+        self._moved: tuple[int, str] | None = None
+        self.keep: Callable[[], None] = lambda: None  # called before the name is cleared again
+
+    @property
+    def path(self) -> str:
+        """For calls that take no descriptor; only good while no command runs."""
+        return f"/proc/self/fd/{self.folder}/{self.name}"
+
+    def clear(self, written: str) -> None:
+        """Move what is there aside."""
+        if not os.path.lexists(self.path):
+            return
+        hidden = f".imagewright-{os.getpid()}-{self.folder}"
+        failure: OSError | None = None
+        for aside in self._aside:
+            try:
+                os.rename(self.name, hidden, src_dir_fd=self.folder, dst_dir_fd=aside)
+            except OSError as error:
+                failure = error
+                continue
+            self._moved = (aside, hidden)
+            return
+        assert failure is not None, "its own folder is one to try"
+        raise OSError(
+            failure.errno,
+            f"{written} can't be covered by a mount here: {failure.strerror}; in the namespace sandbox it can",
+        )
+
+    def restore(self) -> None:
+        """What was there before, whatever stands there now."""
+        try:
+            self.keep()
+        finally:
+            self._remove()
+            if self._moved is not None:
+                aside, hidden = self._moved
+                os.rename(hidden, self.name, src_dir_fd=aside, dst_dir_fd=self.folder)
+
+    def _remove(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            info = os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
+            if stat.S_ISDIR(info.st_mode):
+                shutil.rmtree(self.name, dir_fd=self.folder)
+            else:
+                os.unlink(self.name, dir_fd=self.folder)
+
+
+def _fill(place: _Place, mount: SandboxMount) -> None:
+    match mount:
+        case TmpfsMount():
+            os.mkdir(place.name, 0o755, dir_fd=place.folder)
+            os.chmod(place.path, 0o755)  # noqa: S103 -- whatever the umask
+        case FileMount():
+            _write(place, mount)
+        case SocketMount():
+            _carry(place, mount)
+        case FolderMount(source=source, writable=True):
+            _lend(place, source)
+        case FolderMount(source=source):
+            copy(source, place.path)
+
+
+def _write(place: _Place, file: FileMount) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+    with os.fdopen(os.open(place.name, flags, 0o600, dir_fd=place.folder), "wb") as out:
+        out.write(file.content)
+        os.fchown(out.fileno(), file.uid, file.gid)
+        os.fchmod(out.fileno(), file.mode)
+
+
+def _lend(place: _Place, source: str) -> None:
+    """A folder whose changes are kept: itself, where a move can bring it here and back, else a copy that replaces it."""
+    try:
+        os.rename(source, place.name, dst_dir_fd=place.folder)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy(source, place.path)
+        place.keep = lambda: _replace(source, place)
+        return
+    place.keep = lambda: os.rename(place.name, source, src_dir_fd=place.folder)
+
+
+def _replace(source: str, place: _Place) -> None:
+    """A kill in the middle leaves the old folder or the new one."""
+    new, old = f"{source}.changed", f"{source}.old"
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    copy(place.path, new)
+    os.rename(source, old)
+    os.rename(new, source)
+    shutil.rmtree(old)
+
+
+# --- sockets
+
+
+def _carry(place: _Place, mount: SocketMount) -> None:
+    """Listen there in a process of its own, which ends with the command's, and carry bytes to the socket ``source``."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(place.path)
+    os.chown(place.name, mount.uid, mount.gid, dir_fd=place.folder, follow_symlinks=False)
+    os.chmod(place.path, mount.mode)
+    listener.listen()
+    if os.fork() == 0:
+        try:
+            die_with_parent()
+            _serve(listener, mount.source)
+        finally:
+            os._exit(0)
+    listener.close()
+
+
+def _serve(listener: socket.socket, source: str) -> None:
+    """One thread for all connections: few, and of short messages."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ, None)
+        while True:
+            for key, _ in selector.select():
+                if key.data is None:
+                    _accept(listener, source, selector)
+                else:
+                    _pass_on(key.fileobj, key.data, selector)  # type: ignore[arg-type]
+
+
+def _accept(listener: socket.socket, source: str, selector: selectors.BaseSelector) -> None:
+    inside, _ = listener.accept()
+    outside = socket.socket(socket.AF_UNIX)
+    try:
+        with _reachable(source) as path:
+            outside.connect(path)
+    except OSError:
+        inside.close()
+        outside.close()
+        return
+    selector.register(inside, selectors.EVENT_READ, outside)
+    selector.register(outside, selectors.EVENT_READ, inside)
+
+
+def _pass_on(one: socket.socket, other: socket.socket, selector: selectors.BaseSelector) -> None:
+    data = b""
+    with contextlib.suppress(OSError):
+        data = one.recv(_CHUNK_BYTES)
+        other.sendall(data)
+    if not data:
+        for each in (one, other):
+            with contextlib.suppress(KeyError, ValueError):  # both ends may have ended in the same moment
+                selector.unregister(each)
+            each.close()
+
+
+@contextlib.contextmanager
+def _reachable(path: str) -> Iterator[str]:
+    """The same path, short enough for a socket's address."""
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+    finally:
+        os.close(folder)
