@@ -32,4 +32,4 @@ class Changes:
         def rest(paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
             return tuple(path for path in paths if path not in covered and not path.startswith(below))
 
-        return Changes(rest(self.written), rest(self.removed)) if covered else self
+        return Changes(rest(self.written), rest(self.removed), self.touched) if covered else self
