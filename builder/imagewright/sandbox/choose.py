@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import re
 import tempfile
 from collections.abc import Callable
@@ -16,49 +15,27 @@ from dataclasses import dataclass, field, replace
 from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox import linux
-from imagewright.sandbox.helper import Helper
 from imagewright.sandbox.ids import Ids
 from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
+from imagewright.sandbox.pool import Helpers
 
 # Only the executor image has it: elsewhere the root rung would replace a machine's own file system.
 IMAGE_MARKER = "/imagewright/executor-image"
 _EXECUTOR_OWN = frozenset({"imagewright", "kaniko", "proc", "sys", "dev"})
 
 
-class _Helpers:
-    """Processes that run commands, each one at a time; who asks waits for one that is free."""
-
-    def __init__(self, work_dir: str, count: int) -> None:
-        self.all: list[Helper] = []
-        self._free: queue.SimpleQueue[Helper] = queue.SimpleQueue()
-        for _ in range(count):
-            self.all.append(Helper(work_dir))
-            self._free.put(self.all[-1])
-
-    def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        helper = self._free.get()
-        try:
-            return helper.run(kind, command, output)
-        finally:
-            self._free.put(helper)
-
-    def close(self) -> None:
-        for helper in self.all:
-            helper.close()
-
-
 @dataclass(slots=True)
 class _Chosen:
     kind: SandboxKind
     reason: str
-    helpers: _Helpers
+    helpers: Helpers
     ids: Ids
     build_root: str | None = None
     excluded: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def parallel(self) -> int:
-        return len(self.helpers.all) if self.build_root is None else 1  # there is one / only
+        return len(self.helpers)
 
     @property
     def mounts(self) -> bool:
@@ -80,7 +57,7 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
     """
     linux.set_dumpable(False)  # the engine's memory will hold credentials; what is forked from here on inherits it
     linux.hide_arguments()
-    helpers = _Helpers(options.work_dir, options.parallel)
+    helpers = Helpers(options.work_dir, options.parallel)
     try:
         return _choose(kind, helpers, options)
     except BaseException:
@@ -88,7 +65,7 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
         raise
 
 
-def _choose(kind: SandboxKind, helpers: _Helpers, options: SandboxOptions) -> Sandbox:
+def _choose(kind: SandboxKind, helpers: Helpers, options: SandboxOptions) -> Sandbox:
     ids = Ids.read()
     if kind is SandboxKind.ROOT:
         return _root(helpers, ids, options, "it was asked for by name")
@@ -116,7 +93,7 @@ def _choose(kind: SandboxKind, helpers: _Helpers, options: SandboxOptions) -> Sa
     )
 
 
-def _try(kind: SandboxKind, helpers: _Helpers, options: SandboxOptions) -> str:
+def _try(kind: SandboxKind, helpers: Helpers, options: SandboxOptions) -> str:
     """ "" where the rung works, else why not."""
     with tempfile.TemporaryDirectory(prefix="probe-", dir=options.work_dir) as rootfs:
         try:
@@ -139,12 +116,13 @@ def _confinement() -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _root(helpers: _Helpers, ids: Ids, options: SandboxOptions, why: str) -> Sandbox:
+def _root(helpers: Helpers, ids: Ids, options: SandboxOptions, why: str) -> Sandbox:
     if not os.path.exists(IMAGE_MARKER):
         raise SandboxError(
             "the root sandbox builds in place of this machine's own file system, so it runs in the executor image only",
             hint="Use --sandbox=namespace or --sandbox=chroot here.",
         )
+    helpers.keep_one()  # there is one / only
     reason = f"{why}; it is no security boundary: RUN can read what the container can"
     # The build's /etc/nsswitch.conf must not say which libraries are loaded into the engine.
     linux.pin_name_services()

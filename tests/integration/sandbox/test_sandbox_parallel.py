@@ -1,0 +1,151 @@
+"""Several commands at the same time, and what ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from imagewright.contract import SandboxKind
+from imagewright.errors import SandboxError
+from imagewright.sandbox import RunCommand, Sandbox, SandboxOptions, linux, start
+from imagewright.sandbox.pool import Helpers
+
+pytestmark = pytest.mark.root
+
+COUNT = 3
+TRUE = RunCommand("/", ("/bin/true",), (), "/")
+
+
+@pytest.fixture(params=[SandboxKind.NAMESPACE, SandboxKind.CHROOT])
+def sandbox(request: pytest.FixtureRequest, work: Path) -> Iterator[Sandbox]:
+    found = start(request.param, SandboxOptions(str(work), parallel=COUNT))
+    yield found
+    found.close()
+    linux.set_dumpable(True)
+
+
+@pytest.fixture
+def roots(rootfs: Path, tmp_path: Path) -> list[Path]:
+    """A root file system for each command, as each stage has its own."""
+    roots = [tmp_path / f"rootfs-{number}" for number in range(12)]
+    for root in roots:
+        shutil.copytree(rootfs, root, symlinks=True)
+    return roots
+
+
+def shell(rootfs: Path, script: str, *words: str) -> RunCommand:
+    return RunCommand(str(rootfs), ("/bin/sh", "-c", script, *words), (("PATH", "/bin"),), "/")
+
+
+def text(sandbox: Sandbox, command: RunCommand) -> str:
+    chunks: list[bytes] = []
+    sandbox.run(command, chunks.append)
+    return b"".join(chunks).decode()
+
+
+def test_as_many_run_at_once_as_were_asked_for(sandbox: Sandbox, roots: list[Path]) -> None:
+    assert sandbox.parallel == COUNT
+    all_here = threading.Barrier(COUNT)
+
+    def output(root: Path, data: bytes) -> None:
+        all_here.wait()
+        (root / "go").touch()
+
+    def run(root: Path) -> int:
+        script = "echo here; until [ -e /go ]; do sleep 0.02; done"
+        return sandbox.run(shell(root, script), lambda data: output(root, data))
+
+    with ThreadPoolExecutor(COUNT) as threads:
+        assert list(threads.map(run, roots[:COUNT])) == [0] * COUNT
+
+
+def test_more_wait_for_those_before_and_outputs_are_not_mixed_up(sandbox: Sandbox, roots: list[Path]) -> None:
+    script = "for i in 1 2 3 4 5 6 7 8; do echo $0; done; head -c 100000 /dev/zero | tr '\\0' $0"
+    names = "abcdefghijkl"
+    commands = [shell(root, script, name) for root, name in zip(roots, names, strict=True)]
+    with ThreadPoolExecutor(len(names)) as threads:
+        found = list(threads.map(lambda command: text(sandbox, command), commands))
+    assert found == [f"{name}\n" * 8 + name * 100_000 for name in names]
+
+
+def test_close_ends_commands_that_run_and_those_that_wait(
+    sandbox: Sandbox, roots: list[Path], running: Callable[[str], list[str]]
+) -> None:
+    name = f"8{time.time_ns() % 10**9}"
+    failures: list[str] = []
+
+    def run(root: Path) -> None:
+        with pytest.raises(SandboxError) as caught:
+            sandbox.run(shell(root, f"sleep {name}"), lambda data: None)
+        failures.append(caught.value.message)
+
+    threads = [threading.Thread(target=run, args=(root,)) for root in roots[: COUNT + 2]]
+    for thread in threads:
+        thread.start()
+    while len(running(f"sleep\0{name}")) < COUNT:
+        time.sleep(0.01)
+    sandbox.close()
+    for thread in threads:
+        thread.join()
+    assert len(failures) == COUNT + 2
+    assert {"the process that runs commands was ended"} < set(failures)
+    assert running(f"sleep\0{name}") == []
+
+
+def test_what_the_reader_of_the_output_raises_ends_its_command_alone(
+    sandbox: Sandbox, rootfs: Path, running: Callable[[str], list[str]]
+) -> None:
+    name = f"7{time.time_ns() % 10**9}"
+
+    def output(data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sandbox.run(shell(rootfs, f"echo now; sleep {name}"), output)
+    assert running(f"sleep\0{name}") == []
+    found = []
+    for _ in range(COUNT):
+        try:
+            found.append(text(sandbox, shell(rootfs, "echo fine")))
+        except SandboxError as error:
+            found.append(error.message)
+    assert sorted(found) == ["fine\n", "fine\n", "the process that runs commands was ended"]
+
+
+def test_descriptors_of_one_are_not_those_of_another(work: Path) -> None:
+    """Else the end of the engine wouldn't be seen by all, and one could speak for the engine."""
+    before = sockets("self")
+    helpers = Helpers(str(work), COUNT)
+    try:
+        ours = sockets("self") - before
+        assert len(ours) == COUNT
+        for helper in helpers._all:
+            assert helpers.run(SandboxKind.ROOT, TRUE, lambda data: None) == 0  # each in its turn: it has begun
+            assert len(sockets(helper._pid) - before) == 1
+            assert not sockets(helper._pid) & ours
+    finally:
+        helpers.close()
+
+
+def sockets(pid: int | str) -> set[str]:
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # of the folder that is read
+            found.add(os.readlink(path))
+    return {link for link in found if link.startswith("socket:")}
+
+
+def test_the_root_rung_keeps_one(work: Path) -> None:
+    helpers = Helpers(str(work), COUNT)
+    helpers.keep_one()
+    assert len(helpers) == 1
+    assert helpers.run(SandboxKind.ROOT, TRUE, lambda data: None) == 0
+    helpers.close()
