@@ -30,8 +30,10 @@ from imagewright.reference import Reference
 CASES = Path(__file__).parent.parent / "cases"
 KEYS = frozenset(
     """about target platform build_platform build_args labels images context secrets ssh build_contexts
-    allow flags not_executed differs""".split()
+    allow flags not_executed differs web git""".split()
 )
+# What $WEB and $GIT are in what is recorded: the servers of what ADD takes from elsewhere.
+WEB, GIT = "http://web.example", "http://git.example"
 
 
 def _catalogued() -> dict[str, Mapping[str, Any]]:
@@ -80,14 +82,22 @@ class Case:
         """What is not as BuildKit has it, on purpose: each with a reason."""
         return [f"{entry['what']}: {entry['because']}" for entry in self.table.get("differs", [])]
 
+    @property
+    def build_args(self) -> dict[str, str]:
+        """Those of the table, and where the servers are."""
+        places = {"WEB": WEB} if "web" in self.table else {}
+        places |= {"GIT": GIT} if "git" in self.table else {}
+        return {**places, **self.table.get("build_args", {})}
+
     def options(self) -> PlanOptions:
         return PlanOptions(
             target=self.table.get("target", ""),
-            build_args=self.table.get("build_args", {}),
+            build_args=self.build_args,
             platform=Platform.parse(self.platform),
             build_platform=Platform.parse(self.table.get("build_platform", "linux/amd64")),
             labels=self.table.get("labels", {}),
             contexts={name: FolderContext() for name in self.table.get("build_contexts", {})},
+            platform_asked="platform" in self.table,
         )
 
     def image(self, familiar: str) -> Mapping[str, Any]:

@@ -55,6 +55,7 @@ def plan_options(request: BuildRequest, environment: Mapping[str, str]) -> PlanO
         build_platform,
         dict(request.labels),
         plan_contexts(request.build_contexts),
+        platform_asked=bool(request.platform),
     )
 
 

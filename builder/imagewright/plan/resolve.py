@@ -290,17 +290,17 @@ def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int)
         done = plan_stage(scope, config, inherited, needed[index].instructions)
         finished[index] = done
         stage = resolver.dockerfile.stages[index]
-        final = _finish_target(done.config, options) if index == target else done.config
+        final = _finish_target(done.config, base.platform, options) if index == target else done.config
         plans.append(StagePlan(index, stage.name, base.kind, base.platform, done.steps, final, stage.from_.location))
     own = [warning for stage in finished.values() for warning in stage.warnings]
     warnings = [*resolver.dockerfile.warnings, *_undeclared(resolver, needed), *own]
     return BuildPlan(tuple(plans), tuple(dict.fromkeys(warnings)))
 
 
-def _finish_target(config: ImageConfig, options: PlanOptions) -> ImageConfig:
-    """The target is for the platform that was asked for, whatever its base says, and gets the labels of the options."""
+def _finish_target(config: ImageConfig, from_: Platform, options: PlanOptions) -> ImageConfig:
+    """The target is for the platform that was asked for, else its FROM's, and gets the labels of the options."""
     value = config.to_json()
-    platform = options.platform
+    platform = options.platform if options.platform_asked else from_
     if (value.get("os"), value.get("architecture")) != (platform.os, platform.architecture):
         value.pop("variant", None)
         value.pop("os.version", None)
