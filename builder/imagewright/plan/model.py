@@ -37,7 +37,8 @@ class PlanOptions:
     """What the command line adds to a Dockerfile.
 
     ``target`` is a stage's name or number, "" for the last stage. ``build_args`` are in the order they were given.
-    ``platform`` is what the image is built for, ``build_platform`` what the build runs on. ``contexts`` take the place of
+    ``platform`` is what the image is built for, ``build_platform`` what the build runs on; ``platform_asked`` says that
+    the first was named, and not taken from the second. ``contexts`` take the place of
     the stages and images of their names.
     """
 
@@ -47,6 +48,7 @@ class PlanOptions:
     build_platform: Platform = field(default_factory=host_platform)
     labels: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, NamedContext] = field(default_factory=dict)
+    platform_asked: bool = False
 
     def with_build_arg(self, name: str, value: str | None) -> PlanOptions:
         """The same with another value of a build argument, None to take it away."""
