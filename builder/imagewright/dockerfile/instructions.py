@@ -105,9 +105,9 @@ def read_instruction(raw: RawInstruction) -> From | Instruction:
     """
     word, rest = split_name(raw.text)
     name = word.upper()
-    reader = _READERS.get(name)
+    reader = INSTRUCTIONS.get(name)
     if reader is None:
-        hint = did_you_mean(name, _READERS, f"An instruction is one of {', '.join(sorted(_READERS))}.")
+        hint = did_you_mean(name, INSTRUCTIONS, f"An instruction is one of {', '.join(sorted(INSTRUCTIONS))}.")
         raise raw.source.error(f"there is no instruction {word[:40]}", raw.location, word=word, hint=hint)
     _refuse_unprintable(raw)
     words, rest = split_flags(rest)
@@ -365,7 +365,7 @@ def _onbuild(line: _Line) -> Onbuild:
     return Onbuild(*line.at, line.rest + bodies)
 
 
-_READERS: Mapping[str, Callable[[_Line], From | Instruction]] = {
+INSTRUCTIONS: Mapping[str, Callable[[_Line], From | Instruction]] = {
     "ADD": _add,
     "ARG": _arg,
     "CMD": _cmd,

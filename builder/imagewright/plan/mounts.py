@@ -29,7 +29,7 @@ from imagewright.plan.model import (
 
 _OWNED = ("mode", "uid", "gid")
 # What each type takes beside ``type`` and ``target``.
-_TAKES: Mapping[str, tuple[str, ...]] = {
+OPTIONS_OF: Mapping[str, tuple[str, ...]] = {
     "bind": ("from", "source", "readonly", "readwrite"),
     "cache": ("from", "source", "readonly", "readwrite", "id", "sharing", *_OWNED),
     "tmpfs": ("size",),
@@ -65,7 +65,7 @@ class _Reader:
 
     def mount(self, origins: Mapping[str, Origin], sockets: int) -> Mount:
         kind = self._kind()
-        takes = _TAKES[kind]
+        takes = OPTIONS_OF[kind]
         for option in self.raw.options:
             if option.name not in ("type", "target", *takes):
                 hint = f"type={kind} takes target, {', '.join(takes)}."
@@ -87,8 +87,8 @@ class _Reader:
 
     def _kind(self) -> str:
         kind = self._text("type").lower() or "bind"
-        if kind not in _TAKES:
-            hint = did_you_mean(kind, _TAKES, f"The types are {', '.join(_TAKES)}.")
+        if kind not in OPTIONS_OF:
+            hint = did_you_mean(kind, OPTIONS_OF, f"The types are {', '.join(OPTIONS_OF)}.")
             raise self._error(f"--mount: there is no type {kind!r}", self._option("type"), hint)
         return kind
 
