@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer
@@ -19,6 +20,7 @@ from imagewright.engine.workspace import Workspace
 from imagewright.errors import Location, Reason, RegistryError
 from imagewright.fs.decompress import open_layer
 from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.settle import StoredLayer
 from imagewright.fs.unpack import unpack_layer
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.descriptor import Descriptor
@@ -158,8 +160,8 @@ class Images:
     @contextmanager
     def _inflated(self, layer: Layer, spools: Mapping[Digest, Spool]) -> Iterator[Readable]:
         if self._has(layer):
-            with self._blobs.open(layer.descriptor.digest) as file:
-                yield open_layer(file)
+            with self._open_kept(layer.descriptor.digest) as stream:
+                yield stream
         else:
             yield open_layer(spools[layer.descriptor.digest])
 
@@ -173,6 +175,18 @@ class Images:
                 self.unpack(image, rootfs)
                 self._unpacked[digest] = rootfs
             return self._unpacked[digest]
+
+    def stored(self, layers: Sequence[Layer]) -> Iterator[StoredLayer]:
+        """The layers that are kept here, topmost first, down to the first that isn't."""
+        for descriptor in (layer.descriptor for layer in reversed(layers)):
+            if not self._blobs.has(descriptor.digest):
+                return
+            yield StoredLayer(descriptor.size, partial(self._open_kept, descriptor.digest))
+
+    @contextmanager
+    def _open_kept(self, digest: Digest) -> Iterator[Readable]:
+        with self._blobs.open(digest) as file:
+            yield open_layer(file)
 
     @contextmanager
     def open_stored(self, layer: Layer) -> Iterator[Readable]:

@@ -14,6 +14,7 @@ from imagewright.dockerfile.source import excerpt
 from imagewright.engine.copying import copy_step
 from imagewright.engine.events import StepEnded, StepStarted
 from imagewright.engine.images import Layer
+from imagewright.engine.mounts import covered
 from imagewright.engine.run import run
 from imagewright.engine.session import Session, StageState
 from imagewright.errors import ImagewrightError, Reason, StepError
@@ -23,6 +24,7 @@ from imagewright.fs.copy import CopyRequest, copy
 from imagewright.fs.diff import diff
 from imagewright.fs.pack import PackOptions, pack_layer
 from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.settle import settle
 from imagewright.fs.snapshot import Snapshot, scan
 from imagewright.oci.config import HistoryEntry
 from imagewright.oci.descriptor import Descriptor
@@ -207,7 +209,7 @@ class StageExecutor:
         assert state.rootfs is not None, "a stage with steps has files"
         match step:
             case RunStep():
-                changes = self._run(step, state.rootfs, started)
+                changes = self._settle(state, self._run(step, state.rootfs, started))
             case CopyStep():
                 self._snapshot = None
                 changes = copy_step(self._session, step, state.rootfs)
@@ -223,11 +225,17 @@ class StageExecutor:
         before = self._before(rootfs)
         user = users.lookup_user(rootfs, step.user or "0")
         self._make_directory(rootfs, step.workdir, users.Ownership(user.uid, user.gid))
+        mounted_over = covered(rootfs, step)
         run(self._session, step, rootfs, user, started)
         if before is None:
             return Changes((), ())
         self._snapshot = scan(rootfs)
-        return diff(before, self._snapshot)
+        return diff(before, self._snapshot).without(mounted_over)
+
+    def _settle(self, state: StageState, changes: Changes) -> Changes:
+        """Without the files that a RUN only touched."""
+        assert state.rootfs is not None
+        return settle(state.rootfs, changes, self._session.images.stored(state.layers))
 
     def _before(self, rootfs: Rootfs) -> Snapshot | None:
         """What the changes of a RUN are found against; None where nobody asks for them."""

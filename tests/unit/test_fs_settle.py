@@ -1,0 +1,135 @@
+"""Files that a RUN only touched are found to be what they were, by the layers below."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imagewright.fs.changes import Changes
+from imagewright.fs.diff import diff
+from imagewright.fs.pack import PackOptions, pack_layer
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.settle import StoredLayer, settle
+from imagewright.fs.snapshot import scan
+from imagewright.streams import Readable
+
+
+class Stack:
+    """A tree and the layers that it was packed into."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rootfs = Rootfs(str(path))
+        self.layers: list[bytes] = []
+
+    def step(self, action: Callable[[Path], object]) -> Changes:
+        """Do something, and pack it; the settled changes."""
+        before = scan(self.rootfs)
+        wait_for_tick()
+        action(self.path)
+        changes = settle(self.rootfs, diff(before, scan(self.rootfs)), self.stored())
+        out = io.BytesIO()
+        pack_layer(self.rootfs, changes, out, PackOptions("none"))
+        self.layers.append(out.getvalue())
+        return changes
+
+    def stored(self) -> Sequence[StoredLayer]:
+        return [StoredLayer(len(layer), lambda layer=layer: opened(layer)) for layer in reversed(self.layers)]  # type: ignore[misc]
+
+
+@contextmanager
+def opened(layer: bytes) -> Iterator[Readable]:
+    yield io.BytesIO(layer)
+
+
+def wait_for_tick() -> None:
+    begin = time.clock_gettime_ns(5)
+    while time.clock_gettime_ns(5) == begin:
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    made = Stack(tmp_path)
+    made.step(lambda root: (root / "a").write_text("one"))
+    return made
+
+
+def test_a_mode_set_to_what_it_is_changes_nothing(stack: Stack) -> None:
+    assert stack.step(lambda root: (root / "a").chmod(0o644)) == Changes((), ())
+
+
+def test_another_mode_is_a_change(stack: Stack) -> None:
+    assert stack.step(lambda root: (root / "a").chmod(0o600)).written == (b"a",)
+
+
+def test_a_link_made_and_removed_changes_nothing(stack: Stack) -> None:
+    def act(root: Path) -> None:
+        os.link(root / "a", root / "b")
+        (root / "b").unlink()
+
+    assert stack.step(act) == Changes((), ())
+
+
+def test_other_content_of_the_same_size_and_time_is_a_change(stack: Stack) -> None:
+    def act(root: Path) -> None:
+        info = (root / "a").stat()
+        (root / "a").write_text("two")
+        os.utime(root / "a", ns=(info.st_atime_ns, info.st_mtime_ns))
+
+    assert stack.step(act).written == (b"a",)
+
+
+def test_the_topmost_layer_counts(stack: Stack) -> None:
+    stack.step(lambda root: (root / "a").write_text("two"))
+    assert stack.step(lambda root: (root / "a").chmod(0o644)) == Changes((), ())
+
+
+def test_a_new_name_goes_with_the_file_so_that_both_stay_one(stack: Stack) -> None:
+    assert stack.step(lambda root: os.link(root / "a", root / "b")).written == (b"a", b"b")
+
+
+def test_all_names_of_a_file_are_unchanged_together(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+
+    def make(root: Path) -> None:
+        (root / "a").write_text("one")
+        os.link(root / "a", root / "b")
+
+    stack.step(make)
+    assert stack.step(lambda root: (root / "b").chmod(0o644)) == Changes((), ())
+
+
+def test_a_file_whose_layer_is_not_there_counts_as_changed(stack: Stack) -> None:
+    stack.layers.clear()
+    assert stack.step(lambda root: (root / "a").chmod(0o644)).written == (b"a",)
+
+
+def test_no_large_layer_is_read_for_a_small_file(stack: Stack) -> None:
+    @contextmanager
+    def refuse() -> Iterator[Readable]:
+        raise AssertionError("was read")
+        yield io.BytesIO()
+
+    before = scan(stack.rootfs)
+    wait_for_tick()
+    (stack.path / "a").chmod(0o644)
+    found = diff(before, scan(stack.rootfs))
+    assert settle(stack.rootfs, found, [StoredLayer(1 << 40, refuse)]).written == (b"a",)
+
+
+def test_a_link_is_compared_by_its_target(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    stack.step(lambda root: (root / "l").symlink_to("nowhere"))
+
+    def touch(root: Path) -> None:
+        os.link(root / "l", root / "other", follow_symlinks=False)
+        (root / "other").unlink()
+
+    assert stack.step(touch) == Changes((), ())
