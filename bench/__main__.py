@@ -23,17 +23,17 @@ from cluster.progress import say, step
 from servers.registry import RegistryServer, RegistryServerOptions
 
 from bench.runners import BUILDERS, BuildFailed, Measured, run
-from bench.workloads import TOOLBOX, TOOLBOX_DOCKERFILE, WORKLOADS
+from bench.workloads import GROWTH, TOOLBOX, TOOLBOX_DOCKERFILE, WORKLOADS
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("workload", nargs="*", help="w1 w2 w3 w4; all without")
+    parser.add_argument("workload", nargs="*", help="w1 w2 w3 w4 (all without), g75 g150 g300")
     parser.add_argument("--runs", type=int, default=3, help="of each builder (the median counts)")
     parser.add_argument("--builder", action="append", choices=sorted(BUILDERS), help="only this one")
     parser.add_argument("--json", metavar="FILE", help="write every figure there too")
     given = parser.parse_args(arguments)
-    chosen = [w for w in WORKLOADS if not given.workload or w.name in given.workload]
+    chosen = [w for w in WORKLOADS + GROWTH if w.name in given.workload] if given.workload else list(WORKLOADS)
     cache = cache_root() / "bench"
     with RegistryServer(RegistryServerOptions(cache / "registry", binaries() / "registry")) as registry:
         host = registry.host

@@ -1,4 +1,4 @@
-"""The workloads w1 to w4: each a context that is written once, and the base images they start from.
+"""The workloads w1 to w4, and g75 to g300, which show how time grows: each a context that is written once, and the base images they start from.
 
 Writes folders below the cache. Called by ``bench``. docs/performance.md says what each is like in real life.
 """
@@ -82,4 +82,15 @@ WORKLOADS = (
         'FROM alpine\nCOPY --from=build /app /app\nCMD ["/app"]\n',
         _go_program,
     ),
+)
+
+# The same base with ever more small steps: what each adds must stay the same.
+GROWTH = tuple(
+    Workload(
+        f"g{count}",
+        f"{count} small RUNs on the large base",
+        f"FROM docker.io/{TOOLBOX}\n" + "".join(f"RUN echo {n} > /file-{n}\n" for n in range(count)),
+        _nothing,
+    )
+    for count in (75, 150, 300)
 )

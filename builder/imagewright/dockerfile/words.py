@@ -10,6 +10,7 @@ import json
 import re
 
 _WHITE = re.compile(r"[\t\v\f\r ]+")
+_PLAIN = re.compile(r"[^\\'\"\s]+")  # what is taken as it is, in one piece: a flag is mostly that
 
 
 class WordsError(Exception):
@@ -41,6 +42,10 @@ def _flag_word(rest: str, at: int) -> tuple[str, int]:
     out: list[str] = []
     quote = ""
     while at < len(rest):
+        if not quote and (plain := _PLAIN.match(rest, at)):
+            out.append(plain[0])
+            at = plain.end()
+            continue
         char = rest[at]
         if char == "\\":  # BuildKit reads flags with a backslash whatever the escape directive says
             out.append(rest[at + 1 : at + 2])
@@ -68,6 +73,8 @@ def split_white(rest: str) -> tuple[str, ...]:
 
 def split_quoted(rest: str, escape: str) -> tuple[str, ...]:
     """Words separated by white space outside of quotes (ARG, ENV, LABEL); quotes and escapes are kept."""
+    if escape not in rest and "'" not in rest and '"' not in rest:
+        return tuple(rest.split())
     words: list[str] = []
     current: list[str] = []
     quote = ""
