@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +43,7 @@ def test_every_folder_is_a_case_that_says_what_it_shows() -> None:
     folders = [path for path in _HERE.iterdir() if path.is_dir() and path.name != "__pycache__"]
     assert sorted(folders) == _CASES
     for folder in folders:
-        about = tomllib.loads((folder / "case.toml").read_text())["about"]
-        assert about.endswith("."), folder.name
-    assert len(folders) >= 40
+        case = Case(folder)
+        assert case.table["about"].endswith("."), folder.name
+        assert case.expected("result.txt") or case.expected("error.txt") or case.not_executed, folder.name
+    assert len(folders) >= 250

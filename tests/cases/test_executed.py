@@ -4,13 +4,14 @@
 ``buildkit.txt``   what BuildKit makes of it, only where that is something else (``IMAGEWRIGHT_RECORD=buildkit``);
                    then case.toml says why, in ``differs``
 
-BuildKit runs each time: what it does is not remembered but seen.
+BuildKit runs each time: what it does is not remembered but seen. It builds in a thread beside the engine's tests.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from peers.case import Case, all_cases
@@ -28,8 +29,26 @@ def _name(case: Case) -> str:
 
 
 @pytest.fixture(scope="session")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
-    with station(tmp_path_factory.mktemp("peers"), _CASES, with_buildkit=True) as made:
+def theirs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Case], str]]:
+    """What BuildKit makes of the cases that were selected: begun at once, one after the other."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    selected = [item.callspec.params["case"] for item in items if item.obj is test_buildkit_makes_the_same_of_it]
+    if not selected:
+        yield lambda case: ""
+        return
+    with (
+        station(tmp_path_factory.mktemp("buildkit"), _CASES, with_buildkit=True) as there,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        results = {case.folder.name: pool.submit(there.theirs, case) for case in selected}
+        yield lambda case: results[case.folder.name].result()
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def here(theirs: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    """Where the engine builds. ``theirs`` only so that BuildKit begins first."""
+    with station(tmp_path_factory.mktemp("peers"), _CASES, with_buildkit=False) as made:
         yield made
 
 
@@ -42,17 +61,17 @@ def test_the_engine_builds_what_is_recorded(here: Station, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", _CASES, ids=_name)
-def test_buildkit_makes_the_same_of_it(here: Station, case: Case) -> None:
+def test_buildkit_makes_the_same_of_it(theirs: Callable[[Case], str], case: Case) -> None:
     """An error of one is an error of the other; the words are each one's own."""
-    theirs = here.theirs(case)
+    text = theirs(case)
     ours = case.expected("result.txt") or case.expected("error.txt")
     recorded = case.folder / "buildkit.txt"
-    same = theirs == ours or (_is_error(theirs) and _is_error(ours))
+    same = text == ours or (_is_error(text) and _is_error(ours))
     if _RECORD == "buildkit":
         recorded.unlink(missing_ok=True)
         if not same:
-            recorded.write_text(theirs)
-    assert theirs == case.expected("buildkit.txt") if recorded.exists() else same, theirs
+            recorded.write_text(text)
+    assert text == case.expected("buildkit.txt") if recorded.exists() else same, text
     assert recorded.exists() == bool(case.differs), "case.toml says in 'differs' what is not as BuildKit has it"
 
 
