@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagewright.progress.text import Lines, clean, duration, size
+from imagewright.progress.text import duration, size
+from imagewright.terminal import Lines, clean
 
 
 @pytest.mark.parametrize(

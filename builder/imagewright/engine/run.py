@@ -5,7 +5,6 @@ Runs a command in the sandbox. Called by ``engine.stage``, which finds out what 
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Sequence
 
@@ -18,10 +17,11 @@ from imagewright.fs import users
 from imagewright.fs.rootfs import Rootfs
 from imagewright.plan import Network, RunStep
 from imagewright.sandbox import RunCommand
+from imagewright.terminal import Lines
 
 _OUTPUT_LINES_KEPT = 20
 _LAST_WORDS = 200
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_LINE_WIDTH = 500
 
 
 def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, started: StepStarted) -> None:
@@ -68,28 +68,20 @@ class _Tail:
     """The last lines of a command's output, for the error."""
 
     def __init__(self) -> None:
-        self._lines: deque[bytes] = deque(maxlen=_OUTPUT_LINES_KEPT)
-        self._open = b""
+        self._output = Lines()
+        self._kept: deque[str] = deque(maxlen=_OUTPUT_LINES_KEPT)
 
     def add(self, data: bytes) -> None:
-        *whole, self._open = (self._open + data).split(b"\n")
-        self._lines.extend(line[-500:] for line in whole)
-        self._open = self._open[-500:]
+        self._kept.extend(self._output.add(data))
 
     def last_words(self) -> str:
         """The last line that says something, for places that show one line only."""
-        said = [_printable(line) for line in self.lines()]
-        last = next((line for line in reversed(said) if line), "")
+        last = next((line.strip() for line in reversed(self.lines()) if line.strip()), "")
         return f": {last[:_LAST_WORDS]}" if last else ""
 
     def lines(self) -> list[str]:
-        kept = [*self._lines, *([self._open] if self._open else [])]
-        return [line.decode("utf-8", "replace").rstrip("\r") for line in kept]
-
-
-def _printable(line: str) -> str:
-    """Without terminal escapes and control characters: it becomes part of a condition's message."""
-    return "".join(c for c in _ESCAPES.sub("", line) if c.isprintable()).strip()
+        unfinished = self._output.unfinished()
+        return [line[-_LINE_WIDTH:] for line in [*self._kept, *([unfinished] if unfinished else [])]]
 
 
 _HINTS = {

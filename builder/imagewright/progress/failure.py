@@ -9,7 +9,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from imagewright.errors import ImagewrightError, StepError
-from imagewright.progress.text import clean
+from imagewright.terminal import clean
 
 
 def failure_lines(error: ImagewrightError) -> list[str]:

@@ -22,7 +22,8 @@ from imagewright.engine.events import StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
 from imagewright.progress.display import Level
 from imagewright.progress.failure import failure_text
-from imagewright.progress.text import Lines, clean, duration, size
+from imagewright.progress.text import duration, size
+from imagewright.terminal import Lines, clean
 
 _LINES_SHOWN = 6
 _TRANSFERS_SHOWN = 6  # a base may have a hundred layers; a terminal has 24 lines

@@ -16,7 +16,8 @@ from imagewright.engine.events import StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
 from imagewright.progress.display import Level
 from imagewright.progress.failure import failure_lines
-from imagewright.progress.text import Lines, clean, duration, size
+from imagewright.progress.text import duration, size
+from imagewright.terminal import Lines, clean
 
 _WORTH_A_LINE_BYTES = 1_000_000  # smaller blobs come and go in a blink
 
