@@ -17,7 +17,11 @@ import pytest
 from peers.case import Case, all_cases
 from peers.station import Station, station
 
-pytestmark = [pytest.mark.root, pytest.mark.registry]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.registry,
+    pytest.mark.skipif(os.geteuid() != 0, reason="buildkitd needs root"),
+]
 
 _RECORD = os.environ.get("IMAGEWRIGHT_RECORD", "")
 _CASES = [case for case in all_cases() if not case.not_executed]
