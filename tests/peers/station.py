@@ -26,6 +26,7 @@ from cluster.push import Image, Layer, Registry
 from cluster.toolchain import find_go
 from peers.buildkit import Build, BuildKit
 from peers.case import Case
+from peers.elsewhere import Elsewhere
 from peers.flatten import Layout, describe
 from peers.programs import programs
 from servers.registry import RegistryServer, RegistryServerOptions
@@ -41,23 +42,26 @@ class Station:
     registry: str
     hosts: tuple[str, ...]
     busybox: Layer
+    elsewhere: Elsewhere
     buildkit: BuildKit | None = None
 
     def ours(self, case: Case) -> str:
         """What this project's engine makes of a case."""
         with self._laid_out(case) as scratch:
+            places = self.elsewhere.serve(case)
             layout = scratch / "layout"
             command = [sys.executable, "-m", "imagewright", "build", f"--context={scratch / 'context'}", "--no-push"]
             command += [f"--registry-endpoint={host}={self.registry}" for host in self.hosts]
             command += [f"--oci-layout-path={layout}", f"--work-dir={scratch / 'work'}", *flags_of(case, scratch)]
+            command += [f"--build-arg={name}={value}" for name, value in places.items()]
             since = time.time() - _CLOCK_S
             done = subprocess.run(
                 command, check=False, capture_output=True, text=True, env={**os.environ, "HOME": str(scratch)}
             )
             assert "Traceback" not in done.stderr, done.stderr
             if done.returncode:
-                return _without(str(scratch), _last_words(done.stderr))
-            return describe(Layout(layout), since)
+                return self.elsewhere.named(case, _without(str(scratch), _last_words(done.stderr)))
+            return self.elsewhere.named(case, describe(Layout(layout), since))
 
     def theirs(self, case: Case) -> str:
         """What BuildKit makes of it."""
@@ -68,7 +72,7 @@ class Station:
                 context=scratch / "context",
                 target=table.get("target", ""),
                 platform=table.get("platform", ""),
-                build_args=table.get("build_args", {}),
+                build_args=table.get("build_args", {}) | self.elsewhere.serve(case),
                 labels=table.get("labels", {}),
                 secrets={name: scratch / "secrets" / name for name in table.get("secrets", {})},
                 ssh={name: scratch / "ssh" / name for name in table.get("ssh", {})},
@@ -77,10 +81,10 @@ class Station:
             )
             outcome = self.buildkit.build(build)
             if outcome.error:
-                return _without(str(scratch), outcome.error) + "\n"
+                return self.elsewhere.named(case, _without(str(scratch), outcome.error)) + "\n"
             text = describe(Layout(outcome.layout), self.buildkit.since - _CLOCK_S)
             shutil.rmtree(outcome.layout)
-            return text
+            return self.elsewhere.named(case, text)
 
     @contextmanager
     def _laid_out(self, case: Case) -> Iterator[Path]:
@@ -115,7 +119,8 @@ def station(folder: Path, cases: Iterable[Case], *, with_buildkit: bool) -> Iter
             runc = binaries() / "runc"
             buildkit = stack.enter_context(BuildKit(programs(), runc, folder / "buildkit", server.host, hosts))
         busybox = rootfs.layer(rootfs.busybox, this_machine(find_go()), {})
-        yield Station(folder, server.host, tuple(hosts), busybox, buildkit)
+        elsewhere = stack.enter_context(Elsewhere(folder / "elsewhere"))
+        yield Station(folder, server.host, tuple(hosts), busybox, elsewhere, buildkit)
 
 
 def _base_content() -> Path:

@@ -7,6 +7,7 @@ folder that is handed on lies inside the checkout.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -24,6 +25,19 @@ _GITLINK = "160000"
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What ADD asks of a checkout and a context doesn't.
+
+    ``checksum`` is how the commit's hash, or that of the tag that was named, must begin. ``git_dir``: ``.git`` is kept, of a
+    checkout of the whole repository. ``commit_times``: everything is as old as the commit.
+    """
+
+    checksum: str = ""
+    git_dir: bool = False
+    commit_times: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Checkout:
     """``path`` is the folder that the source names, ``commit`` the full hash of what is checked out.
 
@@ -35,7 +49,10 @@ class Checkout:
     time_s: int
 
 
-def clone(source: GitSource, machine: Machine) -> Checkout:
+_A_CONTEXT = Wanted()
+
+
+def clone(source: GitSource, machine: Machine, wanted: Wanted = _A_CONTEXT) -> Checkout:
     """Fetch one revision into ``git`` below the machine's work folder. As with BuildKit, the history is no part of it.
 
     Raises:
@@ -61,24 +78,40 @@ def clone(source: GitSource, machine: Machine) -> Checkout:
     git = Git(source, address, login, machine)
     try:
         fetching = _Fetching(git, os.path.join(work_dir, "git-objects"), source.depth, log)
-        commit, time_s = fetching.fetch(address, _resolve(source, git, address), target)
+        revision = _resolve(source, git, address)
+        commit, time_s = fetching.fetch(address, revision, target)
         log(f"at commit {commit}")
+        if not (commit.startswith(wanted.checksum) or revision.tip.startswith(wanted.checksum)):
+            raise SourceError(
+                f"{address.url} is at commit {commit}, not at one that begins with {wanted.checksum}",
+                reason=Reason.GIT_REVISION_NOT_FOUND,
+                hint="Was the branch or tag moved? Find out why before you write the new checksum.",
+            )
         _warn_of_lfs(target, log)
         if source.submodules:
             fetching.submodules(address, target, 1)
+        if wanted.git_dir and not source.subdir:
+            fetching.keep(address, revision, target)
     finally:
         git.close()
         shutil.rmtree(os.path.join(work_dir, "git-objects"), ignore_errors=True)
-    return Checkout(_subdirectory(target, source.subdir), commit, time_s)
+    path = _subdirectory(target, source.subdir)
+    if wanted.commit_times:
+        _set_times(path, time_s)
+    return Checkout(path, commit, time_s)
 
 
 @dataclass(frozen=True, slots=True)
 class _Revision:
-    """What to fetch: ``commit``, else what ``ref`` (a full name) points at. ``algorithm`` is the repository's hash."""
+    """What to fetch: ``commit``, else what ``ref`` (a full name) points at. ``algorithm`` is the repository's hash.
+
+    ``tip`` is the hash that the server gave for ``ref``: of a tag with a message, the tag's own. ``""`` for a commit.
+    """
 
     ref: str
     commit: str
     algorithm: str
+    tip: str = ""
 
     @classmethod
     def of_commit(cls, commit: str, ref: str = "") -> _Revision:
@@ -104,7 +137,7 @@ def _resolve(source: GitSource, git: Git, address: Address) -> _Revision:
     found = {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
     for name in names:
         if name in found:
-            return _Revision(name, "", _algorithm(found[name]))
+            return _Revision(name, "", _algorithm(found[name]), found[name])
     if not source.ref:
         raise SourceError(
             f"{address.url} is empty, or its HEAD names a branch that isn't there",
@@ -159,6 +192,22 @@ class _Fetching:
         shown = self._git.run("show", "--no-patch", "--format=%H %ct", "HEAD", url=address.url, git_dir=git_dir)
         commit, _, time_s = shown.strip().partition(" ")
         return commit, int(time_s)
+
+    def keep(self, address: Address, revision: _Revision, target: str) -> None:
+        """Make what was fetched first the ``.git`` of its checkout: with its address, without a login or a hook."""
+        git_dir = os.path.join(self._objects, "1")
+        tip = revision.tip or revision.commit
+        settings = [("config", "core.bare", "false"), ("remote", "add", "origin", address.url)]
+        if revision.ref.startswith("refs/") and tip:
+            settings.append(("update-ref", revision.ref, tip))
+        for words in settings:
+            self._git.run(*words, url=address.url, git_dir=git_dir)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(git_dir, "FETCH_HEAD"))
+        shutil.rmtree(os.path.join(git_dir, "logs"), ignore_errors=True)
+        kept = os.path.join(target, ".git")
+        os.rename(git_dir, kept)
+        os.chmod(kept, 0o755)  # noqa: S103 - as git init makes it
 
     def _fetch_objects(self, address: Address, revision: _Revision, git_dir: str) -> None:
         shallow = [f"--depth={self._depth}"] if self._depth else []
@@ -244,6 +293,16 @@ class _Fetching:
             elif key.startswith("submodule.") and field == "url":
                 urls[name] = value
         return {paths[name]: url for name, url in urls.items() if name in paths}
+
+
+def _set_times(root: str, time_s: int) -> None:
+    for folder, _, names in os.walk(root, topdown=False):
+        for name in names:
+            os.utime(os.path.join(folder, name), (time_s, time_s), follow_symlinks=False)
+        for entry in os.scandir(folder):
+            if entry.is_symlink():
+                os.utime(entry.path, (time_s, time_s), follow_symlinks=False)
+        os.utime(folder, (time_s, time_s))
 
 
 def _gives_only_tips(error: GitError) -> bool:

@@ -28,6 +28,7 @@ from imagewright.engine.images import Images
 from imagewright.engine.inputs import plan_options, read_ignore, read_inputs, unpack_archive
 from imagewright.engine.output import BuiltImage, Destinations, Output, assemble, references_with_digest
 from imagewright.engine.redaction import Redaction
+from imagewright.engine.remote import Remotes
 from imagewright.engine.schedule import run_side_by_side
 from imagewright.engine.secrets import read_secrets
 from imagewright.engine.session import BuildContext, Session
@@ -148,6 +149,7 @@ class _Build:
             secrets=secrets,
             redaction=Redaction(secrets.values()),
             agents=agents,
+            remotes=Remotes(self._environment, secrets, agents, reporter.message, stopped),
             caches=CacheMounts(
                 request.cache_dir or workspace.caches, reporter.message, stopped, alone=not sandbox.mounts
             ),

@@ -1,13 +1,14 @@
 """Executes a COPY or ADD: where its sources are, and what is asked of ``fs.copy``.
 
-Reads contexts, stages and images; writes into a stage's root file system. Called by ``engine.stage``.
+Reads contexts, stages and images, and has what is elsewhere fetched; writes into a stage's root file system. Called by ``engine.stage``.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from imagewright.dockerfile.ignore import IgnorePatterns
@@ -15,10 +16,11 @@ from imagewright.engine.session import Session
 from imagewright.fs import users
 from imagewright.fs.changes import Changes
 from imagewright.fs.copy import CopyRequest, ParentsPattern, copy
+from imagewright.fs.glob import literal
 from imagewright.fs.link import copy_linked
 from imagewright.fs.mode import ModeChange
 from imagewright.fs.rootfs import Rootfs
-from imagewright.plan import ContextOrigin, CopyStep
+from imagewright.plan import ContextOrigin, CopyStep, GitRemote, InlineFile, UrlSource
 
 
 def copy_step(session: Session, step: CopyStep, rootfs: Rootfs) -> Changes:
@@ -26,6 +28,7 @@ def copy_step(session: Session, step: CopyStep, rootfs: Rootfs) -> Changes:
 
     Raises:
         FileSystemError: a source that isn't there, a destination that can't be written.
+        SourceError: a URL or a repository that can't be fetched.
     """
     with tempfile.TemporaryDirectory(prefix="copy-", dir=session.workspace.path) as scratch:
         requests = list(_requests(session, step, rootfs, scratch))
@@ -40,42 +43,51 @@ def copy_step(session: Session, step: CopyStep, rootfs: Rootfs) -> Changes:
 
 
 def _requests(session: Session, step: CopyStep, rootfs: Rootfs, scratch: str) -> Iterator[CopyRequest]:
-    """One for the files of the origin, one for the heredocs."""
+    """One for each run of paths, one for each source that is elsewhere, one for the heredocs, in the order written."""
     source, ignore = session.origin(step.origin)
-    exclude = IgnorePatterns.parse("\n".join(step.excludes), "--exclude") if step.excludes else None
     request = CopyRequest(
         source=source,
-        patterns=step.sources,
+        patterns=(),
         destination=step.destination,
         ownership=users.lookup_ownership(rootfs, step.chown) if step.chown else None,
         mode=ModeChange.parse(step.chmod) if step.chmod else None,
         extract=step.extract,
         ignore=ignore,
         preserve_owner=not isinstance(step.origin, ContextOrigin),
-        exclude=exclude,
+        exclude=IgnorePatterns.parse("\n".join(step.excludes), "--exclude") if step.excludes else None,
         several=len(step.sources) + len(step.files) > 1,
     )
-    if step.sources:
-        only = tuple(_parents_pattern(source) for source in step.sources) if step.parents else ()
-        yield replace(request, only=only)
+    apart = replace(request, ignore=None, preserve_owner=False, extract=False)
+    number = 0
+    for is_path, group in itertools.groupby(step.sources, lambda each: isinstance(each, str)):
+        if is_path:
+            paths = tuple(each for each in group if isinstance(each, str))
+            only = tuple(_parents_pattern(path) for path in paths) if step.parents else ()
+            yield replace(request, patterns=paths, only=only)
+            continue
+        for remote in group:
+            number += 1
+            folder = os.path.join(scratch, f"remote-{number}")
+            os.mkdir(folder, 0o755)
+            if isinstance(remote, UrlSource):
+                session.remotes.file(remote, folder)
+                yield replace(apart, source=Rootfs(folder), patterns=(literal(remote.name),), extract=remote.unpack)
+            elif isinstance(remote, GitRemote):
+                yield replace(apart, source=Rootfs(session.remotes.checkout(remote, folder)), patterns=(".",))
     if step.files:
-        inline = os.path.join(scratch, "inline")
-        os.mkdir(inline, 0o755)
-        for file in step.files:
-            path = os.path.join(inline, file.name)
-            with open(path, "wb") as out:
-                out.write(file.content.encode("utf-8", "surrogateescape"))
-            os.chmod(path, 0o644)
-        names = tuple(file.name for file in step.files)
-        yield replace(
-            request,
-            source=Rootfs(inline),
-            patterns=names,
-            ignore=None,
-            preserve_owner=False,
-            exclude=None,
-            extract=False,
-        )
+        inline = _written(step.files, os.path.join(scratch, "inline"))
+        names = tuple(literal(file.name) for file in step.files)
+        yield replace(apart, source=inline, patterns=names, exclude=None)
+
+
+def _written(files: Sequence[InlineFile], folder: str) -> Rootfs:
+    os.mkdir(folder, 0o755)
+    for file in files:
+        path = os.path.join(folder, file.name)
+        with open(path, "wb") as out:
+            out.write(file.content.encode("utf-8", "surrogateescape"))
+        os.chmod(path, 0o644)
+    return Rootfs(folder)
 
 
 def _parents_pattern(source: str) -> ParentsPattern:

@@ -18,6 +18,7 @@ from imagewright.engine.cachemounts import CacheMounts
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images, Layer
 from imagewright.engine.redaction import Redaction
+from imagewright.engine.remote import Remotes
 from imagewright.engine.views import ContextViews
 from imagewright.engine.workspace import Workspace
 from imagewright.fs.rootfs import Rootfs
@@ -63,6 +64,7 @@ class Session:
     redaction: Redaction
     agents: Agents
     caches: CacheMounts
+    remotes: Remotes
     epoch: int | None = None
     states: dict[int, StageState] = field(default_factory=dict)
     results: list[StepResult] = field(default_factory=list)

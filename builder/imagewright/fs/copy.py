@@ -158,7 +158,8 @@ class _Copier:
             raise self._not_allowed(place)
         request = self._request
         owner = request.ownership or Ownership(0, 0)
-        mode = _NEW_FOLDER if request.mode is None else request.mode.apply(_NEW_FOLDER, is_directory=True)
+        # A symbolic mode changes what is copied, and this is not (BuildKit).
+        mode = _NEW_FOLDER if request.mode is None or request.mode.octal is None else request.mode.octal
         make_folder(parent, name, (owner.uid, owner.gid), mode)
         self._written.add(place)
 

@@ -21,6 +21,11 @@ def has_wildcard(pattern: str) -> bool:
     return _WILDCARD.match(pattern) is not None
 
 
+def literal(name: str) -> str:
+    """The pattern that matches this name only."""
+    return re.sub(r"[\\*?\[]", lambda special: f"[\\{special[0]}]", name) if has_wildcard(name) else name
+
+
 def expand(source: Rootfs, pattern: str) -> list[bytes]:
     """The entries that a pattern with wildcards names, sorted; links are followed only before the first wildcard."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]

@@ -36,6 +36,7 @@ from imagewright.plan.model import (
     TmpfsMount,
     WorkdirStep,
 )
+from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
 from imagewright.plan.render import render
 from imagewright.plan.resolve import make_plan
 
@@ -48,6 +49,7 @@ __all__ = [
     "ContextOrigin",
     "CopyStep",
     "FolderContext",
+    "GitRemote",
     "ImageBase",
     "ImageContext",
     "ImageOrigin",
@@ -59,6 +61,7 @@ __all__ = [
     "Network",
     "Origin",
     "PlanOptions",
+    "RemoteSource",
     "RunStep",
     "ScratchBase",
     "Script",
@@ -69,6 +72,7 @@ __all__ = [
     "StagePlan",
     "Step",
     "TmpfsMount",
+    "UrlSource",
     "WorkdirStep",
     "make_plan",
     "render",

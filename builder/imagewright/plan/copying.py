@@ -6,12 +6,24 @@ No I/O. Called by ``plan.stage``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 from imagewright.dockerfile.model import Add, Copy, Heredoc, Located
 from imagewright.plan import paths
 from imagewright.plan.frame import Frame, PlannedInstruction
 from imagewright.plan.model import ContextOrigin, CopyStep, InlineFile
-from imagewright.plan.support import check_sources
+from imagewright.plan.remote import (
+    UNNAMED,
+    GitRemote,
+    RemoteError,
+    RemoteSource,
+    UrlSource,
+    parse_remote,
+    with_checksum,
+    with_git_dir,
+)
 
 _OCTAL = re.compile(r"0*[0-7]{1,4}")
 _SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
@@ -21,14 +33,11 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
     """The step that a COPY or ADD is.
 
     Raises:
-        DockerfileError: an expansion that can't be, an empty source, a mode that is none.
+        DockerfileError: an expansion that can't be, an empty source, an address that can't be read, a mode that is none.
     """
     sources = tuple(frame.expand(instruction, source) for source in instruction.sources)
-    check_sources(instruction, sources, frame.scope.source)
-    for written, path in zip(instruction.sources, sources, strict=True):
-        if not path:
-            raise frame.error(instruction, f"the source {written} is empty", written)
     destination = frame.expand(instruction, instruction.destination)
+    remotes = _remotes(frame, instruction, sources)
     chown = frame.expand(instruction, instruction.chown)
     chmod = frame.expand(instruction, instruction.chmod)
     _check_mode(frame, instruction, chmod)
@@ -44,7 +53,10 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
     origin = item.origins[instruction.from_] if isinstance(instruction, Copy) and instruction.from_ else ContextOrigin()
     return CopyStep(
         frame.text(instruction, frame.title(instruction), created_by, onbuild=item.onbuild),
-        tuple(_with_pivot(path) if parents else paths.source(path) for path in sources),
+        tuple(
+            remote or (_with_pivot(path) if parents else paths.source(path))
+            for path, remote in zip(sources, remotes, strict=True)
+        ),
         paths.destination(frame.image.workdir, destination),
         origin,
         chown,
@@ -55,6 +67,71 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
         excludes,
         instruction.link,
     )
+
+
+def _remotes(frame: Frame, instruction: Copy | Add, sources: tuple[str, ...]) -> tuple[RemoteSource | None, ...]:
+    """What each source means; None is a path."""
+    checksum = frame.expand(instruction, instruction.checksum) if isinstance(instruction, Add) else ""
+    if checksum and len(sources) + len(instruction.heredocs) != 1:
+        raise frame.error(
+            instruction, "--checksum is of one source, and here are several", "--checksum", "Write an ADD for each."
+        )
+    found: list[RemoteSource | None] = []
+    for written, path in zip(instruction.sources, sources, strict=True):
+        if not path:
+            raise frame.error(instruction, f"the source {written} is empty", written)
+        with _pointing(frame, instruction, written):
+            remote = parse_remote(path)
+        if remote is not None and isinstance(instruction, Add):
+            remote = _flagged(frame, instruction, remote, checksum)
+        if remote is not None and isinstance(instruction, Copy):
+            hint = "COPY takes files of the context; ADD takes URLs."
+            what = "a git repository" if isinstance(remote, GitRemote) else "a URL"
+            raise frame.error(instruction, f"COPY: {path[:200]} is {what}", written, hint)
+        found.append(remote)
+    if checksum and found == [None]:
+        raise frame.error(
+            instruction,
+            "--checksum is for files from a URL and git repositories",
+            "--checksum",
+            "Files of the context need none: they are what they are.",
+        )
+    _check_names(frame, instruction, found)
+    return tuple(found)
+
+
+def _flagged(frame: Frame, instruction: Add, remote: RemoteSource, checksum: str) -> RemoteSource:
+    if checksum:
+        with _pointing(frame, instruction, "--checksum"):
+            remote = with_checksum(remote, checksum)
+    if isinstance(remote, UrlSource):
+        return replace(remote, unpack=instruction.unpack is True)
+    if instruction.keep_git_dir is not None:
+        with _pointing(frame, instruction, "--keep-git-dir"):
+            remote = with_git_dir(remote, instruction.keep_git_dir)
+    return remote
+
+
+@contextmanager
+def _pointing(frame: Frame, instruction: Located, word: str) -> Iterator[None]:
+    try:
+        yield
+    except RemoteError as error:
+        raise frame.error(instruction, error.message, word, error.hint) from None
+
+
+def _check_names(frame: Frame, instruction: Copy | Add, remotes: list[RemoteSource | None]) -> None:
+    """A file in a folder needs a name (reference, "Adding files from a URL")."""
+    if not instruction.destination.endswith("/"):
+        return
+    for written, remote in zip(instruction.sources, remotes, strict=True):
+        if isinstance(remote, UrlSource) and remote.name == UNNAMED and not remote.unpack:
+            raise frame.error(
+                instruction,
+                f"{remote} has no path, so its file has no name",
+                written,
+                f"Name the file: {instruction.destination}NAME instead of {instruction.destination}.",
+            )
 
 
 def _inline_file(frame: Frame, instruction: Copy | Add, heredoc: Heredoc) -> InlineFile:

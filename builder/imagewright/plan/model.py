@@ -14,6 +14,7 @@ from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.errors import Location
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform, host_platform
+from imagewright.plan.remote import RemoteSource
 from imagewright.reference import Reference
 
 
@@ -285,7 +286,8 @@ class InlineFile:
 
 @dataclass(frozen=True, slots=True)
 class CopyStep(_Described):
-    """COPY or ADD. ``sources`` are patterns relative to the origin's root; ``destination`` is absolute.
+    """COPY or ADD. ``sources`` are patterns relative to the origin's root, or (ADD) what is elsewhere; ``destination`` is
+    absolute.
 
     ``files`` come after them. ``parents`` keeps the folders above what a source names, but for those before ``/./`` in it.
     ``excludes`` are patterns of what is left out, relative to each source. ``link`` copies as into an empty image.
@@ -294,7 +296,7 @@ class CopyStep(_Described):
     ``chmod`` an octal or symbolic mode or ``""``. ``extract`` (ADD) unpacks local archives.
     """
 
-    sources: tuple[str, ...]
+    sources: tuple[str | RemoteSource, ...]
     destination: str
     origin: Origin
     chown: str = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 _SCHEME = re.compile(r"([A-Za-z0-9]+)://")
@@ -33,11 +33,15 @@ class RemoteError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UrlSource:
-    """A file at an http or https address. ``name`` is what it is called in a folder, ``checksum`` ``sha256:…`` or ``""``."""
+    """A file at an http or https address. ``name`` is what it is called in a folder, ``checksum`` ``sha256:…`` or ``""``.
+
+    ``unpack``: where it is an archive, what is in it is meant.
+    """
 
     url: str
     name: str
     checksum: str = ""
+    unpack: bool = False
 
     def __str__(self) -> str:
         return without_login(self.url)
@@ -59,7 +63,7 @@ class GitRemote:
     keep_git_dir: bool | None = None
     submodules: bool = True
     by_commit: bool = False
-    commit_times: bool = field(default=False)
+    commit_times: bool = False
 
     def __str__(self) -> str:
         place = f"#{self.ref}" * bool(self.ref or self.subdir) + f":{self.subdir}" * bool(self.subdir)

@@ -33,6 +33,7 @@ from imagewright.plan.model import (
     TmpfsMount,
     WorkdirStep,
 )
+from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
 
 
 def render(plan: BuildPlan) -> str:
@@ -97,12 +98,15 @@ def _details(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) ->
                 if (name, value) not in shown:
                     yield f"env {name}={value}"
         case CopyStep():
-            yield f"from {_origin(plan, step.origin)}"
+            remotes = [source for source in step.sources if not isinstance(source, str)]
+            if step.files or len(remotes) < len(step.sources):
+                yield f"from {_origin(plan, step.origin)}"
             files = [f"<<{file.name}" for file in step.files]
-            yield f"copy {' '.join([*step.sources, *files])} to {step.destination}"
+            yield f"copy {' '.join([*map(str, step.sources), *files])} to {step.destination}"
+            yield from (f"fetch {remote}{_fetching(remote)}" for remote in remotes)
             yield from (f"file {f.name} {json.dumps(f.content, ensure_ascii=False)}" for f in step.files)
             options = [f"owner {step.chown}" * bool(step.chown), f"mode {step.chmod}" * bool(step.chmod)]
-            options.append("unpack archives" * step.extract)
+            options.append("unpack archives" * (step.extract and len(remotes) < len(step.sources)))
             options.append("keep the folders above" * step.parents)
             options += [f"without {pattern}" for pattern in step.excludes]
             options.append("as into an empty image" * step.link)
@@ -112,6 +116,17 @@ def _details(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) ->
             yield f"make {step.path} as {step.user or 'root'}"
         case MetadataStep():
             return
+
+
+def _fetching(remote: RemoteSource) -> str:
+    match remote:
+        case UrlSource():
+            said = [f"as {remote.name}", remote.checksum, "unpack it" * remote.unpack]
+        case GitRemote():
+            said = [f"commit {remote.checksum}" * bool(remote.checksum), "by commit" * remote.by_commit]
+            said += ["with .git" * bool(remote.keep_git_dir), "without submodules" * (not remote.submodules)]
+            said.append("of the commit's time" * remote.commit_times)
+    return "".join(f", {each}" for each in said if each)
 
 
 def _mount(plan: BuildPlan, mount: Mount) -> str:
