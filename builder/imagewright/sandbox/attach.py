@@ -19,17 +19,18 @@ _SAFE = linux.MS_NOSUID | linux.MS_NODEV
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """A mount that waits for its place. ``fd`` is None for a tmpfs, which is made in its place with ``data``."""
+    """A mount that waits for its place. ``fd`` is None for a tmpfs of so many bytes, which is made in its place."""
 
     target: str
     directory: bool
     fd: int | None = None
-    data: str = ""
+    size_bytes: int = 0
 
-    def attach(self, place: str) -> None:
-        """Mount it at ``place``, a path without links."""
+    def attach(self, place: str, mode: int) -> None:
+        """Mount it at ``place``, a path without links. A tmpfs has the mode of the folder that it covers."""
         if self.fd is None:
-            linux.mount("tmpfs", place, "tmpfs", _SAFE, self.data)
+            size = f",size={self.size_bytes}" if self.size_bytes else ""
+            linux.mount("tmpfs", place, "tmpfs", _SAFE, f"mode={mode:o}{size}")
         else:
             linux.attach_mount(self.fd, place)
             os.close(self.fd)
@@ -56,7 +57,7 @@ def _detach(mount: SandboxMount, scratch: str) -> Detached:
             linux.restrict_mount(fd, attributes, recursive=True)
             return Detached(target, directory, fd)
         case TmpfsMount(target=target, size_bytes=size):
-            return Detached(target, True, data="mode=1777" + (f",size={size}" if size else ""))
+            return Detached(target, True, size_bytes=size)
         case FileMount(target=target):
             return Detached(target, False, _file_in_memory(mount, scratch))
         case SocketMount(target=target, source=source):
@@ -90,6 +91,7 @@ def _thrown_away(source: str, scratch: str) -> str:
     info = os.stat(source)
     os.chown(folders["upper"], info.st_uid, info.st_gid)
     os.chmod(folders["upper"], stat.S_IMODE(info.st_mode))
+    os.utime(folders["upper"], ns=(info.st_atime_ns, info.st_mtime_ns))
     options = {"lowerdir": source, "upperdir": folders["upper"], "workdir": folders["work"]}
     data = ",".join(f"{key}={_escaped(path)}" for key, path in options.items())
     try:

@@ -11,6 +11,8 @@ import os
 import shutil
 import stat
 
+_FileId = tuple[int, int]  # device and inode
+
 
 def copy(source: str, target: str) -> None:
     """Copy a file, link or folder to ``target``, where nothing is. Hard links within stay what they are.
@@ -18,33 +20,61 @@ def copy(source: str, target: str) -> None:
     Raises:
         OSError
     """
-    _Copier().copy(source, target)
+    seen: dict[_FileId, str] = {}  # files of several names
+    folders = []
+    waiting = [(source, target)]
+    while waiting:
+        old, new = waiting.pop()
+        info = os.lstat(old)
+        if stat.S_ISDIR(info.st_mode):
+            os.mkdir(new, 0o700)
+            folders.append((old, new, info))
+            waiting += [(os.path.join(old, name), os.path.join(new, name)) for name in os.listdir(old)]
+        elif info.st_nlink > 1 and (first := seen.setdefault((info.st_dev, info.st_ino), new)) != new:
+            os.link(first, new, follow_symlinks=False)
+        elif _make(old, new, info):
+            _like(old, new, info)
+    for old, new, info in reversed(folders):  # their times last
+        _like(old, new, info)
 
 
-class _Copier:
-    def __init__(self) -> None:
-        self._seen: dict[tuple[int, int], str] = {}  # files of several names, by device and inode
+def part(folder: str) -> None:
+    """Make every file in a folder its own that has names outside it too: what is written there is not seen here.
 
-    def copy(self, source: str, target: str) -> None:
-        info = os.lstat(source)
-        kind = stat.S_IFMT(info.st_mode)
-        if kind == stat.S_IFDIR:
-            os.mkdir(target, 0o700)
-            with os.scandir(source) as entries:
-                for entry in entries:
-                    self.copy(entry.path, os.path.join(target, entry.name))
-        elif info.st_nlink > 1 and (first := self._seen.setdefault((info.st_dev, info.st_ino), target)) != target:
-            os.link(first, target, follow_symlinks=False)
-            return
-        elif kind == stat.S_IFREG:
-            shutil.copyfile(source, target)
-        elif kind == stat.S_IFLNK:
-            os.symlink(os.readlink(source), target)
-        elif kind == stat.S_IFSOCK:
-            return  # one that nobody listens on any more
-        else:
-            os.mknod(target, kind | 0o600, info.st_rdev)
-        _like(source, target, info)
+    Raises:
+        OSError
+    """
+    names: dict[_FileId, list[str]] = {}
+    counts: dict[_FileId, int] = {}
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(parent, name)
+            info = os.lstat(path)
+            if info.st_nlink > 1 and stat.S_ISREG(info.st_mode):
+                names.setdefault((info.st_dev, info.st_ino), []).append(path)
+                counts[info.st_dev, info.st_ino] = info.st_nlink
+    for file, paths in names.items():
+        if len(paths) == counts[file]:
+            continue
+        own = f"{folder}.own"
+        copy(paths[0], own)
+        for path in paths:
+            os.unlink(path)
+            os.link(own, path)
+        os.unlink(own)
+
+
+def _make(old: str, new: str, info: os.stat_result) -> bool:
+    kind = stat.S_IFMT(info.st_mode)
+    if kind == stat.S_IFREG:
+        shutil.copyfile(old, new)
+    elif kind == stat.S_IFLNK:
+        os.symlink(os.readlink(old), new)
+    elif kind == stat.S_IFSOCK:
+        return False  # one that nobody listens on any more
+    else:
+        os.mknod(new, kind | 0o600, info.st_rdev)
+    return True
 
 
 def _like(source: str, target: str, info: os.stat_result) -> None:

@@ -16,7 +16,7 @@ from imagewright.sandbox.descendants import end_all
 from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.process import become, describe, exit_code
 from imagewright.sandbox.standins import Root, StandIns
-from imagewright.sandbox.stubs import Stubs, resolve
+from imagewright.sandbox.stubs import Stubs, resolve, resolve_target
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
@@ -31,12 +31,9 @@ def run_in_root(command: RunCommand, scratch: str) -> int:
     """
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     _cut_off(command)
-    stand_ins = StandIns(Root("", _resolve_here, command.excluded), (scratch, _ENGINE))
-    try:
-        stand_ins.put(command.mounts)
+    root = Root("", _resolve_here, command.excluded)
+    with StandIns(root, (scratch, _ENGINE)).in_place(command.mounts):
         return _run(command, proc, linux.DEFAULT_CAPABILITIES)
-    finally:
-        stand_ins.take_out()
 
 
 def run_in_chroot(command: RunCommand, scratch: str) -> int:
@@ -55,15 +52,13 @@ def run_in_chroot(command: RunCommand, scratch: str) -> int:
             return _resolve_here(path, made)
 
     stubs = Stubs()
-    stand_ins = StandIns(Root(command.rootfs, resolve_inside), (scratch,))
     try:
         with _changed_root(command.rootfs):
             _furnish(stubs, files)
-        stand_ins.put(command.mounts)
-        with _changed_root(command.rootfs):
+        stand_ins = StandIns(Root(command.rootfs, resolve_inside), (scratch,))
+        with stand_ins.in_place(command.mounts), _changed_root(command.rootfs):
             return _run(command, proc, linux.DEFAULT_CAPABILITIES - {linux.SYS_CHROOT, linux.MKNOD})
     finally:
-        stand_ins.take_out()
         stubs.remove()
 
 
@@ -86,7 +81,7 @@ def _changed_root(rootfs: str) -> Iterator[None]:
 
 
 def _resolve_here(path: str, made: Stubs) -> str:
-    target = resolve(path)
+    target = resolve_target(path)
     made.directory(os.path.dirname(target))
     return target
 

@@ -7,6 +7,7 @@ the engine reads any credential; what the environment held stays in its memory, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from imagewright.contract import SandboxKind
-from imagewright.errors import SandboxError
+from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox import direct, linux, namespace
 from imagewright.sandbox.descendants import kill_descendants
 from imagewright.sandbox.ids import Ids
@@ -28,6 +29,11 @@ from imagewright.sandbox.process import describe, exit_code
 
 _LENGTH = struct.Struct("!I")
 _KILLED = "It was most likely killed for want of memory: raise the container's memory limit."
+# What an image or a Dockerfile may be wrong about: a place where nothing can be mounted.
+_REASONS = dict.fromkeys(
+    (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
+) | {errno.ENOSPC: Reason.DISK_FULL}
+_HINTS = {errno.EROFS: "Make the file or folder in the source, or let the mount that is around it be written: rw."}
 
 
 class Helper:
@@ -89,7 +95,9 @@ class Helper:
                 output(data)
         answer = json.loads(_receive(self._socket, _LENGTH.unpack(_receive(self._socket, _LENGTH.size))[0]))
         if "error" in answer:
-            raise SandboxError(answer["error"])
+            raise SandboxError(
+                answer["error"], reason=_REASONS.get(answer["errno"]), hint=_HINTS.get(answer["errno"], "")
+            )
         return int(answer["code"])
 
     def close(self) -> None:
@@ -161,7 +169,7 @@ def _answer(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) 
     try:
         return {"code": _run(kind, command, output, work_dir)}
     except OSError as error:
-        return {"error": describe(error)}
+        return {"error": describe(error), "errno": error.errno}
     finally:
         os.close(output)
 
@@ -186,9 +194,11 @@ def _run(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> 
     finally:
         for fd in (errors, unshared[0], mapped[1]):
             os.close(fd)
-        shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(RecursionError):  # the workspace's end removes it
+            shutil.rmtree(scratch, ignore_errors=True)
     if message:
-        raise OSError(0, message)
+        number, _, text = message.partition(" ")
+        raise OSError(int(number), text)
     return exit_code(status)
 
 
@@ -215,7 +225,9 @@ def _child(
             else:
                 code = direct.run_in_chroot(command, scratch)
     except OSError as error:
-        os.write(report, describe(error).encode(errors="replace"))
+        os.write(report, f"{error.errno or 0} {describe(error)}".encode(errors="replace"))
+    except RecursionError:
+        os.write(report, f"{errno.ENAMETOOLONG} the command left folders that are too deep to be removed".encode())
     finally:
         os._exit(code)
 

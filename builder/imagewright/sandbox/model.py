@@ -12,6 +12,8 @@ from typing import Protocol, Self
 
 from imagewright.contract import SandboxKind
 
+TMPFS_MODE = 0o1777
+
 
 @dataclass(frozen=True, slots=True)
 class FolderMount:
@@ -28,7 +30,10 @@ class FolderMount:
 
 @dataclass(frozen=True, slots=True)
 class TmpfsMount:
-    """An empty folder in memory. ``size_bytes`` is 0 for the kernel's default."""
+    """An empty folder in memory. ``size_bytes`` is 0 for the kernel's default.
+
+    Its mode is that of the folder that it covers, else ``TMPFS_MODE``; it belongs to root.
+    """
 
     target: str
     size_bytes: int = 0

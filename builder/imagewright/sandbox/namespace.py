@@ -13,15 +13,16 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from imagewright.sandbox import linux
-from imagewright.sandbox.attach import detach
-from imagewright.sandbox.model import RunCommand, SandboxMount
+from imagewright.sandbox.attach import Detached, detach
+from imagewright.sandbox.model import TMPFS_MODE, RunCommand, SandboxMount
 from imagewright.sandbox.process import become, describe, exit_code
-from imagewright.sandbox.stubs import Stubs, resolve
+from imagewright.sandbox.stubs import Stubs, check_kind, resolve, resolve_target
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
@@ -75,7 +76,11 @@ def _init(command: RunCommand, scratch: str, report: int) -> NoReturn:
         linux.die_with_parent()
         linux.set_dumpable(False)
         root = _Root(command.rootfs, scratch, command.mounts)
-        root.enter()
+        try:
+            root.enter()
+        except OSError:
+            root.leave()
+            raise
         if command.argv:
             child = os.fork()
             if child == 0:
@@ -149,8 +154,7 @@ class _Root:
         for path, fd in files.items():
             self._attach(path, lambda target, fd=fd: linux.attach_mount(fd, target), directory=False)  # type: ignore[misc]
         for each in asked:
-            _check_target(each.target)
-            self._attach(each.target, each.attach, directory=each.directory)
+            self._attach_asked(each)
         os.fchdir(old)
         linux.umount(".")
         os.chdir("/")
@@ -164,6 +168,19 @@ class _Root:
                 linux.umount(name, linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)
         os.chdir("/")
         self.stubs.remove()
+
+    def _attach_asked(self, each: Detached) -> None:
+        target = resolve_target(each.target)
+        check_kind(each.target, target, directory=each.directory)
+        mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.isdir(target) else TMPFS_MODE
+        try:
+            self._attach(target, lambda place: each.attach(place, mode), directory=each.directory)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            above = max((m.target for m in self.asked if each.target.startswith(f"{m.target}/")), key=len, default="/")
+            text = f"{each.target} is not in what is mounted at {above}, and it can't be made there: that is read-only"
+            raise OSError(errno.EROFS, text) from None
 
     def _attach(self, path: str, mount: Callable[[str], None], *, directory: bool = True) -> None:
         target = resolve(path)
@@ -235,17 +252,6 @@ class _Root:
             os.chmod(copy, 0o644)
             copies[path] = copy
         return copies
-
-
-def _check_target(path: str) -> None:
-    """Refuse what would hide the kernel's own files from the command, or cover its root.
-
-    Raises:
-        OSError
-    """
-    target = os.path.realpath(path)
-    if target == "/" or target in ("/proc", "/sys", "/dev") or target.startswith(("/proc/", "/sys/")):
-        raise OSError(errno.EINVAL, f"{path} can't be a mount's target: {target} is the sandbox's own")
 
 
 def _hide(folder: str, names: Iterable[str]) -> None:

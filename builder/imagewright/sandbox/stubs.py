@@ -1,8 +1,8 @@
 """What has to be in a root file system while a command runs and must not be there afterwards: mount points, devices.
 
 Makes and removes files by descriptors of their folders, so that renaming a folder above them misleads nobody, and
-gives the folders their times back, so that they don't look changed. Called by the rungs ``namespace`` and ``chroot``,
-in a process whose root is the root file system.
+gives the folders their times back, so that they don't look changed. Called by every rung, in a process whose root is the
+root file system.
 """
 
 from __future__ import annotations
@@ -92,12 +92,39 @@ def resolve(path: str) -> str:
     return target
 
 
+def resolve_target(path: str) -> str:
+    """``resolve`` for what a RUN mounts: not over the root, and not over the kernel's own files, in no rung.
+
+    Raises:
+        OSError
+    """
+    target = os.path.realpath(path)
+    if target in ("/", "/proc", "/sys", "/dev") or target.startswith(("/proc/", "/sys/")):
+        where = "" if target == os.path.normpath(path) else f"which is {target}, "
+        raise OSError(errno.EEXIST, f"nothing can be mounted at {path}, {where}which belongs to the sandbox")
+    return resolve(path)
+
+
+def check_kind(written: str, place: str, *, directory: bool) -> None:
+    """Refuse to cover a file by a folder or a folder by a file. ``place``: where ``written`` leads to.
+
+    Raises:
+        OSError
+    """
+    if directory and os.path.lexists(place) and not os.path.isdir(place):
+        raise OSError(errno.ENOTDIR, f"a folder can't be mounted at {written}, where a file is")
+    if not directory and os.path.isdir(place):
+        raise OSError(errno.EISDIR, f"a file can't be mounted at {written}, where a folder is")
+
+
 @contextlib.contextmanager
 def times_kept(folder: int) -> Iterator[None]:
     """Give an open folder its times back after something in it was made or removed."""
     info = os.fstat(folder)
-    yield
-    os.utime(folder, ns=(info.st_atime_ns, info.st_mtime_ns))
+    try:
+        yield
+    finally:
+        os.utime(folder, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
 def _remove(stub: _Stub) -> None:

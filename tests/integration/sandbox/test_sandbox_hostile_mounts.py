@@ -1,0 +1,348 @@
+"""Commands that attack what they mount: nothing outside changes, and nothing of a mount stays, in every rung."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imagewright.contract import SandboxKind
+from imagewright.errors import Reason, SandboxError
+from imagewright.fs.diff import diff
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.snapshot import scan
+from imagewright.sandbox import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
+
+if TYPE_CHECKING:
+    from conftest import Outcome, Rung
+
+pytestmark = pytest.mark.root
+
+SECRET = b"hunter2-" * 4
+BOUND = b"from-the-source"
+
+
+@dataclass
+class Field:
+    """A rung with folders of this machine around it. ``base`` is where the command may do what it likes."""
+
+    rung: Rung
+    base: Path
+    victim: Path
+    source: Path
+    cache: Path
+
+    @property
+    def mounts(self) -> tuple[SandboxMount, ...]:
+        target = f"{self.base}/t"
+        return (
+            FileMount(f"{target}/secret", SECRET, 0o444),
+            FolderMount(f"{target}/ro", str(self.source)),
+            FolderMount(f"{target}/bind", str(self.source), throw_away=True),
+            FolderMount(f"{target}/cache", str(self.cache), writable=True),
+            TmpfsMount(f"{target}/mem"),
+        )
+
+    @property
+    def outside(self) -> Path:
+        """``base`` as this machine sees it."""
+        return Path(f"{self.rung.rootfs}{self.base}")
+
+    def run(self, script: str, *mounts: SandboxMount, user: tuple[int, int] = (0, 0)) -> Outcome:
+        busybox = "/bin/busybox" if self.rung.inside == "/" else f"{self.rung.inside}/busybox"
+        prelude = f"V={self.victim}; B={self.base}; T=$B/t; cd $B\n"
+        return self.rung.command(
+            RunCommand(
+                str(self.rung.rootfs),
+                (busybox, "sh", "-c", prelude + script),
+                (("PATH", "/bin:/usr/bin:/sbin:/usr/sbin"),),
+                "/",
+                *user,
+                mounts=mounts or self.mounts,
+            )
+        )
+
+
+@pytest.fixture
+def field(rung: Rung, tmp_path: Path) -> Iterator[Field]:
+    folders = {name: tmp_path / "outside" / name for name in ("victim", "source", "cache")}
+    for name, folder in folders.items():
+        (folder / "sub").mkdir(parents=True)
+        (folder / "file").write_bytes(BOUND if name == "source" else name.encode())
+        (folder / "sub" / "file").write_bytes(name.encode())
+    base = Path(rung.inside) / "base-of-a-test"
+    outside = Path(f"{rung.rootfs}{base}")
+    outside.mkdir()
+    yield Field(rung, base, **folders)
+    remove(outside)
+
+
+def remove(folder: Path) -> None:
+    """However deep it is."""
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    found = {}
+    for path in [folder, *folder.rglob("*")]:
+        info = path.lstat()
+        content = path.read_bytes() if stat.S_ISREG(info.st_mode) else b""
+        found[str(path)] = (info.st_mode, info.st_uid, info.st_mtime_ns, content)
+    return found
+
+
+HOSTILE = {
+    "its folder becomes a link that leads out": "mv t moved; ln -s $V t",
+    "everything is removed": "rm -rf t",
+    "everything is removed and links lead out": """
+        rm -rf t; mkdir -p t
+        ln -s $V/file t/secret; for n in ro bind cache mem; do ln -s $V t/$n; done""",
+    "links lead out of the mounts": """
+        for n in bind cache mem; do rm -rf t/$n/*; ln -s $V/file t/$n/file; ln -s $V t/$n/sub; done""",
+    "the secret gets another name": "ln t/secret kept; ln t/secret t/kept",
+    "the secret is moved": "mv t/secret kept",
+    "the secret is moved twice": "mv t/secret kept; ln kept again; rm kept",
+    "the secret is replaced": "echo mine >mine; mv mine t/secret; ln -s $V/file mine; mv mine t/secret",
+    "the cache is moved": "mv t/cache moved",
+    "the cache becomes a file": "rm -rf t/cache; echo mine >t/cache",
+    "the cache becomes a link": "rm -rf t/cache; ln -s $V t/cache",
+    "a fifo takes a mount's place": "for n in secret ro bind mem; do rm -rf t/$n; mkfifo t/$n; done",
+    "nobody may enter": "chmod 000 t t/secret t/bind t/cache t/mem",
+    "daemons hold on to everything": """
+        for n in ro bind cache mem; do (cd t/$n && setsid sleep 1000 3<$T/secret >/dev/null 2>&1 &); done; sleep 0.1""",
+    "mounts are taken away": "umount t/secret; umount -l t/ro; umount -f t/bind; umount t/cache t/mem",
+    "mounts are made writable": "for n in secret ro; do mount -o remount,rw,bind t/$n; done; echo bad >t/ro/file",
+    "it is root of a namespace of its own": """
+        unshare -U -r -m sh -c '
+            umount -l t/secret t/ro t/bind; mount -o remount,rw,bind t/ro; echo bad >t/ro/file; mount --bind t/cache t/ro
+            mount -t tmpfs none t; rm -rf t'""",
+    "devices are made": "mknod t/bind/sda b 8 0; mknod t/cache/sda b 8 0; mknod t/mem/zero c 1 5; mknod t/bind/file c 0 0",
+    "overlay's own attributes": "setfattr -n user.overlay.opaque -v y t/bind/sub; setfattr -n trusted.overlay.opaque -v y t/bind",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_outside_changes_and_nothing_of_a_mount_stays(
+    field: Field, name: str, running: Callable[[str], list[str]]
+) -> None:
+    before = {path: listing(path) for path in (field.victim, field.source)}
+    outcome = field.run(HOSTILE[name] + "\ntrue")
+    assert outcome.code == 0, outcome.text
+    for path, state in before.items():
+        assert listing(path) == state, outcome.text
+    assert field.cache.is_dir()
+    assert not field.cache.is_symlink()
+    assert sorted(p.name for p in field.cache.parent.iterdir()) == ["cache", "source", "victim"]
+    # Whatever is left in the image is the command's own: no content of a mount, no mount point, nothing of the engine's.
+    for path in field.outside.rglob("*"):
+        info = path.lstat()
+        assert not path.name.startswith(".imagewright"), path
+        if stat.S_ISREG(info.st_mode):
+            assert SECRET not in path.read_bytes(), path
+            assert BOUND not in path.read_bytes(), path
+            assert path.read_bytes() not in (b"victim", b"cache"), path
+    left = {str(p.relative_to(field.outside)) for p in field.outside.rglob("*")}
+    own = {"t", "kept", "again", "mine", "moved"}  # links, and what is empty now
+    assert not [p for p in left - own if not p.startswith("t/") or p.count("/") > 1], left
+    assert running("sleep\x001000") == []
+    # And the next command finds everything as it should be.
+    shutil.rmtree(field.outside)
+    field.outside.mkdir()
+    again = field.run("cat t/secret t/ro/file t/bind/file; ls -A t/mem")
+    assert again.text == SECRET.decode() + BOUND.decode() * 2
+    assert list(field.outside.iterdir()) == []
+
+
+def test_a_command_that_looks_only_changes_nothing_at_all(field: Field) -> None:
+    (field.outside / "t" / "ro").mkdir(parents=True)
+    (field.outside / "t" / "secret").write_text("the image's own")
+    (field.outside / "etc").mkdir()
+    for path in [*field.outside.rglob("*"), field.outside]:
+        os.utime(path, (1000, 1000))
+    before = scan(Rootfs(str(field.outside)))
+    times = {path: path.stat().st_mtime for path in [*field.outside.rglob("*"), field.outside]}
+    looked = field.run("cat t/secret t/ro/file", *field.mounts, FileMount(f"{field.base}/etc/new/deep/file", b"x"))
+    assert looked.text == SECRET.decode() + BOUND.decode()
+    changes = diff(before, scan(Rootfs(str(field.outside))))
+    # Where the image's file was moved aside and back, its ctime says so: the engine leaves those places out.
+    touched = {b"t/secret"} if field.rung.kind is not SandboxKind.NAMESPACE else set()
+    assert set(changes.written) == touched == set(changes.touched)
+    assert changes.removed == ()
+    assert {path: path.stat().st_mtime for path in [*field.outside.rglob("*"), field.outside]} == times
+
+
+def test_a_file_linked_out_of_a_cache_is_the_image_s_own(field: Field) -> None:
+    """As package managers do; across real mounts they copy."""
+    (field.cache / "one").write_text("one")
+    os.link(field.cache / "one", field.cache / "two")
+    field.run("for f in file one; do ln t/cache/$f $f || cp t/cache/$f $f; done")
+    (field.outside / "file").write_text("changed in the image")
+    assert (field.cache / "file").read_bytes() == b"cache"
+    assert (field.cache / "one").stat().st_nlink == 2  # its names in the cache are still one file
+    assert (field.cache / "one").stat().st_ino != (field.outside / "one").stat().st_ino
+    assert (field.outside / "one").stat().st_nlink == 1
+
+
+def test_what_is_written_elsewhere_than_in_a_cache_is_lost(field: Field) -> None:
+    field.run("echo new >t/cache/new; for n in bind mem ro; do echo new >t/$n/new; done 2>/dev/null")
+    assert (field.cache / "new").read_text() == "new\n"
+    assert field.run("ls -A t/ro t/bind t/mem").text.count("new") == 0
+    assert not (field.source / "new").exists()
+
+
+def test_a_cache_is_kept_when_the_command_fails(field: Field) -> None:
+    assert field.run("echo new >t/cache/new; kill -9 $$").code == 137
+    assert (field.cache / "new").read_text() == "new\n"
+
+
+def test_a_secret_is_for_whom_its_mode_lets(field: Field) -> None:
+    mount = FileMount(f"{field.base}/secret", SECRET, 0o400, 7, 8)
+    assert field.run("cat secret", mount, user=(7, 8)).text == SECRET.decode()
+    assert "Permission denied" in field.run("cat secret", mount, user=(9, 8)).text
+
+
+@pytest.mark.parametrize(
+    "target", ["/proc/x", "/proc", "/sys/kernel/x", "/dev", "/", "/proc/../dev/.", "/sub/../proc/1/x"]
+)
+def test_the_sandbox_s_own_places_are_no_targets(field: Field, target: str) -> None:
+    with pytest.raises(SandboxError, match=f"nothing can be mounted at {target}") as caught:
+        field.run("true", FileMount(target, b"x"))
+    assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+    assert list(field.outside.iterdir()) == []
+
+
+def test_not_even_through_a_link_of_the_image(field: Field) -> None:
+    (field.outside / "link").symlink_to("../../../../../../proc/self")
+    with pytest.raises(SandboxError, match=r"which is /proc/.*belongs to the sandbox"):
+        field.run("true", FileMount(f"{field.base}/link/x", b"x"))
+
+
+@pytest.mark.parametrize("mount", [FileMount("folder", b""), FolderMount("file", "/etc"), TmpfsMount("file")], ids=repr)
+def test_a_file_covers_no_folder_and_a_folder_no_file(field: Field, mount: SandboxMount) -> None:
+    (field.outside / "folder").mkdir()
+    (field.outside / "file").write_text("the image's")
+    target = f"{field.base}/{mount.target}"
+    match mount:
+        case FileMount():
+            mount = FileMount(target, b"")
+        case FolderMount(source=source):
+            mount = FolderMount(target, source)
+        case _:
+            mount = TmpfsMount(target)
+    with pytest.raises(SandboxError, match=f"can't be mounted at {target}, where a") as caught:
+        field.run("true", mount)
+    assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+    assert (field.outside / "file").read_text() == "the image's"
+
+
+def test_memory_has_the_mode_of_the_folder_that_it_covers(field: Field) -> None:
+    (field.outside / "t" / "mem").mkdir(parents=True)
+    os.chown(field.outside / "t" / "mem", 5, 6)
+    (field.outside / "t" / "mem").chmod(0o2750)
+    target = f"{field.base}/t"
+    done = field.run("stat -c '%a %u:%g' t/mem t/new", TmpfsMount(f"{target}/mem"), TmpfsMount(f"{target}/new"))
+    assert done.text == "2750 0:0\n1777 0:0\n"
+    info = (field.outside / "t" / "mem").stat()
+    assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (5, 6, 0o2750)
+
+
+def test_a_mount_s_target_is_one_of_the_files_of_name_resolution(field: Field) -> None:
+    if field.rung.kind is SandboxKind.ROOT:
+        pytest.skip("this machine's own /etc is left alone")
+    done = field.run("cat /etc/hosts", FileMount("/etc/hosts", b"10.0.0.1 mine\n"))
+    assert done.text == "10.0.0.1 mine\n"
+    assert not (field.rung.rootfs / "etc").exists()
+
+
+def test_a_name_with_every_delimiter_of_mount_options(field: Field, tmp_path: Path) -> None:
+    odd = tmp_path / "a:b,c\\d=e \n f"
+    odd.mkdir()
+    (odd / "file").write_bytes(BOUND)
+    done = field.run("echo x >m/new && cat m/file", FolderMount(f"{field.base}/m", str(odd), throw_away=True))
+    assert (done.code, done.text) == (0, BOUND.decode())
+    assert os.listdir(odd) == ["file"]
+
+
+def test_a_source_deeper_than_a_call_stack(field: Field, tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        fd, above = os.open("d", os.O_RDONLY, dir_fd=fd), fd
+        os.close(above)
+    os.close(fd)
+    mount = FolderMount(f"{field.base}/m", str(tmp_path / "d"), throw_away=True)
+    try:
+        if field.rung.kind is SandboxKind.NAMESPACE:
+            assert field.run("test -d m/d/d/d && echo there", mount).text == "there\n"
+        else:
+            with pytest.raises(SandboxError, match="too deep") as caught:
+                field.run("true", mount)
+            assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+    finally:
+        remove(tmp_path / "d")
+
+
+# --- what real mounts alone can do
+
+
+def test_a_secret_can_t_be_written_and_a_tmpfs_is_as_large_as_asked(namespace: Rung) -> None:
+    script = """
+        echo x >/s || echo refused; chmod 777 /s || echo refused
+        head -c 2000000 /dev/zero >/m/big || echo full"""
+    command = RunCommand(
+        str(namespace.rootfs), ("/bin/sh", "-c", script), (("PATH", "/bin"),), "/",
+        mounts=(FileMount("/s", SECRET), TmpfsMount("/m", 1 << 20)),
+    )  # fmt: skip
+    text = namespace.command(command).text
+    assert text.count("refused\n") == 2
+    assert (namespace.rootfs / "m").exists() is False
+    assert text.endswith("full\n")
+
+
+def test_devices_and_setuid_programs_of_a_mount_are_none(namespace: Rung, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    os.mknod(source / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    shutil.copy(namespace.rootfs / "bin/attack", source / "raised")
+    (source / "raised").chmod(0o4755)
+    for kind in ({}, {"writable": True}, {"throw_away": True}):
+        command = RunCommand(
+            str(namespace.rootfs), ("/bin/sh", "-c", "head -c 1 /m/zero; /m/raised ids"), (("PATH", "/bin"),), "/", 1000, 1000,
+            mounts=(FolderMount("/m", str(source), **kind),),
+        )  # fmt: skip
+        text = namespace.command(command).text
+        assert "/m/zero: Permission denied" in text
+        assert "uid 1000 euid 1000 " in text
+
+
+def test_what_is_not_in_a_read_only_mount_can_t_be_mounted_on(namespace: Rung, tmp_path: Path) -> None:
+    mounts = (FolderMount("/src", str(tmp_path)), TmpfsMount("/src/node_modules"))
+    with pytest.raises(SandboxError, match="/src/node_modules is not in what is mounted at /src, and") as caught:
+        namespace.command(RunCommand(str(namespace.rootfs), ("/bin/sh",), (), "/", mounts=mounts))
+    assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+    assert sorted(os.listdir(namespace.rootfs)) == ["bin"]
+
+
+def test_each_command_s_mounts_are_its_own(namespace: Rung) -> None:
+    mounts = (FileMount("/dev/shm/secret", SECRET), FileMount("/dev/pipes/x", b"x"))
+    command = RunCommand(
+        str(namespace.rootfs), ("/bin/sh", "-c", "cat /dev/shm/secret /dev/pipes/x"), (("PATH", "/bin"),), "/",
+        mounts=mounts,
+    )  # fmt: skip
+    assert namespace.command(command).text == SECRET.decode() + "x"
+    assert namespace.sh("ls -A /dev/shm /dev/pipes 2>/dev/null; cat /proc/mounts").text.count("secret") == 0
+    assert sorted(os.listdir(namespace.rootfs)) == ["bin"]
+
+
+def test_a_socket_that_is_not_there_is_named(field: Field, tmp_path: Path) -> None:
+    if field.rung.kind is not SandboxKind.NAMESPACE:
+        pytest.skip("asked for at the first connection")
+    with pytest.raises(SandboxError, match="no-agent"):
+        field.run("true", SocketMount(f"{field.base}/s", str(tmp_path / "no-agent")))
