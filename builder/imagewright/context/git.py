@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,12 +107,14 @@ class _Revision:
     """What to fetch: ``commit``, else what ``ref`` (a full name) points at. ``algorithm`` is the repository's hash.
 
     ``tip`` is the hash that the server gave for ``ref``: of a tag with a message, the tag's own. ``""`` for a commit.
+    ``name`` is the branch that HEAD is, or ``ref``.
     """
 
     ref: str
     commit: str
     algorithm: str
     tip: str = ""
+    name: str = ""
 
     @classmethod
     def of_commit(cls, commit: str, ref: str = "") -> _Revision:
@@ -132,12 +135,13 @@ def _resolve(source: GitSource, git: Git, address: Address) -> _Revision:
         names = ["HEAD"]
     else:
         names = [source.ref] if source.ref.startswith("refs/") else [kind + source.ref for kind in kinds]
-    listed = git.run("ls-remote", "--", address.url, *names, url=address.url)
-    pairs = (line.split("\t") for line in listed.splitlines())
-    found = {pair[1]: pair[0] for pair in pairs if len(pair) == 2}
+    listed = git.run("ls-remote", "--symref", "--", address.url, *names, url=address.url)
+    pairs = [line.split("\t") for line in listed.splitlines()]
+    branches = {pair[1]: pair[0][5:] for pair in pairs if len(pair) == 2 and pair[0].startswith("ref: ")}
+    found = {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and not pair[0].startswith("ref: ")}
     for name in names:
         if name in found:
-            return _Revision(name, "", _algorithm(found[name]), found[name])
+            return _Revision(name, "", _algorithm(found[name]), found[name], branches.get(name, name))
     if not source.ref:
         raise SourceError(
             f"{address.url} is empty, or its HEAD names a branch that isn't there",
@@ -196,10 +200,9 @@ class _Fetching:
     def keep(self, address: Address, revision: _Revision, target: str) -> None:
         """Make what was fetched first the ``.git`` of its checkout: with its address, without a login or a hook."""
         git_dir = os.path.join(self._objects, "1")
-        tip = revision.tip or revision.commit
         settings = [("config", "core.bare", "false"), ("remote", "add", "origin", address.url)]
-        if revision.ref.startswith("refs/") and tip:
-            settings.append(("update-ref", revision.ref, tip))
+        if re.match(r"refs/(heads|tags)/", revision.name):
+            settings.append(("update-ref", revision.name, revision.tip))
         for words in settings:
             self._git.run(*words, url=address.url, git_dir=git_dir)
         with contextlib.suppress(FileNotFoundError):

@@ -190,8 +190,10 @@ class Git:
         if identity:
             # A copy: ssh refuses a key that a group can read, as mounted ones may be, or that lost its last line break.
             key = self._write("identity", identity.rstrip() + b"\n", 0o600)
-            known = self._write("known_hosts", read_secret(folder, "known_hosts"))
             options += ["-F", "/dev/null", "-i", key, "-o", "IdentitiesOnly=yes"]
+        known_hosts = read_secret(folder, "known_hosts") if folder else b""
+        if identity or known_hosts:
+            known = self._write("known_hosts", known_hosts)
             options += ["-o", f'UserKnownHostsFile="{known}"', "-o", "StrictHostKeyChecking=yes"]
         return options
 

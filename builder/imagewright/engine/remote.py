@@ -27,6 +27,9 @@ from imagewright.plan import GitRemote, SshMount, UrlSource
 
 _FOR_CONTEXTS = frozenset({"GIT_USERNAME", "GIT_PASSWORD", "GIT_TOKEN", "GIT_PULL_METHOD", "SSH_AUTH_SOCK"})
 _HEADER = re.compile(r"(basic|bearer) +(\S+)", re.IGNORECASE)
+_KNOWN_HOSTS = (
+    "GIT_KNOWN_HOSTS"  # of this project: a Pod has no ~/.ssh/known_hosts, and nobody is trusted at first sight
+)
 _TOKEN_USER = "x-access-token"  # noqa: S105 -- the user name that goes with a token
 
 
@@ -82,7 +85,7 @@ class Remotes:
             try:
                 return git.clone(wanted, machine, extras).path
             except SourceError as error:
-                if error.reason is Reason.GIT_AUTH_FAILED and not login:
+                if error.reason is Reason.GIT_AUTH_FAILED and (not login or _by_ssh(source.url)):
                     raise SourceError(error.message, reason=error.reason, hint=_hint(source.url, error)) from error
                 raise
 
@@ -94,12 +97,13 @@ class Remotes:
         return f"Bearer {token}" if token else self._secret(f"HTTP_AUTH_HEADER_{host}")
 
     def _git_login(self, url: str, folder: str) -> str:
-        """Write a login as ``context.git`` reads it; ``""`` where there is none.
+        """Write a login, or the keys of ssh servers, as ``context.git`` reads them; ``""`` where there is none.
 
         Of the host's own secret and the one for all, the host's own is taken.
         """
         if _by_ssh(url):
-            return ""
+            known_hosts = self.secrets.get(_KNOWN_HOSTS, b"").decode("utf-8", "surrogateescape")
+            return _write(folder, {"known_hosts": known_hosts}) if known_hosts else ""
         parts = urlsplit(url)
         netloc = parts.netloc.rpartition("@")[2]
         for suffix in dict.fromkeys((f".{netloc}", f".{parts.hostname}", "")):
@@ -154,6 +158,6 @@ def _hint(url: str, error: SourceError) -> str:
         return f"Give a token with --secret id=GIT_AUTH_TOKEN.{host},src=FILE (ImageBuild: spec.secrets)."
     if "host key" in error.message:
         return (
-            "Put the line that ssh-keyscan prints for the host into the known_hosts of who builds (~/.ssh/known_hosts)."
+            f"Give what ssh-keyscan prints for it with --secret id={_KNOWN_HOSTS},src=FILE (ImageBuild: spec.secrets)."
         )
     return "Give a key with --ssh default=KEYFILE, or an agent with --ssh default (ImageBuild: spec.ssh)."
