@@ -12,6 +12,7 @@ import re
 import subprocess
 import tarfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from cluster.machine import this_machine
 from cluster.push import Image, Registry
 from cluster.toolchain import find_go
 from imagebuilds import many_builds
-from peers.case import Case, all_cases
+from peers.case import all_cases
 from peers.flatten import Layout, describe
 from peers.station import flags_of
 
@@ -68,8 +69,7 @@ def test_a_pod_builds_the_cases_of_run_as_recorded(
     since = time.time() - _CLOCK_S
     _start_pod(cluster, namespace, build_settings, place.profile)
     repositories = {case.folder.name: f"{namespace}/{case.folder.name}" for case in CASES}
-    for case in CASES:
-        _publish(cluster, case, repositories[case.folder.name])
+    _publish(cluster, repositories)
     results = _build_all(cluster, namespace, tmp_path, place.sandbox)
     wrong = {}
     for case in CASES:
@@ -105,13 +105,15 @@ def _start_pod(cluster: Cluster, namespace: str, settings: dict[str, str], profi
     cluster.kubectl("wait", "pod", "cases", "-n", namespace, "--for=condition=Ready", "--timeout=240s")
 
 
-def _publish(cluster: Cluster, case: Case, repository: str) -> None:
-    """The images that a case describes, below a name of its own: two cases may describe the same one differently."""
+def _publish(cluster: Cluster, repositories: Mapping[str, str]) -> None:
+    """The images that cases describe, below a name of the case's own: two may describe the same one differently."""
     busybox = rootfs.layer(rootfs.busybox, this_machine(find_go()), {})
-    for reference, platform in case.images():
-        if reference.tag and not case.is_catalogued(reference.familiar()):
-            image = Image((busybox,), case.image(reference.familiar()), platform.architecture)
-            Registry(cluster.registry.host).push(image, f"{repository}/{reference.repository}", [reference.tag])
+    registry = Registry(cluster.registry.host)
+    for case in CASES:
+        for reference, platform in case.images():
+            if reference.tag and not case.is_catalogued(reference.familiar()):
+                image = Image((busybox,), case.image(reference.familiar()), platform.architecture)
+                registry.push(image, f"{repositories[case.folder.name]}/{reference.repository}", [reference.tag])
 
 
 def _build_all(cluster: Cluster, namespace: str, folder: Path, sandbox: str) -> dict[str, dict[str, Any]]:
