@@ -23,12 +23,13 @@ from contextlib import ExitStack, contextmanager
 
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.tree import copy_tree, remove
+from imagewright.fs.tree import MAX_DEPTH, copy_tree, remove, too_deep
 from imagewright.plan import CacheMount, CacheSharing
 
 _POLL_S = 0.1
 _CHUNK_BYTES = 1 << 20
 _UNFINISHED = ".new"
+_LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Wanted = tuple[CacheMount, Rootfs | None]  # a mount, and the folder that a new cache of it begins with
 
@@ -80,7 +81,7 @@ class CacheMounts:
             ) from error
 
     def _name(self, mount: CacheMount, seed: Rootfs | None) -> str:
-        begins = [mount.mode, mount.uid, mount.gid] if seed is None else _fingerprint(seed)
+        begins = [mount.mode, mount.uid, mount.gid, _fingerprint(seed) if seed is not None else None]
         return hashlib.sha256(json.dumps([mount.id, begins]).encode()).hexdigest()
 
     def _take(self, stack: ExitStack, name: str, mount: CacheMount, sharing: CacheSharing) -> str:
@@ -90,7 +91,7 @@ class CacheMounts:
         said = False
         while True:
             path = os.path.join(self._folder, f"{name}-{number}")
-            fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(f"{path}.lock", _LOCK_FILE, 0o600)
             operation = fcntl.LOCK_SH if sharing is CacheSharing.SHARED else fcntl.LOCK_EX
             try:
                 fcntl.flock(fd, operation | fcntl.LOCK_NB)
@@ -124,18 +125,18 @@ class CacheMounts:
                 _remove(os.path.join(self._folder, left))  # of a build that was killed
             new = f"{path}{_UNFINISHED}{uuid.uuid4().hex}"
             os.mkdir(new, 0o700)
-            if seed is None:
-                os.chown(new, mount.uid, mount.gid)
-                os.chmod(new, mount.mode)
-            else:
+            if seed is not None:
                 copy_tree(seed, Rootfs(new))
+            os.chown(new, -1 if mount.uid is None else mount.uid, -1 if mount.gid is None else mount.gid)
+            if mount.mode is not None:
+                os.chmod(new, mount.mode)
             os.rename(new, path)
 
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
     """Held for moments only, or for a copy that everybody needs: so this waits."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, _LOCK_FILE, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -158,6 +159,8 @@ def _fingerprint(seed: Rootfs) -> str:
             hasher.update(len(data).to_bytes(8, "big") + data)
 
     def walk(folder: int, path: bytes) -> None:
+        if path.count(b"/") > MAX_DEPTH:
+            raise too_deep(path)
         for entry in sorted(os.fsencode(name) for name in os.listdir(folder)):
             info = os.stat(entry, dir_fd=folder, follow_symlinks=False)
             add(path + b"/" + entry, info.st_mode, info.st_uid, info.st_gid)

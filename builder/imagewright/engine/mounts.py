@@ -56,6 +56,9 @@ def prepared(session: Session, step: RunStep) -> Iterator[Prepared]:
         if step.script is not None:
             content = step.script.content.encode("utf-8", "surrogateescape")
             result.mounts.append(FileMount(step.script.path, content, 0o755))
+        result.mounts.sort(
+            key=lambda mount: mount.target
+        )  # those above first, as in BuildKit, whatever was written first
         yield result
 
 

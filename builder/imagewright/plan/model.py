@@ -51,6 +51,10 @@ class PlanOptions:
     contexts: Mapping[str, NamedContext] = field(default_factory=dict)
     platform_asked: bool = False
 
+    def without_build_args(self) -> PlanOptions:
+        """As if none had been given."""
+        return replace(self, build_args={})
+
     def with_build_arg(self, name: str, value: str | None) -> PlanOptions:
         """The same with another value of a build argument, None to take it away."""
         args = {key: given for key, given in self.build_args.items() if key != name}
@@ -188,7 +192,7 @@ class BindMount:
 class CacheMount:
     """``--mount=type=cache``. ``origin`` and ``source`` are what a new cache begins with, None an empty folder.
 
-    ``mode``, ``uid`` and ``gid`` are those of a new cache's folder.
+    ``mode``, ``uid`` and ``gid`` are those of a new cache's folder, None as it begins.
     """
 
     target: str
@@ -197,9 +201,9 @@ class CacheMount:
     origin: Origin | None = None
     source: str = "/"
     writable: bool = True
-    mode: int = 0o755
-    uid: int = 0
-    gid: int = 0
+    mode: int | None = 0o755
+    uid: int | None = 0
+    gid: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +394,16 @@ class BuildPlan:
             found.add(base.stage)
             base = self.stage(base.stage).base
         return frozenset(found)
+
+    def starts_from_scratch(self, index: int) -> bool:
+        """Whether everything in a stage was made by this Dockerfile."""
+        base = self.stage(index).base
+        return isinstance(base, ScratchBase) or (isinstance(base, StageBase) and self.starts_from_scratch(base.stage))
+
+    def stage_at(self, place: Location) -> int | None:
+        """The index of the stage that a line belongs to, None above all."""
+        above = [stage.index for stage in self.stages if stage.location.line <= place.line]
+        return max(above, default=None)
 
     def stage(self, index: int) -> StagePlan:
         """The stage with this number in the Dockerfile. Raises KeyError where the plan has none."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from imagewright.dockerfile.model import MountOption, Run, RunMount
 from imagewright.dockerfile.source import did_you_mean
@@ -28,18 +29,21 @@ from imagewright.plan.model import (
 )
 
 _OWNED = ("mode", "uid", "gid")
-# What each type takes beside ``type`` and ``target``.
+_ACCESS = ("readonly", "readwrite")
+# What each type takes beside ``type`` and ``target``. BuildKit takes some more in places, and ignores it.
 OPTIONS_OF: Mapping[str, tuple[str, ...]] = {
     "bind": ("from", "source", "readonly", "readwrite"),
     "cache": ("from", "source", "readonly", "readwrite", "id", "sharing", *_OWNED),
-    "tmpfs": ("size",),
-    "secret": ("id", "source", "required", "env", *_OWNED),
-    "ssh": ("id", "required", *_OWNED),
+    "tmpfs": ("size", "readwrite"),
+    "secret": ("id", "source", "required", "env", "readonly", *_OWNED),
+    "ssh": ("id", "required", "readonly", *_OWNED),
 }
 _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
-_SIZE = re.compile(r"(\d{1,12})(?:\.\d+)?\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _MAX_ID = (1 << 32) - 2
+_MAX_SIZE_BYTES = (1 << 63) - 1
+_FORMATS = {8: "o", 10: "d"}
 
 
 def plan_mounts(frame: Frame, run: Run, origins: Mapping[str, Origin]) -> tuple[Mount, ...]:
@@ -70,6 +74,7 @@ class _Reader:
             if option.name not in ("type", "target", *takes):
                 hint = f"type={kind} takes target, {', '.join(takes)}."
                 raise self._error(f"--mount: {option.name} is no option of type={kind}", option, hint)
+        self._check_access(kind)
         match kind:
             case "bind":
                 origin = origins.get(self.raw.from_, ContextOrigin())
@@ -86,27 +91,36 @@ class _Reader:
                 return SshMount(self._text("id") or "default", target, required, *self._owner(0o600))
 
     def _kind(self) -> str:
-        kind = self._text("type").lower() or "bind"
+        kind = self._given("type", "bind").lower()
         if kind not in OPTIONS_OF:
             hint = did_you_mean(kind, OPTIONS_OF, f"The types are {', '.join(OPTIONS_OF)}.")
             raise self._error(f"--mount: there is no type {kind!r}", self._option("type"), hint)
         return kind
 
+    def _check_access(self, kind: str) -> None:
+        """Of what can be had in one way only, that way may be named."""
+        if kind in ("bind", "cache"):
+            return
+        for option in self.raw.options:
+            if option.name in _ACCESS and not self._boolean(option):
+                hint = f"A mount of type={kind} is always {option.name}: leave it out."
+                raise self._error(f"--mount: {option.written} can't be had with type={kind}", option, hint)
+
     def _cache(self, origins: Mapping[str, Origin]) -> CacheMount:
-        target = self._target()
-        sharing = self._text("sharing").lower() or CacheSharing.SHARED
+        target, source = self._target(), self._source()
+        sharing = self._given("sharing", CacheSharing.SHARED).lower()
         if sharing not in set(CacheSharing):
             hint = did_you_mean(sharing, CacheSharing, f"Write one of {', '.join(CacheSharing)}.")
             raise self._error(f"--mount: sharing={sharing} is not known", self._option("sharing"), hint)
-        return CacheMount(
-            target,
-            self._text("id") or posixpath.normpath(self._text("target")),
-            CacheSharing(sharing),
-            origins.get(self.raw.from_),
-            self._source(),
-            self._is_writable(True),
-            *self._owner(0o755),
-        )
+        origin = origins.get(self.raw.from_)
+        if origin is None and source != "/":
+            hint = "Write from= too: source is a folder of the stage or image that a new cache begins with."
+            raise self._error("--mount: a cache has a source only with from", self._option("source"), hint)
+        owner: Sequence[int | None] = self._owner(0o755)
+        if origin is not None:
+            owner = [value if self._option(name) else None for name, value in zip(_OWNED, owner, strict=True)]
+        id_ = self._text("id") or paths.normal(self._text("target"))
+        return CacheMount(target, id_, CacheSharing(sharing), origin, source, self._is_writable(True), *owner)
 
     def _secret(self) -> SecretMount:
         id_, source, target = self._text("id"), self._text("source"), self._text("target")
@@ -134,13 +148,24 @@ class _Reader:
         option = self._option(name)
         return self.frame.expand(self.run, option.value or "") if option is not None else ""
 
+    def _given(self, name: str, default: str) -> str:
+        """The option's value, which is not empty; ``default`` without the option."""
+        option = self._option(name)
+        if option is None:
+            return default
+        text = self._text(name)
+        if not text:
+            hint = f"Give {name} a value, or leave it out."
+            raise self._error(f"--mount: {option.written} is empty", option, hint)
+        return text
+
     def _target(self) -> str:
-        """Absolute; a relative one is below WORKDIR."""
+        """Absolute; a relative one is below WORKDIR, and where there is none it is WORKDIR itself, as in BuildKit."""
         option = self._option("target")
         text = self._text("target")
-        if not text:
-            raise self._error("--mount has no target", option, f"Write --mount={self.raw.written},target=/path.")
         target = paths.resolve(self.frame.image.workdir, text)
+        if target == "/" and not text:
+            raise self._error("--mount has no target", option, f"Write --mount={self.raw.written},target=/path.")
         if target == "/":
             raise self._error("--mount: the target can't be /", option, "Name a folder below it.")
         return target
@@ -151,7 +176,7 @@ class _Reader:
     def _is_writable(self, default: bool) -> bool:
         writable = default
         for option in self.raw.options:
-            if option.name in ("readonly", "readwrite"):
+            if option.name in _ACCESS:
                 writable = self._boolean(option) == (option.name == "readwrite")
         return writable
 
@@ -169,11 +194,12 @@ class _Reader:
         return text in _TRUE
 
     def _size(self) -> int:
-        text = self._text("size")
-        match = _SIZE.fullmatch(text) if text else None
-        if text and match is None:
+        text = self._given("size", "0")
+        match = _SIZE.fullmatch(text)
+        size = int(Decimal(match[1]) * _UNITS[match[2].lower()]) if match else -1
+        if not 0 <= size <= _MAX_SIZE_BYTES:
             raise self._error(f"--mount: size={text} is no size", self._option("size"), "Write size=64m, say.")
-        return int(match[1]) * _UNITS[match[2].lower()] if match else 0
+        return size
 
     def _owner(self, mode: int) -> tuple[int, int, int]:
         """Mode, user and group."""
@@ -184,19 +210,14 @@ class _Reader:
         )
 
     def _number(self, name: str, default: int, base: int, most: int) -> int:
-        text = self._text(name)
-        if not text:
-            return default
-        try:
-            value = int(text, base) if text.isascii() and text.isalnum() else -1
-        except ValueError:
-            value = -1
+        text = self._given(name, f"{default:{_FORMATS[base]}}")
+        value = int(text, base) if re.fullmatch(r"[0-7]+" if base == 8 else r"[0-9]+", text) else -1
         if not 0 <= value <= most:
             hint = (
                 "Write an octal mode, such as mode=0640." if name == "mode" else f"Write a number, such as {name}=1000."
             )
             raise self._error(
-                f"--mount: {name}={text} is not a number from 0 to {most:{'o' if base == 8 else 'd'}}",
+                f"--mount: {name}={text} is not a number from 0 to {most:{_FORMATS[base]}}",
                 self._option(name),
                 hint,
             )

@@ -13,6 +13,11 @@ def clean(path: str) -> str:
     return "/" + posixpath.normpath("/" + path).lstrip("/")
 
 
+def normal(path: str) -> str:
+    """Without ``.``, ``..``, doubled or trailing slashes, absolute or relative as it is; an empty one is ``.``."""
+    return clean(path) if path.startswith("/") else posixpath.normpath(path)
+
+
 def resolve(workdir: str, path: str) -> str:
     """``path`` relative to the working directory, unless it is absolute."""
     return clean(posixpath.join(workdir or "/", path))

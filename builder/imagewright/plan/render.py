@@ -149,4 +149,7 @@ def _mount(plan: BuildPlan, mount: Mount) -> str:
 
 
 def _owner(mount: CacheMount | SecretMount | SshMount) -> str:
-    return f", {mount.uid}:{mount.gid} {mount.mode:04o}"
+    if mount.uid == mount.gid == mount.mode is None:
+        return ""
+    uid, gid = ("-" if id_ is None else id_ for id_ in (mount.uid, mount.gid))
+    return f", {uid}:{gid} {'-' if mount.mode is None else f'{mount.mode:04o}'}"
