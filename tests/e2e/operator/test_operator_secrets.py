@@ -1,0 +1,180 @@
+"""Secrets of an ImageBuild in a real cluster: one RUN sees them, and nothing that is left behind has a byte of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.client import Cluster
+from imagebuilds.namespace import Namespace
+from imagebuilds.operator_process import Operator
+from imagebuilds.waiting import eventually
+from leaks.needles import Needles
+
+pytestmark = [pytest.mark.root, pytest.mark.cluster]
+
+PRINTS = """\
+FROM busybox
+RUN --mount=type=secret,id=token sha256sum /run/secrets/token | grep -q {digest}
+RUN --mount=type=secret,id=token cat /run/secrets/token; echo; echo "<$(cat /run/secrets/token)>" >&2
+RUN --mount=type=secret,id=token,env=TOKEN echo "$TOKEN" && env
+RUN --mount=type=secret,id=team/text,target=/root/.text cat /root/.text
+RUN --mount=type=ssh test -S "$SSH_AUTH_SOCK"
+RUN test -z "$TOKEN" && test ! -e /run/secrets/token && test ! -e /root/.text && echo made >/made
+"""
+FAILS = """\
+FROM busybox
+RUN --mount=type=secret,id=token echo "the password is $(cat /run/secrets/token)"; exit 3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What is in the Secrets, and how an ImageBuild names them."""
+
+    digest: str
+    needles: Needles
+    spec: dict[str, Any]
+
+
+@pytest.fixture
+def secrets(builds: Namespace, tmp_path: Path) -> Secrets:
+    token = f"token-{uuid.uuid4().hex}"
+    text = "".join(f"line {number} is {uuid.uuid4().hex}\n" for number in range(3))
+    (tmp_path / "token").write_text(token)
+    (tmp_path / "text").write_text(text)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    key = "".join((tmp_path / "key").read_text().splitlines()[2:-1])  # the first line of all such keys is the same
+    builds.kubectl(
+        "create", "secret", "generic", "tokens", f"--from-file={tmp_path}/token", f"--from-file={tmp_path}/text"
+    )
+    builds.kubectl("create", "secret", "generic", "deploy-key", f"--from-file=ssh-privatekey={tmp_path}/key")
+    spec = {
+        "secrets": [
+            {"id": "token", "secretKeyRef": {"name": "tokens", "key": "token"}},
+            {"id": "team/text", "secretKeyRef": {"name": "tokens", "key": "text"}},
+        ],
+        "ssh": [{"secretKeyRef": {"name": "deploy-key", "key": "ssh-privatekey"}}],
+    }
+    return Secrets(hashlib.sha256(token.encode()).hexdigest(), Needles(token, text, key), spec)
+
+
+def inline(text: str) -> dict[str, Any]:
+    return {"inline": {"dockerfile": text}}
+
+
+def everything_told(builds: Namespace, operator: Operator) -> dict[str, str]:
+    """All that the cluster keeps of the builds, and all logs, but the Secrets themselves."""
+    (pod,) = builds.pods()
+    return {
+        "Pod": json.dumps(pod),
+        "ImageBuild": json.dumps(builds.get("imagebuild", "app")),
+        "Events": json.dumps(builds.get("events")),
+        "log of the Pod": builds.kubectl("logs", pod["metadata"]["name"], "--all-containers"),
+        "log of the operator": operator.log(),
+    }
+
+
+@pytest.mark.parametrize("profile", ["userns", "hardened"])
+def test_what_a_run_mounts_is_nowhere(
+    cluster: Cluster,
+    builds: Namespace,
+    operators: Callable[..., Operator],
+    secrets: Secrets,
+    tmp_path: Path,
+    *,
+    profile: str,
+) -> None:
+    operator = operators(POD_PROFILE=profile)
+    builds.apply(source=inline(PRINTS.replace("{digest}", secrets.digest)), **secrets.spec)
+    status = builds.phase("Succeeded")
+    assert status["build"]["sandbox"] == ("root" if profile == "hardened" else "namespace")
+    told = everything_told(builds, operator)
+    assert "***" in told["log of the Pod"]
+    assert "***" in status["log"]["tail"]
+    assert [name for name, text in told.items() if secrets.needles.in_text(text)] == []
+    (pod,) = builds.pods()
+    (container,) = pod["spec"]["containers"]
+    assert [one["name"] for one in container["env"]] == ["IMAGEWRIGHT_REQUEST"]
+    image = tmp_path / "image"
+    command = ["skopeo", "copy", "--src-tls-verify=false", f"docker://{status['image']['reference']}", f"oci:{image}"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert secrets.needles.in_files([image]) == []
+
+
+def test_a_failing_run_that_prints_it_says_nothing_of_it(
+    builds: Namespace, operator: Operator, secrets: Secrets
+) -> None:
+    builds.apply(source=inline(FAILS), **secrets.spec)
+    status = builds.phase("Failed")
+    assert "the password is ***" in status["build"]["failure"]["message"]
+    told = everything_told(builds, operator)
+    assert [name for name, text in told.items() if secrets.needles.in_text(text)] == []
+
+
+def test_a_missing_secret_and_a_missing_key_heal(builds: Namespace, operator: Operator) -> None:
+    reference = {"name": "late", "key": "token"}
+    builds.apply(
+        source=inline("FROM busybox\nRUN --mount=type=secret,id=a grep -q x /run/secrets/a\n"),
+        secrets=[{"id": "a", "secretKeyRef": reference}],
+    )
+    builds.becomes("False SecretNotFound")
+    builds.kubectl("create", "secret", "generic", "late", "--from-literal=other=x")
+    told = builds.becomes("False SecretNotFound")
+    builds.kubectl("patch", "secret", "late", "--type=merge", '--patch={"stringData": {"token": "x"}}')
+    builds.phase("Succeeded")
+    assert "late" in json.dumps(told["conditions"])
+
+
+def test_a_required_secret_that_the_spec_does_not_name_is_asked_for(builds: Namespace, operator: Operator) -> None:
+    builds.apply(source=inline("FROM busybox\nRUN --mount=type=secret,id=token,required true\n"))
+    status = builds.phase("Failed")
+    assert builds.ready() == "False SecretNotFound"
+    assert "spec.secrets" in status["build"]["failure"]["message"]
+    assert status["build"]["failure"]["line"] == 2
+
+
+def test_a_cache_on_a_claim_is_there_for_the_next_build(
+    cluster: Cluster, builds: Namespace, operators: Callable[..., Operator]
+) -> None:
+    operators(POD_PROFILE="plain")  # a volume of the node's own can't be mapped into a Pod's user namespace everywhere
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": builds.name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "1Gi"},
+            "storageClassName": builds.name,
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": f"/tmp/{builds.name}", "type": "DirectoryOrCreate"},
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "cache", "namespace": builds.name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": builds.name,
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    cluster.apply(volume, claim)
+    try:
+        line = 'RUN --mount=type=cache,target=/cache echo line >>/cache/file; echo "builds: $(wc -l </cache/file)"'
+        for number in (1, 2):
+            source = inline(f"FROM busybox\nLABEL number={number}\n{line}\n")
+            builds.apply(source=source, cache={"volume": {"claimName": "cache"}})
+            eventually(lambda number=number: builds.status().get("build", {}).get("number") == number, "its build")
+            status = builds.phase("Succeeded")
+            assert f"builds: {number}" in builds.kubectl("logs", status["build"]["podNames"][0])
+    finally:
+        cluster.try_kubectl("delete", "persistentvolume", builds.name, "--wait=false")
