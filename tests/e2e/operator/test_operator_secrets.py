@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,12 @@ def test_a_cache_on_a_claim_is_there_for_the_next_build(
         for number in (1, 2):
             source = inline(f"FROM busybox\nLABEL number={number}\n{line}\n")
             builds.apply(source=source, cache={"volume": {"claimName": "cache"}})
-            eventually(lambda number=number: builds.status().get("build", {}).get("number") == number, "its build")
+            eventually(partial(_is_at, builds, number), "its build")
             status = builds.phase("Succeeded")
             assert f"builds: {number}" in builds.kubectl("logs", status["build"]["podNames"][0])
     finally:
         cluster.try_kubectl("delete", "persistentvolume", builds.name, "--wait=false")
+
+
+def _is_at(builds: Namespace, number: int) -> bool:
+    return builds.status().get("build", {}).get("number") == number
