@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagewright.engine.redaction import Redaction
+from imagewright.engine.redaction import MASK, Redaction
 
 
 def shown(secrets: list[bytes], *pieces: bytes) -> bytes:
@@ -53,6 +53,26 @@ def test_it_does_not_matter_where_the_output_is_cut(secrets: list[bytes], pieces
     assert shown(secrets, *pieces) == whole
     assert not any(secret in whole for secret in secrets)
     assert len(secrets) > 0 or whole == b"".join(pieces)
+    many = [*secrets, *(b"line %d" % number for number in range(100))]
+    assert shown(many, *pieces) == whole, "many are looked for in another way than few"
+
+
+def test_what_is_held_back_is_bounded() -> None:
+    """Even where a secret overlaps with itself, so that one occurrence goes over into the next without an end."""
+    stream = Redaction([b"0000"]).stream()
+    said = [stream.feed(b"0" * 1000) for _ in range(100)]
+    assert said[0] == b"***"
+    assert b"".join([*said, stream.feed(b"1\n"), stream.end()]) == b"***1\n"
+
+
+def test_a_bundle_of_certificates_does_not_slow_the_output_down() -> None:
+    """Thousands of lines that all begin alike to four bytes, and output that comes in thousands of small pieces without a line's end."""
+    lines = [b"MIIF%d" % (7919**20 * (number + 1)) for number in range(4000)]
+    stream = Redaction([b"\n".join(lines)]).stream()
+    shown = b"".join([stream.feed(b"MIIF0000 progress %d%% " % number) for number in range(5000)] + [stream.end()])
+    assert shown.count(b"progress") == 5000
+    assert MASK not in shown
+    assert stream.feed(b"> " + lines[7] + b"\n") == b"> ***\n"
 
 
 def test_a_large_secret_of_one_line_is_cheap() -> None:
