@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,3 +191,14 @@ def test_no_agent_outlives_the_engine(tmp_path: Path, keys: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
     eventually(lambda: ask(str(tmp_path / "agents" / "agent-0" / "socket"), "-l").returncode == 2, "the agent's end")
+
+
+def test_a_run_cannot_have_the_engine_start_threads_without_end(keys: Path, serve: Callable[..., str]) -> None:
+    door = serve(keys / "ed25519")
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(door)
+        assert ask(door, "-l").returncode != 0, "one more is turned away"
+        assert threading.active_count() - before <= 64
+    eventually(lambda: ask(door, "-l").returncode == 0, "a connection, when the others are closed")

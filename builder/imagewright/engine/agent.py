@@ -28,6 +28,7 @@ _REQUEST_IDENTITIES, _SIGN_REQUEST = 11, 13
 _ALLOWED = frozenset({_REQUEST_IDENTITIES, _SIGN_REQUEST})
 _MAX_MESSAGE_BYTES = 256 * 1024  # OpenSSH's own limit
 _MAX_KEY_BYTES = 1 << 20
+_MAX_CONNECTIONS = 64  # of one RUN at the same time; each is a thread of the engine
 _MAX_SOCKET_PATH = 100  # sun_path has 108 bytes
 _AGENT = 'echo "$SSH_AGENT_PID"; read -r line'  # it lives as long as this waits for a line that never comes
 
@@ -151,6 +152,7 @@ class _Door:
 
     def __init__(self, path: str, agent: str) -> None:
         self._path, self._agent = path, agent
+        self._free = threading.Semaphore(_MAX_CONNECTIONS)
         self._listener = socket.socket(socket.AF_UNIX)
         with _reachable(path) as short:
             self._listener.bind(short)
@@ -169,18 +171,24 @@ class _Door:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._carry, args=(connection,), name="ssh-door", daemon=True).start()
+            if self._free.acquire(blocking=False):
+                threading.Thread(target=self._carry, args=(connection,), name="ssh-door", daemon=True).start()
+            else:
+                connection.close()
 
     def _carry(self, connection: socket.socket) -> None:
         """Requests and answers, one after the other, until one side has enough."""
-        with contextlib.suppress(OSError, EOFError), connection, _connected(self._agent) as agent:
-            while True:
-                message = _message(connection)
-                if message[4] not in _ALLOWED:
-                    connection.sendall(_FAILURE)
-                    continue
-                agent.sendall(message)
-                connection.sendall(_message(agent))
+        try:
+            with contextlib.suppress(OSError, EOFError), connection, _connected(self._agent) as agent:
+                while True:
+                    message = _message(connection)
+                    if message[4] not in _ALLOWED:
+                        connection.sendall(_FAILURE)
+                        continue
+                    agent.sendall(message)
+                    connection.sendall(_message(agent))
+        finally:
+            self._free.release()
 
 
 def _message(stream: socket.socket) -> bytes:
