@@ -1,0 +1,29 @@
+"""Runs a command without a network, in a process that may have less than the test's.
+
+usage: network_process.py KIND WORK_DIR ROOTFS PROGRAM WORD... Prints what the command prints, or the error.
+"""
+
+import os
+import sys
+
+from imagewright.contract import SandboxKind
+from imagewright.errors import SandboxError
+from imagewright.sandbox import RunCommand
+from imagewright.sandbox.helper import Helper
+
+
+def main() -> int:
+    kind, work_dir, rootfs, *argv = sys.argv[1:]
+    helper = Helper(work_dir)
+    command = RunCommand(rootfs, tuple(argv), (("PATH", "/bin:/usr/bin:/sbin:/usr/sbin"),), "/", network=False)
+    try:
+        return helper.run(SandboxKind(kind), command, lambda data: os.write(1, data) and None)
+    except SandboxError as error:
+        print(error.render())
+        return 99
+    finally:
+        helper.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
