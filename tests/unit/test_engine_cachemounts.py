@@ -14,13 +14,17 @@ from pathlib import Path
 import pytest
 
 from imagewright.engine.cachemounts import CacheMounts
-from imagewright.errors import ImagewrightError
+from imagewright.errors import FileSystemError, ImagewrightError
 from imagewright.fs.rootfs import Rootfs
 from imagewright.plan import CacheMount, CacheSharing
 
 
 def mount(id_: str = "a", sharing: CacheSharing = CacheSharing.SHARED, mode: int = 0o755) -> CacheMount:
     return CacheMount("/x", id_, sharing, mode=mode, uid=os.geteuid(), gid=os.getegid())
+
+
+def seeded(mode: int | None = None) -> CacheMount:
+    return CacheMount("/x", "a", mode=mode, uid=None, gid=None)
 
 
 def locked(id_: str = "a") -> CacheMount:
@@ -72,15 +76,41 @@ def seed(folder: Path, text: str) -> Rootfs:
 
 
 def test_it_begins_with_its_seed_once(caches: CacheMounts, tmp_path: Path) -> None:
-    with caches.hold([(mount(), seed(tmp_path / "one", "seed"))]) as (folder,):
+    with caches.hold([(seeded(), seed(tmp_path / "one", "seed"))]) as (folder,):
         assert Path(folder, "link").read_text() == "seed"
         assert stat.S_IMODE(os.stat(folder).st_mode) == 0o750
         Path(folder, "sub", "file").write_text("changed")
     assert (tmp_path / "one" / "sub" / "file").read_text() == "seed"
-    with caches.hold([(mount(), seed(tmp_path / "two", "seed"))]) as (again,):
+    with caches.hold([(seeded(), seed(tmp_path / "two", "seed"))]) as (again,):
         assert Path(again, "sub", "file").read_text() == "changed", "the same content elsewhere and later"
-    with caches.hold([(mount(), seed(tmp_path / "two", "other"))]) as (other,):
+    with caches.hold([(seeded(), seed(tmp_path / "two", "other"))]) as (other,):
         assert Path(other, "sub", "file").read_text() == "other"
+
+
+def test_a_mode_that_is_given_is_that_of_one_with_a_seed_too(caches: CacheMounts, tmp_path: Path) -> None:
+    with caches.hold([(seeded(0o700), seed(tmp_path / "one", "seed"))]) as (folder,):
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+        assert Path(folder, "link").read_text() == "seed"
+
+
+def test_a_hostile_seed_is_an_error(caches: CacheMounts, tmp_path: Path) -> None:
+    """A stage's RUN can make folders inside each other that no path and no recursion reaches."""
+    top = os.open(tmp_path, os.O_RDONLY)
+    os.mkdir("deep", dir_fd=top)
+    folder = os.open("deep", os.O_RDONLY, dir_fd=top)
+    for _ in range(2000):
+        os.mkdir("d", dir_fd=folder)
+        below = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+    try:
+        too_deep = pytest.raises(FileSystemError, match="is deeper than")
+        with too_deep, caches.hold([(seeded(), Rootfs(str(tmp_path / "deep")))]):
+            pass
+    finally:
+        subprocess.run(["rm", "-rf", "deep"], cwd=tmp_path, check=True)
+        os.close(top)
 
 
 def test_shared_is_held_by_many_and_private_by_one_each(caches: CacheMounts) -> None:
@@ -161,7 +191,7 @@ def killed(*given):
 if sys.argv[2] == "making":
     os.rename = killed
 caches = cachemounts.CacheMounts(sys.argv[1], print, threading.Event())
-mount = CacheMount("/x", "a", CacheSharing.LOCKED)
+mount = CacheMount("/x", "a", CacheSharing.LOCKED, mode=None, uid=None, gid=None)
 with caches.hold([(mount, Rootfs(sys.argv[3]))]):
     killed()
 """
@@ -175,7 +205,7 @@ def test_a_build_that_is_killed_leaves_nothing_half_done_and_no_lock(
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "caches"), when, begin.path]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert bool([name for name in os.listdir(tmp_path / "caches") if ".new" in name]) == (when == "making")
-    with caches.hold([(CacheMount("/x", "a", CacheSharing.LOCKED), begin)]) as (folder,):
+    with caches.hold([(seeded(), begin)]) as (folder,):
         assert Path(folder, "sub", "file").read_text() == "whole"
     assert not [name for name in os.listdir(tmp_path / "caches") if ".new" in name]
 
