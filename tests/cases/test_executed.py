@@ -10,11 +10,14 @@ BuildKit runs each time: what it does is not remembered but seen. It builds in a
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from peers.case import Case, all_cases
+from peers.case import CASES, Case, all_cases
+from peers.flatten import files_of
 from peers.station import Station, station
 
 pytestmark = [
@@ -26,6 +29,15 @@ pytestmark = [
 _RECORD = os.environ.get("IMAGEWRIGHT_RECORD", "")
 _CASES = [case for case in all_cases() if not case.not_executed]
 _PLANNABLE = [case for case in _CASES if not (case.folder / "error.txt").exists()]
+_BUILDAH = tomllib.loads((CASES / "buildah.toml").read_text())
+_NOT_BUILDAH = {name for group in _BUILDAH["differs"] for name in group["cases"]}
+# On BusyBox alone: buildah copies its base for every layer.
+_COMPARED = [
+    case
+    for case in _CASES
+    if case.folder.name.startswith(tuple(_BUILDAH["compared"]))
+    and not re.search(b"FROM (debian|python)", case.dockerfile)
+]
 
 
 def _name(case: Case) -> str:
@@ -77,6 +89,17 @@ def test_buildkit_makes_the_same_of_it(theirs: Callable[[Case], str], case: Case
             recorded.write_text(text)
     assert text == case.expected("buildkit.txt") if recorded.exists() else same, text
     assert recorded.exists() == bool(case.differs), "case.toml says in 'differs' what is not as BuildKit has it"
+
+
+@pytest.mark.parametrize("case", [case for case in _COMPARED if case.folder.name not in _NOT_BUILDAH], ids=_name)
+def test_buildah_makes_the_same_files_of_it(here: Station, case: Case) -> None:
+    text = here.files_of_buildah(case)
+    ours = case.expected("result.txt") or case.expected("error.txt")
+    assert text == files_of(ours) or (_is_error(text) and _is_error(ours)), text
+
+
+def test_what_buildah_makes_differently_is_a_case() -> None:
+    assert {case.folder.name for case in _COMPARED} >= _NOT_BUILDAH
 
 
 def _is_error(text: str) -> bool:

@@ -99,6 +99,11 @@ def describe(layout: Layout, since: float) -> str:
     return "".join(f"{title}\n" + "".join(f"  {line}\n" for line in lines) for title, lines in sections if lines)
 
 
+def files_of(described: str) -> str:
+    """The lines of a description that list files."""
+    return described.partition("config\n")[0].removeprefix("files\n")
+
+
 @lru_cache(maxsize=32)
 def _base_tree(layers: tuple[tuple[str, Path], ...]) -> Tree:
     return _tree_of(tuple(_Named(diff_id, path) for diff_id, path in layers))

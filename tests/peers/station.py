@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cluster import rootfs
 from cluster.binaries import binaries, locked
@@ -24,14 +25,24 @@ from cluster.machine import this_machine
 from cluster.places import cache_root
 from cluster.push import Image, Layer, Registry
 from cluster.toolchain import find_go
-from peers.buildkit import Build, BuildKit
+from peers.buildah import Buildah
+from peers.buildkit import Build, BuildKit, Outcome
 from peers.case import Case
 from peers.elsewhere import Elsewhere
-from peers.flatten import Layout, describe
+from peers.flatten import Layout, describe, files_of
 from peers.programs import programs
 from servers.registry import RegistryServer, RegistryServerOptions
 
 _CLOCK_S = 1.0  # file systems' clocks tick coarsely, and behind time.time()
+
+# The mount points of its own sandbox.
+_LEFT_BY_BUILDAH = frozenset(
+    "/dev /etc/hostname /etc/hosts /etc/resolv.conf /proc /run /run/.containerenv /run/secrets /sys".split()
+)
+
+
+class Builder(Protocol):
+    def build(self, build: Build) -> Outcome: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,15 @@ class Station:
     def theirs(self, case: Case) -> str:
         """What BuildKit makes of it."""
         assert self.buildkit is not None, "this station has no BuildKit"
+        return self._built_by(self.buildkit, case, self.buildkit.since)
+
+    def files_of_buildah(self, case: Case) -> str:
+        """The files that buildah makes of it: its configuration is another project's."""
+        text = self._built_by(Buildah(self.folder / "buildah", self.registry, self.hosts), case, time.time())
+        kept = [line for line in files_of(text).splitlines(keepends=True) if line.split()[0] not in _LEFT_BY_BUILDAH]
+        return text if text.startswith("error: ") else "".join(kept)
+
+    def _built_by(self, builder: Builder, case: Case, since: float) -> str:
         with self._laid_out(case) as scratch:
             table = case.table
             build = Build(
@@ -79,10 +99,10 @@ class Station:
                 build_contexts={name: scratch / "contexts" / name for name in table.get("build_contexts", {})},
                 allow=tuple(table.get("allow", ())),
             )
-            outcome = self.buildkit.build(build)
+            outcome = builder.build(build)
             if outcome.error:
                 return self.elsewhere.named(case, _without(str(scratch), outcome.error)) + "\n"
-            text = describe(Layout(outcome.layout), self.buildkit.since - _CLOCK_S)
+            text = describe(Layout(outcome.layout), since - _CLOCK_S)
             shutil.rmtree(outcome.layout)
             return self.elsewhere.named(case, text)
 

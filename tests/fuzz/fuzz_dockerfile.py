@@ -1,0 +1,50 @@
+"""Give the parser and the planner bytes that coverage leads to: only documented errors may come out.
+
+Run by ``scripts/fuzz``; libFuzzer's arguments are this program's. A crash is written to a file: make it a case.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["imagewright"]):
+    from imagewright.dockerfile.ignore import IgnorePatterns
+    from imagewright.dockerfile.parser import parse
+    from imagewright.errors import ImagewrightError
+    from imagewright.oci.config import ImageConfig
+    from imagewright.oci.platform import Platform
+    from imagewright.plan import PlanOptions, make_plan, render
+
+_PLATFORM = Platform.parse("linux/amd64")
+_OPTIONS = PlanOptions("", {"a": "x", "HTTP_PROXY": "p"}, _PLATFORM, _PLATFORM)
+_BASE = ImageConfig.scratch(_PLATFORM).with_config({"Env": ["PATH=/bin"], "OnBuild": ["RUN x", "COPY a b"]})
+
+
+def one_input(data: bytes) -> None:
+    try:
+        plan(data)
+    except ImagewrightError as error:
+        shown = error.render()
+        shown.encode()
+        assert all(line.isprintable() for line in shown.split("\n")), shown
+    try:
+        IgnorePatterns.parse(data.decode("utf-8", "replace")).ignores("a/b/c")
+    except ImagewrightError as error:
+        error.render().encode()
+
+
+def plan(data: bytes) -> None:
+    questions = make_plan(parse(data, "Dockerfile"), _OPTIONS)
+    try:
+        next(questions)
+        while True:
+            questions.send(_BASE)
+    except StopIteration as stop:
+        render(stop.value).encode("utf-8", "surrogatepass")
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
