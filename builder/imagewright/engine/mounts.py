@@ -157,7 +157,7 @@ def _source(session: Session, origin: Origin, path: str) -> str:
     """
     root, ignore = session.origin(origin)
     if isinstance(origin, ContextOrigin):
-        root = session.views.of(origin.context, root, ignore if ignore and ignore.patterns else None)
+        root = session.views.of(origin.context, root, ignore if ignore and ignore.patterns else None, path)
     try:
         fd = root.open(os.fsencode(path.lstrip("/")), os.O_PATH)
     except OSError as error:

@@ -1,16 +1,18 @@
 """A context as RUN --mount=type=bind shows it: without what .dockerignore hides, and owned by root.
 
-Copies files where the folder itself won't do. Called by ``engine.mounts``.
+Copies files where the folder itself won't do, and of them what is mounted only. Called by ``engine.mounts``.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import threading
+from dataclasses import dataclass
 
 from imagewright.engine.workspace import Workspace
 from imagewright.fs.copy import CopyRequest, copy
-from imagewright.fs.filters import Ignore
+from imagewright.fs.filters import Ignore, together
 from imagewright.fs.rootfs import Rootfs
 
 
@@ -19,21 +21,23 @@ class ContextViews:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._made: dict[str, Rootfs] = {}
+        self._made: dict[tuple[str, str], Rootfs] = {}
         self._lock = threading.Lock()
 
-    def of(self, name: str, root: Rootfs, ignore: Ignore | None) -> Rootfs:
-        """The view of the context ``name``, whose files are in ``root``.
+    def of(self, name: str, root: Rootfs, ignore: Ignore | None, path: str) -> Rootfs:
+        """A view of the context ``name``, whose files are in ``root``, in which at least ``path`` is.
 
         Raises:
             FileSystemError: when it can't be copied.
         """
+        shown = _without_links(root, path)
         with self._lock:
-            if name not in self._made:
-                self._made[name] = (
-                    root if ignore is None and _belongs_to_root(root.path) else self._copied(root, ignore)
-                )
-            return self._made[name]
+            view = self._made.get((name, "")) or self._made.get((name, shown))
+            if view is None:
+                usable = ignore is None and _belongs_to_root(os.path.join(root.path, shown))
+                view = root if usable else self._copied(root, together(ignore, _Only(shown) if shown else None))
+                self._made[name, shown] = view
+            return view
 
     def _copied(self, root: Rootfs, ignore: Ignore | None) -> Rootfs:
         view = Rootfs(self._workspace.view(str(len(self._made))))
@@ -41,20 +45,50 @@ class ContextViews:
         return view
 
 
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """Hides all but a file or folder and what is below it."""
+
+    path: str
+
+    def ignores(self, path: str, /) -> bool:
+        return path != self.path and not path.startswith(f"{self.path}/")
+
+    def may_include_below(self, directory: str, /) -> bool:
+        return self.path.startswith(f"{directory}/") or not self.ignores(directory)
+
+
+def _without_links(root: Rootfs, path: str) -> str:
+    """``path`` as it is below the root; ``""``, which is the whole, where links have to be followed on the way."""
+    place = path.strip("/")
+    try:
+        fd = root.open(os.fsencode(place), os.O_PATH)
+    except OSError:
+        return ""
+    try:
+        return place if os.fsdecode(root.path_of(fd)) == place else ""
+    finally:
+        os.close(fd)
+
+
 def _belongs_to_root(path: str) -> bool:
     """Whether everything does, as BuildKit has all files of a context; nothing is read but metadata."""
     waiting = [path]
-    while waiting:
-        folder = waiting.pop()
-        info = os.lstat(folder)
-        if info.st_uid or info.st_gid:
-            return False
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                    continue
-                info = entry.stat(follow_symlinks=False)
-                if info.st_uid or info.st_gid:
-                    return False
+    try:
+        while waiting:
+            here = waiting.pop()
+            info = os.lstat(here)
+            if info.st_uid or info.st_gid:
+                return False
+            if stat.S_ISDIR(info.st_mode):
+                with os.scandir(here) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+                            continue
+                        info = entry.stat(follow_symlinks=False)
+                        if info.st_uid or info.st_gid:
+                            return False
+    except OSError:  # too deep for a path, say: whoever copies it has the error's words
+        return False
     return True
