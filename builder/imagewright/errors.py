@@ -42,6 +42,7 @@ class Reason(StrEnum):
     SOURCE_UNREACHABLE = "SourceUnreachable"
     SOURCE_CERTIFICATE_UNTRUSTED = "SourceCertificateUntrusted"
     FILE_NOT_FOUND = "FileNotFound"
+    LINT_FAILED = "LintFailed"
     # registries
     BASE_IMAGE_PULL_FAILED = "BaseImagePullFailed"
     REGISTRY_AUTH_FAILED = "RegistryAuthFailed"
@@ -186,6 +187,7 @@ class StepError(ImagewrightError):
 # Documented in docs/errors.md; 0 is success, 1 any failure not named here.
 _EXIT_CODES = {
     Reason.USAGE_INVALID: 2,
+    Reason.LINT_FAILED: 3,
     Reason.INVALID_SPEC: 2,
     Reason.NOT_SUPPORTED: 2,
     Reason.REFERENCE_INVALID: 2,

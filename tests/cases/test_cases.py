@@ -12,6 +12,8 @@ import pytest
 from peers.case import Case
 
 from imagewright.errors import ImagewrightError
+from imagewright.lint.report import human
+from imagewright.lint.rules import RULES
 from imagewright.plan import render
 
 _HERE = Path(__file__).parent
@@ -37,6 +39,25 @@ def test_case(folder: Path) -> None:
         (folder / name).write_text(text)
     expected = {other: (folder / other).read_text() for other in _PLANNED if (folder / other).exists()}
     assert {name: text} == expected
+
+
+@pytest.mark.parametrize("folder", [f for f in _CASES if f.name.startswith("lint-")], ids=lambda path: path.name)
+def test_lint(folder: Path) -> None:
+    """The warnings of a case, as ``imagewright lint`` shows them."""
+    file = folder / "lint.txt"
+    text = human(Case(folder).lint())
+    if _RECORD:
+        file.write_text(text)
+    assert file.read_text() == text
+
+
+def test_every_rule_has_a_case_that_breaks_it_and_one_that_does_not() -> None:
+    for rule in RULES:
+        if rule.name == "InvalidBaseImagePlatform":
+            continue  # the images of cases are always of the right platform: tests/unit/test_plan_resolve.py has it
+        bad, good = ((_HERE / f"lint-{rule.slug}-{kind}" / "lint.txt").read_text() for kind in ("bad", "good"))
+        assert rule.name in bad
+        assert rule.name not in good
 
 
 def test_every_folder_is_a_case_that_says_what_it_shows() -> None:

@@ -20,8 +20,11 @@ from typing import Any
 from cluster.images import catalogue
 from peers.files import write_tree
 
+from imagewright.dockerfile.ignore import IgnorePatterns
+from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.dockerfile.parser import parse
 from imagewright.errors import ImagewrightError
+from imagewright.lint.run import lint
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan import BuildPlan, FolderContext, ImageOrigin, NeedConfig, PlanOptions, RunStep, make_plan
@@ -117,6 +120,12 @@ class Case:
         """
         asked: list[NeedConfig] = []
         return self._drive(make_plan(parse(self.dockerfile, "Dockerfile"), self.options()), asked), tuple(asked)
+
+    def lint(self) -> tuple[DockerfileWarning, ...]:
+        """The warnings, as a build shows them."""
+        dockerfile = parse(self.dockerfile, "Dockerfile")
+        ignore = self.table.get("context", {}).get(".dockerignore", "")
+        return lint(dockerfile, self.options(), self.plan()[0], IgnorePatterns.parse(ignore))
 
     def _drive(self, questions: Generator[NeedConfig, ImageConfig, BuildPlan], asked: list[NeedConfig]) -> BuildPlan:
         answer: ImageConfig | None = None

@@ -21,6 +21,7 @@ class Arguments:
     """The values that were given; flags that weren't are absent and read as empty."""
 
     values: dict[str, list[str]] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)  # those that are no flags, where a command takes any
 
     def text(self, name: str, default: str = "") -> str:
         """The last value given for a flag (pflag: the last one wins)."""
@@ -50,12 +51,19 @@ class Arguments:
         return tuple(result)
 
 
-def parse(words: Sequence[str], environment: Mapping[str, str], flags: Sequence[Flag] = BUILD_FLAGS) -> Arguments:
-    """Parse flags; there are no positional arguments.
+def parse(
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    flags: Sequence[Flag] = BUILD_FLAGS,
+    *,
+    takes_words: bool = False,
+) -> Arguments:
+    """Parse flags.
 
     Args:
         words: the command line after the command's name.
         environment: consulted for flags that have a variable and are not on the command line.
+        takes_words: whether the command has arguments that are no flags; ``-`` is one of them.
 
     Raises:
         UsageError: unknown flag (with the nearest name), missing or bad value, stray word.
@@ -71,6 +79,9 @@ def parse(words: Sequence[str], environment: Mapping[str, str], flags: Sequence[
         if word.startswith("--") and len(word) > 2:
             name, separator, value = word[2:].partition("=")
             flag = _find(by_name, name)
+        elif takes_words and not (word.startswith("-") and len(word) > 1):
+            arguments.words.append(word)
+            continue
         elif word.startswith("-") and len(word) > 1:
             name, value = word[1], word[2:].removeprefix("=")
             separator = "=" if value else ""

@@ -18,8 +18,10 @@ from types import FrameType
 from rich.console import Console
 
 from imagewright import contract
+from imagewright.cli import lintcommand, pincommand
 from imagewright.cli.arguments import Arguments, parse
-from imagewright.cli.help import build_help, overview
+from imagewright.cli.flags import BUILD_FLAGS
+from imagewright.cli.help import command_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
 from imagewright.cli.trust import trust_mounted_certificates
 from imagewright.contract import BuildRequest, BuildResult
@@ -79,7 +81,7 @@ def executor(words: Sequence[str], environment: MutableMapping[str, str]) -> int
     def prepare() -> None:
         trust_mounted_certificates(environment, environment.get("IMAGEWRIGHT_DIR", "/kaniko"))
 
-    if words and words[0] in ("execute", "plan", "version", "build", "help", "--help", "-h"):
+    if words and words[0] in ("execute", "plan", "lint", "pin", "version", "build", "help", "--help", "-h"):
         return main(words, environment, prepare)
     return main(["build", *words], environment, prepare)
 
@@ -98,16 +100,27 @@ def _dispatch(words: list[str], environment: Mapping[str, str], prepare: Prepare
             print(f"imagewright {version()}")
             return 0
         case "build" | "plan" if asks_help:
-            print(build_help(command))
+            print(command_help(command, BUILD_FLAGS))
             return 0
         case "build":
             return _build(parse(words, environment), environment, prepare)
         case "plan":
             prepare()
             return _plan(parse(words, environment), environment)
+        case "lint" if asks_help:
+            print(command_help("lint [DOCKERFILE]", lintcommand.FLAGS))
+            return 0
+        case "lint":
+            return lintcommand.lint(words, environment, version())
+        case "pin" if asks_help:
+            print(command_help("pin [DOCKERFILE…]", pincommand.FLAGS))
+            return 0
+        case "pin":
+            prepare()
+            return pincommand.run(words, environment)
         case "execute":
             return _execute(environment, prepare)
-    raise UsageError(f"unknown command {command!r}", hint="The commands are build, plan, execute and version.")
+    raise UsageError(f"unknown command {command!r}", hint="The commands are build, plan, lint, pin, execute and version.")
 
 
 def version() -> str:

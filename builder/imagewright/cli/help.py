@@ -6,8 +6,9 @@ Pure; no I/O. Called by ``cli.commands``.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
-from imagewright.cli.flags import BUILD_FLAGS, Flag, Kind
+from imagewright.cli.flags import Flag, Kind
 
 _OVERVIEW = """imagewright builds container images without a daemon and without privilege.
 
@@ -15,6 +16,8 @@ usage: imagewright COMMAND [FLAGS]
 
   build     build a Dockerfile and push the image (the flags are those of kaniko's executor)
   plan      print what a build would execute
+  lint      show what is legal in a Dockerfile and probably a mistake
+  pin       give the images that a Dockerfile names the digests of their tags
   execute   run the request in the environment (what the operator's Pods do)
   version   print the version
 
@@ -27,10 +30,10 @@ def overview() -> str:
     return _OVERVIEW
 
 
-def build_help(command: str) -> str:
-    """The flags of ``build`` and ``plan``."""
+def command_help(command: str, flags: Sequence[Flag]) -> str:
+    """A command's flags. ``command`` may show what else it takes."""
     lines = [f"usage: imagewright {command} [FLAGS]", ""]
-    for flag in BUILD_FLAGS:
+    for flag in flags:
         lines.append("  " + _usage(flag))
         note = f"{flag.help} (${flag.environment})" if flag.environment else flag.help
         lines.extend(textwrap.wrap(note, _WIDTH, initial_indent="      ", subsequent_indent="      "))

@@ -160,7 +160,7 @@ class _Lexer:
             part, more = self._cut_continuation(line)
             parts.append(part)
         if empty_at >= 0:
-            message = "a blank line within a continued instruction is deprecated; builders will refuse it one day"
+            message = "Empty continuation line"
             location = Location(self._source.name, empty_at + 1, empty_at + 1)
             self._warnings.append(DockerfileWarning("NoEmptyContinuation", message, location))
         return "".join(parts)

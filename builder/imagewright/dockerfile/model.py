@@ -13,11 +13,15 @@ from imagewright.errors import Location
 
 @dataclass(frozen=True, slots=True)
 class DockerfileWarning:
-    """Something legal that is probably a mistake. ``rule`` is BuildKit's name for the check."""
+    """Something legal that is probably a mistake. ``rule`` is BuildKit's name for the check.
+
+    ``excerpt`` are the lines that it is about, with a caret.
+    """
 
     rule: str
     message: str
     location: Location
+    excerpt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imagewright.context.fetch import FetchedContext, Fetcher
 from imagewright.contract import (
@@ -19,6 +19,7 @@ from imagewright.contract import (
     SourceResult,
     StepResult,
 )
+from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.agent import Agents
 from imagewright.engine.cachemounts import CacheMounts
 from imagewright.engine.contexts import fetch_contexts
@@ -37,6 +38,9 @@ from imagewright.engine.views import ContextViews
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Reason, StepError, UsageError
 from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT, Rootfs
+from imagewright.lint.options import LintOptions
+from imagewright.lint.run import lint, lint_options, refuse_warnings
+from imagewright.oci.config import ImageConfig
 from imagewright.plan import BuildPlan, ImageOrigin, make_plan
 from imagewright.plan.arguments import EPOCH, source_date_epoch
 from imagewright.reference import Reference
@@ -85,6 +89,28 @@ def plan(request: BuildRequest, environment: Mapping[str, str], reporter: Report
         building.close()
 
 
+def find_warnings(
+    request: BuildRequest, environment: Mapping[str, str], reporter: Reporter, *, resolve: bool
+) -> tuple[DockerfileWarning, ...]:
+    """What a build of this request would warn of.
+
+    Without ``resolve`` no registry is asked. Then nobody knows what base images define, so undefined variables are only
+    looked for in stages that start from scratch.
+
+    Raises:
+        ImagewrightError: for what can't be read or planned.
+    """
+    building = _Build(request, environment, reporter)
+    try:
+        build_plan = building.make_plan(ask=resolve)
+    finally:
+        building.close()
+    if resolve:
+        return build_plan.warnings
+    known = [stage.index for stage in build_plan.stages if build_plan.starts_from_scratch(stage.index)]
+    return tuple(w for w in build_plan.warnings if w.rule != "UndefinedVar" or build_plan.stage_at(w.location) in known)
+
+
 @dataclass(frozen=True, slots=True)
 class _Planned:
     """What is known before anything is built. ``epoch`` is SOURCE_DATE_EPOCH in seconds, None without."""
@@ -93,6 +119,7 @@ class _Planned:
     lines: tuple[str, ...]  # of the Dockerfile
     contexts: Mapping[str, BuildContext]
     epoch: int | None
+    lint: LintOptions
 
 
 class _Build:
@@ -137,6 +164,9 @@ class _Build:
         blobs = BlobStore(workspace.blobs)
         images = Images(client, workspace, blobs, reporter)
         planned = self._plan(workspace, images)
+        for warning in planned.plan.warnings:
+            reporter.lint(warning)
+        refuse_warnings(planned.lint, planned.plan.warnings)
         session = Session(
             plan=planned.plan,
             reporter=reporter,
@@ -181,13 +211,14 @@ class _Build:
         needs = {stage.index: stage.needs for stage in stages}
         run_side_by_side(needs, sandbox.parallel, execute, stop)
 
-    def make_plan(self) -> BuildPlan:
+    def make_plan(self, *, ask: bool = True) -> BuildPlan:
+        """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""
         workspace = self._workspace = Workspace(self._request.work_dir)
-        images = Images(self._client(), workspace, BlobStore(workspace.blobs), self._reporter)
+        images = Images(self._client(), workspace, BlobStore(workspace.blobs), self._reporter) if ask else None
         return self._plan(workspace, images).plan
 
-    def _plan(self, workspace: Workspace, images: Images) -> _Planned:
-        request, reporter = self._request, self._reporter
+    def _plan(self, workspace: Workspace, images: Images | None) -> _Planned:
+        request = self._request
         options = plan_options(request, self._environment)
         fetched = self._fetched = self._fetch(workspace.source, request.source)
         inputs = read_inputs(request, fetched)
@@ -198,17 +229,17 @@ class _Build:
         try:
             need = next(steps)
             while True:
-                need = steps.send(images.config_for(need))
+                need = steps.send(images.config_for(need) if images else ImageConfig.scratch(need.platform))
         except StopIteration as done:
             build_plan: BuildPlan = done.value
-        for warning in build_plan.warnings:
-            reporter.lint(warning)
-        for stage in build_plan.stages:
+        warnings = lint(inputs.dockerfile, options, build_plan, inputs.ignore)
+        build_plan = replace(build_plan, warnings=warnings)
+        for stage in build_plan.stages if images else ():
             for step, origin in stage.origins:
-                if isinstance(origin, ImageOrigin):
+                if images and isinstance(origin, ImageOrigin):
                     images.check(origin, step.location)
         contexts = {"": BuildContext(inputs.context, inputs.ignore)} | self._named_contexts(workspace, build_plan)
-        return _Planned(build_plan, inputs.lines, contexts, epoch)
+        return _Planned(build_plan, inputs.lines, contexts, epoch, lint_options(inputs.dockerfile, options))
 
     def _named_contexts(self, workspace: Workspace, build_plan: BuildPlan) -> dict[str, BuildContext]:
         wanted = frozenset[str]().union(*(stage.contexts for stage in build_plan.stages))

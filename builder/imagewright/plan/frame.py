@@ -120,11 +120,15 @@ class Frame:
         if name in self.arguments or not _NAME.fullmatch(name):
             return
         near = nearest(name, [*self.variables, *self.arguments])
-        message = f"${name} is not defined{f'; did you mean ${near}?' if near else ''}"
+        message = f"Usage of undefined variable '${name}'{f' (did you mean ${near}?)' if near else ''}"
         place = self.scope.source.narrow(instruction.location, f"${name}")
         if place == instruction.location:
             place = self.scope.source.narrow(instruction.location, f"${{{name}")
         self.warnings.append(DockerfileWarning("UndefinedVar", message, place))
+
+    def warn(self, rule: str, message: str, instruction: Located, word: str) -> None:
+        """Note something legal that is probably a mistake."""
+        self.warnings.append(DockerfileWarning(rule, message, self.scope.source.narrow(instruction.location, word)))
 
     def error(self, instruction: Located, message: str, word: str, hint: str = "") -> DockerfileError:
         """An error whose caret is under ``word``."""

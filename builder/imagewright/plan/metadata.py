@@ -115,6 +115,7 @@ def _expose(frame: Frame, expose: Expose) -> str:
     ports: list[str] = []
     for written in expose.ports:
         for word in frame.expansion(expose, written).words:
+            _warn_of_port(frame, expose, word, written)
             try:
                 ports.extend(parse_ports(word))
             except PortError as error:
@@ -123,6 +124,17 @@ def _expose(frame: Frame, expose: Expose) -> str:
                 ) from error
     frame.image.add("ExposedPorts", tuple(ports))
     return f"EXPOSE {plain_list(ports)}"
+
+
+def _warn_of_port(frame: Frame, expose: Expose, word: str, written: str) -> None:
+    host, _, container = word.rpartition(":")
+    protocol = container.partition("/")[2]
+    if protocol != protocol.lower():
+        message = f"Defined protocol '{word}' in EXPOSE instruction should be lowercase"
+        frame.warn("ExposeProtoCasing", message, expose, written)
+    if host:
+        message = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{word}'"
+        frame.warn("ExposeInvalidFormat", message, expose, written)
 
 
 def _volume(frame: Frame, volume: Volume) -> str:

@@ -293,8 +293,32 @@ def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int)
         final = _finish_target(done.config, base.platform, options) if index == target else done.config
         plans.append(StagePlan(index, stage.name, base.kind, base.platform, done.steps, final, stage.from_.location))
     own = [warning for stage in finished.values() for warning in stage.warnings]
-    warnings = [*resolver.dockerfile.warnings, *_undeclared(resolver, needed), *own]
+    warnings = [
+        *resolver.dockerfile.warnings,
+        *_undeclared(resolver, needed),
+        *_other_platforms(resolver, needed),
+        *own,
+    ]
     return BuildPlan(tuple(plans), tuple(dict.fromkeys(warnings)))
+
+
+def _other_platforms(resolver: _Resolver, needed: dict[int, _NeededStage]) -> list[DockerfileWarning]:
+    """Base images that are there for one platform only, and for another one than was asked for."""
+    warnings: list[DockerfileWarning] = []
+    for index, stage in needed.items():
+        base = resolver.bases[index]
+        if stage.config is None or not isinstance(base.kind, ImageBase):
+            continue
+        actual, expected = stage.config.platform, base.platform
+        if (actual.os, actual.architecture) != (expected.os, expected.architecture):
+            message = (
+                f'Base image {base.kind.reference.familiar()} was pulled with platform "{actual}",'
+                f' expected "{expected}" for current build'
+            )
+            from_ = resolver.dockerfile.stages[index].from_
+            place = resolver.source.narrow(from_.location, from_.image)
+            warnings.append(DockerfileWarning("InvalidBaseImagePlatform", message, place))
+    return warnings
 
 
 def _finish_target(config: ImageConfig, from_: Platform, options: PlanOptions) -> ImageConfig:

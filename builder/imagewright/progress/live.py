@@ -73,6 +73,8 @@ class LiveReporter:
         rule = (f" ({warning.rule})", "dim")
         place = (f"{warning.location}: ", "bold")
         self._say(Level.WARN, Text.assemble(("warning: ", "yellow"), place, clean(warning.message), rule))
+        for line in warning.excerpt:
+            self._say(Level.WARN, Text(f"  {clean(line)}", "dim"))
 
     def debug(self, text: str) -> None:
         self._say(Level.DEBUG, Text(clean(text), "dim"))

@@ -40,7 +40,8 @@ class PlainReporter:
         self._say(Level.WARN, f"warning: {text}")
 
     def lint(self, warning: DockerfileWarning) -> None:
-        self._say(Level.WARN, f"warning: {warning.location}: {warning.message} ({warning.rule})")
+        head = f"warning: {warning.location}: {warning.message} ({warning.rule})"
+        self._say(Level.WARN, head, *(f"  {line}" for line in warning.excerpt))
 
     def debug(self, text: str) -> None:
         self._say(Level.DEBUG, text)

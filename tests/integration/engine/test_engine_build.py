@@ -158,6 +158,8 @@ def test_onbuild_of_a_base_runs_in_the_child(engine: Engine, base_registry: str)
         ("FROM busybox\nUSER ghost\nRUN id\n", 4, "FileNotFound", "ghost"),
         ("FROM nothing:here\n", 5, "BaseImagePullFailed", "nothing:here"),
         ("FROM busybox\nRUM echo\n", 3, "DockerfileInvalid", "RUN"),
+        ("# check=error=true\nFROM busybox\nCMD x\n", 3, "LintFailed", "JSONArgsRecommended"),
+        ("# check=skpi=all\nFROM busybox\n", 3, "DockerfileInvalid", "Did you mean skip?"),
         ("FROM busybox\nRUN --security=insecure true\n", 2, "NotSupported", "--security"),
     ],
 )  # fmt: skip

@@ -1,0 +1,79 @@
+"""``imagewright lint``: the warnings of a Dockerfile, for people and for programs.
+
+Writes to standard output. Called by ``cli.commands``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from imagewright.cli.arguments import Arguments, parse
+from imagewright.cli.flags import BUILD_FLAGS, Flag, Kind
+from imagewright.cli.request import build_request, check_environment
+from imagewright.engine import build as engine
+from imagewright.errors import UsageError
+from imagewright.lint.report import as_json, as_sarif, human
+from imagewright.progress.display import Level
+from imagewright.progress.plain import PlainReporter
+
+FOUND = 3  # the exit code where there are warnings, as for a Dockerfile that can't be read
+
+LINT_FLAGS: tuple[Flag, ...] = (
+    Flag("format", Kind.TEXT, "FORMAT", "human, json or sarif"),
+    Flag("resolve", Kind.BOOLEAN, "", "ask registries for the base images' configuration, to know their variables"),
+    Flag("warn-only", Kind.BOOLEAN, "", "exit with 0 although there are warnings"),
+)
+_TAKEN = frozenset(
+    """context context-sub-path dockerfile build-arg target custom-platform build-context insecure-pull
+    insecure-registry registry-mirror registry-map registry-endpoint registry-certificate verbosity""".split()
+)
+FLAGS: tuple[Flag, ...] = (*LINT_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN))
+
+
+def lint(words: Sequence[str], environment: Mapping[str, str], version: str) -> int:
+    """Lint one Dockerfile; the exit code: 0 without warnings, 3 with some.
+
+    Raises:
+        ImagewrightError: for arguments that can't be, and a Dockerfile that can't be read.
+    """
+    arguments = parse(words, environment, FLAGS, takes_words=True)
+    request = build_request(_with_path(arguments), environment)
+    check_environment(request, environment)
+    output_format = arguments.text("format", "human")
+    if output_format not in ("human", "json", "sarif"):
+        raise UsageError(f"--format={output_format}: not human, json or sarif")
+    warnings = engine.find_warnings(
+        request, environment, PlainReporter(sys.stderr, Level.WARN), resolve=arguments.flag("resolve")
+    )
+    path = os.path.normpath(os.path.join(arguments.text("context", "."), request.dockerfile))
+    # As it is named here, so that editors and code scanning find the file.
+    warnings = tuple(replace(warning, location=replace(warning.location, file=path)) for warning in warnings)
+    match output_format:
+        case "json":
+            text = as_json(warnings)
+        case "sarif":
+            text = as_sarif(warnings, version)
+        case _:
+            text = human(warnings)
+    print(text, end="")
+    return FOUND if warnings and not arguments.flag("warn-only") else 0
+
+
+def _with_path(arguments: Arguments) -> Arguments:
+    """``imagewright lint FILE`` is short for --dockerfile; without --context its folder is the context."""
+    paths = arguments.words
+    if not paths:
+        return arguments
+    if len(paths) > 1 or arguments.text("dockerfile"):
+        raise UsageError("one Dockerfile at a time", hint="imagewright lint path/to/Dockerfile")
+    path = Path(paths[0])
+    if arguments.text("context"):
+        arguments.values["dockerfile"] = [str(path)]
+    else:
+        arguments.values["context"] = [str(path.parent)]
+        arguments.values["dockerfile"] = [path.name]
+    return arguments

@@ -1,0 +1,1 @@
+"""What is legal in a Dockerfile and probably a mistake: BuildKit's checks, by the same names."""

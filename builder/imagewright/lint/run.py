@@ -1,0 +1,103 @@
+"""All that is found in a Dockerfile, filtered by what it or the build arguments say.
+
+No I/O. Called by the engine, in every build, and by ``imagewright lint``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from imagewright.dockerfile.ignore import IgnorePatterns
+from imagewright.dockerfile.model import Dockerfile, DockerfileWarning
+from imagewright.dockerfile.source import SourceText, excerpt, nearest
+from imagewright.errors import DockerfileError, Location, Reason, UsageError
+from imagewright.lint.checks import check
+from imagewright.lint.options import BUILD_ARG, LintOptions
+from imagewright.lint.rules import BY_NAME
+from imagewright.plan import BuildPlan, ContextOrigin, CopyStep, PlanOptions
+
+
+def lint_options(dockerfile: Dockerfile, options: PlanOptions) -> LintOptions:
+    """What the build argument says, else the directive.
+
+    Raises:
+        UsageError: the build argument can't be read.
+        DockerfileError: the directive can't.
+    """
+    if given := options.build_args.get(BUILD_ARG, ""):
+        return LintOptions.parse(given, f"--build-arg {BUILD_ARG}")
+    try:
+        return LintOptions.parse(dockerfile.directives.check, "# check")
+    except UsageError as error:
+        source = SourceText(dockerfile.name, dockerfile.lines)
+        word = dockerfile.directives.check
+        raise source.error(error.message, _directive_place(dockerfile), word=word, hint=error.hint) from error
+
+
+def _directive_place(dockerfile: Dockerfile) -> Location:
+    """The line of ``# check=``; the first line where there is none (it was a build argument)."""
+    lines = (n for n, text in enumerate(dockerfile.lines, 1) if dockerfile.directives.check and "check" in text.lower())
+    line = next(lines, 1)
+    return Location(dockerfile.name, line, line)
+
+
+def _unknown_rules(dockerfile: Dockerfile, options: LintOptions) -> Iterator[DockerfileWarning]:
+    source = SourceText(dockerfile.name, dockerfile.lines)
+    for name in options.unknown:
+        near = nearest(name, BY_NAME)
+        message = f"There is no rule {name}{f' (did you mean {near}?)' if near else ''}"
+        yield DockerfileWarning("UnknownRule", message, source.narrow(_directive_place(dockerfile), name))
+
+
+def lint(
+    dockerfile: Dockerfile, options: PlanOptions, build_plan: BuildPlan, ignore: IgnorePatterns
+) -> tuple[DockerfileWarning, ...]:
+    """The warnings of a build, in the file's order, each with the lines that it is about.
+
+    Args:
+        build_plan: what planning found is in its ``warnings``.
+        ignore: the build context's .dockerignore.
+
+    Raises:
+        UsageError, DockerfileError: as ``lint_options``.
+    """
+    applied = lint_options(dockerfile, options)
+    found = [*check(dockerfile, options), *build_plan.warnings, *_ignored_files(dockerfile, build_plan, ignore)]
+    shown = applied.shown([*found, *_unknown_rules(dockerfile, applied)])
+    return tuple(replace(warning, excerpt=excerpt(dockerfile.lines, warning.location)) for warning in shown)
+
+
+def refuse_warnings(options: LintOptions, warnings: tuple[DockerfileWarning, ...]) -> None:
+    """With ``error=true`` a warning fails the build.
+
+    Raises:
+        DockerfileError: reason ``LintFailed``.
+    """
+    if warnings and options.error:
+        rules = ", ".join(sorted({warning.rule for warning in warnings}))
+        raise DockerfileError(
+            f"the Dockerfile has {len(warnings)} warning{'s' if len(warnings) > 1 else ''}, and error=true: {rules}",
+            reason=Reason.LINT_FAILED,
+            location=warnings[0].location,
+            excerpt=warnings[0].excerpt,
+            hint="Correct what is warned of, or write # check=skip=RULE at the top of the file.",
+        )
+
+
+def _ignored_files(
+    dockerfile: Dockerfile, build_plan: BuildPlan, ignore: IgnorePatterns
+) -> Iterator[DockerfileWarning]:
+    """COPY and ADD of what .dockerignore leaves out. With exceptions (``!``) nothing can be said (BuildKit)."""
+    if not ignore.patterns or any(pattern.exception for pattern in ignore.patterns):
+        return
+    source = SourceText(dockerfile.name, dockerfile.lines)
+    for stage in build_plan.stages:
+        for step in stage.steps:
+            if not isinstance(step, CopyStep) or step.origin != ContextOrigin() or step.onbuild:
+                continue
+            command = "Add" if step.created_by.startswith("ADD") else "Copy"
+            for path in step.sources:
+                if isinstance(path, str) and ignore.ignores(path):
+                    message = f'Attempting to {command} file "{path}" that is excluded by .dockerignore'
+                    yield DockerfileWarning("CopyIgnoredFile", message, source.narrow(step.location, path))
