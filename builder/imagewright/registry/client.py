@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+from imagewright.digest import Digest
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
@@ -33,6 +34,10 @@ class RegistryClient:
     def resolve(self, reference: Reference, platform: Platform) -> RemoteImage:
         """Manifest and configuration of an image for a platform."""
         return self._puller.resolve(reference, platform)
+
+    def digest(self, reference: Reference) -> Digest:
+        """The digest that a tag has now: of the index, where it names images for several platforms."""
+        return self._puller.digest(reference)
 
     def open_blob(self, image: RemoteImage, descriptor: Descriptor) -> AbstractContextManager[BlobReader]:
         """One of the image's blobs as it is stored; verified by the time ``read`` returns b""."""

@@ -5,7 +5,9 @@ Talks to registries through ``registry.transport``. Called by ``registry.client`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError, UnsupportedError
@@ -21,6 +23,7 @@ from imagewright.registry.endpoints import Endpoint, Endpoints
 from imagewright.registry.failures import clean, protocol_error
 from imagewright.registry.transport import Request, Transport
 
+T = TypeVar("T")
 _ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 
 
@@ -47,15 +50,29 @@ class Puller:
         Raises:
             RegistryError: of the registry itself, where the mirrors fail too; its hint says how those did.
         """
+        return self._from_first(reference, lambda places: self._resolve_at(places, reference, platform))
+
+    def digest(self, reference: Reference) -> Digest:
+        """The digest of what the registry serves for a tag: an image's manifest, or the index of all its platforms.
+
+        Raises:
+            RegistryError: as ``resolve``.
+        """
+        return self._from_first(
+            reference, lambda places: Digest.of(self._document(places[0], reference, len(places) == 1)[0])
+        )
+
+    def _from_first(self, reference: Reference, ask: Callable[[list[Endpoint]], T]) -> T:
+        """What ``ask`` gives of the first address that has the image; it is given that and those after it."""
         places = self._endpoints.for_pull(reference)
         failures: list[str] = []
         for position, place in enumerate(places[:-1]):
             try:
-                return self._resolve_at(places[position:], reference, platform)
+                return ask(places[position:])
             except RegistryError as error:  # a mirror need not have it, nor be up
                 failures.append(f"mirror {place}: {error.message}")
         try:
-            return self._resolve_at(places[-1:], reference, platform)
+            return ask(places[-1:])
         except RegistryError as error:
             error.hint = " ".join([error.hint, *(f"({failure})" for failure in failures)]).strip()
             raise

@@ -1,0 +1,119 @@
+"""``imagewright pin``: the images that Dockerfiles name get the digests that their tags have now.
+
+Reads and writes Dockerfiles, asks registries. Called by ``cli.commands``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from imagewright.cli.arguments import parse
+from imagewright.cli.flags import BUILD_FLAGS, Flag, Kind
+from imagewright.cli.request import build_request
+from imagewright.errors import ImagewrightError, Reason, UsageError
+from imagewright.pin import Pinned, pin
+from imagewright.registry.client import RegistryClient, RegistryOptions
+from imagewright.registry.credentials import Credentials
+
+NOT_PINNED = 3  # the exit code of --check where something would change
+MAX_BYTES = 16 << 20  # of a Dockerfile
+_STANDARD_INPUT = "-"
+_DEFAULT = "Dockerfile"
+
+PIN_FLAGS: tuple[Flag, ...] = (
+    Flag("update", Kind.BOOLEAN, "", "look up again what has a digest already"),
+    Flag("check", Kind.BOOLEAN, "", "change nothing; the exit code is 3 where something would be changed"),
+)
+_TAKEN = frozenset(
+    "insecure-pull insecure-registry registry-mirror registry-map registry-endpoint registry-certificate".split()
+)
+FLAGS: tuple[Flag, ...] = (*PIN_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN))
+
+
+def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Pin the files that are named, else ``Dockerfile``; the exit code. Nothing is written before all are looked up.
+
+    Raises:
+        ImagewrightError: for arguments that can't be, a Dockerfile that can't be read, an image that can't be found.
+    """
+    arguments = parse(words, environment, FLAGS, takes_words=True)
+    request = build_request(arguments, environment)
+    options = RegistryOptions(request.registries, insecure_pull=request.insecure_pull)
+    resolve = functools.cache(RegistryClient(options, Credentials.load(None)).digest)
+    paths = list(dict.fromkeys(arguments.words)) or [_DEFAULT]
+    check = arguments.flag("check")
+    results = [(path, pin(_read(path), _name(path), resolve, update=arguments.flag("update"))) for path in paths]
+    for path, pinned in results:
+        _tell(path, pinned, would=check)
+        if path == _STANDARD_INPUT and not check:
+            sys.stdout.buffer.write(pinned.content)
+            sys.stdout.buffer.flush()
+        elif pinned.changes and not check:
+            _write(path, pinned.content)
+    return NOT_PINNED if check and any(pinned.changes for _, pinned in results) else 0
+
+
+def _name(path: str) -> str:
+    return "standard input" if path == _STANDARD_INPUT else path
+
+
+def _read(path: str) -> bytes:
+    try:
+        if path == _STANDARD_INPUT:
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with open(path, "rb") as file:
+                content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ImagewrightError(
+            f"{path} can't be read: {error.strerror}",
+            reason=Reason.DOCKERFILE_NOT_FOUND,
+            hint="imagewright pin takes the paths of Dockerfiles; without one it is ./Dockerfile.",
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"{path} has more than {MAX_BYTES >> 20} MiB: it is no Dockerfile")
+    return content
+
+
+def _tell(path: str, pinned: Pinned, *, would: bool) -> None:
+    """A line for each image. With a file on standard output they go to standard error."""
+    out = sys.stderr if path == _STANDARD_INPUT else sys.stdout
+    for change in pinned.changes:
+        verb = "would become" if would else "is now"
+        print(f"{change.location}: {change.instruction} {change.old} {verb} {change.new}", file=out)
+    for left in pinned.left:
+        print(f"{left.location}: {left.instruction} {left.written} is left as it is: {left.why}", file=sys.stderr)
+
+
+def _write(path: str, content: bytes) -> None:
+    """In one moment: who reads it sees the old file or the new one, with the mode and, where allowed, the owner it had.
+
+    Raises:
+        ImagewrightError
+    """
+    target = os.path.realpath(path)
+    temporary = ""
+    try:
+        info = os.stat(target)
+        fd, temporary = tempfile.mkstemp(prefix=".imagewright-pin-", dir=os.path.dirname(target))
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            with suppress(PermissionError):
+                os.fchown(file.fileno(), info.st_uid, info.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(info.st_mode))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)
+        raise ImagewrightError(
+            f"{path} can't be written: {error.strerror}", reason=Reason.OUTPUT_FAILED, hint="It is as it was."
+        ) from error
