@@ -57,12 +57,12 @@ class Reason(StrEnum):
     DISK_FULL = "DiskFull"
     OUTPUT_FAILED = "OutputFailed"
     # running
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
     STEP_FAILED = "StepFailed"
     SANDBOX_UNAVAILABLE = "SandboxUnavailable"
     INTERNAL_ERROR = "InternalError"
     CANCELLED = "Cancelled"
     # what only the operator sees
-    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     POD_REJECTED = "PodRejected"
@@ -191,6 +191,7 @@ _EXIT_CODES = {
     Reason.INVALID_SPEC: 2,
     Reason.NOT_SUPPORTED: 2,
     Reason.REFERENCE_INVALID: 2,
+    Reason.SECRET_NOT_FOUND: 2,
     Reason.DOCKERFILE_INVALID: 3,
     Reason.DOCKERFILE_NOT_FOUND: 3,
     Reason.SOURCE_FETCH_FAILED: 4,
