@@ -58,6 +58,7 @@ class StandIns:
         self._stubs = Stubs()
         self._aside = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in aside if os.path.isdir(path)]
         self._placed: list[_Place] = []
+        self._lent: dict[str, str] = {}  # folders that were moved here, and for which target
 
     @contextlib.contextmanager
     def in_place(self, mounts: Sequence[SandboxMount]) -> Iterator[None]:
@@ -81,6 +82,7 @@ class StandIns:
     def _put(self, mount: SandboxMount) -> None:
         target = self._root.resolve(mount.target, self._stubs)
         self._refuse_what_is_not_the_images(mount.target, target)
+        self._refuse_what_is_lent(mount)
         folder = os.open(self._root.path + os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         place = _Place(mount.target, folder, os.path.basename(target), [*self._aside, folder])
         self._placed.append(place)
@@ -105,6 +107,18 @@ class StandIns:
             os.close(fd)
         self._aside.clear()
         return failures
+
+    def _refuse_what_is_lent(self, mount: SandboxMount) -> None:
+        if not isinstance(mount, FolderMount):
+            return
+        if mount.source in self._lent:
+            raise OSError(
+                errno.EEXIST,
+                f"what is mounted at {self._lent[mount.source]} can't be at {mount.target} as well; "
+                "in the namespace sandbox it can",
+            )
+        if mount.writable:
+            self._lent[mount.source] = mount.target
 
     def _refuse_what_is_not_the_images(self, written: str, target: str) -> None:
         path = target.strip("/")

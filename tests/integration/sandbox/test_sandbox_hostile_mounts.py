@@ -197,6 +197,17 @@ def test_what_is_written_elsewhere_than_in_a_cache_is_lost(field: Field) -> None
     assert not (field.source / "new").exists()
 
 
+def test_a_cache_in_two_places(field: Field) -> None:
+    mounts = [FolderMount(f"{field.base}/{name}", str(field.cache), writable=True) for name in ("a", "b")]
+    if field.rung.kind is SandboxKind.NAMESPACE:
+        assert field.run("echo new >a/new; cat b/new", *mounts).text == "new\n"
+    else:
+        with pytest.raises(SandboxError, match=r"mounted at .*/a can't be at .*/b as well; in the namespace sandbox"):
+            field.run("true", *mounts)
+    assert (field.cache / "file").read_bytes() == b"cache"
+    assert list(field.outside.iterdir()) == []
+
+
 def test_a_cache_is_kept_when_the_command_fails(field: Field) -> None:
     assert field.run("echo new >t/cache/new; kill -9 $$").code == 137
     assert (field.cache / "new").read_text() == "new\n"
