@@ -300,7 +300,7 @@ def test_chmod_applies_to_files_and_to_folders_that_are_made(context: Path, root
     (root / "old").mkdir(mode=0o750)
     os.umask(os.umask(0o077))
     run("a", to="/old/new/a", mode="4711")
-    assert (mode(root / "old"), mode(root / "old/new"), mode(root / "old/new/a")) == ("0o750", "0o4711", "0o4711")
+    assert (mode(root / "old"), mode(root / "old/new"), mode(root / "old/new/a")) == ("0o750", "0o711", "0o4711")
     run("src", to="/tree", mode="u=rwX,go=rX")
     assert [mode(root / p) for p in ("tree", "tree/b", "tree/b/c")] == ["0o755", "0o755", "0o644"]
 

@@ -48,8 +48,8 @@ class IgnorePatterns:
     _folders: dict[str, tuple[bool, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def parse(cls, text: str, name: str = ".dockerignore") -> Self:
-        """Parse the file's text. ``name`` is what errors call the file.
+    def parse(cls, text: str, name: str = ".dockerignore", *, comments: bool = True) -> Self:
+        """Parse the file's text. ``name`` is what errors call the file. In a flag's value ``#`` begins no comment.
 
         Raises:
             DockerfileError: a pattern that can match nothing, with its line.
@@ -59,7 +59,7 @@ class IgnorePatterns:
         patterns: list[_Pattern] = []
         for number, line in enumerate(lines, 1):
             stripped = line.strip()
-            if line.startswith("#") or not stripped:
+            if (comments and line.startswith("#")) or not stripped:
                 continue
             try:
                 patterns.append(_parse_pattern(stripped))

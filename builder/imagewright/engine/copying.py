@@ -54,7 +54,7 @@ def _requests(session: Session, step: CopyStep, rootfs: Rootfs, scratch: str) ->
         extract=step.extract,
         ignore=ignore,
         preserve_owner=not isinstance(step.origin, ContextOrigin),
-        exclude=IgnorePatterns.parse("\n".join(step.excludes), "--exclude") if step.excludes else None,
+        exclude=IgnorePatterns.parse("\n".join(step.excludes), "--exclude", comments=False) if step.excludes else None,
         several=len(step.sources) + len(step.files) > 1,
     )
     apart = replace(request, ignore=None, preserve_owner=False, extract=False)
@@ -94,4 +94,4 @@ def _parents_pattern(source: str) -> ParentsPattern:
     base, pivot, pattern = source.partition("/./")
     if not pivot:
         base, pattern = "", source
-    return ParentsPattern(base, pattern, IgnorePatterns.parse(pattern, "--parents"))
+    return ParentsPattern(base, pattern, IgnorePatterns.parse(pattern, "--parents", comments=False))

@@ -113,13 +113,26 @@ class _Copier:
     def _copy_with_parents(self, pattern: ParentsPattern) -> None:
         base = os.fsencode(clean(pattern.base))
         place = clean(f"{pattern.base}/{pattern.pattern}")
-        if not glob.has_wildcard(place):
-            with self._sources.open(os.fsencode(place)):
-                pass  # it must be there
         with self._sources.open(base) as source:
+            if not glob.has_wildcard(place):
+                self._check_parents(os.fsencode(place), source.path, os.fsencode(clean(pattern.pattern)))
             only = Below(Only(pattern.matcher, pattern.pattern), os.fsdecode(source.path))
             with self._filtered(source.path, only):
                 self._copy_contents(source, os.fsencode(clean(self._request.destination)))
+
+    def _check_parents(self, place: bytes, base: bytes, pattern: bytes) -> None:
+        """``pattern`` below ``base`` must be there, and not behind a link: what is kept is where things are (BuildKit)."""
+        with self._sources.open(place):
+            pass
+        above, _, name = pattern.rpartition(b"/")
+        parent = _join(base, above) if above else base
+        with self._sources.open(parent) as folder:
+            if folder.path != parent:
+                raise FileSystemError(
+                    f"/{os.fsdecode(place)} is reached by a symbolic link, which --parents does not follow",
+                    reason=Reason.FILE_NOT_FOUND,
+                    hint=f"Name it by where it is: /{os.fsdecode(_join(folder.path, name))}.",
+                )
 
     def _copy_match(self, source: Source, *, many: bool) -> None:
         request = self._request
@@ -158,8 +171,8 @@ class _Copier:
             raise self._not_allowed(place)
         request = self._request
         owner = request.ownership or Ownership(0, 0)
-        # A symbolic mode changes what is copied, and this is not (BuildKit).
-        mode = _NEW_FOLDER if request.mode is None or request.mode.octal is None else request.mode.octal
+        # A symbolic mode changes what is copied, and this is not; of an octal one, the special bits are not for it (BuildKit).
+        mode = _NEW_FOLDER if request.mode is None or request.mode.octal is None else request.mode.octal & 0o777
         make_folder(parent, name, (owner.uid, owner.gid), mode)
         self._written.add(place)
 
@@ -253,7 +266,9 @@ class _Copier:
                 raise FileSystemError(
                     f"the file {os.fsdecode(source[1])} can't be copied over the folder /{os.fsdecode(real)}",
                     reason=Reason.PATH_NOT_ALLOWED,
-                    hint="End the destination with / to copy into the folder.",
+                    hint="Remove the folder in an earlier RUN, or name another destination."
+                    if self._request.destination.endswith("/")
+                    else "End the destination with / to copy into the folder.",
                 ) from None
             self._places.forget()
             self._files.copy_entry(source, target, info, attributes)

@@ -54,7 +54,7 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
     return CopyStep(
         frame.text(instruction, frame.title(instruction), created_by, onbuild=item.onbuild),
         tuple(
-            remote or (_with_pivot(path) if parents else paths.source(path))
+            remote or (_with_pivot(frame, instruction, path) if parents else paths.source(path))
             for path, remote in zip(sources, remotes, strict=True)
         ),
         paths.destination(frame.image.workdir, destination),
@@ -65,7 +65,7 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
         files,
         parents,
         excludes,
-        instruction.link,
+        instruction.link and not chmod,  # with both, BuildKit copies as without --link
     )
 
 
@@ -142,9 +142,12 @@ def _inline_file(frame: Frame, instruction: Copy | Add, heredoc: Heredoc) -> Inl
     return InlineFile(heredoc.name, frame.expand_body(instruction, body) if heredoc.expand else body)
 
 
-def _with_pivot(path: str) -> str:
+def _with_pivot(frame: Frame, instruction: Located, path: str) -> str:
     """A source of --parents: the folders before the first ``/./`` are not kept."""
     before, pivot, after = path.partition("/./")
+    if paths.source(path) == ".":
+        hint = "Leave --parents out: all of a folder's contents keep their places without it."
+        raise frame.error(instruction, f"--parents: {path} has no folders above it to keep", path, hint)
     return f"{paths.source(before)}/./{paths.source(after)}" if pivot else paths.source(path)
 
 
