@@ -45,6 +45,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "sandbox.md"
 _COPY = "a copy, so that writing succeeds and is lost"
 _ON_DISK = "an empty folder on disk, of any size"
 _NO_NETWORK = "refused without the capability SYS_ADMIN, which its Pod hasn't"
+_NO_PROC = "opens none | the container's | none |"
 _LEFT_ALONE = "In `root`, nor is what it leaves alone"
 _BY_OTHER_MEANS = {
     "run-mount-bind": _COPY,
@@ -61,7 +62,7 @@ DIFFERS: dict[str, dict[str, str]] = {
         "run-mount-over-name-service": _LEFT_ALONE,
         "run-mount-shared-memory": _LEFT_ALONE,
     },
-    "chroot": _BY_OTHER_MEANS,
+    "chroot": {**_BY_OTHER_MEANS, "run-network-host": _NO_PROC},
 }
 
 

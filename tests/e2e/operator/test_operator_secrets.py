@@ -105,7 +105,8 @@ def test_what_a_run_mounts_is_nowhere(
     (container,) = pod["spec"]["containers"]
     assert [one["name"] for one in container["env"]] == ["IMAGEWRIGHT_REQUEST"]
     image = tmp_path / "image"
-    command = ["skopeo", "copy", "--src-tls-verify=false", f"docker://{status['image']['reference']}", f"oci:{image}"]
+    pushed = f"docker://{cluster.registry.host}/{builds.name}/app@{status['image']['digest']}"
+    command = ["skopeo", "copy", "--src-tls-verify=false", pushed, f"oci:{image}"]
     subprocess.run(command, check=True, capture_output=True)
     assert secrets.needles.in_files([image]) == []
 
