@@ -183,4 +183,4 @@ def test_a_cache_on_a_claim_is_there_for_the_next_build(
 
 
 def _is_at(builds: Namespace, number: int) -> bool:
-    return builds.status().get("build", {}).get("number") == number
+    return bool(builds.status().get("build", {}).get("number") == number)
