@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from imagewright.context.fetch import FetchedContext, Fetcher
 from imagewright.contract import (
@@ -31,7 +32,7 @@ from imagewright.engine.output import BuiltImage, Destinations, Output, assemble
 from imagewright.engine.redaction import Redaction
 from imagewright.engine.remote import Remotes
 from imagewright.engine.schedule import run_side_by_side
-from imagewright.engine.secrets import read_secrets
+from imagewright.engine.secrets import check_required, read_secrets
 from imagewright.engine.session import BuildContext, Session
 from imagewright.engine.stage import StageExecutor
 from imagewright.engine.views import ContextViews
@@ -43,6 +44,7 @@ from imagewright.lint.run import lint, lint_options, refuse_warnings
 from imagewright.oci.config import ImageConfig
 from imagewright.plan import BuildPlan, ImageOrigin, make_plan
 from imagewright.plan.arguments import EPOCH, source_date_epoch
+from imagewright.plan.epoch import epoch_source
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
 from imagewright.registry.credentials import Credentials
@@ -157,16 +159,18 @@ class _Build:
         secrets = read_secrets(request.secrets, self._environment)
         agents = self._agents = Agents(workspace.agents, request.ssh)
         stopped = threading.Event()
+        remotes = Remotes(workspace.path, self._environment, secrets, agents, reporter.message, stopped)
         client = self._client()
         if destinations.push:
             for reference in destinations.references:
                 client.check_push(reference)
         blobs = BlobStore(workspace.blobs)
         images = Images(client, workspace, blobs, reporter)
-        planned = self._plan(workspace, images)
+        planned = self._plan(workspace, images, remotes)
         for warning in planned.plan.warnings:
             reporter.lint(warning)
         refuse_warnings(planned.lint, planned.plan.warnings)
+        check_required(planned.plan, planned.lines, secrets, [source.id for source in request.ssh])
         session = Session(
             plan=planned.plan,
             reporter=reporter,
@@ -179,7 +183,7 @@ class _Build:
             secrets=secrets,
             redaction=Redaction(secrets.values()),
             agents=agents,
-            remotes=Remotes(self._environment, secrets, agents, reporter.message, stopped),
+            remotes=remotes,
             caches=CacheMounts(
                 request.cache_dir or workspace.caches, reporter.message, stopped, alone=not sandbox.mounts
             ),
@@ -215,15 +219,19 @@ class _Build:
         """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""
         workspace = self._workspace = Workspace(self._request.work_dir)
         images = Images(self._client(), workspace, BlobStore(workspace.blobs), self._reporter) if ask else None
-        return self._plan(workspace, images).plan
+        agents = self._agents = Agents(workspace.agents, self._request.ssh)
+        secrets = read_secrets(self._request.secrets, self._environment)
+        log = self._reporter.message
+        remotes = Remotes(workspace.path, self._environment, secrets, agents, log, threading.Event())
+        return self._plan(workspace, images, remotes).plan
 
-    def _plan(self, workspace: Workspace, images: Images | None) -> _Planned:
+    def _plan(self, workspace: Workspace, images: Images | None, remotes: Remotes) -> _Planned:
         request = self._request
         options = plan_options(request, self._environment)
         fetched = self._fetched = self._fetch(workspace.source, request.source)
         inputs = read_inputs(request, fetched)
         given = source_date_epoch(inputs.dockerfile, options) or self._environment.get(EPOCH, "")
-        epoch = resolve_epoch(given, fetched)
+        epoch = resolve_epoch(given, fetched, partial(epoch_source, inputs.dockerfile, options), remotes)
         options = options.with_build_arg(EPOCH, str(epoch) if epoch is not None else None)
         steps = make_plan(inputs.dockerfile, options)
         try:

@@ -73,7 +73,7 @@ def _requests(session: Session, step: CopyStep, rootfs: Rootfs, scratch: str) ->
                 session.remotes.file(remote, folder)
                 yield replace(apart, source=Rootfs(folder), patterns=(literal(remote.name),), extract=remote.unpack)
             elif isinstance(remote, GitRemote):
-                yield replace(apart, source=Rootfs(session.remotes.checkout(remote, folder)), patterns=(".",))
+                yield replace(apart, source=Rootfs(session.remotes.checkout(remote, folder).path), patterns=(".",))
     if step.files:
         inline = _written(step.files, os.path.join(scratch, "inline"))
         names = tuple(literal(file.name) for file in step.files)

@@ -1,31 +1,44 @@
 """SOURCE_DATE_EPOCH: the time that the image and its layers carry instead of the clock's.
 
-No I/O. Called by ``engine.build``. Beside a number it may be ``context``, the time of the commit that is built
-(Dockerfile 1.24).
+Called by ``engine.build``. Beside a number it may be ``context``, the time of the commit that is built, or the name of a
+stage with one remote ADD, the time of what is added, which is asked for (Dockerfile 1.24).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from imagewright.context.fetch import FetchedContext
+from imagewright.engine.remote import Remotes
 from imagewright.errors import UsageError
+from imagewright.plan import RemoteSource
 from imagewright.plan.arguments import EPOCH
 
 _FROM_CONTEXT = "context"
 
 
-def resolve_epoch(text: str, fetched: FetchedContext) -> int | None:
+def resolve_epoch(
+    text: str, fetched: FetchedContext, source_of: Callable[[str], RemoteSource | None], remotes: Remotes
+) -> int | None:
     """Seconds since 1970; None without a value, or where the context has no time of its own (a folder).
 
+    Args:
+        source_of: gives what the stage of a name adds, None where there is no such stage.
+
     Raises:
-        UsageError: when it is neither a number nor ``context``.
+        UsageError: when it is neither a number nor ``context`` nor a stage's name.
+        DockerfileError, SourceError: a stage of another kind, a source that can't be fetched.
     """
     if not text:
         return None
     if text == _FROM_CONTEXT:
         return fetched.time_s
+    source = None if text.isdigit() else source_of(text)
+    if source is not None:
+        return remotes.time_of(source)
     if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 33:
         raise UsageError(
-            f"{EPOCH}={text}: neither a number of seconds since 1970 nor 'context'",
+            f"{EPOCH}={text}: neither a number of seconds since 1970 nor 'context' nor a stage's name",
             hint="git log -1 --pretty=%ct gives a good one; 'context' takes it from a git context.",
         )
     return int(text)

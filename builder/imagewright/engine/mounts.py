@@ -43,7 +43,7 @@ def prepared(session: Session, step: RunStep) -> Iterator[Prepared]:
     """Everything that a RUN mounts, until its command has ended.
 
     Raises:
-        ImagewrightError: a source that isn't there, a secret that is required and wasn't given.
+        ImagewrightError: a source that isn't there, a secret that can't be a variable.
     """
     result = Prepared()
     wanted = [(mount, _seed(session, mount)) for mount in step.mounts if isinstance(mount, CacheMount)]
@@ -116,24 +116,12 @@ def _ssh(mount: SshMount, socket: str | None, result: Prepared) -> None:
     result.env.setdefault(_AGENT_VARIABLE, mount.target)
     if socket is not None:
         result.mounts.append(SocketMount(mount.target, socket, mount.mode, mount.uid, mount.gid))
-    elif mount.required:
-        raise ImagewrightError(
-            f"the ssh agent {mount.id} is required and was not given",
-            reason=Reason.SECRET_NOT_FOUND,
-            hint=f"Give it with --ssh {mount.id}, or a key with --ssh {mount.id}=KEYFILE; in an ImageBuild: spec.ssh.",
-        )
 
 
 def _secret(session: Session, mount: SecretMount, result: Prepared) -> None:
     value = session.secrets.get(mount.id)
     if value is None:
-        if mount.required:
-            raise ImagewrightError(
-                f"the secret {mount.id} is required and was not given",
-                reason=Reason.SECRET_NOT_FOUND,
-                hint=f"Give it with --secret id={mount.id},src=FILE; in an ImageBuild: spec.secrets.",
-            )
-        return
+        return  # ``engine.secrets`` has refused the build where it is required
     if mount.target:
         result.mounts.append(FileMount(mount.target, value, mount.mode, mount.uid, mount.gid))
     if mount.env:

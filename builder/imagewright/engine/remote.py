@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ from imagewright.context.http import HttpOptions, download
 from imagewright.contract import GitSource
 from imagewright.engine.agent import Agents
 from imagewright.errors import Reason, SourceError, UsageError
-from imagewright.plan import GitRemote, SshMount, UrlSource
+from imagewright.fs import archive
+from imagewright.plan import GitRemote, RemoteSource, SshMount, UrlSource
 
 _FOR_CONTEXTS = frozenset({"GIT_USERNAME", "GIT_PASSWORD", "GIT_TOKEN", "GIT_PULL_METHOD", "SSH_AUTH_SOCK"})
 _HEADER = re.compile(r"(basic|bearer) +(\S+)", re.IGNORECASE)
@@ -37,6 +39,7 @@ _TOKEN_USER = "x-access-token"  # noqa: S105 -- the user name that goes with a t
 class Remotes:
     """Fetches for a build. ``environment`` has proxies and trusted certificates; ``secrets`` are the build's, by id."""
 
+    folder: str  # for what is asked for its time only
     environment: Mapping[str, str] = field(repr=False)
     secrets: Mapping[str, bytes] = field(repr=False)
     agents: Agents
@@ -54,8 +57,25 @@ class Remotes:
         done = download(source.url, os.path.join(folder, source.name), source.checksum, options)
         self.log(f"{done.size} bytes, {done.digest}")
 
-    def checkout(self, source: GitRemote, folder: str) -> str:
-        """Check a revision out below ``folder``, which exists; the path of what is meant.
+    def time_of(self, source: RemoteSource) -> int | None:
+        """When a commit was made, or a file was changed as its server says, else what is newest in an archive; in seconds.
+
+        Raises:
+            SourceError, UsageError: as ``file`` and ``checkout``.
+        """
+        with tempfile.TemporaryDirectory(prefix="time-", dir=self.folder) as folder:
+            if isinstance(source, GitRemote):
+                return self.checkout(source, folder).time_s
+            self.file(source, folder)
+            path = os.path.join(folder, source.name)
+            modified_s = int(os.stat(path).st_mtime)  # 1970 where the server doesn't say
+            if modified_s:
+                return modified_s
+            with open(path, "rb", buffering=0) as file:
+                return archive.newest(file)
+
+    def checkout(self, source: GitRemote, folder: str) -> git.Checkout:
+        """Check a revision out below ``folder``, which exists.
 
         Raises:
             SourceError, UsageError: as ``context.git.clone``; a secret that is no login.
@@ -83,7 +103,7 @@ class Remotes:
             machine = Machine(folder, environment, self.log)
             extras = git.Wanted(source.checksum, bool(source.keep_git_dir), source.commit_times)
             try:
-                return git.clone(wanted, machine, extras).path
+                return git.clone(wanted, machine, extras)
             except SourceError as error:
                 if error.reason is Reason.GIT_AUTH_FAILED and (not login or _by_ssh(source.url)):
                     raise SourceError(error.message, reason=error.reason, hint=_hint(source.url, error)) from error

@@ -1,14 +1,17 @@
 """The secrets that RUN --mount=type=secret names: read once, before the first command runs, and kept in memory.
 
-Reads files and the environment it is given. Called by ``engine.build``; used by ``engine.mounts``.
+Reads files and the environment it is given. Called by ``engine.build``; used by ``engine.mounts``. What a build requires
+and wasn't given is refused before anything is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from imagewright.contract import MAX_SECRET_BYTES, SecretSource
+from imagewright.dockerfile.source import excerpt
 from imagewright.errors import ImagewrightError, Reason
+from imagewright.plan import BuildPlan, RunStep, SecretMount, SshMount
 
 
 def read_secrets(sources: Iterable[SecretSource], environment: Mapping[str, str]) -> Mapping[str, bytes]:
@@ -44,3 +47,35 @@ def _read(source: SecretSource) -> bytes:
             reason=Reason.SECRET_NOT_FOUND,
             hint="--secret id=NAME,src=FILE names a file that the build can read.",
         ) from error
+
+
+def check_required(plan: BuildPlan, lines: Sequence[str], secrets: Collection[str], agents: Collection[str]) -> None:
+    """Refuse a build whose RUNs require what wasn't given. ``secrets`` and ``agents`` are the ids that were.
+
+    ``lines`` are the Dockerfile's.
+
+    Raises:
+        ImagewrightError: reason ``SecretNotFound``, with the step's place in the Dockerfile.
+    """
+    for stage in plan.stages:
+        for step in (step for step in stage.steps if isinstance(step, RunStep)):
+            for mount in step.mounts:
+                if isinstance(mount, SecretMount) and mount.required and mount.id not in secrets:
+                    raise _missing(
+                        step, lines, f"secret {mount.id}", f"--secret id={mount.id},src=FILE", "spec.secrets"
+                    )
+                if isinstance(mount, SshMount) and mount.required and mount.id not in agents:
+                    how = f"--ssh {mount.id} (your agent) or --ssh {mount.id}=KEYFILE"
+                    raise _missing(step, lines, f"ssh agent {mount.id}", how, "spec.ssh")
+
+
+def _missing(step: RunStep, lines: Sequence[str], what: str, how: str, field: str) -> ImagewrightError:
+    error = ImagewrightError(
+        f"the {what} is required and was not given",
+        reason=Reason.SECRET_NOT_FOUND,
+        location=step.location,
+        excerpt=excerpt(lines, step.location),
+        hint=f"Give it with {how}; in an ImageBuild: {field}.",
+    )
+    error.instruction = step.title
+    return error

@@ -31,6 +31,7 @@ class PlainReporter:
         self._timestamps = timestamps
         self._lock = threading.Lock()
         self._running: dict[StepStarted, Lines] = {}
+        self._last: StepStarted | None = None  # the step that the last line was about
         self._begun: dict[tuple[str, str], float] = {}
 
     def message(self, text: str) -> None:
@@ -49,6 +50,7 @@ class PlainReporter:
     def step_started(self, step: StepStarted) -> None:
         with self._lock:
             self._running[step] = Lines()
+            self._last = step
         self._say(Level.INFO, step.label)
 
     def output(self, step: StepStarted, data: bytes) -> None:
@@ -84,17 +86,18 @@ class PlainReporter:
         self._stream.flush()
 
     def _say_of(self, step: StepStarted, *lines: str) -> None:
-        """Lines of a step; where others run at the same time, each says whose it is."""
+        """Lines of a step; where others run at the same time, or ran since, each says whose it is."""
+        if not lines:
+            return
         with self._lock:
-            whose = f"{step.name} " if len(self._running) > 1 else ""
+            whose = f"{step.name} " if len(self._running) > 1 or self._last != step else ""
+            self._last = step
         self._say(Level.INFO, *(f"  {whose}{line}" for line in lines))
 
     def _say(self, level: Level, *lines: str) -> None:
         if level > self._level:
             return
         prefix = f"{timestamp(datetime.now(UTC))} " if self._timestamps else ""
-        if not lines:
-            return
         # In one write: a log that is collected from several containers is cut between writes.
         text = "".join(f"{prefix}{clean(line)}\n" for given in lines for line in given.split("\n"))
         with self._lock:
