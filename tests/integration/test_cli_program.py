@@ -71,7 +71,7 @@ def events(text: str) -> list[dict[str, object]]:
 def test_overview(words: list[str]) -> None:
     ended = run(*words)
     assert ended.code == 0
-    for command in ("build", "plan", "execute", "version"):
+    for command in ("build", "plan", "lint", "pin", "execute", "version"):
         assert f"\n  {command} " in ended.out
     assert ended.err == ""
 
