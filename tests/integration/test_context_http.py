@@ -25,7 +25,7 @@ def script(asked: Asked) -> Answer:
     if asked.path.startswith("/to/"):
         return Answer(302, {"Location": asked.path.removeprefix("/to/")})
     if asked.path.startswith("/status/"):
-        return Answer(int(asked.path.removeprefix("/status/")))
+        return Answer(int(asked.path.removeprefix("/status/").partition("?")[0]))
     if asked.path == "/gzip":
         return Answer(200, {"Content-Encoding": "gzip"}, gzip.compress(BODY))
     if asked.path == "/cut":
@@ -136,6 +136,12 @@ def test_a_login_in_the_address_is_sent_and_not_shown(server: ScriptedServer, ta
     assert server.asked[0].authorization == "Basic bWU6cGE6c3M="
     error = failing(f"http://me:secret@{server.host}/status/404", target)
     assert "secret" not in error.render()
+
+
+def test_a_signature_in_a_query_is_not_shown(server: ScriptedServer, target: Path) -> None:
+    error = failing(f"http://{server.host}/to/http://{server.host}/status/403?signature=s1gned", target)
+    assert "status 403" in error.message
+    assert "s1gned" not in error.render()
 
 
 def test_no_netrc_and_no_cookies(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
+import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -45,7 +47,7 @@ def remotes(
     LOG.clear()
     agents = Agents(str(tmp_path / "agents"), ssh)
     around = {"PATH": os.environ["PATH"], **(environment or {})}
-    return Remotes(around, secrets or {}, agents, LOG.append, threading.Event())
+    return Remotes(str(tmp_path), around, secrets or {}, agents, LOG.append, threading.Event())
 
 
 def git_remote(text: str) -> GitRemote:
@@ -66,7 +68,7 @@ def git(folder: str, *words: str) -> str:
 def test_a_checkout_has_no_git_folder(tmp_path: Path, folder: Path) -> None:
     with server(tmp_path) as here:
         here.repository("a.git").commit({"x": "1", "sub/y": "2", "link": Link("x")})
-        path = remotes(tmp_path).checkout(git_remote(here.url("a.git")), str(folder))
+        path = remotes(tmp_path).checkout(git_remote(here.url("a.git")), str(folder)).path
     assert everything(path) == {"x", "sub", "sub/y", "link"}
 
 
@@ -81,7 +83,7 @@ def test_a_git_folder_that_is_kept_is_a_clean_checkout(tmp_path: Path, folder: P
         joined = "&" if "?" in where else "?"
         base, _, fragment = where.partition("#")
         text = f"{here.url('a.git', login='me:secret')}{base}{joined}keep-git-dir" + f"#{fragment}" * bool(fragment)
-        path = remotes(tmp_path).checkout(git_remote(text), str(folder))
+        path = remotes(tmp_path).checkout(git_remote(text), str(folder)).path
         assert git(path, "rev-parse", "HEAD") == commit
         assert git(path, "status", "--porcelain") == ""
         assert git(path, "remote", "get-url", "origin") == here.url("a.git")
@@ -114,7 +116,7 @@ def test_a_commit_is_fetched_though_its_branch_has_moved(tmp_path: Path, folder:
         commit = repository.commit({"x": "old"})
         repository.commit({"x": "new"})
         text = f"{here.url('a.git')}?fetch-by-commit&checksum={commit}#main"
-        path = remotes(tmp_path).checkout(git_remote(text), str(folder))
+        path = remotes(tmp_path).checkout(git_remote(text), str(folder)).path
         assert Path(path, "x").read_text() == "old"
 
 
@@ -123,14 +125,14 @@ def test_submodules_come_along_unless_they_are_not_wanted(tmp_path: Path, folder
     with server(tmp_path) as here:
         commit = here.repository("sub.git").commit({"y": "2"})
         here.repository("a.git").commit({"x": "1", "sub": Submodule("../sub.git", commit)})
-        path = remotes(tmp_path).checkout(git_remote(f"{here.url('a.git')}?submodules={wanted}"), str(folder))
+        path = remotes(tmp_path).checkout(git_remote(f"{here.url('a.git')}?submodules={wanted}"), str(folder)).path
     assert ("sub/y" in everything(path)) is wanted
 
 
 def test_files_are_as_old_as_the_commit_where_the_address_says_so(tmp_path: Path, folder: Path) -> None:
     with server(tmp_path) as here:
         here.repository("a.git").commit({"x": "1", "sub/y": "2", "link": Link("sub")})
-        path = remotes(tmp_path).checkout(git_remote(f"{here.url('a.git')}?mtime=commit"), str(folder))
+        path = remotes(tmp_path).checkout(git_remote(f"{here.url('a.git')}?mtime=commit"), str(folder)).path
     assert {Path(path, name).lstat().st_mtime for name in everything(path)} == {1767225600}
 
 
@@ -146,7 +148,7 @@ def test_files_are_as_old_as_the_commit_where_the_address_says_so(tmp_path: Path
 def test_a_repository_s_login_is_a_secret(tmp_path: Path, folder: Path, secrets: dict[str, bytes]) -> None:
     with server(tmp_path, username="x-access-token", password="t0ken") as here:
         here.repository("a.git").commit({"x": "1"})
-        path = remotes(tmp_path, secrets).checkout(git_remote(here.url("a.git")), str(folder))
+        path = remotes(tmp_path, secrets).checkout(git_remote(here.url("a.git")), str(folder)).path
         assert Path(path, "x").read_text() == "1"
     assert "t0ken" not in " ".join(LOG)
 
@@ -211,7 +213,7 @@ def by_ssh(ssh: SshServer, tmp_path: Path, folder: Path, secrets: Mapping[str, b
     environment = {"SSH_AUTH_SOCK": str(tmp_path / "own"), "HOME": str(tmp_path)}
     fetching = remotes(tmp_path, secrets, environment, given)
     try:
-        return fetching.checkout(git_remote(ssh.url(repository.path)), str(folder))
+        return fetching.checkout(git_remote(ssh.url(repository.path)), str(folder)).path
     finally:
         fetching.agents.close()
 
@@ -240,3 +242,37 @@ def test_over_ssh_without_a_key_that_opens(ssh: SshServer, tmp_path: Path, folde
         )
     assert caught.value.reason is Reason.GIT_AUTH_FAILED
     assert "--ssh default" in caught.value.hint
+
+
+def tar(*times: int) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        for number, moment in enumerate(times):
+            entry = tarfile.TarInfo(f"file{number}")
+            entry.mtime = moment
+            archive.addfile(entry)
+        folder = tarfile.TarInfo("folder")
+        folder.type, folder.mtime = tarfile.DIRTYPE, 2_000_000_000
+        archive.addfile(folder)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "time_s"),
+    [
+        ({"Last-Modified": "Sat, 03 Feb 2001 04:05:06 GMT"}, tar(1_500_000_000), 981173106),
+        ({}, tar(1_400_000_000, 1_500_000_000, 0), 1_500_000_000),
+        ({}, b"text", None),
+    ],
+    ids=["as the server says", "the newest file of an archive", "none"],
+)
+def test_the_time_of_a_file(tmp_path: Path, headers: dict[str, str], body: bytes, time_s: int | None) -> None:
+    with ScriptedServer(lambda asked: Answer(200, headers, body)) as here:
+        assert remotes(tmp_path).time_of(UrlSource(f"http://{here.host}/a", "a")) == time_s
+    assert not list(tmp_path.glob("time-*"))
+
+
+def test_the_time_of_a_commit(tmp_path: Path) -> None:
+    with server(tmp_path) as here:
+        here.repository("a.git").commit({"x": "1"})
+        assert remotes(tmp_path).time_of(git_remote(here.url("a.git"))) == 1767225600

@@ -74,7 +74,7 @@ def download(url: str, path: str, checksum: str, options: HttpOptions) -> Downlo
         SourceError: reasons ``FileNotFound``, ``SourceUnreachable``, ``SourceCertificateUntrusted``, ``LimitExceeded``,
             ``SourceFetchFailed`` (a refusal, another checksum), ``DiskFull``.
     """
-    shown = without_login(url)
+    shown = _shown(url)
     for attempt in range(len(options.retry_delays_s) + 1):
         try:
             done = _attempt(url, path, options, pinned=bool(checksum))
@@ -132,7 +132,7 @@ def _follow(session: requests.Session, url: str, options: HttpOptions, *, pinned
         location = response.headers.get("Location", "")
         response.close()
         url = _next(url, location, pinned=pinned)
-    raise SourceError(f"{without_login(url)} redirects more than {_MAX_REDIRECTS} times", hint="Name the file itself.")
+    raise SourceError(f"{_shown(url)} redirects more than {_MAX_REDIRECTS} times", hint="Name the file itself.")
 
 
 def _next(url: str, location: str, *, pinned: bool) -> str:
@@ -147,13 +147,13 @@ def _next(url: str, location: str, *, pinned: bool) -> str:
     except ValueError:
         target = urlsplit("")
     if not location or target.scheme not in ("http", "https") or not target.hostname:
-        where = "".join(c if c.isprintable() else " " for c in without_login(location))[:200]
+        where = "".join(c if c.isprintable() else " " for c in _shown(location))[:200]
         raise SourceError(
-            f"{url} redirects to {where!r}, which is no http or https address", hint="Name the file itself."
+            f"{_shown(url)} redirects to {where!r}, which is no http or https address", hint="Name the file itself."
         )
     if target.scheme == "http" and url.startswith("https:") and not pinned:
         raise SourceError(
-            f"{url} redirects to {_bare(target)[:200]}, out of encryption",
+            f"{_shown(url)} redirects to {_shown(_bare(target))[:200]}, out of encryption",
             hint="Give --checksum: then it doesn't matter who sends the file. Or write the http address yourself.",
         )
     return _bare(target)
@@ -162,7 +162,7 @@ def _next(url: str, location: str, *, pinned: bool) -> str:
 def _save(response: requests.Response, path: str, options: HttpOptions) -> Downloaded:
     hasher = hashlib.sha256()
     size, window_size, window_start = 0, 0, time.monotonic()
-    shown = without_login(response.url)
+    shown = _shown(response.url)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         # Decoded, as Go's client does it: the file is what was encoded, not the encoding of one transfer.
         while chunk := _read(response):
@@ -219,7 +219,7 @@ def _refused(url: str, response: requests.Response, *, logged_in: bool) -> Sourc
     wait = response.headers.get("Retry-After", "")
     response.close()
     host = urlsplit(url).hostname
-    message = f"{url} can't be fetched: the server answers with status {status}"
+    message = f"{_shown(url)} can't be fetched: the server answers with status {status}"
     if status in _MAY_PASS:
         return _again(message, "The server is in trouble, or limits the rate: try again later.", _seconds(wait))
     if status in (404, 410):
@@ -231,7 +231,7 @@ def _refused(url: str, response: requests.Response, *, logged_in: bool) -> Sourc
 
 
 def _unreachable(url: str, error: BaseException) -> SourceError:
-    shown, said = without_login(_bare(urlsplit(url))), str(error)
+    shown, said = _shown(url), str(error)
     if "CERTIFICATE_VERIFY_FAILED" in said:
         why = said.partition("certificate verify failed: ")[2].partition(" (_ssl.c")[0] or "it is not trusted"
         return SourceError(
@@ -282,6 +282,11 @@ def _written_login(parts: SplitResult) -> str:
 def _bare(parts: SplitResult) -> str:
     """Without login and fragment."""
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+
+
+def _shown(url: str) -> str:
+    """An address for messages: a query may be a signature that opens the file, as in what download pages redirect to."""
+    return without_login(url).partition("?")[0]
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:

@@ -10,7 +10,7 @@ from io import FileIO
 from imagewright.errors import FileSystemError
 from imagewright.fs.decompress import inflate, sniff
 from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.tarheader import TarReader
+from imagewright.fs.tarheader import REGULAR, TarReader
 from imagewright.fs.unpack import UnpackOptions, unpack_layer
 
 
@@ -26,6 +26,16 @@ def is_tar(file: FileIO) -> bool:
         return False
     finally:
         file.seek(0)
+
+
+def newest(file: FileIO) -> int | None:
+    """When the newest regular file in an archive was changed, in seconds since 1970; None for what is no archive."""
+    try:
+        found, stream = sniff(file)
+        times = [entry.mtime_ns for entry in TarReader(inflate(stream, found)) if entry.type == REGULAR]
+    except FileSystemError:
+        return None
+    return max(times) // 1_000_000_000 if times else None
 
 
 def extract(rootfs: Rootfs, file: FileIO, below: bytes, ownership: tuple[int, int] | None) -> list[bytes]:

@@ -1,0 +1,86 @@
+"""SOURCE_DATE_EPOCH as the name of a stage: the one source of that stage, whose time is meant (Dockerfile 1.24).
+
+No I/O. Called by the engine before it plans: the time is a build argument of the plan. Such a stage is FROM scratch, ARGs
+and one ADD of something remote.
+"""
+
+from __future__ import annotations
+
+from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.model import Add, Arg, Dockerfile, Located, Stage
+from imagewright.dockerfile.source import SourceText
+from imagewright.plan.arguments import EPOCH, global_arguments
+from imagewright.plan.model import PlanOptions
+from imagewright.plan.remote import RemoteError, RemoteSource, parse_remote, with_checksum
+
+_HINT = f"A stage that {EPOCH} names is FROM scratch, ARGs and one ADD of a URL or a git repository."
+
+
+def epoch_source(dockerfile: Dockerfile, options: PlanOptions, name: str) -> RemoteSource | None:
+    """What the stage ``name`` adds; None where there is no such stage.
+
+    Raises:
+        DockerfileError: the stage is of another kind, or its source can't be read.
+    """
+    stage = next((stage for stage in dockerfile.stages if stage.name and stage.name == name.lower()), None)
+    return None if stage is None else _Reader(dockerfile, options).source_of(stage)
+
+
+class _Reader:
+    def __init__(self, dockerfile: Dockerfile, options: PlanOptions) -> None:
+        self._source = SourceText(dockerfile.name, dockerfile.lines)
+        self._options = options.with_build_arg(EPOCH, None)  # its own value can't say where it comes from
+        self._expansion = ExpansionOptions(escape=dockerfile.directives.escape)
+        self._values = global_arguments(dockerfile, self._options, self._source)
+        self._values.pop(EPOCH, None)
+
+    def source_of(self, stage: Stage) -> RemoteSource:
+        if self._expand(stage.from_, stage.from_.image) != "scratch":
+            raise self._source.error(
+                f"{EPOCH}={stage.name}: the stage is not FROM scratch",
+                stage.from_.location,
+                word=stage.from_.image,
+                hint=_HINT,
+            )
+        found: list[RemoteSource] = []
+        for instruction in stage.instructions:
+            match instruction:
+                case Arg():
+                    self._declare(instruction)
+                case Add() if not found:
+                    found.append(self._remote(stage, instruction))
+                case _:
+                    raise self._source.error(
+                        f"{EPOCH}={stage.name}: the stage has more than ARGs and one ADD",
+                        instruction.location,
+                        hint=_HINT,
+                    )
+        if not found:
+            raise self._source.error(f"{EPOCH}={stage.name}: the stage adds nothing", stage.from_.location, hint=_HINT)
+        return found[0]
+
+    def _declare(self, arg: Arg) -> None:
+        for item in arg.items:
+            if item.name in self._options.build_args:
+                self._values[item.name] = self._options.build_args[item.name]
+            elif item.value is not None:
+                self._values[item.name] = self._expand(arg, item.value)
+
+    def _remote(self, stage: Stage, add: Add) -> RemoteSource:
+        written = add.sources[0] if len(add.sources) == 1 and not add.heredocs else ""
+        try:
+            remote = parse_remote(self._expand(add, written)) if written else None
+            if remote is not None and add.checksum:
+                remote = with_checksum(remote, self._expand(add, add.checksum))
+        except RemoteError as error:
+            raise self._source.error(error.message, add.location, word=written, hint=error.hint) from None
+        if remote is None:
+            what = f"{EPOCH}={stage.name}: the stage adds something else than one URL or git repository"
+            raise self._source.error(what, add.location, word=written, hint=_HINT)
+        return remote
+
+    def _expand(self, instruction: Located, text: str) -> str:
+        try:
+            return expand(text, self._values, self._expansion).text
+        except ExpansionError as error:
+            raise self._source.error(f"can't expand {text[:100]}: {error}", instruction.location, word=text) from error
