@@ -60,7 +60,7 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
             exit_code=code,
             location=step.location,
             excerpt=_excerpt(session.lines, step, tail.lines()),
-            hint=_HINTS.get(code, ""),
+            hint=_interpreter_hint(step, tail.lines()) if code == 127 else _HINTS.get(code, ""),
         )
 
 
@@ -89,6 +89,16 @@ _HINTS = {
     127: "The command was not found: install it in an earlier step, or look at PATH.",
     137: "It was killed (SIGKILL): most often for want of memory; raise the container's memory limit.",
 }
+
+
+def _interpreter_hint(step: RunStep, output: Sequence[str]) -> str:
+    """What was not found: a heredoc's script is there itself, so it was what its first line names."""
+    if step.script is None or not any(step.script.path in line and "not found" in line for line in output):
+        return _HINTS[127]
+    first = step.script.content.partition("\n")[0]
+    if first.endswith("\r"):
+        return "The Dockerfile has Windows line ends, and so has the #! line: save it with line feeds only."
+    return f"What the #! line names is not in the image: {first[2:].strip()[:_LAST_WORDS]}."
 
 
 def _how_it_ended(code: int) -> str:
