@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -114,6 +115,7 @@ class BuildKit:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
+        shutil.rmtree(self._state / "root", ignore_errors=True)  # GBs of trees, which pytest would keep
 
     def __enter__(self) -> BuildKit:
         return self

@@ -140,6 +140,7 @@ def station(folder: Path, cases: Iterable[Case], *, with_buildkit: bool) -> Iter
             buildkit = stack.enter_context(BuildKit(programs(), runc, folder / "buildkit", server.host, hosts))
         busybox = rootfs.layer(rootfs.busybox, this_machine(find_go()), {})
         elsewhere = stack.enter_context(Elsewhere(folder / "elsewhere"))
+        stack.callback(shutil.rmtree, folder / "buildah", ignore_errors=True)
         yield Station(folder, server.host, tuple(hosts), busybox, elsewhere, buildkit)
 
 
