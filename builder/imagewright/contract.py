@@ -95,7 +95,7 @@ Source = Annotated[
 
 
 class HttpSource(_Model):
-    """An archive or a single file behind an http(s) address, told apart by its content as BuildKit does."""
+    """A file behind an http(s) address; the context is that one file, called ``context``, as in BuildKit."""
 
     kind: Literal["http"] = "http"
     url: str

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from peers.flatten import Layout, describe
 from servers.git import GitServer, GitServerOptions
 from servers.repository import Link, Repository, Submodule
 from servers.scripted import Answer, ScriptedServer
@@ -276,3 +278,16 @@ def test_the_time_of_a_commit(tmp_path: Path) -> None:
     with server(tmp_path) as here:
         here.repository("a.git").commit({"x": "1"})
         assert remotes(tmp_path).time_of(git_remote(here.url("a.git"))) == 1767225600
+
+
+def test_a_named_context_from_a_url_is_one_file(tmp_path: Path) -> None:
+    """As in BuildKit (frontend/dockerui, named contexts): the file is called ``context`` and not unpacked."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/Dockerfile").write_text("FROM scratch\nCOPY --from=data context /data.tar.gz\n")
+    command = [sys.executable, "-m", "imagewright", "build", f"--context={tmp_path / 'source'}", "--no-push"]
+    command += [f"--oci-layout-path={tmp_path / 'layout'}", f"--work-dir={tmp_path / 'work'}"]
+    with ScriptedServer(lambda asked: Answer(200, {}, tar(0))) as here:
+        command.append(f"--build-context=data=http://{here.host}/some.tar.gz")
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert describe(Layout(tmp_path / "layout"), 0).splitlines()[1].startswith("  /data.tar.gz file 0600 0:0 ")

@@ -246,12 +246,14 @@ class _Build:
             for step, origin in stage.origins:
                 if images and isinstance(origin, ImageOrigin):
                     images.check(origin, step.location)
-        contexts = {"": BuildContext(inputs.context, inputs.ignore)} | self._named_contexts(workspace, build_plan)
+        contexts = {"": BuildContext(inputs.context, inputs.ignore)} | self._named_contexts(
+            workspace, build_plan, remotes
+        )
         return _Planned(build_plan, inputs.lines, contexts, epoch, lint_options(inputs.dockerfile, options))
 
-    def _named_contexts(self, workspace: Workspace, build_plan: BuildPlan) -> dict[str, BuildContext]:
+    def _named_contexts(self, workspace: Workspace, build_plan: BuildPlan, remotes: Remotes) -> dict[str, BuildContext]:
         wanted = frozenset[str]().union(*(stage.contexts for stage in build_plan.stages))
-        folders = fetch_contexts(self._request.build_contexts, wanted, workspace.source, self._fetch)
+        folders = fetch_contexts(self._request.build_contexts, wanted, workspace.source, self._fetch, remotes.file)
         roots = {name: Rootfs(path) for name, path in folders.items()}
         return {name: BuildContext(root, read_ignore(root, [".dockerignore"])) for name, root in roots.items()}
 

@@ -12,7 +12,7 @@ from imagewright.context.fetch import FetchedContext
 from imagewright.contract import DirectorySource, GitSource, HttpSource, ImageSource, LayoutSource, Source
 from imagewright.contract import NamedContext as RequestedContext
 from imagewright.errors import UnsupportedError
-from imagewright.plan import FolderContext, ImageContext, NamedContext
+from imagewright.plan import FolderContext, ImageContext, NamedContext, UrlSource
 from imagewright.reference import Reference
 
 
@@ -30,16 +30,13 @@ def _planned(requested: RequestedContext) -> NamedContext:
     match requested.source:
         case ImageSource(reference=reference):
             return ImageContext(Reference.parse(reference))
-        case DirectorySource() | GitSource():
+        case DirectorySource() | GitSource() | HttpSource():
             return FolderContext()
         case LayoutSource():
-            what = "oci-layout://"
-        case HttpSource():
-            what = "an archive from a URL"
-    raise UnsupportedError(
-        f"--build-context {requested.name}: {what} is not supported yet",
-        hint="Use a folder, a git repository, or an image of a registry (docker-image://…).",
-    )
+            raise UnsupportedError(
+                f"--build-context {requested.name}: oci-layout:// is not supported yet",
+                hint="Use a folder, a git repository, a file at a URL, or an image of a registry (docker-image://…).",
+            )
 
 
 def fetch_contexts(
@@ -47,19 +44,26 @@ def fetch_contexts(
     wanted: frozenset[str],
     folder: str,
     fetch: Callable[[str, Source], FetchedContext],
+    download: Callable[[UrlSource, str], None],
 ) -> dict[str, str]:
     """The folders of those contexts that the plan takes files from, by name.
 
     Args:
         fetch: fetches a source; the first argument is a folder to work in, which is made here.
+        download: writes what is at a URL into a folder. Such a context is that one file, called ``context`` (BuildKit).
 
     Raises:
         SourceError
     """
     folders: dict[str, str] = {}
     for number, each in enumerate(requested):
-        if each.name in wanted and isinstance(each.source, DirectorySource | GitSource):
-            work_dir = os.path.join(folder, f"named-{number}")
-            os.mkdir(work_dir, 0o700)
+        if each.name not in wanted or isinstance(each.source, ImageSource | LayoutSource):
+            continue
+        work_dir = os.path.join(folder, f"named-{number}")
+        os.mkdir(work_dir, 0o700)
+        if isinstance(each.source, HttpSource):
+            download(UrlSource(each.source.url, "context"), work_dir)
+            folders[each.name] = work_dir
+        else:
             folders[each.name] = fetch(work_dir, each.source).path
     return folders
