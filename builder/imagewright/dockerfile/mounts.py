@@ -61,7 +61,7 @@ def _mount(text: str) -> RunMount:
     try:
         fields = next(csv.reader([text], strict=True), [])
     except csv.Error as error:
-        hint = 'Quote a whole option that holds a comma: "target=/a,b".'
+        hint = """Quote an option that holds a comma, and all of them again: --mount='type=cache,"target=/a,b"'."""
         raise _MountError(f"--mount={text}: the quotes don't match", text, hint) from error
     return RunMount(text, tuple(_option(field) for field in fields))
 
