@@ -4,41 +4,38 @@
 prints plans.
 """
 
-from imagewright.plan.model import (
-    BindMount,
-    BuildPlan,
-    CacheMount,
-    CacheSharing,
+from imagewright.plan.model import BuildPlan, StagePlan
+from imagewright.plan.options import FolderContext, ImageContext, NamedContext, NeedConfig, PlanOptions
+from imagewright.plan.origins import (
     ContextBase,
     ContextOrigin,
-    CopyStep,
-    FolderContext,
     ImageBase,
-    ImageContext,
     ImageOrigin,
-    InlineFile,
-    MetadataStep,
-    Mount,
-    NamedContext,
-    NeedConfig,
-    Network,
     Origin,
-    PlanOptions,
-    RunStep,
     ScratchBase,
-    Script,
-    SecretMount,
-    SshMount,
     StageBase,
     StageOrigin,
-    StagePlan,
-    Step,
-    TmpfsMount,
-    WorkdirStep,
 )
 from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
 from imagewright.plan.render import render
 from imagewright.plan.resolve import make_plan
+from imagewright.plan.steps import (
+    BindMount,
+    CacheMount,
+    CacheSharing,
+    CopyStep,
+    InlineFile,
+    MetadataStep,
+    Mount,
+    Network,
+    RunStep,
+    Script,
+    SecretMount,
+    SshMount,
+    Step,
+    TmpfsMount,
+    WorkdirStep,
+)
 
 __all__ = [
     "BindMount",

@@ -11,7 +11,7 @@ from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expa
 from imagewright.dockerfile.model import Dockerfile
 from imagewright.dockerfile.source import SourceText
 from imagewright.oci.platform import Platform
-from imagewright.plan.model import PlanOptions
+from imagewright.plan.options import PlanOptions
 
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 EPOCH = "SOURCE_DATE_EPOCH"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from imagewright.dockerfile.model import Add, Copy, Heredoc, Located
 from imagewright.plan import paths
 from imagewright.plan.frame import Frame, PlannedInstruction
-from imagewright.plan.model import ContextOrigin, CopyStep, InlineFile
+from imagewright.plan.origins import ContextOrigin
 from imagewright.plan.remote import (
     UNNAMED,
     GitRemote,
@@ -24,6 +24,7 @@ from imagewright.plan.remote import (
     with_checksum,
     with_git_dir,
 )
+from imagewright.plan.steps import CopyStep, InlineFile
 
 _OCTAL = re.compile(r"0*[0-7]{1,4}")
 _SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
@@ -145,9 +146,9 @@ def _inline_file(frame: Frame, instruction: Copy | Add, heredoc: Heredoc) -> Inl
 def _with_pivot(frame: Frame, instruction: Located, path: str) -> str:
     """A source of --parents: the folders before the first ``/./`` are not kept."""
     before, pivot, after = path.partition("/./")
-    if paths.source(path) == ".":
+    if paths.source(after if pivot else path) == ".":
         hint = "Leave --parents out: all of a folder's contents keep their places without it."
-        raise frame.error(instruction, f"--parents: {path} has no folders above it to keep", path, hint)
+        raise frame.error(instruction, f"--parents: {path} names nothing whose folders could be kept", path, hint)
     return f"{paths.source(before)}/./{paths.source(after)}" if pivot else paths.source(path)
 
 

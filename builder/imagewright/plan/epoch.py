@@ -10,7 +10,7 @@ from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expa
 from imagewright.dockerfile.model import Add, Arg, Dockerfile, Located, Stage
 from imagewright.dockerfile.source import SourceText
 from imagewright.plan.arguments import EPOCH, global_arguments
-from imagewright.plan.model import PlanOptions
+from imagewright.plan.options import PlanOptions
 from imagewright.plan.remote import RemoteError, RemoteSource, parse_remote, with_checksum
 
 _HINT = f"A stage that {EPOCH} names is FROM scratch, ARGs and one ADD of a URL or a git repository."

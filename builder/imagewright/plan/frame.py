@@ -15,7 +15,8 @@ from imagewright.dockerfile.source import SourceText, nearest
 from imagewright.errors import DockerfileError
 from imagewright.plan import paths
 from imagewright.plan.imagedata import ImageData
-from imagewright.plan.model import Origin, StepText
+from imagewright.plan.origins import Origin
+from imagewright.plan.steps import StepText
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 

@@ -16,17 +16,8 @@ from imagewright.dockerfile.source import did_you_mean
 from imagewright.errors import DockerfileError
 from imagewright.plan import paths
 from imagewright.plan.frame import Frame
-from imagewright.plan.model import (
-    BindMount,
-    CacheMount,
-    CacheSharing,
-    ContextOrigin,
-    Mount,
-    Origin,
-    SecretMount,
-    SshMount,
-    TmpfsMount,
-)
+from imagewright.plan.origins import ContextOrigin, Origin
+from imagewright.plan.steps import BindMount, CacheMount, CacheSharing, Mount, SecretMount, SshMount, TmpfsMount
 
 _OWNED = ("mode", "uid", "gid")
 _ACCESS = ("readonly", "readwrite")

@@ -8,32 +8,33 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from imagewright.plan.model import (
+from imagewright.plan.model import BuildPlan, StagePlan
+from imagewright.plan.origins import (
     Base,
-    BindMount,
-    BuildPlan,
-    CacheMount,
     ContextBase,
     ContextOrigin,
-    CopyStep,
     ImageBase,
     ImageOrigin,
+    Origin,
+    ScratchBase,
+    StageBase,
+    StageOrigin,
+)
+from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
+from imagewright.plan.steps import (
+    BindMount,
+    CacheMount,
+    CopyStep,
     MetadataStep,
     Mount,
     Network,
-    Origin,
     RunStep,
-    ScratchBase,
     SecretMount,
     SshMount,
-    StageBase,
-    StageOrigin,
-    StagePlan,
     Step,
     TmpfsMount,
     WorkdirStep,
 )
-from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
 
 
 def render(plan: BuildPlan) -> str:

@@ -17,23 +17,18 @@ from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan.arguments import global_arguments, may_be_undeclared, proxy_environment
 from imagewright.plan.frame import PlannedInstruction, Scope
-from imagewright.plan.model import (
+from imagewright.plan.model import BuildPlan, StagePlan
+from imagewright.plan.options import FolderContext, ImageContext, NamedContext, NeedConfig, PlanOptions
+from imagewright.plan.origins import (
     Base,
-    BuildPlan,
     ContextBase,
     ContextOrigin,
-    FolderContext,
     ImageBase,
-    ImageContext,
     ImageOrigin,
-    NamedContext,
-    NeedConfig,
     Origin,
-    PlanOptions,
     ScratchBase,
     StageBase,
     StageOrigin,
-    StagePlan,
 )
 from imagewright.plan.stage import FinishedStage, plan_stage
 from imagewright.reference import Reference

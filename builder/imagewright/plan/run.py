@@ -11,8 +11,8 @@ from imagewright.dockerfile.lexer import parse_heredoc
 from imagewright.dockerfile.model import Command, Heredoc, Run, ShellForm
 from imagewright.dockerfile.source import did_you_mean
 from imagewright.plan.frame import Frame, PlannedInstruction
-from imagewright.plan.model import Network, RunStep, Script
 from imagewright.plan.mounts import plan_mounts
+from imagewright.plan.steps import Network, RunStep, Script
 
 _SCRIPTS = "/dev/pipes"  # BuildKit's place for them
 

@@ -16,8 +16,8 @@ from imagewright.plan.copying import plan_copy
 from imagewright.plan.frame import Frame, PlannedInstruction, Scope
 from imagewright.plan.imagedata import ImageData
 from imagewright.plan.metadata import plan_metadata
-from imagewright.plan.model import MetadataStep, Step, WorkdirStep
 from imagewright.plan.run import plan_run
+from imagewright.plan.steps import MetadataStep, Step, WorkdirStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,67 @@
+"""What a stage starts from, and where COPY, ADD and RUN --mount read.
+
+No I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagewright.oci.platform import Platform
+from imagewright.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBase:
+    """A stage that starts from an image of a registry."""
+
+    reference: Reference
+    platform: Platform
+
+
+@dataclass(frozen=True, slots=True)
+class StageBase:
+    """A stage that starts where another stage ended. ``stage`` is that stage's index in the Dockerfile."""
+
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchBase:
+    """A stage that starts from nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBase:
+    """A stage that starts from the files of a named context."""
+
+    context: str
+
+
+Base = ImageBase | StageBase | ScratchBase | ContextBase
+
+
+@dataclass(frozen=True, slots=True)
+class ContextOrigin:
+    """COPY and ADD from the build context, or from the named context ``context``."""
+
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageOrigin:
+    """``COPY --from`` a stage, by its index in the Dockerfile."""
+
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOrigin:
+    """``COPY --from`` an image of a registry. ``hint`` is to be shown when there is no such image."""
+
+    reference: Reference
+    platform: Platform
+    hint: str = ""
+
+
+Origin = ContextOrigin | StageOrigin | ImageOrigin
