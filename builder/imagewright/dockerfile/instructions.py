@@ -231,7 +231,12 @@ def _sources_and_destination(line: _Line) -> tuple[tuple[str, ...], str]:
         return tuple(sources), destination
     if parse_heredoc(destination) is not None:
         raise line.error(f"{line.name}: a heredoc can't be the destination", word=destination, hint=f"Write {example}.")
-    return tuple(s for s in sources if parse_heredoc(s) is None), destination
+    paths = tuple(s for s in sources if parse_heredoc(s) is None)
+    if len(sources) - len(paths) != len(line.raw.heredocs):
+        word = next((s for s in sources if s.startswith("<<")), "<<")
+        hint = "Names are words, quoted or not: <<name or <<'name'."
+        raise line.error(f"{line.name}: a heredoc's name can't have blanks in it", word=word, hint=hint)
+    return paths, destination
 
 
 def _copy(line: _Line) -> Copy:

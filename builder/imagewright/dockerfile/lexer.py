@@ -217,7 +217,10 @@ def parse_heredoc(word: str) -> Heredoc | None:
     match = _HEREDOC.fullmatch(word)
     if match is None or not match[3]:
         return None
-    words = expand(match[3], {}, ExpansionOptions(keep_unset=True)).words
+    try:
+        words = expand(match[3], {}, ExpansionOptions(keep_unset=True)).words
+    except ExpansionError:
+        return None  # a quote that isn't closed in this word
     if len(words) != 1:
         return None
     raw = expand(match[3], {}, ExpansionOptions(keep_unset=True, raw_quotes=True)).words

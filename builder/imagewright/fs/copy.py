@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import archive, glob
@@ -83,6 +83,7 @@ class _Copier:
         self._places = Places(rootfs)
         self._files = FileCopier(rootfs)
         self._written: set[bytes] = set()
+        self._folder_mode = _folder_mode(request.mode)
 
     def close(self) -> None:
         self._places.close()
@@ -171,9 +172,7 @@ class _Copier:
             raise self._not_allowed(place)
         request = self._request
         owner = request.ownership or Ownership(0, 0)
-        # A symbolic mode changes what is copied, and this is not; of an octal one, the special bits are not for it (BuildKit).
-        mode = _NEW_FOLDER if request.mode is None or request.mode.octal is None else request.mode.octal & 0o777
-        make_folder(parent, name, (owner.uid, owner.gid), mode)
+        make_folder(parent, name, (owner.uid, owner.gid), self._folder_mode)
         self._written.add(place)
 
     def _real(self, folder: int) -> bytes:
@@ -236,6 +235,7 @@ class _Copier:
             real = _join(target[0], name)
             if self._rootfs.excluded and self._rootfs.is_excluded(real):
                 raise self._not_allowed(real)
+            existed = False
             try:
                 os.mkdir(name, 0o700, dir_fd=target[1])
             except FileExistsError:
@@ -245,10 +245,15 @@ class _Copier:
                         reason=Reason.PATH_NOT_ALLOWED,
                         hint="Copy it to where the link points, or remove what is in the way in an earlier RUN.",
                     ) from None
+                existed = True
             self._written.add(real)
             with open_folder(target[1], name) as folder:
                 self._copy_folder((place, below), (real, folder), depth + 1)
-                copy_attributes(below, folder, self._attributes(info))
+                attributes = self._attributes(info)
+                if existed and hidden and self._request.only:  # on the way to what --parents copies (BuildKit)
+                    before = os.fstat(folder)
+                    attributes = replace(attributes, owner=(before.st_uid, before.st_gid))
+                copy_attributes(below, folder, attributes)
 
     def _copy_file(
         self, source: tuple[int, bytes], target: tuple[int, bytes], info: os.stat_result, below: bytes
@@ -295,7 +300,10 @@ class _Copier:
         with open(b"/proc/self/fd/%d" % fd, "rb", buffering=0) as file:
             if not archive.is_tar(file):
                 return False
+            # --chmod is not for what comes out of an archive, nor for the folders that are made for it (BuildKit).
+            self._folder_mode = _NEW_FOLDER
             real = self._real(self._folder(destination))
+            self._folder_mode = _folder_mode(self._request.mode)
             owner = self._request.ownership
             written = archive.extract(self._rootfs, file, real, (owner.uid, owner.gid) if owner else None)
         self._places.forget()
@@ -306,6 +314,11 @@ class _Copier:
             if folder is not None and _exists(folder, name):
                 self._written.add(_join(self._real(folder), name))
         return True
+
+
+def _folder_mode(mode: ModeChange | None) -> int:
+    """Of a folder made on the way: an octal --chmod without its special bits; a symbolic one is not for it (BuildKit)."""
+    return _NEW_FOLDER if mode is None or mode.octal is None else mode.octal & 0o777
 
 
 def _exists(folder: int, name: bytes) -> bool:
