@@ -123,7 +123,15 @@ def test_an_image_that_is_not_found_is_told_with_its_line() -> None:
 
     with pytest.raises(ImagewrightError, match="no alpine:3") as caught:
         pin(b"FROM scratch\nCOPY --from=alpine:3 / /\n", "Dockerfile", none)
-    assert str(caught.value.location).startswith("Dockerfile:2")
+    assert str(caught.value.location) == "Dockerfile:2:13"
+    assert caught.value.excerpt == ("2 | COPY --from=alpine:3 / /", "  |             ^^^^^^^^")
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_comments_need_not_be_utf8(bom: bytes) -> None:
+    before = bom + b"# caf\xe9 \x85\r\nFROM alpine:3\r\nRUN echo \xc3\xa0 \\\r\n# \xa0\xff\r\n && true"
+    after = pin(before, "Dockerfile", digest_of).content
+    assert after == before.replace(b"alpine:3", f"alpine:3@{d('alpine:3')}".encode())
 
 
 def test_a_file_that_is_none_is_refused() -> None:

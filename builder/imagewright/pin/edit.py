@@ -2,7 +2,8 @@
 
 No I/O but on bytes in memory. Called by ``pin.pinning``. The dockerfile-parse library edits the lines; where an instruction
 is, it says by ``structure``, which is taken only where this project's own parser agrees: the library takes the body of a heredoc
-for instructions, and loses the first one of a file with a BOM.
+for instructions, and loses the first one of a file with a BOM. It wants UTF-8, which comments need not be: it is given a character
+for each byte (ISO 8859-1), and references are ASCII.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from dockerfile_parse import DockerfileParser
 from imagewright.pin.references import Named
 
 _COMMENT = re.compile(r"\s*#")
-_KEYWORD = re.compile(r"\ufeff?\s*\S+")
+_KEYWORD = re.compile(r"(?:\xef\xbb\xbf)?\s*\S+")  # after a BOM, byte by byte
 
 
 def replaced(content: bytes, edits: Iterable[tuple[Named, str]]) -> tuple[bytes, list[Named]]:
     """The file with each image replaced by a text, and those that are not found as one word."""
-    file = io.BytesIO(content)
+    file = io.BytesIO(content.decode("iso-8859-1").encode())
     parser = DockerfileParser(fileobj=file)
     lines: list[str] = parser.lines
     starts = {(entry["instruction"], entry["startline"]): entry["endline"] for entry in parser.structure}
@@ -38,7 +39,7 @@ def replaced(content: bytes, edits: Iterable[tuple[Named, str]]) -> tuple[bytes,
             changed = True
     if changed:
         parser.lines = lines
-    return file.getvalue(), missing
+    return file.getvalue().decode().encode("iso-8859-1"), missing
 
 
 def _replace(lines: list[str], numbers: range, named: Named, text: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from imagewright.digest import Digest
 from imagewright.dockerfile.model import Copy, Dockerfile, From, MountOption, Run
 from imagewright.dockerfile.parser import parse
+from imagewright.dockerfile.source import SourceText, excerpt
 from imagewright.errors import DockerfileError, ImagewrightError, Location
 from imagewright.pin.edit import replaced
 from imagewright.pin.references import Named, named_images
@@ -61,6 +62,7 @@ def pin(content: bytes, name: str, resolve: Resolver, *, update: bool = False) -
         ImagewrightError: what ``resolve`` raises, with the line.
     """
     dockerfile = parse(content, name)
+    source = SourceText(name, dockerfile.lines)
     left: list[Left] = []
     edits: list[tuple[Named, str]] = []
     for named in named_images(dockerfile):
@@ -70,7 +72,7 @@ def pin(content: bytes, name: str, resolve: Resolver, *, update: bool = False) -
             if not named.reference.tag:
                 left.append(Left(named.instruction, named.location, named.written, "it has no tag to look up"))
                 continue
-            text = _with_digest(named, resolve)
+            text = _with_digest(named, resolve, source)
             if text != named.written:
                 edits.append((named, text))
     new, missing = replaced(content, edits)
@@ -82,14 +84,16 @@ def pin(content: bytes, name: str, resolve: Resolver, *, update: bool = False) -
     return Pinned(new, changes, tuple(sorted(left, key=lambda one: one.location.line)))
 
 
-def _with_digest(named: Named, resolve: Resolver) -> str:
+def _with_digest(named: Named, resolve: Resolver, source: SourceText) -> str:
     """The image as it is written, with the tag that it means and the tag's digest."""
     assert named.reference is not None
     reference = replace(named.reference, digest=None)
     try:
         digest = resolve(reference)
     except ImagewrightError as error:
-        error.location = error.location or named.location
+        if error.location is None:
+            error.location = source.narrow(named.location, named.written)
+            error.excerpt = excerpt(source.lines, error.location)
         raise
     written = named.written.partition("@")[0]
     has_tag = written.endswith(f":{reference.tag}")

@@ -58,9 +58,7 @@ class Puller:
         Raises:
             RegistryError: as ``resolve``.
         """
-        return self._from_first(
-            reference, lambda places: Digest.of(self._document(places[0], reference, len(places) == 1)[0])
-        )
+        return self._from_first(reference, lambda places: self._digest_at(places, reference))
 
     def _from_first(self, reference: Reference, ask: Callable[[list[Endpoint]], T]) -> T:
         """What ``ask`` gives of the first address that has the image; it is given that and those after it."""
@@ -102,6 +100,22 @@ class Puller:
                 raise
             raise protocol_error(f"{reference.familiar()}: {error.message}", error.hint) from error
         return RemoteImage(reference, manifest, config, tuple(places))
+
+    def _digest_at(self, places: list[Endpoint], reference: Reference) -> Digest:
+        """Of a document that is a manifest or an index: the digest of a proxy's login page pins nothing."""
+        try:
+            raw, media_type = self._document(places[0], reference, len(places) == 1)
+            if is_index(raw, media_type):
+                Index.parse(raw, media_type)
+            else:
+                Manifest.parse(raw, media_type)
+        except (RegistryError, UnsupportedError):
+            raise
+        except ImagewrightError as error:
+            if error.reason is Reason.CANCELLED:
+                raise
+            raise protocol_error(f"{reference.familiar()}: {error.message}", error.hint) from error
+        return Digest.of(raw)
 
     def _manifest_for(self, places: list[Endpoint], reference: Reference, platform: Platform) -> Manifest:
         # Where another address is left to ask, this one gets no second chance: a mirror that is down costs no minutes.
