@@ -60,6 +60,10 @@ def pinned(text: str, *, update: bool = False) -> str:
             f" --mount=target=/z,from=a:latest@{d('a')} from=a\n",
         ),
         (
+            "FROM scratch\nRUN --mount=type=bind,\\\nfrom=a:1,target=/x true\n",
+            f"FROM scratch\nRUN --mount=type=bind,\\\nfrom=a:1@{d('a:1')},target=/x true\n",
+        ),
+        (
             "FROM a:1\nRUN <<EOF\nFROM b:1\nCOPY --from=b:1 x y\nEOF\nCOPY <<X /x\nFROM c\nX\nFROM b:1\n",
             f"FROM a:1@{d('a:1')}\nRUN <<EOF\nFROM b:1\nCOPY --from=b:1 x y\nEOF\nCOPY <<X /x\nFROM c\nX\nFROM b:1@{d('b:1')}\n",
         ),

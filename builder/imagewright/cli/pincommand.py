@@ -21,7 +21,7 @@ from imagewright.pin import Pinned, pin
 from imagewright.registry.client import RegistryClient, RegistryOptions
 from imagewright.registry.credentials import Credentials
 
-NOT_PINNED = 3  # the exit code of --check where something would change
+NOT_PINNED = 3  # the exit code of --check where something would change, or should be changed by hand
 MAX_BYTES = 16 << 20  # of a Dockerfile
 _STANDARD_INPUT = "-"
 _DEFAULT = "Dockerfile"
@@ -56,7 +56,8 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
             sys.stdout.buffer.flush()
         elif pinned.changes and not check:
             _write(path, pinned.content)
-    return NOT_PINNED if check and any(pinned.changes for _, pinned in results) else 0
+    unpinned = any(pinned.changes or any(left.by_hand for left in pinned.left) for _, pinned in results)
+    return NOT_PINNED if check and unpinned else 0
 
 
 def _name(path: str) -> str:

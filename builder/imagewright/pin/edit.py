@@ -63,5 +63,5 @@ def _replace(lines: list[str], numbers: range, named: Named, text: str) -> bool:
 def _pattern(named: Named) -> re.Pattern[str]:
     word = re.escape(named.prefix + named.written)
     if named.prefix == "from=":  # an option of --mount, among others
-        return re.compile(rf"(?<=[=,]){word}(?=[,\s]|$)")
+        return re.compile(rf"(?:(?<=[=,])|^){word}(?=[,\s]|$)")
     return re.compile(rf"(?<!\S){word}(?!\S)")

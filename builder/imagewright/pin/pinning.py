@@ -34,12 +34,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """An image that stays without one, and why."""
+    """An image that stays as it is, and why. ``by_hand``: it could have a digest, if a person wrote it."""
 
     instruction: str
     location: Location
     written: str
     why: str
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def pin(content: bytes, name: str, resolve: Resolver, *, update: bool = False) -
     edits: list[tuple[Named, str]] = []
     for named in named_images(dockerfile):
         if named.reference is None:
-            left.append(Left(named.instruction, named.location, named.written, named.why_not))
+            left.append(Left(named.instruction, named.location, named.written, named.why_not, named.by_hand))
         elif named.reference.digest is None or update:
             if not named.reference.tag:
                 left.append(Left(named.instruction, named.location, named.written, "it has no tag to look up"))
@@ -76,7 +77,7 @@ def pin(content: bytes, name: str, resolve: Resolver, *, update: bool = False) -
             if text != named.written:
                 edits.append((named, text))
     new, missing = replaced(content, edits)
-    left += [Left(named.instruction, named.location, named.written, "it is not one word") for named in missing]
+    left += [Left(named.instruction, named.location, named.written, "it is not one word", True) for named in missing]
     done = [(named, text) for named, text in edits if named not in missing]
     if done:
         _check(dockerfile, parse(new, name), done)

@@ -30,6 +30,7 @@ class Named:
     location: Location
     reference: Reference | None = None
     why_not: str = ""
+    by_hand: bool = False  # why_not is about how it is written: a person can write it otherwise
 
 
 def named_images(dockerfile: Dockerfile) -> Iterator[Named]:
@@ -65,9 +66,9 @@ def _named(instruction: str, prefix: str, written: str, location: Location) -> N
     if "$" in written:
         return Named(instruction, prefix, written, location, why_not="it is made of arguments")
     if any(character in written for character in "\"'\\`"):
-        return Named(instruction, prefix, written, location, why_not="it is quoted")
+        return Named(instruction, prefix, written, location, why_not="it is quoted", by_hand=True)
     try:
         reference = Reference.parse(written)
     except ImagewrightError as error:
-        return Named(instruction, prefix, written, location, why_not=error.message)
+        return Named(instruction, prefix, written, location, why_not=error.message, by_hand=True)
     return Named(instruction, prefix, written, location, reference)

@@ -85,6 +85,15 @@ def test_check_changes_nothing_and_tells_by_its_exit_code(host: str, tmp_path: P
     assert run(host, tmp_path, "--check", "--update", "a", "b").returncode == 0
 
 
+@pytest.mark.parametrize("image", ['"two:1"', "t\\\nwo:1", "Two"])
+def test_check_counts_what_has_to_be_pinned_by_hand(host: str, tmp_path: Path, image: str) -> None:
+    publish(host, "library/two", "1", "x")
+    (tmp_path / "a").write_text(f"FROM {image}\n")
+    assert run(host, tmp_path, "--check", "a").returncode == 3
+    assert run(host, tmp_path, "a").returncode == 0
+    assert (tmp_path / "a").read_text() == f"FROM {image}\n"
+
+
 def test_standard_input_becomes_standard_output(host: str, tmp_path: Path) -> None:
     digest = publish(host, "library/three", "3", "x")
     done = run(host, tmp_path, "-", stdin=b"FROM three:3\n")
