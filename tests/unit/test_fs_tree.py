@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,20 @@ def test_a_folder_that_is_not_the_images_is_not_kept_open(tmp_path: Path) -> Non
 
 def _descriptors() -> set[int]:
     return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
+
+
+def test_one_tree_may_be_copied_by_several_threads_at_once(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(300):
+        (source / f"file-{number}").write_text(str(number))
+    rootfs = Rootfs(str(source))
+
+    def copied(number: int) -> int:
+        target = tmp_path / f"target-{number}"
+        target.mkdir()
+        tree.copy_tree(rootfs, Rootfs(str(target)))
+        return len(list(target.iterdir()))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(copied, range(24))) == {300}

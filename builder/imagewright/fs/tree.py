@@ -83,7 +83,9 @@ def remove_entry(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth
 def copy_tree(source: Rootfs, target: Rootfs) -> None:
     """Copy everything with owners, modes, times, xattrs and hard links; what either side excludes is left out."""
     try:
-        _copy_folder(source, target, (source.fd, target.fd), b"", FileCopier(target))
+        # Opened anew: several stages may copy one base at a time, and a listing moves the descriptor that it reads.
+        with source.directory(b"") as opened:
+            _copy_folder(source, target, (opened, target.fd), b"", FileCopier(target))
         copy_attributes(source.fd, target.fd)
     except OSError as error:
         raise explain(error, "copying a stage's files") from error
