@@ -120,7 +120,9 @@ def _dispatch(words: list[str], environment: Mapping[str, str], prepare: Prepare
             return pincommand.run(words, environment)
         case "execute":
             return _execute(environment, prepare)
-    raise UsageError(f"unknown command {command!r}", hint="The commands are build, plan, lint, pin, execute and version.")
+    raise UsageError(
+        f"unknown command {command!r}", hint="The commands are build, plan, lint, pin, execute and version."
+    )
 
 
 def version() -> str:
