@@ -28,6 +28,7 @@ from imagewright.engine.epoch import resolve_epoch
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images
 from imagewright.engine.inputs import plan_options, read_ignore, read_inputs, unpack_archive
+from imagewright.engine.layouts import Layouts
 from imagewright.engine.output import BuiltImage, Destinations, Output, assemble, references_with_digest
 from imagewright.engine.redaction import Redaction
 from imagewright.engine.remote import Remotes
@@ -165,7 +166,7 @@ class _Build:
             for reference in destinations.references:
                 client.check_push(reference)
         blobs = BlobStore(workspace.blobs)
-        images = Images(client, workspace, blobs, reporter)
+        images = Images(client, Layouts(request.build_contexts), workspace, blobs, reporter)
         planned = self._plan(workspace, images, remotes)
         for warning in planned.plan.warnings:
             reporter.lint(warning)
@@ -218,7 +219,8 @@ class _Build:
     def make_plan(self, *, ask: bool = True) -> BuildPlan:
         """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""
         workspace = self._workspace = Workspace(self._request.work_dir)
-        images = Images(self._client(), workspace, BlobStore(workspace.blobs), self._reporter) if ask else None
+        layouts, blobs = Layouts(self._request.build_contexts), BlobStore(workspace.blobs)
+        images = Images(self._client(), layouts, workspace, blobs, self._reporter) if ask else None
         agents = self._agents = Agents(workspace.agents, self._request.ssh)
         secrets = read_secrets(self._request.secrets, self._environment)
         log = self._reporter.message

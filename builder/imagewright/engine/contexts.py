@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from imagewright.context.fetch import FetchedContext
 from imagewright.contract import DirectorySource, GitSource, HttpSource, ImageSource, LayoutSource, Source
 from imagewright.contract import NamedContext as RequestedContext
-from imagewright.errors import UnsupportedError
+from imagewright.engine.layouts import layout_reference
 from imagewright.plan import FolderContext, ImageContext, NamedContext, UrlSource
 from imagewright.reference import Reference
 
@@ -21,7 +21,6 @@ def plan_contexts(requested: Iterable[RequestedContext]) -> Mapping[str, NamedCo
 
     Raises:
         ReferenceError: an image that can't be named so.
-        UnsupportedError: a kind of context that this version doesn't have.
     """
     return {each.name: _planned(each) for each in requested}
 
@@ -33,10 +32,7 @@ def _planned(requested: RequestedContext) -> NamedContext:
         case DirectorySource() | GitSource() | HttpSource():
             return FolderContext()
         case LayoutSource():
-            raise UnsupportedError(
-                f"--build-context {requested.name}: oci-layout:// is not supported yet",
-                hint="Use a folder, a git repository, a file at a URL, or an image of a registry (docker-image://…).",
-            )
+            return ImageContext(layout_reference(requested.name))
 
 
 def fetch_contexts(

@@ -15,9 +15,10 @@ from functools import partial
 
 from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer
+from imagewright.engine.layouts import Layouts
 from imagewright.engine.pipeline import InflatedLayer, Spool
 from imagewright.engine.workspace import Workspace
-from imagewright.errors import Location, Reason, RegistryError
+from imagewright.errors import ImagewrightError, Location, Reason, RegistryError
 from imagewright.fs.decompress import open_layer
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.settle import StoredLayer
@@ -47,8 +48,11 @@ class Layer:
 class Images:
     """Resolves references and unpacks images. ``resolve`` and ``open_stored`` may be called from several threads."""
 
-    def __init__(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore, reporter: Reporter) -> None:
+    def __init__(
+        self, client: RegistryClient, layouts: Layouts, workspace: Workspace, blobs: BlobStore, reporter: Reporter
+    ) -> None:
         self._client = client
+        self._layouts = layouts
         self._workspace = workspace
         self._blobs = blobs
         self._reporter = reporter
@@ -73,19 +77,22 @@ class Images:
     def _resolve_named(self, named: NeedConfig | ImageOrigin, location: Location | None) -> RemoteImage:
         try:
             return self.resolve(named.reference, named.platform)
-        except RegistryError as error:
+        except ImagewrightError as error:
             error.location = error.location or location
             if error.reason in _PULL_FAILURES:
                 error.reason = Reason.BASE_IMAGE_PULL_FAILED
             error.hint = " ".join(filter(None, (named.hint, error.hint)))
             raise
 
+    def _source(self, reference: Reference) -> RegistryClient | Layouts:
+        return self._layouts if self._layouts.has(reference) else self._client
+
     def resolve(self, reference: Reference, platform: Platform) -> RemoteImage:
         """The image's manifest and configuration, asked for once in a build so that a moving tag can't split it."""
         with self._lock:
             image = self._resolved.get((reference, platform))
             if image is None:
-                image = self._client.resolve(reference, platform)
+                image = self._source(reference).resolve(reference, platform)
                 if len(image.config.diff_ids) != len(image.manifest.layers):
                     raise RegistryError(
                         f"{reference.familiar()} has {len(image.manifest.layers)} layers in its manifest and "
@@ -192,7 +199,7 @@ class Images:
     def open_stored(self, layer: Layer) -> Iterator[Readable]:
         """A base layer's bytes as the registry has them, verified."""
         assert layer.origin is not None
-        with self._client.open_blob(layer.origin, layer.descriptor) as stream:
+        with self._source(layer.origin.reference).open_blob(layer.origin, layer.descriptor) as stream:
             yield _Counted(stream, layer.descriptor, self._reporter)
 
 

@@ -103,7 +103,9 @@ class Output:
 
     def push(self, client: RegistryClient, destinations: Destinations) -> None:
         """Push to every destination."""
-        mount_from = {d: _found_at(layer.origin) for d, layer in self._by_digest.items() if layer.origin is not None}
+        mount_from = {
+            d: _found_at(layer.origin) for d, layer in self._by_digest.items() if layer.origin and layer.origin.location
+        }
         push = PushImage(self.image.manifest, self.image.config, mount_from)
         client.push(push, destinations.references, self, self._progress)
         for reference in destinations.references:

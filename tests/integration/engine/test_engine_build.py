@@ -239,3 +239,23 @@ def test_a_stage_that_is_only_copied_from_packs_no_layer(engine: Engine) -> None
     made, _, final = built.stderr.partition("COPY --from=made")
     assert "layer of" not in made
     assert "layer of" in final
+
+
+def test_a_named_context_may_be_an_image_of_an_oci_layout(engine: Engine) -> None:
+    """As a base with its configuration, and as what COPY --from reads; no registry is asked for it."""
+    base = engine.image("FROM busybox\nENV FROM_LAYOUT=yes\nRUN echo text >/file\n")
+    flag = f"--build-context=mine=oci-layout://{base.layout}"
+    built = engine.image(
+        "FROM mine\nRUN test $FROM_LAYOUT = yes && cp /file /copy\nCOPY --from=mine /file /again\n", {}, flag
+    )
+    assert built.manifest["layers"][: len(base.manifest["layers"])] == base.manifest["layers"]
+    assert "FROM_LAYOUT=yes" in built.config["config"]["Env"]
+    wrong = engine.build(engine.context("FROM mine\n"), f"--build-context=mine=oci-layout://{base.layout}:nothing")
+    assert wrong.code == 4
+    assert "no image called nothing" in wrong.stderr
+    assert "Dockerfile:1" in wrong.stderr
+    blob = base.layout / "blobs" / "sha256" / base.manifest["config"]["digest"].partition(":")[2]
+    blob.write_bytes(blob.read_bytes().replace(b"yes", b"not"))
+    damaged = engine.build(engine.context("FROM mine\n"), flag)
+    assert damaged.code != 0
+    assert "other bytes" in damaged.stderr

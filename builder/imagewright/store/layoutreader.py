@@ -1,0 +1,104 @@
+"""Reads an image from an OCI image layout (image-layout.md).
+
+Reads a folder. Called by ``engine.layouts``. A layout is somebody's files: sizes and digests are verified.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from imagewright.digest import Digest
+from imagewright.errors import ImagewrightError, Reason
+from imagewright.oci.config import ImageConfig
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Index, Manifest, is_index, load_document
+from imagewright.oci.mediatypes import INDEXES
+from imagewright.oci.platform import Platform
+from imagewright.streams import Readable
+
+_REF_NAME = "org.opencontainers.image.ref.name"
+
+
+class LayoutReader:
+    """The layout in the folder ``path``."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def find(self, tag: str, digest: str, platform: Platform) -> tuple[Manifest, ImageConfig]:
+        """The image with this digest, else this tag, else the only one; for a platform, where it is there for several.
+
+        Raises:
+            ImagewrightError: reason ``FileNotFound`` where there is none, ``LayerInvalid`` for a damaged layout.
+        """
+        descriptor = self._entry(tag, digest)
+        if descriptor.media_type in INDEXES:
+            chosen = Index.parse(self._document(descriptor), descriptor.media_type).select(platform)
+            if chosen is None:
+                raise self._error(f"has no image for {platform}", "Build for another platform, or name another image.")
+            descriptor = chosen
+        raw = self._document(descriptor)
+        if is_index(raw, descriptor.media_type):
+            raise self._error("has an index in an index", "Name the image by its digest.")
+        manifest = Manifest.parse(raw, descriptor.media_type)
+        return manifest, ImageConfig.parse(self._document(manifest.config))
+
+    @contextmanager
+    def open(self, descriptor: Descriptor) -> Iterator[Readable]:
+        """A blob. Who reads it to the end verifies it against the layer's diff ID."""
+        try:
+            file = open(self._blob(descriptor.digest), "rb")  # noqa: SIM115 -- closed below
+        except OSError as error:
+            raise self._error(f"lacks {descriptor.digest}: {error.strerror}", "Copy the image anew.") from error
+        with file:
+            yield file
+
+    def _entry(self, tag: str, digest: str) -> Descriptor:
+        entries = [entry for entry in self._index() if isinstance(entry, dict)]
+        if digest:
+            found = [entry for entry in entries if entry.get("digest") == digest]
+        elif tag:
+            found = [entry for entry in entries if (entry.get("annotations") or {}).get(_REF_NAME) == tag]
+        else:
+            found = entries
+        if len(found) != 1:
+            names = sorted((entry.get("annotations") or {}).get(_REF_NAME, "") for entry in entries)
+            what = f"has {len(found)} images" if found else "has no image"
+            wanted = f" called {tag}" * bool(tag and not digest) + f" {digest}" * bool(digest)
+            listed = f"Its tags are {', '.join(filter(None, names))}." if any(names) else "Name one by its digest."
+            raise self._error(what + wanted, f"Write oci-layout://FOLDER:TAG or oci-layout://FOLDER@DIGEST. {listed}")
+        return Descriptor.from_json(found[0])
+
+    def _index(self) -> list[Any]:
+        try:
+            with open(os.path.join(self._path, "index.json"), "rb") as file:
+                value = load_document(file.read(MAX_DOCUMENT_BYTES))
+        except OSError as error:
+            raise self._error(
+                f"is no OCI layout: index.json: {error.strerror}", "Name the folder that has index.json and blobs."
+            ) from error
+        manifests = value.get("manifests")
+        return manifests if isinstance(manifests, list) else []
+
+    def _document(self, descriptor: Descriptor) -> bytes:
+        try:
+            with open(self._blob(descriptor.digest), "rb") as file:
+                data = file.read(MAX_DOCUMENT_BYTES)
+        except OSError as error:
+            raise self._error(f"lacks {descriptor.digest}: {error.strerror}", "Copy the image anew.") from error
+        if len(data) != descriptor.size or Digest.of(data) != descriptor.digest:
+            raise self._error(
+                f"has other bytes for {descriptor.digest} than their name says",
+                "It is damaged; copy the image anew.",
+                Reason.LAYER_INVALID,
+            )
+        return data
+
+    def _blob(self, digest: Digest) -> str:
+        return os.path.join(self._path, "blobs", digest.algorithm, digest.hex)
+
+    def _error(self, what: str, hint: str, reason: Reason = Reason.FILE_NOT_FOUND) -> ImagewrightError:
+        return ImagewrightError(f"the OCI layout {self._path} {what}", reason=reason, hint=hint)
