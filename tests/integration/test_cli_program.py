@@ -164,7 +164,7 @@ def test_dockerfile_that_is_no_file(context: Path) -> None:
 def test_epoch_that_is_no_time(context: Path, epoch: str) -> None:
     ended = run("build", "--no-push", f"--context={context}", environment={"SOURCE_DATE_EPOCH": epoch})
     assert ended.code == 2
-    assert "not a number of seconds" in ended.err
+    assert "neither a number of seconds" in ended.err
 
 
 @pytest.mark.parametrize("flag", ["oci-layout-path", "tar-path", "digest-file", "work-dir"])
