@@ -24,7 +24,7 @@ from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.dockerfile.parser import parse
 from imagewright.errors import ImagewrightError
-from imagewright.lint.run import lint
+from imagewright.lint.run import lint, lint_options
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan import BuildPlan, FolderContext, ImageOrigin, NeedConfig, PlanOptions, RunStep, make_plan
@@ -125,7 +125,9 @@ class Case:
         """The warnings, as a build shows them."""
         dockerfile = parse(self.dockerfile, "Dockerfile")
         ignore = self.table.get("context", {}).get(".dockerignore", "")
-        return lint(dockerfile, self.options(), self.plan()[0], IgnorePatterns.parse(ignore))
+        options = self.options()
+        applied = lint_options(dockerfile, options)
+        return lint(dockerfile, options, applied, self.plan()[0], IgnorePatterns.parse(ignore))
 
     def _drive(self, questions: Generator[NeedConfig, ImageConfig, BuildPlan], asked: list[NeedConfig]) -> BuildPlan:
         answer: ImageConfig | None = None

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 
 from imagewright.cli.flags import BUILD_FLAGS, LATER_FLAGS, Flag, Kind
 from imagewright.errors import UnsupportedError, UsageError
-
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+from imagewright.plan.gotext import parse_bool
 
 
 @dataclass(slots=True)
@@ -34,7 +32,7 @@ class Arguments:
 
     def flag(self, name: str) -> bool:
         """A boolean flag's value."""
-        return self.text(name, "false") in _TRUE
+        return parse_bool(self.text(name, "false")) is True
 
     def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
         """The values of a ``KEY=VALUE`` flag.
@@ -112,7 +110,7 @@ def parse(
 
 
 def _check_boolean(value: str, written: str) -> None:
-    if value not in _TRUE | _FALSE:
+    if parse_bool(value) is None:
         raise UsageError(f"{written}: neither true nor false", hint="A boolean is --flag or --flag=false.")
 
 

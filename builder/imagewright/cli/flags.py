@@ -99,6 +99,11 @@ BUILD_FLAGS: tuple[Flag, ...] = (
     Flag("log-timestamp", Kind.BOOLEAN, "", "a timestamp before every line of text"),
 )
 
+# Of these, what says how registries are reached for pulls: other commands that ask registries take them too.
+PULL_FLAGS = frozenset(
+    "insecure-pull insecure-registry registry-mirror registry-map registry-endpoint registry-certificate".split()
+)
+
 # kaniko's flags that this release does not have yet: an error each, so that nothing a user asks for is ignored.
 LATER_FLAGS = frozenset(
     """annotation bucket cache cache-copy-layers cache-repo cache-run-layers cache-ttl cleanup

@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagewright.cli.arguments import Arguments, parse
-from imagewright.cli.flags import BUILD_FLAGS, Flag, Kind
+from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
 from imagewright.engine import build as engine
-from imagewright.errors import UsageError
+from imagewright.errors import Reason, UsageError, exit_code
 from imagewright.lint.report import as_json, as_sarif, human
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
 
-FOUND = 3  # the exit code where there are warnings, as for a Dockerfile that can't be read
+FOUND = exit_code(Reason.LINT_FAILED)  # where there are warnings
 
 LINT_FLAGS: tuple[Flag, ...] = (
     Flag("format", Kind.TEXT, "FORMAT", "human, json or sarif"),
@@ -28,10 +28,9 @@ LINT_FLAGS: tuple[Flag, ...] = (
     Flag("warn-only", Kind.BOOLEAN, "", "exit with 0 although there are warnings"),
 )
 _TAKEN = frozenset(
-    """context context-sub-path dockerfile build-arg target custom-platform build-context insecure-pull
-    insecure-registry registry-mirror registry-map registry-endpoint registry-certificate verbosity""".split()
+    "context context-sub-path dockerfile build-arg target custom-platform build-context verbosity".split()
 )
-FLAGS: tuple[Flag, ...] = (*LINT_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN))
+FLAGS: tuple[Flag, ...] = (*LINT_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN | PULL_FLAGS))
 
 
 def lint(words: Sequence[str], environment: Mapping[str, str], version: str) -> int:

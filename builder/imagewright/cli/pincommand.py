@@ -9,17 +9,17 @@ import functools
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from imagewright.cli.arguments import parse
-from imagewright.cli.flags import BUILD_FLAGS, Flag, Kind
+from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request
 from imagewright.errors import ImagewrightError, Reason, UsageError
 from imagewright.pin import Pinned, pin
 from imagewright.registry.client import RegistryClient, RegistryOptions
 from imagewright.registry.credentials import Credentials
+from imagewright.store.files import replacing
 
 NOT_PINNED = 3  # the exit code of --check where something would change, or should be changed by hand
 MAX_BYTES = 16 << 20  # of a Dockerfile
@@ -30,10 +30,7 @@ PIN_FLAGS: tuple[Flag, ...] = (
     Flag("update", Kind.BOOLEAN, "", "look up again what has a digest already"),
     Flag("check", Kind.BOOLEAN, "", "change nothing; the exit code is 3 where something would be changed"),
 )
-_TAKEN = frozenset(
-    "insecure-pull insecure-registry registry-mirror registry-map registry-endpoint registry-certificate".split()
-)
-FLAGS: tuple[Flag, ...] = (*PIN_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN))
+FLAGS: tuple[Flag, ...] = (*PIN_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in PULL_FLAGS))
 
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -98,23 +95,16 @@ def _write(path: str, content: bytes) -> None:
     Raises:
         ImagewrightError
     """
-    target = os.path.realpath(path)
-    temporary = ""
     try:
-        info = os.stat(target)
-        fd, temporary = tempfile.mkstemp(prefix=".imagewright-pin-", dir=os.path.dirname(target))
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
+        info = os.stat(path)
+        with replacing(path) as file:
             with suppress(PermissionError):
                 os.fchown(file.fileno(), info.st_uid, info.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(info.st_mode))
+            os.fchmod(file.fileno(), stat.S_IMODE(info.st_mode))  # before there is anything to read
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
     except OSError as error:
-        if temporary:
-            with suppress(OSError):
-                os.unlink(temporary)
         raise ImagewrightError(
             f"{path} can't be written: {error.strerror}", reason=Reason.OUTPUT_FAILED, hint="It is as it was."
         ) from error

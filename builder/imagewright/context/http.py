@@ -16,18 +16,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
 
 from imagewright.context.gitaddress import without_login
 from imagewright.errors import ImagewrightError, Reason, SourceError
+from imagewright.websession import BROKEN, TlsAdapter, certificate_fault, new_session, root_cause
 
-_BROKEN = (requests.RequestException, HTTPError, OSError)
+_USER_AGENT = "imagewright"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 10
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -95,12 +93,12 @@ def download(url: str, path: str, checksum: str, options: HttpOptions) -> Downlo
 
 
 def _attempt(url: str, path: str, options: HttpOptions, *, pinned: bool) -> Downloaded:
-    with _session() as session:
+    with new_session(_USER_AGENT, TlsAdapter(ssl.create_default_context())) as session:
         try:
             response = _follow(session, url, options, pinned=pinned)
             with response:
                 return _save(response, path, options)
-        except _BROKEN as error:
+        except BROKEN as error:
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
                 raise  # of this machine's disk
             raise _unreachable(url, error) from error
@@ -123,6 +121,7 @@ def _follow(session: requests.Session, url: str, options: HttpOptions, *, pinned
             stream=True,
             allow_redirects=False,
             timeout=(_CONNECT_S, _SILENCE_S),
+            verify=True,
             proxies={"no_proxy": "*"} if parts.hostname in _LOOPBACK else None,
         )
         if response.status_code not in _REDIRECTS:
@@ -233,7 +232,7 @@ def _refused(url: str, response: requests.Response, *, logged_in: bool) -> Sourc
 def _unreachable(url: str, error: BaseException) -> SourceError:
     shown, said = _shown(url), str(error)
     if "CERTIFICATE_VERIFY_FAILED" in said:
-        why = said.partition("certificate verify failed: ")[2].partition(" (_ssl.c")[0] or "it is not trusted"
+        why = certificate_fault(error) or "it is not trusted"
         return SourceError(
             f"{shown}: the server's certificate can't be verified: {why[:200]}",
             reason=Reason.SOURCE_CERTIFICATE_UNTRUSTED,
@@ -255,11 +254,7 @@ def _unreachable(url: str, error: BaseException) -> SourceError:
 
 
 def _root_cause(error: BaseException) -> str:
-    for _ in range(8):
-        following = error.__cause__ or error.__context__
-        if following is None:
-            break
-        error = following
+    error = root_cause(error)
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return "".join(c if c.isprintable() else " " for c in text)[:200]
 
@@ -291,43 +286,3 @@ def _shown(url: str) -> str:
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-
-
-# --- connections
-
-
-def _session() -> requests.Session:
-    session = _Session()
-    session.headers["User-Agent"] = "imagewright"
-    session.auth = _no_netrc
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.mount("https://", _Adapter())
-    return session
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: even where it is to follow no redirect, requests would parse where one leads, and fail in its own words."""
-        return None
-
-    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """Proxies come from the environment; whom to trust is the context's (SSL_CERT_FILE, the system's)."""
-        return super().merge_environment_settings(url, proxies, stream, verify, cert) | {"verify": True}
-
-
-class _Adapter(HTTPAdapter):
-    """TLS with the system's certificates, not those that come with requests."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=ssl.create_default_context(), **kwargs)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(*args, ssl_context=ssl.create_default_context(), **kwargs)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        conn.cert_reqs = "CERT_REQUIRED"
-
-
-def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Without an ``auth``, requests would send what ~/.netrc holds for the host."""
-    return request

@@ -6,6 +6,7 @@ escapes and variables: expansion needs the values of ARG and ENV and belongs to 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from imagewright.errors import Location
@@ -41,6 +42,11 @@ class Heredoc:
     body: str
     expand: bool
     strip_tabs: bool
+
+    @property
+    def content(self) -> str:
+        """The body as a file or script has it: ``<<-`` takes the tabs before each line away."""
+        return re.sub(r"^\t+", "", self.body, flags=re.MULTILINE) if self.strip_tabs else self.body
 
 
 @dataclass(frozen=True, slots=True)

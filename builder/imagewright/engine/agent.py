@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from imagewright.contract import SshSource
 from imagewright.errors import Reason, SandboxError, UsageError
 from imagewright.plan import SshMount
+from imagewright.sandbox.sockets import reachable
 
 # draft-ietf-sshm-ssh-agent, "Message numbers".
 _FAILURE = b"\0\0\0\1\5"
@@ -29,7 +30,6 @@ _ALLOWED = frozenset({_REQUEST_IDENTITIES, _SIGN_REQUEST})
 _MAX_MESSAGE_BYTES = 256 * 1024  # OpenSSH's own limit
 _MAX_KEY_BYTES = 1 << 20
 _MAX_CONNECTIONS = 64  # of one RUN at the same time; each is a thread of the engine
-_MAX_SOCKET_PATH = 100  # sun_path has 108 bytes
 _AGENT = 'echo "$SSH_AGENT_PID"; read -r line'  # it lives as long as this waits for a line that never comes
 
 
@@ -154,7 +154,7 @@ class _Door:
         self._path, self._agent = path, agent
         self._free = threading.Semaphore(_MAX_CONNECTIONS)
         self._listener = socket.socket(socket.AF_UNIX)
-        with _reachable(path) as short:
+        with reachable(path) as short:
             self._listener.bind(short)
         self._listener.listen()
         threading.Thread(target=self._accept, name="ssh-door", daemon=True).start()
@@ -217,22 +217,9 @@ def _exactly(stream: socket.socket, size: int) -> bytes:
 @contextlib.contextmanager
 def _connected(path: str) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as connection:
-        with _reachable(path) as short:
+        with reachable(path) as short:
             connection.connect(short)
         yield connection
-
-
-@contextlib.contextmanager
-def _reachable(path: str) -> Iterator[str]:
-    """The same path, short enough for a socket's address."""
-    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
-        yield path
-        return
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
-    finally:
-        os.close(folder)
 
 
 def _words(stderr: bytes) -> str:

@@ -157,20 +157,19 @@ class _Build:
             request.sandbox, SandboxOptions(workspace.path, _kept(request), _STAGES_AT_ONCE)
         )
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
-        secrets = read_secrets(request.secrets, self._environment)
-        agents = self._agents = Agents(workspace.agents, request.ssh)
         stopped = threading.Event()
-        remotes = Remotes(workspace.path, self._environment, secrets, agents, reporter.message, stopped)
+        remotes = self._remotes(workspace, stopped)
         client = self._client()
         if destinations.push:
             for reference in destinations.references:
                 client.check_push(reference)
         blobs = BlobStore(workspace.blobs)
-        images = Images(client, Layouts(request.build_contexts), workspace, blobs, reporter)
+        images = self._images(client, workspace, blobs)
         planned = self._plan(workspace, images, remotes)
         for warning in planned.plan.warnings:
             reporter.lint(warning)
         refuse_warnings(planned.lint, planned.plan.warnings)
+        secrets = remotes.secrets
         check_required(planned.plan, planned.lines, secrets, [source.id for source in request.ssh])
         session = Session(
             plan=planned.plan,
@@ -183,7 +182,7 @@ class _Build:
             views=ContextViews(workspace),
             secrets=secrets,
             redaction=Redaction(secrets.values()),
-            agents=agents,
+            agents=remotes.agents,
             remotes=remotes,
             caches=CacheMounts(
                 request.cache_dir or workspace.caches, reporter.message, stopped, alone=not sandbox.mounts
@@ -219,13 +218,17 @@ class _Build:
     def make_plan(self, *, ask: bool = True) -> BuildPlan:
         """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""
         workspace = self._workspace = Workspace(self._request.work_dir)
-        layouts, blobs = Layouts(self._request.build_contexts), BlobStore(workspace.blobs)
-        images = Images(self._client(), layouts, workspace, blobs, self._reporter) if ask else None
-        agents = self._agents = Agents(workspace.agents, self._request.ssh)
+        images = self._images(self._client(), workspace, BlobStore(workspace.blobs)) if ask else None
+        return self._plan(workspace, images, self._remotes(workspace, threading.Event())).plan
+
+    def _images(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore) -> Images:
+        return Images(client, Layouts(self._request.build_contexts), workspace, blobs, self._reporter)
+
+    def _remotes(self, workspace: Workspace, stopped: threading.Event) -> Remotes:
+        """What is elsewhere, with the secrets and agents that the build was given, which are read here."""
         secrets = read_secrets(self._request.secrets, self._environment)
-        log = self._reporter.message
-        remotes = Remotes(workspace.path, self._environment, secrets, agents, log, threading.Event())
-        return self._plan(workspace, images, remotes).plan
+        agents = self._agents = Agents(workspace.agents, self._request.ssh)
+        return Remotes(workspace.path, self._environment, secrets, agents, self._reporter.message, stopped)
 
     def _plan(self, workspace: Workspace, images: Images | None, remotes: Remotes) -> _Planned:
         request = self._request
@@ -242,16 +245,16 @@ class _Build:
                 need = steps.send(images.config_for(need) if images else ImageConfig.scratch(need.platform))
         except StopIteration as done:
             build_plan: BuildPlan = done.value
-        warnings = lint(inputs.dockerfile, options, build_plan, inputs.ignore)
+        applied = lint_options(inputs.dockerfile, options)
+        warnings = lint(inputs.dockerfile, options, applied, build_plan, inputs.ignore)
         build_plan = replace(build_plan, warnings=warnings)
-        for stage in build_plan.stages if images else ():
-            for step, origin in stage.origins:
-                if images and isinstance(origin, ImageOrigin):
+        if images is not None:
+            for step, origin in (read for stage in build_plan.stages for read in stage.origins):
+                if isinstance(origin, ImageOrigin):
                     images.check(origin, step.location)
-        contexts = {"": BuildContext(inputs.context, inputs.ignore)} | self._named_contexts(
-            workspace, build_plan, remotes
-        )
-        return _Planned(build_plan, inputs.lines, contexts, epoch, lint_options(inputs.dockerfile, options))
+        own = BuildContext(inputs.context, inputs.ignore)
+        contexts = {"": own} | self._named_contexts(workspace, build_plan, remotes)
+        return _Planned(build_plan, inputs.lines, contexts, epoch, applied)
 
     def _named_contexts(self, workspace: Workspace, build_plan: BuildPlan, remotes: Remotes) -> dict[str, BuildContext]:
         wanted = frozenset[str]().union(*(stage.contexts for stage in build_plan.stages))

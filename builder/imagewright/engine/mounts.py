@@ -56,9 +56,8 @@ def prepared(session: Session, step: RunStep) -> Iterator[Prepared]:
         if step.script is not None:
             content = step.script.content.encode("utf-8", "surrogateescape")
             result.mounts.append(FileMount(step.script.path, content, 0o755))
-        result.mounts.sort(
-            key=lambda mount: mount.target
-        )  # those above first, as in BuildKit, whatever was written first
+        # Those above first, as in BuildKit, whatever was written first.
+        result.mounts.sort(key=lambda mount: mount.target)
         yield result
 
 
@@ -74,14 +73,10 @@ def covered(rootfs: Rootfs, step: RunStep) -> tuple[bytes, ...]:
 def _led_to(rootfs: Rootfs, path: bytes) -> bytes:
     """Where a path leads: what is there already may be a link, and the rest will be made."""
     try:
-        fd = rootfs.open(path or b".", os.O_PATH)
+        return rootfs.real(path or b".")
     except OSError:
         above, _, name = path.rpartition(b"/")
         return b"/".join(part for part in (_led_to(rootfs, above), name) if part) if path else b""
-    try:
-        return rootfs.path_of(fd)
-    finally:
-        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +142,7 @@ def _source(session: Session, origin: Origin, path: str) -> str:
     if isinstance(origin, ContextOrigin):
         root = session.views.of(origin.context, root, ignore if ignore and ignore.patterns else None, path)
     try:
-        fd = root.open(os.fsencode(path.lstrip("/")), os.O_PATH)
+        return os.path.join(root.path, os.fsdecode(root.real(os.fsencode(path.lstrip("/")))))
     except OSError as error:
         where = "the build context" if origin == ContextOrigin() else "what from= names"
         raise FileSystemError(
@@ -155,7 +150,3 @@ def _source(session: Session, origin: Origin, path: str) -> str:
             reason=Reason.FILE_NOT_FOUND,
             hint="Look at source=; it is relative to the root of the context, stage or image.",
         ) from error
-    try:
-        return os.fsdecode(os.path.join(os.fsencode(root.path), root.path_of(fd)))
-    finally:
-        os.close(fd)

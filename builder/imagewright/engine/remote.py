@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from imagewright.context import git
 from imagewright.context.gitprogram import Machine
 from imagewright.context.http import HttpOptions, download
-from imagewright.contract import GitSource
+from imagewright.contract import DEFAULT_SSH_ID, GitSource
 from imagewright.engine.agent import Agents
 from imagewright.errors import Reason, SourceError, UsageError
 from imagewright.fs import archive
@@ -96,7 +96,7 @@ class Remotes:
         environment = {name: value for name, value in self.environment.items() if name not in _FOR_CONTEXTS}
         with ExitStack() as stack:
             if _by_ssh(source.url):
-                mount = SshMount("default", "", uid=os.geteuid(), gid=os.getegid())
+                mount = SshMount(DEFAULT_SSH_ID, "", uid=os.geteuid(), gid=os.getegid())
                 socket = stack.enter_context(self.agents.socket(mount))
                 if socket is not None:
                     environment["SSH_AUTH_SOCK"] = socket

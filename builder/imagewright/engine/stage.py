@@ -44,6 +44,7 @@ from imagewright.plan import (
 )
 from imagewright.registry.client import RemoteImage
 
+_STOPPED = "stopped, since another stage failed"
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
 
 
@@ -70,7 +71,7 @@ class StageExecutor:
         number = 1  # of the step as people see it; the base is the first
         for step in self._plan.steps:
             if self._session.stopped.is_set():
-                raise ImagewrightError("stopped, since another stage failed", reason=Reason.CANCELLED)
+                raise ImagewrightError(_STOPPED, reason=Reason.CANCELLED)
             if isinstance(step, MetadataStep):
                 self._record(state, step.created_by, None)
             else:
@@ -107,15 +108,10 @@ class StageExecutor:
 
     def _from_context(self, state: StageState, name: str) -> int:
         """A named context's files as a base; they are a layer of the image, which has no other place for them."""
-        changes = Changes((), ())
-
-        def fill(rootfs: Rootfs) -> None:
-            nonlocal changes
-            context = self._session.contexts[name]
-            request = CopyRequest(context.rootfs, (".",), "/", ignore=context.ignore)
-            changes = copy(rootfs, request)
-
-        self._make_rootfs(state, fill)
+        self._make_rootfs(state, lambda rootfs: None)
+        assert state.rootfs is not None, "its files are always wanted"
+        context = self._session.contexts[name]
+        changes = copy(state.rootfs, CopyRequest(context.rootfs, (".",), "/", ignore=context.ignore))
         return self._record(state, f"FROM {name} # context", changes) if not changes.empty else 0
 
     def _unpack(self, state: StageState, image: RemoteImage) -> int:
@@ -187,7 +183,7 @@ class StageExecutor:
         except ImagewrightError as error:
             failure = error
             if session.stopped.is_set():  # what was under way was ended from outside: that is not its own failure
-                error.reason, error.message = Reason.CANCELLED, "stopped, since another stage failed"
+                error.reason, error.message = Reason.CANCELLED, _STOPPED
             if error.location is None:
                 error.location = started.location
                 error.excerpt = error.excerpt or excerpt(session.lines, started.location)

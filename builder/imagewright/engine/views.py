@@ -62,13 +62,9 @@ def _without_links(root: Rootfs, path: str) -> str:
     """``path`` as it is below the root; ``""``, which is the whole, where links have to be followed on the way."""
     place = path.strip("/")
     try:
-        fd = root.open(os.fsencode(place), os.O_PATH)
+        return place if os.fsdecode(root.real(os.fsencode(place))) == place else ""
     except OSError:
         return ""
-    try:
-        return place if os.fsdecode(root.path_of(fd)) == place else ""
-    finally:
-        os.close(fd)
 
 
 def _belongs_to_root(path: str) -> bool:
@@ -82,13 +78,7 @@ def _belongs_to_root(path: str) -> bool:
                 return False
             if stat.S_ISDIR(info.st_mode):
                 with os.scandir(here) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(entry.path)
-                            continue
-                        info = entry.stat(follow_symlinks=False)
-                        if info.st_uid or info.st_gid:
-                            return False
+                    waiting += [entry.path for entry in entries]
     except OSError:  # too deep for a path, say: whoever copies it has the error's words
         return False
     return True

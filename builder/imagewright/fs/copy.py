@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import archive, glob
@@ -160,19 +161,22 @@ class _Copier:
         with request.source.directory(source_folder) as fd:
             self._copy_file((fd, source_name), (folder, name), source.info, self._real(folder))
 
-    def _folder(self, path: bytes) -> int:
-        """The folder at ``path`` of the target; missing ones are made, with the owner and mode of --chown and --chmod."""
+    def _folder(self, path: bytes, mode: int | None = None) -> int:
+        """The folder at ``path`` of the target; missing ones are made, with the owner and mode of --chown and --chmod.
+
+        ``mode`` is one for them instead of that of --chmod.
+        """
         if self._rootfs.is_excluded(path):
             raise self._not_allowed(path)
-        return self._places.directory(path, self._make_folder)
+        return self._places.directory(path, partial(self._make_folder, self._folder_mode if mode is None else mode))
 
-    def _make_folder(self, parent: int, name: bytes) -> None:
+    def _make_folder(self, mode: int, parent: int, name: bytes) -> None:
         place = _join(self._real(parent), name)
         if self._rootfs.is_excluded(place):
             raise self._not_allowed(place)
         request = self._request
         owner = request.ownership or Ownership(0, 0)
-        make_folder(parent, name, (owner.uid, owner.gid), self._folder_mode)
+        make_folder(parent, name, (owner.uid, owner.gid), mode)
         self._written.add(place)
 
     def _real(self, folder: int) -> bytes:
@@ -301,9 +305,7 @@ class _Copier:
             if not archive.is_tar(file):
                 return False
             # --chmod is not for what comes out of an archive, nor for the folders that are made for it (BuildKit).
-            self._folder_mode = _NEW_FOLDER
-            real = self._real(self._folder(destination))
-            self._folder_mode = _folder_mode(self._request.mode)
+            real = self._real(self._folder(destination, _NEW_FOLDER))
             owner = self._request.ownership
             written = archive.extract(self._rootfs, file, real, (owner.uid, owner.gid) if owner else None)
         self._places.forget()

@@ -125,6 +125,18 @@ class Rootfs:
             raise FileSystemError(f"{os.fsdecode(here)} is not below {self.path}", reason=Reason.PATH_NOT_ALLOWED)
         return here[len(prefix) :]
 
+    def real(self, path: bytes) -> bytes:
+        """Where ``path`` leads, root-relative: links are followed inside the root, the one at its end too.
+
+        Raises:
+            OSError: nothing is there.
+        """
+        fd = self.open(path, os.O_PATH)
+        try:
+            return self.path_of(fd)
+        finally:
+            os.close(fd)
+
     def is_excluded(self, path: bytes) -> bool:
         """Whether ``path`` is one of the excluded ones or lies below one."""
         return path in self.excluded or path.startswith(self._below_excluded)

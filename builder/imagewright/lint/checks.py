@@ -6,7 +6,7 @@ No I/O. Called by ``lint.run``. Messages are BuildKit's, so that a search finds 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
@@ -25,7 +25,6 @@ from imagewright.dockerfile.model import (
     Maintainer,
     Shell,
     ShellForm,
-    Stage,
     Workdir,
 )
 from imagewright.dockerfile.source import SourceText, nearest
@@ -64,10 +63,17 @@ class _Subject:
             yield stage.from_
             yield from stage.instructions
 
-    def stage_by_name(self, stage: Stage) -> Stage | None:
-        """The earlier stage that this one starts from, None where it is an image."""
-        named = [s for s in self.dockerfile.stages[: stage.index] if s.name and s.name == stage.from_.image.lower()]
-        return named[-1] if named else None
+    def inheriting(self, kind: type[Instruction]) -> Container[int]:
+        """The indices of stages that start from a stage that has such an instruction, or inherits one itself."""
+        found: set[int] = set()
+        latest: dict[str, bool] = {}  # by the name of a stage: whether it has or inherits one
+        for stage in self.dockerfile.stages:
+            if latest.get(stage.from_.image.lower(), False):
+                found.add(stage.index)
+            if stage.name:
+                has_own = any(isinstance(instruction, kind) for instruction in stage.instructions)
+                latest[stage.name] = has_own or stage.index in found
+        return found
 
     def warning(self, rule: str, message: str, at: Located, word: str = "") -> DockerfileWarning:
         return DockerfileWarning(rule, message, self.source.narrow(at.location, word))
@@ -117,15 +123,13 @@ def _stage_names(subject: _Subject) -> Iterator[DockerfileWarning]:
 
 def _commands(subject: _Subject) -> Iterator[DockerfileWarning]:
     """CMD, ENTRYPOINT and HEALTHCHECK: the form, and that there is one only."""
-    with_shell: set[int] = set()
+    inheriting = subject.inheriting(Shell)
     for stage in subject.dockerfile.stages:
-        parent = subject.stage_by_name(stage)
-        if parent is not None and parent.index in with_shell:
-            with_shell.add(stage.index)
+        has_shell = stage.index in inheriting
         last: dict[type, Instruction] = {}
         for instruction in stage.instructions:
             if isinstance(instruction, Shell):
-                with_shell.add(stage.index)
+                has_shell = True
             if not isinstance(instruction, Cmd | Entrypoint | Healthcheck):
                 continue
             name = _written(instruction)
@@ -138,7 +142,7 @@ def _commands(subject: _Subject) -> Iterator[DockerfileWarning]:
                 yield subject.warning("MultipleInstructionsDisallowed", message, before)
             last[type(instruction)] = instruction
             is_shell_form = isinstance(instruction, Cmd | Entrypoint) and isinstance(instruction.command, ShellForm)
-            if is_shell_form and stage.index not in with_shell:
+            if is_shell_form and not has_shell:
                 message = f"JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
                 yield subject.warning("JSONArgsRecommended", message, instruction)
 
@@ -175,18 +179,12 @@ def _secrets(subject: _Subject) -> Iterator[DockerfileWarning]:
 
 def _workdirs(subject: _Subject) -> Iterator[DockerfileWarning]:
     """Only the first of a stage: it makes those after it absolute."""
-    settled: set[int] = set()
+    inheriting = subject.inheriting(Workdir)
     for stage in subject.dockerfile.stages:
-        parent = subject.stage_by_name(stage)
-        if parent is not None and parent.index in settled:
-            settled.add(stage.index)
-        for instruction in stage.instructions:
-            if not isinstance(instruction, Workdir):
-                continue
-            if stage.index not in settled and not instruction.path.startswith(("/", "$")):
-                message = f'Relative workdir "{instruction.path}" can have unexpected results if the base image changes'
-                yield subject.warning("WorkdirRelativePath", message, instruction, instruction.path)
-            settled.add(stage.index)
+        first = next((instruction for instruction in stage.instructions if isinstance(instruction, Workdir)), None)
+        if first is not None and stage.index not in inheriting and not first.path.startswith(("/", "$")):
+            message = f'Relative workdir "{first.path}" can have unexpected results if the base image changes'
+            yield subject.warning("WorkdirRelativePath", message, first, first.path)
 
 
 def _platforms(subject: _Subject) -> Iterator[DockerfileWarning]:

@@ -12,10 +12,10 @@ from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.dockerfile.source import did_you_mean
 from imagewright.errors import UsageError
 from imagewright.lint.rules import BY_NAME
+from imagewright.plan.gotext import parse_bool
 
 BUILD_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 _KEYS = ("skip", "error", "experimental")
-_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,11 @@ class LintOptions:
                 hint = did_you_mean(key, _KEYS, "Write skip=RULE,RULE;error=true.")
                 raise UsageError(f"{what}: {part!r} is none of {', '.join(f'{k}=…' for k in _KEYS)}", hint=hint)
             values[key] = value
-        error = values.get("error", "false").lower()
-        if error not in _TRUE + _FALSE:
-            raise UsageError(f"{what}: error={error} is neither true nor false", hint="Write error=true.")
-        return cls(_names(values.get("skip", "")), _names(values.get("experimental", "")), error in _TRUE)
+        given = values.get("error", "false").lower()
+        error = parse_bool(given)
+        if error is None:
+            raise UsageError(f"{what}: error={given} is neither true nor false", hint="Write error=true.")
+        return cls(_names(values.get("skip", "")), _names(values.get("experimental", "")), error)
 
     def shown(self, warnings: Iterable[DockerfileWarning]) -> tuple[DockerfileWarning, ...]:
         """Those whose rule is applied, in the file's order."""

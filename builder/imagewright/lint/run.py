@@ -51,18 +51,15 @@ def _unknown_rules(dockerfile: Dockerfile, options: LintOptions) -> Iterator[Doc
 
 
 def lint(
-    dockerfile: Dockerfile, options: PlanOptions, build_plan: BuildPlan, ignore: IgnorePatterns
+    dockerfile: Dockerfile, options: PlanOptions, applied: LintOptions, build_plan: BuildPlan, ignore: IgnorePatterns
 ) -> tuple[DockerfileWarning, ...]:
     """The warnings of a build, in the file's order, each with the lines that it is about.
 
     Args:
+        applied: as ``lint_options`` gives it.
         build_plan: what planning found is in its ``warnings``.
         ignore: the build context's .dockerignore.
-
-    Raises:
-        UsageError, DockerfileError: as ``lint_options``.
     """
-    applied = lint_options(dockerfile, options)
     found = [*check(dockerfile, options), *build_plan.warnings, *_ignored_files(dockerfile, build_plan, ignore)]
     shown = applied.shown([*found, *_unknown_rules(dockerfile, applied)])
     return tuple(replace(warning, excerpt=excerpt(dockerfile.lines, warning.location)) for warning in shown)

@@ -137,9 +137,7 @@ def _check_names(frame: Frame, instruction: Copy | Add, remotes: list[RemoteSour
 
 def _inline_file(frame: Frame, instruction: Copy | Add, heredoc: Heredoc) -> InlineFile:
     """Variables are expanded unless the name is quoted; quotes in the body are characters like others."""
-    body = heredoc.body
-    if heredoc.strip_tabs:
-        body = re.sub(r"^\t+", "", body, flags=re.MULTILINE)
+    body = heredoc.content
     return InlineFile(heredoc.name, frame.expand_body(instruction, body) if heredoc.expand else body)
 
 

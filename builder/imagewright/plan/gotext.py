@@ -1,12 +1,14 @@
-"""Values as Go's fmt package writes them: BuildKit's history entries are made of ``%q`` and ``%v``.
+"""Values as Go writes and reads them: BuildKit's history entries are made of ``%q`` and ``%v``, its switches are Go's.
 
-No I/O. Called by ``plan.stage``.
+No I/O. Called by ``plan``, ``lint`` and ``cli``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _SHORT = {
     "\a": "\\a",
     "\b": "\\b",
@@ -18,6 +20,11 @@ _SHORT = {
     "\\": "\\\\",
     '"': '\\"',
 }
+
+
+def parse_bool(text: str) -> bool | None:
+    """``strconv.ParseBool``; None for what is neither."""
+    return True if text in _TRUE else False if text in _FALSE else None
 
 
 def quote(text: str) -> str:

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from imagewright.contract import DEFAULT_SSH_ID
 from imagewright.dockerfile.model import MountOption, Run, RunMount
 from imagewright.dockerfile.source import did_you_mean
 from imagewright.errors import DockerfileError
 from imagewright.plan import paths
 from imagewright.plan.frame import Frame
+from imagewright.plan.gotext import parse_bool
 from imagewright.plan.origins import ContextOrigin, Origin
 from imagewright.plan.steps import BindMount, CacheMount, CacheSharing, Mount, SecretMount, SshMount, TmpfsMount
 
@@ -29,7 +31,6 @@ OPTIONS_OF: Mapping[str, tuple[str, ...]] = {
     "secret": ("id", "source", "required", "env", "readonly", *_OWNED),
     "ssh": ("id", "required", "readonly", *_OWNED),
 }
-_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _MAX_ID = (1 << 32) - 2
@@ -78,8 +79,8 @@ class _Reader:
                 return self._secret()
             case _:
                 target = self._target() if self._text("target") else f"/run/buildkit/ssh_agent.{sockets}"
-                required = self._flag("required") or False
-                return SshMount(self._text("id") or "default", target, required, *self._owner(0o600))
+                id_ = self._text("id") or DEFAULT_SSH_ID
+                return SshMount(id_, target, self._is_required(), *self._owner(0o600))
 
     def _kind(self) -> str:
         kind = self._given("type", "bind").lower()
@@ -128,7 +129,7 @@ class _Reader:
             target = self._target()
         elif not env:
             target = f"/run/secrets/{posixpath.basename(id_)}"
-        return SecretMount(id_, target, env, self._flag("required") or False, *self._owner(0o400))
+        return SecretMount(id_, target, env, self._is_required(), *self._owner(0o400))
 
     # --- options
 
@@ -171,18 +172,18 @@ class _Reader:
                 writable = self._boolean(option) == (option.name == "readwrite")
         return writable
 
-    def _flag(self, name: str) -> bool | None:
-        option = self._option(name)
-        return None if option is None else self._boolean(option)
+    def _is_required(self) -> bool:
+        option = self._option("required")
+        return option is not None and self._boolean(option)
 
     def _boolean(self, option: MountOption) -> bool:
         if option.value is None:
             return True
-        text = self.frame.expand(self.run, option.value).lower()
-        if text not in _TRUE + _FALSE:
+        value = parse_bool(self.frame.expand(self.run, option.value).lower())
+        if value is None:
             hint = f"Write {option.name} alone, or {option.name}=false."
             raise self._error(f"--mount: {option.written} is neither true nor false", option, hint)
-        return text in _TRUE
+        return value
 
     def _size(self) -> int:
         text = self._given("size", "0")

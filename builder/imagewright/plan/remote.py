@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
+from imagewright.plan.gotext import parse_bool
+
 _SCHEME = re.compile(r"([A-Za-z0-9]+)://")
 _SCP = re.compile(r"([A-Za-z0-9_-]+@[A-Za-z0-9.-]+:[^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT_PREFIX = re.compile(r"[0-9A-Fa-f]{1,64}")
-_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 _SWITCHES = ("keep-git-dir", "submodules", "fetch-by-commit")
 _VALUES = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime")
 # Go's path.Base leaves nothing of an address without a path; BuildKit calls the file so.
@@ -194,9 +195,10 @@ def _query(query: str) -> Mapping[str, str]:
 
 
 def _switch(name: str, value: str) -> bool:
-    if value and value not in _TRUE and value not in _FALSE:
+    switch = parse_bool(value) if value else True
+    if switch is None:
         raise RemoteError(f"{name}={value[:40]} is neither true nor false", f"Write {name}=true or {name}=false.")
-    return value not in _FALSE
+    return switch
 
 
 def _one(name: str, first: str, second: str) -> str:

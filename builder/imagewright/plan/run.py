@@ -5,8 +5,6 @@ No I/O. Called by ``plan.stage``.
 
 from __future__ import annotations
 
-import re
-
 from imagewright.dockerfile.lexer import parse_heredoc
 from imagewright.dockerfile.model import Command, Heredoc, Run, ShellForm
 from imagewright.dockerfile.source import did_you_mean
@@ -81,7 +79,7 @@ def _with_heredocs(run: Run) -> tuple[Command, Script | None]:
     if alone is None:
         bodies = "".join(f"\n{heredoc.body}{heredoc.name}" for heredoc in run.heredocs)
         return ShellForm(run.command.line + bodies), None
-    body = re.sub(r"^\t+", "", first.body, flags=re.MULTILINE) if first.strip_tabs else first.body
+    body = first.content
     if not body.startswith("#!"):
         return ShellForm(body), None
     path = f"{_SCRIPTS}/{first.name}"

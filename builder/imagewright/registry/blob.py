@@ -17,8 +17,9 @@ from imagewright.errors import RegistryError
 from imagewright.oci.descriptor import Descriptor
 from imagewright.registry.auth import pull_scope
 from imagewright.registry.endpoints import Endpoint
-from imagewright.registry.failures import BROKEN, clean, protocol_error
+from imagewright.registry.failures import clean, protocol_error
 from imagewright.registry.transport import Request, Transport
+from imagewright.websession import BROKEN
 
 _CUTS = 8  # in a row, without progress between them
 _CUTS_AT_MIRROR = 2  # where another address is left

@@ -9,7 +9,6 @@ import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -18,7 +17,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from imagewright.errors import RegistryError
 from imagewright.registry.endpoints import Endpoint, is_loopback
-from imagewright.registry.failures import BROKEN, not_tls
+from imagewright.registry.failures import not_tls
+from imagewright.websession import BROKEN, TlsAdapter, new_session
 
 _CONNECT_S = 10.0
 _SILENCE_S = 60.0  # without a byte
@@ -52,7 +52,7 @@ class Connections:
         """Send one request; redirects are not followed and the body is not read.
 
         Raises:
-            requests.RequestException, OSError: as ``failures.BROKEN``.
+            requests.RequestException, OSError: as ``websession.BROKEN``.
             RegistryError: the endpoint's CA file can't be read.
         """
         host = call.url.partition("://")[2].partition("/")[0]
@@ -103,23 +103,10 @@ class Connections:
             return self._sessions[key]
 
     def _new_session(self, endpoint: Endpoint) -> requests.Session:
-        session = _Session()
-        session.headers["User-Agent"] = self._user_agent
-        session.auth = _no_netrc
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        session.mount("https://", _Adapter(_context(endpoint)))
+        adapter = _Adapter(_context(endpoint), pool_maxsize=_CONNECTIONS_PER_HOST)
+        session = new_session(self._user_agent, adapter)
         session.mount("http://", HTTPAdapter(pool_maxsize=_CONNECTIONS_PER_HOST))
         return session
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: even where it is to follow no redirect, requests would parse where one leads, and fail in its own words."""
-        return None
-
-    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """Proxies come from the environment; whom to trust does not (REQUESTS_CA_BUNDLE): settings say that."""
-        return super().merge_environment_settings(url, proxies, stream, verify, cert) | {"verify": verify}
 
 
 class _UnverifiedPool(HTTPSConnectionPool):
@@ -130,28 +117,21 @@ class _UnverifiedPool(HTTPSConnectionPool):
             conn.connect()
 
 
-class _Adapter(HTTPAdapter):
-    """TLS with a context of our own: the system's certificates and the registry's, not those that come with requests."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__(pool_maxsize=_CONNECTIONS_PER_HOST)
+class _Adapter(TlsAdapter):
+    """Trusts the system's certificates and the registry's."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        super().init_poolmanager(*args, **kwargs)
         self._quieten(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, ssl_context=self._context, **kwargs)
+        manager = super().proxy_manager_for(*args, **kwargs)
         self._quieten(manager)
         return manager
 
     def _quieten(self, manager: Any) -> None:
-        if self._context.verify_mode is ssl.CERT_NONE:
+        if self.context.verify_mode is ssl.CERT_NONE:
             manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _UnverifiedPool}
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
 
 
 def _context(endpoint: Endpoint) -> ssl.SSLContext:
@@ -169,8 +149,3 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Without an ``auth``, requests would send what ~/.netrc holds for the host."""
-    return request

@@ -12,13 +12,11 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.registry.endpoints import Endpoint
+from imagewright.websession import BROKEN, certificate_fault, root_cause
 
-# What a connection can end with. RegistryError is none of them: it is what we make of them.
-BROKEN = (requests.RequestException, HTTPError, OSError)
 _SAID_BYTES = 8192
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 _INSECURE_HINT = "For a registry with plain HTTP use --insecure-registry HOST (ImageBuild: registries[].insecure)."
@@ -139,17 +137,11 @@ def _host_of(error: BaseException) -> str:
 
 
 def _certificate_fault(error: BaseException) -> str:
-    _, _, rest = str(error).partition("certificate verify failed: ")
-    return clean(rest.partition(" (_ssl.c")[0].strip("')\" ")) or "it is not trusted"
+    return clean(certificate_fault(error).strip("')\" ")) or "it is not trusted"
 
 
 def _root_cause(error: BaseException) -> str:
-    cause: BaseException = error
-    for _ in range(8):
-        following = cause.__cause__ or cause.__context__
-        if following is None:
-            break
-        cause = following
+    cause = root_cause(error)
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return clean(str(cause)) or type(cause).__name__

@@ -5,7 +5,8 @@ Talks to registries through ``registry.transport``. Called by ``registry.client`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from imagewright.registry.endpoints import Endpoint, Endpoints
 from imagewright.registry.failures import clean, protocol_error
 from imagewright.registry.transport import Request, Transport
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 
 
@@ -60,7 +61,7 @@ class Puller:
         """
         return self._from_first(reference, lambda places: self._digest_at(places, reference))
 
-    def _from_first(self, reference: Reference, ask: Callable[[list[Endpoint]], T]) -> T:
+    def _from_first(self, reference: Reference, ask: Callable[[list[Endpoint]], _T]) -> _T:
         """What ``ask`` gives of the first address that has the image; it is given that and those after it."""
         places = self._endpoints.for_pull(reference)
         failures: list[str] = []
@@ -84,7 +85,7 @@ class Puller:
 
     def _resolve_at(self, places: list[Endpoint], reference: Reference, platform: Platform) -> RemoteImage:
         """From the first of ``places``; the others are asked only for blobs that it lacks."""
-        try:
+        with _documents_of(reference):
             manifest = self._manifest_for(places, reference, platform)
             if manifest.config.size > MAX_DOCUMENT_BYTES:
                 raise protocol_error(
@@ -93,28 +94,16 @@ class Puller:
                 )
             with self._open(tuple(places), reference, manifest.config) as stream:
                 config = ImageConfig.parse(b"".join(iter(lambda: stream.read(65536), b"")))
-        except (RegistryError, UnsupportedError):
-            raise
-        except ImagewrightError as error:  # of a document that is none
-            if error.reason is Reason.CANCELLED:
-                raise
-            raise protocol_error(f"{reference.familiar()}: {error.message}", error.hint) from error
         return RemoteImage(reference, manifest, config, tuple(places))
 
     def _digest_at(self, places: list[Endpoint], reference: Reference) -> Digest:
         """Of a document that is a manifest or an index: the digest of a proxy's login page pins nothing."""
-        try:
+        with _documents_of(reference):
             raw, media_type = self._document(places[0], reference, len(places) == 1)
             if is_index(raw, media_type):
                 Index.parse(raw, media_type)
             else:
                 Manifest.parse(raw, media_type)
-        except (RegistryError, UnsupportedError):
-            raise
-        except ImagewrightError as error:
-            if error.reason is Reason.CANCELLED:
-                raise
-            raise protocol_error(f"{reference.familiar()}: {error.message}", error.hint) from error
         return Digest.of(raw)
 
     def _manifest_for(self, places: list[Endpoint], reference: Reference, platform: Platform) -> Manifest:
@@ -167,6 +156,19 @@ class Puller:
                 f"{endpoint.host} answers for {reference.familiar()} with a document that does not have the digest {expected}"
             )
         return raw, clean(headers.get("Content-Type", "").partition(";")[0].strip(), 100)
+
+
+@contextmanager
+def _documents_of(reference: Reference) -> Iterator[None]:
+    """A document that is none is the registry's fault, and named by the image that was asked for."""
+    try:
+        yield
+    except (RegistryError, UnsupportedError):
+        raise
+    except ImagewrightError as error:
+        if error.reason is Reason.CANCELLED:
+            raise
+        raise protocol_error(f"{reference.familiar()}: {error.message}", error.hint) from error
 
 
 def _has_digest(raw: bytes, digest: Digest) -> bool:

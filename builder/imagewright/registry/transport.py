@@ -23,7 +23,6 @@ from imagewright.registry.connections import Call, Connections
 from imagewright.registry.credentials import Credentials
 from imagewright.registry.endpoints import Endpoint, RegistryOptions, is_loopback
 from imagewright.registry.failures import (
-    BROKEN,
     Refused,
     clean,
     is_lasting,
@@ -32,6 +31,7 @@ from imagewright.registry.failures import (
     retry_after_s,
     unreachable,
 )
+from imagewright.websession import BROKEN
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -31,6 +31,7 @@ from imagewright.sandbox.model import (
     TmpfsMount,
 )
 from imagewright.sandbox.process import describe
+from imagewright.sandbox.sockets import reachable
 from imagewright.sandbox.stubs import Stubs, check_kind, times_kept
 
 _CHUNK_BYTES = 65536
@@ -325,7 +326,7 @@ def _accept(listener: socket.socket, source: str, selector: selectors.BaseSelect
     inside, _ = listener.accept()
     outside = socket.socket(socket.AF_UNIX)
     try:
-        with _reachable(source) as path:
+        with reachable(source) as path:
             outside.connect(path)
     except OSError:
         inside.close()
@@ -345,13 +346,3 @@ def _pass_on(one: socket.socket, other: socket.socket, selector: selectors.BaseS
             with contextlib.suppress(KeyError, ValueError):  # both ends may have ended in the same moment
                 selector.unregister(each)
             each.close()
-
-
-@contextlib.contextmanager
-def _reachable(path: str) -> Iterator[str]:
-    """The same path, short enough for a socket's address."""
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
-    finally:
-        os.close(folder)

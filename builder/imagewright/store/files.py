@@ -1,6 +1,6 @@
 """Files that appear under their name only when they are whole.
 
-Writes files. Called by ``store.layout`` and ``store.archive``.
+Writes files. Called by ``store.layout``, ``store.archive`` and ``imagewright pin``.
 """
 
 from __future__ import annotations

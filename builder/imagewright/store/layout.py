@@ -15,7 +15,7 @@ from imagewright.oci.mediatypes import OCI_INDEX
 from imagewright.store.copying import OpenBlob, copy_blob, is_whole
 from imagewright.store.files import replacing
 
-_REF_NAME = "org.opencontainers.image.ref.name"
+REF_NAME = "org.opencontainers.image.ref.name"
 
 
 def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBlob, ref_name: str = "") -> None:
@@ -28,17 +28,17 @@ def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBl
         folder = os.path.join(path, "blobs", "sha256")
         os.makedirs(folder, exist_ok=True)
         for layer in manifest.layers:
-            target = _blob_path(path, layer.digest)
+            target = blob_path(path, layer.digest)
             if not is_whole(target, layer):
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 with open_blob(layer) as stream, replacing(target) as out:
                     copy_blob(stream, out, layer)
-        _write(_blob_path(path, manifest.config.digest), config)
-        _write(_blob_path(path, manifest.digest), manifest.raw)
+        _write(blob_path(path, manifest.config.digest), config)
+        _write(blob_path(path, manifest.digest), manifest.raw)
         _write(os.path.join(path, "oci-layout"), dump_document({"imageLayoutVersion": "1.0.0"}))
         entry = manifest.descriptor.to_json()
         if ref_name:
-            entry["annotations"] = {_REF_NAME: ref_name}
+            entry["annotations"] = {REF_NAME: ref_name}
         kept = [e for e in _entries(path) if not _is_replaced(e, str(manifest.digest), ref_name)]
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*kept, entry]}
         _write(os.path.join(path, "index.json"), dump_document(index))
@@ -65,11 +65,12 @@ def _entries(path: str) -> list[dict[str, object]]:
 
 def _is_replaced(entry: dict[str, object], digest: str, ref_name: str) -> bool:
     annotations = entry.get("annotations")
-    name = annotations.get(_REF_NAME) if isinstance(annotations, dict) else None
+    name = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
     return name == ref_name if name else entry.get("digest") == digest
 
 
-def _blob_path(path: str, digest: Digest) -> str:
+def blob_path(path: str, digest: Digest) -> str:
+    """Where the layout at ``path`` has a blob."""
     return os.path.join(path, "blobs", digest.algorithm, digest.hex)
 
 

@@ -17,9 +17,8 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Index, Manifest, is_index, load_document
 from imagewright.oci.mediatypes import INDEXES
 from imagewright.oci.platform import Platform
+from imagewright.store.layout import REF_NAME, blob_path
 from imagewright.streams import Readable
-
-_REF_NAME = "org.opencontainers.image.ref.name"
 
 
 class LayoutReader:
@@ -50,7 +49,7 @@ class LayoutReader:
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
         """A blob. Who reads it to the end verifies it against the layer's diff ID."""
         try:
-            file = open(self._blob(descriptor.digest), "rb")  # noqa: SIM115 -- closed below
+            file = open(blob_path(self._path, descriptor.digest), "rb")  # noqa: SIM115 -- closed below
         except OSError as error:
             raise self._error(f"lacks {descriptor.digest}: {error.strerror}", "Copy the image anew.") from error
         with file:
@@ -61,11 +60,11 @@ class LayoutReader:
         if digest:
             found = [entry for entry in entries if entry.get("digest") == digest]
         elif tag:
-            found = [entry for entry in entries if (entry.get("annotations") or {}).get(_REF_NAME) == tag]
+            found = [entry for entry in entries if (entry.get("annotations") or {}).get(REF_NAME) == tag]
         else:
             found = entries
         if len(found) != 1:
-            names = sorted((entry.get("annotations") or {}).get(_REF_NAME, "") for entry in entries)
+            names = sorted((entry.get("annotations") or {}).get(REF_NAME, "") for entry in entries)
             what = f"has {len(found)} images" if found else "has no image"
             wanted = f" called {tag}" * bool(tag and not digest) + f" {digest}" * bool(digest)
             listed = f"Its tags are {', '.join(filter(None, names))}." if any(names) else "Name one by its digest."
@@ -85,7 +84,7 @@ class LayoutReader:
 
     def _document(self, descriptor: Descriptor) -> bytes:
         try:
-            with open(self._blob(descriptor.digest), "rb") as file:
+            with open(blob_path(self._path, descriptor.digest), "rb") as file:
                 data = file.read(MAX_DOCUMENT_BYTES)
         except OSError as error:
             raise self._error(f"lacks {descriptor.digest}: {error.strerror}", "Copy the image anew.") from error
@@ -96,9 +95,6 @@ class LayoutReader:
                 Reason.LAYER_INVALID,
             )
         return data
-
-    def _blob(self, digest: Digest) -> str:
-        return os.path.join(self._path, "blobs", digest.algorithm, digest.hex)
 
     def _error(self, what: str, hint: str, reason: Reason = Reason.FILE_NOT_FOUND) -> ImagewrightError:
         return ImagewrightError(f"the OCI layout {self._path} {what}", reason=reason, hint=hint)
