@@ -16,14 +16,19 @@ from typing import BinaryIO
 from imagewright.context import git
 from imagewright.context.gitprogram import Machine
 from imagewright.contract import (
+    AzureBlobSource,
     ConfigMapSource,
     DirectorySource,
+    GcsSource,
     GitSource,
+    HttpArchiveSource,
     InlineSource,
+    OciSource,
+    S3Source,
     Source,
     TarSource,
 )
-from imagewright.errors import FileSystemError, Reason, SourceError
+from imagewright.errors import FileSystemError, Reason, SourceError, UnsupportedError
 
 UnpackArchive = Callable[["HashedStream", str], None]  # (stream, folder): tar, plain or compressed
 _STDIN = "-"
@@ -75,6 +80,10 @@ class Fetcher:
                 return self._tar(path)
             case GitSource():
                 return self._git(source)
+            case HttpArchiveSource() | S3Source() | GcsSource() | AzureBlobSource() | OciSource():
+                raise UnsupportedError(
+                    f"sources of kind {source.kind} are not supported yet", hint="Use git, a folder or an archive."
+                )
 
     def _folder(self) -> str:
         path = os.path.join(self.work_dir, "context")

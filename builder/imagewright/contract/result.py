@@ -1,0 +1,99 @@
+"""What came of a build, as the operator and people's scripts read it.
+
+No I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from pydantic import ValidationError
+
+from imagewright.contract.values import MAX_CORE_BYTES, MAX_TERMINATION_BYTES, Model, Text
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+class StepResult(Model):
+    """One executed instruction. Times are UTC, RFC 3339 with milliseconds."""
+
+    name: Text
+    start_time: str
+    completion_time: str
+    cached: bool = False
+    cache_miss: Text = ""  # why it had to be executed, where a cache was asked
+    exit_code: int | None = None  # of a RUN
+
+
+class Failure(Model):
+    """Why a build failed, as the user sees it everywhere."""
+
+    reason: str
+    message: Text
+    hint: Text = ""
+    instruction: Text = ""
+    file: Text = ""
+    line: int = 0
+    exit_code: int | None = None  # of the RUN that failed
+
+
+class SourceResult(Model):
+    """What the context was: a git commit, or the digest of an archive."""
+
+    commit: str = ""
+    digest: str = ""
+
+
+class BuildResult(Model):
+    """What came of a build. ``references`` are ``name:tag@digest``, in the order of the destinations."""
+
+    version: Literal[1] = 1
+    digest: str = ""
+    size: int = 0  # bytes in the registry: configuration and layers
+    references: tuple[str, ...] = ()
+    sandbox: str = ""
+    sandbox_reason: str = ""
+    source: SourceResult = SourceResult()
+    failure: Failure | None = None
+    steps: tuple[StepResult, ...] = ()
+    steps_truncated: bool = False
+
+    def to_json(self) -> str:
+        """One line of JSON, empty fields left out."""
+        return json.dumps(
+            self.model_dump(by_alias=True, exclude_defaults=True), separators=(",", ":"), ensure_ascii=False
+        )
+
+    def termination_message(self) -> str:
+        """At most MAX_TERMINATION_BYTES: the core, cut to MAX_CORE_BYTES, then as many steps as fit, newest kept."""
+        core = self.model_copy(update={"steps": (), "steps_truncated": False})
+        limit = max(len(core.failure.message), len(core.failure.hint)) if core.failure else 0
+        while len(core.to_json().encode()) > MAX_CORE_BYTES and core.failure and limit > 0:
+            limit = limit * 3 // 4
+            cut = core.failure.model_copy(
+                update={
+                    "message": _cut(core.failure.message, limit),
+                    "hint": _cut(core.failure.hint, limit),
+                    "instruction": _cut(core.failure.instruction, 200),
+                }
+            )
+            core = core.model_copy(update={"failure": cut})
+        if len(core.to_json().encode()) > MAX_CORE_BYTES:
+            core = core.model_copy(update={"references": core.references[:1], "sandbox_reason": ""})
+        kept = self.steps
+        message = core.model_copy(update={"steps": kept})
+        while len(message.to_json().encode()) > MAX_TERMINATION_BYTES and kept:
+            kept = kept[1:]
+            message = core.model_copy(update={"steps": kept, "steps_truncated": True})
+        return message.to_json()
+
+    @classmethod
+    def parse(cls, text: str) -> BuildResult | None:
+        """A result out of a termination message; None when it is none (the container was killed, say)."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError:
+            return None

@@ -1,0 +1,40 @@
+"""What requests and results have in common: their base class, printable text, times, limits.
+
+No I/O.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.alias_generators import to_camel
+
+REQUEST_ENV = "IMAGEWRIGHT_REQUEST"
+TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+MAX_REQUEST_BYTES = 96 * 1024  # Linux takes 128 KiB for one environment string; base64 is counted
+MAX_TERMINATION_BYTES = 4096  # the kubelet keeps no more
+MAX_CORE_BYTES = 2048  # of a result, so that at least half of the termination message is left for steps
+MAX_SECRET_BYTES = 500 * 1024  # of one secret, as in BuildKit
+DEFAULT_SSH_ID = "default"  # of RUN --mount=type=ssh without an id
+RESULT_LOG_KEY = "imagewrightResult"  # the last line of an executor's log is {"imagewrightResult": {…}}
+
+
+class Model(BaseModel):
+    """Frozen, camelCase in JSON, and strict about fields that it doesn't know."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+def _printable(text: str) -> str:
+    """Names of files that aren't UTF-8 are legal, and show up in messages; JSON has no place for them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+Text = Annotated[str, BeforeValidator(_printable)]
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, as results carry times."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
