@@ -1,12 +1,13 @@
-"""Content digests as the OCI image specification defines them (descriptor.md, "Digests").
+"""Content digests as the OCI image specification defines them (descriptor.md, "Digests"), and hashes over several fields.
 
-No I/O. Called by everything that names content: ``oci``, ``registry``, ``store`` and ``fs``.
+No I/O. Called by everything that names content: ``oci``, ``registry``, ``store``, ``cache`` and ``fs``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -50,3 +51,37 @@ class Digest:
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
+
+
+Field = bytes | str | int | bool | None
+
+
+class FramedHash:
+    """SHA-256 over fields of any number, each with its type and length before it: no two lists of fields look the same."""
+
+    def __init__(self, *fields: Field) -> None:
+        self._hasher = hashlib.sha256()
+        self.add(*fields)
+
+    def add(self, *fields: Field) -> None:
+        """Add fields, in order. Text is hashed as UTF-8; what names of files may hold beside it, as their bytes."""
+        for field in fields:
+            match field:
+                case bytes():
+                    kind, data = b"b", field
+                case str():
+                    kind, data = b"s", field.encode("utf-8", "surrogateescape")
+                case None:
+                    kind, data = b"n", b""
+                case _:
+                    kind, data = b"i", str(int(field)).encode()
+            self._hasher.update(kind + len(data).to_bytes(8, "big"))
+            self._hasher.update(data)
+
+    def add_list(self, items: Iterable[Field]) -> None:
+        """Add a list as one field: where it ends is part of it."""
+        fields = list(items)
+        self.add(len(fields), *fields)
+
+    def hexdigest(self) -> str:
+        return self._hasher.hexdigest()

@@ -5,12 +5,15 @@ Called by ``cli``. Everything that can fail early does so before the first layer
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from imagewright.cache.layers import LayerCache
+from imagewright.cache.layers import Settings as CacheOptions
 from imagewright.context.fetch import FetchedContext, Fetcher
 from imagewright.contract import (
     BuildRequest,
@@ -23,11 +26,13 @@ from imagewright.contract import (
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.agent import Agents
 from imagewright.engine.cachemounts import CacheMounts
+from imagewright.engine.cachestores import open_store
 from imagewright.engine.contexts import fetch_contexts
 from imagewright.engine.epoch import resolve_epoch
 from imagewright.engine.events import Reporter
-from imagewright.engine.images import Images
+from imagewright.engine.images import BrokenEntry, Images
 from imagewright.engine.inputs import plan_options, read_ignore, read_inputs, unpack_archive
+from imagewright.engine.layering import layering
 from imagewright.engine.layouts import Layouts
 from imagewright.engine.output import BuiltImage, Destinations, Output, assemble, references_with_digest
 from imagewright.engine.redaction import Redaction
@@ -133,6 +138,7 @@ class _Build:
         self._workspace: Workspace | None = None
         self._sandbox: Sandbox | None = None
         self._agents: Agents | None = None
+        self._cache: LayerCache | None = None
         self._fetched: FetchedContext | None = None
         self._image: BuiltImage | None = None
         self._steps: list[StepResult] = []
@@ -142,6 +148,8 @@ class _Build:
         try:
             if self._sandbox is not None:
                 self._sandbox.close()
+            if self._cache is not None:
+                self._cache.close()
         finally:
             if self._agents is not None:
                 self._agents.close()
@@ -160,7 +168,7 @@ class _Build:
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
         client = self._client()
-        if destinations.push:
+        if destinations.push and request.check_push:
             for reference in destinations.references:
                 client.check_push(reference)
         blobs = BlobStore(workspace.blobs)
@@ -169,51 +177,111 @@ class _Build:
         for warning in planned.plan.warnings:
             reporter.lint(warning)
         refuse_warnings(planned.lint, planned.plan.warnings)
-        secrets = remotes.secrets
-        check_required(planned.plan, planned.lines, secrets, [source.id for source in request.ssh])
-        session = Session(
+        check_required(planned.plan, planned.lines, remotes.secrets, [source.id for source in request.ssh])
+        cache = self._cache = self._layer_cache(client)
+        outputs = (client, destinations)
+        while True:
+            session = self._session(planned, images, remotes)
+            try:
+                self._execute_stages(session)
+                self._deliver(session, *outputs)
+                break
+            except BrokenEntry as broken:
+                if cache is None or not cache.spoil(broken.key, broken.message):
+                    raise
+                reporter.message("beginning anew without that entry")
+                stopped.clear()
+                self._steps.clear()
+        self._references = destinations.references if destinations.push else ()
+        self._tell_of_cache()
+
+    def _session(self, planned: _Planned, images: Images, remotes: Remotes) -> Session:
+        """What the stages share. Made anew where the build has to begin anew: what was resolved and fetched stays."""
+        request, workspace, sandbox = self._request, self._workspace, self._sandbox
+        assert workspace is not None
+        assert sandbox is not None
+        caches = CacheMounts(
+            request.cache_dir or workspace.caches, self._reporter.message, remotes.stopped, alone=not sandbox.mounts
+        )
+        return Session(
             plan=planned.plan,
-            reporter=reporter,
+            reporter=self._reporter,
             sandbox=sandbox,
             images=images,
-            blobs=blobs,
+            blobs=images.blobs,
             workspace=workspace,
             contexts=planned.contexts,
             views=ContextViews(workspace),
-            secrets=secrets,
-            redaction=Redaction(secrets.values()),
+            secrets=remotes.secrets,
+            redaction=Redaction(remotes.secrets.values()),
             agents=remotes.agents,
             remotes=remotes,
-            caches=CacheMounts(
-                request.cache_dir or workspace.caches, reporter.message, stopped, alone=not sandbox.mounts
-            ),
-            stopped=stopped,
+            caches=caches,
+            layering=layering(request),
+            cache=self._cache,
+            stopped=remotes.stopped,
             lines=planned.lines,
             epoch=planned.epoch,
             results=self._steps,
         )
-        self._execute_stages(session, sandbox)
-        self._image = assemble(session.states[session.plan.target.index], session.created())
-        output = Output(self._image, images, blobs, reporter)
-        output.write(destinations)
-        if destinations.push:
-            output.push(client, destinations)
-        self._references = destinations.references if destinations.push else ()
-        output.write_digest(destinations)
 
-    def _execute_stages(self, session: Session, sandbox: Sandbox) -> None:
+    def _execute_stages(self, session: Session) -> None:
         stages = session.plan.stages
         positions = {stage.index: position for position, stage in enumerate(stages)}
+        broken: list[BrokenEntry] = []
 
         def execute(index: int) -> None:
-            session.finish(StageExecutor(session, session.plan.stage(index), positions[index]).execute())
+            try:
+                if not broken:
+                    session.finish(StageExecutor(session, session.plan.stage(index), positions[index]).execute())
+            except BrokenEntry as error:
+                broken.append(error)
+                session.stopped.set()  # the others end after the step that they are at; then all begin anew
+            except ImagewrightError:
+                if not broken:
+                    raise
 
         def stop() -> None:
             session.stopped.set()
-            sandbox.close()
+            session.sandbox.close()
 
         needs = {stage.index: stage.needs for stage in stages}
-        run_side_by_side(needs, sandbox.parallel, execute, stop)
+        run_side_by_side(needs, session.sandbox.parallel, execute, stop)
+        if broken:
+            raise broken[0]
+
+    def _deliver(self, session: Session, client: RegistryClient, destinations: Destinations) -> None:
+        """Assemble the image and bring it to where it was asked for."""
+        self._image = assemble(session.states[session.plan.target.index], session.created())
+        output = Output(self._image, session.images, session.blobs, self._reporter)
+        if session.cache is not None:
+            session.cache.finish(session.plan.target.platform)
+            output.also_at = session.cache.found_at
+        output.write(destinations)
+        if destinations.push:
+            output.push(client, destinations)
+        output.write_digest(destinations)
+
+    def _layer_cache(self, client: RegistryClient) -> LayerCache | None:
+        wanted = self._request.cache
+        if wanted is None:
+            return None
+        # A build is explained by the last one of the same target for the same destinations.
+        names = [Reference.parse(text).name for text in self._request.destinations]
+        build = json.dumps([names, self._request.target, self._request.dockerfile, self._request.context_dir])
+        settings = CacheOptions(wanted.ttl_s, wanted.push, build)
+        return LayerCache(open_store(wanted.repository, client), settings, self._reporter.warning)
+
+    def _tell_of_cache(self) -> None:
+        """What was cached, and why a step was not."""
+        steps = [step for step in self._steps if step.cached or step.cache_miss]
+        if self._cache is None or not steps:
+            return
+        count = sum(step.cached for step in steps)
+        self._reporter.message(f"{count} of {len(steps)} steps were in the cache {self._cache.name}")
+        if self._request.explain_cache:
+            for step in steps:
+                self._reporter.message(f"  {step.name}: {'cached' if step.cached else step.cache_miss}")
 
     def make_plan(self, *, ask: bool = True) -> BuildPlan:
         """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""

@@ -15,19 +15,18 @@ import fcntl
 import hashlib
 import json
 import os
-import stat
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from imagewright.errors import ImagewrightError, Reason
+from imagewright.fs.contents import tree_contents
 from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.tree import MAX_DEPTH, copy_tree, remove, too_deep
+from imagewright.fs.tree import copy_tree, remove
 from imagewright.plan import CacheMount, CacheSharing
 
 _POLL_S = 0.1
-_CHUNK_BYTES = 1 << 20
 _UNFINISHED = ".new"
 _LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -81,7 +80,7 @@ class CacheMounts:
             ) from error
 
     def _name(self, mount: CacheMount, seed: Rootfs | None) -> str:
-        begins = [mount.mode, mount.uid, mount.gid, _fingerprint(seed) if seed is not None else None]
+        begins = [mount.mode, mount.uid, mount.gid, tree_contents(seed) if seed is not None else None]
         return hashlib.sha256(json.dumps([mount.id, begins]).encode()).hexdigest()
 
     def _take(self, stack: ExitStack, name: str, mount: CacheMount, sharing: CacheSharing) -> str:
@@ -147,46 +146,3 @@ def _locked(path: str) -> Iterator[None]:
 def _remove(path: str) -> None:
     remove(Rootfs(path))
     os.rmdir(path)
-
-
-def _fingerprint(seed: Rootfs) -> str:
-    """A hash over names, types, modes, owners and content of a tree; no times, which differ from build to build."""
-    hasher = hashlib.sha256()
-
-    def add(*fields: object) -> None:
-        for field in fields:
-            data = field if isinstance(field, bytes) else str(field).encode()
-            hasher.update(len(data).to_bytes(8, "big") + data)
-
-    def walk(folder: int, path: bytes) -> None:
-        if path.count(b"/") > MAX_DEPTH:
-            raise too_deep(path)
-        for entry in sorted(os.fsencode(name) for name in os.listdir(folder)):
-            info = os.stat(entry, dir_fd=folder, follow_symlinks=False)
-            add(path + b"/" + entry, info.st_mode, info.st_uid, info.st_gid)
-            if stat.S_ISLNK(info.st_mode):
-                add(os.readlink(entry, dir_fd=folder))
-            elif stat.S_ISREG(info.st_mode):
-                add(_content(folder, entry))
-            elif stat.S_ISDIR(info.st_mode):
-                below = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-                try:
-                    walk(below, path + b"/" + entry)
-                finally:
-                    os.close(below)
-            else:
-                add(info.st_rdev)
-
-    info = os.fstat(seed.fd)
-    add(info.st_mode, info.st_uid, info.st_gid)
-    walk(seed.fd, b"")
-    return hasher.hexdigest()
-
-
-def _content(folder: int, name: bytes) -> bytes:
-    hasher = hashlib.sha256()
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    with os.fdopen(fd, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            hasher.update(chunk)
-    return hasher.digest()

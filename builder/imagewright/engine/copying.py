@@ -9,12 +9,14 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.session import Session
 from imagewright.fs import users
 from imagewright.fs.changes import Changes
+from imagewright.fs.contents import copied_contents
 from imagewright.fs.copy import CopyRequest, ParentsPattern, copy
 from imagewright.fs.glob import literal
 from imagewright.fs.link import copy_linked
@@ -23,17 +25,36 @@ from imagewright.fs.rootfs import Rootfs
 from imagewright.plan import ContextOrigin, CopyStep, GitRemote, InlineFile, UrlSource
 
 
-def copy_step(session: Session, step: CopyStep, rootfs: Rootfs) -> Changes:
-    """Carry out a COPY or ADD; the changes that it made.
+@dataclass(slots=True)
+class Copying:
+    """One COPY or ADD. What it takes is gathered when it is first asked for: a cached step may not need it."""
 
-    Raises:
-        FileSystemError: a source that isn't there, a destination that can't be written.
-        SourceError: a URL or a repository that can't be fetched.
-    """
-    with tempfile.TemporaryDirectory(prefix="copy-", dir=session.workspace.path) as scratch:
-        requests = list(_requests(session, step, rootfs, scratch))
+    session: Session
+    step: CopyStep
+    scratch: str  # a folder for what is fetched
+    _requests: list[CopyRequest] | None = field(default=None)
+
+    def contents(self) -> list[str]:
+        """Hashes of what is copied, one for each part.
+
+        Raises:
+            FileSystemError: a source that isn't there.
+            SourceError: a URL or a repository that can't be fetched.
+        """
+        return [copied_contents(request) for request in self._gathered()]
+
+    def copy_into(self, rootfs: Rootfs) -> Changes:
+        """Carry it out; the changes that it made.
+
+        Raises:
+            FileSystemError: also for a destination that can't be written.
+            SourceError: as ``contents``.
+        """
+        step = self.step
+        owner = users.lookup_ownership(rootfs, step.chown) if step.chown else None
+        requests = [replace(request, ownership=owner) for request in self._gathered()]
         if step.link:
-            staged = os.path.join(scratch, "linked")
+            staged = os.path.join(self.scratch, "linked")
             os.mkdir(staged, 0o755)
             return copy_linked(rootfs, Rootfs(staged), requests)
         written: set[bytes] = set()
@@ -41,15 +62,26 @@ def copy_step(session: Session, step: CopyStep, rootfs: Rootfs) -> Changes:
             written.update(copy(rootfs, request).written)
         return Changes(tuple(sorted(written)), ())
 
+    def _gathered(self) -> list[CopyRequest]:
+        if self._requests is None:
+            self._requests = list(_requests(self.session, self.step, self.scratch))
+        return self._requests
 
-def _requests(session: Session, step: CopyStep, rootfs: Rootfs, scratch: str) -> Iterator[CopyRequest]:
+
+@contextmanager
+def copying(session: Session, step: CopyStep) -> Iterator[Copying]:
+    """A COPY or ADD that can be looked at and carried out, until what was fetched for it is removed."""
+    with tempfile.TemporaryDirectory(prefix="copy-", dir=session.workspace.path) as scratch:
+        yield Copying(session, step, scratch)
+
+
+def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRequest]:
     """One for each run of paths, one for each source that is elsewhere, one for the heredocs, in the order written."""
     source, ignore = session.origin(step.origin)
     request = CopyRequest(
         source=source,
         patterns=(),
         destination=step.destination,
-        ownership=users.lookup_ownership(rootfs, step.chown) if step.chown else None,
         mode=ModeChange.parse(step.chmod) if step.chmod else None,
         extract=step.extract,
         ignore=ignore,

@@ -40,12 +40,16 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """The end of a step that began. ``layer_size`` is 0 where it added none; ``error`` is None where it succeeded."""
+    """The end of a step that began. ``layer_size`` is 0 where it added none; ``error`` is None where it succeeded.
+
+    ``cached``: its layer came from the cache, and nothing was executed.
+    """
 
     started: StepStarted
     seconds: float
     layer_size: int = 0
     error: ImagewrightError | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

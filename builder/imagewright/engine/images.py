@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,16 +33,42 @@ from imagewright.store.blobs import BlobStore
 from imagewright.streams import Readable
 
 _DOWNLOADS_AT_ONCE = 3
+_NOT_THE_ENTRY = frozenset({Reason.CANCELLED, Reason.DISK_FULL, Reason.ID_OUT_OF_RANGE})
 _PULL_FAILURES = frozenset({Reason.REGISTRY_UNAVAILABLE})
+
+
+OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOrigin:
+    """Where a layer can be had. ``found_at`` names its repository, None where it is a folder.
+
+    ``cache_key`` is the entry of the layer cache that it is of, ``""`` for a layer of a base image.
+    """
+
+    open: OpenBlob
+    found_at: Reference | None
+    cache_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer of the image that is being built. ``origin`` is the image it came with, None where this build made it."""
+    """A layer of the image that is being built. ``origin`` is None where this build made it."""
 
     descriptor: Descriptor
     diff_id: Digest
-    origin: RemoteImage | None = None
+    origin: LayerOrigin | None = None
+
+
+class BrokenEntry(ImagewrightError):
+    """A layer of the cache can't be had, or isn't what its entry says: the build begins anew without it."""
+
+    default_reason = Reason.REGISTRY_PROTOCOL_ERROR
+
+    def __init__(self, key: str, error: ImagewrightError) -> None:
+        super().__init__(error.message, reason=error.reason, hint=error.hint)
+        self.key = key
 
 
 class Images:
@@ -54,7 +80,7 @@ class Images:
         self._client = client
         self._layouts = layouts
         self._workspace = workspace
-        self._blobs = blobs
+        self.blobs = blobs
         self._reporter = reporter
         self._resolved: dict[tuple[Reference, Platform], RemoteImage] = {}
         self._unpacked: dict[Digest, Rootfs] = {}
@@ -106,18 +132,19 @@ class Images:
 
     def layers(self, image: RemoteImage) -> list[Layer]:
         """The image's layers, base first."""
+        source = self._source(image.reference)
+        origin = LayerOrigin(lambda descriptor: source.open_blob(image, descriptor), _found_at(image))
         return [
-            Layer(descriptor, diff_id, image)
+            Layer(descriptor, diff_id, origin)
             for descriptor, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)
         ]
 
-    def unpack(self, image: RemoteImage, rootfs: Rootfs) -> None:
-        """Apply every layer to ``rootfs``, in order; downloads run ahead.
+    def unpack(self, layers: Sequence[Layer], rootfs: Rootfs, name: str) -> None:
+        """Apply layers to ``rootfs``, in order; downloads run ahead. ``name`` is of the image, for warnings.
 
         Layers stay in the blob store: another stage may start from them, and a push to another registry, or an
         archive, needs them once more.
         """
-        layers = self.layers(image)
         with self._alone({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
             spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
             pool = stack.enter_context(ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="pull"))
@@ -127,7 +154,7 @@ class Images:
             skipped = sum(self._apply(layer, rootfs, spools) for layer in layers)
         if skipped:
             self._reporter.warning(
-                f"{image.reference.familiar()} has {skipped} devices that can't be made in a user namespace: RUN doesn't see them"
+                f"{name} has {skipped} devices that can't be made in a user namespace: RUN doesn't see them"
             )
 
     @contextmanager
@@ -145,6 +172,10 @@ class Images:
 
     def _apply(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
         """Unpack one layer and keep it; how many devices were passed over."""
+        with entries_break(layer):
+            return self._apply_sound(layer, rootfs, spools)
+
+    def _apply_sound(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
         digest = layer.descriptor.digest
         with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, _short(layer)) as tar:
             try:
@@ -155,11 +186,11 @@ class Images:
                     spool.stop()  # nothing waits for a download that nobody reads any more
                 raise
         if not self._has(layer):
-            spools[digest].keep(self._blobs.path(digest))
+            spools[digest].keep(self.blobs.path(digest))
         return stats.skipped_devices
 
     def _has(self, layer: Layer) -> bool:
-        return self._blobs.has(layer.descriptor.digest)
+        return self.blobs.has(layer.descriptor.digest)
 
     def _spool(self, layer: Layer) -> Spool:
         return Spool(os.path.join(self._workspace.layers, layer.descriptor.digest.hex), lambda: self.open_stored(layer))
@@ -179,28 +210,49 @@ class Images:
         with self._alone({digest}):
             if digest not in self._unpacked:
                 rootfs = Rootfs(self._workspace.image(digest.hex))
-                self.unpack(image, rootfs)
+                self.unpack(self.layers(image), rootfs, reference.familiar())
                 self._unpacked[digest] = rootfs
             return self._unpacked[digest]
 
     def stored(self, layers: Sequence[Layer]) -> Iterator[StoredLayer]:
         """The layers that are kept here, topmost first, down to the first that isn't."""
         for descriptor in (layer.descriptor for layer in reversed(layers)):
-            if not self._blobs.has(descriptor.digest):
+            if not self.blobs.has(descriptor.digest):
                 return
             yield StoredLayer(descriptor.size, partial(self._open_kept, descriptor.digest))
 
     @contextmanager
     def _open_kept(self, digest: Digest) -> Iterator[Readable]:
-        with self._blobs.open(digest) as file:
+        with self.blobs.open(digest) as file:
             yield open_layer(file)
 
     @contextmanager
     def open_stored(self, layer: Layer) -> Iterator[Readable]:
-        """A base layer's bytes as the registry has them, verified."""
+        """The bytes of a layer that came from elsewhere, as they are stored there, verified."""
         assert layer.origin is not None
-        with self._source(layer.origin.reference).open_blob(layer.origin, layer.descriptor) as stream:
+        with entries_break(layer), layer.origin.open(layer.descriptor) as stream:
             yield _Counted(stream, layer.descriptor, self._reporter)
+
+
+@contextmanager
+def entries_break(layer: Layer) -> Iterator[None]:
+    """What goes wrong with a layer of the cache is the fault of its entry."""
+    try:
+        yield
+    except BrokenEntry:
+        raise
+    except ImagewrightError as error:
+        if layer.origin is None or not layer.origin.cache_key or error.reason in _NOT_THE_ENTRY:
+            raise
+        raise BrokenEntry(layer.origin.cache_key, error) from error
+
+
+def _found_at(image: RemoteImage) -> Reference | None:
+    """The base image by where it was found: a mirror's layers can be mounted in the mirror's registry."""
+    if not image.location:
+        return None
+    endpoint = image.location[0]
+    return Reference.parse(f"{endpoint.host}/{endpoint.repository(image.reference)}")
 
 
 class _Counted:

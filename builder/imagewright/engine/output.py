@@ -20,7 +20,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import layer_compression
 from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient, RemoteImage
+from imagewright.registry.client import PushImage, RegistryClient
 from imagewright.store.archive import write_docker_archive
 from imagewright.store.blobs import BlobStore
 from imagewright.store.files import replacing
@@ -79,6 +79,7 @@ class Output:
     images: Images
     blobs: BlobStore
     reporter: Reporter
+    also_at: Reference | None = None  # a repository that new layers may have reached already: the layer cache's
     _by_digest: dict[Digest, Layer] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,8 +105,12 @@ class Output:
     def push(self, client: RegistryClient, destinations: Destinations) -> None:
         """Push to every destination."""
         mount_from = {
-            d: _found_at(layer.origin) for d, layer in self._by_digest.items() if layer.origin and layer.origin.location
+            d: layer.origin.found_at
+            for d, layer in self._by_digest.items()
+            if layer.origin is not None and layer.origin.found_at is not None
         }
+        if self.also_at is not None:
+            mount_from |= {d: self.also_at for d, layer in self._by_digest.items() if layer.origin is None}
         push = PushImage(self.image.manifest, self.image.config, mount_from)
         client.push(push, destinations.references, self, self._progress)
         for reference in destinations.references:
@@ -145,12 +150,6 @@ class Output:
 def references_with_digest(destinations: Sequence[Reference], digest: Digest) -> tuple[str, ...]:
     """``name:tag@digest`` for each destination."""
     return tuple(reference.with_digest(digest).familiar() for reference in destinations)
-
-
-def _found_at(image: RemoteImage) -> Reference:
-    """The base image by where it was found: a mirror's layers can be mounted in the mirror's registry."""
-    endpoint = image.location[0]
-    return Reference.parse(f"{endpoint.host}/{endpoint.repository(image.reference)}")
 
 
 def _file_header(name: str, size: int) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from imagewright.cache.layers import LayerCache
 from imagewright.contract import StepResult, timestamp
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.agent import Agents
@@ -21,22 +22,44 @@ from imagewright.engine.redaction import Redaction
 from imagewright.engine.remote import Remotes
 from imagewright.engine.views import ContextViews
 from imagewright.engine.workspace import Workspace
+from imagewright.fs import tree
+from imagewright.fs.layersink import PackOptions
 from imagewright.fs.rootfs import Rootfs
 from imagewright.oci.mediatypes import ImageFormat
-from imagewright.plan import BuildPlan, ContextOrigin, ImageOrigin, Origin, StageOrigin, StagePlan
+from imagewright.plan import BuildPlan, ContextOrigin, ImageOrigin, Origin, StageOrigin, StagePlan, Step
 from imagewright.sandbox import Sandbox
 from imagewright.store.blobs import BlobStore
 
 
 @dataclass(slots=True)
 class StageState:
-    """A stage that is finished or on its way. ``rootfs`` is None where nothing needed its files."""
+    """A stage that is finished or on its way.
+
+    ``rootfs`` is None where nothing needed its files yet; it holds the first ``applied`` layers, and what steps did in it
+    since is one of them each.
+    """
 
     plan: StagePlan
     image_format: ImageFormat
     layers: list[Layer]
     history: list[dict[str, Any]]
     rootfs: Rootfs | None = None
+    applied: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)  # held while files are brought up to the layers
+
+
+@dataclass(frozen=True, slots=True)
+class Layering:
+    """What becomes a layer, and how it is packed.
+
+    ``single``: all that the last stage changes is one layer. ``ignored`` are root-relative paths that no RUN's layer
+    has. ``cached`` says of which steps layers are cached, where there is a cache.
+    """
+
+    pack: PackOptions
+    single: bool = False
+    ignored: tuple[bytes, ...] = ()
+    cached_kinds: frozenset[type[Step]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +88,8 @@ class Session:
     agents: Agents
     caches: CacheMounts
     remotes: Remotes
+    layering: Layering
+    cache: LayerCache | None = None  # None: every step is executed
     epoch: int | None = None
     states: dict[int, StageState] = field(default_factory=dict)
     results: list[StepResult] = field(default_factory=list)
@@ -93,6 +118,22 @@ class Session:
         moment = datetime.fromtimestamp(self.epoch, UTC) if self.epoch is not None else datetime.now(UTC)
         return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if self.epoch is not None else timestamp(moment)
 
+    def files_of(self, state: StageState) -> Rootfs:
+        """A finished stage's files, made of its layers where it was cached and nobody needed them yet."""
+        with state.lock:
+            if state.rootfs is None:
+                state.rootfs, state.applied = Rootfs(self.workspace.stage(state.plan.index)), 0
+                tree.remove(state.rootfs)
+            self.catch_up(state, state.rootfs)
+            return state.rootfs
+
+    def catch_up(self, state: StageState, rootfs: Rootfs) -> None:
+        """Unpack the layers that a stage's files don't have yet."""
+        missing = state.layers[state.applied :]
+        if missing:
+            self.images.unpack(missing, rootfs, state.plan.label)
+            state.applied = len(state.layers)
+
     def origin(self, origin: Origin) -> tuple[Rootfs, IgnorePatterns | None]:
         """The files that an origin means, and which of them .dockerignore hides."""
         match origin:
@@ -100,8 +141,6 @@ class Session:
                 context = self.contexts[name]
                 return context.rootfs, context.ignore
             case StageOrigin(stage=index):
-                found = self.states[index].rootfs
-                assert found is not None, "a stage that is read from keeps its files"
-                return found, None
+                return self.files_of(self.states[index]), None
             case ImageOrigin(reference=reference, platform=platform):
                 return self.images.rootfs_of(reference, platform), None

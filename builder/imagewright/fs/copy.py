@@ -76,6 +76,17 @@ def copy(rootfs: Rootfs, request: CopyRequest) -> Changes:
         copier.close()
 
 
+def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = None) -> Sources:
+    """The sources as they are seen while ``base`` is copied: --exclude is relative to that, .dockerignore to the context.
+
+    ``only`` is the pattern of --parents that ``base`` is the folder of.
+    """
+    place = os.fsdecode(base)
+    exclude = request.exclude and Below(request.exclude, place)
+    matching = Below(Only(only.matcher, only.pattern), place) if only is not None else None
+    return Sources(request.source, together(request.ignore, exclude, matching))
+
+
 class _Copier:
     def __init__(self, rootfs: Rootfs, request: CopyRequest) -> None:
         self._rootfs = rootfs
@@ -102,11 +113,8 @@ class _Copier:
         return Changes(tuple(sorted(self._written)), ())
 
     @contextmanager
-    def _filtered(self, base: bytes, only: Ignore | None = None) -> Iterator[None]:
-        """``--exclude`` is relative to what is copied, .dockerignore to the context."""
-        request, whole = self._request, self._sources
-        exclude = request.exclude and Below(request.exclude, os.fsdecode(base))
-        self._sources = Sources(request.source, together(request.ignore, exclude, only))
+    def _filtered(self, base: bytes, only: ParentsPattern | None = None) -> Iterator[None]:
+        whole, self._sources = self._sources, filtered(self._request, base, only)
         yield
         self._sources = whole
 
@@ -118,8 +126,7 @@ class _Copier:
         with self._sources.open(base) as source:
             if not glob.has_wildcard(place):
                 self._check_parents(os.fsencode(place), source.path, os.fsencode(clean(pattern.pattern)))
-            only = Below(Only(pattern.matcher, pattern.pattern), os.fsdecode(source.path))
-            with self._filtered(source.path, only):
+            with self._filtered(source.path, pattern):
                 self._copy_contents(source, os.fsencode(clean(self._request.destination)))
 
     def _check_parents(self, place: bytes, base: bytes, pattern: bytes) -> None:

@@ -32,10 +32,13 @@ def plan_run(frame: Frame, run: Run, item: PlannedInstruction) -> RunStep:
         f" ({_summary(run.heredocs[0])})" if command != run.command and len(run.heredocs) == 1 else ""
     )
     text = frame.text(run, title, created_by, onbuild=item.onbuild)
-    environment = tuple({**frame.variables, **frame.scope.proxies}.items())
+    proxies = frame.scope.proxies
+    environment = tuple({**frame.variables, **proxies}.items())
     mounts = plan_mounts(frame, run, item.origins)
     network = _network(frame, run)
-    return RunStep(text, argv, environment, frame.image.user, frame.workdir, mounts, network, script)
+    return RunStep(
+        text, argv, environment, frame.image.user, frame.workdir, mounts, network, script, frozenset(proxies)
+    )
 
 
 def _refuse_privilege(frame: Frame, run: Run) -> None:

@@ -146,7 +146,8 @@ class RunStep(_Described):
     """RUN. ``argv`` is complete (the shell is in it); ``env`` is everything the command sees, in order, PATH included.
 
     ``user`` is ``""`` for root, else ``user[:group]`` as USER gave it; ``workdir`` is absolute. ``mounts`` are in the
-    order they were written, targets absolute.
+    order they were written, targets absolute. ``proxies`` are those variables of ``env`` that only say how the network is
+    reached: the predefined proxy arguments.
     """
 
     argv: tuple[str, ...]
@@ -156,6 +157,7 @@ class RunStep(_Described):
     mounts: tuple[Mount, ...] = ()
     network: Network = Network.DEFAULT
     script: Script | None = None
+    proxies: frozenset[str] = frozenset()
 
     @property
     def origins(self) -> tuple[Origin, ...]:

@@ -60,6 +60,8 @@ class JsonReporter:
         for line in rest:
             self._emit(Level.INFO, "output", {"msg": line, **_step(step.started)})
         fields: dict[str, object] = {"seconds": round(step.seconds, 3), "layerSize": step.layer_size}
+        if step.cached:
+            fields["cached"] = True
         if step.error is not None:
             fields["reason"] = step.error.reason.value
         level = Level.ERROR if step.error is not None else Level.INFO

@@ -97,7 +97,8 @@ class LiveReporter:
         mark, style = ("✗", "bold red") if step.error is not None else ("✓", "green")
         added = f"  {size(step.layer_size)}" if step.layer_size else ""
         line = Text.assemble((f"{mark} ", style), clean(step.started.label))
-        self._say(Level.INFO, line.append(f"  {duration(step.seconds)}{added}", "dim"))
+        time = "cached" if step.cached else duration(step.seconds)
+        self._say(Level.INFO, line.append(f"  {time}{added}", "dim"))
 
     def transfer(self, transfer: Transfer) -> None:
         key = (transfer.kind, transfer.name)

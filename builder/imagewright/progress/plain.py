@@ -63,7 +63,8 @@ class PlainReporter:
             rest = self._running[step.started].rest()
         added = f", layer of {size(step.layer_size)}" if step.layer_size else ""
         word = "failed after" if step.error is not None else "done in"
-        self._say_of(step.started, *(f"| {line}" for line in rest), f"{word} {duration(step.seconds)}{added}")
+        end = f"cached{added}" if step.cached else f"{word} {duration(step.seconds)}{added}"
+        self._say_of(step.started, *(f"| {line}" for line in rest), end)
         with self._lock:
             del self._running[step.started]
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 
 from imagewright.digest import Digest
 from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import Manifest
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.blob import BlobReader
@@ -42,6 +43,14 @@ class RegistryClient:
     def open_blob(self, image: RemoteImage, descriptor: Descriptor) -> AbstractContextManager[BlobReader]:
         """One of the image's blobs as it is stored; verified by the time ``read`` returns b""."""
         return self._puller.open_blob(image, descriptor)
+
+    def find(self, reference: Reference) -> Manifest | None:
+        """What was pushed under a tag, asked of the registry itself and of no mirror; None where there is nothing."""
+        return self._puller.find(reference)
+
+    def open_found(self, reference: Reference, descriptor: Descriptor) -> AbstractContextManager[BlobReader]:
+        """A blob of an image that ``find`` gave; verified by the time ``read`` returns b""."""
+        return self._puller.open_found(reference, descriptor)
 
     def push(self, image: PushImage, destinations: Sequence[Reference], blobs: BlobSource, progress: Progress) -> None:
         """Push one image to every destination, uploading each blob once a registry."""

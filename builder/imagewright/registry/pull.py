@@ -76,6 +76,25 @@ class Puller:
             error.hint = " ".join([error.hint, *(f"({failure})" for failure in failures)]).strip()
             raise
 
+    def find(self, reference: Reference) -> Manifest | None:
+        """An image's manifest by its tag, asked of the registry itself and of no mirror; None where there is none.
+
+        Raises:
+            RegistryError
+        """
+        place = self._endpoints.for_push(reference)
+        try:
+            with _documents_of(reference):
+                return Manifest.parse(*self._document(place, reference, again=True))
+        except RegistryError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def open_found(self, reference: Reference, descriptor: Descriptor) -> BlobReader:
+        """A blob of the repository that ``find`` looked in."""
+        return self._open((self._endpoints.for_push(reference),), reference, descriptor)
+
     def open_blob(self, image: RemoteImage, descriptor: Descriptor) -> BlobReader:
         """A blob as it is stored. Size and digest are verified when ``read`` reaches the end."""
         return self._open(image.location, image.reference, descriptor)

@@ -45,6 +45,22 @@ class LayoutReader:
         manifest = Manifest.parse(raw, descriptor.media_type)
         return manifest, ImageConfig.parse(self._document(manifest.config))
 
+    def manifest(self, tag: str) -> Manifest | None:
+        """The image of this tag; None where there is none, or no layout.
+
+        Raises:
+            ImagewrightError: reason ``LayerInvalid`` for a damaged layout.
+        """
+        if not os.path.exists(os.path.join(self._path, "index.json")):
+            return None
+        entries = [
+            e for e in self._index() if isinstance(e, dict) and (e.get("annotations") or {}).get(REF_NAME) == tag
+        ]
+        if not entries:
+            return None
+        descriptor = Descriptor.from_json(entries[-1])
+        return Manifest.parse(self._document(descriptor), descriptor.media_type)
+
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
         """A blob. Who reads it to the end verifies it against the layer's diff ID."""

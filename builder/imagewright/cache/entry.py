@@ -1,0 +1,81 @@
+"""An entry of the cache: an image of one layer, or of none, that says which step made it.
+
+No I/O. Made and read by ``cache.layers``. An ordinary OCI image (manifest.md) is what every registry takes, collects as
+garbage and shows to people; what a lookup needs is in the manifest's annotations, so that one request finds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from imagewright.digest import Digest
+from imagewright.oci.config import HistoryEntry, ImageConfig
+from imagewright.oci.descriptor import Descriptor, document_error
+from imagewright.oci.manifest import Manifest
+from imagewright.oci.mediatypes import OCI_LAYER, ImageFormat, layer_compression
+from imagewright.oci.platform import Platform
+
+_VERSION = "1"
+_PREFIX = "dev.imagewright.cache"
+_CREATED = "org.opencontainers.image.created"
+_MAX_STEP = 500  # characters of the instruction; for people
+# Some registries refuse an image without layers: this one holds an empty tar, and stands for no change.
+NOTHING = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
+NOTHING_DIFF_ID = Digest.parse("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """``layer`` is None where the step changed no file. ``created_s`` is in seconds since 1970."""
+
+    key: str
+    created_s: float
+    step: str
+    layer: Descriptor | None = None
+    diff_id: Digest | None = None
+
+    def image(self, platform: Platform) -> tuple[Manifest, bytes]:
+        """Manifest and configuration to store it as."""
+        layer = self.layer or Descriptor(ImageFormat.OCI.layer("gzip"), Digest.of(NOTHING), len(NOTHING))
+        layer = Descriptor(ImageFormat.OCI.layer(layer_compression(layer.media_type)), layer.digest, layer.size)
+        created = datetime.fromtimestamp(self.created_s, UTC).isoformat().replace("+00:00", "Z")
+        history = HistoryEntry(self.step[:_MAX_STEP], created, comment="layer cache of imagewright")
+        config = ImageConfig.scratch(platform).with_layers([self.diff_id or NOTHING_DIFF_ID], [history])
+        raw = config.with_created(created).dump()
+        annotations = {
+            _CREATED: created,
+            f"{_PREFIX}.version": _VERSION,
+            f"{_PREFIX}.key": self.key,
+            f"{_PREFIX}.step": self.step[:_MAX_STEP],
+        }
+        if self.diff_id is not None:
+            annotations[f"{_PREFIX}.diff-id"] = str(self.diff_id)
+        descriptor = Descriptor(ImageFormat.OCI.config, Digest.of(raw), len(raw))
+        return Manifest.build(ImageFormat.OCI, descriptor, [layer], annotations), raw
+
+
+def read_entry(manifest: Manifest, key: str) -> Entry:
+    """The entry that is stored under a key.
+
+    Raises:
+        ImagewrightError: it is none, or another's.
+    """
+    said = manifest.annotations
+    if said.get(f"{_PREFIX}.version") != _VERSION or said.get(f"{_PREFIX}.key") != key:
+        raise document_error("it is no entry of this cache")
+    try:
+        created = datetime.fromisoformat(said.get(_CREATED, ""))
+    except ValueError:
+        raise document_error("it doesn't say when it was made") from None
+    if created.tzinfo is None or len(manifest.layers) != 1:
+        raise document_error("it is no entry of this cache")
+    layer, step = manifest.layers[0], said.get(f"{_PREFIX}.step", "")
+    diff_id = said.get(f"{_PREFIX}.diff-id")
+    if diff_id is None:
+        if layer.digest != Digest.of(NOTHING):
+            raise document_error("it has a layer, and doesn't say what is in it")
+        return Entry(key, created.timestamp(), step)
+    if not layer.media_type.startswith(OCI_LAYER):
+        raise document_error(f"its layer is of the kind {layer.media_type!r}")
+    return Entry(key, created.timestamp(), step, layer, Digest.parse(diff_id))

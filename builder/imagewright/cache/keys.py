@@ -1,0 +1,130 @@
+"""The key of a step: a hash over everything that its layer is made from, resolved.
+
+No I/O. Called by the engine, which brings the hashes of files. Two steps with one key make the same layer but for what a
+command does by itself (the clock, the network): whatever a step can see is a part of its key, and what it can't is not.
+The files that it starts from are named by the layers that they are in (config.md, "Layer DiffID"), so a key says which
+result of the step before was continued, not only that some step like it was executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from imagewright.digest import Digest, Field, FramedHash
+from imagewright.plan import (
+    BindMount,
+    CacheMount,
+    CopyStep,
+    Mount,
+    RunStep,
+    SecretMount,
+    SshMount,
+    TmpfsMount,
+    WorkdirStep,
+)
+
+_VERSION = 1  # of this module's rules: raise it when the same parts would make another layer
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a step starts from, and what bears on every layer's bytes.
+
+    ``layers`` are the diff IDs below, base first. ``epoch`` clamps times, in seconds; None doesn't.
+    """
+
+    layers: Sequence[Digest]
+    platform: str
+    epoch: int | None
+    compression: str
+    level: int | None
+
+    def parts(self) -> list[tuple[str, str]]:
+        settings = _hash(_VERSION, self.platform, self.epoch, self.compression, self.level)
+        return [("what it starts from", chain(self.layers)), ("settings of the build", settings)]
+
+
+@dataclass(frozen=True, slots=True)
+class StepKey:
+    """``parts`` are what the key is made of, by names that people read, each with its hash."""
+
+    parts: tuple[tuple[str, str], ...]
+
+    @property
+    def text(self) -> str:
+        """64 hexadecimal digits: a tag of any registry."""
+        return _hash(*(text for part in self.parts for text in part))
+
+
+def chain(layers: Iterable[Digest]) -> str:
+    """One hash for files that are made of these layers."""
+    return _hash(*(str(layer) for layer in layers))
+
+
+def run_key(ground: Ground, step: RunStep, sources: Sequence[str], ignored: Sequence[str]) -> StepKey:
+    """Of a RUN. ``sources`` are hashes of what its mounts show, in order; ``ignored`` paths never enter its layer.
+
+    The value of a secret is no part of it, nor is what a cache mount holds: as in BuildKit, neither makes another layer.
+    """
+    script = (step.script.path, step.script.content) if step.script else (None, None)
+    parts = [
+        *ground.parts(),
+        ("the command", _hash(len(step.argv), *step.argv, *script)),
+        ("USER", _hash(step.user)),
+        ("WORKDIR", _hash(step.workdir)),
+        ("--network", _hash(step.network)),
+        ("--mount", _hash_lists(_mount(mount) for mount in step.mounts)),
+        ("files that are mounted", _hash(*sources)),
+        ("ignored paths", _hash(*ignored)),
+    ]
+    # The order of variables is what `env` prints.
+    shown = [(name, value) for name, value in step.env if name not in step.proxies]
+    parts.append(("the names of variables", _hash(*(name for name, _ in shown))))
+    parts += [(f"the variable {name}", _hash(value)) for name, value in shown]
+    return StepKey(tuple(parts))
+
+
+def copy_key(ground: Ground, step: CopyStep, sources: Sequence[str]) -> StepKey:
+    """Of a COPY or ADD. ``sources`` are hashes of what is copied, or of the layers that it is copied from."""
+    flags = (step.chown, step.chmod, step.extract, step.parents, step.link)
+    written = [source if isinstance(source, str) else None for source in step.sources]  # elsewhere: by their content
+    instruction = FramedHash(step.destination, *flags)
+    instruction.add_list(written)
+    instruction.add_list(step.excludes)
+    instruction.add_list(text for file in step.files for text in (file.name, file.content))
+    return StepKey(
+        (*ground.parts(), ("the instruction", instruction.hexdigest()), ("files that are copied", _hash(*sources)))
+    )
+
+
+def workdir_key(ground: Ground, step: WorkdirStep) -> StepKey:
+    """Of a WORKDIR, which makes a folder where there is none."""
+    return StepKey((*ground.parts(), ("the instruction", _hash(step.path, step.user))))
+
+
+def _mount(mount: Mount) -> list[Field]:
+    match mount:
+        case BindMount():
+            return ["bind", mount.target, mount.source, mount.writable]
+        case CacheMount():
+            shape: list[Field] = [mount.mode, mount.uid, mount.gid, mount.writable]
+            return ["cache", mount.target, mount.id, mount.sharing, mount.source, *shape]
+        case TmpfsMount():
+            return ["tmpfs", mount.target, mount.size_bytes]
+        case SecretMount():
+            return ["secret", mount.id, mount.target, mount.env, mount.required, mount.mode, mount.uid, mount.gid]
+        case SshMount():
+            return ["ssh", mount.id, mount.target, mount.required, mount.mode, mount.uid, mount.gid]
+
+
+def _hash_lists(lists: Iterable[list[Field]]) -> str:
+    hasher = FramedHash()
+    for each in lists:
+        hasher.add_list(each)
+    return hasher.hexdigest()
+
+
+def _hash(*fields: Field) -> str:
+    hasher = FramedHash(len(fields), *fields)
+    return hasher.hexdigest()

@@ -1,0 +1,93 @@
+"""What the steps of the last build were made from, so that this one can say why a step misses.
+
+No I/O: ``cache.layers`` stores it as an image beside the entries. It decides nothing; a lost one costs an explanation.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from imagewright.cache.keys import StepKey
+from imagewright.digest import Digest
+from imagewright.errors import ImagewrightError
+from imagewright.oci.config import ImageConfig
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Manifest
+from imagewright.oci.mediatypes import ImageFormat
+from imagewright.oci.platform import Platform
+
+_LABEL = "dev.imagewright.cache.trace"
+_SHORT = 16  # hexadecimal digits of a part's hash: enough to see that it differs
+_FIRST = "what it starts from"
+
+Steps = dict[str, dict[str, dict[str, str]]]  # stage -> instruction -> part -> hash
+
+
+class Trace:
+    """This build's steps, and those of the one before, which ``load`` brings when they are first asked for.
+
+    ``load`` gives the configuration of the image that the last build stored, b"" without one.
+    """
+
+    def __init__(self, load: Callable[[], bytes]) -> None:
+        self._load = load
+        self._before: Steps | None = None
+        self._now: Steps = {}
+
+    def add(self, stage: str, instruction: str, key: StepKey) -> None:
+        self._now.setdefault(stage, {})[instruction] = _short(key)
+
+    def explain(self, stage: str, instruction: str, keys: Sequence[StepKey]) -> str:
+        """What differs, in words; the last of ``keys`` is compared."""
+        if self._before is None:
+            self._before = _read(self._load())
+        steps = self._before.get(stage, {})
+        before = steps.get(instruction)
+        if before is None:
+            return "the last build had no such step" if self._before else "no build before this one is known"
+        now = _short(keys[-1])
+        other = [name for name in [*now, *(n for n in before if n not in now)] if now.get(name) != before.get(name)]
+        if not other:
+            return "the last build made it, and its entry is gone"
+        # A step that starts from something else says little beside what is its own.
+        own = [name for name in other if name != _FIRST]
+        changed = ", ".join(own[:5]) + (", …" if len(own) > 5 else "")
+        if not own:
+            return "it starts from other files: an earlier step, or the base image, changed"
+        return f"changed: {changed}" + (", and what it starts from" if _FIRST in other else "")
+
+    def image(self, platform: Platform, empty: bytes, empty_diff_id: Digest) -> tuple[Manifest, bytes]:
+        """Manifest and configuration to store; ``empty`` is the layer that stands for none."""
+        created = datetime.fromtimestamp(time.time(), UTC).isoformat().replace("+00:00", "Z")
+        text = json.dumps(self._now, separators=(",", ":"))
+        config = ImageConfig.scratch(platform).with_layers([empty_diff_id], []).with_created(created)
+        raw = config.with_config({"Labels": {_LABEL: text}}).dump()
+        layer = Descriptor(ImageFormat.OCI.layer("gzip"), Digest.of(empty), len(empty))
+        descriptor = Descriptor(ImageFormat.OCI.config, Digest.of(raw), len(raw))
+        return Manifest.build(ImageFormat.OCI, descriptor, [layer]), raw
+
+    @property
+    def worth_storing(self) -> bool:
+        """Whether there is anything to store that a registry would take."""
+        return 0 < len(json.dumps(self._now)) < MAX_DOCUMENT_BYTES // 2
+
+
+def _short(key: StepKey) -> dict[str, str]:
+    return {name: text[:_SHORT] for name, text in key.parts}
+
+
+def _read(raw: bytes) -> Steps:
+    """Whatever is wrong with it, it only explains nothing."""
+    if not raw:
+        return {}
+    try:
+        value = json.loads(ImageConfig.parse(raw).config["Labels"][_LABEL])
+        return {
+            str(stage): {str(step): {str(k): str(v) for k, v in parts.items()} for step, parts in steps.items()}
+            for stage, steps in value.items()
+        }
+    except (ImagewrightError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}

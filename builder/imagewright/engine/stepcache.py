@@ -1,0 +1,156 @@
+"""The steps of a stage and the layer cache: which key a step has, what is found under it, what is stored.
+
+Reads what steps take, to hash it, and asks ``cache.layers``. Called by ``engine.stage``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+from imagewright.cache.entry import Entry
+from imagewright.cache.keys import Ground, StepKey, chain, copy_key, run_key, workdir_key
+from imagewright.cache.layers import LayerCache
+from imagewright.engine.copying import Copying
+from imagewright.engine.images import Layer, LayerOrigin
+from imagewright.engine.session import Session, StageState
+from imagewright.errors import FileSystemError
+from imagewright.fs.contents import copied_contents
+from imagewright.fs.copy import CopyRequest
+from imagewright.fs.glob import literal
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.mediatypes import layer_compression
+from imagewright.plan import (
+    BindMount,
+    CacheMount,
+    ContextOrigin,
+    CopyStep,
+    ImageOrigin,
+    Origin,
+    RunStep,
+    StageOrigin,
+    Step,
+    WorkdirStep,
+)
+from imagewright.streams import Readable
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What came of asking for a step. ``layer`` is None where the entry changed no file; ``why`` says why it was a miss.
+
+    ``keys`` are those that were tried: what is made now is stored under each.
+    """
+
+    found: bool = False
+    layer: Layer | None = None
+    why: str = ""
+    keys: tuple[StepKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepCache:
+    """The cache as one stage's steps see it."""
+
+    session: Session
+    cache: LayerCache
+    stage: str  # the stage's name, for people
+
+    def look(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
+        """Ask for a step's layer. ``copying`` is given for a COPY or ADD.
+
+        Raises:
+            ImagewrightError: a COPY's source that isn't there, or can't be fetched.
+        """
+        if type(step) not in self.session.layering.cached_kinds:
+            return Lookup()
+        tried: list[StepKey] = []
+        why = ""
+        for key in self._keys(state, step, copying):
+            tried.append(key)
+            found = self.cache.find(key.text)
+            if isinstance(found, Entry):
+                layer = self._layer(state, found)
+                if layer is not None:
+                    for other in tried[:-1]:  # so that the next build needs no files to find it
+                        self._keep(state, step, other, layer)
+                return Lookup(True, layer, keys=tuple(tried))
+            why = why or found.why
+        return Lookup(why=why or self.cache.explain(self.stage, step.instruction, tried), keys=tuple(tried))
+
+    def keep(self, state: StageState, step: Step, lookup: Lookup, layer: Layer | None) -> None:
+        """Store what a step that was executed made."""
+        for key in lookup.keys:
+            self._keep(state, step, key, layer)
+
+    def remember(self, step: Step, lookup: Lookup) -> None:
+        """Note what this build's step is made from, for the next build that wonders why it missed."""
+        if lookup.keys:
+            self.cache.remember(self.stage, step.instruction, lookup.keys[-1])
+
+    def _keep(self, state: StageState, step: Step, key: StepKey, layer: Layer | None) -> None:
+        descriptor, diff_id = (layer.descriptor, layer.diff_id) if layer is not None else (None, None)
+        entry = Entry(key.text, time.time(), step.created_by, descriptor, diff_id)
+        origin = layer.origin if layer is not None else None
+        self.cache.keep(entry, state.plan.platform, origin.open if origin is not None else self._open_own)
+
+    def _open_own(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        return self.session.blobs.open(descriptor.digest)
+
+    def _layer(self, state: StageState, entry: Entry) -> Layer | None:
+        if entry.layer is None or entry.diff_id is None:
+            return None
+        found = entry.layer
+        kind = state.image_format.layer(layer_compression(found.media_type))
+        origin = LayerOrigin(partial(self.cache.open, entry.key), self.cache.found_at, entry.key)
+        own = self.session.blobs.has(found.digest)
+        return Layer(Descriptor(kind, found.digest, found.size), entry.diff_id, None if own else origin)
+
+    # --- keys
+
+    def _keys(self, state: StageState, step: Step, copying: Copying | None) -> Iterator[StepKey]:
+        """Those under which a step may be found, the cheapest first; each is made when it is asked for."""
+        session = self.session
+        pack = session.layering.pack
+        layers = [layer.diff_id for layer in state.layers]
+        ground = Ground(layers, str(state.plan.platform), session.epoch, pack.compression, pack.level)
+        match step:
+            case RunStep():
+                try:
+                    sources = [
+                        self._mounted(mount) for mount in step.mounts if isinstance(mount, BindMount | CacheMount)
+                    ]
+                except FileSystemError:
+                    return  # whoever executes the step says it better
+                ignored = [path.decode("utf-8", "surrogateescape") for path in session.layering.ignored]
+                yield run_key(ground, step, sources, ignored)
+            case CopyStep():
+                assert copying is not None
+                if not isinstance(step.origin, ContextOrigin):
+                    yield copy_key(ground, step, ["layers", self._layers_of(step.origin)])
+                if not isinstance(step.origin, ImageOrigin):  # an image is what its layers say
+                    yield copy_key(ground, step, ["files", *copying.contents()])
+            case WorkdirStep():
+                yield workdir_key(ground, step)
+
+    def _mounted(self, mount: BindMount | CacheMount) -> str:
+        """A hash of what a mount shows, or begins with."""
+        if mount.origin is None:
+            return ""
+        if not isinstance(mount.origin, ContextOrigin):
+            return self._layers_of(mount.origin)
+        root, ignore = self.session.origin(mount.origin)
+        path = mount.source.strip("/")
+        return copied_contents(CopyRequest(root, (literal(path) if path else ".",), "/", ignore=ignore))
+
+    def _layers_of(self, origin: Origin) -> str:
+        match origin:
+            case StageOrigin(stage=index):
+                return chain(layer.diff_id for layer in self.session.states[index].layers)
+            case ImageOrigin(reference=reference, platform=platform):
+                return chain(self.session.images.resolve(reference, platform).config.diff_ids)
+            case ContextOrigin():
+                raise AssertionError("a context has no layers")
