@@ -2,9 +2,8 @@
 
 import pytest
 
-from imagewright.cli.arguments import parse
-from imagewright.cli.flags import LATER_FLAGS
-from imagewright.errors import UnsupportedError, UsageError
+from imagewright.cli.arguments import parse, pointless
+from imagewright.errors import UsageError
 
 
 def test_forms_of_a_flag() -> None:
@@ -26,10 +25,34 @@ def test_environment_serves_where_the_command_line_does_not() -> None:
     assert not parse(["--no-push=false"], {"KANIKO_NO_PUSH": "true"}).flag("no-push")
 
 
-@pytest.mark.parametrize("name", sorted(LATER_FLAGS))
-def test_flag_of_a_later_release_is_refused_by_name(name: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"--{name} is not supported yet"):
-        parse([f"--{name}=x"], {})
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("--push-retry=some", "not a whole number"),
+        ("--compression=estargz", "--compression=estargz: not one of gzip, zstd"),
+        ("--image-format=tar", "not one of oci, docker"),
+        ("--snapshot-mode=fast", "not one of full, redo, time"),
+        ("--cache=maybe", "neither true nor false"),
+    ],
+)
+def test_a_value_that_is_none_is_refused(word: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse([word], {})
+
+
+def test_a_bad_value_in_the_environment_is_named_by_its_variable() -> None:
+    with pytest.raises(UsageError, match="KANIKO_CLEANUP=perhaps: neither true nor false"):
+        parse([], {"KANIKO_CLEANUP": "perhaps"})
+
+
+def test_what_has_no_meaning_here_is_said_in_one_line_each() -> None:
+    arguments = parse(["--cleanup", "--snapshot-mode=redo", "--destination=a"], {"KANIKO_PRE_CLEANUP": "true"})
+    assert pointless(arguments, {"FF_KANIKO_OCI_WARMER": "1"}) == [
+        "--cleanup has no meaning here: the work folder is always removed",
+        "--pre-cleanup has no meaning here: every build begins with an empty folder",
+        "--snapshot-mode has no meaning here: changes are found by inodes and their ctime, which is as exact as full and as fast as time",
+        "FF_KANIKO_OCI_WARMER: kaniko's feature flags have no meaning here",
+    ]
 
 
 def test_typo_gets_the_nearest_name() -> None:

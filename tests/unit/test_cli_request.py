@@ -8,11 +8,16 @@ from imagewright.cli.arguments import parse
 from imagewright.cli.contexts import parse_context
 from imagewright.cli.request import build_request, check_environment, default_cache_dir, environment_request
 from imagewright.contract import (
+    AzureBlobSource,
     BuildArg,
     BuildRequest,
     DirectorySource,
+    GcsSource,
     GitSource,
+    HttpArchiveSource,
     NamedContext,
+    OciSource,
+    S3Source,
     SandboxKind,
     SecretSource,
     SshSource,
@@ -47,36 +52,50 @@ def request(*words: str, environment: dict[str, str] | None = None) -> BuildRequ
         ("https://github.com/team/app", GitSource(url="https://github.com/team/app")),
         ("git@git.example.com:team/app.git#v1", GitSource(url="git@git.example.com:team/app.git", ref="v1")),
         ("ssh://git@git.example.com/app", GitSource(url="ssh://git@git.example.com/app")),
+        ("https://files.example.com/a.tar.gz", HttpArchiveSource(url="https://files.example.com/a.tar.gz")),
+        ("s3://bucket/key", S3Source(bucket="bucket", key="key")),
+        ("gs://bucket/a/b.tar.gz", GcsSource(bucket="bucket", object="a/b.tar.gz")),
+        ("gs://bucket", GcsSource(bucket="bucket", object="context.tar.gz")),
+        (
+            "https://account.blob.core.windows.net/box/a.tar.gz",
+            AzureBlobSource(url="https://account.blob.core.windows.net/box/a.tar.gz"),
+        ),
+        ("oci://registry.example.com/context:1", OciSource(reference="registry.example.com/context:1")),
     ],
 )
 def test_context(text: str, source: object) -> None:
-    assert parse_context(text) == source
+    assert parse_context(text, {}) == source
 
 
-@pytest.mark.parametrize("scheme", ["s3", "gs", "https", "http", "oci"])
-def test_kind_of_context_that_is_still_to_come_is_refused_by_name(scheme: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"{scheme}:// contexts are not supported yet"):
-        parse_context(f"{scheme}://bucket/context.tar.gz")
+def test_context_in_s3_takes_kanikos_variables() -> None:
+    environment = {"S3_ENDPOINT": "https://s3.example.com", "S3_FORCE_PATH_STYLE": "true"}
+    found = parse_context("s3://bucket/a/b.tar.gz", environment)
+    assert found == S3Source(bucket="bucket", key="a/b.tar.gz", endpoint="https://s3.example.com", path_style=True)
+
+
+@pytest.mark.parametrize("text", ["", "dir://", "tar://", "s3://", "gs:///key", "ftp://host/x"])
+def test_context_that_names_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--context="):
+        parse_context(text, {})
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "https://user:hunter2hunter2@files.example.com/context.tar.gz",
         "ftp://user:hunter2hunter2@files.example.com/x",
         "https://user:hunter2hunter2@git.example.com/app.git#main#abc",
     ],
 )
 def test_login_in_an_address_is_not_in_the_error(text: str) -> None:
     with pytest.raises((UsageError, UnsupportedError)) as caught:
-        parse_context(text)
+        parse_context(text, {})
     assert "hunter2" not in caught.value.render()
     assert "example.com" in caught.value.render()
 
 
 def test_short_commit_is_refused() -> None:
     with pytest.raises(UsageError, match="'abc' is no full commit hash"):
-        parse_context(f"{URL}#main#abc")
+        parse_context(f"{URL}#main#abc", {})
 
 
 def test_build_arguments_with_value_without_and_from_the_environment() -> None:
@@ -126,7 +145,7 @@ def test_registries() -> None:
 
 
 def test_certificate_that_is_not_there_is_named() -> None:
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match="there is no file"):
         request("--registry-certificate=a.example=/does/not/exist.pem")
 
 

@@ -6,12 +6,16 @@ No I/O; the environment is an argument. Called by ``cli.commands``.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from imagewright.cli.flags import BUILD_FLAGS, LATER_FLAGS, Flag, Kind
-from imagewright.errors import UnsupportedError, UsageError
+from imagewright.cli.flags import BUILD_FLAGS, Flag, Kind
+from imagewright.errors import UsageError
 from imagewright.plan.gotext import parse_bool
+
+_FEATURE_FLAG = "FF_KANIKO_"
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -33,6 +37,15 @@ class Arguments:
     def flag(self, name: str) -> bool:
         """A boolean flag's value."""
         return parse_bool(self.text(name, "false")) is True
+
+    def number(self, name: str) -> int | None:
+        """A number's value, None where it wasn't given."""
+        text = self.text(name)
+        return int(text) if text else None
+
+    def is_on(self, name: str) -> bool:
+        """A boolean flag's value, where it is on unless it is turned off."""
+        return parse_bool(self.text(name, "true")) is True
 
     def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
         """The values of a ``KEY=VALUE`` flag.
@@ -65,7 +78,6 @@ def parse(
 
     Raises:
         UsageError: unknown flag (with the nearest name), missing or bad value, stray word.
-        UnsupportedError: one of kaniko's flags that this release does not have.
     """
     by_name = {flag.name: flag for flag in flags}
     by_short = {flag.short: flag for flag in flags if flag.short}
@@ -93,25 +105,41 @@ def parse(
             )
         if flag.kind is Kind.BOOLEAN:
             value = value if separator else "true"
-            _check_boolean(value, f"--{flag.name}={value}")
         elif not separator:
             if not remaining:
                 raise UsageError(f"--{flag.name} needs a value", hint=f"Write --{flag.name}={flag.value}.")
             value = remaining.pop()
+        _check_value(flag, value, f"--{flag.name}={value}")
         arguments.values.setdefault(flag.name, []).append(value)
     for flag in flags:
         value = environment.get(flag.environment, "") if flag.environment else ""
         if value and flag.name not in arguments.values:
             _check_text([f"{flag.environment}={value}"])
-            if flag.kind is Kind.BOOLEAN:
-                _check_boolean(value, f"{flag.environment}={value}")
+            _check_value(flag, value, f"{flag.environment}={value}")
             arguments.values[flag.name] = [value]
     return arguments
 
 
-def _check_boolean(value: str, written: str) -> None:
-    if parse_bool(value) is None:
+def pointless(arguments: Arguments, environment: Mapping[str, str]) -> list[str]:
+    """One line for each flag of kaniko's that was given and has no meaning here, and one for its feature flags."""
+    warnings = [
+        f"--{flag.name} has no meaning here: {flag.pointless}"
+        for flag in BUILD_FLAGS
+        if flag.pointless and flag.name in arguments.values
+    ]
+    features = sorted(name for name in environment if name.startswith(_FEATURE_FLAG))
+    if features:
+        warnings.append(f"{', '.join(features)}: kaniko's feature flags have no meaning here")
+    return warnings
+
+
+def _check_value(flag: Flag, value: str, written: str) -> None:
+    if flag.kind is Kind.BOOLEAN and parse_bool(value) is None:
         raise UsageError(f"{written}: neither true nor false", hint="A boolean is --flag or --flag=false.")
+    if flag.kind is Kind.NUMBER and not _NUMBER.fullmatch(value):
+        raise UsageError(f"{written}: not a whole number", hint=f"Write --{flag.name}=2, say.")
+    if flag.choices and value not in flag.choices:
+        raise UsageError(f"{written}: not one of {', '.join(flag.choices)}")
 
 
 def _check_text(words: Sequence[str]) -> None:
@@ -128,11 +156,6 @@ def _check_text(words: Sequence[str]) -> None:
 def _find(by_name: Mapping[str, Flag], name: str) -> Flag:
     if name in by_name:
         return by_name[name]
-    if name in LATER_FLAGS:
-        raise UnsupportedError(
-            f"--{name} is not supported yet",
-            hint="It is a flag of kaniko's that this release does not have; leave it out if the build can do without.",
-        )
-    near = difflib.get_close_matches(name, [*by_name, *LATER_FLAGS], n=1)
+    near = difflib.get_close_matches(name, by_name, n=1)
     hint = f"Did you mean --{near[0]}?" if near else "`imagewright build --help` lists the flags."
     raise UsageError(f"unknown flag --{name}", hint=hint)

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from imagewright import contract
 from imagewright.cli import lintcommand, pincommand
-from imagewright.cli.arguments import Arguments, parse
+from imagewright.cli.arguments import Arguments, parse, pointless
 from imagewright.cli.flags import BUILD_FLAGS
 from imagewright.cli.help import command_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
@@ -131,10 +131,15 @@ def version() -> str:
 
 
 def _build(arguments: Arguments, environment: Mapping[str, str], prepare: Prepare) -> int:
+    if arguments.flag("dryrun"):
+        prepare()
+        return _plan(arguments, environment)
     request = build_request(arguments, environment)
     prepare()
     check_environment(request, environment)
     display = _display(arguments, environment)
+    for warning in pointless(arguments, environment):
+        display.warning(warning)
     enter_user_namespace_if_needed()
     result, error = _run(request, environment, display)
     if error is not None:

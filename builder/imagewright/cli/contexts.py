@@ -7,25 +7,37 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import urlsplit
 
 from imagewright.context.gitaddress import is_commit
 from imagewright.contract import (
+    AzureBlobSource,
     ContextSource,
     DirectorySource,
+    GcsSource,
     GitSource,
+    HttpArchiveSource,
     HttpSource,
     ImageSource,
     LayoutSource,
     NamedContext,
+    OciSource,
+    S3Source,
     Source,
     TarSource,
 )
 from imagewright.digest import Digest
-from imagewright.errors import ImagewrightError, UnsupportedError, UsageError
+from imagewright.errors import ImagewrightError, UsageError
+from imagewright.plan.gotext import parse_bool
 from imagewright.reference import Reference
 
-_LATER_SCHEMES = ("s3://", "gs://", "https://", "http://", "oci://")
+_AZURE = (".blob.core.windows.net", ".blob.core.chinacloudapi.cn", ".blob.core.usgovcloudapi.net")
+_DEFAULT_KEY = "context.tar.gz"  # kaniko's, where a bucket alone is named
+_CONTEXT_HINT = (
+    "Write a folder, tar://FILE, tar://stdin, git://… or https://….git, https://….tar.gz, s3://BUCKET/KEY, "
+    "gs://BUCKET/KEY or oci://REFERENCE."
+)
 _GIT_SCHEMES = ("git://", "ssh://", "git@")
 _GIT_HOSTS = re.compile(r"(?:https?://)?(?:github\.com|gitlab\.com|bitbucket\.org)/")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -36,35 +48,85 @@ _NAMED_HINT = (
 )
 
 
-def parse_context(text: str) -> Source:
-    """The source that ``--context`` names.
+def parse_context(text: str, environment: Mapping[str, str]) -> Source:
+    """The source that ``--context`` names. Of the environment, kaniko's settings for S3 are read.
 
     Raises:
         UsageError
-        UnsupportedError
     """
-    if text in ("", "dir://", "tar://"):
-        raise UsageError(
-            f"--context={text}: it names no source", hint="A folder, tar://FILE, git://… or https://….git."
-        )
-    if text.startswith("tar://"):
-        path = text.removeprefix("tar://")
-        return TarSource(path="-" if path == "stdin" else path)
-    if text.startswith("dir://"):
-        return DirectorySource(path=text.removeprefix("dir://"))
+    scheme, separator, rest = text.partition("://")
+    if not text or (separator and not rest):
+        raise UsageError(f"--context={text}: it names no source", hint=_CONTEXT_HINT)
     if text.startswith(_GIT_SCHEMES) or _is_git_over_http(text):
         return _git(text, "context")
-    for scheme in _LATER_SCHEMES:
-        if text.startswith(scheme):
-            raise UnsupportedError(
-                f"--context={_shown(text)}: {scheme} contexts are not supported yet",
-                hint="Use a folder, tar://FILE, or a git repository (git://…, https://….git).",
+    if not separator:
+        return DirectorySource(path=text)
+    match scheme:
+        case "dir":
+            return DirectorySource(path=rest)
+        case "tar":
+            return TarSource(path="-" if rest == "stdin" else rest)
+        case "https" | "http" if _is_azure(text):
+            return AzureBlobSource(url=text)
+        case "https" | "http":
+            return HttpArchiveSource(url=text)
+        case "s3":
+            bucket, key = _in_bucket(text, rest)
+            return S3Source(
+                bucket=bucket,
+                key=key,
+                endpoint=environment.get("S3_ENDPOINT", ""),
+                path_style=parse_bool(environment.get("S3_FORCE_PATH_STYLE", "")) is True,
             )
-    if "://" in text:
-        raise UsageError(
-            f"--context={_shown(text)}: unknown scheme", hint="dir://, tar://, git:// and https://….git are known."
-        )
-    return DirectorySource(path=text)
+        case "gs":
+            bucket, key = _in_bucket(text, rest)
+            return GcsSource(bucket=bucket, object=key)
+        case "oci":
+            return OciSource(reference=str(Reference.parse(rest)))
+    raise UsageError(f"--context={_shown(text)}: unknown kind of source {scheme}://", hint=_CONTEXT_HINT)
+
+
+def with_git_options(source: Source, text: str) -> Source:
+    """A git source cloned as kaniko's --git says: ``branch=main,depth=1,recurse-submodules=true``.
+
+    Raises:
+        UsageError: an option that is none; a source that isn't git.
+    """
+    if not isinstance(source, GitSource):
+        raise UsageError(f"--git={text}: the context is no git repository", hint="Leave --git out.")
+    changes: dict[str, object] = {}
+    for option in text.split(","):
+        name, _, value = option.partition("=")
+        switch = parse_bool(value)
+        match name:
+            case "branch":
+                changes["ref"] = value or source.ref
+            case "depth" if value.isascii() and value.isdecimal():
+                changes["depth"] = int(value)
+            case "recurse-submodules" if switch is not None:
+                changes["submodules"] = switch
+            case "insecure-skip-tls" if switch is not None:
+                changes["insecure_skip_tls_verify"] = switch
+            case "single-branch" if switch is not None:
+                pass  # no more than the revision is ever fetched
+            case _:
+                raise UsageError(
+                    f"--git={text}: {option!r} is not known",
+                    hint="Write branch=NAME, depth=NUMBER, recurse-submodules=true, insecure-skip-tls=true or single-branch=true.",
+                )
+    return source.model_copy(update=changes)
+
+
+def _is_azure(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    return host.endswith(_AZURE)
+
+
+def _in_bucket(text: str, rest: str) -> tuple[str, str]:
+    bucket, _, key = rest.partition("/")
+    if not bucket:
+        raise UsageError(f"--context={text}: it names no bucket", hint=_CONTEXT_HINT)
+    return bucket, key or _DEFAULT_KEY
 
 
 def named_contexts(values: Iterable[str]) -> tuple[NamedContext, ...]:

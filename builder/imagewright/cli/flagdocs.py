@@ -5,7 +5,7 @@ Prints when run as a program. Read by the test that keeps the file true.
 
 from __future__ import annotations
 
-from imagewright.cli.flags import BUILD_FLAGS, LATER_FLAGS, Flag, Kind
+from imagewright.cli.flags import THEMES, Flag, Kind
 
 _HEAD = """# Flags of `imagewright build` and `imagewright plan`
 
@@ -16,30 +16,29 @@ boolean is `--flag` or `--flag=false` and never takes the next word; a list flag
 last one given wins. A variable serves where the command line doesn't name the flag. `/kaniko/executor FLAGS` is
 `imagewright build FLAGS`.
 
+"""
+_TABLE = """
+## {theme}
+
 | flag | value | meaning | variable |
 |---|---|---|---|
-"""
-_LATER = """
-## Not yet
-
-Flags of kaniko's that this release doesn't have. Each is an error that names it, so that nothing you ask for is ignored:
-
 """
 
 
 def markdown() -> str:
     """The whole file."""
-    rows = "".join(_row(flag) for flag in BUILD_FLAGS)
-    later = ", ".join(f"`--{name}`" for name in sorted(LATER_FLAGS))
-    return _HEAD + rows + _LATER + later + ".\n"
+    return _HEAD + "".join(
+        _TABLE.format(theme=theme) + "".join(_row(flag) for flag in flags) for theme, flags in THEMES
+    )
 
 
 def _row(flag: Flag) -> str:
     name = f"`--{flag.name}`" + (f", `-{flag.short}`" if flag.short else "")
     shown = flag.value.replace("|", "\\|")  # a bar ends a table's cell, in code too
-    value = {Kind.BOOLEAN: "", Kind.TEXT: f"`{shown}`", Kind.LIST: f"`{shown}`, repeatable"}[flag.kind]
+    value = "" if flag.kind is Kind.BOOLEAN else f"`{shown}`" + (", repeatable" if flag.kind is Kind.LIST else "")
     variable = f"`{flag.environment}`" if flag.environment else ""
-    return f"| {name} | {value} | {flag.help} | {variable} |\n"
+    meaning = f"{flag.help}: accepted with a warning, since {flag.pointless}" if flag.pointless else flag.help
+    return f"| {name} | {value} | {meaning} | {variable} |\n"
 
 
 if __name__ == "__main__":

@@ -6,20 +6,21 @@ Looks whether named files are there and reads none. Called by ``cli.commands``.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Literal
 
 from imagewright.cli.arguments import Arguments
-from imagewright.cli.contexts import named_contexts, parse_context
+from imagewright.cli.caching import cache_settings
+from imagewright.cli.contexts import named_contexts, parse_context, with_git_options
+from imagewright.cli.registries import registry_settings
 from imagewright.cli.secrets import secret_sources, ssh_sources
-from imagewright.contract import BuildArg, BuildRequest, RegistrySettings, SandboxKind
+from imagewright.contract import BuildArg, BuildRequest, SandboxKind, Source, Timestamps
 from imagewright.errors import UsageError
-from imagewright.registry.endpoints import parse_map
 from imagewright.sandbox.choose import IMAGE_MARKER
 
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _CACHE_DIR = "/cache"
-_ADDRESS = re.compile(_HOST.pattern + r"(?:/[A-Za-z0-9._/-]+)?")
+_HELPERS = ("env", "google", "ecr", "acr", "gitlab")
+_FORMATS: Mapping[str, Literal["", "oci", "docker"]] = {"": "", "oci": "oci", "docker": "docker"}
 
 
 def build_request(arguments: Arguments, environment: Mapping[str, str]) -> BuildRequest:
@@ -29,7 +30,7 @@ def build_request(arguments: Arguments, environment: Mapping[str, str]) -> Build
         UsageError: for values that can't be read.
         UnsupportedError: for kinds of context and of ssh that this release doesn't have.
     """
-    source = parse_context(arguments.text("context", "."))
+    source = _source(arguments, environment)
     folder = arguments.text("context-sub-path") or "."
     if ".." in folder.split("/"):
         raise UsageError(f"--context-sub-path={folder}: '..' leads out of the context", hint="Name a folder inside it.")
@@ -52,14 +53,76 @@ def build_request(arguments: Arguments, environment: Mapping[str, str]) -> Build
         insecure=arguments.flag("insecure"),
         insecure_pull=arguments.flag("insecure-pull"),
         skip_tls_verify=arguments.flag("skip-tls-verify"),
-        registries=_registries(arguments),
+        skip_tls_verify_pull=arguments.flag("skip-tls-verify-pull"),
+        registries=registry_settings(arguments),
+        credential_helpers=_helpers(arguments),
+        pull_retries=max(_count(arguments, "image-download-retry"), _count(arguments, "image-fs-extract-retry")),
+        push_retries=_count(arguments, "push-retry"),
+        check_push=not arguments.flag("skip-push-permission-check"),
+        push_ignore_immutable_tags=arguments.flag("push-ignore-immutable-tag-errors"),
+        image_format=_FORMATS[arguments.text("image-format")],
+        compression="zstd" if arguments.text("compression") == "zstd" else "gzip",
+        compression_level=_level(arguments),
+        annotations=dict(arguments.pairs("annotation")),
+        timestamps=Timestamps.ZERO if arguments.flag("reproducible") else Timestamps.BUILD,
+        single_layer=arguments.flag("single-snapshot"),
+        ignore_paths=_ignore_paths(arguments),
         oci_layout_path=arguments.text("oci-layout-path"),
         tar_path=arguments.text("tar-path"),
         digest_file=arguments.text("digest-file"),
+        image_name_with_digest_file=arguments.text("image-name-with-digest-file"),
+        image_name_tag_with_digest_file=arguments.text("image-name-tag-with-digest-file"),
+        result_file=arguments.text("result-file"),
+        cache=cache_settings(arguments),
+        explain_cache=arguments.flag("explain-cache"),
         sandbox=SandboxKind(sandbox),
         cache_dir=_cache_dir(arguments.text("cache-dir")),
-        work_dir=arguments.text("work-dir"),
+        work_dir=arguments.text("kaniko-dir") or arguments.text("work-dir"),  # the image sets the latter
     )
+
+
+def _source(arguments: Arguments, environment: Mapping[str, str]) -> Source:
+    """The context, with what --bucket and --git say of it, by kaniko's rules."""
+    context, bucket = arguments.text("context"), arguments.text("bucket")
+    if bucket and (not context or "://" in context):
+        context = bucket if "://" in bucket else f"gs://{bucket}"
+    source = parse_context(context if "context" in arguments.values or bucket else ".", environment)
+    options = arguments.text("git")
+    return with_git_options(source, options) if options else source
+
+
+def _helpers(arguments: Arguments) -> tuple[str, ...] | None:
+    """None where nothing is said; an empty value turns all off."""
+    if "credential-helpers" not in arguments.values:
+        return None
+    names = tuple(name for value in arguments.all("credential-helpers") for name in value.split(",") if name)
+    for name in names:
+        if name not in _HELPERS:
+            raise UsageError(f"--credential-helpers={name}: not one of {', '.join(_HELPERS)}")
+    return names
+
+
+def _count(arguments: Arguments, name: str) -> int:
+    count = arguments.number(name) or 0
+    if count < 0:
+        raise UsageError(f"--{name}={count}: a number of tries is not negative")
+    return count
+
+
+def _level(arguments: Arguments) -> int | None:
+    """kaniko's -1 is the compressor's own choice."""
+    level = arguments.number("compression-level")
+    return None if level == -1 else level
+
+
+def _ignore_paths(arguments: Arguments) -> tuple[str, ...]:
+    paths = arguments.all("ignore-path")
+    for path in paths:
+        if not path.startswith("/") or ".." in path.split("/"):
+            raise UsageError(f"--ignore-path={path}: not an absolute path", hint="Write it as it is in the image.")
+    # kaniko's default, which hid what the cluster mounts there; here it only holds where it is asked for.
+    var_run = arguments.flag("ignore-var-run") or arguments.flag("whitelist-var-run")
+    return (*paths, *(["/var/run"] if var_run else []))
 
 
 def default_cache_dir(marker: str = IMAGE_MARKER, folder: str = _CACHE_DIR) -> str:
@@ -97,46 +160,6 @@ def _build_arg(text: str) -> BuildArg:
     if not name:
         raise UsageError(f"--build-arg={text}: not NAME=VALUE", hint="Write --build-arg NAME=value.")
     return BuildArg(name=name, value=value) if equals else BuildArg(name=name, from_env=name)
-
-
-def _registries(arguments: Arguments) -> tuple[RegistrySettings, ...]:
-    settings: dict[str, dict[str, object]] = {}
-
-    def of(host: str, flag: str) -> dict[str, object]:
-        return settings.setdefault(_checked(host, flag, _HOST), {"host": host})
-
-    for host in _split(arguments.all("insecure-registry")):
-        of(host, "insecure-registry")["insecure"] = True
-    mirrors: dict[str, list[str]] = {}
-    for host, mirror in parse_map(arguments.all("registry-map"), "registry-map"):
-        of(host, "registry-map")
-        mirrors.setdefault(host, []).append(_checked(mirror, "registry-map", _ADDRESS))
-    for mirror in _split(arguments.all("registry-mirror")):
-        mirrors.setdefault("docker.io", []).append(_checked(mirror, "registry-mirror", _ADDRESS))
-    for host, addresses in mirrors.items():
-        of(host, "registry-mirror")["mirrors"] = tuple(addresses)
-    for host, address in parse_map(arguments.all("registry-endpoint"), "registry-endpoint"):
-        of(host, "registry-endpoint")["endpoint"] = _checked(address, "registry-endpoint", _ADDRESS)
-    for host, path in arguments.pairs("registry-certificate"):
-        if not os.path.isfile(path):
-            raise UsageError(f"--registry-certificate={host}={path}: there is no such file")
-        of(host, "registry-certificate")["ca_file"] = path
-    return tuple(RegistrySettings.model_validate(value) for value in settings.values())
-
-
-def _checked(text: str, flag: str, pattern: re.Pattern[str]) -> str:
-    """A registry's address without its scheme; what is none would only be noticed when it is never reached."""
-    address = re.sub(r"^https?://", "", text).rstrip("/") if pattern is _ADDRESS else text
-    if not pattern.fullmatch(address):
-        raise UsageError(
-            f"--{flag}: {text!r} is no address of a registry",
-            hint="Write host[:port]" + ("[/path]." if pattern is _ADDRESS else ", without https:// and path."),
-        )
-    return address
-
-
-def _split(values: Iterable[str]) -> list[str]:
-    return [part for value in values for part in value.split(",") if part]
 
 
 def environment_request(environment: Mapping[str, str], name: str) -> BuildRequest:

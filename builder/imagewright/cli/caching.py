@@ -1,0 +1,53 @@
+"""Flags of the layer cache become its settings.
+
+No I/O. Called by ``cli.request``.
+"""
+
+from __future__ import annotations
+
+from imagewright.cli.arguments import Arguments
+from imagewright.contract import CacheSettings
+from imagewright.dockerfile.duration import parse_duration
+from imagewright.errors import UsageError
+from imagewright.reference import Reference
+
+_TWO_WEEKS_S = 14 * 24 * 3600
+
+
+def cache_settings(arguments: Arguments) -> CacheSettings | None:
+    """The layer cache that a command line asks for, None without --cache.
+
+    Raises:
+        UsageError: no repository is named and none can be inferred, a time that is none.
+        ImagewrightError: reason ``ReferenceInvalid``, for the destination.
+    """
+    ttl_s = _ttl(arguments.text("cache-ttl"))
+    if not arguments.flag("cache"):
+        return None
+    return CacheSettings(
+        repository=arguments.text("cache-repo") or _inferred(arguments),
+        ttl_s=ttl_s,
+        copy_layers=arguments.is_on("cache-copy-layers"),
+        run_layers=arguments.is_on("cache-run-layers"),
+        push=not arguments.flag("no-push-cache"),
+    )
+
+
+def _inferred(arguments: Arguments) -> str:
+    destinations = arguments.all("destination")
+    if not destinations:
+        raise UsageError(
+            "--cache: there is no destination to keep the cache beside",
+            hint="Name a repository with --cache-repo, or a folder with --cache-repo=oci:FOLDER.",
+        )
+    return f"{Reference.parse(destinations[0]).name}/cache"
+
+
+def _ttl(text: str) -> int:
+    if not text:
+        return _TWO_WEEKS_S
+    nanoseconds = parse_duration(text)
+    if nanoseconds is None or nanoseconds < 0:
+        raise UsageError(f"--cache-ttl={text}: not a duration", hint="Write a number and a unit: 6h, 336h, 30m.")
+    # What is not zero, which is any age, is at least a second.
+    return max(1, nanoseconds // 1_000_000_000) if nanoseconds else 0

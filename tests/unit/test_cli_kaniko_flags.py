@@ -1,0 +1,186 @@
+"""kaniko's command line, flag by flag: every one is accepted in every form, and means here what the table says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from imagewright.cli.arguments import parse, pointless
+from imagewright.cli.flags import BUILD_FLAGS, Kind
+from imagewright.cli.request import build_request
+from imagewright.contract import BuildRequest, RegistrySettings, SecretSource
+
+# The flags of kaniko's executor.
+KANIKO = """annotation bucket build-arg cache cache-copy-layers cache-dir cache-repo cache-run-layers cache-ttl cleanup
+compressed-caching compression compression-level context context-sub-path credential-helpers custom-platform destination
+digest-file dockerfile dryrun force force-build-metadata git ignore-path ignore-var-run image-download-retry image-format
+image-fs-extract-retry image-name-tag-with-digest-file image-name-with-digest-file insecure insecure-pull
+insecure-registry kaniko-dir label log-format log-timestamp materialize no-push no-push-cache oci-layout-path pre-cleanup
+preserve-context push-ignore-immutable-tag-errors push-retry registry-certificate registry-client-cert registry-map
+registry-mirror reproducible secret single-snapshot skip-default-registry-fallback skip-push-permission-check
+skip-tls-verify skip-tls-verify-pull skip-tls-verify-registry skip-unused-stages snapshot-mode tar-path target
+use-new-run verbosity whitelist-var-run""".split()
+
+GIT = "https://git.example.com/app.git"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``value`` is given to the flag; ``words`` beside it; ``field`` of the request, a path with dots, then is ``means``.
+
+    ``shown_by`` is the test that shows what that does in a build.
+    """
+
+    value: str
+    field: str = ""
+    means: Any = None
+    words: tuple[str, ...] = ()
+    shown_by: str = ""
+
+
+FILE = __file__
+TABLE: dict[str, Row] = {
+    "annotation": Row("a=b", "annotations", {"a": "b"}, (), "test_annotations_are_the_manifests"),
+    "bucket": Row("bucket/a.tar.gz", "source.object", "a.tar.gz", (), "test_context_in_a_bucket_of_google"),
+    "build-arg": Row("A=b", "build_args.0.value", "b", (), "test_what_a_run_sees"),
+    "cache": Row(
+        "true", "cache.repository", "r.example.com/app/cache", (), "test_a_cached_build_pulls_and_unpacks_nothing"
+    ),
+    "cache-copy-layers": Row(
+        "false", "cache.copy_layers", False, ("--cache",), "test_copies_are_cached_unless_that_is_turned_off"
+    ),
+    "cache-dir": Row("/tmp", "cache_dir", "/tmp", (), "test_cache_mount_lives_from_build_to_build"),
+    "cache-repo": Row(
+        "r.example.com/c",
+        "cache.repository",
+        "r.example.com/c",
+        ("--cache",),
+        "test_a_cached_build_pulls_and_unpacks_nothing",
+    ),
+    "cache-run-layers": Row(
+        "false", "cache.run_layers", False, ("--cache",), "test_runs_are_cached_unless_that_is_turned_off"
+    ),
+    "cache-ttl": Row("6h", "cache.ttl_s", 21600, ("--cache",), "test_an_old_entry_is_a_miss"),
+    "cleanup": Row("true"),
+    "compressed-caching": Row("false"),
+    "compression": Row("zstd", "compression", "zstd", (), "test_zstd"),
+    "compression-level": Row("9", "compression_level", 9, (), "test_compression_level"),
+    "context": Row("dir:///tmp", "source.path", "/tmp", (), "test_each_step_makes_the_layer_of_what_it_changed"),
+    "context-sub-path": Row("sub", "context_dir", "sub", (), "test_context_sub_path"),
+    "credential-helpers": Row("ecr", "credential_helpers", ("ecr",), (), "test_helpers_that_are_asked"),
+    "custom-platform": Row("linux/arm64", "platform", "linux/arm64", (), "test_image_of_another_platform"),
+    "destination": Row("r.example.com/b:2", "destinations.1", "r.example.com/b:2", (), "test_many_destinations"),
+    "digest-file": Row("/tmp/d", "digest_file", "/tmp/d", (), "test_files_that_say_the_digest"),
+    "dockerfile": Row("Other", "dockerfile", "Other", (), "test_dockerfile_elsewhere"),
+    "dryrun": Row("true", shown_by="test_dryrun_prints_the_plan_and_builds_nothing"),
+    "force": Row("true"),
+    "force-build-metadata": Row("true"),
+    "git": Row("branch=main", "source.ref", "main", (f"--context={GIT}",), "test_git_options_of_kaniko"),
+    "ignore-path": Row("/cache", "ignore_paths", ("/cache",), (), "test_ignored_paths_enter_no_layer"),
+    "ignore-var-run": Row("true", "ignore_paths", ("/var/run",), (), "test_ignored_paths_enter_no_layer"),
+    "image-download-retry": Row("3", "pull_retries", 3, (), "test_more_tries_of_a_pull"),
+    "image-format": Row("docker", "image_format", "docker", (), "test_media_types_are_those_that_are_asked_for"),
+    "image-fs-extract-retry": Row("3", "pull_retries", 3, (), "test_more_tries_of_a_pull"),
+    "image-name-tag-with-digest-file": Row(
+        "/tmp/t", "image_name_tag_with_digest_file", "/tmp/t", (), "test_files_that_say_the_digest"
+    ),
+    "image-name-with-digest-file": Row(
+        "/tmp/n", "image_name_with_digest_file", "/tmp/n", (), "test_files_that_say_the_digest"
+    ),
+    "insecure": Row("true", "insecure", True, (), "test_plain_http_needs_a_flag"),
+    "insecure-pull": Row("true", "insecure_pull", True, (), "test_plain_http_needs_a_flag"),
+    "insecure-registry": Row(
+        "r.example.com",
+        "registries.0",
+        RegistrySettings(host="r.example.com", insecure=True),
+        (),
+        "test_plain_http_needs_a_flag",
+    ),
+    "kaniko-dir": Row("/other", "work_dir", "/other", (), "test_work_folder"),
+    "label": Row("a=b", "labels", {"a": "b"}, (), "test_executed"),
+    "log-format": Row("json", shown_by="test_json_lines"),
+    "log-timestamp": Row("true", shown_by="test_timestamps"),
+    "materialize": Row("true"),
+    "no-push": Row("true", "push", False, (), "test_no_push"),
+    "no-push-cache": Row("true", "cache.push", False, ("--cache",), "test_nothing_is_stored_where_that_is_turned_off"),
+    "oci-layout-path": Row("/tmp/o", "oci_layout_path", "/tmp/o", (), "test_layout"),
+    "pre-cleanup": Row("true"),
+    "preserve-context": Row("true"),
+    "push-ignore-immutable-tag-errors": Row("true", "push_ignore_immutable_tags", True, (), "test_immutable_tag"),
+    "push-retry": Row("2", "push_retries", 2, (), "test_more_tries_of_a_push"),
+    "registry-certificate": Row(
+        f"r.example.com={FILE}", "registries.0.ca_file", FILE, (), "test_certificate_of_one_registry"
+    ),
+    "registry-client-cert": Row(
+        f"r.example.com={FILE},{FILE}", "registries.0.client_key_file", FILE, (), "test_client_certificate"
+    ),
+    "registry-map": Row("a.example.com=b.example.com", "registries.0.mirrors", ("b.example.com",), (), "test_mirrors"),
+    "registry-mirror": Row("m.example.com", "registries.0.mirrors", ("m.example.com",), (), "test_mirrors"),
+    "reproducible": Row("true", "timestamps", "zero", (), "test_reproducible"),
+    "secret": Row(f"id=a,src={FILE}", "secrets.0", SecretSource(id="a", file=FILE), (), "test_secret"),
+    "single-snapshot": Row("true", "single_layer", True, (), "test_single_snapshot_makes_one_layer"),
+    "skip-default-registry-fallback": Row(
+        "true", "registries.0.mirrors_only", True, ("--registry-mirror=m.example.com",), "test_mirrors_only"
+    ),
+    "skip-push-permission-check": Row("true", "check_push", False, (), "test_no_check"),
+    "skip-tls-verify": Row("true", "skip_tls_verify", True, (), "test_tls"),
+    "skip-tls-verify-pull": Row("true", "skip_tls_verify_pull", True, (), "test_tls"),
+    "skip-tls-verify-registry": Row("r.example.com", "registries.0.skip_tls_verify", True, (), "test_tls"),
+    "skip-unused-stages": Row("true"),
+    "snapshot-mode": Row("redo"),
+    "tar-path": Row("/tmp/t.tar", "tar_path", "/tmp/t.tar", (), "test_archive"),
+    "target": Row("stage", "target", "stage", (), "test_stages_targets_and_stages_that_nobody_needs"),
+    "use-new-run": Row("true"),
+    "verbosity": Row("debug", shown_by="test_verbosity"),
+    "whitelist-var-run": Row("true", "ignore_paths", ("/var/run",), (), "test_ignored_paths_enter_no_layer"),
+}
+FLAGS = {flag.name: flag for flag in BUILD_FLAGS}
+
+
+def request(*words: str) -> BuildRequest:
+    return build_request(parse(["--destination=r.example.com/app", *words], {}), {})
+
+
+def value_of(asked: BuildRequest, path: str) -> Any:
+    value: Any = asked
+    for name in path.split("."):
+        value = value[int(name)] if name.isdecimal() else getattr(value, name)
+    return value
+
+
+def test_the_table_has_every_flag_of_kaniko() -> None:
+    assert sorted(TABLE) == sorted(KANIKO)
+
+
+@pytest.mark.parametrize("name", KANIKO)
+def test_flag_means_what_the_table_says(name: str) -> None:
+    row = TABLE[name]
+    flag = FLAGS[name]
+    if not row.field:
+        assert flag.pointless or row.shown_by
+        return
+    assert not flag.pointless
+    forms = [[f"--{name}={row.value}"], *([] if flag.kind is Kind.BOOLEAN else [[f"--{name}", row.value]])]
+    if row.value == "true":
+        forms.append([f"--{name}"])
+    for form in forms:
+        assert value_of(request(*row.words, *form), row.field) == row.means, form
+
+
+@pytest.mark.parametrize("name", [name for name in KANIKO if FLAGS[name].environment])
+def test_variable_serves_like_the_flag(name: str) -> None:
+    flag, row = FLAGS[name], TABLE[name]
+    from_flag = parse([f"--{name}={row.value}"], {})
+    assert parse([], {flag.environment: row.value}).all(name) == from_flag.all(name)
+    assert parse([f"--{name}={row.value}"], {flag.environment: "false"}).all(name) == from_flag.all(name)
+
+
+@pytest.mark.parametrize("name", [name for name in KANIKO if FLAGS[name].pointless])
+def test_flag_without_meaning_is_one_line_and_changes_nothing(name: str) -> None:
+    words = [f"--{name}={TABLE[name].value}"]
+    (line,) = pointless(parse(words, {}), {})
+    assert line.startswith(f"--{name} has no meaning here: ")
+    assert "\n" not in line
+    assert request(*words) == request()
