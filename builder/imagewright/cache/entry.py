@@ -27,13 +27,17 @@ NOTHING_DIFF_ID = Digest.parse("sha256:5f70bf18a086007016e948b04aed3b82103a36bea
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """``layer`` is None where the step changed no file. ``created_s`` is in seconds since 1970."""
+    """``layer`` is None where the step changed no file. ``created_s`` is in seconds since 1970.
+
+    ``made_of`` is what keys of later steps know the layer by, ``""`` for its diff ID.
+    """
 
     key: str
     created_s: float
     step: str
     layer: Descriptor | None = None
     diff_id: Digest | None = None
+    made_of: str = ""
 
     def image(self, platform: Platform) -> tuple[Manifest, bytes]:
         """Manifest and configuration to store it as."""
@@ -51,6 +55,8 @@ class Entry:
         }
         if self.diff_id is not None:
             annotations[f"{_PREFIX}.diff-id"] = str(self.diff_id)
+        if self.made_of:
+            annotations[f"{_PREFIX}.made-of"] = self.made_of
         descriptor = Descriptor(ImageFormat.OCI.config, Digest.of(raw), len(raw))
         return Manifest.build(ImageFormat.OCI, descriptor, [layer], annotations), raw
 
@@ -78,4 +84,4 @@ def read_entry(manifest: Manifest, key: str) -> Entry:
         return Entry(key, created.timestamp(), step)
     if not layer.media_type.startswith(OCI_LAYER):
         raise document_error(f"its layer is of the kind {layer.media_type!r}")
-    return Entry(key, created.timestamp(), step, layer, Digest.parse(diff_id))
+    return Entry(key, created.timestamp(), step, layer, Digest.parse(diff_id), said.get(f"{_PREFIX}.made-of", ""))

@@ -2,8 +2,9 @@
 
 No I/O. Called by the engine, which brings the hashes of files. Two steps with one key make the same layer but for what a
 command does by itself (the clock, the network): whatever a step can see is a part of its key, and what it can't is not.
-The files that it starts from are named by the layers that they are in (config.md, "Layer DiffID"), so a key says which
-result of the step before was continued, not only that some step like it was executed.
+The files that it starts from are named by the layers that they are in: those of a RUN by their content (config.md, "Layer
+DiffID"), so that a key says which result of the RUN before was continued; those of a COPY, ADD or WORKDIR by that step's own
+key, since their content differs in nothing but times when they are made anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from imagewright.digest import Digest, Field, FramedHash
+from imagewright.digest import Field, FramedHash
 from imagewright.plan import (
     BindMount,
     CacheMount,
@@ -31,10 +32,10 @@ _VERSION = 1  # of this module's rules: raise it when the same parts would make 
 class Ground:
     """What a step starts from, and what bears on every layer's bytes.
 
-    ``layers`` are the diff IDs below, base first. ``epoch`` clamps times, in seconds; None doesn't.
+    ``layers`` are what the layers below are known by, base first. ``epoch`` clamps times, in seconds; None doesn't.
     """
 
-    layers: Sequence[Digest]
+    layers: Sequence[str]
     platform: str
     epoch: int | None
     compression: str
@@ -57,9 +58,9 @@ class StepKey:
         return _hash(*(text for part in self.parts for text in part))
 
 
-def chain(layers: Iterable[Digest]) -> str:
+def chain(layers: Iterable[str]) -> str:
     """One hash for files that are made of these layers."""
-    return _hash(*(str(layer) for layer in layers))
+    return _hash(*layers)
 
 
 def run_key(ground: Ground, step: RunStep, sources: Sequence[str], ignored: Sequence[str]) -> StepKey:

@@ -5,7 +5,6 @@ Called by ``cli``. Everything that can fail early does so before the first layer
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from imagewright.cache.layers import LayerCache
-from imagewright.cache.layers import Settings as CacheOptions
 from imagewright.context.fetch import FetchedContext, Fetcher
 from imagewright.contract import (
     BuildRequest,
@@ -26,9 +24,9 @@ from imagewright.contract import (
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.agent import Agents
 from imagewright.engine.cachemounts import CacheMounts
-from imagewright.engine.cachestores import open_store
+from imagewright.engine.caching import open_cache, tell_of_cache
 from imagewright.engine.contexts import fetch_contexts
-from imagewright.engine.epoch import resolve_epoch
+from imagewright.engine.epoch import EPOCH_OF, resolve_epoch
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import BrokenEntry, Images
 from imagewright.engine.inputs import plan_options, read_ignore, read_inputs, unpack_archive
@@ -178,7 +176,7 @@ class _Build:
             reporter.lint(warning)
         refuse_warnings(planned.lint, planned.plan.warnings)
         check_required(planned.plan, planned.lines, remotes.secrets, [source.id for source in request.ssh])
-        cache = self._cache = self._layer_cache(client)
+        cache = self._cache = open_cache(request, client, reporter.warning)
         outputs = (client, destinations)
         while True:
             session = self._session(planned, images, remotes)
@@ -193,7 +191,8 @@ class _Build:
                 stopped.clear()
                 self._steps.clear()
         self._references = destinations.references if destinations.push else ()
-        self._tell_of_cache()
+        if cache is not None:
+            tell_of_cache(cache.name, self._steps, reporter.message, each=request.explain_cache)
 
     def _session(self, planned: _Planned, images: Images, remotes: Remotes) -> Session:
         """What the stages share. Made anew where the build has to begin anew: what was resolved and fetched stays."""
@@ -262,27 +261,6 @@ class _Build:
             output.push(client, destinations)
         output.write_digest(destinations)
 
-    def _layer_cache(self, client: RegistryClient) -> LayerCache | None:
-        wanted = self._request.cache
-        if wanted is None:
-            return None
-        # A build is explained by the last one of the same target for the same destinations.
-        names = [Reference.parse(text).name for text in self._request.destinations]
-        build = json.dumps([names, self._request.target, self._request.dockerfile, self._request.context_dir])
-        settings = CacheOptions(wanted.ttl_s, wanted.push, build)
-        return LayerCache(open_store(wanted.repository, client), settings, self._reporter.warning)
-
-    def _tell_of_cache(self) -> None:
-        """What was cached, and why a step was not."""
-        steps = [step for step in self._steps if step.cached or step.cache_miss]
-        if self._cache is None or not steps:
-            return
-        count = sum(step.cached for step in steps)
-        self._reporter.message(f"{count} of {len(steps)} steps were in the cache {self._cache.name}")
-        if self._request.explain_cache:
-            for step in steps:
-                self._reporter.message(f"  {step.name}: {'cached' if step.cached else step.cache_miss}")
-
     def make_plan(self, *, ask: bool = True) -> BuildPlan:
         """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""
         workspace = self._workspace = Workspace(self._request.work_dir)
@@ -304,6 +282,7 @@ class _Build:
         fetched = self._fetched = self._fetch(workspace.source, request.source)
         inputs = read_inputs(request, fetched)
         given = source_date_epoch(inputs.dockerfile, options) or self._environment.get(EPOCH, "")
+        given = given or EPOCH_OF[request.timestamps]
         epoch = resolve_epoch(given, fetched, partial(epoch_source, inputs.dockerfile, options), remotes)
         options = options.with_build_arg(EPOCH, str(epoch) if epoch is not None else None)
         steps = make_plan(inputs.dockerfile, options)

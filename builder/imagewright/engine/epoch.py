@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imagewright.context.fetch import FetchedContext
+from imagewright.contract import Timestamps
 from imagewright.engine.remote import Remotes
 from imagewright.errors import UsageError
 from imagewright.plan import RemoteSource
 from imagewright.plan.arguments import EPOCH
 
 _FROM_CONTEXT = "context"
+# What stands for SOURCE_DATE_EPOCH where none is given.
+EPOCH_OF = {Timestamps.BUILD: "", Timestamps.SOURCE: _FROM_CONTEXT, Timestamps.ZERO: "0"}
 
 
 def resolve_epoch(

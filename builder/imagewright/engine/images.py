@@ -54,11 +54,21 @@ class LayerOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer of the image that is being built. ``origin`` is None where this build made it."""
+    """A layer of the image that is being built. ``origin`` is None where this build made it.
+
+    ``made_of`` is the key of the COPY or WORKDIR that made it, ``""`` for others: it stands for files whose times are
+    those of the moment.
+    """
 
     descriptor: Descriptor
     diff_id: Digest
     origin: LayerOrigin | None = None
+    made_of: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What cache keys of later steps know it by."""
+        return self.made_of or str(self.diff_id)
 
 
 class BrokenEntry(ImagewrightError):

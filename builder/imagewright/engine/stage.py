@@ -261,6 +261,8 @@ class StageExecutor:
             size = self._layers.record(state, step.created_by, execute(self._files(state)))
             done = _Done(size, miss=lookup.why)
             if self._cache is not None:
+                if len(state.layers) > count:
+                    state.layers[-1] = lookup.named(step, state.layers[-1])
                 self._cache.keep(state, step, lookup, state.layers[-1] if len(state.layers) > count else None)
         if self._cache is not None:
             self._cache.remember(step, lookup)

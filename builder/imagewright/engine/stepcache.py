@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from imagewright.cache.entry import Entry
@@ -42,13 +42,19 @@ from imagewright.streams import Readable
 class Lookup:
     """What came of asking for a step. ``layer`` is None where the entry changed no file; ``why`` says why it was a miss.
 
-    ``keys`` are those that were tried: what is made now is stored under each.
+    ``keys`` are those that were tried: what is made now is stored under each, unless ``apart`` says that such steps are
+    not cached. The last of them is what later steps know the files of a COPY or WORKDIR by.
     """
 
     found: bool = False
     layer: Layer | None = None
     why: str = ""
     keys: tuple[StepKey, ...] = ()
+    apart: bool = False
+
+    def named(self, step: Step, layer: Layer) -> Layer:
+        """A layer that was made now, by what later steps know it by."""
+        return replace(layer, made_of=self.keys[-1].text) if self.keys and not isinstance(step, RunStep) else layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,8 @@ class StepCache:
             ImagewrightError: a COPY's source that isn't there, or can't be fetched.
         """
         if type(step) not in self.session.layering.cached_kinds:
-            return Lookup()
+            keys = () if isinstance(step, RunStep) else tuple(self._keys(state, step, copying))
+            return Lookup(keys=keys, apart=True)
         tried: list[StepKey] = []
         why = ""
         for key in self._keys(state, step, copying):
@@ -83,17 +90,18 @@ class StepCache:
 
     def keep(self, state: StageState, step: Step, lookup: Lookup, layer: Layer | None) -> None:
         """Store what a step that was executed made."""
-        for key in lookup.keys:
+        for key in () if lookup.apart else lookup.keys:
             self._keep(state, step, key, layer)
 
     def remember(self, step: Step, lookup: Lookup) -> None:
         """Note what this build's step is made from, for the next build that wonders why it missed."""
-        if lookup.keys:
+        if lookup.keys and not lookup.apart:
             self.cache.remember(self.stage, step.instruction, lookup.keys[-1])
 
     def _keep(self, state: StageState, step: Step, key: StepKey, layer: Layer | None) -> None:
-        descriptor, diff_id = (layer.descriptor, layer.diff_id) if layer is not None else (None, None)
-        entry = Entry(key.text, time.time(), step.created_by, descriptor, diff_id)
+        entry = Entry(key.text, time.time(), step.created_by)
+        if layer is not None:
+            entry = replace(entry, layer=layer.descriptor, diff_id=layer.diff_id, made_of=layer.made_of)
         origin = layer.origin if layer is not None else None
         self.cache.keep(entry, state.plan.platform, origin.open if origin is not None else self._open_own)
 
@@ -107,7 +115,7 @@ class StepCache:
         kind = state.image_format.layer(layer_compression(found.media_type))
         origin = LayerOrigin(partial(self.cache.open, entry.key), self.cache.found_at, entry.key)
         own = self.session.blobs.has(found.digest)
-        return Layer(Descriptor(kind, found.digest, found.size), entry.diff_id, None if own else origin)
+        return Layer(Descriptor(kind, found.digest, found.size), entry.diff_id, None if own else origin, entry.made_of)
 
     # --- keys
 
@@ -115,7 +123,7 @@ class StepCache:
         """Those under which a step may be found, the cheapest first; each is made when it is asked for."""
         session = self.session
         pack = session.layering.pack
-        layers = [layer.diff_id for layer in state.layers]
+        layers = [layer.identity for layer in state.layers]
         ground = Ground(layers, str(state.plan.platform), session.epoch, pack.compression, pack.level)
         match step:
             case RunStep():
@@ -149,8 +157,8 @@ class StepCache:
     def _layers_of(self, origin: Origin) -> str:
         match origin:
             case StageOrigin(stage=index):
-                return chain(layer.diff_id for layer in self.session.states[index].layers)
+                return chain(layer.identity for layer in self.session.states[index].layers)
             case ImageOrigin(reference=reference, platform=platform):
-                return chain(self.session.images.resolve(reference, platform).config.diff_ids)
+                return chain(str(layer) for layer in self.session.images.resolve(reference, platform).config.diff_ids)
             case ContextOrigin():
                 raise AssertionError("a context has no layers")

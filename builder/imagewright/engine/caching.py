@@ -1,0 +1,40 @@
+"""The layer cache of a build: what the request asks for, and what is said of it at the end.
+
+No I/O of its own. Called by ``engine.build``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from imagewright.cache.layers import LayerCache, Settings
+from imagewright.contract import BuildRequest, StepResult
+from imagewright.engine.cachestores import open_store
+from imagewright.reference import Reference
+from imagewright.registry.client import RegistryClient
+
+
+def open_cache(request: BuildRequest, client: RegistryClient, warn: Callable[[str], None]) -> LayerCache | None:
+    """The cache that a request asks for, None without one.
+
+    Raises:
+        UsageError: it names no repository and no folder.
+    """
+    wanted = request.cache
+    if wanted is None:
+        return None
+    # A build is explained by the last one of the same target for the same destinations.
+    names = [Reference.parse(text).name for text in request.destinations]
+    build = json.dumps([names, request.target, request.dockerfile, request.context_dir])
+    return LayerCache(open_store(wanted.repository, client), Settings(wanted.ttl_s, wanted.push, build), warn)
+
+
+def tell_of_cache(name: str, results: Sequence[StepResult], say: Callable[[str], None], *, each: bool) -> None:
+    """How many steps were cached; with ``each``, every step with why it was not (``--explain-cache``)."""
+    asked = [step for step in results if step.cached or step.cache_miss]
+    if not asked:
+        return
+    say(f"{sum(step.cached for step in asked)} of {len(asked)} steps were in the cache {name}")
+    for step in asked if each else ():
+        say(f"  {step.name}: {'cached' if step.cached else step.cache_miss}")
