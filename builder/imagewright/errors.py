@@ -49,6 +49,7 @@ class Reason(StrEnum):
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
     REGISTRY_PROTOCOL_ERROR = "RegistryProtocolError"
     PUSH_FAILED = "PushFailed"
+    TAG_IMMUTABLE = "TagImmutable"
     # file system and layers
     LAYER_INVALID = "LayerInvalid"
     LIMIT_EXCEEDED = "LimitExceeded"
@@ -206,6 +207,7 @@ _EXIT_CODES = {
     Reason.REGISTRY_UNAVAILABLE: 5,
     Reason.REGISTRY_PROTOCOL_ERROR: 5,
     Reason.PUSH_FAILED: 6,
+    Reason.TAG_IMMUTABLE: 6,
     Reason.OUTPUT_FAILED: 6,
     Reason.STEP_FAILED: 7,
     Reason.SANDBOX_UNAVAILABLE: 8,

@@ -6,7 +6,7 @@ import pytest
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.registry.auth import TokenAnswer, TokenRequest, authorize
-from imagewright.registry.credentials import Login
+from imagewright.registry.login import Login
 
 SCOPES = ("repository:team/app:pull,push", "repository:base:pull")
 BEARER = 'Bearer realm="https://auth.test/token",service="registry.test",scope="repository:other:pull"'

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.errors import Reason, RegistryError, UnsupportedError
-from imagewright.registry.credentials import Credentials, Login
+from imagewright.errors import Reason, RegistryError
+from imagewright.registry.credentials import Credentials
+from imagewright.registry.login import Login
 
 
 def auth(text: str) -> dict[str, str]:
@@ -130,22 +131,6 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
     with pytest.raises(RegistryError, match=r"config\.json can't be read"):
         Credentials.load(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"credHelpers": {"a.test": "ecr-login"}},
-        {"credHelpers": {"https://a.test": "ecr-login"}},
-        {"credsStore": "ecr-login", "auths": {"a.test": {}}},
-    ],
-)
-def test_helpers_are_named_as_not_supported(tmp_path: Path, value: object) -> None:
-    credentials = load(tmp_path, value)
-    with pytest.raises(UnsupportedError, match=r"'ecr-login'.*not supported yet") as caught:
-        credentials.find("a.test", "x")
-    assert caught.value.hint
-    assert credentials.find("b.test", "x") is None
 
 
 def test_an_entry_beside_a_helper_serves(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ from imagewright.plan.epoch import epoch_source
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
 from imagewright.registry.credentials import Credentials
+from imagewright.registry.loginsources import LoginSources
 from imagewright.sandbox import Sandbox, SandboxOptions
 from imagewright.sandbox import start as start_sandbox
 from imagewright.store.blobs import BlobStore
@@ -314,8 +315,17 @@ class _Build:
 
     def _client(self) -> RegistryClient:
         request = self._request
-        options = RegistryOptions(request.registries, request.insecure, request.insecure_pull, request.skip_tls_verify)
-        return RegistryClient(options, Credentials.load(request.docker_config_dir or None))
+        options = RegistryOptions(
+            request.registries,
+            request.insecure,
+            request.insecure_pull,
+            request.skip_tls_verify,
+            request.skip_tls_verify_pull,
+            pull_retries=request.pull_retries,
+            push_retries=request.push_retries,
+        )
+        sources = LoginSources(self._environment, request.credential_helpers)
+        return RegistryClient(options, Credentials.load(request.docker_config_dir or None, sources))
 
     def _destinations(self) -> Destinations:
         request = self._request
@@ -330,7 +340,14 @@ class _Build:
             raise UsageError(
                 "there is no destination to push to", hint="Name one with --destination, or build with --no-push."
             )
-        return Destinations(references, request.push, request.oci_layout_path, request.tar_path, request.digest_file)
+        return Destinations(
+            references,
+            request.push,
+            request.oci_layout_path,
+            request.tar_path,
+            request.digest_file,
+            request.push_ignore_immutable_tags,
+        )
 
     def result(self, error: ImagewrightError | None) -> BuildResult:
         image = self._image if error is None else None

@@ -20,7 +20,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import layer_compression
 from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient
+from imagewright.registry.client import PushImage, RegistryClient, TagImmutable
 from imagewright.store.archive import write_docker_archive
 from imagewright.store.blobs import BlobStore
 from imagewright.store.files import replacing
@@ -46,6 +46,7 @@ class Destinations:
     oci_layout_path: str = ""
     tar_path: str = ""
     digest_file: str = ""
+    ignore_immutable_tags: bool = False
 
 
 def assemble(state: StageState, created: str) -> BuiltImage:
@@ -112,8 +113,20 @@ class Output:
         if self.also_at is not None:
             mount_from |= {d: self.also_at for d, layer in self._by_digest.items() if layer.origin is None}
         push = PushImage(self.image.manifest, self.image.config, mount_from)
-        client.push(push, destinations.references, self, self._progress)
+        kept: tuple[Reference, ...] = ()
+        try:
+            client.push(push, destinations.references, self, self._progress)
+        except TagImmutable as error:
+            if not destinations.ignore_immutable_tags:
+                raise
+            kept = error.references
+            for reference in kept:
+                self.reporter.warning(
+                    f"{reference.familiar()} stays what it was: the registry doesn't let the tag be moved"
+                )
         for reference in destinations.references:
+            if reference in kept:
+                continue
             self.reporter.message(f"pushed {reference.familiar()}@{self.image.manifest.digest}")
 
     def write_digest(self, destinations: Destinations) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.registry.credentials import Login
+from imagewright.registry.login import Login
 
 _PARAMETER = re.compile(r'([a-zA-Z0-9_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SCHEME = re.compile(r"(?:^|,)\s*(Bearer|Basic)(?:\s+|$)", re.IGNORECASE)

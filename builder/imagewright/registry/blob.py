@@ -149,7 +149,7 @@ class BlobReader:
         if self._cuts > _CUTS_AT_MIRROR and len(self._places) > 1:
             self._cuts = 0
             del self._places[0]
-        if self._cuts > _CUTS:
+        if self._cuts > _CUTS + self._transport.pull_retries:
             raise RegistryError(
                 f"{self._place.endpoint.host} cut off the blob {self._descriptor.digest} {self._cuts} times, "
                 f"last at byte {self._position} of {self._descriptor.size}: {why}",

@@ -17,11 +17,11 @@ from imagewright.registry.blob import BlobReader
 from imagewright.registry.credentials import Credentials
 from imagewright.registry.endpoints import Endpoints, RegistryOptions
 from imagewright.registry.pull import Puller, RemoteImage
-from imagewright.registry.push import Pusher, PushImage
+from imagewright.registry.push import Pusher, PushImage, TagImmutable
 from imagewright.registry.transport import Transport
 from imagewright.registry.upload import BlobSource, Progress
 
-__all__ = ["BlobSource", "PushImage", "RegistryClient", "RegistryOptions", "RemoteImage"]
+__all__ = ["BlobSource", "PushImage", "RegistryClient", "RegistryOptions", "RemoteImage", "TagImmutable"]
 
 
 class RegistryClient:

@@ -15,7 +15,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from imagewright.errors import RegistryError
+from imagewright.errors import Reason, RegistryError
 from imagewright.registry.endpoints import Endpoint, is_loopback
 from imagewright.registry.failures import not_tls
 from imagewright.websession import BROKEN, TlsAdapter, new_session
@@ -44,7 +44,7 @@ class Connections:
 
     def __init__(self, user_agent: str) -> None:
         self._user_agent = user_agent
-        self._sessions: dict[tuple[bool, str], requests.Session] = {}
+        self._sessions: dict[tuple[bool, str, str, str], requests.Session] = {}
         self._schemes: dict[str, str] = {}  # by host: what it answers
         self._lock = threading.Lock()
 
@@ -96,7 +96,7 @@ class Connections:
         return "https"
 
     def _session(self, endpoint: Endpoint) -> requests.Session:
-        key = (endpoint.skip_tls_verify, endpoint.ca_file)
+        key = (endpoint.skip_tls_verify, endpoint.ca_file, endpoint.client_cert_file, endpoint.client_key_file)
         with self._lock:
             if key not in self._sessions:
                 self._sessions[key] = self._new_session(endpoint)
@@ -145,7 +145,33 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext:
             f"the CA certificate {endpoint.ca_file} for {endpoint.host} can't be read: {why}",
             hint="It must be a file with certificates in PEM form.",
         ) from error
+    if endpoint.client_cert_file:
+        _show_certificate(context, endpoint)
     if endpoint.skip_tls_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _show_certificate(context: ssl.SSLContext, endpoint: Endpoint) -> None:
+    """Our own certificate, for a registry that asks for one (mutual TLS)."""
+    certificate, key = endpoint.client_cert_file, endpoint.client_key_file
+    hint = "Both must be PEM files: the certificate with those above it, and its key without a passphrase."
+    try:
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        if isinstance(error, ssl.SSLError) and "KEY_VALUES_MISMATCH" in str(error):
+            why = "the key is of another certificate"
+        elif isinstance(error, ValueError):
+            why = str(error)
+        else:
+            why = error.strerror or str(error)
+        raise RegistryError(
+            f"the client certificate {certificate} for {endpoint.host}, with the key {key}, can't be used: {why}",
+            reason=Reason.REGISTRY_AUTH_FAILED,
+            hint=hint,
+        ) from error
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase")

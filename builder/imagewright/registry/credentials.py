@@ -1,6 +1,6 @@
-"""Logins out of docker's config.json: which user name and password a repository is asked with.
+"""Logins: which user name and password a repository is asked with, out of docker's config.json and what it names.
 
-Reads one file. Called by the engine; the client asks it per repository. Hosts are matched whole: a login is never sent
+Reads one file, and asks credential helpers and clouds when a registry wants a login. Called by the client, per repository. Hosts are matched whole: a login is never sent
 to a host whose name only begins like the one it is for.
 """
 
@@ -10,39 +10,48 @@ import base64
 import binascii
 import json
 import os
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
-from imagewright.errors import Reason, RegistryError, UnsupportedError
+from imagewright.errors import Reason, RegistryError
 from imagewright.reference import DOCKER_HUB, DOCKER_HUB_ALIASES
+from imagewright.registry.helpers import ask_helper
+from imagewright.registry.login import Login
+from imagewright.registry.loginsources import LoginSources
 
 _MAX_FILE_BYTES = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """``identity_token`` is an OAuth2 refresh token that stands for a password; then ``username`` may be empty."""
-
-    username: str = ""
-    password: str = ""
-    identity_token: str = ""
-    registry_token: str = ""
-
-    def __repr__(self) -> str:
-        return f"Login({self.username!r}, …)"  # a password never reaches a log by accident
+_HUB_KEY = "https://index.docker.io/v1/"  # what docker calls Docker Hub, to helpers too
 
 
 class Credentials:
-    """Logins by key: a host, or a host with the beginning of a path."""
+    """Logins by key: a host, or a host with the beginning of a path.
 
-    def __init__(self, logins: Mapping[str, Login], helpers: Mapping[str, str] | None = None, store: str = "") -> None:
+    Args:
+        logins: those of config.json's ``auths``.
+        helpers: the credential helper for a host (``credHelpers``).
+        store: the helper that knows all others (``credsStore``), ``""`` for none.
+        sources: what is asked where config.json has no login.
+    """
+
+    def __init__(
+        self,
+        logins: Mapping[str, Login],
+        helpers: Mapping[str, str] | None = None,
+        store: str = "",
+        sources: LoginSources | None = None,
+    ) -> None:
         self._logins = {_canonical(key): login for key, login in logins.items()}
         self._helpers = {_canonical(key): helper for key, helper in (helpers or {}).items()}
-        self.store = store  # the helper that config.json leaves all other logins to; "" for none
+        self._store = store
+        self._sources = sources or LoginSources({}, ())
+        self._environment = sources.environment if sources is not None else os.environ
+        self._asked: dict[tuple[str, str], Login | None] = {}
+        self._troubles: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, directory: str | None) -> Self:
+    def load(cls, directory: str | None, sources: LoginSources | None = None) -> Self:
         """Read ``config.json`` in ``directory`` (None: DOCKER_CONFIG, then ~/.docker). No file means no logins.
 
         Raises:
@@ -54,7 +63,7 @@ class Credentials:
             with open(path, "rb") as file:
                 raw = file.read(_MAX_FILE_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
-            return cls({})
+            return cls({}, sources=sources)
         except OSError as error:
             raise _bad(path, str(error.strerror)) from error
         try:
@@ -67,28 +76,53 @@ class Credentials:
         if not isinstance(auths, dict) or not isinstance(helpers, dict):
             raise _bad(path, "auths or credHelpers is not an object")
         logins = {key: _login(path, key, entry) for key, entry in auths.items()}
-        return cls(logins, helpers, str(value.get("credsStore") or ""))
+        return cls(logins, helpers, str(value.get("credsStore") or ""), sources)
 
     def find(self, registry: str, repository: str) -> Login | None:
-        """The login for a repository: the key with the longest path that is its beginning, None for anonymous.
+        """The login for a repository, None for anonymous.
+
+        The key with the longest path that is the repository's beginning, the host alone at last; the host's credential
+        helper; the store for all; what the cloud or the CI system gives.
 
         Raises:
-            UnsupportedError: where only a credential helper knows it.
+            RegistryError: reason ``RegistryAuthFailed``: the host's helper is named and fails.
         """
-        candidates = [f"{registry}/{repository}"]
-        while "/" in candidates[-1]:
-            candidates.append(candidates[-1].rpartition("/")[0])
-        for key in candidates:
-            login = self._logins.get(key)
-            if login is not None and (login.username or login.identity_token or login.registry_token):
+        path = f"{registry}/{repository}"
+        while path:
+            if _is_login(login := self._logins.get(path)):
                 return login
-        helper = self._helpers.get(registry) or (self.store if registry in self._logins else "")
-        if helper:
-            raise UnsupportedError(
-                f"the login for {registry} is kept by the credential helper {helper!r}, which is not supported yet",
-                hint="Put the login itself into config.json: kubectl create secret docker-registry does.",
-            )
-        return None
+            path = path.rpartition("/")[0]
+        if registry in self._helpers and (login := self._ask(self._helpers[registry], registry)):
+            return login
+        return self._ask_store(registry) or self._sources.find(registry)
+
+    def troubles(self, registry: str) -> tuple[str, ...]:
+        """Why what might know a login gave none: sentences for the hint of who was refused."""
+        own = self._troubles.get(registry)
+        return (*([f"({own})"] if own else []), *self._sources.troubles(registry))
+
+    def _ask_store(self, registry: str) -> Login | None:
+        """The store is for all hosts, those that need no login too: that it fails matters to who is refused only."""
+        if not self._store:
+            return None
+        try:
+            return self._ask(self._store, registry)
+        except RegistryError as error:
+            self._troubles[registry] = error.message
+            return None
+
+    def _ask(self, helper: str, registry: str) -> Login | None:
+        with self._lock:
+            key = (helper, registry)
+            if key not in self._asked:
+                server = _HUB_KEY if registry == DOCKER_HUB else registry
+                self._asked[key] = ask_helper(helper, server, self._environment)
+            return self._asked[key]
+
+
+def _is_login(login: Login | None) -> TypeGuard[Login]:
+    """An entry without a login only says that docker logged in, and that a helper has it."""
+    return login is not None and bool(login.username or login.identity_token or login.registry_token)
 
 
 def _login(path: str, key: str, entry: Any) -> Login:

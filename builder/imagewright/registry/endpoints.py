@@ -25,8 +25,11 @@ class RegistryOptions:
     insecure_push: bool = False
     insecure_pull: bool = False
     skip_tls_verify_push: bool = False
+    skip_tls_verify_pull: bool = False
     user_agent: str = "imagewright"
     retries: int = 4  # after the first try
+    pull_retries: int = 0  # beside those
+    push_retries: int = 0
     backoff_s: float = 0.25  # doubled with every try
 
 
@@ -40,6 +43,8 @@ class Endpoint:
     plain_http: bool = False  # allowed where HTTPS is not answered
     skip_tls_verify: bool = False
     ca_file: str = ""
+    client_cert_file: str = ""
+    client_key_file: str = ""
 
     def repository(self, reference: Reference) -> str:
         """The repository's name at this address."""
@@ -62,10 +67,12 @@ class Endpoints:
         self._settings = {_canonical(s.host): s for s in options.settings}
 
     def for_pull(self, reference: Reference) -> list[Endpoint]:
-        """Mirrors in their order, then the registry itself."""
+        """Mirrors in their order, then the registry itself, unless it is not to be asked."""
         settings = self._settings.get(reference.registry)
         mirrors = settings.mirrors if settings else ()
         found = [self._endpoint(mirror, None, pull=True) for mirror in mirrors]
+        if found and settings is not None and settings.mirrors_only:
+            return found
         return [*found, self._endpoint(reference.registry, settings, pull=True)]
 
     def for_push(self, reference: Reference) -> Endpoint:
@@ -91,8 +98,10 @@ class Endpoints:
             prefix.strip("/"),
             logical,
             settings.insecure or general or is_loopback(host),
-            settings.skip_tls_verify or (options.skip_tls_verify_push and not pull),
+            settings.skip_tls_verify or (options.skip_tls_verify_pull if pull else options.skip_tls_verify_push),
             settings.ca_file,
+            settings.client_cert_file,
+            settings.client_key_file,
         )
 
 

@@ -21,6 +21,7 @@ from imagewright.registry.transport import Request, Transport
 from imagewright.registry.upload import BlobSource, Content, Progress, Target, Uploader
 
 _UPLOADS_AT_ONCE = 3
+_IMMUTABLE = ("immutab", "cannot be overwritten", "can't be overwritten", "tag_already_exists", "tag already exists")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,19 @@ class PushImage:
     manifest: Manifest
     config: bytes
     mount_from: Mapping[Digest, Reference] = field(default_factory=dict)
+
+
+class TagImmutable(RegistryError):
+    """The registry doesn't let a tag be moved to another image. All blobs are there, and other names were done."""
+
+    default_reason = Reason.TAG_IMMUTABLE
+
+    def __init__(self, references: Sequence[Reference], message: str) -> None:
+        super().__init__(
+            message,
+            hint="Push under a new tag; or take that for success with --push-ignore-immutable-tag-errors.",
+        )
+        self.references = tuple(references)
 
 
 class Pusher:
@@ -44,6 +58,7 @@ class Pusher:
         """Bring what is missing to every repository; only then put the manifest under every name.
 
         Raises:
+            TagImmutable: once all other names are done.
             RegistryError: reasons ``PushFailed``, ``RegistryAuthFailed``, ``RegistryUnavailable``.
         """
         contents = self._contents(image, blobs, progress)
@@ -55,8 +70,14 @@ class Pusher:
                 mount_from = image.mount_from if not siblings else {c.descriptor.digest: siblings[0] for c in contents}
                 self._bring(destination, contents, mount_from)
             done.append(destination)
+        fixed: list[TagImmutable] = []
         for destination in destinations:
-            self._put_manifest(image.manifest, destination)
+            try:
+                self._put_manifest(image.manifest, destination)
+            except TagImmutable as error:
+                fixed.append(error)
+        if fixed:
+            raise TagImmutable([name for error in fixed for name in error.references], fixed[0].message)
 
     def check_push(self, destination: Reference) -> None:
         """Whether we may push there, asked before a long build: an upload is begun and cancelled.
@@ -132,7 +153,10 @@ class Pusher:
         try:
             response = self._transport.send(target.endpoint, target.repository, request)
         except RegistryError as error:
-            raise _failed(error, f"putting the manifest of {destination.familiar()}") from error
+            failed = _failed(error, f"putting the manifest of {destination.familiar()}")
+            if destination.tag and _is_immutable(error):
+                raise TagImmutable([destination], failed.message) from error
+            raise failed from error
         response.close()
         said = response.headers.get("Docker-Content-Digest", "")
         if said and said != str(manifest.digest):
@@ -163,3 +187,9 @@ def _failed(error: RegistryError, what: str) -> ImagewrightError:
     return RegistryError(
         f"{what} failed: {error.message}", status=error.status, reason=Reason.PUSH_FAILED, hint=error.hint
     )
+
+
+def _is_immutable(error: RegistryError) -> bool:
+    """Whether a manifest was refused since its tag is taken, as Amazon, Google, Azure, Harbor, Quay and others say it."""
+    said = error.message.lower()
+    return 400 <= error.status < 500 and any(words in said for words in _IMMUTABLE)

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from imagewright.errors import Reason, RegistryError, UnsupportedError
+from imagewright.errors import Reason, RegistryError
 from imagewright.registry.auth import TokenAnswer, TokenRequest, authorize
 from imagewright.registry.connections import Call, Connections
 from imagewright.registry.credentials import Credentials
@@ -65,6 +65,11 @@ class Request:
     body: Callable[[], AbstractContextManager[Body | bytes]] | None = None
     again: bool = True
 
+    @property
+    def pushes(self) -> bool:
+        """Whether it needs the right to push."""
+        return any(scope.endswith(",push") for scope in self.scopes)
+
 
 class Transport:
     """Makes requests. Safe to use from several threads."""
@@ -76,13 +81,23 @@ class Transport:
         self._authorizations: dict[tuple[str, str, tuple[str, ...]], str] = {}
         self._lock = threading.Lock()
 
+    @property
+    def push_retries(self) -> int:
+        """Further tries of an upload, beside its own."""
+        return self._options.push_retries
+
+    @property
+    def pull_retries(self) -> int:
+        """Further cuts that a download bears."""
+        return self._options.pull_retries
+
     def send(self, endpoint: Endpoint, repository: str, request: Request) -> requests.Response:
         """Make a request, again after failures that may pass; the answer's body is not read yet.
 
         Raises:
             RegistryError
         """
-        retries = self._options.retries if request.again else 0
+        retries = self._retries(request)
         for attempt in range(1, retries + 2):
             wait = 0.0
             try:
@@ -108,7 +123,7 @@ class Transport:
         Raises:
             RegistryError: also when it has more than ``limit`` bytes.
         """
-        retries = self._options.retries if request.again else 0
+        retries = self._retries(request)
         for attempt in range(1, retries + 2):
             response = self.send(endpoint, repository, request)
             try:
@@ -121,6 +136,11 @@ class Transport:
                     ) from error
             self.pause(attempt)
         raise AssertionError("the last try returns or raises")
+
+    def _retries(self, request: Request) -> int:
+        if not request.again:
+            return 0
+        return self._options.retries + (self._options.push_retries if request.pushes else self._options.pull_retries)
 
     def pause(self, attempt: int, retry_after: float = 0.0) -> None:
         """Wait before the next try: twice as long each time, and at least as long as we were asked to (in seconds)."""
@@ -181,27 +201,18 @@ class Transport:
             return str(done.value)
         except RegistryError as error:
             if error.reason is Reason.REGISTRY_AUTH_FAILED and login is None:
-                self._blame_store(endpoint, error)
+                self._say_who_was_asked(endpoint, error)
             raise
 
     def _refusal(self, endpoint: Endpoint, repository: str, request: Request, response: requests.Response) -> Refused:
-        pushing = any(scope.endswith(",push") for scope in request.scopes)
-        error = refused(endpoint, f"{request.method} {repository}", pushing, response)
-        if (
-            error.reason is Reason.REGISTRY_AUTH_FAILED
-            and self._credentials.find(endpoint.login_host, endpoint.login_repository(repository)) is None
-        ):
-            self._blame_store(endpoint, error)
+        error = refused(endpoint, f"{request.method} {repository}", request.pushes, response)
+        if error.reason is Reason.REGISTRY_AUTH_FAILED:
+            self._say_who_was_asked(endpoint, error)
         return error
 
-    def _blame_store(self, endpoint: Endpoint, error: RegistryError) -> None:
-        """A login may be where we can't read it: that is why we came without one."""
-        store = self._credentials.store
-        if store:
-            raise UnsupportedError(
-                f"{error.message}; config.json leaves logins to the credential helper {store!r}, which is not supported yet",
-                hint=f"Put the login for {endpoint.login_host} into auths: kubectl create secret docker-registry does.",
-            ) from error
+    def _say_who_was_asked(self, endpoint: Endpoint, error: RegistryError) -> None:
+        """A login may be where we couldn't get it: that is why we came without one."""
+        error.hint = " ".join(filter(None, (error.hint, *self._credentials.troubles(endpoint.login_host))))
 
     def _follow(self, endpoint: Endpoint, request: Request, authorization: str) -> requests.Response:
         """Make the request and follow redirects; the login goes to the registry's own host alone."""

@@ -119,7 +119,8 @@ class Uploader:
             RegistryError
         """
         in_one = True
-        for attempt in range(1, _TRIES + 1):
+        tries = _TRIES + self._transport.push_retries
+        for attempt in range(1, tries + 1):
             try:
                 location = location or self.begin(target)
                 if in_one:
@@ -130,7 +131,7 @@ class Uploader:
             except RegistryError as error:
                 fallback = in_one and isinstance(error, Refused) and error.status in _NOT_MONOLITHIC
                 may_pass = error.reason is Reason.REGISTRY_UNAVAILABLE and error.status in _MAY_PASS
-                if attempt == _TRIES or not (fallback or may_pass):
+                if attempt == tries or not (fallback or may_pass):
                     raise
                 in_one = in_one and not fallback
                 location = ""

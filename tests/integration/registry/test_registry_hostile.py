@@ -18,7 +18,8 @@ from imagewright.oci.mediatypes import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MAN
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials, Login
+from imagewright.registry.credentials import Credentials
+from imagewright.registry.login import Login
 
 AMD64 = Platform.parse("linux/amd64")
 IMAGE = memory_image([b"a layer of bytes" * 1000])

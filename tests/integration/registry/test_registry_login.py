@@ -12,11 +12,12 @@ from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.contract import RegistrySettings
 from imagewright.digest import Digest
-from imagewright.errors import Reason, RegistryError, UnsupportedError
+from imagewright.errors import Reason, RegistryError
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials, Login
+from imagewright.registry.credentials import Credentials
+from imagewright.registry.login import Login
 
 AMD64 = Platform.parse("linux/amd64")
 IMAGE = memory_image([b"x" * 300_000])
@@ -199,6 +200,7 @@ def test_a_mirror_is_given_its_own_login_only() -> None:
 def test_public_images_need_no_helper_for_logins() -> None:
     with ScriptedServer(Guarded()) as server:
         pull(client(credentials=Credentials({}, store="desktop")), server.host)
-    with ScriptedServer(Guarded("secret")) as server, pytest.raises(UnsupportedError, match="'desktop'") as caught:
+    with ScriptedServer(Guarded("secret")) as server, pytest.raises(RegistryError) as caught:
         pull(client(credentials=Credentials({}, store="desktop")), server.host)
-    assert caught.value.hint
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+    assert "no docker-credential-desktop in PATH" in caught.value.hint

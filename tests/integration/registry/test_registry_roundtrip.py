@@ -16,14 +16,15 @@ from servers.registry import RegistryServer
 
 from imagewright.contract import RegistrySettings
 from imagewright.digest import Digest
-from imagewright.errors import ImagewrightError, Reason, RegistryError, UnsupportedError
+from imagewright.errors import ImagewrightError, Reason, RegistryError
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import dump_document
 from imagewright.oci.mediatypes import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, ImageFormat
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions, RemoteImage
-from imagewright.registry.credentials import Credentials, Login
+from imagewright.registry.credentials import Credentials
+from imagewright.registry.login import Login
 
 pytestmark = pytest.mark.registry
 AMD64 = Platform.parse("linux/amd64")
@@ -227,15 +228,6 @@ def test_an_unknown_certificate_is_refused_unless_told(private_registry: Registr
         client(logins=logins).check_push(reference)
     assert caught.value.hint
     client(RegistrySettings(host=private_registry.host, skip_tls_verify=True), logins=logins).check_push(reference)
-
-
-def test_a_helper_for_logins_is_named_as_not_supported(private_registry: RegistryServer) -> None:
-    settings = RegistrySettings(host=private_registry.host, ca_file=str(private_registry.ca_file))
-    reference = Reference.parse(f"{private_registry.host}/secret/app:1")
-    for credentials in (Credentials({}, {private_registry.host: "ecr-login"}), Credentials({}, store="ecr-login")):
-        helped = RegistryClient(RegistryOptions((settings,)), credentials)
-        with pytest.raises(UnsupportedError, match="ecr-login"):
-            helped.check_push(reference)
 
 
 def test_a_damaged_blob_is_found_out(registry: RegistryServer) -> None:

@@ -11,8 +11,9 @@ from cluster.certificates import Authority, Identity
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.registry.credentials import Credentials, Login
+from imagewright.registry.credentials import Credentials
 from imagewright.registry.endpoints import Endpoint, RegistryOptions
+from imagewright.registry.login import Login
 from imagewright.registry.transport import Request, Transport
 
 Script = Callable[[Asked], Answer]

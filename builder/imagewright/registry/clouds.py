@@ -1,0 +1,123 @@
+"""Logins that clouds and CI systems give to what runs in them: Amazon, Google, Azure, GitLab, plain variables.
+
+Asks the clouds' own SDKs, where they are installed, which read files, the environment and the machine's metadata. Called by
+``registry.loginsources``. Each function gives None for hosts that aren't its own, and raises what its SDK raises.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+
+from imagewright.errors import Reason, RegistryError
+from imagewright.registry.login import Login
+from imagewright.websession import BROKEN
+
+_ECR = re.compile(
+    r"[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws|on\.amazonwebservices\.com\.cn)"
+)
+_ECR_PUBLIC = "public.ecr.aws"
+_ECR_PUBLIC_REGION = "us-east-1"  # the only one that gives its logins
+_GOOGLE = re.compile(r"(?:[a-z]+\.)?gcr\.io|[a-z0-9-]+-docker\.pkg\.dev|docker\.pkg\.dev")
+_GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_AZURE = re.compile(r"[a-z0-9-]+\.azurecr\.(?:io|cn|us|de)")
+_AZURE_SCOPE = "https://containerregistry.azure.net/.default"
+_AZURE_USER = "00000000-0000-0000-0000-000000000000"
+_TIMEOUT_S = 30.0
+
+
+def from_variables(host: str, environment: Mapping[str, str]) -> Login | None:
+    """``DOCKER_registry_example_com_USR`` and ``_PSW``; with names of the host cut off from the right, as a last resort.
+
+    For ghcr.io, GITHUB_TOKEN with GITHUB_ACTOR.
+    """
+    labels = [label.replace("-", "_") for label in re.split(r"[.:]", host)]
+    for end in range(len(labels), 0, -1):
+        prefix = "DOCKER_" + "_".join(labels[:end])
+        user, password = environment.get(f"{prefix}_USR", ""), environment.get(f"{prefix}_PSW", "")
+        if user and password:
+            return Login(user, password)
+    if host == "ghcr.io" and environment.get("GITHUB_TOKEN"):
+        return Login(environment.get("GITHUB_ACTOR") or "x-access-token", environment["GITHUB_TOKEN"])
+    return None
+
+
+def from_gitlab(host: str, environment: Mapping[str, str]) -> Login | None:
+    """What a GitLab job has for its own registry and dependency proxy."""
+    server = environment.get("CI_REGISTRY", "")
+    if server and host == server:
+        user, password = environment.get("CI_REGISTRY_USER", ""), environment.get("CI_REGISTRY_PASSWORD", "")
+        if user and password:
+            return Login(user, password)
+        token = environment.get("CI_JOB_TOKEN", "")
+        return Login("gitlab-ci-token", token) if token else None
+    proxy = environment.get("CI_DEPENDENCY_PROXY_SERVER", "").removesuffix(":443")
+    if proxy and host == proxy:
+        user = environment.get("CI_DEPENDENCY_PROXY_USER", "")
+        password = environment.get("CI_DEPENDENCY_PROXY_PASSWORD", "")
+        return Login(user, password) if user and password else None
+    return None
+
+
+def from_amazon(host: str, environment: Mapping[str, str]) -> Login | None:
+    """ECR's token for 12 hours, by boto3's chain of credentials (extra ``ecr``)."""
+    match = _ECR.fullmatch(host)
+    if match is None and host != _ECR_PUBLIC:
+        return None
+    import boto3  # noqa: PLC0415 -- an extra
+
+    if match is None:
+        answer = boto3.client("ecr-public", region_name=_ECR_PUBLIC_REGION).get_authorization_token()
+        data = answer["authorizationData"]
+    else:
+        answer = boto3.client("ecr", region_name=match[1]).get_authorization_token()
+        data = answer["authorizationData"][0]
+    user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+    return Login(user, password)
+
+
+def from_google(host: str, environment: Mapping[str, str]) -> Login | None:
+    """An access token of google-auth's default credentials (extra ``gcr``)."""
+    if not _GOOGLE.fullmatch(host):
+        return None
+    import google.auth  # noqa: PLC0415 -- an extra
+    import google.auth.transport.requests  # noqa: PLC0415
+
+    credentials, _ = google.auth.default(scopes=[_GOOGLE_SCOPE])
+    credentials.refresh(google.auth.transport.requests.Request())  # type: ignore[no-untyped-call]
+    return Login("oauth2accesstoken", str(credentials.token))
+
+
+def from_azure(host: str, environment: Mapping[str, str]) -> Login | None:
+    """ACR's refresh token, for one of azure-identity's default credentials (extra ``acr``)."""
+    if not _AZURE.fullmatch(host):
+        return None
+    from azure.identity import DefaultAzureCredential  # noqa: PLC0415 -- an extra
+
+    with DefaultAzureCredential() as credential:
+        token = credential.get_token(_AZURE_SCOPE).token
+    return Login(_AZURE_USER, identity_token=exchange_azure(f"https://{host}", host, token))
+
+
+def exchange_azure(address: str, host: str, token: str) -> str:
+    """An Azure AD token becomes the registry's refresh token.
+
+    Raises:
+        RegistryError: reason ``RegistryAuthFailed``.
+    """
+    import requests  # noqa: PLC0415 -- beside the SDKs, which bring it too
+
+    form = {"grant_type": "access_token", "service": host, "access_token": token}
+    try:
+        answer = requests.post(f"{address}/oauth2/exchange", data=form, timeout=_TIMEOUT_S, allow_redirects=False)
+        refresh = answer.json()["refresh_token"] if answer.status_code == 200 else None
+    except (*BROKEN, ValueError, KeyError, TypeError):
+        refresh = None
+    if not isinstance(refresh, str) or not refresh:
+        raise RegistryError(
+            f"{host} gives no login for the Azure identity of this Pod",
+            reason=Reason.REGISTRY_AUTH_FAILED,
+            hint="The identity needs the role AcrPush (AcrPull to pull) on the registry.",
+        )
+    return refresh

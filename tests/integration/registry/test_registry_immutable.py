@@ -1,0 +1,72 @@
+"""A tag that a registry won't move: told apart from other refusals, in the words of several registries."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from servers.images import memory_image
+from servers.scripted import Answer, Asked, ScriptedServer
+
+from imagewright.digest import Digest
+from imagewright.errors import Reason, RegistryError
+from imagewright.reference import Reference
+from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions, TagImmutable
+from imagewright.registry.credentials import Credentials
+
+WORDS = [
+    (
+        400,
+        "TAG_INVALID",
+        "The image tag '1' already exists in the 'app' repository and cannot be overwritten because the repository is immutable.",
+    ),
+    (412, "PRECONDITION", "Failed to process request due to 'app:1' configured as immutable."),
+    (400, "MANIFEST_INVALID", "manifest invalid: cannot update tag 1. The repository has enabled tag immutability"),
+    (409, "TAG_ALREADY_EXISTS", "tag already exists"),
+]
+
+
+@pytest.fixture
+def pushed() -> list[str]:
+    return []
+
+
+def registry(status: int, code: str, message: str, pushed: list[str]) -> ScriptedServer:
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "HEAD":
+            return Answer(404)
+        if asked.method == "POST":
+            return Answer(202, {"Location": "/v2/app/blobs/uploads/1"})
+        if asked.method == "PUT" and asked.path.endswith("/manifests/1"):
+            return Answer(status, {}, json.dumps({"errors": [{"code": code, "message": message}]}).encode())
+        if "/manifests/" in asked.path:
+            pushed.append(asked.path)
+            return Answer(201, {"Docker-Content-Digest": str(Digest.of(asked.body))})
+        return Answer(201)
+
+    return ScriptedServer(answer)
+
+
+@pytest.mark.parametrize(("status", "code", "message"), WORDS)
+def test_immutable_tag(status: int, code: str, message: str, pushed: list[str]) -> None:
+    image = memory_image([b"layer"])
+    with registry(status, code, message, pushed) as server:
+        names = [Reference.parse(f"{server.host}/app:{tag}") for tag in ("1", "2")]
+        client = RegistryClient(RegistryOptions(retries=0, backoff_s=0), Credentials({}))
+        with pytest.raises(TagImmutable) as caught:
+            client.push(PushImage(image.manifest, image.config), names, image, lambda *_: None)
+    assert caught.value.reason is Reason.TAG_IMMUTABLE
+    assert caught.value.references == (names[0],)
+    assert message[:20] in caught.value.message
+    assert "--push-ignore-immutable-tag-errors" in caught.value.hint
+    assert pushed == ["/v2/app/manifests/2"], "the other names are pushed all the same"
+
+
+def test_another_refusal_is_none_of_that(pushed: list[str]) -> None:
+    image = memory_image([b"layer"])
+    with registry(400, "MANIFEST_INVALID", "no such media type", pushed) as server:
+        client = RegistryClient(RegistryOptions(retries=0, backoff_s=0), Credentials({}))
+        name = Reference.parse(f"{server.host}/app:1")
+        with pytest.raises(RegistryError) as caught:
+            client.push(PushImage(image.manifest, image.config), [name], image, lambda *_: None)
+    assert caught.value.reason is Reason.PUSH_FAILED

@@ -1,0 +1,159 @@
+"""Credential helpers, which are programs that answer, refuse, fail, babble or hang; and logins that clouds and CI systems give."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from imagewright.errors import Reason, RegistryError
+from imagewright.registry import helpers
+from imagewright.registry.clouds import from_gitlab, from_variables
+from imagewright.registry.credentials import Credentials
+from imagewright.registry.helpers import ask_helper
+from imagewright.registry.login import Login
+from imagewright.registry.loginsources import LoginSources
+
+ANSWER = {"ServerURL": "a.test", "Username": "me", "Secret": "hunter2"}
+
+
+class Programs:
+    """Helpers in a folder of PATH, which note what they were asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+    def add(self, name: str, script: str) -> None:
+        path = self.folder / f"docker-credential-{name}"
+        path.write_text(f'#!/bin/sh\necho "$1 $(cat)" >>{self.folder}/asked\n{script}\n')
+        path.chmod(0o755)
+
+    @property
+    def asked(self) -> list[str]:
+        path = self.folder / "asked"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    return Programs(tmp_path)
+
+
+def says(value: object) -> str:
+    return f"echo '{json.dumps(value)}'"
+
+
+def test_a_helper_is_asked_by_the_protocol_and_once_a_host(programs: Programs) -> None:
+    programs.add("pass", says(ANSWER))
+    sources = LoginSources(programs.environment, ())
+    credentials = Credentials({}, {"a.test": "pass"}, sources=sources)
+    assert credentials.find("a.test", "team/app") == Login("me", "hunter2")
+    assert credentials.find("a.test", "team/other") == Login("me", "hunter2")
+    assert credentials.find("b.test", "app") is None
+    assert programs.asked == ["get a.test"]
+
+
+def test_a_store_is_asked_for_all_and_knows_docker_hub_by_its_old_name(programs: Programs) -> None:
+    programs.add("store", says(ANSWER))
+    credentials = Credentials({}, store="store", sources=LoginSources(programs.environment, ()))
+    assert credentials.find("docker.io", "library/alpine") == Login("me", "hunter2")
+    assert programs.asked == ["get https://index.docker.io/v1/"]
+
+
+def test_a_user_called_token_has_an_identity_token(programs: Programs) -> None:
+    programs.add("acr", says(ANSWER | {"Username": "<token>"}))
+    assert ask_helper("acr", "a.test", programs.environment) == Login(identity_token="hunter2")
+
+
+def test_no_login_is_no_failure(programs: Programs) -> None:
+    programs.add("none", "echo credentials not found in native keychain; exit 1")
+    assert ask_helper("none", "a.test", programs.environment) is None
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo it broke >&2; exit 3", "failed with exit code 3: it broke"),
+        ("exit 1", "it said nothing"),
+        ("echo hunter2", "no JSON object"),
+        (says(["hunter2"]), "no JSON object"),
+        (says({"Username": "me"}), "no JSON object"),
+        (says(ANSWER | {"Secret": 2}), "no text"),
+        ("head -c 2000000 /dev/zero", "no JSON object"),
+        ("exec sleep 60", "did not answer"),
+    ],
+)
+def test_a_helper_that_fails_is_named_and_its_secret_is_not(
+    programs: Programs, script: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers, "_TIMEOUT_S", 1.0 if "sleep" in script else 60.0)
+    programs.add("bad", script)
+    with pytest.raises(RegistryError, match="credential helper 'bad'") as caught:
+        ask_helper("bad", "a.test", programs.environment)
+    assert why in caught.value.message
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+    assert caught.value.hint
+    assert "hunter2" not in caught.value.render()
+
+
+@pytest.mark.parametrize("name", ["../evil", "", "a/b", "-x"])
+def test_a_helper_is_a_name_and_no_path(name: str, programs: Programs) -> None:
+    with pytest.raises(RegistryError, match="no name of a program"):
+        ask_helper(name, "a.test", programs.environment)
+
+
+def test_a_helper_that_is_not_here_matters_to_who_is_refused(programs: Programs) -> None:
+    credentials = Credentials({}, store="desktop", sources=LoginSources(programs.environment, ()))
+    assert credentials.find("a.test", "public") is None
+    assert "no docker-credential-desktop in PATH" in "".join(credentials.troubles("a.test"))
+    named = Credentials({}, {"a.test": "gone"}, sources=LoginSources(programs.environment, ()))
+    with pytest.raises(RegistryError, match="no docker-credential-gone in PATH"):
+        named.find("a.test", "app")
+
+
+def test_the_longest_path_wins_over_the_helper_of_the_host(programs: Programs) -> None:
+    programs.add("pass", says(ANSWER))
+    logins = {"a.test/team": Login("team", "x"), "a.test/team/app": Login("app", "y")}
+    credentials = Credentials(logins, {"a.test": "pass"}, sources=LoginSources(programs.environment, ()))
+    assert credentials.find("a.test", "team/app/web") == Login("app", "y")
+    assert credentials.find("a.test", "team/other") == Login("team", "x")
+    assert credentials.find("a.test", "teams/other") == Login("me", "hunter2")
+
+
+@pytest.mark.parametrize(
+    ("host", "variables", "user"),
+    [
+        ("registry.example.com", {"DOCKER_registry_example_com_USR": "a", "DOCKER_registry_example_com_PSW": "b"}, "a"),
+        ("my-hub.example.com", {"DOCKER_my_hub_example_USR": "a", "DOCKER_my_hub_example_PSW": "b"}, "a"),
+        ("registry.example.com:5000", {"DOCKER_registry_USR": "a", "DOCKER_registry_PSW": "b"}, "a"),
+        ("registry.example.com", {"DOCKER_registry_example_com_USR": "a"}, ""),
+        ("ghcr.io", {"GITHUB_TOKEN": "b", "GITHUB_ACTOR": "octo"}, "octo"),
+        ("other.io", {"GITHUB_TOKEN": "b"}, ""),
+    ],
+)
+def test_logins_in_variables(host: str, variables: dict[str, str], user: str) -> None:
+    assert from_variables(host, variables) == (Login(user, "b") if user else None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "login"),
+    [
+        ({"CI_REGISTRY_USER": "u", "CI_REGISTRY_PASSWORD": "p"}, Login("u", "p")),
+        ({"CI_JOB_TOKEN": "t"}, Login("gitlab-ci-token", "t")),
+        ({}, None),
+    ],
+)
+def test_logins_of_a_gitlab_job(variables: dict[str, str], login: Login | None) -> None:
+    job = {"CI_REGISTRY": "registry.example.com", **variables}
+    assert from_gitlab("registry.example.com", job) == login
+    assert from_gitlab("other.example.com", job) is None
+
+
+def test_helpers_that_are_asked() -> None:
+    job = {"CI_REGISTRY": "registry.example.com", "CI_JOB_TOKEN": "t"}
+    assert LoginSources(job).find("registry.example.com") == Login("gitlab-ci-token", "t")
+    assert LoginSources(job, ("env", "ecr")).find("registry.example.com") is None
+    assert LoginSources(job, ()).find("registry.example.com") is None
