@@ -26,22 +26,24 @@ from imagewright.engine.agent import Agents
 from imagewright.engine.cachemounts import CacheMounts
 from imagewright.engine.caching import open_cache, tell_of_cache
 from imagewright.engine.contexts import fetch_contexts
+from imagewright.engine.destinations import Destinations, read_destinations
 from imagewright.engine.epoch import EPOCH_OF, resolve_epoch
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import BrokenEntry, Images
 from imagewright.engine.inputs import plan_options, read_ignore, read_inputs, unpack_archive
 from imagewright.engine.layering import layering
 from imagewright.engine.layouts import Layouts
-from imagewright.engine.output import BuiltImage, Destinations, Output, assemble, references_with_digest
+from imagewright.engine.output import BuiltImage, Output, assemble
 from imagewright.engine.redaction import Redaction
 from imagewright.engine.remote import Remotes
+from imagewright.engine.resultfiles import references_with_digest, write_digests, write_result
 from imagewright.engine.schedule import run_side_by_side
 from imagewright.engine.secrets import check_required, read_secrets
 from imagewright.engine.session import BuildContext, Session
 from imagewright.engine.stage import StageExecutor
 from imagewright.engine.views import ContextViews
 from imagewright.engine.workspace import Workspace
-from imagewright.errors import ImagewrightError, Reason, StepError, UsageError
+from imagewright.errors import ImagewrightError, Reason, StepError
 from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT, Rootfs
 from imagewright.lint.options import LintOptions
 from imagewright.lint.run import lint, lint_options, refuse_warnings
@@ -80,7 +82,15 @@ def build(request: BuildRequest, environment: Mapping[str, str], reporter: Repor
         error = _of_system(failure)
     finally:
         building.close()
-    return Outcome(building.result(error), error)
+    result = building.result(error)
+    if request.result_file:
+        try:
+            write_result(request.result_file, result)
+        except ImagewrightError as failure:
+            if error is None:
+                return Outcome(building.result(failure), failure)
+            reporter.warning(failure.message)
+    return Outcome(result, error)
 
 
 def plan(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> BuildPlan:
@@ -157,7 +167,7 @@ class _Build:
 
     def execute(self) -> None:
         request, reporter = self._request, self._reporter
-        destinations = self._destinations()
+        destinations = read_destinations(request)
         workspace = self._workspace = Workspace(request.work_dir)
         # Before anything that starts a thread or reads a credential.
         sandbox = self._sandbox = start_sandbox(
@@ -252,7 +262,7 @@ class _Build:
 
     def _deliver(self, session: Session, client: RegistryClient, destinations: Destinations) -> None:
         """Assemble the image and bring it to where it was asked for."""
-        self._image = assemble(session.states[session.plan.target.index], session.created())
+        self._image = assemble(session.states[session.plan.target.index], session.created(), destinations)
         output = Output(self._image, session.images, session.blobs, self._reporter)
         if session.cache is not None:
             session.cache.finish(session.plan.target.platform)
@@ -260,7 +270,7 @@ class _Build:
         output.write(destinations)
         if destinations.push:
             output.push(client, destinations)
-        output.write_digest(destinations)
+        write_digests(destinations, self._image.manifest.digest)
 
     def make_plan(self, *, ask: bool = True) -> BuildPlan:
         """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""
@@ -326,28 +336,6 @@ class _Build:
         )
         sources = LoginSources(self._environment, request.credential_helpers)
         return RegistryClient(options, Credentials.load(request.docker_config_dir or None, sources))
-
-    def _destinations(self) -> Destinations:
-        request = self._request
-        references = tuple(Reference.parse(text) for text in request.destinations)
-        for reference in references:
-            if reference.digest is not None:
-                raise UsageError(
-                    f"{reference.familiar()}: a destination can't have a digest, since that is what the build finds out",
-                    hint="Give it a tag.",
-                )
-        if request.push and not references:
-            raise UsageError(
-                "there is no destination to push to", hint="Name one with --destination, or build with --no-push."
-            )
-        return Destinations(
-            references,
-            request.push,
-            request.oci_layout_path,
-            request.tar_path,
-            request.digest_file,
-            request.push_ignore_immutable_tags,
-        )
 
     def result(self, error: ImagewrightError | None) -> BuildResult:
         image = self._image if error is None else None

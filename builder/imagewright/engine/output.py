@@ -5,25 +5,24 @@ Writes files and pushes through the client it is given. Called by ``engine.build
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imagewright.digest import Digest
+from imagewright.engine.destinations import Destinations
 from imagewright.engine.events import Reporter, Transfer
 from imagewright.engine.images import Images, Layer
 from imagewright.engine.session import StageState
-from imagewright.errors import ImagewrightError, Reason
+from imagewright.errors import UsageError
 from imagewright.fs import tarheader, tarwriter
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
-from imagewright.oci.mediatypes import layer_compression
+from imagewright.oci.mediatypes import ImageFormat, layer_compression
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, TagImmutable
 from imagewright.store.archive import write_docker_archive
 from imagewright.store.blobs import BlobStore
-from imagewright.store.files import replacing
 from imagewright.store.layout import write_layout
 from imagewright.streams import Readable
 
@@ -37,39 +36,38 @@ class BuiltImage:
     layers: tuple[Layer, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Destinations:
-    """Where the image goes."""
+def assemble(state: StageState, created: str, destinations: Destinations) -> BuiltImage:
+    """The target stage's configuration with all layers and the whole history, and the manifest for it.
 
-    references: tuple[Reference, ...] = ()
-    push: bool = True
-    oci_layout_path: str = ""
-    tar_path: str = ""
-    digest_file: str = ""
-    ignore_immutable_tags: bool = False
-
-
-def assemble(state: StageState, created: str) -> BuiltImage:
-    """The target stage's configuration with all layers and the whole history, and the manifest for it."""
-    image_format = state.image_format
-    layers = [
-        Layer(
-            # A base that mixed the families is written in one: its bytes stay, its media types are this family's.
-            Descriptor(
-                image_format.layer(layer_compression(layer.descriptor.media_type)),
-                layer.descriptor.digest,
-                layer.descriptor.size,
-            ),
-            layer.diff_id,
-            layer.origin,
-        )
-        for layer in state.layers
-    ]
+    Raises:
+        UsageError: Docker's format is asked for, and a layer of the base image is compressed as it has no type for.
+    """
+    image_format = _format(state, destinations)
+    layers = [replace(layer, descriptor=_described(layer.descriptor, image_format)) for layer in state.layers]
     config = state.plan.config.with_layers([layer.diff_id for layer in layers], state.history).with_created(created)
     raw = config.dump()
     descriptor = Descriptor(image_format.config, Digest.of(raw), len(raw))
-    manifest = Manifest.build(image_format, descriptor, [layer.descriptor for layer in layers])
+    described = [layer.descriptor for layer in layers]
+    manifest = Manifest.build(image_format, descriptor, described, destinations.annotations)
     return BuiltImage(manifest, raw, tuple(layers))
+
+
+def _format(state: StageState, destinations: Destinations) -> ImageFormat:
+    """What was asked for, else the base image's; annotations and zstd are OCI's alone."""
+    asked = destinations.image_format or (ImageFormat.OCI if destinations.annotations else state.image_format)
+    if asked is ImageFormat.DOCKER and any(
+        layer_compression(layer.descriptor.media_type) == "zstd" for layer in state.layers
+    ):
+        raise UsageError(
+            "the image can't have Docker's media types: layers of its base image are compressed with zstd",
+            hint="Leave --image-format out, or write --image-format=oci.",
+        )
+    return asked
+
+
+def _described(layer: Descriptor, image_format: ImageFormat) -> Descriptor:
+    """A layer in one family: the bytes of a base that is of the other stay, its media types don't."""
+    return Descriptor(image_format.layer(layer_compression(layer.media_type)), layer.digest, layer.size)
 
 
 @dataclass(slots=True)
@@ -129,23 +127,6 @@ class Output:
                 continue
             self.reporter.message(f"pushed {reference.familiar()}@{self.image.manifest.digest}")
 
-    def write_digest(self, destinations: Destinations) -> None:
-        """The digest file: written last, so that who sees it finds the image."""
-        if not destinations.digest_file:
-            return
-        try:
-            folder = os.path.dirname(destinations.digest_file)
-            if folder:
-                os.makedirs(folder, exist_ok=True)
-            with replacing(destinations.digest_file) as file:
-                file.write(str(self.image.manifest.digest).encode())
-        except OSError as error:
-            raise ImagewrightError(
-                f"the digest file {destinations.digest_file} can't be written: {error.strerror}",
-                reason=Reason.OUTPUT_FAILED,
-                hint="Name a file in a folder that can be written with --digest-file.",
-            ) from error
-
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
         """A layer as it is stored: from this build, or from the registry that the base came from."""
@@ -158,11 +139,6 @@ class Output:
 
     def _progress(self, descriptor: Descriptor, done: int, finished: bool) -> None:
         self.reporter.transfer(Transfer("push", descriptor.digest.hex[:12], done, descriptor.size, finished))
-
-
-def references_with_digest(destinations: Sequence[Reference], digest: Digest) -> tuple[str, ...]:
-    """``name:tag@digest`` for each destination."""
-    return tuple(reference.with_digest(digest).familiar() for reference in destinations)
 
 
 def _file_header(name: str, size: int) -> bytes:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import queue
 import threading
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,12 +26,13 @@ _BUFFERS = 6
 _PIECE_BYTES = 1 << 17
 # isal's levels 0 to 2 give the same bytes on every x86 generation; level 3 does not.
 _GZIP_LEVEL = 1
+_ISAL_LEVELS = range(3)  # for those above, zlib: slow, and the same bytes wherever it is of the same version
 _ZSTD_LEVEL = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
-    """``level`` is the compressor's, None for ours; ``clamp_mtime_s`` bounds modification times (SOURCE_DATE_EPOCH)."""
+    """``level`` is the compressor's (gzip 0 to 9, zstd 1 to 22), None for ours; ``clamp_mtime_s`` bounds modification times (SOURCE_DATE_EPOCH)."""
 
     compression: Compression = "gzip"
     level: int | None = None
@@ -171,7 +173,8 @@ def _compressor(options: PackOptions) -> _Compressor:
     match options.compression:
         case "gzip":
             level = _GZIP_LEVEL if options.level is None else options.level
-            compressor: _Compressor = isal_zlib.compressobj(level, isal_zlib.DEFLATED, 31)  # 31: gzip, no time in it
+            library = isal_zlib if level in _ISAL_LEVELS else zlib
+            compressor: _Compressor = library.compressobj(level, library.DEFLATED, 31)  # 31: gzip, no time in it
             return compressor
         case "zstd":
             level = _ZSTD_LEVEL if options.level is None else options.level

@@ -1,0 +1,66 @@
+"""Files that say what came of a build: the image's digest and names, the whole result as JSON.
+
+Writes files. Called by ``engine.build`` last of all, so that who sees one finds the image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from imagewright.contract import BuildResult
+from imagewright.digest import Digest
+from imagewright.engine.destinations import Destinations
+from imagewright.errors import ImagewrightError, Reason
+from imagewright.reference import Reference
+from imagewright.store.files import replacing
+
+
+def write_digests(destinations: Destinations, digest: Digest) -> None:
+    """Those of --digest-file, --image-name-with-digest-file and --image-name-tag-with-digest-file.
+
+    Raises:
+        ImagewrightError: reason ``OutputFailed``.
+    """
+    names = destinations.references
+    if destinations.digest_file:
+        _write(destinations.digest_file, str(digest), "--digest-file")
+    if destinations.name_with_digest_file:
+        lines = _lines([f"{reference.name}@{digest}" for reference in names])
+        _write(destinations.name_with_digest_file, lines, "--image-name-with-digest-file")
+    if destinations.name_tag_with_digest_file:
+        lines = _lines([str(reference.with_digest(digest)) for reference in names])
+        _write(destinations.name_tag_with_digest_file, lines, "--image-name-tag-with-digest-file")
+
+
+def write_result(path: str, result: BuildResult) -> None:
+    """The result of a build, good or bad, as one JSON object.
+
+    Raises:
+        ImagewrightError: reason ``OutputFailed``.
+    """
+    _write(path, result.to_json() + "\n", "--result-file")
+
+
+def references_with_digest(destinations: Sequence[Reference], digest: Digest) -> tuple[str, ...]:
+    """``name:tag@digest`` for each destination."""
+    return tuple(reference.with_digest(digest).familiar() for reference in destinations)
+
+
+def _lines(texts: Sequence[str]) -> str:
+    return "".join(f"{text}\n" for text in texts)
+
+
+def _write(path: str, text: str, flag: str) -> None:
+    try:
+        folder = os.path.dirname(path)
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        with replacing(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise ImagewrightError(
+            f"the file {path} can't be written: {error.strerror}",
+            reason=Reason.OUTPUT_FAILED,
+            hint=f"Name a file in a folder that can be written with {flag}.",
+        ) from error
