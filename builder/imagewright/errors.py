@@ -36,6 +36,7 @@ class Reason(StrEnum):
     DOCKERFILE_INVALID = "DockerfileInvalid"
     # sources
     SOURCE_FETCH_FAILED = "SourceFetchFailed"
+    SOURCE_AUTH_FAILED = "SourceAuthFailed"
     GIT_AUTH_FAILED = "GitAuthFailed"
     GIT_REPOSITORY_NOT_FOUND = "GitRepositoryNotFound"
     GIT_REVISION_NOT_FOUND = "GitRevisionNotFound"
@@ -196,6 +197,7 @@ _EXIT_CODES = {
     Reason.DOCKERFILE_INVALID: 3,
     Reason.DOCKERFILE_NOT_FOUND: 3,
     Reason.SOURCE_FETCH_FAILED: 4,
+    Reason.SOURCE_AUTH_FAILED: 4,
     Reason.GIT_AUTH_FAILED: 4,
     Reason.GIT_REPOSITORY_NOT_FOUND: 4,
     Reason.GIT_REVISION_NOT_FOUND: 4,

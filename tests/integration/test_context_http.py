@@ -158,7 +158,7 @@ def test_no_netrc_and_no_cookies(
 @pytest.mark.parametrize(
     ("status", "reason", "words"),
     [
-        (401, Reason.SOURCE_FETCH_FAILED, "HTTP_AUTH_TOKEN_127.0.0.1"),
+        (401, Reason.SOURCE_AUTH_FAILED, "HTTP_AUTH_TOKEN_127.0.0.1"),
         (404, Reason.FILE_NOT_FOUND, "there is no such file"),
         (418, Reason.SOURCE_FETCH_FAILED, "status 418"),
         (503, Reason.SOURCE_UNREACHABLE, "in trouble"),

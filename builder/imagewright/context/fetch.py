@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from imagewright.context import git
+from imagewright.context.archives import ArchiveSource, PullArtifact, download_archive
 from imagewright.context.gitprogram import Machine
 from imagewright.contract import (
     AzureBlobSource,
@@ -28,7 +29,7 @@ from imagewright.contract import (
     Source,
     TarSource,
 )
-from imagewright.errors import FileSystemError, Reason, SourceError, UnsupportedError
+from imagewright.errors import FileSystemError, Reason, SourceError
 
 UnpackArchive = Callable[["HashedStream", str], None]  # (stream, folder): tar, plain or compressed
 _STDIN = "-"
@@ -52,7 +53,8 @@ class FetchedContext:
 class Fetcher:
     """Fetches sources below ``work_dir``, which exists and is empty.
 
-    ``log`` tells people what happens; ``unpack`` unpacks archives, which layers beside this one can do; ``environment``
+    ``log`` tells people what happens; ``unpack`` unpacks archives and ``pull`` brings one out of a registry, which layers
+    beside this one can do; ``environment``
     holds kaniko's GIT_USERNAME and its kin, proxies and trusted certificates; ``retry_delays_s`` are the seconds before
     each further attempt at a server that isn't reached.
     """
@@ -62,6 +64,12 @@ class Fetcher:
     unpack: UnpackArchive
     environment: Mapping[str, str] = field(default_factory=dict)
     retry_delays_s: tuple[float, ...] = (1.0, 4.0)
+    pull: PullArtifact | None = None
+
+    @property
+    def machine(self) -> Machine:
+        """What fetching from elsewhere needs of this machine."""
+        return Machine(self.work_dir, self.environment, self.log, self.retry_delays_s)
 
     def fetch(self, source: Source) -> FetchedContext:
         """Fetch a source.
@@ -81,9 +89,7 @@ class Fetcher:
             case GitSource():
                 return self._git(source)
             case HttpArchiveSource() | S3Source() | GcsSource() | AzureBlobSource() | OciSource():
-                raise UnsupportedError(
-                    f"sources of kind {source.kind} are not supported yet", hint="Use git, a folder or an archive."
-                )
+                return self._archive(source)
 
     def _folder(self) -> str:
         path = os.path.join(self.work_dir, "context")
@@ -136,30 +142,41 @@ class Fetcher:
                 reason=Reason.FILE_NOT_FOUND,
                 hint="--context=tar://FILE takes a tar archive, compressed or not; tar://stdin reads standard input.",
             ) from error
-        target = self._folder()
         with stream:
-            hashed = HashedStream(stream)
-            try:
-                self.unpack(hashed, target)
-                while hashed.read(1 << 20):
-                    pass
-            except FileSystemError as error:
-                damaged = error.reason is Reason.LAYER_INVALID
-                raise SourceError(
-                    f"the context archive {name} can't be unpacked: {error.message}",
-                    reason=Reason.SOURCE_FETCH_FAILED if damaged else error.reason,
-                    hint=error.hint,
-                ) from error
-        if not hashed.size:
+            hint = "A container reads standard input only with stdin: true (kubectl run --stdin, docker run --interactive)."
+            return self._unpacked(stream, name, hint if path == _STDIN else "Pack it again.")
+
+    def _archive(self, source: ArchiveSource) -> FetchedContext:
+        """An archive that is elsewhere, by way of a file: a download that was cut begins anew, and is whole or nothing."""
+        place = os.path.join(self.work_dir, "context.archive")
+        name = download_archive(source, place, self.machine, self.pull)
+        try:
+            with open(place, "rb") as stream:
+                return self._unpacked(stream, name, "Pack and store it again.")
+        finally:
+            os.unlink(place)
+
+    def _unpacked(self, stream: BinaryIO, name: str, empty_hint: str) -> FetchedContext:
+        target = self._folder()
+        hashed = HashedStream(stream)
+        try:
+            self.unpack(hashed, target)
+            while hashed.read(1 << 20):
+                pass
+        except FileSystemError as error:
+            damaged = error.reason is Reason.LAYER_INVALID
             raise SourceError(
-                f"the context archive {name} is empty: not a single byte",
-                hint="A container reads standard input only with stdin: true (kubectl run --stdin, docker run --interactive).",
-            )
+                f"the context archive {name} can't be unpacked: {error.message}",
+                reason=Reason.SOURCE_FETCH_FAILED if damaged else error.reason,
+                hint=error.hint,
+            ) from error
+        if not hashed.size:
+            raise SourceError(f"the context archive {name} is empty: not a single byte", hint=empty_hint)
         self.log(f"context archive sha256:{hashed.digest}")
         return FetchedContext(target, digest=f"sha256:{hashed.digest}")
 
     def _git(self, source: GitSource) -> FetchedContext:
-        checkout = git.clone(source, Machine(self.work_dir, self.environment, self.log, self.retry_delays_s))
+        checkout = git.clone(source, self.machine)
         return FetchedContext(checkout.path, commit=checkout.commit, time_s=checkout.time_s)
 
 

@@ -41,7 +41,9 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 class HttpOptions:
     """``authorization`` gives what is sent to a host name as ``Authorization``, ``""`` for nothing.
 
-    ``retry_delays_s`` are the seconds before each further attempt. ``stopped`` ends a download early.
+    ``retry_delays_s`` are the seconds before each further attempt. ``stopped`` ends a download early. ``ca_file`` is
+    trusted beside the system's certificates; without ``verify`` any certificate is accepted. ``login_hint`` tells who is
+    refused how to give a login.
     """
 
     log: Callable[[str], None]
@@ -49,6 +51,9 @@ class HttpOptions:
     retry_delays_s: tuple[float, ...] = (1.0, 4.0)
     max_bytes: int = 64 << 30
     stopped: threading.Event = field(default_factory=threading.Event)
+    ca_file: str = ""
+    verify: bool = True
+    login_hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def download(url: str, path: str, checksum: str, options: HttpOptions) -> Downlo
 
 
 def _attempt(url: str, path: str, options: HttpOptions, *, pinned: bool) -> Downloaded:
-    with new_session(_USER_AGENT, TlsAdapter(ssl.create_default_context())) as session:
+    with new_session(_USER_AGENT, TlsAdapter(_trust(options))) as session:
         try:
             response = _follow(session, url, options, pinned=pinned)
             with response:
@@ -102,6 +107,22 @@ def _attempt(url: str, path: str, options: HttpOptions, *, pinned: bool) -> Down
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
                 raise  # of this machine's disk
             raise _unreachable(url, error) from error
+
+
+def _trust(options: HttpOptions) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if options.ca_file:
+        try:
+            context.load_verify_locations(options.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise SourceError(
+                f"the CA certificate {options.ca_file} can't be read: {getattr(error, 'strerror', None) or error}",
+                hint="It must be a file with certificates in PEM form.",
+            ) from error
+    if not options.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _follow(session: requests.Session, url: str, options: HttpOptions, *, pinned: bool) -> requests.Response:
@@ -121,12 +142,12 @@ def _follow(session: requests.Session, url: str, options: HttpOptions, *, pinned
             stream=True,
             allow_redirects=False,
             timeout=(_CONNECT_S, _SILENCE_S),
-            verify=True,
+            verify=options.verify,
             proxies={"no_proxy": "*"} if parts.hostname in _LOOPBACK else None,
         )
         if response.status_code not in _REDIRECTS:
             if not 200 <= response.status_code < 300:
-                raise _refused(url, response, logged_in="Authorization" in headers)
+                raise _refused(url, response, options, logged_in="Authorization" in headers)
             return response
         location = response.headers.get("Location", "")
         response.close()
@@ -213,7 +234,7 @@ def _again(message: str, hint: str, wait_s: float = 0.0) -> _Again:
     return error
 
 
-def _refused(url: str, response: requests.Response, *, logged_in: bool) -> SourceError:
+def _refused(url: str, response: requests.Response, options: HttpOptions, *, logged_in: bool) -> SourceError:
     status = response.status_code
     wait = response.headers.get("Retry-After", "")
     response.close()
@@ -225,7 +246,8 @@ def _refused(url: str, response: requests.Response, *, logged_in: bool) -> Sourc
         return SourceError(f"{message}: there is no such file", reason=Reason.FILE_NOT_FOUND, hint="Check the address.")
     if status in (401, 403, 407):
         hint = f"Give a token with --secret id=HTTP_AUTH_TOKEN_{host},src=FILE (ImageBuild: spec.secrets)."
-        return SourceError(message, hint="Check the login's rights." if logged_in else hint)
+        advice = "Check the login's rights." if logged_in else options.login_hint or hint
+        return SourceError(message, reason=Reason.SOURCE_AUTH_FAILED, hint=advice)
     return SourceError(message, hint="Check the address; a browser or curl shows what the server says.")
 
 
@@ -260,7 +282,10 @@ def _root_cause(error: BaseException) -> str:
 
 
 def _seconds(retry_after: str) -> float:
-    return float(retry_after) if retry_after.isdecimal() else 0.0
+    """Retry-After, a number or a date (RFC 9110, 10.2.3); 0 for anything else."""
+    if retry_after.isascii() and retry_after.isdecimal():
+        return float(retry_after)
+    return max(0.0, _modified_s(retry_after) - time.time())
 
 
 # --- addresses

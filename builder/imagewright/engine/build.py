@@ -23,6 +23,7 @@ from imagewright.contract import (
 )
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.agent import Agents
+from imagewright.engine.artifacts import pull_artifact
 from imagewright.engine.cachemounts import CacheMounts
 from imagewright.engine.caching import open_cache, tell_of_cache
 from imagewright.engine.contexts import fetch_contexts
@@ -321,7 +322,14 @@ class _Build:
         return {name: BuildContext(root, read_ignore(root, [".dockerignore"])) for name, root in roots.items()}
 
     def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
-        return Fetcher(work_dir, self._reporter.message, unpack_archive, environment=self._environment).fetch(source)
+        fetcher = Fetcher(
+            work_dir,
+            self._reporter.message,
+            unpack_archive,
+            self._environment,
+            pull=partial(pull_artifact, self._client()),
+        )
+        return fetcher.fetch(source)
 
     def _client(self) -> RegistryClient:
         request = self._request

@@ -91,7 +91,10 @@ def unpack_archive(stream: Readable, folder: str) -> None:
     """Unpack a context that came as an archive; owners don't matter, since COPY sets them."""
     found, peeked = sniff(stream)
     options = UnpackOptions(whiteouts=False, ownership=(os.geteuid(), os.getegid()))
-    unpack_layer(Rootfs(folder), inflate(peeked, found), options)
+    inflated = inflate(peeked, found)
+    unpack_layer(Rootfs(folder), inflated, options)
+    while inflated.read(1 << 20):
+        pass  # what is compressed ends with its checksum: an archive that was cut there would pass for whole
 
 
 def _dockerfile(path: str, context: Rootfs) -> tuple[str, bytes]:

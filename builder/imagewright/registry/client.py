@@ -44,13 +44,18 @@ class RegistryClient:
         """One of the image's blobs as it is stored; verified by the time ``read`` returns b""."""
         return self._puller.open_blob(image, descriptor)
 
-    def find(self, reference: Reference) -> Manifest | None:
-        """What was pushed under a tag, asked of the registry itself and of no mirror; None where there is nothing."""
-        return self._puller.find(reference)
+    def find(self, reference: Reference, *, pulling: bool = False) -> Manifest | None:
+        """What a registry has under a name, asked of itself and of no mirror; None where there is nothing.
 
-    def open_found(self, reference: Reference, descriptor: Descriptor) -> AbstractContextManager[BlobReader]:
+        ``pulling``: the registry is reached as for pulls, else as for pushes.
+        """
+        return self._puller.find(reference, pulling=pulling)
+
+    def open_found(
+        self, reference: Reference, descriptor: Descriptor, *, pulling: bool = False
+    ) -> AbstractContextManager[BlobReader]:
         """A blob of an image that ``find`` gave; verified by the time ``read`` returns b""."""
-        return self._puller.open_found(reference, descriptor)
+        return self._puller.open_found(reference, descriptor, pulling=pulling)
 
     def push(self, image: PushImage, destinations: Sequence[Reference], blobs: BlobSource, progress: Progress) -> None:
         """Push one image to every destination, uploading each blob once a registry."""

@@ -76,24 +76,28 @@ class Puller:
             error.hint = " ".join([error.hint, *(f"({failure})" for failure in failures)]).strip()
             raise
 
-    def find(self, reference: Reference) -> Manifest | None:
-        """An image's manifest by its tag, asked of the registry itself and of no mirror; None where there is none.
+    def find(self, reference: Reference, *, pulling: bool) -> Manifest | None:
+        """An image's manifest, asked of the registry itself and of no mirror; None where there is none.
+
+        ``pulling``: the registry is reached as for pulls, else as for pushes.
 
         Raises:
             RegistryError
         """
-        place = self._endpoints.for_push(reference)
         try:
             with _documents_of(reference):
-                return Manifest.parse(*self._document(place, reference, again=True))
+                return Manifest.parse(*self._document(self._itself(reference, pulling), reference, again=True))
         except RegistryError as error:
             if error.status == 404:
                 return None
             raise
 
-    def open_found(self, reference: Reference, descriptor: Descriptor) -> BlobReader:
+    def open_found(self, reference: Reference, descriptor: Descriptor, *, pulling: bool) -> BlobReader:
         """A blob of the repository that ``find`` looked in."""
-        return self._open((self._endpoints.for_push(reference),), reference, descriptor)
+        return self._open((self._itself(reference, pulling),), reference, descriptor)
+
+    def _itself(self, reference: Reference, pulling: bool) -> Endpoint:
+        return self._endpoints.for_pull(reference)[-1] if pulling else self._endpoints.for_push(reference)
 
     def open_blob(self, image: RemoteImage, descriptor: Descriptor) -> BlobReader:
         """A blob as it is stored. Size and digest are verified when ``read`` reaches the end."""

@@ -1,0 +1,148 @@
+"""Contexts that are archives behind an address: logins, checksums, cuts, pages that are no archive."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+from servers.scripted import Answer, Asked, ScriptedServer
+
+from imagewright.context.fetch import Fetcher
+from imagewright.contract import HttpArchiveSource
+from imagewright.engine.inputs import unpack_archive
+from imagewright.errors import ImagewrightError, Reason, SourceError
+
+
+def archive() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name in ("Dockerfile", "folder/file"):
+            info = tarfile.TarInfo(name)
+            info.size = len(name)
+            tar.addfile(info, io.BytesIO(name.encode()))
+    return out.getvalue()
+
+
+TAR = archive()
+
+
+@pytest.fixture
+def fetch(tmp_path: Path) -> Callable[..., Path]:
+    (tmp_path / "work").mkdir()
+
+    def fetch(source: HttpArchiveSource) -> Path:
+        fetcher = Fetcher(str(tmp_path / "work"), lambda text: None, unpack_archive, retry_delays_s=(0.0, 0.0))
+        found = fetcher.fetch(source)
+        assert found.digest.startswith("sha256:")
+        return Path(found.path)
+
+    return fetch
+
+
+def failing(fetch: Callable[..., Path], source: HttpArchiveSource) -> ImagewrightError:
+    with pytest.raises(ImagewrightError) as caught:
+        fetch(source)
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [TAR, gzip.compress(TAR), bz2.compress(TAR), lzma.compress(TAR), zstandard.compress(TAR)],
+    ids=["tar", "gz", "bz2", "xz", "zstd"],
+)
+def test_archives_of_every_kind(fetch: Callable[..., Path], packed: bytes) -> None:
+    with ScriptedServer(lambda asked: Answer(200, {}, packed)) as server:
+        folder = fetch(HttpArchiveSource(url=f"http://{server.host}/a"))
+    assert (folder / "folder/file").read_text() == "folder/file"
+
+
+def test_a_checksum_pins_it(fetch: Callable[..., Path]) -> None:
+    with ScriptedServer(lambda asked: Answer(200, {}, TAR)) as server:
+        url = f"http://{server.host}/a.tar"
+        error = failing(fetch, HttpArchiveSource(url=url, sha256="0" * 64))
+        assert "not what" in error.message
+        assert "no SHA-256" in failing(fetch, HttpArchiveSource(url=url, sha256="abc")).message
+        fetch(HttpArchiveSource(url=url, sha256=hashlib.sha256(TAR).hexdigest()))
+
+
+@pytest.mark.parametrize(
+    ("secret", "sent"),
+    [
+        ({"username": "me", "password": "hunter2"}, "Basic bWU6aHVudGVyMg=="),
+        ({"bearerToken": "hunter2"}, "Bearer hunter2"),
+    ],
+)
+def test_a_login_goes_to_the_server_that_was_named_alone(
+    fetch: Callable[..., Path], tmp_path: Path, secret: dict[str, str], sent: str
+) -> None:
+    folder = tmp_path / "secret"
+    folder.mkdir()
+    for name, value in secret.items():
+        (folder / name).write_text(value + "\n")
+    with ScriptedServer(lambda asked: Answer(200, {}, TAR)) as other:
+
+        def answer(asked: Asked) -> Answer:
+            if asked.authorization != sent:
+                return Answer(401)
+            return Answer(302, {"Location": f"http://{other.host}/elsewhere"})
+
+        with ScriptedServer(answer) as server:
+            fetch(HttpArchiveSource(url=f"http://{server.host}/a.tar", credentials_dir=str(folder)))
+        assert [asked.authorization for asked in other.asked] == [""]
+
+
+def test_a_refusal_says_how_to_log_in(fetch: Callable[..., Path]) -> None:
+    with ScriptedServer(lambda asked: Answer(403)) as server:
+        error = failing(fetch, HttpArchiveSource(url=f"http://user:hunter2@{server.host}/a.tar?sig=hunter2"))
+    assert error.reason is Reason.SOURCE_AUTH_FAILED
+    assert "hunter2" not in error.render()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "says"),
+    [
+        (Answer(404), Reason.FILE_NOT_FOUND, "no such file"),
+        (
+            Answer(200, {}, b"<!DOCTYPE html><html><body>Log in</body></html>"),
+            Reason.SOURCE_FETCH_FAILED,
+            "can't be unpacked",
+        ),
+        (Answer(200, {}, b""), Reason.SOURCE_FETCH_FAILED, "not a single byte"),
+        (Answer(200, {}, TAR[: len(TAR) // 2], length=len(TAR)), Reason.SOURCE_UNREACHABLE, "broke before"),
+        (Answer(200, {}, gzip.compress(TAR)[:-20]), Reason.SOURCE_FETCH_FAILED, "can't be unpacked"),
+        (Answer(302, {"Location": "ftp://example.com/a"}), Reason.SOURCE_FETCH_FAILED, "no http or https address"),
+        (Answer(503), Reason.SOURCE_UNREACHABLE, "status 503"),
+    ],
+)
+def test_what_is_no_archive_is_said(fetch: Callable[..., Path], answer: Answer, reason: Reason, says: str) -> None:
+    with ScriptedServer(lambda asked: answer) as server:
+        error = failing(fetch, HttpArchiveSource(url=f"http://{server.host}/a.tar.gz"))
+    assert error.reason is reason, error.render()
+    assert says in error.message
+
+
+def test_a_cut_is_tried_again(fetch: Callable[..., Path]) -> None:
+    answers = [Answer(200, {}, TAR[:600], length=len(TAR)), Answer(502), Answer(200, {}, TAR)]
+    with ScriptedServer(lambda asked: answers.pop(0)) as server:
+        assert (fetch(HttpArchiveSource(url=f"http://{server.host}/a.tar")) / "Dockerfile").exists()
+
+
+def test_a_path_out_of_the_context_is_refused(fetch: Callable[..., Path]) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("../../evil"))
+    with ScriptedServer(lambda asked: Answer(200, {}, out.getvalue())) as server:
+        try:
+            folder = fetch(HttpArchiveSource(url=f"http://{server.host}/a.tar"))
+        except SourceError:
+            return
+    assert not (folder.parent.parent / "evil").exists()
