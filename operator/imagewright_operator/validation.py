@@ -15,11 +15,11 @@ from imagewright_operator import allowlist
 from imagewright_operator.api import ImageBuild, Spec
 from imagewright_operator.api.base import MAX_INLINE_BYTES, parse_duration
 from imagewright_operator.api.source import SOURCES
-from imagewright_operator.api.spec import Compression
-from imagewright_operator.manifests import build_request
+from imagewright_operator.api.spec import Compression, Format
+from imagewright_operator.request import build_request
 from imagewright_operator.settings import Settings
 
-_BUILDABLE_SOURCES = frozenset({"git", "configMap", "inline"})
+_LEVELS = {Compression.GZIP: range(10), Compression.ZSTD: range(1, 23)}
 
 
 def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
@@ -28,6 +28,8 @@ def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
     return (
         *_source(spec),
         *_output(spec),
+        *_form(spec),
+        *_references(spec),
         *_paths(spec),
         *_durations(spec),
         *_mounts(spec),
@@ -47,10 +49,8 @@ def _source(spec: Spec) -> Iterator[str]:
     given = [name for name in SOURCES if name in spec.source.model_dump(by_alias=True, exclude_none=True)]
     if len(given) != 1:
         found = " and ".join(given) or "none"
-        yield f"spec.source must name exactly one source, it names {found}: write one of git, configMap, inline"
+        yield f"spec.source must name exactly one source, it names {found}: write one of {', '.join(SOURCES)}"
         return
-    if given[0] not in _BUILDABLE_SOURCES:
-        yield f"spec.source.{given[0]} is not supported yet: use git, configMap or inline"
     inline = spec.source.inline
     if inline is not None and len(inline.dockerfile.encode()) > MAX_INLINE_BYTES:
         yield "spec.source.inline.dockerfile is longer than 16 KiB of UTF-8: put it into a ConfigMap or a git repository"
@@ -67,6 +67,32 @@ def _output(spec: Spec) -> Iterator[str]:
             continue
         if reference.digest is not None:
             yield f"spec.output.tags: {tag!r} carries a digest: write name:tag, the digest is what the build finds out"
+
+
+def _form(spec: Spec) -> Iterator[str]:
+    """What contradicts itself in the image's form."""
+    output = spec.output
+    if output.format is Format.DOCKER and output.compression is Compression.ZSTD:
+        yield "spec.output.format Docker and compression Zstd contradict each other: Docker's media types have no zstd"
+    if output.format is Format.DOCKER and output.annotations:
+        yield "spec.output.format Docker and annotations contradict each other: use labels, or format OCI"
+    compression = output.compression or Compression.GZIP
+    levels = _LEVELS[compression]
+    if output.compression_level is not None and output.compression_level not in levels:
+        yield f"spec.output.compressionLevel: {compression.value} has levels {levels[0]} to {levels[-1]}"
+
+
+def _references(spec: Spec) -> Iterator[str]:
+    """Names in registries beside the tags."""
+    for name, text in (
+        ("source.oci.image", spec.source.oci.image if spec.source.oci is not None else None),
+        ("cache.repository", f"{spec.cache.repository}:x" if spec.cache and spec.cache.repository else None),
+    ):
+        try:
+            if text is not None:
+                Reference.parse(text)
+        except ImagewrightError as error:
+            yield f"spec.{name}: {error.message.replace(':x', '')}. {error.hint}"
 
 
 def _size(imagebuild: ImageBuild, settings: Settings) -> Iterator[str]:
@@ -105,18 +131,5 @@ def _mounts(spec: Spec) -> Iterator[str]:
 
 def _not_supported(spec: Spec) -> Iterator[str]:
     """Fields that have a meaning, which a later version gives them: never silently ignored."""
-    output = spec.output
-    if spec.cache is not None and spec.cache.repository is not None:
-        yield "spec.cache.repository"
-    if spec.cache is not None and spec.cache.ttl is not None:
-        yield "spec.cache.ttl"
     if len(spec.platforms) > 1:
         yield "spec.platforms with more than one platform"
-    if output.format is not None:
-        yield "spec.output.format"
-    if output.compression not in (None, Compression.GZIP):
-        yield f"spec.output.compression {output.compression.value if output.compression else ''}"
-    if output.annotations:
-        yield "spec.output.annotations"
-    if output.timestamp is not None:
-        yield "spec.output.timestamp"

@@ -6,11 +6,26 @@ from typing import Any
 
 import pytest
 
-from imagewright.contract import REQUEST_ENV, BuildRequest, RegistrySettings, SecretSource, SshSource
+from imagewright.contract import (
+    REQUEST_ENV,
+    AzureBlobSource,
+    BuildRequest,
+    CacheSettings,
+    DirectorySource,
+    GcsSource,
+    HttpArchiveSource,
+    OciSource,
+    RegistrySettings,
+    S3Source,
+    SecretSource,
+    Source,
+    SshSource,
+)
 from imagewright.errors import UsageError
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
-from imagewright_operator.manifests import build_request, executor_pod, pods_of
+from imagewright_operator.manifests import executor_pod, pods_of
+from imagewright_operator.request import build_request
 from imagewright_operator.settings import Profile, Settings
 
 INLINE = {"inline": {"dockerfile": "FROM scratch\n"}}
@@ -309,3 +324,85 @@ def test_pods_are_told_by_their_owner_not_by_a_label_that_anyone_can_write() -> 
         }
     }
     assert pods_of([mine, other, {"metadata": {}}], "uid-1") == [mine]
+
+
+LOGIN = {"secretRef": {"name": "login"}}
+CREDENTIALS = "/kaniko/credentials/source"
+
+
+@pytest.mark.parametrize(
+    ("source", "means"),
+    [
+        (
+            {"http": {"url": "https://example.com/a.tar", "sha256": "a" * 64, **LOGIN}},
+            HttpArchiveSource(url="https://example.com/a.tar", sha256="a" * 64, credentials_dir=CREDENTIALS),
+        ),
+        (
+            {"s3": {"bucket": "b", "key": "k", "endpoint": "https://s3.example.com", "pathStyle": True, **LOGIN}},
+            S3Source(
+                bucket="b", key="k", endpoint="https://s3.example.com", path_style=True, credentials_dir=CREDENTIALS
+            ),
+        ),
+        (
+            {"gcs": {"bucket": "b", "object": "o", **LOGIN}},
+            GcsSource(bucket="b", object="o", credentials_dir=CREDENTIALS),
+        ),
+        (
+            {"azureBlob": {"url": "https://a.blob.core.windows.net/b/c", **LOGIN}},
+            AzureBlobSource(url="https://a.blob.core.windows.net/b/c", credentials_dir=CREDENTIALS),
+        ),
+        (
+            {"oci": {"image": "reg.example.com/context:1", **LOGIN}},
+            OciSource(reference="reg.example.com/context:1", docker_config_dir=CREDENTIALS),
+        ),
+    ],
+)
+def test_a_source_that_is_elsewhere_and_its_login(source: dict[str, Any], means: Source) -> None:
+    made = pod(source)
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).source == means
+    secret = mounts(made)[CREDENTIALS]
+    assert secret["readOnly"]
+    assert secret["secret"]["secretName"] == "login"
+    assert ("items" in secret["secret"]) == ("oci" in source), "only a config.json has a name of its own"
+    without = {kind: {k: v for k, v in fields.items() if k != "secretRef"} for kind, fields in source.items()}
+    assert CREDENTIALS not in mounts(pod(without))
+
+
+def test_a_folder_of_a_volume_is_mounted_for_reading() -> None:
+    made = pod({"volume": {"claimName": "sources", "subPath": "team/app"}})
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).source == DirectorySource(path="/kaniko/context")
+    mounted = mounts(made)["/kaniko/context"]
+    assert mounted["persistentVolumeClaim"] == {"claimName": "sources", "readOnly": True}
+    assert mounted["readOnly"]
+    (mount,) = (m for m in container(made)["volumeMounts"] if m["mountPath"] == "/kaniko/context")
+    assert mount["subPath"] == "team/app"
+
+
+def test_the_form_of_the_image_and_the_layer_cache() -> None:
+    output = {
+        "tags": ["reg.example.com/app:1"], "format": "OCI", "compression": "Zstd", "compressionLevel": 9,
+        "annotations": {"a": "b"}, "timestamp": "Source",
+    }  # fmt: skip
+    cache = {"repository": "reg.example.com/cache", "ttl": "1h"}
+    request = build_request(imagebuild(output=output, cache=cache), Settings())
+    assert (request.image_format, request.compression, request.compression_level) == ("oci", "zstd", 9)
+    assert request.annotations == {"a": "b"}
+    assert request.timestamps == "source"
+    assert request.cache == CacheSettings(repository="reg.example.com/cache", ttl_s=3600)
+    plain = build_request(imagebuild(), Settings())
+    assert (plain.image_format, plain.compression, plain.compression_level) == ("", "gzip", None)
+    assert plain.timestamps == "build"
+    assert plain.cache is None
+
+
+def test_a_client_certificate_is_mounted_for_its_registry() -> None:
+    registry = {
+        "host": "reg.example.com", "mirrors": ["m.example.com"], "mirrorsOnly": True,
+        "clientCertificateSecretRef": {"name": "tls"},
+    }  # fmt: skip
+    made = pod(registries=[registry])
+    (settings,) = BuildRequest.decode(environment(made)[REQUEST_ENV]).registries
+    folder = "/kaniko/certificates/client/0"
+    assert (settings.client_cert_file, settings.client_key_file) == (f"{folder}/tls.crt", f"{folder}/tls.key")
+    assert settings.mirrors_only
+    assert mounts(made)[folder]["secret"]["secretName"] == "tls"

@@ -139,11 +139,11 @@ def test_a_failure_of_the_build_stays_until_something_is_edited() -> None:
 
 
 def test_an_invalid_spec_builds_nothing_and_recovers_by_being_fixed() -> None:
-    paper = Paper(cache={"repository": "reg.example.com/cache"}, platforms=["linux/amd64", "linux/arm64"])
+    paper = Paper(cache={"repository": "reg.example.com/cache:1"}, platforms=["linux/amd64", "linux/arm64"])
     paper.settle()
     assert paper.condition("Stalled") == "True InvalidSpec"
     message = paper.status["conditions"][0]["message"]
-    assert "spec.cache.repository is not supported yet" in message
+    assert "spec.cache.repository: " in message
     assert "spec.platforms" in message
     assert not paper.created
     del paper.spec["cache"], paper.spec["platforms"]

@@ -43,16 +43,7 @@ def test_what_a_run_mounts_is_fine() -> None:
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"cache": {"repository": "reg.example.com/cache"}}, "spec.cache.repository"),
-        ({"cache": {"volume": {"claimName": "a"}, "ttl": "1h"}}, "spec.cache.ttl"),
         ({"platforms": ["linux/amd64", "linux/arm64"]}, "spec.platforms with more than one platform"),
-        ({"output": {"tags": ["a/b"], "format": "Docker"}}, "spec.output.format"),
-        ({"output": {"tags": ["a/b"], "compression": "Zstd"}}, "spec.output.compression Zstd"),
-        ({"output": {"tags": ["a/b"], "annotations": {"a": "b"}}}, "spec.output.annotations"),
-        ({"output": {"tags": ["a/b"], "timestamp": "Zero"}}, "spec.output.timestamp"),
-        ({"source": {"http": {"url": "https://example.com/a.tar"}}}, "spec.source.http"),
-        ({"source": {"s3": {"bucket": "a", "key": "b"}}}, "spec.source.s3"),
-        ({"source": {"volume": {"claimName": "a"}}}, "spec.source.volume"),
     ],
 )
 def test_what_does_nothing_yet_is_refused_by_name(spec: dict[str, Any], named: str) -> None:
@@ -200,3 +191,37 @@ def test_seccomp_is_never_looser_than_the_profile(profile: Profile, kind: str, f
 def test_host_users_where_every_build_has_a_user_namespace() -> None:
     assert template(Settings(profile=Profile.USERNS), hostUsers=True)
     assert template(Settings(profile=Profile.AUTO), hostUsers=True) == ()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"cache": {"repository": "reg.example.com/cache", "ttl": "1h", "volume": {"claimName": "a"}}},
+        {"output": {"tags": ["a/b"], "format": "OCI", "compression": "Zstd", "compressionLevel": 22}},
+        {"output": {"tags": ["a/b"], "annotations": {"a": "b"}, "timestamp": "Zero"}},
+        {"source": {"http": {"url": "https://example.com/a.tar"}}},
+        {"source": {"s3": {"bucket": "a", "key": "b"}}},
+        {"source": {"gcs": {"bucket": "a", "object": "b"}}},
+        {"source": {"azureBlob": {"url": "https://a.blob.core.windows.net/b/c"}}},
+        {"source": {"oci": {"image": "reg.example.com/context:1"}}},
+        {"source": {"volume": {"claimName": "a"}}},
+    ],
+)
+def test_sources_caches_and_forms_of_all_kinds_are_fine(spec: dict[str, Any]) -> None:
+    assert check(**spec) == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"cache": {"repository": "reg.example.com/cache:1"}}, "spec.cache.repository: "),
+        ({"source": {"oci": {"image": "Up/Case"}}}, "spec.source.oci.image: "),
+        ({"output": {"tags": ["a/b"], "format": "Docker", "compression": "Zstd"}}, "contradict each other"),
+        ({"output": {"tags": ["a/b"], "format": "Docker", "annotations": {"a": "b"}}}, "contradict each other"),
+        ({"output": {"tags": ["a/b"], "compressionLevel": 10}}, "Gzip has levels 0 to 9"),
+        ({"output": {"tags": ["a/b"], "compression": "Zstd", "compressionLevel": 0}}, "Zstd has levels 1 to 22"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(spec: dict[str, Any], says: str) -> None:
+    (problem,) = check(**spec)
+    assert says in problem

@@ -114,10 +114,14 @@ class AzureBlobSource(Model):
 
 
 class OciSource(Model):
-    """An OCI artifact in a registry that holds the context: its only layer is a tar archive (as Flux pushes them)."""
+    """An OCI artifact in a registry that holds the context: its only layer is a tar archive (as Flux pushes them).
+
+    ``docker_config_dir`` holds the config.json with the login for it; empty: that of the whole build.
+    """
 
     kind: Literal["oci"] = "oci"
     reference: str
+    docker_config_dir: str = ""
 
 
 Source = Annotated[

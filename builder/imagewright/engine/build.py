@@ -17,6 +17,7 @@ from imagewright.contract import (
     BuildRequest,
     BuildResult,
     Failure,
+    OciSource,
     Source,
     SourceResult,
     StepResult,
@@ -322,16 +323,17 @@ class _Build:
         return {name: BuildContext(root, read_ignore(root, [".dockerignore"])) for name, root in roots.items()}
 
     def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
+        login = source.docker_config_dir if isinstance(source, OciSource) else ""
         fetcher = Fetcher(
             work_dir,
             self._reporter.message,
             unpack_archive,
             self._environment,
-            pull=partial(pull_artifact, self._client()),
+            pull=partial(pull_artifact, self._client(login)),
         )
         return fetcher.fetch(source)
 
-    def _client(self) -> RegistryClient:
+    def _client(self, docker_config_dir: str = "") -> RegistryClient:
         request = self._request
         options = RegistryOptions(
             request.registries,
@@ -343,7 +345,9 @@ class _Build:
             push_retries=request.push_retries,
         )
         sources = LoginSources(self._environment, request.credential_helpers)
-        return RegistryClient(options, Credentials.load(request.docker_config_dir or None, sources))
+        return RegistryClient(
+            options, Credentials.load(docker_config_dir or request.docker_config_dir or None, sources)
+        )
 
     def result(self, error: ImagewrightError | None) -> BuildResult:
         image = self._image if error is None else None

@@ -101,7 +101,7 @@ class GitSource(Model):
 
 
 class HttpSource(Model):
-    """A tar archive behind a URL. Not supported yet."""
+    """A tar archive behind a URL."""
 
     url: Url = Field(description="Of the archive.")
     sha256: Annotated[
@@ -112,11 +112,13 @@ class HttpSource(Model):
             json_schema_extra=rules(rule("self.matches('^[0-9a-f]{64}$')", "is not 64 hex digits")),
         ),
     ] = None
-    secret_ref: LocalReference | None = Field(default=None, description="The login.")
+    secret_ref: LocalReference | None = Field(
+        default=None, description="Secret with username and password or bearerToken, and ca.crt where needed."
+    )
 
 
 class S3Source(Model):
-    """A tar archive in an S3 bucket. Not supported yet."""
+    """A tar archive in an S3 bucket."""
 
     bucket: Annotated[str, Field(max_length=255)] = Field(description="Its name.")
     key: Annotated[str, Field(max_length=1024)] = Field(description="Of the archive.")
@@ -124,29 +126,39 @@ class S3Source(Model):
         default=None, description="Of a server other than Amazon's."
     )
     region: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Of the bucket.")
-    secret_ref: LocalReference | None = Field(default=None, description="The login.")
+    path_style: bool = Field(default=False, description="The bucket is in the path, not in the host's name.")
+    secret_ref: LocalReference | None = Field(
+        default=None, description="Secret with accesskey and secretkey; without it, the service account's role."
+    )
 
 
 class GcsSource(Model):
-    """A tar archive in Google Cloud Storage. Not supported yet."""
+    """A tar archive in Google Cloud Storage."""
 
     bucket: Annotated[str, Field(max_length=255)] = Field(description="Its name.")
     object: Annotated[str, Field(max_length=1024)] = Field(description="Of the archive.")
-    secret_ref: LocalReference | None = Field(default=None, description="The login.")
+    secret_ref: LocalReference | None = Field(
+        default=None, description="Secret with serviceaccount, a JSON key; without it, workload identity."
+    )
 
 
 class AzureBlobSource(Model):
-    """A tar archive in Azure Blob Storage. Not supported yet."""
+    """A tar archive in Azure Blob Storage."""
 
     url: Url = Field(description="Of the archive.")
-    secret_ref: LocalReference | None = Field(default=None, description="The login.")
+    secret_ref: LocalReference | None = Field(
+        default=None,
+        description="Secret with accountKey, sasToken, or tenantId, clientId and clientSecret; without it, the identity.",
+    )
 
 
 class OciSource(Model):
-    """An OCI artifact that holds the context. Not supported yet."""
+    """An OCI artifact that holds the context."""
 
     image: Annotated[str, Field(max_length=512)] = Field(description="Reference of the artifact.")
-    secret_ref: LocalReference | None = Field(default=None, description="The login.")
+    secret_ref: LocalReference | None = Field(
+        default=None, description="Secret of type kubernetes.io/dockerconfigjson."
+    )
 
 
 class InlineSource(Model):
@@ -169,7 +181,7 @@ class InlineSource(Model):
 
 
 class VolumeSource(Model):
-    """A folder of a PersistentVolumeClaim. Not supported yet."""
+    """A folder of a PersistentVolumeClaim."""
 
     claim_name: ObjectName = Field(description="Of the PersistentVolumeClaim.")
     sub_path: RelativePath | None = Field(default=None, description="Folder of the volume.")
@@ -182,7 +194,7 @@ class Source(Model):
         json_schema_extra=rules(
             rule(
                 f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].exists(x, x)",
-                "names no source: write exactly one of git, configMap or inline",
+                f"names no source: write exactly one of {_CHOICES}",
             ),
             rule(
                 f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].filter(x, x).size() < 2",

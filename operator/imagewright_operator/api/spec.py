@@ -153,18 +153,22 @@ class Output(Model):
         default=None,
         description="Secret of type kubernetes.io/dockerconfigjson, as kubectl create secret docker-registry makes it.",
     )
-    format: Format | None = Field(default=None, description="Media types. Not supported yet: it is as the base image.")
+    format: Format | None = Field(default=None, description="Media types; those of the base image if not given.")
     compression: Compression | None = Field(
-        default=None, description="Of new layers. Not supported yet but for Gzip, which is the default."
+        default=None, description="Of new layers; Gzip if not given. Zstd makes an OCI image."
+    )
+    compression_level: Annotated[int, Field(ge=0, le=22)] | None = Field(
+        default=None, description="Of the compressor: Gzip 0 to 9, Zstd 1 to 22; the engine's own choice if not given."
     )
     labels: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = Field(
         default={}, description="Labels of the image, as with --label; they win over the Dockerfile's."
     )
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = Field(
-        default={}, description="Of the manifest. Not supported yet."
+        default={}, description="Of the manifest, which then is an OCI one."
     )
     timestamp: Timestamp | None = Field(
-        default=None, description="Which times files and image bear. Not supported yet."
+        default=None,
+        description="Which times files and image bear: 1970, the commit's, those of the build (which is the default).",
     )
     insecure: bool = Field(default=False, description="Push over plain HTTP where HTTPS is not answered.")
     ca_bundle_ref: KeyReference | None = Field(
@@ -181,14 +185,15 @@ class Cache(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule("has(self.repository) != has(self.volume)", "write exactly one of repository and volume")
+            rule("has(self.repository) || has(self.volume)", "write repository, volume, or both"),
+            rule("!has(self.ttl) || has(self.repository)", "has a ttl without a repository that it is for"),
         )
     )
 
     repository: Annotated[str, Field(max_length=512)] | None = Field(
-        default=None, description="Of a registry, for layers. Not supported yet."
+        default=None, description="Of a registry, without a tag: layers are taken from there, and new ones stored."
     )
-    ttl: Duration | None = Field(default=None, description="Older layers are made anew. Not supported yet.")
+    ttl: Duration | None = Field(default=None, description="Older layers are made anew; two weeks if not given.")
     volume: CacheVolume | None = Field(
         default=None, description="Where RUN --mount=type=cache lives. Builds that share it share what is in it."
     )
@@ -203,6 +208,12 @@ class Registry(Model):
     )
     insecure: bool = Field(default=False, description="Plain HTTP where HTTPS is not answered, for pulls and pushes.")
     ca_bundle_ref: KeyReference | None = Field(default=None, description="Key of a ConfigMap with PEM certificates.")
+    mirrors_only: bool = Field(
+        default=False, description="An image that no mirror has is not asked for at the registry itself."
+    )
+    client_certificate_secret_ref: LocalReference | None = Field(
+        default=None, description="Secret of type kubernetes.io/tls with the build's own certificate, for mutual TLS."
+    )
 
 
 class Retry(Model):

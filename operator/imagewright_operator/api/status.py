@@ -60,7 +60,8 @@ class Step(Model):
     name: str = Field(description="As the log shows it.")
     start_time: str = Field(default="", description="When it began.")
     completion_time: str = Field(default="", description="When it ended.")
-    cached: bool = Field(default=False, description="Whether it was found in a cache.")
+    cached: bool = Field(default=False, description="Whether its layer was found in the cache.")
+    cache_miss: str = Field(default="", description="Why it was executed, where a cache was asked.")
     exit_code: int | None = Field(default=None, description="Of a RUN that failed.")
 
 

@@ -93,9 +93,9 @@ def test_a_failing_build_tells_where_and_why_and_others_go_on(namespace: Namespa
 
 
 def test_a_field_that_does_nothing_yet_is_refused_by_name_and_heals(namespace: Namespace, operator: Operator) -> None:
-    namespace.apply(cache={"repository": "registry.example.com/cache"})
+    namespace.apply(platforms=["linux/amd64", "linux/arm64"])
     status = namespace.becomes("False InvalidSpec")
-    assert "spec.cache.repository is not supported yet" in status["conditions"][0]["message"]
+    assert "more than one platform is not supported yet" in status["conditions"][0]["message"]
     assert not namespace.pods()
     namespace.apply()
     namespace.pod()

@@ -1,0 +1,112 @@
+"""What a build's Pod mounts: the work folder, the source, logins, certificates, caches.
+
+No I/O. Called by ``manifests``. No reference is optional: the kubelet waits for a Secret or ConfigMap that is missing, and goes on
+when it appears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imagewright_operator.api import Spec
+from imagewright_operator.api.base import Json, KeyReference, LocalReference
+from imagewright_operator.places import (
+    BUILD_CA_DIR,
+    CACHE_DIR,
+    CLIENT_CERTIFICATES_DIR,
+    CONTEXT_DIR,
+    DOCKER_CONFIG_DIR,
+    OUTPUT_CA,
+    REGISTRY_CA_DIR,
+    SECRETS_DIR,
+    SOURCE_CREDENTIALS_DIR,
+    SSH_KEYS_DIR,
+    WORK_DIR,
+    registry_ca,
+)
+from imagewright_operator.settings import Settings
+
+
+def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]:
+    """The operator's own volumes, and where they are mounted."""
+    volumes: list[Json] = [{"name": "imagewright-work", "emptyDir": {"sizeLimit": settings.workspace_size}}]
+    mounts: list[Json] = [{"name": "imagewright-work", "mountPath": WORK_DIR}]
+
+    def add(name: str, path: str, source: Json) -> None:
+        volumes.append({"name": f"imagewright-{name}", **source})
+        mounts.append({"name": f"imagewright-{name}", "mountPath": path, "readOnly": True})
+
+    item = {"key": ".dockerconfigjson", "path": "config.json"}
+    mode = 0o440 if group_of_ordinary_user(spec.pod_template.security_context or {}) is not None else 0o400
+    if spec.output.push_secret_ref is not None:
+        secret: Json = {"secretName": spec.output.push_secret_ref.name, "items": [item], "defaultMode": mode}
+        add("docker-config", DOCKER_CONFIG_DIR, {"secret": secret})
+    login = _source_login(spec)
+    if login is not None:
+        secret = {"secretName": login.name, "defaultMode": mode}
+        if spec.source.oci is not None:
+            secret["items"] = [item]
+        add("source-credentials", SOURCE_CREDENTIALS_DIR, {"secret": secret})
+    # Files, and none in the environment, which every process of the engine's would hand on. Named by their place in the
+    # list: an id may have a slash in it.
+    for name, path, references in (
+        ("secrets", SECRETS_DIR, [secret.secret_key_ref for secret in spec.secrets]),
+        ("ssh", SSH_KEYS_DIR, [key.secret_key_ref for key in spec.ssh]),
+    ):
+        if references:
+            add(name, path, {"projected": {"sources": _named_keys("secret", references), "defaultMode": mode}})
+    if spec.cache is not None and spec.cache.volume is not None:
+        claim = {"claimName": spec.cache.volume.claim_name}
+        volumes.append({"name": "imagewright-cache", "persistentVolumeClaim": claim})
+        mounts.append({"name": "imagewright-cache", "mountPath": CACHE_DIR})
+    if spec.source.config_map is not None:
+        add("context", CONTEXT_DIR, {"configMap": {"name": spec.source.config_map.name}})
+    if spec.source.volume is not None:
+        volume = spec.source.volume
+        add("context", CONTEXT_DIR, {"persistentVolumeClaim": {"claimName": volume.claim_name, "readOnly": True}})
+        if volume.sub_path:
+            mounts[-1]["subPath"] = volume.sub_path
+    if settings.registry_ca_config_map:
+        add("installation-ca", REGISTRY_CA_DIR, {"configMap": {"name": settings.registry_ca_config_map}})
+    bundles = [
+        (registry_ca(index), registry.ca_bundle_ref)
+        for index, registry in enumerate(spec.registries)
+        if registry.ca_bundle_ref is not None
+    ]
+    if spec.output.ca_bundle_ref is not None:
+        bundles.append((OUTPUT_CA, spec.output.ca_bundle_ref))
+    if bundles:
+        sources = [
+            {"configMap": {"name": bundle.name, "items": [{"key": bundle.key, "path": path}]}}
+            for path, bundle in bundles
+        ]
+        add("build-ca", BUILD_CA_DIR, {"projected": {"sources": sources}})
+    for index, registry in enumerate(spec.registries):
+        if registry.client_certificate_secret_ref is not None:
+            secret = {"secretName": registry.client_certificate_secret_ref.name, "defaultMode": mode}
+            add(f"client-certificate-{index}", f"{CLIENT_CERTIFICATES_DIR}/{index}", {"secret": secret})
+    return volumes, mounts
+
+
+def _source_login(spec: Spec) -> LocalReference | None:
+    source = spec.source
+    named = (source.git, source.http, source.s3, source.gcs, source.azure_blob, source.oci)
+    return next((one.secret_ref for one in named if one is not None), None)
+
+
+def _named_keys(kind: str, references: Sequence[KeyReference]) -> list[Json]:
+    """Sources of a projected volume: one key each, in a file named by its place in the list."""
+    return [
+        {kind: {"name": reference.name, "items": [{"key": reference.key, "path": str(index)}]}}
+        for index, reference in enumerate(references)
+    ]
+
+
+def group_of_ordinary_user(context: Mapping[str, Any]) -> int | None:
+    """The group that must be able to read the mounted secrets, when the container doesn't run as root."""
+    user = context.get("runAsUser")
+    if not isinstance(user, int) or user == 0:
+        return None
+    group = context.get("runAsGroup")
+    return group if isinstance(group, int) else user
