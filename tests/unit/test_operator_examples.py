@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from imagewright_operator.api import ImageBuild
+from imagewright_operator.api.source import SOURCES
 from imagewright_operator.settings import Settings
 from imagewright_operator.validation import problems
 
@@ -32,7 +33,7 @@ def test_the_example_can_be_built(file: Path) -> None:
 
 def test_there_is_an_example_of_every_source_that_works() -> None:
     built = [document for document in documents(*EXAMPLES) if document["kind"] == "ImageBuild"]
-    assert {next(iter(document["spec"]["source"])) for document in built} == {"git", "inline", "configMap"}
+    assert {next(iter(document["spec"]["source"])) for document in built} == set(SOURCES)
 
 
 def deployed(kind: str) -> list[dict[str, Any]]:
