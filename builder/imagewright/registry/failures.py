@@ -18,6 +18,19 @@ from imagewright.registry.endpoints import Endpoint
 from imagewright.websession import BROKEN, certificate_fault, root_cause
 
 _SAID_BYTES = 8192
+# What a server that wants a client certificate ends a connection with (RFC 8446, 6.2), as OpenSSL names it.
+_CLIENT_CERTIFICATE = (
+    "ALERT_CERTIFICATE_REQUIRED",
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+    "ALERT_CERTIFICATE_EXPIRED",
+    "ALERT_CERTIFICATE_REVOKED",
+    "ALERT_CERTIFICATE_UNKNOWN",
+    "ALERT_UNKNOWN_CA",
+)
+_CLIENT_CERTIFICATE_HINT = (
+    "Name it with --registry-client-cert HOST=CERT,KEY (ImageBuild: registries[].clientCertificateSecretRef)."
+)
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 _INSECURE_HINT = "For a registry with plain HTTP use --insecure-registry HOST (ImageBuild: registries[].insecure)."
 
@@ -33,13 +46,18 @@ class Refused(RegistryError):
 def is_lasting(error: BaseException) -> bool:
     """Whether a broken connection will break again: certificates, plain HTTP, addresses that are none."""
     if isinstance(error, requests.exceptions.SSLError):
-        return not_tls(error) or "CERTIFICATE_VERIFY_FAILED" in str(error)
+        return not_tls(error) or _says(error, ("CERTIFICATE_VERIFY_FAILED", *_CLIENT_CERTIFICATE))
     return isinstance(error, ValueError)  # InvalidURL, InvalidSchema, InvalidHeader, …
 
 
 def not_tls(error: BaseException) -> bool:
     """Whether the other side answered a TLS greeting with something that is no TLS."""
-    return any(word in str(error).upper().replace(" ", "_") for word in _NO_TLS)
+    return _says(error, _NO_TLS)
+
+
+def _says(error: BaseException, words: tuple[str, ...]) -> bool:
+    text = str(error).upper().replace(" ", "_")
+    return any(word in text for word in words)
 
 
 def unreachable(endpoint: Endpoint, error: BaseException) -> RegistryError:
@@ -49,6 +67,15 @@ def unreachable(endpoint: Endpoint, error: BaseException) -> RegistryError:
         return RegistryError(
             f"the certificate of {host} can't be verified: {_certificate_fault(error)}",
             hint="Name its CA with --registry-certificate HOST=FILE (ImageBuild: registries[].caBundleRef).",
+        )
+    if _says(error, _CLIENT_CERTIFICATE):
+        shown = endpoint.client_cert_file
+        return RegistryError(
+            f"{host} does not accept the client certificate {shown}"
+            if shown
+            else f"{host} asks for a client certificate",
+            reason=Reason.REGISTRY_AUTH_FAILED,
+            hint=_CLIENT_CERTIFICATE_HINT,
         )
     if isinstance(error, requests.exceptions.SSLError) and not_tls(error):
         return RegistryError(f"{host} does not speak TLS", hint=_INSECURE_HINT)

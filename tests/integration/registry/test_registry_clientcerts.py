@@ -1,0 +1,102 @@
+"""Client certificates: shown to who asks for one, and each way in which a file can be wrong is said."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cluster.certificates import Authority, Identity
+from cryptography.hazmat.primitives import serialization
+from servers.scripted import Answer, ScriptedServer
+
+from imagewright.contract import RegistrySettings
+from imagewright.errors import Reason, RegistryError
+from imagewright.reference import Reference
+from imagewright.registry.credentials import Credentials
+from imagewright.registry.endpoints import Endpoints, RegistryOptions
+from imagewright.registry.transport import Request, Transport
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ca.crt, server.crt for localhost, client.crt and other.crt."""
+    folder = tmp_path_factory.mktemp("authority")
+    made = Authority(folder, "imagewright test")
+    for name in ("server", "client", "other"):
+        made.issue(Identity(name, name, hosts=("localhost",)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(authority: Path) -> Iterator[ScriptedServer]:
+    """Answers who shows a certificate of the authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority / "server.crt", authority / "server.key")
+    context.load_verify_locations(authority / "ca.crt")
+    context.verify_mode = ssl.CERT_REQUIRED
+    with ScriptedServer(lambda _: Answer(200, body=b"fine"), context) as running:
+        yield running
+
+
+def ask(server: ScriptedServer, authority: Path, certificate: Path | None = None, key: Path | None = None) -> bytes:
+    host = f"localhost:{server.port}"
+    settings = RegistrySettings(
+        host=host,
+        ca_file=str(authority / "ca.crt"),
+        client_cert_file=str(certificate or ""),
+        client_key_file=str(key or ""),
+    )
+    options = RegistryOptions((settings,), retries=1, backoff_s=0)
+    (endpoint,) = Endpoints(options).for_pull(Reference.parse(f"{host}/app"))
+    request = Request("GET", "app/tags/list", (), frozenset({200}))
+    return Transport(options, Credentials({})).fetch(endpoint, "app", request, 1000)[1]
+
+
+def test_a_client_certificate_is_shown(server: ScriptedServer, authority: Path) -> None:
+    assert ask(server, authority, authority / "client.crt", authority / "client.key") == b"fine"
+
+
+def test_a_registry_that_asks_for_a_client_certificate_is_said_to(server: ScriptedServer, authority: Path) -> None:
+    with pytest.raises(RegistryError, match="asks for a client certificate") as caught:
+        ask(server, authority)
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+    assert "--registry-client-cert" in caught.value.hint
+
+
+def test_a_client_certificate_of_somebody_else_is_said_to_be_refused(
+    server: ScriptedServer, authority: Path, tmp_path: Path
+) -> None:
+    Authority(tmp_path, "somebody else").issue(Identity("client", "client"))
+    with pytest.raises(RegistryError, match="does not accept the client certificate") as caught:
+        ask(server, authority, tmp_path / "client.crt", tmp_path / "client.key")
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+
+
+def encrypt(path: Path) -> None:
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    kind = serialization.PrivateFormat.PKCS8
+    secret = serialization.BestAvailableEncryption(b"passphrase")
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, kind, secret))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (Path.unlink, "No such file"),
+        (encrypt, "the key has a passphrase"),
+        (lambda path: path.write_text("no PEM"), "can't be used"),
+        (lambda path: path.write_bytes((path.parent / "other.key").read_bytes()), "the key is of another certificate"),
+    ],
+)
+def test_a_key_that_can_not_be_used(
+    server: ScriptedServer, authority: Path, tmp_path: Path, spoil: Callable[[Path], object], why: str
+) -> None:
+    for name in ("client.crt", "client.key", "other.key"):
+        (tmp_path / name).write_bytes((authority / name).read_bytes())
+    spoil(tmp_path / "client.key")
+    with pytest.raises(RegistryError, match=why) as caught:
+        ask(server, authority, tmp_path / "client.crt", tmp_path / "client.key")
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+    assert "PEM" in caught.value.hint
