@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.registry.endpoints import Endpoint, is_loopback
 from imagewright.registry.failures import not_tls
-from imagewright.websession import BROKEN, TlsAdapter, new_session
+from imagewright.websession import BROKEN, HttpsPool, TlsAdapter, WebAdapter, new_session
 
 _CONNECT_S = 10.0
 _SILENCE_S = 60.0  # without a byte
 # A registry may store and hash a large blob before it answers.
 _SILENCE_AFTER_UPLOAD_S = 600.0
 _CONNECTIONS_PER_HOST = 32  # kept open; more than there are threads
+_REST_BYTES = 16384
 _NO_PROXY = {"no_proxy": "localhost,127.0.0.0/8,::1"}
 
 
@@ -37,6 +36,16 @@ class Call:
     headers: Mapping[str, str]
     query: tuple[tuple[str, str], ...] = ()
     body: Any = None
+
+
+def finish(response: requests.Response) -> None:
+    """Done with an answer: what little is left of it is read, so that its connection can be used again."""
+    try:
+        response.raw.read(_REST_BYTES)
+    except BROKEN:
+        pass
+    finally:
+        response.close()
 
 
 class Connections:
@@ -86,12 +95,12 @@ class Connections:
 
     def _probe(self, endpoint: Endpoint) -> str:
         try:
-            self.request(endpoint, Call("GET", f"https://{endpoint.host}/v2/", {})).close()
+            finish(self.request(endpoint, Call("GET", f"https://{endpoint.host}/v2/", {})))
         except BROKEN as error:
             if isinstance(error, requests.exceptions.SSLError) and not not_tls(error):
                 raise  # TLS is spoken, and something is wrong with it: going on without is not what was allowed
             # An answer is asked for, so that a registry which is just down is not taken for one without TLS.
-            self.request(endpoint, Call("GET", f"http://{endpoint.host}/v2/", {})).close()
+            finish(self.request(endpoint, Call("GET", f"http://{endpoint.host}/v2/", {})))
             return "http"
         return "https"
 
@@ -103,13 +112,14 @@ class Connections:
             return self._sessions[key]
 
     def _new_session(self, endpoint: Endpoint) -> requests.Session:
-        adapter = _Adapter(_context(endpoint), pool_maxsize=_CONNECTIONS_PER_HOST)
+        kind = _UnverifiedAdapter if endpoint.skip_tls_verify else TlsAdapter
+        adapter = kind(_context(endpoint), pool_maxsize=_CONNECTIONS_PER_HOST)
         session = new_session(self._user_agent, adapter)
-        session.mount("http://", HTTPAdapter(pool_maxsize=_CONNECTIONS_PER_HOST))
+        session.mount("http://", WebAdapter(pool_maxsize=_CONNECTIONS_PER_HOST))
         return session
 
 
-class _UnverifiedPool(HTTPSConnectionPool):
+class _UnverifiedPool(HttpsPool):
     """Connections that the user wants unverified: said once in a setting, it needs no warning at every request."""
 
     def _validate_conn(self, conn: Any) -> None:
@@ -117,21 +127,8 @@ class _UnverifiedPool(HTTPSConnectionPool):
             conn.connect()
 
 
-class _Adapter(TlsAdapter):
-    """Trusts the system's certificates and the registry's."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self._quieten(self.poolmanager)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        self._quieten(manager)
-        return manager
-
-    def _quieten(self, manager: Any) -> None:
-        if self.context.verify_mode is ssl.CERT_NONE:
-            manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": _UnverifiedPool}
+class _UnverifiedAdapter(TlsAdapter):
+    https_pool = _UnverifiedPool
 
 
 def _context(endpoint: Endpoint) -> ssl.SSLContext:

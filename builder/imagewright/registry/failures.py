@@ -82,6 +82,11 @@ def unreachable(endpoint: Endpoint, error: BaseException) -> RegistryError:
     if isinstance(error, requests.RequestException) and isinstance(error, ValueError):
         return protocol_error(f"{endpoint} leads to an address that is none: {clean(str(error))}")
     why = "no answer in time" if isinstance(error, requests.exceptions.Timeout) else _root_cause(error)
+    if isinstance(error, requests.exceptions.ProxyError) or "Tunnel connection failed" in str(error):
+        return RegistryError(
+            f"{host} can't be reached through the proxy: {why}",
+            hint="HTTPS_PROXY or HTTP_PROXY names it, with its login; hosts in NO_PROXY are reached without it.",
+        )
     return RegistryError(f"{host} can't be reached: {why}", hint="Check the host's name, port and the network.")
 
 

@@ -15,6 +15,7 @@ from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
 from imagewright.oci.manifest import Manifest
 from imagewright.reference import Reference
+from imagewright.registry.connections import finish
 from imagewright.registry.endpoints import Endpoints
 from imagewright.registry.failures import clean, protocol_error
 from imagewright.registry.transport import Request, Transport
@@ -92,7 +93,7 @@ class Pusher:
             raise _failed(error, f"pushing to {destination.familiar()}") from error
         request = Request("DELETE", location, target.scopes, frozenset(range(200, 500)), again=False)
         try:
-            self._transport.send(target.endpoint, target.repository, request).close()
+            finish(self._transport.send(target.endpoint, target.repository, request))
         except RegistryError:
             return  # some registries can't cancel; an upload that is never finished expires
 
@@ -157,7 +158,7 @@ class Pusher:
             if destination.tag and _is_immutable(error):
                 raise TagImmutable([destination], failed.message) from error
             raise failed from error
-        response.close()
+        finish(response)
         said = response.headers.get("Docker-Content-Digest", "")
         if said and said != str(manifest.digest):
             raise protocol_error(

@@ -19,7 +19,7 @@ import requests
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.registry.auth import TokenAnswer, TokenRequest, authorize
-from imagewright.registry.connections import Call, Connections
+from imagewright.registry.connections import Call, Connections, finish
 from imagewright.registry.credentials import Credentials
 from imagewright.registry.endpoints import Endpoint, RegistryOptions, is_loopback
 from imagewright.registry.failures import (
@@ -111,7 +111,7 @@ class Transport:
                 if response.status_code not in MAY_PASS or attempt > retries:
                     raise self._refusal(endpoint, repository, request, response)
                 wait = retry_after_s(response.headers.get("Retry-After", ""))
-                response.close()
+                finish(response)
             self.pause(attempt, wait)
         raise AssertionError("the last try returns or raises")
 
@@ -184,7 +184,7 @@ class Transport:
         if response.status_code != 401 or _origin(response.url) != self._home(endpoint):
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
-        response.close()
+        finish(response)
         authorization = self._login(endpoint, repository, challenge, request.scopes)
         with self._lock:
             self._authorizations[key] = authorization
@@ -227,7 +227,7 @@ class Transport:
                 response = self._connections.request(endpoint, Call(request.method, url, headers, body=body))
             if response.status_code not in _REDIRECTS:
                 return response
-            response.close()
+            finish(response)
             url = self.locate(endpoint, response)
             if not url:
                 raise protocol_error(f"{endpoint} redirects {request.path} without saying where to")

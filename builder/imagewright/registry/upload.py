@@ -19,6 +19,7 @@ import requests
 from imagewright.errors import ImagewrightError, Reason, RegistryError
 from imagewright.oci.descriptor import Descriptor
 from imagewright.registry.auth import pull_scope, push_scope
+from imagewright.registry.connections import finish
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import Refused, protocol_error
 from imagewright.registry.transport import MAY_PASS, Body, Request, Transport
@@ -165,7 +166,7 @@ class Uploader:
     def _send(self, target: Target, request: Request) -> requests.Response:
         """Send what is answered without a body that matters."""
         response = self._transport.send(target.endpoint, target.repository, request)
-        response.close()
+        finish(response)
         return response
 
 

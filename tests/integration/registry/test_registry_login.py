@@ -204,3 +204,23 @@ def test_public_images_need_no_helper_for_logins() -> None:
         pull(client(credentials=Credentials({}, store="desktop")), server.host)
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "no docker-credential-desktop in PATH" in caught.value.hint
+
+
+def test_a_login_costs_no_connection() -> None:
+    """Refusals are read to their end, and so are the answers without content that a push gets: one connection serves them all."""
+    registry = Guarded("secret")
+
+    def script(asked: Asked) -> Answer:
+        answer = registry(asked)
+        if answer.status != 401:
+            return answer
+        headers = {name: value for name, value in answer.headers.items() if name != "Connection"}
+        return Answer(401, headers, b'{"errors": [{"code": "UNAUTHORIZED", "message": "log in"}]}')
+
+    with ScriptedServer(script) as server:
+        using = client(credentials=Credentials({server.host: Login("user", "secret")}))
+        pull(using, server.host)
+        assert server.connections == 2, "one, beside the question whether HTTPS is spoken"
+        push(using, server.host)
+    assert len(server.asked) > 10
+    assert server.connections <= 4, "those of threads that upload at the same time"

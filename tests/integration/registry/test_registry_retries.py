@@ -392,3 +392,12 @@ def test_connections_are_used_again() -> None:
             assert pull(server, using) == CONTENT
         assert len(server.asked) > 15
         assert server.connections <= 3, "one, beside the question whether HTTPS is spoken"
+
+
+@pytest.mark.parametrize(
+    "end", [b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Type: appli", b"HTTP/1.1 200 OK\r\nX: y\r\n"]
+)
+def test_an_answer_that_ends_among_its_headers_is_none(end: bytes) -> None:
+    """Python's own reader takes what came for all of it: an answer without a length, a type and a body."""
+    with ScriptedServer(Flaky("GET .*/manifests/", [Answer(raw=end)])) as server:
+        assert pull(server) == CONTENT

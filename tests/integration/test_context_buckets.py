@@ -1,0 +1,145 @@
+"""Contexts in buckets: a real S3 server, and Google's and Azure's emulators, by the clouds' own SDKs."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from servers.buckets import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, azure_server, gcs_server, s3_server
+from servers.programs import azurite, programs
+
+from imagewright.context.fetch import Fetcher
+from imagewright.contract import AzureBlobSource, GcsSource, S3Source, Source
+from imagewright.engine.inputs import unpack_archive
+from imagewright.errors import ImagewrightError, Reason
+
+
+def archive(size: int = 0) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo("Dockerfile")
+        content = b"FROM scratch\n" + b"#" * size
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def servers_are_built() -> None:
+    """Before HOME is another: what is built is kept below it."""
+    programs()
+    azurite()
+
+
+@pytest.fixture(autouse=True)
+def no_login_of_the_machine(servers_are_built: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AZURE_STORAGE_ACCESS_KEY",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def fetch(tmp_path: Path, source: Source, environment: Mapping[str, str] = {}) -> Path:
+    work = tmp_path / f"work-{len(list(tmp_path.glob('work-*')))}"
+    work.mkdir()
+    fetched = Fetcher(str(work), lambda text: None, unpack_archive, environment).fetch(source)
+    assert fetched.digest.startswith("sha256:")
+    assert [path.name for path in work.iterdir()] == ["context"], "the archive itself is gone"
+    return Path(fetched.path)
+
+
+def failing(tmp_path: Path, source: Source, environment: Mapping[str, str] = {}) -> ImagewrightError:
+    with pytest.raises(ImagewrightError) as caught:
+        fetch(tmp_path, source, environment)
+    assert caught.value.hint
+    return caught.value
+
+
+def secret(tmp_path: Path, **values: str) -> str:
+    folder = tmp_path / f"secret-{'-'.join(values)}"
+    folder.mkdir(exist_ok=True)
+    for name, value in values.items():
+        (folder / name).write_text(value + "\n")
+    return str(folder)
+
+
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[str]:
+    bucket = tmp_path / "s3" / "bucket" / "deep"
+    bucket.mkdir(parents=True)
+    (bucket / "context.tar.gz").write_bytes(gzip.compress(archive()))
+    # More than one range of the SDK's.
+    (bucket / "large.tar").write_bytes(archive(20 << 20))
+    (bucket / "page.html").write_bytes(b"<html>Log in</html>")
+    with s3_server(tmp_path / "s3") as address:
+        yield address
+
+
+def test_context_in_s3(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = secret(tmp_path, accesskey=S3_KEY, secretkey=S3_SECRET)
+    source = S3Source(bucket="bucket", key="deep/context.tar.gz", endpoint=s3, path_style=True, credentials_dir=login)
+    assert (fetch(tmp_path, source) / "Dockerfile").read_text() == "FROM scratch\n"
+    large = source.model_copy(update={"key": "deep/large.tar"})
+    assert (fetch(tmp_path, large) / "Dockerfile").stat().st_size > 20 << 20
+    # The SDK's own chain, as a Pod's environment has it.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
+    fetch(tmp_path, source.model_copy(update={"credentials_dir": ""}))
+
+
+def test_what_s3_refuses_has_a_reason(s3: str, tmp_path: Path) -> None:
+    login = secret(tmp_path, accesskey=S3_KEY, secretkey=S3_SECRET)
+    source = S3Source(bucket="bucket", key="deep/none.tar", endpoint=s3, path_style=True, credentials_dir=login)
+    assert failing(tmp_path, source).reason is Reason.FILE_NOT_FOUND
+    assert failing(tmp_path, source.model_copy(update={"bucket": "nobucket"})).reason is Reason.FILE_NOT_FOUND
+    anonymous = failing(tmp_path, source.model_copy(update={"credentials_dir": ""}))
+    assert anonymous.reason is Reason.SOURCE_AUTH_FAILED
+    wrong = secret(tmp_path, accesskey=S3_KEY, secretkey="hunter3hunter3", sessiontoken="")
+    refused = failing(tmp_path, source.model_copy(update={"credentials_dir": wrong}))
+    assert refused.reason is Reason.SOURCE_AUTH_FAILED
+    assert "hunter" not in refused.render()
+    page = failing(tmp_path, source.model_copy(update={"key": "deep/page.html"}))
+    assert "can't be unpacked" in page.message
+    nobody = failing(tmp_path, source.model_copy(update={"endpoint": "http://127.0.0.1:1"}))
+    assert nobody.reason is Reason.SOURCE_UNREACHABLE
+
+
+def test_context_in_a_bucket_of_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = tmp_path / "gcs" / "bucket" / "deep"
+    bucket.mkdir(parents=True)
+    (bucket / "context.tar.gz").write_bytes(gzip.compress(archive()))
+    with gcs_server(tmp_path / "gcs") as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        source = GcsSource(bucket="bucket", object="deep/context.tar.gz")
+        assert (fetch(tmp_path, source) / "Dockerfile").exists()
+        missing = failing(tmp_path, source.model_copy(update={"object": "none"}))
+        assert missing.reason is Reason.FILE_NOT_FOUND
+
+
+def test_context_in_azure(tmp_path: Path) -> None:
+    from azure.storage.blob import BlobServiceClient
+
+    with azure_server(tmp_path / "azure") as address:
+        credential = {"account_name": AZURE_ACCOUNT, "account_key": AZURE_KEY}
+        with BlobServiceClient(address, credential=credential) as service, service.create_container("box") as box:
+            box.upload_blob("context.tar.gz", gzip.compress(archive()))
+        source = AzureBlobSource(url=f"{address}/box/context.tar.gz")
+        # kaniko's variable, and a Secret.
+        assert (fetch(tmp_path, source, {"AZURE_STORAGE_ACCESS_KEY": AZURE_KEY}) / "Dockerfile").exists()
+        login = secret(tmp_path, accountKey=AZURE_KEY)
+        fetch(tmp_path, source.model_copy(update={"credentials_dir": login}))
+        missing = source.model_copy(update={"url": f"{address}/box/none", "credentials_dir": login})
+        assert failing(tmp_path, missing).reason is Reason.FILE_NOT_FOUND
+        wrong = secret(tmp_path, accountKey="aHVudGVyMg==")
+        refused = failing(tmp_path, source.model_copy(update={"credentials_dir": wrong}))
+        assert refused.reason is Reason.SOURCE_AUTH_FAILED

@@ -1,0 +1,79 @@
+"""Build the servers of the Go module beside this file once: an S3 gateway, an emulator of Google's buckets, another registry.
+
+Runs ``go``; writes below the cache of the test cluster, keyed by the module's content. Called by ``buckets`` and
+``otherregistry``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from cluster.binaries import content_key, locked, run
+from cluster.places import ClusterError, cache_root
+from cluster.progress import step
+from cluster.toolchain import find_go
+
+MODULE = Path(__file__).parent / "go"
+AZURITE = "3.37.0"  # Azure's own emulator of its blob storage, out of npm
+
+
+def programs() -> Path:
+    """The folder that holds ``versitygw``, ``fake-gcs-server`` and ``otherregistry``, built if it isn't there.
+
+    Raises:
+        ClusterError: no Go, or the build failed.
+    """
+    target = cache_root() / "servers" / content_key(MODULE, "")
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target.parent / "build.lock"):
+            if not target.is_dir():
+                _build(target)
+    return target
+
+
+def azurite() -> Path:
+    """The folder of npm's package, installed if it isn't there.
+
+    Raises:
+        ClusterError: no npm, or it failed.
+    """
+    target = cache_root() / "servers" / f"azurite-{AZURITE}"
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target.parent / "npm.lock"):
+            if not target.is_dir():
+                _install(target)
+    return target
+
+
+def _build(target: Path) -> None:
+    go = find_go(MODULE)
+    partial = target.with_name(f"{target.name}.partial.{os.getpid()}")
+    partial.mkdir()
+    try:
+        with step("Building an S3 server, Google's emulator and another registry, once", "four minutes on two cores"):
+            flags = ["-trimpath", "-ldflags", "-s -w"]
+            run(go, "build", "-v", *flags, "-o", f"{partial}/", "./otherregistry", "tool", module=MODULE, cgo=False)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _install(target: Path) -> None:
+    partial = target.with_name(f"{target.name}.partial.{os.getpid()}")
+    partial.mkdir()
+    try:
+        with step("Installing Azure's emulator, once", "half a minute"):
+            command = ["npm", "install", "--no-fund", "--no-audit", "--ignore-scripts", f"azurite@{AZURITE}"]
+            done = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise ClusterError(f"npm failed: {done.stderr[-2000:]}")
+        partial.rename(target)
+    except FileNotFoundError as error:
+        raise ClusterError("npm is needed to install Azure's emulator: run scripts/setup as root") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
