@@ -1,0 +1,234 @@
+"""Keys of the layer cache: equal for equal steps, and another for whatever a step is made of."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imagewright.cache.keys import Ground, StepKey, copy_key, run_key, workdir_key
+from imagewright.digest import FramedHash
+from imagewright.errors import Location
+from imagewright.fs.contents import copied_contents
+from imagewright.fs.copy import CopyRequest
+from imagewright.fs.rootfs import Rootfs
+from imagewright.plan import (
+    BindMount,
+    CacheMount,
+    ContextOrigin,
+    CopyStep,
+    InlineFile,
+    Mount,
+    Network,
+    RunStep,
+    Script,
+    SecretMount,
+    SshMount,
+    TmpfsMount,
+    WorkdirStep,
+)
+from imagewright.plan.steps import StepText
+
+TEXT = StepText("title", "created by", "instruction", Location("Dockerfile", 1))
+WORDS = st.text(max_size=4)
+MOUNTS = st.one_of(
+    st.builds(BindMount, WORDS, st.just(ContextOrigin()), WORDS, st.booleans()),
+    st.builds(CacheMount, WORDS, WORDS),
+    st.builds(TmpfsMount, WORDS, st.integers(0, 9)),
+    st.builds(SecretMount, WORDS, WORDS, WORDS, st.booleans()),
+    st.builds(SshMount, WORDS, WORDS),
+)
+RUNS = st.builds(
+    RunStep,
+    st.just(TEXT),
+    st.lists(WORDS, max_size=3).map(tuple),
+    st.dictionaries(WORDS, WORDS, max_size=3).map(lambda env: tuple(env.items())),
+    WORDS,
+    WORDS,
+    st.lists(MOUNTS, max_size=2).map(tuple),
+    st.sampled_from(Network),
+    st.none() | st.builds(Script, WORDS, WORDS),
+)
+COPIES = st.builds(
+    CopyStep,
+    st.just(TEXT),
+    st.lists(WORDS, max_size=3).map(tuple),
+    WORDS,
+    st.just(ContextOrigin()),
+    WORDS,
+    WORDS,
+    st.booleans(),
+    st.lists(st.builds(InlineFile, WORDS, WORDS), max_size=2).map(tuple),
+    st.booleans(),
+    st.lists(WORDS, max_size=2).map(tuple),
+    st.booleans(),
+)
+GROUNDS = st.builds(
+    Ground,
+    st.lists(WORDS, max_size=3).map(tuple),
+    WORDS,
+    st.none() | st.integers(0, 3),
+    st.sampled_from(["gzip", "zstd"]),
+    st.none() | st.integers(0, 3),
+)
+GROUND = Ground(("a", "b"), "linux/amd64", None, "gzip", None)
+RUN = RunStep(TEXT, ("sh", "-c", "make"), (("A", "1"), ("B", "2")), "user", "/work", (CacheMount("/c", "id"),))
+COPY = CopyStep(TEXT, ("a", "b"), "/to/", ContextOrigin())
+
+
+@given(RUNS, RUNS, GROUNDS, GROUNDS, st.lists(WORDS, max_size=2), st.lists(WORDS, max_size=2))
+def test_two_runs_have_one_key_only_if_they_are_one(
+    one: RunStep, other: RunStep, ground: Ground, another: Ground, sources: list[str], others: list[str]
+) -> None:
+    same = (one, ground, sources) == (other, another, others)
+    assert (run_key(ground, one, sources, ()).text == run_key(another, other, others, ()).text) == same
+    assert run_key(ground, one, sources, ()).text == run_key(ground, copy.deepcopy(one), list(sources), ()).text
+
+
+@given(COPIES, COPIES, st.lists(WORDS, max_size=2), st.lists(WORDS, max_size=2))
+def test_two_copies_have_one_key_only_if_they_are_one(
+    one: CopyStep, other: CopyStep, sources: list[str], others: list[str]
+) -> None:
+    same = (one, sources) == (other, others)
+    assert (copy_key(GROUND, one, sources).text == copy_key(GROUND, other, others).text) == same
+
+
+@given(
+    st.lists(st.lists(st.binary(max_size=3), max_size=3), max_size=3),
+    st.lists(st.lists(st.binary(max_size=3), max_size=3), max_size=3),
+)
+def test_fields_are_framed(one: list[list[bytes]], other: list[list[bytes]]) -> None:
+    def hashed(lists: list[list[bytes]]) -> str:
+        hasher = FramedHash()
+        for each in lists:
+            hasher.add_list(each)
+        return hasher.hexdigest()
+
+    assert (hashed(one) == hashed(other)) == (one == other)
+
+
+def test_text_bytes_numbers_and_nothing_are_told_apart() -> None:
+    fields = ["1", b"1", 1, None, "", b"", 0]
+    assert len({FramedHash(field).hexdigest() for field in fields}) == len(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"argv": ("sh", "-c", "make all")}, "the command"),
+        ({"script": Script("/dev/pipes/EOF", "#!/bin/sh")}, "the command"),
+        ({"env": (("A", "1"), ("B", "3"))}, "the variable B"),
+        ({"env": (("B", "2"), ("A", "1"))}, "the names of variables"),
+        ({"user": ""}, "USER"),
+        ({"workdir": "/"}, "WORKDIR"),
+        ({"network": Network.NONE}, "--network"),
+        ({"mounts": ()}, "--mount"),
+    ],
+)
+def test_the_part_that_changed_has_its_name(change: Mapping[str, Any], part: str) -> None:
+    before, after = run_key(GROUND, RUN, (), ()), run_key(GROUND, replace(RUN, **change), (), ())
+    assert changed(before, after) == {part}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"layers": ("a", "c")}, "what it starts from"),
+        ({"layers": ("ab",)}, "what it starts from"),
+        ({"platform": "linux/arm64"}, "settings of the build"),
+        ({"epoch": 0}, "settings of the build"),
+        ({"compression": "zstd"}, "settings of the build"),
+        ({"level": 9}, "settings of the build"),
+    ],
+)
+def test_the_ground_counts_for_every_step(change: Mapping[str, Any], part: str) -> None:
+    ground = replace(GROUND, **change)
+    workdir = WorkdirStep(TEXT, "/work", "")
+    assert changed(run_key(GROUND, RUN, (), ()), run_key(ground, RUN, (), ())) == {part}
+    assert changed(copy_key(GROUND, COPY, ()), copy_key(ground, COPY, ())) == {part}
+    assert changed(workdir_key(GROUND, workdir), workdir_key(ground, workdir)) == {part}
+
+
+def test_what_a_step_can_not_see_is_no_part_of_it() -> None:
+    other = StepText("other title", "RUN |1 X=1 make", "written otherwise", Location("Other", 99))
+    assert run_key(GROUND, replace(RUN, text=other), (), ()) == run_key(GROUND, RUN, (), ())
+    proxied = replace(RUN, env=(*RUN.env, ("HTTP_PROXY", "http://proxy")), proxies=frozenset({"HTTP_PROXY"}))
+    assert run_key(GROUND, proxied, (), ()) == run_key(GROUND, RUN, (), ())
+    # Declared by ENV, the same variable counts.
+    assert run_key(GROUND, replace(proxied, proxies=frozenset()), (), ()) != run_key(GROUND, RUN, (), ())
+
+
+def changed(before: StepKey, after: StepKey) -> set[str]:
+    assert before.text != after.text
+    one, other = dict(before.parts), dict(after.parts)
+    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+
+
+# --- what is copied
+
+Tree = dict[str, tuple[int, bytes]]  # path -> (mode, content)
+NAMES = st.sampled_from(["a", "b", "d/a", "d/b", "d/e/a", "x y"])
+TREES = st.dictionaries(NAMES, st.tuples(st.sampled_from([0o644, 0o755, 0o600]), st.binary(max_size=3)), max_size=4)
+
+
+def written(folder: Path, tree: Tree, *, time: int) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, (mode, content) in sorted(tree.items(), reverse=time % 2 == 1):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(mode)
+        os.utime(path, (time, time))
+    return folder
+
+
+def contents(folder: Path) -> str:
+    return copied_contents(CopyRequest(Rootfs(str(folder)), (".",), "/"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(TREES, TREES)
+def test_contents_are_equal_only_for_equal_trees(tmp_path: Path, one: Tree, other: Tree) -> None:
+    found = contents(written(tmp_path / "one", one, time=1)), contents(written(tmp_path / "other", other, time=2))
+    assert (found[0] == found[1]) == (one == other)
+
+
+def test_kinds_of_entries_count(tmp_path: Path) -> None:
+    def made(name: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        return folder
+
+    (made("file") / "a").write_text("b")
+    (made("link") / "a").symlink_to("b")
+    (made("other-link") / "a").symlink_to("c")
+    (made("folder") / "a").mkdir()
+    os.mkfifo(made("fifo") / "a")
+    (made("two") / "a").write_text("b")
+    (tmp_path / "two" / "b").write_text("b")
+    (made("hard") / "a").write_text("b")
+    os.link(tmp_path / "hard" / "a", tmp_path / "hard" / "b")
+    made("empty")
+    names = ["file", "link", "other-link", "folder", "fifo", "two", "hard", "empty"]
+    assert len({contents(tmp_path / name) for name in names}) == len(names)
+
+
+def test_the_names_of_mounts_do_not_matter_to_their_kinds() -> None:
+    kinds: list[Mount] = [
+        BindMount("/t", ContextOrigin()),
+        CacheMount("/t", "/"),
+        TmpfsMount("/t"),
+        SecretMount("/t"),
+        SshMount("/t", "/"),
+    ]
+    keys = {run_key(GROUND, replace(RUN, mounts=(kind,)), (), ()).text for kind in kinds}
+    assert len(keys) == len(kinds)
