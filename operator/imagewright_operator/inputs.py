@@ -17,7 +17,7 @@ from imagewright_operator.api.status import Build
 _VERSION = "1"
 # Fields that the image's content follows from, and within them those it doesn't.
 _INPUTS = ("source", "contextDir", "dockerfile", "target", "buildArgs", "secrets", "ssh", "output", "platforms")
-_NOT_CONTENT = {"pushSecretRef", "secretRef", "insecure", "caBundleRef"}
+_NOT_CONTENT = {"pushSecretRef", "secretRef", "insecure", "caBundleRef", "pathStyle"}
 # Fields that decide whether a build works: editing one of them starts a build again, if the last one failed.
 _ENVIRONMENT = (*_INPUTS, "registries", "timeout", "startTimeout", "sandbox", "podTemplate", "cache")
 

@@ -136,7 +136,7 @@ def _registries(spec: Spec, settings: Settings) -> tuple[RegistrySettings, ...]:
         update: Json = {"insecure": registry.insecure or known.insecure}
         if registry.mirrors:
             update["mirrors"] = tuple(registry.mirrors)
-            update["mirrors_only"] = registry.mirrors_only
+            update["mirrors_only"] = registry.mirrors_only or known.mirrors_only
         if registry.ca_bundle_ref is not None:
             update["ca_file"] = f"{BUILD_CA_DIR}/{registry_ca(index)}"
         if registry.client_certificate_secret_ref is not None:

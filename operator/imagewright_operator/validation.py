@@ -84,6 +84,9 @@ def _form(spec: Spec) -> Iterator[str]:
 
 def _references(spec: Spec) -> Iterator[str]:
     """Names in registries beside the tags."""
+    for registry in spec.registries:
+        if registry.mirrors_only and not registry.mirrors:
+            yield f"spec.registries {registry.host!r} has mirrorsOnly without mirrors: name the mirrors that are to be asked"
     for name, text in (
         ("source.oci.image", spec.source.oci.image if spec.source.oci is not None else None),
         ("cache.repository", f"{spec.cache.repository}:x" if spec.cache and spec.cache.repository else None),
@@ -113,13 +116,14 @@ def _durations(spec: Spec) -> Iterator[str]:
         ("timeout", spec.timeout),
         ("startTimeout", spec.start_timeout),
         ("retention.podTTL", spec.retention.pod_ttl),
+        ("cache.ttl", (spec.cache.ttl if spec.cache is not None else None) or "0s"),
     ):
         try:
             seconds = parse_duration(text).total_seconds()
         except (ValueError, OverflowError) as error:
             yield f"spec.{name}: {error}"
             continue
-        if name != "retention.podTTL" and not 0 < seconds <= 24 * 3600:
+        if name in ("timeout", "startTimeout") and not 0 < seconds <= 24 * 3600:
             yield f"spec.{name} {text!r} must be more than 0s and at most 24h"
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from imagewright.contract import RESULT_LOG_KEY
+from imagewright.contract import RESULT_LOG_KEY, BuildResult, StepResult
 from imagewright_operator import logtail
 from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.status import Build, Step
 from imagewright_operator.inputs import Inputs, build_id
-from imagewright_operator.report import clipped, duration_of, status_json, status_patch
+from imagewright_operator.outcome import Observation, PodState
+from imagewright_operator.report import absorbed, clipped, duration_of, status_json, status_patch
 
 
 def imagebuild(**spec: Any) -> ImageBuild:
@@ -27,6 +28,18 @@ def test_a_status_survives_being_stored() -> None:
     assert stored["build"]["steps"][0] == {"name": "RUN true", "exitCode": 0}
     assert Status.model_validate(stored) == status
     assert status_patch(stored, status) == {}
+
+
+def test_what_was_cached_and_why_another_step_missed_reach_the_status() -> None:
+    told = [
+        StepResult(name="RUN a", start_time="x", completion_time="y", cached=True),
+        StepResult(name="RUN b", start_time="x", completion_time="y", cache_miss="its text is new", exit_code=0),
+    ]
+    seen = Observation(state=PodState.SUCCEEDED, name="pod", uid="u")
+    stored = status_json(Status(build=absorbed(Build(id="a", inputs_hash="x"), seen, BuildResult(steps=tuple(told)))))
+    first, second = stored["build"]["steps"]
+    assert (first["cached"], "cacheMiss" in first) == (True, False)
+    assert ("cached" in second, second["cacheMiss"]) == (False, "its text is new")
 
 
 def test_a_patch_removes_what_is_gone_and_leaves_what_is_the_same() -> None:

@@ -63,6 +63,8 @@ def test_what_does_nothing_yet_is_refused_by_name(spec: dict[str, Any], named: s
         ({"secrets": [SECRET, SECRET]}, "spec.secrets has the id 'a' twice"),
         ({"ssh": [SECRET, SECRET]}, "spec.ssh has the id 'a' twice"),
         ({"dockerfile": "/etc/passwd"}, "leaves the source"),
+        ({"registries": [{"host": "a", "mirrorsOnly": True}]}, "mirrorsOnly without mirrors"),
+        ({"cache": {"repository": "a/b", "ttl": "soon"}}, "spec.cache.ttl"),
         ({"timeout": "25h"}, "at most 24h"),
         ({"timeout": "soon"}, "is not a duration"),
         ({"source": {"inline": {"dockerfile": "漢" * 5462}}}, "longer than 16 KiB"),

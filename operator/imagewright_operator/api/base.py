@@ -166,6 +166,21 @@ RegistryHost = Annotated[
 ]
 
 
+Repository = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=512,
+        json_schema_extra=rules(
+            rule(
+                "self.matches('^[^ /][^ ]*$') && !self.contains('://')",
+                "is not a name in a registry: write it as registry.example.com/team/app, without https://",
+            )
+        ),
+    ),
+]
+
+
 class LocalReference(Model):
     """The name of an object in the same namespace."""
 

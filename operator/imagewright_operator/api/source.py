@@ -17,18 +17,25 @@ from imagewright_operator.api.base import (
     Model,
     ObjectName,
     RelativePath,
+    Repository,
     rule,
     rules,
 )
 
 SOURCES = ("git", "http", "s3", "gcs", "azureBlob", "oci", "configMap", "inline", "volume")
-_CHOICES = "git, configMap, inline, http, s3, gcs, azureBlob, oci or volume"
+CHOICES = "git, configMap, inline, http, s3, gcs, azureBlob, oci or volume"
 
 Url = Annotated[
     str,
     Field(
         max_length=2048,
-        json_schema_extra=rules(rule("self.matches('^https?://[^ ]+$')", "is not a URL: write https://host/path")),
+        json_schema_extra=rules(
+            rule("self.matches('^https?://[^ ]+$')", "is not a URL: write https://host/path"),
+            rule(
+                "!self.matches('^[a-z]+://[^/@]*@')",
+                "must not hold a login: put it into a Secret and name that in secretRef",
+            ),
+        ),
     ),
 ]
 GitName = Annotated[
@@ -109,7 +116,12 @@ class HttpSource(Model):
         Field(
             max_length=64,
             description="What the archive must hash to.",
-            json_schema_extra=rules(rule("self.matches('^[0-9a-f]{64}$')", "is not 64 hex digits")),
+            json_schema_extra=rules(
+                rule(
+                    "self.matches('^[0-9a-f]{64}$')",
+                    "is not a SHA-256: write 64 hexadecimal digits, as sha256sum prints them",
+                )
+            ),
         ),
     ] = None
     secret_ref: LocalReference | None = Field(
@@ -120,11 +132,9 @@ class HttpSource(Model):
 class S3Source(Model):
     """A tar archive in an S3 bucket."""
 
-    bucket: Annotated[str, Field(max_length=255)] = Field(description="Its name.")
-    key: Annotated[str, Field(max_length=1024)] = Field(description="Of the archive.")
-    endpoint: Annotated[str, Field(max_length=1024)] | None = Field(
-        default=None, description="Of a server other than Amazon's."
-    )
+    bucket: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="Its name.")
+    key: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Of the archive.")
+    endpoint: Url | None = Field(default=None, description="Of a server other than Amazon's.")
     region: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Of the bucket.")
     path_style: bool = Field(default=False, description="The bucket is in the path, not in the host's name.")
     secret_ref: LocalReference | None = Field(
@@ -135,8 +145,8 @@ class S3Source(Model):
 class GcsSource(Model):
     """A tar archive in Google Cloud Storage."""
 
-    bucket: Annotated[str, Field(max_length=255)] = Field(description="Its name.")
-    object: Annotated[str, Field(max_length=1024)] = Field(description="Of the archive.")
+    bucket: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="Its name.")
+    object: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Of the archive.")
     secret_ref: LocalReference | None = Field(
         default=None, description="Secret with serviceaccount, a JSON key; without it, workload identity."
     )
@@ -155,7 +165,7 @@ class AzureBlobSource(Model):
 class OciSource(Model):
     """An OCI artifact that holds the context."""
 
-    image: Annotated[str, Field(max_length=512)] = Field(description="Reference of the artifact.")
+    image: Repository = Field(description="Reference of the artifact.")
     secret_ref: LocalReference | None = Field(
         default=None, description="Secret of type kubernetes.io/dockerconfigjson."
     )
@@ -194,11 +204,11 @@ class Source(Model):
         json_schema_extra=rules(
             rule(
                 f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].exists(x, x)",
-                f"names no source: write exactly one of {_CHOICES}",
+                f"names no source: write exactly one of {CHOICES}",
             ),
             rule(
                 f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].filter(x, x).size() < 2",
-                f"names more than one source: keep exactly one of {_CHOICES}",
+                f"names more than one source: keep exactly one of {CHOICES}",
             ),
         )
     )
@@ -214,4 +224,4 @@ class Source(Model):
     volume: VolumeSource | None = None
 
 
-__all__ = ["SOURCES", "GitRef", "GitSource", "InlineSource", "KeyReference", "Source"]
+__all__ = ["CHOICES", "SOURCES", "GitRef", "GitSource", "InlineSource", "KeyReference", "Source"]

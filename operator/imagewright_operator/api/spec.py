@@ -21,11 +21,12 @@ from imagewright_operator.api.base import (
     ObjectName,
     RegistryHost,
     RelativePath,
+    Repository,
     rule,
     rules,
 )
 from imagewright_operator.api.podtemplate import PodTemplate
-from imagewright_operator.api.source import Source
+from imagewright_operator.api.source import CHOICES, Source
 
 
 class Sandbox(StrEnum):
@@ -134,6 +135,9 @@ class BuildSsh(Model):
     )
 
 
+_DOCKER = "has(self.format) && self.format == 'Docker'"
+
+
 class Output(Model):
     """Where the image goes and what is written on it."""
 
@@ -142,7 +146,20 @@ class Output(Model):
             rule(
                 "has(self.tags) && self.tags.size() > 0",
                 "names no tags: write at least one image to push, such as tags: [registry.example.com/team/app:1.0]",
-            )
+            ),
+            rule(
+                f"!({_DOCKER} && has(self.compression) && self.compression == 'Zstd')",
+                "has format Docker and compression Zstd: Docker's media types have no zstd, write format: OCI",
+            ),
+            rule(
+                f"!({_DOCKER} && has(self.annotations) && self.annotations.size() > 0)",
+                "has format Docker and annotations: use labels, or write format: OCI",
+            ),
+            rule(
+                "!has(self.compressionLevel) || (has(self.compression) && self.compression == 'Zstd' ? "
+                "self.compressionLevel >= 1 : self.compressionLevel <= 9)",
+                "has a compressionLevel that the compression has not: Gzip has 0 to 9, Zstd 1 to 22",
+            ),
         )
     )
 
@@ -190,7 +207,7 @@ class Cache(Model):
         )
     )
 
-    repository: Annotated[str, Field(max_length=512)] | None = Field(
+    repository: Repository | None = Field(
         default=None, description="Of a registry, without a tag: layers are taken from there, and new ones stored."
     )
     ttl: Duration | None = Field(default=None, description="Older layers are made anew; two weeks if not given.")
@@ -202,8 +219,17 @@ class Cache(Model):
 class Registry(Model):
     """How one registry is reached by this build."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!(has(self.mirrorsOnly) && self.mirrorsOnly) || (has(self.mirrors) && self.mirrors.size() > 0)",
+                "has mirrorsOnly without mirrors: name the mirrors that are to be asked",
+            )
+        )
+    )
+
     host: RegistryHost = Field(description="As in image references; docker.io is Docker Hub.")
-    mirrors: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=8)] = Field(
+    mirrors: Annotated[list[Repository], Field(max_length=8)] = Field(
         default=[], description="Tried first, in order, when base images are pulled."
     )
     insecure: bool = Field(default=False, description="Plain HTTP where HTTPS is not answered, for pulls and pushes.")
@@ -244,7 +270,7 @@ class Spec(Model):
         json_schema_extra=rules(
             rule(
                 "has(self.source)",
-                "names no source: write exactly one of git, configMap or inline below spec.source",
+                f"names no source: write exactly one of {CHOICES} below spec.source",
             ),
             rule(
                 "has(self.output)",

@@ -238,14 +238,14 @@ def secret(name: str) -> dict[str, Any]:
     return {"id": name, "secretKeyRef": {"name": "a", "key": "b"}}
 
 
-NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of git, configMap or inline"
+NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of git, configMap, inline"
 
 
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
         ({"source": {}}, NO_SOURCE),
-        ({"source": None}, "spec: Invalid value: names no source: write exactly one of git, configMap or inline"),
+        ({"source": None}, "spec: Invalid value: names no source: write exactly one of git, configMap, inline"),
         (
             {"source": {"inline": {"dockerfile": "FROM scratch"}, "configMap": {"name": "a"}}},
             "names more than one source: keep exactly one of git, configMap, inline",
@@ -280,7 +280,23 @@ NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of g
         ({"secrets": [{"id": "a", "secretKeyRef": {"name": "a", "key": "../b"}}]}, "is not a key of a Secret"),
         ({"ssh": [secret("a"), secret("a")]}, 'Duplicate value: {"id":"a"}'),
         ({"ssh": [{"secretKeyRef": {"name": "a", "key": "b"}}, secret("default")]}, "Duplicate value"),
-        ({"cache": {}}, "write exactly one of repository and volume"),
+        ({"cache": {}}, "write repository, volume, or both"),
+        ({"cache": {"volume": {"claimName": "a"}, "ttl": "1h"}}, "has a ttl without a repository"),
+        ({"cache": {"repository": "https://a.example.com/b"}}, "is not a name in a registry: write it as"),
+        ({"source": {"http": {"url": "ftp://a.example.com/b"}}}, "is not a URL: write https://host/path"),
+        ({"source": {"http": {"url": "https://u:p@a.example.com/b"}}}, "must not hold a login: put it into a Secret"),
+        ({"source": {"http": {"url": "https://a.example.com/b", "sha256": "A1"}}}, "is not a SHA-256: write 64"),
+        ({"source": {"s3": {"bucket": "a"}}}, "spec.source.s3.key: Required value"),
+        ({"source": {"s3": {"bucket": "a", "key": "b", "endpoint": "c:9000"}}}, "is not a URL: write https://"),
+        ({"source": {"gcs": {"bucket": "", "object": "b"}}}, "spec.source.gcs.bucket"),
+        ({"source": {"azureBlob": {}}}, "spec.source.azureBlob.url: Required value"),
+        ({"source": {"oci": {"image": "oci://a.example.com/b"}}}, "is not a name in a registry: write it as"),
+        ({"source": {"volume": {"claimName": "a", "subPath": "../b"}}}, "must not hold '..': write a path inside"),
+        ({"output": {"tags": ["a/b"], "format": "Docker", "compression": "Zstd"}}, "has format Docker and compression"),
+        ({"output": {"tags": ["a/b"], "format": "Docker", "annotations": {"a": "b"}}}, "has format Docker and annot"),
+        ({"output": {"tags": ["a/b"], "compressionLevel": 10}}, "Gzip has 0 to 9, Zstd 1 to 22"),
+        ({"output": {"tags": ["a/b"], "timestamp": "Now"}}, 'supported values: "Zero", "Source", "Build"'),
+        ({"registries": [{"host": "a", "mirrorsOnly": True}]}, "has mirrorsOnly without mirrors: name the mirrors"),
         ({"sandbox": "Docker"}, 'supported values: "Auto", "Namespace", "Chroot", "Root"'),
         ({"platforms": ["windows/amd64"]}, "is not a platform: write linux/amd64 or linux/arm64"),
         ({"contextDirectory": "a"}, 'unknown field "spec.contextDirectory"'),
