@@ -1,0 +1,138 @@
+"""Sources beside git, and a layer cache, by the operator in a real cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from cluster.client import Cluster
+from imagebuilds.namespace import Namespace
+from imagebuilds.operator_process import Operator
+from imagebuilds.waiting import eventually
+
+pytestmark = [pytest.mark.root, pytest.mark.cluster]
+
+FILES = {"app/Dockerfile": b"FROM busybox\nCOPY file /file\nCMD cat /file\n", "app/file": b"from the archive\n"}
+
+
+def archive() -> bytes:
+    """A context below a folder, as git hosts pack them."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in FILES.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def stored(cluster: Cluster, repository: str, data: bytes) -> str:
+    """The address of ``data`` as a blob of the open registry, which Pods reach over plain HTTP."""
+    digest = hashlib.sha256(data).hexdigest()
+    base = f"{cluster.registry.url}/v2/{repository}/blobs"
+    with urllib.request.urlopen(urllib.request.Request(f"{base}/uploads/", method="POST"), timeout=10) as answer:
+        place = urllib.parse.urljoin(base, answer.headers["Location"])
+    joined = f"{place}{'&' if '?' in place else '?'}digest=sha256:{digest}"
+    headers = {"Content-Type": "application/octet-stream"}
+    put = urllib.request.Request(joined, data=data, headers=headers, method="PUT")
+    urllib.request.urlopen(put, timeout=10).close()
+    return f"{base}/sha256:{digest}"
+
+
+def test_an_archive_behind_an_address_is_built_if_it_is_the_one_that_was_meant(
+    cluster: Cluster, builds: Namespace, operator: Operator
+) -> None:
+    data = archive()
+    url = stored(cluster, f"{builds.name}/context", data)
+    digest = hashlib.sha256(data).hexdigest()
+    builds.apply("good", source={"http": {"url": url, "sha256": digest}}, contextDir="app")
+    builds.apply("bad", source={"http": {"url": url, "sha256": "0" * 64}}, contextDir="app")
+    status = builds.phase("Succeeded", "good")
+    assert cluster.run_pod("runs", status["image"]["reference"], namespace=builds.name) == "from the archive\n"
+    failed = builds.phase("Failed", "bad")
+    assert digest in failed["build"]["failure"]["message"]
+
+
+@pytest.fixture
+def claim(cluster: Cluster, builds: Namespace) -> Iterator[str]:
+    """A claim bound to a folder of the node."""
+    volume: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": builds.name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "1Gi"},
+            "storageClassName": builds.name,
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": f"/tmp/{builds.name}", "type": "DirectoryOrCreate"},
+        },
+    }
+    claimed: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "sources", "namespace": builds.name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": builds.name,
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    cluster.apply(volume, claimed)
+    yield "sources"
+    cluster.try_kubectl("delete", "persistentvolume", builds.name, "--wait=false")
+
+
+def test_a_folder_of_a_volume_that_another_pod_has_filled(
+    cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], claim: str
+) -> None:
+    operators(POD_PROFILE="plain")  # a volume of the node's own can't be mapped into a Pod's user namespace everywhere
+    mounted = {"volumeMounts": [{"name": "sources", "mountPath": "/sources"}]}
+    fill = "mkdir -p /sources/team/app && cd /sources/team/app && printf 'FROM busybox\\nCOPY . /got\\n' >Dockerfile"
+    cluster.run_pod(
+        "fills",
+        f"{cluster.registry.host}/library/busybox",
+        ["sh", "-c", fill],
+        namespace=builds.name,
+        container=mounted,
+        volumes=[{"name": "sources", "persistentVolumeClaim": {"claimName": claim}}],
+    )
+    builds.apply("whole", source={"volume": {"claimName": claim}})
+    assert builds.phase("Failed", "whole")["build"]["failure"]["reason"] == "DockerfileNotFound"
+    builds.apply(source={"volume": {"claimName": claim, "subPath": "team/app"}})
+    status = builds.phase("Succeeded")
+    (pod,) = builds.pods()
+    (mount,) = [one for one in pod["spec"]["containers"][0]["volumeMounts"] if one.get("subPath")]
+    assert mount["readOnly"] is True
+    reference = status["image"]["reference"]
+    assert cluster.run_pod("lists", reference, ["ls", "/got"], namespace=builds.name) == "Dockerfile\n"
+
+
+def test_the_second_build_takes_its_layers_from_the_repository(
+    cluster: Cluster, builds: Namespace, operator: Operator
+) -> None:
+    repository = f"{cluster.registry.host}/{builds.name}/cache"
+    text = "FROM busybox\nRUN date +%N >/made\nRUN test -s /made\nLABEL number={}\n"
+    digests, steps = [], []
+    for number in (1, 2):
+        builds.apply(source={"inline": {"dockerfile": text.format(number)}}, cache={"repository": repository})
+        eventually(partial(_is_at, builds, number), "its build")
+        status = builds.phase("Succeeded")
+        digests.append(status["image"]["digest"])
+        steps.append([one for one in status["build"]["steps"] if "RUN" in one["name"]])
+    first, second = steps
+    assert [one.get("cached", False) for one in first] == [False, False]
+    assert all(one["cacheMiss"] for one in first)
+    assert [one.get("cached", False) for one in second] == [True, True]
+    assert digests[0] != digests[1], "the label is another"
+
+
+def _is_at(builds: Namespace, number: int) -> bool:
+    return bool(builds.status().get("build", {}).get("number") == number)
