@@ -14,7 +14,7 @@ from imagewright.reference import Reference
 from imagewright_operator.api import ImageBuild, Spec
 from imagewright_operator.api.base import Json, LocalReference, parse_duration
 from imagewright_operator.api.source import Source
-from imagewright_operator.api.spec import Compression, Format, Timestamp
+from imagewright_operator.api.spec import Compression, Format
 from imagewright_operator.places import (
     BUILD_CA_DIR,
     CACHE_DIR,
@@ -60,7 +60,7 @@ def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
         image_format=_FORMATS[output.format],
         compression="zstd" if output.compression is Compression.ZSTD else "gzip",
         compression_level=output.compression_level,
-        timestamps=contract.Timestamps((output.timestamp or Timestamp.BUILD).value.lower()),
+        timestamps=contract.Timestamps(output.timestamp.value.lower()),
         platform=spec.platforms[0] if spec.platforms else "",
         destinations=tuple(output.tags),
         insecure=output.insecure,

@@ -76,10 +76,9 @@ def _form(spec: Spec) -> Iterator[str]:
         yield "spec.output.format Docker and compression Zstd contradict each other: Docker's media types have no zstd"
     if output.format is Format.DOCKER and output.annotations:
         yield "spec.output.format Docker and annotations contradict each other: use labels, or format OCI"
-    compression = output.compression or Compression.GZIP
-    levels = _LEVELS[compression]
+    levels = _LEVELS[output.compression]
     if output.compression_level is not None and output.compression_level not in levels:
-        yield f"spec.output.compressionLevel: {compression.value} has levels {levels[0]} to {levels[-1]}"
+        yield f"spec.output.compressionLevel: {output.compression.value} has levels {levels[0]} to {levels[-1]}"
 
 
 def _references(spec: Spec) -> Iterator[str]:

@@ -76,6 +76,8 @@ def test_defaults_written_out_are_the_same_inputs() -> None:
         contextDir=".", dockerfile="Dockerfile", buildArgs=[], platforms=[], timeout="1h", retry={"limit": 2}
     )
     assert Inputs.of(written) == plain
+    output = {"tags": ["a/b"], "compression": "Gzip", "timestamp": "Build", "annotations": {}}
+    assert Inputs.of(imagebuild(output=output)) == plain
 
 
 def test_the_hash_of_the_inputs_is_for_ever() -> None:
@@ -96,7 +98,14 @@ def test_the_hash_of_the_inputs_is_for_ever() -> None:
         ({"output": {"tags": ["a/b", "a/c"]}}, False),
         ({"output": {"tags": ["a/b"], "labels": {"insecure": "x"}}}, False),
         ({"output": {"tags": ["a/b"], "insecure": True, "pushSecretRef": {"name": "x"}}}, True),
+        ({"output": {"tags": ["a/b"], "annotations": {"a": "b"}}}, False),
+        ({"output": {"tags": ["a/b"], "compression": "Zstd"}}, False),
+        ({"output": {"tags": ["a/b"], "compressionLevel": 9}}, False),
+        ({"output": {"tags": ["a/b"], "format": "OCI"}}, False),
+        ({"output": {"tags": ["a/b"], "timestamp": "Zero"}}, False),
+        ({"cache": {"repository": "a/cache", "ttl": "1h"}}, True),
         ({"registries": [{"host": "docker.io", "mirrors": ["m.example.com"]}]}, True),
+        ({"registries": [{"host": "docker.io", "clientCertificateSecretRef": {"name": "a"}}]}, True),
         ({"podTemplate": {"hostUsers": False}}, True),
         ({"sandbox": "Root"}, True),
     ],
@@ -105,6 +114,24 @@ def test_which_fields_an_image_is_made_of(spec: dict[str, Any], same_image: bool
     before, after = Inputs.of(imagebuild()), Inputs.of(imagebuild(**spec))
     assert (before.inputs_hash == after.inputs_hash) is same_image
     assert before.environment_hash != after.environment_hash
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "same_image"),
+    [
+        ("http", {"url": "https://a/b"}, {"url": "https://a/b", "secretRef": {"name": "x"}}, True),
+        ("http", {"url": "https://a/b"}, {"url": "https://a/b", "sha256": "a" * 64}, False),
+        ("s3", {"bucket": "a", "key": "b"}, {"bucket": "a", "key": "b", "pathStyle": True}, True),
+        ("s3", {"bucket": "a", "key": "b"}, {"bucket": "a", "key": "c"}, False),
+        ("volume", {"claimName": "a"}, {"claimName": "a", "subPath": "b"}, False),
+    ],
+)
+def test_which_fields_of_a_source_an_image_is_made_of(
+    kind: str, before: dict[str, Any], after: dict[str, Any], *, same_image: bool
+) -> None:
+    first, second = (Inputs.of(imagebuild(source={kind: one})) for one in (before, after))
+    assert (first.inputs_hash == second.inputs_hash) is same_image
+    assert first.environment_hash != second.environment_hash
 
 
 def test_a_resource_created_again_does_not_meet_the_pods_of_the_old_one() -> None:

@@ -171,9 +171,7 @@ class Output(Model):
         description="Secret of type kubernetes.io/dockerconfigjson, as kubectl create secret docker-registry makes it.",
     )
     format: Format | None = Field(default=None, description="Media types; those of the base image if not given.")
-    compression: Compression | None = Field(
-        default=None, description="Of new layers; Gzip if not given. Zstd makes an OCI image."
-    )
+    compression: Compression = Field(default=Compression.GZIP, description="Of new layers. Zstd makes an OCI image.")
     compression_level: Annotated[int, Field(ge=0, le=22)] | None = Field(
         default=None, description="Of the compressor: Gzip 0 to 9, Zstd 1 to 22; the engine's own choice if not given."
     )
@@ -183,9 +181,9 @@ class Output(Model):
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = Field(
         default={}, description="Of the manifest, which then is an OCI one."
     )
-    timestamp: Timestamp | None = Field(
-        default=None,
-        description="Which times files and image bear: 1970, the commit's, those of the build (which is the default).",
+    timestamp: Timestamp = Field(
+        default=Timestamp.BUILD,
+        description="Which times files and image bear: 1970, the commit's, those of the build.",
     )
     insecure: bool = Field(default=False, description="Push over plain HTTP where HTTPS is not answered.")
     ca_bundle_ref: KeyReference | None = Field(
