@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,7 +53,13 @@ TABLE: dict[str, Row] = {
     "cache-copy-layers": Row(
         "false", "cache.copy_layers", False, ("--cache",), "test_copies_are_cached_unless_that_is_turned_off"
     ),
-    "cache-dir": Row("/tmp", "cache_dir", "/tmp", (), "test_cache_mount_lives_from_build_to_build"),
+    "cache-dir": Row(
+        "/tmp",
+        "cache_dir",
+        "/tmp",
+        (),
+        "test_a_locked_cache_is_had_by_one_build_after_the_other_even_if_the_first_is_killed",
+    ),
     "cache-repo": Row(
         "r.example.com/c",
         "cache.repository",
@@ -71,7 +79,13 @@ TABLE: dict[str, Row] = {
     "context-sub-path": Row("sub", "context_dir", "sub", (), "test_context_sub_path"),
     "credential-helpers": Row("ecr", "credential_helpers", ("ecr",), (), "test_helpers_that_are_asked"),
     "custom-platform": Row("linux/arm64", "platform", "linux/arm64", (), "test_image_of_another_platform"),
-    "destination": Row("r.example.com/b:2", "destinations.1", "r.example.com/b:2", (), "test_many_destinations"),
+    "destination": Row(
+        "r.example.com/b:2",
+        "destinations.1",
+        "r.example.com/b:2",
+        (),
+        "test_many_destinations_archive_digest_file_and_labels",
+    ),
     "digest-file": Row("/tmp/d", "digest_file", "/tmp/d", (), "test_files_that_say_the_digest"),
     "dockerfile": Row("Other", "dockerfile", "Other", (), "test_dockerfile_elsewhere"),
     "dryrun": Row("true", shown_by="test_dryrun_prints_the_plan_and_builds_nothing"),
@@ -89,54 +103,83 @@ TABLE: dict[str, Row] = {
     "image-name-with-digest-file": Row(
         "/tmp/n", "image_name_with_digest_file", "/tmp/n", (), "test_files_that_say_the_digest"
     ),
-    "insecure": Row("true", "insecure", True, (), "test_plain_http_needs_a_flag"),
-    "insecure-pull": Row("true", "insecure_pull", True, (), "test_plain_http_needs_a_flag"),
+    "insecure": Row("true", "insecure", True, (), "test_plain_http_is_not_spoken_unless_allowed"),
+    "insecure-pull": Row("true", "insecure_pull", True, (), "test_plain_http_is_not_spoken_unless_allowed"),
     "insecure-registry": Row(
         "r.example.com",
         "registries.0",
         RegistrySettings(host="r.example.com", insecure=True),
         (),
-        "test_plain_http_needs_a_flag",
+        "test_plain_http_is_not_spoken_unless_allowed",
     ),
     "kaniko-dir": Row("/other", "work_dir", "/other", (), "test_work_folder"),
-    "label": Row("a=b", "labels", {"a": "b"}, (), "test_executed"),
-    "log-format": Row("json", shown_by="test_json_lines"),
+    "label": Row("a=b", "labels", {"a": "b"}, (), "test_the_engine_builds_what_is_recorded"),
+    "log-format": Row("json", shown_by="test_failing_command_in_a_json_log"),
     "log-timestamp": Row("true", shown_by="test_timestamps"),
     "materialize": Row("true"),
     "no-push": Row("true", "push", False, (), "test_no_push"),
     "no-push-cache": Row("true", "cache.push", False, ("--cache",), "test_nothing_is_stored_where_that_is_turned_off"),
-    "oci-layout-path": Row("/tmp/o", "oci_layout_path", "/tmp/o", (), "test_layout"),
+    "oci-layout-path": Row("/tmp/o", "oci_layout_path", "/tmp/o", (), "test_a_layout"),
     "pre-cleanup": Row("true"),
     "preserve-context": Row("true"),
     "push-ignore-immutable-tag-errors": Row("true", "push_ignore_immutable_tags", True, (), "test_immutable_tag"),
     "push-retry": Row("2", "push_retries", 2, (), "test_more_tries_of_a_push"),
     "registry-certificate": Row(
-        f"r.example.com={FILE}", "registries.0.ca_file", FILE, (), "test_certificate_of_one_registry"
+        f"r.example.com={FILE}",
+        "registries.0.ca_file",
+        FILE,
+        (),
+        "test_a_private_registry_with_a_certificate_of_its_own",
     ),
     "registry-client-cert": Row(
-        f"r.example.com={FILE},{FILE}", "registries.0.client_key_file", FILE, (), "test_client_certificate"
+        f"r.example.com={FILE},{FILE}", "registries.0.client_key_file", FILE, (), "test_a_client_certificate_is_shown"
     ),
-    "registry-map": Row("a.example.com=b.example.com", "registries.0.mirrors", ("b.example.com",), (), "test_mirrors"),
-    "registry-mirror": Row("m.example.com", "registries.0.mirrors", ("m.example.com",), (), "test_mirrors"),
+    "registry-map": Row(
+        "a.example.com=b.example.com",
+        "registries.0.mirrors",
+        ("b.example.com",),
+        (),
+        "test_a_mirror_is_asked_first_and_the_registry_after_it",
+    ),
+    "registry-mirror": Row(
+        "m.example.com",
+        "registries.0.mirrors",
+        ("m.example.com",),
+        (),
+        "test_a_mirror_is_asked_first_and_the_registry_after_it",
+    ),
     "reproducible": Row("true", "timestamps", "zero", (), "test_reproducible"),
-    "secret": Row(f"id=a,src={FILE}", "secrets.0", SecretSource(id="a", file=FILE), (), "test_secret"),
+    "secret": Row(
+        f"id=a,src={FILE}",
+        "secrets.0",
+        SecretSource(id="a", file=FILE),
+        (),
+        "test_what_a_run_mounts_and_prints_is_nowhere",
+    ),
     "single-snapshot": Row("true", "single_layer", True, (), "test_single_snapshot_makes_one_layer"),
     "skip-default-registry-fallback": Row(
         "true", "registries.0.mirrors_only", True, ("--registry-mirror=m.example.com",), "test_mirrors_only"
     ),
     "skip-push-permission-check": Row("true", "check_push", False, (), "test_no_check"),
-    "skip-tls-verify": Row("true", "skip_tls_verify", True, (), "test_tls"),
-    "skip-tls-verify-pull": Row("true", "skip_tls_verify_pull", True, (), "test_tls"),
-    "skip-tls-verify-registry": Row("r.example.com", "registries.0.skip_tls_verify", True, (), "test_tls"),
+    "skip-tls-verify": Row("true", "skip_tls_verify", True, (), "test_an_unknown_certificate_is_refused_unless_told"),
+    "skip-tls-verify-pull": Row(
+        "true", "skip_tls_verify_pull", True, (), "test_an_unknown_certificate_is_refused_unless_told"
+    ),
+    "skip-tls-verify-registry": Row(
+        "r.example.com", "registries.0.skip_tls_verify", True, (), "test_an_unknown_certificate_is_refused_unless_told"
+    ),
     "skip-unused-stages": Row("true"),
     "snapshot-mode": Row("redo"),
-    "tar-path": Row("/tmp/t.tar", "tar_path", "/tmp/t.tar", (), "test_archive"),
+    "tar-path": Row("/tmp/t.tar", "tar_path", "/tmp/t.tar", (), "test_an_archive_of_many_tags_is_loaded_by_skopeo"),
     "target": Row("stage", "target", "stage", (), "test_stages_targets_and_stages_that_nobody_needs"),
     "use-new-run": Row("true"),
     "verbosity": Row("debug", shown_by="test_verbosity"),
     "whitelist-var-run": Row("true", "ignore_paths", ("/var/run",), (), "test_ignored_paths_enter_no_layer"),
 }
 FLAGS = {flag.name: flag for flag in BUILD_FLAGS}
+
+
+TESTS = Path(__file__).parents[1]
 
 
 def request(*words: str) -> BuildRequest:
@@ -184,3 +227,12 @@ def test_flag_without_meaning_is_one_line_and_changes_nothing(name: str) -> None
     assert line.startswith(f"--{name} has no meaning here: ")
     assert "\n" not in line
     assert request(*words) == request()
+
+
+def test_every_test_that_the_table_names_is_there() -> None:
+    found = set()
+    for file in TESTS.rglob("test_*.py"):
+        found |= set(re.findall(r"^ *def (test_\w+)", file.read_text(), re.MULTILINE))
+    named = {row.shown_by for row in TABLE.values() if row.shown_by}
+    assert named <= found, named - found
+    assert all(row.shown_by or FLAGS[name].pointless for name, row in TABLE.items())

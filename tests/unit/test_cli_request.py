@@ -233,3 +233,20 @@ def test_kanikos_cache_dir_is_the_default_in_the_executor_image_alone(tmp_path: 
     assert default_cache_dir(str(marker), str(folder)) == str(folder)
     folder.rmdir()
     assert default_cache_dir(str(marker), str(folder)) == ""
+
+
+def test_git_options_of_kaniko() -> None:
+    options = "--git=branch=main,depth=3,recurse-submodules=true,insecure-skip-tls=true,single-branch=true"
+    source = GitSource(url=URL, ref="main", depth=3, submodules=True, insecure_skip_tls_verify=True)
+    assert request("--no-push", f"--context={URL}", options).source == source
+
+
+@pytest.mark.parametrize("text", ["branch", "depth=x", "depth=-1", "shallow=true", "recurse-submodules=perhaps"])
+def test_a_git_option_that_is_none_is_refused(text: str) -> None:
+    if text == "branch":  # kaniko's default has it empty
+        assert request("--no-push", f"--context={URL}#v1", f"--git={text}").source == GitSource(url=URL, ref="v1")
+        return
+    with pytest.raises(UsageError, match="is not known"):
+        request("--no-push", f"--context={URL}", f"--git={text}")
+    with pytest.raises(UsageError, match="no git repository"):
+        request("--no-push", "--context=.", "--git=depth=1")

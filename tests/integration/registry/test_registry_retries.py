@@ -401,3 +401,38 @@ def test_an_answer_that_ends_among_its_headers_is_none(end: bytes) -> None:
     """Python's own reader takes what came for all of it: an answer without a length, a type and a body."""
     with ScriptedServer(Flaky("GET .*/manifests/", [Answer(raw=end)])) as server:
         assert pull(server) == CONTENT
+
+
+def test_more_tries_of_a_pull() -> None:
+    def few(more: int) -> RegistryClient:
+        return RegistryClient(RegistryOptions(retries=1, pull_retries=more, backoff_s=0), Credentials({}))
+
+    failures = [Answer(503)] * 4
+    with ScriptedServer(Flaky("GET .*/manifests/", failures)) as server, pytest.raises(RegistryError):
+        pull(server, few(2))
+    with ScriptedServer(Flaky("GET .*/manifests/", failures)) as server:
+        assert pull(server, few(3)) == CONTENT
+
+
+def test_more_tries_of_a_push() -> None:
+    def push(server: ScriptedServer, more: int) -> None:
+        options = RegistryOptions(retries=1, push_retries=more, backoff_s=0)
+        name = Reference.parse(f"{server.host}/app:1")
+        RegistryClient(options, Credentials({})).push(
+            PushImage(IMAGE.manifest, IMAGE.config), [name], IMAGE, lambda *_: None
+        )
+
+    def taking(asked: Asked) -> Answer:
+        if asked.method == "PUT" and "/manifests/" in asked.path:
+            return Answer(201, {"Docker-Content-Digest": str(IMAGE.manifest.digest)})
+        return (
+            Answer(200, {}, IMAGE.blobs[Digest.parse(asked.path.rpartition("/")[2])])
+            if asked.method == "HEAD"
+            else Answer()
+        )
+
+    failures = [Answer(503)] * 4
+    with ScriptedServer(Flaky("PUT .*/manifests/", failures, taking)) as server, pytest.raises(RegistryError):
+        push(server, 2)
+    with ScriptedServer(Flaky("PUT .*/manifests/", failures, taking)) as server:
+        push(server, 3)

@@ -1,0 +1,69 @@
+"""kaniko's flags in whole builds, where no other test has shown what they do."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Engine  # pytest gives it; only its name is needed here
+
+pytestmark = [pytest.mark.root, pytest.mark.registry]
+
+
+def test_dockerfile_elsewhere(engine: Engine) -> None:
+    other = engine.folder / "Elsewhere"
+    other.write_text("FROM scratch\nCOPY f /f\nLABEL from=elsewhere\n")
+    built = engine.build(engine.context("FROM nowhere\n", {"f": "x"}), f"--dockerfile={other}")
+    assert built.code == 0, built.stderr
+    assert built.config["config"]["Labels"] == {"from": "elsewhere"}
+
+
+def test_no_push(engine: Engine) -> None:
+    built = engine.image("FROM scratch\nLABEL a=b\n", {}, "--no-push")
+    host, _, rest = built.name.partition("/")
+    name, _, tag = rest.partition(":")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"http://{host}/v2/{name}/manifests/{tag}")
+    caught.value.close()
+    assert caught.value.code == 404
+    assert built.digest in built.stdout
+
+
+def test_no_check(engine: Engine) -> None:
+    nobody = "--destination=127.0.0.1:1/app:1"
+    context = engine.context("FROM busybox\nRUN exit 3\n")
+    checked = engine.build(context, nobody)
+    assert "RUN exit 3" not in checked.stderr
+    unchecked = engine.build(context, nobody, "--skip-push-permission-check")
+    assert unchecked.code == 7, unchecked.stderr
+
+
+def test_work_folder(engine: Engine) -> None:
+    built = engine.build(engine.context("FROM scratch\n"), "--kaniko-dir=/proc/none")
+    assert "can't make a work folder in /proc/none" in built.stderr
+
+
+def test_image_of_another_platform(engine: Engine) -> None:
+    built = engine.image("FROM scratch\nCOPY f /f\n", {"f": "x"}, "--custom-platform=linux/arm64/v8")
+    assert (built.config["os"], built.config["architecture"]) == ("linux", "arm64")
+
+
+def test_mirrors_only(engine: Engine) -> None:
+    context = engine.context("FROM busybox\nLABEL a=b\n")
+    nobody = "--registry-mirror=127.0.0.1:1"
+    assert engine.build(context, nobody).code == 0
+    alone = engine.build(context, nobody, "--skip-default-registry-fallback")
+    assert alone.code == 5, alone.stderr
+    assert "127.0.0.1:1" in alone.stderr
+
+
+def test_what_has_no_meaning_is_said_and_the_image_is_the_same(engine: Engine) -> None:
+    flags = ["--cleanup", "--snapshot-mode=redo", "--use-new-run", "--compressed-caching=false", "--force"]
+    plain = engine.image("FROM busybox\nRUN echo a >/a\n", {}, "--reproducible")
+    built = engine.build(engine.context("FROM busybox\nRUN echo a >/a\n"), "--reproducible", *flags)
+    assert built.digest == plain.digest
+    assert built.stderr.count("has no meaning here: ") == len(flags)
