@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from servers.buckets import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, azure_server, gcs_server, s3_server
-from servers.programs import azurite, programs
 
 from imagewright.context.fetch import Fetcher
 from imagewright.contract import AzureBlobSource, GcsSource, S3Source, Source
@@ -28,15 +27,8 @@ def archive(size: int = 0) -> bytes:
     return out.getvalue()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def servers_are_built() -> None:
-    """Before HOME is another: what is built is kept below it."""
-    programs()
-    azurite()
-
-
 @pytest.fixture(autouse=True)
-def no_login_of_the_machine(servers_are_built: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_login_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -46,7 +38,9 @@ def no_login_of_the_machine(servers_are_built: None, monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
+    # Not HOME: what the servers are built into is below it.
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "CLOUDSDK_CONFIG", "AZURE_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
 
 
 def fetch(tmp_path: Path, source: Source, environment: Mapping[str, str] = {}) -> Path:
