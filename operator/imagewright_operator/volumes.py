@@ -84,7 +84,8 @@ def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]
         add("build-ca", BUILD_CA_DIR, {"projected": {"sources": sources}})
     for index, registry in enumerate(spec.registries):
         if registry.client_certificate_secret_ref is not None:
-            secret = {"secretName": registry.client_certificate_secret_ref.name, "defaultMode": mode}
+            pair = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]  # waited for, too
+            secret = {"secretName": registry.client_certificate_secret_ref.name, "items": pair, "defaultMode": mode}
             add(f"client-certificate-{index}", f"{CLIENT_CERTIFICATES_DIR}/{index}", {"secret": secret})
     return volumes, mounts
 

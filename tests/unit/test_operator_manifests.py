@@ -405,4 +405,6 @@ def test_a_client_certificate_is_mounted_for_its_registry() -> None:
     folder = "/kaniko/certificates/client/0"
     assert (settings.client_cert_file, settings.client_key_file) == (f"{folder}/tls.crt", f"{folder}/tls.key")
     assert settings.mirrors_only
-    assert mounts(made)[folder]["secret"]["secretName"] == "tls"
+    secret = mounts(made)[folder]["secret"]
+    assert (secret["secretName"], secret["defaultMode"]) == ("tls", 0o400)
+    assert [one["key"] for one in secret["items"]] == ["tls.crt", "tls.key"], "the kubelet waits for each"

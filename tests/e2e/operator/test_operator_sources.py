@@ -60,6 +60,20 @@ def test_an_archive_behind_an_address_is_built_if_it_is_the_one_that_was_meant(
     assert digest in failed["build"]["failure"]["message"]
 
 
+def test_logins_that_are_missing_are_waited_for(cluster: Cluster, builds: Namespace, operator: Operator) -> None:
+    url = stored(cluster, f"{builds.name}/context", archive())
+    builds.apply("source", source={"http": {"url": url, "secretRef": {"name": "late"}}}, contextDir="app")
+    mutual = {"host": "mutual.example.com", "clientCertificateSecretRef": {"name": "late"}}
+    builds.apply("mutual", registries=[mutual])
+    for name in ("source", "mutual"):
+        status = builds.becomes("False SecretNotFound", name)
+        assert "late" in status["conditions"][0]["message"]
+    given = ("--from-literal=bearerToken=x", "--from-literal=tls.crt=x", "--from-literal=tls.key=x")
+    builds.kubectl("create", "secret", "generic", "late", *given)
+    builds.phase("Succeeded", "source")
+    builds.phase("Succeeded", "mutual")
+
+
 @pytest.fixture
 def claim(cluster: Cluster, builds: Namespace) -> Iterator[str]:
     """A claim bound to a folder of the node."""
