@@ -183,7 +183,7 @@ class Output(Model):
     )
     timestamp: Timestamp = Field(
         default=Timestamp.BUILD,
-        description="Which times files and image bear: 1970, the commit's, those of the build.",
+        description="Which times files and image bear: 1970's, the commit's (of a git source; else as Build), those of the build.",
     )
     insecure: bool = Field(default=False, description="Push over plain HTTP where HTTPS is not answered.")
     ca_bundle_ref: KeyReference | None = Field(
