@@ -15,10 +15,9 @@ from contextlib import suppress
 from imagewright.cli.arguments import parse
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request
+from imagewright.engine.registries import open_client
 from imagewright.errors import ImagewrightError, Reason, UsageError
 from imagewright.pin import Pinned, pin
-from imagewright.registry.client import RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
 from imagewright.store.files import replacing
 
 NOT_PINNED = 3  # the exit code of --check where something would change, or should be changed by hand
@@ -41,8 +40,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     """
     arguments = parse(words, environment, FLAGS, takes_words=True)
     request = build_request(arguments, environment)
-    options = RegistryOptions(request.registries, insecure_pull=request.insecure_pull)
-    resolve = functools.cache(RegistryClient(options, Credentials.load(None)).digest)
+    resolve = functools.cache(open_client(request, environment).digest)
     paths = list(dict.fromkeys(arguments.words)) or [_DEFAULT]
     check = arguments.flag("check")
     results = [(path, pin(_read(path), _name(path), resolve, update=arguments.flag("update"))) for path in paths]

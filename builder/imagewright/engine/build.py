@@ -37,6 +37,7 @@ from imagewright.engine.layering import layering
 from imagewright.engine.layouts import Layouts
 from imagewright.engine.output import BuiltImage, Output, assemble
 from imagewright.engine.redaction import Redaction
+from imagewright.engine.registries import open_client
 from imagewright.engine.remote import Remotes
 from imagewright.engine.resultfiles import references_with_digest, write_digests, write_result
 from imagewright.engine.schedule import run_side_by_side
@@ -54,9 +55,7 @@ from imagewright.plan import BuildPlan, ImageOrigin, make_plan
 from imagewright.plan.arguments import EPOCH, source_date_epoch
 from imagewright.plan.epoch import epoch_source
 from imagewright.reference import Reference
-from imagewright.registry.client import RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
-from imagewright.registry.loginsources import LoginSources
+from imagewright.registry.client import RegistryClient
 from imagewright.sandbox import Sandbox, SandboxOptions
 from imagewright.sandbox import start as start_sandbox
 from imagewright.store.blobs import BlobStore
@@ -178,7 +177,7 @@ class _Build:
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
-        client = self._client()
+        client = open_client(self._request, self._environment)
         if destinations.push and request.check_push:
             for reference in destinations.references:
                 client.check_push(reference)
@@ -277,7 +276,11 @@ class _Build:
     def make_plan(self, *, ask: bool = True) -> BuildPlan:
         """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""
         workspace = self._workspace = Workspace(self._request.work_dir)
-        images = self._images(self._client(), workspace, BlobStore(workspace.blobs)) if ask else None
+        images = (
+            self._images(open_client(self._request, self._environment), workspace, BlobStore(workspace.blobs))
+            if ask
+            else None
+        )
         return self._plan(workspace, images, self._remotes(workspace, threading.Event())).plan
 
     def _images(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore) -> Images:
@@ -329,25 +332,9 @@ class _Build:
             self._reporter.message,
             unpack_archive,
             self._environment,
-            pull=partial(pull_artifact, self._client(login)),
+            pull=partial(pull_artifact, open_client(self._request, self._environment, login)),
         )
         return fetcher.fetch(source)
-
-    def _client(self, docker_config_dir: str = "") -> RegistryClient:
-        request = self._request
-        options = RegistryOptions(
-            request.registries,
-            request.insecure,
-            request.insecure_pull,
-            request.skip_tls_verify,
-            request.skip_tls_verify_pull,
-            pull_retries=request.pull_retries,
-            push_retries=request.push_retries,
-        )
-        sources = LoginSources(self._environment, request.credential_helpers)
-        return RegistryClient(
-            options, Credentials.load(docker_config_dir or request.docker_config_dir or None, sources)
-        )
 
     def result(self, error: ImagewrightError | None) -> BuildResult:
         image = self._image if error is None else None
