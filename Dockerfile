@@ -34,7 +34,7 @@ RUN python3 /src/images/relocate.py /imagewright \
 FROM scratch AS executor
 COPY --from=userland /imagewright /imagewright
 COPY images/passwd images/group /etc/
-COPY images/executor /kaniko/
+COPY images/executor images/warmer /kaniko/
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/kaniko:/imagewright/usr/bin \
     LD_LIBRARY_PATH=/imagewright/libraries \
     HOME=/root \

@@ -13,7 +13,8 @@ def main() -> None:
     """Run a command; the executor image calls the same program by kaniko's name."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a file's name need not be UTF-8
-    run = commands.executor if os.path.basename(sys.argv[0]) == "executor" else commands.main
+    names = {"executor": commands.executor, "warmer": commands.warmer}
+    run = names.get(os.path.basename(sys.argv[0]), commands.main)
     sys.exit(run(sys.argv[1:], os.environ))
 
 

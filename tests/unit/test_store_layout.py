@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,20 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ImagewrightError, match="can't be written") as caught:
         write(tmp_path / "file")
     assert caught.value.reason is Reason.OUTPUT_FAILED
+
+
+def test_several_that_add_to_one_layout_lose_nothing(tmp_path: Path) -> None:
+    """As builds that share a cache do, each in a process of its own."""
+    children = []
+    for number in range(8):
+        child = os.fork()
+        if child == 0:
+            try:
+                for each in range(5):
+                    write(tmp_path / "shared", memory_image([f"{number}-{each}".encode()]), f"{number}-{each}")
+            finally:
+                os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    assert {name for name, _ in entries(tmp_path / "shared")} == {f"{n}-{e}" for n in range(8) for e in range(5)}

@@ -1,4 +1,4 @@
-"""The commands: build, plan, execute, version. Arguments in, an exit code out.
+"""The commands, in a table. Arguments in, an exit code out.
 
 Writes to the terminal; the engine does the rest. Called by ``__main__``.
 """
@@ -12,15 +12,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from types import FrameType
 
 from rich.console import Console
 
 from imagewright import contract
-from imagewright.cli import lintcommand, pincommand
+from imagewright.cli import lintcommand, logincommand, pincommand, pushcommand, warmcommand
 from imagewright.cli.arguments import Arguments, parse, pointless
-from imagewright.cli.flags import BUILD_FLAGS
+from imagewright.cli.flags import BUILD_FLAGS, Flag
 from imagewright.cli.help import command_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
 from imagewright.cli.trust import trust_mounted_certificates
@@ -81,48 +82,30 @@ def executor(words: Sequence[str], environment: MutableMapping[str, str]) -> int
     def prepare() -> None:
         trust_mounted_certificates(environment, environment.get("IMAGEWRIGHT_DIR", "/kaniko"))
 
-    if words and words[0] in ("execute", "plan", "lint", "pin", "version", "build", "help", "--help", "-h"):
+    if words and words[0] in (*_COMMANDS, "help", "--help", "-h"):
         return main(words, environment, prepare)
     return main(["build", *words], environment, prepare)
 
 
+def warmer(words: Sequence[str], environment: MutableMapping[str, str]) -> int:
+    """The executor image's ``/kaniko/warmer``."""
+    return executor(["warm", *words], environment)
+
+
 def _dispatch(words: list[str], environment: Mapping[str, str], prepare: Prepare) -> int:
     command = words.pop(0) if words else "help"
+    command = {"--help": "help", "-h": "help", "--version": "version"}.get(command, command)
     asks_help = any(word in ("--help", "-h") for word in words)
-    match command:
-        case "help" | "--help" | "-h":
-            print(overview())
-            return 0
-        case "version" | "--version" | "execute" if asks_help:
-            print(overview())
-            return 0
-        case "version" | "--version":
-            print(f"imagewright {version()}")
-            return 0
-        case "build" | "plan" if asks_help:
-            print(command_help(command, BUILD_FLAGS))
-            return 0
-        case "build":
-            return _build(parse(words, environment), environment, prepare)
-        case "plan":
-            prepare()
-            return _plan(parse(words, environment), environment)
-        case "lint" if asks_help:
-            print(command_help("lint [DOCKERFILE]", lintcommand.FLAGS))
-            return 0
-        case "lint":
-            return lintcommand.lint(words, environment, version())
-        case "pin" if asks_help:
-            print(command_help("pin [DOCKERFILE…]", pincommand.FLAGS))
-            return 0
-        case "pin":
-            prepare()
-            return pincommand.run(words, environment)
-        case "execute":
-            return _execute(environment, prepare)
-    raise UsageError(
-        f"unknown command {command!r}", hint="The commands are build, plan, lint, pin, execute and version."
-    )
+    found = _COMMANDS.get(command)
+    if command == "help" or (found is not None and asks_help and not found.flags):
+        print(overview())
+        return 0
+    if found is None:
+        raise UsageError(f"unknown command {command!r}", hint=f"The commands are {', '.join(sorted(_COMMANDS))}.")
+    if asks_help:
+        print(command_help(found.usage, found.flags))
+        return 0
+    return found.run(words, environment, prepare)
 
 
 def version() -> str:
@@ -246,3 +229,42 @@ def _display(arguments: Arguments, environment: Mapping[str, str]) -> Display:
     if log_format == "color" and capable and level is Level.INFO and not timestamps:
         return LiveReporter(Console(stderr=True), level)
     return PlainReporter(sys.stderr, level, timestamps=timestamps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """``usage`` shows what it takes beside flags; ``run`` is given the words after the command."""
+
+    usage: str
+    flags: Sequence[Flag]
+    run: Callable[[Sequence[str], Mapping[str, str], Prepare], int]
+
+
+def _prepared(run: Callable[[Sequence[str], Mapping[str, str]], int]) -> Callable[..., int]:
+    """A command that connects: mounted certificates are trusted first."""
+
+    def prepared(words: Sequence[str], environment: Mapping[str, str], prepare: Prepare) -> int:
+        prepare()
+        return run(words, environment)
+
+    return prepared
+
+
+def _print_version(words: Sequence[str], environment: Mapping[str, str], prepare: Prepare) -> int:
+    print(f"imagewright {version()}")
+    return 0
+
+
+_COMMANDS: Mapping[str, _Command] = {
+    "build": _Command("build", BUILD_FLAGS, lambda words, env, prepare: _build(parse(words, env), env, prepare)),
+    "plan": _Command("plan", BUILD_FLAGS, _prepared(lambda words, env: _plan(parse(words, env), env))),
+    "lint": _Command(
+        "lint [DOCKERFILE]", lintcommand.FLAGS, lambda words, env, _: lintcommand.lint(words, env, version())
+    ),
+    "pin": _Command("pin [DOCKERFILE…]", pincommand.FLAGS, _prepared(pincommand.run)),
+    "push": _Command("push ARCHIVE|LAYOUT", pushcommand.FLAGS, _prepared(pushcommand.run)),
+    "login": _Command("login [REGISTRY]", logincommand.FLAGS, lambda words, env, _: logincommand.run(words, env)),
+    "warm": _Command("warm", warmcommand.FLAGS, _prepared(warmcommand.run)),
+    "execute": _Command("execute", (), lambda words, env, prepare: _execute(env, prepare)),
+    "version": _Command("version", (), _print_version),
+}

@@ -18,6 +18,9 @@ usage: imagewright COMMAND [FLAGS]
   plan      print what a build would execute
   lint      show what is legal in a Dockerfile and probably a mistake
   pin       give the images that a Dockerfile names the digests of their tags
+  push      push an image that a build left in an archive or a layout
+  warm      keep base images in a folder that builds take them from
+  login     write a registry's login into docker's config.json
   execute   run the request in the environment (what the operator's Pods do)
   version   print the version
 

@@ -31,7 +31,7 @@ from imagewright.engine.contexts import fetch_contexts
 from imagewright.engine.destinations import Destinations, read_destinations
 from imagewright.engine.epoch import EPOCH_OF, resolve_epoch
 from imagewright.engine.events import Reporter
-from imagewright.engine.images import BrokenEntry, Images
+from imagewright.engine.images import BrokenEntry, Images, Sources
 from imagewright.engine.inputs import plan_options, read_ignore, read_inputs, unpack_archive
 from imagewright.engine.layering import layering
 from imagewright.engine.layouts import Layouts
@@ -45,6 +45,7 @@ from imagewright.engine.secrets import check_required, read_secrets
 from imagewright.engine.session import BuildContext, Session
 from imagewright.engine.stage import StageExecutor
 from imagewright.engine.views import ContextViews
+from imagewright.engine.warmed import WarmedLayers
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Reason, StepError
 from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT, Rootfs
@@ -284,7 +285,9 @@ class _Build:
         return self._plan(workspace, images, self._remotes(workspace, threading.Event())).plan
 
     def _images(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore) -> Images:
-        return Images(client, Layouts(self._request.build_contexts), workspace, blobs, self._reporter)
+        request = self._request
+        sources = Sources(client, Layouts(request.build_contexts), WarmedLayers(request.cache_dir))
+        return Images(sources, workspace, blobs, self._reporter)
 
     def _remotes(self, workspace: Workspace, stopped: threading.Event) -> Remotes:
         """What is elsewhere, with the secrets and agents that the build was given, which are read here."""

@@ -17,6 +17,7 @@ from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer
 from imagewright.engine.layouts import Layouts
 from imagewright.engine.pipeline import InflatedLayer, Spool
+from imagewright.engine.warmed import WarmedLayers
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Location, Reason, RegistryError
 from imagewright.fs.decompress import open_layer
@@ -81,14 +82,22 @@ class BrokenEntry(ImagewrightError):
         self.key = key
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where images come from: registries, layouts that named contexts bring, layers that are kept in a folder."""
+
+    client: RegistryClient
+    layouts: Layouts
+    warmed: WarmedLayers
+
+
 class Images:
     """Resolves references and unpacks images. ``resolve`` and ``open_stored`` may be called from several threads."""
 
-    def __init__(
-        self, client: RegistryClient, layouts: Layouts, workspace: Workspace, blobs: BlobStore, reporter: Reporter
-    ) -> None:
-        self._client = client
-        self._layouts = layouts
+    def __init__(self, sources: Sources, workspace: Workspace, blobs: BlobStore, reporter: Reporter) -> None:
+        self._client = sources.client
+        self._layouts = sources.layouts
+        self._warmed = sources.warmed
         self._workspace = workspace
         self.blobs = blobs
         self._reporter = reporter
@@ -143,7 +152,13 @@ class Images:
     def layers(self, image: RemoteImage) -> list[Layer]:
         """The image's layers, base first."""
         source = self._source(image.reference)
-        origin = LayerOrigin(lambda descriptor: source.open_blob(image, descriptor), _found_at(image))
+
+        def open_layer_of(descriptor: Descriptor) -> AbstractContextManager[Readable]:
+            if self._warmed.has(descriptor):
+                return self._warmed.open(descriptor)
+            return source.open_blob(image, descriptor)
+
+        origin = LayerOrigin(open_layer_of, _found_at(image))
         return [
             Layer(descriptor, diff_id, origin)
             for descriptor, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)

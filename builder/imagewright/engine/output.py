@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from imagewright.digest import Digest
+from imagewright.engine.delivery import push_image
 from imagewright.engine.destinations import Destinations
-from imagewright.engine.events import Reporter, Transfer
+from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images, Layer
 from imagewright.engine.session import StageState
 from imagewright.errors import UsageError
@@ -20,7 +21,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import ImageFormat, layer_compression
 from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient, TagImmutable
+from imagewright.registry.client import PushImage, RegistryClient
 from imagewright.store.archive import write_docker_archive
 from imagewright.store.blobs import BlobStore
 from imagewright.store.layout import write_layout
@@ -110,22 +111,9 @@ class Output:
         }
         if self.also_at is not None:
             mount_from |= {d: self.also_at for d, layer in self._by_digest.items() if layer.origin is None}
-        push = PushImage(self.image.manifest, self.image.config, mount_from)
-        kept: tuple[Reference, ...] = ()
-        try:
-            client.push(push, destinations.references, self, self._progress)
-        except TagImmutable as error:
-            if not destinations.ignore_immutable_tags:
-                raise
-            kept = error.references
-            for reference in kept:
-                self.reporter.warning(
-                    f"{reference.familiar()} stays what it was: the registry doesn't let the tag be moved"
-                )
-        for reference in destinations.references:
-            if reference in kept:
-                continue
-            self.reporter.message(f"pushed {reference.familiar()}@{self.image.manifest.digest}")
+        push_image(
+            client, PushImage(self.image.manifest, self.image.config, mount_from), destinations, self, self.reporter
+        )
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
@@ -136,9 +124,6 @@ class Output:
         else:
             with self.images.open_stored(self._by_digest[descriptor.digest]) as stream:
                 yield stream
-
-    def _progress(self, descriptor: Descriptor, done: int, finished: bool) -> None:
-        self.reporter.transfer(Transfer("push", descriptor.digest.hex[:12], done, descriptor.size, finished))
 
 
 def _file_header(name: str, size: int) -> bytes:

@@ -5,8 +5,11 @@ Writes a folder. Called by ``engine.output``.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
@@ -20,6 +23,8 @@ REF_NAME = "org.opencontainers.image.ref.name"
 
 def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBlob, ref_name: str = "") -> None:
     """Write or complete the layout at ``path``: an entry of the same name is replaced, those of other names stay.
+
+    Several processes may do so at once.
 
     Raises:
         ImagewrightError: reason ``OutputFailed``.
@@ -39,15 +44,29 @@ def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBl
         entry = manifest.descriptor.to_json()
         if ref_name:
             entry["annotations"] = {REF_NAME: ref_name}
-        kept = [e for e in _entries(path) if not _is_replaced(e, str(manifest.digest), ref_name)]
-        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*kept, entry]}
-        _write(os.path.join(path, "index.json"), dump_document(index))
+        with _locked(path):
+            kept = [e for e in _entries(path) if not _is_replaced(e, str(manifest.digest), ref_name)]
+            index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*kept, entry]}
+            _write(os.path.join(path, "index.json"), dump_document(index))
     except OSError as error:
         raise ImagewrightError(
             f"the OCI layout {path} can't be written: {error.strerror}",
             reason=Reason.OUTPUT_FAILED,
             hint="Name a folder that can be written with --oci-layout-path.",
         ) from error
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Several builds may add to one layout: none loses what another added. The lock is the folder's own (flock(2)); where a
+    file system has none, the last one wins, as before."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _entries(path: str) -> list[dict[str, object]]:

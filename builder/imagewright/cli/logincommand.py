@@ -1,0 +1,100 @@
+"""``imagewright login``, as kaniko's subcommand: writes a login into docker's config.json.
+
+Reads standard input, reads and writes one file. Called by ``cli.commands``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imagewright.cli.arguments import parse
+from imagewright.cli.flags import Flag, Kind
+from imagewright.errors import ImagewrightError, Reason, UsageError
+from imagewright.reference import DOCKER_HUB, DOCKER_HUB_ALIASES
+from imagewright.store.files import replacing
+
+_HUB_KEY = "https://index.docker.io/v1/"
+_MAX_BYTES = 1 << 20
+
+FLAGS: tuple[Flag, ...] = (
+    Flag("username", Kind.TEXT, "USER", "the user's name", "u"),
+    Flag("password", Kind.TEXT, "PASSWORD", "password or token; other users of the machine can see it meanwhile", "p"),
+    Flag("password-stdin", Kind.BOOLEAN, "", "read the password from standard input"),
+)
+
+
+def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Write the login for one registry; all else in the file stays.
+
+    Raises:
+        UsageError: no registry, user or password, or two passwords.
+        ImagewrightError: a file that is no config.json, or can't be written.
+    """
+    arguments = parse(words, environment, FLAGS, takes_words=True)
+    if len(arguments.words) > 1:
+        raise UsageError(
+            "one registry at a time", hint="imagewright login registry.example.com -u USER --password-stdin"
+        )
+    registry = (arguments.words or [DOCKER_HUB])[0].removeprefix("https://").removeprefix("http://").rstrip("/")
+    username = arguments.text("username")
+    if not username:
+        raise UsageError("--username is needed", hint="imagewright login registry.example.com -u USER --password-stdin")
+    if arguments.flag("password-stdin") == bool(arguments.text("password")):
+        raise UsageError("give --password or --password-stdin", hint='The latter: echo "$TOKEN" | imagewright login …')
+    password = arguments.text("password") or sys.stdin.read(_MAX_BYTES).rstrip("\r\n")
+    if not password:
+        raise UsageError("the password is empty", hint="Is the variable that it comes from set?")
+    folder = environment.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+    path = os.path.join(folder, "config.json")
+    config = _read(path)
+    key = _HUB_KEY if registry in DOCKER_HUB_ALIASES or registry == DOCKER_HUB else registry
+    auth = base64.b64encode(f"{username}:{password}".encode()).decode()
+    auths = config.setdefault("auths", {})
+    if not isinstance(auths, dict):
+        raise _bad(path, "auths is no object")
+    auths[key] = {"auth": auth}
+    _write(path, config)
+    print(f"the login for {registry} is in {path}")
+    return 0
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            config = json.loads(file.read(_MAX_BYTES))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _bad(path, str(error.strerror)) from error
+    except (ValueError, RecursionError):
+        raise _bad(path, "it is not JSON") from None
+    if not isinstance(config, dict):
+        raise _bad(path, "it is not a JSON object")
+    return config
+
+
+def _write(path: str, config: Mapping[str, Any]) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with replacing(path) as file:
+            os.fchmod(file.fileno(), 0o600)  # before there is anything to read
+            file.write(json.dumps(config, indent=2).encode() + b"\n")
+    except OSError as error:
+        raise ImagewrightError(
+            f"{path} can't be written: {error.strerror}",
+            reason=Reason.OUTPUT_FAILED,
+            hint="DOCKER_CONFIG names a folder that can be written; a mounted Secret can't.",
+        ) from error
+
+
+def _bad(path: str, why: str) -> ImagewrightError:
+    return ImagewrightError(
+        f"{path} can't be added to: {why}",
+        reason=Reason.REGISTRY_AUTH_FAILED,
+        hint="It must be docker's config.json; nothing of it was changed.",
+    )

@@ -1,0 +1,49 @@
+"""``imagewright push``, as kaniko's subcommand: an image that a build left in a file goes to registries.
+
+Reads an archive or a layout, talks to registries. Called by ``cli.commands``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from imagewright.cli.arguments import Arguments, parse
+from imagewright.cli.flags import BUILD_FLAGS, Flag
+from imagewright.cli.flags.registry import REGISTRY_FLAGS
+from imagewright.cli.request import build_request
+from imagewright.engine.delivery import open_stored_image, push_image
+from imagewright.engine.destinations import read_destinations
+from imagewright.engine.registries import open_client
+from imagewright.engine.resultfiles import references_with_digest, write_digests
+from imagewright.errors import UsageError
+from imagewright.oci.platform import Platform, host_platform
+from imagewright.progress.display import Level
+from imagewright.progress.plain import PlainReporter
+
+_TAKEN = frozenset(
+    """destination digest-file image-name-with-digest-file image-name-tag-with-digest-file custom-platform
+    verbosity log-format log-timestamp""".split()
+) | frozenset(flag.name for flag in REGISTRY_FLAGS)
+FLAGS: tuple[Flag, ...] = tuple(flag for flag in BUILD_FLAGS if flag.name in _TAKEN)
+
+
+def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Push the image at the path that is named; prints ``name:tag@digest`` for each destination.
+
+    Raises:
+        ImagewrightError: no image there, no destination, what registries refuse.
+    """
+    arguments = parse(words, environment, FLAGS, takes_words=True)
+    if len(arguments.words) != 1:
+        raise UsageError("name one archive or layout", hint="imagewright push image.tar --destination=REFERENCE")
+    request = build_request(Arguments(arguments.values), environment)
+    destinations = read_destinations(request)
+    platform = Platform.parse(request.platform) if request.platform else host_platform()
+    image, blobs = open_stored_image(arguments.words[0], platform)
+    reporter = PlainReporter(sys.stderr, Level.INFO, timestamps=arguments.flag("log-timestamp"))
+    push_image(open_client(request, environment), image, destinations, blobs, reporter)
+    write_digests(destinations, image.manifest.digest)
+    for reference in references_with_digest(destinations.references, image.manifest.digest):
+        print(reference)
+    return 0

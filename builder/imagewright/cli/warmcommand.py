@@ -1,0 +1,82 @@
+"""``imagewright warm``, in kaniko's image ``/kaniko/warmer``: base images into a folder that builds take them from.
+
+Asks registries and writes the folder. Called by ``cli.commands``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from imagewright.cli.arguments import Arguments, parse
+from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
+from imagewright.cli.request import build_request, check_environment
+from imagewright.contract import DirectorySource
+from imagewright.engine import build as engine
+from imagewright.engine.registries import open_client
+from imagewright.engine.warmed import warm
+from imagewright.errors import UsageError
+from imagewright.oci.platform import Platform, host_platform
+from imagewright.plan import ImageBase, ImageOrigin
+from imagewright.progress.display import Level
+from imagewright.progress.plain import PlainReporter
+from imagewright.reference import Reference
+
+_DEFAULT_CACHE = "/cache"
+_KEPT = "what is there is compared with the registry, and downloaded again only where it is another or damaged"
+
+WARM_FLAGS: tuple[Flag, ...] = (
+    Flag("image", Kind.LIST, "REFERENCE", "an image to keep; may be given many times", "i"),
+    Flag("cache-dir", Kind.TEXT, "FOLDER", "where; /cache if not given", "c"),
+    Flag("dockerfile", Kind.TEXT, "PATH", "a Dockerfile whose base images are kept", "d"),
+    Flag("force", Kind.BOOLEAN, "", "download again", pointless=_KEPT),
+    Flag("cache-ttl", Kind.TEXT, "DURATION", "how old an image may be", pointless=_KEPT),
+)
+_TAKEN = frozenset("build-arg custom-platform verbosity log-format log-timestamp".split())
+FLAGS: tuple[Flag, ...] = (*WARM_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN | PULL_FLAGS))
+
+
+def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Fill the folder.
+
+    Raises:
+        ImagewrightError: no image is named, or one can't be pulled; a folder that can't be written.
+    """
+    arguments = parse(words, environment, FLAGS)
+    reporter = PlainReporter(sys.stderr, Level.INFO, timestamps=arguments.flag("log-timestamp"))
+    for flag in WARM_FLAGS:
+        if flag.pointless and flag.name in arguments.values:
+            reporter.warning(f"--{flag.name} has no meaning here: {flag.pointless}")
+    path = arguments.text("dockerfile")
+    folder = arguments.text("cache-dir", _DEFAULT_CACHE)
+    values = {
+        name: value for name, value in arguments.values.items() if name not in ("cache-dir", "cache-ttl", "image")
+    }
+    request = build_request(Arguments(values), environment).model_copy(
+        update={
+            "source": DirectorySource(path=os.path.dirname(os.path.abspath(path or "Dockerfile"))),
+            "dockerfile": os.path.basename(path or "Dockerfile"),
+        }
+    )
+    check_environment(request, environment)
+    platform = Platform.parse(request.platform) if request.platform else host_platform()
+    images = [(_named(text), platform) for text in arguments.all("image")]
+    if path:
+        plan = engine.plan(request, environment, reporter)
+        bases = [stage.base for stage in plan.stages]
+        origins = [origin for stage in plan.stages for _, origin in stage.origins]
+        named = [each for each in (*bases, *origins) if isinstance(each, ImageBase | ImageOrigin)]
+        images += [(each.reference, each.platform) for each in named]
+    if not images:
+        raise UsageError(
+            "there is nothing to keep", hint="Name images with --image, or a Dockerfile with --dockerfile."
+        )
+    warm(open_client(request, environment), dict.fromkeys(images), folder, reporter.message)
+    return 0
+
+
+def _named(text: str) -> Reference:
+    reference = Reference.parse(text)
+    return replace(reference, tag="") if reference.digest is not None and reference.tag == "latest" else reference
