@@ -20,6 +20,9 @@ FROM python AS userland
 RUN apt-get update \
  && apt-get install -y --no-install-recommends git openssh-client busybox-static \
  && rm -rf /var/lib/apt/lists/*
+RUN mkdir /applets \
+ && cp /usr/bin/busybox /applets/busybox \
+ && for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "/applets/$applet"; done
 COPY requirements/runtime.lock /src/
 RUN pip install -q --require-hashes -r /src/runtime.lock
 COPY --from=wheel /wheel /wheel
@@ -49,9 +52,10 @@ ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/kaniko:/i
 WORKDIR /workspace
 ENTRYPOINT ["/kaniko/executor"]
 
+# With a shell and its company where kaniko has them: jobs that write "command: [/busybox/cat]" find it.
 FROM executor AS executor-debug
-COPY --from=userland /usr/bin/busybox /busybox/busybox
-COPY --from=userland /usr/bin/busybox /busybox/sh
+COPY --from=userland /applets /busybox
+ENV PATH=$PATH:/busybox
 
 FROM python AS operator
 COPY requirements/operator.lock /src/

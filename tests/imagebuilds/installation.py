@@ -6,22 +6,23 @@ I/O: runs the engine and kubectl, by the same code as quickstart. Used by the en
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from cluster.client import Cluster
 from quickstart import install as quickstart
-from quickstart.images import Target, publish
+from quickstart.images import TARGETS, Target, publish
 
 
-def images(cluster: Cluster) -> dict[str, str]:
+def images(cluster: Cluster, names: Sequence[str] = TARGETS) -> dict[str, str]:
     """References by target of the Dockerfile; built if the cluster's registry has none of these sources."""
     host = cluster.registry.host
     flags = (f"--insecure-registry={host}", f"--registry-endpoint=docker.io={host}")
-    return publish(Target(f"{host}/imagewright", flags))
+    return publish(Target(f"{host}/imagewright", flags), names)
 
 
 def image(cluster: Cluster, target: str) -> str:
     """Reference of one of them."""
-    return images(cluster)[target]
+    return images(cluster, [target])[target]
 
 
 def registries(cluster: Cluster) -> list[dict[str, object]]:

@@ -28,7 +28,7 @@ from imagewright.registry.credentials import Credentials
 ROOT = Path(__file__).parents[2]
 TARGETS = ("executor", "operator")
 _SHARED = ("Dockerfile", ".dockerignore", "images", "requirements", "builder", "pyproject.toml", "LICENSE")
-_INPUTS = {"executor": _SHARED, "operator": (*_SHARED, "operator")}
+_INPUTS = {"executor": _SHARED, "executor-debug": _SHARED, "operator": (*_SHARED, "operator")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,14 @@ def tag(target: str) -> str:
     return hasher.hexdigest()[:16]
 
 
-def publish(target: Target) -> dict[str, str]:
-    """Build what the registry doesn't have yet; the reference of each image by its target's name.
+def publish(target: Target, names: Sequence[str] = TARGETS) -> dict[str, str]:
+    """Build what the registry doesn't have yet; the reference of each image by its target's name in the Dockerfile.
 
     Raises:
         ClusterError: with what the engine said.
     """
     references = {}
-    for name in TARGETS:
+    for name in names:
         reference = f"{target.repository}/{name}:{tag(name)}"
         flags = ("--context", str(ROOT), "--target", name, "--destination", reference, *target.flags)
         if not is_there(reference, flags):
