@@ -20,9 +20,12 @@ FROM python AS userland
 RUN apt-get update \
  && apt-get install -y --no-install-recommends git openssh-client busybox-static \
  && rm -rf /var/lib/apt/lists/*
-RUN mkdir /applets \
- && cp /usr/bin/busybox /applets/busybox \
- && for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "/applets/$applet"; done
+# Folders that scripts of kaniko's users write into, and for the image with a shell its company, where kaniko has it.
+RUN mkdir -p /skeleton/kaniko/.docker /skeleton/kaniko/ssl/certs /skeleton/tmp /debug/bin /debug/busybox \
+ && chmod 1777 /skeleton/tmp \
+ && cp /usr/bin/busybox /debug/busybox/busybox \
+ && for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "/debug/busybox/$applet"; done \
+ && ln -s /busybox/sh /debug/bin/sh
 COPY requirements/runtime.lock /src/
 RUN pip install -q --require-hashes -r /src/runtime.lock
 COPY --from=wheel /wheel /wheel
@@ -36,6 +39,7 @@ RUN python3 /src/images/relocate.py /imagewright \
 
 FROM scratch AS executor
 COPY --from=userland /imagewright /imagewright
+COPY --from=userland /skeleton /
 COPY images/passwd images/group /etc/
 COPY images/executor images/warmer /kaniko/
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/kaniko:/imagewright/usr/bin \
@@ -52,9 +56,8 @@ ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/kaniko:/i
 WORKDIR /workspace
 ENTRYPOINT ["/kaniko/executor"]
 
-# With a shell and its company where kaniko has them: jobs that write "command: [/busybox/cat]" find it.
 FROM executor AS executor-debug
-COPY --from=userland /applets /busybox
+COPY --from=userland /debug /
 ENV PATH=$PATH:/busybox
 
 FROM python AS operator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tarfile
 import threading
 from pathlib import Path
@@ -96,3 +97,20 @@ def _header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+def test_a_file_that_is_mounted_is_written_to(tmp_path: Path) -> None:
+    """As the kubelet mounts /dev/termination-log."""
+    mounted, target = tmp_path / "mounted", tmp_path / "target"
+    mounted.write_text("before, and longer")
+    target.touch()
+    subprocess.run(["mount", "--bind", str(mounted), str(target)], check=True)
+    try:
+        with replacing(str(target)) as file:
+            file.write(b"after")
+    finally:
+        subprocess.run(["umount", str(target)], check=True)
+    assert mounted.read_text() == "after"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mounted", "target"]

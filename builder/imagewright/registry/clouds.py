@@ -68,10 +68,10 @@ def from_amazon(host: str, environment: Mapping[str, str]) -> Login | None:
     import boto3  # noqa: PLC0415 -- an extra
 
     if match is None:
-        answer = boto3.client("ecr-public", region_name=_ECR_PUBLIC_REGION).get_authorization_token()
+        answer = boto3.session.Session().client("ecr-public", region_name=_ECR_PUBLIC_REGION).get_authorization_token()
         data = answer["authorizationData"]
     else:
-        answer = boto3.client("ecr", region_name=match[1]).get_authorization_token()
+        answer = boto3.session.Session().client("ecr", region_name=match[1]).get_authorization_token()
         data = answer["authorizationData"][0]
     user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
     return Login(user, password)

@@ -6,18 +6,33 @@ Writes files. Called by ``store.layout``, ``store.archive`` and ``imagewright pi
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
+
+
+def _take_the_place(temporary: str, real: str) -> None:
+    try:
+        os.replace(temporary, real)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # A file that is mounted by itself, as the kubelet mounts some: it can be written, and not be replaced.
+        with open(temporary, "rb") as source, open(real, "wb") as target:
+            shutil.copyfileobj(source, target)
+        os.unlink(temporary)
 
 
 @contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
     """A new file that takes the place of ``path`` at the end, if all went well; its mode is the umask's.
 
-    A link at ``path`` stays, what it leads to is replaced. What is no regular file (a pipe, ``/dev/stdout``) is written to.
+    A link at ``path`` stays, what it leads to is replaced. What is no regular file (a pipe, ``/dev/stdout``), or is mounted
+    there (``/dev/termination-log``), is written to.
 
     Raises:
         OSError
@@ -32,7 +47,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     try:
         with open(temporary, "xb") as file:
             yield file
-        os.replace(temporary, real)
+        _take_the_place(temporary, real)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
