@@ -42,8 +42,8 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     platform = Platform.parse(request.platform) if request.platform else host_platform()
     image, blobs = open_stored_image(arguments.words[0], platform)
     reporter = PlainReporter(sys.stderr, Level.INFO, timestamps=arguments.flag("log-timestamp"))
-    push_image(open_client(request, environment), image, destinations, blobs, reporter)
+    pushed = push_image(open_client(request, environment), image, destinations, blobs, reporter)
     write_digests(destinations, image.manifest.digest)
-    for reference in references_with_digest(destinations.references, image.manifest.digest):
+    for reference in references_with_digest(pushed, image.manifest.digest):
         print(reference)
     return 0

@@ -203,7 +203,6 @@ class _Build:
                 reporter.message("beginning anew without that entry")
                 stopped.clear()
                 self._steps.clear()
-        self._references = destinations.references if destinations.push else ()
         if cache is not None:
             tell_of_cache(cache.name, self._steps, reporter.message, each=request.explain_cache)
 
@@ -271,7 +270,7 @@ class _Build:
             output.also_at = session.cache.found_at
         output.write(destinations)
         if destinations.push:
-            output.push(client, destinations)
+            self._references = output.push(client, destinations)
         write_digests(destinations, self._image.manifest.digest)
 
     def make_plan(self, *, ask: bool = True) -> BuildPlan:

@@ -20,8 +20,8 @@ from imagewright.store.layoutreader import LayoutReader
 
 def push_image(
     client: RegistryClient, image: PushImage, destinations: Destinations, blobs: BlobSource, reporter: Reporter
-) -> None:
-    """Push to every destination.
+) -> tuple[Reference, ...]:
+    """Push to every destination; those that have the image now.
 
     Raises:
         RegistryError: also for a tag that the registry won't move, where that is not to be taken for success.
@@ -42,6 +42,7 @@ def push_image(
             reporter.warning(f"{reference.familiar()} stays what it was: the registry doesn't let the tag be moved")
         else:
             reporter.message(f"pushed {reference.familiar()}@{image.manifest.digest}")
+    return tuple(reference for reference in destinations.references if reference not in kept)
 
 
 def open_stored_image(path: str, platform: Platform) -> tuple[PushImage, BlobSource]:

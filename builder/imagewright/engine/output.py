@@ -102,8 +102,8 @@ class Output:
             )
             self.reporter.message(f"wrote the archive {destinations.tar_path}")
 
-    def push(self, client: RegistryClient, destinations: Destinations) -> None:
-        """Push to every destination."""
+    def push(self, client: RegistryClient, destinations: Destinations) -> tuple[Reference, ...]:
+        """Push to every destination; those that have the image now."""
         mount_from = {
             d: layer.origin.found_at
             for d, layer in self._by_digest.items()
@@ -111,7 +111,7 @@ class Output:
         }
         if self.also_at is not None:
             mount_from |= {d: self.also_at for d, layer in self._by_digest.items() if layer.origin is None}
-        push_image(
+        return push_image(
             client, PushImage(self.image.manifest, self.image.config, mount_from), destinations, self, self.reporter
         )
 
