@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+import time
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -18,14 +19,48 @@ from urllib3.exceptions import HTTPError
 
 # What a connection can end with.
 BROKEN = (requests.RequestException, HTTPError, OSError)
+SLOW_BYTES, SLOW_S = 60_000, 60.0  # as git's http.lowSpeedLimit: what sends less has stopped
+_MAX_HEADER_LINES = 500  # http.client takes 100 headers an answer; some answers have others before them
+_HEADERS_S = 120.0  # from the first byte to the last
+
+
+class TooSlow(TimeoutError):
+    """An answer comes so slowly that it would never end."""
+
+
+class Pace:
+    """Reads what there is of an answer, and sees that it comes fast enough: who sends a byte now and then never is silent, and
+    never ends. Only the time that is waited counts, not what the reader takes between two reads."""
+
+    def __init__(self, response: requests.Response, *, decode: bool) -> None:
+        self._raw: Any = response.raw
+        self._decode = decode
+        self._waited_s = 0.0
+        self._bytes = 0
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes, b"" at the end.
+
+        Raises:
+            TooSlow: less than SLOW_BYTES came in SLOW_S seconds. And whatever else BROKEN names.
+        """
+        begin = time.monotonic()
+        data: bytes = self._raw.read1(size, decode_content=self._decode) or b""
+        self._waited_s += time.monotonic() - begin
+        self._bytes += len(data)
+        if self._waited_s >= SLOW_S:
+            if data and self._bytes < SLOW_BYTES:
+                raise TooSlow(f"less than {SLOW_BYTES} bytes came in {SLOW_S:g} seconds")
+            self._waited_s, self._bytes = 0.0, 0
+        return data
 
 
 class _WholeHeaders(http.client.HTTPResponse):
     """An answer whose headers are all there. Python takes a connection's end among them for the end of the headers, and what
-    is missing for what was not sent."""
+    is missing for what was not sent; and it reads "100 Continue" for as long as that comes."""
 
     def begin(self) -> None:
-        lines: Any = _LastLine(self.fp)
+        lines: Any = _Lines(self.fp)
         self.fp = lines
         super().begin()
         if lines.last not in (b"\r\n", b"\n"):
@@ -34,16 +69,34 @@ class _WholeHeaders(http.client.HTTPResponse):
             self.fp = lines.stream
 
 
-class _LastLine:
-    """Remembers the last line that was read of a stream."""
+class _Lines:
+    """Lines of a stream, a bounded number of them and in bounded time; remembers the last."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.last = b""
+        self._count = 0
+        self._deadline = 0.0
 
     def readline(self, limit: int = -1) -> bytes:
-        self.last = self.stream.readline(limit)
-        return self.last
+        self._count += 1
+        if self._count > _MAX_HEADER_LINES:
+            raise http.client.HTTPException("the answer's headers don't end")
+        line = b""
+        while not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
+            # What has arrived, and no more: inside one long readline() nobody could look at the clock.
+            ready = self.stream.peek(1)
+            if not ready:
+                break
+            now = time.monotonic()
+            self._deadline = self._deadline or now + _HEADERS_S
+            if now > self._deadline:
+                raise TooSlow(f"the answer's headers take more than {_HEADERS_S:g} seconds")
+            end = ready.find(b"\n") + 1
+            wanted = end or len(ready)
+            line += self.stream.read(wanted if limit < 0 else min(wanted, limit - len(line)))
+        self.last = line
+        return line
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

@@ -23,15 +23,13 @@ import requests
 
 from imagewright.context.gitaddress import without_login
 from imagewright.errors import ImagewrightError, Reason, SourceError
-from imagewright.websession import BROKEN, TlsAdapter, certificate_fault, new_session, root_cause
+from imagewright.websession import BROKEN, Pace, TlsAdapter, TooSlow, certificate_fault, new_session, root_cause
 
 _USER_AGENT = "imagewright"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 10
 _MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONNECT_S, _SILENCE_S = 10.0, 60.0
-# As for git: a server that sends less than this in a minute has stopped.
-_SLOW_BYTES, _SLOW_S = 60_000, 60.0
 _MAX_WAIT_S = 60.0
 _CHUNK = 1 << 20
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -181,11 +179,11 @@ def _next(url: str, location: str, *, pinned: bool) -> str:
 
 def _save(response: requests.Response, path: str, options: HttpOptions) -> Downloaded:
     hasher = hashlib.sha256()
-    size, window_size, window_start = 0, 0, time.monotonic()
+    size, pace = 0, Pace(response, decode=True)
     shown = _shown(response.url)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         # Decoded, as Go's client does it: the file is what was encoded, not the encoding of one transfer.
-        while chunk := _read(response):
+        while chunk := _read(pace, shown):
             hasher.update(chunk)
             size += len(chunk)
             if size > options.max_bytes:
@@ -193,21 +191,17 @@ def _save(response: requests.Response, path: str, options: HttpOptions) -> Downl
             _write(file, chunk, path)
             if options.stopped.is_set():
                 raise ImagewrightError(f"fetching {shown} was stopped", reason=Reason.CANCELLED)
-            now = time.monotonic()
-            if now - window_start >= _SLOW_S:
-                if size - window_size < _SLOW_BYTES:
-                    raise _again(f"{shown} sends too slowly", "The network or the server is in trouble.")
-                window_size, window_start = size, now
         os.fchmod(file.fileno(), 0o600)
     modified_s = _modified_s(response.headers.get("Last-Modified", ""))
     os.utime(path, (modified_s, modified_s))
     return Downloaded(size, f"sha256:{hasher.hexdigest()}")
 
 
-def _read(response: requests.Response) -> bytes:
-    # read1: what there is, so that a slow server is seen as one.
-    data: bytes = response.raw.read1(_CHUNK, decode_content=True)
-    return data
+def _read(pace: Pace, shown: str) -> bytes:
+    try:
+        return pace.read(_CHUNK)
+    except TooSlow as error:
+        raise _again(f"{shown} sends too slowly: {error}", "The network or the server is in trouble.") from None
 
 
 def _write(file: Any, chunk: bytes, path: str) -> None:

@@ -19,7 +19,7 @@ from imagewright.registry.auth import pull_scope
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import clean, protocol_error
 from imagewright.registry.transport import Request, Transport
-from imagewright.websession import BROKEN
+from imagewright.websession import BROKEN, Pace
 
 _CUTS = 8  # in a row, without progress between them
 _CUTS_AT_MIRROR = 2  # where another address is left
@@ -66,7 +66,7 @@ class BlobReader:
             try:
                 if self._response is None:
                     self._response = self._open()
-                data: bytes = self._response.raw.read(size, decode_content=False) or b""
+                data = self._pace.read(size)
                 if not data and self._position < self._descriptor.size:
                     raise OSError("the answer ended too early")
             except BROKEN as error:
@@ -112,6 +112,7 @@ class BlobReader:
             again=len(self._places) == 1,
         )
         response = self._transport.send(place.endpoint, place.repository, request)
+        self._pace = Pace(response, decode=False)
         try:
             self._skip(response, begin)
         except BaseException:
@@ -124,18 +125,15 @@ class BlobReader:
         begin, length = 0, response.headers.get("Content-Length", "")
         if response.status_code == 206:
             match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-            begin = int(match[1]) if match else wanted
+            begin = _number(match[1]) if match else wanted
         if begin > wanted:
             raise self._wrong("it comes with another range than was asked for")
-        if (
-            length.isdecimal()
-            and begin + int(length) != self._descriptor.size
-            and "Content-Encoding" not in response.headers
-        ):
-            raise self._wrong(f"it has {begin + int(length)} bytes, and {self._descriptor.size} by its descriptor")
+        has = begin + _number(length) if length.isdecimal() else self._descriptor.size
+        if has != self._descriptor.size and "Content-Encoding" not in response.headers:
+            raise self._wrong(f"it has {has} bytes, and {self._descriptor.size} by its descriptor")
         skip = wanted - begin
         while skip:
-            data = response.raw.read(min(1 << 20, skip), decode_content=False)
+            data = self._pace.read(min(1 << 20, skip))
             if not data:
                 raise OSError("the answer ended too early")
             skip -= len(data)
@@ -171,3 +169,8 @@ class BlobReader:
             f"{self._place.endpoint.host} answers wrongly for the blob {self._descriptor.digest}: {why}",
             "The registry, or a proxy before it, holds damaged content; push the image again.",
         )
+
+
+def _number(digits: str) -> int:
+    """A count of bytes; Python refuses to read thousands of digits, and no blob has that many."""
+    return int(digits) if len(digits) < 20 else 10**20

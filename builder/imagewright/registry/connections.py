@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ _SILENCE_S = 60.0  # without a byte
 _SILENCE_AFTER_UPLOAD_S = 600.0
 _CONNECTIONS_PER_HOST = 32  # kept open; more than there are threads
 _REST_BYTES = 16384
+_REST_S = 5.0
 _NO_PROXY = {"no_proxy": "localhost,127.0.0.0/8,::1"}
 
 
@@ -40,8 +42,10 @@ class Call:
 
 def finish(response: requests.Response) -> None:
     """Done with an answer: what little is left of it is read, so that its connection can be used again."""
+    deadline, left = time.monotonic() + _REST_S, _REST_BYTES
     try:
-        response.raw.read(_REST_BYTES)
+        while left > 0 and time.monotonic() < deadline and (data := response.raw.read1(left)):
+            left -= len(data)
     except BROKEN:
         pass
     finally:

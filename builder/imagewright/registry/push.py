@@ -22,7 +22,14 @@ from imagewright.registry.transport import Request, Transport
 from imagewright.registry.upload import BlobSource, Content, Progress, Target, Uploader
 
 _UPLOADS_AT_ONCE = 3
-_IMMUTABLE = ("immutab", "cannot be overwritten", "can't be overwritten", "tag_already_exists", "tag already exists")
+_IMMUTABLE = (
+    "immutab",
+    "cannot be overwritten",
+    "can't be overwritten",
+    "tag_already_exists",
+    "tag already exists",
+    "disallowed on this registry",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from imagewright.registry.failures import (
     retry_after_s,
     unreachable,
 )
-from imagewright.websession import BROKEN
+from imagewright.websession import BROKEN, Pace
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -269,9 +269,9 @@ class Transport:
 
 def _read(response: requests.Response, limit: int) -> bytes:
     """A whole body. Raises what ``BROKEN`` names when it is cut off."""
-    data = bytearray()
+    data, pace = bytearray(), Pace(response, decode=True)
     try:
-        while chunk := response.raw.read(65536, decode_content=True):
+        while chunk := pace.read(65536):
             data += chunk
             if len(data) > limit:
                 raise protocol_error(f"{clean(response.url.partition('?')[0])} answers with more than {limit} bytes")
