@@ -71,6 +71,7 @@ class RawServer:
                     return
                 request += data
                 if not request.startswith(b"GET /"):  # a TLS greeting
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
                     return
             self._serve(connection, request.split(b" ")[1].decode())
 
@@ -137,6 +138,7 @@ def test_a_drip_is_cut_off(serving: Callable[[Serve], RawServer], what: str, beg
     with pytest.raises(RegistryError) as caught:
         pull(server)
     assert caught.value.reason is Reason.REGISTRY_UNAVAILABLE
+    assert "EOF" not in caught.value.message, "it got as far as the answer"
     assert caught.value.hint
 
 
