@@ -11,6 +11,7 @@ import random
 import socket
 import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -30,7 +31,17 @@ class Cut:
 class CuttingProxy:
     """Forwards to ``target``; ``rate`` of all connections are cut, after at most ``longest`` bytes."""
 
-    def __init__(self, target: tuple[str, int], seed: int, rate: float, longest: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        target: tuple[str, int],
+        seed: int,
+        rate: float,
+        longest: int = 1 << 20,
+        planned: Sequence[Cut | None] = (),
+    ) -> None:
+        """``planned`` are the first connections' cuts, None for none; those after them are drawn."""
+        self.sent = 0  # bytes from clients to the server
+        self._planned = list(planned)
         self.cuts = 0
         self.connections = 0
         self._target = target
@@ -70,6 +81,8 @@ class CuttingProxy:
     def _draw(self) -> Cut | None:
         with self._lock:
             self.connections += 1
+            if self._planned:
+                return self._planned.pop(0)
             if self._random.random() >= self._rate:
                 return None
             # As many cuts among the first hundred bytes as among the last hundred thousand.
@@ -83,16 +96,17 @@ class CuttingProxy:
             client.close()
             return
         ended = threading.Event()
-        back = threading.Thread(
-            target=self._pump, args=(server, client, None if cut is None or cut.upwards else cut, ended)
-        )
+        down = None if cut is None or cut.upwards else cut
+        back = threading.Thread(target=self._pump, args=(server, client, down, ended), kwargs={"upwards": False})
         back.start()
-        self._pump(client, server, cut if cut is not None and cut.upwards else None, ended)
+        self._pump(client, server, cut if cut is not None and cut.upwards else None, ended, upwards=True)
         back.join()
         client.close()
         server.close()
 
-    def _pump(self, source: socket.socket, target: socket.socket, cut: Cut | None, ended: threading.Event) -> None:
+    def _pump(
+        self, source: socket.socket, target: socket.socket, cut: Cut | None, ended: threading.Event, *, upwards: bool
+    ) -> None:
         left = cut.count if cut is not None else None
         with contextlib.suppress(OSError):
             while not ended.is_set() and (data := source.recv(_CHUNK)):
@@ -100,6 +114,9 @@ class CuttingProxy:
                     data = data[:left]
                     left -= len(data)
                 target.sendall(data)
+                if upwards:
+                    with self._lock:
+                        self.sent += len(data)
                 if left == 0 and cut is not None:
                     with self._lock:
                         self.cuts += 1

@@ -7,10 +7,12 @@ Talks to registries through ``registry.transport``. Called by ``registry.push``
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 from urllib.parse import quote, urlencode
 
@@ -26,6 +28,7 @@ from imagewright.registry.transport import MAY_PASS, Body, Request, Transport
 from imagewright.streams import Readable
 
 _TRIES = 4
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
 _MAY_PASS = frozenset({0}) | MAY_PASS  # 0: the connection broke
 # A registry that can't take a whole blob in one PUT says so in one of these ways.
 _NOT_MONOLITHIC = frozenset({400, 404, 405, 411, 415, 416, 501})
@@ -67,10 +70,21 @@ class Content:
         return cls(descriptor, lambda: io.BytesIO(data), lambda *_: None, threading.Event())
 
     @contextmanager
-    def open_body(self) -> Iterator[Body]:
-        """The body of a request."""
+    def open_body(self, begin: int = 0) -> Iterator[Body]:
+        """The body of a request: the content from byte ``begin`` on."""
         with self.open() as stream:
-            yield _Body(stream, self)
+            left = begin
+            while left and (data := stream.read(min(left, 1 << 20))):
+                left -= len(data)
+            yield _Body(stream, self, begin - left)
+
+
+@dataclass(slots=True)
+class _Upload:
+    """An upload that is begun (``location``), or is to be (``""``). ``received`` bytes of it are there already."""
+
+    location: str
+    received: int = 0
 
 
 class Uploader:
@@ -114,46 +128,65 @@ class Uploader:
         return self._where(target, response)
 
     def upload(self, target: Target, content: Content, location: str = "") -> None:
-        """Upload a blob; after a failure from the beginning, a few times.
+        """Upload a blob; after a failure a few times more, from where the registry says that it is.
 
         Raises:
             RegistryError
         """
-        in_one = True
+        state, in_one = _Upload(location), True
         tries = _TRIES + self._transport.push_retries
         for attempt in range(1, tries + 1):
             try:
-                location = location or self.begin(target)
-                if in_one:
-                    self._put(target, location, content)
+                state.location = state.location or self.begin(target)
+                if in_one and not state.received:
+                    self._put(target, state.location, content)
                 else:
-                    self._patch_and_put(target, location, content)
+                    self._patch_and_put(target, state, content)
                 return
             except RegistryError as error:
-                fallback = in_one and isinstance(error, Refused) and error.status in _NOT_MONOLITHIC
+                resumed = bool(state.received)
+                fallback = in_one and not resumed and isinstance(error, Refused) and error.status in _NOT_MONOLITHIC
                 may_pass = error.reason is Reason.REGISTRY_UNAVAILABLE and error.status in _MAY_PASS
-                if attempt == tries or not (fallback or may_pass):
+                if attempt == tries or not (fallback or may_pass or resumed):
                     raise
                 in_one = in_one and not fallback
-                location = ""
                 if may_pass:
                     self._transport.pause(attempt, error.retry_after_s if isinstance(error, Refused) else 0.0)
                 if self.has(target, content.descriptor):
                     return  # only the answer was lost
+                broke = may_pass and error.status == 0
+                state = self._state_after(target, state, content) if broke and state.location else _Upload("")
+
+    def _state_after(self, target: Target, state: _Upload, content: Content) -> _Upload:
+        """Where an upload goes on after its connection broke: the registry is asked, and may know nothing of it.
+
+        (distribution specification, "Pushing a blob in chunks": GET to the location; 204 with Range)
+        """
+        request = Request("GET", state.location, target.scopes, frozenset({202, 204}), again=False)
+        try:
+            response = self._send(target, request)
+            location = self._transport.locate(target.endpoint, response) or state.location
+        except RegistryError:
+            return _Upload("")
+        match = _RANGE.fullmatch(response.headers.get("Range", ""))
+        received = int(match[1]) + 1 if match else 0
+        if not 1 < received < content.descriptor.size:  # "0-0" is how some say that they have nothing
+            return _Upload("")
+        return _Upload(location, received)
 
     def _put(self, target: Target, location: str, content: Content) -> None:
         headers = {"Content-Type": "application/octet-stream"}
         url = _with_digest(location, content.descriptor)
         self._send(target, _once("PUT", url, target, frozenset({201, 204}), headers, content.open_body))
 
-    def _patch_and_put(self, target: Target, location: str, content: Content) -> None:
-        """The whole blob as one chunk, then the PUT that names its digest."""
+    def _patch_and_put(self, target: Target, state: _Upload, content: Content) -> None:
+        """What the registry doesn't have as one chunk, then the PUT that names the blob's digest."""
         headers = {"Content-Type": "application/octet-stream"}
-        if content.descriptor.size:
-            headers["Content-Range"] = f"0-{content.descriptor.size - 1}"
-        response = self._send(
-            target, _once("PATCH", location, target, frozenset({202, 204}), headers, content.open_body)
-        )
+        size = content.descriptor.size
+        if size:
+            headers["Content-Range"] = f"{state.received}-{size - 1}"
+        body = partial(content.open_body, state.received)
+        response = self._send(target, _once("PATCH", state.location, target, frozenset({202, 204}), headers, body))
         url = _with_digest(self._where(target, response), content.descriptor)
         self._send(target, _once("PUT", url, target, frozenset({201, 204}), {"Content-Length": "0"}, None))
 
@@ -173,11 +206,11 @@ class Uploader:
 class _Body:
     """A blob on its way, of known length, that tells how far it is."""
 
-    def __init__(self, stream: Readable, content: Content) -> None:
+    def __init__(self, stream: Readable, content: Content, sent: int) -> None:
         self._stream = stream
         self._content = content
         self._descriptor = content.descriptor
-        self._sent = 0
+        self._sent = sent
 
     def __len__(self) -> int:
         return self._descriptor.size - self._sent

@@ -1,0 +1,85 @@
+"""Uploads that break go on from where a real registry has them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster.binaries import binaries
+from servers.cutting_proxy import Cut, CuttingProxy
+from servers.images import memory_image
+from servers.registry import RegistryServer, RegistryServerOptions
+
+from imagewright.oci.platform import Platform
+from imagewright.reference import Reference
+from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
+from imagewright.registry.credentials import Credentials
+
+pytestmark = pytest.mark.registry
+
+SIZE = 24 << 20
+IMAGE = memory_image([random.Random(3).randbytes(SIZE)])
+AMD64 = Platform.parse("linux/amd64")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[RegistryServer]:
+    with RegistryServer(RegistryServerOptions(tmp_path, binaries() / "registry")) as server:
+        yield server
+
+
+def push(host: str) -> RegistryClient:
+    client = RegistryClient(RegistryOptions(backoff_s=0), Credentials({}))
+    names = [Reference.parse(f"{host}/app:1")]
+    client.push(PushImage(IMAGE.manifest, IMAGE.config), names, IMAGE, lambda *_: None)
+    return client
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_an_upload_goes_on_where_it_broke(registry: RegistryServer, reset: bool) -> None:
+    cut = Cut(upwards=True, count=SIZE * 3 // 4, reset=reset)
+    # The first connections ask which protocol is spoken; those that carry little never get so far.
+    with CuttingProxy(("127.0.0.1", registry.port), 1, rate=0, planned=[None, None, *[cut] * 3]) as proxy:
+        push(proxy.host)
+    assert proxy.cuts >= 1
+    assert proxy.sent < SIZE * 5 // 4 + (1 << 20), "a quarter was sent again at most, and not all of it"
+    client = RegistryClient(RegistryOptions(), Credentials({}))
+    found = client.resolve(Reference.parse(f"{registry.host}/app:1"), AMD64)
+    with client.open_blob(found, found.manifest.layers[0]) as stream:
+        assert sum(len(data) for data in iter(lambda: stream.read(1 << 20), b"")) == SIZE
+
+
+def test_requests_of_a_pull_and_of_a_push_grow_by_a_number_for_each_layer(registry: RegistryServer) -> None:
+    counts = []
+    for layers in (1, 5):
+        image = memory_image([f"{layers}-{number}".encode() * 1000 for number in range(layers)])
+        client = RegistryClient(RegistryOptions(), Credentials({}))
+        name = Reference.parse(f"{registry.host}/counted:{layers}")
+        client.push(PushImage(image.manifest, image.config), [name], image, lambda *_: None)
+        first = requests(registry)
+        client.push(PushImage(image.manifest, image.config), [name], image, lambda *_: None)
+        again = requests(registry)
+        found = client.resolve(name, AMD64)
+        for layer in found.manifest.layers:
+            with client.open_blob(found, layer) as stream:
+                while stream.read(1 << 20):
+                    pass
+        counts.append((first, again - first, requests(registry) - again))
+        registry.log.write_bytes(b"")
+    pushed, unchanged, pulled = (after - before for before, after in zip(*counts, strict=True))
+    assert pushed == 4 * 3, "whether it is there, where it is to go, and the blob"
+    assert unchanged == 4 * 1, "whether it is there"
+    assert pulled == 4 * 1
+    assert counts[0][1] <= 3, "a layer, the configuration and the manifest"
+
+
+def requests(registry: RegistryServer) -> int:
+    return sum(
+        '"GET /v2/counted' in line
+        or '"HEAD /v2/counted' in line
+        or '"POST /v2/counted' in line
+        or '"PUT /v2/counted' in line
+        for line in registry.log.read_text().splitlines()
+    )
