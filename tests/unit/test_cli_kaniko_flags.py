@@ -122,7 +122,9 @@ TABLE: dict[str, Row] = {
     "oci-layout-path": Row("/tmp/o", "oci_layout_path", "/tmp/o", (), "test_a_layout"),
     "pre-cleanup": Row("true"),
     "preserve-context": Row("true"),
-    "push-ignore-immutable-tag-errors": Row("true", "push_ignore_immutable_tags", True, (), "test_immutable_tag"),
+    "push-ignore-immutable-tag-errors": Row(
+        "true", "push_ignore_immutable_tags", True, (), "test_an_immutable_tag_is_a_warning_where_that_is_asked_for"
+    ),
     "push-retry": Row("2", "push_retries", 2, (), "test_more_tries_of_a_push"),
     "registry-certificate": Row(
         f"r.example.com={FILE}",

@@ -9,6 +9,8 @@ from servers.images import memory_image
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.digest import Digest
+from imagewright.engine.delivery import push_image
+from imagewright.engine.destinations import Destinations
 from imagewright.errors import Reason, RegistryError
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions, TagImmutable
@@ -23,6 +25,11 @@ WORDS = [
     (412, "PRECONDITION", "Failed to process request due to 'app:1' configured as immutable."),
     (400, "MANIFEST_INVALID", "manifest invalid: cannot update tag 1. The repository has enabled tag immutability"),
     (409, "TAG_ALREADY_EXISTS", "tag already exists"),
+    (
+        405,
+        "UNSUPPORTED",
+        "The operation is disallowed on this registry, repository or image. View troubleshooting steps",
+    ),
 ]
 
 
@@ -70,3 +77,39 @@ def test_another_refusal_is_none_of_that(pushed: list[str]) -> None:
         with pytest.raises(RegistryError) as caught:
             client.push(PushImage(image.manifest, image.config), [name], image, lambda *_: None)
     assert caught.value.reason is Reason.PUSH_FAILED
+
+
+class Said:
+    """What a reporter is told; all else it is told goes nowhere."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warning(self, text: str) -> None:
+        self.lines.append(f"warning: {text}")
+
+    def transfer(self, transfer: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_an_immutable_tag_is_a_warning_where_that_is_asked_for(ignored: bool, pushed: list[str]) -> None:
+    image = memory_image([b"layer"])
+    said = Said()
+    with registry(*WORDS[0], pushed) as server:
+        names = tuple(Reference.parse(f"{server.host}/app:{tag}") for tag in ("1", "2"))
+        client = RegistryClient(RegistryOptions(retries=0, backoff_s=0), Credentials({}))
+        destinations = Destinations(names, ignore_immutable_tags=ignored)
+        push = PushImage(image.manifest, image.config)
+        if not ignored:
+            with pytest.raises(TagImmutable):
+                push_image(client, push, destinations, image, said)  # type: ignore[arg-type]
+            return
+        assert push_image(client, push, destinations, image, said) == names[1:]  # type: ignore[arg-type]
+    assert said.lines == [
+        f"warning: {names[0].familiar()} stays what it was: the registry doesn't let the tag be moved",
+        f"pushed {names[1].familiar()}@{image.manifest.digest}",
+    ]
