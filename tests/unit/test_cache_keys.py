@@ -14,12 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imagewright.cache.entry import Entry, read_entry
 from imagewright.cache.keys import Ground, StepKey, copy_key, run_key, workdir_key
-from imagewright.digest import FramedHash
-from imagewright.errors import Location
+from imagewright.digest import Digest, FramedHash
+from imagewright.errors import ImagewrightError, Location
 from imagewright.fs.contents import copied_contents
 from imagewright.fs.copy import CopyRequest
 from imagewright.fs.rootfs import Rootfs
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import Manifest
+from imagewright.oci.platform import Platform
 from imagewright.plan import (
     BindMount,
     CacheMount,
@@ -33,6 +37,7 @@ from imagewright.plan import (
     SecretMount,
     SshMount,
     TmpfsMount,
+    UrlSource,
     WorkdirStep,
 )
 from imagewright.plan.steps import StepText
@@ -89,8 +94,8 @@ def test_two_runs_have_one_key_only_if_they_are_one(
     one: RunStep, other: RunStep, ground: Ground, another: Ground, sources: list[str], others: list[str]
 ) -> None:
     same = (one, ground, sources) == (other, another, others)
-    assert (run_key(ground, one, sources, ()).text == run_key(another, other, others, ()).text) == same
-    assert run_key(ground, one, sources, ()).text == run_key(ground, copy.deepcopy(one), list(sources), ()).text
+    assert (run_key(ground, one, sources).text == run_key(another, other, others).text) == same
+    assert run_key(ground, one, sources).text == run_key(ground, copy.deepcopy(one), list(sources)).text
 
 
 @given(COPIES, COPIES, st.lists(WORDS, max_size=2), st.lists(WORDS, max_size=2))
@@ -134,7 +139,7 @@ def test_text_bytes_numbers_and_nothing_are_told_apart() -> None:
     ],
 )
 def test_the_part_that_changed_has_its_name(change: Mapping[str, Any], part: str) -> None:
-    before, after = run_key(GROUND, RUN, (), ()), run_key(GROUND, replace(RUN, **change), (), ())
+    before, after = run_key(GROUND, RUN, ()), run_key(GROUND, replace(RUN, **change), ())
     assert changed(before, after) == {part}
 
 
@@ -152,18 +157,18 @@ def test_the_part_that_changed_has_its_name(change: Mapping[str, Any], part: str
 def test_the_ground_counts_for_every_step(change: Mapping[str, Any], part: str) -> None:
     ground = replace(GROUND, **change)
     workdir = WorkdirStep(TEXT, "/work", "")
-    assert changed(run_key(GROUND, RUN, (), ()), run_key(ground, RUN, (), ())) == {part}
+    assert changed(run_key(GROUND, RUN, ()), run_key(ground, RUN, ())) == {part}
     assert changed(copy_key(GROUND, COPY, ()), copy_key(ground, COPY, ())) == {part}
     assert changed(workdir_key(GROUND, workdir), workdir_key(ground, workdir)) == {part}
 
 
 def test_what_a_step_can_not_see_is_no_part_of_it() -> None:
     other = StepText("other title", "RUN |1 X=1 make", "written otherwise", Location("Other", 99))
-    assert run_key(GROUND, replace(RUN, text=other), (), ()) == run_key(GROUND, RUN, (), ())
+    assert run_key(GROUND, replace(RUN, text=other), ()) == run_key(GROUND, RUN, ())
     proxied = replace(RUN, env=(*RUN.env, ("HTTP_PROXY", "http://proxy")), proxies=frozenset({"HTTP_PROXY"}))
-    assert run_key(GROUND, proxied, (), ()) == run_key(GROUND, RUN, (), ())
+    assert run_key(GROUND, proxied, ()) == run_key(GROUND, RUN, ())
     # Declared by ENV, the same variable counts.
-    assert run_key(GROUND, replace(proxied, proxies=frozenset()), (), ()) != run_key(GROUND, RUN, (), ())
+    assert run_key(GROUND, replace(proxied, proxies=frozenset()), ()) != run_key(GROUND, RUN, ())
 
 
 def changed(before: StepKey, after: StepKey) -> set[str]:
@@ -230,5 +235,40 @@ def test_the_names_of_mounts_do_not_matter_to_their_kinds() -> None:
         SecretMount("/t"),
         SshMount("/t", "/"),
     ]
-    keys = {run_key(GROUND, replace(RUN, mounts=(kind,)), (), ()).text for kind in kinds}
+    keys = {run_key(GROUND, replace(RUN, mounts=(kind,)), ()).text for kind in kinds}
     assert len(keys) == len(kinds)
+
+
+def test_a_file_of_elsewhere_and_what_is_in_it_are_two_things() -> None:
+    keys = {
+        copy_key(
+            GROUND, replace(COPY, sources=(UrlSource("https://a.example.com/a.tar", "a.tar", "", unpack),)), ["x"]
+        ).text
+        for unpack in (True, False)
+    }
+    assert len(keys) == 2
+
+
+PREFIX = "dev.imagewright.cache"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {f"{PREFIX}.made-of": "\ud800"},
+        {f"{PREFIX}.made-of": "sha256:" + "0" * 64},
+        {f"{PREFIX}.key": "0" * 64},
+        {f"{PREFIX}.version": "2"},
+        {f"{PREFIX}.diff-id": "sha256:x"},
+        {"org.opencontainers.image.created": "yesterday"},
+        {"org.opencontainers.image.created": "2026-01-01T00:00:00"},
+    ],
+)
+def test_an_entry_that_somebody_changed_is_none(change: Mapping[str, str]) -> None:
+    layer = Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", Digest.of(b"layer"), 5)
+    entry = Entry("a" * 64, 1_000_000.0, "RUN true", layer, Digest.of(b"tar"), "b" * 64)
+    manifest, config = entry.image(Platform.parse("linux/amd64"))
+    assert read_entry(Manifest.parse(manifest.raw), "a" * 64) == entry
+    assert Digest.of(config) == manifest.config.digest
+    with pytest.raises(ImagewrightError):
+        read_entry(replace(manifest, annotations={**manifest.annotations, **change}), "a" * 64)

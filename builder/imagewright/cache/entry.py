@@ -6,6 +6,7 @@ garbage and shows to people; what a lookup needs is in the manifest's annotation
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +20,7 @@ from imagewright.oci.platform import Platform
 _VERSION = "1"
 _PREFIX = "dev.imagewright.cache"
 _CREATED = "org.opencontainers.image.created"
+_KEY = re.compile(r"[0-9a-f]{64}")
 _MAX_STEP = 500  # characters of the instruction; for people
 # Some registries refuse an image without layers: this one holds an empty tar, and stands for no change.
 NOTHING = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
@@ -84,4 +86,7 @@ def read_entry(manifest: Manifest, key: str) -> Entry:
         return Entry(key, created.timestamp(), step)
     if not layer.media_type.startswith(OCI_LAYER):
         raise document_error(f"its layer is of the kind {layer.media_type!r}")
-    return Entry(key, created.timestamp(), step, layer, Digest.parse(diff_id), said.get(f"{_PREFIX}.made-of", ""))
+    made_of = said.get(f"{_PREFIX}.made-of", "")
+    if made_of and not _KEY.fullmatch(made_of):
+        raise document_error("it says wrongly what its layer is made of")
+    return Entry(key, created.timestamp(), step, layer, Digest.parse(diff_id), made_of)

@@ -22,6 +22,7 @@ from imagewright.plan import (
     SecretMount,
     SshMount,
     TmpfsMount,
+    UrlSource,
     WorkdirStep,
 )
 
@@ -63,8 +64,8 @@ def chain(layers: Iterable[str]) -> str:
     return _hash(*layers)
 
 
-def run_key(ground: Ground, step: RunStep, sources: Sequence[str], ignored: Sequence[str]) -> StepKey:
-    """Of a RUN. ``sources`` are hashes of what its mounts show, in order; ``ignored`` paths never enter its layer.
+def run_key(ground: Ground, step: RunStep, sources: Sequence[str]) -> StepKey:
+    """Of a RUN. ``sources`` are hashes of what its mounts show, in order.
 
     The value of a secret is no part of it, nor is what a cache mount holds: as in BuildKit, neither makes another layer.
     """
@@ -77,7 +78,6 @@ def run_key(ground: Ground, step: RunStep, sources: Sequence[str], ignored: Sequ
         ("--network", _hash(step.network)),
         ("--mount", _hash_lists(_mount(mount) for mount in step.mounts)),
         ("files that are mounted", _hash(*sources)),
-        ("ignored paths", _hash(*ignored)),
     ]
     # The order of variables is what `env` prints.
     shown = [(name, value) for name, value in step.env if name not in step.proxies]
@@ -89,7 +89,11 @@ def run_key(ground: Ground, step: RunStep, sources: Sequence[str], ignored: Sequ
 def copy_key(ground: Ground, step: CopyStep, sources: Sequence[str]) -> StepKey:
     """Of a COPY or ADD. ``sources`` are hashes of what is copied, or of the layers that it is copied from."""
     flags = (step.chown, step.chmod, step.extract, step.parents, step.link)
-    written = [source if isinstance(source, str) else None for source in step.sources]  # elsewhere: by their content
+    # What is elsewhere is known by its content, and by whether it is unpacked.
+    written: list[Field] = [
+        source if isinstance(source, str) else isinstance(source, UrlSource) and source.unpack is True
+        for source in step.sources
+    ]
     instruction = FramedHash(step.destination, *flags)
     instruction.add_list(written)
     instruction.add_list(step.excludes)

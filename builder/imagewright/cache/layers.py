@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from imagewright.streams import Readable
 
 # What would be so for every entry; all else is wrong with one.
 _OF_THE_STORE = frozenset({Reason.REGISTRY_UNAVAILABLE, Reason.REGISTRY_AUTH_FAILED, Reason.NOT_SUPPORTED})
+_NOT_TAKEN = frozenset({Reason.PUSH_FAILED, Reason.OUTPUT_FAILED, Reason.DISK_FULL})
 _CHUNK_BYTES = 1 << 20
 
 OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
@@ -84,6 +85,7 @@ class LayerCache:
         self._broken: set[str] = set()
         self._lost = False  # the store can't be read: asking again for every step would only take time
         self._full = False  # the same for writing
+        self._closing = False
         self._uploads: list[Future[None]] = []
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cache")  # beside the build, and out of its way
         self._lock = threading.Lock()
@@ -98,10 +100,10 @@ class LayerCache:
 
     def find(self, key: str) -> Entry | Miss:
         """The entry of a key."""
-        if key in self._known:
-            return self._known[key]
         if key in self._broken:
             return Miss("its entry in the cache is damaged")
+        if key in self._known:
+            return self._known[key]
         if self._lost:
             return Miss("the cache can't be read")
         try:
@@ -146,6 +148,10 @@ class LayerCache:
 
     def _spoilt(self, key: str, why: str) -> Miss:
         self._broken.add(key)
+        spoilt = self._known.pop(key, None)
+        if spoilt is not None and spoilt.layer is not None:  # the same layer under another key is no better
+            same = [other for other, entry in self._known.items() if entry.layer == spoilt.layer]
+            self._broken.update(same)
         self._warn(f"an entry of the cache {self._store.name} is passed over: {why}")
         return Miss("its entry in the cache is damaged")
 
@@ -153,8 +159,9 @@ class LayerCache:
         """A step was executed: store what it made, beside the build."""
         with self._lock:
             self._known[entry.key] = entry
-            if self._push and not self._full:
-                self._uploads.append(self._pool.submit(self._upload, entry, platform, open_blob))
+            self._broken.discard(entry.key)
+            if self._push and not self._full and not self._closing:
+                self._uploads.append(self._pool.submit(self._upload, entry, platform, self._until_closed(open_blob)))
 
     def finish(self, platform: Platform) -> None:
         """Wait until all is stored, and what this build was made from too, where it executed anything."""
@@ -163,11 +170,12 @@ class LayerCache:
         if self._uploads and not self._full and self._trace.worth_storing:
             try:
                 self._store.put(self._trace_key, *self._trace.image(platform, NOTHING, NOTHING_DIFF_ID), _no_blob)
-            except ImagewrightError as error:
-                self._warn(f"the cache {self._store.name} doesn't take what explains misses: {error.message}")
+            except (ImagewrightError, OSError, ValueError) as error:
+                self._warn(f"the cache {self._store.name} doesn't take what explains misses: {error}")
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more, and end what is under way."""
+        self._closing = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _upload(self, entry: Entry, platform: Platform, open_blob: OpenBlob) -> None:
@@ -176,9 +184,23 @@ class LayerCache:
         try:
             manifest, config = entry.image(platform)
             self._store.put(entry.key, manifest, config, open_blob)
-        except ImagewrightError as error:
-            self._full = True
-            self._warn(f"nothing more is stored in the cache {self._store.name}: {error.message}")
+        except (ImagewrightError, OSError, ValueError) as error:
+            if self._closing:
+                return
+            of_store = isinstance(error, ImagewrightError) and error.reason in _OF_THE_STORE | _NOT_TAKEN
+            self._full = self._full or of_store
+            what = "nothing more" if of_store else "a step"
+            self._warn(f"{what} is {'' if of_store else 'not '}stored in the cache {self._store.name}: {error}")
+
+    def _until_closed(self, open_blob: OpenBlob) -> OpenBlob:
+        """A blob of which no more is read once the build has ended: nobody waits for its upload then."""
+
+        @contextmanager
+        def opened(descriptor: Descriptor) -> Iterator[Readable]:
+            with open_blob(descriptor) as stream:
+                yield _Stoppable(stream, lambda: self._closing)
+
+        return opened
 
     def _load_trace(self) -> bytes:
         try:
@@ -191,6 +213,17 @@ class LayerCache:
             if error.reason is Reason.CANCELLED:
                 raise
             return b""  # it only explains
+
+
+@dataclass(frozen=True, slots=True)
+class _Stoppable:
+    stream: Readable
+    stopped: Callable[[], bool]
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self.stopped():
+            raise ImagewrightError("the build has ended", reason=Reason.CANCELLED)
+        return self.stream.read(size)
 
 
 def _no_blob(descriptor: Descriptor) -> AbstractContextManager[Readable]:

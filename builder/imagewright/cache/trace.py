@@ -20,7 +20,9 @@ from imagewright.oci.mediatypes import ImageFormat
 from imagewright.oci.platform import Platform
 
 _LABEL = "dev.imagewright.cache.trace"
-_SHORT = 16  # hexadecimal digits of a part's hash: enough to see that it differs
+_LONG = 16  # hexadecimal digits of a part's hash: enough to see that it differs
+_SHORT = 4  # of a variable's, which may be a secret that somebody passes as an argument: too few to find it by trying
+_VARIABLE = "the variable "
 _FIRST = "what it starts from"
 
 Steps = dict[str, dict[str, dict[str, str]]]  # stage -> instruction -> part -> hash
@@ -76,7 +78,7 @@ class Trace:
 
 
 def _short(key: StepKey) -> dict[str, str]:
-    return {name: text[:_SHORT] for name, text in key.parts}
+    return {name: text[: _SHORT if name.startswith(_VARIABLE) else _LONG] for name, text in key.parts}
 
 
 def _read(raw: bytes) -> Steps:

@@ -5,6 +5,7 @@ Reads what steps take, to hash it, and asks ``cache.layers``. Called by ``engine
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from functools import partial
 from imagewright.cache.entry import Entry
 from imagewright.cache.keys import Ground, StepKey, chain, copy_key, run_key, workdir_key
 from imagewright.cache.layers import LayerCache
+from imagewright.digest import FramedHash
 from imagewright.engine.copying import Copying
 from imagewright.engine.images import Layer, LayerOrigin
 from imagewright.engine.session import Session, StageState
@@ -79,27 +81,36 @@ class StepCache:
         for key in self._keys(state, step, copying):
             tried.append(key)
             found = self.cache.find(key.text)
-            if isinstance(found, Entry):
+            if isinstance(found, Entry) and not self._is_of_this_build(found):
+                self.cache.spoil(key.text, "its layer is compressed otherwise than its key says")
+            elif isinstance(found, Entry):
                 layer = self._layer(state, found)
                 if layer is not None:
                     for other in tried[:-1]:  # so that the next build needs no files to find it
-                        self._keep(state, step, other, layer)
+                        self._keep(state, step, other, layer, found.created_s)
                 return Lookup(True, layer, keys=tuple(tried))
-            why = why or found.why
+            else:
+                why = why or found.why
         return Lookup(why=why or self.cache.explain(self.stage, step.instruction, tried), keys=tuple(tried))
 
     def keep(self, state: StageState, step: Step, lookup: Lookup, layer: Layer | None) -> None:
         """Store what a step that was executed made."""
         for key in () if lookup.apart else lookup.keys:
-            self._keep(state, step, key, layer)
+            self._keep(state, step, key, layer, time.time())
 
     def remember(self, step: Step, lookup: Lookup) -> None:
         """Note what this build's step is made from, for the next build that wonders why it missed."""
         if lookup.keys and not lookup.apart:
             self.cache.remember(self.stage, step.instruction, lookup.keys[-1])
 
-    def _keep(self, state: StageState, step: Step, key: StepKey, layer: Layer | None) -> None:
-        entry = Entry(key.text, time.time(), step.created_by)
+    def _is_of_this_build(self, entry: Entry) -> bool:
+        """Compression is a part of every key, so an entry with another was not made by this engine."""
+        wanted = self.session.layering.pack.compression
+        return entry.layer is None or layer_compression(entry.layer.media_type) == wanted
+
+    def _keep(self, state: StageState, step: Step, key: StepKey, layer: Layer | None, created_s: float) -> None:
+        # As written: with its variables it would hold build arguments, which a stage that is only copied from shows nobody.
+        entry = Entry(key.text, created_s, step.instruction)
         if layer is not None:
             entry = replace(entry, layer=layer.descriptor, diff_id=layer.diff_id, made_of=layer.made_of)
         origin = layer.origin if layer is not None else None
@@ -133,8 +144,7 @@ class StepCache:
                     ]
                 except FileSystemError:
                     return  # whoever executes the step says it better
-                ignored = [path.decode("utf-8", "surrogateescape") for path in session.layering.ignored]
-                yield run_key(ground, step, sources, ignored)
+                yield run_key(ground, step, sources)
             case CopyStep():
                 assert copying is not None
                 if not isinstance(step.origin, ContextOrigin):
@@ -152,7 +162,12 @@ class StepCache:
             return self._layers_of(mount.origin)
         root, ignore = self.session.origin(mount.origin)
         path = mount.source.strip("/")
-        return copied_contents(CopyRequest(root, (literal(path) if path else ".",), "/", ignore=ignore))
+        contents = copied_contents(CopyRequest(root, (literal(path) if path else ".",), "/", ignore=ignore))
+        try:
+            mode = root.lstat(os.fsencode(path)).st_mode if path else 0
+        except OSError:
+            mode = 0  # behind a link, where its own mode doesn't show
+        return FramedHash(contents, mode).hexdigest()
 
     def _layers_of(self, origin: Origin) -> str:
         match origin:

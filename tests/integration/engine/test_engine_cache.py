@@ -310,6 +310,42 @@ def test_a_damaged_layer_is_a_miss_with_a_warning(registry: RegistryServer, buil
     assert layers(registry, again) == layers(registry, outcome)
 
 
+def test_a_damaged_layer_under_two_keys_costs_one_more_beginning_and_no_build(
+    registry: RegistryServer, builds: Builds
+) -> None:
+    """The files of a COPY --from are found by their content, under the stage's new layers too; then they turn out damaged."""
+    dockerfile = (
+        "FROM busybox AS made\nRUN head -c 200000 /bin/busybox >/app; date +%s%N >/{}\n"
+        "FROM busybox\nCOPY --from=made /app /app\nRUN echo {} && wc -c /app\n"
+    )
+    builds.good(builds.context(dockerfile.format("one", "one")))
+    for victim in layers_of(registry, builds.repository.partition("/")[2]):
+        if victim.stat().st_size > 50_000:
+            victim.write_bytes(b"x" * victim.stat().st_size)
+    changed = builds.context(dockerfile.format("two", "two"))
+    outcome = builds.good(changed)
+    assert "is passed over" in outcome.log
+    assert builds.good(changed).executed == []
+
+
+def test_nothing_is_cached_of_a_build_that_ignores_paths(builds: Builds) -> None:
+    """What is ignored is in no layer, so no key would have it, and a later step sees it all the same."""
+    dockerfile = "FROM busybox\nRUN echo {} >/tmp/f\nRUN cp /tmp/f /out && cat /out\n"
+    builds.good(builds.context(dockerfile.format(1)), "--ignore-path=/tmp")
+    outcome = builds.good(builds.context(dockerfile.format(2)), "--ignore-path=/tmp")
+    assert "with --ignore-path nothing is cached" in outcome.log
+    assert len(outcome.executed) == 2
+
+
+def test_build_arguments_are_in_no_entry(registry: RegistryServer, builds: Builds) -> None:
+    dockerfile = (
+        "FROM busybox AS made\nARG TOKEN\nRUN test -n $TOKEN && echo app >/app\nFROM scratch\nCOPY --from=made /app /\n"
+    )
+    builds.good(builds.context(dockerfile), "--build-arg=TOKEN=hunter2hunter2")
+    blobs = registry.options.state / "content/docker/registry/v2/blobs"
+    assert not [file for file in blobs.rglob("data") if b"hunter2hunter2" in file.read_bytes()]
+
+
 def test_a_foreign_image_in_the_place_of_an_entry_is_a_miss(registry: RegistryServer, builds: Builds) -> None:
     context = builds.context("FROM busybox\nRUN echo a >/a\n")
     first = builds.good(context, "--reproducible")
