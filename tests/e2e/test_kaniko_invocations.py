@@ -142,15 +142,16 @@ class Runner:
         if command:
             return self._executed(name, command)
         kind = item["kind"].lower()
-        done = ("Succeeded", "Failed") if kind == "pod" else ("1",)
-        path = "jsonpath={.status.phase}" if kind == "pod" else "jsonpath={.status.succeeded}{.status.failed}"
+        path = (
+            "jsonpath={.status.phase}" if kind == "pod" else "jsonpath={.status.conditions[?(@.status=='True')].type}"
+        )
         eventually(
-            lambda: self.kubectl("get", kind, name, "-o", path) in done,
+            lambda: {"Succeeded", "Failed", "Complete"} & set(self.kubectl("get", kind, name, "-o", path).split()),
             f"{name} to end",
             problem=lambda: self.kubectl("describe", kind, name)[-2000:],
         )
         log = self.kubectl("logs", f"{kind}/{name}", "--all-containers")
-        if self.kubectl("get", kind, name, "-o", path) == "Failed":
+        if "Failed" in self.kubectl("get", kind, name, "-o", path).split():
             raise ClusterError(f"{name} failed:\n{log}")
         return log
 
@@ -240,6 +241,8 @@ def test_it_goes_on_working(runner: Runner, name: str) -> None:
         assert secret not in log
     found = [runner.pushed(tag) for tag in expected.tags]
     assert len({image.manifest.digest for image in found}) == 1
+    for tag in expected.tags:  # of this run, and not of one before it
+        assert f"registry.example.com/{tag}@{found[0].manifest.digest}" in log, log
     image = found[0]
     assert len(image.manifest.layers) == expected.layers, log
     labels = image.config.config.get("Labels") or {}
