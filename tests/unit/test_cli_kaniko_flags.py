@@ -93,7 +93,7 @@ TABLE: dict[str, Row] = {
     "force-build-metadata": Row("true"),
     "git": Row("branch=main", "source.ref", "main", (f"--context={GIT}",), "test_git_options_of_kaniko"),
     "ignore-path": Row("/cache", "ignore_paths", ("/cache",), (), "test_ignored_paths_enter_no_layer"),
-    "ignore-var-run": Row("true", "ignore_paths", ("/var/run",), (), "test_ignored_paths_enter_no_layer"),
+    "ignore-var-run": Row("true"),
     "image-download-retry": Row("3", "pull_retries", 3, (), "test_more_tries_of_a_pull"),
     "image-format": Row("docker", "image_format", "docker", (), "test_media_types_are_those_that_are_asked_for"),
     "image-fs-extract-retry": Row("3", "pull_retries", 3, (), "test_more_tries_of_a_pull"),
@@ -176,7 +176,7 @@ TABLE: dict[str, Row] = {
     "target": Row("stage", "target", "stage", (), "test_stages_targets_and_stages_that_nobody_needs"),
     "use-new-run": Row("true"),
     "verbosity": Row("debug", shown_by="test_verbosity"),
-    "whitelist-var-run": Row("true", "ignore_paths", ("/var/run",), (), "test_ignored_paths_enter_no_layer"),
+    "whitelist-var-run": Row("true"),
 }
 FLAGS = {flag.name: flag for flag in BUILD_FLAGS}
 

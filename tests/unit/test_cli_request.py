@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from imagewright.cli.arguments import parse
+from imagewright.cli.caching import unused
 from imagewright.cli.contexts import parse_context
 from imagewright.cli.request import build_request, check_environment, default_cache_dir, environment_request
 from imagewright.contract import (
@@ -53,6 +54,7 @@ def request(*words: str, environment: dict[str, str] | None = None) -> BuildRequ
         ("git@git.example.com:team/app.git#v1", GitSource(url="git@git.example.com:team/app.git", ref="v1")),
         ("ssh://git@git.example.com/app", GitSource(url="ssh://git@git.example.com/app")),
         ("https://files.example.com/a.tar.gz", HttpArchiveSource(url="https://files.example.com/a.tar.gz")),
+        ("https://github.com/o/r/archive/v1.tar.gz", HttpArchiveSource(url="https://github.com/o/r/archive/v1.tar.gz")),
         ("s3://bucket/key", S3Source(bucket="bucket", key="key")),
         ("gs://bucket/a/b.tar.gz", GcsSource(bucket="bucket", object="a/b.tar.gz")),
         ("gs://bucket", GcsSource(bucket="bucket", object="context.tar.gz")),
@@ -250,3 +252,16 @@ def test_a_git_option_that_is_none_is_refused(text: str) -> None:
         request("--no-push", f"--context={URL}", f"--git={text}")
     with pytest.raises(UsageError, match="no git repository"):
         request("--no-push", "--context=.", "--git=depth=1")
+
+
+def test_a_second_target_is_an_error() -> None:
+    assert request("--no-push", "--target=a", "--target=a").target == "a"
+    with pytest.raises(UsageError, match="--target is given 2 times"):
+        request("--no-push", "--target=a", "--target=b")
+
+
+def test_flags_of_a_cache_that_is_not_asked_for_are_said_to_be_of_no_use() -> None:
+    assert unused(parse(["--cache-repo=a", "--cache-ttl=6h"], {})) == [
+        "--cache-repo, --cache-ttl: of no use without --cache"
+    ]
+    assert unused(parse(["--cache", "--cache-repo=a"], {})) == unused(parse([], {})) == []

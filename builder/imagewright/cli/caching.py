@@ -11,6 +11,8 @@ from imagewright.dockerfile.duration import parse_duration
 from imagewright.errors import UsageError
 from imagewright.reference import Reference
 
+# Of no use without --cache.
+_NEEDING = ("cache-repo", "cache-ttl", "cache-copy-layers", "cache-run-layers", "no-push-cache", "explain-cache")
 _TWO_WEEKS_S = 14 * 24 * 3600
 
 
@@ -51,3 +53,9 @@ def _ttl(text: str) -> int:
         raise UsageError(f"--cache-ttl={text}: not a duration", hint="Write a number and a unit: 6h, 336h, 30m.")
     # What is not zero, which is any age, is at least a second.
     return max(1, nanoseconds // 1_000_000_000) if nanoseconds else 0
+
+
+def unused(arguments: Arguments) -> list[str]:
+    """A line where flags of the cache are given and the cache is not asked for."""
+    given = [f"--{name}" for name in _NEEDING if name in arguments.values]
+    return [f"{', '.join(given)}: of no use without --cache"] if given and not arguments.flag("cache") else []

@@ -21,6 +21,7 @@ from rich.console import Console
 from imagewright import contract
 from imagewright.cli import lintcommand, logincommand, pincommand, pushcommand, warmcommand
 from imagewright.cli.arguments import Arguments, parse, pointless
+from imagewright.cli.caching import unused
 from imagewright.cli.flags import BUILD_FLAGS, Flag
 from imagewright.cli.help import command_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
@@ -121,7 +122,7 @@ def _build(arguments: Arguments, environment: Mapping[str, str], prepare: Prepar
     prepare()
     check_environment(request, environment)
     display = _display(arguments, environment)
-    for warning in pointless(arguments, environment):
+    for warning in (*pointless(arguments, environment), *unused(arguments)):
         display.warning(warning)
     enter_user_namespace_if_needed()
     result, error = _run(request, environment, display)

@@ -40,6 +40,7 @@ _CONTEXT_HINT = (
 )
 _GIT_SCHEMES = ("git://", "ssh://", "git@")
 _GIT_HOSTS = re.compile(r"(?:https?://)?(?:github\.com|gitlab\.com|bitbucket\.org)/")
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCRATCH = "scratch"  # no image, but docker-image://scratch means the empty root file system
 _NAMED_HINT = (
@@ -211,7 +212,7 @@ def _folder(name: str, path: str, written: str) -> str:
 def _is_git_over_http(text: str) -> bool:
     address = text.partition("#")[0]
     return address.startswith(("https://", "http://")) and (
-        address.endswith(".git") or _GIT_HOSTS.match(address) is not None
+        address.endswith(".git") or (_GIT_HOSTS.match(address) is not None and not address.endswith(_ARCHIVES))
     )
 
 

@@ -43,7 +43,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     image, blobs = open_stored_image(arguments.words[0], platform)
     reporter = PlainReporter(sys.stderr, Level.INFO, timestamps=arguments.flag("log-timestamp"))
     pushed = push_image(open_client(request, environment), image, destinations, blobs, reporter)
-    write_digests(destinations, image.manifest.digest)
+    write_digests(destinations, pushed, image.manifest.digest)
     for reference in references_with_digest(pushed, image.manifest.digest):
         print(reference)
     return 0

@@ -41,7 +41,7 @@ def build_request(arguments: Arguments, environment: Mapping[str, str]) -> Build
         source=source,
         context_dir=folder,
         dockerfile=arguments.text("dockerfile", "Dockerfile"),
-        target=arguments.text("target"),
+        target=_target(arguments),
         build_args=tuple(_build_arg(text) for text in arguments.all("build-arg")),
         build_contexts=named_contexts(arguments.all("build-context")),
         secrets=secret_sources(arguments.all("secret"), environment),
@@ -91,6 +91,16 @@ def _source(arguments: Arguments, environment: Mapping[str, str]) -> Source:
     return with_git_options(source, options) if options else source
 
 
+def _target(arguments: Arguments) -> str:
+    targets = set(arguments.all("target"))
+    if len(targets) > 1:
+        raise UsageError(
+            f"--target is given {len(targets)} times, and a build makes one image",
+            hint="kaniko builds all of them and pushes the first: keep that, or build one after the other.",
+        )
+    return arguments.text("target")
+
+
 def _helpers(arguments: Arguments) -> tuple[str, ...] | None:
     """None where nothing is said; an empty value turns all off."""
     if "credential-helpers" not in arguments.values:
@@ -120,9 +130,7 @@ def _ignore_paths(arguments: Arguments) -> tuple[str, ...]:
     for path in paths:
         if not path.startswith("/") or ".." in path.split("/"):
             raise UsageError(f"--ignore-path={path}: not an absolute path", hint="Write it as it is in the image.")
-    # kaniko's default, which hid what the cluster mounts there; here it only holds where it is asked for.
-    var_run = arguments.flag("ignore-var-run") or arguments.flag("whitelist-var-run")
-    return (*paths, *(["/var/run"] if var_run else []))
+    return paths
 
 
 def default_cache_dir(marker: str = IMAGE_MARKER, folder: str = _CACHE_DIR) -> str:

@@ -271,7 +271,8 @@ class _Build:
         output.write(destinations)
         if destinations.push:
             self._references = output.push(client, destinations)
-        write_digests(destinations, self._image.manifest.digest)
+        names = self._references if destinations.push else destinations.references
+        write_digests(destinations, names, self._image.manifest.digest)
 
     def make_plan(self, *, ask: bool = True) -> BuildPlan:
         """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""

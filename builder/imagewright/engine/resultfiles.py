@@ -16,13 +16,12 @@ from imagewright.reference import Reference
 from imagewright.store.files import replacing
 
 
-def write_digests(destinations: Destinations, digest: Digest) -> None:
-    """Those of --digest-file, --image-name-with-digest-file and --image-name-tag-with-digest-file.
+def write_digests(destinations: Destinations, names: Sequence[Reference], digest: Digest) -> None:
+    """``names`` are those that have the image, or would have it. The files of --digest-file, --image-name-with-digest-file and --image-name-tag-with-digest-file.
 
     Raises:
         ImagewrightError: reason ``OutputFailed``.
     """
-    names = destinations.references
     if destinations.digest_file:
         _write(destinations.digest_file, str(digest), "--digest-file")
     if destinations.name_with_digest_file:

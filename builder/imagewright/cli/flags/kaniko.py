@@ -8,6 +8,7 @@ from __future__ import annotations
 from imagewright.cli.flags.model import Flag, Kind
 
 _APART = "the build's files are in a folder of their own, never in this container's place"
+_MOUNTED = "what is mounted never enters a layer, there or elsewhere"
 _MODES = ("full", "redo", "time")
 
 KANIKO_FLAGS: tuple[Flag, ...] = (
@@ -73,4 +74,6 @@ KANIKO_FLAGS: tuple[Flag, ...] = (
         "find the changes of a RUN by their times",
         pointless="changes are found by inodes and their ctime",
     ),
+    Flag("ignore-var-run", Kind.BOOLEAN, "", "leave /var/run out of layers", pointless=_MOUNTED),
+    Flag("whitelist-var-run", Kind.BOOLEAN, "", "the same, by its older name", pointless=_MOUNTED),
 )

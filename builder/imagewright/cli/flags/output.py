@@ -30,8 +30,6 @@ OUTPUT_FLAGS: tuple[Flag, ...] = (
         "all that the last stage changes becomes one layer; its steps are not cached",
     ),
     Flag("ignore-path", Kind.LIST, "PATH", "what a RUN changes there enters no layer"),
-    Flag("ignore-var-run", Kind.BOOLEAN, "", "the same as --ignore-path=/var/run; mounted files never enter a layer"),
-    Flag("whitelist-var-run", Kind.BOOLEAN, "", "the same, by its older name"),
     Flag("oci-layout-path", Kind.TEXT, "FOLDER", "write the image as an OCI image layout too"),
     Flag("tar-path", Kind.TEXT, "FILE", "write the image as a docker-archive too"),
     Flag("digest-file", Kind.TEXT, "FILE", "write the image's digest there"),
