@@ -118,7 +118,7 @@ def test_every_build_ends_in_the_right_digest_or_a_clear_error(registry: Registr
     print(f"seed {seed}: {proxy.connections} connections, {proxy.cuts} cut; {dict(reasons)}; peak {peak} KiB")
     assert not wrong, f"seed {seed}"
     assert set(reasons) <= REASONS | {"right digest"}, f"seed {seed}"
-    assert proxy.cuts >= BUILDS, "the network was too good to show anything"
+    assert proxy.cuts >= BUILDS // 2, "the network was too good to show anything"
     # Most get through: that is what retries are for.
     assert reasons["right digest"] >= BUILDS * 0.8, f"seed {seed}: {reasons}"
     assert peak < MAX_RSS_KIB

@@ -51,7 +51,8 @@ def test_an_upload_goes_on_where_it_broke(registry: RegistryServer, reset: bool)
             push(proxy.host)
         assert proxy.cuts >= 1
         sent.append(proxy.sent)
-    assert min(sent) < SIZE * 5 // 4 + (1 << 20), "a quarter was sent again at most, and not all of it"
+    if not reset:  # a reset throws away what the registry had not read: how much it has then is chance
+        assert min(sent) < SIZE * 5 // 4 + (1 << 20), "a quarter was sent again at most, and not all of it"
     client = RegistryClient(RegistryOptions(), Credentials({}))
     found = client.resolve(Reference.parse(f"{registry.host}/app:1"), AMD64)
     with client.open_blob(found, found.manifest.layers[0]) as stream:
