@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+_CHUNK_BYTES = 1 << 16
+
 
 class Readable(Protocol):
     """``read(n)`` gives up to n bytes, b"" at the end alone."""
@@ -18,3 +20,8 @@ class Writable(Protocol):
     """``write`` takes all of ``data``; what it returns says nothing."""
 
     def write(self, data: bytes, /) -> object: ...
+
+
+def read_whole(stream: Readable) -> bytes:
+    """All that is left of a stream; for what is known to be small."""
+    return b"".join(iter(lambda: stream.read(_CHUNK_BYTES), b""))

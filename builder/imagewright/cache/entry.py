@@ -7,6 +7,7 @@ garbage and shows to people; what a lookup needs is in the manifest's annotation
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,7 +15,7 @@ from imagewright.digest import Digest
 from imagewright.oci.config import HistoryEntry, ImageConfig
 from imagewright.oci.descriptor import Descriptor, document_error
 from imagewright.oci.manifest import Manifest
-from imagewright.oci.mediatypes import OCI_LAYER, ImageFormat, layer_compression
+from imagewright.oci.mediatypes import OCI_LAYER, ImageFormat
 from imagewright.oci.platform import Platform
 
 _VERSION = "1"
@@ -43,12 +44,9 @@ class Entry:
 
     def image(self, platform: Platform) -> tuple[Manifest, bytes]:
         """Manifest and configuration to store it as."""
-        layer = self.layer or Descriptor(ImageFormat.OCI.layer("gzip"), Digest.of(NOTHING), len(NOTHING))
-        layer = Descriptor(ImageFormat.OCI.layer(layer_compression(layer.media_type)), layer.digest, layer.size)
         created = datetime.fromtimestamp(self.created_s, UTC).isoformat().replace("+00:00", "Z")
         history = HistoryEntry(self.step[:_MAX_STEP], created, comment="layer cache of imagewright")
         config = ImageConfig.scratch(platform).with_layers([self.diff_id or NOTHING_DIFF_ID], [history])
-        raw = config.with_created(created).dump()
         annotations = {
             _CREATED: created,
             f"{_PREFIX}.version": _VERSION,
@@ -59,8 +57,16 @@ class Entry:
             annotations[f"{_PREFIX}.diff-id"] = str(self.diff_id)
         if self.made_of:
             annotations[f"{_PREFIX}.made-of"] = self.made_of
-        descriptor = Descriptor(ImageFormat.OCI.config, Digest.of(raw), len(raw))
-        return Manifest.build(ImageFormat.OCI, descriptor, [layer], annotations), raw
+        return as_image(config.with_created(created), self.layer, annotations)
+
+
+def as_image(
+    config: ImageConfig, layer: Descriptor | None = None, annotations: Mapping[str, str] | None = None
+) -> tuple[Manifest, bytes]:
+    """Manifest and bytes of a configuration with one layer, that which stands for none if there is none."""
+    raw = config.dump()
+    layer = layer.of_family(ImageFormat.OCI) if layer else Descriptor.of(ImageFormat.OCI.layer("gzip"), NOTHING)
+    return Manifest.build(ImageFormat.OCI, Descriptor.of(ImageFormat.OCI.config, raw), [layer], annotations), raw
 
 
 def read_entry(manifest: Manifest, key: str) -> Entry:

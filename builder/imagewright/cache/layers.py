@@ -14,23 +14,20 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from imagewright.cache.entry import NOTHING, NOTHING_DIFF_ID, Entry, read_entry
+from imagewright.cache.entry import Entry, read_entry
 from imagewright.cache.keys import StepKey
 from imagewright.cache.trace import Trace
 from imagewright.digest import FramedHash
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Manifest
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
-from imagewright.streams import Readable
+from imagewright.streams import Readable, read_whole
 
 # What would be so for every entry; all else is wrong with one.
 _OF_THE_STORE = frozenset({Reason.REGISTRY_UNAVAILABLE, Reason.REGISTRY_AUTH_FAILED, Reason.NOT_SUPPORTED})
 _NOT_TAKEN = frozenset({Reason.PUSH_FAILED, Reason.OUTPUT_FAILED, Reason.DISK_FULL})
-_CHUNK_BYTES = 1 << 20
-
-OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
 
 
 class EntryStore(Protocol):
@@ -169,7 +166,7 @@ class LayerCache:
             upload.result()
         if self._uploads and not self._full and self._trace.worth_storing:
             try:
-                self._store.put(self._trace_key, *self._trace.image(platform, NOTHING, NOTHING_DIFF_ID), _no_blob)
+                self._store.put(self._trace_key, *self._trace.image(platform), _no_blob)
             except (ImagewrightError, OSError, ValueError) as error:
                 self._warn(f"the cache {self._store.name} doesn't take what explains misses: {error}")
 
@@ -208,7 +205,7 @@ class LayerCache:
             if manifest is None or manifest.config.size > MAX_DOCUMENT_BYTES:
                 return b""
             with self._store.open(self._trace_key, manifest.config) as stream:
-                return b"".join(iter(lambda: stream.read(_CHUNK_BYTES), b""))
+                return read_whole(stream)
         except ImagewrightError as error:
             if error.reason is Reason.CANCELLED:
                 raise

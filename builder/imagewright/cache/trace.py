@@ -6,17 +6,14 @@ No I/O: ``cache.layers`` stores it as an image beside the entries. It decides no
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from imagewright.cache.entry import NOTHING_DIFF_ID, as_image
 from imagewright.cache.keys import StepKey
-from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError
 from imagewright.oci.config import ImageConfig
-from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Manifest
-from imagewright.oci.mediatypes import ImageFormat
 from imagewright.oci.platform import Platform
 
 _LABEL = "dev.imagewright.cache.trace"
@@ -61,15 +58,12 @@ class Trace:
             return "it starts from other files: an earlier step, or the base image, changed"
         return f"changed: {changed}" + (", and what it starts from" if _FIRST in other else "")
 
-    def image(self, platform: Platform, empty: bytes, empty_diff_id: Digest) -> tuple[Manifest, bytes]:
-        """Manifest and configuration to store; ``empty`` is the layer that stands for none."""
-        created = datetime.fromtimestamp(time.time(), UTC).isoformat().replace("+00:00", "Z")
+    def image(self, platform: Platform) -> tuple[Manifest, bytes]:
+        """Manifest and configuration to store it as."""
+        created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         text = json.dumps(self._now, separators=(",", ":"))
-        config = ImageConfig.scratch(platform).with_layers([empty_diff_id], []).with_created(created)
-        raw = config.with_config({"Labels": {_LABEL: text}}).dump()
-        layer = Descriptor(ImageFormat.OCI.layer("gzip"), Digest.of(empty), len(empty))
-        descriptor = Descriptor(ImageFormat.OCI.config, Digest.of(raw), len(raw))
-        return Manifest.build(ImageFormat.OCI, descriptor, [layer]), raw
+        config = ImageConfig.scratch(platform).with_layers([NOTHING_DIFF_ID], []).with_created(created)
+        return as_image(config.with_config({"Labels": {_LABEL: text}}))
 
     @property
     def worth_storing(self) -> bool:

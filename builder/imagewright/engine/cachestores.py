@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from imagewright.cache.entry import NOTHING
-from imagewright.cache.layers import EntryStore, OpenBlob
+from imagewright.cache.layers import EntryStore
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, UsageError
-from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.manifest import Manifest
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.settle import StoredLayer
 from imagewright.fs.unpack import unpack_layer
 from imagewright.oci.config import ImageConfig
-from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.platform import Platform
 from imagewright.plan import ImageOrigin, NeedConfig
 from imagewright.reference import Reference
@@ -36,9 +36,6 @@ from imagewright.streams import Readable
 _DOWNLOADS_AT_ONCE = 3
 _NOT_THE_ENTRY = frozenset({Reason.CANCELLED, Reason.DISK_FULL, Reason.ID_OUT_OF_RANGE})
 _PULL_FAILURES = frozenset({Reason.REGISTRY_UNAVAILABLE})
-
-
-OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
 
 
 @dataclass(frozen=True, slots=True)

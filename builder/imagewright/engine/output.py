@@ -44,10 +44,11 @@ def assemble(state: StageState, created: str, destinations: Destinations) -> Bui
         UsageError: Docker's format is asked for, and a layer of the base image is compressed as it has no type for.
     """
     image_format = _format(state, destinations)
-    layers = [replace(layer, descriptor=_described(layer.descriptor, image_format)) for layer in state.layers]
+    # A base of the other family is written in this one.
+    layers = [replace(layer, descriptor=layer.descriptor.of_family(image_format)) for layer in state.layers]
     config = state.plan.config.with_layers([layer.diff_id for layer in layers], state.history).with_created(created)
     raw = config.dump()
-    descriptor = Descriptor(image_format.config, Digest.of(raw), len(raw))
+    descriptor = Descriptor.of(image_format.config, raw)
     described = [layer.descriptor for layer in layers]
     manifest = Manifest.build(image_format, descriptor, described, destinations.annotations)
     return BuiltImage(manifest, raw, tuple(layers))
@@ -64,11 +65,6 @@ def _format(state: StageState, destinations: Destinations) -> ImageFormat:
             hint="Leave --image-format out, or write --image-format=oci.",
         )
     return asked
-
-
-def _described(layer: Descriptor, image_format: ImageFormat) -> Descriptor:
-    """A layer in one family: the bytes of a base that is of the other stay, its media types don't."""
-    return Descriptor(image_format.layer(layer_compression(layer.media_type)), layer.digest, layer.size)
 
 
 @dataclass(slots=True)

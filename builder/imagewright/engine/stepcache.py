@@ -122,11 +122,10 @@ class StepCache:
     def _layer(self, state: StageState, entry: Entry) -> Layer | None:
         if entry.layer is None or entry.diff_id is None:
             return None
-        found = entry.layer
-        kind = state.image_format.layer(layer_compression(found.media_type))
+        found = entry.layer.of_family(state.image_format)
         origin = LayerOrigin(partial(self.cache.open, entry.key), self.cache.found_at, entry.key)
         own = self.session.blobs.has(found.digest)
-        return Layer(Descriptor(kind, found.digest, found.size), entry.diff_id, None if own else origin, entry.made_of)
+        return Layer(found, entry.diff_id, None if own else origin, entry.made_of)
 
     # --- keys
 

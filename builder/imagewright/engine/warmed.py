@@ -17,7 +17,7 @@ from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RemoteImage
 from imagewright.store.copying import is_whole
 from imagewright.store.layout import blob_path, write_layout
-from imagewright.streams import Readable
+from imagewright.streams import Readable, read_whole
 
 _FOLDER = "images"  # below the cache folder, beside the cache mounts
 
@@ -50,7 +50,7 @@ def warm(
 def _read(client: RegistryClient, image: RemoteImage, manifest: Manifest) -> bytes:
     """The configuration as it is stored: read and written again it would have another digest."""
     with client.open_blob(image, manifest.config) as stream:
-        return b"".join(iter(lambda: stream.read(1 << 16), b""))
+        return read_whole(stream)
 
 
 class WarmedLayers:

@@ -5,13 +5,16 @@ No I/O. Parsed from registries' answers, so every field is checked here and nowh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
+from imagewright.oci.mediatypes import ImageFormat, layer_compression
 from imagewright.oci.platform import Platform
+from imagewright.streams import Readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,19 @@ class Descriptor:
             Platform.from_json(platform) if isinstance(platform, dict) else None,
         )
 
+    @classmethod
+    def of(cls, media_type: str, data: bytes) -> Self:
+        """The descriptor of some bytes."""
+        return cls(media_type, Digest.of(data), len(data))
+
+    def of_family(self, image_format: ImageFormat) -> Descriptor:
+        """A layer under the media type that the other family, or the same, has for it: its bytes stay, its annotations don't.
+
+        Raises:
+            ValueError: Docker's family has no zstd.
+        """
+        return Descriptor(image_format.layer(layer_compression(self.media_type)), self.digest, self.size)
+
     def to_json(self) -> dict[str, Any]:
         value: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
         if self.annotations:
@@ -59,6 +75,9 @@ class Descriptor:
         if self.platform is not None:
             value["platform"] = self.platform.to_json()
         return value
+
+
+OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]  # opens what a descriptor points to
 
 
 def document_error(why: str) -> ImagewrightError:

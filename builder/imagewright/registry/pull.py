@@ -23,6 +23,7 @@ from imagewright.registry.blob import BlobPlace, BlobReader
 from imagewright.registry.endpoints import Endpoint, Endpoints
 from imagewright.registry.failures import clean, protocol_error
 from imagewright.registry.transport import Request, Transport
+from imagewright.streams import read_whole
 
 _T = TypeVar("_T")
 _ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
@@ -116,7 +117,7 @@ class Puller:
                     f"more than {MAX_DOCUMENT_BYTES}"
                 )
             with self._open(tuple(places), reference, manifest.config) as stream:
-                config = ImageConfig.parse(b"".join(iter(lambda: stream.read(65536), b"")))
+                config = ImageConfig.parse(read_whole(stream))
         return RemoteImage(reference, manifest, config, tuple(places))
 
     def _digest_at(self, places: list[Endpoint], reference: Reference) -> Digest:

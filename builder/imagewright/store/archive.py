@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from imagewright.errors import ImagewrightError, Reason
+from imagewright.oci.descriptor import OpenBlob
 from imagewright.oci.manifest import Manifest, dump_document
 from imagewright.oci.mediatypes import layer_compression
 from imagewright.reference import Reference
-from imagewright.store.copying import OpenBlob, copy_blob
+from imagewright.store.copying import copy_blob
 from imagewright.store.files import replacing
 
 FileHeader = Callable[[str, int], bytes]  # (name, size in bytes) -> the header blocks of a regular file

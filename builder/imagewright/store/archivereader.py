@@ -57,7 +57,7 @@ class ArchiveImage:
         zstd = any(compression == "zstd" for _, _, compression in layers)
         kind = ImageFormat.OCI if zstd else ImageFormat.DOCKER
         described = [Descriptor(kind.layer(compression), digest, size) for digest, size, compression in layers]
-        manifest = Manifest.build(kind, Descriptor(kind.config, Digest.of(raw), len(raw)), described)
+        manifest = Manifest.build(kind, Descriptor.of(kind.config, raw), described)
         names = {digest: str(name) for (digest, _, _), name in zip(layers, listed, strict=True)}
         return cls(path, manifest, raw, names)
 

@@ -6,17 +6,11 @@ as it was written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.descriptor import Descriptor
 from imagewright.streams import Readable, Writable
 
 _CHUNK = 1 << 20
-
-
-OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
 
 
 def copy_blob(stream: Readable, out: Writable, descriptor: Descriptor) -> None:

@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
+from imagewright.oci.descriptor import OpenBlob
 from imagewright.oci.manifest import Manifest, dump_document
 from imagewright.oci.mediatypes import OCI_INDEX
-from imagewright.store.copying import OpenBlob, copy_blob, is_whole
+from imagewright.store.copying import copy_blob, is_whole
 from imagewright.store.files import replacing
 
 REF_NAME = "org.opencontainers.image.ref.name"
