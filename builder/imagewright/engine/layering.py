@@ -71,23 +71,27 @@ class LayerMaker:
         self._snapshot = scan(rootfs)
         return self._settled(state, rootfs, diff(self._before, self._snapshot).without(mounted_over))
 
-    def record(self, state: StageState, created_by: str, changes: Changes | None) -> int:
-        """Add the history entry, and the layer where files changed; the layer's size in bytes."""
+    def record(self, state: StageState, created_by: str, changes: Changes | None, made_of: str = "") -> Layer | None:
+        """Add the history entry, and the layer where files changed, which is given. ``made_of`` is as in ``Layer``."""
         if not self._makes_layers:
-            return 0
+            return None
         layer = None
         if changes is not None and not changes.empty and not self._single:
             assert state.rootfs is not None
-            layer = self._packed(state, state.rootfs, changes)
-        self._add(state, created_by, layer)
-        if layer is None:
-            return 0
-        state.applied = len(state.layers)  # it was made of these very files
-        return layer.descriptor.size
+            layer = replace(self._packed(state, state.rootfs, changes), made_of=made_of)
+        self.add(state, created_by, layer)
+        if layer is not None:
+            state.applied = len(state.layers)  # it was made of these very files
+        return layer
 
-    def take(self, state: StageState, created_by: str, layer: Layer | None) -> None:
-        """Add a layer of the cache, None for one that changed no file; the files don't have it yet."""
-        self._add(state, created_by, layer)
+    def add(self, state: StageState, created_by: str, layer: Layer | None) -> None:
+        """Add a history entry with its layer, None where no file changed. The files need not have it yet (a cache's)."""
+        if layer is not None:
+            state.layers.append(layer)
+        entry = HistoryEntry(
+            created_by, self._session.created(), comment="imagewright.dockerfile.v0", empty_layer=layer is None
+        )
+        state.history.append(entry.to_json())
 
     def begin_single(self, rootfs: Rootfs) -> None:
         """Remember what is there before the first step of a stage that makes one layer."""
@@ -120,14 +124,6 @@ class LayerMaker:
             out.commit(packed.digest)
         media_type = state.image_format.layer(options.compression)
         return Layer(Descriptor(media_type, packed.digest, packed.size), packed.diff_id)
-
-    def _add(self, state: StageState, created_by: str, layer: Layer | None) -> None:
-        if layer is not None:
-            state.layers.append(layer)
-        entry = HistoryEntry(
-            created_by, self._session.created(), comment="imagewright.dockerfile.v0", empty_layer=layer is None
-        )
-        state.history.append(entry.to_json())
 
 
 def _wait_for_tick() -> None:

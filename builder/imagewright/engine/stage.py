@@ -14,6 +14,7 @@ from imagewright.contract import StepResult, timestamp
 from imagewright.dockerfile.source import excerpt
 from imagewright.engine.copying import Copying, copying
 from imagewright.engine.events import StepEnded, StepStarted
+from imagewright.engine.images import Layer
 from imagewright.engine.layering import LayerMaker
 from imagewright.engine.mounts import covered
 from imagewright.engine.run import run
@@ -68,8 +69,8 @@ class StageExecutor:
         # A stage that is only copied from gives files, no layers: nothing of it is looked for or packed, but for a cache.
         makes_layers = plan.index in session.plan.ancestry or session.cache is not None
         self._layers = LayerMaker(session, makes_layers=makes_layers, single=self._single)
-        cached = session.cache is not None and not self._single
-        self._cache = StepCache(session, session.cache, plan.label) if cached and session.cache else None
+        cache = None if self._single else session.cache
+        self._cache = StepCache(session, cache, plan.label) if cache is not None else None
 
     def execute(self) -> StageState:
         """Run every step; the finished stage's state.
@@ -157,7 +158,8 @@ class StageExecutor:
         """A named context's files as a base; they are a layer of the image, which has no other place for them."""
         context = self._session.contexts[name]
         changes = copy(rootfs, CopyRequest(context.rootfs, (".",), "/", ignore=context.ignore))
-        return _Done(self._layers.record(state, f"FROM {name} # context", changes) if not changes.empty else 0)
+        layer = self._layers.record(state, f"FROM {name} # context", changes) if not changes.empty else None
+        return _Done(_size(layer))
 
     def _unpack(self, state: StageState, rootfs: Rootfs) -> _Done:
         """The base image as a step, with what was cached above it: it makes no layer."""
@@ -254,19 +256,13 @@ class StageExecutor:
         """A step's layer out of the cache, else by executing it."""
         lookup = self._cache.look(state, step, sources) if self._cache is not None else Lookup()
         if lookup.found:
-            self._layers.take(state, step.created_by, lookup.layer)
-            done = _Done(lookup.layer.descriptor.size if lookup.layer is not None else 0, cached=True)
-        else:
-            count = len(state.layers)
-            size = self._layers.record(state, step.created_by, execute(self._files(state)))
-            done = _Done(size, miss=lookup.why)
-            if self._cache is not None:
-                if len(state.layers) > count:
-                    state.layers[-1] = lookup.named(step, state.layers[-1])
-                self._cache.keep(state, step, lookup, state.layers[-1] if len(state.layers) > count else None)
+            self._layers.add(state, step.created_by, lookup.layer)
+            return _Done(_size(lookup.layer), cached=True)
+        changes = execute(self._files(state))
+        layer = self._layers.record(state, step.created_by, changes, lookup.made_of(step))
         if self._cache is not None:
-            self._cache.remember(step, lookup)
-        return done
+            self._cache.keep(state, step, lookup, layer)
+        return _Done(_size(layer), miss=lookup.why)
 
     def _copy(self, sources: Copying, rootfs: Rootfs) -> Changes:
         self._layers.forget()
@@ -290,3 +286,7 @@ class StageExecutor:
         if not changes.empty:
             self._layers.forget()
         return changes
+
+
+def _size(layer: Layer | None) -> int:
+    return layer.descriptor.size if layer is not None else 0

@@ -54,9 +54,9 @@ class Lookup:
     keys: tuple[StepKey, ...] = ()
     apart: bool = False
 
-    def named(self, step: Step, layer: Layer) -> Layer:
-        """A layer that was made now, by what later steps know it by."""
-        return replace(layer, made_of=self.keys[-1].text) if self.keys and not isinstance(step, RunStep) else layer
+    def made_of(self, step: Step) -> str:
+        """What later steps know the layer by that is made now; ``""`` for its content."""
+        return self.keys[-1].text if self.keys and not isinstance(step, RunStep) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class StepCache:
     stage: str  # the stage's name, for people
 
     def look(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
-        """Ask for a step's layer. ``copying`` is given for a COPY or ADD.
+        """Ask for a step's layer, and note what it is made from for the next build that wonders. ``copying`` is given for a COPY.
 
         Raises:
             ImagewrightError: a COPY's source that isn't there, or can't be fetched.
@@ -76,6 +76,12 @@ class StepCache:
         if type(step) not in self.session.layering.cached_kinds:
             keys = () if isinstance(step, RunStep) else tuple(self._keys(state, step, copying))
             return Lookup(keys=keys, apart=True)
+        lookup = self._look(state, step, copying)
+        if lookup.keys:
+            self.cache.remember(self.stage, step.instruction, lookup.keys[-1])
+        return lookup
+
+    def _look(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
         tried: list[StepKey] = []
         why = ""
         for key in self._keys(state, step, copying):
@@ -97,11 +103,6 @@ class StepCache:
         """Store what a step that was executed made."""
         for key in () if lookup.apart else lookup.keys:
             self._keep(state, step, key, layer, time.time())
-
-    def remember(self, step: Step, lookup: Lookup) -> None:
-        """Note what this build's step is made from, for the next build that wonders why it missed."""
-        if lookup.keys and not lookup.apart:
-            self.cache.remember(self.stage, step.instruction, lookup.keys[-1])
 
     def _is_of_this_build(self, entry: Entry) -> bool:
         """Compression is a part of every key, so an entry with another was not made by this engine."""

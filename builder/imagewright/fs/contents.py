@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable
 
 from imagewright.digest import FramedHash
 from imagewright.fs.copy import CopyRequest, filtered
@@ -63,7 +62,9 @@ class _Walker:
         self._owners = owners
         self._hash = FramedHash()
         self._seen: dict[tuple[int, int], int] = {}  # inodes with several names: what is one file stays one
-        self.hexdigest: Callable[[], str] = self._hash.hexdigest
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
 
     def add_source(self, source: Source, shown: Sources) -> None:
         if stat.S_ISDIR(source.info.st_mode):
