@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from imagewright import contract
-from imagewright.contract import BuildRequest, CacheSettings, RegistrySettings, SandboxKind
+from imagewright.contract import DEFAULT_CACHE_TTL_S, BuildRequest, CacheSettings, RegistrySettings, SandboxKind
 from imagewright.reference import Reference
 from imagewright_operator.api import ImageBuild, Spec
 from imagewright_operator.api.base import Json, LocalReference, parse_duration
@@ -76,9 +76,8 @@ def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
 def _cache(spec: Spec) -> CacheSettings | None:
     if spec.cache is None or spec.cache.repository is None:
         return None
-    if spec.cache.ttl is None:
-        return CacheSettings(repository=spec.cache.repository)
-    return CacheSettings(repository=spec.cache.repository, ttl_s=int(parse_duration(spec.cache.ttl).total_seconds()))
+    ttl_s = int(parse_duration(spec.cache.ttl).total_seconds()) if spec.cache.ttl else DEFAULT_CACHE_TTL_S
+    return CacheSettings(repository=spec.cache.repository, ttl_s=ttl_s)
 
 
 def _source(source: Source) -> contract.Source:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
+from imagewright.contract import COMPRESSION_LEVELS
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.reference import Reference
 from imagewright_operator import allowlist
@@ -18,8 +19,6 @@ from imagewright_operator.api.source import SOURCES
 from imagewright_operator.api.spec import Compression, Format
 from imagewright_operator.request import build_request
 from imagewright_operator.settings import Settings
-
-_LEVELS = {Compression.GZIP: range(10), Compression.ZSTD: range(1, 23)}
 
 
 def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
@@ -76,7 +75,7 @@ def _form(spec: Spec) -> Iterator[str]:
         yield "spec.output.format Docker and compression Zstd contradict each other: Docker's media types have no zstd"
     if output.format is Format.DOCKER and output.annotations:
         yield "spec.output.format Docker and annotations contradict each other: use labels, or format OCI"
-    levels = _LEVELS[output.compression]
+    levels = COMPRESSION_LEVELS[output.compression.value.lower()]
     if output.compression_level is not None and output.compression_level not in levels:
         yield f"spec.output.compressionLevel: {output.compression.value} has levels {levels[0]} to {levels[-1]}"
 

@@ -370,3 +370,13 @@ def on_a_terminal(*words: str, environment: dict[str, str] | None = None) -> tup
         pass
     os.close(ours)
     return process.wait(), shown.decode()
+
+
+def test_a_config_of_docker_that_is_none_does_not_matter_to_who_asks_no_registry(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("no JSON")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "imagewright", "lint", str(tmp_path / "Dockerfile")],
+        check=False, capture_output=True, text=True, env={**os.environ, "DOCKER_CONFIG": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -6,14 +6,13 @@ No I/O. Called by ``cli.request``.
 from __future__ import annotations
 
 from imagewright.cli.arguments import Arguments
-from imagewright.contract import CacheSettings
+from imagewright.contract import DEFAULT_CACHE_TTL_S, CacheSettings
 from imagewright.dockerfile.duration import parse_duration
 from imagewright.errors import UsageError
 from imagewright.reference import Reference
 
 # Of no use without --cache.
 _NEEDING = ("cache-repo", "cache-ttl", "cache-copy-layers", "cache-run-layers", "no-push-cache", "explain-cache")
-_TWO_WEEKS_S = 14 * 24 * 3600
 
 
 def cache_settings(arguments: Arguments) -> CacheSettings | None:
@@ -47,7 +46,7 @@ def _inferred(arguments: Arguments) -> str:
 
 def _ttl(text: str) -> int:
     if not text:
-        return _TWO_WEEKS_S
+        return DEFAULT_CACHE_TTL_S
     nanoseconds = parse_duration(text)
     if nanoseconds is None or nanoseconds < 0:
         raise UsageError(f"--cache-ttl={text}: not a duration", hint="Write a number and a unit: 6h, 336h, 30m.")

@@ -16,10 +16,10 @@ from imagewright.cli.registries import registry_settings
 from imagewright.cli.secrets import secret_sources, ssh_sources
 from imagewright.contract import BuildArg, BuildRequest, SandboxKind, Source, Timestamps
 from imagewright.errors import UsageError
+from imagewright.registry.loginsources import NAMES as HELPERS
 from imagewright.sandbox.choose import IMAGE_MARKER
 
 _CACHE_DIR = "/cache"
-_HELPERS = ("env", "google", "ecr", "acr", "gitlab")
 _FORMATS: Mapping[str, Literal["", "oci", "docker"]] = {"": "", "oci": "oci", "docker": "docker"}
 
 
@@ -107,8 +107,8 @@ def _helpers(arguments: Arguments) -> tuple[str, ...] | None:
         return None
     names = tuple(name for value in arguments.all("credential-helpers") for name in value.split(",") if name)
     for name in names:
-        if name not in _HELPERS:
-            raise UsageError(f"--credential-helpers={name}: not one of {', '.join(_HELPERS)}")
+        if name not in HELPERS:
+            raise UsageError(f"--credential-helpers={name}: not one of {', '.join(HELPERS)}")
     return names
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from imagewright.cli.arguments import Arguments, parse
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
@@ -62,7 +61,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     )
     check_environment(request, environment)
     platform = Platform.parse(request.platform) if request.platform else host_platform()
-    images = [(_named(text), platform) for text in arguments.all("image")]
+    images = [(Reference.parse(text), platform) for text in arguments.all("image")]
     if path:
         plan = engine.plan(request, environment, reporter)
         bases = [stage.base for stage in plan.stages]
@@ -75,8 +74,3 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
         )
     warm(open_client(request, environment), dict.fromkeys(images), folder, reporter.message)
     return 0
-
-
-def _named(text: str) -> Reference:
-    reference = Reference.parse(text)
-    return replace(reference, tag="") if reference.digest is not None and reference.tag == "latest" else reference

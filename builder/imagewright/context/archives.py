@@ -5,7 +5,6 @@ Talks to the network and writes one file. Called by ``context.fetch``.
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable
 
@@ -15,12 +14,12 @@ from imagewright.context.buckets.gcs import fetch_gcs
 from imagewright.context.buckets.s3 import fetch_s3
 from imagewright.context.gitaddress import without_login
 from imagewright.context.gitprogram import Machine
-from imagewright.context.http import HttpOptions, download
+from imagewright.context.http import HttpOptions, basic, download
 from imagewright.contract import AzureBlobSource, GcsSource, HttpArchiveSource, OciSource, S3Source
 from imagewright.errors import SourceError, UsageError
 
 ArchiveSource = HttpArchiveSource | S3Source | GcsSource | AzureBlobSource | OciSource
-PullArtifact = Callable[[str, str], None]  # (reference, path): writes the artifact's layer into the new file
+PullArtifact = Callable[[OciSource, str], None]  # (source, path): writes the artifact's layer into the new file
 _CA = "ca.crt"
 _LOGIN_HINT = (
     "Write https://USER:PASSWORD@…, or give a Secret with username and password or bearerToken (ImageBuild: "
@@ -58,7 +57,7 @@ def download_archive(source: ArchiveSource, path: str, machine: Machine, pull: P
             if pull is None:
                 raise SourceError(f"{source.reference}: there is no registry to ask here", hint="Use another source.")
             machine.log(f"pulling the context {source.reference}")
-            pull(source.reference, path)
+            pull(source, path)
             return source.reference
 
 
@@ -77,8 +76,7 @@ def _options(source: HttpArchiveSource, machine: Machine) -> HttpOptions:
     if "bearerToken" in secret:
         login = f"Bearer {secret['bearerToken']}"
     elif "username" in secret or "password" in secret:
-        pair = f"{secret.get('username', '')}:{secret.get('password', '')}"
-        login = "Basic " + base64.b64encode(pair.encode()).decode()
+        login = basic(secret.get("username", ""), secret.get("password", ""))
     return HttpOptions(
         machine.log,
         lambda host: login,

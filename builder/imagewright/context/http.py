@@ -289,8 +289,12 @@ def _written_login(parts: SplitResult) -> str:
     """What an address with ``user:password@`` has sent, as Go's client does it (RFC 7617)."""
     if "@" not in parts.netloc:
         return ""
-    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    return "Basic " + base64.b64encode(pair.encode("utf-8", "surrogateescape")).decode()
+    return basic(unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def basic(username: str, password: str) -> str:
+    """What goes out as ``Authorization`` for a user (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode("utf-8", "surrogateescape")).decode()
 
 
 def _bare(parts: SplitResult) -> str:

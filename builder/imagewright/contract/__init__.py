@@ -41,6 +41,8 @@ from imagewright.contract.sources import (
     TarSource,
 )
 from imagewright.contract.values import (
+    COMPRESSION_LEVELS,
+    DEFAULT_CACHE_TTL_S,
     DEFAULT_SSH_ID,
     MAX_CORE_BYTES,
     MAX_REQUEST_BYTES,
@@ -53,6 +55,8 @@ from imagewright.contract.values import (
 )
 
 __all__ = [
+    "COMPRESSION_LEVELS",
+    "DEFAULT_CACHE_TTL_S",
     "DEFAULT_SSH_ID",
     "MAX_CORE_BYTES",
     "MAX_REQUEST_BYTES",

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from imagewright.contract.sources import NamedContext, Source
-from imagewright.contract.values import DEFAULT_SSH_ID, MAX_REQUEST_BYTES, Model
+from imagewright.contract.values import DEFAULT_CACHE_TTL_S, DEFAULT_SSH_ID, MAX_REQUEST_BYTES, Model
 from imagewright.errors import Reason, UsageError
 
 
@@ -75,11 +75,10 @@ class CacheSettings(Model):
     """
 
     repository: str
-    ttl_s: Annotated[int, Field(ge=0)] = 14 * 24 * 3600
+    ttl_s: Annotated[int, Field(ge=0)] = DEFAULT_CACHE_TTL_S
     copy_layers: bool = True  # those of COPY and ADD
     run_layers: bool = True
     push: bool = True  # what a build makes is stored there
-    compressed: bool = True
 
 
 class Timestamps(StrEnum):

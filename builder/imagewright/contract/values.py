@@ -17,6 +17,8 @@ MAX_REQUEST_BYTES = 96 * 1024  # Linux takes 128 KiB for one environment string;
 MAX_TERMINATION_BYTES = 4096  # the kubelet keeps no more
 MAX_CORE_BYTES = 2048  # of a result, so that at least half of the termination message is left for steps
 MAX_SECRET_BYTES = 500 * 1024  # of one secret, as in BuildKit
+DEFAULT_CACHE_TTL_S = 14 * 24 * 3600  # as kaniko's
+COMPRESSION_LEVELS = {"gzip": range(10), "zstd": range(1, 23)}
 DEFAULT_SSH_ID = "default"  # of RUN --mount=type=ssh without an id
 RESULT_LOG_KEY = "imagewrightResult"  # the last line of an executor's log is {"imagewrightResult": {…}}
 

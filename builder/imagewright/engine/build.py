@@ -329,15 +329,13 @@ class _Build:
         return {name: BuildContext(root, read_ignore(root, [".dockerignore"])) for name, root in roots.items()}
 
     def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
-        login = source.docker_config_dir if isinstance(source, OciSource) else ""
-        fetcher = Fetcher(
-            work_dir,
-            self._reporter.message,
-            unpack_archive,
-            self._environment,
-            pull=partial(pull_artifact, open_client(self._request, self._environment, login)),
-        )
+        fetcher = Fetcher(work_dir, self._reporter.message, unpack_archive, self._environment, pull=self._pull)
         return fetcher.fetch(source)
+
+    def _pull(self, source: OciSource, path: str) -> None:
+        """A context that is in a registry; only for such a one are logins read here."""
+        client = open_client(self._request, self._environment, source.docker_config_dir)
+        pull_artifact(client, source.reference, path)
 
     def result(self, error: ImagewrightError | None) -> BuildResult:
         image = self._image if error is None else None

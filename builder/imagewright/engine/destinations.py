@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from imagewright.contract import BuildRequest
+from imagewright.contract import COMPRESSION_LEVELS, BuildRequest
 from imagewright.errors import UsageError
 from imagewright.oci.mediatypes import ImageFormat
 from imagewright.reference import Reference
 
 _FORMATS = {"": None, "oci": ImageFormat.OCI, "docker": ImageFormat.DOCKER}
-_LEVELS = {"gzip": range(10), "zstd": range(1, 23)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def _check_form(request: BuildRequest) -> None:
             "--image-format=docker and --annotation contradict each other: Docker's manifests have no annotations",
             hint="Use --label, or --image-format=oci.",
         )
-    level, levels = request.compression_level, _LEVELS[request.compression]
+    level, levels = request.compression_level, COMPRESSION_LEVELS[request.compression]
     if level is not None and level not in levels:
         raise UsageError(
             f"--compression-level={level}: {request.compression} has levels {levels[0]} to {levels[-1]}",

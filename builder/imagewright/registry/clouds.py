@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import re
+import ssl
 from collections.abc import Mapping
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.registry.login import Login
-from imagewright.websession import BROKEN
+from imagewright.websession import BROKEN, TlsAdapter, new_session
 
 _ECR = re.compile(
     r"[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws|on\.amazonwebservices\.com\.cn)"
@@ -106,12 +107,13 @@ def exchange_azure(address: str, host: str, token: str) -> str:
     Raises:
         RegistryError: reason ``RegistryAuthFailed``.
     """
-    import requests  # noqa: PLC0415 -- beside the SDKs, which bring it too
-
     form = {"grant_type": "access_token", "service": host, "access_token": token}
     try:
-        answer = requests.post(f"{address}/oauth2/exchange", data=form, timeout=_TIMEOUT_S, allow_redirects=False)
-        refresh = answer.json()["refresh_token"] if answer.status_code == 200 else None
+        with new_session("imagewright", TlsAdapter(ssl.create_default_context())) as session:
+            answer = session.post(
+                f"{address}/oauth2/exchange", data=form, timeout=_TIMEOUT_S, allow_redirects=False, verify=True
+            )
+            refresh = answer.json()["refresh_token"] if answer.status_code == 200 else None
     except (*BROKEN, ValueError, KeyError, TypeError):
         refresh = None
     if not isinstance(refresh, str) or not refresh:
