@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,36 +47,40 @@ def binaries() -> Path:
     Raises:
         ClusterError: no Go, no C compiler, or the build failed.
     """
-    target = cache_root() / "cluster" / key()
+    return made_once(cache_root() / "cluster" / key(), build)
+
+
+def made_once(target: Path, make: Callable[[Path], None]) -> Path:
+    """The folder ``target``, filled by ``make`` if it isn't there: by one process, and there whole or not at all."""
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.parent / "build.lock"):
         if not target.is_dir():
-            build(target)
+            partial = target.with_name(f"{target.name}.partial.{os.getpid()}")
+            partial.mkdir()
+            try:
+                make(partial)
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
-def build(target: Path) -> None:
+def build(partial: Path) -> None:
     for program in ("gcc", "pkg-config"):
         if shutil.which(program) is None:
             raise ClusterError(f"{program} is needed to build runc: run scripts/setup as root")
     if subprocess.run(["pkg-config", "--exists", "libseccomp"], check=False).returncode != 0:
         raise ClusterError("libseccomp-dev is needed to build runc: run scripts/setup as root")
     go = find_go()
-    partial = target.with_name(f"{target.name}.partial.{os.getpid()}")
-    partial.mkdir()
-    try:
-        with step("Fetching the cluster's Go modules", "1 GB, half a minute"):
-            run(go, "mod", "download")
-        with step("Building Kubernetes, etcd, containerd, runc and a registry, once", "seven minutes on two cores"):
-            flags = ["-trimpath", "-tags", TAGS, "-ldflags", linker_flags(go)]
-            run(go, "build", "-v", *flags, "-o", f"{partial}/", ".", "./pause", "./registry", "tool")
-        for name in KUBE:
-            (partial / name).symlink_to("kube")
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with step("Fetching the cluster's Go modules", "1 GB, half a minute"):
+        run(go, "mod", "download")
+    with step("Building Kubernetes, etcd, containerd, runc and a registry, once", "seven minutes on two cores"):
+        flags = ["-trimpath", "-tags", TAGS, "-ldflags", linker_flags(go)]
+        run(go, "build", "-v", *flags, "-o", f"{partial}/", ".", "./pause", "./registry", "tool")
+    for name in KUBE:
+        (partial / name).symlink_to("kube")
 
 
 def linker_flags(go: Path) -> str:

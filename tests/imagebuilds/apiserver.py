@@ -12,7 +12,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from imagebuilds.waiting import PATIENCE_S, eventually, free_port
+from imagebuilds.waiting import PATIENCE_S, eventually
+from servers.running import free_port
 
 SERVICE_ACCOUNT = "system:serviceaccount:imagewright-system:imagewright-operator"
 

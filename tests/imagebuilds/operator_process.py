@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imagebuilds.waiting import PATIENCE_S, free_port
+from imagebuilds.waiting import PATIENCE_S
+from servers.running import free_port
 
 
 class Operator:

@@ -6,14 +6,11 @@ Each starts one process and writes below the folder it is given. Called by tests
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from cluster.processes import eventually
 from servers.programs import azurite, programs
+from servers.running import free_port, running
 
 S3_KEY, S3_SECRET = "access", "hunter2hunter2"
 # Known to everybody who has Azure's emulator.
@@ -28,7 +25,7 @@ def s3_server(folder: Path) -> Iterator[str]:
     port = free_port()
     program = str(programs() / "versitygw")
     command = [program, "--port", f"127.0.0.1:{port}", "--access", S3_KEY, "--secret", S3_SECRET]
-    with _running([*command, "posix", "--nometa", str(folder)], port, folder.with_name("s3.log")):
+    with running([*command, "posix", "--nometa", str(folder)], port, folder.with_name("s3.log")):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -38,7 +35,7 @@ def gcs_server(folder: Path) -> Iterator[str]:
     port = free_port()
     command = [str(programs() / "fake-gcs-server"), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     command += ["-data", str(folder), "-backend", "memory", "-public-host", f"127.0.0.1:{port}"]
-    with _running(command, port, folder.with_name("gcs.log")):
+    with running(command, port, folder.with_name("gcs.log")):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -48,29 +45,5 @@ def azure_server(folder: Path) -> Iterator[str]:
     port = free_port()
     program = azurite() / "node_modules" / ".bin" / "azurite-blob"
     command = [str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(folder), "--silent"]
-    with _running([*command, "--skipApiVersionCheck"], port, folder.with_name("azure.log")):
+    with running([*command, "--skipApiVersionCheck"], port, folder.with_name("azure.log")):
         yield f"http://127.0.0.1:{port}/{AZURE_ACCOUNT}"
-
-
-@contextlib.contextmanager
-def _running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=os.environ)
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()
-        with socket.socket() as connection:
-            return connection.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        eventually(answers, f"{command[0]} to answer", problem=log.read_text)
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

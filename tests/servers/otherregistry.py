@@ -5,15 +5,13 @@ Starts one process and writes below ``state``. Called by tests.
 
 from __future__ import annotations
 
-import socket
-import subprocess
+import contextlib
 from pathlib import Path
 from types import TracebackType
 
 from cluster.certificates import Authority, Identity
-from cluster.processes import eventually
-from servers.buckets import free_port
 from servers.programs import programs
+from servers.running import free_port, running
 
 
 class OtherRegistry:
@@ -25,33 +23,21 @@ class OtherRegistry:
         self.ca_file = state / "ca.crt"
         self.log = state / "registry.log"
         self.port = free_port()
-        command = [str(programs() / "otherregistry"), f"127.0.0.1:{self.port}", str(state / "blobs")]
         (state / "blobs").mkdir()
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, f"{state}/server.crt", f"{state}/server.key", username, password], stdout=log, stderr=log
-            )
-        try:
-            eventually(self._answers, "the registry to answer", problem=self.log.read_text)
-        except BaseException:
-            self.close()
-            raise
+        command = [str(programs() / "otherregistry"), f"127.0.0.1:{self.port}", str(state / "blobs")]
+        command += [f"{state}/server.crt", f"{state}/server.key", username, password]
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(running(command, self.port, self.log))
 
     @property
     def host(self) -> str:
         return f"localhost:{self.port}"
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self._stack.close()
 
     def __enter__(self) -> OtherRegistry:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-    def _answers(self) -> bool:
-        assert self._process.poll() is None, self.log.read_text()
-        with socket.socket() as connection:
-            return connection.connect_ex(("127.0.0.1", self.port)) == 0

@@ -6,12 +6,10 @@ Runs ``go``; writes below the cache of the test cluster, keyed by the module's c
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-from cluster.binaries import content_key, locked, run
+from cluster.binaries import content_key, made_once, run
 from cluster.places import ClusterError, cache_root
 from cluster.progress import step
 from cluster.toolchain import find_go
@@ -26,13 +24,7 @@ def programs() -> Path:
     Raises:
         ClusterError: no Go, or the build failed.
     """
-    target = cache_root() / "servers" / content_key(MODULE, "")
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target.parent / "build.lock"):
-            if not target.is_dir():
-                _build(target)
-    return target
+    return made_once(cache_root() / "servers" / content_key(MODULE, ""), _build)
 
 
 def azurite() -> Path:
@@ -41,39 +33,22 @@ def azurite() -> Path:
     Raises:
         ClusterError: no npm, or it failed.
     """
-    target = cache_root() / "servers" / f"azurite-{AZURITE}"
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target.parent / "npm.lock"):
-            if not target.is_dir():
-                _install(target)
-    return target
+    return made_once(cache_root() / "servers" / f"azurite-{AZURITE}", _install)
 
 
-def _build(target: Path) -> None:
+def _build(partial: Path) -> None:
     go = find_go(MODULE)
-    partial = target.with_name(f"{target.name}.partial.{os.getpid()}")
-    partial.mkdir()
-    try:
-        with step("Building an S3 server, Google's emulator and another registry, once", "four minutes on two cores"):
-            flags = ["-trimpath", "-ldflags", "-s -w"]
-            run(go, "build", "-v", *flags, "-o", f"{partial}/", "./otherregistry", "tool", module=MODULE, cgo=False)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with step("Building an S3 server, Google's emulator and another registry, once", "four minutes on two cores"):
+        flags = ["-trimpath", "-ldflags", "-s -w"]
+        run(go, "build", "-v", *flags, "-o", f"{partial}/", "./otherregistry", "tool", module=MODULE, cgo=False)
 
 
-def _install(target: Path) -> None:
-    partial = target.with_name(f"{target.name}.partial.{os.getpid()}")
-    partial.mkdir()
-    try:
-        with step("Installing Azure's emulator, once", "half a minute"):
-            command = ["npm", "install", "--no-fund", "--no-audit", "--ignore-scripts", f"azurite@{AZURITE}"]
+def _install(partial: Path) -> None:
+    with step("Installing Azure's emulator, once", "half a minute"):
+        command = ["npm", "install", "--no-fund", "--no-audit", "--ignore-scripts", f"azurite@{AZURITE}"]
+        try:
             done = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise ClusterError(f"npm failed: {done.stderr[-2000:]}")
-        partial.rename(target)
-    except FileNotFoundError as error:
-        raise ClusterError("npm is needed to install Azure's emulator: run scripts/setup as root") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        except FileNotFoundError as error:
+            raise ClusterError("npm is needed to install Azure's emulator: run scripts/setup as root") from error
+        if done.returncode != 0:
+            raise ClusterError(f"npm failed: {done.stderr[-2000:]}")

@@ -20,6 +20,7 @@ from typing import Any
 import bcrypt
 from cluster.certificates import Authority, Identity
 from cluster.processes import eventually
+from servers.running import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class RegistryServer:
 
     def __init__(self, options: RegistryServerOptions) -> None:
         self.options = options
-        self.port = options.port or _free_port()
+        self.port = options.port or free_port()
         self.ca_file = options.state / "ca.crt"
         self.log = options.state / "registry.log"
         options.state.mkdir(parents=True, exist_ok=True)
@@ -106,9 +107,3 @@ class RegistryServer:
             return error.code == 401
         except OSError:
             return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster.client import Cluster
@@ -40,3 +41,33 @@ def operators(
 @pytest.fixture
 def operator(operators: Callable[..., Operator]) -> Operator:
     return operators()
+
+
+@pytest.fixture
+def claim(cluster: Cluster, builds: Namespace) -> Iterator[str]:
+    """A claim bound to a folder of the node."""
+    volume: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": builds.name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "1Gi"},
+            "storageClassName": builds.name,
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": f"/tmp/{builds.name}", "type": "DirectoryOrCreate"},
+        },
+    }
+    claimed: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "claimed", "namespace": builds.name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": builds.name,
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    cluster.apply(volume, claimed)
+    yield "claimed"
+    cluster.try_kubectl("delete", "persistentvolume", builds.name, "--wait=false")

@@ -144,42 +144,16 @@ def test_a_required_secret_that_the_spec_does_not_name_is_asked_for(builds: Name
 
 
 def test_a_cache_on_a_claim_is_there_for_the_next_build(
-    cluster: Cluster, builds: Namespace, operators: Callable[..., Operator]
+    builds: Namespace, operators: Callable[..., Operator], claim: str
 ) -> None:
     operators(POD_PROFILE="plain")  # a volume of the node's own can't be mapped into a Pod's user namespace everywhere
-    volume = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": builds.name},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "capacity": {"storage": "1Gi"},
-            "storageClassName": builds.name,
-            "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": f"/tmp/{builds.name}", "type": "DirectoryOrCreate"},
-        },
-    }
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "cache", "namespace": builds.name},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": builds.name,
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    cluster.apply(volume, claim)
-    try:
-        line = 'RUN --mount=type=cache,target=/cache echo line >>/cache/file; echo "builds: $(wc -l </cache/file)"'
-        for number in (1, 2):
-            source = inline(f"FROM busybox\nLABEL number={number}\n{line}\n")
-            builds.apply(source=source, cache={"volume": {"claimName": "cache"}})
-            eventually(partial(_is_at, builds, number), "its build")
-            status = builds.phase("Succeeded")
-            assert f"builds: {number}" in builds.kubectl("logs", status["build"]["podNames"][0])
-    finally:
-        cluster.try_kubectl("delete", "persistentvolume", builds.name, "--wait=false")
+    line = 'RUN --mount=type=cache,target=/cache echo line >>/cache/file; echo "builds: $(wc -l </cache/file)"'
+    for number in (1, 2):
+        source = inline(f"FROM busybox\nLABEL number={number}\n{line}\n")
+        builds.apply(source=source, cache={"volume": {"claimName": claim}})
+        eventually(partial(_is_at, builds, number), "its build")
+        status = builds.phase("Succeeded")
+        assert f"builds: {number}" in builds.kubectl("logs", status["build"]["podNames"][0])
 
 
 def _is_at(builds: Namespace, number: int) -> bool:

@@ -7,9 +7,8 @@ import io
 import tarfile
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 from cluster.client import Cluster
@@ -74,41 +73,11 @@ def test_logins_that_are_missing_are_waited_for(cluster: Cluster, builds: Namesp
     builds.phase("Succeeded", "mutual")
 
 
-@pytest.fixture
-def claim(cluster: Cluster, builds: Namespace) -> Iterator[str]:
-    """A claim bound to a folder of the node."""
-    volume: dict[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": builds.name},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "capacity": {"storage": "1Gi"},
-            "storageClassName": builds.name,
-            "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": f"/tmp/{builds.name}", "type": "DirectoryOrCreate"},
-        },
-    }
-    claimed: dict[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "sources", "namespace": builds.name},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": builds.name,
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    cluster.apply(volume, claimed)
-    yield "sources"
-    cluster.try_kubectl("delete", "persistentvolume", builds.name, "--wait=false")
-
-
 def test_a_folder_of_a_volume_that_another_pod_has_filled(
     cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], claim: str
 ) -> None:
     operators(POD_PROFILE="plain")  # a volume of the node's own can't be mapped into a Pod's user namespace everywhere
-    mounted = {"volumeMounts": [{"name": "sources", "mountPath": "/sources"}]}
+    mounted = {"volumeMounts": [{"name": "claimed", "mountPath": "/sources"}]}
     fill = "mkdir -p /sources/team/app && cd /sources/team/app && printf 'FROM busybox\\nCOPY . /got\\n' >Dockerfile"
     cluster.run_pod(
         "fills",
@@ -116,7 +85,7 @@ def test_a_folder_of_a_volume_that_another_pod_has_filled(
         ["sh", "-c", fill],
         namespace=builds.name,
         container=mounted,
-        volumes=[{"name": "sources", "persistentVolumeClaim": {"claimName": claim}}],
+        volumes=[{"name": "claimed", "persistentVolumeClaim": {"claimName": claim}}],
     )
     builds.apply("whole", source={"volume": {"claimName": claim}})
     assert builds.phase("Failed", "whole")["build"]["failure"]["reason"] == "DockerfileNotFound"

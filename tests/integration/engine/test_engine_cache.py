@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,6 @@ class Builds:
         self.folder = folder
         self.name = f"{registry.host}/{folder.name.lower()}/app"
         self.repository = f"{registry.host}/{folder.name.lower()}/cache"
-        self._count = 0
 
     def context(self, dockerfile: str, files: Mapping[str, str] = FILES) -> Path:
         path = self.folder / "context"
@@ -71,8 +71,6 @@ class Builds:
 
     def build(self, context: Path, *flags: str, cache: str | None = None, env: Mapping[str, str] = {}) -> Outcome:
         """Build with a cache and push."""
-        self._count += 1
-        result = self.folder / f"result-{self._count}-{threading.get_ident()}"
         asked = len(self.registry.log.read_text().splitlines())
         command = [
             sys.executable, "-m", "imagewright", "build", f"--context={context}", f"--destination={self.name}:1",
@@ -96,7 +94,6 @@ class Builds:
         requests = tuple(
             f"{m[1]} {m[2]}" for line in lines if (m := re.search(r'"(GET|HEAD|PUT|POST|PATCH) (\S+)', line))
         )
-        result.unlink(missing_ok=True)
         return Outcome(done.returncode, done.stdout.strip().rpartition("@")[2], done.stderr, steps, misses, requests)
 
     def good(self, context: Path, *flags: str, cache: str | None = None, env: Mapping[str, str] = {}) -> Outcome:
@@ -254,8 +251,6 @@ def test_an_old_entry_is_a_miss(builds: Builds) -> None:
     context = builds.context("FROM busybox\nRUN echo a >/a\n")
     builds.good(context)
     assert builds.good(context).executed == []
-    import time
-
     time.sleep(1.1)
     outcome = builds.good(context, "--cache-ttl=1s")
     assert outcome.executed == ["RUN echo a >/a"]
