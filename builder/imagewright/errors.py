@@ -134,6 +134,10 @@ class ImagewrightError(Exception):
         return "\n".join(lines)
 
 
+class Interruption(BaseException):
+    """A signal ends the build. No Exception: a library or a fallback on its way must not hold it for a failure of its own."""
+
+
 class UsageError(ImagewrightError):
     default_reason = Reason.USAGE_INVALID
 

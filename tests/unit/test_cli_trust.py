@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.cli.trust import trust_mounted_certificates
+from imagewright.cli.trust import trust_in_sdks, trust_mounted_certificates
 from imagewright.errors import UsageError
 
 ONE = "-----BEGIN CERTIFICATE-----\nMQ==\n-----END CERTIFICATE-----\n"
@@ -45,3 +45,13 @@ def test_folder_that_can_not_be_written_is_named(tmp_path: Path, environment: di
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"can't be gathered in .*/file/work: Not a directory"):
         trust_mounted_certificates(environment, str(tmp_path / "file/work"))
+
+
+def test_sdks_trust_the_same_unless_they_were_told_otherwise() -> None:
+    environment = {"SSL_CERT_FILE": "/a.crt", "AWS_CA_BUNDLE": "/amazon.crt", "REQUESTS_CA_BUNDLE": ""}
+    trust_in_sdks(environment)
+    assert environment["AWS_CA_BUNDLE"] == "/amazon.crt"
+    assert environment["REQUESTS_CA_BUNDLE"] == "/a.crt"
+    nothing: dict[str, str] = {}
+    trust_in_sdks(nothing)
+    assert not nothing

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from types import FrameType
 
@@ -25,11 +26,11 @@ from imagewright.cli.caching import unused
 from imagewright.cli.flags import BUILD_FLAGS, Flag
 from imagewright.cli.help import command_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
-from imagewright.cli.trust import trust_mounted_certificates
+from imagewright.cli.trust import trust_in_sdks, trust_mounted_certificates
 from imagewright.contract import BuildRequest, BuildResult
 from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
-from imagewright.errors import ImagewrightError, Reason, UsageError, exit_code
+from imagewright.errors import ImagewrightError, Interruption, Reason, UsageError, exit_code
 from imagewright.plan import render
 from imagewright.progress.display import Display, Level
 from imagewright.progress.jsonlines import JsonReporter
@@ -49,19 +50,13 @@ _LEVELS = {
 }
 
 
-class Cancelled(ImagewrightError):
-    """SIGINT or SIGTERM arrived."""
-
-    default_reason = Reason.CANCELLED
-
-
 Prepare = Callable[[], None]  # what has to be done before a build; may raise an ImagewrightError
 
 
-def main(words: Sequence[str], environment: Mapping[str, str], prepare: Prepare = lambda: None) -> int:
+def main(words: Sequence[str], environment: MutableMapping[str, str], prepare: Prepare | None = None) -> int:
     """Run one command; its exit code (docs/errors.md)."""
     try:
-        return _dispatch(list(words), environment, prepare)
+        return _dispatch(list(words), environment, prepare or partial(trust_in_sdks, environment))
     except ImagewrightError as error:
         _early_display(words).failed(error)
         return exit_code(error.reason)
@@ -69,7 +64,7 @@ def main(words: Sequence[str], environment: Mapping[str, str], prepare: Prepare 
         # Nobody reads any more; without this the interpreter complains when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interruption):
         return exit_code(Reason.CANCELLED)
     except Exception as failure:  # noqa: BLE001 -- a bug; who reads JSON gets JSON all the same
         traceback.print_exc()
@@ -82,6 +77,7 @@ def executor(words: Sequence[str], environment: MutableMapping[str, str]) -> int
 
     def prepare() -> None:
         trust_mounted_certificates(environment, environment.get("IMAGEWRIGHT_DIR", "/kaniko"))
+        trust_in_sdks(environment)
 
     if words and words[0] in (*_COMMANDS, "help", "--help", "-h"):
         return main(words, environment, prepare)
@@ -161,6 +157,7 @@ def _execute(environment: Mapping[str, str], prepare: Prepare) -> int:
         traceback.print_exc()
         error = _bug(failure)
         result = _without_build(error)
+    _ignore_signals()  # what was built is pushed: a Pod that ends now must still say its digest
     if error is not None:
         display.failed(error)
     whole = json.dumps({contract.RESULT_LOG_KEY: json.loads(result.to_json())}, separators=(",", ":"))
@@ -204,9 +201,13 @@ def _run(
 
 
 def _cancel(number: int, frame: FrameType | None) -> None:
+    _ignore_signals()  # one is enough: tidying up must not be interrupted
+    raise Interruption(f"the build was cancelled ({signal.Signals(number).name})")
+
+
+def _ignore_signals() -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)  # one is enough: tidying up must not be interrupted
-    raise Cancelled(f"the build was cancelled ({signal.Signals(number).name})")
+        signal.signal(each, signal.SIG_IGN)
 
 
 def _early_display(words: Sequence[str]) -> Display:

@@ -1,7 +1,8 @@
-"""Certificates that a Pod mounts into SSL_CERT_DIR are trusted beside the system's, as kaniko (Go) does.
+"""Whom a build trusts: SSL_CERT_FILE, and what a Pod mounts into SSL_CERT_DIR, as kaniko (Go) reads both.
 
 Reads the folder, writes one bundle and names it in the environment. Called by ``cli.commands`` before anything connects:
-OpenSSL wants hashed names in that folder, and git's GnuTLS knows neither variable; a bundle serves both.
+OpenSSL wants hashed names in that folder, git's GnuTLS knows neither variable, and the clouds' SDKs have some of their own;
+a bundle serves them all.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from imagewright.errors import UsageError
 
 _MAX_BYTES = 16 * 1024 * 1024
 _MARK = b"-----BEGIN CERTIFICATE-----"
+_OF_SDKS = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")  # Amazon's; Google's and Azure's
 
 
 def trust_mounted_certificates(environment: MutableMapping[str, str], folder: str) -> None:
-    """Write the bundle below ``folder`` and set SSL_CERT_FILE and GIT_SSL_CAINFO; nothing where nothing is mounted.
+    """Write the bundle below ``folder`` and set SSL_CERT_FILE and GIT_SSL_CAINFO; no bundle where nothing is mounted.
 
     Raises:
         UsageError: for a file that can't be read, or a folder that can't be written.
@@ -44,6 +46,14 @@ def trust_mounted_certificates(environment: MutableMapping[str, str], folder: st
             hint="IMAGEWRIGHT_DIR names a folder that can be written.",
         ) from error
     environment["SSL_CERT_FILE"] = environment["GIT_SSL_CAINFO"] = path
+
+
+def trust_in_sdks(environment: MutableMapping[str, str]) -> None:
+    """What SSL_CERT_FILE names is trusted by the clouds' SDKs, too, unless their own variables name something else."""
+    bundle = environment.get("SSL_CERT_FILE", "")
+    for name in _OF_SDKS:
+        if bundle and not environment.get(name):
+            environment[name] = bundle
 
 
 def _read(path: str) -> bytes:

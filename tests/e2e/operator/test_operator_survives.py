@@ -72,9 +72,10 @@ def test_deleting_an_imagebuild_ends_its_pod(builds: Namespace, operator: Operat
 
 
 def test_an_evicted_build_is_built_again(builds: Namespace, operator: Operator) -> None:
-    builds.apply(source=SLOW)
+    builds.apply(source={"inline": {"dockerfile": "FROM busybox\nRUN echo words; sleep 20; date >/now\n"}})
     builds.phase("Running")
     name = builds.pods()[0]["metadata"]["name"]
+    eventually(lambda: "words" in builds.try_kubectl("logs", name).stdout, "a log")
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": builds.name}}
     path = f"/api/v1/namespaces/{builds.name}/pods/{name}/eviction"
     builds.kubectl("create", "--raw", path, "--filename=-", given=eviction)
