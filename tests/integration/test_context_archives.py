@@ -69,7 +69,7 @@ def test_a_checksum_pins_it(fetch: Callable[..., Path]) -> None:
     with ScriptedServer(lambda asked: Answer(200, {}, TAR)) as server:
         url = f"http://{server.host}/a.tar"
         error = failing(fetch, HttpArchiveSource(url=url, sha256="0" * 64))
-        assert "not what" in error.message
+        assert "not what spec.source.http.sha256 says" in error.message
         assert "no SHA-256" in failing(fetch, HttpArchiveSource(url=url, sha256="abc")).message
         fetch(HttpArchiveSource(url=url, sha256=hashlib.sha256(TAR).hexdigest()))
 
@@ -112,9 +112,9 @@ def test_a_refusal_says_how_to_log_in(fetch: Callable[..., Path]) -> None:
     [
         (Answer(404), Reason.FILE_NOT_FOUND, "no such file"),
         (
-            Answer(200, {}, b"<!DOCTYPE html><html><body>Log in</body></html>"),
+            Answer(200, {}, b"\n<!DOCTYPE html><html><body>Log in</body></html>"),
             Reason.SOURCE_FETCH_FAILED,
-            "can't be unpacked",
+            "is a web page",
         ),
         (Answer(200, {}, b""), Reason.SOURCE_FETCH_FAILED, "not a single byte"),
         (Answer(200, {}, TAR[: len(TAR) // 2], length=len(TAR)), Reason.SOURCE_UNREACHABLE, "broke before"),

@@ -103,7 +103,7 @@ def test_what_s3_refuses_has_a_reason(s3: str, tmp_path: Path) -> None:
     assert refused.reason is Reason.SOURCE_AUTH_FAILED
     assert "hunter" not in refused.render()
     page = failing(tmp_path, source.model_copy(update={"key": "deep/page.html"}))
-    assert "can't be unpacked" in page.message
+    assert "is a web page" in page.message
     nobody = failing(tmp_path, source.model_copy(update={"endpoint": "http://127.0.0.1:1"}))
     assert nobody.reason is Reason.SOURCE_UNREACHABLE
 

@@ -103,12 +103,26 @@ class TestRevisions:
 
     def test_files_in_lfs_are_said_to_be_pointers(self, serve: Serve, fetch: Fetch) -> None:
         server = serve()
+        attributes = "*.bin filter=lfs diff=lfs -text\n"
+        module = server.repository("module.git").commit({".gitattributes": attributes, "c.bin": "version …"})
         server.repository("app.git").commit(
-            {".gitattributes": "*.bin filter=lfs diff=lfs -text\n", "a.bin": "version …"}
+            {
+                "deep/.gitattributes": attributes,
+                "deep/a.bin": "version …",
+                "deep/b.bin": "version …",
+                "d.bin": "content",
+                "module": Submodule("../module.git", module),
+            }
         )
         log: list[str] = []
-        fetch(GitSource(url=server.url("app.git")), server, log)
-        assert "Git LFS" in log[-1]
+        fetch(GitSource(url=server.url("app.git"), submodules=True), server, log)
+        first, second = (line for line in log if "Git LFS" in line)
+        assert f"deep/a.bin and 1 more of {server.url('app.git')}" in first
+        assert f"c.bin of {server.url('module.git')}" in second
+        log.clear()
+        server.repository("none.git").commit({"d.bin": "content", ".gitattributes": "*.x filter=lfs\n"})
+        fetch(GitSource(url=server.url("none.git")), server, log)
+        assert not [line for line in log if "LFS" in line]
 
     def test_git_scheme_means_https(self, serve: Serve, fetch: Fetch) -> None:
         server = serve()

@@ -114,8 +114,18 @@ def test_the_secret_wins_over_the_address_and_the_variables(tmp_path: Path) -> N
 
 
 def test_a_secret_without_a_login_means_none(tmp_path: Path) -> None:
+    (tmp_path / "known_hosts").write_text("host ssh-ed25519 AAAA")
     source = GitSource(url="https://host/app.git", credentials_dir=str(tmp_path))
     assert not find_login(source, Login(), {"GIT_TOKEN": "t"})
+
+
+def test_a_secret_for_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hunter2")
+    with pytest.raises(SourceError) as caught:
+        find_login(GitSource(url="https://host/app.git", credentials_dir=str(tmp_path)), Login(), {})
+    assert caught.value.reason is Reason.GIT_AUTH_FAILED
+    assert "none of the keys username, password, bearerToken" in caught.value.message
+    assert "it has token" in caught.value.message
 
 
 def test_a_password_of_two_lines_is_refused_without_being_shown(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable
 
 from imagewright.context.buckets.azure import fetch_azure
-from imagewright.context.buckets.credentials import read_secret
 from imagewright.context.buckets.gcs import fetch_gcs
 from imagewright.context.buckets.s3 import fetch_s3
 from imagewright.context.gitaddress import without_login
 from imagewright.context.gitprogram import Machine
 from imagewright.context.http import HttpOptions, basic, download
+from imagewright.context.mountedsecret import read_login
 from imagewright.contract import AzureBlobSource, GcsSource, HttpArchiveSource, OciSource, S3Source
 from imagewright.errors import SourceError, UsageError
 
@@ -42,11 +42,11 @@ def download_archive(source: ArchiveSource, path: str, machine: Machine, pull: P
             return name
         case S3Source():
             machine.log(f"fetching s3://{source.bucket}/{source.key}")
-            fetch_s3(source, path)
+            fetch_s3(source, path, machine.environment)
             return f"s3://{source.bucket}/{source.key}"
         case GcsSource():
             machine.log(f"fetching gs://{source.bucket}/{source.object}")
-            fetch_gcs(source, path)
+            fetch_gcs(source, path, machine.environment)
             return f"gs://{source.bucket}/{source.object}"
         case AzureBlobSource():
             name = source.url.partition("?")[0]
@@ -71,7 +71,7 @@ def _checksum(source: HttpArchiveSource) -> str:
 
 
 def _options(source: HttpArchiveSource, machine: Machine) -> HttpOptions:
-    secret = read_secret(source.credentials_dir)
+    secret = read_login(source.credentials_dir, ("username", "password", "bearerToken", _CA))
     login = ""
     if "bearerToken" in secret:
         login = f"Bearer {secret['bearerToken']}"
@@ -84,4 +84,5 @@ def _options(source: HttpArchiveSource, machine: Machine) -> HttpOptions:
         ca_file=os.path.join(source.credentials_dir, _CA) if _CA in secret else "",
         verify=not source.insecure_skip_tls_verify,
         login_hint=_LOGIN_HINT,
+        checksum_option="spec.source.http.sha256",
     )

@@ -33,6 +33,7 @@ from imagewright.errors import FileSystemError, Reason, SourceError
 
 UnpackArchive = Callable[["HashedStream", str], None]  # (stream, folder): tar, plain or compressed
 _STDIN = "-"
+_SNIFFED_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,8 @@ class Fetcher:
         name = download_archive(source, place, self.machine, self.pull)
         try:
             with open(place, "rb") as stream:
+                _refuse_page(name, stream.read(_SNIFFED_BYTES))
+                stream.seek(0)
                 return self._unpacked(stream, name, "Pack and store it again.")
         finally:
             os.unlink(place)
@@ -178,6 +181,15 @@ class Fetcher:
     def _git(self, source: GitSource) -> FetchedContext:
         checkout = git.clone(source, self.machine)
         return FetchedContext(checkout.path, commit=checkout.commit, time_s=checkout.time_s)
+
+
+def _refuse_page(name: str, beginning: bytes) -> None:
+    """Who asks without a login, or for the wrong address, often gets a page for people, with status 200."""
+    if beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        raise SourceError(
+            f"the context archive {name} is a web page, no archive",
+            hint="Name the file itself, not the page that shows it. A server that wants a login may answer so too.",
+        )
 
 
 class HashedStream:

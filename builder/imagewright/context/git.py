@@ -88,7 +88,6 @@ def clone(source: GitSource, machine: Machine, wanted: Wanted = _A_CONTEXT) -> C
                 reason=Reason.GIT_REVISION_NOT_FOUND,
                 hint="Was the branch or tag moved? Find out why before you write the new checksum.",
             )
-        _warn_of_lfs(target, log)
         if source.submodules:
             fetching.submodules(address, target, 1)
         if wanted.git_dir and not source.subdir:
@@ -156,20 +155,6 @@ def _resolve(source: GitSource, git: Git, address: Address) -> _Revision:
     )
 
 
-def _warn_of_lfs(target: str, log: Callable[[str], None]) -> None:
-    """An image with pointers for files builds well and fails much later."""
-    try:
-        attributes = os.open(os.path.join(target, ".gitattributes"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(attributes, "rb") as file:
-            text = file.read(1 << 20)
-    except OSError:
-        return
-    if b"filter=lfs" in text:
-        log(
-            "warning: Git LFS is not supported yet: the files that the repository keeps in it are pointers in this build"
-        )
-
-
 class _Fetching:
     """Fetches repositories into folders; their objects are kept apart, so that no ``.git`` is ever in a context."""
 
@@ -195,7 +180,19 @@ class _Fetching:
         self._git.run(*checkout, wanted, url=address.url, git_dir=git_dir, work_tree=target)
         shown = self._git.run("show", "--no-patch", "--format=%H %ct", "HEAD", url=address.url, git_dir=git_dir)
         commit, _, time_s = shown.strip().partition(" ")
+        self._warn_of_lfs(address, git_dir, target)
         return commit, int(time_s)
+
+    def _warn_of_lfs(self, address: Address, git_dir: str, target: str) -> None:
+        """An image with pointers for files builds well and fails much later."""
+        kept = ("ls-files", "--", ":(attr:filter=lfs)")
+        names = self._git.run(*kept, url=address.url, git_dir=git_dir, work_tree=target).splitlines()
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            self._log(
+                f"warning: Git LFS is not supported yet: {names[0][:200]}{more} of {address.url} in it: a pointer in this "
+                "build, not the content"
+            )
 
     def keep(self, address: Address, revision: _Revision, target: str) -> None:
         """Make what was fetched first the ``.git`` of its checkout: with its address, without a login or a hook."""

@@ -6,12 +6,12 @@ becomes part of an address, so it can't reach an argument, a log or an error by 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
+from imagewright.context.mountedsecret import read_secret
 from imagewright.contract import GitSource
 from imagewright.errors import Reason, SourceError
 
@@ -19,7 +19,7 @@ _REF = re.compile(r"[A-Za-z0-9_][^\s~^:?*\[\\\x00-\x1f\x7f]*")
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^:-].*)")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
-_MAX_SECRET_BYTES = 1 << 20
+_SECRET_KEYS = ("username", "password", "bearerToken", "identity", "known_hosts", "ca.crt")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -96,10 +96,11 @@ def find_login(source: GitSource, written: Login, environment: Mapping[str, str]
         SourceError: when the Secret can't be read.
     """
     if source.credentials_dir:
-        username = read_secret(source.credentials_dir, "username").decode("utf-8", "surrogateescape")
-        password = read_secret(source.credentials_dir, "password").decode("utf-8", "surrogateescape")
-        bearer = read_secret(source.credentials_dir, "bearerToken").decode("utf-8", "surrogateescape")
-        return Login(*(_one_line(text, source.credentials_dir) for text in (username, password, bearer)))
+        secret = read_git_secret(source)
+        values = (
+            secret.get(key, b"").decode("utf-8", "surrogateescape") for key in ("username", "password", "bearerToken")
+        )
+        return Login(*(_one_line(text, source.credentials_dir) for text in values))
     if written:
         return written
     username, password = environment.get("GIT_USERNAME", ""), environment.get("GIT_PASSWORD", "")
@@ -109,23 +110,13 @@ def find_login(source: GitSource, written: Login, environment: Mapping[str, str]
     return Login(_one_line(username, "GIT_USERNAME"), _one_line(password, "GIT_PASSWORD"))
 
 
-def read_secret(folder: str, key: str) -> bytes:
-    """A key of the mounted Secret, b"" where it hasn't that key.
+def read_git_secret(source: GitSource) -> dict[str, bytes]:
+    """The keys of the mounted Secret with their values; empty without one.
 
     Raises:
         SourceError: reason ``GitAuthFailed``.
     """
-    try:
-        with open(os.path.join(folder, key), "rb") as file:
-            return file.read(_MAX_SECRET_BYTES)
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise SourceError(
-            f"{folder}/{key} can't be read: {error.strerror}",
-            reason=Reason.GIT_AUTH_FAILED,
-            hint="The Secret's file must be readable by the user that the build runs as.",
-        ) from error
+    return read_secret(source.credentials_dir, _SECRET_KEYS, Reason.GIT_AUTH_FAILED)
 
 
 def pull_method(environment: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from imagewright.context.gitaddress import Login, without_login
+from imagewright.context.hiding import hidden
 from imagewright.errors import Reason, SourceError
 
 
@@ -39,10 +40,7 @@ def explain(url: str, command: str, stderr: str, login: Login) -> GitError:
 def _printable(line: str, login: Login) -> str:
     """A line that the server may have written: without control characters and without our own secrets."""
     line = without_login(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", line).strip())
-    for secret in (login.password, login.bearer, login.username):
-        if len(secret) >= 4:
-            line = line.replace(secret, "***")
-    return line[:300]
+    return hidden(line, (login.password, login.bearer, login.username))[:300]
 
 
 @dataclass(frozen=True, slots=True)

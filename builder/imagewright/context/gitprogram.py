@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from imagewright.context.gitaddress import Address, Login, read_secret
+from imagewright.context.gitaddress import Address, Login, read_git_secret
 from imagewright.context.giterrors import GitError, explain
 from imagewright.contract import GitSource
 from imagewright.errors import Reason, SourceError
@@ -172,7 +172,7 @@ class Git:
         """One file of all that is trusted: SSL_CERT_FILE as kaniko reads it, GIT_SSL_CAINFO, and the Secret's ca.crt
         beside them: submodules may be elsewhere. (``cli.trust`` has put SSL_CERT_DIR's into the former.)"""
         files = {environment[name]: None for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO") if environment.get(name)}
-        more = [read_secret(source.credentials_dir, "ca.crt") if source.credentials_dir else b""]
+        more = [read_git_secret(source).get("ca.crt", b"")]
         if not any(more) and len(files) < 2:
             return next(iter(files), "")
         for path in files or [ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"]:
@@ -185,13 +185,12 @@ class Git:
 
     def _ssh_options(self, source: GitSource) -> list[str]:
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=20"]
-        folder = source.credentials_dir
-        identity = read_secret(folder, "identity") if folder else b""
+        secret = read_git_secret(source)
+        identity, known_hosts = secret.get("identity", b""), secret.get("known_hosts", b"")
         if identity:
             # A copy: ssh refuses a key that a group can read, as mounted ones may be, or that lost its last line break.
             key = self._write("identity", identity.rstrip() + b"\n", 0o600)
             options += ["-F", "/dev/null", "-i", key, "-o", "IdentitiesOnly=yes"]
-        known_hosts = read_secret(folder, "known_hosts") if folder else b""
         if identity or known_hosts:
             known = self._write("known_hosts", known_hosts)
             options += ["-o", f'UserKnownHostsFile="{known}"', "-o", "StrictHostKeyChecking=yes"]

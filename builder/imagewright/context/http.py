@@ -41,7 +41,7 @@ class HttpOptions:
 
     ``retry_delays_s`` are the seconds before each further attempt. ``stopped`` ends a download early. ``ca_file`` is
     trusted beside the system's certificates; without ``verify`` any certificate is accepted. ``login_hint`` tells who is
-    refused how to give a login.
+    refused how to give a login, ``checksum_option`` is what says the checksum.
     """
 
     log: Callable[[str], None]
@@ -52,6 +52,7 @@ class HttpOptions:
     ca_file: str = ""
     verify: bool = True
     login_hint: str = ""
+    checksum_option: str = "--checksum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def download(url: str, path: str, checksum: str, options: HttpOptions) -> Downlo
     if checksum and done.digest != checksum:
         os.unlink(path)
         raise SourceError(
-            f"{shown} is not what --checksum says: it has {done.digest}, not {checksum}",
+            f"{shown} is not what {options.checksum_option} says: it has {done.digest}, not {checksum}",
             hint="Find out why the file changed before you write the new checksum.",
         )
     return done
@@ -104,7 +105,7 @@ def _attempt(url: str, path: str, options: HttpOptions, *, pinned: bool) -> Down
         except BROKEN as error:
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
                 raise  # of this machine's disk
-            raise _unreachable(url, error) from error
+            raise _unreachable(url, error, options.checksum_option) from error
 
 
 def _trust(options: HttpOptions) -> ssl.SSLContext:
@@ -149,12 +150,12 @@ def _follow(session: requests.Session, url: str, options: HttpOptions, *, pinned
             return response
         location = response.headers.get("Location", "")
         response.close()
-        url = _next(url, location, pinned=pinned)
+        url = _next(url, location, "" if pinned else options.checksum_option)
     raise SourceError(f"{_shown(url)} redirects more than {_MAX_REDIRECTS} times", hint="Name the file itself.")
 
 
-def _next(url: str, location: str, *, pinned: bool) -> str:
-    """Where a redirect leads.
+def _next(url: str, location: str, checksum_option: str) -> str:
+    """Where a redirect leads; ``checksum_option`` is what would pin the file, ``""`` where something does.
 
     Raises:
         SourceError: to no address, or out of encryption where nothing else says what the file must be.
@@ -169,10 +170,10 @@ def _next(url: str, location: str, *, pinned: bool) -> str:
         raise SourceError(
             f"{_shown(url)} redirects to {where!r}, which is no http or https address", hint="Name the file itself."
         )
-    if target.scheme == "http" and url.startswith("https:") and not pinned:
+    if target.scheme == "http" and url.startswith("https:") and checksum_option:
         raise SourceError(
             f"{_shown(url)} redirects to {_shown(_bare(target))[:200]}, out of encryption",
-            hint="Give --checksum: then it doesn't matter who sends the file. Or write the http address yourself.",
+            hint=f"Give {checksum_option}: then it doesn't matter who sends the file. Or write the http address yourself.",
         )
     return _bare(target)
 
@@ -245,14 +246,14 @@ def _refused(url: str, response: requests.Response, options: HttpOptions, *, log
     return SourceError(message, hint="Check the address; a browser or curl shows what the server says.")
 
 
-def _unreachable(url: str, error: BaseException) -> SourceError:
+def _unreachable(url: str, error: BaseException, checksum_option: str) -> SourceError:
     shown, said = _shown(url), str(error)
     if "CERTIFICATE_VERIFY_FAILED" in said:
         why = certificate_fault(error) or "it is not trusted"
         return SourceError(
             f"{shown}: the server's certificate can't be verified: {why[:200]}",
             reason=Reason.SOURCE_CERTIFICATE_UNTRUSTED,
-            hint="Give the CA that signed it by SSL_CERT_FILE; --checksum doesn't replace it.",
+            hint=f"Give the CA that signed it by SSL_CERT_FILE; {checksum_option} doesn't replace it.",
         )
     if isinstance(error, requests.RequestException) and isinstance(error, ValueError):
         return SourceError(f"{shown} is no address that can be asked for", reason=Reason.USAGE_INVALID)

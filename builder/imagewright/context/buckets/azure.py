@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from imagewright.context.buckets.credentials import missing_sdk, not_there, read_secret, refused, unreachable
+from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
+from imagewright.context.mountedsecret import read_login
 from imagewright.contract import AzureBlobSource
 
 _HINT = (
     "Set AZURE_STORAGE_ACCESS_KEY, give the Pod's identity the role Storage Blob Data Reader, or a Secret with accountKey, "
     "sasToken, or tenantId, clientId and clientSecret (ImageBuild: source.azureBlob.secretRef)."
 )
+_APPLICATION = ("tenantId", "clientId", "clientSecret")
 
 
 def fetch_azure(source: AzureBlobSource, path: str, environment: Mapping[str, str]) -> None:
@@ -27,6 +29,7 @@ def fetch_azure(source: AzureBlobSource, path: str, environment: Mapping[str, st
     """
     what = source.url.partition("?")[0]  # what follows may be a signature
     try:
+        import azure.identity  # noqa: F401, PLC0415 -- an extra, for all but keys and signatures
         from azure.core.exceptions import (  # noqa: PLC0415
             AzureError,
             ClientAuthenticationError,
@@ -36,34 +39,47 @@ def fetch_azure(source: AzureBlobSource, path: str, environment: Mapping[str, st
         from azure.storage.blob import BlobClient  # noqa: PLC0415
     except ImportError:
         raise missing_sdk(what, "azure") from None
+    login = _login(what, source, environment)
+    secrets = [*login.values(), *parse_qs(urlsplit(source.url).query).get("sig", [])]
     try:
-        credential = _credential(source, environment)
+        credential = _credential(source, login)
         with BlobClient.from_blob_url(source.url, credential=credential) as client, open(path, "wb") as file:
             client.download_blob().readinto(file)
     except ResourceNotFoundError as error:
         raise not_there(what) from error
     except ClientAuthenticationError as error:
-        raise refused(what, str(error), _HINT) from error
+        raise refused(what, str(error), _HINT, secrets) from error
     except HttpResponseError as error:
         if error.status_code in (401, 403):
-            raise refused(what, str(error), _HINT) from error
-        raise unreachable(what, str(error)) from error
+            raise refused(what, str(error), _HINT, secrets) from error
+        raise unreachable(what, str(error), secrets) from error
     except (AzureError, ValueError) as error:
-        raise unreachable(what, str(error)) from error
+        raise unreachable(what, str(error), secrets) from error
 
 
-def _credential(source: AzureBlobSource, environment: Mapping[str, str]) -> Any:
+def _login(what: str, source: AzureBlobSource, environment: Mapping[str, str]) -> dict[str, str]:
+    """The Secret's keys, else kaniko's variable as ``accountKey``; empty where there is neither."""
+    if not source.credentials_dir:
+        key = environment.get("AZURE_STORAGE_ACCESS_KEY", "")
+        return {"accountKey": key} if key else {}
+    secret = read_login(source.credentials_dir, ("accountKey", "sasToken", *_APPLICATION))
+    login = {name: value for name, value in secret.items() if value}
+    if not ("accountKey" in login or "sasToken" in login or login.keys() >= set(_APPLICATION)):
+        lacking = ", ".join(name for name in _APPLICATION if name not in login)
+        raise refused(what, f"the Secret at {source.credentials_dir} lacks {lacking}", _HINT)
+    return login
+
+
+def _credential(source: AzureBlobSource, login: Mapping[str, str]) -> Any:
     """A key, a signature or an identity; None where the address carries a signature of its own."""
     from azure.identity import ClientSecretCredential, DefaultAzureCredential  # noqa: PLC0415
 
-    secret = read_secret(source.credentials_dir)
-    key = secret.get("accountKey") or ("" if secret else environment.get("AZURE_STORAGE_ACCESS_KEY", ""))
-    if key:
-        return {"account_name": _account(source.url), "account_key": key}
-    if "sasToken" in secret:
-        return secret["sasToken"].removeprefix("?")
-    if {"tenantId", "clientId", "clientSecret"} <= secret.keys():
-        return ClientSecretCredential(secret["tenantId"], secret["clientId"], secret["clientSecret"])
+    if "accountKey" in login:
+        return {"account_name": _account(source.url), "account_key": login["accountKey"]}
+    if "sasToken" in login:
+        return login["sasToken"].removeprefix("?")
+    if login:
+        return ClientSecretCredential(*(login[name] for name in _APPLICATION))
     if "sig=" in urlsplit(source.url).query:
         return None
     return DefaultAzureCredential()

@@ -1,38 +1,14 @@
-"""What a mounted Secret says of a bucket's login, and what the failures of all clouds have in common.
+"""What the failures of all clouds have in common, as errors.
 
-Reads small files. Called by the modules beside it.
+Pure; no I/O. Called by the modules beside it.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
 
+from imagewright.context.hiding import hidden
 from imagewright.errors import Reason, SourceError
-
-_MAX_BYTES = 1 << 20
-
-
-def read_secret(folder: str) -> dict[str, str]:
-    """The keys of a mounted Secret with their values; empty without a folder.
-
-    Raises:
-        SourceError: a file can't be read, or is no text.
-    """
-    if not folder:
-        return {}
-    values = {}
-    try:
-        for name in sorted(os.listdir(folder)):
-            path = os.path.join(folder, name)
-            if not name.startswith("..") and os.path.isfile(path):
-                with open(path, encoding="utf-8") as file:
-                    values[name] = file.read(_MAX_BYTES).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(
-            f"the login for the context can't be read in {folder}: {getattr(error, 'strerror', None) or 'it is no text'}",
-            hint="It is a mounted Secret, a file for each key.",
-        ) from error
-    return values
 
 
 def missing_sdk(what: str, extra: str) -> SourceError:
@@ -51,21 +27,23 @@ def not_there(what: str) -> SourceError:
     )
 
 
-def refused(what: str, said: str, hint: str) -> SourceError:
-    """For a login that isn't allowed to read, or none."""
-    return SourceError(f"{what} may not be read: {line(said)}", reason=Reason.SOURCE_AUTH_FAILED, hint=hint)
-
-
-def unreachable(what: str, said: str) -> SourceError:
-    """For everything that may pass."""
+def refused(what: str, said: str, hint: str, secrets: Iterable[str] = ()) -> SourceError:
+    """For a login that isn't allowed to read, or none. ``secrets`` are not shown, whoever says them."""
     return SourceError(
-        f"{what} can't be fetched: {line(said)}",
-        reason=Reason.SOURCE_UNREACHABLE,
-        hint="Check the endpoint, the network policy and the proxy.",
+        f"{what} may not be read: {_line(hidden(said, secrets))}", reason=Reason.SOURCE_AUTH_FAILED, hint=hint
     )
 
 
-def line(text: str) -> str:
+def unreachable(what: str, said: str, secrets: Iterable[str] = ()) -> SourceError:
+    """For everything that may pass."""
+    return SourceError(
+        f"{what} can't be fetched: {_line(hidden(said, secrets))}",
+        reason=Reason.SOURCE_UNREACHABLE,
+        hint="Check the endpoint, the region, the network policy and the proxy.",
+    )
+
+
+def _line(text: str) -> str:
     """The first line of an SDK's words, for a message."""
     first = text.strip().partition("\n")[0]
     return "".join(c if c.isprintable() else " " for c in first)[:300] or "it doesn't say why"

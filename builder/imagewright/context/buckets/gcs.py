@@ -5,10 +5,12 @@ Talks to the network through google-cloud-storage (extra ``gcs``) and writes one
 
 from __future__ import annotations
 
-import os
+import json
+from collections.abc import Mapping
 from typing import Any
 
-from imagewright.context.buckets.credentials import missing_sdk, not_there, read_secret, refused, unreachable
+from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
+from imagewright.context.mountedsecret import read_login
 from imagewright.contract import GcsSource
 
 _HINT = (
@@ -16,9 +18,10 @@ _HINT = (
     "Secret with the key serviceaccount (ImageBuild: source.gcs.secretRef)."
 )
 _KEY = "serviceaccount"
+_KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
-def fetch_gcs(source: GcsSource, path: str) -> None:
+def fetch_gcs(source: GcsSource, path: str, environment: Mapping[str, str]) -> None:
     """Download the object into the new file ``path``; its checksum is verified by the SDK. STORAGE_EMULATOR_HOST is read.
 
     Raises:
@@ -34,7 +37,7 @@ def fetch_gcs(source: GcsSource, path: str) -> None:
     except ImportError:
         raise missing_sdk(what, "gcs") from None
     try:
-        client = _client(storage, source)
+        client = _client(what, storage, source, environment)
         client.bucket(source.bucket).blob(source.object).download_to_filename(path)
     except NotFound as error:
         raise not_there(what) from error
@@ -44,12 +47,21 @@ def fetch_gcs(source: GcsSource, path: str) -> None:
         raise unreachable(what, str(error)) from error
 
 
-def _client(storage: Any, source: GcsSource) -> Any:
+def _client(what: str, storage: Any, source: GcsSource, environment: Mapping[str, str]) -> Any:
+    """By the Secret's key, else by the SDK's chain, else as nobody: public buckets ask for no login."""
     from google.auth.exceptions import DefaultCredentialsError  # noqa: PLC0415
 
-    if _KEY in read_secret(source.credentials_dir):
-        return storage.Client.from_service_account_json(os.path.join(source.credentials_dir, _KEY))
+    named = environment.get(_KEY_FILE, "")
+    origin = f"the key {_KEY} of the Secret" if source.credentials_dir else f"{_KEY_FILE}={named}"
     try:
-        return storage.Client()
-    except (DefaultCredentialsError, OSError):
-        return storage.Client.create_anonymous_client()  # public buckets ask for no login
+        if source.credentials_dir:
+            return storage.Client.from_service_account_info(
+                json.loads(read_login(source.credentials_dir, [_KEY])[_KEY]), project=None
+            )
+        return storage.Client(project=None)  # an object's address needs none, and not every identity has one
+    except DefaultCredentialsError as error:
+        if not named and not source.credentials_dir:
+            return storage.Client.create_anonymous_client()
+        raise refused(what, f"{origin} can't be used: {error}", _HINT) from error
+    except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:  # JSON that is something else
+        raise refused(what, f"{origin} can't be used: it is no key of a service account", _HINT) from error

@@ -5,10 +5,13 @@ Talks to the network through boto3 (extra ``s3``) and writes one file. Called by
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from imagewright.context.buckets.credentials import missing_sdk, not_there, read_secret, refused, unreachable
+from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
+from imagewright.context.mountedsecret import read_login
 from imagewright.contract import S3Source
+from imagewright.errors import SourceError
 
 _DEFAULT_REGION = "us-east-1"  # what servers that have no regions expect
 _HINT = (
@@ -22,8 +25,10 @@ _KEYS = {
 }
 
 
-def fetch_s3(source: S3Source, path: str) -> None:
+def fetch_s3(source: S3Source, path: str, environment: Mapping[str, str]) -> None:
     """Download the object into the new file ``path``; several ranges at a time, each again after a failure that may pass.
+
+    Without credentials the object is asked for anonymously: there are public buckets.
 
     Raises:
         SourceError: reasons ``FileNotFound``, ``SourceAuthFailed``, ``SourceUnreachable``.
@@ -32,37 +37,63 @@ def fetch_s3(source: S3Source, path: str) -> None:
     try:
         import boto3  # noqa: PLC0415 -- an extra
         from boto3.exceptions import Boto3Error  # noqa: PLC0415
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
     except ImportError:
         raise missing_sdk(what, "s3") from None
+    login = _login(what, source)
+    anonymous = False
     try:
-        _client(boto3, source).download_file(source.bucket, source.key, path)
-    except NoCredentialsError as error:
-        raise refused(what, str(error), _HINT) from error
+        session = boto3.session.Session(**login)
+        anonymous = session.get_credentials() is None
+        region = source.region or environment.get("AWS_REGION") or session.region_name or _DEFAULT_REGION
+        client = session.client(
+            "s3", endpoint_url=source.endpoint or None, region_name=region, config=_config(source, anonymous=anonymous)
+        )
+        client.download_file(source.bucket, source.key, path)
     except ClientError as error:
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        if status == 404 or code in ("NoSuchKey", "NoSuchBucket"):
-            raise not_there(what) from error
-        if status in (400, 401, 403):
-            raise refused(what, str(error), _HINT) from error
-        raise unreachable(what, str(error)) from error
+        raise _refusal(what, error, login, anonymous=anonymous) from error
+    except RecursionError as error:  # boto3 follows such a server to the region that it is already at, for ever
+        raise unreachable(what, "the server says that the bucket is in another region") from error
     except (BotoCoreError, Boto3Error, ValueError) as error:
-        raise unreachable(what, str(error)) from error
+        raise unreachable(what, str(error), login.values()) from error
 
 
-def _client(boto3: Any, source: S3Source) -> Any:
-    from botocore.config import Config  # noqa: PLC0415 -- an extra
-
-    secret = read_secret(source.credentials_dir)
-    login = {
-        argument: next((secret[name] for name in names if name in secret), None) for argument, names in _KEYS.items()
+def _login(what: str, source: S3Source) -> dict[str, str]:
+    """The Secret's, as boto3's session takes it; empty where its own chain is asked."""
+    secret = read_login(source.credentials_dir, [name for names in _KEYS.values() for name in names])
+    found = {
+        argument: next((secret[name] for name in names if secret.get(name)), "") for argument, names in _KEYS.items()
     }
-    session = boto3.session.Session(**{name: value for name, value in login.items() if value})
-    style = {"addressing_style": "path"} if source.path_style else {}
-    return session.client(
-        "s3",
-        endpoint_url=source.endpoint or None,
-        region_name=source.region or session.region_name or _DEFAULT_REGION,
-        config=Config(s3=style, retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60),
+    login = {argument: value for argument, value in found.items() if value}
+    if source.credentials_dir and not {"aws_access_key_id", "aws_secret_access_key"} <= login.keys():
+        raise refused(
+            what, f"the Secret at {source.credentials_dir} lacks accesskey or secretkey, or it is empty", _HINT
+        )
+    return login
+
+
+def _config(source: S3Source, *, anonymous: bool) -> Any:
+    from botocore import UNSIGNED  # noqa: PLC0415 -- an extra
+    from botocore.config import Config  # noqa: PLC0415
+
+    return Config(
+        s3={"addressing_style": "path"} if source.path_style else {},
+        retries={"mode": "standard", "max_attempts": 5},
+        connect_timeout=10,
+        read_timeout=60,
+        signature_version=UNSIGNED if anonymous else None,
     )
+
+
+def _refusal(what: str, error: Any, login: Mapping[str, str], *, anonymous: bool) -> SourceError:
+    """For boto3's ClientError: the server answered."""
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    said = str(error)
+    if status == 404 or code in ("NoSuchKey", "NoSuchBucket"):
+        return not_there(what)
+    if status in (400, 401, 403):
+        if anonymous:
+            said = f"no credentials were found, and it isn't public ({said})"
+        return refused(what, said, _HINT, login.values())
+    return unreachable(what, said, login.values())

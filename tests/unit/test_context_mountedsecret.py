@@ -1,0 +1,60 @@
+"""Secrets as the kubelet mounts them: links, line ends, keys of something else, and bytes that are no text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imagewright.context.mountedsecret import read_login, read_secret
+from imagewright.errors import Reason, SourceError
+
+KEYS = ("username", "password")
+
+
+def mounted(folder: Path, **values: bytes) -> str:
+    """As the kubelet does: a link for each key, through a link to a folder with the time in its name."""
+    data = folder / "..2026_11_27"
+    data.mkdir()
+    (folder / "..data").symlink_to(data.name)
+    for name, value in values.items():
+        (data / name).write_bytes(value)
+        (folder / name).symlink_to(f"..data/{name}")
+    return str(folder)
+
+
+def failing(folder: str) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        read_login(folder, KEYS)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_keys_are_read_and_others_left(tmp_path: Path) -> None:
+    folder = mounted(tmp_path, username=b"me\n", other=b"x")
+    assert read_secret(folder, KEYS) == {"username": b"me\n"}
+    assert read_login(folder, KEYS) == {"username": "me"}
+
+
+def test_no_secret_is_no_login() -> None:
+    assert read_login("", KEYS) == {}
+
+
+def test_one_for_something_else_is_refused_by_what_it_has(tmp_path: Path) -> None:
+    error = failing(mounted(tmp_path, token=b"hunter2"))
+    assert error.reason is Reason.SOURCE_AUTH_FAILED
+    assert error.message.endswith("has none of the keys username, password; it has token")
+
+
+def test_an_empty_one_is_refused(tmp_path: Path) -> None:
+    assert failing(mounted(tmp_path)).message.endswith("it has no key at all")
+
+
+def test_one_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert "No such file" in failing(str(tmp_path / "none")).message
+
+
+def test_what_is_no_text_is_refused_and_not_shown(tmp_path: Path) -> None:
+    error = failing(mounted(tmp_path, password=b"\xffhunter2"))
+    assert "no text" in error.message
+    assert "hunter2" not in error.render()
