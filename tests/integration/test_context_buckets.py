@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
+import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from cluster.certificates import Authority, Identity
 from servers.buckets import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, azure_server, gcs_server, s3_server
 
 from imagewright.context.fetch import Fetcher
 from imagewright.contract import AzureBlobSource, GcsSource, S3Source, Source
 from imagewright.engine.inputs import unpack_archive
-from imagewright.errors import ImagewrightError, Reason
+from imagewright.errors import ImagewrightError, Reason, exit_code
 
 
 def archive(size: int = 0) -> bytes:
@@ -106,6 +111,45 @@ def test_what_s3_refuses_has_a_reason(s3: str, tmp_path: Path) -> None:
     assert "is a web page" in page.message
     nobody = failing(tmp_path, source.model_copy(update={"endpoint": "http://127.0.0.1:1"}))
     assert nobody.reason is Reason.SOURCE_UNREACHABLE
+
+
+def test_a_public_bucket_of_s3_asks_for_no_login(s3: str, tmp_path: Path) -> None:
+    import boto3
+
+    statement = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::bucket/*",
+    }
+    login = {"aws_access_key_id": S3_KEY, "aws_secret_access_key": S3_SECRET, "region_name": "us-east-1"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    boto3.client("s3", endpoint_url=s3, **login).put_bucket_policy(Bucket="bucket", Policy=policy)
+    source = S3Source(bucket="bucket", key="deep/context.tar.gz", endpoint=s3, path_style=True)
+    assert (fetch(tmp_path, source) / "Dockerfile").exists()
+
+
+def test_a_server_of_s3_by_its_own_authority_is_trusted_as_every_other(tmp_path: Path) -> None:
+    """SSL_CERT_FILE is one setting for all, and the SDK has its own: only the whole program shows whether it is told."""
+    bucket = tmp_path / "s3" / "bucket"
+    bucket.mkdir(parents=True)
+    (bucket / "context.tar.gz").write_bytes(gzip.compress(archive()))
+    Authority(tmp_path / "tls", "a bucket's").issue(Identity("server", "127.0.0.1", hosts=("127.0.0.1",)))
+    with s3_server(tmp_path / "s3", tmp_path / "tls") as address:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "AWS_ACCESS_KEY_ID": S3_KEY,
+            "AWS_SECRET_ACCESS_KEY": S3_SECRET,
+            "S3_ENDPOINT": address,
+            "S3_FORCE_PATH_STYLE": "true",
+        }
+        command = [sys.executable, "-m", "imagewright", "plan", "--context=s3://bucket"]
+        refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        environment["SSL_CERT_FILE"] = str(tmp_path / "tls" / "ca.crt")
+        planned = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == exit_code(Reason.SOURCE_UNREACHABLE)
+    assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
+    assert planned.returncode == 0, planned.stderr
 
 
 def test_context_in_a_bucket_of_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,14 +19,21 @@ AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZ
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """versitygw over ``folder``; folders in it are buckets. Its address."""
+def s3_server(folder: Path, certificates: Path | None = None) -> Iterator[str]:
+    """versitygw over ``folder``; folders in it are buckets. Its address.
+
+    ``certificates`` is a folder of an Authority that has issued ``server``: the address is of https then.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    policies = folder.with_name("policies")
+    policies.mkdir(exist_ok=True)
     port = free_port()
     program = str(programs() / "versitygw")
     command = [program, "--port", f"127.0.0.1:{port}", "--access", S3_KEY, "--secret", S3_SECRET]
-    with running([*command, "posix", "--nometa", str(folder)], port, folder.with_name("s3.log")):
-        yield f"http://127.0.0.1:{port}"
+    if certificates:
+        command += ["--cert", str(certificates / "server.crt"), "--key", str(certificates / "server.key")]
+    with running([*command, "posix", "--sidecar", str(policies), str(folder)], port, folder.with_name("s3.log")):
+        yield f"http{'s' if certificates else ''}://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ Writes to the terminal; the engine does the rest. Called by ``__main__``.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
@@ -17,12 +16,11 @@ from functools import partial
 from importlib import metadata
 from types import FrameType
 
-from rich.console import Console
-
 from imagewright import contract
 from imagewright.cli import lintcommand, logincommand, pincommand, pushcommand, warmcommand
 from imagewright.cli.arguments import Arguments, parse, pointless
 from imagewright.cli.caching import unused
+from imagewright.cli.displays import early_display, open_display
 from imagewright.cli.flags import BUILD_FLAGS, Flag
 from imagewright.cli.help import command_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
@@ -32,23 +30,9 @@ from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
 from imagewright.errors import ImagewrightError, Interruption, Reason, UsageError, exit_code
 from imagewright.plan import render
-from imagewright.progress.display import Display, Level
-from imagewright.progress.jsonlines import JsonReporter
-from imagewright.progress.live import LiveReporter
+from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
 from imagewright.sandbox.bootstrap import enter_user_namespace_if_needed
-
-_LEVELS = {
-    "panic": Level.ERROR,
-    "fatal": Level.ERROR,
-    "error": Level.ERROR,
-    "warn": Level.WARN,
-    "warning": Level.WARN,
-    "info": Level.INFO,
-    "debug": Level.DEBUG,
-    "trace": Level.DEBUG,
-}
-
 
 Prepare = Callable[[], None]  # what has to be done before a build; may raise an ImagewrightError
 
@@ -58,7 +42,7 @@ def main(words: Sequence[str], environment: MutableMapping[str, str], prepare: P
     try:
         return _dispatch(list(words), environment, prepare or partial(trust_in_sdks, environment))
     except ImagewrightError as error:
-        _early_display(words).failed(error)
+        early_display(words).failed(error)
         return exit_code(error.reason)
     except BrokenPipeError:
         # Nobody reads any more; without this the interpreter complains when it flushes at its end.
@@ -68,7 +52,7 @@ def main(words: Sequence[str], environment: MutableMapping[str, str], prepare: P
         return exit_code(Reason.CANCELLED)
     except Exception as failure:  # noqa: BLE001 -- a bug; who reads JSON gets JSON all the same
         traceback.print_exc()
-        _early_display(words).failed(_bug(failure))
+        early_display(words).failed(_bug(failure))
         return exit_code(Reason.INTERNAL_ERROR)
 
 
@@ -117,7 +101,7 @@ def _build(arguments: Arguments, environment: Mapping[str, str], prepare: Prepar
     request = build_request(arguments, environment)
     prepare()
     check_environment(request, environment)
-    display = _display(arguments, environment)
+    display = open_display(arguments, environment)
     for warning in (*pointless(arguments, environment), *unused(arguments)):
         display.warning(warning)
     enter_user_namespace_if_needed()
@@ -208,29 +192,6 @@ def _cancel(number: int, frame: FrameType | None) -> None:
 def _ignore_signals() -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
-
-
-def _early_display(words: Sequence[str]) -> Display:
-    """For errors of the command line itself, which therefore may not be parsed."""
-    wants_json = "--log-format=json" in words or ("--log-format", "json") in itertools.pairwise(words)
-    return JsonReporter(sys.stderr, Level.ERROR) if wants_json else PlainReporter(sys.stderr, Level.ERROR)
-
-
-def _display(arguments: Arguments, environment: Mapping[str, str]) -> Display:
-    verbosity = arguments.text("verbosity", "info").lower()
-    if verbosity not in _LEVELS:
-        raise UsageError(f"--verbosity={verbosity}: not one of {', '.join(_LEVELS)}")
-    level = _LEVELS[verbosity]
-    log_format = arguments.text("log-format", "color")
-    if log_format not in ("text", "color", "json"):
-        raise UsageError(f"--log-format={log_format}: not text, color or json")
-    timestamps = arguments.flag("log-timestamp")
-    if log_format == "json":
-        return JsonReporter(sys.stderr, level)
-    capable = sys.stderr.isatty() and environment.get("TERM", "dumb") != "dumb" and not environment.get("NO_COLOR")
-    if log_format == "color" and capable and level is Level.INFO and not timestamps:
-        return LiveReporter(Console(stderr=True), level)
-    return PlainReporter(sys.stderr, level, timestamps=timestamps)
 
 
 @dataclass(frozen=True, slots=True)

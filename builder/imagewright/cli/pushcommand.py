@@ -5,10 +5,11 @@ Reads an archive or a layout, talks to registries. Called by ``cli.commands``.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 
 from imagewright.cli.arguments import Arguments, parse
+from imagewright.cli.displays import open_display
 from imagewright.cli.flags import BUILD_FLAGS, Flag
 from imagewright.cli.flags.registry import REGISTRY_FLAGS
 from imagewright.cli.request import build_request
@@ -18,8 +19,6 @@ from imagewright.engine.registries import open_client
 from imagewright.engine.resultfiles import references_with_digest, write_digests
 from imagewright.errors import UsageError
 from imagewright.oci.platform import Platform, host_platform
-from imagewright.progress.display import Level
-from imagewright.progress.plain import PlainReporter
 
 _TAKEN = frozenset(
     """destination digest-file image-name-with-digest-file image-name-tag-with-digest-file custom-platform
@@ -41,8 +40,8 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     destinations = read_destinations(request)
     platform = Platform.parse(request.platform) if request.platform else host_platform()
     image, blobs = open_stored_image(arguments.words[0], platform)
-    reporter = PlainReporter(sys.stderr, Level.INFO, timestamps=arguments.flag("log-timestamp"))
-    pushed = push_image(open_client(request, environment), image, destinations, blobs, reporter)
+    with closing(open_display(arguments, environment)) as display:
+        pushed = push_image(open_client(request, environment), image, destinations, blobs, display)
     write_digests(destinations, pushed, image.manifest.digest)
     for reference in references_with_digest(pushed, image.manifest.digest):
         print(reference)

@@ -6,10 +6,11 @@ Asks registries and writes the folder. Called by ``cli.commands``.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 
 from imagewright.cli.arguments import Arguments, parse
+from imagewright.cli.displays import open_display
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
 from imagewright.contract import DirectorySource
@@ -19,8 +20,7 @@ from imagewright.engine.warmed import warm
 from imagewright.errors import UsageError
 from imagewright.oci.platform import Platform, host_platform
 from imagewright.plan import ImageBase, ImageOrigin
-from imagewright.progress.display import Level
-from imagewright.progress.plain import PlainReporter
+from imagewright.progress.display import Display
 from imagewright.reference import Reference
 
 _DEFAULT_CACHE = "/cache"
@@ -44,10 +44,15 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
         ImagewrightError: no image is named, or one can't be pulled; a folder that can't be written.
     """
     arguments = parse(words, environment, FLAGS)
-    reporter = PlainReporter(sys.stderr, Level.INFO, timestamps=arguments.flag("log-timestamp"))
+    with closing(open_display(arguments, environment)) as display:
+        _fill(arguments, environment, display)
+    return 0
+
+
+def _fill(arguments: Arguments, environment: Mapping[str, str], display: Display) -> None:
     for flag in WARM_FLAGS:
         if flag.pointless and flag.name in arguments.values:
-            reporter.warning(f"--{flag.name} has no meaning here: {flag.pointless}")
+            display.warning(f"--{flag.name} has no meaning here: {flag.pointless}")
     path = arguments.text("dockerfile")
     folder = arguments.text("cache-dir", _DEFAULT_CACHE)
     values = {
@@ -63,7 +68,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     platform = Platform.parse(request.platform) if request.platform else host_platform()
     images = [(Reference.parse(text), platform) for text in arguments.all("image")]
     if path:
-        plan = engine.plan(request, environment, reporter)
+        plan = engine.plan(request, environment, display)
         bases = [stage.base for stage in plan.stages]
         origins = [origin for stage in plan.stages for _, origin in stage.origins]
         named = [each for each in (*bases, *origins) if isinstance(each, ImageBase | ImageOrigin)]
@@ -72,5 +77,4 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
         raise UsageError(
             "there is nothing to keep", hint="Name images with --image, or a Dockerfile with --dockerfile."
         )
-    warm(open_client(request, environment), dict.fromkeys(images), folder, reporter.message)
-    return 0
+    warm(open_client(request, environment), dict.fromkeys(images), folder, display.message)

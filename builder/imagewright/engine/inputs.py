@@ -123,8 +123,6 @@ def _read(root: Rootfs, path: str) -> bytes:
     try:
         return root.read_file(os.fsencode(path), _MAX_DOCKERFILE_BYTES)
     except ImagewrightError as error:
-        if error.reason is Reason.CANCELLED:
-            raise
         reason = Reason.DOCKERFILE_INVALID if error.reason is Reason.PATH_NOT_ALLOWED else error.reason
         raise DockerfileError(f"{path} can't be read: {error.message}", reason=reason) from error
 

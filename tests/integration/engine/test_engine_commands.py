@@ -98,6 +98,19 @@ def test_a_warmed_base_is_not_downloaded_and_a_damaged_one_is(bases: RegistrySer
     assert len(layers_asked_for(bases, before)) > 1
 
 
+def test_what_they_report_is_as_the_flags_say(bases: RegistryServer, tmp_path: Path) -> None:
+    warm = ("warm", f"--cache-dir={tmp_path}", f"--image={bases.host}/library/busybox", "--force")
+    lines = imagewright(*warm, "--log-format=json").stderr.splitlines()
+    assert {json.loads(line)["level"] for line in lines} == {"info", "warning"}
+    assert imagewright(*warm, "--verbosity=error").stderr == ""
+    push = ("push", str(tmp_path / "images"), f"--destination={bases.host}/pushed:1")
+    done = imagewright(*push, "--log-format=json")
+    assert done.returncode == 0, done.stderr
+    assert any("pushed" in json.loads(line)["msg"] for line in done.stderr.splitlines())
+    for command in (warm, push):
+        assert "--log-format=xml" in imagewright(*command, "--log-format=xml").stderr
+
+
 def test_warm_needs_something_to_keep(tmp_path: Path) -> None:
     done = imagewright("warm", f"--cache-dir={tmp_path}")
     assert done.returncode == 2

@@ -1,0 +1,58 @@
+"""Which display ``--verbosity``, ``--log-format`` and ``--log-timestamp`` ask for. All write to standard error.
+
+Called by ``cli.commands`` and the commands that report what they do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+
+from imagewright.cli.arguments import Arguments
+from imagewright.errors import UsageError
+from imagewright.progress.display import Display, Level
+from imagewright.progress.jsonlines import JsonReporter
+from imagewright.progress.live import LiveReporter
+from imagewright.progress.plain import PlainReporter
+
+_LEVELS = {
+    "panic": Level.ERROR,
+    "fatal": Level.ERROR,
+    "error": Level.ERROR,
+    "warn": Level.WARN,
+    "warning": Level.WARN,
+    "info": Level.INFO,
+    "debug": Level.DEBUG,
+    "trace": Level.DEBUG,
+}
+
+
+def early_display(words: Sequence[str]) -> Display:
+    """For errors of the command line itself, which therefore may not be parsed."""
+    wants_json = "--log-format=json" in words or ("--log-format", "json") in itertools.pairwise(words)
+    return JsonReporter(sys.stderr, Level.ERROR) if wants_json else PlainReporter(sys.stderr, Level.ERROR)
+
+
+def open_display(arguments: Arguments, environment: Mapping[str, str]) -> Display:
+    """The display that the flags ask for: a live one on a terminal that can show it. Its caller closes it.
+
+    Raises:
+        UsageError: a level or a format that there isn't.
+    """
+    verbosity = arguments.text("verbosity", "info").lower()
+    if verbosity not in _LEVELS:
+        raise UsageError(f"--verbosity={verbosity}: not one of {', '.join(_LEVELS)}")
+    level = _LEVELS[verbosity]
+    log_format = arguments.text("log-format", "color")
+    if log_format not in ("text", "color", "json"):
+        raise UsageError(f"--log-format={log_format}: not text, color or json")
+    timestamps = arguments.flag("log-timestamp")
+    if log_format == "json":
+        return JsonReporter(sys.stderr, level)
+    capable = sys.stderr.isatty() and environment.get("TERM", "dumb") != "dumb" and not environment.get("NO_COLOR")
+    if log_format == "color" and capable and level is Level.INFO and not timestamps:
+        return LiveReporter(Console(stderr=True), level)
+    return PlainReporter(sys.stderr, level, timestamps=timestamps)
