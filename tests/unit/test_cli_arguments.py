@@ -2,7 +2,7 @@
 
 import pytest
 
-from imagewright.cli.arguments import parse, pointless
+from imagewright.cli.arguments import outdated, parse
 from imagewright.errors import UsageError
 
 
@@ -47,7 +47,7 @@ def test_a_bad_value_in_the_environment_is_named_by_its_variable() -> None:
 
 def test_what_has_no_meaning_here_is_said_in_one_line_each() -> None:
     arguments = parse(["--cleanup", "--snapshot-mode=redo", "--destination=a"], {"KANIKO_PRE_CLEANUP": "true"})
-    assert pointless(arguments, {"FF_KANIKO_OCI_WARMER": "1"}) == [
+    assert outdated(arguments, {"FF_KANIKO_OCI_WARMER": "1"}) == [
         "--cleanup has no meaning here: the work folder is always removed",
         "--pre-cleanup has no meaning here: every build begins with an empty folder",
         "--snapshot-mode has no meaning here: changes are found by inodes and their ctime, which is as exact as full and as fast as time",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from imagewright.cli.arguments import parse, pointless
+from imagewright.cli.arguments import outdated, parse
 from imagewright.cli.flags import BUILD_FLAGS, Kind
 from imagewright.cli.request import build_request
 from imagewright.contract import BuildRequest, RegistrySettings, SecretSource
@@ -25,6 +25,7 @@ registry-mirror reproducible secret single-snapshot skip-default-registry-fallba
 skip-tls-verify skip-tls-verify-pull skip-tls-verify-registry skip-unused-stages snapshot-mode tar-path target
 use-new-run verbosity whitelist-var-run""".split()
 
+EARLIER = {"snapshotMode": "snapshot-mode", "customPlatform": "custom-platform", "tarPath": "tar-path"}
 GIT = "https://git.example.com/app.git"
 
 
@@ -214,6 +215,15 @@ def test_flag_means_what_the_table_says(name: str) -> None:
         assert value_of(request(*row.words, *form), row.field) == row.means, form
 
 
+@pytest.mark.parametrize(("earlier", "name"), EARLIER.items())
+def test_a_name_that_kaniko_gave_up_is_still_taken(earlier: str, name: str) -> None:
+    value = TABLE[name].value
+    given = parse([f"--{earlier}={value}", f"--{earlier}", value], {})
+    assert given.all(name) == (value, value)
+    assert f"--{earlier} is now --{name}" in outdated(given, {})
+    assert not outdated(parse([f"--{name}={value}"], {}), {})[:-1]
+
+
 @pytest.mark.parametrize("name", [name for name in KANIKO if FLAGS[name].environment])
 def test_variable_serves_like_the_flag(name: str) -> None:
     flag, row = FLAGS[name], TABLE[name]
@@ -225,7 +235,7 @@ def test_variable_serves_like_the_flag(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in KANIKO if FLAGS[name].pointless])
 def test_flag_without_meaning_is_one_line_and_changes_nothing(name: str) -> None:
     words = [f"--{name}={TABLE[name].value}"]
-    (line,) = pointless(parse(words, {}), {})
+    (line,) = outdated(parse(words, {}), {})
     assert line.startswith(f"--{name} has no meaning here: ")
     assert "\n" not in line
     assert request(*words) == request()

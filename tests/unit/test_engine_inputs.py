@@ -11,7 +11,8 @@ from imagewright.engine.inputs import read_inputs
 
 def test_a_form_feed_in_a_line_does_not_move_those_below(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_bytes(b"FROM scratch\n# a\x0cb\x1cc\xe2\x80\xa8d\r\nLABEL e=f\n")
-    inputs = read_inputs(BuildRequest(source=DirectorySource(path=str(tmp_path))), FetchedContext(str(tmp_path)))
+    request = BuildRequest(source=DirectorySource(path=str(tmp_path)))
+    inputs = read_inputs(request, FetchedContext(str(tmp_path)), lambda url, max_bytes: b"")
     last = inputs.dockerfile.stages[0].instructions[-1]
     assert last.location.line == 3
     assert inputs.lines[last.location.line - 1] == "LABEL e=f"

@@ -24,6 +24,7 @@ class Arguments:
 
     values: dict[str, list[str]] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)  # those that are no flags, where a command takes any
+    earlier: dict[str, str] = field(default_factory=dict)  # names given that kaniko gave up, and those of today
 
     def text(self, name: str, default: str = "") -> str:
         """The last value given for a flag (pflag: the last one wins)."""
@@ -79,7 +80,7 @@ def parse(
     Raises:
         UsageError: unknown flag (with the nearest name), missing or bad value, stray word.
     """
-    by_name = {flag.name: flag for flag in flags}
+    by_name = {flag.name: flag for flag in flags} | {flag.earlier: flag for flag in flags if flag.earlier}
     by_short = {flag.short: flag for flag in flags if flag.short}
     arguments = Arguments()
     _check_text(words)
@@ -89,6 +90,8 @@ def parse(
         if word.startswith("--") and len(word) > 2:
             name, separator, value = word[2:].partition("=")
             flag = _find(by_name, name)
+            if name != flag.name:
+                arguments.earlier[name] = flag.name
         elif takes_words and not (word.startswith("-") and len(word) > 1):
             arguments.words.append(word)
             continue
@@ -120,9 +123,11 @@ def parse(
     return arguments
 
 
-def pointless(arguments: Arguments, environment: Mapping[str, str]) -> list[str]:
-    """One line for each flag of kaniko's that was given and has no meaning here, and one for its feature flags."""
-    warnings = [
+def outdated(arguments: Arguments, environment: Mapping[str, str]) -> list[str]:
+    """One line for each flag of kaniko's that was given by its earlier name or has no meaning here, and one for its
+    feature flags."""
+    warnings = [f"--{name} is now --{today}" for name, today in arguments.earlier.items()]
+    warnings += [
         f"--{flag.name} has no meaning here: {flag.pointless}"
         for flag in BUILD_FLAGS
         if flag.pointless and flag.name in arguments.values

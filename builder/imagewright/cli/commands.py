@@ -18,7 +18,7 @@ from types import FrameType
 
 from imagewright import contract
 from imagewright.cli import lintcommand, logincommand, pincommand, pushcommand, warmcommand
-from imagewright.cli.arguments import Arguments, parse, pointless
+from imagewright.cli.arguments import Arguments, outdated, parse
 from imagewright.cli.caching import unused
 from imagewright.cli.displays import early_display, open_display
 from imagewright.cli.flags import BUILD_FLAGS, Flag
@@ -102,7 +102,7 @@ def _build(arguments: Arguments, environment: Mapping[str, str], prepare: Prepar
     prepare()
     check_environment(request, environment)
     display = open_display(arguments, environment)
-    for warning in (*pointless(arguments, environment), *unused(arguments)):
+    for warning in (*outdated(arguments, environment), *unused(arguments)):
         display.warning(warning)
     enter_user_namespace_if_needed()
     result, error = _run(request, environment, display)

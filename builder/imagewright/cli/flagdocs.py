@@ -38,6 +38,7 @@ def _row(flag: Flag) -> str:
     value = "" if flag.kind is Kind.BOOLEAN else f"`{shown}`" + (", repeatable" if flag.kind is Kind.LIST else "")
     variable = f"`{flag.environment}`" if flag.environment else ""
     meaning = f"{flag.help}: accepted with a warning, since {flag.pointless}" if flag.pointless else flag.help
+    meaning += f" (earlier `--{flag.earlier}`)" if flag.earlier else ""
     return f"| {name} | {value} | {meaning} | {variable} |\n"
 
 

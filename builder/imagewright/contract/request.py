@@ -103,7 +103,7 @@ class BuildRequest(Model):
     version: Literal[1] = 1
     source: Source
     context_dir: str = "."  # relative to the source
-    dockerfile: str = "Dockerfile"  # relative to the context; an absolute path is taken as it is
+    dockerfile: str = "Dockerfile"  # relative to the context; an absolute path, or an address, is taken as it is
     target: str = ""
     build_args: tuple[BuildArg, ...] = ()
     build_contexts: tuple[NamedContext, ...] = ()  # names are unique

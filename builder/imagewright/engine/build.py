@@ -301,7 +301,7 @@ class _Build:
         request = self._request
         options = plan_options(request, self._environment)
         fetched = self._fetched = self._fetch(workspace.source, request.source)
-        inputs = read_inputs(request, fetched)
+        inputs = read_inputs(request, fetched, remotes.dockerfile)
         given = source_date_epoch(inputs.dockerfile, options) or self._environment.get(EPOCH, "")
         given = given or EPOCH_OF[request.timestamps]
         epoch = resolve_epoch(given, fetched, partial(epoch_source, inputs.dockerfile, options), remotes)

@@ -6,7 +6,7 @@ Reads the source's folder and the environment it is given. Called by ``engine.bu
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from imagewright.context.fetch import FetchedContext
@@ -59,11 +59,11 @@ def plan_options(request: BuildRequest, environment: Mapping[str, str]) -> PlanO
     )
 
 
-def read_inputs(request: BuildRequest, fetched: FetchedContext) -> Inputs:
-    """Find and parse the Dockerfile and its .dockerignore.
+def read_inputs(request: BuildRequest, fetched: FetchedContext, download: Callable[[str, int], bytes]) -> Inputs:
+    """Find and parse the Dockerfile and its .dockerignore. ``download`` gives what is at an address, up to a size.
 
     Raises:
-        SourceError: a context folder that isn't there.
+        SourceError: a context folder that isn't there; what ``download`` raises.
         DockerfileError: reasons ``DockerfileNotFound`` and ``DockerfileInvalid``.
     """
     source = Rootfs(fetched.path)
@@ -78,12 +78,14 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext) -> Inputs:
             hint="contextDir (--context-sub-path) is relative to the source's root.",
         ) from error
     context = Rootfs(real)
+    ignore_names = [".dockerignore"]
     if fetched.dockerfile is not None:
         name, data = "Dockerfile", fetched.dockerfile
-        ignore_names = [".dockerignore"]
+    elif request.dockerfile.startswith(("http://", "https://")):  # kaniko takes one so
+        name, data = "Dockerfile", download(request.dockerfile, _MAX_DOCKERFILE_BYTES)
     else:
         name, data = _dockerfile(request.dockerfile, context)
-        ignore_names = [f"{request.dockerfile}.dockerignore", ".dockerignore"]
+        ignore_names.insert(0, f"{request.dockerfile}.dockerignore")
     return Inputs(context, read_ignore(context, ignore_names), parse(data, name))
 
 

@@ -52,8 +52,22 @@ class Remotes:
         Raises:
             SourceError, UsageError: as ``context.http.download``; a secret that is no login.
         """
+        self._download(source, folder, HttpOptions(self.log, self._authorization, stopped=self.stopped))
+
+    def dockerfile(self, url: str, max_bytes: int) -> bytes:
+        """The Dockerfile at an address.
+
+        Raises:
+            SourceError, UsageError: as ``file``; it is larger than ``max_bytes``.
+        """
+        options = HttpOptions(self.log, self._authorization, stopped=self.stopped, max_bytes=max_bytes)
+        with tempfile.TemporaryDirectory(prefix="dockerfile-", dir=self.folder) as folder:
+            self._download(UrlSource(url, "Dockerfile"), folder, options)
+            with open(os.path.join(folder, "Dockerfile"), "rb") as file:
+                return file.read()
+
+    def _download(self, source: UrlSource, folder: str, options: HttpOptions) -> None:
         self.log(f"fetching {source}")
-        options = HttpOptions(self.log, self._authorization, stopped=self.stopped)
         done = download(source.url, os.path.join(folder, source.name), source.checksum, options)
         self.log(f"{done.size} bytes, {done.digest}")
 

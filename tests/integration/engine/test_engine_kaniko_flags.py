@@ -7,6 +7,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+from servers.scripted import Answer, ScriptedServer
 
 if TYPE_CHECKING:
     from conftest import Engine  # pytest gives it; only its name is needed here
@@ -20,6 +21,22 @@ def test_dockerfile_elsewhere(engine: Engine) -> None:
     built = engine.build(engine.context("FROM nowhere\n", {"f": "x"}), f"--dockerfile={other}")
     assert built.code == 0, built.stderr
     assert built.config["config"]["Labels"] == {"from": "elsewhere"}
+
+
+def test_dockerfile_at_an_address(engine: Engine) -> None:
+    context = engine.context("FROM nowhere\n", {"f": "x", "g": "x", ".dockerignore": "g\n"})
+    bodies = {"/good": b"FROM scratch\nCOPY f /\nLABEL from=an-address\n", "/ignored": b"FROM scratch\nCOPY g /\n"}
+    with ScriptedServer(
+        lambda asked: Answer(200 if asked.path in bodies else 404, {}, bodies.get(asked.path, b""))
+    ) as at:
+        built = engine.build(context, f"--dockerfile=http://{at.host}/good")
+        assert built.code == 0, built.stderr
+        assert built.config["config"]["Labels"] == {"from": "an-address"}
+        ignored = engine.build(context, f"--dockerfile=http://{at.host}/ignored")
+        missing = engine.build(context, f"--dockerfile=http://{at.host}/missing")
+    assert "excluded by .dockerignore" in ignored.stderr
+    assert "Dockerfile:2" in ignored.stderr
+    assert f"http://{at.host}/missing" in missing.stderr
 
 
 def test_no_push(engine: Engine) -> None:

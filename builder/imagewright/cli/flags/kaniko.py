@@ -65,6 +65,7 @@ KANIKO_FLAGS: tuple[Flag, ...] = (
         "MODE",
         "how changes are found",
         choices=_MODES,
+        earlier="snapshotMode",
         pointless="changes are found by inodes and their ctime, which is as exact as full and as fast as time",
     ),
     Flag(

@@ -23,7 +23,7 @@ class Flag:
     """One flag. ``environment`` names the variable that sets it where the command line doesn't, as in kaniko.
 
     ``choices`` are the only values, where there are but some. ``pointless`` says why a flag of kaniko's has no meaning
-    here: it is accepted, and the user is told.
+    here: it is accepted, and the user is told. ``earlier`` is the name that kaniko gave up and still takes.
     """
 
     name: str
@@ -34,3 +34,4 @@ class Flag:
     environment: str = ""
     choices: tuple[str, ...] = ()
     pointless: str = ""
+    earlier: str = ""

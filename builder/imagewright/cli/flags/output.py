@@ -31,7 +31,7 @@ OUTPUT_FLAGS: tuple[Flag, ...] = (
     ),
     Flag("ignore-path", Kind.LIST, "PATH", "what a RUN changes there enters no layer"),
     Flag("oci-layout-path", Kind.TEXT, "FOLDER", "write the image as an OCI image layout too"),
-    Flag("tar-path", Kind.TEXT, "FILE", "write the image as a docker-archive too"),
+    Flag("tar-path", Kind.TEXT, "FILE", "write the image as a docker-archive too", earlier="tarPath"),
     Flag("digest-file", Kind.TEXT, "FILE", "write the image's digest there"),
     Flag("image-name-with-digest-file", Kind.TEXT, "FILE", "write name@digest there, a line for each destination"),
     Flag(

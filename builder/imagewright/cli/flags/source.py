@@ -29,7 +29,7 @@ SOURCE_FLAGS: tuple[Flag, ...] = (
         "branch=…,depth=…,recurse-submodules=…,insecure-skip-tls=…,single-branch=…",
         "how a git context is cloned",
     ),
-    Flag("dockerfile", Kind.TEXT, "PATH", "the Dockerfile, in the context or by its own path", "f"),
+    Flag("dockerfile", Kind.TEXT, "PATH", "the Dockerfile, in the context, by its own path or its address", "f"),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "a build argument; without a value, from the environment"),
     Flag("target", Kind.TEXT, "STAGE", "the stage to build; the last one if not given"),
     Flag(
@@ -50,7 +50,7 @@ SOURCE_FLAGS: tuple[Flag, ...] = (
         "default|NAME[=SOCKET|=KEYFILE[,KEYFILE]]",
         "for RUN --mount=type=ssh: an agent, SSH_AUTH_SOCK if not named, or private keys without a passphrase",
     ),
-    Flag("custom-platform", Kind.TEXT, "OS/ARCH[/VARIANT]", "the platform to build for"),
+    Flag("custom-platform", Kind.TEXT, "OS/ARCH[/VARIANT]", "the platform to build for", earlier="customPlatform"),
     Flag("sandbox", Kind.TEXT, "KIND", "auto, namespace, root or chroot: how RUN is isolated"),
     Flag("work-dir", Kind.TEXT, "FOLDER", "where root file systems and layers are made", environment="IMAGEWRIGHT_DIR"),
     Flag("kaniko-dir", Kind.TEXT, "FOLDER", "the same, by kaniko's name", environment="KANIKO_DIR"),
