@@ -19,11 +19,14 @@ class Proxy:
     """Between operator and API server. ``rule`` says of each request: PASS, CUT, or the HTTP status to answer.
 
     ``after`` is called with each request that the API server has answered, before the operator learns of it.
+    ``strike`` is given each request's line and body twice, before the API server sees it (False) and once it has answered
+    (True); where it says True the operator gets no answer.
     """
 
     def __init__(self, port: int, certificate: str) -> None:
         self.rule: Callable[[str], int] = lambda _: PASS
         self.after: Callable[[str], None] = lambda _: None
+        self.strike: Callable[[str, bytes, bool], bool] = lambda *_: False
         self.requests: list[str] = []
         context = ssl.create_default_context(cafile=certificate)
         proxy = self
@@ -34,7 +37,7 @@ class Proxy:
                 proxy.requests.append(line)
                 self.close_connection = True
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                verdict = proxy.rule(line)
+                verdict = CUT if proxy.strike(line, body, False) else proxy.rule(line)
                 if verdict == CUT:
                     return
                 if verdict != PASS:
@@ -53,6 +56,8 @@ class Proxy:
                     upstream.request(self.command, self.path, body or None, headers)
                     answer = upstream.getresponse()
                     proxy.after(line)
+                    if proxy.strike(line, body, True):
+                        return
                     self.send_response(answer.status)
                     for name, value in answer.getheaders():
                         if name.lower() not in ("transfer-encoding", "connection", "content-length"):

@@ -1,9 +1,8 @@
-"""The operator killed at any moment, and an API server that is slow, away, busy or frozen."""
+"""The operator killed (see also test_operator_kills), and an API server that is slow, away, busy or frozen."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import threading
@@ -16,75 +15,7 @@ from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.proxy import CUT, PASS, Proxy
 
-POD_POST = re.compile(r"POST /api/v1/namespaces/[^/]+/pods\b")
-STATUS_PATCH = re.compile(r"PATCH /apis/imagewright.dev/.*/status\b")
 WATCH = re.compile(r"GET .*watch=true")
-
-
-def kill_once(
-    proxy: Proxy, operator: Operator, pattern: re.Pattern[str], *, number: int, stored: bool
-) -> threading.Event:
-    """SIGKILL when the ``number``-th such request is made: before the API server sees it, or once it has stored it."""
-    killed = threading.Event()
-    seen = [0]
-
-    def strike(line: str) -> bool:
-        if killed.is_set() or not pattern.match(line):
-            return False
-        seen[0] += 1
-        if seen[0] < number:
-            return False
-        os.kill(operator.pid, signal.SIGKILL)
-        killed.set()
-        return True
-
-    if stored:
-        proxy.after = strike  # type: ignore[assignment]
-    else:
-        proxy.rule = lambda line: CUT if strike(line) else PASS
-    return killed
-
-
-# The requests in the life of a build: which one of its kind, and how it is told.
-MOMENTS = {
-    "claim": (STATUS_PATCH, 1),
-    "pod": (POD_POST, 1),
-    "pending": (STATUS_PATCH, 2),
-    "running": (STATUS_PATCH, 3),
-    "outcome": (STATUS_PATCH, 4),
-}
-
-
-@pytest.mark.parametrize("stored", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_at_any_request_it_builds_once_and_keeps_the_digest(
-    api: ApiServer, namespace: Namespace, operators: Callable[..., Operator], proxy: Proxy, moment: str, stored: bool
-) -> None:
-    pattern, number = MOMENTS[moment]
-    kubeconfig = api.kubeconfig("operator-token", proxy.address)
-    operator = operators(kubeconfig)
-    killed = kill_once(proxy, operator, pattern, number=number, stored=stored)
-
-    def revive() -> None:
-        killed.wait()
-        operator.kill()
-        operator.start()
-
-    reviver = threading.Thread(target=revive, daemon=True)
-    reviver.start()
-    namespace.apply()
-    pod = namespace.pod()
-    namespace.starts(pod)
-    namespace.phase("Running")
-    digest = namespace.pushes(pod)
-    status = namespace.phase("Succeeded")
-    reviver.join(60)
-    assert killed.is_set()
-    time.sleep(3)  # whoever came back has looked at everything once more
-    assert [one["metadata"]["uid"] for one in namespace.pods()] == [pod["metadata"]["uid"]]
-    assert namespace.status()["image"]["digest"] == digest
-    assert namespace.status()["build"]["number"] == status["build"]["number"] == 1
-    assert sorted(namespace.events()) == sorted(set(namespace.events())), "every Event once"
 
 
 def test_a_build_that_ends_while_no_operator_runs(namespace: Namespace, operators: Callable[..., Operator]) -> None:
