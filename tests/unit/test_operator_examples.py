@@ -37,7 +37,7 @@ def test_there_is_an_example_of_every_source_that_works() -> None:
 
 
 def deployed(kind: str) -> list[dict[str, Any]]:
-    files = [file for file in sorted((ROOT / "deploy").glob("*.yaml")) if file.name != "kustomization.yaml"]
+    files = [file for file in sorted((ROOT / "deploy" / "base").glob("*.yaml")) if file.name != "kustomization.yaml"]
     return [document for document in documents(*files) if document["kind"] == kind]
 
 
@@ -68,7 +68,7 @@ def test_the_operators_pod_has_no_rights_on_its_node() -> None:
 
 
 def test_its_settings_are_settings() -> None:
-    kustomization = yaml.safe_load((ROOT / "deploy" / "kustomization.yaml").read_text(encoding="utf-8"))
+    kustomization = yaml.safe_load((ROOT / "deploy" / "base" / "kustomization.yaml").read_text(encoding="utf-8"))
     literals = kustomization["configMapGenerator"][0]["literals"]
     environment = dict(literal.split("=", 1) for literal in literals)
     assert Settings.unknown(environment) == ()

@@ -1,0 +1,133 @@
+"""deploy/ and its overlays: each renders, the API server accepts it, and the operator works with what it gives."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from imagebuilds.apiserver import ApiServer
+from imagebuilds.namespace import Namespace
+from imagebuilds.operator_process import Operator
+from imagebuilds.rendered import Json, Name, environment, kinds, manifest, name, objects, one, renamed, rights, selects
+
+from imagewright_operator.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+OVERLAYS = sorted(path.parent for path in (ROOT / "deploy" / "overlays").glob("*/kustomization.yaml"))
+SYSTEM = "imagewright-system"
+
+
+@pytest.fixture
+def render(api: ApiServer) -> Callable[[Path], dict[Name, Json]]:
+    return lambda folder: objects(api.kubectl("kustomize", str(folder)))
+
+
+@pytest.fixture
+def base(render: Callable[[Path], dict[Name, Json]]) -> dict[Name, Json]:
+    return render(ROOT / "deploy")
+
+
+@pytest.mark.parametrize("folder", [ROOT / "deploy", *OVERLAYS], ids=lambda path: path.name)
+def test_the_api_server_accepts_every_object_as_it_is_written(
+    folder: Path, api: ApiServer, namespace: Namespace, render: Callable[[Path], dict[Name, Json]]
+) -> None:
+    found = render(folder)
+    documents = renamed(found, lambda text: namespace.name if text == "builds" else text)
+    flags = ("--dry-run=server", "--validate=strict", "--filename=-")
+    done = api.try_kubectl("apply", *flags, stdin=manifest(documents))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(found)
+    settings = environment(found)
+    assert Settings.unknown(settings) == ()
+    Settings.from_environment(settings)
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda path: path.name)
+def test_an_overlay_leaves_the_operators_pod_what_it_is(
+    folder: Path, base: dict[Name, Json], render: Callable[[Path], dict[Name, Json]]
+) -> None:
+    pods = [one(found, "Deployment")["spec"]["template"]["spec"] for found in (base, render(folder))]
+    for pod in pods:
+        pod.pop("topologySpreadConstraints", None)
+        pod["containers"][0]["envFrom"][0]["configMapRef"].pop("name")  # a hash of its content
+    assert pods[0] == pods[1]
+
+
+def test_high_availability_is_two_operators_on_two_nodes_of_which_a_drain_takes_one(
+    base: dict[Name, Json], render: Callable[[Path], dict[Name, Json]]
+) -> None:
+    found = render(ROOT / "deploy/overlays/high-availability")
+    assert set(found) - set(base) == {("PodDisruptionBudget", SYSTEM, "imagewright-operator")}
+    spec = one(found, "Deployment")["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    budget = one(found, "PodDisruptionBudget")["spec"]
+    assert spec["replicas"] - budget["maxUnavailable"] == 1
+    assert selects(budget["selector"], labels)
+    spread = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert {one["topologyKey"] for one in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    assert all(selects(one["labelSelector"], labels) for one in spread)
+
+
+def test_the_network_policy_lets_in_the_probes_and_out_to_names_and_the_api_server(
+    base: dict[Name, Json], render: Callable[[Path], dict[Name, Json]]
+) -> None:
+    found = render(ROOT / "deploy/overlays/restricted-network")
+    assert set(found) - set(base) == {("NetworkPolicy", SYSTEM, "imagewright-operator")}
+    template = one(found, "Deployment")["spec"]["template"]
+    policy = one(found, "NetworkPolicy")["spec"]
+    assert selects(policy["podSelector"], template["metadata"]["labels"])
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    ports = {port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+    assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == ports
+    out = {(port["protocol"], port["port"]) for rule in policy["egress"] for port in rule["ports"]}
+    assert out == {("UDP", 53), ("TCP", 53), ("TCP", 443), ("TCP", 6443)}
+
+
+def test_namespaced_rights_are_the_clusters_less_what_only_a_cluster_has(
+    base: dict[Name, Json], render: Callable[[Path], dict[Name, Json]]
+) -> None:
+    found = render(ROOT / "deploy/overlays/namespaced")
+    missing = rights(one(base, "ClusterRole")) - rights(one(found, "Role"))
+    assert {resource for _, resource, _ in missing} == {"nodes", "namespaces", "customresourcedefinitions"}
+    assert not rights(one(found, "Role")) - rights(one(base, "ClusterRole"))
+    assert "ClusterRoleBinding" not in kinds(found)
+    assert one(found, "Role")["metadata"]["namespace"] == environment(found)["IMAGEWRIGHT_NAMESPACES"]
+
+
+def test_an_operator_installed_by_the_namespaced_overlay_builds_there_and_has_no_rights_elsewhere(
+    api: ApiServer,
+    namespace: Namespace,
+    operators: Callable[..., Operator],
+    render: Callable[[Path], dict[Name, Json]],
+) -> None:
+    system = f"system-{uuid.uuid4().hex[:8]}"
+    names = {"builds": namespace.name, SYSTEM: system}
+    found = {
+        name(document): document
+        for document in renamed(render(ROOT / "deploy/overlays/namespaced"), lambda text: names.get(text, text))
+        if document["kind"] not in ("CustomResourceDefinition", "ClusterRole")  # the same as those that are there
+    }
+    done = api.try_kubectl("apply", "--filename=-", stdin=manifest(found.values()))
+    assert done.returncode == 0, done.stderr
+    token = api.kubectl("create", "token", "imagewright-operator", f"--namespace={system}")
+    settings = {key.removeprefix("IMAGEWRIGHT_"): value for key, value in environment(found).items()}
+    operator = operators(api.kubeconfig(token), **settings)
+
+    namespace.apply()
+    pod = namespace.pod()
+    namespace.starts(pod)
+    digest = namespace.pushes(pod)
+    assert namespace.becomes("True BuildSucceeded")["image"]["digest"] == digest
+    assert "Forbidden" not in operator.log()
+    account = f"--as=system:serviceaccount:{system}:imagewright-operator"
+    for verb, resource, where in [
+        ("list", "imagebuilds", "--all-namespaces"),
+        ("list", "imagebuilds", "--namespace=default"),
+        ("create", "pods", "--namespace=default"),
+        ("get", "secrets", f"--namespace={namespace.name}"),
+        ("list", "nodes", ""),
+    ]:
+        assert api.try_kubectl("auth", "can-i", verb, resource, account, *filter(None, [where])).stdout == "no\n"
+    api.kubectl("delete", "namespace", system, "--wait=false")
