@@ -56,6 +56,6 @@ class Killer:
         while self._dead.get():
             self._operator.kill()
             with self._lock:
-                self._chooser = self._next()
                 self.kills += 1
+                self._chooser = self._next()
             self._operator.start()

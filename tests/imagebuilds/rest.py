@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -82,14 +83,21 @@ class Rest:
         headers = {**self._pool.headers, "Content-Type": kind or "application/json"}
         data = json.dumps(body) if body is not None else None
         timeout = urllib3.Timeout(connect=PATIENCE_S, read=None if "watch" in query else PATIENCE_S)
-        try:
-            response = self._pool.request(verb, url, body=data, headers=headers, timeout=timeout, preload_content=False)
-        except urllib3.exceptions.HTTPError as error:
-            raise RestError(0, str(error)) from error
-        if response.status >= 300:
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                response = self._pool.request(
+                    verb, url, body=data, headers=headers, timeout=timeout, preload_content=False
+                )
+            except urllib3.exceptions.HTTPError as error:
+                raise RestError(0, str(error)) from error
+            if response.status < 300:
+                return response
             with response:
-                raise RestError(response.status, response.data.decode())
-        return response
+                words = response.data.decode()
+            if response.status != 429 or time.monotonic() > end:
+                raise RestError(response.status, words)
+            time.sleep(0.2)  # soon after the CRD was installed: "storage is (re)initializing"
 
 
 class Watch:

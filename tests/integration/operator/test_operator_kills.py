@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
+import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 from imagebuilds.apiserver import ApiServer
+from imagebuilds.fake_kubelet import FakeKubelet, Part, Seen, digest_of, ended, pushed
 from imagebuilds.killer import Chooser, Killer
+from imagebuilds.kstatus import kstatus
 from imagebuilds.operator_process import operators_in
 from imagebuilds.proxy import Proxy
-from imagebuilds.rest import DirectNamespace, Rest
+from imagebuilds.recorder import Line, Recorder
+from imagebuilds.rest import DirectNamespace, Json, Rest
 from imagebuilds.waiting import eventually
 
 RESYNC = re.compile(r"GET /api/v1/pods\?.*labelSelector")
@@ -116,3 +124,144 @@ def test_killed_at_each_point_of_a_build(hunt: Hunt, place: DirectNamespace, poi
     assert (status["phase"], status["image"]["digest"]) == ("Succeeded", digest)
     assert (status["build"]["number"], status["build"]["attempt"], len(status["history"])) == (1, 1, 1)
     assert sorted(place.events()) == sorted(set(place.events())), "every Event once"
+
+
+# What may happen to a build beside its operator being killed; the Pod's label tells the kubelet its part.
+KINDS = ("pushes", "fails", "is-evicted", "is-replaced", "is-queued", "is-cancelled", "is-made-anew")
+
+
+@dataclass(slots=True)
+class Life:
+    """One ImageBuild of the random test."""
+
+    name: str
+    kind: str
+    acted: bool = False
+    first_uid: str = ""
+
+
+class Crowd:
+    """ImageBuilds of all kinds, a few at a time, each watched to its end."""
+
+    def __init__(self, place: DirectNamespace, recorder: Recorder, random: Random) -> None:
+        self._place, self._recorder, self._random = place, recorder, random
+        self.lives: list[Life] = []
+        self.active: list[Life] = []
+
+    def part(self, pod: Json) -> Part:
+        """The kubelet's."""
+        labels, draw = pod["metadata"]["labels"], self._random.uniform
+        kind, end = labels["plays"], pushed(pod)
+        if kind == "fails":
+            end = ended({"failure": {"reason": "StepFailed", "message": "RUN make ended", "exitCode": 2}}, 7)
+        if kind == "is-evicted" and labels["imagewright.dev/attempt"] == "1":
+            end = ended(None, 137, reason="Evicted", message="The node was low on resource: memory.")
+        return Part(draw(0.1, 1.0), draw(0.2, 2.0), end)
+
+    def add(self) -> None:
+        kind = KINDS[len(self.lives) % len(KINDS)]
+        life = Life(f"{kind}-{len(self.lives)}", kind)
+        self._apply(life)
+        self.lives.append(life)
+        self.active.append(life)
+
+    def step(self) -> None:
+        """Do to each what its kind asks for, as soon as it has a Pod; forget those that are at their end."""
+        for life in self.active:
+            body = self._recorder.latest(self._place.name, life.name)
+            if body is None:
+                continue
+            if not life.acted and (body["status"].get("build") or {}).get("podNames"):
+                self._act(life, body)
+        self.active = [life for life in self.active if not self._is_over(life)]
+
+    def _apply(self, life: Life) -> None:
+        policy = "Queue" if life.kind == "is-queued" else "Replace"
+        self._place.apply(life.name, podTemplate={"labels": {"plays": life.kind}}, concurrencyPolicy=policy)
+
+    def _act(self, life: Life, body: Json) -> None:
+        life.acted, life.first_uid = True, body["metadata"]["uid"]
+        if life.kind in ("is-replaced", "is-queued"):
+            self._place.edit(life.name, target="other")
+        elif life.kind == "is-cancelled":
+            self._place.edit(life.name, cancelled=True)
+        elif life.kind == "is-made-anew":
+            self._place.rest.delete(self._place.path("imagebuilds", life.name))
+            self._apply(life)
+
+    def _is_over(self, life: Life) -> bool:
+        body = self._recorder.latest(self._place.name, life.name)
+        if body is None or not life.acted or kstatus(body) == "InProgress":
+            return False
+        return life.kind != "is-made-anew" or body["metadata"]["uid"] != life.first_uid
+
+    def losses(self, pods: list[Seen]) -> list[str]:
+        """Digests that a Pod has reported and that its ImageBuild doesn't have."""
+        found = []
+        for life in self.lives:
+            body = self._place.rest.get(self._place.path("imagebuilds", life.name))
+            told = {entry.get("digest") for entry in body["status"]["history"]}
+            told.add(body["status"].get("image", {}).get("digest"))
+            for seen in pods:
+                ours = seen.body["metadata"]["labels"]["imagewright.dev/uid"] == body["metadata"]["uid"]
+                kept = life.kind not in ("fails", "is-replaced", "is-cancelled") and not seen.gone
+                if ours and kept and seen.reported and digest_of(seen.body) not in told:
+                    found.append(f"{life.name}: {digest_of(seen.body)}")
+            ready = "False" if life.kind == "fails" else "True"
+            if life.kind != "is-cancelled" and body["status"]["conditions"][0]["status"] != ready:
+                found.append(f"{life.name}: {Line.of(body)}")
+        return found
+
+    def orphans(self) -> list[str]:
+        """Pods that run though their builds are over. Nobody collects those of a deleted ImageBuild here."""
+        uids = {body["metadata"]["uid"] for body in self._place.rest.get(self._place.path("imagebuilds"))["items"]}
+        return [
+            pod["metadata"]["name"]
+            for pod in self._place.rest.get(self._place.path("pods"))["items"]
+            if pod["metadata"]["labels"]["imagewright.dev/uid"] in uids
+            and pod["status"]["phase"] not in ("Succeeded", "Failed")
+        ]
+
+
+def test_killed_at_random_requests_while_many_builds_go_on(hunt: Hunt, place: DirectNamespace) -> None:
+    """IMAGEWRIGHT_KILLS says how often, IMAGEWRIGHT_KILLS_SEED at which requests."""
+    count, seed = int(os.environ.get("IMAGEWRIGHT_KILLS", "6")), int(os.environ.get("IMAGEWRIGHT_KILLS_SEED", "1"))
+    random, goal = Random(seed), hunt.killer.kills + count
+    first = len(hunt.killer.struck)
+
+    def choose() -> Chooser | None:
+        stored, writes = random.random() < 0.5, random.random() < 0.6
+        left = random.randint(1, 8 if writes else 45)
+        asked = itertools.count(1)
+        if hunt.killer.kills >= goal:
+            return None
+
+        def at_the_nth(line: str, body: bytes, answered: bool) -> bool:
+            counts = not line.startswith("GET ") if writes else "watch=true" not in line
+            return answered == stored and counts and next(asked) == left
+
+        return at_the_nth
+
+    with Recorder(place.rest, place.path("imagebuilds")) as recorder:
+        crowd = Crowd(place, recorder, Random(seed))
+        kubelet = FakeKubelet(place.rest, crowd.part)
+        hunt.killer.arm(choose(), choose)
+        while hunt.killer.kills < goal or crowd.active:
+            if hunt.killer.kills < goal and len(crowd.active) < 5:
+                crowd.add()
+            crowd.step()
+            time.sleep(0.05)
+        hunt.looked_again()
+        kubelet.close()
+        assert not kubelet.failures
+    pods = list(kubelet.pods.values())
+    doubles = len(pods) - len({seen.body["metadata"]["name"] for seen in pods})
+    losses, orphans, wrong = crowd.losses(pods), crowd.orphans(), recorder.problems()
+    versions = sum(len(one) for one in recorder.versions().values())
+    line = (
+        f"kills={count} seed={seed} builds={len(crowd.lives)} pods={len(pods)} doubles={doubles} losses={len(losses)} "
+        f"orphans={len(orphans)} status versions={versions} wrong={len(wrong)}"
+    )
+    struck = Counter(re.sub(r"test-\w+|kill-\w+|/[^/]*-\d+[^/]*", "", line) for line in hunt.killer.struck[first:])
+    print(line, *(f"{number:4} {what}" for what, number in struck.most_common()), sep="\n")
+    assert (doubles, losses, orphans, wrong) == (0, [], [], []), line
