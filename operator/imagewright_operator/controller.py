@@ -10,23 +10,26 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
 from imagewright_operator import profile, reconcile, validation
 from imagewright_operator.api import ImageBuild, Metadata, Spec, Status
 from imagewright_operator.api.base import Json
+from imagewright_operator.api.status import Build
 from imagewright_operator.cluster import ApiError, Cluster
 from imagewright_operator.decision import Decision, World
+from imagewright_operator.inputs import pod_name
 from imagewright_operator.manifests import executor_pod, pods_of
 from imagewright_operator.metrics import Metrics
 from imagewright_operator.outcome import Observation, PodState, observe, parse_time
 from imagewright_operator.report import status_patch
 from imagewright_operator.settings import Settings
+from imagewright_operator.slots import Claim, Key, PodKey, Slots
 from imagewright_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
@@ -34,13 +37,6 @@ _NODES_FOR_S = 60.0  # how long a list of nodes is believed
 _LOG_PATIENCE = timedelta(minutes=2)  # for a node that has to give the log, when the result may be nowhere else
 _STUCK_S = 300.0
 _LOOK_AFTER_S = 3.0  # at a new Pod, should its event be lost
-
-
-class Key(NamedTuple):
-    """Which ImageBuild."""
-
-    namespace: str
-    name: str
 
 
 class Controller:
@@ -51,6 +47,7 @@ class Controller:
         self._settings = settings
         self._metrics = metrics
         self._queue: WorkQueue[Key] = WorkQueue()
+        self._slots = Slots(settings.limits)
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._synced = threading.Event()
@@ -63,11 +60,25 @@ class Controller:
         """Something about this ImageBuild may have changed."""
         self._queue.add(Key(namespace, name))
 
-    def remember(self, namespace: str, name: str, pod: Json) -> None:
-        """A Pod has ended like this. It may be gone before its result was read; until then it is kept in memory."""
-        with self._lock:
-            self._gone.setdefault(Key(namespace, name), []).append(pod)
-        self.nudge(namespace, name)
+    def pod_changed(self, key: Key, pod: Json, *, gone: bool) -> None:
+        """A Pod of this ImageBuild has come, changed or gone.
+
+        One that has ended may be gone before its result was read; until then it is kept in memory.
+        """
+        ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        if ended:
+            with self._lock:
+                self._gone.setdefault(key, []).append(pod)
+        place = PodKey(key.namespace, pod["metadata"]["name"])
+        if ended or gone:
+            self._start_more(self._slots.release(place))
+        else:
+            self._slots.hold(place)
+        self._queue.add(key)
+
+    def _start_more(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._queue.add(key)
 
     def start(self) -> None:
         """Start the workers and the resync, which looks at everything at once."""
@@ -100,7 +111,10 @@ class Controller:
 
     def resync(self) -> None:
         """Look at everything with two lists, and work on what has something to do: for lost events and lost timers."""
+        began, now = time.monotonic(), _now()
         pods: dict[str, list[Json]] = {}
+        live: list[PodKey] = []
+        starting: list[tuple[World, Claim]] = []
         phases: Counter[str] = Counter()
         for namespace in self._settings.namespaces or ("",):
             # ImageBuilds first: a Pod that a status already knows must not be missing from an older list.
@@ -108,14 +122,20 @@ class Controller:
             for pod in self._cluster.pods(namespace):
                 for owner in pod["metadata"].get("ownerReferences") or ():
                     pods.setdefault(owner.get("uid") or "", []).append(pod)
+                if reconcile.is_live(observe(pod), now):
+                    live.append(PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"]))
             for body in bodies:
-                metadata = body["metadata"]
                 phases[(body.get("status") or {}).get("phase") or "New"] += 1
-                if self._needs_work(body, pods.get(metadata["uid"], [])):
-                    self.nudge(metadata["namespace"], metadata["name"])
+                starting += self._look_at(body, pods.get(body["metadata"]["uid"], []), now)
+        may_start = set(self._slots.recount(live, (claim for _, claim in starting), began))
+        for world, claim in starting:
+            if claim.key in may_start or not self._is_said(world, claim):
+                self._queue.add(claim.key)
         self._metrics.phases.clear()
         for phase, count in phases.items():
             self._metrics.phases.labels(phase).set(count)
+        self._metrics.running.set(len(live))
+        self._metrics.waiting.set(len(starting))
         self._metrics.depth.set(self._queue.depth())
 
     def sync(self, key: Key) -> float | None:
@@ -128,6 +148,8 @@ class Controller:
             gone = tuple(self._gone.get(key, ()))
         body = self._cluster.imagebuild(*key)
         wake_s = self._pass(key, body, gone) if body is not None else None
+        if body is None:
+            self._start_more(self._slots.leave(key))
         with self._lock:
             self._forget(key, gone)
         return wake_s
@@ -142,6 +164,11 @@ class Controller:
         if decision.wants_log:
             log = self._log_of(key.namespace, decision.wants_log, world)
             world = replace(world, log=log)
+            decision = reconcile.reconcile(world, self._settings)
+        if decision.create is None:
+            self._start_more(self._slots.leave(key))
+        elif hold := self._slots.take(_claim(imagebuild, decision.create)):
+            world = replace(world, hold=hold)
             decision = reconcile.reconcile(world, self._settings)
         self._carry_out(body, world, decision)
         return decision.wake_s
@@ -159,6 +186,7 @@ class Controller:
             if refusal is None:
                 self._queue.add_after(key, _LOOK_AFTER_S)
             else:
+                self._start_more(self._slots.release(_claim(imagebuild, decision.create).pod))
                 self._store(body, imagebuild, reconcile.refused(world, decision, refusal, self._settings))
                 self._queue.add_after(key, reconcile.REFUSAL_PAUSE_S)
 
@@ -213,15 +241,29 @@ class Controller:
             self._nodes = (time.monotonic(), nodes)
         return nodes
 
-    def _needs_work(self, body: Json, pods: list[Json]) -> bool:
+    def _look_at(self, body: Json, pods: list[Json], now: datetime) -> list[tuple[World, Claim]]:
+        """Have it worked on if there is something to do for it; what it wants to start is given back instead."""
         imagebuild, problem = _read(body)
+        key = Key(imagebuild.metadata.namespace, imagebuild.metadata.name)
         if problem:
-            return imagebuild.status.observed_generation != imagebuild.metadata.generation
+            if imagebuild.status.observed_generation != imagebuild.metadata.generation:
+                self._queue.add(key)
+            return []
         observations = tuple(observe(pod) for pod in pods_of(pods, imagebuild.metadata.uid))
-        decision = reconcile.reconcile(World(imagebuild, observations, _now()), self._settings)
+        world = World(imagebuild, observations, now)
+        decision = reconcile.reconcile(world, self._settings)
+        if decision.create is not None:
+            return [(world, _claim(imagebuild, decision.create))]
         if decision.wake_s is not None:
-            self._queue.add_after(Key(imagebuild.metadata.namespace, imagebuild.metadata.name), decision.wake_s)
-        return not decision.is_idle(imagebuild.status)
+            self._queue.add_after(key, decision.wake_s)
+        if not decision.is_idle(imagebuild.status):
+            self._queue.add(key)
+        return []
+
+    def _is_said(self, world: World, claim: Claim) -> bool:
+        """Whether the status of a build that waits already says so."""
+        held = reconcile.reconcile(replace(world, hold=self._slots.why(claim)), self._settings)
+        return held.is_idle(world.imagebuild.status)
 
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
@@ -270,6 +312,12 @@ def _read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:
     except ValidationError:
         status = Status()
     return ImageBuild(metadata=metadata, spec=Spec(), status=status), problem
+
+
+def _claim(imagebuild: ImageBuild, build: Build) -> Claim:
+    metadata = imagebuild.metadata
+    pod = PodKey(metadata.namespace, pod_name(metadata.name, build))
+    return Claim(Key(metadata.namespace, metadata.name), pod, build.queue_time)
 
 
 def _now() -> datetime:

@@ -19,12 +19,14 @@ class World:
     """What is known at one moment: the ImageBuild as it was read before its Pods, and all Pods that it owns.
 
     ``log`` is the end of the log that ``Decision.wants_log`` asked for; None before it was read, b"" when there is none.
+    ``hold`` says why no Pod may be created now, "" where one may.
     """
 
     imagebuild: ImageBuild
     pods: tuple[Observation, ...]
     now: datetime
     log: bytes | None = None
+    hold: str = ""
 
 
 @dataclass(frozen=True, slots=True)

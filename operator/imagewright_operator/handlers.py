@@ -15,6 +15,7 @@ from imagewright_operator.api import GROUP, PLURAL, VERSION
 from imagewright_operator.cluster import Access
 from imagewright_operator.controller import Controller
 from imagewright_operator.manifests import NAME_LABEL, POD_SELECTOR
+from imagewright_operator.slots import Key
 
 
 def register(registry: kopf.OperatorRegistry, controller: Controller, access: Callable[[], Access]) -> None:
@@ -40,10 +41,8 @@ def register(registry: kopf.OperatorRegistry, controller: Controller, access: Ca
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod_changed(type: str | None, namespace: str | None, body: kopf.Body, **_: Any) -> None:
         name = body.metadata.labels.get(NAME_LABEL)
-        if name and type is not None and body.status.get("phase") in ("Succeeded", "Failed"):
-            controller.remember(namespace or "", name, dict(body))
-        elif name and type is not None:
-            controller.nudge(namespace or "", name)
+        if name and type is not None:
+            controller.pod_changed(Key(namespace or "", name), dict(body), gone=type == "DELETED")
 
 
 def configure_kopf(settings: kopf.OperatorSettings, *, clusterwide: bool) -> None:

@@ -49,6 +49,12 @@ class Metrics:
         self.phases = Gauge(
             "imagewright_imagebuilds", "ImageBuilds there are, by phase.", ["phase"], registry=self.registry
         )
+        self.running = Gauge("imagewright_builds_running", "Executor Pods that have not ended.", registry=self.registry)
+        self.waiting = Gauge(
+            "imagewright_builds_waiting",
+            "Builds that have no Pod yet: those that wait their turn.",
+            registry=self.registry,
+        )
         self.depth = Gauge("imagewright_queue_depth", "ImageBuilds that wait for a worker.", registry=self.registry)
 
     def finished(self, build: Build) -> None:

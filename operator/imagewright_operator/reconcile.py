@@ -55,6 +55,12 @@ def unreadable(imagebuild: ImageBuild, message: str, now: datetime) -> Decision:
     return Decision(report.status_of(imagebuild, state, now))
 
 
+def is_live(pod: Observation, now: datetime) -> bool:
+    """Whether it may still run. One that is there long after its deletion is on a node that doesn't answer."""
+    gone_by = parse_time(pod.deleted)
+    return not pod.ended and (gone_by is None or now < gone_by + _LINGER)
+
+
 class _Pass:
     """One decision in the making."""
 
@@ -149,7 +155,7 @@ class _Pass:
                 retry=RetryCause.POD_DELETED,
             )
             return self._failed(build, gone, None) or self._idle()
-        others = [pod for pod in self.world.pods if not pod.ended and not self._is_lost(pod)]
+        others = [pod for pod in self.world.pods if is_live(pod, self.now)]
         if others:
             self.wakes.append(_POLL_S)
             return State(
@@ -163,6 +169,8 @@ class _Pass:
             return self._said_before("Unknown") or State(
                 Kind.PROGRESSING, Phase.QUEUED, RETRYING, f"attempt {build.attempt} starts at {build.not_before}"
             )
+        if self.world.hold:
+            return State(Kind.PROGRESSING, Phase.QUEUED, QUEUED, self.world.hold)
         self.create = build
         return self._said_before("False") or State(
             Kind.PROGRESSING, Phase.QUEUED, QUEUED, "the executor Pod is being created"
@@ -386,9 +394,6 @@ class _Pass:
             ),
             None,
         )
-
-    def _is_lost(self, pod: Observation) -> bool:
-        return bool(pod.deleted) and self._seconds_until(pod.deleted, _LINGER) <= 0
 
     def _ready_reason(self) -> str:
         ready = self.imagebuild.status.condition("Ready")

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from imagewright.contract import RegistrySettings
 from imagewright.errors import UsageError
+from imagewright_operator.slots import Limits
 
 _PREFIX = "IMAGEWRIGHT_"
 
@@ -35,7 +36,7 @@ class Settings:
     """What holds for all builds of an installation.
 
     ``namespaces`` empty means all. ``resources`` is a Pod's ``resources`` for builds that name none.
-    ``registries`` hold for every build. ``registry_ca_config_map`` is the name of a ConfigMap that every namespace with
+    ``limits`` are of builds that run at once. ``registries`` hold for every build. ``registry_ca_config_map`` is the name of a ConfigMap that every namespace with
     builds has; ``caFile`` in ``registries`` names one of its keys.
     """
 
@@ -53,6 +54,7 @@ class Settings:
     termination_grace_s: int = 30
     resync_s: float = 60.0
     workers: int = 8
+    limits: Limits = field(default_factory=Limits)
     http_port: int = 8080
     csi_volumes: bool = False
 
@@ -81,6 +83,7 @@ class Settings:
             termination_grace_s=int(reader.number("TERMINATION_GRACE_SECONDS", default.termination_grace_s, 0)),
             resync_s=reader.number("RESYNC_SECONDS", default.resync_s, 1),
             workers=int(reader.number("WORKERS", default.workers, 1)),
+            limits=Limits(int(reader.number("MAX_BUILDS", 0, 0)), int(reader.number("MAX_BUILDS_PER_NAMESPACE", 0, 0))),
             http_port=int(reader.number("HTTP_PORT", default.http_port, 0)),
             csi_volumes=reader.choice("ALLOW_CSI_VOLUMES", "false", ("true", "false")) == "true",
         )

@@ -1,0 +1,148 @@
+"""Which builds may run now: limits for the installation and for each namespace, and a fair order among those that wait.
+
+No I/O but the clock; what is here is only a count of what the cluster holds, made anew by every resync. Asked by
+``controller`` before it creates a Pod, told by it of every Pod that comes, ends or goes. Several operators at once each
+count for themselves and choose by the same order, so they may exceed a limit for moments only.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Key(NamedTuple):
+    """Which ImageBuild."""
+
+    namespace: str
+    name: str
+
+
+class PodKey(NamedTuple):
+    """Which Pod: the same before it is created, while it runs, and after."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many builds may run at once; 0 is no limit."""
+
+    total: int = 0
+    per_namespace: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.total or self.per_namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A build that wants to start. ``since`` is its queue time, RFC 3339: the oldest of a namespace goes first."""
+
+    key: Key
+    pod: PodKey
+    since: str
+
+
+class Slots:
+    """Thread-safe. A slot is held from the permission to create a Pod until that Pod has ended or is gone.
+
+    Of several namespaces that wait the one with the fewest builds running is next; of two alike, that whose build has
+    waited longest. So one namespace with hundreds of builds delays another's single one by no more than a build.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: dict[PodKey, float] = {}
+        self._waiting: dict[Key, tuple[Claim, float]] = {}
+        self._counted = False
+
+    def take(self, claim: Claim) -> str:
+        """``""`` and a slot, held from now on; else why there is none, and the claim waits in its order."""
+        with self._lock:
+            if not self._limits or claim.pod in self._held:
+                self._waiting.pop(claim.key, None)
+                self._held.setdefault(claim.pod, self._clock())
+                return ""
+            self._waiting[claim.key] = (claim, self._clock())
+            if not self._counted:
+                return "the operator has just started and counts the builds that run"
+            if claim.key in self._next():
+                del self._waiting[claim.key]
+                self._held[claim.pod] = self._clock()
+                return ""
+            return self._why(claim)
+
+    def leave(self, key: Key) -> list[Key]:
+        """This one wants no slot; who may start because of that."""
+        with self._lock:
+            return self._next() if self._waiting.pop(key, None) else []
+
+    def hold(self, pod: PodKey) -> None:
+        """This Pod is there, whoever has created it."""
+        with self._lock:
+            self._held.setdefault(pod, self._clock())
+
+    def release(self, pod: PodKey) -> list[Key]:
+        """This Pod has ended, is gone, or was never created; who may start now."""
+        with self._lock:
+            return self._next() if self._held.pop(pod, None) is not None else []
+
+    def recount(self, pods: Iterable[PodKey], claims: Iterable[Claim], began: float) -> list[Key]:
+        """All Pods that run and all builds that wait, as lists that were begun at ``began`` have them; who may start.
+
+        What was taken or has come to wait after that is in no list, and stays.
+        """
+        with self._lock:
+            self._held = dict.fromkeys(pods, began) | {k: t for k, t in self._held.items() if t >= began}
+            later = {key: entry for key, entry in self._waiting.items() if entry[1] >= began}
+            waiting = {claim.key: (claim, began) for claim in claims if claim.pod not in self._held}
+            self._waiting = waiting | later
+            self._counted = True
+            return self._next()
+
+    def why(self, claim: Claim) -> str:
+        """Why a build that may not start waits."""
+        with self._lock:
+            return self._why(claim)
+
+    def _why(self, claim: Claim) -> str:
+        limit, namespace = self._limits.per_namespace, claim.key.namespace
+        if limit and sum(pod.namespace == namespace for pod in self._held) >= limit:
+            return f"waits its turn: {_builds(limit)} may run at once in a namespace"
+        return f"waits its turn: {_builds(self._limits.total or limit)} may run at once"
+
+    def _next(self) -> list[Key]:
+        """Those that may start now, best first; all that wait where nothing limits them."""
+        limits = self._limits
+        running = Counter(pod.namespace for pod in self._held)
+        free = limits.total - len(self._held) if limits.total else len(self._waiting)
+        lines: dict[str, list[Claim]] = {}
+        for claim, _ in self._waiting.values():
+            lines.setdefault(claim.key.namespace, []).append(claim)
+        for line in lines.values():
+            line.sort(key=lambda claim: (claim.since, claim.key), reverse=True)
+        chosen: list[Key] = []
+        while len(chosen) < free:
+            open_lines = [
+                (running[namespace], line[-1].since, namespace)
+                for namespace, line in lines.items()
+                if line and not (limits.per_namespace and running[namespace] >= limits.per_namespace)
+            ]
+            if not open_lines:
+                break
+            namespace = min(open_lines)[2]
+            running[namespace] += 1
+            chosen.append(lines[namespace].pop().key)
+        return chosen
+
+
+def _builds(count: int) -> str:
+    return "one build" if count == 1 else f"{count} builds"

@@ -1,0 +1,120 @@
+"""How many builds run at once, and whose is next, on a real API server."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from imagebuilds.apiserver import ApiServer
+from imagebuilds.kstatus import kstatus
+from imagebuilds.namespace import Namespace
+from imagebuilds.operator_process import Operator
+from imagebuilds.waiting import eventually
+
+HELD = "waits its turn: 2 builds may run at once"
+
+
+@pytest.fixture
+def other(api: ApiServer) -> Iterator[Namespace]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    api.kubectl("create", "namespace", name)
+    api.kubectl("create", "serviceaccount", "default", f"--namespace={name}")
+    yield Namespace(api.try_kubectl, name)
+    api.kubectl("delete", "imagebuilds", "--all", f"--namespace={name}", "--wait=false")
+    api.kubectl("delete", "pods", "--all", f"--namespace={name}", "--wait=false", "--force")
+
+
+def message(namespace: Namespace, name: str) -> str:
+    conditions = namespace.status(name).get("conditions", [])
+    return next((one["message"] for one in conditions if one["type"] == "Ready"), "")
+
+
+def held(namespace: Namespace, name: str, words: str = HELD) -> None:
+    eventually(lambda: message(namespace, name) == words, f"{name} to wait")
+    assert namespace.phase("Queued", name)["build"]["queueTime"]
+    assert kstatus(namespace.get("imagebuild", name)) == "InProgress"
+    assert not namespace.pods(name)
+
+
+def test_what_may_not_run_yet_waits_and_the_smaller_namespace_is_next(
+    namespace: Namespace, other: Namespace, operators: Callable[..., Operator]
+) -> None:
+    operator = operators(MAX_BUILDS="2", RESYNC_SECONDS="300")
+    for name in ("a", "b"):
+        namespace.apply(name)
+        namespace.starts(namespace.pod(name))
+    for name in ("c", "d"):
+        namespace.apply(name)
+        held(namespace, name)
+    other.apply("e")
+    held(other, "e")
+    # No resync helps here: the Pod's end alone starts the next.
+    namespace.pushes(namespace.pod("a"))
+    namespace.phase("Succeeded", "a")
+    other.pod("e")
+    held(namespace, "c")
+    # Killed and started again: what runs is counted before anything more begins.
+    operator.kill()
+    other.kubectl("delete", "imagebuild", "e")
+    other.kubectl("delete", "pods", "--all", "--force")
+    operator.start()
+    first = namespace.pod("c")
+    held(namespace, "d")
+    assert len([pod for name in "bcd" for pod in namespace.pods(name)]) == 2
+    metrics = urllib.request.urlopen(f"http://127.0.0.1:{operator.port}/metrics").read().decode()
+    assert "imagewright_builds_running 1.0" in metrics, "as of the resync at the start"
+    namespace.kubectl("patch", "imagebuild", "c", "--type=merge", '--patch={"spec":{"suspend":true,"cancelled":true}}')
+    namespace.phase("Cancelled", "c")
+    namespace.kubectl("delete", "pod", first["metadata"]["name"], "--force", "--ignore-not-found")
+    namespace.pod("d")
+
+
+def test_a_namespace_has_a_limit_of_its_own(
+    namespace: Namespace, other: Namespace, operators: Callable[..., Operator]
+) -> None:
+    operators(MAX_BUILDS_PER_NAMESPACE="1", RESYNC_SECONDS="300")
+    namespace.apply("a")
+    namespace.pod("a")
+    namespace.apply("b")
+    held(namespace, "b", "waits its turn: one build may run at once in a namespace")
+    other.apply("c")
+    other.pod("c")
+    # One that waits and is suspended, deleted or made invalid lets the next one go.
+    namespace.apply("d")
+    held(namespace, "d", "waits its turn: one build may run at once in a namespace")
+    namespace.kubectl("delete", "imagebuild", "b")
+    namespace.kubectl("delete", "imagebuild", "a")
+    namespace.kubectl("delete", "pods", "--all", "--force")
+    namespace.pod("d")
+
+
+def test_the_settings_are_checked(operators: Callable[..., Operator]) -> None:
+    operator = operators(MAX_BUILDS="many")
+    eventually(lambda: not operator.is_running(), "the operator to end")
+    assert "IMAGEWRIGHT_MAX_BUILDS is 'many': write a number" in operator.log()
+
+
+def test_a_claim_that_waits_costs_no_requests(
+    api: ApiServer, namespace: Namespace, operators: Callable[..., Operator]
+) -> None:
+    operator = operators(MAX_BUILDS="1", RESYNC_SECONDS="1")
+    namespace.apply("a")
+    namespace.pod("a")
+    for number in range(5):
+        namespace.apply(f"waits-{number}")
+    for number in range(5):
+        held(namespace, f"waits-{number}", "waits its turn: one build may run at once")
+
+    def requests() -> float:
+        """For ImageBuilds and Pods, so far: lists, single ones and patches."""
+        text = urllib.request.urlopen(f"http://127.0.0.1:{operator.port}/metrics").read().decode()
+        lines = [line for line in text.splitlines() if line.startswith("imagewright_api_requests_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines if 'resource="events"' not in line)
+
+    before, began = requests(), time.monotonic()
+    eventually(lambda: requests() >= before + 20, "some resyncs")
+    # Two lists every second, and the one that runs is looked at every five; those that wait would add ten a second.
+    assert requests() - before <= 4 * (time.monotonic() - began) + 10
