@@ -77,6 +77,9 @@ class Reason(StrEnum):
     POD_DELETED = "PodDeleted"
     QUOTA_EXCEEDED = "QuotaExceeded"
     TIMEOUT = "Timeout"
+    # what only the kubectl plugin sees
+    KUBERNETES_API_FAILED = "KubernetesApiFailed"
+    IMAGE_BUILD_NOT_FOUND = "ImageBuildNotFound"
 
 
 @dataclass(frozen=True, slots=True)

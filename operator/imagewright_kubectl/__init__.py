@@ -1,0 +1,1 @@
+"""``kubectl imagewright``: what people do with ImageBuilds, from wherever their kubeconfig is."""

@@ -1,0 +1,5 @@
+"""``python -m imagewright_kubectl``."""
+
+from imagewright_kubectl.main import main
+
+main()

@@ -1,0 +1,51 @@
+"""``get``: ImageBuilds in the columns of kubectl get, or whole.
+
+I/O: asks the API server, writes to standard output. Called by ``main``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from imagewright_kubectl import printing
+from imagewright_kubectl.connection import connect
+from imagewright_kubectl.options import place_of
+from imagewright_kubectl.printing import Json
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show them; 0."""
+    connection = connect(place_of(options))
+    namespace = "" if options.all_namespaces else connection.namespace
+    if options.output in printing.FORMATS:
+        if options.name:
+            printing.show(connection.api.imagebuild(namespace, options.name), options.output)
+        else:
+            printing.show_all(connection.api.imagebuilds(namespace, options.selector), options.output)
+        return 0
+    table = connection.api.table(namespace, options.name, options.selector)
+    if not table["rows"]:
+        where = f" in namespace {namespace}" if namespace else ""
+        print(f"No ImageBuilds found{where}.", file=sys.stderr)
+        return 0
+    print(_columns(table, wide=options.output == "wide", namespaces=options.all_namespaces))
+    return 0
+
+
+def _columns(table: Json, *, wide: bool, namespaces: bool) -> str:
+    """The columns that the resource's definition has; those of a lower priority are for -o wide."""
+    places = [place for place, one in enumerate(table["columnDefinitions"]) if wide or not one.get("priority")]
+    head = [table["columnDefinitions"][place]["name"].upper() for place in places]
+    rows = [[_cell(row["cells"][place]) for place in places] for row in table["rows"]]
+    if namespaces:
+        head = ["NAMESPACE", *head]
+        rows = [
+            [row["object"]["metadata"]["namespace"], *cells] for row, cells in zip(table["rows"], rows, strict=True)
+        ]
+    return printing.columns([head, *rows])
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    return " ".join(text.split())

@@ -1,0 +1,89 @@
+"""What is shown: objects as kubectl shows them, tables, trees.
+
+No I/O but standard output. Called by the commands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from imagewright.errors import UsageError
+from imagewright_operator.api import GROUP, KIND
+
+Json = dict[str, Any]
+
+FORMATS = ("json", "yaml", "name")
+
+
+def named(body: Json) -> str:
+    """``imagebuild.imagewright.dev/app``."""
+    return f"{KIND.lower()}.{GROUP}/{body['metadata']['name']}"
+
+
+def done(body: Json, what: str, output: str) -> None:
+    """That something was done to an ImageBuild; in a format, the ImageBuild as it is now."""
+    if output:
+        show(body, output)
+    else:
+        print(f"{named(body)} {what}")
+
+
+def show(body: Json, output: str) -> None:
+    """One object."""
+    match output:
+        case "name":
+            print(named(body))
+        case "json":
+            print(json.dumps(_plain(body), indent=4, ensure_ascii=False))
+        case "yaml":
+            print(as_yaml(_plain(body)), end="")
+        case _:
+            raise UsageError(f"--output={output}: not one of {', '.join(FORMATS)}")
+
+
+def show_all(bodies: Sequence[Json], output: str) -> None:
+    """A list of objects."""
+    if output == "name":
+        for body in bodies:
+            print(named(body))
+        return
+    show({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": [_plain(body) for body in bodies]}, output)
+
+
+def as_yaml(body: Json) -> str:
+    """In the order that the keys are in; several lines of text as a block that can be read."""
+    text: str = yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def columns(rows: Iterable[Sequence[str]]) -> str:
+    """Rows below each other, as kubectl sets them."""
+    listed = [[*row] for row in rows]
+    if not listed:
+        return ""
+    widths = [max(len(row[place]) for row in listed) for place in range(len(listed[0]))]
+    lines = ("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in listed)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as people write it."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _plain(body: Json) -> Json:
+    """Without what only the API server reads."""
+    metadata = body.get("metadata") or {}
+    if "managedFields" not in metadata:
+        return body
+    return {**body, "metadata": {key: value for key, value in metadata.items() if key != "managedFields"}}

@@ -1,0 +1,94 @@
+"""``wait``: until the image is there, or isn't going to be.
+
+I/O: watches one ImageBuild, writes to standard output and error. Called by ``main``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from imagewright.errors import UsageError
+from imagewright_kubectl.connection import connect
+from imagewright_kubectl.failures import ClusterError, TimedOut
+from imagewright_kubectl.options import place_of
+from imagewright_kubectl.printing import Json, named, show
+from imagewright_kubectl.verdict import State, Verdict, state_of
+from imagewright_operator.api.base import parse_duration
+
+SUCCESS, FAILURE, TIMED_OUT = 0, 1, 124  # the last as timeout(1) has it
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 when it is built, 1 when it failed, was cancelled or deleted, 124 when the time is over."""
+    connection = connect(place_of(options))
+    until = time.monotonic() + seconds(options.timeout) if options.timeout else None
+    shown = ""
+    state = State(Verdict.IN_PROGRESS, "", "", "")
+    try:
+        for body in connection.api.versions(connection.namespace, options.name, until, _say):
+            state = state_of(body)
+            if state.verdict is Verdict.CURRENT:
+                return _built(body, options.output)
+            if state.verdict is Verdict.FAILED:
+                return _failed(body, state, options.output)
+            if state.line != shown:
+                shown = state.line
+                _say(shown)
+    except TimedOut:
+        hint = "" if state.phase else "\nhint: Does the operator run? kubectl get pods -n imagewright-system"
+        _say(f"error: not ready after {options.timeout}: {state.line} [Timeout]{hint}")
+        return TIMED_OUT
+    except ClusterError as error:
+        _say(error.render())
+        return FAILURE
+    raise AssertionError("versions only ends by an exception")
+
+
+def seconds(text: str) -> float:
+    """``--timeout``: a duration; a number alone is seconds.
+
+    Raises:
+        UsageError
+    """
+    try:
+        value = float(text) if text.isdecimal() and text.isascii() else parse_duration(text).total_seconds()
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--timeout={text}: {error}", hint="Write it as 45s, 30m, 1h or 1h30m.") from None
+    if value <= 0:
+        raise UsageError(f"--timeout={text}: no time at all", hint="Without --timeout it waits as long as it takes.")
+    return value
+
+
+def _built(body: Json, output: str) -> int:
+    if output:
+        show(body, output)
+    else:
+        image = body["status"].get("image") or {}
+        print(f"{named(body)} built: {image.get('reference') or image.get('digest', '')}")
+    return SUCCESS
+
+
+def _failed(body: Json, state: State, output: str) -> int:
+    if output:
+        show(body, output)
+    _say(failure_of(body, state))
+    return FAILURE
+
+
+def failure_of(body: Json, state: State) -> str:
+    """Why it failed, as the engine's own errors look."""
+    failure = ((body.get("status") or {}).get("build") or {}).get("failure") or {}
+    message, reason = state.message, state.reason
+    lines = [f"error: {message} [{reason}]"]
+    if failure.get("line") and failure.get("reason") == reason:
+        lines.append(f"  --> {failure.get('file') or 'Dockerfile'}:{failure['line']}")
+        if failure.get("instruction"):
+            lines.append(f"      {failure['instruction']}")
+    lines.append(f"hint: `kubectl imagewright logs {body['metadata']['name']}` shows its log.")
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
