@@ -10,7 +10,7 @@ import csv
 import difflib
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from imagewright.contract import DEFAULT_SSH_ID, MAX_SECRET_BYTES, SecretSource, SshSource
 from imagewright.errors import UnsupportedError, UsageError
@@ -39,6 +39,21 @@ def secret_sources(values: Iterable[str], environment: Mapping[str, str]) -> tup
 
 
 def _secret(value: str, environment: Mapping[str, str]) -> SecretSource:
+    source, guessed = secret_place(value, environment)
+    if source.env:
+        _check_variable(source.id, source.env, environment)
+        return source
+    return SecretSource(id=source.id, file=_secret_file(source.id, source.file, guessed=guessed))
+
+
+def secret_place(value: str, environment: Container[str]) -> tuple[SecretSource, bool]:
+    """What one ``--secret`` names, without a look at whether it is there, and whether its file is but guessed.
+
+    For those who read a command line of another machine. ``environment`` has the names of its variables.
+
+    Raises:
+        UsageError: a form that can't be read.
+    """
     fields = _fields(value)
     name = fields.get("id", "")
     if not name:
@@ -59,9 +74,8 @@ def _secret(value: str, environment: Mapping[str, str]) -> SecretSource:
         else:
             file = name
     if variable:
-        _check_variable(name, variable, environment)
-        return SecretSource(id=name, env=variable)
-    return SecretSource(id=name, file=_secret_file(name, file, guessed=not fields.get("src")))
+        return SecretSource(id=name, env=variable), False
+    return SecretSource(id=name, file=file), not fields.get("src")
 
 
 def _fields(value: str) -> dict[str, str]:
