@@ -1,0 +1,176 @@
+"""What Argo CD and Flux make of an ImageBuild: Lua and CEL, by real interpreters, against kstatus's rules.
+
+Every state comes from ``reconcile`` itself, played on paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import cel
+import pytest
+import yaml
+from imagebuilds.kstatus import kstatus
+from imagebuilds.paper import Paper, result
+from lupa.lua51 import LuaRuntime  # the language of Argo CD's interpreter
+
+from imagewright.contract import BuildResult, Failure
+from imagewright.errors import Reason
+from imagewright_operator import crd
+from imagewright_operator.api import API_VERSION, GROUP, KIND
+from imagewright_operator.decision import Refusal
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+Json = dict[str, Any]
+# Argo CD's words for kstatus's; a sync waits at "Suspended" as it does at "Progressing".
+ARGO = {"Progressing": "InProgress", "Suspended": "InProgress", "Healthy": "Current", "Degraded": "Failed"}
+
+
+def argocd(body: Json) -> tuple[str, str]:
+    """Status and message by the script, in an interpreter that has as few libraries as Argo CD's."""
+    lua = LuaRuntime(unpack_returned_tuples=True, register_eval=False, register_builtins=False)
+    settings = yaml.safe_load((DEPLOY / "argocd" / "argocd-cm.yaml").read_text(encoding="utf-8"))
+    ((key, script),) = settings["data"].items()
+    assert key == f"resource.customizations.health.{GROUP}_{KIND}"
+    lua.execute("os, io, package, debug, require, dofile, loadfile, load = nil")
+    lua.globals().obj = lua.table_from(body, recursive=True)
+    health = lua.execute(script)
+    return health["status"], health["message"]
+
+
+def flux(body: Json) -> str:
+    """As kustomize-controller does it: the first expression that holds, else in progress."""
+    kustomization = yaml.safe_load((DEPLOY / "flux" / "builds.yaml").read_text(encoding="utf-8"))
+    (checks,) = kustomization["spec"]["healthCheckExprs"]
+    assert (checks["apiVersion"], checks["kind"]) == (API_VERSION, KIND)
+    for name, meaning in (("inProgress", "InProgress"), ("failed", "Failed"), ("current", "Current")):
+        if cel.evaluate(checks[name], body) is True:
+            return meaning
+    return "InProgress"
+
+
+def agreed(body: Json) -> str:
+    """What all three say."""
+    word, message = argocd(body)
+    assert message
+    assert ARGO[word] == flux(body) == kstatus(body), (word, flux(body), kstatus(body), body["status"])
+    return word
+
+
+def body(paper: Paper) -> Json:
+    return {"metadata": {"name": "app", "generation": paper.generation}, "spec": paper.spec, "status": paper.status}
+
+
+def not_seen() -> Paper:
+    paper = Paper()
+    schema = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert paper.status == schema["properties"]["status"]["default"]
+    return paper
+
+
+def pending() -> Paper:
+    paper = Paper()
+    paper.settle()
+    return paper
+
+
+def running() -> Paper:
+    paper = pending()
+    paper.starts()
+    paper.settle()
+    return paper
+
+
+def succeeded() -> Paper:
+    paper = running()
+    paper.ends(result())
+    paper.settle()
+    return paper
+
+
+def failed() -> Paper:
+    paper = running()
+    failure = Failure(reason="StepFailed", message="RUN make ended with 2", hint="See above.")
+    paper.ends(BuildResult(failure=failure).to_json(), exit_code=7)
+    paper.settle()
+    return paper
+
+
+def edited(paper: Paper) -> Paper:
+    paper.edit(buildArgs=[{"name": "A", "value": "1"}])
+    return paper
+
+
+def settled(paper: Paper) -> Paper:
+    paper.settle()
+    return paper
+
+
+def refused(heals: bool) -> Paper:
+    paper = Paper()
+    reason = Reason.QUOTA_EXCEEDED if heals else Reason.POD_REJECTED
+    paper.step(refuse=Refusal(reason, "says the API server", heals=heals))
+    return paper
+
+
+def waiting_for_a_secret() -> Paper:
+    paper = pending()
+    words = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found'
+    paper.events = [{"reason": "FailedMount", "message": words, "lastTimestamp": "2026-11-25T12:00:01Z"}]
+    return settled(paper)
+
+
+def retried() -> Paper:
+    paper = running()
+    paper.ends("", exit_code=137, conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "Evicted"}])
+    return settled(paper)
+
+
+def cancelled() -> Paper:
+    paper = running()
+    paper.edit(cancelled=True)
+    return settled(paper)
+
+
+STATES: dict[str, tuple[Callable[[], Paper], str]] = {
+    "not seen by the operator": (not_seen, "Progressing"),
+    "pending": (pending, "Progressing"),
+    "running": (running, "Progressing"),
+    "queued by a quota": (lambda: refused(heals=True), "Progressing"),
+    "waiting for a secret": (waiting_for_a_secret, "Progressing"),
+    "tried again": (retried, "Progressing"),
+    "succeeded": (succeeded, "Healthy"),
+    "succeeded, then edited": (lambda: edited(succeeded()), "Progressing"),
+    "rebuilding": (lambda: settled(edited(succeeded())), "Progressing"),
+    "failed": (failed, "Degraded"),
+    "failed, then edited": (lambda: edited(failed()), "Progressing"),
+    "building again after a failure": (lambda: settled(edited(failed())), "Progressing"),
+    "rejected": (lambda: refused(heals=False), "Degraded"),
+    "cancelled": (cancelled, "Degraded"),
+    "suspended": (lambda: settled(Paper(suspend=True)), "Suspended"),
+    "invalid": (lambda: settled(Paper(cache={"repository": "reg.example.com/cache:1"})), "Degraded"),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_argo_cd_and_flux_agree_with_kstatus(state: str) -> None:
+    make, expected = STATES[state]
+    assert agreed(body(make())) == expected
+
+
+def test_they_agree_on_every_combination_of_conditions() -> None:
+    for ready, reconciling, stalled, seen in product(
+        ("True", "False", "Unknown"), ("", "True", "False"), ("", "True", "False"), (-1, 2, 3)
+    ):
+        values = {"Ready": ready, "Reconciling": reconciling, "Stalled": stalled}
+        conditions = [{"type": kind, "status": value, "reason": "R"} for kind, value in values.items() if value]
+        agreed({"metadata": {"generation": 3}, "status": {"observedGeneration": seen, "conditions": conditions}})
+
+
+def test_argo_cd_shows_the_image_of_a_success_and_the_reason_of_a_failure() -> None:
+    assert argocd(body(succeeded()))[1] == "reg.example.com/app:1@sha256:" + "a" * 64
+    assert argocd(body(failed()))[1] == "StepFailed: RUN make ended with 2. See above."
+    assert argocd({"metadata": {"generation": 1}})[0] == "Progressing", "without any status, too"
