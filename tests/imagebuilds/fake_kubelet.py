@@ -137,7 +137,7 @@ class FakeKubelet:
         metadata = cue.pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
         try:
-            self._rest.merge(path, {"metadata": {"uid": metadata["uid"]}, "status": _timed(cue.status)})
+            self._rest.merge(path, {"metadata": {"uid": metadata["uid"]}, "status": timed(cue.status)})
         except RestError as error:
             if error.status not in (404, 409):  # deleted meanwhile, or another of its name
                 raise
@@ -145,7 +145,7 @@ class FakeKubelet:
         return True
 
 
-def _timed(status: Json) -> Json:
+def timed(status: Json) -> Json:
     """With the present time wherever the status says NOW."""
     timed: Json = json.loads(json.dumps(status).replace('"NOW"', json.dumps(now())))
     return timed

@@ -78,8 +78,10 @@ def operators_in(folder: Path) -> Iterator[Callable[..., Operator]]:
         operator.start()
         return operator
 
-    yield start
-    for operator in made:
-        if operator.is_running():
-            operator.kill()
-        sys.stdout.write(operator.log())
+    try:
+        yield start
+    finally:
+        for operator in made:
+            if operator.is_running():
+                operator.kill()
+            sys.stdout.write(operator.log())

@@ -182,5 +182,6 @@ def _of_progress(old: Json, new: Json) -> Iterator[str]:
     if was.get("number") == build.get("number") and was.get("outcome") and was["outcome"] != build.get("outcome"):
         yield f"a build that was over ({was['outcome']}) is not any more"
     had, has = old.get("image", {}).get("digest"), new.get("image", {}).get("digest")
-    if had != has and build.get("outcome") != "Succeeded":
+    succeeded = {entry.get("digest") for entry in new.get("history", []) if entry["outcome"] == "Succeeded"}
+    if had != has and has not in succeeded:
         yield f"the image changes from {had} to {has} without a build that succeeded"
