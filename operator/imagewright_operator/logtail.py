@@ -13,6 +13,9 @@ from imagewright.contract import RESULT_LOG_KEY, BuildResult
 
 MAX_TAIL_BYTES = 4096
 _RESULT_START = f'{{"{RESULT_LOG_KEY}"'
+_STEP = re.compile(r"^(\[[^\]\n]*\d+/\d+\] .*)$", re.MULTILINE)
+_MAX_STEP = 200
+_LONGEST_PAUSE_S = 60.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -40,6 +43,20 @@ def tail(data: bytes) -> tuple[str, bool]:
         return "…" + _last_bytes(lines[-1], MAX_TAIL_BYTES - 4) + "\n", True
     kept.reverse()
     return "".join(f"{line}\n" for line in kept), len(kept) < len(lines)
+
+
+def step(data: bytes) -> str:
+    """The step that was begun last, as the executor writes it at the start of a line; "" where none is in ``data``.
+
+    Output of a RUN can't look so: each of its lines is indented.
+    """
+    found = _STEP.findall(data.decode("utf-8", errors="replace"))
+    return _CONTROLS.sub("", found[-1])[:_MAX_STEP] if found else ""
+
+
+def pause_s(age_s: float, least_s: float) -> float:
+    """How long a log that was read is good enough, for a build of this age: a tenth of it, at most a minute; 0 for ever."""
+    return max(least_s, min(age_s / 10, _LONGEST_PAUSE_S)) if least_s else 0.0
 
 
 def result(data: bytes) -> BuildResult | None:

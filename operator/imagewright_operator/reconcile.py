@@ -14,7 +14,7 @@ from typing import Literal
 
 from imagewright.contract import BuildResult, timestamp
 from imagewright.errors import Reason
-from imagewright_operator import logtail, report, validation
+from imagewright_operator import logtail, report, retention, validation
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import parse_duration
 from imagewright_operator.api.spec import ConcurrencyPolicy, RetryCause
@@ -69,6 +69,7 @@ class _Pass:
         self.now = world.now
         self.imagebuild = world.imagebuild
         self.spec = world.imagebuild.spec
+        self.settings = settings
         self.inputs = Inputs.of(world.imagebuild)
         self.problems = validation.problems(world.imagebuild, settings)
         self.build = world.imagebuild.status.build
@@ -238,7 +239,9 @@ class _Pass:
         before = self.imagebuild.status.build
         if before is None or before.start_time != build.start_time:
             self._notify("BuildStarted", f"Pod {seen.name} builds on node {seen.node}")
-        return State(Kind.PROGRESSING, Phase.RUNNING, RUNNING, f"Pod {seen.name} builds the image")
+        self.build = build = self._follow(build, seen)
+        words = f"Pod {seen.name} builds the image" + (f": {build.current_step}" if build.current_step else "")
+        return State(Kind.PROGRESSING, Phase.RUNNING, RUNNING, report.clipped(words))
 
     # --- a build that has ended
 
@@ -364,20 +367,30 @@ class _Pass:
         current = pod_name(self.imagebuild.metadata.name, self.build) if self.build and not self.build.outcome else ""
         going = {pod.uid for pod in self.delete}
         keep = parse_duration(self.spec.retention.pod_ttl) if not self.problems else timedelta(hours=1)
-        for pod in self.world.pods:
-            if pod.name == current or pod.deleted or pod.uid in going:
-                continue
-            left = self._seconds_until(pod.finished or pod.created, keep) if pod.ended else 0.0
-            if left <= 0:
-                self.delete.append(pod)
-            else:
-                self.wakes.append(left)
+        over = [pod for pod in self.world.pods if pod.name != current and pod.uid not in going]
+        tidying = retention.tidy(over, keep, self.now)
+        self.delete += tidying.delete
+        self.wakes += tidying.wakes
+
+    def _follow(self, build: Build, seen: Observation) -> Build:
+        """The record with the step that a running build is at; its log now and then, more rarely as it goes on."""
+        log = self.imagebuild.status.log
+        read = log.read_time if log is not None and log.pod == seen.name else ""
+        pause = logtail.pause_s(-self._seconds_until(seen.started), self.settings.log_refresh_s)
+        if not pause:
+            return build
+        left = self._seconds_until(read or seen.started, timedelta(seconds=pause))
+        self.wakes.append(left if left > 0 else pause)
+        if left <= 0:
+            self._keep_log(seen)
+        step = logtail.step(self.world.log or b"")
+        return build.model_copy(update={"current_step": step}) if step else build
 
     def _keep_log(self, seen: Observation) -> None:
         if self.world.log is None:
             self.wants_log = seen.name
         elif self.world.log:
-            self.changes["log"] = report.log_of(seen, self.world.log)
+            self.changes["log"] = report.log_of(seen, self.world.log, self.now, self.imagebuild.status.log)
 
     def _pod_of(self, build: Build) -> Observation | None:
         name = pod_name(self.imagebuild.metadata.name, build)

@@ -120,7 +120,9 @@ def completed(
 ) -> Build:
     """The record of a build that is over. Its end is the container's, where that is known."""
     end = build.completion_time or timestamp(now)
-    return build.model_copy(update={"outcome": outcome, "failure": failure, "completion_time": end, "not_before": ""})
+    return build.model_copy(
+        update={"outcome": outcome, "failure": failure, "completion_time": end, "not_before": "", "current_step": ""}
+    )
 
 
 def absorbed(build: Build, seen: Observation, result: BuildResult | None) -> Build:
@@ -170,10 +172,11 @@ def image_of(result: BuildResult) -> Image:
     return Image(reference=result.references[0] if result.references else "", digest=result.digest, size=result.size)
 
 
-def log_of(seen: Observation, data: bytes) -> Log:
-    """The end of the log, and whose it is."""
+def log_of(seen: Observation, data: bytes, now: datetime, before: Log | None) -> Log:
+    """The end of the log, and whose it is; ``before`` where that says the same, so that silence is no news."""
     text, truncated = logtail.tail(data)
-    return Log(tail=text, truncated=truncated, pod=seen.name, container=CONTAINER)
+    log = Log(tail=text, truncated=truncated, pod=seen.name, container=CONTAINER, read_time=second(now))
+    return before if before is not None and before.model_copy(update={"read_time": log.read_time}) == log else log
 
 
 def with_history(status: Status, build: Build, digest: str, limit: int) -> list[HistoryEntry]:

@@ -36,7 +36,7 @@ class Settings:
     """What holds for all builds of an installation.
 
     ``namespaces`` empty means all. ``resources`` is a Pod's ``resources`` for builds that name none.
-    ``limits`` are of builds that run at once. ``registries`` hold for every build. ``registry_ca_config_map`` is the name of a ConfigMap that every namespace with
+    ``log_refresh_s`` is the least time between two looks at the log of a build that runs, 0: none. ``limits`` are of builds that run at once. ``registries`` hold for every build. ``registry_ca_config_map`` is the name of a ConfigMap that every namespace with
     builds has; ``caFile`` in ``registries`` names one of its keys.
     """
 
@@ -53,6 +53,7 @@ class Settings:
     workspace_size: str = "20Gi"
     termination_grace_s: int = 30
     resync_s: float = 60.0
+    log_refresh_s: float = 10.0
     workers: int = 8
     limits: Limits = field(default_factory=Limits)
     http_port: int = 8080
@@ -81,6 +82,7 @@ class Settings:
             resources=reader.mapping("RESOURCES", default.resources),
             workspace_size=reader.text("WORKSPACE_SIZE", default.workspace_size),
             termination_grace_s=int(reader.number("TERMINATION_GRACE_SECONDS", default.termination_grace_s, 0)),
+            log_refresh_s=reader.number("LOG_REFRESH_SECONDS", default.log_refresh_s, 0),
             resync_s=reader.number("RESYNC_SECONDS", default.resync_s, 1),
             workers=int(reader.number("WORKERS", default.workers, 1)),
             limits=Limits(int(reader.number("MAX_BUILDS", 0, 0)), int(reader.number("MAX_BUILDS_PER_NAMESPACE", 0, 0))),

@@ -61,6 +61,40 @@ def test_from_apply_to_a_digest() -> None:
     )
 
 
+def test_while_it_runs_the_step_and_the_log_are_in_the_status_and_silence_is_no_news() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.starts()
+    paper.log = b"[build 1/3] FROM busybox\n  done in 1s\n[build 2/3] RUN make\n  | [build 9/9] not a step\n"
+    paper.settle()
+    assert "log" not in paper.status, "not at once"
+    assert paper.wake_s == 10
+    paper.wait(seconds=10)
+    paper.settle()
+    assert paper.status["build"]["currentStep"] == "[build 2/3] RUN make"
+    assert paper.status["log"]["tail"].endswith("| [build 9/9] not a step\n")
+    (message,) = [one["message"] for one in paper.status["conditions"] if one["type"] == "Ready"]
+    assert message.endswith("builds the image: [build 2/3] RUN make")
+    before = json.dumps(paper.status)
+    paper.wait(seconds=30)
+    paper.settle()
+    assert json.dumps(paper.status) == before
+    # Output that is longer than what is read has no step in it: the last one known stays.
+    paper.log = b"  | more\n"
+    paper.wait(minutes=20)
+    paper.settle()
+    assert paper.status["log"]["tail"] == "  | more\n"
+    assert paper.status["build"]["currentStep"] == "[build 2/3] RUN make"
+    paper.log = b"  | more and more\n"
+    paper.settle()
+    assert paper.status["log"]["tail"] == "  | more\n", "not yet"
+    assert paper.wake_s == 60, "an old build is looked at every minute"
+    paper.ends(result())
+    paper.settle()
+    assert "currentStep" not in paper.status["build"]
+    assert paper.status["log"]["tail"] == "  | more and more\n"
+
+
 def test_a_second_look_changes_nothing() -> None:
     paper = built()
     before = json.dumps(paper.status)
@@ -195,11 +229,11 @@ def test_the_timeout_counts_from_the_start_of_the_container() -> None:
     paper.wait(minutes=9)
     paper.starts()
     paper.settle()
-    assert paper.wake_s == 600
-    paper.wait(minutes=9)
+    paper.wait(minutes=9, seconds=59)
     paper.settle()
     assert paper.status["phase"] == "Running"
-    paper.wait(minutes=1, seconds=1)
+    assert paper.wake_s == 1
+    paper.wait(seconds=2)
     paper.settle()
     assert paper.condition("Stalled") == "True Timeout"
     assert "spec.timeout of 10m" in paper.status["build"]["failure"]["message"]

@@ -109,6 +109,9 @@ class Build(Model):
     sandbox: str = Field(default="", description="The rung that RUN is isolated by.")
     sandbox_reason: str = Field(default="", description="Why that one.")
     source: SourceStatus | None = Field(default=None, description="What was built.")
+    current_step: str = Field(
+        default="", description="The step that runs, as the log shows it: [stage n/m] instruction."
+    )
     steps: list[Step] = Field(default=[], description="The latest ones, at most 100.")
     steps_truncated: bool = Field(default=False, description="Whether older ones are left out.")
     failure: FailureStatus | None = Field(default=None, description="Why it failed.")
@@ -121,6 +124,9 @@ class Log(Model):
     truncated: bool = Field(default=False, description="Whether there is more.")
     pod: str = Field(default="", description="Whose log it is.")
     container: str = Field(default="", description="Whose log it is.")
+    read_time: str = Field(
+        default="", description="When it was read: now and then while the build runs, and at its end."
+    )
 
 
 class HistoryEntry(Model):

@@ -85,11 +85,14 @@ def test_an_evicted_build_is_built_again(builds: Namespace, operator: Operator) 
     assert "BuildRetried" in builds.events()
 
 
-def test_a_cancelled_build_ends_and_its_log_stays(builds: Namespace, operator: Operator) -> None:
+def test_a_cancelled_build_ends_and_its_log_stays(builds: Namespace, operators: Callable[..., Operator]) -> None:
+    operators(LOG_REFRESH_SECONDS="1")
     builds.apply(source={"inline": {"dockerfile": "FROM busybox\nRUN echo words; sleep 300\n"}})
     builds.phase("Running")
-    eventually(lambda: "words" in builds.try_kubectl("logs", builds.pods()[0]["metadata"]["name"]).stdout, "a log")
+    eventually(lambda: "words" in builds.status().get("log", {}).get("tail", ""), "what it says while it builds")
+    assert builds.status()["build"]["currentStep"] == "[stage-0 2/2] RUN echo words; sleep 300"
     builds.kubectl("patch", "imagebuild", "app", "--type=merge", '--patch={"spec":{"cancelled":true}}')
     status = builds.phase("Cancelled")
     assert "words" in status["log"]["tail"]
+    assert "currentStep" not in status["build"]
     eventually(lambda: not builds.pods(), "no Pod left")
