@@ -36,6 +36,9 @@ class Seen:
     body: Json
     reported: bool = False  # that it has pushed, and the API server has taken it
     gone: bool = False
+    created_at: float = 0.0  # as the watch has told, of the monotonic clock
+    started_at: float = 0.0
+    ended_at: float = 0.0
 
 
 @dataclass(order=True, slots=True)
@@ -81,7 +84,7 @@ class FakeKubelet:
                     self.pods[uid].gone = True
                     self._running.discard(uid)
                 elif uid not in self.pods:
-                    self.pods[uid] = Seen(pod)
+                    self.pods[uid] = Seen(pod, created_at=time.monotonic())
                     self._cue(pod)
                 self._changed.notify_all()
 
@@ -106,9 +109,11 @@ class FakeKubelet:
                 continue
             with self._changed:
                 if cue.follows is None:
+                    self.pods[uid].ended_at = time.monotonic()
                     self.pods[uid].reported = cue.status == pushed(cue.pod)
                     self._running.discard(uid)
                 else:
+                    self.pods[uid].started_at = time.monotonic()
                     cue.follows.due += time.monotonic()
                     heapq.heappush(self._cues, cue.follows)
 

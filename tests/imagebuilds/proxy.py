@@ -28,6 +28,7 @@ class Proxy:
         self.after: Callable[[str], None] = lambda _: None
         self.strike: Callable[[str, bytes, bool], bool] = lambda *_: False
         self.requests: list[str] = []
+        self.sizes: list[tuple[str, int]] = []  # of the answers' bodies, once they are through
         context = ssl.create_default_context(cafile=certificate)
         proxy = self
 
@@ -63,9 +64,12 @@ class Proxy:
                         if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                             self.send_header(name, value)
                     self.end_headers()
+                    size = 0
                     while chunk := answer.read1(65536):
+                        size += len(chunk)
                         self.wfile.write(chunk)
                         self.wfile.flush()
+                    proxy.sizes.append((line, size))
                 except (OSError, http.client.HTTPException):
                     pass  # either side has gone: that is what is being tested
                 finally:

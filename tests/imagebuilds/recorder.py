@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,9 +33,10 @@ class Recorder:
     """Records from its making on until ``close``; a context manager."""
 
     def __init__(self, rest: Rest, path: str = IMAGEBUILDS) -> None:
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._versions: dict[str, list[Json]] = defaultdict(list)
         self._latest: dict[tuple[str, str], Json] = {}
+        self._arrivals: dict[str, float] = {}
         self._watch = rest.watch(path)
         self._thread = threading.Thread(target=self._record, daemon=True)
         self._thread.start()
@@ -59,6 +61,16 @@ class Recorder:
         with self._lock:
             return {uid: list(versions) for uid, versions in self._versions.items()}
 
+    def arrival(self, body: Json) -> float:
+        """When this version was told of; of the monotonic clock."""
+        with self._lock:
+            return self._arrivals[body["metadata"]["resourceVersion"]]
+
+    def count(self, told: str) -> int:
+        """How many kstatus reads as ``told`` now."""
+        with self._lock:
+            return sum(1 for body in self._latest.values() if kstatus(body) == told)
+
     def problems(self) -> list[str]:
         """What is wrong in all that was recorded."""
         return [problem for versions in self.versions().values() for problem in problems(versions)]
@@ -67,6 +79,7 @@ class Recorder:
         for kind, body in self._watch:
             metadata = body["metadata"]
             with self._lock:
+                self._arrivals[metadata["resourceVersion"]] = time.monotonic()
                 key = metadata["namespace"], metadata["name"]
                 if kind == "DELETED":
                     self._latest.pop(key, None)

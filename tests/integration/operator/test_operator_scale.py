@@ -1,0 +1,60 @@
+"""Hundreds of ImageBuilds: what a build costs doesn't grow with how many there are."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from imagebuilds.apiserver import ApiServer
+from imagebuilds.operator_process import Operator
+from imagebuilds.proxy import Proxy
+from imagebuilds.rest import DirectNamespace, Rest
+from imagebuilds.scale import Costs, build_all, ready_in_s
+from imagebuilds.waiting import eventually
+
+LISTS = re.compile(r"GET /(api/v1/pods|apis/imagewright.dev/v1alpha1/imagebuilds)\?(?!.*watch=)")
+WATCHES = [re.compile(rf"GET /[^?]*/{name}\?.*watch=true") for name in ("pods", "imagebuilds")]
+OF_ONE = re.compile(r"(GET|POST|PATCH|DELETE) /api.*/namespaces/[^/]+/(imagebuilds|pods|events)")
+
+
+@pytest.fixture
+def places(api: ApiServer) -> Iterator[Callable[[int], list[DirectNamespace]]]:
+    rest = Rest(api)
+    made: list[DirectNamespace] = []
+
+    def make(count: int) -> list[DirectNamespace]:
+        new = [DirectNamespace(api, rest, f"scale-{uuid.uuid4().hex[:8]}") for _ in range(count)]
+        made.extend(new)
+        return new
+
+    yield make
+    for place in made:
+        place.clear()
+    rest.close()
+
+
+def test_what_a_build_costs_does_not_grow_with_their_number(
+    api: ApiServer, operators: Callable[..., Operator], proxy: Proxy, places: Callable[[int], list[DirectNamespace]]
+) -> None:
+    operator = operators(api.kubeconfig("operator-token", proxy.address), RESYNC_SECONDS="3600")
+    ready_in_s(operator)
+    eventually(lambda: all(proxy.count(watch) for watch in WATCHES), "watches")
+    per_build, largest = [], []
+    for namespaces, count in ((2, 20), (5, 100)):
+        proxy.requests.clear()
+        proxy.sizes.clear()
+        _, latencies = build_all(places(namespaces), count, at_once=20, runs_s=0.5)
+        asked = [line for line in proxy.requests if "watch=true" not in line]
+        assert not [line for line in asked if LISTS.match(line)], "a list of all, beside the resync's"
+        per_build.append(sum(1 for line in asked if OF_ONE.match(line)) / count)
+        largest.append(max(size for line, size in proxy.sizes if OF_ONE.match(line)))
+        kinds = Counter(re.sub(r"\?.*|/namespaces/[^/]+|(?<=pods|ilds)/[^/]+", "", line) for line in asked)
+        print(f"{count}: {per_build[-1]:.1f} requests a build, largest answer {largest[-1]}", latencies, sep="\n")
+        print(*(f"{number:6} {kind}" for kind, number in kinds.most_common()), sep="\n")
+    assert per_build[1] <= 25
+    assert per_build[1] <= per_build[0] + 5
+    assert largest[1] < largest[0] * 1.2
+    assert Costs.of(operator).peak_mib < 200
