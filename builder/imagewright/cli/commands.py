@@ -28,6 +28,7 @@ from imagewright.cli.trust import trust_in_sdks, trust_mounted_certificates
 from imagewright.contract import BuildRequest, BuildResult
 from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
+from imagewright.engine.probe import probe
 from imagewright.errors import ImagewrightError, Interruption, Reason, UsageError, exit_code
 from imagewright.plan import render
 from imagewright.progress.display import Level
@@ -126,14 +127,30 @@ def _plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
 
 def _execute(environment: Mapping[str, str], prepare: Prepare) -> int:
     """What the operator's Pods run: the request from the environment, the result to the termination message."""
+
+    def execute(request: BuildRequest, display: Reporter) -> tuple[BuildResult, ImagewrightError | None]:
+        check_environment(request, environment)
+        enter_user_namespace_if_needed()
+        return _run(request, environment, display)
+
+    return _report(execute, environment, prepare)
+
+
+def _probe(environment: Mapping[str, str], prepare: Prepare) -> int:
+    """The same for a request of which only the source's commit is wanted."""
+    return _report(lambda request, display: (probe(request, environment, display), None), environment, prepare)
+
+
+def _report(
+    execute: Callable[[BuildRequest, Reporter], tuple[BuildResult, ImagewrightError | None]],
+    environment: Mapping[str, str],
+    prepare: Prepare,
+) -> int:
     display = PlainReporter(sys.stdout, Level.INFO)
     error: ImagewrightError | None
     try:
         prepare()
-        request = environment_request(environment, contract.REQUEST_ENV)
-        check_environment(request, environment)
-        enter_user_namespace_if_needed()
-        result, error = _run(request, environment, display)
+        result, error = execute(environment_request(environment, contract.REQUEST_ENV), display)
     except ImagewrightError as failure:
         error = failure
         result = _without_build(error)
@@ -229,5 +246,6 @@ _COMMANDS: Mapping[str, _Command] = {
     "login": _Command("login [REGISTRY]", logincommand.FLAGS, lambda words, env, _: logincommand.run(words, env)),
     "warm": _Command("warm", warmcommand.FLAGS, _prepared(warmcommand.run)),
     "execute": _Command("execute", (), lambda words, env, prepare: _execute(env, prepare)),
+    "probe": _Command("probe", (), lambda words, env, prepare: _probe(env, prepare)),
     "version": _Command("version", (), _print_version),
 }

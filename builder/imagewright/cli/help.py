@@ -22,6 +22,7 @@ usage: imagewright COMMAND [FLAGS]
   warm      keep base images in a folder that builds take them from
   login     write a registry's login into docker's config.json
   execute   run the request in the environment (what the operator's Pods do)
+  probe     say which commit that request's source is at (what the operator's Pods do)
   version   print the version
 
 `imagewright build --help` lists the flags."""

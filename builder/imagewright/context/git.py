@@ -61,22 +61,11 @@ def clone(source: GitSource, machine: Machine, wanted: Wanted = _A_CONTEXT) -> C
             ``SourceUnreachable``, ``SourceCertificateUntrusted``, ``SourceFetchFailed``, ``PathNotAllowed``,
             ``FileNotFound``, ``DiskFull``.
     """
-    log, environment, work_dir = machine.log, machine.environment, machine.work_dir
-    address, written = Address.parse(source.url, pull_method(environment))
-    check_ref(source.ref)
-    if source.commit and not is_commit(source.commit):
-        raise SourceError(
-            f"{source.commit[:80]!r} is no full commit hash",
-            reason=Reason.USAGE_INVALID,
-            hint="Write all 40 digits, as git rev-parse HEAD prints them.",
-        )
-    login = find_login(source, written, environment)
-    if login and address.origin.startswith("http://"):
-        log(f"warning: the login for {address.origin} is sent without encryption; write https if the server has it")
+    log, work_dir = machine.log, machine.work_dir
+    address, git = _open(source, machine)
     what = [address.url, source.ref, source.commit]
     log(f"fetching {' '.join(text for text in what if text)}")
     target = os.path.join(work_dir, "git")
-    git = Git(source, address, login, machine)
     try:
         fetching = _Fetching(git, os.path.join(work_dir, "git-objects"), source.depth, log)
         revision = _resolve(source, git, address)
@@ -99,6 +88,42 @@ def clone(source: GitSource, machine: Machine, wanted: Wanted = _A_CONTEXT) -> C
     if wanted.commit_times:
         _set_times(path, time_s)
     return Checkout(path, commit, time_s)
+
+
+def find_commit(source: GitSource, machine: Machine) -> str:
+    """The full hash of what ``clone`` would check out now; nothing is fetched. Of a tag with a message, the commit's.
+
+    Raises:
+        SourceError: as ``clone``.
+    """
+    address, git = _open(source, machine)
+    try:
+        revision = _resolve(source, git, address)
+        if revision.commit:
+            return revision.commit
+        # The server's own list has a tag's commit beside the tag.
+        listed = git.run("ls-remote", "--", address.url, f"{revision.ref}^{{}}", url=address.url)
+        return listed.partition("\t")[0] or revision.tip
+    finally:
+        git.close()
+
+
+def _open(source: GitSource, machine: Machine) -> tuple[Address, Git]:
+    """What a source's repository is asked with; its caller closes it."""
+    address, written = Address.parse(source.url, pull_method(machine.environment))
+    check_ref(source.ref)
+    if source.commit and not is_commit(source.commit):
+        raise SourceError(
+            f"{source.commit[:80]!r} is no full commit hash",
+            reason=Reason.USAGE_INVALID,
+            hint="Write all 40 digits, as git rev-parse HEAD prints them.",
+        )
+    login = find_login(source, written, machine.environment)
+    if login and address.origin.startswith("http://"):
+        machine.log(
+            f"warning: the login for {address.origin} is sent without encryption; write https if the server has it"
+        )
+    return address, Git(source, address, login, machine)
 
 
 @dataclass(frozen=True, slots=True)

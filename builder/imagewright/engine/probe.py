@@ -1,0 +1,36 @@
+"""Which commit a build would be of, asked without fetching it: for who watches a branch.
+
+Talks to a git server. Called by the command ``probe``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+
+from imagewright.context.git import find_commit
+from imagewright.context.gitprogram import Machine
+from imagewright.contract import BuildRequest, BuildResult, GitSource, SourceResult
+from imagewright.engine.events import Reporter
+from imagewright.errors import Reason, SourceError
+
+
+def probe(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> BuildResult:
+    """A result that names nothing but the commit.
+
+    Raises:
+        SourceError: what ``context.git`` raises; the source is no git repository.
+    """
+    if not isinstance(request.source, GitSource):
+        raise SourceError(
+            "only a git repository can be asked for its commit",
+            reason=Reason.NOT_SUPPORTED,
+            hint="Leave poll out of other sources.",
+        )
+    if request.work_dir:
+        os.makedirs(request.work_dir, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=request.work_dir or None) as folder:
+        commit = find_commit(request.source, Machine(folder, environment, reporter.message))
+    reporter.message(f"at commit {commit}")
+    return BuildResult(source=SourceResult(commit=commit))
