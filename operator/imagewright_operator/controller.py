@@ -23,8 +23,8 @@ from imagewright_operator.api.base import Json
 from imagewright_operator.api.status import Build
 from imagewright_operator.cluster import ApiError, Cluster
 from imagewright_operator.decision import Decision, World
-from imagewright_operator.inputs import pod_name
-from imagewright_operator.manifests import executor_pod, pods_of
+from imagewright_operator.inputs import is_probe, pod_name
+from imagewright_operator.manifests import executor_pod, pods_of, probe_pod
 from imagewright_operator.metrics import Metrics
 from imagewright_operator.outcome import Observation, PodState, observe, parse_time
 from imagewright_operator.report import status_patch
@@ -37,6 +37,7 @@ _NODES_FOR_S = 60.0  # how long a list of nodes is believed
 _LOG_PATIENCE = timedelta(minutes=2)  # for a node that has to give the log, when the result may be nowhere else
 _STUCK_S = 300.0
 _LOOK_AFTER_S = 3.0  # at a new Pod, should its event be lost
+_SETTLE_S = 1.0  # after the last object that a watch lists as it begins
 
 
 class Controller:
@@ -51,6 +52,7 @@ class Controller:
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._synced = threading.Event()
+        self._listed = threading.Event()
         self._beat = time.monotonic()
         self._lock = threading.Lock()
         self._gone: dict[Key, list[Json]] = {}
@@ -59,6 +61,10 @@ class Controller:
     def nudge(self, namespace: str, name: str) -> None:
         """Something about this ImageBuild may have changed."""
         self._queue.add(Key(namespace, name))
+
+    def catch_up(self) -> None:
+        """A watch has begun and lists what is there: of what happened before that no event will tell."""
+        self._listed.set()
 
     def pod_changed(self, key: Key, pod: Json, *, gone: bool) -> None:
         """A Pod of this ImageBuild has come, changed or gone.
@@ -70,7 +76,9 @@ class Controller:
             with self._lock:
                 self._gone.setdefault(key, []).append(pod)
         place = PodKey(key.namespace, pod["metadata"]["name"])
-        if ended or gone:
+        if is_probe(place.name):
+            pass  # it builds nothing and ends in seconds
+        elif ended or gone:
             self._start_more(self._slots.release(place))
         else:
             self._slots.hold(place)
@@ -93,6 +101,7 @@ class Controller:
     def stop(self, timeout_s: float = 10.0) -> None:
         """Let every worker finish what it is at; what is not finished in time is left to the next operator."""
         self._stopped.set()
+        self._listed.set()
         self._queue.close()
         end = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -122,7 +131,7 @@ class Controller:
             for pod in self._cluster.pods(namespace):
                 for owner in pod["metadata"].get("ownerReferences") or ():
                     pods.setdefault(owner.get("uid") or "", []).append(pod)
-                if reconcile.is_live(observe(pod), now):
+                if reconcile.is_live(observe(pod), now) and not is_probe(pod["metadata"]["name"]):
                     live.append(PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"]))
             for body in bodies:
                 phases[(body.get("status") or {}).get("phase") or "New"] += 1
@@ -159,7 +168,7 @@ class Controller:
         if problem:
             self._store(body, imagebuild, reconcile.unreadable(imagebuild, problem, _now()))
             return None
-        world = World(imagebuild, tuple(self._observe(key.namespace, imagebuild, gone)), _now())
+        world = World.of(imagebuild, self._observe(key.namespace, imagebuild, gone), _now())
         decision = reconcile.reconcile(world, self._settings)
         if decision.wants_log:
             log = self._log_of(key.namespace, decision.wants_log, world)
@@ -178,6 +187,11 @@ class Controller:
         body = self._store(body, imagebuild, decision)
         for pod in decision.delete:
             self._cluster.delete_pod(namespace, pod)
+        if decision.probe:
+            chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
+            refusal = self._cluster.create_pod(probe_pod(imagebuild, decision.probe, self._settings, chosen))
+            if refusal is not None:
+                _LOG.warning("%s/%s: the probe was refused: %s", namespace, imagebuild.metadata.name, refusal.message)
         if decision.create is not None:
             chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
             manifest = executor_pod(imagebuild, decision.create, self._settings, chosen)
@@ -249,8 +263,7 @@ class Controller:
             if imagebuild.status.observed_generation != imagebuild.metadata.generation:
                 self._queue.add(key)
             return []
-        observations = tuple(observe(pod) for pod in pods_of(pods, imagebuild.metadata.uid))
-        world = World(imagebuild, observations, now)
+        world = World.of(imagebuild, [observe(pod) for pod in pods_of(pods, imagebuild.metadata.uid)], now)
         decision = reconcile.reconcile(world, self._settings)
         if decision.create is not None:
             return [(world, _claim(imagebuild, decision.create))]
@@ -297,7 +310,14 @@ class Controller:
                 continue
             self._synced.set()
             pause = 1.0
-            self._stopped.wait(self._settings.resync_s)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Until the next resync: soon where a watch has begun, once it has listed all that there is."""
+        self._listed.wait(self._settings.resync_s)
+        while self._listed.is_set() and not self._stopped.is_set():
+            self._listed.clear()
+            self._stopped.wait(_SETTLE_S)
 
 
 def _read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:

@@ -35,13 +35,17 @@ def register(registry: kopf.OperatorRegistry, controller: Controller, access: Ca
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def imagebuild_changed(type: str | None, namespace: str | None, name: str | None, **_: Any) -> None:
-        if type is not None:  # those that are there at the start are looked at by the resync, with two requests for all
+        if type is None:  # listed as the watch begins: the resync looks at all of them, with two requests
+            controller.catch_up()
+        else:
             controller.nudge(namespace or "", name or "")
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod_changed(type: str | None, namespace: str | None, body: kopf.Body, **_: Any) -> None:
         name = body.metadata.labels.get(NAME_LABEL)
-        if name and type is not None:
+        if type is None:
+            controller.catch_up()
+        elif name:
             controller.pod_changed(Key(namespace or "", name), dict(body), gone=type == "DELETED")
 
 
