@@ -199,3 +199,16 @@ def test_the_chart_has_the_same_alerts_and_dashboard() -> None:
     files = ROOT / "deploy" / "helm" / "imagewright" / "files"
     assert (files / "dashboard.json").read_bytes() == (COMPONENT / "dashboard.json").read_bytes()
     assert yaml.safe_load((files / "alerts.yaml").read_text(encoding="utf-8"))["groups"][0]["rules"] == rules()
+
+
+def test_the_page_has_every_metric_with_its_labels_and_every_alert() -> None:
+    text = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    told = {
+        match[1]: set(re.findall(r"`(\w+)`", match[2]))
+        for match in re.finditer(r"^\| `(imagewright_\w+)` \| ([^|]*) ?\|", text, re.MULTILINE)
+    }
+    families: dict[str, set[str]] = {}
+    for sample, labels in exported().items():
+        families.setdefault(re.sub(r"_(bucket|sum|count)$", "", sample), set()).update(labels - {"le"})
+    assert told == families
+    assert re.findall(r"^\| (Imagewright\w+) \|", text, re.MULTILINE) == [rule["alert"] for rule in rules()]
