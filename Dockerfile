@@ -30,7 +30,7 @@ COPY requirements/runtime.lock /src/
 RUN pip install -q --require-hashes -r /src/runtime.lock
 COPY --from=wheel /wheel /wheel
 RUN pip install -q --no-deps /wheel/*.whl \
- && rm -r /usr/local/lib/python3*/dist-packages/imagewright_operator \
+ && rm -r /usr/local/lib/python3*/dist-packages/imagewright_operator /usr/local/lib/python3*/dist-packages/imagewright_kubectl \
  && apt-get purge -y python3-pip >/dev/null
 COPY images /src/images
 RUN python3 /src/images/relocate.py /imagewright \

@@ -28,7 +28,9 @@ _WATCH_S = 50  # the server ends a watch after that; a connection that has silen
 _GIVE_UP_S = 120.0
 _PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 _PAGE = 500
+_QUIET_S = 20.0  # of a log; then it is looked whether the Pod is still there
 _GONE = 410
+NOT_FOUND = 404
 
 
 class ApiServer:
@@ -71,15 +73,34 @@ class ApiServer:
         except ClusterError as error:
             raise _named(error, namespace, name) from None
 
-    def pods(self, namespace: str, uid: str) -> list[Json]:
-        """Executor Pods of the ImageBuild with this UID."""
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods"
-        return list(self._list(path, {"labelSelector": f"{GROUP}/uid={uid}"}))
+    def namespaces(self) -> list[str]:
+        """The names of all."""
+        return [one["metadata"]["name"] for one in self._list("/api/v1/namespaces", {})]
 
-    def log(self, namespace: str, pod: str, query: Mapping[str, str], read_s: float | None) -> urllib3.BaseHTTPResponse:
-        """A container's log, to be read while it is written."""
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
-        return self._request("GET", path, query, read_s=read_s)
+    def pods(self, namespace: str, uid: str) -> list[Json]:
+        """Executor Pods of the ImageBuild with this UID, in no order."""
+        return list(self._list(_pods(namespace), {"labelSelector": f"{GROUP}/uid={uid}"}))
+
+    def pod(self, namespace: str, name: str) -> Json | None:
+        """As stored now, None when it is gone."""
+        try:
+            return self._json("GET", _pods(namespace, name))
+        except ClusterError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+
+    def log(self, namespace: str, pod: str, query: Mapping[str, str]) -> Iterator[bytes]:
+        """A container's log in pieces, while it is written.
+
+        Raises:
+            ClusterError: also when nothing comes for a while; the connection may be dead then.
+        """
+        with self._request("GET", _pods(namespace, pod) + "/log", query, read_s=_QUIET_S) as response:
+            try:
+                yield from response.stream(64 * 1024)
+            except urllib3.exceptions.HTTPError as error:
+                raise no_answer(self._server, error) from error
 
     def versions(self, namespace: str, name: str, until: float | None, note: Callable[[str], None]) -> Iterator[Json]:
         """Every version of an ImageBuild, from the present one on, without an end.
@@ -236,7 +257,7 @@ def _events(response: urllib3.BaseHTTPResponse, patience: _Patience) -> Iterator
 
 def _named(error: ClusterError, namespace: str, name: str) -> ClusterError:
     """The same, said of the ImageBuild where it is the one that is missing."""
-    missing = error.status == 404 and "knows no ImageBuilds" not in error.message
+    missing = error.status == NOT_FOUND and "knows no ImageBuilds" not in error.message
     return not_found(namespace, name) if missing else error
 
 
@@ -247,3 +268,7 @@ def _only(name: str) -> dict[str, str]:
 def _imagebuilds(namespace: str, name: str = "") -> str:
     place = f"/namespaces/{quote(namespace)}" if namespace else ""
     return f"/apis/{GROUP}/{VERSION}{place}/{PLURAL}" + (f"/{quote(name)}" if name else "")
+
+
+def _pods(namespace: str, name: str = "") -> str:
+    return f"/api/v1/namespaces/{quote(namespace)}/pods" + (f"/{quote(name)}" if name else "")

@@ -45,7 +45,7 @@ def connect(place: Place) -> Connection:
     """
     settings = client.Configuration()
     settings.retries = False  # what may be repeated is repeated knowingly
-    file = place.kubeconfig or os.environ.get("KUBECONFIG") or _DEFAULT_CONFIG
+    file = kubeconfig_files(place)
     named = bool(place.kubeconfig or place.context)
     if not named and not _exists(file) and _ACCOUNT_NAMESPACE.exists():
         namespace = _in_cluster(settings)
@@ -54,6 +54,11 @@ def connect(place: Place) -> Connection:
     if not settings.verify_ssl:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return Connection(ApiServer(client.ApiClient(settings)), place.namespace or namespace)
+
+
+def kubeconfig_files(place: Place) -> str:
+    """The file, or several as KUBECONFIG lists them."""
+    return place.kubeconfig or os.environ.get("KUBECONFIG") or _DEFAULT_CONFIG
 
 
 def _by_kubeconfig(file: str, context: str, settings: client.Configuration) -> str:

@@ -74,7 +74,7 @@ def refusal(verb: str, path: str, status: int, text: str) -> ImagewrightError:
         case 409 if verb == "POST":
             hint = "Choose another name, or change the one that is there: --dry-run prints it for kubectl apply."
             return UsageError(message, hint=hint)
-        case 400 | 422:
+        case 400 | 422 if verb != "GET":
             return UsageError(
                 message, reason=Reason.INVALID_SPEC, hint="`kubectl explain imagebuild.spec` has the rules."
             )

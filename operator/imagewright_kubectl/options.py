@@ -47,9 +47,8 @@ def add_place(parser: Parser, default: str = argparse.SUPPRESS) -> None:
         group.add_argument(*short, name, metavar=value, default=default, help=about)
 
 
-def add_output(parser: Parser, *more: str) -> None:
+def add_output(parser: Parser, *choices: str) -> None:
     """``--output``."""
-    choices = ["json", "yaml", "name", *more]
     parser.add_argument(
         "-o", "--output", metavar="|".join(choices), choices=choices, default="", help="how it is shown"
     )

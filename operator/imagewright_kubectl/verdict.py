@@ -72,3 +72,15 @@ def _asked_anew(body: Mapping[str, Any], reason: str) -> bool:
     if not build or asked == build.get("requestedAt", ""):
         return False
     return reason != Reason.INVALID_SPEC and not (body.get("spec") or {}).get("cancelled")
+
+
+def failure_of(body: Mapping[str, Any], state: State) -> str:
+    """Why it failed, as the engine's own errors look."""
+    failure = ((body.get("status") or {}).get("build") or {}).get("failure") or {}
+    message, reason = state.message, state.reason
+    lines = [f"error: {message} [{reason}]"]
+    if failure.get("line") and failure.get("reason") == reason:
+        lines.append(f"  --> {failure.get('file') or 'Dockerfile'}:{failure['line']}")
+        if failure.get("instruction"):
+            lines.append(f"      {failure['instruction']}")
+    return "\n".join(lines)

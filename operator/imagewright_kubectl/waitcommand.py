@@ -14,7 +14,7 @@ from imagewright_kubectl.connection import connect
 from imagewright_kubectl.failures import ClusterError, TimedOut
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json, named, show
-from imagewright_kubectl.verdict import State, Verdict, state_of
+from imagewright_kubectl.verdict import State, Verdict, failure_of, state_of
 from imagewright_operator.api.base import parse_duration
 
 SUCCESS, FAILURE, TIMED_OUT = 0, 1, 124  # the last as timeout(1) has it
@@ -73,21 +73,8 @@ def _built(body: Json, output: str) -> int:
 def _failed(body: Json, state: State, output: str) -> int:
     if output:
         show(body, output)
-    _say(failure_of(body, state))
+    _say(f"{failure_of(body, state)}\nhint: `kubectl imagewright logs {body['metadata']['name']}` shows its log.")
     return FAILURE
-
-
-def failure_of(body: Json, state: State) -> str:
-    """Why it failed, as the engine's own errors look."""
-    failure = ((body.get("status") or {}).get("build") or {}).get("failure") or {}
-    message, reason = state.message, state.reason
-    lines = [f"error: {message} [{reason}]"]
-    if failure.get("line") and failure.get("reason") == reason:
-        lines.append(f"  --> {failure.get('file') or 'Dockerfile'}:{failure['line']}")
-        if failure.get("instruction"):
-            lines.append(f"      {failure['instruction']}")
-    lines.append(f"hint: `kubectl imagewright logs {body['metadata']['name']}` shows its log.")
-    return "\n".join(lines)
 
 
 def _say(text: str) -> None:

@@ -35,10 +35,11 @@ class Plugin:
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """A command to its end, in this process: starting one takes longer than most commands."""
-        out, err = io.StringIO(), io.StringIO()
+        out, err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err), _given(stdin):
             code = main.run(self._words(words))
-        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+        out.seek(0)
+        return subprocess.CompletedProcess(words, code, out.read(), err.getvalue())
 
     def output(self, *words: str, stdin: str = "") -> str:
         """What a command writes that must succeed."""

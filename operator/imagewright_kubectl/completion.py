@@ -1,0 +1,146 @@
+"""Completion: ``kubectl_complete-imagewright``, which kubectl asks what could come next, and scripts for shells that ask it too.
+
+I/O: reads the kubeconfig and asks the API server for names; silent where that fails. kubectl runs the executable of that name
+with the words so far, the last one unfinished, and reads cobra's answer: a candidate a line, after a tab what it is, at the end
+``:`` and a number that says what else the shell may offer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from kubernetes import config
+
+from imagewright.errors import ImagewrightError
+from imagewright_kubectl.commands import parser
+from imagewright_kubectl.connection import Place, connect, kubeconfig_files
+from imagewright_kubectl.options import Parser
+
+_NO_FILES, _FILES = 4, 0  # cobra's ShellCompDirective
+_OF_FILES = ("--kubeconfig", "--from", "--inline")
+
+Candidate = tuple[str, str]
+
+
+def main() -> None:
+    """The console script ``kubectl_complete-imagewright``."""
+    for line in answer(sys.argv[1:]):
+        print(line)
+
+
+def answer(words: Sequence[str]) -> list[str]:
+    """The lines that kubectl and the scripts read."""
+    # bash takes --output=j for three words; whole ones never are a mere "=".
+    *before, unfinished = [*(word for word in words[:-1] if word != "="), *(words[-1:] or [""])]
+    unfinished = "" if unfinished == "=" else unfinished
+    place = _where(before)
+    try:
+        found, directive = _candidates(place, unfinished)
+        fitting = sorted({one for one in found if one[0].startswith(unfinished)})
+    except (ImagewrightError, config.ConfigException, OSError):
+        fitting, directive = [], _NO_FILES  # a key was pressed: no place for an error
+    return [*(f"{name}\t{about}" if about else name for name, about in fitting), f":{directive}"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """How far a command line has come."""
+
+    parser: Parser  # of the command, or of all of them
+    is_command_known: bool
+    words: int  # beside flags, after the command
+    pending: argparse.Action | None  # a flag whose value comes next
+    values: Mapping[str, str]  # of flags
+
+
+def _where(before: Sequence[str]) -> _Where:
+    current, known, words = parser(), False, 0
+    pending: argparse.Action | None = None
+    values: dict[str, str] = {}
+    for word in before:
+        if pending is not None:
+            values[pending.dest] = word
+            pending = None
+        elif word.startswith("-"):
+            name, equals, value = word.partition("=")
+            action = _flags(current).get(name)
+            if action is not None and action.nargs != 0:
+                if equals:
+                    values[action.dest] = value
+                elif action.nargs != "?":
+                    pending = action
+        elif known:
+            words += 1
+        else:
+            current, known = _commands(current).get(word, current), True
+    return _Where(current, known, words, pending, values)
+
+
+def _candidates(where: _Where, unfinished: str) -> tuple[list[Candidate], int]:
+    name, equals, _ = unfinished.partition("=")
+    if where.pending is not None:
+        return _values(where.pending, where, "")
+    if equals and name in _flags(where.parser):
+        return _values(_flags(where.parser)[name], where, f"{name}=")
+    if unfinished.startswith("-"):
+        return [(flag, action.help or "") for flag, action in _flags(where.parser).items()], _NO_FILES
+    if not where.is_command_known:
+        return _command_names(where.parser), _NO_FILES
+    positional = [action for action in where.parser._get_positional_actions() if action.dest in ("name", "shell")]
+    if where.words or not positional:
+        return [], _NO_FILES
+    return _values(positional[0], where, "")
+
+
+def _values(action: argparse.Action, where: _Where, before: str) -> tuple[list[Candidate], int]:
+    if action.choices:
+        return [(before + str(choice), "") for choice in action.choices], _NO_FILES
+    if set(_OF_FILES) & set(action.option_strings):
+        return [], _FILES
+    ask: Callable[[Mapping[str, str]], Iterator[Candidate]] | None = {
+        "namespace": _namespaces,
+        "context": _contexts,
+        "name": _imagebuilds if not where.parser.prog.endswith(" create") else None,
+    }.get(action.dest)
+    return [(before + value, about) for value, about in (ask(where.values) if ask else ())], _NO_FILES
+
+
+def _imagebuilds(values: Mapping[str, str]) -> Iterator[Candidate]:
+    connection = connect(_place(values))
+    for body in connection.api.imagebuilds(connection.namespace):
+        yield body["metadata"]["name"], (body.get("status") or {}).get("phase", "")
+
+
+def _namespaces(values: Mapping[str, str]) -> Iterator[Candidate]:
+    yield from ((name, "") for name in connect(_place(values)).api.namespaces())
+
+
+def _contexts(values: Mapping[str, str]) -> Iterator[Candidate]:
+    contexts, _ = config.list_kube_config_contexts(config_file=kubeconfig_files(_place(values)))  # type: ignore[no-untyped-call]
+    yield from ((one["name"], "") for one in contexts)
+
+
+def _place(values: Mapping[str, str]) -> Place:
+    return Place(values.get("kubeconfig", ""), values.get("context", ""), values.get("namespace", ""))
+
+
+def _flags(of: Parser) -> dict[str, argparse.Action]:
+    return {name: action for action in of._actions for name in action.option_strings}
+
+
+def _commands(of: Parser) -> Mapping[str, Parser]:
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            choices: Mapping[str, Parser] = action.choices
+            return choices
+    return {}
+
+
+def _command_names(of: Parser) -> list[Candidate]:
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return [(one.dest, one.help or "") for one in action._choices_actions]
+    return []

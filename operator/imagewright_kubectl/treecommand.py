@@ -1,0 +1,121 @@
+"""``tree``: an ImageBuild, its builds, and their Pods, with what became of each.
+
+I/O: asks the API server, writes to standard output. Called by ``main``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, field
+
+from imagewright_kubectl import printing
+from imagewright_kubectl.connection import connect
+from imagewright_kubectl.options import place_of
+from imagewright_kubectl.printing import Json
+from imagewright_kubectl.verdict import state_of
+from imagewright_operator.api import GROUP, KIND
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One line of the tree: what it is, its status, the rest."""
+
+    name: str
+    status: str
+    about: str
+    below: tuple[Node, ...] = field(default=())
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show it; 0."""
+    connection = connect(place_of(options))
+    body = connection.api.imagebuild(connection.namespace, options.name)
+    pods = connection.api.pods(connection.namespace, body["metadata"]["uid"])
+    root = tree(body, pods)
+    match options.output:
+        case "":
+            print(printing.columns([["NAME", "STATUS", "ABOUT"], *_rows(root)]))
+        case "json":
+            print(json.dumps(_json(root), indent=4, ensure_ascii=False))
+        case _:
+            print(printing.as_yaml(_json(root)), end="")
+    return 0
+
+
+def tree(body: Json, pods: list[Json]) -> Node:
+    """The present or last build first, then older ones; a Pod whose build the history has forgotten is still shown."""
+    status = body.get("status") or {}
+    build = status.get("build") or {}
+    state = state_of(body)
+    by_build: dict[str, list[Json]] = {}
+    for pod in sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"])):
+        by_build.setdefault(_label(pod, "build"), []).append(pod)
+    below = []
+    if build:
+        below.append(_present(build, state.phase, status, by_build.pop(build.get("id", ""), [])))
+    below += [_past(entry) for entry in status.get("history") or () if entry.get("number") != build.get("number")]
+    for identity, left in by_build.items():
+        below.append(Node(f"build {identity}", "Ended", "an earlier one", tuple(_pod(pod) for pod in left)))
+    about = state.line.removeprefix(state.phase).removeprefix(": ") or state.message
+    image = (status.get("image") or {}).get("reference", "")
+    if state.phase == "Succeeded":
+        about = image
+    elif image:
+        about += f" (the last good image is {image})"
+    return Node(f"{KIND}/{body['metadata']['name']}", state.phase or "New", about, tuple(below))
+
+
+def _present(build: Json, phase: str, status: Json, pods: list[Json]) -> Node:
+    number, attempt = build.get("number", 1), build.get("attempt", 1)
+    name = f"build {number}" + (f", attempt {attempt}" if attempt > 1 else "")
+    newest: Json = next((one for one in status.get("history") or () if one.get("number") == number), {})
+    about = _about(newest) if newest else " ".join(build.get("podNames") or ())
+    return Node(name, build.get("outcome") or phase, about, tuple(_pod(pod) for pod in pods))
+
+
+def _past(entry: Json) -> Node:
+    return Node(f"build {entry.get('number')}", entry.get("outcome", ""), _about(entry))
+
+
+def _about(entry: Json) -> str:
+    commit = entry.get("commit", "")[:12]
+    parts = (
+        entry.get("reason", ""),
+        entry.get("digest", ""),
+        f"commit {commit}" if commit else "",
+        f"in {entry['duration']}" if entry.get("duration") else "",
+        entry.get("completionTime", ""),
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def _pod(pod: Json) -> Node:
+    status = pod.get("status") or {}
+    state = next((one.get("state") or {} for one in status.get("containerStatuses") or ()), {})
+    why = (state.get("waiting") or state.get("terminated") or {}).get("reason") or status.get("reason", "")
+    phase = "Terminating" if pod["metadata"].get("deletionTimestamp") else status.get("phase", "")
+    node = (pod.get("spec") or {}).get("nodeName", "")
+    attempt = _label(pod, "attempt")
+    parts = (f"attempt {attempt}" if attempt else "", "" if why == "Completed" else why, f"on {node}" if node else "")
+    return Node(f"Pod/{pod['metadata']['name']}", phase, ", ".join(part for part in parts if part))
+
+
+def _rows(node: Node, before: str = "", own: str = "") -> list[list[str]]:
+    rows = [[own + node.name, node.status, " ".join(node.about.split())]]
+    for place, child in enumerate(node.below):
+        last = place == len(node.below) - 1
+        rows += _rows(child, before + ("    " if last else "│   "), before + ("└── " if last else "├── "))
+    return rows
+
+
+def _json(node: Node) -> Json:
+    found: Json = {"name": node.name, "status": node.status, "about": node.about}
+    if node.below:
+        found["children"] = [_json(child) for child in node.below]
+    return found
+
+
+def _label(pod: Json, name: str) -> str:
+    label: str = (pod["metadata"].get("labels") or {}).get(f"{GROUP}/{name}", "")
+    return label

@@ -1,0 +1,381 @@
+"""A manifest that runs kaniko becomes an ImageBuild: those of tests/invocations and others of the kind that people have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from imagebuilds.plugin import Plugin
+
+from imagewright.errors import ImagewrightError
+from imagewright_kubectl.kaniko import Converted, convert, find, of_words
+from imagewright_operator.api import ImageBuild
+
+INVOCATIONS = Path(__file__).parents[1] / "invocations"
+LOGIN = {"pushSecretRef": {"name": "regcred"}}
+
+
+def converted(manifest: str, *dropped: str, replaced: tuple[str, ...] = ()) -> Converted:
+    found = find(yaml.safe_load_all(manifest))
+    made = convert(found, frozenset(dropped), frozenset(replaced))
+    ImageBuild.parse({"metadata": {"name": "app"}, "spec": made.spec})
+    return made
+
+
+def refused(manifest: str, *dropped: str) -> str:
+    with pytest.raises(ImagewrightError) as error:
+        converted(manifest, *dropped)
+    return error.value.render()
+
+
+def pod(*args: str, **container: Any) -> str:
+    """A Pod of kaniko's; ``volumes`` and ``pod`` are the Pod's, the rest is the container's."""
+    volumes, more = container.pop("volumes", []), container.pop("pod", {})
+    image = "gcr.io/kaniko-project/executor:v1.23.2"
+    main = {"name": "kaniko", "image": image, "args": ["--destination=registry.example.com/app:1", *args], **container}
+    body = {"kind": "Pod", "metadata": {"name": "build"}, "spec": {"containers": [main], "volumes": volumes, **more}}
+    return yaml.safe_dump(body)
+
+
+def mounted(path: str, **volume: Any) -> dict[str, Any]:
+    """A container's and a Pod's entry for one volume."""
+    return {"volumeMounts": [{"name": "v", "mountPath": path}], "volumes": [{"name": "v", **volume}]}
+
+
+GIT = "--context=git://git.example.com/team/app.git#refs/heads/main"
+SPECS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "argo-workflow": (
+        [],
+        {
+            "source": {"git": {"url": "git://git.example.com/team/app.git", "ref": {"branch": "main"}}},
+            "output": {"tags": ["registry.example.com/argo/app:1"], **LOGIN},
+        },
+    ),
+    "cloud-build": (
+        [],
+        {
+            "source": {"configMap": {"name": "app"}},
+            "output": {"tags": ["registry.example.com/cloudbuild/app:1"], **LOGIN},
+            "cache": {"repository": "registry.example.com/cloudbuild/app/cache", "ttl": "6h"},
+        },
+    ),
+    "tekton-task": (
+        [],
+        {
+            "source": {"configMap": {"name": "app"}},
+            "output": {"tags": ["registry.example.com/tekton/app:1"], **LOGIN},
+        },
+    ),
+    "single-snapshot": (
+        ["single-snapshot", "ignore-path"],
+        {
+            "source": {"configMap": {"name": "app"}},
+            "output": {
+                "tags": ["registry.example.com/arc/app:1"],
+                "compression": "Zstd",
+                "compressionLevel": 3,
+                **LOGIN,
+            },
+            "platforms": ["linux/amd64"],
+        },
+    ),
+    "warmed": (
+        ["cache-dir"],
+        {
+            "source": {"configMap": {"name": "app"}},
+            "output": {"tags": ["registry.example.com/warmed/app:1"], **LOGIN},
+            "cache": {"repository": "registry.example.com/warmed/cache"},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_invocation_becomes(name: str) -> None:
+    dropped, spec = SPECS[name]
+    assert converted((INVOCATIONS / f"{name}.yaml").read_text(), *dropped).spec == spec
+
+
+REFUSALS = {
+    "job": "--push-retry: the engine tries again by itself|--context=/workspace/repository: it is on an emptyDir",
+    "single-snapshot": "--single-snapshot: there is no field|--ignore-path: |--drop single-snapshot --drop ignore-path",
+    "standard-input": "--context=tar://…: an ImageBuild can't read standard input",
+    "warmed": "--cache-dir=/cache is not the root of a PersistentVolumeClaim",
+    **dict.fromkeys(
+        ["drone-plugin", "gitlab-ci", "gitlab-ci-ca", "gitlab-ci-cache", "gitlab-ci-spaces", "jenkins-pod"],
+        "from a shell script|create NAME -- --context=",
+    ),
+    **dict.fromkeys(["layout-and-login", "scan-before-push", "secret-and-dryrun"], "from a shell script"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_invocation_that_an_imagebuild_cant_be_says_what_to_do(name: str) -> None:
+    text = refused((INVOCATIONS / f"{name}.yaml").read_text())
+    for words in REFUSALS[name].split("|"):
+        assert words in text
+
+
+def test_every_invocation_is_among_them() -> None:
+    assert {file.stem for file in INVOCATIONS.glob("*.yaml")} == set(SPECS) | set(REFUSALS)
+
+
+def test_what_the_user_gives_himself_need_not_be_converted(tmp_path: Path) -> None:
+    plugin = Plugin(tmp_path / "none", "team-a")
+    flags = ["--git=https://git.example.com/app.git", "--revision=refs/tags/v1", "--source-secret=git"]
+    drops = [f"--drop={name}" for name in ("push-retry", "image-download-retry", "image-fs-extract-retry")]
+    text = plugin.output("create", f"--from={INVOCATIONS / 'job.yaml'}", *flags, *drops, "--dry-run=client", "-o=yaml")
+    made = yaml.safe_load(text)
+    assert made["metadata"] == {"name": "job", "namespace": "team-a"}
+    assert made["spec"] == {
+        "source": {
+            "git": {"url": "https://git.example.com/app.git", "ref": {"tag": "v1"}, "secretRef": {"name": "git"}}
+        },
+        "contextDir": "services/app",
+        "output": {"tags": ["registry.example.com/job/app:1"], **LOGIN},
+        "timeout": "10m",
+        "retry": {"limit": 2},
+        "podTemplate": {"resources": {"requests": {"memory": "128Mi"}, "limits": {"memory": "512Mi"}}},
+    }
+
+
+def test_the_executors_line_of_a_script_is_converted_as_it_is(tmp_path: Path) -> None:
+    words = ["--context", "https://github.com/team/app", "-d", "registry.example.com/app:1", "--build-arg", "A=b c"]
+    text = Plugin(tmp_path / "none", "n").output("create", "app", "--dry-run", "--push-secret=regcred", "--", *words)
+    assert yaml.safe_load(text)["spec"] == {
+        "source": {"git": {"url": "https://github.com/team/app"}},
+        "buildArgs": [{"name": "A", "value": "b c"}],
+        "output": {"tags": ["registry.example.com/app:1"], **LOGIN},
+    }
+
+
+def test_flags_become_fields() -> None:
+    flags = """--context-sub-path=services/api --dockerfile=docker/Dockerfile --target=runtime --label=a=b --annotation=c=d
+    --destination=registry.example.com/app:2 --image-format=oci --reproducible --insecure --sandbox=namespace
+    --registry-mirror=mirror.example.com --skip-default-registry-fallback --insecure-registry=plain.example.com
+    --cache --cache-repo=registry.example.com/cache --cache-ttl=90m --git=depth=0,recurse-submodules=true""".split()
+    assert converted(pod(GIT, *flags)).spec == {
+        "source": {
+            "git": {
+                "url": "git://git.example.com/team/app.git",
+                "ref": {"branch": "main"},
+                "submodules": True,
+                "depth": 0,
+            }
+        },
+        "contextDir": "services/api",
+        "dockerfile": "docker/Dockerfile",
+        "target": "runtime",
+        "output": {
+            "tags": ["registry.example.com/app:1", "registry.example.com/app:2"],
+            "labels": {"a": "b"},
+            "annotations": {"c": "d"},
+            "format": "OCI",
+            "timestamp": "Zero",
+            "insecure": True,
+        },
+        "cache": {"repository": "registry.example.com/cache", "ttl": "1h30m"},
+        "registries": [
+            {"host": "plain.example.com", "insecure": True},
+            {"host": "docker.io", "mirrors": ["mirror.example.com"], "mirrorsOnly": True},
+        ],
+        "sandbox": "Namespace",
+    }
+
+
+@pytest.mark.parametrize(
+    ("context", "source"),
+    [
+        ("git://h/a.git#refs/tags/v1", {"git": {"url": "git://h/a.git", "ref": {"tag": "v1"}}}),
+        ("git://h/a.git#" + "a" * 40, {"git": {"url": "git://h/a.git", "ref": {"commit": "a" * 40}}}),
+        ("git@h:a.git#main", {"git": {"url": "git@h:a.git", "ref": {"branch": "main"}}}),
+        ("https://h/a.tar.gz", {"http": {"url": "https://h/a.tar.gz"}}),
+        (
+            "s3://b/k.tar.gz",
+            {"s3": {"bucket": "b", "key": "k.tar.gz", "endpoint": "http://s3:9000", "pathStyle": True}},
+        ),
+        ("gs://b/k.tar.gz", {"gcs": {"bucket": "b", "object": "k.tar.gz"}}),
+        (
+            "https://x.blob.core.windows.net/c/a.tar.gz",
+            {"azureBlob": {"url": "https://x.blob.core.windows.net/c/a.tar.gz"}},
+        ),
+        ("oci://registry.example.com/a:1", {"oci": {"image": "registry.example.com/a:1"}}),
+    ],
+)
+def test_context_becomes_source(context: str, source: dict[str, Any]) -> None:
+    env = [{"name": "S3_ENDPOINT", "value": "http://s3:9000"}, {"name": "S3_FORCE_PATH_STYLE", "value": "true"}]
+    env = env if context.startswith("s3:") else []
+    assert converted(pod(f"--context={context}", env=env)).spec["source"] == source
+
+
+def test_a_claim_becomes_source_and_cache() -> None:
+    claim = {"persistentVolumeClaim": {"claimName": "sources"}}
+    manifest = pod(
+        "--context=/src/app",
+        "--dockerfile=/src/app/docker/Dockerfile",
+        volumeMounts=[
+            {"name": "s", "mountPath": "/src", "subPath": "checkout"},
+            {"name": "c", "mountPath": "/cache"},
+        ],
+        volumes=[{"name": "s", **claim}, {"name": "c", "persistentVolumeClaim": {"claimName": "cache"}}],
+    )
+    spec = converted(manifest).spec
+    assert spec["source"] == {"volume": {"claimName": "sources", "subPath": "checkout"}}
+    assert (spec["contextDir"], spec["dockerfile"]) == ("app", "docker/Dockerfile")
+    assert spec["cache"] == {"volume": {"claimName": "cache"}}
+
+
+def from_secret(name: str, secret: str, key: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def test_logins_for_git_are_secrets() -> None:
+    env = [from_secret("GIT_USERNAME", "git", "username"), from_secret("GIT_PASSWORD", "git", "password")]
+    spec = converted(pod(GIT, env=env)).spec
+    assert spec["source"]["git"]["secretRef"] == {"name": "git"}
+    assert "podTemplate" not in spec
+    token = [from_secret("GIT_TOKEN", "git", "token")]
+    assert converted(pod(GIT, env=token)).spec["podTemplate"]["env"] == token
+
+
+def test_no_secret_that_is_written_down_gets_into_an_imagebuild() -> None:
+    text = refused(pod(GIT, env=[{"name": "GIT_TOKEN", "value": "s3cr3t"}]))
+    assert "the variable GIT_TOKEN: a secret is written into the manifest: put it into a Secret" in text
+    text += refused(pod("--context=https://me:s3cr3t@git.example.com/app.git"))
+    assert "the address holds a login" in text
+    assert "s3cr3t" not in text
+
+
+@pytest.mark.parametrize("volume", ["secret", "projected", "subPath"])
+def test_the_registrys_login_is_a_secret(volume: str) -> None:
+    items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+    given = mounted("/kaniko/.docker/", secret={"secretName": "regcred", "items": items})
+    if volume == "projected":
+        given = mounted("/kaniko/.docker", projected={"sources": [{"secret": {"name": "regcred", "items": items}}]})
+    if volume == "subPath":
+        given = mounted("/kaniko/.docker/config.json", secret={"secretName": "regcred"})
+        given["volumeMounts"][0]["subPath"] = ".dockerconfigjson"
+    assert converted(pod(GIT, **given)).spec["output"]["pushSecretRef"] == {"name": "regcred"}
+
+
+def test_a_login_that_is_of_another_form_is_refused_with_the_command_that_mends_it() -> None:
+    given = mounted("/kaniko/.docker", secret={"secretName": "regcred"})
+    assert "--type=kubernetes.io/dockerconfigjson" in refused(pod(GIT, **given))
+    assert "output" in converted(pod(GIT, **given), "/kaniko/.docker").spec
+    helper = mounted("/kaniko/.docker", configMap={"name": "ecr"})
+    assert "the engine finds a cloud's own by itself" in refused(pod(GIT, **helper))
+
+
+def test_secrets_and_arguments_of_the_build() -> None:
+    env = [
+        {"name": "VERSION", "value": "1.2"},
+        {"name": "URL", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "url"}}},
+        from_secret("NPM_TOKEN", "npm", "token"),
+        {"name": "NAME", "value": "app"},
+    ]
+    flags = ["--build-arg=VERSION", "--build-arg=URL", "--build-arg=NAME=$(NAME)-$$(x)", "--secret=id=NPM_TOKEN"]
+    flags += ["--secret=id=pip,src=/secrets/pip.conf", "--ssh=default=/secrets/key"]
+    spec = converted(pod(GIT, *flags, env=env, **mounted("/secrets", secret={"secretName": "files"}))).spec
+    assert spec["buildArgs"] == [
+        {"name": "VERSION", "value": "1.2"},
+        {"name": "URL", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "url"}}},
+        {"name": "NAME", "value": "app-$(x)"},
+    ]
+    assert spec["secrets"] == [
+        {"id": "NPM_TOKEN", "secretKeyRef": {"name": "npm", "key": "token"}},
+        {"id": "pip", "secretKeyRef": {"name": "files", "key": "pip.conf"}},
+    ]
+    assert spec["ssh"] == [{"id": "default", "secretKeyRef": {"name": "files", "key": "key"}}]
+    assert "podTemplate" not in spec
+    assert "would be in the image's history" in refused(pod(GIT, "--build-arg=NPM_TOKEN", env=env))
+    assert "--build-arg X: the container has no variable X" in refused(pod(GIT, "--build-arg=X"))
+    assert "/tmp/token is no Secret's key" in refused(pod(GIT, "--secret=id=a,src=/tmp/token"))
+
+
+def test_certificates_are_config_maps_and_secrets() -> None:
+    manifest = pod(
+        GIT,
+        "--registry-certificate=registry.example.com=/ca/ca.crt",
+        "--registry-client-cert=registry.example.com=/tls/tls.crt,/tls/tls.key",
+        volumeMounts=[{"name": "ca", "mountPath": "/ca"}, {"name": "tls", "mountPath": "/tls"}],
+        volumes=[
+            {"name": "ca", "configMap": {"name": "authorities"}},
+            {"name": "tls", "secret": {"secretName": "mine"}},
+        ],
+    )
+    assert converted(manifest).spec["registries"] == [
+        {
+            "host": "registry.example.com",
+            "caBundleRef": {"name": "authorities", "key": "ca.crt"},
+            "clientCertificateSecretRef": {"name": "mine"},
+        }
+    ]
+    ssl = mounted("/kaniko/ssl/certs", configMap={"name": "authorities"})
+    assert "spec.output.caBundleRef" in refused(pod(GIT, **ssl))
+
+
+def test_the_pods_place_and_size_go_on() -> None:
+    settings = {
+        "serviceAccountName": "builder",
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "build", "operator": "Exists"}],
+        "imagePullSecrets": [{"name": "pull"}],
+        "priorityClassName": "low",
+    }
+    env = [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}, {"name": "LANG", "value": "C"}]
+    secret = mounted("/secret", secret={"secretName": "gcloud"})
+    made = converted(pod(GIT, pod=settings, env=env, securityContext={"runAsUser": 0, "privileged": True}, **secret))
+    assert made.spec["podTemplate"] == {
+        **settings,
+        "env": env[:1],
+        "volumes": [{"name": "v", "secret": {"secretName": "gcloud"}, "mountPath": "/secret"}],
+    }
+    assert "the variable LANG is left out: the engine doesn't read it" in made.notes
+    assert "securityContext.privileged is left out: no build needs it" in made.notes
+
+
+def test_kinds_of_manifest() -> None:
+    template = yaml.safe_load(pod(GIT))["spec"]
+    expected = converted(pod(GIT)).spec
+    job = {"activeDeadlineSeconds": 5400, "ttlSecondsAfterFinished": 60, "template": {"spec": template}}
+    limits = {"timeout": "1h30m", "retention": {"podTTL": "1m"}}
+    assert converted(yaml.safe_dump({"kind": "Job", "spec": job})).spec == {**expected, **limits}
+    cron = converted(yaml.safe_dump({"kind": "CronJob", "spec": {"jobTemplate": {"spec": job}}}))
+    assert cron.spec == {**expected, **limits}
+    assert any("no schedule" in note for note in cron.notes)
+    container = template["containers"][0]
+    task = {"kind": "Task", "spec": {"steps": [{"name": "git", "image": "git", "script": "git clone"}, container]}}
+    workflow = {"kind": "Workflow", "spec": {"templates": [{"name": "build", "container": container}]}}
+    for body in (task, workflow, container, [container], {"kind": "List", "items": [{"kind": "Secret"}, task]}):
+        assert converted(yaml.safe_dump(body)).spec == expected
+
+
+def test_a_task_with_parameters_wants_their_values() -> None:
+    args = [
+        "--dockerfile=$(params.DOCKERFILE)",
+        "--context=$(workspaces.source.path)/./",
+        "--destination=$(params.IMAGE)",
+    ]
+    args += ["$(params.EXTRA_ARGS)"]
+    manifest = yaml.safe_dump({"kind": "Task", "spec": {"steps": [{"image": "$(params.BUILDER)", "args": args}]}})
+    text = refused(manifest)
+    assert (
+        "dockerfile: $(params.DOCKERFILE) stands for something that the manifest doesn't say: write its value" in text
+    )
+    dropped = ("dockerfile", "$(params.EXTRA_ARGS)")
+    made = converted(manifest, *dropped, replaced=("context", "destination"))
+    assert "source" not in made.spec
+
+
+def test_manifests_that_cant_be_read() -> None:
+    assert "no container that runs kaniko" in refused("kind: Pod\nspec: {containers: [{name: a, image: nginx}]}")
+    assert "is an ImageBuild already" in refused("kind: ImageBuild")
+    assert "is no YAML mapping" in refused("kaniko")
+    assert "2 containers run kaniko: kaniko, kaniko" in refused(pod(GIT) + "---\n" + pod(GIT))
+    assert "unknown flag --destinaton" in refused(pod("--destinaton=x"))
+    assert "command of the container kaniko is no list" in refused(pod(GIT, command="/kaniko/executor"))
+    with pytest.raises(ImagewrightError) as error:
+        convert(of_words([GIT]))
+    assert "--destination is not given: name the image to push" in error.value.render()
