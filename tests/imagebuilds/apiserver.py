@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class ApiServer:
             "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16",
         ]
-        self._processes = [self._run("etcd", etcd), self._run("kube-apiserver", api)]
+        self._commands = (("etcd", etcd), ("kube-apiserver", api))
+        self._processes = [self._run(*command) for command in self._commands]
 
     def stop(self) -> None:
         for process in reversed(self._processes):
@@ -69,6 +71,18 @@ class ApiServer:
 
     def signal_api(self, number: signal.Signals) -> None:
         self._processes[1].send_signal(number)
+
+    def kill(self, program: str) -> Callable[[], None]:
+        """SIGKILL ``etcd`` or ``kube-apiserver``; what starts it again, and waits until it is ready."""
+        index = [name for name, _ in self._commands].index(program)
+        self._processes[index].kill()
+        self._processes[index].wait()
+
+        def again() -> None:
+            self._processes[index] = self._run(*self._commands[index])
+            eventually(lambda: self.try_kubectl("get", "--raw", "/readyz").stdout == "ok", "a ready API server")
+
+        return again
 
     def kubeconfig(self, token: str, server: str = "") -> Path:
         """One for the holder of ``token``, straight to the API server or through ``server``."""

@@ -9,7 +9,7 @@ import http.client
 import re
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PASS, CUT = 0, -1
@@ -20,13 +20,14 @@ class Proxy:
 
     ``after`` is called with each request that the API server has answered, before the operator learns of it.
     ``strike`` is given each request's line and body twice, before the API server sees it (False) and once it has answered
-    (True); where it says True the operator gets no answer.
+    (True); where it says True the operator gets no answer. ``reshape`` is given a watch's lines as they come.
     """
 
     def __init__(self, port: int, certificate: str) -> None:
         self.rule: Callable[[str], int] = lambda _: PASS
         self.after: Callable[[str], None] = lambda _: None
         self.strike: Callable[[str, bytes, bool], bool] = lambda *_: False
+        self.reshape: Callable[[Iterator[bytes]], Iterator[bytes]] = lambda lines: lines
         self.requests: list[str] = []
         self.sizes: list[tuple[str, int]] = []  # of the answers' bodies, once they are through
         context = ssl.create_default_context(cafile=certificate)
@@ -65,7 +66,8 @@ class Proxy:
                             self.send_header(name, value)
                     self.end_headers()
                     size = 0
-                    while chunk := answer.read1(65536):
+                    chunks = iter(lambda: answer.read1(65536), b"")
+                    for chunk in proxy.reshape(_lines(chunks)) if "watch=true" in line else chunks:
                         size += len(chunk)
                         self.wfile.write(chunk)
                         self.wfile.flush()
@@ -93,3 +95,10 @@ class Proxy:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in lines)
