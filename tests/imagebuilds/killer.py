@@ -55,7 +55,7 @@ class Killer:
     def _revive(self) -> None:
         while self._dead.get():
             self._operator.kill()
-            with self._lock:
+            self._operator.start()
+            with self._lock:  # not before it runs: requests of the dead one may still be on their way to the API server
                 self.kills += 1
                 self._chooser = self._next()
-            self._operator.start()
