@@ -52,7 +52,8 @@ def rights(role: Json) -> set[tuple[str, str, str]]:
 
 def environment(found: Mapping[Name, Json]) -> dict[str, str]:
     """The settings that the operator's container gets."""
-    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (deployment,) = (item for (kind, _, _), item in found.items() if kind == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
     (source,) = container["envFrom"]
     data: dict[str, str] = one(found, "ConfigMap", source["configMapRef"]["name"])["data"]
     return data
