@@ -19,7 +19,7 @@ from imagebuilds.fake_kubelet import FakeKubelet, Part, pushed
 from imagebuilds.operator_process import Operator
 from imagebuilds.recorder import Recorder
 from imagebuilds.rest import DirectNamespace, Json
-from imagebuilds.waiting import eventually
+from imagebuilds.waiting import PATIENCE_S, eventually
 
 _REQUEST = re.compile(r'imagewright_api_requests_total\{code="(\d+)",resource="([^"]+)",verb="([A-Z]+)"\} ([\d.e+]+)')
 
@@ -98,7 +98,12 @@ def build_all(places: Sequence[DirectNamespace], count: int, at_once: int, runs_
             for number in range(count):
                 place = places[number % len(places)]
                 rest.post(place.path("imagebuilds"), place.imagebuild(f"b{prefix}-{number}"))
-            eventually(lambda: recorder.count("Current") >= count, f"{count} builds at their end")
+            done, moved = 0, time.monotonic()
+            while done < count:
+                before, done = done, recorder.count("Current")
+                moved = time.monotonic() if done > before else moved
+                assert time.monotonic() - moved < PATIENCE_S, f"{done} of {count} builds at their end, and no more"
+                time.sleep(0.2)
         finally:
             kubelet.close()
     assert not kubelet.failures
