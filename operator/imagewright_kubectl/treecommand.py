@@ -54,7 +54,9 @@ def tree(body: Json, pods: list[Json]) -> Node:
     below = []
     if build:
         below.append(_present(build, state.phase, status, by_build.pop(build.get("id", ""), [])))
-    below += [_past(entry) for entry in status.get("history") or () if entry.get("number") != build.get("number")]
+    for entry in status.get("history") or ():
+        if entry.get("number") != build.get("number"):
+            below.append(_past(entry, by_build.pop(_build_that_ended(by_build, entry.get("completionTime", "")), [])))
     for identity, left in by_build.items():
         below.append(Node(f"build {identity}", "Ended", "an earlier one", tuple(_pod(pod) for pod in left)))
     about = state.line.removeprefix(state.phase).removeprefix(": ") or state.message
@@ -74,8 +76,17 @@ def _present(build: Json, phase: str, status: Json, pods: list[Json]) -> Node:
     return Node(name, build.get("outcome") or phase, about, tuple(_pod(pod) for pod in pods))
 
 
-def _past(entry: Json) -> Node:
-    return Node(f"build {entry.get('number')}", entry.get("outcome", ""), _about(entry))
+def _past(entry: Json, pods: list[Json]) -> Node:
+    below = tuple(_pod(pod) for pod in pods)
+    return Node(f"build {entry.get('number')}", entry.get("outcome", ""), _about(entry), below)
+
+
+def _build_that_ended(by_build: dict[str, list[Json]], when: str) -> str:
+    """The id of the build whose last container ended then: the history has numbers only, and Pods have ids only."""
+    for identity, pods in by_build.items():
+        if when and any((_state(pod).get("terminated") or {}).get("finishedAt") == when for pod in pods):
+            return identity
+    return ""
 
 
 def _about(entry: Json) -> str:
@@ -92,13 +103,17 @@ def _about(entry: Json) -> str:
 
 def _pod(pod: Json) -> Node:
     status = pod.get("status") or {}
-    state = next((one.get("state") or {} for one in status.get("containerStatuses") or ()), {})
+    state = _state(pod)
     why = (state.get("waiting") or state.get("terminated") or {}).get("reason") or status.get("reason", "")
     phase = "Terminating" if pod["metadata"].get("deletionTimestamp") else status.get("phase", "")
     node = (pod.get("spec") or {}).get("nodeName", "")
     attempt = _label(pod, "attempt")
     parts = (f"attempt {attempt}" if attempt else "", "" if why == "Completed" else why, f"on {node}" if node else "")
     return Node(f"Pod/{pod['metadata']['name']}", phase, ", ".join(part for part in parts if part))
+
+
+def _state(pod: Json) -> Json:
+    return next((one.get("state") or {} for one in (pod.get("status") or {}).get("containerStatuses") or ()), {})
 
 
 def _rows(node: Node, before: str = "", own: str = "") -> list[list[str]]:

@@ -1,0 +1,143 @@
+"""``kubectl imagewright create``, ``tree`` and completion, on a real API server and by the real kubectl."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster.binaries import binaries
+from imagebuilds.apiserver import ApiServer
+from imagebuilds.namespace import Namespace
+from imagebuilds.operator_process import Operator
+from imagebuilds.plugin import Plugin
+
+INVOCATIONS = Path(__file__).parents[2] / "invocations"
+
+
+@pytest.fixture
+def plugin(api: ApiServer, namespace: Namespace) -> Plugin:
+    return Plugin(api.admin, namespace.name)
+
+
+@pytest.fixture
+def path(api: ApiServer, tmp_path: Path) -> dict[str, str]:
+    """An environment as after ``pip install``: both programs of the plugin and kubectl on the PATH."""
+    for name, module in (("kubectl-imagewright", "main"), ("kubectl_complete-imagewright", "completion")):
+        program = tmp_path / name
+        words = f"from imagewright_kubectl.{module} import main; main()"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -c {shlex.quote(words)} "$@"\n')
+        program.chmod(0o755)
+    search = f"{tmp_path}:{binaries()}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": search, "KUBECONFIG": str(api.admin)}
+
+
+def run(words: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_flags_and_manifests_say_is_what_the_api_server_takes(plugin: Plugin, namespace: Namespace) -> None:
+    flags = """--git https://git.example.com/team/app.git --revision main --source-secret git --context-dir services/api
+    --dockerfile docker/Dockerfile --target runtime --build-arg VERSION=1.2 --secret npmrc=npm/.npmrc --ssh default=key/id
+    --platform linux/amd64 --push-secret regcred --label team=a --annotation a=b --format OCI --compression Zstd
+    --reproducible --cache-repo registry.example.com/cache --cache-ttl 24h --cache-volume cache --timeout 30m
+    -t registry.example.com/app:1 --tag registry.example.com/app:latest""".split()
+    printed = plugin.output("create", "app", *flags, "--dry-run=client", "-o", "yaml")
+    looked_at = yaml.safe_load(plugin.output("create", "app", *flags, "--dry-run=server"))
+    assert namespace.get("imagebuilds")["items"] == []
+    assert plugin.output("create", "app", *flags) == "imagebuild.imagewright.dev/app created\n"
+    namespace.kubectl("diff", "--filename=-", given=yaml.safe_load(printed))  # what is printed is what was created
+    assert looked_at["spec"] == namespace.get("imagebuild", "app")["spec"]
+    again = plugin.run("create", "app", *flags)
+    assert (again.returncode, "already exists [UsageInvalid]\nhint: " in again.stderr) == (2, True)
+    for name in ("argo-workflow", "cloud-build", "tekton-task"):
+        given = f"--from={INVOCATIONS / f'{name}.yaml'}"
+        assert plugin.output("create", given) == f"imagebuild.imagewright.dev/{name} created\n"
+    manifest = (INVOCATIONS / "argo-workflow.yaml").read_text()
+    made = json.loads(plugin.output("create", "other", "--from=-", "-o", "json", stdin=manifest))
+    assert made["spec"]["source"]["git"]["ref"] == {"branch": "main"}
+
+
+def test_what_the_api_server_refuses_is_shown_in_its_words(plugin: Plugin) -> None:
+    done = plugin.run("create", "app", "--git=https://h/a.git", "--tag=registry.example.com/App:1")
+    assert done.returncode == 2
+    assert "is not an image reference: write it as registry.example.com/team/app:1.0, in lower case" in done.stderr
+    assert "[InvalidSpec]\nhint: " in done.stderr
+    for words, said in (
+        (["app"], "nothing says what to build"),
+        (["app", "--git=https://h/a.git"], "nothing says where to push the image"),
+        (["--git=https://h/a.git", "-t", "r/a:1"], "no name is given"),
+        (["app", "--git=https://h/a.git", "--inline=-"], "not allowed with argument --git"),
+        (["app", "--configmap=a", "--revision=main", "-t", "r/a:1"], "--revision is given without --git"),
+        (["app", "--inline=/nonexistent", "-t", "r/a:1"], "the Dockerfile can't be read"),
+        (["app", "--git=https://h/a.git", "-t", "r/a:1", "--timeout=soon"], "is not a duration"),
+        (["app", "--from=/nonexistent"], "it can't be read"),
+        (["x" * 53, "--git=https://h/a.git", "-t", "r/a:1"], "longer than 52 characters"),
+    ):
+        done = plugin.run("create", *words)
+        assert done.returncode == 2, words
+        assert said in done.stderr
+        assert "hint: " in done.stderr
+
+
+def test_tree_shows_builds_and_their_pods(plugin: Plugin, namespace: Namespace, operator: Operator) -> None:
+    namespace.apply()
+    first = namespace.pod()
+    namespace.pushes(first)
+    namespace.phase("Succeeded")
+    plugin.output("rebuild", "app")
+    namespace.phase("Pending")
+    second = namespace.pod()
+    tree = plugin.output("tree", "app").splitlines()
+    assert [line[: tree[0].index("STATUS")].rstrip() for line in tree] == [
+        "NAME",
+        "ImageBuild/app",
+        "├── build 2",
+        f"│   └── Pod/{second['metadata']['name']}",
+        "└── build 1",
+        f"    └── Pod/{first['metadata']['name']}",
+    ]
+    shown = json.loads(plugin.output("tree", "app", "-o", "json"))
+    assert shown["status"] == "Pending"
+    assert [child["status"] for child in shown["children"]] == ["Pending", "Succeeded"]
+    assert "sha256:" + "a" * 64 in shown["about"]
+    none = plugin.run("logs", "app")
+    assert (none.returncode, none.stdout) == (0, "")
+    assert "there is no log yet" in none.stderr
+
+
+def test_kubectl_runs_and_completes_it(namespace: Namespace, path: dict[str, str]) -> None:
+    namespace.apply("one")
+    namespace.apply("two")
+    where = ["-n", namespace.name]
+    assert "one" in run(["kubectl", "imagewright", "get", *where], path)
+    for words, expected in (
+        (["res"], ["resume"]),
+        (["get", "-o", ""], ["json", "name", "wide", "yaml"]),
+        (["wait", *where, ""], ["one", "two"]),
+        (["wait", *where, "tw"], ["two"]),
+        (["logs", "--fol"], ["--follow"]),
+        (["get", "--namespace", namespace.name[:8]], [namespace.name]),
+        (["completion", ""], ["bash", "fish", "zsh"]),
+    ):
+        lines = run(["kubectl", "__complete", "imagewright", *words], path).splitlines()
+        found = [line.partition("\t")[0] for line in lines if not line.startswith(":")]
+        assert set(expected) <= set(found) if "-n" not in words else found == expected
+        assert lines[-1] == ":4"
+    assert run(["kubectl", "__complete", "imagewright", "create", "--from", ""], path).splitlines()[-1] == ":0"
+
+
+def test_bash_completes_the_program_by_its_own_name(namespace: Namespace, path: dict[str, str]) -> None:
+    namespace.apply("one")
+    script = """source <(kubectl-imagewright completion bash)
+    COMP_WORDS=(kubectl-imagewright wait --namespace = {0} o) COMP_CWORD=5; _kubectl_imagewright; echo "${{COMPREPLY[@]}}"
+    COMP_WORDS=(kubectl-imagewright reb) COMP_CWORD=1; _kubectl_imagewright; echo "${{COMPREPLY[@]}}"
+    """
+    assert run(["bash", "-c", script.format(namespace.name)], path) == "one\nrebuild\n"

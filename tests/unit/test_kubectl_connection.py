@@ -1,0 +1,144 @@
+"""The plugin beside API servers that break off, and with kubeconfigs as people have them."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from imagebuilds.plugin import Plugin
+from servers.scripted import Answer, Asked, ScriptedServer
+
+from imagewright_kubectl import main
+from imagewright_kubectl.connection import Place, connect
+from imagewright_kubectl.podlog import PodLog
+
+POD = {
+    "metadata": {
+        "name": "app-1",
+        "namespace": "ns",
+        "annotations": {"kubectl.kubernetes.io/default-container": "executor"},
+    }
+}
+EMPTY = {"kind": "Table", "columnDefinitions": [], "rows": []}
+
+
+def kubeconfig(folder: Path, server: ScriptedServer, **users: Any) -> Path:
+    """One with a context, in a namespace of the same name, for each user."""
+    content = {
+        "current-context": next(iter(users)),
+        "clusters": [{"name": "c", "cluster": {"server": f"http://{server.host}"}}],
+        "contexts": [{"name": name, "context": {"cluster": "c", "user": name, "namespace": name}} for name in users],
+        "users": [{"name": name, "user": user} for name, user in users.items()],
+    }
+    file = folder / "config"
+    file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[[Callable[[Asked], Answer]], ScriptedServer]]:
+    servers: list[ScriptedServer] = []
+
+    def serve(script: Callable[[Asked], Answer]) -> ScriptedServer:
+        servers.append(ScriptedServer(script))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+def log(served: Any, tmp_path: Path, *answers: Answer) -> tuple[PodLog, ScriptedServer, io.BytesIO]:
+    left = list(answers)
+    server = served(lambda asked: left.pop(0))
+    out = io.BytesIO()
+    connection = connect(Place(kubeconfig=str(kubeconfig(tmp_path, server, a={"token": "t"}))))
+    return PodLog(connection.api, POD, out), server, out
+
+
+def chunk(data: bytes) -> bytes:
+    """As the API server sends what is written meanwhile."""
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def test_a_log_that_breaks_off_goes_on_with_the_next_line(served: Any, tmp_path: Path) -> None:
+    one, two = b"2026-11-27T08:00:01.100000000Z one\n", b"2026-11-27T08:00:01.200000000Z two\n"
+    same, three = b"2026-11-27T08:00:01.200000000Z two\n", b"2026-11-27T08:00:02.000000000Z three\n"
+    cut = Answer(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(one + two + same + three[:30]))
+    rest = one + two + same + three + b'2026-11-27T08:00:03Z {"imagewrightResult":{}}\n'
+    pod_log, server, out = log(served, tmp_path, cut, Answer(body=rest))
+    assert pod_log.read(follow=True) is False
+    assert out.getvalue() == b"one\ntwo\ntwo\n"
+    assert pod_log.read(follow=True) is True
+    assert out.getvalue() == b"one\ntwo\ntwo\nthree\n"
+    assert "container=executor&follow=true" in server.asked[0].path
+    assert "sinceTime=2026-11-27T08%3A00%3A01Z" in server.asked[1].path
+
+
+@pytest.mark.parametrize(("status", "whole"), [(400, False), (500, False), (503, False), (404, True)])
+def test_a_log_that_cant_be_had_yet_or_any_more_is_no_error(
+    served: Any, tmp_path: Path, status: int, whole: bool
+) -> None:
+    pod_log, _, out = log(served, tmp_path, Answer(status=status, body=b'{"message": "not now"}'))
+    assert pod_log.read(follow=True) is whole
+    assert out.getvalue() == b""
+
+
+def test_a_log_that_may_not_be_read_is(served: Any, tmp_path: Path) -> None:
+    words = b'{"message": "pods is forbidden"}'
+    server = served(lambda asked: Answer(status=403, body=words))
+    done = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns").run("logs", "app")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: you may not do this: pods is forbidden [KubernetesApiFailed]\nhint: Ask your")
+
+
+def test_the_context_says_who_asks_and_where(served: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = served(lambda asked: Answer(body=json.dumps(EMPTY).encode()))
+    helper = tmp_path / "login"
+    token = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "of-helper"},
+    }
+    helper.write_text(f"#!{sys.executable}\nprint({json.dumps(token)!r})\n")
+    helper.chmod(0o755)
+    execute = {"apiVersion": token["apiVersion"], "command": str(helper), "interactiveMode": "Never"}
+    file = str(kubeconfig(tmp_path, server, one={"token": "of-one"}, two={"exec": execute}))
+    for words in (["get"], ["get", "--context=two"], ["--context", "two", "-n", "three", "get"], ["get", "-A"]):
+        assert main.run([f"--kubeconfig={file}", *words]) == 0
+    assert [(asked.path.split("/")[-2], asked.authorization) for asked in server.asked] == [
+        ("one", "Bearer of-one"),
+        ("two", "Bearer of-helper"),
+        ("three", "Bearer of-helper"),
+        ("v1alpha1", "Bearer of-one"),
+    ]
+    assert "No ImageBuilds found in namespace one." in capsys.readouterr().err
+
+
+def test_a_cluster_without_the_operator_is_told_of(served: Any, tmp_path: Path) -> None:
+    words = b'{"message": "the server could not find the requested resource"}'
+    server = served(lambda asked: Answer(status=404, body=words))
+    plugin = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns")
+    for command in (["get"], ["get", "app"], ["wait", "app"], ["logs", "app"]):
+        done = plugin.run(*command)
+        assert done.stderr.startswith(
+            "error: this cluster knows no ImageBuilds [KubernetesApiFailed]\nhint: Install the"
+        )
+
+
+def test_waiting_outlasts_a_server_that_fails_for_a_while(served: Any, tmp_path: Path) -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "BuildSucceeded"}
+    status = {"observedGeneration": 1, "phase": "Succeeded", "conditions": [ready], "image": {"reference": "r/app:1"}}
+    body = {"metadata": {"name": "app", "generation": 1}, "status": status}
+    answers = [Answer(status=503), Answer(raw=b"")]
+    answers.append(Answer(body=json.dumps({"metadata": {"resourceVersion": "1"}, "items": [body]}).encode()))
+    server = served(lambda asked: answers.pop(0))
+    done = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns").run("wait", "app")
+    assert done.stdout == "imagebuild.imagewright.dev/app built: r/app:1\n"
+    assert done.returncode == 0
+    assert "asking again" in done.stderr
