@@ -57,6 +57,8 @@ class Controller:
         self._lock = threading.Lock()
         self._gone: dict[Key, list[Json]] = {}
         self._nodes: tuple[float, list[Json]] = (float("-inf"), [])
+        self._nodes_lock = threading.Lock()
+        self._settled: dict[str, str] = {}  # UID -> resourceVersion of what has nothing to do until it changes
 
     def nudge(self, namespace: str, name: str) -> None:
         """Something about this ImageBuild may have changed."""
@@ -123,6 +125,7 @@ class Controller:
         live: list[PodKey] = []
         starting: list[tuple[World, Claim]] = []
         phases: Counter[str] = Counter()
+        settled: dict[str, str] = {}
         for namespace in self._settings.namespaces or ("",):
             # ImageBuilds first: a Pod that a status already knows must not be missing from an older list.
             bodies = list(self._cluster.imagebuilds(namespace))
@@ -133,7 +136,12 @@ class Controller:
                     live.append(PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"]))
             for body in bodies:
                 phases[(body.get("status") or {}).get("phase") or "New"] += 1
-                starting += self._look_at(body, pods.get(body["metadata"]["uid"], []), now)
+                uid = body["metadata"]["uid"]
+                if uid not in pods and self._settled.get(uid) == body["metadata"]["resourceVersion"]:
+                    settled[uid] = self._settled[uid]
+                else:
+                    starting += self._look_at(body, pods.get(uid, []), now, settled)
+        self._settled = settled
         may_start = set(self._slots.recount(live, (claim for _, claim in starting), began))
         for world, claim in starting:
             if claim.key in may_start or not self._is_said(world, claim):
@@ -242,14 +250,20 @@ class Controller:
             raise
 
     def _known_nodes(self) -> list[Json]:
-        read, nodes = self._nodes
-        if time.monotonic() - read > _NODES_FOR_S:
-            nodes = self._cluster.nodes()
-            self._nodes = (time.monotonic(), nodes)
+        with self._nodes_lock:  # workers that start builds side by side need one list, not one each
+            read, nodes = self._nodes
+            if time.monotonic() - read > _NODES_FOR_S:
+                nodes = self._cluster.nodes()
+                self._nodes = (time.monotonic(), nodes)
         return nodes
 
-    def _look_at(self, body: Json, pods: list[Json], now: datetime) -> list[tuple[World, Claim]]:
-        """Have it worked on if there is something to do for it; what it wants to start is given back instead."""
+    def _look_at(
+        self, body: Json, pods: list[Json], now: datetime, settled: dict[str, str]
+    ) -> list[tuple[World, Claim]]:
+        """Have it worked on if there is something to do for it; what it wants to start is given back instead.
+
+        Where there is nothing to do, now or later, it is added to ``settled``.
+        """
         imagebuild, problem = _read(body)
         key = Key(imagebuild.metadata.namespace, imagebuild.metadata.name)
         if problem:
@@ -265,6 +279,8 @@ class Controller:
             self._queue.add_after(key, decision.wake_s)
         if not decision.is_idle(imagebuild.status):
             self._queue.add(key)
+        elif decision.wake_s is None and not pods:
+            settled[imagebuild.metadata.uid] = body["metadata"]["resourceVersion"]
         return []
 
     def _is_said(self, world: World, claim: Claim) -> bool:
