@@ -32,6 +32,7 @@ _LINGER = timedelta(seconds=60)  # after its grace period a Pod that is still th
 _RETRY_BACKOFF = timedelta(seconds=10)  # doubled with every attempt
 REFUSAL_PAUSE_S = 15.0
 _POLL_S = 5.0  # a failing mount doesn't touch the Pod: nothing but its Events tell of it
+_TOLD_BY_THE_POD = (Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED)  # its status changes when they do: no need to poll
 _REFUSALS = (Reason.QUOTA_EXCEEDED, Reason.POD_REJECTED)
 _HEALING = (Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND)
 
@@ -210,7 +211,7 @@ class _Pass:
         elif left <= 0:
             return self._gave_up(seen)
         else:
-            self.wakes.append(min(left, _POLL_S))
+            self.wakes.append(left if seen.reason in _TOLD_BY_THE_POD else min(left, _POLL_S))
         if not seen.reason:
             return State(Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} is starting")
         if self._ready_reason() != seen.reason:
