@@ -1,0 +1,29 @@
+"""When ``reconcile`` wants to look again at a Pod that waits: a thousand that no node can take must not be asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from imagebuilds.paper import Paper
+
+NO_NODE = {
+    "phase": "Pending",
+    "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}],
+}
+NO_IMAGE = {
+    "phase": "Pending",
+    "containerStatuses": [{"name": "executor", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}],
+}
+
+
+@pytest.mark.parametrize(("status", "least_s", "most_s"), [(NO_NODE, 300, 600), (NO_IMAGE, 300, 600), ({}, 1, 10)])
+def test_only_what_the_pods_status_does_not_tell_is_polled(
+    status: dict[str, Any], least_s: float, most_s: float
+) -> None:
+    paper = Paper()
+    paper.settle()
+    paper.pod()["status"] = status
+    paper.settle()
+    assert paper.wake_s is not None
+    assert least_s <= paper.wake_s <= most_s
