@@ -48,9 +48,12 @@ def run(words: Sequence[str]) -> int:
 def _run(words: list[str]) -> int:
     """``create NAME -- FLAGS`` takes kaniko's flags after two dashes, as no other command does."""
     own = words[: words.index("--")] if "--" in words else words
+    given = len(own)
+    # As kubectl: its value follows =, never as a word of its own, which would be the name.
+    own = ["--dry-run=client" if word == "--dry-run" else word for word in own]
     options = parser().parse_args(own)
-    options.kaniko = words[len(own) + 1 :]
-    if len(own) < len(words) and not options.takes_kaniko:
+    options.kaniko = words[given + 1 :]
+    if given < len(words) and not options.takes_kaniko:
         raise UsageError("-- is for the command create alone", hint="Leave it out.")
     code: int = options.run(options)
     return code

@@ -16,6 +16,7 @@ from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.plugin import Plugin
+from imagebuilds.waiting import eventually
 
 INVOCATIONS = Path(__file__).parents[2] / "invocations"
 
@@ -141,3 +142,35 @@ def test_bash_completes_the_program_by_its_own_name(namespace: Namespace, path: 
     COMP_WORDS=(kubectl-imagewright reb) COMP_CWORD=1; _kubectl_imagewright; echo "${{COMPREPLY[@]}}"
     """
     assert run(["bash", "-c", script.format(namespace.name)], path) == "one\nrebuild\n"
+
+
+def test_every_command_does_with_the_rights_that_the_documentation_names(
+    api: ApiServer, plugin: Plugin, namespace: Namespace
+) -> None:
+    page = (Path(__file__).parents[3] / "docs/kubectl.md").read_text()
+    role = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    namespace.apply()
+    namespace.kubectl("create", "serviceaccount", "user")
+    user = Plugin(api.kubeconfig(namespace.kubectl("create", "token", "user").strip()), namespace.name)
+    create = ["create", "other", "--git=https://h/a.git", "--tag=registry.example.com/a:1"]
+    commands = [
+        ["get"],
+        ["get", "app"],
+        ["get", "-o", "json"],
+        ["rebuild", "app"],
+        ["suspend", "app"],
+        ["resume", "app"],
+    ]
+    commands += [["cancel", "app"], ["tree", "app"], ["logs", "app"], create]
+    for command in (*commands, ["wait", "app", "--timeout=1"]):
+        denied = user.run(*command)
+        assert denied.returncode == 1
+        assert "error: you may not do this: " in denied.stderr
+        assert "[KubernetesApiFailed]\nhint: Ask your cluster's admin" in denied.stderr
+    namespace.kubectl("create", "--filename=-", given=role)
+    account = f"--serviceaccount={namespace.name}:user"
+    namespace.kubectl("create", "rolebinding", "user", f"--role={role['metadata']['name']}", account)
+    eventually(lambda: user.run("get").returncode == 0, "the right to look")
+    for command in commands:
+        user.output(*command)
+    assert user.run("wait", "app", "--timeout=1").returncode == 124
