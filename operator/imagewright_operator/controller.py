@@ -23,8 +23,8 @@ from imagewright_operator.api.base import Json
 from imagewright_operator.api.status import Build
 from imagewright_operator.cluster import ApiError, Cluster
 from imagewright_operator.decision import Decision, World
-from imagewright_operator.inputs import pod_name
-from imagewright_operator.manifests import executor_pod, pods_of
+from imagewright_operator.inputs import is_probe, pod_name
+from imagewright_operator.manifests import executor_pod, pods_of, probe_pod
 from imagewright_operator.metrics import Metrics
 from imagewright_operator.outcome import Observation, PodState, observe, parse_time
 from imagewright_operator.report import status_patch
@@ -78,7 +78,9 @@ class Controller:
             with self._lock:
                 self._gone.setdefault(key, []).append(pod)
         place = PodKey(key.namespace, pod["metadata"]["name"])
-        if ended or gone:
+        if is_probe(place.name):
+            pass  # it builds nothing and ends in seconds
+        elif ended or gone:
             self._start_more(self._slots.release(place))
         else:
             self._slots.hold(place)
@@ -132,7 +134,7 @@ class Controller:
             for pod in self._cluster.pods(namespace):
                 for owner in pod["metadata"].get("ownerReferences") or ():
                     pods.setdefault(owner.get("uid") or "", []).append(pod)
-                if reconcile.is_live(observe(pod), now):
+                if reconcile.is_live(observe(pod), now) and not is_probe(pod["metadata"]["name"]):
                     live.append(PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"]))
             for body in bodies:
                 phases[(body.get("status") or {}).get("phase") or "New"] += 1
@@ -174,7 +176,7 @@ class Controller:
         if problem:
             self._store(body, imagebuild, reconcile.unreadable(imagebuild, problem, _now()))
             return None
-        world = World(imagebuild, tuple(self._observe(key.namespace, imagebuild, gone)), _now())
+        world = World.of(imagebuild, self._observe(key.namespace, imagebuild, gone), _now())
         decision = reconcile.reconcile(world, self._settings)
         if decision.wants_log:
             log = self._log_of(key.namespace, decision.wants_log, world)
@@ -193,6 +195,11 @@ class Controller:
         body = self._store(body, imagebuild, decision)
         for pod in decision.delete:
             self._cluster.delete_pod(namespace, pod)
+        if decision.probe:
+            chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
+            refusal = self._cluster.create_pod(probe_pod(imagebuild, decision.probe, self._settings, chosen))
+            if refusal is not None:
+                _LOG.warning("%s/%s: the probe was refused: %s", namespace, imagebuild.metadata.name, refusal.message)
         if decision.create is not None:
             chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
             manifest = executor_pod(imagebuild, decision.create, self._settings, chosen)
@@ -270,8 +277,7 @@ class Controller:
             if imagebuild.status.observed_generation != imagebuild.metadata.generation:
                 self._queue.add(key)
             return []
-        observations = tuple(observe(pod) for pod in pods_of(pods, imagebuild.metadata.uid))
-        world = World(imagebuild, observations, now)
+        world = World.of(imagebuild, [observe(pod) for pod in pods_of(pods, imagebuild.metadata.uid)], now)
         decision = reconcile.reconcile(world, self._settings)
         if decision.create is not None:
             return [(world, _claim(imagebuild, decision.create))]

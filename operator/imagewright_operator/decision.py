@@ -5,12 +5,14 @@ No I/O. Made and carried out by ``controller``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from imagewright.errors import Reason
 from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.status import Build
+from imagewright_operator.inputs import is_probe
 from imagewright_operator.outcome import Observation
 
 
@@ -19,7 +21,7 @@ class World:
     """What is known at one moment: the ImageBuild as it was read before its Pods, and all Pods that it owns.
 
     ``log`` is the end of the log that ``Decision.wants_log`` asked for; None before it was read, b"" when there is none.
-    ``hold`` says why no Pod may be created now, "" where one may.
+    ``hold`` says why no Pod may be created now, "" where one may. ``probes`` are the Pods that look where a branch is.
     """
 
     imagebuild: ImageBuild
@@ -27,6 +29,13 @@ class World:
     now: datetime
     log: bytes | None = None
     hold: str = ""
+    probes: tuple[Observation, ...] = ()
+
+    @classmethod
+    def of(cls, imagebuild: ImageBuild, pods: Sequence[Observation], now: datetime) -> World:
+        """With those Pods apart that build nothing."""
+        probes = tuple(pod for pod in pods if is_probe(pod.name))
+        return cls(imagebuild, tuple(pod for pod in pods if not is_probe(pod.name)), now, probes=probes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ class Decision:
     """What to do, in this order: store the status, delete Pods, create the Pod of ``create``, post notices.
 
     ``wants_log`` names a Pod whose log belongs into the status: read it and decide again, before doing anything.
-    ``wake_s`` is when to look again though nothing has happened. ``finished`` is the build that this decision ends.
+    ``probe`` names the Pod to create that looks where a branch is. ``wake_s`` is when to look again though nothing has happened. ``finished`` is the build that this decision ends.
     """
 
     status: Status
@@ -62,8 +71,9 @@ class Decision:
     notices: tuple[Notice, ...] = ()
     wake_s: float | None = None
     wants_log: str = ""
+    probe: str = ""
     finished: Build | None = None
 
     def is_idle(self, before: Status) -> bool:
         """Whether there is nothing to do now."""
-        return self.status == before and not self.delete and self.create is None
+        return self.status == before and not self.delete and self.create is None and not self.probe

@@ -11,6 +11,7 @@ from typing import Any
 from imagewright.contract import REQUEST_ENV, TERMINATION_MESSAGE_PATH
 from imagewright_operator.api import API_VERSION, GROUP, KIND, ImageBuild, Spec
 from imagewright_operator.api.base import Json, parse_duration
+from imagewright_operator.api.spec import Output
 from imagewright_operator.api.status import Build
 from imagewright_operator.inputs import pod_name
 from imagewright_operator.request import arg_variable, build_request
@@ -27,6 +28,8 @@ ATTEMPT_LABEL = f"{GROUP}/attempt"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 POD_SELECTOR = f"{COMPONENT_LABEL}=executor,app.kubernetes.io/managed-by=imagewright"
 
+_PROBE_TIMEOUT = "2m"
+_PROBE_RESOURCES = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 _STRICT_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SETUID", "SETGID", "SETFCAP", "DAC_OVERRIDE", "CHOWN", "FOWNER")
 
 
@@ -99,6 +102,31 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
     group = group_of_ordinary_user(context)
     if group is not None:
         pod["spec"]["securityContext"] = {"fsGroup": group}
+    return pod
+
+
+def probe_pod(imagebuild: ImageBuild, name: str, settings: Settings, profile: Profile) -> Json:
+    """The Pod that says which commit the source is at: as the executor's, with the source's login and no other.
+
+    Raises:
+        UsageError: as ``executor_pod``.
+    """
+    unneeded: Json = {
+        "build_args": [],
+        "secrets": [],
+        "ssh": [],
+        "cache": None,
+        "output": Output(tags=imagebuild.spec.output.tags[:1]),
+        "registries": [],
+        "timeout": _PROBE_TIMEOUT,
+        "start_timeout": _PROBE_TIMEOUT,
+    }
+    reduced = imagebuild.model_copy(update={"spec": imagebuild.spec.model_copy(update=unneeded)})
+    pod = executor_pod(reduced, Build(id="probe", inputs_hash=""), settings, profile)
+    pod["metadata"]["name"] = name
+    del pod["metadata"]["labels"][ATTEMPT_LABEL]
+    (container,) = pod["spec"]["containers"]
+    container |= {"args": ["probe"], "resources": _PROBE_RESOURCES}
     return pod
 
 

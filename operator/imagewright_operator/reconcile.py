@@ -12,15 +12,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from imagewright.contract import BuildResult, timestamp
+from imagewright.contract import BuildResult
 from imagewright.errors import Reason
-from imagewright_operator import logtail, report, retention, validation
+from imagewright_operator import claims, logtail, polling, report, retention, validation
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import parse_duration
 from imagewright_operator.api.spec import ConcurrencyPolicy, RetryCause
-from imagewright_operator.api.status import Build, FailureStatus, Phase
+from imagewright_operator.api.status import Build, FailureStatus, Phase, Poll
 from imagewright_operator.decision import Decision, Notice, Refusal, World
-from imagewright_operator.inputs import Inputs, build_id, pod_name
+from imagewright_operator.inputs import Inputs, pod_name
 from imagewright_operator.outcome import Observation, PodState, parse_time
 from imagewright_operator.report import Kind, State
 from imagewright_operator.settings import Settings
@@ -80,6 +80,7 @@ class _Pass:
         self.notices: list[Notice] = []
         self.wakes: list[float] = []
         self.wants_log = ""
+        self.probe = ""
         self.finished: Build | None = None
 
     def decide(self) -> Decision:
@@ -106,6 +107,7 @@ class _Pass:
             notices=tuple(self.notices),
             wake_s=max(0.2, min(self.wakes)) if self.wakes else None,
             wants_log=self.wants_log,
+            probe=self.probe,
             finished=self.finished,
         )
 
@@ -286,16 +288,7 @@ class _Pass:
             self._finish("Failed", report.failure_of(seen, result))
             return None
         wait = _RETRY_BACKOFF * 2 ** (build.attempt - 1)
-        self.build = Build(
-            id=build.id,
-            number=build.number,
-            inputs_hash=build.inputs_hash,
-            environment_hash=build.environment_hash,
-            requested_at=build.requested_at,
-            attempt=build.attempt + 1,
-            queue_time=build.queue_time,
-            not_before=timestamp(self.now + wait),
-        )
+        self.build = claims.again(build, self.now + wait)
         self.wakes.append(wait.total_seconds())
         words = f"{seen.message}; attempt {build.attempt + 1} of {retry.limit + 1} follows"
         self._notify("BuildRetried", words, warning=True)
@@ -331,35 +324,32 @@ class _Pass:
                 key = f"{Reason.INVALID_SPEC}-{self.imagebuild.metadata.generation}"
                 self.notices.append(Notice("BuildFailed", f"{Reason.INVALID_SPEC}: {words}", key, warning=True))
             return State(Kind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, words)
-        if self.build is not None and not self._is_due(self.build):
+        if self.build is not None and not claims.is_due(self.imagebuild, self.inputs, self.build):
+            self._poll()
             return report.finished_state(self.build)
         if self.spec.cancelled:
             words = "cancelled: set spec.cancelled to false to build"
             return State(Kind.FAILED, Phase.CANCELLED, Reason.CANCELLED, words)
         if self.spec.suspend:
             return _suspended()
-        number = self.build.number + 1 if self.build is not None else 1
-        self.build = Build(
-            id=build_id(self.imagebuild.metadata.uid, self.inputs, number),
-            number=number,
-            inputs_hash=self.inputs.inputs_hash,
-            environment_hash=self.inputs.environment_hash,
-            requested_at=self.inputs.requested_at,
-            queue_time=timestamp(self.now),
-        )
+        self.build = build = claims.new(self.imagebuild, self.inputs, self.build, self.now)
         self.changes["log"] = None
-        self._notify("BuildQueued", f"build {number} of {', '.join(self.spec.output.tags)}")
-        if self._pod_of(self.build) is not None:
+        why = f", since its source has moved to {build.polled_commit[:12]}" if build.polled_commit else ""
+        self._notify("BuildQueued", f"build {build.number} of {', '.join(self.spec.output.tags)}{why}")
+        if self._pod_of(build) is not None:
             self.wakes.append(0.2)  # a status was lost, its Pod was not: the next pass takes it up
             return State(Kind.PROGRESSING, Phase.QUEUED, QUEUED, "the executor Pod is there already")
-        return self._without_pod(self.build)
+        return self._without_pod(build)
 
-    def _is_due(self, build: Build) -> bool:
-        if not self.inputs.is_of(build):
-            return True
-        if build.outcome == "Failed":  # what could have been the cause was edited
-            return build.environment_hash != self.inputs.environment_hash
-        return build.outcome in ("Cancelled", "Replaced")
+    def _poll(self) -> None:
+        """Look where the branch is, when nothing else is to be done and it is time."""
+        git = self.spec.source.git
+        if git is None or git.poll is None or self.spec.suspend or self.spec.cancelled:
+            return
+        polled = polling.poll(self.imagebuild, self.world.probes, self.now)
+        self.changes["poll"] = polled.status
+        self.probe = polled.status.pod_name if polled.create else ""
+        self.wakes.append(polled.wake_s)
 
     # --- all of it
 
@@ -368,6 +358,9 @@ class _Pass:
         current = pod_name(self.imagebuild.metadata.name, self.build) if self.build and not self.build.outcome else ""
         going = {pod.uid for pod in self.delete}
         keep = parse_duration(self.spec.retention.pod_ttl) if not self.problems else timedelta(hours=1)
+        asks = self.changes.setdefault("poll", polling.stopped(self.imagebuild))
+        asking = asks.pod_name if isinstance(asks, Poll) else ""
+        self.delete += [pod for pod in self.world.probes if pod.name != asking and not pod.deleted]
         over = [pod for pod in self.world.pods if pod.name != current and pod.uid not in going]
         tidying = retention.tidy(over, keep, self.now)
         self.delete += tidying.delete

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from imagebuilds.kstatus import kstatus
 
-from imagewright.contract import BuildResult, SourceResult
+from imagewright.contract import BuildResult, Failure, SourceResult
 from imagewright_operator import reconcile
 from imagewright_operator.api import ImageBuild
-from imagewright_operator.api.status import Build
 from imagewright_operator.decision import Decision, Refusal, World
 from imagewright_operator.inputs import pod_name
 from imagewright_operator.outcome import observe
@@ -38,6 +38,7 @@ class Paper:
     def __init__(self, **spec: Any) -> None:
         self.now = START
         self.generation = 1
+        self.uid = "uid-1"
         self.deleted = False
         self.annotations: dict[str, str] = {}
         self.spec: dict[str, Any] = {
@@ -58,7 +59,7 @@ class Paper:
         metadata = {
             "name": "app",
             "namespace": "ns",
-            "uid": "uid-1",
+            "uid": self.uid,
             "generation": self.generation,
             "annotations": self.annotations,
             **({"deletionTimestamp": "2026-11-25T12:00:00Z"} if self.deleted else {}),
@@ -71,10 +72,10 @@ class Paper:
 
     def decide(self) -> tuple[World, Decision]:
         observations = tuple(observe(pod, self.events) for pod in self.pods.values())
-        world = World(self.imagebuild(), observations, self.now)
+        world = World.of(self.imagebuild(), observations, self.now)
         decision = reconcile.reconcile(world, SETTINGS)
         if decision.wants_log:
-            world = World(world.imagebuild, world.pods, world.now, self.log)
+            world = replace(world, log=self.log)
             decision = reconcile.reconcile(world, SETTINGS)
             assert not world.log or decision.wants_log == ""
         return world, decision
@@ -90,12 +91,14 @@ class Paper:
             return decision
         for pod in decision.delete:
             self._delete(pod.name)
+        if cut_after >= 3 and decision.probe:
+            self._create(decision.probe)
         if cut_after < 3 or decision.create is None:
             return decision
         if refuse is not None:
             self.store(reconcile.refused(world, decision, refuse, SETTINGS))
             return decision
-        self._create(decision.create)
+        self._create(pod_name("app", decision.create))
         return decision
 
     def settle(self) -> Decision:
@@ -126,8 +129,17 @@ class Paper:
         pod["spec"]["nodeName"] = "node-1"
         pod["status"] = {"phase": "Running", "containerStatuses": [{"name": "executor", "state": state}]}
 
-    def ends(self, report: str = "", exit_code: int = 0, **status: Any) -> None:
-        pod = self.pod()
+    def probe(self) -> dict[str, Any]:
+        """The Pod that looks where the branch is."""
+        return self.pods[self.status["poll"]["podName"]]
+
+    def answers(self, commit: str = "", **failure: Any) -> None:
+        """The probe ends, with a commit or a failure."""
+        report = BuildResult(source=SourceResult(commit=commit), failure=Failure(**failure) if failure else None)
+        self.ends(report.to_json(), exit_code=1 if failure else 0, pod=self.probe())
+
+    def ends(self, report: str = "", exit_code: int = 0, pod: dict[str, Any] | None = None, **status: Any) -> None:
+        pod = pod or self.pod()
         before = (pod["status"].get("containerStatuses") or [{"state": {}}])[0]["state"].get("running") or {}
         terminated = {
             "exitCode": exit_code,
@@ -152,8 +164,7 @@ class Paper:
     def wait(self, **delta: float) -> None:
         self.now += timedelta(**delta)
 
-    def _create(self, build: Build) -> None:
-        name = pod_name("app", build)
+    def _create(self, name: str) -> None:
         if name in self.pods:
             return  # 409, and the same owner
         self.created.append(name)

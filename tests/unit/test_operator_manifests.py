@@ -24,7 +24,8 @@ from imagewright.contract import (
 from imagewright.errors import UsageError
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
-from imagewright_operator.manifests import executor_pod, pods_of
+from imagewright_operator.inputs import is_probe
+from imagewright_operator.manifests import executor_pod, pods_of, probe_pod
 from imagewright_operator.request import build_request
 from imagewright_operator.settings import Profile, Settings
 
@@ -238,6 +239,28 @@ def test_a_git_source() -> None:
     assert (source.ref, source.ref_type, source.commit) == ("main", "branch", "a" * 40)
     assert source.credentials_dir in mounts(made)
     assert mounts(made)[source.credentials_dir]["secret"]["secretName"] == "git"
+
+
+def test_a_probe_has_the_login_of_the_source_and_no_other() -> None:
+    source = {"git": {"url": "https://git.example.com/app.git", "poll": "5m", "secretRef": {"name": "git"}}}
+    built = imagebuild(
+        source,
+        output={"tags": ["a/b"], "pushSecretRef": {"name": "regcred"}},
+        secrets=[{"id": "npm", "secretKeyRef": {"name": "npm", "key": "npmrc"}}],
+        ssh=[{"secretKeyRef": {"name": "ssh", "key": "key"}}],
+        cache={"repository": "a/cache", "volume": {"claimName": "cache"}},
+        buildArgs=[{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}],
+        podTemplate={"nodeSelector": {"pool": "builds"}},
+    )
+    made = probe_pod(built, "app-1a2b-probe", Settings(), Profile.HARDENED)
+    assert is_probe(made["metadata"]["name"])
+    assert container(made)["args"] == ["probe"]
+    volumes = [one.get("secret", {}).get("secretName") or one["name"] for one in made["spec"]["volumes"]]
+    assert volumes == ["imagewright-work", "git"]
+    assert [one["name"] for one in container(made)["env"]] == [REQUEST_ENV]
+    assert made["spec"]["nodeSelector"] == {"pool": "builds"}
+    assert container(made)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pods_of([made], "uid-1"), "it goes with the ImageBuild"
 
 
 def test_a_config_map_is_mounted_whole() -> None:

@@ -61,13 +61,13 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 
 
-_IS_DURATION = "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$') && self.size() > 0"
+IS_DURATION = "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$') && self.size() > 0"
 
 Duration = Annotated[
     str,
     Field(
         max_length=16,
-        json_schema_extra=rules(rule(_IS_DURATION, "is not a duration: write it as 45s, 30m, 1h or 1h30m")),
+        json_schema_extra=rules(rule(IS_DURATION, "is not a duration: write it as 45s, 30m, 1h or 1h30m")),
     ),
 ]
 
@@ -76,9 +76,9 @@ BuildDuration = Annotated[
     Field(
         max_length=16,
         json_schema_extra=rules(
-            rule(_IS_DURATION, "is not a duration: write it as 45s, 30m, 1h or 1h30m"),
+            rule(IS_DURATION, "is not a duration: write it as 45s, 30m, 1h or 1h30m"),
             rule(
-                f"!({_IS_DURATION}) || (duration(self) > duration('0s') && duration(self) <= duration('24h'))",
+                f"!({IS_DURATION}) || (duration(self) > duration('0s') && duration(self) <= duration('24h'))",
                 "must be more than 0s and at most 24h: write it as 45s, 30m, 1h or 1h30m",
             ),
         ),

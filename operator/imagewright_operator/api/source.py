@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from imagewright_operator.api.base import (
+    IS_DURATION,
     MAX_INLINE_BYTES,
     KeyReference,
     LocalReference,
@@ -64,6 +65,21 @@ Commit = Annotated[
 ]
 
 
+PollInterval = Annotated[
+    str,
+    Field(
+        max_length=16,
+        json_schema_extra=rules(
+            rule(IS_DURATION, "is not a duration: write it as 5m, 1h or 1h30m"),
+            rule(
+                f"!({IS_DURATION}) || duration(self) >= duration('1m')",
+                "must be at least 1m: write it as 5m, 1h or 1h30m",
+            ),
+        ),
+    ),
+]
+
+
 class GitRef(Model):
     """A branch or a tag, or a commit (with the branch or tag that holds it, if the server wants to know)."""
 
@@ -80,6 +96,15 @@ class GitRef(Model):
 
 class GitSource(Model):
     """A git repository over https, http or ssh."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!(has(self.poll) && has(self.ref) && has(self.ref.commit))",
+                "a commit never moves: write either poll or ref.commit",
+            ),
+        )
+    )
 
     url: Annotated[
         str,
@@ -101,6 +126,10 @@ class GitSource(Model):
     ref: GitRef | None = Field(default=None, description="What to check out; without it the remote's HEAD.")
     submodules: bool = Field(default=False, description="Check out submodules too.")
     depth: Annotated[int, Field(ge=0, le=1_000_000, description="Commits of history to fetch; 0 is all of it.")] = 1
+    poll: PollInterval | None = Field(
+        default=None,
+        description="How often to see whether the branch or tag has moved, and to build then; at least 1m. If not given, never.",
+    )
     secret_ref: LocalReference | None = Field(
         default=None,
         description="Secret with username and password, or bearerToken, or identity and known_hosts; and ca.crt where needed.",

@@ -96,6 +96,9 @@ class Build(Model):
     inputs_hash: str = Field(description="Of what the image is made from.")
     environment_hash: str = Field(default="", description="Of what affects whether a build works, not what it builds.")
     requested_at: str = Field(default="", description="The annotation imagewright.dev/requestedAt that it answers.")
+    polled_commit: str = Field(
+        default="", description="Where the watched branch or tag had moved to, if that asked for it."
+    )
     attempt: int = Field(default=1, description="From 1; more after failures of the infrastructure.")
     pod_names: list[str] = Field(default=[], description="One Pod for every platform; names of the current attempt.")
     node_name: str = Field(default="", description="Where the Pod runs.")
@@ -115,6 +118,17 @@ class Build(Model):
     steps: list[Step] = Field(default=[], description="The latest ones, at most 100.")
     steps_truncated: bool = Field(default=False, description="Whether older ones are left out.")
     failure: FailureStatus | None = Field(default=None, description="Why it failed.")
+
+
+class Poll(Model):
+    """What is known of the branch or tag that is watched."""
+
+    number: int = Field(default=0, description="Counts the looks at it.")
+    commit: str = Field(default="", description="Where it was when it was last seen.")
+    check_time: str = Field(default="", description="When it was last looked at.")
+    message: str = Field(default="", description="Why that found nothing out.")
+    pod_name: str = Field(default="", description="The Pod that looks now.")
+    start_time: str = Field(default="", description="Since when.")
 
 
 class Log(Model):
@@ -155,6 +169,7 @@ class Status(Model):
         default=None, description="The last good image; it stays while a rebuild runs or fails."
     )
     build: Build | None = Field(default=None, description="The present or last build.")
+    poll: Poll | None = Field(default=None, description="What is known of the branch or tag that is watched.")
     log: Log | None = Field(default=None, description="The end of the executor's log.")
     history: list[HistoryEntry] = Field(default=[], description="Finished builds, newest first.")
 

@@ -12,6 +12,7 @@ from cluster.client import Cluster
 from imagebuilds.installation import image
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
+from imagebuilds.waiting import eventually
 from servers.git import GitServer, GitServerOptions
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
@@ -135,6 +136,25 @@ def test_an_imagebuild_from_git_runs_as_a_pod(
     log = builds.kubectl("logs", builds.pods()[0]["metadata"]["name"])
     assert cluster.private_registry.password not in log
     assert "s3cr3t-git-word" not in log
+
+
+def test_a_branch_that_is_watched_is_built_when_it_moves(
+    builds: Namespace, operator: Operator, git_server: Callable[..., GitServer]
+) -> None:
+    server = git_server("builder", "s3cr3t-git-word")
+    repository = server.repository("team/app.git")
+    repository.commit({"Dockerfile": "FROM scratch\nLABEL a=1\n"})
+    git = {"url": server.url("team/app.git"), "ref": {"branch": "main"}, "secretRef": login(builds, server)}
+    builds.apply(source={"git": {**git, "poll": "1m"}})
+    first = builds.phase("Succeeded")
+    commit = repository.commit({"Dockerfile": "FROM scratch\nLABEL a=2\n"})
+    eventually(lambda: builds.status()["build"]["number"] == 2, "a second build")
+    second = builds.phase("Succeeded")
+    assert second["build"]["source"]["commit"] == second["build"]["polledCommit"] == commit
+    assert second["poll"]["commit"] == commit
+    assert second["image"]["digest"] != first["image"]["digest"]
+    assert "s3cr3t-git-word" not in builds.kubectl("get", "imagebuild", "app", "--output=yaml")
+    assert not [pod for pod in builds.pods() if pod["metadata"]["name"].endswith("-probe")]
 
 
 def test_a_kaniko_pod_needs_only_another_image_name(

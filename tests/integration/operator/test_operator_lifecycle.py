@@ -271,6 +271,11 @@ NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of g
             {"source": {"git": {"url": "https://git.example.com/a", "ref": {"commit": "abc123"}}}},
             "is not a full commit: write all 40",
         ),
+        (
+            {"source": {"git": {"url": "https://git.example.com/a", "ref": {"commit": "a" * 40}, "poll": "5m"}}},
+            "a commit never moves: write either poll or ref.commit",
+        ),
+        ({"source": {"git": {"url": "https://git.example.com/a", "poll": "59s"}}}, "must be at least 1m: write it as"),
         ({"buildArgs": [{"name": "A"}]}, "write exactly one of value and valueFrom"),
         ({"buildArgs": [{"name": "A=B", "value": "c"}]}, "is not a build argument's name: write letters"),
         ({"secrets": [secret("a b")]}, "is not an id of a mount: write letters"),

@@ -1,0 +1,52 @@
+"""The records that builds begin with: whether one is due, a new build's, and that of another attempt.
+
+No I/O. Called by ``reconcile``. What is claimed is stored before anything is done for it, under a resource version.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from imagewright.contract import timestamp
+from imagewright_operator import polling
+from imagewright_operator.api import ImageBuild
+from imagewright_operator.api.status import Build
+from imagewright_operator.inputs import Inputs, build_id
+
+
+def is_due(imagebuild: ImageBuild, inputs: Inputs, build: Build) -> bool:
+    """Whether there is something to build, after ``build``, which is over."""
+    if not inputs.is_of(build) or polling.moved(imagebuild, build):
+        return True
+    if build.outcome == "Failed":  # what could have been the cause was edited
+        return build.environment_hash != inputs.environment_hash
+    return build.outcome in ("Cancelled", "Replaced")
+
+
+def new(imagebuild: ImageBuild, inputs: Inputs, last: Build | None, now: datetime) -> Build:
+    """The next build of an ImageBuild."""
+    number = last.number + 1 if last is not None else 1
+    return Build(
+        id=build_id(imagebuild.metadata.uid, inputs, number),
+        number=number,
+        inputs_hash=inputs.inputs_hash,
+        environment_hash=inputs.environment_hash,
+        requested_at=inputs.requested_at,
+        polled_commit=polling.moved(imagebuild, last) if last is not None else "",
+        queue_time=timestamp(now),
+    )
+
+
+def again(build: Build, not_before: datetime) -> Build:
+    """Another attempt of the same build."""
+    return Build(
+        id=build.id,
+        number=build.number,
+        inputs_hash=build.inputs_hash,
+        environment_hash=build.environment_hash,
+        requested_at=build.requested_at,
+        polled_commit=build.polled_commit,
+        attempt=build.attempt + 1,
+        queue_time=build.queue_time,
+        not_before=timestamp(not_before),
+    )

@@ -1,0 +1,114 @@
+"""Watching a branch: when a probe of its own asks the git server again, and what its answer means.
+
+No I/O. Called by ``reconcile`` for an ImageBuild with ``source.git.poll`` whose last build is over. The probe is a Pod, so
+that the operator needs no git login; its name follows from what the status says, as that of a build's Pod does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from imagewright_operator.api import ImageBuild
+from imagewright_operator.api.base import parse_duration
+from imagewright_operator.api.status import Build, Poll
+from imagewright_operator.inputs import probe_name
+from imagewright_operator.outcome import Observation, parse_time
+from imagewright_operator.report import clipped, second
+
+_PATIENCE = timedelta(minutes=5)  # for a probe to start, ask and end
+_LOOK_AFTER_S = 5.0
+_JITTER = 10  # per cent of the interval, so that a thousand ImageBuilds don't ask at the same moment
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """``status`` is what to store, ``create`` whether its Pod is to be created; ``wake_s`` is when to look again."""
+
+    status: Poll
+    create: bool = False
+    wake_s: float = 0.0
+
+
+def poll(imagebuild: ImageBuild, probes: Iterable[Observation], now: datetime) -> Polling:
+    """The next step of watching: wait, start a probe, or take what it has found."""
+    git = imagebuild.spec.source.git
+    assert git is not None, "only git sources have an interval"
+    assert git.poll is not None, "only those that are watched get here"
+    before = imagebuild.status.poll or Poll()
+    if not before.pod_name:
+        due = _due(imagebuild, before, parse_duration(git.poll))
+        if now < due:
+            return Polling(before, wake_s=(due - now).total_seconds())
+        number = before.number + 1
+        name = probe_name(imagebuild.metadata.name, imagebuild.metadata.uid, number)
+        started = before.model_copy(update={"number": number, "pod_name": name, "start_time": second(now)})
+        return Polling(started, create=True, wake_s=_LOOK_AFTER_S)
+    pod = next((one for one in probes if one.name == before.pod_name), None)
+    if pod is not None and pod.ended:
+        return _again(imagebuild, _answered(before, pod, now), now)
+    began = parse_time(before.start_time) or now
+    if now < began + _PATIENCE:
+        return Polling(before, create=pod is None, wake_s=_LOOK_AFTER_S)
+    why = pod.message if pod is not None and pod.message else "the probe did not end within five minutes"
+    return _again(imagebuild, _over(before, now, message=clipped(why)), now)
+
+
+def stopped(imagebuild: ImageBuild) -> Poll | None:
+    """What stays known while nothing is watched: nothing, if nothing is to be watched any more."""
+    git, known = imagebuild.spec.source.git, imagebuild.status.poll
+    if known is None or git is None or git.poll is None:
+        return None
+    return known.model_copy(update={"pod_name": "", "start_time": ""})
+
+
+def moved(imagebuild: ImageBuild, build: Build) -> str:
+    """The commit that a new build is due for, "" for none: one that was seen after ``build`` was asked for, and isn't its."""
+    seen = imagebuild.status.poll
+    git = imagebuild.spec.source.git
+    if seen is None or git is None or git.poll is None or not seen.commit:
+        return ""
+    queued, checked = parse_time(build.queue_time), parse_time(seen.check_time)
+    if queued is None or checked is None or checked <= queued:
+        return ""
+    known = (build.source.commit if build.source else "", build.polled_commit)
+    return "" if seen.commit in known else seen.commit
+
+
+def _again(imagebuild: ImageBuild, over: Poll, now: datetime) -> Polling:
+    git = imagebuild.spec.source.git
+    assert git is not None
+    due = _due(imagebuild, over, parse_duration(git.poll or "1h"))
+    news = over.commit != (imagebuild.status.poll or Poll()).commit  # looked at by the next pass
+    return Polling(over, wake_s=0.2 if news else (due - now).total_seconds())
+
+
+def _due(imagebuild: ImageBuild, status: Poll, interval: timedelta) -> datetime:
+    """After the last look, or the last build's end, by the interval and up to a tenth of it more."""
+    build = imagebuild.status.build
+    times = [parse_time(status.check_time), parse_time(build.completion_time) if build else None]
+    last = max((time for time in times if time is not None), default=None)
+    created = parse_time(build.queue_time) if build else None
+    seed = hashlib.sha256(f"{imagebuild.metadata.uid} {status.number}".encode()).digest()[0]
+    start = last or created
+    assert start is not None, "the last build has a time at least"
+    return start + interval * (1 + _JITTER / 100 * seed / 256)
+
+
+def _answered(before: Poll, pod: Observation, now: datetime) -> Poll:
+    result = pod.result
+    if result is not None and result.source.commit and result.failure is None:
+        return _over(before, now, commit=result.source.commit)
+    return _over(before, now, message=clipped(pod.message or "the probe ended without an answer"))
+
+
+def _over(before: Poll, now: datetime, commit: str = "", message: str = "") -> Poll:
+    """Where nothing was found out, the commit that was seen last stays."""
+    return Poll(
+        number=before.number,
+        commit=commit or before.commit,
+        check_time=second(now),
+        message=message,
+    )

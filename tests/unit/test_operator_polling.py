@@ -1,0 +1,175 @@
+"""A branch that is watched: when it is looked at, what a move of it does, and what a failing look does not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from imagebuilds.paper import Paper, result
+
+from imagewright_operator.api import REQUESTED_AT_ANNOTATION
+
+GIT = {"git": {"url": "https://git.example.com/app.git", "ref": {"branch": "main"}, "poll": "10m"}}
+SAME, OTHER = "c" * 40, "d" * 40  # the first is what Paper's builds are of
+
+
+def built() -> Paper:
+    paper = Paper(source=GIT)
+    paper.settle()
+    paper.starts()
+    paper.ends(result())
+    paper.settle()
+    assert paper.status["phase"] == "Succeeded"
+    return paper
+
+
+def asks(paper: Paper) -> None:
+    paper.wait(minutes=11)  # the interval, and its tenth
+    paper.settle()
+    assert paper.probe()
+
+
+def test_it_is_looked_at_by_the_interval_and_not_at_once() -> None:
+    paper = built()
+    assert paper.wake_s is not None
+    assert 600 <= paper.wake_s <= 660
+    paper.wait(minutes=9)
+    paper.settle()
+    assert "poll" not in paper.status or "podName" not in paper.status["poll"]
+    asks(paper)
+    assert paper.kstatus() == "Current", "a look is no build"
+    assert paper.condition("Ready") == "True BuildSucceeded"
+
+
+def test_where_nothing_moved_nothing_is_built_and_the_probe_goes() -> None:
+    paper = built()
+    for _ in range(3):
+        asks(paper)
+        paper.answers(SAME)
+        paper.settle()
+        assert paper.status["poll"]["commit"] == SAME
+        assert "podName" not in paper.status["poll"]
+    assert len([name for name in paper.created if "probe" not in name]) == 1
+    assert len([name for name in paper.created if "probe" in name]) == 3
+    assert not [name for name in paper.pods if "probe" in name]
+
+
+def test_a_move_builds_once_and_says_why() -> None:
+    paper = built()
+    asks(paper)
+    paper.answers(OTHER)
+    paper.settle()
+    assert paper.status["build"]["number"] == 2
+    assert paper.status["build"]["polledCommit"] == OTHER
+    assert paper.kstatus() == "InProgress"
+    assert any(f"moved to {OTHER[:12]}" in text for text in paper.notices.values())
+    paper.starts()
+    paper.ends(result("sha256:" + "b" * 64).replace(SAME, OTHER))
+    paper.settle()
+    assert paper.status["phase"] == "Succeeded"
+    asks(paper)
+    paper.answers(OTHER)
+    paper.settle()
+    assert paper.status["build"]["number"] == 2
+
+
+def test_a_failed_build_is_not_repeated_until_the_branch_moves() -> None:
+    paper = Paper(source=GIT)
+    paper.settle()
+    paper.starts()
+    paper.ends("", exit_code=1)  # it knows no commit
+    paper.settle()
+    asks(paper)
+    paper.answers(SAME)
+    paper.settle()
+    assert paper.status["build"]["number"] == 2, "what it was of is not known: once more"
+    paper.starts()
+    paper.ends("", exit_code=1)
+    paper.settle()
+    for _ in range(3):
+        asks(paper)
+        paper.answers(SAME)
+        paper.settle()
+    assert paper.status["build"]["number"] == 2
+    asks(paper)
+    paper.answers(OTHER)
+    paper.settle()
+    assert paper.status["build"]["number"] == 3
+
+
+def test_a_look_that_fails_says_so_and_changes_nothing_else() -> None:
+    paper = built()
+    asks(paper)
+    paper.answers(reason="GitAuthFailed", message="it refuses the login", hint="Give another.")
+    paper.settle()
+    assert "it refuses the login" in paper.status["poll"]["message"]
+    assert paper.kstatus() == "Current"
+    asks(paper)
+    paper.answers(SAME)
+    paper.settle()
+    assert "message" not in paper.status["poll"]
+
+
+def test_a_probe_that_never_ends_is_given_up() -> None:
+    paper = built()
+    asks(paper)
+    paper.wait(minutes=6)
+    paper.settle()
+    assert "did not end" in paper.status["poll"]["message"]
+    assert not [name for name in paper.pods if "probe" in name]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_killed_at_any_step_there_is_one_probe(cut: int) -> None:
+    paper = built()
+    paper.wait(minutes=11)
+    paper.step(cut_after=cut)
+    paper.settle()
+    assert len([name for name in paper.created if "probe" in name]) == 1
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"suspend": True},
+        {"source": {"git": {"url": "https://git.example.com/app.git", "ref": {"branch": "main"}}}},
+    ],
+    ids=["suspended", "no longer watched"],
+)
+def test_what_is_not_watched_is_not_looked_at(edit: dict[str, object]) -> None:
+    paper = built()
+    asks(paper)
+    paper.edit(**edit)
+    paper.settle()
+    assert not [name for name in paper.pods if "probe" in name]
+    assert "podName" not in paper.status.get("poll", {})
+    before = json.dumps(paper.status)
+    paper.wait(hours=2)
+    paper.settle()
+    assert json.dumps(paper.status) == before
+    assert paper.status["build"]["number"] == 1, "the interval is no input of a build"
+
+
+def test_a_build_that_is_asked_for_ends_the_look() -> None:
+    paper = built()
+    asks(paper)
+    paper.annotations[REQUESTED_AT_ANNOTATION] = "now"
+    paper.settle()
+    assert paper.status["build"]["number"] == 2
+    assert not [name for name in paper.pods if "probe" in name]
+    assert "podName" not in paper.status["poll"]
+
+
+def test_hundreds_are_not_looked_at_in_one_moment() -> None:
+    papers = []
+    for number in range(50):
+        paper = Paper(source=GIT)
+        paper.uid = f"uid-{number}"
+        paper.settle()
+        paper.starts()
+        paper.ends(result())
+        paper.settle()
+        papers.append(paper)
+    times = sorted(paper.wake_s or 0 for paper in papers)
+    assert times[-1] - times[0] > 30
+    assert len(set(times)) > 30
