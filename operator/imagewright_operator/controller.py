@@ -84,11 +84,11 @@ class Controller:
             self._start_more(self._slots.release(place))
         else:
             self._slots.hold(place)
-        self._queue.add(key)
+        self._queue.add(key, first=True)
 
     def _start_more(self, keys: Iterable[Key]) -> None:
         for key in keys:
-            self._queue.add(key)
+            self._queue.add(key, first=True)
 
     def start(self) -> None:
         """Start the workers and the resync, which looks at everything at once."""

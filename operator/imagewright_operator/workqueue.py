@@ -2,7 +2,8 @@
 
 No I/O but the clock. Filled by ``handlers`` (from the event loop, without blocking it) and by timers; emptied by
 ``controller``. The rules are those of Kubernetes' own controllers: keys are deduplicated while they wait, a key that
-is added while it is worked on is worked on once more, failures are repeated with growing pauses.
+is added while it is worked on is worked on once more, failures are repeated with growing pauses. A key that is added as
+``first`` goes before all that are not: an ended Pod holds a slot, and must not wait behind a thousand new ImageBuilds.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ class WorkQueue(Generic[Key]):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._ready: deque[Key] = deque()
+        self._first: deque[Key] = deque()
+        self._ready: deque[Key] = (
+            deque()
+        )  # a key that has become one of the first is still here: ``_pop`` passes over it
         self._dirty: set[Key] = set()
+        self._hurried: set[Key] = set()
         self._working: dict[Key, float] = {}
         self._timers: list[tuple[float, int, Key]] = []
         self._due: dict[Key, float] = {}
@@ -35,10 +40,10 @@ class WorkQueue(Generic[Key]):
         self._counter = 0
         self._closed = False
 
-    def add(self, key: Key) -> None:
-        """Have it worked on as soon as a worker is free."""
+    def add(self, key: Key, *, first: bool = False) -> None:
+        """Have it worked on as soon as a worker is free; ``first``: before all that were not added so."""
         with self._changed:
-            self._add(key)
+            self._add(key, first)
 
     def add_after(self, key: Key, delay_s: float) -> None:
         """Have it worked on in ``delay_s`` seconds, or earlier; of several times the earliest holds."""
@@ -56,10 +61,8 @@ class WorkQueue(Generic[Key]):
         with self._changed:
             while not self._closed:
                 self._fire()
-                if self._ready:
-                    key = self._ready.popleft()
-                    self._dirty.discard(key)
-                    self._working[key] = self._clock()
+                key = self._pop()
+                if key is not None:
                     return key
                 self._changed.wait(self._timers[0][0] - self._clock() if self._timers else None)
             return None
@@ -89,26 +92,41 @@ class WorkQueue(Generic[Key]):
     def depth(self) -> int:
         """How many keys wait for a worker."""
         with self._changed:
-            return len(self._ready)
+            return sum(1 for key in self._dirty if key not in self._working)
 
     def longest_work_s(self) -> float:
         """For how long the slowest worker has been at its key; 0 when none works."""
         with self._changed:
             return max((self._clock() - start for start in self._working.values()), default=0.0)
 
-    def _add(self, key: Key) -> None:
-        if key in self._dirty:
+    def _pop(self) -> Key | None:
+        for line in (self._first, self._ready):
+            while line:
+                key = line.popleft()
+                if key in self._dirty and key not in self._working:
+                    self._dirty.discard(key)
+                    self._hurried.discard(key)
+                    self._working[key] = self._clock()
+                    return key
+        return None
+
+    def _add(self, key: Key, first: bool = False) -> None:
+        if key in self._dirty and (key in self._hurried or not first):
             return
         self._dirty.add(key)
+        if first:
+            self._hurried.add(key)
         if key not in self._working:
-            self._ready.append(key)
-            self._changed.notify()
+            self._line_up(key)
 
     def _finish(self, key: Key) -> None:
         self._working.pop(key, None)
         if key in self._dirty:
-            self._ready.append(key)
-            self._changed.notify()
+            self._line_up(key)
+
+    def _line_up(self, key: Key) -> None:
+        (self._first if key in self._hurried else self._ready).append(key)
+        self._changed.notify()
 
     def _fire(self) -> None:
         while self._timers and self._timers[0][0] <= self._clock():

@@ -51,6 +51,25 @@ def test_a_key_that_waits_already_waits_once(queue: WorkQueue[str]) -> None:
     assert waiting(queue) == ["a", "b"]
 
 
+def test_the_first_go_before_all_others_once_and_never_by_two_workers(queue: WorkQueue[str]) -> None:
+    for key in ("a", "b", "c"):
+        queue.add(key)
+    queue.add("c", first=True)
+    queue.add("d", first=True)
+    queue.add("d")
+    assert queue.depth() == 4
+    assert queue.get() == "c"
+    queue.add("c", first=True)
+    assert [queue.get(), queue.get(), queue.get()] == ["d", "a", "b"], "c is being worked on, though it was there twice"
+    for key in ("a", "b", "c", "d"):
+        queue.done(key)
+    queue.add("e")
+    assert waiting(queue) == ["c", "e"], "first also after it was worked on"
+    queue.add("c")
+    queue.add("e", first=True)
+    assert waiting(queue) == ["e", "c"], "and no longer"
+
+
 def test_a_key_that_changes_while_it_is_worked_on_is_worked_on_once_more(queue: WorkQueue[str]) -> None:
     queue.add("a")
     assert queue.get() == "a"
