@@ -1,0 +1,36 @@
+"""What an earlier version stored is read as it was meant: an upgrade builds nothing and says nothing new."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagewright_operator.api import ImageBuild
+from imagewright_operator.decision import World
+from imagewright_operator.reconcile import reconcile
+from imagewright_operator.report import status_json
+from imagewright_operator.settings import Settings
+
+RELEASED = sorted((Path(__file__).parents[1] / "released").glob("*.json"))
+OBJECTS = [(file.stem, stored) for file in RELEASED for stored in json.loads(file.read_text())]
+LATER = datetime(2026, 11, 25, 12, 5, tzinfo=UTC)  # than the times in them, and before a watched branch is due
+
+
+def test_there_is_something_to_upgrade_from() -> None:
+    assert RELEASED
+
+
+@pytest.mark.parametrize(
+    ("version", "stored"), OBJECTS, ids=[f"{version}-{stored['metadata']['name']}" for version, stored in OBJECTS]
+)
+def test_it_is_left_as_it_is(version: str, stored: dict[str, Any]) -> None:
+    metadata = {**stored["metadata"], "namespace": "ns", "uid": "uid-1", "generation": 1}
+    imagebuild = ImageBuild.parse({**stored, "metadata": metadata})
+    assert status_json(imagebuild.status) == stored["status"], "nothing of it is unknown today"
+    decision = reconcile(World(imagebuild, (), LATER), Settings())
+    assert decision.is_idle(imagebuild.status)
+    assert not decision.notices
