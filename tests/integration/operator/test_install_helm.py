@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import re
-import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +16,13 @@ from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.rendered import Json, Name, environment, kinds, manifest, name, objects, one, rights
-from installing import programs
+from installing.helm import CHART, Helm
 
 from imagewright_operator.settings import Settings
 
 ROOT = Path(__file__).parents[3]
-CHART = ROOT / "deploy" / "helm" / "imagewright"
 SYSTEM = "imagewright-system"
 CRD = ("CustomResourceDefinition", "", "imagebuilds.imagewright.dev")
-Helm = Callable[..., subprocess.CompletedProcess[str]]
 
 EVERYTHING: Json = {
     "image": {"repository": "registry.example.com/imagewright/operator", "tag": "1.2.3", "pullPolicy": "Always"},
@@ -77,22 +74,11 @@ EVERYTHING: Json = {
 @pytest.fixture(scope="session")
 def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
     try:
-        program = programs.helm()
+        return Helm(api.admin, tmp_path_factory.mktemp("helm"))
     except ClusterError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("helm")
-    places = {f"HELM_{kind}_HOME": str(folder / kind) for kind in ("CACHE", "CONFIG", "DATA")}
-    environment = {**os.environ, **places, "KUBECONFIG": str(api.admin)}
-
-    def run(*arguments: str, values: Json | None = None) -> subprocess.CompletedProcess[str]:
-        given = ["--values=-"] if values is not None else []
-        command = [str(program), *arguments, *given]
-        stdin = json.dumps(values or {})
-        return subprocess.run(command, input=stdin, env=environment, capture_output=True, text=True, check=False)
-
-    return run
 
 
 @pytest.fixture
