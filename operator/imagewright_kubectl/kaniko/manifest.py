@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imagewright.errors import Reason, UsageError
+from imagewright_kubectl.kaniko import shape
 from imagewright_operator.api import KIND
 
 Json = dict[str, Any]
@@ -86,18 +87,25 @@ def of_words(words: Sequence[str]) -> Found:
 
 
 def _found(document: Json, place: _Place, places: list[_Place]) -> Found:
-    metadata = document.get("metadata") or {}
-    volumes = [volume for around in place.around for volume in around.get("volumes") or () if isinstance(volume, dict)]
-    spec = document.get("spec") or {}
-    kind = document.get("kind", "")
-    job = {"Job": spec, "CronJob": (spec.get("jobTemplate") or {}).get("spec") or {}}.get(kind, {})
+    shape.check(place.container, shape.CONTAINER, _name(place.container))
+    volumes: list[Json] = []
+    for around in place.around:
+        shape.check(around.get("volumes"), shape.VOLUMES, "volumes")
+        volumes += around.get("volumes") or ()
+    metadata, kind = document.get("metadata") or {}, str(document.get("kind"))
+    shape.check(metadata, shape.METADATA, "metadata")
+    # The Pod's spec, its template, the Job's spec.
+    job = place.around[2] if kind in ("Job", "CronJob") and len(place.around) > 2 else {}
+    shape.check(job, shape.JOB, "spec")
+    pod = place.around[0] if place.around and _is_pod(place.around[0]) else {}
+    shape.check(pod, shape.POD, "spec")
     same_pod = [one for one in places if one.around[:1] == place.around[:1] and one.container is not place.container]
     return Found(
         name=metadata.get("name") or "",
         namespace=metadata.get("namespace") or "",
         kind=kind,
         container=place.container,
-        pod=place.around[0] if place.around and _is_pod(place.around[0]) else {},
+        pod=pod,
         job=job,
         volumes=tuple(volumes),
         others=tuple(_name(one.container) for one in same_pod),

@@ -96,7 +96,7 @@ class Mounts:
 
 def _sources(volume: Json, kind: str) -> list[Json]:
     """The sources of this kind: the volume itself, or those that it projects."""
-    if kind in volume:
+    if volume.get(kind):
         return [volume[kind]]
     projected = (volume.get("projected") or {}).get("sources") or ()
-    return [source[kind] for source in projected if kind in source]
+    return [source[kind] for source in projected if source.get(kind)]

@@ -179,14 +179,14 @@ class Surroundings:
         job = self._found.job
         seconds = job.get("activeDeadlineSeconds") or self._found.pod.get("activeDeadlineSeconds")
         if seconds:
-            spec["timeout"] = duration(int(seconds))
-        if "backoffLimit" in job:
-            spec["retry"] = {"limit": min(int(job["backoffLimit"]), _MAX_RETRIES)}
+            spec["timeout"] = duration(seconds)
+        if job.get("backoffLimit") is not None:
+            spec["retry"] = {"limit": min(job["backoffLimit"], _MAX_RETRIES)}
             self._problems.note(
                 "backoffLimit is spec.retry.limit, for failures of the infrastructure: a failing RUN is never repeated"
             )
-        if "ttlSecondsAfterFinished" in job:
-            spec["retention"] = {"podTTL": duration(int(job["ttlSecondsAfterFinished"]))}
+        if job.get("ttlSecondsAfterFinished") is not None:
+            spec["retention"] = {"podTTL": duration(job["ttlSecondsAfterFinished"])}
         if self._found.kind == "CronJob":
             self._problems.note(
                 "an ImageBuild has no schedule: let a CronJob set the annotation imagewright.dev/requestedAt"
