@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from cluster.places import ClusterError
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
@@ -171,6 +172,22 @@ def test_every_setting_of_the_documentation_is_a_value(render: Callable[..., dic
     assert (read.termination_grace_s, read.workers, read.csi_volumes) == (0, 16, False)
     assert settings["IMAGEWRIGHT_MAX_BUILDS"] == "1000000", "not 1e+06"
     assert read.service_accounts == {"default", "builder"}
+
+
+def test_values_that_the_documentation_shows_are_values(helm: Helm) -> None:
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", pages["gitops.md"], re.MULTILINE | re.DOTALL)
+    specs = [yaml.safe_load(block).get("spec", {}) for block in blocks]
+    shown = [spec["source"]["helm"]["valuesObject"] for spec in specs if "source" in spec]
+    shown += [spec["values"] for spec in specs if "values" in spec]
+    assert len(shown) == 2
+    for values in shown:
+        assert helm("template", "imagewright", str(CHART), values=values).returncode == 0
+    sets = [flag for name in ("installing.md", "monitoring.md") for flag in re.findall(r"--set (\S+)", pages[name])]
+    assert len(sets) >= 3
+    done = helm("template", "imagewright", str(CHART), *(part for flag in sets for part in ("--set", flag)))
+    assert done.returncode == 0, done.stderr
+    assert {"ServiceMonitor", "PrometheusRule"} <= kinds(objects(done.stdout))
 
 
 def test_a_changed_setting_starts_the_operator_again(render: Callable[..., dict[Name, Json]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +100,48 @@ def test_namespaced_rights_are_the_clusters_less_what_only_a_cluster_has(
     assert not rights(one(found, "Role")) - rights(one(base, "ClusterRole"))
     assert "ClusterRoleBinding" not in kinds(found)
     assert one(found, "Role")["metadata"]["namespace"] == environment(found)["IMAGEWRIGHT_NAMESPACES"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Where overlays of users can lie beside deploy/."""
+    for part in ("deploy", "crds"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    return tmp_path
+
+
+def test_the_overlay_of_the_documentation_renders(checkout: Path, render: Callable[[Path], dict[Name, Json]]) -> None:
+    page = (ROOT / "docs" / "installing.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n# my-overlay/kustomization.yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (checkout / "my-overlay").mkdir()
+    (checkout / "my-overlay" / "kustomization.yaml").write_text(text)
+    found = render(checkout / "my-overlay")
+    assert {"PodDisruptionBudget", "NetworkPolicy"} <= kinds(found)
+    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example.com/imagewright/operator:0.1.0"
+    settings = Settings.from_environment(environment(found))
+    assert settings.executor_image == "registry.example.com/imagewright/executor:0.1.0"
+
+
+def test_several_namespaces_are_served_by_the_overlay_that_the_file_shows(
+    checkout: Path, render: Callable[[Path], dict[Name, Json]]
+) -> None:
+    head = (ROOT / "deploy/overlays/namespaced/kustomization.yaml").read_text(encoding="utf-8").split("\napiVersion")[0]
+    shown = "\n".join(line.removeprefix("#   ") for line in head.splitlines() if line.startswith("#   "))
+    team, mine = shown.split("# kustomization.yaml\n")
+    texts = {"team-a": team, "team-b": team.replace("team-a", "team-b"), ".": mine}
+    for path, text in texts.items():
+        folder = checkout / "mine" / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "kustomization.yaml").write_text(text)
+    found = render(checkout / "mine")
+    served = {namespace for kind, namespace, _ in found if kind == "Role"}
+    assert served == {"team-a", "team-b"} == set(Settings.from_environment(environment(found)).namespaces)
+    for kind, namespace, called in found:
+        if kind == "RoleBinding":
+            (subject,) = found[kind, namespace, called]["subjects"]
+            assert (subject["namespace"], subject["name"]) == (SYSTEM, "imagewright-operator")
+    assert "ClusterRoleBinding" not in kinds(found)
 
 
 def test_an_operator_installed_by_the_namespaced_overlay_builds_there_and_has_no_rights_elsewhere(
