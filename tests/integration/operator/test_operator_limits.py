@@ -64,8 +64,11 @@ def test_what_may_not_run_yet_waits_and_the_smaller_namespace_is_next(
     first = namespace.pod("c")
     held(namespace, "d")
     assert len([pod for name in "bcd" for pod in namespace.pods(name)]) == 2
-    metrics = urllib.request.urlopen(f"http://127.0.0.1:{operator.port}/metrics").read().decode()
-    assert "imagewright_builds_running 1.0" in metrics, "as of the resync at the start"
+    metrics = f"http://127.0.0.1:{operator.port}/metrics"
+    running = "imagewright_builds_running 2.0"
+    eventually(
+        lambda: running in urllib.request.urlopen(metrics).read().decode(), "the resync after the watches' lists"
+    )
     namespace.kubectl("patch", "imagebuild", "c", "--type=merge", '--patch={"spec":{"suspend":true,"cancelled":true}}')
     namespace.phase("Cancelled", "c")
     namespace.kubectl("delete", "pod", first["metadata"]["name"], "--force", "--ignore-not-found")
