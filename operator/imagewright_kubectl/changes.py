@@ -33,6 +33,9 @@ def cancel(options: argparse.Namespace) -> int:
     """End the running build, and start none until resumed."""
     body = _patched(options, {"spec": {"cancelled": True}})
     printing.done(body, "cancelled", options.output)
+    build = (body.get("status") or {}).get("build") or {}
+    if build.get("outcome"):
+        _note(f"no build is running; none is started until `kubectl imagewright resume {options.name}`")
     return 0
 
 

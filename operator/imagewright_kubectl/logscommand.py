@@ -54,7 +54,7 @@ class _Reader:
         while True:
             body, pod = self._next()
             if pod is not None:
-                self._read(pod)
+                self._read(pod, _build(body))
                 continue
             state = state_of(body)
             if not any(log.lines for log in self._logs.values()):
@@ -69,7 +69,9 @@ class _Reader:
         """A Pod whose log is to be read, or None and the ImageBuild as it is at the end."""
         for body in self._api.versions(self._namespace, self._name, None, _say):
             state = state_of(body)
-            for pod in self._pods(body):
+            # A build that is over while another is to come: its log isn't what is waited for.
+            is_past = state.verdict is Verdict.IN_PROGRESS and bool(_build(body).get("outcome"))
+            for pod in () if is_past else self._pods(body):
                 if pod["metadata"]["uid"] not in self._read_out and has_started(pod):
                     return body, pod
             if state.verdict in (Verdict.CURRENT, Verdict.FAILED):
@@ -79,14 +81,15 @@ class _Reader:
                 _say(state.line)
         raise AssertionError("versions only ends by an exception")
 
-    def _read(self, pod: Json) -> None:
-        """As much as comes of one Pod's log."""
+    def _read(self, pod: Json, build: Json) -> None:
+        """As much as comes of one Pod's log. Of one that another attempt has followed no more is waited for."""
         log = self._log_of(pod)
         self._announce(pod, several=True)
         whole = log.read(follow=True)
         now = self._api.pod(self._namespace, log.pod)
         gone = now is None or now["metadata"]["uid"] != pod["metadata"]["uid"]
-        if gone or (whole and has_ended(now)):
+        given_up = not whole and _attempt(pod) < build.get("attempt", 1)
+        if gone or given_up or (whole and has_ended(now)):
             self._read_out.add(pod["metadata"]["uid"])
         else:
             time.sleep(_PAUSE_S)
@@ -106,11 +109,17 @@ class _Reader:
 
     def _pods(self, body: Json) -> Iterator[Json]:
         """Those of the present or last build, by attempt."""
-        build = (body.get("status") or {}).get("build") or {}
+        build = _build(body)
         if not build:
             return iter(())
         pods = self._api.pods(self._namespace, body["metadata"]["uid"])
         return iter(sorted((pod for pod in pods if _label(pod, "build") == build.get("id")), key=_attempt))
+
+
+def _build(body: Json) -> Json:
+    """The present or last one; {} when there is none."""
+    build: Json = (body.get("status") or {}).get("build") or {}
+    return build
 
 
 def _show_tail(body: Json) -> bool:

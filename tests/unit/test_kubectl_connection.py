@@ -142,3 +142,37 @@ def test_waiting_outlasts_a_server_that_fails_for_a_while(served: Any, tmp_path:
     assert done.stdout == "imagebuild.imagewright.dev/app built: r/app:1\n"
     assert done.returncode == 0
     assert "asking again" in done.stderr
+
+
+def test_a_pod_on_a_lost_node_keeps_nobody_from_the_attempt_that_follows(served: Any, tmp_path: Path) -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "BuildSucceeded"}
+    build = {"id": "b", "attempt": 2, "outcome": "Succeeded"}
+    status = {
+        "observedGeneration": 1,
+        "phase": "Succeeded",
+        "conditions": [ready],
+        "build": build,
+        "image": {"reference": "r"},
+    }
+    body = {"metadata": {"name": "app", "uid": "u", "generation": 1}, "status": status}
+
+    def pod(attempt: int, state: str) -> dict[str, Any]:
+        labels = {"imagewright.dev/build": "b", "imagewright.dev/attempt": str(attempt)}
+        metadata = {"name": f"app-{attempt}", "namespace": "ns", "uid": f"p{attempt}", "labels": labels}
+        return {"metadata": metadata, "status": {"containerStatuses": [{"name": "executor", "state": {state: {}}}]}}
+
+    pods = {"app-1": pod(1, "running"), "app-2": pod(2, "terminated")}
+
+    def script(asked: Asked) -> Answer:
+        *_, before, last = asked.path.partition("?")[0].split("/")
+        if last == "log":
+            return Answer(body=b"2026-11-27T08:00:01Z two\n") if before == "app-2" else Answer(status=502)
+        found = pods.get(last)
+        if found is None:
+            listed = [*pods.values()] if last == "pods" else [body]
+            return Answer(body=json.dumps({"metadata": {"resourceVersion": "1"}, "items": listed}).encode())
+        return Answer(body=json.dumps(found).encode())
+
+    done = Plugin(kubeconfig(tmp_path, served(script), a={"token": "t"}), "ns").run("logs", "-f", "app")
+    assert (done.returncode, done.stdout) == (0, "two\n")
+    assert done.stderr.splitlines()[-2:] == ["--- Pod app-2, attempt 2", "built: r"]

@@ -42,5 +42,6 @@ def test_logs_follow_a_build_through_a_retry_and_end_with_its_exit_code(
     builds.apply(source={"inline": {"dockerfile": "FROM alpine\nRUN echo three; exit 9\n"}})
     failed = plugin.run("logs", "--follow", "app")
     assert failed.returncode == 7
-    assert "three" in failed.stdout
+    assert "| three" in failed.stdout
+    assert "| two" not in failed.stdout  # that is the build before
     assert "[StepFailed]\n  --> Dockerfile:2\n" in failed.stderr

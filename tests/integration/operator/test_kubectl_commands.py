@@ -64,6 +64,7 @@ def test_cancel_ends_a_build_and_resume_lets_it_build(plugin: Plugin, namespace:
     assert waiting.returncode == 1
     assert "error: cancelled" in err
     assert "[Cancelled]" in err
+    assert "note: no build is running; none is started until" in plugin.run("cancel", "app").stderr
     noted = plugin.run("rebuild", "app")
     assert "note: spec.cancelled is true" in noted.stderr
     assert plugin.run("wait", "app").returncode == 1
