@@ -130,19 +130,16 @@ class Controller:
         settled: dict[str, str] = {}
         for namespace in self._settings.namespaces or ("",):
             # ImageBuilds first: a Pod that a status already knows must not be missing from an older list.
-            bodies = list(self._cluster.imagebuilds(namespace))
+            bodies, passed_over = self._unsettled(namespace, phases, settled)
             for pod in self._cluster.pods(namespace):
                 for owner in pod["metadata"].get("ownerReferences") or ():
                     pods.setdefault(owner.get("uid") or "", []).append(pod)
                 if reconcile.is_live(observe(pod), now) and not is_probe(pod["metadata"]["name"]):
                     live.append(PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"]))
             for body in bodies:
-                phases[(body.get("status") or {}).get("phase") or "New"] += 1
-                uid = body["metadata"]["uid"]
-                if uid not in pods and self._settled.get(uid) == body["metadata"]["resourceVersion"]:
-                    settled[uid] = self._settled[uid]
-                else:
-                    starting += self._look_at(body, pods.get(uid, []), now, settled)
+                starting += self._look_at(body, pods.get(body["metadata"]["uid"], []), now, settled)
+            for uid in passed_over.keys() & pods.keys():
+                self._queue.add(passed_over[uid])
         self._settled = settled
         may_start = set(self._slots.recount(live, (claim for _, claim in starting), began))
         for world, claim in starting:
@@ -263,6 +260,26 @@ class Controller:
                 nodes = self._cluster.nodes()
                 self._nodes = (time.monotonic(), nodes)
         return nodes
+
+    def _unsettled(
+        self, namespace: str, phases: Counter[str], settled: dict[str, str]
+    ) -> tuple[list[Json], dict[str, Key]]:
+        """The ImageBuilds that may have something to do, and by UID those that had nothing and are as they were.
+
+        Thousands that were built long ago are read but not kept. Each is counted in ``phases``.
+        """
+        bodies: list[Json] = []
+        passed_over: dict[str, Key] = {}
+        for body in self._cluster.imagebuilds(namespace):
+            phases[(body.get("status") or {}).get("phase") or "New"] += 1
+            metadata = body["metadata"]
+            uid, version = metadata["uid"], metadata["resourceVersion"]
+            if self._settled.get(uid) == version:
+                settled[uid] = version
+                passed_over[uid] = Key(metadata["namespace"], metadata["name"])
+            else:
+                bodies.append(body)
+        return bodies, passed_over
 
     def _look_at(
         self, body: Json, pods: list[Json], now: datetime, settled: dict[str, str]
