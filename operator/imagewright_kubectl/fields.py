@@ -109,7 +109,10 @@ def merged(spec: Json, given: Json) -> Json:
         "platforms",
         "cache",
     )
-    return {name: result[name] for name in [*(one for one in order if one in result), *(set(result) - set(order))]}
+    return {
+        name: result[name]
+        for name in [*(one for one in order if one in result), *(one for one in result if one not in order)]
+    }
 
 
 def _source(options: argparse.Namespace) -> Json:

@@ -5,6 +5,7 @@ I/O: standard output and error; the commands do the rest.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -18,6 +19,8 @@ _DEBUG = "IMAGEWRIGHT_DEBUG"
 
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal need not know every character
     sys.exit(run(sys.argv[1:]))
 
 

@@ -33,7 +33,7 @@ CONTAINER: Any = {
     "resources": {"requests": dict, "limits": dict},
     "securityContext": {"capabilities": {"add": list, "drop": list}},
 }
-POD: Any = {"serviceAccountName": str, "activeDeadlineSeconds": int}
+POD: Any = {"serviceAccountName": str, "tolerations": [dict], "activeDeadlineSeconds": int}
 JOB: Any = {"activeDeadlineSeconds": int, "backoffLimit": int, "ttlSecondsAfterFinished": int}
 METADATA: Any = {"name": str, "namespace": str}
 

@@ -25,6 +25,8 @@ _SETTINGS = (
     "hostUsers",
 )
 _KEPT_VOLUMES = ("configMap", "secret", "projected", "persistentVolumeClaim")
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_ADMITTED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")  # tolerations that the API server adds
 _RESERVED = ("/kaniko", "/imagewright", "/proc", "/sys", "/dev", "/var/run/secrets/kubernetes.io")
 # What the engine, git and the clouds' SDKs read.
 _READ = (
@@ -59,6 +61,11 @@ class Surroundings:
         template |= {
             key: self._found.pod[key] for key in _SETTINGS if self._found.pod.get(key) not in (None, [], {}, "")
         }
+        template["tolerations"] = [
+            one
+            for one in template.get("tolerations") or ()
+            if (one.get("key"), one.get("tolerationSeconds")) not in [(key, 300) for key in _ADMITTED]
+        ]
         if context := self._security_context():
             template["securityContext"] = context
         if env := self._environment():
@@ -108,6 +115,8 @@ class Surroundings:
         """A volume that nothing in the spec stands for yet, where it may stay."""
         if mount.path in self._mounts.used or self._problems.is_dropped(mount.path):
             return None
+        if mount.path == _ACCOUNT:
+            return None  # in every Pod that the API server shows; a build Pod never has it
         if mount.kind == "emptyDir":
             self._problems.note(
                 f"{mount.path}: an emptyDir is left out: the build's own files are on a volume of its own"

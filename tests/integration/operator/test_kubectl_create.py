@@ -66,6 +66,21 @@ def test_what_flags_and_manifests_say_is_what_the_api_server_takes(plugin: Plugi
     assert made["spec"]["source"]["git"]["ref"] == {"branch": "main"}
 
 
+def test_a_pod_as_the_cluster_shows_it_is_converted_as_the_one_that_was_written(
+    plugin: Plugin, namespace: Namespace
+) -> None:
+    for name in ("argo-workflow", "tekton-task"):
+        file = INVOCATIONS / f"{name}.yaml"
+        namespace.kubectl("create", f"--filename={file}")
+        shown = namespace.kubectl("get", "pod", name, "--output=yaml")
+        made = [
+            yaml.safe_load(plugin.output("create", "--from", place, "--dry-run", stdin=shown))
+            for place in (str(file), "-")
+        ]
+        assert "serviceaccount" in shown
+        assert made[0] == made[1]
+
+
 def test_what_the_api_server_refuses_is_shown_in_its_words(plugin: Plugin) -> None:
     done = plugin.run("create", "app", "--git=https://h/a.git", "--tag=registry.example.com/App:1")
     assert done.returncode == 2
