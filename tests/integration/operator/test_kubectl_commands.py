@@ -85,6 +85,16 @@ def test_suspend_holds_builds_back(plugin: Plugin, namespace: Namespace, operato
     assert plugin.run("wait", "app", "--timeout=1").returncode == 124
 
 
+def test_waiting_for_an_imagebuild_that_is_deleted_ends(plugin: Plugin, namespace: Namespace) -> None:
+    namespace.apply()
+    with plugin.start("wait", "app") as waiting:
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline() == "not seen by the operator yet\n"
+        namespace.kubectl("delete", "imagebuild", "app")
+        assert f"there is no ImageBuild app in the namespace {namespace.name}" in waiting.stderr.read()
+    assert waiting.returncode == 1
+
+
 def test_errors_say_what_to_do(plugin: Plugin, api: ApiServer, namespace: Namespace) -> None:
     for words in (["get", "nix"], ["rebuild", "nix"], ["cancel", "nix"], ["wait", "nix"]):
         done = plugin.run(*words)
