@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from imagebuilds.apiserver import ApiServer
+from imagebuilds.gitops import disagreements
 from imagebuilds.operator_process import operators_in
 from imagebuilds.recorder import Line, Recorder, problems
 from imagebuilds.rest import DirectNamespace, Json, Rest
@@ -369,6 +370,13 @@ def test_every_version_of_the_status_is_right(played: Mapping[str, list[list[Jso
                 told += [f"{ready['status']} {ready['reason']}"] if says != last else []
                 last = says
     assert tuple(told) == SCENARIOS[name][1]
+
+
+def test_argo_cd_and_flux_agree_with_kstatus_on_every_version(played: Mapping[str, list[list[Json]]]) -> None:
+    bodies = [body for objects in played.values() for versions in objects for body in versions]
+    assert len(bodies) > 5 * len(SCENARIOS)
+    found = [f"{Line.of(body)}: {words}" for body in bodies for words in disagreements(body)]
+    assert not found
 
 
 def kind(body: Json) -> str:
