@@ -60,7 +60,8 @@ def report(api: ApiServer, operator: Operator, given: argparse.Namespace) -> Non
     say(f"  {sum(asked.values()) / given.builds:.1f} requests a build: {dict(asked.most_common())}")
     say(f"  {latencies}")
     restarted(operator, f"{given.builds} finished")
-    template = rest.get(places[0].path("imagebuilds"), limit="1")["items"][0]["status"]
+    operator.kill()
+    template = rest.get(places[0].path("imagebuilds"), limit="1")["items"][0]
     missing = max(0, given.finished - given.builds)
     with ThreadPoolExecutor(4) as pool:
         shares = [[f"old-{number}" for number in range(missing)][start :: len(places)] for start in range(len(places))]
@@ -76,7 +77,8 @@ def report(api: ApiServer, operator: Operator, given: argparse.Namespace) -> Non
 
 
 def restarted(operator: Operator, what: str) -> None:
-    operator.kill()
+    if operator.is_running():
+        operator.kill()
     operator.start()
     took = ready_in_s(operator)
     costs = Costs.of(operator)
