@@ -21,6 +21,8 @@ from imagewright.contract import AzureBlobSource, GcsSource, S3Source, Source
 from imagewright.engine.inputs import unpack_archive
 from imagewright.errors import ImagewrightError, Reason, exit_code
 
+pytestmark = pytest.mark.usefixtures("no_cloud_login")
+
 
 def archive(size: int = 0) -> bytes:
     out = io.BytesIO()
@@ -30,22 +32,6 @@ def archive(size: int = 0) -> bytes:
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
     return out.getvalue()
-
-
-@pytest.fixture(autouse=True)
-def no_login_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in (
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AZURE_STORAGE_ACCESS_KEY",
-        "GOOGLE_APPLICATION_CREDENTIALS",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
-    # Not HOME: what the servers are built into is below it.
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "CLOUDSDK_CONFIG", "AZURE_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
 
 
 def fetch(tmp_path: Path, source: Source, environment: Mapping[str, str] = {}) -> Path:

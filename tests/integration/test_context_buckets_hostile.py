@@ -17,19 +17,9 @@ from imagewright.contract import AzureBlobSource, GcsSource, S3Source, Source
 from imagewright.engine.inputs import unpack_archive
 from imagewright.errors import ImagewrightError, Reason
 
+pytestmark = pytest.mark.usefixtures("no_cloud_login")
+
 PASSWORD = "hunter2/hunter2+hunter2"
-
-
-@pytest.fixture(autouse=True)
-def no_login_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AZURE_STORAGE_ACCESS_KEY", "GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "CLOUDSDK_CONFIG", "AZURE_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
 
 
 def failing(tmp_path: Path, source: Source, environment: Mapping[str, str] = {}) -> ImagewrightError:
