@@ -1,6 +1,6 @@
-"""Build the real ``helm`` once, from the Go module beside this file.
+"""Build the real ``helm`` and ``promtool`` once, each from its Go module beside this file.
 
-Runs ``go``; writes below the cache of the test cluster, keyed by the module's content. Called by the tests of the chart.
+Runs ``go``; writes below the cache of the test cluster, keyed by the modules' content. Called by the tests of deploy/.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from cluster.places import cache_root
 from cluster.progress import step
 from cluster.toolchain import find_go
 
-MODULE = Path(__file__).parent / "go"
+HERE = Path(__file__).parent
+_NO_DISCOVERY = "remove_all_sd"  # else Prometheus brings the clients of twenty clouds
 
 
 def helm() -> Path:
@@ -21,11 +22,23 @@ def helm() -> Path:
     Raises:
         ClusterError: no Go, or the build failed.
     """
-    return made_once(cache_root() / "installing" / content_key(MODULE, ""), _build) / "helm"
+    return _built(HERE / "helm-go", "Helm", "") / "helm"
 
 
-def _build(partial: Path) -> None:
-    go = find_go(MODULE)
-    with step("Building Helm, once", "a minute or two on two cores, beside a test cluster that is built"):
-        flags = ["-trimpath", "-ldflags", "-s -w"]
-        run(go, "build", "-v", *flags, "-o", f"{partial}/", "tool", module=MODULE, cgo=False)
+def promtool() -> Path:
+    """Prometheus's own judge of rules, built if it isn't there.
+
+    Raises:
+        ClusterError: no Go, or the build failed.
+    """
+    return _built(HERE / "promtool-go", "promtool", _NO_DISCOVERY) / "promtool"
+
+
+def _built(module: Path, what: str, tags: str) -> Path:
+    def build(partial: Path) -> None:
+        go = find_go(module)
+        with step(f"Building {what}, once", "a minute or two on two cores"):
+            flags = ["-trimpath", "-tags", tags, "-ldflags", "-s -w"]
+            run(go, "build", "-v", *flags, "-o", f"{partial}/", "tool", module=module, cgo=False)
+
+    return made_once(cache_root() / "installing" / content_key(module, tags), build)
