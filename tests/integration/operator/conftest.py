@@ -39,14 +39,26 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def namespace(api: ApiServer) -> Iterator[Namespace]:
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    api.kubectl("create", "namespace", name)
-    api.kubectl("create", "serviceaccount", "default", f"--namespace={name}")
-    yield Namespace(api.try_kubectl, name)
+def namespaces(api: ApiServer) -> Iterator[Callable[[], Namespace]]:
+    """Makes namespaces."""
+    made: list[str] = []
+
+    def make() -> Namespace:
+        made.append(f"test-{uuid.uuid4().hex[:8]}")
+        api.kubectl("create", "namespace", made[-1])
+        api.kubectl("create", "serviceaccount", "default", f"--namespace={made[-1]}")
+        return Namespace(api.try_kubectl, made[-1])
+
+    yield make
     # No controller manager cleans up: what is left would keep the next test's operator busy.
-    api.kubectl("delete", "imagebuilds", "--all", f"--namespace={name}", "--wait=false")
-    api.kubectl("delete", "pods", "--all", f"--namespace={name}", "--wait=false", "--force")
+    for name in made:
+        api.kubectl("delete", "imagebuilds", "--all", f"--namespace={name}", "--wait=false")
+        api.kubectl("delete", "pods", "--all", f"--namespace={name}", "--wait=false", "--force")
+
+
+@pytest.fixture
+def namespace(namespaces: Callable[[], Namespace]) -> Namespace:
+    return namespaces()
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from imagebuilds.apiserver import ApiServer
@@ -18,13 +17,8 @@ HELD = "waits its turn: 2 builds may run at once"
 
 
 @pytest.fixture
-def other(api: ApiServer) -> Iterator[Namespace]:
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    api.kubectl("create", "namespace", name)
-    api.kubectl("create", "serviceaccount", "default", f"--namespace={name}")
-    yield Namespace(api.try_kubectl, name)
-    api.kubectl("delete", "imagebuilds", "--all", f"--namespace={name}", "--wait=false")
-    api.kubectl("delete", "pods", "--all", f"--namespace={name}", "--wait=false", "--force")
+def other(namespaces: Callable[[], Namespace]) -> Namespace:
+    return namespaces()
 
 
 def message(namespace: Namespace, name: str) -> str:
