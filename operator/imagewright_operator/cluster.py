@@ -20,6 +20,7 @@ from kubernetes import client, config
 from imagewright.errors import Reason
 from imagewright_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION, ImageBuild
 from imagewright_operator.api.base import Json
+from imagewright_operator.clock import ServerClock
 from imagewright_operator.decision import Notice, Refusal
 from imagewright_operator.manifests import CONTAINER, POD_SELECTOR, UID_LABEL
 from imagewright_operator.outcome import Observation
@@ -77,6 +78,11 @@ class Cluster:
     def __init__(self, api: client.ApiClient, count: Callable[[str, str, int], None] = lambda *_: None) -> None:
         self._api = api
         self._count = count
+        self._clock = ServerClock()
+
+    def now(self) -> datetime:
+        """The API server's time."""
+        return self._clock.now()
 
     def access(self) -> Access:
         """As of now: a service account's token is renewed every hour."""
@@ -270,6 +276,7 @@ class Cluster:
             self._count(verb, resource, 0)
             raise ApiError(0, f"the API server doesn't answer: {error}") from error
         self._count(verb, resource, response.status)
+        self._clock.heard(response.headers.get("Date") or "")
         if not 200 <= response.status < 300:
             with response:
                 raise _error(response)

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -122,7 +122,7 @@ class Controller:
 
     def resync(self) -> None:
         """Look at everything with two lists, and work on what has something to do: for lost events and lost timers."""
-        began, now = time.monotonic(), _now()
+        began, now = time.monotonic(), self._cluster.now()
         pods: dict[str, list[Json]] = {}
         live: list[PodKey] = []
         starting: list[tuple[World, Claim]] = []
@@ -171,9 +171,9 @@ class Controller:
     def _pass(self, key: Key, body: Json, gone: Sequence[Json]) -> float | None:
         imagebuild, problem = _read(body)
         if problem:
-            self._store(body, imagebuild, reconcile.unreadable(imagebuild, problem, _now()))
+            self._store(body, imagebuild, reconcile.unreadable(imagebuild, problem, self._cluster.now()))
             return None
-        world = World.of(imagebuild, self._observe(key.namespace, imagebuild, gone), _now())
+        world = World.of(imagebuild, self._observe(key.namespace, imagebuild, gone), self._cluster.now())
         decision = reconcile.reconcile(world, self._settings)
         if decision.wants_log:
             log = self._log_of(key.namespace, decision.wants_log, world)
@@ -215,7 +215,7 @@ class Controller:
         if patch:
             body = self._cluster.patch_status(body, patch)
         for notice in decision.notices:
-            self._cluster.post_event(imagebuild, notice, _now())
+            self._cluster.post_event(imagebuild, notice, self._cluster.now())
         if decision.finished is not None:
             self._metrics.finished(decision.finished)
             name = f"{imagebuild.metadata.namespace}/{imagebuild.metadata.name}"
@@ -371,7 +371,3 @@ def _claim(imagebuild: ImageBuild, build: Build) -> Claim:
     metadata = imagebuild.metadata
     pod = PodKey(metadata.namespace, pod_name(metadata.name, build))
     return Claim(Key(metadata.namespace, metadata.name), pod, build.queue_time)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -9,19 +9,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from imagebuilds.waiting import PATIENCE_S
 from servers.running import free_port
 
+_PROGRAM = ("-m", "imagewright_operator")
+
 
 class Operator:
-    """The operator's process."""
+    """The operator's process. ``program`` is what Python is given instead of its module."""
 
-    def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
-        self._kubeconfig, self._log, self._settings = kubeconfig, log, settings
+    def __init__(self, kubeconfig: Path, log: Path, program: Sequence[str] = _PROGRAM, **settings: str) -> None:
+        self._kubeconfig, self._log, self._program, self._settings = kubeconfig, log, program, settings
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -34,7 +37,7 @@ class Operator:
             "KUBECONFIG": str(self._kubeconfig),
         }
         with self._log.open("ab") as log:
-            command = [sys.executable, "-W", "ignore:Unverified", "-m", "imagewright_operator"]
+            command = [sys.executable, "-W", "ignore:Unverified", *self._program]
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self._log.parent)
 
     @property
@@ -72,7 +75,7 @@ def operators_in(folder: Path) -> Iterator[Callable[..., Operator]]:
     """Starts operators, ``start(kubeconfig, **settings)``; at the end none runs and each one's log is printed."""
     made: list[Operator] = []
 
-    def start(kubeconfig: Path, **settings: str) -> Operator:
+    def start(kubeconfig: Path, **settings: Any) -> Operator:
         operator = Operator(kubeconfig, folder / f"operator-{len(made)}.log", **settings)
         made.append(operator)
         operator.start()

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from imagebuilds.apiserver import ApiServer
@@ -45,6 +46,31 @@ def test_two_operators_at_once_never_build_twice(namespace: Namespace, operators
     assert len(namespace.get("pods")["items"]) == len(names)
     events = [(one["involvedObject"]["name"], one["reason"]) for one in namespace.get("events")["items"]]
     assert len(events) == len(set(events))
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_clock_that_is_wrong_ends_no_build(
+    namespace: Namespace, operators: Callable[..., Operator], hours: int
+) -> None:
+    program = f"""
+from datetime import timedelta
+from imagewright_operator import clock, main
+right = clock.local_time
+clock.local_time = lambda: right() + timedelta(hours={hours})
+raise SystemExit(main.main())
+"""
+    operator = operators(program=("-c", program), RESYNC_SECONDS="1")
+    namespace.apply(timeout="30m", startTimeout="30m")
+    pod = namespace.pod()
+    namespace.starts(pod)
+    status = namespace.phase("Running")
+    queued = datetime.fromisoformat(status["build"]["queueTime"])
+    assert abs(datetime.now(UTC) - queued) < timedelta(minutes=5)
+    time.sleep(3)  # some resyncs
+    namespace.pushes(pod)
+    assert namespace.phase("Succeeded")["build"]["attempt"] == 1
+    assert namespace.events() == ["BuildQueued", "BuildStarted", "BuildSucceeded"]
+    assert re.search(r"this clock is 7\d{3} s " + ("ahead of" if hours > 0 else "behind"), operator.log())
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 409, 410])

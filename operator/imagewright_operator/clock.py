@@ -1,0 +1,52 @@
+"""The time by the API server's clock: what the operator compares with times that servers have written.
+
+No I/O. Told by ``cluster`` of every answer's Date; asked through it. A Pod's start is the kubelet's and an object's creation the
+API server's: by a clock of its own that is an hour ahead, an operator would end every build as having taken an hour.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+_LOG = logging.getLogger(__name__)
+_ALLOWED = timedelta(seconds=2)  # Date has whole seconds, and an answer takes its time
+_WORTH_A_LINE = timedelta(seconds=30)
+
+
+def local_time() -> datetime:
+    """By this machine's clock."""
+    return datetime.now(UTC)
+
+
+class ServerClock:
+    """Thread-safe. This machine's time until a server has said another."""
+
+    def __init__(self, local: Callable[[], datetime] | None = None) -> None:
+        self._local = local or local_time
+        self._lock = threading.Lock()
+        self._ahead = timedelta()
+        self._told = False
+
+    def heard(self, date: str) -> None:
+        """The ``Date`` of an answer that has just come (RFC 9110, section 6.6.1); one that is none says nothing."""
+        try:
+            server = parsedate_to_datetime(date).astimezone(UTC)
+        except (TypeError, ValueError):
+            return
+        ahead = self._local() - server
+        with self._lock:
+            self._ahead = ahead if abs(ahead) > _ALLOWED else timedelta()
+            news, self._told = abs(ahead) > _WORTH_A_LINE and not self._told, abs(ahead) > _WORTH_A_LINE
+        if news:
+            seconds = round(abs(ahead).total_seconds())
+            way = "ahead of" if ahead > timedelta() else "behind"
+            _LOG.warning("this clock is %d s %s the API server's, whose time is taken", seconds, way)
+
+    def now(self) -> datetime:
+        """The server's time, UTC, to about a second."""
+        with self._lock:
+            return self._local() - self._ahead
