@@ -31,6 +31,7 @@ def add_fields(parser: Parser) -> None:
     source.add_argument("--volume", metavar="CLAIM[/FOLDER]", help="a PersistentVolumeClaim")
     source.add_argument("--inline", metavar="FILE|-", help="a Dockerfile of yours, without a context")
     group.add_argument("--revision", metavar="REVISION", help="a branch, refs/tags/TAG, or a whole commit")
+    group.add_argument("--poll", metavar="DURATION", help="build again when the branch or tag of --git has moved")
     group.add_argument("--source-secret", metavar="NAME", help="the Secret with the login for --git, --http or --oci")
     group.add_argument("--context-dir", metavar="PATH", help="the folder of the source that is the context")
     group.add_argument("--dockerfile", metavar="PATH", help="in the context; Dockerfile if not given")
@@ -119,6 +120,7 @@ def _source(options: argparse.Namespace) -> Json:
     kind = next((one for one in _SOURCES if getattr(options, one)), "")
     for flag, value, needs in (
         ("revision", options.revision, ("git",)),
+        ("poll", options.poll, ("git",)),
         ("source-secret", options.source_secret, _WITH_LOGIN),
     ):
         if value and kind not in needs:
@@ -127,7 +129,9 @@ def _source(options: argparse.Namespace) -> Json:
     login: Json = {"secretRef": {"name": options.source_secret}} if options.source_secret else {}
     match kind:
         case "git":
-            return {"git": {"url": value, **({"ref": _ref(options.revision)} if options.revision else {}), **login}}
+            ref: Json = {"ref": _ref(options.revision)} if options.revision else {}
+            poll: Json = {"poll": options.poll} if options.poll else {}
+            return {"git": {"url": value, **ref, **poll, **login}}
         case "http":
             return {"http": {"url": value, **login}}
         case "oci":

@@ -45,7 +45,7 @@ def run(words: list[str], environment: dict[str, str]) -> str:
 
 
 def test_what_flags_and_manifests_say_is_what_the_api_server_takes(plugin: Plugin, namespace: Namespace) -> None:
-    flags = """--git https://git.example.com/team/app.git --revision main --source-secret git --context-dir services/api
+    flags = """--git https://git.example.com/team/app.git --revision main --poll 5m --source-secret git --context-dir services/api
     --dockerfile docker/Dockerfile --target runtime --build-arg VERSION=1.2 --secret npmrc=npm/.npmrc --ssh default=key/id
     --platform linux/amd64 --push-secret regcred --label team=a --annotation a=b --format OCI --compression Zstd
     --reproducible --cache-repo registry.example.com/cache --cache-ttl 24h --cache-volume cache --timeout 30m
@@ -92,6 +92,7 @@ def test_what_the_api_server_refuses_is_shown_in_its_words(plugin: Plugin) -> No
         (["--git=https://h/a.git", "-t", "r/a:1"], "no name is given"),
         (["app", "--git=https://h/a.git", "--inline=-"], "not allowed with argument --git"),
         (["app", "--configmap=a", "--revision=main", "-t", "r/a:1"], "--revision is given without --git"),
+        (["app", "--http=https://a/b", "--poll=5m", "-t", "r/a:1"], "--poll is given without --git"),
         (["app", "--inline=/nonexistent", "-t", "r/a:1"], "the Dockerfile can't be read"),
         (["app", "--git=https://h/a.git", "-t", "r/a:1", "--timeout=soon"], "is not a duration"),
         (["app", "--from=/nonexistent"], "it can't be read"),
