@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -83,6 +85,37 @@ def test_an_evicted_build_is_built_again(builds: Namespace, operator: Operator) 
     status = builds.phase("Succeeded")
     assert status["history"][0]["outcome"] == "Succeeded"
     assert "BuildRetried" in builds.events()
+
+
+@pytest.mark.parametrize("name", ["kubelet", "containerd", "kube-apiserver", "etcd"])
+def test_a_component_that_is_killed_while_it_builds_costs_no_build(
+    cluster: Cluster, builds: Namespace, operator: Operator, name: str
+) -> None:
+    """The executor goes on, and pushes with nobody there to see it; who comes back learns of it."""
+    builds.apply(source=SLOW)
+    builds.phase("Running")
+    component = cluster.component(name)
+    component.kill()
+    try:
+        pushed = f"{cluster.registry.url}/v2/{builds.name}/app/manifests/1"
+        eventually(lambda: _is_there(pushed), "the image in the registry")
+    finally:
+        component.start()
+    status = builds.phase("Succeeded")
+    assert (status["build"]["number"], status["build"]["attempt"]) == (1, 1)
+    assert cluster.run_pod("runs", status["image"]["reference"], ["cat", "/now"], namespace=builds.name)
+    assert len(builds.pods()) == 1
+    assert builds.events() == ["BuildQueued", "BuildStarted", "BuildSucceeded"]
+
+
+def _is_there(url: str) -> bool:
+    accepted = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD", headers={"Accept": accepted})).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    return True
 
 
 def test_a_cancelled_build_ends_and_its_log_stays(builds: Namespace, operators: Callable[..., Operator]) -> None:
