@@ -27,6 +27,7 @@ _CONNECT_S, _READ_S = 10.0, 30.0
 _WATCH_S = 50  # the server ends a watch after that; a connection that has silently died is noticed soon after
 _GIVE_UP_S = 120.0
 _PAUSES_S = (0.5, 1.0, 2.0, 5.0)
+_SHORT_S = 1.0  # a watch that ends before that is as good as one that fails: some proxies let none live
 _PAGE = 500
 _QUIET_S = 20.0  # of a log; then it is looked whether the Pod is still there
 _GONE = 410
@@ -122,7 +123,9 @@ class ApiServer:
                 if not page["items"]:
                     raise not_found(namespace, name)
                 yield page["items"][0]
+                began = time.monotonic()
                 yield from self._watch(namespace, name, page["metadata"]["resourceVersion"], patience)
+                patience.watched(time.monotonic() - began)
             except ClusterError as error:
                 patience.failed(error)
 
@@ -227,19 +230,28 @@ class _Patience:
         return min(at_most_s, max(left, 0.05))
 
     def answered(self) -> None:
-        self._silent_since, self._failures = None, 0
+        self._silent_since = None  # not the failures: a server may answer lists, and no watch
+
+    def watched(self, lasted_s: float) -> None:
+        """A watch has ended: pause before the next list where it ended at once."""
+        if lasted_s < _SHORT_S:
+            self._pause()
+        else:
+            self._failures = 0
 
     def failed(self, error: ClusterError) -> None:
         """Pause before the next try; the error is raised where none can help."""
         now = time.monotonic()
         self._silent_since = self._silent_since or now
         self.left(1.0)
-        if error.status == _GONE:
-            return
-        if not error.passes or (self._until is None and now - self._silent_since > _GIVE_UP_S):
-            raise error
-        if self._failures == 1:  # a watch that breaks off once is nothing to tell of
-            self._note(f"{error.message}; asking again")
+        if error.status != _GONE:
+            if not error.passes or (self._until is None and now - self._silent_since > _GIVE_UP_S):
+                raise error
+            if self._failures == 1:  # a watch that breaks off once is nothing to tell of
+                self._note(f"{error.message}; asking again")
+        self._pause()
+
+    def _pause(self) -> None:
         time.sleep(self.left(_PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]))
         self._failures += 1
 

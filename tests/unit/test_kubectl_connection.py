@@ -144,6 +144,23 @@ def test_waiting_outlasts_a_server_that_fails_for_a_while(served: Any, tmp_path:
     assert "asking again" in done.stderr
 
 
+GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [Answer(), Answer(body=json.dumps(GONE).encode() + b"\n"), Answer(raw=b""), Answer(status=410), Answer(status=503)],
+    ids=["empty", "error", "cut", "gone", "unavailable"],
+)
+def test_a_server_whose_watches_end_at_once_is_not_flooded(served: Any, tmp_path: Path, watch: Answer) -> None:
+    body = {"metadata": {"name": "app", "generation": 1}, "status": {}}
+    page = Answer(body=json.dumps({"metadata": {"resourceVersion": "1"}, "items": [body]}).encode())
+    server = served(lambda asked: watch if "watch=true" in asked.path else page)
+    done = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns").run("wait", "app", "--timeout=1s")
+    assert done.returncode == 124
+    assert len(server.asked) <= 6  # a list and a watch each; pauses of half a second, then of one
+
+
 def test_a_pod_on_a_lost_node_keeps_nobody_from_the_attempt_that_follows(served: Any, tmp_path: Path) -> None:
     ready = {"type": "Ready", "status": "True", "reason": "BuildSucceeded"}
     build = {"id": "b", "attempt": 2, "outcome": "Succeeded"}
