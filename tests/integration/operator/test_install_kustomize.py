@@ -123,6 +123,19 @@ def test_the_overlay_of_the_documentation_renders(checkout: Path, render: Callab
     assert settings.executor_image == "registry.example.com/imagewright/executor:0.1.0"
 
 
+def test_nodes_without_user_namespaces_start_the_operator_with_the_patch_of_the_documentation(
+    checkout: Path, render: Callable[[Path], dict[Name, Json]]
+) -> None:
+    page = (ROOT / "docs" / "installing.md").read_text(encoding="utf-8")
+    (patch,) = re.findall(r"^```yaml\n(patches:\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (checkout / "mine").mkdir()
+    (checkout / "mine" / "kustomization.yaml").write_text(f"resources: [../deploy]\n{patch}")
+    pods = [one(render(checkout / where), "Deployment")["spec"]["template"]["spec"] for where in ("deploy", "mine")]
+    assert pods[0].pop("hostUsers") is False
+    assert pods[1].pop("hostUsers") is True
+    assert pods[0] == pods[1]
+
+
 def test_several_namespaces_are_served_by_the_overlay_that_the_file_shows(
     checkout: Path, render: Callable[[Path], dict[Name, Json]]
 ) -> None:
