@@ -36,6 +36,14 @@ CASES: dict[str, tuple[dict[str, str] | None, set[str]]] = {
     "it no longer reads": ({REQUESTS % 200: "60x120"}, {"ImagewrightNotReconciling"}),
     "it may not read": ({REQUESTS % 200: "_x120", REQUESTS % 403: "0+60x120"}, {"ImagewrightNotReconciling"}),
     "the API server is overloaded": ({REQUESTS % 429: "0+9x120"}, {"ImagewrightApiErrors"}),
+    "the API server fails now so, now so": (
+        {REQUESTS % 429: "0+2x120", REQUESTS % 503: "0+2x120", REQUESTS % 0: "0+2x120"},
+        {"ImagewrightApiErrors"},
+    ),
+    "it reads every ten minutes": (
+        {REQUESTS % 200: "0x10 2x10 4x10 6x10 8x10 10x10 12x10 14x10 16x10 18x10 20x10"},
+        set(),
+    ),
     "a few requests fail": ({REQUESTS % 500: "0+1x120"}, set()),
     "a bug": ({'imagewright_reconcile_errors_total{pod="b",kind="Defect"}': "0+1x120"}, {"ImagewrightDefect"}),
     "nothing runs though builds wait": (
