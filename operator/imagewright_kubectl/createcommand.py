@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from imagewright.errors import ImagewrightError, Reason, UsageError
 from imagewright_kubectl import printing
 from imagewright_kubectl.connection import connect
-from imagewright_kubectl.fields import given_fields, merged
+from imagewright_kubectl.fields import given_fields, joined_source, merged
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json
 from imagewright_operator.api import API_VERSION, KIND, MAX_NAME, ImageBuild
@@ -82,11 +82,32 @@ def _from_manifest(options: argparse.Namespace, given: Json) -> tuple[str, str, 
     else:
         found = find(_documents(options.manifest), options.container)
     dropped = {name.removeprefix("--") for name in options.drop}
-    replaced = _replaced(given)
+    replaced = _replaced(given) | ({"source-secret"} if options.source_secret else set())
     converted = convert(found, frozenset(dropped), frozenset(replaced))
     for note in converted.notes:
-        print(f"note: {note}", file=sys.stderr)
-    return found.name, found.namespace, merged(converted.spec, given)
+        _note(note)
+    spec = merged(converted.spec, given)
+    if "source" in given:
+        _keep_of_git(converted.git, spec["source"])
+    elif source := joined_source(converted.spec.get("source", {}), options):
+        spec["source"] = source
+    return found.name, found.namespace, spec
+
+
+def _keep_of_git(kept: Json, source: Json) -> None:
+    """What the manifest says of its git source, said of the one that the user gives instead."""
+    login = kept.get("secretRef", {}).get("name")
+    if "git" not in source:
+        if login:
+            _note(f"the Secret {login} with the manifest's login for git is left out: the source isn't git any more")
+        return
+    if login and "secretRef" not in source["git"]:
+        _note(f"the Secret {login} with the manifest's login for git is kept for --git; --source-secret names another")
+    source["git"] = {**source["git"], **{name: value for name, value in kept.items() if name not in source["git"]}}
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _replaced(given: Json) -> set[str]:

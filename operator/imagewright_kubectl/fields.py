@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imagewright.errors import UsageError
@@ -18,6 +18,7 @@ from imagewright_kubectl.printing import Json
 _COMMIT = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _SOURCES = ("git", "http", "oci", "configmap", "volume", "inline")
 _WITH_LOGIN = ("git", "http", "oci")
+_CONVERTED_WITH_LOGIN = (*_WITH_LOGIN, "s3", "gcs", "azureBlob")  # those that only a manifest gives
 
 
 def add_fields(parser: Parser) -> None:
@@ -116,26 +117,37 @@ def merged(spec: Json, given: Json) -> Json:
     }
 
 
+def joined_source(source: Json, options: argparse.Namespace) -> Json:
+    """A converted source with what ``--revision``, ``--poll`` and ``--source-secret`` say of it.
+
+    Raises:
+        UsageError: a source of its kind has no such thing.
+    """
+    kind = next(iter(source), "")
+    for flag, value, needs in _belonging(options, _CONVERTED_WITH_LOGIN):
+        if value and kind not in needs:
+            raise UsageError(
+                f"--{flag} is given, and the manifest's source is {kind or 'none'}, not {' or '.join(needs)}",
+                hint="Leave it out, or give the source itself, such as --git URL.",
+            )
+    return {kind: {**source[kind], **_about_source(options)}} if kind else {}
+
+
 def _source(options: argparse.Namespace) -> Json:
     kind = next((one for one in _SOURCES if getattr(options, one)), "")
-    for flag, value, needs in (
-        ("revision", options.revision, ("git",)),
-        ("poll", options.poll, ("git",)),
-        ("source-secret", options.source_secret, _WITH_LOGIN),
-    ):
+    if not kind and (options.manifest or options.kaniko):
+        return {}  # the manifest's, which joined_source adds the rest to
+    for flag, value, needs in _belonging(options, _WITH_LOGIN):
         if value and kind not in needs:
             raise UsageError(f"--{flag} is given without --{' or --'.join(needs)}", hint="Say what it belongs to.")
     value = getattr(options, kind) if kind else ""
-    login: Json = {"secretRef": {"name": options.source_secret}} if options.source_secret else {}
     match kind:
         case "git":
-            ref: Json = {"ref": _ref(options.revision)} if options.revision else {}
-            poll: Json = {"poll": options.poll} if options.poll else {}
-            return {"git": {"url": value, **ref, **poll, **login}}
+            return {"git": {"url": value, **_about_source(options)}}
         case "http":
-            return {"http": {"url": value, **login}}
+            return {"http": {"url": value, **_about_source(options)}}
         case "oci":
-            return {"oci": {"image": value, **login}}
+            return {"oci": {"image": value, **_about_source(options)}}
         case "configmap":
             return {"configMap": {"name": value}}
         case "volume":
@@ -144,6 +156,24 @@ def _source(options: argparse.Namespace) -> Json:
         case "inline":
             return {"inline": {"dockerfile": _read(value)}}
     return {}
+
+
+def _belonging(options: argparse.Namespace, with_login: Sequence[str]) -> tuple[tuple[str, str, Sequence[str]], ...]:
+    """Flags that say more of a source: their values, and the kinds of source that have that."""
+    return (
+        ("revision", options.revision, ("git",)),
+        ("poll", options.poll, ("git",)),
+        ("source-secret", options.source_secret, with_login),
+    )
+
+
+def _about_source(options: argparse.Namespace) -> Json:
+    about = {
+        "ref": _ref(options.revision) if options.revision else None,
+        "poll": options.poll,
+        "secretRef": {"name": options.source_secret} if options.source_secret else None,
+    }
+    return {name: value for name, value in about.items() if value}
 
 
 def _ref(revision: str) -> Json:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from imagebuilds.kanikopods import GIT, from_secret, mounted, pod
 from imagebuilds.plugin import Plugin
 
 from imagewright.errors import ImagewrightError
@@ -31,21 +32,6 @@ def refused(manifest: str, *dropped: str) -> str:
     return error.value.render()
 
 
-def pod(*args: str, **container: Any) -> str:
-    """A Pod of kaniko's; ``volumes`` and ``pod`` are the Pod's, the rest is the container's."""
-    volumes, more = container.pop("volumes", []), container.pop("pod", {})
-    image = "gcr.io/kaniko-project/executor:v1.23.2"
-    main = {"name": "kaniko", "image": image, "args": ["--destination=registry.example.com/app:1", *args], **container}
-    body = {"kind": "Pod", "metadata": {"name": "build"}, "spec": {"containers": [main], "volumes": volumes, **more}}
-    return yaml.safe_dump(body)
-
-
-def mounted(path: str, **volume: Any) -> dict[str, Any]:
-    """A container's and a Pod's entry for one volume."""
-    return {"volumeMounts": [{"name": "v", "mountPath": path}], "volumes": [{"name": "v", **volume}]}
-
-
-GIT = "--context=git://git.example.com/team/app.git#refs/heads/main"
 SPECS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "argo-workflow": (
         [],
@@ -226,10 +212,6 @@ def test_a_claim_becomes_source_and_cache() -> None:
     assert spec["source"] == {"volume": {"claimName": "sources", "subPath": "checkout"}}
     assert (spec["contextDir"], spec["dockerfile"]) == ("app", "docker/Dockerfile")
     assert spec["cache"] == {"volume": {"claimName": "cache"}}
-
-
-def from_secret(name: str, secret: str, key: str) -> dict[str, Any]:
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
 def test_logins_for_git_are_secrets() -> None:

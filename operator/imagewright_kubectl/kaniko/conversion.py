@@ -29,10 +29,14 @@ _DEFAULT_CACHE_DIR = "/cache"
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A spec, as it would be written by hand: without what equals its default. ``notes`` are for a person to read."""
+    """A spec, as it would be written by hand: without what equals its default. ``notes`` are for a person to read.
+
+    ``git`` is what a git source keeps of the manifest's where the user gives it himself: the login, submodules, depth.
+    """
 
     spec: Json
     notes: tuple[str, ...]
+    git: Json
 
 
 def convert(found: Found, dropped: frozenset[str] = frozenset(), replaced: frozenset[str] = frozenset()) -> Converted:
@@ -40,7 +44,8 @@ def convert(found: Found, dropped: frozenset[str] = frozenset(), replaced: froze
 
     Args:
         dropped: flags (without dashes), mount paths and variables that the user leaves out.
-        replaced: flags whose fields the user gives by himself; ``login`` is that of ``/kaniko/.docker``.
+        replaced: flags whose fields the user gives by himself; ``login`` is that of ``/kaniko/.docker``,
+            ``source-secret`` the one for the context.
 
     Raises:
         UnsupportedError: all that can't be converted, each with what to do.
@@ -68,7 +73,8 @@ class _Conversion:
         refused.look(self.arguments, self.problems)
         of_files = {name: self.arguments.values.pop(name, []) for name in _OF_FILES}
         request = build_request(self.arguments, self.variables.plain)
-        Sources(self.found, self.arguments, self.variables, self.mounts, self.problems).fill(request, self.spec)
+        sources = Sources(self.found, self.arguments, self.variables, self.mounts, self.problems)
+        sources.fill(request, self.spec)
         if request.target:
             self.spec["target"] = request.target
         self._build_args(request)
@@ -85,7 +91,7 @@ class _Conversion:
         for name in sorted(self.problems.unused):
             self.problems.note(f"--drop {name}: there is no such thing in the manifest")
         self.problems.check()
-        return Converted(self.spec, tuple(self.problems.notes))
+        return Converted(self.spec, tuple(self.problems.notes), sources.left)
 
     def _build_args(self, request: BuildRequest) -> None:
         listed: dict[str, Json] = {}

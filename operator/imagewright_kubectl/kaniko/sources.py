@@ -26,19 +26,21 @@ from imagewright_kubectl.kaniko.problems import Problems
 from imagewright_kubectl.kaniko.variables import Variables
 
 _CHECKOUT = "/kaniko/buildcontext"  # where kaniko has a context that it fetches
-_LOGIN = re.compile(r"^(?:https?|git)://[^/@]*@")
+_LOGIN = re.compile(r"^(https?|git)://[^/@]*@")
 _ELSEWHERE = "name where the files come from: --git URL --revision BRANCH, or a volume that stays (--volume CLAIM)"
 _GIT_LOGIN = ("GIT_USERNAME", "GIT_PASSWORD")
+_OF_ANY_GIT = ("submodules", "depth", "secretRef")  # fields that hold of another address, too
 
 
 class Sources:
-    """Fills the fields of one spec."""
+    """Fills the fields of one spec. ``left`` is what holds of a git source that the user gives in the place of the manifest's."""
 
     def __init__(
         self, found: Found, arguments: Arguments, variables: Variables, mounts: Mounts, problems: Problems
     ) -> None:
         self._found, self._arguments, self._variables = found, arguments, variables
         self._mounts, self._problems = mounts, problems
+        self.left: Json = {}
 
     def fill(self, request: BuildRequest, spec: Json) -> None:
         """``source``, ``contextDir`` and ``dockerfile``."""
@@ -69,6 +71,9 @@ class Sources:
                 raise AssertionError(f"no flag gives {request.source.kind}")
         if source and not self._problems.is_dropped("context"):
             spec["source"] = source
+        else:
+            git = source.get("git", {})
+            self.left = {name: git[name] for name in _OF_ANY_GIT if name in git}
         context = posixpath.normpath(posixpath.join(folder.strip("/") or ".", request.context_dir))
         if context != ".":
             spec["contextDir"] = context
@@ -126,10 +131,11 @@ class Sources:
     def _without_login(self, url: str) -> str:
         if not _LOGIN.match(url):
             return url
-        self._problems.must(
-            "--context: the address holds a login: put it into a Secret, and name that (--source-secret)", "context"
-        )
-        return _LOGIN.sub("https://", url)
+        if not self._problems.is_dropped("source-secret"):
+            self._problems.must(
+                "--context: the address holds a login: put it into a Secret, and name that (--source-secret)", "context"
+            )
+        return _LOGIN.sub(r"\1://", url)
 
     def _s3(self, source: S3Source) -> Json:
         s3: Json = {"bucket": source.bucket, "key": source.key}

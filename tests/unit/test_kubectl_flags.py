@@ -1,0 +1,49 @@
+"""``kubectl imagewright create --dry-run``, which asks no server: what its flags say, alone and beside a manifest of kaniko's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from imagebuilds.kanikopods import GIT, from_secret, pod
+from imagebuilds.plugin import Plugin
+
+
+def created(manifest: str, *flags: str) -> tuple[dict[str, Any], str]:
+    """The spec that ``create --from`` prints, and what it says beside it."""
+    done = Plugin(Path("/nonexistent"), "n").run("create", "--from=-", "--dry-run", *flags, stdin=manifest)
+    return (yaml.safe_load(done.stdout)["spec"] if done.returncode == 0 else {}), done.stderr
+
+
+def test_a_git_source_of_the_users_keeps_the_manifests_login() -> None:
+    env = [from_secret("GIT_USERNAME", "git", "username"), from_secret("GIT_PASSWORD", "git", "password")]
+    manifest = pod(GIT, "--git=depth=0,recurse-submodules=true", env=env)
+    url = "https://git.example.com/other.git"
+    spec, said = created(manifest, f"--git={url}")
+    assert spec["source"]["git"] == {"url": url, "submodules": True, "depth": 0, "secretRef": {"name": "git"}}
+    assert "note: the Secret git with the manifest's login for git is kept for --git" in said
+    spec, said = created(manifest, f"--git={url}", "--source-secret=mine")
+    assert spec["source"]["git"]["secretRef"] == {"name": "mine"}
+    assert "login for git" not in said
+    spec, said = created(manifest, "--http=https://h/a.tar.gz")
+    assert spec["source"] == {"http": {"url": "https://h/a.tar.gz"}}
+    assert "note: the Secret git with the manifest's login for git is left out" in said
+
+
+def test_flags_add_to_the_manifests_source() -> None:
+    flags = ["--revision=refs/tags/v1", "--poll=5m", "--source-secret=git"]
+    about = {"ref": {"tag": "v1"}, "poll": "5m", "secretRef": {"name": "git"}}
+    assert created(pod(GIT), *flags)[0]["source"] == {"git": {"url": "git://git.example.com/team/app.git", **about}}
+    with_login = pod("--context=git://me:s3cr3t@git.example.com/team/app.git")
+    text = created(with_login)[1]
+    assert "put it into a Secret, and name that (--source-secret)" in text
+    spec, said = created(with_login, "--source-secret=git")
+    assert spec["source"] == {"git": {"url": "git://git.example.com/team/app.git", "secretRef": {"name": "git"}}}
+    assert "s3cr3t" not in text + said
+    bucket = pod("--context=s3://b/k.tar.gz")
+    assert created(bucket, "--source-secret=s3")[0]["source"]["s3"]["secretRef"] == {"name": "s3"}
+    assert (
+        "--poll is given, and the manifest's source is s3, not git [UsageInvalid]\nhint: "
+        in (created(bucket, "--poll=5m")[1])
+    )
