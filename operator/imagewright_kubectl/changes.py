@@ -6,13 +6,12 @@ I/O: asks the API server, writes to standard output. Called by ``main``.
 from __future__ import annotations
 
 import argparse
-import sys
 from datetime import UTC, datetime
 
 from imagewright_kubectl import printing
 from imagewright_kubectl.connection import connect
 from imagewright_kubectl.options import place_of
-from imagewright_kubectl.printing import Json
+from imagewright_kubectl.printing import Json, note
 from imagewright_operator.api import REQUESTED_AT_ANNOTATION
 
 
@@ -23,9 +22,9 @@ def rebuild(options: argparse.Namespace) -> int:
     printing.done(body, "asked to build again", options.output)
     spec, name = body["spec"], options.name
     if spec.get("cancelled"):
-        _note(f"spec.cancelled is true, so nothing is built: `kubectl imagewright resume {name}` sets it back")
+        note(f"spec.cancelled is true, so nothing is built: `kubectl imagewright resume {name}` sets it back")
     elif spec.get("suspend"):
-        _note(f"it is suspended: it is built after `kubectl imagewright resume {name}`")
+        note(f"it is suspended: it is built after `kubectl imagewright resume {name}`")
     return 0
 
 
@@ -35,7 +34,7 @@ def cancel(options: argparse.Namespace) -> int:
     printing.done(body, "cancelled", options.output)
     build = (body.get("status") or {}).get("build") or {}
     if build.get("outcome"):
-        _note(f"no build is running; none is started until `kubectl imagewright resume {options.name}`")
+        note(f"no build is running; none is started until `kubectl imagewright resume {options.name}`")
     return 0
 
 
@@ -55,7 +54,3 @@ def resume(options: argparse.Namespace) -> int:
 def _patched(options: argparse.Namespace, change: Json) -> Json:
     connection = connect(place_of(options))
     return connection.api.patch(connection.namespace, options.name, change)
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)

@@ -75,7 +75,7 @@ def _where(before: Sequence[str]) -> _Where:
         elif known:
             words += 1
         else:
-            current, known = _commands(current).get(word, current), True
+            current, known = _commands(current).choices.get(word, current), True
     return _Where(current, known, words, pending, values)
 
 
@@ -88,7 +88,8 @@ def _candidates(where: _Where, unfinished: str) -> tuple[list[Candidate], int]:
     if unfinished.startswith("-"):
         return [(flag, action.help or "") for flag, action in _flags(where.parser).items()], _NO_FILES
     if not where.is_command_known:
-        return _command_names(where.parser), _NO_FILES
+        listed = _commands(where.parser)._choices_actions
+        return [(one.dest, one.help or "") for one in listed], _NO_FILES
     positional = [action for action in where.parser._get_positional_actions() if action.dest in ("name", "shell")]
     if where.words or not positional:
         return [], _NO_FILES
@@ -131,16 +132,5 @@ def _flags(of: Parser) -> dict[str, argparse.Action]:
     return {name: action for action in of._actions for name in action.option_strings}
 
 
-def _commands(of: Parser) -> Mapping[str, Parser]:
-    for action in of._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            choices: Mapping[str, Parser] = action.choices
-            return choices
-    return {}
-
-
-def _command_names(of: Parser) -> list[Candidate]:
-    for action in of._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return [(one.dest, one.help or "") for one in action._choices_actions]
-    return []
+def _commands(of: Parser) -> argparse._SubParsersAction[Parser]:
+    return next(action for action in of._actions if isinstance(action, argparse._SubParsersAction))

@@ -19,7 +19,7 @@ from imagewright_kubectl import printing
 from imagewright_kubectl.connection import connect
 from imagewright_kubectl.fields import given_fields, joined_source, merged
 from imagewright_kubectl.options import place_of
-from imagewright_kubectl.printing import Json
+from imagewright_kubectl.printing import Json, note
 from imagewright_operator.api import API_VERSION, KIND, MAX_NAME, ImageBuild
 
 
@@ -84,8 +84,8 @@ def _from_manifest(options: argparse.Namespace, given: Json) -> tuple[str, str, 
     dropped = {name.removeprefix("--") for name in options.drop}
     replaced = _replaced(given) | ({"source-secret"} if options.source_secret else set())
     converted = convert(found, frozenset(dropped), frozenset(replaced))
-    for note in converted.notes:
-        _note(note)
+    for line in converted.notes:
+        note(line)
     spec = merged(converted.spec, given)
     if "source" in given:
         _keep_of_git(converted.git, spec["source"])
@@ -99,15 +99,11 @@ def _keep_of_git(kept: Json, source: Json) -> None:
     login = kept.get("secretRef", {}).get("name")
     if "git" not in source:
         if login:
-            _note(f"the Secret {login} with the manifest's login for git is left out: the source isn't git any more")
+            note(f"the Secret {login} with the manifest's login for git is left out: the source isn't git any more")
         return
     if login and "secretRef" not in source["git"]:
-        _note(f"the Secret {login} with the manifest's login for git is kept for --git; --source-secret names another")
+        note(f"the Secret {login} with the manifest's login for git is kept for --git; --source-secret names another")
     source["git"] = {**source["git"], **{name: value for name, value in kept.items() if name not in source["git"]}}
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
 
 
 def _replaced(given: Json) -> set[str]:

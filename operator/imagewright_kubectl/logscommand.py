@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from imagewright.errors import Reason, exit_code
 from imagewright_kubectl.apiserver import ApiServer, Json
 from imagewright_kubectl.connection import connect
+from imagewright_kubectl.executorpod import attempt_of, build_of
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.podlog import PodLog, has_ended, has_started
+from imagewright_kubectl.printing import say
 from imagewright_kubectl.verdict import State, Verdict, failure_of, state_of
-from imagewright_operator.api import GROUP
 
 _PAUSE_S = 1.0
 
@@ -46,7 +47,7 @@ class _Reader:
             self._announce(pod, several=len(pods) > 1)
             self._log_of(pod).read(follow=False)
         if not any(log.lines for log in self._logs.values()) and not _show_tail(body):
-            _say(f"{state_of(body).line}: there is no log yet")
+            say(f"{state_of(body).line}: there is no log yet")
         return 0
 
     def follow(self) -> int:
@@ -60,14 +61,14 @@ class _Reader:
             if not any(log.lines for log in self._logs.values()):
                 _show_tail(body)
             if state.verdict is Verdict.CURRENT:
-                _say(f"built: {(body['status'].get('image') or {}).get('reference', '')}")
+                say(f"built: {(body['status'].get('image') or {}).get('reference', '')}")
                 return 0
-            _say(failure_of(body, state))
+            say(failure_of(body, state))
             return _code(state)
 
     def _next(self) -> tuple[Json, Json | None]:
         """A Pod whose log is to be read, or None and the ImageBuild as it is at the end."""
-        for body in self._api.versions(self._namespace, self._name, None, _say):
+        for body in self._api.versions(self._namespace, self._name, None, say):
             state = state_of(body)
             # A build that is over while another is to come: its log isn't what is waited for.
             is_past = state.verdict is Verdict.IN_PROGRESS and bool(_build(body).get("outcome"))
@@ -78,7 +79,7 @@ class _Reader:
                 return body, None
             if state.line != self._said and state.phase != "Running":  # the log tells that
                 self._said = state.line
-                _say(state.line)
+                say(state.line)
         raise AssertionError("versions only ends by an exception")
 
     def _read(self, pod: Json, build: Json) -> None:
@@ -87,9 +88,8 @@ class _Reader:
         self._announce(pod, several=True)
         whole = log.read(follow=True)
         now = self._api.pod(self._namespace, log.pod)
-        gone = now is None or now["metadata"]["uid"] != pod["metadata"]["uid"]
-        given_up = not whole and _attempt(pod) < build.get("attempt", 1)
-        if gone or given_up or (whole and has_ended(now)):
+        given_up = not whole and attempt_of(pod) < build.get("attempt", 1)
+        if now is None or now["metadata"]["uid"] != pod["metadata"]["uid"] or given_up or (whole and has_ended(now)):
             self._read_out.add(pod["metadata"]["uid"])
         else:
             time.sleep(_PAUSE_S)
@@ -105,7 +105,7 @@ class _Reader:
         name = pod["metadata"]["name"]
         if several and self._said != name:
             self._said = name
-            _say(f"--- Pod {name}, attempt {_attempt(pod)}")
+            say(f"--- Pod {name}, attempt {attempt_of(pod)}")
 
     def _pods(self, body: Json) -> Iterator[Json]:
         """Those of the present or last build, by attempt."""
@@ -113,7 +113,7 @@ class _Reader:
         if not build:
             return iter(())
         pods = self._api.pods(self._namespace, body["metadata"]["uid"])
-        return iter(sorted((pod for pod in pods if _label(pod, "build") == build.get("id")), key=_attempt))
+        return iter(sorted((pod for pod in pods if build_of(pod) == build.get("id")), key=attempt_of))
 
 
 def _build(body: Json) -> Json:
@@ -127,7 +127,7 @@ def _show_tail(body: Json) -> bool:
     log = (body.get("status") or {}).get("log") or {}
     if not log.get("tail"):
         return False
-    _say(
+    say(
         f"--- Pod {log.get('pod', '')} is gone; {'the end of ' if log.get('truncated') else ''}its log, as the status keeps it"
     )
     sys.stdout.write(log["tail"])
@@ -140,17 +140,3 @@ def _code(state: State) -> int:
         return exit_code(Reason(state.reason))
     except ValueError:  # of a newer operator
         return 1
-
-
-def _label(pod: Json, name: str) -> str:
-    label: str = (pod["metadata"].get("labels") or {}).get(f"{GROUP}/{name}", "")
-    return label
-
-
-def _attempt(pod: Json) -> int:
-    text = _label(pod, "attempt")
-    return int(text) if text.isdecimal() else 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

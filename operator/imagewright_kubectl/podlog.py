@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from imagewright.contract import RESULT_LOG_KEY
 from imagewright_kubectl.apiserver import NOT_FOUND, ApiServer, Json
+from imagewright_kubectl.executorpod import CONTAINER, state_of_container
 from imagewright_kubectl.failures import ClusterError
 
-_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
 _MAX_LINE = 1024 * 1024  # a longer one is written in pieces
 _RESULT = f'{{"{RESULT_LOG_KEY}"'.encode()
@@ -27,7 +27,6 @@ class PodLog:
         metadata = pod["metadata"]
         self._api, self._out = api, out
         self._namespace, self.pod = metadata["namespace"], metadata["name"]
-        self._container = (metadata.get("annotations") or {}).get(_CONTAINER_ANNOTATION, "")
         self._last = (b"", b"")  # the second, and its fraction, of the last line
         self._zone = b"Z"
         self._at_last = 0  # lines that had this very time
@@ -39,7 +38,7 @@ class PodLog:
         Raises:
             ClusterError: that asking again won't mend.
         """
-        query = {"timestamps": "true", "container": self._container, "follow": "true" if follow else ""}
+        query = {"timestamps": "true", "container": CONTAINER, "follow": "true" if follow else ""}
         if self._last[0]:
             query["sinceTime"] = (self._last[0] + self._zone).decode()  # which knows whole seconds only
         skip = self._at_last
@@ -78,18 +77,12 @@ class PodLog:
 
 def has_started(pod: Json) -> bool:
     """Whether its container runs or has run: there is a log."""
-    return any({"running", "terminated"} & set(state) for state in _states(pod))
+    return bool({"running", "terminated"} & set(state_of_container(pod)))
 
 
-def has_ended(pod: Json | None) -> bool:
+def has_ended(pod: Json) -> bool:
     """Whether no more of its log will come."""
-    return pod is None or any("terminated" in state for state in _states(pod))
-
-
-def _states(pod: Json) -> list[Json]:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    name = (pod["metadata"].get("annotations") or {}).get(_CONTAINER_ANNOTATION)
-    return [one.get("state") or {} for one in statuses if not name or one.get("name") == name]
+    return "terminated" in state_of_container(pod)
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,17 +1,17 @@
 """What is shown: objects as kubectl shows them, tables, trees.
 
-No I/O but standard output. Called by the commands.
+No I/O but standard output and error. Called by the commands.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
 
-from imagewright.errors import UsageError
 from imagewright_operator.api import GROUP, KIND
 
 Json = dict[str, Any]
@@ -32,17 +32,25 @@ def done(body: Json, what: str, output: str) -> None:
         print(f"{named(body)} {what}")
 
 
+def say(text: str) -> None:
+    """To a person, beside what a program may read."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def note(text: str) -> None:
+    """What a person should know of what was done."""
+    say(f"note: {text}")
+
+
 def show(body: Json, output: str) -> None:
-    """One object."""
+    """One object, in one of FORMATS."""
     match output:
         case "name":
             print(named(body))
         case "json":
             print(json.dumps(_plain(body), indent=4, ensure_ascii=False))
-        case "yaml":
-            print(as_yaml(_plain(body)), end="")
         case _:
-            raise UsageError(f"--output={output}: not one of {', '.join(FORMATS)}")
+            print(as_yaml(_plain(body)), end="")
 
 
 def show_all(bodies: Sequence[Json], output: str) -> None:

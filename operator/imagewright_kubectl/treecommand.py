@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from imagewright_kubectl import printing
 from imagewright_kubectl.connection import connect
+from imagewright_kubectl.executorpod import attempt_of, build_of, is_probe, state_of_container
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json
 from imagewright_kubectl.verdict import state_of
-from imagewright_operator.api import GROUP, KIND
+from imagewright_operator.api import KIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def tree(body: Json, pods: list[Json]) -> Node:
-    """The present or last build first, then older ones; a Pod whose build the history has forgotten is still shown."""
+    """The present or last build first, then older ones; a Pod whose build the history has forgotten is still shown, and
+    last one that looks where a branch is."""
     status = body.get("status") or {}
     build = status.get("build") or {}
     state = state_of(body)
     by_build: dict[str, list[Json]] = {}
-    for pod in sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"])):
-        by_build.setdefault(_label(pod, "build"), []).append(pod)
+    pods = sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
+    for pod in pods:
+        if not is_probe(pod):
+            by_build.setdefault(build_of(pod), []).append(pod)
     below = []
     if build:
         below.append(_present(build, state.phase, status, by_build.pop(build.get("id", ""), [])))
@@ -59,6 +63,7 @@ def tree(body: Json, pods: list[Json]) -> Node:
             below.append(_past(entry, by_build.pop(_build_that_ended(by_build, entry.get("completionTime", "")), [])))
     for identity, left in by_build.items():
         below.append(Node(f"build {identity}", "Ended", "an earlier one", tuple(_pod(pod) for pod in left)))
+    below += [_pod(pod) for pod in pods if is_probe(pod)]
     about = state.line.removeprefix(state.phase).removeprefix(": ") or state.message
     image = (status.get("image") or {}).get("reference", "")
     if state.phase == "Succeeded":
@@ -84,7 +89,7 @@ def _past(entry: Json, pods: list[Json]) -> Node:
 def _build_that_ended(by_build: dict[str, list[Json]], when: str) -> str:
     """The id of the build whose last container ended then: the history has numbers only, and Pods have ids only."""
     for identity, pods in by_build.items():
-        if when and any((_state(pod).get("terminated") or {}).get("finishedAt") == when for pod in pods):
+        if when and any((state_of_container(pod).get("terminated") or {}).get("finishedAt") == when for pod in pods):
             return identity
     return ""
 
@@ -103,17 +108,14 @@ def _about(entry: Json) -> str:
 
 def _pod(pod: Json) -> Node:
     status = pod.get("status") or {}
-    state = _state(pod)
+    state = state_of_container(pod)
     why = (state.get("waiting") or state.get("terminated") or {}).get("reason") or status.get("reason", "")
     phase = "Terminating" if pod["metadata"].get("deletionTimestamp") else status.get("phase", "")
     node = (pod.get("spec") or {}).get("nodeName", "")
-    attempt = _label(pod, "attempt")
-    parts = (f"attempt {attempt}" if attempt else "", "" if why == "Completed" else why, f"on {node}" if node else "")
+    attempt = attempt_of(pod)
+    what = "looks where the branch is" if is_probe(pod) else f"attempt {attempt}" if attempt else ""
+    parts = (what, "" if why == "Completed" else why, f"on {node}" if node else "")
     return Node(f"Pod/{pod['metadata']['name']}", phase, ", ".join(part for part in parts if part))
-
-
-def _state(pod: Json) -> Json:
-    return next((one.get("state") or {} for one in (pod.get("status") or {}).get("containerStatuses") or ()), {})
 
 
 def _rows(node: Node, before: str = "", own: str = "") -> list[list[str]]:
@@ -129,8 +131,3 @@ def _json(node: Node) -> Json:
     if node.below:
         found["children"] = [_json(child) for child in node.below]
     return found
-
-
-def _label(pod: Json, name: str) -> str:
-    label: str = (pod["metadata"].get("labels") or {}).get(f"{GROUP}/{name}", "")
-    return label

@@ -6,14 +6,13 @@ I/O: watches one ImageBuild, writes to standard output and error. Called by ``ma
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 from imagewright.errors import UsageError
 from imagewright_kubectl.connection import connect
 from imagewright_kubectl.failures import ClusterError, TimedOut
 from imagewright_kubectl.options import place_of
-from imagewright_kubectl.printing import Json, named, show
+from imagewright_kubectl.printing import Json, named, say, show
 from imagewright_kubectl.verdict import State, Verdict, failure_of, state_of
 from imagewright_operator.api.base import parse_duration
 
@@ -27,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     shown = ""
     state = State(Verdict.IN_PROGRESS, "", "", "")
     try:
-        for body in connection.api.versions(connection.namespace, options.name, until, _say):
+        for body in connection.api.versions(connection.namespace, options.name, until, say):
             state = state_of(body)
             if state.verdict is Verdict.CURRENT:
                 return _built(body, options.output)
@@ -35,13 +34,13 @@ def run(options: argparse.Namespace) -> int:
                 return _failed(body, state, options.output)
             if state.line != shown:
                 shown = state.line
-                _say(shown)
+                say(shown)
     except TimedOut:
         hint = "" if state.phase else "\nhint: Does the operator run? kubectl get pods -n imagewright-system"
-        _say(f"error: not ready after {options.timeout}: {state.line} [Timeout]{hint}")
+        say(f"error: not ready after {options.timeout}: {state.line} [Timeout]{hint}")
         return TIMED_OUT
     except ClusterError as error:
-        _say(error.render())
+        say(error.render())
         return FAILURE
     raise AssertionError("versions only ends by an exception")
 
@@ -73,9 +72,5 @@ def _built(body: Json, output: str) -> int:
 def _failed(body: Json, state: State, output: str) -> int:
     if output:
         show(body, output)
-    _say(f"{failure_of(body, state)}\nhint: `kubectl imagewright logs {body['metadata']['name']}` shows its log.")
+    say(f"{failure_of(body, state)}\nhint: `kubectl imagewright logs {body['metadata']['name']}` shows its log.")
     return FAILURE
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

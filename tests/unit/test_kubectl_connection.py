@@ -17,13 +17,7 @@ from imagewright_kubectl import main
 from imagewright_kubectl.connection import Place, connect
 from imagewright_kubectl.podlog import PodLog
 
-POD = {
-    "metadata": {
-        "name": "app-1",
-        "namespace": "ns",
-        "annotations": {"kubectl.kubernetes.io/default-container": "executor"},
-    }
-}
+POD = {"metadata": {"name": "app-1", "namespace": "ns"}}
 EMPTY = {"kind": "Table", "columnDefinitions": [], "rows": []}
 
 
@@ -176,7 +170,11 @@ def test_a_pod_on_a_lost_node_keeps_nobody_from_the_attempt_that_follows(served:
     def pod(attempt: int, state: str) -> dict[str, Any]:
         labels = {"imagewright.dev/build": "b", "imagewright.dev/attempt": str(attempt)}
         metadata = {"name": f"app-{attempt}", "namespace": "ns", "uid": f"p{attempt}", "labels": labels}
-        return {"metadata": metadata, "status": {"containerStatuses": [{"name": "executor", "state": {state: {}}}]}}
+        injected = {"name": "a-sidecar", "state": {"running": {}}}
+        return {
+            "metadata": metadata,
+            "status": {"containerStatuses": [injected, {"name": "executor", "state": {state: {}}}]},
+        }
 
     pods = {"app-1": pod(1, "running"), "app-2": pod(2, "terminated")}
 

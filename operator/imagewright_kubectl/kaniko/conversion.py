@@ -5,7 +5,6 @@ No I/O: files that the flags name are the container's, and are looked up in its 
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass
 
 from imagewright.cli.arguments import Arguments, outdated, parse
@@ -130,7 +129,7 @@ class _Conversion:
                 key = (self.variables.references.get(source.env) or {}).get("secretKeyRef")
                 place = f"the variable {source.env}"
             else:
-                key, place = self.mounts.secret_key(self._path(source.file)), source.file
+                key, place = self.mounts.secret_key(self.found.path(source.file)), source.file
             if key:
                 listed.append({"id": source.id, "secretKeyRef": {"name": key.get("name"), "key": key.get("key")}})
             else:
@@ -145,7 +144,7 @@ class _Conversion:
         listed = []
         for value in values:
             name, _, paths = value.partition("=")
-            key = self.mounts.secret_key(self._path(paths)) if paths and "," not in paths else None
+            key = self.mounts.secret_key(self.found.path(paths)) if paths and "," not in paths else None
             if key:
                 listed.append({"id": name or "default", "secretKeyRef": key})
             else:
@@ -186,7 +185,7 @@ class _Conversion:
             cache["repository"] = request.cache.repository
             if "cache-ttl" in self.arguments.values:
                 cache["ttl"] = duration(request.cache.ttl_s)
-        folder = self._path(folders[-1]) if folders else _DEFAULT_CACHE_DIR
+        folder = self.found.path(folders[-1]) if folders else _DEFAULT_CACHE_DIR
         claim = self.mounts.claim(folder)
         if claim is not None and not claim[1] and not claim[2]:
             cache["volume"] = {"claimName": claim[0]}
@@ -210,7 +209,7 @@ class _Conversion:
                 entry["insecure"] = True
         certificates = Arguments(values=of_files)
         for host, path in certificates.pairs("registry-certificate"):
-            key = self.mounts.config_map_key(self._path(path))
+            key = self.mounts.config_map_key(self.found.path(path))
             if key:
                 registries.setdefault(host, {"host": host})["caBundleRef"] = key
             else:
@@ -220,7 +219,7 @@ class _Conversion:
                     "(kubectl create configmap), and mount that",
                 )
         for host, pair in certificates.pairs("registry-client-cert"):
-            keys = [self.mounts.secret_key(self._path(path)) for path in pair.split(",")]
+            keys = [self.mounts.secret_key(self.found.path(path)) for path in pair.split(",")]
             names = {key["name"] for key in keys if key}
             if len(keys) == 2 and len(names) == 1 and [key and key["key"] for key in keys] == ["tls.crt", "tls.key"]:
                 registries.setdefault(host, {"host": host})["clientCertificateSecretRef"] = {"name": names.pop()}
@@ -231,6 +230,3 @@ class _Conversion:
                 )
         if registries:
             self.spec["registries"] = [*registries.values()]
-
-    def _path(self, path: str) -> str:
-        return posixpath.normpath(posixpath.join(self.found.container.get("workingDir") or "/workspace", path))

@@ -5,6 +5,7 @@ No I/O. Called by ``createcommand``. What surrounds the container (volumes, the 
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,10 @@ class Found:
     def arguments(self) -> list[str]:
         """The words after the program's name, as they are written."""
         return [*_words(self.container, "command")[1:], *_words(self.container, "args")]
+
+    def path(self, given: str) -> str:
+        """A path as the container has it, whole."""
+        return posixpath.normpath(posixpath.join(self.container.get("workingDir") or "/workspace", given))
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Sources:
             case OciSource():
                 source = {"oci": {"image": request.source.reference}}
             case DirectorySource():
-                root = self._path(request.source.path)
+                root = self._found.path(request.source.path)
                 source, folder = self._directory(root)
             case TarSource():
                 source = {}
@@ -187,6 +187,3 @@ class Sources:
                 "dockerfile", f"--dockerfile={request.dockerfile} leads out of the context: put it there"
             )
         return path
-
-    def _path(self, path: str) -> str:
-        return posixpath.normpath(posixpath.join(self._found.container.get("workingDir") or "/workspace", path))

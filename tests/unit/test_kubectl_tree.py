@@ -1,0 +1,36 @@
+"""What ``kubectl imagewright tree`` makes of Pods that are no builds, or have more containers than the operator gave them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imagewright_kubectl.treecommand import tree
+
+BODY = {
+    "metadata": {"name": "app", "generation": 1},
+    "status": {"phase": "Succeeded", "build": {"id": "b", "number": 2, "outcome": "Succeeded"}},
+}
+
+
+def pod(name: str, build: str, *containers: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": name, "labels": {"imagewright.dev/build": build}}
+    return {"metadata": metadata, "status": {"phase": "Failed", "containerStatuses": [*containers]}}
+
+
+def test_a_pod_that_looks_where_the_branch_is_is_no_build() -> None:
+    root = tree(BODY, [pod("app-1f2e-probe", "probe"), pod("app-1", "b")])
+    assert [(one.name, one.about) for one in root.below] == [
+        ("build 2", ""),
+        ("Pod/app-1f2e-probe", "looks where the branch is"),
+    ]
+    assert [one.name for one in root.below[0].below] == ["Pod/app-1"]
+
+
+def test_the_executors_container_counts_and_no_other() -> None:
+    when = "2026-11-27T08:00:00Z"
+    injected = {"name": "a-proxy", "state": {"waiting": {"reason": "PodInitializing"}}}
+    executor = {"name": "executor", "state": {"terminated": {"reason": "OOMKilled", "finishedAt": when}}}
+    history = [{"number": 1, "outcome": "Failed", "completionTime": when}]
+    body = {**BODY, "status": {**BODY["status"], "history": history}}
+    (_, past) = tree(body, [pod("app-0", "a", injected, executor)]).below
+    assert (past.name, past.below[0].name, past.below[0].about) == ("build 1", "Pod/app-0", "OOMKilled")
