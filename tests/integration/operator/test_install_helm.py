@@ -177,7 +177,7 @@ def test_every_setting_of_the_documentation_is_a_value(render: Callable[..., dic
 def test_values_that_the_documentation_shows_are_values(helm: Helm) -> None:
     pages = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
     blocks = re.findall(r"^```yaml\n(.*?)^```$", pages["gitops.md"], re.MULTILINE | re.DOTALL)
-    specs = [yaml.safe_load(block).get("spec", {}) for block in blocks]
+    specs = [document.get("spec", {}) for block in blocks for document in yaml.safe_load_all(block)]
     shown = [spec["source"]["helm"]["valuesObject"] for spec in specs if "source" in spec]
     shown += [spec["values"] for spec in specs if "values" in spec]
     assert len(shown) == 2

@@ -136,6 +136,22 @@ def test_nodes_without_user_namespaces_start_the_operator_with_the_patch_of_the_
     assert pods[0] == pods[1]
 
 
+def test_the_definition_that_is_not_pruned_is_otherwise_the_same(
+    checkout: Path, base: dict[Name, Json], render: Callable[[Path], dict[Name, Json]]
+) -> None:
+    page = (ROOT / "docs" / "gitops.md").read_text(encoding="utf-8")
+    (patch,) = re.findall(r"^```yaml\n(patches:\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (checkout / "mine").mkdir()
+    (checkout / "mine" / "kustomization.yaml").write_text(f"resources: [../deploy]\n{patch}")
+    crd = ("CustomResourceDefinition", "imagebuilds.imagewright.dev")
+    kept, plain = (one(found, *crd) for found in (render(checkout / "mine"), base))
+    annotations = kept["metadata"].pop("annotations")
+    assert annotations.pop("argocd.argoproj.io/sync-options") == "Prune=false,Delete=false"
+    assert annotations.pop("kustomize.toolkit.fluxcd.io/prune") == "disabled"
+    assert annotations == plain["metadata"].pop("annotations", {})
+    assert kept == plain
+
+
 def test_several_namespaces_are_served_by_the_overlay_that_the_file_shows(
     checkout: Path, render: Callable[[Path], dict[Name, Json]]
 ) -> None:
