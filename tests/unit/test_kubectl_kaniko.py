@@ -172,6 +172,22 @@ def test_flags_become_fields() -> None:
     }
 
 
+def test_only_flags_that_are_switches_can_be_off() -> None:
+    assert (
+        converted(pod(GIT, "--no-push=false", "--push-retry=0", "--single-snapshot=F")).spec == converted(pod(GIT)).spec
+    )
+    text = refused(pod(GIT, "--tar-path=false", "--ignore-path=0", "--oci-layout-path=f"))
+    for name in ("tar-path", "ignore-path", "oci-layout-path"):
+        assert f"  --{name}: " in text
+
+
+def test_a_cache_that_is_not_asked_for_is_told_of() -> None:
+    made = converted(pod(GIT, "--cache-repo=registry.example.com/cache", "--cache-ttl=6h"))
+    assert "cache" not in made.spec
+    for name in ("cache-repo", "cache-ttl"):
+        assert f"--{name} is left out: without --cache kaniko has no cache of layers" in made.notes
+
+
 @pytest.mark.parametrize(
     ("context", "source"),
     [

@@ -24,6 +24,7 @@ _OF_FILES = ("secret", "ssh", "registry-certificate", "registry-client-cert", "b
 # Without a context or a destination others can't be read, even where the spec doesn't take them from the manifest.
 _STILL_READ = ("context", "destination", "dockerfile")
 _DEFAULT_CACHE_DIR = "/cache"
+_OF_CACHE = ("cache-repo", "cache-ttl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,9 @@ class _Conversion:
             cache["repository"] = request.cache.repository
             if "cache-ttl" in self.arguments.values:
                 cache["ttl"] = duration(request.cache.ttl_s)
+        for name in () if request.cache else _OF_CACHE:
+            if name in self.arguments.values and not self.problems.is_dropped(name):
+                self.problems.note(f"--{name} is left out: without --cache kaniko has no cache of layers")
         folder = self.found.path(folders[-1]) if folders else _DEFAULT_CACHE_DIR
         claim = self.mounts.claim(folder)
         if claim is not None and not claim[1] and not claim[2]:

@@ -6,13 +6,14 @@ No I/O. Called by ``conversion``.
 from __future__ import annotations
 
 from imagewright.cli.arguments import Arguments
+from imagewright.cli.flags import BUILD_FLAGS, Kind
 from imagewright_kubectl.kaniko.problems import Problems
 
 _STAYS = "such a build stays a Pod"
 _BY_ITSELF = "the engine tries again by itself, and spec.retry when a node is lost"
 _TRUST = "name the registry's authority: spec.output.caBundleRef, spec.registries[].caBundleRef"
 
-_OFF = ("0", "f", "F", "false", "FALSE", "False")  # as Go writes it
+_KINDS = {flag.name: flag.kind for flag in BUILD_FLAGS}
 
 # What to do about those that would change the build or its outcome.
 _REFUSED = {
@@ -56,9 +57,9 @@ _SERVED = {
 def look(arguments: Arguments, problems: Problems) -> None:
     """Take them out, and say what to do."""
     for name, advice in _REFUSED.items():
-        given = arguments.values.pop(name, None)
-        if given and given[-1] not in _OFF:
+        if _is_asked(arguments, name):
             problems.add(name, f"--{name}: {advice}")
+        arguments.values.pop(name, None)
     for name in _ALWAYS_ON:
         if not arguments.is_on(name):
             problems.add(name, f"--{name}=false: there is no field for it: {_STAYS}")
@@ -66,3 +67,16 @@ def look(arguments: Arguments, problems: Problems) -> None:
     for name, where in _SERVED.items():
         if arguments.values.pop(name, None):
             problems.note(f"--{name} is left out: {where}")
+
+
+def _is_asked(arguments: Arguments, name: str) -> bool:
+    """Whether a flag changes anything: ``--no-push=false`` doesn't, ``--tar-path=false`` is the name of a file."""
+    match _KINDS[name]:
+        case Kind.BOOLEAN:
+            return arguments.flag(name)
+        case Kind.NUMBER:
+            return bool(arguments.number(name))
+        case Kind.TEXT:
+            return bool(arguments.text(name))
+        case Kind.LIST:
+            return name in arguments.values  # --credential-helpers= is none of them
