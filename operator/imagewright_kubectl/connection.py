@@ -62,6 +62,11 @@ def kubeconfig_files(place: Place) -> str:
 
 
 def _by_kubeconfig(file: str, context: str, settings: client.Configuration) -> str:
+    if not _exists(file):
+        raise ClusterError(
+            f"there is no file {file} to say which cluster is meant",
+            hint="--kubeconfig or KUBECONFIG names a kubeconfig.",
+        )
     try:
         config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=file, context=context or None, client_configuration=settings, persist_config=False

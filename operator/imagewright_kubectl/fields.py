@@ -20,6 +20,8 @@ _SOURCES = ("git", "http", "oci", "configmap", "volume", "inline")
 _WITH_LOGIN = ("git", "http", "oci")
 _CONVERTED_WITH_LOGIN = (*_WITH_LOGIN, "s3", "gcs", "azureBlob")  # those that only a manifest gives
 
+_KEY_EXAMPLES = {"secret": "npmrc=my-secret/.npmrc", "ssh": "default=my-key/ssh-privatekey"}
+
 
 def add_fields(parser: Parser) -> None:
     """Flags in groups, as ``--help`` shows them."""
@@ -216,21 +218,22 @@ def _cache(options: argparse.Namespace) -> Json:
     return {name: value for name, value in cache.items() if value}
 
 
-def _pairs(flag: str, values: Iterable[str]) -> list[tuple[str, str]]:
+def _pairs(
+    flag: str, values: Iterable[str], form: str = "NAME=VALUE", example: str = "name=value"
+) -> list[tuple[str, str]]:
     pairs = []
     for text in values:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise UsageError(f"--{flag}={text}: not NAME=VALUE", hint=f"Write --{flag} name=value.")
+            raise UsageError(f"--{flag}={text}: not {form}", hint=f"Write --{flag} {example}.")
         pairs.append((name, value))
     return pairs
 
 
 def _keys(flag: str, values: Iterable[str]) -> Iterator[Json]:
-    for name, place in _pairs(flag, values):
+    form, example = "ID=SECRET/KEY", _KEY_EXAMPLES[flag]
+    for name, place in _pairs(flag, values, form, example):
         secret, slash, key = place.partition("/")
         if not secret or not slash or not key:
-            raise UsageError(
-                f"--{flag}={name}={place}: not ID=SECRET/KEY", hint=f"Write --{flag} npmrc=my-secret/.npmrc."
-            )
+            raise UsageError(f"--{flag}={name}={place}: not {form}", hint=f"Write --{flag} {example}.")
         yield {"id": name, "secretKeyRef": {"name": secret, "key": key}}

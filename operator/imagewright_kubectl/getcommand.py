@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from imagewright.errors import UsageError
 from imagewright_kubectl import printing
 from imagewright_kubectl.connection import connect
 from imagewright_kubectl.options import place_of
@@ -16,6 +17,12 @@ from imagewright_kubectl.printing import Json
 
 def run(options: argparse.Namespace) -> int:
     """Show them; 0."""
+    if options.name and (options.all_namespaces or options.selector):
+        flag = "--all-namespaces" if options.all_namespaces else "--selector"
+        raise UsageError(
+            f"the name {options.name} and {flag} are given",
+            hint="A name is of one ImageBuild in one namespace (-n): give the one or the other.",
+        )
     connection = connect(place_of(options))
     namespace = "" if options.all_namespaces else connection.namespace
     if options.output in printing.FORMATS:

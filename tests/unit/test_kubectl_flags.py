@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from imagebuilds.kanikopods import GIT, from_secret, pod
 from imagebuilds.plugin import Plugin
@@ -47,3 +48,30 @@ def test_flags_add_to_the_manifests_source() -> None:
         "--poll is given, and the manifest's source is s3, not git [UsageInvalid]\nhint: "
         in (created(bucket, "--poll=5m")[1])
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["create", "app", "--secret=a"],
+            "--secret=a: not ID=SECRET/KEY [UsageInvalid]\nhint: Write --secret npmrc=my-s",
+        ),
+        (
+            ["create", "app", "--ssh=a=b"],
+            "--ssh=a=b: not ID=SECRET/KEY [UsageInvalid]\nhint: Write --ssh default=my-key/",
+        ),
+        (["create", "app", "--label=a"], "--label=a: not NAME=VALUE [UsageInvalid]\nhint: Write --label name=value."),
+        (["get", "app", "-A"], "the name app and --all-namespaces are given [UsageInvalid]\nhint: A name is of one"),
+        (["get", "app", "-l", "a=b"], "the name app and --selector are given [UsageInvalid]\nhint: A name is of one"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense(words: list[str], said: str) -> None:
+    done = Plugin(Path("/nonexistent"), "n").run(*words)
+    assert (done.returncode, done.stderr.partition(said)[0]) == (2, "error: ")
+
+
+def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = Plugin(tmp_path / "config", "n").run("get")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: there is no file {tmp_path}/config to say which cluster is meant [Kuber")
