@@ -20,7 +20,10 @@ from imagewright_kubectl.connection import connect
 from imagewright_kubectl.fields import given_fields, joined_source, merged
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json, note
+from imagewright_kubectl.specrules import problems
 from imagewright_operator.api import API_VERSION, KIND, MAX_NAME, ImageBuild
+
+_RULES = "`kubectl explain imagebuild.spec` has the rules."
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     body: Json = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
     _check(body)
     if options.dry_run == "client":
+        _check_rules(body)
         if namespace:
             body["metadata"]["namespace"] = namespace
         printing.show(body, options.output or "yaml")
@@ -138,7 +142,7 @@ def _documents(place: str) -> list[Any]:
 
 
 def _check(body: Json) -> None:
-    """What the resource's models say; its other rules are the API server's."""
+    """What the resource's models say of types and lengths."""
     try:
         ImageBuild.parse(body)
     except ValidationError as error:
@@ -147,5 +151,21 @@ def _check(body: Json) -> None:
         raise ImagewrightError(
             f"{place}: {first['msg']}",
             reason=Reason.INVALID_SPEC,
-            hint="`kubectl explain imagebuild.spec` has the rules.",
+            hint=_RULES,
         ) from None
+
+
+def _check_rules(body: Json) -> None:
+    """The resource's rules, where no API server is asked that has them."""
+    match problems(body):
+        case []:
+            return
+        case [problem]:
+            raise ImagewrightError(problem, reason=Reason.INVALID_SPEC, hint=_RULES)
+        case several:
+            raise ImagewrightError(
+                f"{len(several)} things are wrong with the ImageBuild",
+                reason=Reason.INVALID_SPEC,
+                excerpt=[f"  {one}" for one in several],
+                hint=_RULES,
+            )
