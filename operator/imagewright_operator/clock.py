@@ -39,7 +39,8 @@ class ServerClock:
             return
         ahead = self._local() - server
         with self._lock:
-            self._ahead = ahead if abs(ahead) > _ALLOWED else timedelta()
+            if abs(ahead - self._ahead) > _ALLOWED:  # else it would jump with every answer's delay
+                self._ahead = ahead if abs(ahead) > _ALLOWED else timedelta()
             news, self._told = abs(ahead) > _WORTH_A_LINE and not self._told, abs(ahead) > _WORTH_A_LINE
         if news:
             seconds = round(abs(ahead).total_seconds())

@@ -249,7 +249,11 @@ class Cluster:
 
     def _json(self, verb: str, path: str, query: Mapping[str, str] | None = None, body: Json | None = None) -> Json:
         with self._request(verb, path, query, body) as response:
-            answer: Json = json.loads(response.data)
+            data = _whole(response)
+        try:
+            answer: Json = json.loads(data)
+        except ValueError as error:
+            raise ApiError(0, f"the API server's answer is no JSON: {error}") from error
         return answer
 
     def _request(
@@ -283,8 +287,15 @@ class Cluster:
         return response
 
 
+def _whole(response: urllib3.BaseHTTPResponse) -> bytes:
+    try:
+        return response.data
+    except urllib3.exceptions.HTTPError as error:
+        raise ApiError(0, f"the API server's answer breaks off: {error}") from error
+
+
 def _error(response: urllib3.BaseHTTPResponse) -> ApiError:
-    text = response.data.decode(errors="replace")
+    text = _whole(response).decode(errors="replace")
     message, cause = text[:500], ""
     try:
         answer = json.loads(text)
@@ -313,6 +324,9 @@ def _refusal(error: ApiError) -> Refusal:
         return Refusal(Reason.POD_REJECTED, f"{error.message}: the build starts when it is there", heals=True)
     if error.status == 403 and error.cause == "NamespaceTerminating":
         raise error
+    if error.status == 500 and "webhook" in error.message:
+        words = f"the cluster can't say whether it takes the executor Pod: {error.message}: it is asked again"
+        return Refusal(Reason.POD_REJECTED, words, heals=True)
     if error.status in (400, 403, 422):
         return Refusal(Reason.POD_REJECTED, f"the cluster refuses the executor Pod: {error.message}", heals=False)
     raise error

@@ -10,21 +10,19 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from pydantic import ValidationError
-
-from imagewright_operator import profile, reconcile, validation
-from imagewright_operator.api import ImageBuild, Metadata, Spec, Status
+from imagewright.errors import Reason
+from imagewright_operator import polling, profile, reconcile, validation
+from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import Json
 from imagewright_operator.api.status import Build
 from imagewright_operator.cluster import ApiError, Cluster
 from imagewright_operator.decision import Decision, World
 from imagewright_operator.inputs import is_probe, pod_name
-from imagewright_operator.manifests import executor_pod, pods_of, probe_pod
+from imagewright_operator.manifests import executor_pod, owner_uid, pods_of, probe_pod
 from imagewright_operator.metrics import Metrics
 from imagewright_operator.outcome import Observation, PodState, observe, parse_time
 from imagewright_operator.report import status_patch
@@ -37,6 +35,8 @@ _NODES_FOR_S = 60.0  # how long a list of nodes is believed
 _LOG_PATIENCE = timedelta(minutes=2)  # for a node that has to give the log, when the result may be nowhere else
 _STUCK_S = 300.0
 _LOOK_AFTER_S = 3.0  # at a new Pod, should its event be lost
+_NODES_PATIENCE_S = 60.0
+_FAILURE_PAUSE_S = 5.0  # of a build whose Pod could not be created, while others have its turn
 _SETTLE_S = 1.0  # after the last object that a watch lists as it begins
 
 
@@ -78,8 +78,8 @@ class Controller:
             with self._lock:
                 self._gone.setdefault(key, []).append(pod)
         place = PodKey(key.namespace, pod["metadata"]["name"])
-        if is_probe(place.name):
-            pass  # it builds nothing and ends in seconds
+        if is_probe(place.name) or not owner_uid(pod):
+            pass  # it builds nothing
         elif ended or gone:
             self._start_more(self._slots.release(place))
         else:
@@ -130,12 +130,21 @@ class Controller:
         settled: dict[str, str] = {}
         for namespace in self._settings.namespaces or ("",):
             # ImageBuilds first: a Pod that a status already knows must not be missing from an older list.
-            bodies, passed_over = self._unsettled(namespace, phases, settled)
-            for pod in self._cluster.pods(namespace):
-                for owner in pod["metadata"].get("ownerReferences") or ():
-                    pods.setdefault(owner.get("uid") or "", []).append(pod)
-                if reconcile.is_live(observe(pod), now) and not is_probe(pod["metadata"]["name"]):
-                    live.append(PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"]))
+            try:
+                bodies, passed_over = self._unsettled(namespace, phases, settled)
+                found = list(self._cluster.pods(namespace))
+            except ApiError as error:
+                if not namespace or error.status not in (403, 404):
+                    raise
+                self._metrics.failed(f"ApiError{error.status}")
+                _LOG.warning("the namespace %s can't be served, the others are: %s", namespace, error)
+                continue
+            known = passed_over.keys() | {body["metadata"]["uid"] for body in bodies}
+            for pod in found:
+                owner, name = owner_uid(pod), pod["metadata"]["name"]
+                pods.setdefault(owner, []).append(pod)
+                if owner in known and not is_probe(name) and reconcile.is_live(observe(pod), now):
+                    live.append(PodKey(pod["metadata"]["namespace"], name))
             for body in bodies:
                 starting += self._look_at(body, pods.get(body["metadata"]["uid"], []), now, settled)
             for uid in passed_over.keys() & pods.keys():
@@ -169,8 +178,9 @@ class Controller:
         return wake_s
 
     def _pass(self, key: Key, body: Json, gone: Sequence[Json]) -> float | None:
-        imagebuild, problem = _read(body)
+        imagebuild, problem = validation.read(body)
         if problem:
+            self._start_more(self._slots.leave(key))
             self._store(body, imagebuild, reconcile.unreadable(imagebuild, problem, self._cluster.now()))
             return None
         world = World.of(imagebuild, self._observe(key.namespace, imagebuild, gone), self._cluster.now())
@@ -179,13 +189,26 @@ class Controller:
             log = self._log_of(key.namespace, decision.wants_log, world)
             world = replace(world, log=log)
             decision = reconcile.reconcile(world, self._settings)
-        if decision.create is None:
+        claim = _claim(imagebuild, decision.create) if decision.create is not None else None
+        if claim is None:
             self._start_more(self._slots.leave(key))
-        elif hold := self._slots.take(_claim(imagebuild, decision.create)):
-            world = replace(world, hold=hold)
+        elif hold := self._slots.take(claim):
+            world, claim = replace(world, hold=hold), None
             decision = reconcile.reconcile(world, self._settings)
-        self._carry_out(body, world, decision)
+        try:
+            self._carry_out(body, world, decision)
+        except Exception as error:
+            if claim is not None:
+                lost_race = isinstance(error, ApiError) and error.status == 409
+                self._give_back(claim, 0.0 if lost_race else _FAILURE_PAUSE_S)
+            raise
         return decision.wake_s
+
+    def _give_back(self, claim: Claim, pause_s: float, *, namespace: bool = False) -> None:
+        """No Pod came of a slot: others may start, and this build may try again after a pause."""
+        self._start_more(self._slots.give_back(claim, pause_s, namespace=namespace))
+        if pause_s:
+            self._queue.add_after(claim.key, pause_s)
 
     def _carry_out(self, body: Json, world: World, decision: Decision) -> None:
         imagebuild, namespace = world.imagebuild, world.imagebuild.metadata.namespace
@@ -196,30 +219,35 @@ class Controller:
             chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
             refusal = self._cluster.create_pod(probe_pod(imagebuild, decision.probe, self._settings, chosen))
             if refusal is not None:
-                _LOG.warning("%s/%s: the probe was refused: %s", namespace, imagebuild.metadata.name, refusal.message)
+                over = polling.refused(decision.status, refusal.message, self._cluster.now())
+                body = self._store(body, imagebuild, Decision(over))
         if decision.create is not None:
             chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
             manifest = executor_pod(imagebuild, decision.create, self._settings, chosen)
             refusal = self._cluster.create_pod(manifest)
-            key = Key(namespace, imagebuild.metadata.name)
+            claim = _claim(imagebuild, decision.create)
             if refusal is None:
-                self._queue.add_after(key, _LOOK_AFTER_S)
+                self._queue.add_after(claim.key, _LOOK_AFTER_S)
+                self._start_more(self._slots.ready())  # those whose namespace was refused a moment ago
             else:
-                self._start_more(self._slots.release(_claim(imagebuild, decision.create).pod))
+                quota = refusal.reason is Reason.QUOTA_EXCEEDED
+                self._give_back(claim, reconcile.REFUSAL_PAUSE_S, namespace=quota)
                 self._store(body, imagebuild, reconcile.refused(world, decision, refusal, self._settings))
-                self._queue.add_after(key, reconcile.REFUSAL_PAUSE_S)
 
     def _store(self, body: Json, imagebuild: ImageBuild, decision: Decision) -> Json:
         """Patch the status where it differs, then tell of what has happened."""
         patch = status_patch(body.get("status") or {}, decision.status)
         if patch:
             body = self._cluster.patch_status(body, patch)
-        for notice in decision.notices:
-            self._cluster.post_event(imagebuild, notice, self._cluster.now())
+        name = f"{imagebuild.metadata.namespace}/{imagebuild.metadata.name}"
         if decision.finished is not None:
             self._metrics.finished(decision.finished)
-            name = f"{imagebuild.metadata.namespace}/{imagebuild.metadata.name}"
             _LOG.info("%s: build %d %s", name, decision.finished.number, decision.finished.outcome)
+        for notice in decision.notices:
+            try:
+                self._cluster.post_event(imagebuild, notice, self._cluster.now())
+            except ApiError as error:  # Events are for people: what is to be done must not fail for one
+                _LOG.warning("%s: the Event %s is lost: %s", name, notice.reason, error)
         return body
 
     def _forget(self, key: Key, handled: Sequence[Json]) -> None:
@@ -254,11 +282,18 @@ class Controller:
             raise
 
     def _known_nodes(self) -> list[Json]:
-        with self._nodes_lock:  # workers that start builds side by side need one list, not one each
-            read, nodes = self._nodes
-            if time.monotonic() - read > _NODES_FOR_S:
-                nodes = self._cluster.nodes()
-                self._nodes = (time.monotonic(), nodes)
+        read, nodes = self._nodes
+        if time.monotonic() - read <= _NODES_FOR_S:
+            return nodes
+        # Workers that start builds side by side need one list, not one each: who comes meanwhile takes the old one.
+        if self._nodes_lock.acquire(blocking=not nodes, timeout=-1 if nodes else _NODES_PATIENCE_S):
+            try:
+                read, nodes = self._nodes
+                if time.monotonic() - read > _NODES_FOR_S:
+                    nodes = self._cluster.nodes()
+                    self._nodes = (time.monotonic(), nodes)
+            finally:
+                self._nodes_lock.release()
         return nodes
 
     def _unsettled(
@@ -288,8 +323,18 @@ class Controller:
 
         Where there is nothing to do, now or later, it is added to ``settled``.
         """
-        imagebuild, problem = _read(body)
-        key = Key(imagebuild.metadata.namespace, imagebuild.metadata.name)
+        key = Key(body["metadata"]["namespace"], body["metadata"]["name"])
+        try:
+            return self._considered(key, body, pods, now, settled)
+        except Exception:  # noqa: BLE001 - a defect in one must not keep the others from being looked at
+            _LOG.exception("%s/%s: could not be looked at", *key)
+            self._queue.add(key)
+            return []
+
+    def _considered(
+        self, key: Key, body: Json, pods: list[Json], now: datetime, settled: dict[str, str]
+    ) -> list[tuple[World, Claim]]:
+        imagebuild, problem = validation.read(body)
         if problem:
             if imagebuild.status.observed_generation != imagebuild.metadata.generation:
                 self._queue.add(key)
@@ -338,12 +383,16 @@ class Controller:
             except ApiError as error:
                 self._metrics.failed(f"ApiError{error.status}")
                 _LOG.warning("the resync failed: %s; again in %.0f s", error, pause)
-                self._stopped.wait(pause)
-                pause = min(pause * 2, self._settings.resync_s)
+            except Exception:  # noqa: BLE001 - a defect must not end the resync for all
+                self._metrics.failed("Defect")
+                _LOG.exception("the resync failed; again in %.0f s", pause)
+            else:
+                self._synced.set()
+                pause = 1.0
+                self._rest()
                 continue
-            self._synced.set()
-            pause = 1.0
-            self._rest()
+            self._stopped.wait(pause)
+            pause = min(pause * 2, self._settings.resync_s)
 
     def _rest(self) -> None:
         """Until the next resync: soon where a watch has begun, once it has listed all that there is."""
@@ -351,20 +400,6 @@ class Controller:
         while self._listed.is_set() and not self._stopped.is_set():
             self._listed.clear()
             self._stopped.wait(_SETTLE_S)
-
-
-def _read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:
-    """The ImageBuild, and what is wrong if it can't be read: then with an empty spec."""
-    try:
-        return ImageBuild.parse(body), ""
-    except ValidationError as error:
-        problem = validation.describe(error)
-    metadata = Metadata.model_validate(body["metadata"])
-    try:
-        status = Status.model_validate(body.get("status") or {})
-    except ValidationError:
-        status = Status()
-    return ImageBuild(metadata=metadata, spec=Spec(), status=status), problem
 
 
 def _claim(imagebuild: ImageBuild, build: Build) -> Claim:

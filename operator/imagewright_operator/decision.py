@@ -62,7 +62,8 @@ class Decision:
     """What to do, in this order: store the status, delete Pods, create the Pod of ``create``, post notices.
 
     ``wants_log`` names a Pod whose log belongs into the status: read it and decide again, before doing anything.
-    ``probe`` names the Pod to create that looks where a branch is. ``wake_s`` is when to look again though nothing has happened. ``finished`` is the build that this decision ends.
+    ``probe`` names the Pod to create that looks where a branch is. ``wake_s`` is when to look again though nothing has
+    happened. ``finished`` is the build that this decision ends.
     """
 
     status: Status

@@ -207,13 +207,14 @@ def _dump(model: Any) -> Json:
     return dumped
 
 
+def owner_uid(pod: Mapping[str, Any]) -> str:
+    """UID of the ImageBuild that controls this Pod, "" where none does: labels can be anybody's."""
+    for owner in pod["metadata"].get("ownerReferences") or ():
+        if owner.get("controller") and (owner.get("apiVersion"), owner.get("kind")) == (API_VERSION, KIND):
+            return owner.get("uid") or ""
+    return ""
+
+
 def pods_of(pods: Sequence[Mapping[str, Any]], uid: str) -> list[Mapping[str, Any]]:
     """Those Pods that belong to the ImageBuild with this UID by their controller reference, not only by a label."""
-    return [
-        pod
-        for pod in pods
-        if any(
-            owner.get("uid") == uid and owner.get("controller")
-            for owner in pod["metadata"].get("ownerReferences") or ()
-        )
-    ]
+    return [pod for pod in pods if owner_uid(pod) == uid]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from imagewright.errors import Reason
 from imagewright_operator.api.status import Build
 from imagewright_operator.outcome import parse_time
 
+_REASONS = frozenset(Reason)
 _DURATIONS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
 
 
@@ -60,6 +62,8 @@ class Metrics:
     def finished(self, build: Build) -> None:
         """A build has ended and that is stored."""
         reason = build.failure.reason if build.failure is not None else ""
+        if reason and reason not in _REASONS:  # the executor's word, which a RUN in its place may have written
+            reason = "Other"
         self._builds.labels(build.outcome, reason).inc()
         queued, start, end = (parse_time(text) for text in (build.queue_time, build.start_time, build.completion_time))
         if start and end:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import parse_duration
-from imagewright_operator.api.status import Build, Poll
+from imagewright_operator.api.status import Build, Poll, Status
 from imagewright_operator.inputs import probe_name
 from imagewright_operator.outcome import Observation, parse_time
 from imagewright_operator.report import clipped, second
@@ -32,14 +32,14 @@ class Polling:
     wake_s: float = 0.0
 
 
-def poll(imagebuild: ImageBuild, probes: Iterable[Observation], now: datetime) -> Polling:
-    """The next step of watching: wait, start a probe, or take what it has found."""
+def poll(imagebuild: ImageBuild, build: Build, probes: Iterable[Observation], now: datetime) -> Polling:
+    """The next step of watching, after ``build``: wait, start a probe, or take what it has found."""
     git = imagebuild.spec.source.git
     assert git is not None, "only git sources have an interval"
     assert git.poll is not None, "only those that are watched get here"
     before = imagebuild.status.poll or Poll()
     if not before.pod_name:
-        due = _due(imagebuild, before, parse_duration(git.poll))
+        due = _due(imagebuild, build, before)
         if now < due:
             return Polling(before, wake_s=(due - now).total_seconds())
         number = before.number + 1
@@ -48,12 +48,15 @@ def poll(imagebuild: ImageBuild, probes: Iterable[Observation], now: datetime) -
         return Polling(started, create=True, wake_s=_LOOK_AFTER_S)
     pod = next((one for one in probes if one.name == before.pod_name), None)
     if pod is not None and pod.ended:
-        return _again(imagebuild, _answered(before, pod, now), now)
+        over = _answered(before, pod, now)
+        news = over.commit != before.commit  # looked at by the next pass
+        return Polling(over, wake_s=0.2 if news else (_due(imagebuild, build, over) - now).total_seconds())
     began = parse_time(before.start_time) or now
     if now < began + _PATIENCE:
         return Polling(before, create=pod is None, wake_s=_LOOK_AFTER_S)
     why = pod.message if pod is not None and pod.message else "the probe did not end within five minutes"
-    return _again(imagebuild, _over(before, now, message=clipped(why)), now)
+    over = _over(before, now, message=clipped(why))
+    return Polling(over, wake_s=(_due(imagebuild, build, over) - now).total_seconds())
 
 
 def stopped(imagebuild: ImageBuild) -> Poll | None:
@@ -64,36 +67,33 @@ def stopped(imagebuild: ImageBuild) -> Poll | None:
     return known.model_copy(update={"pod_name": "", "start_time": ""})
 
 
+def refused(status: Status, why: str, now: datetime) -> Status:
+    """The status of a look that is over, since its Pod was not taken."""
+    assert status.poll is not None, "there is a look"
+    return status.model_copy(update={"poll": _over(status.poll, now, message=clipped(why))})
+
+
 def moved(imagebuild: ImageBuild, build: Build) -> str:
     """The commit that a new build is due for, "" for none: one that was seen after ``build`` was asked for, and isn't its."""
     seen = imagebuild.status.poll
     git = imagebuild.spec.source.git
     if seen is None or git is None or git.poll is None or not seen.commit:
         return ""
-    queued, checked = parse_time(build.queue_time), parse_time(seen.check_time)
-    if queued is None or checked is None or checked <= queued:
+    queued, looked = parse_time(build.queue_time), parse_time(seen.seen_time)
+    if queued is None or looked is None or looked <= queued:
         return ""
-    known = (build.source.commit if build.source else "", build.polled_commit)
-    return "" if seen.commit in known else seen.commit
+    known = build.source.commit if build.source and build.source.commit else build.polled_commit
+    return "" if seen.commit == known else seen.commit
 
 
-def _again(imagebuild: ImageBuild, over: Poll, now: datetime) -> Polling:
+def _due(imagebuild: ImageBuild, build: Build, status: Poll) -> datetime:
+    """After the last look, or the last build's end, by the interval and up to a tenth of it more."""
     git = imagebuild.spec.source.git
     assert git is not None
-    due = _due(imagebuild, over, parse_duration(git.poll or "1h"))
-    news = over.commit != (imagebuild.status.poll or Poll()).commit  # looked at by the next pass
-    return Polling(over, wake_s=0.2 if news else (due - now).total_seconds())
-
-
-def _due(imagebuild: ImageBuild, status: Poll, interval: timedelta) -> datetime:
-    """After the last look, or the last build's end, by the interval and up to a tenth of it more."""
-    build = imagebuild.status.build
-    times = [parse_time(status.check_time), parse_time(build.completion_time) if build else None]
-    last = max((time for time in times if time is not None), default=None)
-    created = parse_time(build.queue_time) if build else None
+    interval = parse_duration(git.poll or "")
+    times = [parse_time(text) for text in (status.check_time, build.completion_time, build.queue_time)]
+    start = max(time for time in times if time is not None)
     seed = hashlib.sha256(f"{imagebuild.metadata.uid} {status.number}".encode()).digest()[0]
-    start = last or created
-    assert start is not None, "the last build has a time at least"
     return start + interval * (1 + _JITTER / 100 * seed / 256)
 
 
@@ -105,10 +105,7 @@ def _answered(before: Poll, pod: Observation, now: datetime) -> Poll:
 
 
 def _over(before: Poll, now: datetime, commit: str = "", message: str = "") -> Poll:
-    """Where nothing was found out, the commit that was seen last stays."""
-    return Poll(
-        number=before.number,
-        commit=commit or before.commit,
-        check_time=second(now),
-        message=message,
-    )
+    """Where nothing was found out, the commit that was seen last stays, and when."""
+    seen = {"commit": commit, "seen_time": second(now)} if commit else {}
+    over = {"check_time": second(now), "message": message, "pod_name": "", "start_time": ""}
+    return before.model_copy(update={**over, **seen})

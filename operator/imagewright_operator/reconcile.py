@@ -174,7 +174,7 @@ class _Pass:
                 Kind.PROGRESSING, Phase.QUEUED, RETRYING, f"attempt {build.attempt} starts at {build.not_before}"
             )
         if self.world.hold:
-            return State(Kind.PROGRESSING, Phase.QUEUED, QUEUED, self.world.hold)
+            return self._said_before("False") or State(Kind.PROGRESSING, Phase.QUEUED, QUEUED, self.world.hold)
         self.create = build
         return self._said_before("False") or State(
             Kind.PROGRESSING, Phase.QUEUED, QUEUED, "the executor Pod is being created"
@@ -325,7 +325,7 @@ class _Pass:
                 self.notices.append(Notice("BuildFailed", f"{Reason.INVALID_SPEC}: {words}", key, warning=True))
             return State(Kind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, words)
         if self.build is not None and not claims.is_due(self.imagebuild, self.inputs, self.build):
-            self._poll()
+            self._poll(self.build)
             return report.finished_state(self.build)
         if self.spec.cancelled:
             words = "cancelled: set spec.cancelled to false to build"
@@ -341,12 +341,12 @@ class _Pass:
             return State(Kind.PROGRESSING, Phase.QUEUED, QUEUED, "the executor Pod is there already")
         return self._without_pod(build)
 
-    def _poll(self) -> None:
+    def _poll(self, build: Build) -> None:
         """Look where the branch is, when nothing else is to be done and it is time."""
         git = self.spec.source.git
         if git is None or git.poll is None or self.spec.suspend or self.spec.cancelled:
             return
-        polled = polling.poll(self.imagebuild, self.world.probes, self.now)
+        polled = polling.poll(self.imagebuild, build, self.world.probes, self.now)
         self.changes["poll"] = polled.status
         self.probe = polled.status.pod_name if polled.create else ""
         self.wakes.append(polled.wake_s)

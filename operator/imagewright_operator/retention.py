@@ -26,10 +26,8 @@ def tidy(pods: Iterable[Observation], keep: timedelta, now: datetime) -> Tidying
     for pod in pods:
         if pod.deleted:
             continue
-        ended = parse_time(pod.finished or pod.created) if pod.ended else None
-        left = keep.total_seconds() if pod.ended else 0.0
-        if ended is not None:
-            left = (ended + keep - now).total_seconds()
+        ended = parse_time(pod.finished or pod.created)
+        left = (ended + keep - now).total_seconds() if pod.ended and ended is not None else 0.0
         if left <= 0:
             delete.append(pod)
         else:

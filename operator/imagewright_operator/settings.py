@@ -7,6 +7,7 @@ in deploy/ sets them. Nothing here belongs to a build's inputs: changing a setti
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +20,7 @@ from imagewright.errors import UsageError
 from imagewright_operator.slots import Limits
 
 _PREFIX = "IMAGEWRIGHT_"
+_QUANTITY = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[KMGTPE]i|[mkMGTPE]|[eE][0-9]+)?")
 
 
 class Profile(StrEnum):
@@ -36,8 +38,9 @@ class Settings:
     """What holds for all builds of an installation.
 
     ``namespaces`` empty means all. ``resources`` is a Pod's ``resources`` for builds that name none.
-    ``log_refresh_s`` is the least time between two looks at the log of a build that runs, 0: none. ``limits`` are of builds that run at once. ``registries`` hold for every build. ``registry_ca_config_map`` is the name of a ConfigMap that every namespace with
-    builds has; ``caFile`` in ``registries`` names one of its keys.
+    ``log_refresh_s`` is the least time between two looks at the log of a build that runs, 0: none. ``limits`` are of
+    builds that run at once. ``registries`` hold for every build. ``registry_ca_config_map`` is the name of a ConfigMap
+    that every namespace with builds has; ``caFile`` in ``registries`` names one of its keys.
     """
 
     executor_image: str = "imagewright/executor:latest"
@@ -79,14 +82,14 @@ class Settings:
             registry_ca_config_map=reader.text("REGISTRY_CA_CONFIGMAP", ""),
             service_accounts=frozenset(reader.words("SERVICE_ACCOUNTS", ("default",))),
             namespaces=reader.words("NAMESPACES", ()),
-            resources=reader.mapping("RESOURCES", default.resources),
-            workspace_size=reader.text("WORKSPACE_SIZE", default.workspace_size),
-            termination_grace_s=int(reader.number("TERMINATION_GRACE_SECONDS", default.termination_grace_s, 0)),
+            resources=reader.resources("RESOURCES", default.resources),
+            workspace_size=reader.quantity("WORKSPACE_SIZE", default.workspace_size),
+            termination_grace_s=reader.integer("TERMINATION_GRACE_SECONDS", default.termination_grace_s, 0),
             log_refresh_s=reader.number("LOG_REFRESH_SECONDS", default.log_refresh_s, 0),
             resync_s=reader.number("RESYNC_SECONDS", default.resync_s, 1),
-            workers=int(reader.number("WORKERS", default.workers, 1)),
-            limits=Limits(int(reader.number("MAX_BUILDS", 0, 0)), int(reader.number("MAX_BUILDS_PER_NAMESPACE", 0, 0))),
-            http_port=int(reader.number("HTTP_PORT", default.http_port, 0)),
+            workers=reader.integer("WORKERS", default.workers, 1),
+            limits=Limits(reader.integer("MAX_BUILDS", 0, 0), reader.integer("MAX_BUILDS_PER_NAMESPACE", 0, 0)),
+            http_port=reader.integer("HTTP_PORT", default.http_port, 0, 65535),
             csi_volumes=reader.choice("ALLOW_CSI_VOLUMES", "false", ("true", "false")) == "true",
         )
 
@@ -131,6 +134,28 @@ class _Reader:
             raise _bad(name, text, f"write a number of at least {least:g}")
         return value
 
+    def integer(self, name: str, default: int, least: int, most: int = 1_000_000_000) -> int:
+        value = self.number(name, default, least)
+        if value != int(value) or value > most:
+            raise _bad(name, self.text(name, ""), f"write a whole number from {least} to {most}")
+        return int(value)
+
+    def quantity(self, name: str, default: str) -> str:
+        text = self.text(name, default)
+        if not _QUANTITY.fullmatch(text):
+            raise _bad(name, text, "write a quantity as Kubernetes has it, such as 20Gi")
+        return text
+
+    def resources(self, name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
+        value = self.mapping(name, default)
+        for kind, amounts in value.items():
+            if kind not in ("requests", "limits") or not isinstance(amounts, dict):
+                raise _bad(name, self.text(name, ""), f"{kind} is neither requests nor limits with their amounts")
+            for resource, amount in amounts.items():
+                if not _QUANTITY.fullmatch(str(amount)):
+                    raise _bad(name, self.text(name, ""), f"{kind}.{resource} is no quantity: write it as 1Gi or 250m")
+        return value
+
     def mapping(self, name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
         text = self.text(name, "")
         if not text:
@@ -150,7 +175,8 @@ class _Reader:
         try:
             return tuple(RegistrySettings.model_validate(item) for item in value)
         except ValidationError as error:
-            raise _bad(name, text, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+            place = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise _bad(name, text, f"{place}: {error.errors()[0]['msg']}") from error
 
     def unread(self) -> tuple[str, ...]:
         return tuple(_PREFIX + name for name in sorted(set(self._values) - self._known))

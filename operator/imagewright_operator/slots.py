@@ -7,6 +7,7 @@ count for themselves and choose by the same order, so they may exceed a limit fo
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -62,6 +63,9 @@ class Slots:
         self._lock = threading.Lock()
         self._held: dict[PodKey, float] = {}
         self._waiting: dict[Key, tuple[Claim, float]] = {}
+        self._released: dict[PodKey, float] = {}  # and when: a list that was begun before may still have it
+        self._left: dict[Key, float] = {}
+        self._put_off: dict[Key | str, float] = {}  # builds and whole namespaces, and until when
         self._counted = False
 
     def take(self, claim: Claim) -> str:
@@ -83,28 +87,52 @@ class Slots:
     def leave(self, key: Key) -> list[Key]:
         """This one wants no slot; who may start because of that."""
         with self._lock:
+            self._left[key] = self._clock()
             return self._next() if self._waiting.pop(key, None) else []
 
     def hold(self, pod: PodKey) -> None:
         """This Pod is there, whoever has created it."""
         with self._lock:
             self._held.setdefault(pod, self._clock())
+            self._released.pop(pod, None)
 
     def release(self, pod: PodKey) -> list[Key]:
-        """This Pod has ended, is gone, or was never created; who may start now."""
+        """This Pod has ended or is gone; who may start now."""
         with self._lock:
-            return self._next() if self._held.pop(pod, None) is not None else []
+            return self._free(pod)
+
+    def give_back(self, claim: Claim, pause_s: float = 0.0, *, namespace: bool = False) -> list[Key]:
+        """No Pod came of the slot; who may start instead.
+
+        For ``pause_s`` the build, or its whole ``namespace`` where the reason is the namespace's, is nobody's turn: what
+        can't start must not keep others from starting.
+        """
+        with self._lock:
+            self._put_off[claim.key.namespace if namespace else claim.key] = self._clock() + pause_s
+            return self._free(claim.pod)
+
+    def ready(self) -> list[Key]:
+        """Who may start now."""
+        with self._lock:
+            return self._next()
 
     def recount(self, pods: Iterable[PodKey], claims: Iterable[Claim], began: float) -> list[Key]:
         """All Pods that run and all builds that wait, as lists that were begun at ``began`` have them; who may start.
 
-        What was taken or has come to wait after that is in no list, and stays.
+        What has happened after that is in no list, and stays.
         """
         with self._lock:
-            self._held = dict.fromkeys(pods, began) | {k: t for k, t in self._held.items() if t >= began}
+            there = [pod for pod in pods if self._released.get(pod, -math.inf) < began]
+            self._held = dict.fromkeys(there, began) | {pod: t for pod, t in self._held.items() if t >= began}
             later = {key: entry for key, entry in self._waiting.items() if entry[1] >= began}
-            waiting = {claim.key: (claim, began) for claim in claims if claim.pod not in self._held}
-            self._waiting = waiting | later
+            self._waiting = {
+                claim.key: (claim, began)
+                for claim in claims
+                if claim.pod not in self._held and self._left.get(claim.key, -math.inf) < began
+            } | later
+            self._released = {pod: t for pod, t in self._released.items() if t >= began}
+            self._left = {key: t for key, t in self._left.items() if t >= began}
+            self._put_off = {one: t for one, t in self._put_off.items() if t > self._clock()}
             self._counted = True
             return self._next()
 
@@ -113,11 +141,20 @@ class Slots:
         with self._lock:
             return self._why(claim)
 
+    def _free(self, pod: PodKey) -> list[Key]:
+        self._released[pod] = self._clock()
+        return self._next() if self._held.pop(pod, None) is not None else []
+
     def _why(self, claim: Claim) -> str:
-        limit, namespace = self._limits.per_namespace, claim.key.namespace
-        if limit and sum(pod.namespace == namespace for pod in self._held) >= limit:
-            return f"waits its turn: {_builds(limit)} may run at once in a namespace"
-        return f"waits its turn: {_builds(self._limits.total or limit)} may run at once"
+        limits, namespace = self._limits, claim.key.namespace
+        if limits.per_namespace and sum(pod.namespace == namespace for pod in self._held) >= limits.per_namespace:
+            return f"waits its turn: {_builds(limits.per_namespace)} may run at once in a namespace"
+        if limits.total and len(self._held) >= limits.total:
+            return f"waits its turn: {_builds(limits.total)} may run at once"
+        return "waits its turn: others are before it"
+
+    def _is_put_off(self, one: Key | str) -> bool:
+        return self._put_off.get(one, -math.inf) > self._clock()
 
     def _next(self) -> list[Key]:
         """Those that may start now, best first; all that wait where nothing limits them."""
@@ -126,7 +163,8 @@ class Slots:
         free = limits.total - len(self._held) if limits.total else len(self._waiting)
         lines: dict[str, list[Claim]] = {}
         for claim, _ in self._waiting.values():
-            lines.setdefault(claim.key.namespace, []).append(claim)
+            if not self._is_put_off(claim.key) and not self._is_put_off(claim.key.namespace):
+                lines.setdefault(claim.key.namespace, []).append(claim)
         for line in lines.values():
             line.sort(key=lambda claim: (claim.since, claim.key), reverse=True)
         chosen: list[Key] = []

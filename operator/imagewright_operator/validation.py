@@ -5,7 +5,8 @@ No I/O. Called by ``reconcile``; each problem becomes the message of the conditi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,7 +14,7 @@ from imagewright.contract import COMPRESSION_LEVELS
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.reference import Reference
 from imagewright_operator import allowlist
-from imagewright_operator.api import ImageBuild, Spec
+from imagewright_operator.api import ImageBuild, Metadata, Spec, Status
 from imagewright_operator.api.base import MAX_INLINE_BYTES, parse_duration
 from imagewright_operator.api.source import SOURCES
 from imagewright_operator.api.spec import Compression, Format
@@ -35,6 +36,20 @@ def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
         *(f"{name} is not supported yet: leave it out" for name in _not_supported(spec)),
         *allowlist.problems(spec.pod_template, settings),
     ) or tuple(_size(imagebuild, settings))
+
+
+def read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:
+    """The ImageBuild, and what is wrong if it can't be read: then with an empty spec."""
+    try:
+        return ImageBuild.parse(body), ""
+    except ValidationError as error:
+        problem = describe(error)
+    metadata = Metadata.model_validate(body["metadata"])
+    try:
+        status = Status.model_validate(body.get("status") or {})
+    except ValidationError:
+        status = Status()
+    return ImageBuild(metadata=metadata, spec=Spec(), status=status), problem
 
 
 def describe(error: ValidationError) -> str:

@@ -28,9 +28,7 @@ class WorkQueue(Generic[Key]):
         self._clock = clock
         self._changed = threading.Condition()
         self._first: deque[Key] = deque()
-        self._ready: deque[Key] = (
-            deque()
-        )  # a key that has become one of the first is still here: ``_pop`` passes over it
+        self._ready: deque[Key] = deque()  # one that has become one of the first is still here: ``_pop`` skips it
         self._dirty: set[Key] = set()
         self._hurried: set[Key] = set()
         self._working: dict[Key, float] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from imagebuilds.kstatus import kstatus
 
 from imagewright.contract import BuildResult, Failure, SourceResult
-from imagewright_operator import reconcile
+from imagewright_operator import polling, reconcile
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.decision import Decision, Refusal, World
 from imagewright_operator.inputs import pod_name
@@ -91,7 +91,9 @@ class Paper:
             return decision
         for pod in decision.delete:
             self._delete(pod.name)
-        if cut_after >= 3 and decision.probe:
+        if cut_after >= 3 and decision.probe and refuse is not None:
+            self.store(Decision(polling.refused(decision.status, refuse.message, self.now)))
+        elif cut_after >= 3 and decision.probe:
             self._create(decision.probe)
         if cut_after < 3 or decision.create is None:
             return decision

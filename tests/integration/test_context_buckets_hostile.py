@@ -189,7 +189,7 @@ def test_an_sdk_that_is_not_installed(
     monkeypatch.setitem(sys.modules, module, None)  # what Python itself does for an import that is forbidden
     error = failing(tmp_path, source)
     assert error.reason is Reason.NOT_SUPPORTED
-    assert f"imagewright[{extra}]" in error.hint
+    assert f"pip install '.[{extra}]'" in error.hint
 
 
 @pytest.mark.parametrize(

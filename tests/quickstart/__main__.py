@@ -155,7 +155,7 @@ def take_down(given: argparse.Namespace) -> None:
     others = ground.run("get", "imagebuilds", "-A", "-o", "name", "--ignore-not-found").split()
     if others:
         say(f"The example is gone. There are {len(others)} ImageBuilds of others, so the operator stays;")
-        say("kubectl delete -k deploy/ removes it, and them.")
+        say("kubectl delete of the overlay that it was installed by removes it, and them.")
         return
     uninstall(ground.run)
     say("The example and the operator are gone from the cluster; the images stay in the registry.")

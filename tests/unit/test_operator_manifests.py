@@ -339,14 +339,18 @@ def test_where_it_runs() -> None:
 
 
 def test_pods_are_told_by_their_owner_not_by_a_label_that_anyone_can_write() -> None:
-    mine = {"metadata": {"ownerReferences": [{"uid": "uid-1", "controller": True}]}}
+    of_ours = {"apiVersion": "imagewright.dev/v1alpha1", "kind": "ImageBuild", "controller": True}
+    mine = {"metadata": {"ownerReferences": [{**of_ours, "uid": "uid-1"}]}}
     other = {
         "metadata": {
             "labels": {"imagewright.dev/uid": "uid-1"},
-            "ownerReferences": [{"uid": "uid-2", "controller": True}],
+            "ownerReferences": [{**of_ours, "uid": "uid-2"}],
         }
     }
-    assert pods_of([mine, other, {"metadata": {}}], "uid-1") == [mine]
+    job = {
+        "metadata": {"ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "controller": True, "uid": "uid-1"}]}
+    }
+    assert pods_of([mine, other, job, {"metadata": {}}], "uid-1") == [mine]
 
 
 LOGIN = {"secretRef": {"name": "login"}}

@@ -7,7 +7,9 @@ import json
 import pytest
 from imagebuilds.paper import Paper, result
 
+from imagewright.errors import Reason
 from imagewright_operator.api import REQUESTED_AT_ANNOTATION
+from imagewright_operator.decision import Refusal
 
 GIT = {"git": {"url": "https://git.example.com/app.git", "ref": {"branch": "main"}, "poll": "10m"}}
 SAME, OTHER = "c" * 40, "d" * 40  # the first is what Paper's builds are of
@@ -103,6 +105,69 @@ def test_a_look_that_fails_says_so_and_changes_nothing_else() -> None:
     paper.answers(reason="GitAuthFailed", message="it refuses the login", hint="Give another.")
     paper.settle()
     assert "it refuses the login" in paper.status["poll"]["message"]
+    assert paper.kstatus() == "Current"
+    asks(paper)
+    paper.answers(SAME)
+    paper.settle()
+    assert "message" not in paper.status["poll"]
+
+
+def test_a_look_that_fails_is_no_news_of_what_was_seen_before() -> None:
+    paper = built()
+    asks(paper)
+    paper.answers(OTHER)
+    paper.settle()
+    paper.starts()
+    newer = "e" * 40  # it has moved again before it was fetched
+    paper.ends(result("sha256:" + "b" * 64).replace(SAME, newer))
+    paper.settle()
+    asks(paper)
+    paper.answers(reason="SourceUnreachable", message="the server has trouble", hint="Try again later.")
+    paper.settle()
+    assert paper.status["build"]["number"] == 2
+    asks(paper)
+    paper.answers(newer)
+    paper.settle()
+    assert paper.status["build"]["number"] == 2
+    asks(paper)
+    paper.answers(OTHER)
+    paper.settle()
+    assert paper.status["build"]["number"] == 3, "it was set back"
+
+
+def test_another_branch_makes_the_commit_of_the_old_one_no_news() -> None:
+    paper = built()
+    asks(paper)
+    paper.answers(SAME)
+    paper.settle()
+    paper.edit(source={"git": {**GIT["git"], "ref": {"branch": "other"}}})
+    paper.settle()
+    paper.starts()
+    paper.ends(result("sha256:" + "b" * 64).replace(SAME, OTHER))
+    paper.settle()
+    assert paper.status["build"]["number"] == 2
+    asks(paper)
+    paper.answers(reason="SourceUnreachable", message="the server has trouble", hint="Try again later.")
+    paper.settle()
+    assert paper.status["build"]["number"] == 2
+
+
+def test_a_build_that_took_longer_than_the_interval_is_not_looked_after_at_once() -> None:
+    paper = Paper(source=GIT)
+    paper.settle()
+    paper.starts()
+    paper.wait(minutes=30)
+    paper.ends(result())
+    paper.settle()
+    assert "podName" not in paper.status.get("poll", {})
+
+
+def test_a_probe_that_is_refused_says_so_and_is_tried_at_the_next_time() -> None:
+    paper = built()
+    paper.wait(minutes=11)
+    paper.step(refuse=Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods", heals=True))
+    assert paper.status["poll"]["message"] == "exceeded quota: pods"
+    assert "podName" not in paper.status["poll"]
     assert paper.kstatus() == "Current"
     asks(paper)
     paper.answers(SAME)

@@ -94,6 +94,60 @@ def test_what_happened_after_a_list_was_begun_is_not_lost_by_it() -> None:
     assert slots.take(claim("a", "more", 6))
 
 
+def test_a_slot_of_which_no_pod_came_is_the_next_ones_and_its_build_waits_a_moment() -> None:
+    """An admission webhook that is broken in one namespace must not keep all others from building."""
+    clock = Clock()
+    slots = Slots(Limits(total=1), clock)
+    slots.recount((), (), -1.0)
+    first = claim("broken", "one", 1)
+    assert slots.take(first) == ""
+    assert slots.take(claim("fine", "one", 2))
+    assert slots.give_back(first, 5.0) == [("fine", "one")]
+    assert slots.take(first) == "waits its turn: others are before it"
+    assert slots.take(claim("fine", "one", 2)) == ""
+    clock.now = 6.0
+    assert slots.release(PodKey("fine", "one-pod")) == [("broken", "one")]
+
+
+def test_a_claim_that_lost_a_race_keeps_no_slot() -> None:
+    """The spec was edited while its Pod was about to be created: the build of the new one has another Pod."""
+    slots = counted(total=1)
+    old = claim("a", "app")
+    assert slots.take(old) == ""
+    slots.give_back(old)
+    assert slots.take(Claim(old.key, PodKey("a", "another-pod"), old.since)) == ""
+
+
+def test_a_namespace_whose_quota_is_full_takes_nobodys_turn() -> None:
+    clock = Clock()
+    slots = Slots(Limits(total=1), clock)
+    full = [claim("full", str(number), number) for number in range(5)]
+    slots.recount((), [*full, claim("other", "one", 50)], -1.0)
+    assert slots.take(full[0]) == ""
+    assert slots.give_back(full[0], 15.0, namespace=True) == [("other", "one")]
+    assert slots.take(full[1]), "the quota is the namespace's"
+    assert slots.take(claim("other", "one", 50)) == ""
+    clock.now = 20.0
+    slots.release(PodKey("other", "one-pod"))
+    assert slots.ready() == [("full", "0")] or slots.ready() == [("full", "1")]
+
+
+def test_what_has_ended_while_a_list_was_read_is_not_counted_again() -> None:
+    clock = Clock()
+    slots = Slots(Limits(total=1), clock)
+    slots.recount((), (), -1.0)
+    slots.take(claim("a", "one"))
+    slots.take(claim("a", "gone", 1))
+    slots.take(claim("a", "two", 2))
+    clock.now = 10.0
+    began = clock()
+    listed = [PodKey("a", "one-pod")]
+    clock.now = 11.0
+    slots.release(PodKey("a", "one-pod"))
+    slots.leave(Key("a", "gone"))
+    assert slots.recount(listed, [claim("a", "gone", 1), claim("a", "two", 2)], began) == [("a", "two")]
+
+
 @given(
     st.integers(0, 4),
     st.integers(0, 3),

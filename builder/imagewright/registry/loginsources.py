@@ -50,7 +50,7 @@ class LoginSources:
             try:
                 login = ask(host, self.environment)
             except ImportError:
-                self._note(host, f"Its logins need a package: pip install 'imagewright[{extra}]'.")
+                self._note(host, f"Its logins need a package: pip install '.[{extra}]' in a checkout of imagewright.")
             except Exception as error:  # noqa: BLE001 -- each SDK has errors of its own; the registry is still asked without
                 self._note(host, f"(no login from {name}: {_line(error)})")
             else:

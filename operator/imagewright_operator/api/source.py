@@ -117,8 +117,8 @@ class GitSource(Model):
                     "is not the address of a git repository: write https://host/team/repository.git or git@host:team/repository.git",
                 ),
                 rule(
-                    "!self.matches('^[a-z]+://[^/@]*:[^/@]*@')",
-                    "must not hold a password: put username and password into a Secret and name it in secretRef",
+                    "!self.matches('^[a-z]+://[^/@]*:[^/@]*@') && !self.matches('^(https?|git)://[^/@]*@')",
+                    "must not hold a login: put username and password into a Secret and name it in secretRef",
                 ),
             ),
         ),

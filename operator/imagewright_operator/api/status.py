@@ -125,7 +125,8 @@ class Poll(Model):
 
     number: int = Field(default=0, description="Counts the looks at it.")
     commit: str = Field(default="", description="Where it was when it was last seen.")
-    check_time: str = Field(default="", description="When it was last looked at.")
+    seen_time: str = Field(default="", description="When that was.")
+    check_time: str = Field(default="", description="When it was last looked at, with or without success.")
     message: str = Field(default="", description="Why that found nothing out.")
     pod_name: str = Field(default="", description="The Pod that looks now.")
     start_time: str = Field(default="", description="Since when.")

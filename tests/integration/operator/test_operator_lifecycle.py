@@ -265,7 +265,8 @@ NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of g
             {"source": {"inline": {"dockerfile": "漢" * 5462}}},
             "is longer than 16 KiB of UTF-8: put it into a ConfigMap",
         ),
-        ({"source": {"git": {"url": "https://u:p@git.example.com/a"}}}, "must not hold a password: put username and"),
+        ({"source": {"git": {"url": "https://u:p@git.example.com/a"}}}, "must not hold a login: put username and"),
+        ({"source": {"git": {"url": "https://t0ken@git.example.com/a"}}}, "must not hold a login: put username and"),
         ({"source": {"git": {"url": "a.git"}}}, "is not the address of a git repository: write https://"),
         (
             {"source": {"git": {"url": "https://git.example.com/a", "ref": {"commit": "abc123"}}}},

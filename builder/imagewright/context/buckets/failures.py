@@ -16,7 +16,7 @@ def missing_sdk(what: str, extra: str) -> SourceError:
     return SourceError(
         f"{what} needs a package that is not installed",
         reason=Reason.NOT_SUPPORTED,
-        hint=f"Install it: pip install 'imagewright[{extra}]'. The executor image has it.",
+        hint=f"Install it: pip install '.[{extra}]' in a checkout of imagewright. The executor image has it.",
     )
 
 

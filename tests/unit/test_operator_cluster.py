@@ -1,0 +1,76 @@
+"""An API server that answers what none should: an error of ours, and an operator that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from imagebuilds.waiting import eventually
+from kubernetes import client
+from servers.scripted import Answer, Asked, ScriptedServer
+
+from imagewright_operator.cluster import ApiError, Cluster
+from imagewright_operator.controller import Controller
+from imagewright_operator.metrics import Metrics
+from imagewright_operator.settings import Settings
+
+BROKEN = {
+    "breaks off": Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"),
+    "breaks off in an error": Answer(raw=b"HTTP/1.1 500 No\r\nContent-Length: 1000\r\n\r\n{"),
+    "no JSON": Answer(200, {}, b"<html>"),
+    "nothing": Answer(raw=b""),
+    "no HTTP": Answer(raw=b"SSH-2.0\r\n"),
+}
+Serve = Callable[[Callable[[Asked], Answer]], tuple[ScriptedServer, Cluster]]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    servers = []
+
+    def start(script: Callable[[Asked], Answer]) -> tuple[ScriptedServer, Cluster]:
+        servers.append(ScriptedServer(script))
+        configuration = client.Configuration(host=f"http://{servers[-1].host}")
+        return servers[-1], Cluster(client.ApiClient(configuration))
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_answer_is_an_error_that_is_tried_again(serve: Serve, answer: Answer) -> None:
+    _, cluster = serve(lambda asked: answer)
+    with pytest.raises(ApiError) as caught:
+        cluster.imagebuild("ns", "app")
+    assert caught.value.status in (0, 500)
+
+
+def test_the_resync_goes_on_after_what_is_no_answer(serve: Serve) -> None:
+    answers = [*BROKEN.values(), Answer(200, {}, b'{"items": "none"}'), Answer(200, {}, b"[]")]
+    empty = Answer(200, {}, b'{"items": []}')
+    _, cluster = serve(lambda asked: answers.pop(0) if answers else empty)
+    controller = Controller(cluster, Settings(workers=1, resync_s=1.0), Metrics())
+    controller.start()
+    try:
+        eventually(controller.is_ready, "a resync that works")
+        assert not answers
+        assert controller.is_alive()
+    finally:
+        controller.stop()
+
+
+def test_a_namespace_that_is_not_there_keeps_no_other_from_being_served(serve: Serve) -> None:
+    def script(asked: Asked) -> Answer:
+        if "/namespaces/gone/" in asked.path:
+            return Answer(403, {}, b'{"message": "forbidden"}')
+        return Answer(200, {}, b'{"items": []}')
+
+    server, cluster = serve(script)
+    controller = Controller(cluster, Settings(workers=1, resync_s=1.0, namespaces=("gone", "there")), Metrics())
+    controller.start()
+    try:
+        eventually(controller.is_ready, "a resync")
+    finally:
+        controller.stop()
+    assert any("/namespaces/there/" in asked.path for asked in server.asked)
