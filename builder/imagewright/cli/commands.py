@@ -12,7 +12,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from types import FrameType
 
@@ -38,10 +37,15 @@ from imagewright.sandbox.bootstrap import enter_user_namespace_if_needed
 Prepare = Callable[[], None]  # what has to be done before a build; may raise an ImagewrightError
 
 
-def main(words: Sequence[str], environment: MutableMapping[str, str], prepare: Prepare | None = None) -> int:
+def main(words: Sequence[str], environment: MutableMapping[str, str], prepare: Prepare = lambda: None) -> int:
     """Run one command; its exit code (docs/errors.md)."""
+
+    def prepare_all() -> None:
+        prepare()
+        trust_in_sdks(environment)
+
     try:
-        return _dispatch(list(words), environment, prepare or partial(trust_in_sdks, environment))
+        return _dispatch(list(words), environment, prepare_all)
     except ImagewrightError as error:
         early_display(words).failed(error)
         return exit_code(error.reason)
@@ -62,7 +66,6 @@ def executor(words: Sequence[str], environment: MutableMapping[str, str]) -> int
 
     def prepare() -> None:
         trust_mounted_certificates(environment, environment.get("IMAGEWRIGHT_DIR", "/kaniko"))
-        trust_in_sdks(environment)
 
     if words and words[0] in (*_COMMANDS, "help", "--help", "-h"):
         return main(words, environment, prepare)

@@ -133,6 +133,7 @@ class Git:
     # --- what git is given
 
     def _environment(self, source: GitSource, address: Address, environment: Mapping[str, str]) -> dict[str, str]:
+        secret = read_git_secret(source)
         env = {name: environment[name] for name in _PASSED_ON if environment.get(name)}
         env |= {
             "HOME": self._private,
@@ -144,7 +145,7 @@ class Git:
             "GIT_ASKPASS": self._write("askpass", _ASKPASS.format(python=_python()), 0o700),
             "GIT_ALLOW_PROTOCOL": "https:http:ssh",
             "GIT_LFS_SKIP_SMUDGE": "1",
-            "GIT_SSH": self._write("ssh", _SSH.format(python=_python(), options=self._ssh_options(source)), 0o700),
+            "GIT_SSH": self._write("ssh", _SSH.format(python=_python(), options=self._ssh_options(secret)), 0o700),
             "GIT_SSH_VARIANT": "ssh",
             "IMAGEWRIGHT_GIT_ORIGIN": address.origin,
         }
@@ -152,7 +153,7 @@ class Git:
             # The environment is seen by the same user only, as a file would be; an argument by everyone.
             env["IMAGEWRIGHT_GIT_USERNAME"] = self._login.username
             env["IMAGEWRIGHT_GIT_PASSWORD"] = self._login.password
-        trusted = self._trusted(source, environment)
+        trusted = self._trusted(secret, environment)
         if trusted:
             env["GIT_SSL_CAINFO"] = trusted
         return env
@@ -168,11 +169,11 @@ class Git:
             text += f'[http "{address.origin}/"]\n\textraHeader = "Authorization: Bearer {quoted}"\n'
         return text
 
-    def _trusted(self, source: GitSource, environment: Mapping[str, str]) -> str:
+    def _trusted(self, secret: Mapping[str, bytes], environment: Mapping[str, str]) -> str:
         """One file of all that is trusted: SSL_CERT_FILE as kaniko reads it, GIT_SSL_CAINFO, and the Secret's ca.crt
         beside them: submodules may be elsewhere. (``cli.trust`` has put SSL_CERT_DIR's into the former.)"""
         files = {environment[name]: None for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO") if environment.get(name)}
-        more = [read_git_secret(source).get("ca.crt", b"")]
+        more = [secret.get("ca.crt", b"")]
         if not any(more) and len(files) < 2:
             return next(iter(files), "")
         for path in files or [ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"]:
@@ -183,9 +184,8 @@ class Git:
                 pass  # an image without certificates trusts the given ones only
         return self._write("ca.crt", b"\n".join(more))
 
-    def _ssh_options(self, source: GitSource) -> list[str]:
+    def _ssh_options(self, secret: Mapping[str, bytes]) -> list[str]:
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=20"]
-        secret = read_git_secret(source)
         identity, known_hosts = secret.get("identity", b""), secret.get("known_hosts", b"")
         if identity:
             # A copy: ssh refuses a key that a group can read, as mounted ones may be, or that lost its last line break.
