@@ -22,6 +22,7 @@ from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json, note
 from imagewright_kubectl.specrules import problems
 from imagewright_operator.api import API_VERSION, KIND, MAX_NAME, ImageBuild
+from imagewright_operator.api.base import describe
 
 _RULES = "`kubectl explain imagebuild.spec` has the rules."
 
@@ -146,13 +147,7 @@ def _check(body: Json) -> None:
     try:
         ImageBuild.parse(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ImagewrightError(
-            f"{place}: {first['msg']}",
-            reason=Reason.INVALID_SPEC,
-            hint=_RULES,
-        ) from None
+        raise ImagewrightError(describe(error), reason=Reason.INVALID_SPEC, hint=_RULES) from None
 
 
 def _check_rules(body: Json) -> None:

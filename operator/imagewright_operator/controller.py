@@ -26,7 +26,7 @@ from imagewright_operator.manifests import executor_pod, owner_uid, pods_of, pro
 from imagewright_operator.metrics import Metrics
 from imagewright_operator.outcome import Observation, PodState, observe, parse_time
 from imagewright_operator.report import status_patch
-from imagewright_operator.settings import Settings
+from imagewright_operator.settings import Profile, Settings
 from imagewright_operator.slots import Claim, Key, PodKey, Slots
 from imagewright_operator.workqueue import WorkQueue
 
@@ -213,18 +213,17 @@ class Controller:
     def _carry_out(self, body: Json, world: World, decision: Decision) -> None:
         imagebuild, namespace = world.imagebuild, world.imagebuild.metadata.namespace
         body = self._store(body, imagebuild, decision)
-        for pod in decision.delete:
-            self._cluster.delete_pod(namespace, pod)
+        for ended in decision.delete:
+            self._cluster.delete_pod(namespace, ended)
         if decision.probe:
-            chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
-            refusal = self._cluster.create_pod(probe_pod(imagebuild, decision.probe, self._settings, chosen))
+            pod = probe_pod(imagebuild, decision.probe, self._settings, self._profile_of(imagebuild))
+            refusal = self._cluster.create_pod(pod)
             if refusal is not None:
                 over = polling.refused(decision.status, refusal.message, self._cluster.now())
                 body = self._store(body, imagebuild, Decision(over))
         if decision.create is not None:
-            chosen = profile.choose(imagebuild.spec, self._settings, self._known_nodes())
-            manifest = executor_pod(imagebuild, decision.create, self._settings, chosen)
-            refusal = self._cluster.create_pod(manifest)
+            pod = executor_pod(imagebuild, decision.create, self._settings, self._profile_of(imagebuild))
+            refusal = self._cluster.create_pod(pod)
             claim = _claim(imagebuild, decision.create)
             if refusal is None:
                 self._queue.add_after(claim.key, _LOOK_AFTER_S)
@@ -280,6 +279,9 @@ class Controller:
             if pod is None or pod.result is not None or finished is None or world.now - finished > _LOG_PATIENCE:
                 return b""
             raise
+
+    def _profile_of(self, imagebuild: ImageBuild) -> Profile:
+        return profile.choose(imagebuild.spec, self._settings, self._known_nodes())
 
     def _known_nodes(self) -> list[Json]:
         read, nodes = self._nodes

@@ -32,16 +32,21 @@ class Polling:
     wake_s: float = 0.0
 
 
-def poll(imagebuild: ImageBuild, build: Build, probes: Iterable[Observation], now: datetime) -> Polling:
-    """The next step of watching, after ``build``: wait, start a probe, or take what it has found."""
-    git = imagebuild.spec.source.git
-    assert git is not None, "only git sources have an interval"
-    assert git.poll is not None, "only those that are watched get here"
+def poll(imagebuild: ImageBuild, build: Build, probes: Iterable[Observation], now: datetime) -> Polling | None:
+    """The next step of watching, after ``build``: wait, start a probe, or take what it has found; None where nothing is
+    watched."""
+    interval = _interval(imagebuild)
+    if interval is None:
+        return None
     before = imagebuild.status.poll or Poll()
+
+    def seconds_until_next(known: Poll) -> float:
+        return (_due(imagebuild.metadata.uid, build, known, interval) - now).total_seconds()
+
     if not before.pod_name:
-        due = _due(imagebuild, build, before)
-        if now < due:
-            return Polling(before, wake_s=(due - now).total_seconds())
+        left = seconds_until_next(before)
+        if left > 0:
+            return Polling(before, wake_s=left)
         number = before.number + 1
         name = probe_name(imagebuild.metadata.name, imagebuild.metadata.uid, number)
         started = before.model_copy(update={"number": number, "pod_name": name, "start_time": second(now)})
@@ -50,19 +55,19 @@ def poll(imagebuild: ImageBuild, build: Build, probes: Iterable[Observation], no
     if pod is not None and pod.ended:
         over = _answered(before, pod, now)
         news = over.commit != before.commit  # looked at by the next pass
-        return Polling(over, wake_s=0.2 if news else (_due(imagebuild, build, over) - now).total_seconds())
+        return Polling(over, wake_s=0.2 if news else seconds_until_next(over))
     began = parse_time(before.start_time) or now
     if now < began + _PATIENCE:
         return Polling(before, create=pod is None, wake_s=_LOOK_AFTER_S)
     why = pod.message if pod is not None and pod.message else "the probe did not end within five minutes"
     over = _over(before, now, message=clipped(why))
-    return Polling(over, wake_s=(_due(imagebuild, build, over) - now).total_seconds())
+    return Polling(over, wake_s=seconds_until_next(over))
 
 
 def stopped(imagebuild: ImageBuild) -> Poll | None:
     """What stays known while nothing is watched: nothing, if nothing is to be watched any more."""
-    git, known = imagebuild.spec.source.git, imagebuild.status.poll
-    if known is None or git is None or git.poll is None:
+    known = imagebuild.status.poll
+    if known is None or _interval(imagebuild) is None:
         return None
     return known.model_copy(update={"pod_name": "", "start_time": ""})
 
@@ -76,8 +81,7 @@ def refused(status: Status, why: str, now: datetime) -> Status:
 def moved(imagebuild: ImageBuild, build: Build) -> str:
     """The commit that a new build is due for, "" for none: one that was seen after ``build`` was asked for, and isn't its."""
     seen = imagebuild.status.poll
-    git = imagebuild.spec.source.git
-    if seen is None or git is None or git.poll is None or not seen.commit:
+    if seen is None or not seen.commit or _interval(imagebuild) is None:
         return ""
     queued, looked = parse_time(build.queue_time), parse_time(seen.seen_time)
     if queued is None or looked is None or looked <= queued:
@@ -86,14 +90,17 @@ def moved(imagebuild: ImageBuild, build: Build) -> str:
     return "" if seen.commit == known else seen.commit
 
 
-def _due(imagebuild: ImageBuild, build: Build, status: Poll) -> datetime:
-    """After the last look, or the last build's end, by the interval and up to a tenth of it more."""
+def _interval(imagebuild: ImageBuild) -> timedelta | None:
+    """How often the branch or tag is looked at, None for never."""
     git = imagebuild.spec.source.git
-    assert git is not None
-    interval = parse_duration(git.poll or "")
+    return parse_duration(git.poll) if git is not None and git.poll is not None else None
+
+
+def _due(uid: str, build: Build, status: Poll, interval: timedelta) -> datetime:
+    """After the last look, or the last build's end, by the interval and up to a tenth of it more."""
     times = [parse_time(text) for text in (status.check_time, build.completion_time, build.queue_time)]
     start = max(time for time in times if time is not None)
-    seed = hashlib.sha256(f"{imagebuild.metadata.uid} {status.number}".encode()).digest()[0]
+    seed = hashlib.sha256(f"{uid} {status.number}".encode()).digest()[0]
     return start + interval * (1 + _JITTER / 100 * seed / 256)
 
 

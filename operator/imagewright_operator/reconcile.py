@@ -121,7 +121,7 @@ class _Pass:
         self.build = build = report.absorbed(build, seen, seen.result)
         if seen.ended:
             return self._ended(build, seen)
-        if seen.deleted and self._seconds_until(seen.deleted, _LINGER) <= 0:
+        if not is_live(seen, self.now):
             lost = seen.reason or Reason.NODE_LOST
             words = seen.message or f"Pod {seen.name} can't be deleted: its node doesn't answer"
             return self._failed(build, replace(seen, reason=lost, message=words), None)
@@ -343,10 +343,11 @@ class _Pass:
 
     def _poll(self, build: Build) -> None:
         """Look where the branch is, when nothing else is to be done and it is time."""
-        git = self.spec.source.git
-        if git is None or git.poll is None or self.spec.suspend or self.spec.cancelled:
+        if self.spec.suspend or self.spec.cancelled:
             return
         polled = polling.poll(self.imagebuild, build, self.world.probes, self.now)
+        if polled is None:
+            return
         self.changes["poll"] = polled.status
         self.probe = polled.status.pod_name if polled.create else ""
         self.wakes.append(polled.wake_s)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from imagewright.contract import RegistrySettings
 from imagewright.errors import UsageError
+from imagewright_operator.api.base import describe
 from imagewright_operator.slots import Limits
 
 _PREFIX = "IMAGEWRIGHT_"
@@ -175,8 +176,7 @@ class _Reader:
         try:
             return tuple(RegistrySettings.model_validate(item) for item in value)
         except ValidationError as error:
-            place = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise _bad(name, text, f"{place}: {error.errors()[0]['msg']}") from error
+            raise _bad(name, text, describe(error)) from error
 
     def unread(self) -> tuple[str, ...]:
         return tuple(_PREFIX + name for name in sorted(set(self._values) - self._known))

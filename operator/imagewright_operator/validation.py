@@ -15,7 +15,7 @@ from imagewright.errors import ImagewrightError, UsageError
 from imagewright.reference import Reference
 from imagewright_operator import allowlist
 from imagewright_operator.api import ImageBuild, Metadata, Spec, Status
-from imagewright_operator.api.base import MAX_INLINE_BYTES, parse_duration
+from imagewright_operator.api.base import MAX_INLINE_BYTES, describe, parse_duration
 from imagewright_operator.api.source import SOURCES
 from imagewright_operator.api.spec import Compression, Format
 from imagewright_operator.request import build_request
@@ -50,13 +50,6 @@ def read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:
     except ValidationError:
         status = Status()
     return ImageBuild(metadata=metadata, spec=Spec(), status=status), problem
-
-
-def describe(error: ValidationError) -> str:
-    """What pydantic found, in one sentence that names the field as a user knows it."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}"
 
 
 def _source(spec: Spec) -> Iterator[str]:

@@ -11,7 +11,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 GROUP = "imagewright.dev"
@@ -46,6 +46,13 @@ def rules(*given: Json, **extra: Any) -> Any:
     if given:
         schema["x-kubernetes-validations"] = list(given)
     return schema
+
+
+def describe(error: ValidationError) -> str:
+    """What pydantic found, in one sentence that names the field as a user knows it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}"
 
 
 def parse_duration(text: str) -> timedelta:
