@@ -36,9 +36,8 @@ def test_from_a_cluster_and_a_registry_to_a_pushed_image(cluster: Cluster) -> No
     assert "Building the" not in again.stderr  # nothing is built twice
     gone = quickstart(cluster, "--down")
     assert gone.returncode == 0, gone.stderr
-    assert (
-        cluster.kubectl("get", "namespace", "imagewright-system", "imagewright-quickstart", "--ignore-not-found") == ""
-    )
+    namespaces = ("imagewright-system", "imagewright-quickstart")
+    assert cluster.kubectl("get", "namespace", *namespaces, "--ignore-not-found") == "", gone.stdout + gone.stderr
     assert "imagewright.dev" not in cluster.kubectl("api-resources")
 
 

@@ -152,13 +152,22 @@ def take_down(given: argparse.Namespace) -> None:
         return
     ground = given_ground(given.kubeconfig, given.registry or "unused", given)
     ground.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
-    others = ground.run("get", "imagebuilds", "-A", "-o", "name", "--ignore-not-found").split()
+    others = imagebuilds_of_others(ground)
     if others:
-        say(f"The example is gone. There are {len(others)} ImageBuilds of others, so the operator stays;")
-        say("kubectl delete of the overlay that it was installed by removes it, and them.")
+        say(f"The example is gone. There are ImageBuilds of others, so the operator stays: {', '.join(others)}.")
+        say("docs/uninstalling.md says how it goes without them, and how with them.")
         return
     uninstall(ground.run)
     say("The example and the operator are gone from the cluster; the images stay in the registry.")
+
+
+def imagebuilds_of_others(ground: Ground) -> list[str]:
+    """As NAMESPACE/NAME. Those of a namespace that is being deleted, or is gone, are nobody's any more."""
+    namespaces = json.loads(ground.run("get", "namespaces", "-o", "json"))["items"]
+    active = {one["metadata"]["name"] for one in namespaces if one["status"]["phase"] == "Active"}
+    found = ground.run("get", "imagebuilds", "-A", "--ignore-not-found", "-o", "json")
+    places = [item["metadata"] for item in json.loads(found or '{"items": []}')["items"]]
+    return [f"{place['namespace']}/{place['name']}" for place in places if place["namespace"] in active]
 
 
 if __name__ == "__main__":
