@@ -61,6 +61,8 @@ class Reason(StrEnum):
     # running
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
     STEP_FAILED = "StepFailed"
+    OUT_OF_MEMORY = "OutOfMemory"
+    NODE_OUT_OF_MEMORY = "NodeOutOfMemory"
     SANDBOX_UNAVAILABLE = "SandboxUnavailable"
     INTERNAL_ERROR = "InternalError"
     CANCELLED = "Cancelled"
@@ -71,7 +73,6 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     VOLUME_PENDING = "VolumePending"
     START_TIMEOUT = "StartTimeout"
-    OUT_OF_MEMORY = "OutOfMemory"
     POD_EVICTED = "PodEvicted"
     NODE_LOST = "NodeLost"
     POD_DELETED = "PodDeleted"
@@ -176,7 +177,10 @@ class SandboxError(ImagewrightError):
 
 
 class StepError(ImagewrightError):
-    """A RUN that failed. ``exit_code`` is the shell's view: 128 + n for a command ended by signal n."""
+    """A RUN that failed. ``exit_code`` is the shell's view: 128 + n for a command ended by signal n.
+
+    ``reason`` is another one than ``StepFailed`` where the kernel took the command's memory away.
+    """
 
     default_reason = Reason.STEP_FAILED
 
@@ -185,11 +189,12 @@ class StepError(ImagewrightError):
         message: str,
         *,
         exit_code: int,
+        reason: Reason | None = None,
         location: Location | None = None,
         excerpt: Sequence[str] = (),
         hint: str = "",
     ) -> None:
-        super().__init__(message, location=location, excerpt=excerpt, hint=hint)
+        super().__init__(message, reason=reason, location=location, excerpt=excerpt, hint=hint)
         self.exit_code = exit_code
 
 
@@ -219,6 +224,8 @@ _EXIT_CODES = {
     Reason.TAG_IMMUTABLE: 6,
     Reason.OUTPUT_FAILED: 6,
     Reason.STEP_FAILED: 7,
+    Reason.OUT_OF_MEMORY: 7,
+    Reason.NODE_OUT_OF_MEMORY: 7,
     Reason.SANDBOX_UNAVAILABLE: 8,
     Reason.ID_OUT_OF_RANGE: 8,
     Reason.CANCELLED: 130,

@@ -72,6 +72,17 @@ _POD_REASONS = {
     "NodeAffinity": (Reason.POD_EVICTED, RetryCause.EVICTED),
     "UnexpectedAdmissionError": (Reason.POD_EVICTED, RetryCause.EVICTED),
 }
+# What the kubelet and containerd say of a container that was gone when they came back, after a reboot, say.
+_FORGOTTEN = ("ContainerStatusUnknown", "Unknown")
+_SIGKILL = 128 + 9
+_NO_LIMIT = (
+    "the node ran out of memory, and the executor, which has no limit of its own, was killed for it: "
+    "request what the build needs in spec.podTemplate.resources.requests.memory"
+)
+_KILLED_FROM_OUTSIDE = (
+    "the executor was killed from outside its container (SIGKILL), as by a node that runs out of memory: "
+    "request what the build needs in spec.podTemplate.resources.requests.memory"
+)
 _DISK_FULL = re.compile(
     r"Usage of EmptyDir volume|exceed(?:s|ed) (?:the total limit|the limit|its local ephemeral)", re.I
 )
@@ -156,7 +167,7 @@ def _why_failed(
 ) -> tuple[str, str, RetryCause | None]:
     """Reason, message and, for a failure of the infrastructure, what a retry is for. A disruption goes before what the
     executor says: it reports a RUN that the kubelet has killed as a failed RUN."""
-    status, spec = pod.get("status") or {}, pod.get("spec") or {}
+    status = pod.get("status") or {}
     why, words = status.get("reason") or "", status.get("message") or ""
     if why == "DeadlineExceeded":
         return Reason.TIMEOUT, "the build took longer than spec.timeout", None
@@ -168,9 +179,10 @@ def _why_failed(
     if why in _POD_REASONS or why.startswith("OutOf"):
         reason, retry = _POD_REASONS.get(why, (Reason.POD_EVICTED, RetryCause.EVICTED))
         return reason, words or f"the Pod ended: {why}", retry
-    if terminated.get("reason") == "OOMKilled":
-        return Reason.OUT_OF_MEMORY, _out_of_memory(spec), None
-    if terminated.get("reason") == "ContainerStatusUnknown":
+    killed = _killed_for_memory(pod.get("spec") or {}, terminated, result)
+    if killed is not None:
+        return killed
+    if terminated.get("reason") in _FORGOTTEN:
         return Reason.NODE_LOST, terminated.get("message") or "the node lost the container", RetryCause.NODE_LOST
     if pod["metadata"].get("deletionTimestamp") and (result is None or _is_stopped(result)):
         return Reason.POD_DELETED, f"Pod {pod['metadata']['name']} was deleted while it ran", RetryCause.POD_DELETED
@@ -181,6 +193,9 @@ def _why_failed(
     if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
         return Reason.POD_REJECTED, f"the executor could not be started: {words[:500]}", None
     code = terminated.get("exitCode")
+    if code == _SIGKILL:
+        # The first process of a container can't be killed from within, and an executor that ends by itself reports.
+        return Reason.NODE_OUT_OF_MEMORY, _KILLED_FROM_OUTSIDE, RetryCause.NODE_OUT_OF_MEMORY
     ended = f"with exit code {code}" if code is not None else "without a status"
     detail = f": {words[:500]}" if words else "; its log may say more"
     return Reason.INTERNAL_ERROR, f"the executor ended {ended} and without a report{detail}", None
@@ -207,11 +222,34 @@ def _is_stopped(result: BuildResult) -> bool:
     return result.failure is not None and result.failure.reason == Reason.CANCELLED
 
 
-def _out_of_memory(spec: Mapping[str, Any]) -> str:
+def _killed_for_memory(
+    spec: Mapping[str, Any], terminated: Mapping[str, Any], result: BuildResult | None
+) -> tuple[str, str, RetryCause | None] | None:
+    """Whose memory it was that ran out.
+
+    The kubelet's OOMKilled doesn't say: runtimes count every kill of the kernel's, whether it was for the container's
+    limit or for one above it, the node's memory at last. A container without a limit can't have reached it; an
+    executor that has outlived the kill knows how much it had used. Of one with a limit that was killed itself nobody
+    can tell: it counts as the limit's, since a build that needs more than it may have would fail again and again.
+    """
+    told = result.failure if result is not None else None
+    if told is not None and told.reason == Reason.NODE_OUT_OF_MEMORY:
+        return told.reason, _sentences(told.message, told.hint), RetryCause.NODE_OUT_OF_MEMORY
+    if terminated.get("reason") != "OOMKilled" and (told is None or told.reason != Reason.OUT_OF_MEMORY):
+        return None
+    limit = _memory_limit(spec)
+    if not limit:
+        return Reason.NODE_OUT_OF_MEMORY, _NO_LIMIT, RetryCause.NODE_OUT_OF_MEMORY
+    words = f"the build used more memory than its limit of {limit}: raise spec.podTemplate.resources.limits.memory"
+    return Reason.OUT_OF_MEMORY, words, None
+
+
+def _memory_limit(spec: Mapping[str, Any]) -> str:
+    """The executor's, with a LimitRange's default as the API server has put it there; else the whole Pod's."""
     containers = spec.get("containers") or [{}]
-    limit = ((containers[0].get("resources") or {}).get("limits") or {}).get("memory")
-    bound = f"its limit of {limit}" if limit else "the node's memory"
-    return f"the build used more memory than {bound}: raise spec.podTemplate.resources.limits.memory"
+    executor = next((one for one in containers if one.get("name") == "executor"), containers[0])
+    limits = [(one.get("resources") or {}).get("limits") or {} for one in (executor, spec)]
+    return next((str(limit["memory"]) for limit in limits if limit.get("memory")), "")
 
 
 def _why_waiting(

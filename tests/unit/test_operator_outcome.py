@@ -81,6 +81,8 @@ def test_a_pushed_image_counts_whatever_happened_to_the_pod_afterwards() -> None
         ({"reason": "OutOfcpu"}, {}, "PodEvicted", RetryCause.EVICTED),
         ({}, {"reason": "OOMKilled", "exitCode": 137}, "OutOfMemory", None),
         ({}, {"reason": "ContainerStatusUnknown", "exitCode": 137}, "NodeLost", RetryCause.NODE_LOST),
+        ({}, {"reason": "Unknown", "exitCode": 255}, "NodeLost", RetryCause.NODE_LOST),
+        ({}, {"exitCode": 137}, "NodeOutOfMemory", RetryCause.NODE_OUT_OF_MEMORY),
         ({}, {"reason": "StartError", "exitCode": 128, "message": "exec format error"}, "PodRejected", None),
         ({}, {"exitCode": 3}, "InternalError", None),
     ],
@@ -114,6 +116,46 @@ def test_out_of_memory_names_the_limit_and_the_field() -> None:
     message = ended(reason="OOMKilled", exitCode=137).message
     assert "1Gi" in message
     assert "spec.podTemplate.resources.limits.memory" in message
+
+
+def container(name: str, **limits: str) -> dict[str, Any]:
+    return {"name": name, "resources": {"limits": limits}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "limit"),
+    [
+        ({"containers": [container("proxy", memory="1Gi"), container("executor", memory="2Gi")]}, "2Gi"),
+        ({"containers": [container("executor", cpu="2")], "resources": {"limits": {"memory": "3Gi"}}}, "3Gi"),
+        ({"containers": [container("proxy", memory="1Gi"), container("executor", cpu="2")]}, ""),
+        ({"containers": [{"name": "executor"}]}, ""),
+    ],
+)
+def test_whose_memory_ran_out_is_told_by_the_limit(spec: dict[str, Any], limit: str) -> None:
+    """What has no limit can't have reached it: the kubelet calls both OOMKilled."""
+    terminated = {"exitCode": 137, "reason": "OOMKilled"}
+    statuses = [{"name": "executor", "state": {"terminated": terminated}}]
+    seen = observe(pod({"phase": "Failed", "containerStatuses": statuses}, spec=spec))
+    if limit:
+        assert (seen.reason, seen.retry) == ("OutOfMemory", None)
+        assert f"its limit of {limit}:" in seen.message
+    else:
+        assert (seen.reason, seen.retry) == ("NodeOutOfMemory", RetryCause.NODE_OUT_OF_MEMORY)
+        assert "spec.podTemplate.resources.requests.memory" in seen.message
+
+
+@pytest.mark.parametrize("reason", ["OOMKilled", "Error"])
+@pytest.mark.parametrize(("told", "retry"), [("OutOfMemory", None), ("NodeOutOfMemory", RetryCause.NODE_OUT_OF_MEMORY)])
+def test_an_executor_that_outlived_the_kill_knows_whose_memory_it_was(
+    reason: str, told: str, retry: RetryCause | None
+) -> None:
+    report = BuildResult(failure=Failure(reason=told, message="RUN make ended", line=2)).to_json()
+    seen = ended(exitCode=7, reason=reason, message=report)
+    assert (seen.reason, seen.retry) == (told, retry)
+
+
+def test_an_executor_that_is_killed_as_its_pod_is_deleted_was_not_killed_by_the_node() -> None:
+    assert ended(deleted=True, exitCode=137).reason == "PodDeleted"
 
 
 def test_a_report_of_a_failure_is_taken_as_it_is_with_its_hint() -> None:

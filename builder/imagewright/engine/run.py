@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from imagewright.dockerfile.source import excerpt as source_excerpt
 from imagewright.engine.events import StepStarted
 from imagewright.engine.mounts import prepared
 from imagewright.engine.session import Session
-from imagewright.errors import StepError
+from imagewright.errors import Reason, StepError
 from imagewright.fs import users
 from imagewright.fs.rootfs import Rootfs
 from imagewright.plan import Network, RunStep
 from imagewright.sandbox import RunCommand
+from imagewright.sandbox.memory import MemoryUse, memory_use
 from imagewright.terminal import Lines
 
 _OUTPUT_LINES_KEPT = 20
@@ -52,16 +54,51 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
             tuple(extra.mounts),
             network=step.network is not Network.NONE,
         )
+        before = memory_use()
         code = session.sandbox.run(command, lambda data: show(redacted.feed(data)))
         show(redacted.end())
     if code != 0:
+        why = _want_of_memory(before, memory_use()) or _Why(hint=_hint(code, step, tail.lines()))
         raise StepError(
-            f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}",
+            f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}{why.words}",
             exit_code=code,
+            reason=why.reason,
             location=step.location,
             excerpt=_excerpt(session.lines, step, tail.lines()),
-            hint=_interpreter_hint(step, tail.lines()) if code == 127 else _HINTS.get(code, ""),
+            hint=why.hint,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Why:
+    """What is known of a failure beside the exit code."""
+
+    reason: Reason = Reason.STEP_FAILED
+    words: str = ""
+    hint: str = ""
+
+
+def _want_of_memory(before: MemoryUse | None, after: MemoryUse | None) -> _Why | None:
+    """Whose memory it was, where the kernel killed while the command ran; with several at once, one of them."""
+    if before is None or after is None or after.kills <= before.kills:
+        return None
+    if after.reached_limit:
+        words = f"; the kernel killed a process at the container's memory limit of {_size(after.limit or 0)}"
+        return _Why(
+            Reason.OUT_OF_MEMORY, words, "Raise the limit, or let the command use less: fewer jobs at once, say."
+        )
+    used = f"at most {_size(after.peak)}" + (f" of {_size(after.limit)}" if after.limit else ", without a limit")
+    words = f"; the kernel killed a process since the machine ran out of memory: this container had used {used}"
+    return _Why(Reason.NODE_OUT_OF_MEMORY, words, "Try again, and request as much memory as the build needs.")
+
+
+def _size(count: int) -> str:
+    """In binary units, as Kubernetes writes limits."""
+    return f"{count / (1 << 30):.1f}Gi" if count >= 10 << 30 else f"{count >> 20}Mi"
+
+
+def _hint(code: int, step: RunStep, output: Sequence[str]) -> str:
+    return _interpreter_hint(step, output) if code == 127 else _HINTS.get(code, "")
 
 
 class _Tail:

@@ -52,6 +52,7 @@ class RetryCause(StrEnum):
     PREEMPTED = "Preempted"
     NODE_LOST = "NodeLost"
     POD_DELETED = "PodDeleted"
+    NODE_OUT_OF_MEMORY = "NodeOutOfMemory"
 
 
 class Compression(StrEnum):

@@ -1,0 +1,71 @@
+"""Whose memory ran out, by the files of both versions of control groups as kernels write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imagewright.sandbox.memory import MemoryUse, memory_use
+
+GI, MI = 1 << 30, 1 << 20
+
+
+def unified(folder: Path, limit: str = "max") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 2\noom_group_kill 0\n")
+    (folder / "memory.peak").write_text(f"{GI}\n")
+    (folder / "memory.max").write_text(f"{limit}\n")
+
+
+def legacy(folder: Path, limit: int = 9223372036854771712) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    (folder / "memory.max_usage_in_bytes").write_text(f"{GI}\n")
+    (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+
+
+def process(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "cgroup"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("limit", [None, 4 * GI])
+@pytest.mark.parametrize("seen_as", ["", "kubepods/pod1/executor"])
+def test_both_versions_from_within_a_container_and_from_outside(
+    tmp_path: Path, limit: int | None, seen_as: str
+) -> None:
+    unified(tmp_path / "v2" / seen_as, str(limit) if limit else "max")
+    legacy(tmp_path / "v1" / "memory" / seen_as, limit or 9223372036854771712)
+    new, old = "0::/kubepods/pod1/executor\n", "5:devices:/x\n4:cpu,memory:/kubepods/pod1/executor\n"
+    assert memory_use(tmp_path / "v2", process(tmp_path, new)) == MemoryUse(2, GI, limit)
+    assert memory_use(tmp_path / "v1", process(tmp_path, old)) == MemoryUse(3, GI, limit)
+
+
+def test_where_memory_is_counted_by_the_old_version_beside_the_new_one(tmp_path: Path) -> None:
+    legacy(tmp_path / "memory")
+    (tmp_path / "unified").mkdir()
+    assert memory_use(tmp_path, process(tmp_path, "4:memory:/\n0::/\n")) == MemoryUse(3, GI, None)
+
+
+def test_what_is_not_there_is_not_claimed(tmp_path: Path) -> None:
+    assert memory_use(tmp_path, process(tmp_path, "0::/\n")) is None  # the machine's own group has no such files
+    assert memory_use(tmp_path, tmp_path / "none") is None
+    unified(tmp_path)
+    (tmp_path / "memory.peak").unlink()  # before Linux 5.19
+    assert memory_use(tmp_path, process(tmp_path, "0::/\n")) is None
+
+
+@pytest.mark.parametrize(
+    ("peak", "limit", "reached"),
+    [
+        (200 * MI, 200 * MI, True),
+        (196 * MI, 200 * MI, True),  # the Pod has the same limit, and its other container used the rest
+        (150 * MI, 200 * MI, False),
+        (GI, 4 * GI, False),
+        (8 * GI, None, False),
+    ],
+)
+def test_a_limit_was_reached_by_what_is_short_of_it_by_little(peak: int, limit: int | None, reached: bool) -> None:
+    assert MemoryUse(1, peak, limit).reached_limit is reached
