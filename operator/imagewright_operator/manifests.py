@@ -11,6 +11,7 @@ from typing import Any
 from imagewright.contract import REQUEST_ENV, TERMINATION_MESSAGE_PATH
 from imagewright_operator.api import API_VERSION, GROUP, KIND, ImageBuild, Spec
 from imagewright_operator.api.base import Json, parse_duration
+from imagewright_operator.api.podtemplate import Toleration
 from imagewright_operator.api.spec import Output
 from imagewright_operator.api.status import Build
 from imagewright_operator.inputs import pod_name
@@ -28,6 +29,8 @@ ATTEMPT_LABEL = f"{GROUP}/attempt"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 POD_SELECTOR = f"{COMPONENT_LABEL}=executor,app.kubernetes.io/managed-by=imagewright"
 
+_NODE_LOST_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_NODE_LOST_S = 60
 _PROBE_TIMEOUT = "2m"
 _PROBE_RESOURCES = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 _STRICT_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SETUID", "SETGID", "SETFCAP", "DAC_OVERRIDE", "CHOWN", "FOWNER")
@@ -150,13 +153,27 @@ def _place(pod_spec: Json, spec: Spec, profile: Profile) -> None:
     optional: Json = {
         "serviceAccountName": template.service_account_name,
         "nodeSelector": selector,
-        "tolerations": [_dump(toleration) for toleration in template.tolerations],
+        "tolerations": _tolerations(template.tolerations),
         "affinity": template.affinity,
         "priorityClassName": template.priority_class_name,
         "runtimeClassName": template.runtime_class_name,
         "imagePullSecrets": [_dump(secret) for secret in template.image_pull_secrets],
     }
     pod_spec.update({key: value for key, value in optional.items() if value})
+
+
+def _tolerations(given: Sequence[Toleration]) -> list[Json]:
+    """Those of the template, and of a node that doesn't answer for a minute, unless the template says for how long.
+
+    Kubernetes' own default of five minutes is made for services of which other copies go on; of a build on a dead node
+    nothing goes on. A kubelet that is only restarted is back before its node counts as lost.
+    """
+    tolerations = [_dump(toleration) for toleration in given]
+    for key in _NODE_LOST_TAINTS:
+        if not any(one.key in (key, None) and one.effect in ("NoExecute", None) for one in given):
+            lost: Json = {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _NODE_LOST_S}
+            tolerations.append(lost)
+    return tolerations
 
 
 def _environment(imagebuild: ImageBuild, settings: Settings) -> list[Json]:

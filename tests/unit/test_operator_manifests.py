@@ -334,8 +334,32 @@ def test_where_it_runs() -> None:
     }
     spec = pod(podTemplate=template, platforms=["linux/arm64"])["spec"]
     assert spec["nodeSelector"] == {"pool": "builds", "kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64"}
-    assert spec["tolerations"] == template["tolerations"]
+    assert spec["tolerations"][0] == {"key": "builds", "operator": "Exists"}
     assert (spec["priorityClassName"], spec["serviceAccountName"]) == ("low", "builder")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ([], {"not-ready": 60, "unreachable": 60}),
+        ([{"key": "builds", "operator": "Exists"}], {"not-ready": 60, "unreachable": 60}),
+        ([{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}], {"not-ready": 60, "unreachable": 60}),
+        ([{"operator": "Exists"}], {}),  # of everything, for ever
+        (
+            [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 900}],
+            {"not-ready": 60, "unreachable": 900},
+        ),
+    ],
+)
+def test_a_node_that_does_not_answer_is_waited_for_a_minute_or_as_the_template_says(
+    given: list[dict[str, Any]], seconds: dict[str, int]
+) -> None:
+    tolerations = pod(podTemplate={"tolerations": given})["spec"]["tolerations"]
+    found = {
+        one["key"].rpartition("/")[2]: one["tolerationSeconds"] for one in tolerations if "tolerationSeconds" in one
+    }
+    assert found == seconds
+    assert tolerations[: len(given)] == given
 
 
 def test_pods_are_told_by_their_owner_not_by_a_label_that_anyone_can_write() -> None:

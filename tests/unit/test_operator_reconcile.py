@@ -439,7 +439,7 @@ def test_a_result_printed_by_a_run_that_then_fails_is_not_believed() -> None:
     paper.settle()
     paper.starts()
     paper.log = json.dumps({RESULT_LOG_KEY: json.loads(result())}).encode()
-    paper.ends("", exit_code=137)
+    paper.ends("", exit_code=1)
     paper.settle()
     assert "image" not in paper.status
     assert paper.condition("Stalled") == "True InternalError"
