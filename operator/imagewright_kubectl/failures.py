@@ -11,7 +11,7 @@ from imagewright.errors import ImagewrightError, Reason, UsageError
 from imagewright_operator.api import PLURAL
 
 _PASSING = (0, 429, 500, 502, 503, 504)
-_MISSING = "Install the operator first: kubectl apply -k deploy/."
+_MISSING = "Install the operator first, by Helm or an overlay of yours: docs/installing.md."
 
 
 class ClusterError(ImagewrightError):

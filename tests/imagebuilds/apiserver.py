@@ -17,15 +17,25 @@ from imagebuilds.waiting import PATIENCE_S, eventually
 from servers.running import free_port
 
 SERVICE_ACCOUNT = "system:serviceaccount:imagewright-system:imagewright-operator"
+# Who has asked for what, of all service accounts: no bodies. A watch is told of when it begins.
+_AUDITED: dict[str, Any] = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
+}
 
 Json = dict[str, Any]
 
 
 class ApiServer:
-    """etcd and kube-apiserver on loopback. ``kubectl`` and ``json`` act as an administrator."""
+    """etcd and kube-apiserver on loopback. ``kubectl`` and ``json`` act as an administrator.
 
-    def __init__(self, folder: Path, programs: Path) -> None:
-        self._folder, self._programs = folder, programs
+    With ``audited`` it keeps a record of what service accounts ask for, which ``requests_of`` reads.
+    """
+
+    def __init__(self, folder: Path, programs: Path, *, audited: bool = False) -> None:
+        self._folder, self._programs, self._audited = folder, programs, audited
         self._etcd_port, self.port = free_port(), free_port()
         self._processes: list[subprocess.Popen[bytes]] = []
         subprocess.run(["openssl", "genrsa", "-out", "sa.key", "2048"], cwd=folder, check=True, capture_output=True)
@@ -61,6 +71,10 @@ class ApiServer:
             "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16",
         ]
+        if self._audited:
+            policy = self._folder / "audit-policy.json"
+            policy.write_text(json.dumps(_AUDITED))
+            api += [f"--audit-policy-file={policy}", f"--audit-log-path={self._audit_log}"]
         self._commands = (("etcd", etcd), ("kube-apiserver", api))
         self._processes = [self._run(*command) for command in self._commands]
 
@@ -100,6 +114,15 @@ class ApiServer:
         }
         file.write_text(json.dumps(content))
         return file
+
+    def requests_of(self, user: str) -> list[Json]:
+        """The audit events of all requests of this user."""
+        lines = self._audit_log.read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event["user"]["username"] == user]
+
+    @property
+    def _audit_log(self) -> Path:
+        return self._folder / "audit.log"
 
     @property
     def certificate(self) -> str:

@@ -65,7 +65,21 @@ def test_high_availability_is_two_operators_on_two_nodes_of_which_a_drain_takes_
     base: dict[Name, Json], render: Callable[[Path], dict[Name, Json]]
 ) -> None:
     found = render(ROOT / "deploy/overlays/high-availability")
-    assert set(found) - set(base) == {("PodDisruptionBudget", SYSTEM, "imagewright-operator")}
+    (settings,) = (key for key in set(found) - set(base) if key[0] == "ConfigMap")
+    leader = "imagewright-operator-leader"
+    assert set(found) - set(base) == {
+        ("PodDisruptionBudget", SYSTEM, "imagewright-operator"),
+        ("Role", SYSTEM, leader),
+        ("RoleBinding", SYSTEM, leader),
+        settings,
+    }
+    assert Settings.from_environment(environment(found)).leader_election
+    assert not Settings.from_environment(environment(base)).leader_election
+    rules = one(found, "Role", leader)["rules"]
+    assert [(rule["verbs"], rule.get("resourceNames")) for rule in rules] == [
+        (["create"], None),
+        (["get", "update"], [Settings().lease_name]),
+    ]
     spec = one(found, "Deployment")["spec"]
     labels = spec["template"]["metadata"]["labels"]
     budget = one(found, "PodDisruptionBudget")["spec"]
@@ -96,7 +110,7 @@ def test_namespaced_rights_are_the_clusters_less_what_only_a_cluster_has(
 ) -> None:
     found = render(ROOT / "deploy/overlays/namespaced")
     missing = rights(one(base, "ClusterRole")) - rights(one(found, "Role"))
-    assert {resource for _, resource, _ in missing} == {"nodes", "namespaces", "customresourcedefinitions"}
+    assert {resource for _, resource, _ in missing} == {"nodes", "customresourcedefinitions"}
     assert not rights(one(found, "Role")) - rights(one(base, "ClusterRole"))
     assert "ClusterRoleBinding" not in kinds(found)
     assert one(found, "Role")["metadata"]["namespace"] == environment(found)["IMAGEWRIGHT_NAMESPACES"]
@@ -117,6 +131,7 @@ def test_the_overlay_of_the_documentation_renders(checkout: Path, render: Callab
     (checkout / "my-overlay" / "kustomization.yaml").write_text(text)
     found = render(checkout / "my-overlay")
     assert {"PodDisruptionBudget", "NetworkPolicy"} <= kinds(found)
+    assert Settings.from_environment(environment(found)).leader_election
     (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example.com/imagewright/operator:0.1.0"
     settings = Settings.from_environment(environment(found))
