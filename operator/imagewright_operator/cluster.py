@@ -73,11 +73,20 @@ class Access:
 
 
 class Cluster:
-    """One connection pool, used by all workers. ``count`` is told of every request: verb, resource, HTTP status."""
+    """One connection pool, used by all workers. ``count`` is told of every request: verb, resource, HTTP status.
 
-    def __init__(self, api: client.ApiClient, count: Callable[[str, str, int], None] = lambda *_: None) -> None:
+    ``before`` is called before each, and may keep it back by an ApiError.
+    """
+
+    def __init__(
+        self,
+        api: client.ApiClient,
+        count: Callable[[str, str, int], None] = lambda *_: None,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
         self._api = api
         self._count = count
+        self._before = before
         self._clock = ServerClock()
 
     def now(self) -> datetime:
@@ -259,6 +268,7 @@ class Cluster:
     def _request(
         self, verb: str, path: str, query: Mapping[str, str] | None = None, body: Json | None = None
     ) -> urllib3.BaseHTTPResponse:
+        self._before()
         headers = {"Accept": "application/json", "User-Agent": CONTROLLER}
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json" if verb == "PATCH" else "application/json"

@@ -6,19 +6,25 @@ I/O: environment, standard error, and all that it starts. Called by ``python -m 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import kopf
+from kubernetes import client
 from kubernetes.config import ConfigException
 
 from imagewright.errors import ImagewrightError
 from imagewright_operator import handlers
 from imagewright_operator.cluster import Access, Cluster, connect
 from imagewright_operator.controller import Controller
+from imagewright_operator.leadership import Elector, Leadership, Terms, own_identity, own_namespace
+from imagewright_operator.leases import Leases
 from imagewright_operator.metrics import Metrics
 from imagewright_operator.probes import Probes
 from imagewright_operator.settings import Settings
@@ -28,55 +34,123 @@ _PAUSE_S = 5
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 2 when a setting can't be used or there is no cluster to talk to."""
+    """Run until SIGTERM or SIGINT; 2 when a setting can't be used or there is no cluster to talk to.
+
+    One that loses its lease ends the process with 1 (``leadership.LOST``) wherever it is.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    metrics = Metrics()
     try:
         settings = Settings.from_environment(os.environ)
         for name in Settings.unknown(os.environ):
             _LOG.warning("%s is no setting of this version: it is ignored", name)
         api = connect()
+        leadership = _leadership(api, settings, metrics) if settings.leader_election else None
     except ImagewrightError as error:
         sys.stderr.write(error.render() + "\n")
         return 2
     except ConfigException as error:
         sys.stderr.write(f"error: no cluster to talk to: {error}\nhint: Run it in a Pod, or set KUBECONFIG.\n")
         return 2
-    metrics = Metrics()
-    cluster = Cluster(api, metrics.request)
-    controller = Controller(cluster, settings, metrics)
-    probes = Probes(settings.http_port, controller.is_alive, controller.is_ready, metrics.registry)
+    cluster = Cluster(api, metrics.request, leadership.assure if leadership is not None else _always)
+    operator = _Operator(
+        Controller(cluster, settings, metrics), cluster.access, settings.namespaces, leadership, metrics
+    )
+    probes = Probes(settings.http_port, operator.is_alive, operator.is_ready, metrics.registry)
     _LOG.info("starts; executor image %s, profile %s", settings.executor_image, settings.profile.value)
-    controller.start()
     try:
-        asyncio.run(_watch(controller, cluster.access, settings.namespaces))
+        asyncio.run(operator.run())
     finally:
-        controller.stop()
+        operator.stop()
         probes.close()
     return 0
 
 
-async def _watch(controller: Controller, access: Callable[[], Access], namespaces: tuple[str, ...]) -> None:
-    """Until a signal ends it. Some answers of an API server end kopf: meanwhile the resync does without its watches."""
-    identity: Any = (
-        "imagewright-operator"  # else kopf looks for the name of the user, which in a container may have none
-    )
-    options = kopf.OperatorSettings()
-    handlers.configure_kopf(options, clusterwide=not namespaces)
-    while True:
-        registry = kopf.OperatorRegistry()
-        handlers.register(registry, controller, access)
-        try:
-            await kopf.operator(
-                registry=registry,
-                settings=options,
-                standalone=True,
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-                identity=identity,
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is: what is watched is looked at by the resync as well
-            _LOG.error("the watches have ended: %s; they start again in %d s", error, _PAUSE_S)
-            await asyncio.sleep(_PAUSE_S)
-        else:
-            return
+def _leadership(api: client.ApiClient, settings: Settings, metrics: Metrics) -> Leadership:
+    terms = Terms(settings.lease_s)
+    leases = Leases(api, own_namespace(os.environ), settings.lease_name, terms.timeout_s, metrics.request)
+    return Leadership(Elector(leases, own_identity(os.environ), terms), terms)
+
+
+def _always() -> None:
+    """Without leader election nothing keeps a request back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Operator:
+    """Stands by until it leads, if there is a ``leadership``, and works then until a signal ends it."""
+
+    controller: Controller
+    access: Callable[[], Access]
+    namespaces: tuple[str, ...]
+    leadership: Leadership | None
+    metrics: Metrics
+
+    def is_alive(self) -> bool:
+        return (self.leadership is None or self.leadership.is_alive()) and (
+            not self._works() or self.controller.is_alive()
+        )
+
+    def is_ready(self) -> bool:
+        """One that stands by is: an update replaces one operator after the other, and waits for each."""
+        if self.leadership is not None and not self._works():
+            return self.leadership.is_ready()
+        return self.controller.is_ready()
+
+    def _works(self) -> bool:
+        return self.leadership is None or self.leadership.leads()
+
+    def stop(self) -> None:
+        """Let the workers finish, and then, not before, another operator begin."""
+        self.controller.stop()
+        if self.leadership is not None:
+            self.leadership.stop()
+
+    async def run(self) -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        _catch_signals(stop)
+        if self.leadership is not None:
+            leads = asyncio.Event()
+            self.leadership.start(lambda: loop.call_soon_threadsafe(leads.set))
+            waits = [asyncio.create_task(event.wait()) for event in (leads, stop)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                return
+        self.metrics.leader.set(1)
+        self.controller.start()
+        await self._watch(stop)
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Until a signal ends it. Some answers of an API server end kopf: meanwhile the resync does without its watches."""
+        identity: Any = (
+            "imagewright-operator"  # else kopf looks for the name of the user, which in a container may have none
+        )
+        options = kopf.OperatorSettings()
+        handlers.configure_kopf(options, clusterwide=not self.namespaces)
+        while not stop.is_set():
+            registry = kopf.OperatorRegistry()
+            handlers.register(registry, self.controller, self.access)
+            try:
+                await kopf.operator(
+                    registry=registry,
+                    settings=options,
+                    standalone=True,
+                    clusterwide=not self.namespaces,
+                    namespaces=self.namespaces,
+                    identity=identity,
+                    stop_flag=stop,
+                )
+            except Exception as error:  # noqa: BLE001 - whatever it is: what is watched is looked at by the resync as well
+                _LOG.error("the watches have ended: %s; they start again in %d s", error, _PAUSE_S)
+                _catch_signals(stop)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), _PAUSE_S)
+            else:
+                return
+
+
+def _catch_signals(stop: asyncio.Event) -> None:
+    """kopf takes them while it runs, and leaves them to nobody."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -1,6 +1,6 @@
 """What Prometheus may know of the operator; no label has unbounded values.
 
-No I/O. Filled by ``controller`` and ``cluster``, served by ``probes``.
+No I/O. Filled by ``controller``, ``cluster``, ``leases`` and ``main``, served by ``probes``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class Metrics:
             "imagewright_reconcile_errors",
             "Reconciliations that have to be repeated.",
             ["kind"],
+            registry=self.registry,
+        )
+        self.leader = Gauge(
+            "imagewright_leader",
+            "1 where this operator works, 0 where it stands by for another.",
             registry=self.registry,
         )
         self._requests = Counter(

@@ -21,6 +21,7 @@ from imagewright_operator.api.base import describe
 from imagewright_operator.slots import Limits
 
 _PREFIX = "IMAGEWRIGHT_"
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _QUANTITY = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[KMGTPE]i|[mkMGTPE]|[eE][0-9]+)?")
 
 
@@ -41,7 +42,8 @@ class Settings:
     ``namespaces`` empty means all. ``resources`` is a Pod's ``resources`` for builds that name none.
     ``log_refresh_s`` is the least time between two looks at the log of a build that runs, 0: none. ``limits`` are of
     builds that run at once. ``registries`` hold for every build. ``registry_ca_config_map`` is the name of a ConfigMap
-    that every namespace with builds has; ``caFile`` in ``registries`` names one of its keys.
+    that every namespace with builds has; ``caFile`` in ``registries`` names one of its keys. ``leader_election``: of several
+    operators only the one works that holds the Lease ``lease_name``.
     """
 
     executor_image: str = "imagewright/executor:latest"
@@ -56,12 +58,15 @@ class Settings:
     )
     workspace_size: str = "20Gi"
     termination_grace_s: int = 30
-    resync_s: float = 60.0
+    resync_s: float = 3600.0
     log_refresh_s: float = 10.0
     workers: int = 8
     limits: Limits = field(default_factory=Limits)
     http_port: int = 8080
     csi_volumes: bool = False
+    leader_election: bool = False
+    lease_name: str = "imagewright-operator"
+    lease_s: int = 15
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -91,7 +96,10 @@ class Settings:
             workers=reader.integer("WORKERS", default.workers, 1),
             limits=Limits(reader.integer("MAX_BUILDS", 0, 0), reader.integer("MAX_BUILDS_PER_NAMESPACE", 0, 0)),
             http_port=reader.integer("HTTP_PORT", default.http_port, 0, 65535),
-            csi_volumes=reader.choice("ALLOW_CSI_VOLUMES", "false", ("true", "false")) == "true",
+            csi_volumes=reader.flag("ALLOW_CSI_VOLUMES"),
+            leader_election=reader.flag("LEADER_ELECTION"),
+            lease_name=reader.name("LEASE_NAME", default.lease_name),
+            lease_s=reader.integer("LEASE_SECONDS", default.lease_s, 3, 3600),
         )
 
     @staticmethod
@@ -123,6 +131,15 @@ class _Reader:
         text = self.text(name, default)
         if text not in choices:
             raise _bad(name, text, "write one of " + ", ".join(choice for choice in choices if choice))
+        return text
+
+    def flag(self, name: str) -> bool:
+        return self.choice(name, "false", ("true", "false")) == "true"
+
+    def name(self, name: str, default: str) -> str:
+        text = self.text(name, default)
+        if not _NAME.fullmatch(text):
+            raise _bad(name, text, "write a name as Kubernetes has it: small letters, digits, - and .")
         return text
 
     def number(self, name: str, default: float, least: float) -> float:

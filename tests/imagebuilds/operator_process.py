@@ -60,6 +60,10 @@ class Operator:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def exit_code(self) -> int | None:
+        """None while it runs; that of a signal is below zero."""
+        return self._process.poll() if self._process is not None else None
+
     def stop(self) -> int:
         """SIGTERM; its exit code."""
         assert self._process is not None

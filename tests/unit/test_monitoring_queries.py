@@ -27,8 +27,8 @@ VALUES: dict[str, set[str]] = {
     "reason": {reason.value for reason in Reason},
     "phase": {phase.value for phase in Phase} | {"New"},
     "kind": {"Defect", *(f"ApiError{status}" for status in (0, 409, 429, 500))},
-    "verb": {"GET", "POST", "PATCH", "DELETE"},
-    "resource": {"imagebuilds", "imagebuilds/status", "pods", "pods/log", "events", "nodes", "other"},
+    "verb": {"GET", "POST", "PUT", "PATCH", "DELETE"},
+    "resource": {"imagebuilds", "imagebuilds/status", "pods", "pods/log", "events", "nodes", "leases", "other"},
     "code": {"0", "200", "201", "401", "403", "404", "409", "410", "429", "500", "503"},
 }
 

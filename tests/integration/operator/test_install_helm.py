@@ -17,6 +17,7 @@ from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.rendered import Json, Name, environment, kinds, manifest, name, objects, one, rights
+from imagebuilds.waiting import eventually
 from installing.helm import CHART, Helm
 
 from imagewright_operator.settings import Settings
@@ -51,6 +52,7 @@ EVERYTHING: Json = {
         "maxBuildsPerNamespace": 5,
     },
     "replicas": 2,
+    "leaderElection": {"leaseSeconds": 20},
     "podDisruptionBudget": {"enabled": True},
     "serviceAccount": {"name": "builds-operator", "annotations": {"a": "b"}},
     "priorityClassName": "system-cluster-critical",
@@ -172,6 +174,7 @@ def test_every_setting_of_the_documentation_is_a_value(render: Callable[..., dic
     assert (read.termination_grace_s, read.workers, read.csi_volumes) == (0, 16, False)
     assert settings["IMAGEWRIGHT_MAX_BUILDS"] == "1000000", "not 1e+06"
     assert read.service_accounts == {"default", "builder"}
+    assert (read.leader_election, read.lease_name, read.lease_s) == (True, "imagewright-operator", 20)
 
 
 def test_values_that_the_documentation_shows_are_values(helm: Helm) -> None:
@@ -197,7 +200,30 @@ def test_a_changed_setting_starts_the_operator_again(render: Callable[..., dict[
         ]
         return text
 
-    assert checksum({"settings": {"workers": 9}}) != checksum({}) == checksum({"replicas": 2})
+    assert checksum({"settings": {"workers": 9}}) != checksum({}) == checksum({"podLabels": {"a": "b"}})
+    assert checksum({"replicas": 2}) == checksum({"replicas": 3}) != checksum({})
+
+
+@pytest.mark.parametrize(
+    ("values", "elects"),
+    [
+        ({}, False),
+        ({"replicas": 2}, True),
+        ({"replicas": 2, "leaderElection": {"enabled": False}}, False),
+        ({"leaderElection": {"enabled": True}}, True),
+    ],
+)
+def test_several_replicas_elect_a_leader_unless_it_is_said_otherwise(
+    values: Json, elects: bool, render: Callable[..., dict[Name, Json]]
+) -> None:
+    found = render(values, release="another")
+    assert Settings.from_environment(environment(found)).leader_election is elects
+    assert ("Role" in kinds(found)) is elects
+    if elects:
+        called = environment(found)["IMAGEWRIGHT_LEASE_NAME"]
+        assert called == "another-imagewright-operator", "two releases in one namespace have two leases"
+        rules = one(found, "Role", f"{called}-leader")["rules"]
+        assert [rule.get("resourceNames") for rule in rules] == [None, [called]]
 
 
 def test_the_options_are_what_the_overlays_are(api: ApiServer, render: Callable[..., dict[Name, Json]]) -> None:
@@ -209,6 +235,10 @@ def test_the_options_are_what_the_overlays_are(api: ApiServer, render: Callable[
     assert (
         without_instance(one(available, "PodDisruptionBudget")["spec"]) == one(expected, "PodDisruptionBudget")["spec"]
     )
+    leader = "imagewright-operator-leader"
+    assert one(available, "Role", leader)["rules"] == one(expected, "Role", leader)["rules"]
+    assert one(available, "RoleBinding", leader)["subjects"] == one(expected, "RoleBinding", leader)["subjects"]
+    assert environment(available)["IMAGEWRIGHT_LEADER_ELECTION"] == "true"
     pods = [one(side, "Deployment")["spec"]["template"]["spec"] for side in (available, expected)]
     spreads = [without_instance(pod["topologySpreadConstraints"]) for pod in pods]
     assert spreads[0] == spreads[1]
@@ -247,6 +277,8 @@ def without_instance(node: Json) -> Json:
         ({"settings": {"podProfile": "root"}}, "userns-strict"),
         ({"settings": {"workers": 0}}, "workers"),
         ({"settings": {"workers": "8"}}, "workers"),
+        ({"leaderElection": {"enabled": "yes"}}, "leaderElection"),
+        ({"leaderElection": {"leaseSeconds": 2}}, "leaseSeconds"),
         ({"settings": {"workspaceSize": "20 GB"}}, "workspaceSize"),
         ({"settings": {"registries": [{"mirrors": ["m"]}]}}, "host"),
         ({"settings": {"registries": {"host": "docker.io"}}}, "registries"),
@@ -269,7 +301,11 @@ def test_a_value_that_cannot_be_meant_is_refused_by_name(values: Json, word: str
 
 
 def test_it_is_installed_works_with_its_rights_is_upgraded_and_goes_and_the_definition_stays(
-    api: ApiServer, helm: Helm, namespace: Namespace, operators: Callable[..., Operator]
+    api: ApiServer,
+    helm: Helm,
+    namespace: Namespace,
+    operators: Callable[..., Operator],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     system, release = f"system-{uuid.uuid4().hex[:8]}", f"r-{uuid.uuid4().hex[:6]}"
     where = f"--namespace={system}"
@@ -280,12 +316,13 @@ def test_it_is_installed_works_with_its_rights_is_upgraded_and_goes_and_the_defi
     assert f"serves {namespace.name}." in done.stdout
 
     called = f"{release}-imagewright-operator"
-    data = json.loads(api.kubectl("get", "configmap", f"{release}-imagewright-settings", where, "--output=json"))[
-        "data"
-    ]
     token = api.kubectl("create", "token", called, where)
-    settings = {key.removeprefix("IMAGEWRIGHT_"): value for key, value in data.items()}
-    operator = operators(api.kubeconfig(token), **settings)
+
+    def settings() -> dict[str, str]:
+        found = json.loads(api.kubectl("get", "configmap", f"{release}-imagewright-settings", where, "--output=json"))
+        return {key.removeprefix("IMAGEWRIGHT_"): value for key, value in found["data"].items()}
+
+    operator = operators(api.kubeconfig(token), **settings())
     namespace.apply()
     pod = namespace.pod()
     namespace.starts(pod)
@@ -297,6 +334,12 @@ def test_it_is_installed_works_with_its_rights_is_upgraded_and_goes_and_the_defi
     assert done.returncode == 0, done.stderr
     deployment = json.loads(api.kubectl("get", "deployment", called, where, "--output=json"))
     assert deployment["spec"]["replicas"] == 2
+    operator.stop()
+    monkeypatch.setenv("POD_NAMESPACE", system)
+    leader = operators(api.kubeconfig(token), **settings())
+    eventually(lambda: "holds the lease" in leader.log(), "a leader, by the rights that it has")
+    assert leader.stop() == 0
+    assert api.kubectl("get", "lease", called, where, "--output=jsonpath={.spec.holderIdentity}") == ""
 
     done = helm("uninstall", release, where)
     assert done.returncode == 0, done.stderr

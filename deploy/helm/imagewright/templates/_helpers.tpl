@@ -24,6 +24,13 @@
 {{- end -}}
 {{- end -}}
 
+{{/* "true" or nothing. Unset, it is on where several operators are asked for. */}}
+{{- define "imagewright.leaderElection" -}}
+{{- if kindIs "bool" .Values.leaderElection.enabled -}}
+{{- if .Values.leaderElection.enabled -}}true{{- end -}}
+{{- else if gt (int64 .Values.replicas) 1 -}}true{{- end -}}
+{{- end -}}
+
 {{- define "imagewright.commonLabels" -}}
 app.kubernetes.io/name: imagewright
 app.kubernetes.io/instance: {{ .Release.Name }}
