@@ -1,0 +1,68 @@
+"""docs/troubleshooting.md has every reason that an ImageBuild can show: the operator's own in full, the executor's by where to look."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from imagewright.errors import Reason
+from imagewright_operator import reconcile, report
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "troubleshooting.md"
+OF_THE_PLUGIN = {Reason.KUBERNETES_API_FAILED, Reason.IMAGE_BUILD_NOT_FOUND}  # no ImageBuild has them
+OF_CONDITIONS = {reconcile.QUEUED, reconcile.PENDING, reconcile.RUNNING, reconcile.RETRYING, reconcile.SUSPENDED}
+
+
+def rows(columns: int) -> set[str]:
+    """The reasons of all rows of the tables with so many columns."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    cells = [line.strip("|").split(" | ") for line in lines]
+    return {name for row in cells if len(row) == columns for name in re.findall(r"`([A-Z]\w+)`", row[0])}
+
+
+def set_by_the_operator() -> set[str]:
+    """Every ``Reason.NAME`` in its source."""
+    found = set()
+    for file in sorted((ROOT / "operator" / "imagewright_operator").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason":
+                found.add(Reason[node.attr].value)
+    return found
+
+
+def test_what_the_operator_says_is_explained_in_full() -> None:
+    assert len(set_by_the_operator()) > 10
+    assert set_by_the_operator() - rows(columns=3) == set()
+
+
+def test_what_else_an_imagebuild_can_show_has_a_place_to_look_at() -> None:
+    shown = {reason.value for reason in set(Reason) - OF_THE_PLUGIN} | OF_CONDITIONS | {report.SUCCEEDED}
+    assert shown - rows(columns=3) - rows(columns=2) == set()
+
+
+def test_no_row_is_of_a_reason_that_is_gone() -> None:
+    assert rows(columns=3) <= {reason.value for reason in Reason}
+    names = rows(columns=2) - {"Pending", "Queued", "Failed"}  # the phases of the page's beginning
+    assert names <= {reason.value for reason in Reason} | OF_CONDITIONS | {report.SUCCEEDED}
+
+
+def test_its_parts_and_the_pages_that_it_names_are_there() -> None:
+    """Of every page: links within the checkout lead to a file, and to a heading where they name one."""
+    broken = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" in target:
+                continue
+            name, _, heading = target.partition("#")
+            file = page.parent / name if name else page
+            if not file.exists() or (heading and heading not in headings(file)):
+                broken.append(f"{page.name}: {target}")
+    assert broken == []
+
+
+def headings(page: Path) -> set[str]:
+    """As GitHub makes anchors of them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
