@@ -11,7 +11,8 @@ from imagewright.contract import timestamp
 from imagewright_operator import polling
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
-from imagewright_operator.inputs import Inputs, build_id
+from imagewright_operator.inputs import Inputs, build_id, pod_name
+from imagewright_operator.slots import Claim, Key, PodKey
 
 
 def is_due(imagebuild: ImageBuild, inputs: Inputs, build: Build) -> bool:
@@ -50,3 +51,10 @@ def again(build: Build, not_before: datetime) -> Build:
         queue_time=build.queue_time,
         not_before=timestamp(not_before),
     )
+
+
+def slot(imagebuild: ImageBuild, build: Build) -> Claim:
+    """What a build that wants a Pod asks ``slots`` for."""
+    metadata = imagebuild.metadata
+    pod = PodKey(metadata.namespace, pod_name(metadata.name, build))
+    return Claim(Key(metadata.namespace, metadata.name), pod, build.queue_time)

@@ -28,6 +28,7 @@ from imagewright_operator.outcome import Observation
 CONTROLLER = "imagewright-operator"
 _TIMEOUT_S = (5.0, 30.0)  # connect, read
 _PAGE = 250
+_NOT_ENDED = "status.phase!=Succeeded,status.phase!=Failed"
 _LOG_KEPT = 64 * 1024
 _LOG_READ = 8 * 1024 * 1024  # of the last lines; a RUN may have printed megabytes into one of them
 _LOG_LINES = 400
@@ -138,10 +139,12 @@ class Cluster:
 
     # --- Pods
 
-    def pods(self, namespace: str = "", uid: str = "") -> Iterator[Json]:
-        """Executor Pods of one ImageBuild, or all there are."""
+    def pods(self, namespace: str = "", uid: str = "", *, running: bool = False) -> Iterator[Json]:
+        """Executor Pods of one ImageBuild, or all there are; ``running``: none that have ended."""
         selector = POD_SELECTOR + (f",{UID_LABEL}={uid}" if uid else "")
-        return self._list(_core("pods", namespace), {"labelSelector": selector})
+        return self._list(
+            _core("pods", namespace), {"labelSelector": selector, "fieldSelector": _NOT_ENDED if running else ""}
+        )
 
     def create_pod(self, pod: Json) -> Refusal | None:
         """Create it; None also when the very Pod is there already, whoever has created it.

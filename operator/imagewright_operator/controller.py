@@ -9,25 +9,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from imagewright.errors import Reason
-from imagewright_operator import polling, profile, reconcile, validation
+from imagewright_operator import claims, polling, profile, reconcile, validation
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import Json
-from imagewright_operator.api.status import Build
 from imagewright_operator.cluster import ApiError, Cluster
 from imagewright_operator.decision import Decision, World
-from imagewright_operator.inputs import is_probe, pod_name
+from imagewright_operator.inputs import is_probe
 from imagewright_operator.manifests import executor_pod, owner_uid, pods_of, probe_pod
 from imagewright_operator.metrics import Metrics
 from imagewright_operator.outcome import Observation, PodState, observe, parse_time
 from imagewright_operator.report import status_patch
+from imagewright_operator.resync import Resync
 from imagewright_operator.settings import Profile, Settings
-from imagewright_operator.slots import Claim, Key, PodKey, Slots
+from imagewright_operator.slots import Claim, Key, PodKey
 from imagewright_operator.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
@@ -37,7 +36,6 @@ _STUCK_S = 300.0
 _LOOK_AFTER_S = 3.0  # at a new Pod, should its event be lost
 _NODES_PATIENCE_S = 60.0
 _FAILURE_PAUSE_S = 5.0  # of a build whose Pod could not be created, while others have its turn
-_SETTLE_S = 1.0  # after the last object that a watch lists as it begins
 
 
 class Controller:
@@ -48,17 +46,14 @@ class Controller:
         self._settings = settings
         self._metrics = metrics
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._slots = Slots(settings.limits)
-        self._stopped = threading.Event()
+        self._resync = Resync(cluster, settings, metrics, self._queue)
         self._threads: list[threading.Thread] = []
-        self._synced = threading.Event()
-        self._listed = threading.Event()
-        self._beat = time.monotonic()
         self._lock = threading.Lock()
         self._gone: dict[Key, list[Json]] = {}
         self._nodes: tuple[float, list[Json]] = (float("-inf"), [])
         self._nodes_lock = threading.Lock()
-        self._settled: dict[str, str] = {}  # UID -> resourceVersion of what has nothing to do until it changes
+        census, slots = self._resync.census, self._resync.slots
+        metrics.watch(phases=census.phases, counts=slots.counts, depth=self._queue.depth)
 
     def nudge(self, namespace: str, name: str) -> None:
         """Something about this ImageBuild may have changed."""
@@ -66,7 +61,7 @@ class Controller:
 
     def catch_up(self) -> None:
         """A watch has begun and lists what is there: of what happened before that no event will tell."""
-        self._listed.set()
+        self._resync.catch_up()
 
     def pod_changed(self, key: Key, pod: Json, *, gone: bool) -> None:
         """A Pod of this ImageBuild has come, changed or gone.
@@ -81,9 +76,9 @@ class Controller:
         if is_probe(place.name) or not owner_uid(pod):
             pass  # it builds nothing
         elif ended or gone:
-            self._start_more(self._slots.release(place))
+            self._start_more(self._resync.slots.release(place))
         else:
-            self._slots.hold(place)
+            self._resync.slots.hold(place)
         self._queue.add(key, first=True)
 
     def _start_more(self, keys: Iterable[Key]) -> None:
@@ -96,14 +91,13 @@ class Controller:
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
             for number in range(self._settings.workers)
         ]
-        self._threads.append(threading.Thread(target=self._resync_forever, name="resync", daemon=True))
+        self._threads.append(self._resync.thread)
         for thread in self._threads:
             thread.start()
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Let every worker finish what it is at; what is not finished in time is left to the next operator."""
-        self._stopped.set()
-        self._listed.set()
+        self._resync.stop()
         self._queue.close()
         end = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -111,55 +105,12 @@ class Controller:
 
     def is_ready(self) -> bool:
         """Whether all ImageBuilds have been looked at once."""
-        return self._synced.is_set()
+        return self._resync.is_ready()
 
     def is_alive(self) -> bool:
         """Whether resync and workers go on. An API server that doesn't answer is no reason to be restarted."""
-        late = time.monotonic() - self._beat > 3 * self._settings.resync_s + _STUCK_S
-        return (
-            all(thread.is_alive() for thread in self._threads) and not late and self._queue.longest_work_s() < _STUCK_S
-        )
-
-    def resync(self) -> None:
-        """Look at everything with two lists, and work on what has something to do: for lost events and lost timers."""
-        began, now = time.monotonic(), self._cluster.now()
-        pods: dict[str, list[Json]] = {}
-        live: list[PodKey] = []
-        starting: list[tuple[World, Claim]] = []
-        phases: Counter[str] = Counter()
-        settled: dict[str, str] = {}
-        for namespace in self._settings.namespaces or ("",):
-            # ImageBuilds first: a Pod that a status already knows must not be missing from an older list.
-            try:
-                bodies, passed_over = self._unsettled(namespace, phases, settled)
-                found = list(self._cluster.pods(namespace))
-            except ApiError as error:
-                if not namespace or error.status not in (403, 404):
-                    raise
-                self._metrics.failed(f"ApiError{error.status}")
-                _LOG.warning("the namespace %s can't be served, the others are: %s", namespace, error)
-                continue
-            known = passed_over.keys() | {body["metadata"]["uid"] for body in bodies}
-            for pod in found:
-                owner, name = owner_uid(pod), pod["metadata"]["name"]
-                pods.setdefault(owner, []).append(pod)
-                if owner in known and not is_probe(name) and reconcile.is_live(observe(pod), now):
-                    live.append(PodKey(pod["metadata"]["namespace"], name))
-            for body in bodies:
-                starting += self._look_at(body, pods.get(body["metadata"]["uid"], []), now, settled)
-            for uid in passed_over.keys() & pods.keys():
-                self._queue.add(passed_over[uid])
-        self._settled = settled
-        may_start = set(self._slots.recount(live, (claim for _, claim in starting), began))
-        for world, claim in starting:
-            if claim.key in may_start or not self._is_said(world, claim):
-                self._queue.add(claim.key)
-        self._metrics.phases.clear()
-        for phase, count in phases.items():
-            self._metrics.phases.labels(phase).set(count)
-        self._metrics.running.set(len(live))
-        self._metrics.waiting.set(len(starting))
-        self._metrics.depth.set(self._queue.depth())
+        alive = all(thread.is_alive() for thread in self._threads)
+        return alive and not self._resync.is_late() and self._queue.longest_work_s() < _STUCK_S
 
     def sync(self, key: Key) -> float | None:
         """One pass for one ImageBuild; in how many seconds to look again, if at all.
@@ -170,9 +121,13 @@ class Controller:
         with self._lock:
             gone = tuple(self._gone.get(key, ()))
         body = self._cluster.imagebuild(*key)
-        wake_s = self._pass(key, body, gone) if body is not None else None
-        if body is None:
-            self._start_more(self._slots.leave(key))
+        wake_s = None
+        if body is not None:
+            self._resync.census.see(body)
+            wake_s = self._pass(key, body, gone)
+        else:
+            self._resync.census.gone(key)
+            self._start_more(self._resync.slots.leave(key))
         with self._lock:
             self._forget(key, gone)
         return wake_s
@@ -180,7 +135,7 @@ class Controller:
     def _pass(self, key: Key, body: Json, gone: Sequence[Json]) -> float | None:
         imagebuild, problem = validation.read(body)
         if problem:
-            self._start_more(self._slots.leave(key))
+            self._start_more(self._resync.slots.leave(key))
             self._store(body, imagebuild, reconcile.unreadable(imagebuild, problem, self._cluster.now()))
             return None
         world = World.of(imagebuild, self._observe(key.namespace, imagebuild, gone), self._cluster.now())
@@ -189,10 +144,10 @@ class Controller:
             log = self._log_of(key.namespace, decision.wants_log, world)
             world = replace(world, log=log)
             decision = reconcile.reconcile(world, self._settings)
-        claim = _claim(imagebuild, decision.create) if decision.create is not None else None
+        claim = claims.slot(imagebuild, decision.create) if decision.create is not None else None
         if claim is None:
-            self._start_more(self._slots.leave(key))
-        elif hold := self._slots.take(claim):
+            self._start_more(self._resync.slots.leave(key))
+        elif hold := self._resync.slots.take(claim):
             world, claim = replace(world, hold=hold), None
             decision = reconcile.reconcile(world, self._settings)
         try:
@@ -206,7 +161,7 @@ class Controller:
 
     def _give_back(self, claim: Claim, pause_s: float, *, namespace: bool = False) -> None:
         """No Pod came of a slot: others may start, and this build may try again after a pause."""
-        self._start_more(self._slots.give_back(claim, pause_s, namespace=namespace))
+        self._start_more(self._resync.slots.give_back(claim, pause_s, namespace=namespace))
         if pause_s:
             self._queue.add_after(claim.key, pause_s)
 
@@ -224,10 +179,10 @@ class Controller:
         if decision.create is not None:
             pod = executor_pod(imagebuild, decision.create, self._settings, self._profile_of(imagebuild))
             refusal = self._cluster.create_pod(pod)
-            claim = _claim(imagebuild, decision.create)
+            claim = claims.slot(imagebuild, decision.create)
             if refusal is None:
                 self._queue.add_after(claim.key, _LOOK_AFTER_S)
-                self._start_more(self._slots.ready())  # those whose namespace was refused a moment ago
+                self._start_more(self._resync.slots.ready())  # those whose namespace was refused a moment ago
             else:
                 quota = refusal.reason is Reason.QUOTA_EXCEEDED
                 self._give_back(claim, reconcile.REFUSAL_PAUSE_S, namespace=quota)
@@ -238,6 +193,7 @@ class Controller:
         patch = status_patch(body.get("status") or {}, decision.status)
         if patch:
             body = self._cluster.patch_status(body, patch)
+            self._resync.census.see(body)
         name = f"{imagebuild.metadata.namespace}/{imagebuild.metadata.name}"
         if decision.finished is not None:
             self._metrics.finished(decision.finished)
@@ -298,66 +254,6 @@ class Controller:
                 self._nodes_lock.release()
         return nodes
 
-    def _unsettled(
-        self, namespace: str, phases: Counter[str], settled: dict[str, str]
-    ) -> tuple[list[Json], dict[str, Key]]:
-        """The ImageBuilds that may have something to do, and by UID those that had nothing and are as they were.
-
-        Thousands that were built long ago are read but not kept. Each is counted in ``phases``.
-        """
-        bodies: list[Json] = []
-        passed_over: dict[str, Key] = {}
-        for body in self._cluster.imagebuilds(namespace):
-            phases[(body.get("status") or {}).get("phase") or "New"] += 1
-            metadata = body["metadata"]
-            uid, version = metadata["uid"], metadata["resourceVersion"]
-            if self._settled.get(uid) == version:
-                settled[uid] = version
-                passed_over[uid] = Key(metadata["namespace"], metadata["name"])
-            else:
-                bodies.append(body)
-        return bodies, passed_over
-
-    def _look_at(
-        self, body: Json, pods: list[Json], now: datetime, settled: dict[str, str]
-    ) -> list[tuple[World, Claim]]:
-        """Have it worked on if there is something to do for it; what it wants to start is given back instead.
-
-        Where there is nothing to do, now or later, it is added to ``settled``.
-        """
-        key = Key(body["metadata"]["namespace"], body["metadata"]["name"])
-        try:
-            return self._considered(key, body, pods, now, settled)
-        except Exception:  # noqa: BLE001 - a defect in one must not keep the others from being looked at
-            _LOG.exception("%s/%s: could not be looked at", *key)
-            self._queue.add(key)
-            return []
-
-    def _considered(
-        self, key: Key, body: Json, pods: list[Json], now: datetime, settled: dict[str, str]
-    ) -> list[tuple[World, Claim]]:
-        imagebuild, problem = validation.read(body)
-        if problem:
-            if imagebuild.status.observed_generation != imagebuild.metadata.generation:
-                self._queue.add(key)
-            return []
-        world = World.of(imagebuild, [observe(pod) for pod in pods_of(pods, imagebuild.metadata.uid)], now)
-        decision = reconcile.reconcile(world, self._settings)
-        if decision.create is not None:
-            return [(world, _claim(imagebuild, decision.create))]
-        if decision.wake_s is not None:
-            self._queue.add_after(key, decision.wake_s)
-        if not decision.is_idle(imagebuild.status):
-            self._queue.add(key)
-        elif decision.wake_s is None and not pods:
-            settled[imagebuild.metadata.uid] = body["metadata"]["resourceVersion"]
-        return []
-
-    def _is_said(self, world: World, claim: Claim) -> bool:
-        """Whether the status of a build that waits already says so."""
-        held = reconcile.reconcile(replace(world, hold=self._slots.why(claim)), self._settings)
-        return held.is_idle(world.imagebuild.status)
-
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
             try:
@@ -375,36 +271,3 @@ class Controller:
                 self._queue.done(key)
                 if wake_s is not None:
                     self._queue.add_after(key, wake_s)
-
-    def _resync_forever(self) -> None:
-        pause = 1.0
-        while not self._stopped.is_set():
-            self._beat = time.monotonic()
-            try:
-                self.resync()
-            except ApiError as error:
-                self._metrics.failed(f"ApiError{error.status}")
-                _LOG.warning("the resync failed: %s; again in %.0f s", error, pause)
-            except Exception:  # noqa: BLE001 - a defect must not end the resync for all
-                self._metrics.failed("Defect")
-                _LOG.exception("the resync failed; again in %.0f s", pause)
-            else:
-                self._synced.set()
-                pause = 1.0
-                self._rest()
-                continue
-            self._stopped.wait(pause)
-            pause = min(pause * 2, self._settings.resync_s)
-
-    def _rest(self) -> None:
-        """Until the next resync: soon where a watch has begun, once it has listed all that there is."""
-        self._listed.wait(self._settings.resync_s)
-        while self._listed.is_set() and not self._stopped.is_set():
-            self._listed.clear()
-            self._stopped.wait(_SETTLE_S)
-
-
-def _claim(imagebuild: ImageBuild, build: Build) -> Claim:
-    metadata = imagebuild.metadata
-    pod = PodKey(metadata.namespace, pod_name(metadata.name, build))
-    return Claim(Key(metadata.namespace, metadata.name), pod, build.queue_time)

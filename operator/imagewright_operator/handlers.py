@@ -54,7 +54,7 @@ def configure_kopf(settings: kopf.OperatorSettings, *, clusterwide: bool) -> Non
     settings.peering.standalone = True
     settings.posting.enabled = False  # Events are ours, with names that make them unique
     settings.watching.label_selectors["pods"] = POD_SELECTOR
-    settings.watching.server_timeout = 240
-    settings.watching.client_timeout = 300
+    settings.watching.server_timeout = 60  # then it goes on from where it was: one that is frozen costs a minute
+    settings.watching.client_timeout = 75
     settings.watching.connect_timeout = 10
     settings.scanning.disabled = not clusterwide  # watching CRDs and namespaces takes rights in the whole cluster

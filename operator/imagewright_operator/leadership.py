@@ -81,13 +81,17 @@ def own_namespace(environment: Mapping[str, str], file: Path = _NAMESPACE_FILE) 
     Raises:
         UsageError: when nothing tells it.
     """
-    try:
-        namespace = environment.get("POD_NAMESPACE", "").strip() or file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    namespace, cause = environment.get("POD_NAMESPACE", "").strip(), f"{file} is empty"
+    if not namespace:
+        try:
+            namespace = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            cause = str(error)
+    if not namespace:
         raise UsageError(
-            f"IMAGEWRIGHT_LEADER_ELECTION is true, and nothing says in which namespace the lease is to be: {error}",
+            f"IMAGEWRIGHT_LEADER_ELECTION is true, and nothing says in which namespace the lease is to be: {cause}",
             hint="Set POD_NAMESPACE to the operator's own namespace, as deploy/base/deployment.yaml does.",
-        ) from error
+        )
     return namespace
 
 

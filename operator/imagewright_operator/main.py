@@ -6,7 +6,6 @@ I/O: environment, standard error, and all that it starts. Called by ``python -m 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -108,46 +107,50 @@ class _Operator:
             self.leadership.stop()
 
     async def run(self) -> None:
+        """Until a signal ends it."""
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         _catch_signals(stop)
+        stopped = asyncio.create_task(stop.wait())
         if self.leadership is not None:
             leads = asyncio.Event()
             self.leadership.start(lambda: loop.call_soon_threadsafe(leads.set))
-            waits = [asyncio.create_task(event.wait()) for event in (leads, stop)]
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if stop.is_set():
+            await asyncio.wait((asyncio.create_task(leads.wait()), stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
+            self.metrics.leader.set(1)
+            self.controller.start()
+        while not stopped.done():
+            # kopf takes the signals while it runs, and ends; one that comes before it has them ends it by a cancellation.
+            watches = asyncio.create_task(self._watch())
+            await asyncio.wait((watches, stopped), return_when=asyncio.FIRST_COMPLETED)
+            watches.cancel()
+            try:
+                await watches
+            except asyncio.CancelledError:
                 return
-        self.metrics.leader.set(1)
-        self.controller.start()
-        await self._watch(stop)
+            except Exception as error:  # noqa: BLE001 - whatever it is: what is watched is looked at by the resync as well
+                _LOG.error("the watches have ended: %s; they start again in %d s", error, _PAUSE_S)
+            else:
+                return
+            _catch_signals(stop)
+            await asyncio.wait((stopped,), timeout=_PAUSE_S)
 
-    async def _watch(self, stop: asyncio.Event) -> None:
-        """Until a signal ends it. Some answers of an API server end kopf: meanwhile the resync does without its watches."""
+    async def _watch(self) -> None:
+        """Some answers of an API server end kopf: meanwhile the resync does without its watches."""
         identity: Any = (
             "imagewright-operator"  # else kopf looks for the name of the user, which in a container may have none
         )
         options = kopf.OperatorSettings()
         handlers.configure_kopf(options, clusterwide=not self.namespaces)
-        while not stop.is_set():
-            registry = kopf.OperatorRegistry()
-            handlers.register(registry, self.controller, self.access)
-            try:
-                await kopf.operator(
-                    registry=registry,
-                    settings=options,
-                    standalone=True,
-                    clusterwide=not self.namespaces,
-                    namespaces=self.namespaces,
-                    identity=identity,
-                    stop_flag=stop,
-                )
-            except Exception as error:  # noqa: BLE001 - whatever it is: what is watched is looked at by the resync as well
-                _LOG.error("the watches have ended: %s; they start again in %d s", error, _PAUSE_S)
-                _catch_signals(stop)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), _PAUSE_S)
-            else:
-                return
+        registry = kopf.OperatorRegistry()
+        handlers.register(registry, self.controller, self.access)
+        await kopf.operator(
+            registry=registry,
+            settings=options,
+            standalone=True,
+            clusterwide=not self.namespaces,
+            namespaces=self.namespaces,
+            identity=identity,
+        )
 
 
 def _catch_signals(stop: asyncio.Event) -> None:

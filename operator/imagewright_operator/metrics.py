@@ -5,7 +5,11 @@ No I/O. Filled by ``controller``, ``cluster``, ``leases`` and ``main``, served b
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from imagewright.errors import Reason
 from imagewright_operator.api.status import Build
@@ -13,6 +17,19 @@ from imagewright_operator.outcome import parse_time
 
 _REASONS = frozenset(Reason)
 _DURATIONS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
+
+
+class _Phases(Collector):
+    """A gauge whose labels come and go."""
+
+    def __init__(self, phases: Callable[[], Mapping[str, int]]) -> None:
+        self._phases = phases
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily("imagewright_imagebuilds", "ImageBuilds there are, by phase.", labels=["phase"])
+        for phase, count in sorted(self._phases().items()):
+            family.add_metric([phase], count)
+        yield family
 
 
 class Metrics:
@@ -53,16 +70,28 @@ class Metrics:
             ["verb", "resource", "code"],
             registry=self.registry,
         )
-        self.phases = Gauge(
-            "imagewright_imagebuilds", "ImageBuilds there are, by phase.", ["phase"], registry=self.registry
+        self._running = Gauge(
+            "imagewright_builds_running", "Executor Pods that have not ended.", registry=self.registry
         )
-        self.running = Gauge("imagewright_builds_running", "Executor Pods that have not ended.", registry=self.registry)
-        self.waiting = Gauge(
+        self._waiting = Gauge(
             "imagewright_builds_waiting",
             "Builds that have no Pod yet: those that wait their turn.",
             registry=self.registry,
         )
-        self.depth = Gauge("imagewright_queue_depth", "ImageBuilds that wait for a worker.", registry=self.registry)
+        self._depth = Gauge("imagewright_queue_depth", "ImageBuilds that wait for a worker.", registry=self.registry)
+
+    def watch(
+        self,
+        *,
+        phases: Callable[[], Mapping[str, int]],
+        counts: Callable[[], tuple[int, int]],
+        depth: Callable[[], int],
+    ) -> None:
+        """What there is at the moment, asked for anew by every scrape; ``counts`` are of running and waiting builds."""
+        self._running.set_function(lambda: counts()[0])
+        self._waiting.set_function(lambda: counts()[1])
+        self._depth.set_function(depth)
+        self.registry.register(_Phases(phases))
 
     def finished(self, build: Build) -> None:
         """A build has ended and that is stored."""

@@ -116,25 +116,35 @@ class Slots:
         with self._lock:
             return self._next()
 
-    def recount(self, pods: Iterable[PodKey], claims: Iterable[Claim], began: float) -> list[Key]:
-        """All Pods that run and all builds that wait, as lists that were begun at ``began`` have them; who may start.
+    def recount(self, pods: Iterable[PodKey], began: float, claims: Iterable[Claim] | None = None) -> list[Key]:
+        """All Pods that run, and all builds that wait if they were listed too, as lists that were begun at ``began``
+        have them; who may start.
 
         What has happened after that is in no list, and stays.
         """
         with self._lock:
             there = [pod for pod in pods if self._released.get(pod, -math.inf) < began]
             self._held = dict.fromkeys(there, began) | {pod: t for pod, t in self._held.items() if t >= began}
-            later = {key: entry for key, entry in self._waiting.items() if entry[1] >= began}
-            self._waiting = {
-                claim.key: (claim, began)
-                for claim in claims
-                if claim.pod not in self._held and self._left.get(claim.key, -math.inf) < began
-            } | later
             self._released = {pod: t for pod, t in self._released.items() if t >= began}
-            self._left = {key: t for key, t in self._left.items() if t >= began}
             self._put_off = {one: t for one, t in self._put_off.items() if t > self._clock()}
-            self._counted = True
+            if claims is not None:
+                self._recount_waiting(claims, began)
             return self._next()
+
+    def _recount_waiting(self, claims: Iterable[Claim], began: float) -> None:
+        later = {key: entry for key, entry in self._waiting.items() if entry[1] >= began}
+        self._waiting = {
+            claim.key: (claim, began)
+            for claim in claims
+            if claim.pod not in self._held and self._left.get(claim.key, -math.inf) < began
+        } | later
+        self._left = {key: t for key, t in self._left.items() if t >= began}
+        self._counted = True
+
+    def counts(self) -> tuple[int, int]:
+        """How many Pods hold a slot, and how many builds wait for one."""
+        with self._lock:
+            return len(self._held), len(self._waiting)
 
     def why(self, claim: Claim) -> str:
         """Why a build that may not start waits."""

@@ -32,7 +32,7 @@ def main() -> int:
         operator = Operator(
             api.kubeconfig("operator-token"),
             Path(folder) / "operator.log",
-            RESYNC_SECONDS="60",
+            RESYNC_SECONDS="3600",
             MAX_BUILDS=str(given.at_once),
         )
         try:

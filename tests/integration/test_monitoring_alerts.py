@@ -14,7 +14,7 @@ from installing import programs
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "components" / "monitoring" / "prometheusrule.yaml"
-REQUESTS = 'imagewright_api_requests_total{pod="a",verb="GET",resource="imagebuilds",code="%d"}'
+REQUESTS = 'imagewright_api_requests_total{pod="a",verb="GET",resource="pods",code="%d"}'
 WELL = {
     REQUESTS % 200: "0+60x120",
     'imagewright_api_requests_total{pod="a",verb="GET",resource="nodes",code="403"}': "0+1x120",

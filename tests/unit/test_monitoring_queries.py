@@ -45,7 +45,7 @@ def exported() -> dict[str, set[str]]:
     metrics.finished(Build(id="b", inputs_hash="h", outcome="Failed", failure=failure, **times))
     metrics.failed("Defect")
     metrics.request("GET", "pods", 200)
-    metrics.phases.labels("Running").set(1)
+    metrics.watch(phases=lambda: {"Running": 1}, counts=lambda: (1, 0), depth=lambda: 0)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         for sample in family.samples:

@@ -23,7 +23,7 @@ def claim(namespace: str, name: str, since: int = 0) -> Claim:
 
 def counted(total: int = 0, per_namespace: int = 0) -> Slots:
     slots = Slots(Limits(total, per_namespace), Clock())
-    slots.recount((), (), -1.0)
+    slots.recount((), -1.0, ())
     return slots
 
 
@@ -36,7 +36,7 @@ def test_nothing_starts_before_what_runs_was_counted() -> None:
     slots = Slots(Limits(total=2))
     assert "just started" in slots.take(claim("a", "one"))
     # A Pod of before, and one that is claimed but was not yet looked at.
-    assert slots.recount([PodKey("b", "old")], [claim("a", "one"), claim("a", "two", 1)], float("inf")) == [
+    assert slots.recount([PodKey("b", "old")], float("inf"), [claim("a", "one"), claim("a", "two", 1)]) == [
         ("a", "one")
     ]
 
@@ -83,13 +83,13 @@ def test_the_namespace_with_fewer_builds_goes_first_then_the_oldest() -> None:
 def test_what_happened_after_a_list_was_begun_is_not_lost_by_it() -> None:
     clock = Clock()
     slots = Slots(Limits(total=2), clock)
-    slots.recount((), (), 0.0)
+    slots.recount((), 0.0, ())
     slots.take(claim("a", "gone"))
     clock.now = 10.0
     began = clock()
     slots.take(claim("a", "new"))
     slots.take(claim("a", "waits", 5))
-    assert slots.recount((), (), began) == [("a", "waits")], "the one whose Pod no list has is gone"
+    assert slots.recount((), began, ()) == [("a", "waits")], "the one whose Pod no list has is gone"
     assert slots.take(claim("a", "waits", 5)) == ""
     assert slots.take(claim("a", "more", 6))
 
@@ -98,7 +98,7 @@ def test_a_slot_of_which_no_pod_came_is_the_next_ones_and_its_build_waits_a_mome
     """An admission webhook that is broken in one namespace must not keep all others from building."""
     clock = Clock()
     slots = Slots(Limits(total=1), clock)
-    slots.recount((), (), -1.0)
+    slots.recount((), -1.0, ())
     first = claim("broken", "one", 1)
     assert slots.take(first) == ""
     assert slots.take(claim("fine", "one", 2))
@@ -122,7 +122,7 @@ def test_a_namespace_whose_quota_is_full_takes_nobodys_turn() -> None:
     clock = Clock()
     slots = Slots(Limits(total=1), clock)
     full = [claim("full", str(number), number) for number in range(5)]
-    slots.recount((), [*full, claim("other", "one", 50)], -1.0)
+    slots.recount((), -1.0, [*full, claim("other", "one", 50)])
     assert slots.take(full[0]) == ""
     assert slots.give_back(full[0], 15.0, namespace=True) == [("other", "one")]
     assert slots.take(full[1]), "the quota is the namespace's"
@@ -135,7 +135,7 @@ def test_a_namespace_whose_quota_is_full_takes_nobodys_turn() -> None:
 def test_what_has_ended_while_a_list_was_read_is_not_counted_again() -> None:
     clock = Clock()
     slots = Slots(Limits(total=1), clock)
-    slots.recount((), (), -1.0)
+    slots.recount((), -1.0, ())
     slots.take(claim("a", "one"))
     slots.take(claim("a", "gone", 1))
     slots.take(claim("a", "two", 2))
@@ -145,7 +145,7 @@ def test_what_has_ended_while_a_list_was_read_is_not_counted_again() -> None:
     clock.now = 11.0
     slots.release(PodKey("a", "one-pod"))
     slots.leave(Key("a", "gone"))
-    assert slots.recount(listed, [claim("a", "gone", 1), claim("a", "two", 2)], began) == [("a", "two")]
+    assert slots.recount(listed, began, [claim("a", "gone", 1), claim("a", "two", 2)]) == [("a", "two")]
 
 
 @given(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from imagebuilds.apiserver import ApiServer
+from imagebuilds.fake_kubelet import pushed, timed
 from imagebuilds.operator_process import Operator
 from imagebuilds.proxy import Proxy
 from imagebuilds.rest import DirectNamespace, Rest
@@ -21,8 +22,10 @@ from imagewright_operator.cluster import Cluster
 from imagewright_operator.controller import Controller
 from imagewright_operator.decision import Decision, World
 from imagewright_operator.metrics import Metrics
+from imagewright_operator.resync import Resync
 from imagewright_operator.settings import Settings
 from imagewright_operator.slots import Key
+from imagewright_operator.workqueue import WorkQueue
 
 LISTS = re.compile(r"GET /(api/v1/pods|apis/imagewright.dev/v1alpha1/imagebuilds)\?(?!.*watch=)")
 WATCHES = [re.compile(rf"GET /[^?]*/{name}\?.*watch=true") for name in ("pods", "imagebuilds")]
@@ -70,17 +73,23 @@ def test_what_a_build_costs_does_not_grow_with_their_number(
     assert Costs.of(operator).peak_mib < 200
 
 
+def connected(api: ApiServer, count: Callable[[str, str, int], None] = lambda *_: None) -> Cluster:
+    """With the operator's rights, in this process."""
+    access = client.Configuration()
+    config.load_kube_config(str(api.kubeconfig("operator-token")), client_configuration=access)  # type: ignore[no-untyped-call]
+    return Cluster(client.ApiClient(access), count)
+
+
 def test_what_has_nothing_to_do_is_looked_at_once(
     api: ApiServer, places: Callable[[int], list[DirectNamespace]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten thousand finished ImageBuilds cost a resync two lists, and no decisions."""
+    """Ten thousand finished ImageBuilds cost a look at everything two lists, and no decisions."""
     (place,) = places(1)
     names = [f"app-{number}" for number in range(12)]
     for name in names:
         place.apply(name, suspend=True)
-    access = client.Configuration()
-    config.load_kube_config(str(api.kubeconfig("operator-token")), client_configuration=access)  # type: ignore[no-untyped-call]
-    controller = Controller(Cluster(client.ApiClient(access)), Settings(namespaces=(place.name,)), Metrics())
+    cluster, settings = connected(api), Settings(namespaces=(place.name,))
+    controller, resync = Controller(cluster, settings, Metrics()), Resync(cluster, settings, Metrics(), WorkQueue())
     for name in names:
         controller.sync(Key(place.name, name))  # the status says that it is suspended
     decided: list[str] = []
@@ -94,7 +103,7 @@ def test_what_has_nothing_to_do_is_looked_at_once(
 
     def looked_at() -> list[str]:
         decided.clear()
-        controller.resync()
+        resync.everything()
         return sorted(decided)
 
     assert looked_at() == sorted(names)
@@ -106,4 +115,38 @@ def test_what_has_nothing_to_do_is_looked_at_once(
     place.edit("app-4", suspend=False)
     controller.sync(Key(place.name, "app-4"))
     assert set(looked_at()) == set(looked_at()) == {"app-4"}, "it has a Pod, whose event may get lost"
+    controller.stop()
+
+
+def test_between_two_looks_at_everything_one_request_finds_the_pods_whose_end_nobody_told(
+    api: ApiServer, places: Callable[[int], list[DirectNamespace]]
+) -> None:
+    (place,) = places(1)
+    asked: list[tuple[str, str, int]] = []
+    cluster, settings = connected(api, lambda *request: asked.append(request)), Settings(namespaces=(place.name,))
+    queue: WorkQueue[Key] = WorkQueue()
+    controller, resync = Controller(cluster, settings, Metrics()), Resync(cluster, settings, Metrics(), queue)
+    names = ["goes-on", "has-ended", "is-gone", "has-started", "waits"]
+    for name in names:
+        place.apply(name, suspend=name == "waits")
+        for _ in range(2):  # the claim and the Pod; that it is there
+            controller.sync(Key(place.name, name))
+        if name != "waits":
+            place.starts(place.pod(name))
+        if name != "has-started":
+            controller.sync(Key(place.name, name))
+    resync.everything()
+    while queue.depth():
+        queue.done(queue.get() or Key("", ""))
+
+    place.kubelet(place.pod("has-ended"), timed(pushed(place.pod("has-ended"))))
+    gone = place.pod("is-gone")["metadata"]["name"]
+    place.kubectl("delete", "pod", gone, "--force", "--grace-period=0")
+    asked.clear()
+    resync.running()
+    assert asked == [("GET", "pods", 200)]
+    found = {queue.get() for _ in range(queue.depth())}
+    assert found == {Key(place.name, name) for name in ("has-ended", "is-gone", "has-started")}
+    assert resync.slots.counts()[0] == 2
+    assert resync.census.phases() == {"Running": 3, "Pending": 1, "Queued": 1}
     controller.stop()

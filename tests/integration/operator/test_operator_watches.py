@@ -22,6 +22,8 @@ from imagebuilds.waiting import eventually
 # The lists of the watches; those of the resync come in pages.
 LISTS = re.compile(r"GET /[^?]*/(imagebuilds|pods)(\?(?!.*(limit|watch)=).*)?$")
 
+WATCHES = re.compile(r"GET /[^?]*/(imagebuilds|pods)\?.*watch=true")
+
 
 @pytest.fixture
 def place(api: ApiServer) -> Iterator[DirectNamespace]:
@@ -99,6 +101,34 @@ def test_whatever_the_watches_tell_each_is_built_once(
         kubelet.close()
     assert not recorder.problems()
     built_once(place, names)
+
+
+def test_a_watch_that_freezes_is_renewed_and_tells_what_it_has_not_told(
+    api: ApiServer, place: DirectNamespace, operators: Callable[..., Operator], proxy: Proxy
+) -> None:
+    """Without a look at everything: the next watch goes on from where the frozen one was."""
+    frozen = threading.Event()
+
+    def freezing(lines: Lines) -> Lines:
+        """One that has begun before stays open, and says nothing more."""
+        begun_before = not frozen.is_set()
+        for line in lines:
+            if not (begun_before and frozen.is_set()):
+                yield line
+
+    proxy.reshape = freezing
+    operator = operators(api.kubeconfig("operator-token", proxy.address), RESYNC_SECONDS="3600")
+    ready_in_s(operator)
+    place.apply("before")
+    place.pushes(place.pod("before"))
+    place.phase("Succeeded", "before")
+    frozen.set()
+    proxy.requests.clear()
+    place.apply("meanwhile")
+    digest = place.pushes(place.pod("meanwhile"))
+    assert place.phase("Succeeded", "meanwhile")["image"]["digest"] == digest
+    assert proxy.count(WATCHES) >= 2
+    assert not proxy.count(LISTS), "all of it from the watches"
 
 
 def built_once(place: DirectNamespace, names: list[str]) -> None:
