@@ -123,13 +123,13 @@ def parse(
     return arguments
 
 
-def outdated(arguments: Arguments, environment: Mapping[str, str]) -> list[str]:
-    """One line for each flag of kaniko's that was given by its earlier name or has no meaning here, and one for its
-    feature flags."""
+def outdated(arguments: Arguments, environment: Mapping[str, str], flags: Sequence[Flag] = BUILD_FLAGS) -> list[str]:
+    """One line for each of the command's ``flags`` that was given by its earlier name or has no meaning here, and one for
+    kaniko's feature flags."""
     warnings = [f"--{name} is now --{today}" for name, today in arguments.earlier.items()]
     warnings += [
         f"--{flag.name} has no meaning here: {flag.pointless}"
-        for flag in BUILD_FLAGS
+        for flag in flags
         if flag.pointless and flag.name in arguments.values
     ]
     features = sorted(name for name in environment if name.startswith(_FEATURE_FLAG))

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
-from imagewright.cli.arguments import Arguments, parse
+from imagewright.cli.arguments import Arguments, outdated, parse
 from imagewright.cli.displays import open_display
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
@@ -26,7 +26,7 @@ from imagewright.reference import Reference
 _DEFAULT_CACHE = "/cache"
 _KEPT = "what is there is compared with the registry, and downloaded again only where it is another or damaged"
 
-WARM_FLAGS: tuple[Flag, ...] = (
+_WARM_FLAGS: tuple[Flag, ...] = (
     Flag("image", Kind.LIST, "REFERENCE", "an image to keep; may be given many times", "i"),
     Flag("cache-dir", Kind.TEXT, "FOLDER", "where; /cache if not given", "c"),
     Flag("dockerfile", Kind.TEXT, "PATH", "a Dockerfile whose base images are kept", "d"),
@@ -34,7 +34,7 @@ WARM_FLAGS: tuple[Flag, ...] = (
     Flag("cache-ttl", Kind.TEXT, "DURATION", "how old an image may be", pointless=_KEPT),
 )
 _TAKEN = frozenset("build-arg custom-platform verbosity log-format log-timestamp".split())
-FLAGS: tuple[Flag, ...] = (*WARM_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN | PULL_FLAGS))
+FLAGS: tuple[Flag, ...] = (*_WARM_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN | PULL_FLAGS))
 
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -50,9 +50,8 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def _fill(arguments: Arguments, environment: Mapping[str, str], display: Display) -> None:
-    for flag in WARM_FLAGS:
-        if flag.pointless and flag.name in arguments.values:
-            display.warning(f"--{flag.name} has no meaning here: {flag.pointless}")
+    for warning in outdated(arguments, environment, FLAGS):
+        display.warning(warning)
     path = arguments.text("dockerfile")
     folder = arguments.text("cache-dir", _DEFAULT_CACHE)
     values = {

@@ -76,11 +76,13 @@ def test_a_warmed_base_is_not_downloaded_and_a_damaged_one_is(bases: RegistrySer
     dockerfile.write_text("ARG TAG=none\nFROM busybox:$TAG\nRUN echo a >/a\n")
     hub = f"--registry-endpoint=docker.io={bases.host}"
     warmed = imagewright(
-        "warm", f"--dockerfile={dockerfile}", "--build-arg=TAG=latest", f"--cache-dir={cache}", hub, "--force"
-    )
+        "warm", f"--dockerfile={dockerfile}", "--build-arg=TAG=latest", f"--cache-dir={cache}", hub, "--force",
+        "--customPlatform=linux/amd64",
+    )  # fmt: skip
     assert warmed.returncode == 0, warmed.stderr
     assert "busybox:latest (linux/amd64) is sha256:" in warmed.stderr
     assert "--force has no meaning here" in warmed.stderr
+    assert "--customPlatform is now --custom-platform" in warmed.stderr
     build = [
         "build", f"--context={tmp_path / 'context'}", "--build-arg=TAG=latest", "--no-push", f"--cache-dir={cache}", hub,
         f"--tar-path={tmp_path / 'image.tar'}", "--reproducible",
