@@ -127,8 +127,9 @@ class _Operator:
                 await watches
             except asyncio.CancelledError:
                 return
-            except Exception as error:  # noqa: BLE001 - whatever it is: what is watched is looked at by the resync as well
+            except Exception as error:  # noqa: BLE001 - whatever it is: meanwhile the resync looks at everything
                 _LOG.error("the watches have ended: %s; they start again in %d s", error, _PAUSE_S)
+                self.controller.catch_up()
             else:
                 return
             _catch_signals(stop)
