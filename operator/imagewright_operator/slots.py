@@ -108,7 +108,8 @@ class Slots:
         can't start must not keep others from starting.
         """
         with self._lock:
-            self._put_off[claim.key.namespace if namespace else claim.key] = self._clock() + pause_s
+            who: Key | str = claim.key.namespace if namespace else claim.key
+            self._put_off[who] = max(self._put_off.get(who, -math.inf), self._clock() + pause_s)
             return self._free(claim.pod)
 
     def ready(self) -> list[Key]:

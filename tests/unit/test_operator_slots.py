@@ -103,6 +103,7 @@ def test_a_slot_of_which_no_pod_came_is_the_next_ones_and_its_build_waits_a_mome
     assert slots.take(first) == ""
     assert slots.take(claim("fine", "one", 2))
     assert slots.give_back(first, 5.0) == [("fine", "one")]
+    slots.give_back(first)  # its status met a 409: the pause stays
     assert slots.take(first) == "waits its turn: others are before it"
     assert slots.take(claim("fine", "one", 2)) == ""
     clock.now = 6.0
