@@ -35,7 +35,11 @@ def test_all_of_them() -> None:
         RESYNC_SECONDS="5",
         WORKERS="2",
         HTTP_PORT="0",
+        LEADER_ELECTION="true",
+        LEASE_NAME="builds-operator",
+        LEASE_SECONDS="30",
     )
+    assert (settings.leader_election, settings.lease_name, settings.lease_s) == (True, "builds-operator", 30)
     assert settings.executor_image == "reg.example.com/executor:1"
     assert settings.profile is Profile.HARDENED
     assert settings.registries[0].endpoint == "hub.example.com"
@@ -59,6 +63,9 @@ def test_all_of_them() -> None:
         ("WORKSPACE_SIZE", "20GB", "such as 20Gi"),
         ("MAX_BUILDS", "1.9", "a whole number"),
         ("HTTP_PORT", "99999", "from 0 to 65535"),
+        ("LEADER_ELECTION", "yes", "true, false"),
+        ("LEASE_NAME", "My Lease", "small letters"),
+        ("LEASE_SECONDS", "2", "at least 3"),
         ("WORKERS", "0", "at least 1"),
         ("WORKERS", "many", "a number"),
         ("RESYNC_SECONDS", "nan", "at least 1"),

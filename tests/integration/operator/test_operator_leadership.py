@@ -16,13 +16,13 @@ import pytest
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
-from imagebuilds.proxy import CUT, PASS, Proxy
+from imagebuilds.proxy import CUT, Proxy
 from imagebuilds.rendered import Json, manifest, name, objects
 from imagebuilds.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 LEASE = re.compile(r"(GET|PUT|POST) /apis/coordination\.k8s\.io/v1/namespaces/[^/]+/leases")
-SHORT_S = 6  # long enough for two operators that start on a busy machine
+SHORT_S = 6  # where a test waits until it is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Election:
     def stand(self, **settings: str) -> Candidate:
         proxy = Proxy(self._api.port, self._api.certificate)
         self._proxies.append(proxy)
-        given = {"LEADER_ELECTION": "true", "LEASE_SECONDS": str(SHORT_S), **settings}
+        given = {"LEADER_ELECTION": "true", **settings}
         return Candidate(self._start(self._api.kubeconfig("operator-token", proxy.address), **given), proxy)
 
     def lease(self) -> Json:
@@ -147,16 +147,19 @@ def test_one_works_and_the_other_is_ready_and_asks_for_nothing_but_the_lease(
 
     before = election.lease()
     assert re.fullmatch(r"imagewright-operator-1_[0-9a-f-]{36}", before["holderIdentity"])
-    assert (before["leaseDurationSeconds"], before["leaseTransitions"]) == (SHORT_S, 0)
+    assert (before["leaseDurationSeconds"], before["leaseTransitions"]) == (15, 0)
     eventually(lambda: election.lease()["renewTime"] > before["renewTime"], "a renewal")
     after = election.lease()
     assert after["acquireTime"] == before["acquireTime"] < after["renewTime"]
+    assert standby.operator.stop() == 0
+    assert election.holder() == before["holderIdentity"], "who stands by takes nothing along"
+    assert not any(line.startswith(("PUT", "POST")) for line in standby.proxy.requests)
 
 
 def test_a_leader_that_is_killed_in_the_middle_of_a_build_is_followed_by_the_other(
     election: Election, namespace: Namespace
 ) -> None:
-    leader, standby = election.pair()
+    leader, standby = election.pair(LEASE_SECONDS=str(SHORT_S))
     first = election.lease()
     pod = runs(namespace)
     leader.operator.kill()
@@ -184,16 +187,8 @@ def test_one_that_is_stopped_gives_the_lease_back_when_it_has_asked_for_everythi
     assert (lease.get("holderIdentity", ""), lease["leaseDurationSeconds"], lease["leaseTransitions"]) == ("", 1, 1)
 
 
-def test_one_that_stands_by_ends_at_once_and_takes_nothing_along(election: Election) -> None:
-    _, standby = election.pair()
-    holder = election.holder()
-    assert standby.operator.stop() == 0
-    assert election.holder() == holder
-    assert not any(line.startswith(("PUT", "POST")) for line in standby.proxy.requests)
-
-
 def test_a_leader_that_was_frozen_past_its_lease_does_not_go_on(election: Election, namespace: Namespace) -> None:
-    leader, standby = election.pair(RESYNC_SECONDS="1")
+    leader, standby = election.pair(LEASE_SECONDS=str(SHORT_S), RESYNC_SECONDS="1")
     pod = runs(namespace)
     leader.operator.freeze()
     election.leads(standby)
@@ -211,7 +206,7 @@ def test_a_leader_that_was_frozen_past_its_lease_does_not_go_on(election: Electi
 def test_a_leader_that_alone_does_not_reach_the_api_server_ends_before_the_other_works(
     election: Election, namespace: Namespace
 ) -> None:
-    leader, standby = election.pair()
+    leader, standby = election.pair(LEASE_SECONDS=str(SHORT_S))
     pod = runs(namespace)
     late: list[str] = []
     leader.proxy.rule = lambda _: CUT
@@ -232,7 +227,7 @@ def test_a_leader_that_alone_does_not_reach_the_api_server_ends_before_the_other
 def test_an_api_server_that_freezes_past_the_deadline_ends_the_leader_and_one_of_them_works_again(
     api: ApiServer, election: Election, namespace: Namespace
 ) -> None:
-    leader, standby = election.pair()
+    leader, standby = election.pair(LEASE_SECONDS=str(SHORT_S))
     pod = runs(namespace)
     api.signal_api(signal.SIGSTOP)
     try:
@@ -247,8 +242,9 @@ def test_an_api_server_that_freezes_past_the_deadline_ends_the_leader_and_one_of
     election.stands_by(leader)
 
 
-def test_an_answer_that_is_lost_or_a_conflict_costs_the_leader_nothing(election: Election) -> None:
-    leader, _ = election.pair()
+def test_an_answer_that_is_lost_costs_the_leader_nothing(election: Election) -> None:
+    leader = election.stand()
+    election.leads(leader)
     renewals = [0]
 
     def strike(line: str, _: bytes, answered: bool) -> bool:
@@ -259,10 +255,9 @@ def test_an_answer_that_is_lost_or_a_conflict_costs_the_leader_nothing(election:
         return False
 
     leader.proxy.strike = strike
-    eventually(lambda: renewals[0] >= 4, "renewals after the one whose answer was lost")
+    eventually(lambda: renewals[0] >= 3, "renewals after the one whose answer was lost")
     assert leader.operator.is_running()
     assert election.lease()["leaseTransitions"] == 0
-    leader.proxy.rule = lambda _: PASS
 
 
 def test_without_the_right_it_is_not_ready_and_says_what_the_api_server_answers(
