@@ -240,7 +240,9 @@ def _killed_for_memory(
     limit = _memory_limit(spec)
     if not limit:
         return Reason.NODE_OUT_OF_MEMORY, _NO_LIMIT, RetryCause.NODE_OUT_OF_MEMORY
-    words = f"the build used more memory than its limit of {limit}: raise spec.podTemplate.resources.limits.memory"
+    words = f"the build ran out of memory at its limit of {limit}: raise spec.podTemplate.resources.limits.memory"
+    if told is None:
+        words += ", or requests.memory if it needs less than that: then it was the node's that ran out"
     return Reason.OUT_OF_MEMORY, words, None
 
 

@@ -139,6 +139,7 @@ def test_whose_memory_ran_out_is_told_by_the_limit(spec: dict[str, Any], limit: 
     if limit:
         assert (seen.reason, seen.retry) == ("OutOfMemory", None)
         assert f"its limit of {limit}:" in seen.message
+        assert "or requests.memory" in seen.message  # the kubelet's word alone doesn't tell
     else:
         assert (seen.reason, seen.retry) == ("NodeOutOfMemory", RetryCause.NODE_OUT_OF_MEMORY)
         assert "spec.podTemplate.resources.requests.memory" in seen.message

@@ -1,0 +1,168 @@
+"""Faults of nodes under a build that runs: deleted, silent, wanted by others, out of memory. All of it real.
+
+There is one node that runs Pods, so each test gives it back: what is tried again can only be built there. The
+Dockerfile comes from a ConfigMap, which isn't an input itself: the first attempt takes for ever, the next one doesn't.
+"""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cluster.client import Cluster
+from imagebuilds.namespace import Namespace
+from imagebuilds.nodefaults import PodMemory, another_node, impatient_controllers, is_gone
+from imagebuilds.operator_process import Operator
+from imagebuilds.waiting import eventually
+
+pytestmark = [pytest.mark.root, pytest.mark.cluster]
+
+SOURCE = {"configMap": {"name": "files"}}
+MI = 1 << 20
+
+
+@pytest.fixture
+def whole_node(cluster: Cluster) -> Iterator[None]:
+    """Whatever a test has done to it, the node is there and ready afterwards."""
+    yield
+    if not cluster.try_kubectl("get", "node", cluster.node).stdout:
+        cluster.component("kubelet").restart()
+    cluster.component("kubelet").start()
+
+
+def dockerfile(builds: Namespace, run: str) -> None:
+    """What the next attempt builds."""
+    data = {"Dockerfile": f"FROM busybox\nRUN {run}\n"}
+    content = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": data}
+    builds.kubectl("apply", "--filename=-", given=content)
+
+
+def runs(builds: Namespace, name: str = "app") -> dict[str, Any]:
+    """The Pod, once its RUN has said something."""
+    pod = builds.pod(name)
+    log = ("logs", pod["metadata"]["name"])
+    eventually(lambda: "begun" in builds.try_kubectl(*log).stdout.replace("echo begun", ""), "a RUN that runs")
+    return builds.get("pod", pod["metadata"]["name"])
+
+
+def container_of(pod: dict[str, Any]) -> str:
+    return str(pod["status"]["containerStatuses"][0]["containerID"])
+
+
+def is_built_once(cluster: Cluster, builds: Namespace, attempt: int, name: str = "app") -> None:
+    """One build with one digest, which the registry has, after so many attempts; no Pod goes on."""
+    status = builds.phase("Succeeded", name)
+    assert (status["build"]["number"], status["build"].get("attempt", 1)) == (1, attempt)
+    digest = status["image"]["digest"]
+    assert [(one["outcome"], one["digest"]) for one in status["history"]] == [("Succeeded", digest)]
+    request = urllib.request.Request(f"{cluster.registry.url}/v2/{builds.name}/{name}/manifests/1", method="HEAD")
+    request.add_header("Accept", "application/vnd.oci.image.manifest.v1+json")
+    with urllib.request.urlopen(request) as answer:
+        assert answer.headers["Docker-Content-Digest"] == digest
+    assert not [pod for pod in builds.pods(name) if pod["status"]["phase"] not in ("Succeeded", "Failed")]
+    assert [one for one in builds.events(name) if one == "BuildRetried"] == ["BuildRetried"] * (attempt - 1)
+
+
+def test_a_build_on_a_node_that_is_deleted_is_built_again(
+    cluster: Cluster, builds: Namespace, operator: Operator, whole_node: None
+) -> None:
+    dockerfile(builds, "echo begun; sleep 600")
+    builds.apply(source=SOURCE)
+    first = runs(builds)
+    dockerfile(builds, "date >/now")
+    cluster.kubectl("delete", "node", cluster.node)
+    status = builds.becomes("Unknown NodeLost")
+    assert "attempt 2 of 3 follows" in status["conditions"][0]["message"]
+    cluster.component("kubelet").restart()
+    is_built_once(cluster, builds, attempt=2)
+    is_gone(cluster, container_of(first))
+
+
+def test_builds_on_a_node_that_falls_silent(
+    cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], whole_node: None
+) -> None:
+    """One pushes while nobody hears of it, one still runs as the node comes back: the first counts, the other is ended."""
+    operators(TERMINATION_GRACE_SECONDS="1")
+    soon = {
+        "key": "node.kubernetes.io/unreachable",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 1,
+    }
+    dockerfile(builds, "echo begun; sleep 600")
+    with another_node(cluster), impatient_controllers(cluster):
+        builds.apply(source=SOURCE, podTemplate={"tolerations": [soon]})
+        first = runs(builds)
+        dockerfile(builds, "date >/now")
+        short = {"inline": {"dockerfile": "FROM busybox\nRUN echo begun; sleep 8; date >/now\n"}}
+        builds.apply("short", source=short, podTemplate={"tolerations": [soon]})
+        runs(builds, "short")
+        cluster.component("kubelet").kill()
+        for name in ("app", "short"):
+            eventually(lambda name=name: "deletionTimestamp" in builds.pods(name)[0]["metadata"], "the taint to evict")
+        assert builds.ready() == "Unknown BuildRunning"  # its executor may still push
+        cluster.component("kubelet").start()
+        builds.becomes("Unknown NodeLost")
+        is_built_once(cluster, builds, attempt=2)
+        is_built_once(cluster, builds, attempt=1, name="short")
+        is_gone(cluster, container_of(first))
+
+
+def test_a_build_that_a_pod_of_higher_priority_takes_the_place_of(
+    cluster: Cluster, builds: Namespace, operator: Operator
+) -> None:
+    allocatable = int(cluster.json("get", "node", cluster.node)["status"]["allocatable"]["memory"].removesuffix("Ki"))
+    most = {"requests": {"memory": f"{allocatable * 6 // 10}Ki"}}
+    dockerfile(builds, "echo begun; sleep 600")
+    builds.apply(source=SOURCE, podTemplate={"resources": most})
+    first = runs(builds)
+    dockerfile(builds, "date >/now")
+    urgent = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": builds.name}}
+    cluster.apply({**urgent, "value": 1000, "description": "of a test"})
+    try:
+        cluster.apply(neighbour(builds.name, "sleep 600", most, priorityClassName=builds.name))
+        status = builds.becomes("Unknown PodEvicted")
+        assert "preempt" in status["conditions"][0]["message"]
+        builds.becomes("False Unschedulable")
+        builds.kubectl("delete", "pod", "neighbour", "--grace-period=0", "--force")
+    finally:
+        cluster.kubectl("delete", "priorityclass", builds.name)
+    is_built_once(cluster, builds, attempt=2)
+    is_gone(cluster, container_of(first))
+
+
+def neighbour(namespace: str, command: str, resources: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """A Pod beside the build's."""
+    container = {"name": "main", "image": "busybox", "command": ["sh", "-c", command], "resources": resources}
+    metadata = {"name": "neighbour", "namespace": namespace}
+    pod_spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "restartPolicy": "Never", **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod_spec}
+
+
+# One process that holds so much, says so, and waits: a pipe takes less than it wants to write.
+HOLD = "mkfifo /p; dd if=/dev/zero of=/p bs={size} count=1 & exec 3</p; head -c 1 <&3; echo begun; wait $!"
+
+
+@pytest.mark.parametrize("limits", [{}, {"memory": "4Gi"}])
+def test_a_build_that_is_killed_for_a_neighbours_hunger_is_built_again(
+    cluster: Cluster, builds: Namespace, operator: Operator, limits: dict[str, str]
+) -> None:
+    """It is far from its limit or has none; all Pods together reach the node's, and one of its processes is the largest."""
+    memory = PodMemory(cluster)
+    dockerfile(builds, HOLD.format(size=300 * MI))
+    builds.apply(source=SOURCE, podTemplate={"resources": {"requests": {"memory": "64Mi"}, "limits": limits}})
+    runs(builds)
+    dockerfile(builds, "date >/now")
+    guaranteed = {"cpu": "100m", "memory": "1Gi"}
+    with memory.bounded_to(spare=100 * MI):
+        cluster.apply(neighbour(builds.name, HOLD.format(size=200 * MI), {"limits": guaranteed}))
+        if (
+            memory.unified and limits
+        ):  # the kubelet lets the kernel kill the whole container, and nobody is left to tell
+            builds.becomes("False OutOfMemory")
+            return
+        status = builds.becomes("Unknown NodeOutOfMemory")
+        assert "ran out of memory" in status["conditions"][0]["message"]
+    is_built_once(cluster, builds, attempt=2)
