@@ -226,12 +226,12 @@ class Leadership:
         self._stopped = threading.Event()
         self._heard = threading.Event()
         self._leads = threading.Event()
-        self._on_lead: Callable[[], object] = lambda: None
+        self._on_lead: Callable[[], None] = lambda: None
         self._beat = time.monotonic()
         self._threads: list[threading.Thread] = []
         self._said = ""
 
-    def start(self, on_lead: Callable[[], object]) -> None:
+    def start(self, on_lead: Callable[[], None]) -> None:
         """Stand for election; ``on_lead`` is called, by a thread of this one's, when it is won."""
         self._on_lead = on_lead
         self._run("leadership", self._campaign)

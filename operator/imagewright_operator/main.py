@@ -6,6 +6,7 @@ I/O: environment, standard error, and all that it starts. Called by ``python -m 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -113,7 +114,12 @@ class _Operator:
         stopped = asyncio.create_task(stop.wait())
         if self.leadership is not None:
             leads = asyncio.Event()
-            self.leadership.start(lambda: loop.call_soon_threadsafe(leads.set))
+
+            def won() -> None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: a signal has just come
+                    loop.call_soon_threadsafe(leads.set)
+
+            self.leadership.start(won)
             await asyncio.wait((asyncio.create_task(leads.wait()), stopped), return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
             self.metrics.leader.set(1)
