@@ -1,4 +1,4 @@
-"""The chart on a real node: two operators that are ready by their probes, of which a drain may take one at a time."""
+"""The chart on a real node: two operators that are ready by their probes, of which one works, and a drain takes one at a time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from cluster.client import Cluster
 from imagebuilds import installation
 from imagebuilds.namespace import Namespace
+from imagebuilds.waiting import eventually
 from installing.helm import CHART, Done, Helm
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
@@ -33,7 +34,19 @@ def evict(cluster: Cluster, namespace: str, pod: str) -> Done:
     return cluster.try_kubectl("create", "--raw", path, "--filename=-", stdin=json.dumps(body))
 
 
-def test_two_operators_of_the_chart_build_once_while_a_drain_takes_one_of_them(
+def holder(cluster: Cluster, namespace: str, lease: str) -> str:
+    """The Pod that holds the lease; "" between two."""
+    spec = cluster.json("get", "lease", lease, f"--namespace={namespace}")["spec"]
+    return str(spec.get("holderIdentity") or "").partition("_")[0]
+
+
+def leading(cluster: Cluster, namespace: str, pod: str) -> bool:
+    """Whether the Pod itself says that it works."""
+    metrics = cluster.try_kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/metrics")
+    return "imagewright_leader 1.0" in metrics.stdout
+
+
+def test_two_operators_of_the_chart_build_once_while_a_drain_takes_the_one_that_works(
     cluster: Cluster, builds: Namespace, build_settings: dict[str, str], system: str, tmp_path: Path
 ) -> None:
     operator, operator_tag = installation.image(cluster, "operator").rsplit(":", 1)
@@ -54,6 +67,10 @@ def test_two_operators_of_the_chart_build_once_while_a_drain_takes_one_of_them(
     called = f"{builds.name}-imagewright-operator"
     pods = [item["metadata"]["name"] for item in cluster.json("get", "pods", f"--namespace={system}")["items"]]
     assert len(pods) == 2
+    first = holder(cluster, system, called)
+    pods.sort(key=lambda pod: pod != first)
+    assert pods[0] == first
+    assert [leading(cluster, system, pod) for pod in pods] == [True, False]
 
     builds.apply(source={"inline": {"dockerfile": "FROM busybox\nRUN echo built >/built\n"}})
     evicted = [evict(cluster, system, pod) for pod in pods]
@@ -64,6 +81,16 @@ def test_two_operators_of_the_chart_build_once_while_a_drain_takes_one_of_them(
     assert builds.events().count("BuildStarted") == 1
     where = f"/api/v1/namespaces/{system}/services/{called}:http/proxy/metrics"
     assert "imagewright_api_requests_total" in cluster.kubectl("get", "--raw", where)
+
+    second = eventually(lambda: holder(cluster, system, called), "a lease that is held")
+    assert second != first
+    eventually(lambda: leading(cluster, system, second), "the one that holds it to work")
+    account = f"--as=system:serviceaccount:{system}:{called}"
+    for verb, lease in (("update", "another"), ("delete", called), ("list", "")):
+        allowed = cluster.try_kubectl(
+            "auth", "can-i", verb, f"leases.coordination.k8s.io/{lease}".rstrip("/"), account, f"--namespace={system}"
+        )
+        assert allowed.stdout == "no\n", (verb, lease)
 
     cluster.kubectl("rollout", "status", f"deployment/{called}", f"--namespace={system}", "--timeout=180s")
     done = helm("uninstall", builds.name, f"--namespace={system}")
