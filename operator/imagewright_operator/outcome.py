@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from imagewright.contract import BuildResult
+from imagewright.contract import BuildResult, Failure
 from imagewright.errors import Reason
 from imagewright_operator.api.spec import RetryCause
 
@@ -75,6 +75,7 @@ _POD_REASONS = {
 # What the kubelet and containerd say of a container that was gone when they came back, after a reboot, say.
 _FORGOTTEN = ("ContainerStatusUnknown", "Unknown")
 _SIGKILL = 128 + 9
+_OF_A_LOST_PROCESS = (Reason.SANDBOX_UNAVAILABLE, Reason.SOURCE_FETCH_FAILED, Reason.INTERNAL_ERROR)
 _NO_LIMIT = (
     "the node ran out of memory, and the executor, which has no limit of its own, was killed for it: "
     "request what the build needs in spec.podTemplate.resources.requests.memory"
@@ -228,13 +229,16 @@ def _killed_for_memory(
     """Whose memory it was that ran out.
 
     The kubelet's OOMKilled doesn't say: runtimes count every kill of the kernel's, whether it was for the container's
-    limit or for one above it, the node's memory at last. A container without a limit can't have reached it; an
-    executor that has outlived the kill knows how much it had used. Of one with a limit that was killed itself nobody
-    can tell: it counts as the limit's, since a build that needs more than it may have would fail again and again.
+    limit or for one above it, the node's memory at last; with cgroup v1 containerd says it even of those beside the
+    victim. A container without a limit can't have reached it; an executor that has outlived the kill knows how much it
+    had used. Of one with a limit that was killed itself nobody can tell: it counts as the limit's, since a build that
+    needs more than it may have would fail again and again.
     """
     told = result.failure if result is not None else None
     if told is not None and told.reason == Reason.NODE_OUT_OF_MEMORY:
         return told.reason, _sentences(told.message, told.hint), RetryCause.NODE_OUT_OF_MEMORY
+    if told is not None and told.reason != Reason.OUT_OF_MEMORY and not _may_be_a_kills(told):
+        return None
     if terminated.get("reason") != "OOMKilled" and (told is None or told.reason != Reason.OUT_OF_MEMORY):
         return None
     limit = _memory_limit(spec)
@@ -244,6 +248,11 @@ def _killed_for_memory(
     if told is None:
         words += ", or requests.memory if it needs less than that: then it was the node's that ran out"
     return Reason.OUT_OF_MEMORY, words, None
+
+
+def _may_be_a_kills(told: Failure) -> bool:
+    """Whether an executor that couldn't see the kernel's counts would report a killed process of its own like this."""
+    return told.exit_code == _SIGKILL or told.reason in _OF_A_LOST_PROCESS
 
 
 def _memory_limit(spec: Mapping[str, Any]) -> str:

@@ -155,6 +155,21 @@ def test_an_executor_that_outlived_the_kill_knows_whose_memory_it_was(
     assert (seen.reason, seen.retry) == (told, retry)
 
 
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (Failure(reason="StepFailed", message="RUN make ended", exit_code=3), "StepFailed"),
+        (Failure(reason="PushFailed", message="500"), "PushFailed"),
+        (Failure(reason="StepFailed", message="RUN make ended", exit_code=137), "OutOfMemory"),
+        (Failure(reason="SandboxUnavailable", message="the process that runs commands is gone"), "OutOfMemory"),
+    ],
+)
+def test_a_kill_beside_it_does_not_hide_what_the_executor_reports(failure: Failure, reason: str) -> None:
+    """As measured with cgroup v1: containerd calls all containers OOMKilled when the limit of all Pods is reached."""
+    seen = ended(exitCode=7, reason="OOMKilled", message=BuildResult(failure=failure).to_json())
+    assert (seen.reason, seen.retry) == (reason, None)
+
+
 def test_an_executor_that_is_killed_as_its_pod_is_deleted_was_not_killed_by_the_node() -> None:
     assert ended(deleted=True, exitCode=137).reason == "PodDeleted"
 

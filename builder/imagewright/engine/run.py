@@ -87,8 +87,9 @@ def _want_of_memory(before: MemoryUse | None, after: MemoryUse | None) -> _Why |
         return _Why(
             Reason.OUT_OF_MEMORY, words, "Raise the limit, or let the command use less: fewer jobs at once, say."
         )
-    used = f"at most {_size(after.peak)}" + (f" of {_size(after.limit)}" if after.limit else ", without a limit")
-    words = f"; the kernel killed a process since the machine ran out of memory: this container had used {used}"
+    bound = f" of {_size(after.limit)}" if after.limit else ""
+    used = f": this container had used at most {_size(after.peak)}{bound}" if after.peak else ""
+    words = f"; the kernel killed a process since the machine ran out of memory{used}"
     return _Why(Reason.NODE_OUT_OF_MEMORY, words, "Try again, and request as much memory as the build needs.")
 
 

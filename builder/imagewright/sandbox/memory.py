@@ -17,11 +17,11 @@ _UNLIMITED = 1 << 62  # version 1 writes the largest number of whole pages for "
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
     """``kills``: processes of the group that the kernel has killed, whether the group's own limit was reached or one
-    above it. Sizes are bytes; ``limit`` is None for none of its own.
+    above it. Sizes are bytes; ``limit`` is None for none of its own, ``peak`` where the kernel is too old to keep it.
     """
 
     kills: int
-    peak: int
+    peak: int | None
     limit: int | None
 
     @property
@@ -31,7 +31,9 @@ class MemoryUse:
         When it is, the peak is short of it by what one request can ask for, and by what the container shares its Pod's
         limit with. The other way round nothing follows: files that were written fill memory up to the limit, too.
         """
-        return self.limit is not None and self.peak >= self.limit - max(self.limit // 20, 8 << 20)
+        if self.limit is None or self.peak is None:
+            return self.limit is not None
+        return self.peak >= self.limit - max(self.limit // 20, 8 << 20)
 
 
 def memory_use(root: Path = _ROOT, process: Path = Path("/proc/self/cgroup")) -> MemoryUse | None:
@@ -64,8 +66,9 @@ def _read(read: Callable[[Path], MemoryUse], folder: Path) -> MemoryUse | None:
 
 def _unified(folder: Path) -> MemoryUse:
     limit = (folder / "memory.max").read_text().strip()
-    peak = int((folder / "memory.peak").read_text())
-    return MemoryUse(_counts(folder / "memory.events")["oom_kill"], peak, None if limit == "max" else int(limit))
+    peak = folder / "memory.peak"  # since Linux 5.19
+    used = int(peak.read_text()) if peak.exists() else None
+    return MemoryUse(_counts(folder / "memory.events")["oom_kill"], used, None if limit == "max" else int(limit))
 
 
 def _legacy(folder: Path) -> MemoryUse:
