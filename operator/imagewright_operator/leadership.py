@@ -306,7 +306,7 @@ class Leadership:
         """However long a request for the lease takes, the deadline is kept."""
         while not self._stopped.wait(max(0.0, self._elector.left_s())):
             if not self._elector.holds():
-                self._end(f"the lease has not been renewed for {self._terms.deadline_s:g} s")
+                self._end(f"the lease has not been renewed for {self._terms.deadline_s:.3g} s")
 
     def _say(self, level: int, text: str) -> None:
         """Once, not with every attempt."""
