@@ -22,13 +22,18 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def programs() -> Path:
+    """Where etcd, kube-apiserver and kubectl are."""
     try:
-        programs = binaries()
+        return binaries()
     except ClusterError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterator[ApiServer]:
     server = ApiServer(tmp_path_factory.mktemp("api"), programs)
     try:
         server.kubectl("apply", "--kustomize", str(ROOT / "deploy"))

@@ -6,7 +6,6 @@ A record of all its requests, which the API server itself keeps, is compared wit
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.binaries import binaries
-from cluster.places import ClusterError
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
@@ -24,18 +21,15 @@ from imagebuilds.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 SYSTEM = "imagewright-system"
-NODES = ("", "nodes", "list")
+OPERATOR, LEADER = "imagewright-operator", "imagewright-operator-leader"
+
+Right = tuple[str, str, str]  # group, resource, verb
+NODES: Right = ("", "nodes", "list")
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def audited(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterator[ApiServer]:
     """An API server of this module's own, which keeps a record."""
-    try:
-        programs = binaries()
-    except ClusterError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
     server = ApiServer(tmp_path_factory.mktemp("audited"), programs, audited=True)
     yield server
     server.stop()
@@ -43,9 +37,10 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An installation: its role, who has it, the settings of its operator, and a namespace that it serves."""
+    """An installation: the rights of its roles, who has them, its operator's settings, and a namespace that it serves."""
 
-    role: Json
+    rights: set[Right]
+    system: str
     user: str
     kubeconfig: Path
     settings: dict[str, str]
@@ -53,10 +48,10 @@ class Installed:
 
 
 @pytest.fixture
-def install(audited: ApiServer) -> Callable[[str, str], Installed]:
+def install(audited: ApiServer) -> Callable[..., Installed]:
     """Applies a folder of deploy/ as it is, but for the names of namespaces, and logs in as its ServiceAccount."""
 
-    def do(folder: str, kind: str) -> Installed:
+    def do(folder: str, *roles: tuple[str, str]) -> Installed:
         builds, system = f"builds-{uuid.uuid4().hex[:8]}", f"system-{uuid.uuid4().hex[:8]}"
         audited.kubectl("create", "namespace", builds)
         audited.kubectl("create", "serviceaccount", "default", f"--namespace={builds}")
@@ -70,7 +65,8 @@ def install(audited: ApiServer) -> Callable[[str, str], Installed]:
         found = objects(manifest(documents))
         token = audited.kubectl("create", "token", "imagewright-operator", f"--namespace={system}")
         return Installed(
-            one(found, kind),
+            {right for kind, called in roles for right in rights(one(found, kind, called))},
+            system,
             f"system:serviceaccount:{system}:imagewright-operator",
             audited.kubeconfig(token.strip()),
             {name.removeprefix("IMAGEWRIGHT_"): value for name, value in environment(found).items()},
@@ -80,20 +76,24 @@ def install(audited: ApiServer) -> Callable[[str, str], Installed]:
     return do
 
 
-@pytest.mark.parametrize(
-    ("folder", "kind", "refused"),
-    [("deploy", "ClusterRole", set()), ("deploy/overlays/namespaced", "Role", {NODES})],
-    ids=["cluster", "namespaced"],
-)
+# With high availability the operator of the whole cluster has the rights of deploy/ and those on its lease.
+INSTALLATIONS: dict[str, tuple[tuple[tuple[str, str], ...], set[Right]]] = {
+    "high-availability": ((("ClusterRole", OPERATOR), ("Role", LEADER)), set()),
+    "namespaced": ((("Role", OPERATOR),), {NODES}),
+}
+
+
+@pytest.mark.parametrize("overlay", INSTALLATIONS)
 def test_all_that_the_operator_does_takes_all_of_its_rights_and_no_other(
     audited: ApiServer,
-    install: Callable[[str, str], Installed],
+    install: Callable[..., Installed],
     operators: Callable[..., Operator],
-    folder: str,
-    kind: str,
-    refused: set[tuple[str, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    overlay: str,
 ) -> None:
-    installed = install(folder, kind)
+    roles, refused = INSTALLATIONS[overlay]
+    installed = install(f"deploy/overlays/{overlay}", *roles)
+    monkeypatch.setenv("POD_NAMESPACE", installed.system)
     settings = {**installed.settings, "LOG_REFRESH_SECONDS": "1", "RESYNC_SECONDS": "2"}
     operator = operators(installed.kubeconfig, **settings)
     builds = installed.builds
@@ -104,18 +104,18 @@ def test_all_that_the_operator_does_takes_all_of_its_rights_and_no_other(
     is_cancelled(builds)
     sees_that_the_branch_has_moved(builds)
     has_its_quota_exceeded(builds)
-    operator.kill()
+    operator.stop()
     meets_a_pod_in_its_way(builds, lambda: operators(installed.kubeconfig, **settings))
 
     asked = asked_for(audited.requests_of(installed.user))
     assert asked[False] == refused, "what it may not do"
-    assert rights(installed.role) - asked[True] == set(), "rights that nothing uses"
-    assert asked[True] - rights(installed.role) == set(), "rights that it has from elsewhere"
+    assert installed.rights - asked[True] == set(), "rights that nothing uses"
+    assert asked[True] - installed.rights == set(), "rights that it has from elsewhere"
 
 
-def asked_for(events: list[Json]) -> dict[bool, set[tuple[str, str, str]]]:
+def asked_for(events: list[Json]) -> dict[bool, set[Right]]:
     """Groups, resources and verbs that were allowed (True), and those that were not."""
-    asked: dict[bool, set[tuple[str, str, str]]] = {True: set(), False: set()}
+    asked: dict[bool, set[Right]] = {True: set(), False: set()}
     for event in events:
         allowed = event["annotations"]["authorization.k8s.io/decision"] == "allow"
         about = event.get("objectRef")
