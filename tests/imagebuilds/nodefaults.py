@@ -7,10 +7,12 @@ when the block that asked for it is left. Used by the end-to-end tests of faults
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,33 @@ class PodMemory:
             yield
         finally:
             limit.write_text("max" if self.unified else "-1")
+
+
+def power_cut(cluster: Cluster, pod_uid: str) -> None:
+    """All of a node's processes that matter to a Pod end at once, without a word; then the node starts again."""
+    kubelet, containerd = cluster.component("kubelet"), cluster.component("containerd")
+    kubelet.kill()
+    containerd.kill()
+    try:
+        of_pod = _pids_of(lambda process: pod_uid in (process / "cgroup").read_text())
+        shims = {int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1]) for pid in of_pod}
+        for pid in shims & set(_pids_of(lambda process: "containerd-shim" in (process / "cmdline").read_text())):
+            os.kill(pid, signal.SIGKILL)
+        for pid in of_pod:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    finally:
+        containerd.start()
+        kubelet.start()
+
+
+def _pids_of(check: Callable[[Path], bool]) -> list[int]:
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):  # it has ended meanwhile
+            if process.name.isdecimal() and check(process):
+                found.append(int(process.name))
+    return found
 
 
 def is_gone(cluster: Cluster, container_id: str) -> None:

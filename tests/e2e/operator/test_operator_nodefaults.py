@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from cluster.client import Cluster
+from cluster.components import KUBELET_PORT
 from imagebuilds.namespace import Namespace
-from imagebuilds.nodefaults import PodMemory, another_node, impatient_controllers, is_gone
+from imagebuilds.nodefaults import PodMemory, another_node, impatient_controllers, is_gone, power_cut
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
 
@@ -96,7 +97,8 @@ def test_builds_on_a_node_that_falls_silent(
         builds.apply(source=SOURCE, podTemplate={"tolerations": [soon]})
         first = runs(builds)
         dockerfile(builds, "date >/now")
-        short = {"inline": {"dockerfile": "FROM busybox\nRUN echo begun; sleep 8; date >/now\n"}}
+        alone = f'until wget -O- http://{cluster.node_address}:{KUBELET_PORT} 2>&1 | grep -q "can\'t connect"'
+        short = {"inline": {"dockerfile": f"FROM busybox\nRUN echo begun; {alone}; do sleep 1; done; date >/now\n"}}
         builds.apply("short", source=short, podTemplate={"tolerations": [soon]})
         runs(builds, "short")
         cluster.component("kubelet").kill()
@@ -145,24 +147,49 @@ def neighbour(namespace: str, command: str, resources: dict[str, Any], **spec: A
 HOLD = "mkfifo /p; dd if=/dev/zero of=/p bs={size} count=1 & exec 3</p; head -c 1 <&3; echo begun; wait $!"
 
 
-@pytest.mark.parametrize("limits", [{}, {"memory": "4Gi"}])
+@pytest.mark.parametrize("outlives", [False, True])
 def test_a_build_that_is_killed_for_a_neighbours_hunger_is_built_again(
-    cluster: Cluster, builds: Namespace, operator: Operator, limits: dict[str, str]
+    cluster: Cluster, builds: Namespace, operator: Operator, outlives: bool
 ) -> None:
-    """It is far from its limit or has none; all Pods together reach the node's, and one of its processes is the largest."""
+    """All Pods together reach the node's memory. It has no limit and is killed as a whole, or is far from its limit and
+    the largest process is its RUN's. A build beside it that fails by itself then isn't taken for one that was killed.
+    """
     memory = PodMemory(cluster)
-    dockerfile(builds, HOLD.format(size=300 * MI))
+    dockerfile(builds, HOLD.format(size=300 * MI) if outlives else "echo begun; sleep 600")
+    limits = {"memory": "4Gi"} if outlives else {}
     builds.apply(source=SOURCE, podTemplate={"resources": {"requests": {"memory": "64Mi"}, "limits": limits}})
     runs(builds)
+    if outlives:
+        builds.apply("beside", source=fails_when_there_is(f"{cluster.registry.url}/v2/{builds.name}/app/manifests/1"))
+        runs(builds, "beside")
     dockerfile(builds, "date >/now")
     guaranteed = {"cpu": "100m", "memory": "1Gi"}
     with memory.bounded_to(spare=100 * MI):
         cluster.apply(neighbour(builds.name, HOLD.format(size=200 * MI), {"limits": guaranteed}))
-        if (
-            memory.unified and limits
-        ):  # the kubelet lets the kernel kill the whole container, and nobody is left to tell
+        if memory.unified and outlives:  # the kernel kills the whole container, and nobody is left to tell
             builds.becomes("False OutOfMemory")
             return
         status = builds.becomes("Unknown NodeOutOfMemory")
         assert "ran out of memory" in status["conditions"][0]["message"]
+    is_built_once(cluster, builds, attempt=2)
+    if outlives:
+        builds.becomes("False StepFailed", "beside")
+
+
+def fails_when_there_is(url: str) -> dict[str, Any]:
+    get = f"wget -q -O /dev/null --header 'Accept: application/vnd.oci.image.manifest.v1+json' {url}"
+    return {"inline": {"dockerfile": f"FROM busybox\nRUN echo begun; until {get}; do sleep 1; done; exit 3\n"}}
+
+
+def test_a_build_on_a_node_that_starts_again_is_built_again(
+    cluster: Cluster, builds: Namespace, operator: Operator, whole_node: None
+) -> None:
+    """Nobody has seen its end: the runtime finds a container without processes."""
+    dockerfile(builds, "echo begun; sleep 600")
+    builds.apply(source=SOURCE)
+    first = runs(builds)
+    dockerfile(builds, "date >/now")
+    power_cut(cluster, first["metadata"]["uid"])
+    status = builds.becomes("Unknown NodeLost")
+    assert "the node lost the container" in status["conditions"][0]["message"]
     is_built_once(cluster, builds, attempt=2)
