@@ -23,13 +23,20 @@ def rows(columns: int) -> set[str]:
 
 
 def set_by_the_operator() -> set[str]:
-    """Every ``Reason.NAME`` in its source."""
+    """Every ``Reason.NAME`` in its source, but for sets of them: those are what something is compared with."""
     found = set()
     for file in sorted((ROOT / "operator" / "imagewright_operator").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason":
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        sets = [node.elts for node in nodes if isinstance(node, ast.Tuple) and all(map(is_reason, node.elts))]
+        compared = {id(element) for elements in sets for element in elements}
+        for node in nodes:
+            if isinstance(node, ast.Attribute) and is_reason(node) and id(node) not in compared:
                 found.add(Reason[node.attr].value)
     return found
+
+
+def is_reason(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason"
 
 
 def test_what_the_operator_says_is_explained_in_full() -> None:
