@@ -202,7 +202,10 @@ class Transport:
         except RegistryError as error:
             if error.reason is Reason.REGISTRY_AUTH_FAILED and login is None:
                 self._say_who_was_asked(endpoint, error)
-            raise
+            if endpoint.host in error.message:
+                raise
+            words = f"{endpoint.host}/{repository}: {error.message}"  # a build may talk to several registries
+            raise RegistryError(words, status=error.status, reason=error.reason, hint=error.hint) from error
 
     def _refusal(self, endpoint: Endpoint, repository: str, request: Request, response: requests.Response) -> Refused:
         error = refused(endpoint, f"{request.method} {repository}", request.pushes, response)

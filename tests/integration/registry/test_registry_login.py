@@ -142,6 +142,16 @@ def test_a_wrong_password_is_said_to_be_one() -> None:
     assert "wrong-password" not in caught.value.render()
 
 
+@pytest.mark.parametrize("challenge", ["Basic realm=x", "Digest realm=x"])
+def test_a_registry_that_refuses_is_named_with_the_repository(challenge: str) -> None:
+    with (
+        ScriptedServer(lambda _: Answer(401, {"WWW-Authenticate": challenge})) as server,
+        pytest.raises(RegistryError, match=f"{server.host}/team/app: the registry asks for ") as caught,
+    ):
+        pull(client(), server.host)
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+
+
 @pytest.mark.parametrize("failure", [Answer(503), Answer(429, {"Retry-After": "0"}), Answer(raw=b"")])
 def test_a_token_server_in_trouble_is_asked_again(failure: Answer) -> None:
     registry = Guarded()
