@@ -99,11 +99,12 @@ class PodMemory:
     def bounded_to(self, spare: int) -> Iterator[None]:
         """No more than ``spare`` bytes beside those that are held now."""
         limit = self._folder / ("memory.max" if self.unified else "memory.limit_in_bytes")
+        before = limit.read_text()
         limit.write_text(str(self.held() + spare))
         try:
             yield
         finally:
-            limit.write_text("max" if self.unified else "-1")
+            limit.write_text(before)
 
 
 def power_cut(cluster: Cluster, pod_uid: str) -> None:

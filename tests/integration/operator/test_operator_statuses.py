@@ -246,6 +246,14 @@ def runs_out_of_memory(actor: Actor) -> Script:
     yield actor.is_told("False OutOfMemory")
 
 
+@scenario(QUEUED, PENDING, RUNNING, "Unknown NodeOutOfMemory", QUEUED, PENDING, RUNNING, DONE)
+def is_killed_from_outside_and_retried(actor: Actor) -> Script:
+    yield from to_running(actor)
+    actor.kubelet(ended_by("Error"))
+    yield actor.is_told("Unknown NodeOutOfMemory")
+    yield from pod_to_done(actor)
+
+
 def ended_by(reason: str) -> Json:
     terminated = {"exitCode": 137, "reason": reason, "startedAt": "NOW", "finishedAt": "NOW"}
     state = {"terminated": terminated}
