@@ -244,6 +244,8 @@ class _Pass:
             self._notify("BuildStarted", f"Pod {seen.name} builds on node {seen.node}")
         self.build = build = self._follow(build, seen)
         words = f"Pod {seen.name} builds the image" + (f": {build.current_step}" if build.current_step else "")
+        if seen.deleted:
+            words = f"Pod {seen.name} is being deleted: its node has yet to say how it ended"
         return State(Kind.PROGRESSING, Phase.RUNNING, RUNNING, report.clipped(words))
 
     # --- a build that has ended

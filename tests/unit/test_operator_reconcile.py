@@ -310,6 +310,8 @@ def test_a_pod_on_a_node_that_does_not_answer_is_given_up() -> None:
     ]
     paper.settle()
     assert paper.status["phase"] == "Running"
+    (message,) = [one["message"] for one in paper.status["conditions"] if one["type"] == "Ready"]
+    assert message.endswith("is being deleted: its node has yet to say how it ended")
     paper.wait(seconds=91)
     paper.step()
     assert paper.condition("Ready") == "Unknown NodeLost"
