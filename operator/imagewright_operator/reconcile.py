@@ -199,12 +199,7 @@ class _Pass:
         limit = parse_duration(self.spec.start_timeout)
         left = self._seconds_until(seen.created, limit)
         if seen.deleted:
-            # It has never run: another Pod under the same name starts the same attempt, and nothing is lost.
-            self.build = build.model_copy(update={"pod_names": [], "node_name": ""})
-            self.wakes.append(max(1.0, self._seconds_until(seen.deleted, _LINGER)))
-            return State(
-                Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} is deleted and will be started anew"
-            )
+            return self._anew(build, seen, max(1.0, self._seconds_until(seen.deleted, _LINGER)))
         if left <= 0 and seen.heals:
             # The deadline that the kubelet enforces counts this wait: a new Pod gives the build its whole time again.
             self.delete.append(seen)
@@ -219,6 +214,12 @@ class _Pass:
         if self._ready_reason() != seen.reason:
             self._notify(seen.reason, seen.message, warning=True)
         return State(Kind.WAITING, Phase.PENDING, seen.reason, seen.message)
+
+    def _anew(self, build: Build, seen: Observation, wake_s: float = 1.0) -> State:
+        """It has never run: another Pod under the same name starts the same attempt, and nothing is lost."""
+        self.build = build.model_copy(update={"pod_names": [], "node_name": "", "completion_time": ""})
+        self.wakes.append(wake_s)
+        return State(Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} is deleted and will be started anew")
 
     def _gave_up(self, seen: Observation) -> State | None:
         if not seen.ended:
@@ -251,6 +252,8 @@ class _Pass:
     # --- a build that has ended
 
     def _ended(self, build: Build, seen: Observation) -> State | None:
+        if seen.deleted and seen.retry is RetryCause.NODE_LOST and not (seen.started or build.start_time):
+            return self._anew(build, seen)  # the kubelet has no status of a container that was never there
         self._keep_log(seen)
         result = self._result(seen)
         self.build = build = report.absorbed(build, seen, result)
@@ -264,9 +267,7 @@ class _Pass:
         if seen.reason == Reason.TIMEOUT and not seen.started:
             if self._ready_reason() in _HEALING:
                 self.delete.append(seen)
-                self.build = build.model_copy(update={"pod_names": [], "completion_time": ""})
-                self.wakes.append(1.0)
-                return State(Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} will be started anew")
+                return self._anew(build, seen)
             return self._gave_up(replace(seen, reason=""))
         if seen.reason == Reason.TIMEOUT:
             seen = replace(seen, message=self._timed_out())

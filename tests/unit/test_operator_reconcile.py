@@ -209,6 +209,45 @@ def test_a_missing_secret_waits_without_end_and_heals() -> None:
     assert paper.status["phase"] == "Succeeded"
 
 
+LOCATED_NOWHERE = {
+    "reason": "ContainerStatusUnknown",
+    "exitCode": 137,
+    "message": "The container could not be located when the pod was terminated",
+}
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_deleted_pod_whose_container_the_kubelet_cannot_locate_costs_an_attempt_only_if_it_has_run(
+    has_run: bool,
+) -> None:
+    paper = Paper()
+    paper.settle()
+    if has_run:
+        paper.starts()
+        paper.settle()
+    pod = paper.pod()
+    pod["metadata"]["deletionTimestamp"] = rfc3339(paper.now)
+    containers = [{"name": "executor", "state": {"terminated": LOCATED_NOWHERE}}]
+    pod["status"] = {"phase": "Failed", "containerStatuses": containers}
+    paper.settle()
+    if has_run:
+        assert paper.condition("Ready") == "Unknown NodeLost"
+        assert paper.status["build"]["attempt"] == 2
+        return
+    assert paper.condition("Ready") == "Unknown PodPending"
+    paper.pods.clear()
+    paper.settle()
+    assert len(paper.created) == 2
+    assert len(set(paper.created)) == 1, "the same attempt"
+    assert "completionTime" not in paper.status["build"]
+    paper.starts()
+    paper.settle()
+    paper.ends(result())
+    paper.settle()
+    assert paper.status["phase"] == "Succeeded"
+    assert {text.split(":")[0] for text in paper.notices.values()} == {"BuildQueued", "BuildStarted", "BuildSucceeded"}
+
+
 @pytest.mark.parametrize("waiting", [{}, {"reason": "ImagePullBackOff", "message": "not found"}])
 def test_a_pod_that_does_not_start_inrfc3339(waiting: dict[str, str]) -> None:
     paper = Paper(startTimeout="5m")
