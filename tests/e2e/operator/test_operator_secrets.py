@@ -135,6 +135,27 @@ def test_a_missing_secret_and_a_missing_key_heal(builds: Namespace, operator: Op
     assert "late" in json.dumps(told["conditions"])
 
 
+def test_a_secret_is_waited_for_beyond_the_start_timeout(builds: Namespace, operator: Operator) -> None:
+    """Pod after Pod is deleted before it has run: the kubelet says of each that its container is lost."""
+    builds.apply(
+        source=inline("FROM busybox\nRUN --mount=type=secret,id=a grep -q x /run/secrets/a\n"),
+        secrets=[{"id": "a", "secretKeyRef": {"name": "late", "key": "token"}}],
+        startTimeout="10s",
+    )
+    builds.becomes("False SecretNotFound")
+    pods: set[str] = set()
+
+    def third() -> bool:
+        pods.update(pod["metadata"]["uid"] for pod in builds.pods())
+        return len(pods) >= 3
+
+    eventually(third, "a third Pod")
+    builds.kubectl("create", "secret", "generic", "late", "--from-literal=token=x")
+    status = builds.phase("Succeeded")
+    assert (status["build"]["number"], status["build"]["attempt"]) == (1, 1)
+    assert "BuildRetried" not in builds.events()
+
+
 def test_a_required_secret_that_the_spec_does_not_name_is_asked_for(builds: Namespace, operator: Operator) -> None:
     builds.apply(source=inline("FROM busybox\nRUN --mount=type=secret,id=token,required true\n"))
     status = builds.phase("Failed")
