@@ -77,10 +77,11 @@ def _asked_anew(body: Mapping[str, Any], reason: str) -> bool:
 def failure_of(body: Mapping[str, Any], state: State) -> str:
     """Why it failed, as the engine's own errors look."""
     failure = ((body.get("status") or {}).get("build") or {}).get("failure") or {}
-    message, reason = state.message, state.reason
-    lines = [f"error: {message} [{reason}]"]
+    message, reason, lines = state.message, state.reason, []
     if failure.get("line") and failure.get("reason") == reason:
-        lines.append(f"  --> {failure.get('file') or 'Dockerfile'}:{failure['line']}")
+        place = f"{failure.get('file') or 'Dockerfile'}:{failure['line']}"
+        message = message.removeprefix(f"{place}: ")
+        lines.append(f"  --> {place}")
         if failure.get("instruction"):
             lines.append(f"      {failure['instruction']}")
-    return "\n".join(lines)
+    return "\n".join([f"error: {message} [{reason}]", *lines])

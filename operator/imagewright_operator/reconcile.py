@@ -336,7 +336,7 @@ class _Pass:
         if self.spec.suspend:
             return _suspended()
         self.build = build = claims.new(self.imagebuild, self.inputs, self.build, self.now)
-        self.changes["log"] = None
+        self.changes |= {"log": None, "duration": ""}
         why = f", since its source has moved to {build.polled_commit[:12]}" if build.polled_commit else ""
         self._notify("BuildQueued", f"build {build.number} of {', '.join(self.spec.output.tags)}{why}")
         if self._pod_of(build) is not None:

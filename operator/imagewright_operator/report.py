@@ -150,9 +150,10 @@ def failure_of(seen: Observation, result: BuildResult | None) -> FailureStatus:
     """Why the build of this Pod failed, with the place in the Dockerfile when the executor named one."""
     told = result.failure if result is not None else None
     same = told is not None and told.reason == seen.reason
+    place = f"{told.file}:{told.line}: " if told and same and told.file and told.line else ""
     return FailureStatus(
         reason=seen.reason,
-        message=clipped(seen.message),
+        message=clipped(place + seen.message),
         instruction=told.instruction[:500] if told and same else "",
         file=told.file if told and same else "",
         line=told.line if told and same and told.line else None,

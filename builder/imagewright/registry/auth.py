@@ -70,7 +70,7 @@ def authorize(
                 "the registry asks for a user name and a password, and none is configured for it",
                 status=401,
                 reason=Reason.REGISTRY_AUTH_FAILED,
-                hint="Add it to config.json: kubectl create secret docker-registry, or docker login.",
+                hint="Add it to config.json: docker login, or kubectl create secret docker-registry (ImageBuild: output.pushSecretRef).",
             )
         return _basic(login)
     raise RegistryError(

@@ -74,7 +74,10 @@ class Puller:
         try:
             return ask(places[-1:])
         except RegistryError as error:
-            error.hint = " ".join([error.hint, *(f"({failure})" for failure in failures)]).strip()
+            # First what the mirrors said: where one is meant to have all images, the registry's own answer misleads.
+            error.hint = " ".join(
+                [*(f"Asked first, {failure.rstrip('.')}." for failure in failures), error.hint]
+            ).strip()
             raise
 
     def find(self, reference: Reference, *, pulling: bool) -> Manifest | None:

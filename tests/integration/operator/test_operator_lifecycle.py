@@ -84,7 +84,7 @@ def test_a_failing_build_tells_where_and_why_and_others_go_on(namespace: Namespa
     status = namespace.phase("Failed")
     assert namespace.ready() == "False StepFailed"
     told = status["build"]["failure"]
-    assert (told["message"], told["line"]) == ("RUN make ended with exit code 2. See the log.", 7)
+    assert (told["message"], told["line"]) == ("Dockerfile:7: RUN make ended with exit code 2. See the log.", 7)
     assert told["location"]["container"] == "executor"
     assert "BuildFailed" in namespace.events()
     namespace.apply("other")
