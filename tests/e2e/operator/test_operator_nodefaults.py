@@ -30,7 +30,8 @@ def whole_node(cluster: Cluster) -> Iterator[None]:
     yield
     if not cluster.try_kubectl("get", "node", cluster.node).stdout:
         cluster.component("kubelet").restart()
-    cluster.component("kubelet").start()
+    for name in ("kubelet", "kube-proxy"):  # which ends when its node is deleted
+        cluster.component(name).start()
 
 
 def dockerfile(builds: Namespace, run: str) -> None:
