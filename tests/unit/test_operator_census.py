@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from imagebuilds.clock import Clock
+
 from imagewright_operator.census import Census, Known
 from imagewright_operator.slots import Key
 
 KEY = Key("team", "app")
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def body(version: int, phase: str = "", uid: str = "u") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from imagebuilds.clock import Clock
 
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import Json
@@ -158,14 +159,6 @@ def test_the_simulation_has_leaders() -> None:
         world.step()
         world.passes(2)
     assert world.led > 500
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -6,15 +6,9 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+from imagebuilds.clock import Clock
 
 from imagewright_operator.slots import Claim, Key, Limits, PodKey, Slots
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def claim(namespace: str, name: str, since: int = 0) -> Claim:

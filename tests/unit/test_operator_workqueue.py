@@ -8,23 +8,16 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from imagebuilds.clock import Clock
 from prometheus_client import CollectorRegistry, Counter
 
 from imagewright_operator.probes import Probes
 from imagewright_operator.workqueue import WorkQueue
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture
