@@ -26,6 +26,10 @@ class _Entry:
     settled: bool
     at: float
 
+    def is_of(self, body: Json) -> bool:
+        """Whether it is this very object, unchanged."""
+        return (self.uid, self.version) == (body["metadata"]["uid"], body["metadata"]["resourceVersion"])
+
 
 class Known(NamedTuple):
     """Which ImageBuild, and its phase as it was seen last."""
@@ -53,16 +57,15 @@ class Census:
             if self._gone.get(key, -math.inf) > moment or (known is not None and known.at > moment):
                 return
             self._gone.pop(key, None)
-            uid, version = metadata["uid"], metadata["resourceVersion"]
-            stays = known is not None and known.settled and (known.uid, known.version) == (uid, version)
-            self._entries[key] = _Entry(uid, version, phase, stays, moment)
+            stays = known is not None and known.settled and known.is_of(body)
+            self._entries[key] = _Entry(metadata["uid"], metadata["resourceVersion"], phase, stays, moment)
 
     def settle(self, body: Json) -> None:
         """As it is here it has nothing to do, now or later."""
-        metadata, key = body["metadata"], key_of(body)
+        key = key_of(body)
         with self._lock:
             known = self._entries.get(key)
-            if known is not None and (known.uid, known.version) == (metadata["uid"], metadata["resourceVersion"]):
+            if known is not None and known.is_of(body):
                 self._entries[key] = replace(known, settled=True)
 
     def gone(self, key: Key) -> None:
@@ -80,14 +83,9 @@ class Census:
 
     def is_settled(self, body: Json) -> bool:
         """Whether it had nothing to do when it was looked at, and hasn't changed since."""
-        metadata = body["metadata"]
         with self._lock:
-            entry = self._entries.get(key_of(body))
-        return (
-            entry is not None
-            and entry.settled
-            and (entry.uid, entry.version) == (metadata["uid"], metadata["resourceVersion"])
-        )
+            known = self._entries.get(key_of(body))
+        return known is not None and known.settled and known.is_of(body)
 
     def phases(self) -> Counter[str]:
         """How many there are in each phase; ``New`` is one without a status."""

@@ -100,7 +100,7 @@ _MOUNT_PREFIX = re.compile(r'^MountVolume\.SetUp failed for volume "[^"]*" *: *(
 def observe(pod: PodJson, events: Sequence[Mapping[str, Any]] = ()) -> Observation:
     """What this Pod's status, and for one that waits its Events, mean."""
     metadata, status = pod["metadata"], pod.get("status") or {}
-    container = _container(status)
+    container = _executor(status.get("containerStatuses"))
     state: Mapping[str, Any] = container.get("state") or {}
     terminated: Mapping[str, Any] = state.get("terminated") or {}
     running: Mapping[str, Any] = state.get("running") or {}
@@ -132,10 +132,10 @@ def parse_time(text: str) -> datetime | None:
         return None
 
 
-def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The executor's status: a Pod of ours has one container, webhooks may add others."""
-    statuses = status.get("containerStatuses") or []
-    return next((one for one in statuses if one.get("name") == "executor"), statuses[0] if statuses else {})
+def _executor(containers: Sequence[Mapping[str, Any]] | None) -> Mapping[str, Any]:
+    """The executor's, of a Pod's containers or of what their statuses are: ours has one, webhooks may add others."""
+    containers = containers or [{}]
+    return next((one for one in containers if one.get("name") == "executor"), containers[0])
 
 
 def _running(pod: PodJson, facts: dict[str, Any]) -> Observation:
@@ -257,9 +257,7 @@ def _may_be_a_kills(told: Failure) -> bool:
 
 def _memory_limit(spec: Mapping[str, Any]) -> str:
     """The executor's, with a LimitRange's default as the API server has put it there; else the whole Pod's."""
-    containers = spec.get("containers") or [{}]
-    executor = next((one for one in containers if one.get("name") == "executor"), containers[0])
-    limits = [(one.get("resources") or {}).get("limits") or {} for one in (executor, spec)]
+    limits = [(one.get("resources") or {}).get("limits") or {} for one in (_executor(spec.get("containers")), spec)]
     return next((str(limit["memory"]) for limit in limits if limit.get("memory")), "")
 
 

@@ -203,8 +203,7 @@ class _Pass:
         if left <= 0 and seen.heals:
             # The deadline that the kubelet enforces counts this wait: a new Pod gives the build its whole time again.
             self.delete.append(seen)
-            self.build = build.model_copy(update={"pod_names": [], "node_name": ""})
-            self.wakes.append(1.0)
+            self._let_go(build)
         elif left <= 0:
             return self._gave_up(seen)
         else:
@@ -217,9 +216,13 @@ class _Pass:
 
     def _anew(self, build: Build, seen: Observation, wake_s: float = 1.0) -> State:
         """It has never run: another Pod under the same name starts the same attempt, and nothing is lost."""
+        self._let_go(build, wake_s)
+        return State(Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} is deleted and will be started anew")
+
+    def _let_go(self, build: Build, wake_s: float = 1.0) -> None:
+        """Its Pod is the build's no more, and has told nothing: look soon whether another can be created."""
         self.build = build.model_copy(update={"pod_names": [], "node_name": "", "completion_time": ""})
         self.wakes.append(wake_s)
-        return State(Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} is deleted and will be started anew")
 
     def _gave_up(self, seen: Observation) -> State | None:
         if not seen.ended:

@@ -116,9 +116,10 @@ class Resync:
                 continue
             for uid in known.keys() & pods.keys():
                 live += _live(pods[uid], now)
-                if known[uid].phase == _phase(pods[uid]):
+                phase = _phase(pods[uid])
+                if known[uid].phase == phase:
                     del known[uid]
-                elif _phase(pods[uid]):
+                elif phase:
                     self._queue.add(known[uid].key)
         for one in known.values():
             if one.phase in _WITH_POD:
