@@ -42,6 +42,8 @@ class StepStarted:
 class StepEnded:
     """The end of a step that began. ``layer_size`` is 0 where it added none; ``error`` is None where it succeeded.
 
+    Its reason is ``Cancelled`` where the step was ended from outside: by a signal, or since another stage failed.
+
     ``cached``: its layer came from the cache, and nothing was executed.
     """
 

@@ -20,7 +20,7 @@ from imagewright.engine.mounts import covered
 from imagewright.engine.run import run
 from imagewright.engine.session import Session, StageState
 from imagewright.engine.stepcache import Lookup, StepCache
-from imagewright.errors import ImagewrightError, Reason, StepError
+from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
 from imagewright.fs import tree, users
 from imagewright.fs.changes import Changes
 from imagewright.fs.copy import CopyRequest, copy
@@ -222,6 +222,9 @@ class StageExecutor:
                 error.excerpt = error.excerpt or excerpt(session.lines, started.location)
             error.instruction = error.instruction or started.title
             exit_code = error.exit_code if isinstance(error, StepError) else exit_code
+            raise
+        except Interruption as signal:
+            failure = ImagewrightError(str(signal), reason=Reason.CANCELLED)
             raise
         finally:
             session.results.append(

@@ -13,13 +13,19 @@ from typing import TextIO
 from imagewright.contract import timestamp
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
-from imagewright.errors import ImagewrightError
+from imagewright.errors import ImagewrightError, Reason
 from imagewright.progress.display import Level
 from imagewright.progress.failure import failure_lines
 from imagewright.progress.text import duration, size
 from imagewright.terminal import Lines, clean
 
 _WORTH_A_LINE_BYTES = 1_000_000  # smaller blobs come and go in a blink
+
+
+def _end_of(step: StepEnded) -> str:
+    if step.error is None:
+        return "done in"
+    return "stopped after" if step.error.reason is Reason.CANCELLED else "failed after"
 
 
 class PlainReporter:
@@ -62,8 +68,7 @@ class PlainReporter:
         with self._lock:
             rest = self._running[step.started].rest()
         added = f", layer of {size(step.layer_size)}" if step.layer_size else ""
-        word = "failed after" if step.error is not None else "done in"
-        end = f"cached{added}" if step.cached else f"{word} {duration(step.seconds)}{added}"
+        end = f"cached{added}" if step.cached else f"{_end_of(step)} {duration(step.seconds)}{added}"
         self._say_of(step.started, *(f"| {line}" for line in rest), end)
         with self._lock:
             del self._running[step.started]

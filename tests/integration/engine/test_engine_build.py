@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -203,6 +204,7 @@ def test_a_cancelled_build_leaves_nothing(engine: Engine) -> None:
         rest = process.stderr.read()
     assert process.returncode == 130
     assert "[Cancelled]" in rest
+    assert re.search(r"^  stopped after [\d.]+ s$", rest, re.M), "the step that it ended is not done"
     assert not list((engine.folder / "work").glob("*"))
     time.sleep(0.1)
     assert not any(Path(f"/proc/{child}").exists() for child in children)
