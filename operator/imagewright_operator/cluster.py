@@ -1,32 +1,28 @@
-"""The Kubernetes API as the operator uses it; the only module that talks to it (kopf's watches aside).
+"""The Kubernetes API as the operator uses it: what it asks for, and what the answers mean (kopf's watches and the lease aside).
 
-I/O: HTTPS requests to the API server, blocking, from worker threads only. Called by ``controller``. Objects are plain
-JSON: the typed models of the client library would rename, drop and copy what the operator only passes on.
+I/O: HTTPS requests to the API server by ``connection``, blocking, from worker threads only. Called by ``controller``.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 
 from imagewright.errors import Reason
 from imagewright_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION, ImageBuild
 from imagewright_operator.api.base import Json
-from imagewright_operator.clock import ServerClock
+from imagewright_operator.connection import CONTROLLER, Access, ApiError, Connection
 from imagewright_operator.decision import Notice, Refusal
 from imagewright_operator.manifests import CONTAINER, POD_SELECTOR, UID_LABEL
 from imagewright_operator.outcome import Observation
 
-CONTROLLER = "imagewright-operator"
-_TIMEOUT_S = (5.0, 30.0)  # connect, read
+_TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 _PAGE = 250
 _NOT_ENDED = "status.phase!=Succeeded,status.phase!=Failed"
 _LOG_KEPT = 64 * 1024
@@ -35,49 +31,8 @@ _LOG_LINES = 400
 _NO_ACCOUNT = re.compile(r"error looking up service account|serviceaccount \"[^\"]*\" not found", re.I)
 
 
-class ApiError(Exception):
-    """An answer other than success. ``status`` is HTTP's, 0 where there was no answer; ``message`` the server's own."""
-
-    def __init__(self, status: int, message: str, cause: str = "", retry_after_s: float = 0.0) -> None:
-        super().__init__(f"{status}: {message}" if status else message)
-        self.status = status
-        self.message = message
-        self.cause = cause
-        self.retry_after_s = retry_after_s
-
-
-def connect() -> client.ApiClient:
-    """By the Pod's service account, or else the kubeconfig.
-
-    Raises:
-        kubernetes.config.ConfigException: when there is neither.
-    """
-    settings = client.Configuration()
-    try:
-        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-    except config.ConfigException:
-        config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-    settings.retries = False  # the workqueue repeats, with pauses that grow
-    return client.ApiClient(settings)
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where the API server is and what to show it; the files are PEM, "" none."""
-
-    server: str
-    token: str
-    ca_file: str
-    certificate_file: str
-    key_file: str
-    insecure: bool
-
-
 class Cluster:
-    """One connection pool, used by all workers. ``count`` is told of every request: verb, resource, HTTP status.
-
-    ``before`` is called before each, and may keep it back by an ApiError.
-    """
+    """One connection for all workers; ``count`` and ``before`` are its."""
 
     def __init__(
         self,
@@ -85,36 +40,22 @@ class Cluster:
         count: Callable[[str, str, int], None] = lambda *_: None,
         before: Callable[[], None] = lambda: None,
     ) -> None:
-        self._api = api
-        self._count = count
-        self._before = before
-        self._clock = ServerClock()
+        self._server = Connection(api, _TIMEOUT, count, before)
 
     def now(self) -> datetime:
         """The API server's time."""
-        return self._clock.now()
+        return self._server.clock.now()
 
     def access(self) -> Access:
         """As of now: a service account's token is renewed every hour."""
-        settings = self._api.configuration
-        headers: dict[str, str] = {}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "GET", None)
-        token = next((value for name, value in headers.items() if name.lower() == "authorization"), "")
-        return Access(
-            server=settings.host,
-            token=token.partition(" ")[2] or token,
-            ca_file=settings.ssl_ca_cert or "",
-            certificate_file=settings.cert_file or "",
-            key_file=settings.key_file or "",
-            insecure=not settings.verify_ssl,
-        )
+        return self._server.access()
 
     # --- ImageBuilds
 
     def imagebuild(self, namespace: str, name: str) -> Json | None:
         """As stored now, or None when there is none."""
         try:
-            return self._json("GET", _imagebuilds(namespace, name))
+            return self._server.json("GET", _imagebuilds(namespace, name))
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -135,7 +76,7 @@ class Cluster:
         metadata = body["metadata"]
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}, "status": status}
         path = _imagebuilds(metadata["namespace"], metadata["name"]) + "/status"
-        return self._json("PATCH", path, {"fieldManager": CONTROLLER}, patch)
+        return self._server.json("PATCH", path, {"fieldManager": CONTROLLER}, patch)
 
     # --- Pods
 
@@ -154,7 +95,7 @@ class Cluster:
         """
         metadata = pod["metadata"]
         try:
-            self._json("POST", _core("pods", metadata["namespace"]), {"fieldManager": CONTROLLER}, pod)
+            self._server.json("POST", _core("pods", metadata["namespace"]), {"fieldManager": CONTROLLER}, pod)
         except ApiError as error:
             if error.status == 409:
                 return self._conflict(pod)
@@ -165,7 +106,7 @@ class Cluster:
         """Ask for its deletion, if it is still the same Pod; one that is gone is fine."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.uid}}
         try:
-            self._json("DELETE", _core("pods", namespace, pod.name), {}, options)
+            self._server.json("DELETE", _core("pods", namespace, pod.name), {}, options)
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
@@ -182,7 +123,7 @@ class Cluster:
         """
         query = {"container": CONTAINER, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_READ)}
         try:
-            with self._request("GET", _core("pods", namespace, pod) + "/log", query) as response:
+            with self._server.request("GET", _core("pods", namespace, pod) + "/log", query) as response:
                 kept = b""
                 for chunk in response.stream(_LOG_KEPT):
                     kept = (kept + chunk)[-_LOG_KEPT:]
@@ -230,7 +171,7 @@ class Cluster:
             "count": 1,
         }
         try:
-            self._json("POST", _core("events", metadata.namespace), {}, event)
+            self._server.json("POST", _core("events", metadata.namespace), {}, event)
         except ApiError as error:
             if error.status not in (403, 404, 409):  # 403: the namespace is being deleted
                 raise
@@ -239,7 +180,7 @@ class Cluster:
         """A Pod of that name exists: ours, if it has the same owner."""
         metadata = pod["metadata"]
         try:
-            there = self._json("GET", _core("pods", metadata["namespace"], metadata["name"]))
+            there = self._server.json("GET", _core("pods", metadata["namespace"], metadata["name"]))
         except ApiError as error:
             if error.status == 404:
                 raise ApiError(409, f"Pod {metadata['name']} was there a moment ago") from error
@@ -253,75 +194,11 @@ class Cluster:
     def _list(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Json]:
         token = ""
         while True:
-            page = self._json("GET", path, {**(query or {}), "limit": str(_PAGE), "continue": token})
+            page = self._server.json("GET", path, {**(query or {}), "limit": str(_PAGE), "continue": token})
             yield from page.get("items") or ()
             token = (page.get("metadata") or {}).get("continue") or ""
             if not token:
                 return
-
-    def _json(self, verb: str, path: str, query: Mapping[str, str] | None = None, body: Json | None = None) -> Json:
-        with self._request(verb, path, query, body) as response:
-            data = _whole(response)
-        try:
-            answer: Json = json.loads(data)
-        except ValueError as error:
-            raise ApiError(0, f"the API server's answer is no JSON: {error}") from error
-        return answer
-
-    def _request(
-        self, verb: str, path: str, query: Mapping[str, str] | None = None, body: Json | None = None
-    ) -> urllib3.BaseHTTPResponse:
-        self._before()
-        headers = {"Accept": "application/json", "User-Agent": CONTROLLER}
-        if body is not None:
-            headers["Content-Type"] = "application/merge-patch+json" if verb == "PATCH" else "application/json"
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
-        given = {key: value for key, value in (query or {}).items() if value}
-        url = self._api.configuration.host + path + ("?" + urlencode(given) if given else "")
-        resource = _resource(path)
-        try:
-            response: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
-                verb,
-                url,
-                body=json.dumps(body) if body is not None else None,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=_TIMEOUT_S[0], read=_TIMEOUT_S[1]),
-                retries=False,
-                preload_content=False,
-            )
-        except urllib3.exceptions.HTTPError as error:
-            self._count(verb, resource, 0)
-            raise ApiError(0, f"the API server doesn't answer: {error}") from error
-        self._count(verb, resource, response.status)
-        self._clock.heard(response.headers.get("Date") or "")
-        if not 200 <= response.status < 300:
-            with response:
-                raise _error(response)
-        return response
-
-
-def _whole(response: urllib3.BaseHTTPResponse) -> bytes:
-    try:
-        return response.data
-    except urllib3.exceptions.HTTPError as error:
-        raise ApiError(0, f"the API server's answer breaks off: {error}") from error
-
-
-def _error(response: urllib3.BaseHTTPResponse) -> ApiError:
-    text = _whole(response).decode(errors="replace")
-    message, cause = text[:500], ""
-    try:
-        answer = json.loads(text)
-        message = answer.get("message") or message
-        causes = (answer.get("details") or {}).get("causes") or []
-        cause = next((one.get("reason") or "" for one in causes), "")
-    except (ValueError, AttributeError):
-        pass
-    try:
-        pause = float(response.headers.get("Retry-After") or 0)
-    except ValueError:
-        pause = 0.0
-    return ApiError(response.status, message, cause, pause)
 
 
 def _refusal(error: ApiError) -> Refusal:
@@ -353,15 +230,6 @@ def _imagebuilds(namespace: str, name: str = "") -> str:
 def _core(resource: str, namespace: str, name: str = "") -> str:
     place = f"/namespaces/{quote(namespace)}" if namespace else ""
     return f"/api/v1{place}/{resource}" + (f"/{quote(name)}" if name else "")
-
-
-def _resource(path: str) -> str:
-    """``pods``, ``pods/log``, ``imagebuilds/status``, …: no names, so that metrics stay few."""
-    for name in (PLURAL, "pods", "events", "nodes"):
-        if f"/{name}" in path:
-            last = path.rpartition("/")[2]
-            return f"{name}/{last}" if last in ("status", "log") else name
-    return "other"
 
 
 def _event_name(name: str, uid: str, key: str) -> str:

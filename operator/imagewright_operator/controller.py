@@ -17,7 +17,8 @@ from imagewright.errors import Reason
 from imagewright_operator import claims, polling, profile, reconcile, validation
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import Json
-from imagewright_operator.cluster import ApiError, Cluster
+from imagewright_operator.cluster import Cluster
+from imagewright_operator.connection import ApiError
 from imagewright_operator.decision import Decision, World
 from imagewright_operator.inputs import is_probe
 from imagewright_operator.manifests import executor_pod, owner_uid, pods_of, probe_pod

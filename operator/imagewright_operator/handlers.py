@@ -12,7 +12,7 @@ from typing import Any
 import kopf
 
 from imagewright_operator.api import GROUP, PLURAL, VERSION
-from imagewright_operator.cluster import Access
+from imagewright_operator.connection import Access
 from imagewright_operator.controller import Controller
 from imagewright_operator.manifests import NAME_LABEL, POD_SELECTOR
 from imagewright_operator.slots import Key

@@ -27,7 +27,7 @@ from typing import Protocol
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import Json
 from imagewright_operator.clock import local_time
-from imagewright_operator.cluster import ApiError
+from imagewright_operator.connection import ApiError
 
 _LOG = logging.getLogger(__name__)
 LOST = 1  # the exit code of an operator that has lost its lease

@@ -21,7 +21,8 @@ from kubernetes.config import ConfigException
 
 from imagewright.errors import ImagewrightError
 from imagewright_operator import handlers
-from imagewright_operator.cluster import Access, Cluster, connect
+from imagewright_operator.cluster import Cluster
+from imagewright_operator.connection import Access, connect
 from imagewright_operator.controller import Controller
 from imagewright_operator.leadership import Elector, Leadership, Terms, own_identity, own_namespace
 from imagewright_operator.leases import Leases

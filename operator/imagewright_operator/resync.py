@@ -16,7 +16,8 @@ from datetime import datetime
 from imagewright_operator import claims, reconcile, validation
 from imagewright_operator.api.base import Json
 from imagewright_operator.census import Census, key_of
-from imagewright_operator.cluster import ApiError, Cluster
+from imagewright_operator.cluster import Cluster
+from imagewright_operator.connection import ApiError
 from imagewright_operator.decision import World
 from imagewright_operator.inputs import is_probe
 from imagewright_operator.manifests import owner_uid, pods_of

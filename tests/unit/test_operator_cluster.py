@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,8 +10,10 @@ from imagebuilds.waiting import eventually
 from kubernetes import client
 from servers.scripted import Answer, Asked, ScriptedServer
 
-from imagewright_operator.cluster import ApiError, Cluster
+from imagewright_operator.cluster import Cluster
+from imagewright_operator.connection import ApiError
 from imagewright_operator.controller import Controller
+from imagewright_operator.leases import Leases
 from imagewright_operator.metrics import Metrics
 from imagewright_operator.settings import Settings
 
@@ -74,3 +77,26 @@ def test_a_namespace_that_is_not_there_keeps_no_other_from_being_served(serve: S
     finally:
         controller.stop()
     assert any("/namespaces/there/" in asked.path for asked in server.asked)
+
+
+def test_requests_are_counted_by_resource_whatever_objects_are_called() -> None:
+    counted: list[tuple[str, str, int]] = []
+    with contextlib.closing(ScriptedServer(lambda asked: Answer(200, {}, b'{"items": []}'))) as server:
+        api = client.ApiClient(client.Configuration(host=f"http://{server.host}"))
+        cluster = Cluster(api, lambda *request: counted.append(request))
+        cluster.imagebuild("pods", "namespaces")
+        assert list(cluster.imagebuilds()) == []
+        cluster.patch_status({"metadata": {"namespace": "a", "name": "nodes", "resourceVersion": "1", "uid": "u"}}, {})
+        assert list(cluster.pods("events")) == []
+        cluster.log("a", "status")
+        assert cluster.nodes() == []
+        Leases(api, "pods", "log", 5.0, lambda *request: counted.append(request)).read()
+    assert counted == [
+        ("GET", "imagebuilds", 200),
+        ("GET", "imagebuilds", 200),
+        ("PATCH", "imagebuilds/status", 200),
+        ("GET", "pods", 200),
+        ("GET", "pods/log", 200),
+        ("GET", "nodes", 200),
+        ("GET", "leases", 200),
+    ]
