@@ -49,6 +49,15 @@ def runs(builds: Namespace, name: str = "app") -> dict[str, Any]:
     return builds.get("pod", pod["metadata"]["name"])
 
 
+def first_attempt(builds: Namespace, run: str = "echo begun; sleep 600", **spec: Any) -> dict[str, Any]:
+    """The Pod of a build that runs ``run``; what is built after it is done in a moment."""
+    dockerfile(builds, run)
+    builds.apply(source=SOURCE, **spec)
+    pod = runs(builds)
+    dockerfile(builds, "date >/now")
+    return pod
+
+
 def container_of(pod: dict[str, Any]) -> str:
     return str(pod["status"]["containerStatuses"][0]["containerID"])
 
@@ -70,10 +79,7 @@ def is_built_once(cluster: Cluster, builds: Namespace, attempt: int, name: str =
 def test_a_build_on_a_node_that_is_deleted_is_built_again(
     cluster: Cluster, builds: Namespace, operator: Operator, whole_node: None
 ) -> None:
-    dockerfile(builds, "echo begun; sleep 600")
-    builds.apply(source=SOURCE)
-    first = runs(builds)
-    dockerfile(builds, "date >/now")
+    first = first_attempt(builds)
     cluster.kubectl("delete", "node", cluster.node)
     status = builds.becomes("Unknown NodeLost")
     assert "attempt 2 of 3 follows" in status["conditions"][0]["message"]
@@ -93,11 +99,8 @@ def test_builds_on_a_node_that_falls_silent(
         "effect": "NoExecute",
         "tolerationSeconds": 1,
     }
-    dockerfile(builds, "echo begun; sleep 600")
     with another_node(cluster), impatient_controllers(cluster):
-        builds.apply(source=SOURCE, podTemplate={"tolerations": [soon]})
-        first = runs(builds)
-        dockerfile(builds, "date >/now")
+        first = first_attempt(builds, podTemplate={"tolerations": [soon]})
         alone = f'until wget -O- http://{cluster.node_address}:{KUBELET_PORT} 2>&1 | grep -q "can\'t connect"'
         short = {"inline": {"dockerfile": f"FROM busybox\nRUN echo begun; {alone}; do sleep 1; done; date >/now\n"}}
         builds.apply("short", source=short, podTemplate={"tolerations": [soon]})
@@ -118,10 +121,7 @@ def test_a_build_that_a_pod_of_higher_priority_takes_the_place_of(
 ) -> None:
     allocatable = int(cluster.json("get", "node", cluster.node)["status"]["allocatable"]["memory"].removesuffix("Ki"))
     most = {"requests": {"memory": f"{allocatable * 6 // 10}Ki"}}
-    dockerfile(builds, "echo begun; sleep 600")
-    builds.apply(source=SOURCE, podTemplate={"resources": most})
-    first = runs(builds)
-    dockerfile(builds, "date >/now")
+    first = first_attempt(builds, podTemplate={"resources": most})
     urgent = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": builds.name}}
     cluster.apply({**urgent, "value": 1000, "description": "of a test"})
     try:
@@ -156,14 +156,12 @@ def test_a_build_that_is_killed_for_a_neighbours_hunger_is_built_again(
     the largest process is its RUN's. A build beside it that fails by itself then isn't taken for one that was killed.
     """
     memory = PodMemory(cluster)
-    dockerfile(builds, HOLD.format(size=300 * MI) if outlives else "echo begun; sleep 600")
+    run = HOLD.format(size=300 * MI) if outlives else "echo begun; sleep 600"
     limits = {"memory": "4Gi"} if outlives else {}
-    builds.apply(source=SOURCE, podTemplate={"resources": {"requests": {"memory": "64Mi"}, "limits": limits}})
-    runs(builds)
+    first_attempt(builds, run, podTemplate={"resources": {"requests": {"memory": "64Mi"}, "limits": limits}})
     if outlives:
         builds.apply("beside", source=fails_when_there_is(f"{cluster.registry.url}/v2/{builds.name}/app/manifests/1"))
         runs(builds, "beside")
-    dockerfile(builds, "date >/now")
     guaranteed = {"cpu": "100m", "memory": "1Gi"}
     with memory.bounded_to(spare=100 * MI):
         cluster.apply(neighbour(builds.name, HOLD.format(size=200 * MI), {"limits": guaranteed}))
@@ -186,10 +184,7 @@ def test_a_build_on_a_node_that_starts_again_is_built_again(
     cluster: Cluster, builds: Namespace, operator: Operator, whole_node: None
 ) -> None:
     """Nobody has seen its end: the runtime finds a container without processes."""
-    dockerfile(builds, "echo begun; sleep 600")
-    builds.apply(source=SOURCE)
-    first = runs(builds)
-    dockerfile(builds, "date >/now")
+    first = first_attempt(builds)
     power_cut(cluster, first["metadata"]["uid"])
     status = builds.becomes("Unknown NodeLost")
     assert "the node lost the container" in status["conditions"][0]["message"]
