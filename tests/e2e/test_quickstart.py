@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -40,6 +41,9 @@ def test_from_a_cluster_and_a_registry_to_a_pushed_image(cluster: Cluster, nobod
     assert "digest sha256:" in rest
     commands = rest.partition("What you would type next:")[2]
     assert all(f"kubectl {verb}" in commands for verb in ("logs", "describe", "apply"))
+    path = re.search(r"PATH=\$PATH:(\S+)", commands)
+    assert path is not None
+    assert all(shutil.which(program, path=path[1]) for program in ("kubectl", "kubectl-imagewright"))
     assert '[stage-0 2/2] RUN echo "Built inside Kubernetes' in done.stderr  # the log, while it ran
     again = quickstart(cluster)
     assert again.returncode == 0, again.stderr

@@ -137,8 +137,10 @@ def show(ground: Ground) -> None:
     print(f"Pushed {image}")
     print(f"digest {status['image']['digest']}")
     print()
+    # kubectl, and its plugin, which scripts/setup has put beside this interpreter.
+    folders = dict.fromkeys((os.path.dirname(program), os.path.dirname(sys.executable)))
     print("What you would type next:")
-    print(f"  export KUBECONFIG={kubeconfig} PATH=$PATH:{os.path.dirname(program)}")
+    print(f"  export KUBECONFIG={kubeconfig} PATH=$PATH:{os.pathsep.join(folders)}")
     print(f"  kubectl logs -n {NAMESPACE} {status['build']['podNames'][-1]}")
     print(f"  kubectl describe imagebuild -n {NAMESPACE} hello")
     print(f"  kubectl apply -n {NAMESPACE} -f your-imagebuild.yaml   # examples/ has some to start from")
