@@ -22,7 +22,9 @@ def parser() -> Parser:
     made.add_argument("--version", action="version", version=f"imagewright {metadata.version('imagewright')}")
     made.set_defaults(takes_kaniko=False, kaniko=[])
     add_place(made, default="")
-    commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = made.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=Parser
+    )
 
     def command(name: str, about: str) -> Parser:
         one = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")

@@ -28,6 +28,14 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **more: Any) -> None:
         super().__init__(**more, allow_abbrev=False)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; what no flag is, is said with the command that it was given to."""
+        options, rest = self.parse_known_args(args, namespace)
+        if rest:
+            hint = f"`{PROGRAM} {options.command} --help` lists the flags."
+            raise UsageError(f"{options.command} doesn't know {' '.join(rest)}", hint=hint)
+        return options
+
     def error(self, message: str) -> NoReturn:
         wrong = _WRONG_COMMAND.match(message)
         if wrong is not None:

@@ -62,6 +62,10 @@ def test_flags_add_to_the_manifests_source() -> None:
             "--ssh=a=b: not ID=SECRET/KEY [UsageInvalid]\nhint: Write --ssh default=my-key/",
         ),
         (["create", "app", "--label=a"], "--label=a: not NAME=VALUE [UsageInvalid]\nhint: Write --label name=value."),
+        (
+            ["create", "app", "--inlin=Dockerfile", "more"],
+            "create doesn't know --inlin=Dockerfile more [UsageInvalid]\nhint: `kubectl imagewright create --help` li",
+        ),
         (["get", "app", "-A"], "the name app and --all-namespaces are given [UsageInvalid]\nhint: A name is of one"),
         (["get", "app", "-l", "a=b"], "the name app and --selector are given [UsageInvalid]\nhint: A name is of one"),
     ],
