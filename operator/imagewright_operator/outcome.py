@@ -94,7 +94,9 @@ _NO_CONFIG_MAP = re.compile(
 )
 _MOUNT_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 # What the kubelet says before the sentence that a user can act on.
-_MOUNT_PREFIX = re.compile(r'^MountVolume\.SetUp failed for volume "[^"]*" *: *(?:rpc error: .*?desc = )?')
+_MOUNT_PREFIX = re.compile(r'^MountVolume\.SetUp failed for volume "([^"]*)" *: *(?:rpc error: .*?desc = )?')
+# The only sentence of the kubelet's that doesn't name the object: the volume does.
+_NO_KEY = re.compile(r"references non-existent (secret|config(?: ?map)?) key: *(\S+)", re.I)
 
 
 def observe(pod: PodJson, events: Sequence[Mapping[str, Any]] = ()) -> Observation:
@@ -120,7 +122,7 @@ def observe(pod: PodJson, events: Sequence[Mapping[str, Any]] = ()) -> Observati
         return _ended(pod, terminated, facts)
     if running or terminated:  # terminated: the Pod's phase follows within moments
         return _running(pod, facts)
-    reason, message, heals = _why_waiting(status, state.get("waiting") or {}, events)
+    reason, message, heals = _why_waiting(pod, state.get("waiting") or {}, events)
     return Observation(state=PodState.WAITING, reason=reason, message=message, heals=heals, **facts)
 
 
@@ -262,9 +264,10 @@ def _memory_limit(spec: Mapping[str, Any]) -> str:
 
 
 def _why_waiting(
-    status: Mapping[str, Any], waiting: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+    pod: PodJson, waiting: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str, bool]:
     """Reason, message, and whether it heals by something appearing. Empty: nothing is wrong as far as is known."""
+    status = pod.get("status") or {}
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return Reason.UNSCHEDULABLE, condition.get("message") or "no node can run the Pod", False
@@ -276,7 +279,7 @@ def _why_waiting(
     if why in ("CreateContainerError", "RunContainerError"):
         return Reason.POD_REJECTED, f"the node can't start the executor: {words or why}", False
     for event in sorted(events, key=_event_time, reverse=True):
-        words = _MOUNT_PREFIX.sub("", event.get("message") or "")
+        words = _mount_failure(pod, event.get("message") or "")
         if event.get("reason") in _MOUNT_EVENTS:
             return _missing(words) or (Reason.VOLUME_PENDING, words, False)
         if event.get("reason") == "FailedCreatePodSandBox":
@@ -290,6 +293,34 @@ def _missing(words: str) -> tuple[str, str, bool] | None:
     if _NO_CONFIG_MAP.search(words):
         return Reason.CONFIG_MAP_NOT_FOUND, f"{words}: the build starts when it is there", True
     return None
+
+
+def _mount_failure(pod: PodJson, message: str) -> str:
+    """What the kubelet says of a volume, with the name of the Secret or ConfigMap that lacks a key."""
+    failed = _MOUNT_PREFIX.match(message)
+    if failed is None:
+        return message
+    words = message[failed.end() :]
+    lacking = _NO_KEY.search(words)
+    if lacking is None:
+        return words
+    kind = "secret" if lacking[1].lower() == "secret" else "configMap"
+    volumes = (pod.get("spec") or {}).get("volumes") or []
+    volume: Mapping[str, Any] = next((one for one in volumes if one.get("name") == failed[1]), {})
+    names = _names_with_key(volume, kind, lacking[2])
+    return f'{kind.lower()} "{names[0]}": {words}' if len(names) == 1 else words
+
+
+def _names_with_key(volume: Mapping[str, Any], kind: str, key: str) -> list[str]:
+    """Of the Secrets or ConfigMaps of which this volume wants this key, each once."""
+    sources = [volume, *((volume.get("projected") or {}).get("sources") or [])]
+    wanted = [source[kind] for source in sources if source.get(kind)]
+    names = [
+        one.get("secretName") or one.get("name") or ""
+        for one in wanted
+        if any(item.get("key") == key for item in one.get("items") or [])
+    ]
+    return list(dict.fromkeys(names))
 
 
 def _event_time(event: Mapping[str, Any]) -> str:

@@ -228,7 +228,7 @@ class _Pass:
         if not seen.ended:
             self.delete.append(seen)
         limit = f"it did not start within spec.startTimeout of {self.spec.start_timeout}"
-        message = f"{seen.message}; {limit}" if seen.reason else f"Pod {seen.name}: {limit}"
+        message = f"{seen.message.rstrip('. ')}; {limit}" if seen.reason else f"Pod {seen.name}: {limit}"
         reason = seen.reason or Reason.START_TIMEOUT
         self._finish("Failed", report.failure(reason, message, seen))
         return None

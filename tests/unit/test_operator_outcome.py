@@ -239,6 +239,42 @@ def test_what_is_missing_heals(words: str, reason: str, said: str) -> None:
     assert seen.message == f"{said}: the build starts when it is there"
 
 
+def _source(kind: str, name: str, *keys: str) -> dict[str, Any]:
+    return {kind: {"name": name, "items": [{"key": key, "path": "0"} for key in keys]}}
+
+
+@pytest.mark.parametrize(
+    ("volume", "words", "said"),
+    [
+        (
+            {"secret": {"secretName": "regcred", "items": [{"key": ".dockerconfigjson", "path": "config.json"}]}},
+            "references non-existent secret key: .dockerconfigjson",
+            'secret "regcred": references non-existent secret key: .dockerconfigjson: the build starts when it is there',
+        ),
+        (
+            {"projected": {"sources": [_source("secret", "a", "one"), _source("secret", "b", "two")]}},
+            "references non-existent secret key: two",
+            'secret "b": references non-existent secret key: two: the build starts when it is there',
+        ),
+        (
+            {"projected": {"sources": [_source("configMap", "company-ca", "ca.crt")]}},
+            "references non-existent config key: ca.crt",
+            'configmap "company-ca": references non-existent config key: ca.crt: the build starts when it is there',
+        ),
+        (  # either may lack it
+            {"projected": {"sources": [_source("secret", "a", "token"), _source("secret", "b", "token")]}},
+            "references non-existent secret key: token",
+            "references non-existent secret key: token: the build starts when it is there",
+        ),
+    ],
+)
+def test_a_secret_or_config_map_that_lacks_a_key_is_named(volume: dict[str, Any], words: str, said: str) -> None:
+    message = f'MountVolume.SetUp failed for volume "imagewright-x" : {words}'
+    event = {"reason": "FailedMount", "message": message, "lastTimestamp": "2026-11-25T12:00:02Z"}
+    spec = {**LIMITS, "volumes": [{"name": "other"}, {"name": "imagewright-x", **volume}]}
+    assert observe(pod({"phase": "Pending"}, spec=spec), [event]).message == said
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -66,7 +66,8 @@ def unreachable(endpoint: Endpoint, error: BaseException) -> RegistryError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return RegistryError(
             f"the certificate of {host} can't be verified: {_certificate_fault(error)}",
-            hint="Name its CA with --registry-certificate HOST=FILE (ImageBuild: registries[].caBundleRef).",
+            hint="Name its CA: registries[].caBundleRef or output.caBundleRef of an ImageBuild, "
+            "--registry-certificate HOST=FILE on the command line.",
         )
     if _says(error, _CLIENT_CERTIFICATE):
         shown = endpoint.client_cert_file

@@ -13,6 +13,7 @@ from imagebuilds.apiserver import ApiServer
 from imagebuilds.kstatus import documents, kstatus
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
+from imagebuilds.waiting import eventually
 
 
 def test_from_apply_to_a_digest_never_current_before_it(
@@ -124,7 +125,8 @@ def test_missing_secrets_of_the_build_have_their_own_reason_and_heal(namespace: 
     status = namespace.becomes("False SecretNotFound")
     assert status["conditions"][0]["message"] == 'secret "npm" not found: the build starts when it is there'
     namespace.pod_event(pod, "FailedMount", prefix + "references non-existent secret key: npmrc")
-    namespace.becomes("False SecretNotFound")
+    said = 'secret "npm": references non-existent secret key: npmrc: the build starts when it is there'
+    eventually(lambda: namespace.becomes("False SecretNotFound")["conditions"][0]["message"] == said, said)
     namespace.starts(pod)
     namespace.becomes("Unknown BuildRunning")
     namespace.pushes(pod)
