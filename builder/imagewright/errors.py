@@ -141,6 +141,10 @@ class ImagewrightError(Exception):
 class Interruption(BaseException):
     """A signal ends the build. No Exception: a library or a fallback on its way must not hold it for a failure of its own."""
 
+    def as_error(self) -> ImagewrightError:
+        """What it is to whom a build is reported."""
+        return ImagewrightError(str(self), reason=Reason.CANCELLED)
+
 
 class UsageError(ImagewrightError):
     default_reason = Reason.USAGE_INVALID

@@ -83,7 +83,7 @@ def build(request: BuildRequest, environment: Mapping[str, str], reporter: Repor
     except OSError as failure:
         error = _of_system(failure)
     except Interruption as signal:
-        error = ImagewrightError(str(signal), reason=Reason.CANCELLED)
+        error = signal.as_error()
     finally:
         building.close()
     result = building.result(error)

@@ -224,7 +224,7 @@ class StageExecutor:
             exit_code = error.exit_code if isinstance(error, StepError) else exit_code
             raise
         except Interruption as signal:
-            failure = ImagewrightError(str(signal), reason=Reason.CANCELLED)
+            failure = signal.as_error()
             raise
         finally:
             session.results.append(
