@@ -17,7 +17,7 @@ from kubernetes import client
 from imagewright.errors import Reason
 from imagewright_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION, ImageBuild
 from imagewright_operator.api.base import Json
-from imagewright_operator.connection import CONTROLLER, Access, ApiError, Connection
+from imagewright_operator.connection import CONTROLLER, ApiError, Connection
 from imagewright_operator.decision import Notice, Refusal
 from imagewright_operator.manifests import CONTAINER, POD_SELECTOR, UID_LABEL
 from imagewright_operator.outcome import Observation
@@ -46,20 +46,11 @@ class Cluster:
         """The API server's time."""
         return self._server.clock.now()
 
-    def access(self) -> Access:
-        """As of now: a service account's token is renewed every hour."""
-        return self._server.access()
-
     # --- ImageBuilds
 
     def imagebuild(self, namespace: str, name: str) -> Json | None:
         """As stored now, or None when there is none."""
-        try:
-            return self._server.json("GET", _imagebuilds(namespace, name))
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
+        return self._server.find(_imagebuilds(namespace, name))
 
     def imagebuilds(self, namespace: str = "") -> Iterator[Json]:
         """All of a namespace, or of the cluster; read page by page, without what is half of each and of no use here."""
@@ -179,12 +170,9 @@ class Cluster:
     def _conflict(self, pod: Json) -> Refusal | None:
         """A Pod of that name exists: ours, if it has the same owner."""
         metadata = pod["metadata"]
-        try:
-            there = self._server.json("GET", _core("pods", metadata["namespace"], metadata["name"]))
-        except ApiError as error:
-            if error.status == 404:
-                raise ApiError(409, f"Pod {metadata['name']} was there a moment ago") from error
-            raise
+        there = self._server.find(_core("pods", metadata["namespace"], metadata["name"]))
+        if there is None:
+            raise ApiError(409, f"Pod {metadata['name']} was there a moment ago")
         uids = {owner.get("uid") for owner in there["metadata"].get("ownerReferences") or ()}
         if metadata["ownerReferences"][0]["uid"] in uids:
             return None

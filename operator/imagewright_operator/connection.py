@@ -58,8 +58,24 @@ class Access:
     insecure: bool
 
 
+def access(api: client.ApiClient) -> Access:
+    """As of now: a service account's token is renewed every hour."""
+    settings = api.configuration
+    headers: dict[str, str] = {}
+    api.update_params_for_auth(headers, [], ["BearerToken"], "", "GET", None)
+    token = next((value for name, value in headers.items() if name.lower() == "authorization"), "")
+    return Access(
+        server=settings.host,
+        token=token.partition(" ")[2] or token,
+        ca_file=settings.ssl_ca_cert or "",
+        certificate_file=settings.cert_file or "",
+        key_file=settings.key_file or "",
+        insecure=not settings.verify_ssl,
+    )
+
+
 class Connection:
-    """One connection pool, for all threads. ``count`` is told of every request: verb, resource, HTTP status (0: no answer).
+    """Requests by the connection pool of ``api``, from all threads. ``count`` is told of every request: verb, resource, HTTP status (0: no answer).
 
     ``before`` is called before each, and may keep it back by an ApiError. ``timeout`` is for each.
     """
@@ -77,20 +93,18 @@ class Connection:
         self._before = before
         self.clock = ServerClock()  # by what the answers say
 
-    def access(self) -> Access:
-        """As of now: a service account's token is renewed every hour."""
-        settings = self._api.configuration
-        headers: dict[str, str] = {}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "GET", None)
-        token = next((value for name, value in headers.items() if name.lower() == "authorization"), "")
-        return Access(
-            server=settings.host,
-            token=token.partition(" ")[2] or token,
-            ca_file=settings.ssl_ca_cert or "",
-            certificate_file=settings.cert_file or "",
-            key_file=settings.key_file or "",
-            insecure=not settings.verify_ssl,
-        )
+    def find(self, path: str) -> Json | None:
+        """The object of this path as stored now, or None when there is none.
+
+        Raises:
+            ApiError: as ``json``.
+        """
+        try:
+            return self.json("GET", path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
 
     def json(self, verb: str, path: str, query: Mapping[str, str] | None = None, body: Json | None = None) -> Json:
         """The object that is answered.

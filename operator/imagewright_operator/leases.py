@@ -13,7 +13,7 @@ import urllib3
 from kubernetes import client
 
 from imagewright_operator.api.base import Json
-from imagewright_operator.connection import ApiError, Connection
+from imagewright_operator.connection import Connection
 
 _API_VERSION = "coordination.k8s.io/v1"
 
@@ -40,12 +40,7 @@ class Leases:
         Raises:
             ApiError: as all of these.
         """
-        try:
-            return self._server.json("GET", self._one)
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
+        return self._server.find(self._one)
 
     def create(self, spec: Json) -> Json:
         """The first one; status 409 when there is one."""

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import kopf
@@ -22,7 +23,7 @@ from kubernetes.config import ConfigException
 from imagewright.errors import ImagewrightError
 from imagewright_operator import handlers
 from imagewright_operator.cluster import Cluster
-from imagewright_operator.connection import Access, connect
+from imagewright_operator.connection import Access, access, connect
 from imagewright_operator.controller import Controller
 from imagewright_operator.leadership import Elector, Leadership, Terms, own_identity, own_namespace
 from imagewright_operator.leases import Leases
@@ -56,7 +57,7 @@ def main() -> int:
         return 2
     cluster = Cluster(api, metrics.request, leadership.assure if leadership is not None else _always)
     operator = _Operator(
-        Controller(cluster, settings, metrics), cluster.access, settings.namespaces, leadership, metrics
+        Controller(cluster, settings, metrics), partial(access, api), settings.namespaces, leadership, metrics
     )
     probes = Probes(settings.http_port, operator.is_alive, operator.is_ready, metrics.registry)
     _LOG.info("starts; executor image %s, profile %s", settings.executor_image, settings.profile.value)
