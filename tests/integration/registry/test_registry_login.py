@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
@@ -24,24 +25,34 @@ IMAGE = memory_image([b"x" * 300_000])
 
 
 class Guarded:
-    """A registry with Bearer tokens, and its token server. A token is for its scopes and ends after ``uses`` uses."""
+    """A registry with Bearer tokens, and its token server. A token is for its scopes and ends after ``uses`` uses.
+
+    But a request that was refused is served with any token made since: an upload's threads share their tokens, and
+    no real registry lets one end because another thread was faster with it.
+    """
 
     def __init__(self, password: str = "", uses: int = 1000) -> None:
         self.password = password
         self.uses = uses
         self.tokens: dict[str, tuple[set[str], int]] = {}
+        self.refused: dict[tuple[str, str], set[str]] = {}
         self.scopes: list[list[str]] = []
         self.failures: list[Answer] = []
         self.blobs: dict[str, bytes] = {str(d): b for d, b in IMAGE.blobs.items()}
         self.accepts: dict[str, bytes] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, asked: Asked) -> Answer:
+        with self._lock:
+            return self._answer(asked)
+
+    def _answer(self, asked: Asked) -> Answer:
         url = urlsplit(asked.path)
         if url.path == "/token":
             return self._token(asked)
         repository = url.path.removeprefix("/v2/").partition("/manifests/")[0].partition("/blobs/")[0]
         wanted = "pull" if asked.method in ("GET", "HEAD") else "push"
-        if not self._allowed(asked.authorization, repository, wanted):
+        if not self._allowed(asked, f"repository:{repository}:", wanted):
             realm = f'Bearer realm="http://{asked.headers["host"]}/token",service="registry.test"'
             return Answer(401, {"WWW-Authenticate": realm, "Connection": "close"})
         return self._serve(asked, url.path)
@@ -60,15 +71,16 @@ class Guarded:
         self.tokens[token] = (set(scopes), self.uses)
         return Answer(200, body=json.dumps({"token": token}).encode())
 
-    def _allowed(self, authorization: str, repository: str, action: str) -> bool:
-        token = authorization.removeprefix("Bearer ")
+    def _allowed(self, asked: Asked, repository: str, action: str) -> bool:
+        token = asked.authorization.removeprefix("Bearer ")
+        request = (asked.method, asked.path)
         scopes, uses = self.tokens.get(token, (set(), 0))
-        if not uses:
+        made_since_refusal = request in self.refused and token in self.tokens.keys() - self.refused[request]
+        if not uses and not made_since_refusal:
+            self.refused[request] = set(self.tokens)
             return False
-        self.tokens[token] = (scopes, uses - 1)
-        return any(
-            s.startswith(f"repository:{repository}:") and action in s.rpartition(":")[2].split(",") for s in scopes
-        )
+        self.tokens[token] = (scopes, max(uses - 1, 0))
+        return any(s.startswith(repository) and action in s.rpartition(":")[2].split(",") for s in scopes)
 
     def _serve(self, asked: Asked, path: str) -> Answer:
         name = path.rpartition("/")[2]
