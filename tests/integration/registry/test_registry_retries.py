@@ -62,10 +62,12 @@ class Flaky:
         self._matches = matches
         self._failures = list(failures)
         self._then = then
+        self._lock = threading.Lock()  # blobs are pushed by several threads
 
     def __call__(self, asked: Asked) -> Answer:
-        if self._failures and re.search(self._matches, f"{asked.method} {asked.path}"):
-            return self._failures.pop(0)
+        with self._lock:
+            if self._failures and re.search(self._matches, f"{asked.method} {asked.path}"):
+                return self._failures.pop(0)
         return self._then(asked)
 
 
@@ -235,8 +237,13 @@ class Storing:
         self.uploads: dict[str, bytes] = {}
         self._monolithic = monolithic
         self._mounts = mounts
+        self._lock = threading.Lock()  # blobs are pushed by several threads
 
     def __call__(self, asked: Asked) -> Answer:
+        with self._lock:
+            return self._answer(asked)
+
+    def _answer(self, asked: Asked) -> Answer:
         url = urlsplit(asked.path)
         name = url.path.rpartition("/")[2]
         if "/manifests/" in url.path and asked.method == "PUT":
