@@ -65,7 +65,8 @@ def own_agent(tmp_path: Path) -> Iterator[str]:
     """An agent as a person has it, with no key."""
     path = str(tmp_path / "own")
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as process:
-        eventually(lambda: os.path.exists(path), "the agent's socket")
+        # Its socket is there a moment before it listens: ssh-add ends with 2 where no agent answers, with 1 where it has no key.
+        eventually(lambda: ask(path, "-l").returncode == 1, "the agent's answer")
         yield path
         process.terminate()
 
