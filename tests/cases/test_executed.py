@@ -1,10 +1,11 @@
-"""Every case built, by the engine and by BuildKit: files, configuration and history are what is recorded, and the same.
+"""Every case built by the engine: files, configuration and history are what is recorded, and what BuildKit makes of it.
 
 ``result.txt``     what the engine makes of the case (``IMAGEWRIGHT_RECORD=1`` writes it anew)
-``buildkit.txt``   what BuildKit makes of it, only where that is something else (``IMAGEWRIGHT_RECORD=buildkit``);
+``buildkit.txt``   what BuildKit makes of it, only where that is something else (``IMAGEWRIGHT_RECORD=peers``);
                    then case.toml says why, in ``differs``
 
-BuildKit runs each time: what it does is not remembered but seen. It builds in a thread beside the engine's tests.
+The engine builds each case in each run. The peers' answers are kept (``peers.answers``), and are asked for again in parts
+(``conftest``): one that answers otherwise than before fails the test, as does a case that was changed since it was asked.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
+from peers.answers import ERROR, Answers, answer_of, buildah_version, buildkit_version, keep
 from peers.case import CASES, Case, all_cases
 from peers.flatten import files_of
-from peers.station import Station, station
+from peers.station import Station
 
 pytestmark = [
     pytest.mark.root,
@@ -27,6 +29,7 @@ pytestmark = [
 ]
 
 _RECORD = os.environ.get("IMAGEWRIGHT_RECORD", "")
+_TRIES = 3
 _CASES = [case for case in all_cases() if not case.not_executed]
 _PLANNABLE = [case for case in _CASES if not (case.folder / "error.txt").exists()]
 _BUILDAH = tomllib.loads((CASES / "buildah.toml").read_text())
@@ -38,34 +41,72 @@ _COMPARED = [
     if case.folder.name.startswith(tuple(_BUILDAH["compared"]))
     and not re.search(b"FROM (debian|python)", case.dockerfile)
 ]
+_BY_BUILDAH = [case for case in _COMPARED if case.folder.name not in _NOT_BUILDAH]
 
 
 def _name(case: Case) -> str:
     return case.folder.name
 
 
-@pytest.fixture(scope="session")
-def theirs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Case], str]]:
-    """What BuildKit makes of the cases that were selected: begun at once, one after the other."""
-    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    selected = [item.callspec.params["case"] for item in items if item.obj is test_buildkit_makes_the_same_of_it]
-    if not selected:
-        yield lambda case: ""
-        return
-    with (
-        station(tmp_path_factory.mktemp("buildkit"), _CASES, with_buildkit=True) as there,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        results = {case.folder.name: pool.submit(there.theirs, case) for case in selected}
-        yield lambda case: results[case.folder.name].result()
-        pool.shutdown(cancel_futures=True)
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another builder: what it said to each case, and how it is asked again."""
+
+    name: str
+    version: str
+    answers: Answers
+    ask: Callable[[Station, Case], str]
+
+    def answer(self, case: Case, expected: str, request: pytest.FixtureRequest) -> str:
+        """What it makes of a case, as ``answer_of`` has it: asked now, or else as kept."""
+        known = self.answers.of(case, self.version)
+        asks_now = request.node.get_closest_marker("xdist_group") is not None
+        if known is None and not asks_now and self.answers.version != self.version and self.name == "buildah":
+            asks_now = True  # another Debian's: its answers can't be kept, but they can be asked for
+        if not asks_now:
+            hint = f"IMAGEWRIGHT_RECORD=peers scripts/test --peers -k {case.folder.name}"
+            assert known, (
+                f"{self.name} {self.version} hasn't been asked what it makes of this case as it is now: {hint}"
+            )
+            return known
+        wanted = answer_of(expected) if _RECORD == "peers" else known or answer_of(expected)
+        text = self._asked(request.getfixturevalue("peers"), case, wanted)
+        if _RECORD == "peers":
+            keep(self.name, self.version, case, answer_of(text))
+            if self.name == "buildkit":
+                _write_what_differs(case, text)
+        elif answer_of(text) != wanted or (case.differs and self.name == "buildkit" and text != expected):
+            by_itself = answer_of(text) == ERROR
+            said = (
+                "failed by itself, which says nothing of the engine" if by_itself else "answers otherwise than is kept"
+            )
+            pytest.fail(f"{self.name} {self.version} {said}, {_TRIES} times:\n{text}")
+        return answer_of(text)
+
+    def _asked(self, station: Station, case: Case, wanted: str) -> str:
+        """The text; one that isn't what was wanted is asked for again, since a peer may fail for reasons of its own."""
+        for _ in range(_TRIES):
+            text = self.ask(station, case)
+            if answer_of(text) == wanted:
+                break
+        return text
+
+
+def _write_what_differs(case: Case, text: str) -> None:
+    recorded = case.folder / "buildkit.txt"
+    recorded.unlink(missing_ok=True)
+    if answer_of(text) != answer_of(case.expected("result.txt") or case.expected("error.txt")):
+        recorded.write_text(text)
 
 
 @pytest.fixture(scope="session")
-def here(theirs: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
-    """Where the engine builds. ``theirs`` only so that BuildKit begins first."""
-    with station(tmp_path_factory.mktemp("peers"), _CASES, with_buildkit=False) as made:
-        yield made
+def buildkit() -> Peer:
+    return Peer("buildkit", buildkit_version(), Answers.kept("buildkit"), Station.theirs)
+
+
+@pytest.fixture(scope="session")
+def buildah() -> Peer:
+    return Peer("buildah", buildah_version(), Answers.kept("buildah"), Station.files_of_buildah)
 
 
 @pytest.mark.parametrize("case", _PLANNABLE, ids=_name)
@@ -77,30 +118,26 @@ def test_the_engine_builds_what_is_recorded(here: Station, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", _CASES, ids=_name)
-def test_buildkit_makes_the_same_of_it(theirs: Callable[[Case], str], case: Case) -> None:
+def test_buildkit_makes_the_same_of_it(buildkit: Peer, case: Case, request: pytest.FixtureRequest) -> None:
     """An error of one is an error of the other; the words are each one's own."""
-    text = theirs(case)
-    ours = case.expected("result.txt") or case.expected("error.txt")
-    recorded = case.folder / "buildkit.txt"
-    same = text == ours or (_is_error(text) and _is_error(ours))
-    if _RECORD == "buildkit":
-        recorded.unlink(missing_ok=True)
-        if not same:
-            recorded.write_text(text)
-    assert text == case.expected("buildkit.txt") if recorded.exists() else same, text
-    assert recorded.exists() == bool(case.differs), "case.toml says in 'differs' what is not as BuildKit has it"
+    expected = case.expected("buildkit.txt") or case.expected("result.txt") or case.expected("error.txt")
+    answer = buildkit.answer(case, expected, request)
+    differs = case.expected("buildkit.txt")
+    assert answer == answer_of(differs or case.expected("result.txt") or case.expected("error.txt"))
+    assert bool(differs) == bool(case.differs), "case.toml says in 'differs' what is not as BuildKit has it"
 
 
-@pytest.mark.parametrize("case", [case for case in _COMPARED if case.folder.name not in _NOT_BUILDAH], ids=_name)
-def test_buildah_makes_the_same_files_of_it(here: Station, case: Case) -> None:
-    text = here.files_of_buildah(case)
+@pytest.mark.parametrize("case", _BY_BUILDAH, ids=_name)
+def test_buildah_makes_the_same_files_of_it(buildah: Peer, case: Case, request: pytest.FixtureRequest) -> None:
     ours = case.expected("result.txt") or case.expected("error.txt")
-    assert text == files_of(ours) or (_is_error(text) and _is_error(ours)), text
+    expected = ours if answer_of(ours) == ERROR else files_of(ours)
+    assert buildah.answer(case, expected, request) == answer_of(expected)
+
+
+@pytest.mark.parametrize(("peer", "cases"), [("buildkit", _CASES), ("buildah", _BY_BUILDAH)])
+def test_no_answer_is_kept_of_a_case_that_is_gone(peer: str, cases: list[Case]) -> None:
+    assert set(Answers.kept(peer).by_case) <= {case.folder.name for case in cases}
 
 
 def test_what_buildah_makes_differently_is_a_case() -> None:
     assert {case.folder.name for case in _COMPARED} >= _NOT_BUILDAH
-
-
-def _is_error(text: str) -> bool:
-    return text.startswith("error: ")

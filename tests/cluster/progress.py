@@ -1,4 +1,5 @@
-"""Lines that tell a waiting person what happens. Writes to standard error; called wherever something takes seconds."""
+"""Lines that tell a waiting person what happens. Writes to standard error,
+and to the record of a run of the tests where one is kept."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from times.records import TimedStep, keep
 
 REMINDER_S = 20.0
 
@@ -34,4 +37,6 @@ def step(title: str, expected: str = "") -> Iterator[None]:
     finally:
         done.set()
         reminder.join()
-    say(f"{title}: done in {time.monotonic() - start:.1f} s")
+    seconds = time.monotonic() - start
+    say(f"{title}: done in {seconds:.1f} s")
+    keep(TimedStep(title, round(seconds, 3)))

@@ -6,7 +6,7 @@ import pytest
 from cluster.client import Cluster
 from cluster.processes import eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.cluster]
+pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.alone]
 
 COMPONENTS = [
     "etcd",

@@ -15,7 +15,7 @@ from cluster.mounts import cgroup_folders
 from cluster.places import ClusterError, Places
 from cluster.processes import Processes, eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.cluster]
+pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from cluster.client import Cluster
 from quickstart.images import ROOT
 
-pytestmark = [pytest.mark.root, pytest.mark.cluster]
+pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.alone]
 
 
 def quickstart(cluster: Cluster, *flags: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from archives.tars import CHARACTER, Item, folder, hardlink, make_tar, symlink
 
+from imagewright.fs.contents import copied_contents, tree_contents
+from imagewright.fs.copy import CopyRequest
 from imagewright.fs.diff import diff
 from imagewright.fs.pack import PackOptions, pack_layer
 from imagewright.fs.rootfs import Rootfs
@@ -118,3 +120,23 @@ def test_devices_are_counted_where_none_can_be_made(tmp_path: Path) -> None:
     items = (Item("null", CHARACTER, device=(1, 3)), hardlink("zero", "null"), Item("f", data=b"x"))
     assert _unpack_in_namespace(tmp_path, make_tar(*items)).split() == ["skipped", "2"]
     assert os.listdir(tmp_path) == ["f"]
+
+
+def test_owners_count_where_a_copy_keeps_them_and_devices_by_their_numbers(tmp_path: Path) -> None:
+    """For the keys of the layer cache: another owner or device is another content."""
+
+    def hashes(name: str, owner: tuple[int, int], minor: int) -> tuple[str, str, str]:
+        root = tmp_path / name
+        root.mkdir()
+        (root / "file").touch()
+        os.chown(root / "file", *owner)
+        os.mknod(root / "null", stat.S_IFCHR | 0o666, os.makedev(1, minor))
+        rootfs = Rootfs(str(root))
+        kept, dropped = (CopyRequest(rootfs, (".",), "/", preserve_owner=keeps) for keeps in (True, False))
+        return tree_contents(rootfs), copied_contents(kept), copied_contents(dropped)
+
+    base = hashes("base", (0, 0), 3)
+    for name, owner in (("user", (1, 0)), ("group", (0, 1))):
+        other = hashes(name, owner, 3)
+        assert (other[0] != base[0], other[1] != base[1], other[2] == base[2]) == (True, True, True)
+    assert all(one != other for one, other in zip(base, hashes("device", (0, 0), 5), strict=True))

@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster import rootfs
-from cluster.binaries import binaries, locked
-from cluster.images import publish
+from cluster.binaries import binaries
 from cluster.machine import this_machine
-from cluster.places import cache_root
 from cluster.push import Image, Layer, Registry
 from cluster.toolchain import find_go
 from peers.buildah import Buildah
@@ -31,7 +29,7 @@ from peers.case import Case
 from peers.elsewhere import Elsewhere
 from peers.flatten import Layout, describe, files_of
 from peers.programs import programs
-from servers.registry import RegistryServer, RegistryServerOptions
+from servers.basecontent import registry_with_base_images
 
 _CLOCK_S = 1.0  # file systems' clocks tick coarsely, and behind time.time()
 
@@ -129,11 +127,7 @@ def station(folder: Path, cases: Iterable[Case], *, with_buildkit: bool) -> Iter
     """Start the servers; ``cases`` say which registries' names must lead to the one that there is."""
     hosts = sorted({"docker.io", *(reference.registry for case in cases for reference, _ in case.images())})
     with ExitStack() as stack:
-        content = _base_content()
-        shutil.copytree(content, folder / "registry" / "content", copy_function=os.link)
-        server = stack.enter_context(
-            RegistryServer(RegistryServerOptions(folder / "registry", binaries() / "registry"))
-        )
+        server = stack.enter_context(registry_with_base_images(folder / "registry"))
         buildkit = None
         if with_buildkit:
             runc = binaries() / "runc"
@@ -142,17 +136,6 @@ def station(folder: Path, cases: Iterable[Case], *, with_buildkit: bool) -> Iter
         elsewhere = stack.enter_context(Elsewhere(folder / "elsewhere"))
         stack.callback(shutil.rmtree, folder / "buildah", ignore_errors=True)
         yield Station(folder, server.host, tuple(hosts), busybox, elsewhere, buildkit)
-
-
-def _base_content() -> Path:
-    """A registry's storage with the base images, made once and only read from then on."""
-    folder = cache_root() / "peers" / "registry"
-    with locked(cache_root() / "peers" / "registry.lock"):
-        marker = folder / "published"
-        before = marker.read_text() if marker.exists() else ""
-        with RegistryServer(RegistryServerOptions(folder, binaries() / "registry")) as server:
-            marker.write_text(publish(server.host, before))
-    return folder / "content"
 
 
 def flags_of(case: Case, scratch: Path) -> list[str]:

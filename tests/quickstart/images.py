@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.places import ClusterError
+from cluster.binaries import locked
+from cluster.places import ClusterError, cache_root
 from cluster.progress import step
 
 from imagewright.cli.arguments import parse
@@ -62,9 +63,10 @@ def publish(target: Target, names: Sequence[str] = TARGETS) -> dict[str, str]:
     for name in names:
         reference = f"{target.repository}/{name}:{tag(name)}"
         flags = ("--context", str(ROOT), "--target", name, "--destination", reference, *target.flags)
-        if not is_there(reference, flags):
-            with step(f"Building the {name} image with the engine itself", "a minute"):
-                build(flags)
+        with locked(cache_root() / "run" / f"{name}-image.lock"):  # tests' workers want the same one at the same time
+            if not is_there(reference, flags):
+                with step(f"Building the {name} image with the engine itself", "a minute"):
+                    build(flags)
         references[name] = reference
     return references
 

@@ -14,7 +14,7 @@ from imagebuilds.namespace import Namespace
 from imagebuilds.waiting import eventually
 from installing.helm import CHART, Done, Helm
 
-pytestmark = [pytest.mark.root, pytest.mark.cluster]
+pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from imagebuilds.nodefaults import PodMemory, another_node, impatient_controller
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.cluster]
+pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.alone]
 
 SOURCE = {"configMap": {"name": "files"}}
 MI = 1 << 20

@@ -14,7 +14,7 @@ from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.cluster]
+pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.alone]
 
 SLOW = {"inline": {"dockerfile": "FROM busybox\nRUN sleep 4; date >/now\n"}}
 

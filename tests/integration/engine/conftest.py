@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.binaries import binaries
-from cluster.images import publish
-from servers.registry import RegistryServer, RegistryServerOptions
+from servers.basecontent import registry_with_base_images
 
 Json = dict[str, Any]
 
@@ -100,10 +98,7 @@ class Engine:
 @pytest.fixture(scope="session")
 def base_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry with the base images; its address."""
-    with RegistryServer(
-        RegistryServerOptions(tmp_path_factory.mktemp("registry"), binaries() / "registry")
-    ) as registry:
-        publish(registry.host, "")
+    with registry_with_base_images(tmp_path_factory.mktemp("registry")) as registry:
         yield registry.host
 
 

@@ -105,7 +105,7 @@ def test_patience_ends() -> None:
         assert len([p for p in server.log if "/manifests/" in p]) == 3
 
 
-@pytest.mark.parametrize("value", ["1", formatdate(time.time() + 10_000, usegmt=True)])
+@pytest.mark.parametrize("value", ["1", formatdate(time.time() + 10_000, usegmt=True)], ids=["seconds", "date"])
 def test_the_registry_says_how_long_to_wait(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)

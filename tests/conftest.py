@@ -1,0 +1,16 @@
+"""The options and the order of all tests: what ``tests/proof`` and the peers of the cases need of pytest."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["proof.plugin"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--peers",
+        choices=["part", "again", "recorded"],
+        default="part",
+        help="which cases BuildKit and buildah answer again: a part that moves on with each commit, all, or none",
+    )

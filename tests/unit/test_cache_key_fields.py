@@ -1,0 +1,265 @@
+"""Each field of each step, alone: another value is another key, or the table says why not. A new field must be in one of both.
+
+And keys that were released: 50 steps of ``tests/cases`` have the keys that they had, or caches in registries are lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peers.case import CASES, Case
+
+from imagewright.cache.keys import Ground, StepKey, copy_key, run_key, workdir_key
+from imagewright.errors import Location
+from imagewright.fs.contents import copied_contents, tree_contents
+from imagewright.fs.copy import CopyRequest
+from imagewright.fs.rootfs import Rootfs
+from imagewright.plan import (
+    BindMount,
+    CacheMount,
+    ContextOrigin,
+    CopyStep,
+    InlineFile,
+    Network,
+    RunStep,
+    Script,
+    SecretMount,
+    SshMount,
+    StageOrigin,
+    TmpfsMount,
+    UrlSource,
+    WorkdirStep,
+)
+from imagewright.plan.steps import CacheSharing, StepText
+
+RELEASED = Path(__file__).parents[1] / "released" / "cache" / "keys.json"
+GROUND = Ground(("a", "b"), "linux/amd64", None, "gzip", None)
+TEXT = StepText("title", "created by", "instruction", Location("Dockerfile", 1))
+OTHER_TEXT = StepText("title 2", "created by 2", "instruction 2", Location("Dockerfile", 2), True)
+CONTEXT, STAGE = ContextOrigin(), StageOrigin(1)
+SHOWN = "what is shown, not what is done"
+BY_CONTENT = "the hash of the files stands for where they are from"
+ANOTHER_NAME = "a name of one build; the mount shows the same"
+
+# A value of each field, and another one. What follows another one as a third is why it makes no other key.
+STEPS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
+    RunStep: {
+        "text": (TEXT, OTHER_TEXT, SHOWN),
+        "argv": (("sh", "-c", "make"), ("sh", "-c make")),
+        "env": ((("A", "1"), ("B", "2")), (("A", "1"), ("B", "3"))),
+        "user": ("1:2", "1"),
+        "workdir": ("/work", "/"),
+        "mounts": ((TmpfsMount("/a"), TmpfsMount("/b")), (TmpfsMount("/b"), TmpfsMount("/a"))),
+        "network": (Network.DEFAULT, Network.HOST),
+        "script": (Script("/dev/pipes/EOF", "#!/bin/sh"), Script("/dev/pipes/EOF", "#!/bin/sh\n")),
+        "proxies": (frozenset[str](), frozenset({"A"})),
+    },
+    CopyStep: {
+        "text": (TEXT, OTHER_TEXT, SHOWN),
+        "sources": (("a", "b"), ("a", "c")),
+        "destination": ("/to/", "/to"),
+        "origin": (CONTEXT, STAGE, BY_CONTENT),
+        "chown": ("1:2", "1"),
+        "chmod": ("755", "u+x"),
+        "extract": (False, True),
+        "files": ((InlineFile("a", "b"),), (InlineFile("a", "c"),)),
+        "parents": (False, True),
+        "excludes": (("a", "b"), ("b", "a")),
+        "link": (False, True),
+    },
+    WorkdirStep: {"text": (TEXT, OTHER_TEXT, SHOWN), "path": ("/a", "/a/b"), "user": ("", "1")},
+}
+MOUNTS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
+    BindMount: {
+        "target": ("/a", "/b"),
+        "origin": (CONTEXT, STAGE, BY_CONTENT),
+        "source": ("/", "/a"),
+        "writable": (False, True),
+    },
+    CacheMount: {
+        "target": ("/a", "/b"),
+        "id": ("a", "b"),
+        "sharing": (CacheSharing.SHARED, CacheSharing.LOCKED),
+        "origin": (CONTEXT, STAGE, BY_CONTENT),
+        "source": ("/", "/a"),
+        "writable": (True, False),
+        "mode": (0o755, 0o700),
+        "uid": (0, 1),
+        "gid": (0, 1),
+    },
+    TmpfsMount: {"target": ("/a", "/b"), "size_bytes": (0, 1)},
+    SecretMount: {
+        "id": ("a", "b"),
+        "target": ("/a", ""),
+        "env": ("A", "B"),
+        "required": (False, True),
+        "mode": (0o400, 0o440),
+        "uid": (0, 1),
+        "gid": (0, 1),
+    },
+    SshMount: {
+        "id": ("a", "b"),
+        "target": ("/a", "/b"),
+        "required": (False, True),
+        "mode": (0o600, 0o660),
+        "uid": (0, 1),
+        "gid": (0, 1),
+    },
+}
+GROUNDS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
+    Ground: {
+        "layers": (("a", "b"), ("ab",)),
+        "platform": ("linux/amd64", "linux/arm64"),
+        "epoch": (None, 0),
+        "compression": ("gzip", "zstd"),
+        "level": (None, 0),
+    }
+}
+TABLES = STEPS | MOUNTS | GROUNDS
+
+
+def key_of(value: Any) -> StepKey:
+    """The key of a step, of a RUN with a mount, or of a step on this ground."""
+    match value:
+        case RunStep():
+            return run_key(GROUND, value, ("x",))
+        case CopyStep():
+            return copy_key(GROUND, value, ("x",))
+        case WorkdirStep():
+            return workdir_key(GROUND, value)
+        case Ground():
+            return workdir_key(value, WorkdirStep(TEXT, "/a", ""))
+    return key_of(replace(made(RunStep), mounts=(value,)))
+
+
+def made(cls: type[Any]) -> Any:
+    return cls(**{name: values[0] for name, values in TABLES[cls].items()})
+
+
+def fields() -> Iterator[tuple[type[Any], str]]:
+    for cls in TABLES:
+        for field in dataclasses.fields(cls):
+            yield cls, field.name
+
+
+@pytest.mark.parametrize(("cls", "name"), list(fields()), ids=lambda value: getattr(value, "__name__", value))
+def test_another_value_of_a_field_is_another_key(cls: type[Any], name: str) -> None:
+    assert name in TABLES[cls], f"give {cls.__name__}.{name} two values in this table, and add it to cache/keys.py"
+    value, other, *why_not = TABLES[cls][name]
+    assert value != other
+    one, two = made(cls), replace(made(cls), **{name: other})
+    assert (key_of(one).text == key_of(two).text) == bool(why_not)
+
+
+def test_every_hash_of_files_counts() -> None:
+    run, copy = made(RunStep), made(CopyStep)
+    for key in (lambda files: run_key(GROUND, run, files), lambda files: copy_key(GROUND, copy, files)):
+        keys = [key(files).text for files in (("a", "b"), ("a",), ("b", "a"), ("ab",), ("a", "c"))]
+        assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(("unpack", "same"), [(True, False), (False, True)])
+def test_a_file_of_elsewhere_is_its_content_and_whether_it_is_unpacked(unpack: bool, same: bool) -> None:
+    one, other = (
+        UrlSource("https://a.example/a.tar", "a.tar", "", False),
+        UrlSource("https://b.example/b", "b", "", unpack),
+    )
+    keys = [copy_key(GROUND, replace(made(CopyStep), sources=(source,)), ("x",)).text for source in (one, other)]
+    assert (keys[0] == keys[1]) == same
+
+
+# --- what is copied
+
+
+def a_tree(folder: Path) -> Path:
+    """A file, a folder with a file, a link, a fifo."""
+    (folder / "sub").mkdir(parents=True)
+    for name in ("file", "sub/inner"):
+        (folder / name).write_bytes(b"content")
+        (folder / name).chmod(0o644)
+    (folder / "sub").chmod(0o755)
+    (folder / "link").symlink_to("file")
+    os.mkfifo(folder / "fifo", 0o644)
+    return folder
+
+
+def relinked(folder: Path) -> None:
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("sub")
+
+
+def hard_linked(folder: Path) -> None:
+    (folder / "sub/inner").unlink()
+    os.link(folder / "file", folder / "sub/inner")
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "content": lambda folder: (folder / "file").write_bytes(b"contenT"),
+    "content of a file in a folder": lambda folder: (folder / "sub/inner").write_bytes(b"contenT"),
+    "mode of a file": lambda folder: (folder / "file").chmod(0o600),
+    "mode of a folder": lambda folder: (folder / "sub").chmod(0o700),
+    "mode of a fifo": lambda folder: (folder / "fifo").chmod(0o600),
+    "name": lambda folder: (folder / "file").rename(folder / "file2"),
+    "folder": lambda folder: (folder / "file").rename(folder / "sub/file"),
+    "an empty folder more": lambda folder: (folder / "empty").mkdir(),
+    "target of a link": relinked,
+    "one file by two names": hard_linked,
+    "xattr": lambda folder: os.setxattr(folder / "file", "user.a", b"b"),
+    "xattr of a folder": lambda folder: os.setxattr(folder / "sub", "user.a", b"b"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_each_change_of_what_is_copied_is_another_hash(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    one, other = a_tree(tmp_path / "one"), a_tree(tmp_path / "other")
+    assert contents(one) == contents(other)
+    change(other)
+    assert contents(one)[0] != contents(other)[0]
+    assert contents(one)[1] != contents(other)[1]
+
+
+@pytest.mark.parametrize(("name", "value", "another"), [("user.a", b"b", b"c"), ("user.a", b"b", b"")])
+def test_the_value_of_an_xattr_counts(tmp_path: Path, name: str, value: bytes, another: bytes) -> None:
+    one, other = a_tree(tmp_path / "one"), a_tree(tmp_path / "other")
+    os.setxattr(one / "file", name, value)
+    os.setxattr(other / "file", name, another)
+    assert contents(one)[0] != contents(other)[0]
+
+
+def test_times_are_no_part_of_it(tmp_path: Path) -> None:
+    one, other = a_tree(tmp_path / "one"), a_tree(tmp_path / "other")
+    for path in (other / "file", other / "sub"):
+        os.utime(path, (1, 1))
+    assert contents(one) == contents(other)
+
+
+def contents(folder: Path) -> tuple[str, str]:
+    """Of what COPY takes, and of the whole tree."""
+    return copied_contents(CopyRequest(Rootfs(str(folder)), (".",), "/")), tree_contents(Rootfs(str(folder)))
+
+
+# --- released
+
+
+def steps_of(case: Case) -> Iterator[tuple[str, StepKey]]:
+    """Every step of a case that makes a layer, by the numbers of its stage and of itself."""
+    for stage in case.plan()[0].stages:
+        for number, step in enumerate(stage.steps):
+            if isinstance(step, RunStep | CopyStep | WorkdirStep):
+                yield f"{case.folder.name} {stage.index}.{number}", key_of(step)
+
+
+def test_keys_that_were_released_are_as_they_were() -> None:
+    """The steps are those of the cases; what changes one of these keys raises ``keys._VERSION`` and loses all caches."""
+    released: dict[str, str] = json.loads(RELEASED.read_text())
+    assert len(released) == 50
+    cases = {name.split()[0] for name in released}
+    now = {name: key.text for case in cases for name, key in steps_of(Case(CASES / case)) if name in released}
+    assert now == released
