@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     rest += ["--peers=again"] if given.peers else []
     rest += _QUICK_PATHS if given.quick else ()
     with tempfile.TemporaryDirectory(prefix="imagewright-times-") as folder, _prepared(needed=not given.quick):
-        os.environ[VARIABLE] = folder
+        os.environ |= {VARIABLE: folder, "IMAGEWRIGHT_KEEP_CLUSTER": "1"}
         outcomes = [_run(phase, given.marks, rest) for phase in (_QUICK if given.quick else _PHASES)]
         records = list(kept(Path(folder)))
     Durations.load().updated(records)

@@ -82,7 +82,7 @@ def test_what_is_read_only_never_changes(rung: Rung, target: Path, source: Path)
 def test_what_is_written_to_a_cache_stays_there(
     rung: Rung, target: Path, source: Path, tmp_path: Path, elsewhere: bool
 ) -> None:
-    cache = Path("/dev/shm", tmp_path.name) if elsewhere else source
+    cache = Path("/dev/shm", f"{tmp_path.name}-{os.getpid()}") if elsewhere else source
     if elsewhere:
         shutil.copytree(source / "sub", cache / "sub")
     try:

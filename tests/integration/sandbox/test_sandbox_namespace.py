@@ -198,5 +198,6 @@ def test_processes_of_others_are_not_seen_where_a_proc_of_its_own_is_allowed(nam
 
 
 def test_a_hydra_dies(namespace: Rung, running: Callable[[str], list[str]]) -> None:
-    assert namespace.sh("/bin/attack hydra; echo started").text == "started\n"
-    assert running("attack\0hydra") == []
+    name = f"hydra-{os.getpid()}"  # not one of another run of the tests
+    assert namespace.sh(f"ln -s attack /bin/{name}; /bin/{name} hydra; echo started").text == "started\n"
+    assert running(f"{name}\0hydra") == []
