@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster.binaries import locked
 from cluster.client import Cluster
 from imagebuilds import installation
 from imagebuilds.namespace import Namespace
@@ -17,9 +18,10 @@ from quickstart.images import ROOT
 @pytest.fixture(scope="session")
 def build_settings(cluster: Cluster) -> dict[str, str]:
     """Settings of an operator whose builds work on this cluster."""
-    installation.stop(cluster)  # one that an earlier run has left would serve the tests' namespaces too
-    cluster.kubectl("apply", "-k", str(ROOT / "crds"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/imagebuilds.imagewright.dev")
+    with locked(cluster.places.state / "crds.lock"):  # of two workers that apply it at once, one fails
+        installation.stop(cluster)  # one that an earlier run has left would serve the tests' namespaces too
+        cluster.kubectl("apply", "-k", str(ROOT / "crds"))
+        cluster.kubectl("wait", "--for=condition=Established", "crd/imagebuilds.imagewright.dev")
     return installation.settings(cluster)
 
 
