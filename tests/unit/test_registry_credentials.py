@@ -140,3 +140,32 @@ def test_an_entry_beside_a_helper_serves(tmp_path: Path) -> None:
 
 def test_passwords_stay_out_of_representations() -> None:
     assert "secret" not in repr(Login("me", "secret", "secret", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "flaw"),
+    [
+        (auth("me:secret\n"), "the password ends with a newline"),
+        (auth("me:secret\r\n"), "the password ends with a newline"),
+        ({"username": "me", "password": "secret\n"}, "the password ends with a newline"),
+        ({"username": "me\n", "password": "secret"}, "the user name ends with a newline"),
+        ({"identitytoken": "refresh\n"}, "the identity token ends with a newline"),
+        ({"registrytoken": "ready\n"}, "the registry token ends with a newline"),
+        (auth("me:sec\tret"), "the password holds a control character"),
+    ],
+)
+def test_a_login_that_nobody_takes_is_told_to_who_is_refused(tmp_path: Path, entry: dict[str, str], flaw: str) -> None:
+    credentials = load(tmp_path, {"auths": {"a.test": entry, "b.test": auth("me:secret")}})
+    assert credentials.find("a.test", "x") is not None
+    assert credentials.find("b.test", "x") is not None
+    assert credentials.troubles("a.test") == (
+        f"In the login for a.test {flaw}: encode it with printf '%s', not with echo.",
+    )
+    assert credentials.troubles("b.test") == ()
+
+
+def test_a_newline_after_the_base64_means_nothing(tmp_path: Path) -> None:
+    entry = {"auth": auth("me:secret")["auth"] + "\n"}
+    credentials = load(tmp_path, {"auths": {"a.test": entry}})
+    assert credentials.find("a.test", "x") == Login("me", "secret")
+    assert credentials.troubles("a.test") == ()

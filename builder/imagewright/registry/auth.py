@@ -61,6 +61,13 @@ def authorize(
     schemes = _challenges(challenge)
     if "bearer" in schemes:
         if login is not None and login.registry_token:
+            if login.flaw:  # it would be no header
+                raise RegistryError(
+                    f"the registry asks for a token, and {login.flaw}",
+                    status=401,
+                    reason=Reason.REGISTRY_AUTH_FAILED,
+                    hint="Check registrytoken in config.json.",
+                )
             return f"Bearer {login.registry_token}"
         token = yield from _bearer(schemes["bearer"], scopes, login)
         return f"Bearer {token}"

@@ -22,6 +22,7 @@ from imagewright.registry.loginsources import LoginSources
 
 _MAX_FILE_BYTES = 4 * 1024 * 1024
 _HUB_KEY = "https://index.docker.io/v1/"  # what docker calls Docker Hub, to helpers too
+_ENCODE = "encode it with printf '%s', not with echo."
 
 
 class Credentials:
@@ -48,6 +49,7 @@ class Credentials:
         self._environment = sources.environment if sources is not None else os.environ
         self._asked: dict[tuple[str, str], Login | None] = {}
         self._troubles: dict[str, str] = {}
+        self._flaws: dict[str, str] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -87,6 +89,12 @@ class Credentials:
         Raises:
             RegistryError: reason ``RegistryAuthFailed``: the host's helper is named and fails.
         """
+        login = self._find(registry, repository)
+        if login is not None and login.flaw:
+            self._flaws[registry] = login.flaw
+        return login
+
+    def _find(self, registry: str, repository: str) -> Login | None:
         path = f"{registry}/{repository}"
         while path:
             if _is_login(login := self._logins.get(path)):
@@ -97,9 +105,13 @@ class Credentials:
         return self._ask_store(registry) or self._sources.find(registry)
 
     def troubles(self, registry: str) -> tuple[str, ...]:
-        """Why what might know a login gave none: sentences for the hint of who was refused."""
-        own = self._troubles.get(registry)
-        return (*([f"({own})"] if own else []), *self._sources.troubles(registry))
+        """Why what might know a login gave none, or one that can't be right: sentences for the hint of who was refused."""
+        own, flaw = self._troubles.get(registry), self._flaws.get(registry)
+        return (
+            *([f"In the login for {registry} {flaw}: {_ENCODE}"] if flaw else []),
+            *([f"({own})"] if own else []),
+            *self._sources.troubles(registry),
+        )
 
     def _ask_store(self, registry: str) -> Login | None:
         """The store is for all hosts, those that need no login too: that it fails matters to who is refused only."""

@@ -155,9 +155,17 @@ def _said(body: bytes) -> str:
     try:
         first = json.loads(body)["errors"][0]
         code, message = first.get("code", ""), first.get("message", "")
+        detail = _words_of(first.get("detail"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
-    return f" ({clean(str(code), 60)}: {clean(str(message), 300)})"
+    return f" ({clean(str(code), 60)}: {clean(str(message), 300)}{f', {clean(detail, 200)}' if detail else ''})"
+
+
+def _words_of(detail: object) -> str:
+    """The sentence in an error's ``detail``, which may be anything: Quay and Artifactory have what matters only there."""
+    if isinstance(detail, dict):
+        detail = next((detail[name] for name in ("message", "description") if name in detail), "")
+    return detail if isinstance(detail, str) else ""
 
 
 def _host_of(error: BaseException) -> str:

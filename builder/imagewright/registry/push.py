@@ -14,6 +14,7 @@ from functools import partial
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
 from imagewright.oci.manifest import Manifest
+from imagewright.oci.mediatypes import OCI_MANIFEST
 from imagewright.reference import Reference
 from imagewright.registry.connections import finish
 from imagewright.registry.endpoints import Endpoints
@@ -29,6 +30,21 @@ _IMMUTABLE = (
     "tag_already_exists",
     "tag already exists",
     "disallowed on this registry",
+)
+# How a registry that knows Docker's manifests alone refuses others: Quay 2, old Amazon ECR, GitLab and Docker's own.
+_KNOWS_NO_OCI = frozenset({400, 405, 415, 422})
+_KNOWS_NO_OCI_WORDS = (
+    "manifest_invalid",
+    "manifest invalid",
+    "unsupported manifest",
+    "imagemanifest",
+    "media type",
+    "mediatype",
+    "schema version",
+)
+_NOT_ALLOWED = ("forbidden", "denied", "unauthorized")  # what Artifactory says within MANIFEST_INVALID
+_DOCKER_HINT = (
+    "The registry may not take OCI manifests: build with --image-format=docker (ImageBuild: output.format: Docker)."
 )
 
 
@@ -164,6 +180,8 @@ class Pusher:
             failed = _failed(error, f"putting the manifest of {destination.familiar()}")
             if destination.tag and _is_immutable(error):
                 raise TagImmutable([destination], failed.message) from error
+            if manifest.media_type == OCI_MANIFEST and _knows_no_oci(error):
+                failed.hint = _DOCKER_HINT
             raise failed from error
         finish(response)
         said = response.headers.get("Docker-Content-Digest", "")
@@ -201,3 +219,11 @@ def _is_immutable(error: RegistryError) -> bool:
     """Whether a manifest was refused since its tag is taken, as Amazon, Google, Azure, Harbor, Quay and others say it."""
     said = error.message.lower()
     return 400 <= error.status < 500 and any(words in said for words in _IMMUTABLE)
+
+
+def _knows_no_oci(error: RegistryError) -> bool:
+    """Whether an OCI manifest may have been refused for being one; a status of 415 says nothing else."""
+    said = error.message.lower()
+    if error.status not in _KNOWS_NO_OCI or any(words in said for words in _NOT_ALLOWED):
+        return False
+    return error.status == 415 or any(words in said for words in _KNOWS_NO_OCI_WORDS)

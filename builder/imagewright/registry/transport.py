@@ -200,7 +200,7 @@ class Transport:
         except StopIteration as done:
             return str(done.value)
         except RegistryError as error:
-            if error.reason is Reason.REGISTRY_AUTH_FAILED and login is None:
+            if error.reason is Reason.REGISTRY_AUTH_FAILED:
                 self._say_who_was_asked(endpoint, error)
             if endpoint.host in error.message:
                 raise
@@ -214,7 +214,7 @@ class Transport:
         return error
 
     def _say_who_was_asked(self, endpoint: Endpoint, error: RegistryError) -> None:
-        """A login may be where we couldn't get it: that is why we came without one."""
+        """A login may be where we couldn't get it, so that we came without one; or be one that nobody takes."""
         error.hint = " ".join(filter(None, (error.hint, *self._credentials.troubles(endpoint.login_host))))
 
     def _follow(self, endpoint: Endpoint, request: Request, authorization: str) -> requests.Response:

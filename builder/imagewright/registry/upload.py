@@ -28,11 +28,14 @@ from imagewright.registry.transport import MAY_PASS, Body, Request, Transport
 from imagewright.streams import Readable
 
 _TRIES = 4
+_STORED = frozenset({201, 204})
+_MAYBE_STORED = frozenset({200, 202})  # some registries, and proxies before them, end an upload so
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
 _MAY_PASS = frozenset({0}) | MAY_PASS  # 0: the connection broke
 # A registry that can't take a whole blob in one PUT says so in one of these ways.
 _NOT_MONOLITHIC = frozenset({400, 404, 405, 411, 415, 416, 501})
 Progress = Callable[[Descriptor, int, bool], None]  # (blob, bytes sent, finished)
+OpenBody = Callable[[], AbstractContextManager[Body]]
 
 
 class BlobSource(Protocol):
@@ -176,8 +179,7 @@ class Uploader:
 
     def _put(self, target: Target, location: str, content: Content) -> None:
         headers = {"Content-Type": "application/octet-stream"}
-        url = _with_digest(location, content.descriptor)
-        self._send(target, _once("PUT", url, target, frozenset({201, 204}), headers, content.open_body))
+        self._finish(target, location, content.descriptor, headers, content.open_body)
 
     def _patch_and_put(self, target: Target, state: _Upload, content: Content) -> None:
         """What the registry doesn't have as one chunk, then the PUT that names the blob's digest."""
@@ -186,9 +188,27 @@ class Uploader:
         if size:
             headers["Content-Range"] = f"{state.received}-{size - 1}"
         body = partial(content.open_body, state.received)
-        response = self._send(target, _once("PATCH", state.location, target, frozenset({202, 204}), headers, body))
-        url = _with_digest(self._where(target, response), content.descriptor)
-        self._send(target, _once("PUT", url, target, frozenset({201, 204}), {"Content-Length": "0"}, None))
+        taken = _STORED | _MAYBE_STORED
+        response = self._send(target, _once("PATCH", state.location, target, taken, headers, body))
+        self._finish(target, self._where(target, response), content.descriptor, {"Content-Length": "0"}, None)
+
+    def _finish(
+        self, target: Target, location: str, descriptor: Descriptor, headers: Mapping[str, str], body: OpenBody | None
+    ) -> None:
+        """The PUT that ends an upload. Whether one with an unusual answer did, a HEAD shows, if need be the fourth."""
+        url = _with_digest(location, descriptor)
+        response = self._send(target, _once("PUT", url, target, _STORED | _MAYBE_STORED, headers, body))
+        if response.status_code in _STORED:
+            return
+        for attempt in range(1, _TRIES + 1):
+            if self.has(target, descriptor):
+                return
+            if attempt < _TRIES:
+                self._transport.pause(attempt)
+        raise protocol_error(
+            f"{target.endpoint.host} answered the upload of {descriptor.digest} with status {response.status_code}, "
+            "and does not have the blob"
+        )
 
     def _where(self, target: Target, response: requests.Response) -> str:
         location = self._transport.locate(target.endpoint, response)
@@ -237,7 +257,7 @@ def _once(
     target: Target,
     expect: frozenset[int],
     headers: Mapping[str, str],
-    body: Callable[[], AbstractContextManager[Body]] | None,
+    body: OpenBody | None,
 ) -> Request:
     """A step of an upload: it is never repeated on its own, since an upload in doubt begins anew."""
     return Request(method, url, target.scopes, expect, headers, body, again=False)

@@ -14,7 +14,7 @@ from servers.scripted import Answer, Asked, ScriptedServer
 from imagewright.contract import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
-from imagewright.oci.mediatypes import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from imagewright.oci.mediatypes import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, ImageFormat
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
@@ -23,6 +23,7 @@ from imagewright.registry.login import Login
 
 AMD64 = Platform.parse("linux/amd64")
 IMAGE = memory_image([b"a layer of bytes" * 1000])
+DOCKER_IMAGE = memory_image([b"a layer of bytes" * 1000], ImageFormat.DOCKER)
 LAYER = IMAGE.manifest.layers[0]
 Script = Callable[[Asked], Answer]
 
@@ -44,9 +45,11 @@ def push(server: ScriptedServer, image: MemoryImage = IMAGE) -> None:
 
 
 @contextmanager
-def fails(match: str, reason: Reason = Reason.REGISTRY_PROTOCOL_ERROR) -> Iterator[None]:
+def fails(
+    match: str, reason: Reason = Reason.REGISTRY_PROTOCOL_ERROR
+) -> Iterator[pytest.ExceptionInfo[ImagewrightError]]:
     with pytest.raises(ImagewrightError, match=match) as caught:
-        yield
+        yield caught
     assert caught.value.reason is reason, caught.value.render()
     assert caught.value.hint
     assert "\x1b" not in caught.value.render(), "no terminal takes orders from a registry"
@@ -334,6 +337,28 @@ def test_another_host_can_not_ask_for_the_login() -> None:
         assert not any(asked.path.startswith("/token") for asked in other.asked)
 
 
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+@pytest.mark.parametrize(
+    ("login", "flaw"),
+    [
+        (Login("user", "hunter2\n"), "the password ends with a newline"),
+        (Login(registry_token="ready\n"), "the registry token ends with a newline"),
+        (Login("user", "secret"), ""),
+    ],
+)
+def test_who_is_refused_learns_that_the_login_ends_with_a_newline(scheme: str, login: Login, flaw: str) -> None:
+    def script(asked: Asked) -> Answer:
+        challenge = f'{scheme} realm="http://{asked.headers["host"]}/token"'
+        return Answer(401, {} if asked.path.startswith("/token") else {"WWW-Authenticate": challenge})
+
+    with ScriptedServer(script) as server, fails(".", Reason.REGISTRY_AUTH_FAILED) as caught:
+        using = client(logins={server.host: login})
+        using.resolve(Reference.parse(f"{server.host}/app:1"), AMD64)
+    assert ("newline" in caught.value.hint) is bool(flaw)
+    assert flaw in caught.value.hint
+    assert "hunter2" not in caught.value.render()
+
+
 # --- pushes
 
 
@@ -393,6 +418,77 @@ def test_a_refusal_in_the_registrys_own_words() -> None:
 
     with ScriptedServer(script) as server, fails(r"DENIED: quota \[2J exceeded by far", Reason.PUSH_FAILED):
         push(server)
+
+
+# Answers to the PUT of an OCI manifest: of Quay 2, of Quay's later releases, of Docker's registry before OCI, of GitLab, of
+# Amazon ECR in 2018, of a registry without words.
+_KNOW_NO_OCI = [
+    (415, "MANIFEST_INVALID", "manifest invalid", {"message": "manifest schema version not supported"}),
+    (400, "MANIFEST_INVALID", "manifest invalid", {}),
+    (400, "MANIFEST_INVALID", "manifest invalid", "OCI manifests not allowed"),
+    (
+        405,
+        "UNSUPPORTED",
+        "Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax'",
+        None,
+    ),
+    (422, "UNKNOWN", "unsupported media type application/vnd.oci.image.manifest.v1+json", None),
+    (415, "", "", None),
+]
+_OTHER_REFUSALS = [
+    (400, "MANIFEST_INVALID", "manifest invalid", {"description": "HTTP 403 Forbidden"}),  # Artifactory: no overwriting
+    (400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", {"digest": "sha256:0"}),
+    (405, "UNSUPPORTED", "The operation is unsupported.", None),  # a registry that is read-only
+    (404, "NAME_UNKNOWN", "repository name not known to registry", {"name": "app"}),
+]
+
+
+def refuses_the_manifest(status: int, code: str, message: str, detail: object) -> Script:
+    error = {"code": code, "message": message} | ({} if detail is None else {"detail": detail})
+
+    def script(asked: Asked) -> Answer:
+        if asked.method == "HEAD":
+            digest = Digest.parse(asked.path.rpartition("/")[2])
+            return Answer(200, {"Content-Length": str(len((IMAGE.blobs | DOCKER_IMAGE.blobs)[digest]))})
+        return Answer(status, {}, json.dumps({"errors": [error]}).encode() if code else b"<html>")
+
+    return script
+
+
+@pytest.mark.parametrize("answer", _KNOW_NO_OCI)
+def test_a_registry_without_oci_manifests_gets_docker_s_by_a_flag(answer: tuple[int, str, str, object]) -> None:
+    with ScriptedServer(refuses_the_manifest(*answer)) as server:
+        with fails(f"status {answer[0]}", Reason.PUSH_FAILED) as caught:
+            push(server)
+        assert "--image-format=docker" in caught.value.hint
+        with fails(f"status {answer[0]}", Reason.PUSH_FAILED) as caught:
+            push(server, DOCKER_IMAGE)
+        assert "--image-format" not in caught.value.hint, "it was Docker's already"
+
+
+@pytest.mark.parametrize("answer", _OTHER_REFUSALS)
+def test_another_refusal_of_a_manifest_is_not_taken_for_one_of_its_format(answer: tuple[int, str, str, object]) -> None:
+    with ScriptedServer(refuses_the_manifest(*answer)) as server, fails(answer[2], Reason.PUSH_FAILED) as caught:
+        push(server)
+    assert "--image-format" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ({"message": "manifest schema\x1b version"}, "(CODE: text, manifest schema  version)"),
+        ({"description": "HTTP 403 Forbidden"}, "(CODE: text, HTTP 403 Forbidden)"),
+        ("quota", "(CODE: text, quota)"),
+        (["Class"], "(CODE: text)"),
+        ({"message": {"deep": 1}}, "(CODE: text)"),
+        ("long" * 500, f"(CODE: text, {('long' * 50)})"),
+    ],
+)
+def test_what_a_registry_says_in_detail_is_told(detail: object, shown: str) -> None:
+    with ScriptedServer(refuses_the_manifest(400, "CODE", "text", detail)) as server:
+        with fails("CODE", Reason.PUSH_FAILED) as caught:
+            push(server)
+        assert caught.value.message.endswith(shown)
 
 
 @pytest.mark.parametrize(

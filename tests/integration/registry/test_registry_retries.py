@@ -231,12 +231,13 @@ def test_a_blob_that_the_mirror_fails_to_give_comes_from_the_registry(failure: A
 class Storing:
     """A registry that takes uploads into memory, checks digests, and can be told what it can't do."""
 
-    def __init__(self, monolithic: bool = True, mounts: int = 202) -> None:
+    def __init__(self, monolithic: bool = True, mounts: int = 202, ends: int = 201, patches: int = 202) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
         self.uploads: dict[str, bytes] = {}
         self._monolithic = monolithic
         self._mounts = mounts
+        self._ends, self._patches = ends, patches
         self._lock = threading.Lock()  # blobs are pushed by several threads
 
     def __call__(self, asked: Asked) -> Answer:
@@ -260,7 +261,7 @@ class Storing:
             return Answer(202, {"Location": f"{url.path.rstrip('/')}/{upload}?state=a%2Bb"})
         if asked.method == "PATCH":
             self.uploads[name] += asked.body
-            return Answer(202, {"Location": f"{url.path}?state=c"})
+            return Answer(self._patches, {"Location": f"{url.path}?state=c"})
         if asked.method == "PUT" and name in self.uploads:
             if asked.body and not self._monolithic:
                 return Answer(405)
@@ -268,7 +269,7 @@ class Storing:
             if str(Digest.of(body)) != digest:
                 return Answer(400, {}, b'{"errors":[{"code":"DIGEST_INVALID","message":"differs"}]}')
             self.blobs[digest] = body
-            return Answer(201)
+            return Answer(self._ends)
         return Answer()
 
 
@@ -287,6 +288,48 @@ def test_a_blob_is_sent_in_one_put_or_where_that_is_refused_by_patch(monolithic:
     assert registry.manifests == {"1": image.manifest.raw}
     assert any(asked.method == "PATCH" for asked in server.asked) is not monolithic
     assert server.log[-1] == "PUT /v2/app/manifests/1", "the tag comes last"
+
+
+@pytest.mark.parametrize("ends", [200, 202])
+@pytest.mark.parametrize("monolithic", [True, False])
+def test_an_upload_that_ends_with_an_unusual_status_is_done_if_the_blob_is_there(ends: int, monolithic: bool) -> None:
+    registry = Storing(monolithic, ends=ends, patches=200)
+    with ScriptedServer(registry) as server:
+        push(server)
+    assert registry.blobs == {str(digest): blob for digest, blob in IMAGE.blobs.items()}
+    assert registry.manifests == {"1": IMAGE.manifest.raw}
+
+
+def test_a_blob_that_appears_a_while_after_its_upload_was_accepted_is_waited_for() -> None:
+    registry = Storing(ends=202)
+    looked = 0
+
+    def script(asked: Asked) -> Answer:
+        nonlocal looked
+        if asked.method == "HEAD" and asked.path.endswith(str(LAYER.digest)) and str(LAYER.digest) in registry.blobs:
+            looked += 1
+            if looked < 3:
+                return Answer(404)
+        return registry(asked)
+
+    with ScriptedServer(script) as server:
+        push(server)
+    assert looked == 3
+    assert registry.manifests
+
+
+@pytest.mark.parametrize("ends", [200, 202])
+def test_an_upload_that_ends_with_an_unusual_status_and_leaves_no_blob_fails(ends: int) -> None:
+    registry = Storing()
+
+    def script(asked: Asked) -> Answer:
+        return Answer(ends) if asked.method == "PUT" and "/uploads/" in asked.path else registry(asked)
+
+    with ScriptedServer(script) as server:
+        with pytest.raises(RegistryError, match=f"with status {ends}, and does not have the blob") as caught:
+            push(server)
+        assert caught.value.reason is Reason.PUSH_FAILED
+    assert not registry.manifests
 
 
 @pytest.mark.parametrize("failure", [Answer(500), Answer(429, {"Retry-After": "0"}), Answer(raw=b""), Answer(502)])
