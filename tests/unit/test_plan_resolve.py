@@ -56,11 +56,29 @@ def test_one_image_for_two_platforms_is_asked_for_twice() -> None:
 
 def test_a_mistyped_stage_is_remembered_as_a_hint() -> None:
     built, asked = plan("FROM a AS builder\nFROM biulder\nCOPY --from=bulder /x /y\n")
-    assert asked[0].hint == "Did you mean the stage builder?"
+    taken = "No earlier stage is called {0}, so the image docker.io/library/{0}:latest was looked for."
+    assert asked[0].hint == f"Did you mean the stage builder? {taken.format('biulder')}"
     (step,) = built.target.steps
     assert isinstance(step, CopyStep)
     assert isinstance(step.origin, ImageOrigin)
-    assert step.origin.hint == "Did you mean the stage builder?"
+    assert step.origin.hint == f"Did you mean the stage builder? {taken.format('bulder')}"
+
+
+def hints(text: str) -> list[str]:
+    """Of the images that are asked for: those of FROM, then those of COPY and RUN --mount."""
+    built, asked = plan(text)
+    named = [origin for stage in built.stages for _, origin in stage.origins if isinstance(origin, ImageOrigin)]
+    return [question.hint for question in asked] + [origin.hint for origin in named]
+
+
+def test_a_name_that_is_no_stage_is_said_to_be_taken_for_an_image() -> None:
+    taken = "No earlier stage is called nosuchstage, so the image docker.io/library/nosuchstage:latest was looked for."
+    assert hints("FROM scratch\nCOPY --from=nosuchstage /x /y\n") == [taken]
+    assert hints("FROM a\nRUN --mount=from=nosuchstage,target=/x true\n") == ["", taken]
+    assert hints("FROM a AS build\nFROM nosuchstage\n") == [taken]
+    assert hints("FROM nosuchstage\n") == [""], "nobody could have meant a stage"
+    for name in ("nosuchstage:1", "team/nosuchstage", "r.test/nosuchstage"):
+        assert hints(f"FROM scratch\nCOPY --from={name} /x /y\n") == [""], "an image alone is written so"
 
 
 def test_stages_stand_after_those_they_need_and_the_target_is_last() -> None:

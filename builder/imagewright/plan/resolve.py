@@ -163,8 +163,9 @@ class _Resolver:
             return _Base(StageBase(parents[-1]), self.bases[parents[-1]].platform)
         if context := self._context(name):
             return _in_place_of(self.options.contexts[context], context, platform)
-        hint = self._stage_hint(name, stage.index)
-        return _Base(ImageBase(self._reference(name, from_.image, from_.location, hint), platform), platform, hint)
+        reference = self._reference(name, from_.image, from_.location, stage.index)
+        meant = self._image_hint(name, stage.index, reference) if self._named_before(stage.index) else ""
+        return _Base(ImageBase(reference, platform), platform, meant)
 
     def _origins(self, instruction: Instruction, index: int) -> dict[str, Origin]:
         """What the names after ``from=`` mean in the stage ``index``."""
@@ -207,8 +208,8 @@ class _Resolver:
                     return ImageOrigin(reference, self.options.platform)
         if name == "scratch":
             raise self.source.error(f"{what}: there is nothing in it", location, word=name)
-        hint = self._stage_hint(name, index)
-        return ImageOrigin(self._reference(name, name, location, hint), self.options.platform, hint)
+        image = self._reference(name, name, location, index)
+        return ImageOrigin(image, self.options.platform, self._image_hint(name, index, image))
 
     def _context(self, name: str) -> str:
         """The named context that takes the place of the image ``name``, ``""`` where none does."""
@@ -220,19 +221,27 @@ class _Resolver:
             return ""
         return familiar if familiar in self.options.contexts else ""
 
-    def _reference(self, name: str, written: str, location: Location, hint: str) -> Reference:
+    def _reference(self, name: str, written: str, location: Location, index: int) -> Reference:
         try:
             return Reference.parse(name)
         except ImagewrightError as error:
-            hint = hint or error.hint
+            hint = self._near_stage(name, index) or error.hint
             raise self.source.error(error.message, location, word=written, hint=hint, reason=error.reason) from error
 
-    def _stage_hint(self, name: str, index: int) -> str:
-        """For a plain name that is no stage but nearly one: it will be looked for in Docker Hub, which may surprise."""
-        if not set(name).isdisjoint("/:@"):
-            return ""
-        near = nearest(name, [stage.name for stage in self.dockerfile.stages[:index] if stage.name])
+    def _named_before(self, index: int) -> list[str]:
+        return [stage.name for stage in self.dockerfile.stages[:index] if stage.name]
+
+    def _near_stage(self, name: str, index: int) -> str:
+        """For a plain name that is no stage but nearly one."""
+        near = nearest(name, self._named_before(index)) if _is_plain(name) else ""
         return f"Did you mean the stage {near}?" if near else ""
+
+    def _image_hint(self, name: str, index: int, image: Reference) -> str:
+        """For an image that nobody has: a plain name is looked for in Docker Hub, which surprises who meant a stage."""
+        if not _is_plain(name):
+            return ""
+        taken = f"No earlier stage is called {name}, so the image {image} was looked for."
+        return " ".join(filter(None, (self._near_stage(name, index), taken)))
 
     def _expand(self, word: str, location: Location, what: str) -> str:
         try:
@@ -251,6 +260,11 @@ class _Resolver:
         else:
             hint = f"Declare it before the first FROM: ARG {unset}=value." if unset else ""
         raise self.source.error(f"{what} {word} is empty: no value is known for it", location, word=word, hint=hint)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name may be a stage's as well as an image's."""
+    return set(name).isdisjoint("/:@")
 
 
 def _in_place_of(context: NamedContext, name: str, platform: Platform) -> _Base:
