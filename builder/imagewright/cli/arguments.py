@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from imagewright.cli.flags import BUILD_FLAGS, Flag, Kind
+from imagewright.cli.flags import BUILD_FLAGS, DOCKER_FLAGS, Flag, Kind
 from imagewright.errors import UsageError
 from imagewright.plan.gotext import parse_bool
 
 _FEATURE_FLAG = "FF_KANIKO_"
+_LISTED = "`imagewright build --help` lists the flags."
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 
 
@@ -99,13 +100,10 @@ def parse(
             name, value = word[1], word[2:].removeprefix("=")
             separator = "=" if value else ""
             if name not in by_short:
-                raise UsageError(f"unknown flag -{name}", hint="`imagewright build --help` lists the flags.")
+                raise UsageError(f"unknown flag -{name}", hint=_kanikos(name) or _LISTED)
             flag = by_short[name]
         else:
-            raise UsageError(
-                f"unexpected word {word!r}",
-                hint="Every setting is a flag; a value with spaces needs quotes, and a boolean is --flag or --flag=false.",
-            )
+            raise unexpected(word)
         if flag.kind is Kind.BOOLEAN:
             value = value if separator else "true"
         elif not separator:
@@ -113,7 +111,7 @@ def parse(
                 raise UsageError(f"--{flag.name} needs a value", hint=f"Write --{flag.name}={flag.value}.")
             value = remaining.pop()
         _check_value(flag, value, f"--{flag.name}={value}")
-        arguments.values.setdefault(flag.name, []).append(value)
+        arguments.values.setdefault(flag.stands_for or flag.name, []).append(value)
     for flag in flags:
         value = environment.get(flag.environment, "") if flag.environment else ""
         if value and flag.name not in arguments.values:
@@ -121,6 +119,12 @@ def parse(
             _check_value(flag, value, f"{flag.environment}={value}")
             arguments.values[flag.name] = [value]
     return arguments
+
+
+def unexpected(word: str) -> UsageError:
+    """For a word that is neither a flag nor the value of one."""
+    hint = "Every setting is a flag; a value with spaces needs quotes, and a boolean is --flag or --flag=false."
+    return UsageError(f"unexpected word {word!r}", hint=hint)
 
 
 def outdated(arguments: Arguments, environment: Mapping[str, str], flags: Sequence[Flag] = BUILD_FLAGS) -> list[str]:
@@ -162,5 +166,11 @@ def _find(by_name: Mapping[str, Flag], name: str) -> Flag:
     if name in by_name:
         return by_name[name]
     near = difflib.get_close_matches(name, by_name, n=1)
-    hint = f"Did you mean --{near[0]}?" if near else "`imagewright build --help` lists the flags."
+    hint = _kanikos(name) or (f"Did you mean --{near[0]}?" if near else _LISTED)
     raise UsageError(f"unknown flag --{name}", hint=hint)
+
+
+def _kanikos(name: str) -> str:
+    """For a flag that has another name in kaniko's executor."""
+    meant = next((flag.stands_for for flag in DOCKER_FLAGS if name in (flag.name, flag.short)), "")
+    return f"Did you mean --{meant}?" if meant else ""

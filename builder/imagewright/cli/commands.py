@@ -12,15 +12,17 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from types import FrameType
 
 from imagewright import contract
 from imagewright.cli import lintcommand, logincommand, pincommand, pushcommand, warmcommand
 from imagewright.cli.arguments import Arguments, outdated, parse
+from imagewright.cli.buildline import parse_build
 from imagewright.cli.caching import unused
 from imagewright.cli.displays import early_display, open_display
-from imagewright.cli.flags import BUILD_FLAGS, Flag
+from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS, Flag
 from imagewright.cli.help import command_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
 from imagewright.cli.trust import trust_in_sdks, trust_mounted_certificates
@@ -39,13 +41,39 @@ Prepare = Callable[[], None]  # what has to be done before a build; may raise an
 
 def main(words: Sequence[str], environment: MutableMapping[str, str], prepare: Prepare = lambda: None) -> int:
     """Run one command; its exit code (docs/errors.md)."""
+    return _guarded(_dispatch, words, environment, prepare)
+
+
+def executor(words: Sequence[str], environment: MutableMapping[str, str]) -> int:
+    """The executor image's entry point: kaniko's flags without a command, or one of ours."""
+
+    def prepare() -> None:
+        trust_mounted_certificates(environment, environment.get("IMAGEWRIGHT_DIR", "/kaniko"))
+
+    if words and words[0] in (*_COMMANDS, "help", "--help", "-h"):
+        return main(words, environment, prepare)
+    return _guarded(partial(_call, _EXECUTOR), words, environment, prepare)
+
+
+def warmer(words: Sequence[str], environment: MutableMapping[str, str]) -> int:
+    """The executor image's ``/kaniko/warmer``."""
+    return executor(["warm", *words], environment)
+
+
+def _guarded(
+    run: Callable[[list[str], Mapping[str, str], Prepare], int],
+    words: Sequence[str],
+    environment: MutableMapping[str, str],
+    prepare: Prepare,
+) -> int:
+    """The exit code of what is run; whatever goes wrong is told as an error."""
 
     def prepare_all() -> None:
         prepare()
         trust_in_sdks(environment)
 
     try:
-        return _dispatch(list(words), environment, prepare_all)
+        return run(list(words), environment, prepare_all)
     except ImagewrightError as error:
         early_display(words).failed(error)
         return exit_code(error.reason)
@@ -61,36 +89,27 @@ def main(words: Sequence[str], environment: MutableMapping[str, str], prepare: P
         return exit_code(Reason.INTERNAL_ERROR)
 
 
-def executor(words: Sequence[str], environment: MutableMapping[str, str]) -> int:
-    """The executor image's entry point: kaniko's flags without a command, or one of ours."""
-
-    def prepare() -> None:
-        trust_mounted_certificates(environment, environment.get("IMAGEWRIGHT_DIR", "/kaniko"))
-
-    if words and words[0] in (*_COMMANDS, "help", "--help", "-h"):
-        return main(words, environment, prepare)
-    return main(["build", *words], environment, prepare)
-
-
-def warmer(words: Sequence[str], environment: MutableMapping[str, str]) -> int:
-    """The executor image's ``/kaniko/warmer``."""
-    return executor(["warm", *words], environment)
-
-
 def _dispatch(words: list[str], environment: Mapping[str, str], prepare: Prepare) -> int:
     command = words.pop(0) if words else "help"
     command = {"--help": "help", "-h": "help", "--version": "version"}.get(command, command)
-    asks_help = any(word in ("--help", "-h") for word in words)
     found = _COMMANDS.get(command)
-    if command == "help" or (found is not None and asks_help and not found.flags):
+    if command == "help" or (found is not None and not found.flags and _asks_help(words)):
         print(overview())
         return 0
     if found is None:
         raise UsageError(f"unknown command {command!r}", hint=f"The commands are {', '.join(sorted(_COMMANDS))}.")
-    if asks_help:
-        print(command_help(found.usage, found.flags))
+    return _call(found, words, environment, prepare)
+
+
+def _call(command: _Command, words: list[str], environment: Mapping[str, str], prepare: Prepare) -> int:
+    if _asks_help(words):
+        print(command_help(command.usage, command.flags))
         return 0
-    return found.run(words, environment, prepare)
+    return command.run(words, environment, prepare)
+
+
+def _asks_help(words: Sequence[str]) -> bool:
+    return any(word in ("--help", "-h") for word in words)
 
 
 def version() -> str:
@@ -216,7 +235,7 @@ def _ignore_signals() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """``usage`` shows what it takes beside flags; ``run`` is given the words after the command."""
+    """``usage`` is how it is typed, without flags; ``run`` is given the words after the command."""
 
     usage: str
     flags: Sequence[Flag]
@@ -239,16 +258,28 @@ def _print_version(words: Sequence[str], environment: Mapping[str, str], prepare
 
 
 _COMMANDS: Mapping[str, _Command] = {
-    "build": _Command("build", BUILD_FLAGS, lambda words, env, prepare: _build(parse(words, env), env, prepare)),
-    "plan": _Command("plan", BUILD_FLAGS, _prepared(lambda words, env: _plan(parse(words, env), env))),
-    "lint": _Command(
-        "lint [DOCKERFILE]", lintcommand.FLAGS, lambda words, env, _: lintcommand.lint(words, env, version())
+    "build": _Command(
+        "imagewright build [CONTEXT]",
+        COMMAND_FLAGS,
+        lambda words, env, prepare: _build(parse_build(words, env), env, prepare),
     ),
-    "pin": _Command("pin [DOCKERFILE…]", pincommand.FLAGS, _prepared(pincommand.run)),
-    "push": _Command("push ARCHIVE|LAYOUT", pushcommand.FLAGS, _prepared(pushcommand.run)),
-    "login": _Command("login [REGISTRY]", logincommand.FLAGS, lambda words, env, _: logincommand.run(words, env)),
-    "warm": _Command("warm", warmcommand.FLAGS, _prepared(warmcommand.run)),
-    "execute": _Command("execute", (), lambda words, env, prepare: _execute(env, prepare)),
-    "probe": _Command("probe", (), lambda words, env, prepare: _probe(env, prepare)),
-    "version": _Command("version", (), _print_version),
+    "plan": _Command(
+        "imagewright plan [CONTEXT]", COMMAND_FLAGS, _prepared(lambda words, env: _plan(parse_build(words, env), env))
+    ),
+    "lint": _Command(
+        "imagewright lint [DOCKERFILE]",
+        lintcommand.FLAGS,
+        lambda words, env, _: lintcommand.lint(words, env, version()),
+    ),
+    "pin": _Command("imagewright pin [DOCKERFILE…]", pincommand.FLAGS, _prepared(pincommand.run)),
+    "push": _Command("imagewright push ARCHIVE|LAYOUT", pushcommand.FLAGS, _prepared(pushcommand.run)),
+    "login": _Command(
+        "imagewright login [REGISTRY]", logincommand.FLAGS, lambda words, env, _: logincommand.run(words, env)
+    ),
+    "warm": _Command("imagewright warm", warmcommand.FLAGS, _prepared(warmcommand.run)),
+    "execute": _Command("imagewright execute", (), lambda words, env, prepare: _execute(env, prepare)),
+    "probe": _Command("imagewright probe", (), lambda words, env, prepare: _probe(env, prepare)),
+    "version": _Command("imagewright version", (), _print_version),
 }
+# kaniko's, in the executor image: its flags and no others, and no word beside them.
+_EXECUTOR = _Command("executor", BUILD_FLAGS, lambda words, env, prepare: _build(parse(words, env), env, prepare))

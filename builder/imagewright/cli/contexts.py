@@ -27,6 +27,7 @@ from imagewright.contract import (
     Source,
     TarSource,
 )
+from imagewright.descriptors import own_descriptor
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.plan.gotext import parse_bool
@@ -55,6 +56,11 @@ def parse_context(text: str, environment: Mapping[str, str]) -> Source:
     Raises:
         UsageError
     """
+    if text == "-":
+        raise UsageError(
+            "--context=-: it does not say what comes from standard input",
+            hint="Write tar://stdin for an archive, or a folder and --dockerfile=- for a Dockerfile.",
+        )
     scheme, separator, rest = text.partition("://")
     if not text or (separator and not rest):
         raise UsageError(f"--context={text}: it names no source", hint=_CONTEXT_HINT)
@@ -66,7 +72,7 @@ def parse_context(text: str, environment: Mapping[str, str]) -> Source:
         case "dir":
             return DirectorySource(path=rest)
         case "tar":
-            return TarSource(path="-" if rest == "stdin" else rest)
+            return TarSource(path="-" if rest == "stdin" or own_descriptor(rest) == 0 else rest)
         case "https" | "http" if _is_azure(text):
             return AzureBlobSource(url=text)
         case "https" | "http":

@@ -5,7 +5,7 @@ Prints when run as a program. Read by the test that keeps the file true.
 
 from __future__ import annotations
 
-from imagewright.cli.flags import THEMES, Flag, Kind
+from imagewright.cli.flags import DOCKER_FLAGS, THEMES, Flag, Kind
 
 _HEAD = """# Flags of `imagewright build` and `imagewright plan`
 
@@ -13,10 +13,13 @@ Made from the engine's own table by `python -m imagewright.cli.flagdocs`; don't 
 
 The names and meanings are those of kaniko's executor, and so are the rules (pflag's): `--flag=value` or `--flag value`; a
 boolean is `--flag` or `--flag=false` and never takes the next word; a list flag may be given many times; of other flags the
-last one given wins. A variable serves where the command line doesn't name the flag. `/kaniko/executor FLAGS` is
-`imagewright build FLAGS`.
+last one given wins. A variable serves where the command line doesn't name the flag.
+
+`imagewright build [CONTEXT] FLAGS` takes the context as a word too, as `docker build` does. `/kaniko/executor FLAGS` is the same with
+kaniko's flags alone: there a word that is no flag is an error.
 
 """
+_OF_DOCKER = "By docker's name, not in `/kaniko/executor`"
 _TABLE = """
 ## {theme}
 
@@ -28,7 +31,8 @@ _TABLE = """
 def markdown() -> str:
     """The whole file."""
     return _HEAD + "".join(
-        _TABLE.format(theme=theme) + "".join(_row(flag) for flag in flags) for theme, flags in THEMES
+        _TABLE.format(theme=theme) + "".join(_row(flag) for flag in flags)
+        for theme, flags in (*THEMES, (_OF_DOCKER, DOCKER_FLAGS))
     )
 
 

@@ -35,8 +35,8 @@ def overview() -> str:
 
 
 def command_help(command: str, flags: Sequence[Flag]) -> str:
-    """A command's flags. ``command`` may show what else it takes."""
-    lines = [f"usage: imagewright {command} [FLAGS]", ""]
+    """A command's flags. ``command`` is as it is typed, and may show what else it takes."""
+    lines = [f"usage: {command} [FLAGS]", ""]
     for flag in flags:
         lines.append("  " + _usage(flag))
         note = f"{flag.help} (${flag.environment})" if flag.environment else flag.help

@@ -14,6 +14,7 @@ from pathlib import Path
 from imagewright.cli.arguments import Arguments, parse
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
+from imagewright.descriptors import own_descriptor
 from imagewright.engine import build as engine
 from imagewright.errors import Reason, UsageError, exit_code
 from imagewright.lint.report import as_json, as_sarif, human
@@ -49,8 +50,13 @@ def lint(words: Sequence[str], environment: Mapping[str, str], version: str) -> 
         request, environment, PlainReporter(sys.stderr, Level.WARN), resolve=arguments.flag("resolve")
     )
     path = os.path.normpath(os.path.join(arguments.text("context", "."), request.dockerfile))
-    # As it is named here, so that editors and code scanning find the file.
-    warnings = tuple(replace(warning, location=replace(warning.location, file=path)) for warning in warnings)
+    # As it is named here, so that editors and code scanning find the file; what came from elsewhere is none.
+    warnings = tuple(
+        replace(warning, location=replace(warning.location, file=path))
+        if warning.location.file == request.dockerfile
+        else warning
+        for warning in warnings
+    )
     match output_format:
         case "json":
             text = as_json(warnings)
@@ -63,14 +69,17 @@ def lint(words: Sequence[str], environment: Mapping[str, str], version: str) -> 
 
 
 def _with_path(arguments: Arguments) -> Arguments:
-    """``imagewright lint FILE`` is short for --dockerfile; without --context its folder is the context."""
+    """``imagewright lint FILE`` is short for --dockerfile; without --context its folder is the context.
+
+    What is no file but a stream has none: then the context is the working folder.
+    """
     paths = arguments.words
     if not paths:
         return arguments
     if len(paths) > 1 or arguments.text("dockerfile"):
         raise UsageError("one Dockerfile at a time", hint="imagewright lint path/to/Dockerfile")
     path = Path(paths[0])
-    if arguments.text("context"):
+    if arguments.text("context") or paths[0] == "-" or own_descriptor(paths[0]) is not None:
         arguments.values["dockerfile"] = [str(path)]
     else:
         arguments.values["context"] = [str(path.parent)]

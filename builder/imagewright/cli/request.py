@@ -14,7 +14,8 @@ from imagewright.cli.caching import cache_settings
 from imagewright.cli.contexts import named_contexts, parse_context, with_git_options
 from imagewright.cli.registries import registry_settings
 from imagewright.cli.secrets import secret_sources, ssh_sources
-from imagewright.contract import BuildArg, BuildRequest, SandboxKind, Source, Timestamps
+from imagewright.contract import BuildArg, BuildRequest, SandboxKind, Source, TarSource, Timestamps
+from imagewright.descriptors import STANDARD_INPUT, own_descriptor, stream_name
 from imagewright.errors import UsageError
 from imagewright.registry.loginsources import NAMES as HELPERS
 from imagewright.sandbox.choose import IMAGE_MARKER
@@ -37,10 +38,10 @@ def build_request(arguments: Arguments, environment: Mapping[str, str]) -> Build
     sandbox = arguments.text("sandbox", "auto")
     if sandbox not in set(SandboxKind):
         raise UsageError(f"--sandbox={sandbox}: not auto, namespace, root or chroot")
-    return BuildRequest(
+    request = BuildRequest(
         source=source,
         context_dir=folder,
-        dockerfile=arguments.text("dockerfile", "Dockerfile"),
+        dockerfile=_dockerfile(arguments),
         target=_target(arguments),
         build_args=tuple(_build_arg(text) for text in arguments.all("build-arg")),
         build_contexts=named_contexts(arguments.all("build-context")),
@@ -79,6 +80,32 @@ def build_request(arguments: Arguments, environment: Mapping[str, str]) -> Build
         cache_dir=_cache_dir(arguments.text("cache-dir")),
         work_dir=arguments.text("kaniko-dir") or arguments.text("work-dir"),  # the image sets the latter
     )
+    _check_streams(request)
+    return request
+
+
+def _dockerfile(arguments: Arguments) -> str:
+    path = arguments.text("dockerfile", "Dockerfile")
+    return STANDARD_INPUT if path == "-" else path  # as docker build has it
+
+
+def _check_streams(request: BuildRequest) -> None:
+    """Refuse a stream that is to be read twice: there would be nothing left in it."""
+    named = [("--dockerfile", request.dockerfile), *(("--secret", secret.file) for secret in request.secrets)]
+    if isinstance(request.source, TarSource):
+        path = request.source.path
+        named.insert(0, ("--context", STANDARD_INPUT if path == "-" else path))
+    readers: dict[int, str] = {}
+    for flag, path in named:
+        descriptor = own_descriptor(path)
+        if descriptor is None:
+            continue
+        if descriptor in readers:
+            raise UsageError(
+                f"{readers[descriptor]} and {flag} both read {stream_name(descriptor, path)}",
+                hint="Name a file for one of them.",
+            )
+        readers[descriptor] = flag
 
 
 def _source(arguments: Arguments, environment: Mapping[str, str]) -> Source:

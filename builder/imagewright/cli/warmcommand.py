@@ -14,6 +14,7 @@ from imagewright.cli.displays import open_display
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
 from imagewright.contract import DirectorySource
+from imagewright.descriptors import own_descriptor
 from imagewright.engine import build as engine
 from imagewright.engine.registries import open_client
 from imagewright.engine.warmed import warm
@@ -57,12 +58,10 @@ def _fill(arguments: Arguments, environment: Mapping[str, str], display: Display
     values = {
         name: value for name, value in arguments.values.items() if name not in ("cache-dir", "cache-ttl", "image")
     }
-    request = build_request(Arguments(values), environment).model_copy(
-        update={
-            "source": DirectorySource(path=os.path.dirname(os.path.abspath(path or "Dockerfile"))),
-            "dockerfile": os.path.basename(path or "Dockerfile"),
-        }
-    )
+    request = build_request(Arguments(values), environment)
+    if own_descriptor(request.dockerfile) is None:
+        folder_of_file, name = os.path.split(os.path.abspath(request.dockerfile))
+        request = request.model_copy(update={"source": DirectorySource(path=folder_of_file), "dockerfile": name})
     check_environment(request, environment)
     platform = Platform.parse(request.platform) if request.platform else host_platform()
     images = [(Reference.parse(text), platform) for text in arguments.all("image")]

@@ -32,7 +32,7 @@ from imagewright.engine.destinations import Destinations, read_destinations
 from imagewright.engine.epoch import EPOCH_OF, resolve_epoch
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import BrokenEntry, Images, Sources
-from imagewright.engine.inputs import plan_options, read_ignore, read_inputs, unpack_archive
+from imagewright.engine.inputs import ignore_file_of, plan_options, read_ignore, read_inputs, unpack_archive
 from imagewright.engine.layering import layering
 from imagewright.engine.layouts import Layouts
 from imagewright.engine.output import BuiltImage, Output, assemble
@@ -328,7 +328,7 @@ class _Build:
         wanted = frozenset[str]().union(*(stage.contexts for stage in build_plan.stages))
         folders = fetch_contexts(self._request.build_contexts, wanted, workspace.source, self._fetch, remotes.file)
         roots = {name: Rootfs(path) for name, path in folders.items()}
-        return {name: BuildContext(root, read_ignore(root, [".dockerignore"])) for name, root in roots.items()}
+        return {name: BuildContext(root, read_ignore(ignore_file_of(root))) for name, root in roots.items()}
 
     def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
         fetcher = Fetcher(work_dir, self._reporter.message, unpack_archive, self._environment, pull=self._pull)

@@ -15,15 +15,14 @@ from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.dockerfile.model import Dockerfile
 from imagewright.dockerfile.parser import parse
 from imagewright.engine.contexts import plan_contexts
-from imagewright.errors import DockerfileError, ImagewrightError, Reason, SourceError, UsageError
+from imagewright.engine.dockerfiles import MAX_DOCKERFILE_BYTES, FoundDockerfile, Place, find_dockerfile
+from imagewright.errors import DockerfileError, Reason, SourceError, UsageError
 from imagewright.fs.decompress import inflate, sniff
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.unpack import UnpackOptions, unpack_layer
 from imagewright.oci.platform import Platform, host_platform
 from imagewright.plan import PlanOptions
 from imagewright.streams import Readable
-
-_MAX_DOCKERFILE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +77,14 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext, download: Callab
             hint="contextDir (--context-sub-path) is relative to the source's root.",
         ) from error
     context = Rootfs(real)
-    ignore_names = [".dockerignore"]
     if fetched.dockerfile is not None:
-        name, data = "Dockerfile", fetched.dockerfile
+        found = FoundDockerfile("Dockerfile", fetched.dockerfile)
     elif request.dockerfile.startswith(("http://", "https://")):  # kaniko takes one so
-        name, data = "Dockerfile", download(request.dockerfile, _MAX_DOCKERFILE_BYTES)
+        found = FoundDockerfile("Dockerfile", download(request.dockerfile, MAX_DOCKERFILE_BYTES))
     else:
-        name, data = _dockerfile(request.dockerfile, context)
-        ignore_names.insert(0, f"{request.dockerfile}.dockerignore")
-    return Inputs(context, read_ignore(context, ignore_names), parse(data, name))
+        found = find_dockerfile(request.dockerfile, context)
+    own = [found.ignore_file] if found.ignore_file is not None else []
+    return Inputs(context, read_ignore(*own, ignore_file_of(context)), parse(found.content, found.name))
 
 
 def unpack_archive(stream: Readable, folder: str) -> None:
@@ -99,58 +97,27 @@ def unpack_archive(stream: Readable, folder: str) -> None:
         pass  # what is compressed ends with its checksum: an archive that was cut there would pass for whole
 
 
-def _dockerfile(path: str, context: Rootfs) -> tuple[str, bytes]:
-    """In the context; an absolute path, or one that only the working folder has, is taken as it is (kaniko)."""
-    if not os.path.isabs(path):
+def ignore_file_of(context: Rootfs) -> Place:
+    """Where a context's own .dockerignore is."""
+    return Place(context, ".dockerignore", ".dockerignore")
+
+
+def read_ignore(*places: Place) -> IgnorePatterns:
+    """The patterns of the first of the files that is there; its own patterns replace the others'.
+
+    Raises:
+        DockerfileError: one that is there and can't be read: without it, what it hides would get into the image.
+    """
+    for place in places:
         try:
-            return path, _read(context, path)
+            content = place.read()
         except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError as error:
-            raise _unreadable(path, error) from error
-    if not os.path.isfile(path):
-        raise DockerfileError(
-            f"there is no Dockerfile at {path}" + ("" if os.path.isabs(path) else " in the build context"),
-            reason=Reason.DOCKERFILE_NOT_FOUND,
-            hint=_found(context),
-        )
-    folder, _, name = os.path.abspath(path).rpartition("/")
-    try:
-        return path, _read(Rootfs(folder or "/"), name)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _read(root: Rootfs, path: str) -> bytes:
-    try:
-        return root.read_file(os.fsencode(path), _MAX_DOCKERFILE_BYTES)
-    except ImagewrightError as error:
-        reason = Reason.DOCKERFILE_INVALID if error.reason is Reason.PATH_NOT_ALLOWED else error.reason
-        raise DockerfileError(f"{path} can't be read: {error.message}", reason=reason) from error
-
-
-def _unreadable(path: str, error: OSError) -> DockerfileError:
-    return DockerfileError(
-        f"{path} can't be read: {error.strerror}", reason=Reason.DOCKERFILE_NOT_FOUND, hint="Check its mode and owner."
-    )
-
-
-def _found(context: Rootfs) -> str:
-    """A hint that names what looks like a Dockerfile there."""
-    with context.directory(b"") as fd:
-        names = sorted(n for n in os.listdir(fd) if "dockerfile" in n.lower() or "containerfile" in n.lower())
-    advice = "Name it with --dockerfile (ImageBuild: dockerfile), relative to the context."
-    return f"{advice} There is: {', '.join(names[:5])}." if names else advice
-
-
-def read_ignore(context: Rootfs, names: list[str]) -> IgnorePatterns:
-    """The patterns of the first of the files that is there; its own patterns replace the other's."""
-    for name in names:
-        try:
-            data = _read(context, name)
-        except OSError:
             continue
-        return IgnorePatterns.parse(data.decode("utf-8", "replace"), name)
+        except OSError as error:
+            raise DockerfileError(
+                f"cannot read {place.name}: {error.strerror}", hint="Check its mode and owner."
+            ) from error
+        return IgnorePatterns.parse(content.decode("utf-8", "replace"), place.name)
     return IgnorePatterns.parse("", ".dockerignore")
 
 

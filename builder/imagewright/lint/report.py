@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.errors import Location
@@ -62,7 +63,7 @@ def as_sarif(warnings: Sequence[DockerfileWarning], version: str) -> str:
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": {"uri": warning.location.file.removeprefix("./")},
+                        "artifactLocation": {"uri": quote(warning.location.file.removeprefix("./"))},
                         "region": _place(warning.location, ("startLine", "endLine", "startColumn", "endColumn")),
                     }
                 }

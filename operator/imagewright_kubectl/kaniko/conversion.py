@@ -5,9 +5,11 @@ No I/O: files that the flags name are the container's, and are looked up in its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imagewright.cli.arguments import Arguments, outdated, parse
+from imagewright.cli.buildline import parse_build
 from imagewright.cli.request import build_request
 from imagewright.cli.secrets import secret_place
 from imagewright.contract import BuildRequest, Timestamps
@@ -55,7 +57,12 @@ def convert(found: Found, dropped: frozenset[str] = frozenset(), replaced: froze
     variables = Variables(found.container, problems)
     words = variables.expand(found.arguments)
     problems.check()
-    return _Conversion(found, parse(words, variables.plain), variables, problems).convert()
+    return _Conversion(found, _parsed(words, variables.plain), variables, problems).convert()
+
+
+def _parsed(words: list[str], environment: Mapping[str, str]) -> Arguments:
+    """As this project's executor image reads them: kaniko's flags, or its own command ``build``, which takes more."""
+    return parse_build(words[1:], environment) if words[:1] == ["build"] else parse(words, environment)
 
 
 class _Conversion:

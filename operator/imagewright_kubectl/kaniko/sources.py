@@ -20,6 +20,7 @@ from imagewright.contract import (
     S3Source,
     TarSource,
 )
+from imagewright.descriptors import own_descriptor, stream_name
 from imagewright_kubectl.kaniko.manifest import Found
 from imagewright_kubectl.kaniko.mounts import Json, Mounts
 from imagewright_kubectl.kaniko.problems import Problems
@@ -170,8 +171,11 @@ class Sources:
 
     def _dockerfile(self, request: BuildRequest, context: str) -> str:
         path = posixpath.normpath(request.dockerfile)
-        if "://" in request.dockerfile:
-            self._problems.add("dockerfile", f"--dockerfile={request.dockerfile}: an address: put it into the context")
+        descriptor = own_descriptor(request.dockerfile)
+        if "://" in request.dockerfile or descriptor is not None:
+            what = "an address" if descriptor is None else f"an ImageBuild can't read {stream_name(descriptor, path)}"
+            self._problems.add("dockerfile", f"--dockerfile={request.dockerfile}: {what}: put it into the context")
+            return "Dockerfile"
         if path.startswith("/"):
             base = posixpath.normpath(context)
             if not path.startswith(base.rstrip("/") + "/"):

@@ -1,9 +1,10 @@
-"""The flags of ``imagewright build``: kaniko's names and meanings, as tables by theme.
+"""The flags of a build: kaniko's names and meanings, as tables by theme.
 
 No I/O. Read by ``cli.arguments``; the tables are also what ``--help`` and docs/flags.md show.
 """
 
 from imagewright.cli.flags.cache import CACHE_FLAGS
+from imagewright.cli.flags.docker import DOCKER_FLAGS
 from imagewright.cli.flags.kaniko import KANIKO_FLAGS
 from imagewright.cli.flags.logs import LOG_FLAGS
 from imagewright.cli.flags.model import Flag, Kind
@@ -21,5 +22,7 @@ THEMES: tuple[tuple[str, tuple[Flag, ...]], ...] = (
     ("Without meaning here", KANIKO_FLAGS),
 )
 BUILD_FLAGS: tuple[Flag, ...] = tuple(flag for _, flags in THEMES for flag in flags)
+# Those of the commands ``build`` and ``plan``; the others are all that kaniko's executor has.
+COMMAND_FLAGS: tuple[Flag, ...] = (*BUILD_FLAGS, *DOCKER_FLAGS)
 
-__all__ = ["BUILD_FLAGS", "PULL_FLAGS", "THEMES", "Flag", "Kind"]
+__all__ = ["BUILD_FLAGS", "COMMAND_FLAGS", "DOCKER_FLAGS", "PULL_FLAGS", "THEMES", "Flag", "Kind"]

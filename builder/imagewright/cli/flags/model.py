@@ -24,6 +24,7 @@ class Flag:
 
     ``choices`` are the only values, where there are but some. ``pointless`` says why a flag of kaniko's has no meaning
     here: it is accepted, and the user is told. ``earlier`` is the name that kaniko gave up and still takes.
+    ``stands_for`` is the flag that is meant by this one, which has no values of its own.
     """
 
     name: str
@@ -35,3 +36,4 @@ class Flag:
     choices: tuple[str, ...] = ()
     pointless: str = ""
     earlier: str = ""
+    stands_for: str = ""

@@ -29,7 +29,13 @@ SOURCE_FLAGS: tuple[Flag, ...] = (
         "branch=…,depth=…,recurse-submodules=…,insecure-skip-tls=…,single-branch=…",
         "how a git context is cloned",
     ),
-    Flag("dockerfile", Kind.TEXT, "PATH", "the Dockerfile, in the context, by its own path or its address", "f"),
+    Flag(
+        "dockerfile",
+        Kind.TEXT,
+        "PATH",
+        "the Dockerfile, in the context, by its own path or its address; - is standard input",
+        "f",
+    ),
     Flag("build-arg", Kind.LIST, "NAME[=VALUE]", "a build argument; without a value, from the environment"),
     Flag("target", Kind.TEXT, "STAGE", "the stage to build; the last one if not given"),
     Flag(
