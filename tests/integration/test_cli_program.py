@@ -7,20 +7,24 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from servers.scripted import Answer, ScriptedServer
 
-from imagewright.cli.flags import BUILD_FLAGS
+from imagewright.cli.flags import COMMAND_FLAGS
 from imagewright.errors import Reason, exit_code
 
 ESCAPE = "\x1b"
+EXECUTOR = ("-c", "import sys; sys.argv[0] = '/kaniko/executor'; from imagewright.__main__ import main; main()")
 BUSYBOX = shutil.which("busybox")
 needs_root_and_busybox = pytest.mark.skipif(
     os.geteuid() != 0 or BUSYBOX is None, reason="runs a command in a sandbox: needs root and busybox"
@@ -34,11 +38,14 @@ class Ended:
     err: str
 
 
-def run(*words: str | bytes, environment: dict[str, str] | None = None, stdin: bytes = b"") -> Ended:
+def run(
+    *words: str | bytes,
+    environment: dict[str, str] | None = None,
+    stdin: bytes = b"",
+    program: tuple[str, ...] = ("-m", "imagewright"),
+) -> Ended:
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(environment or {})}
-    done = subprocess.run(
-        [sys.executable, "-m", "imagewright", *words], env=env, input=stdin, capture_output=True, check=False
-    )
+    done = subprocess.run([sys.executable, *program, *words], env=env, input=stdin, capture_output=True, check=False)
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -81,9 +88,17 @@ def test_help_lists_every_flag(command: str) -> None:
     ended = run(command, "--help")
     assert ended.code == 0
     assert ended.out.startswith(f"usage: imagewright {command} ")
-    for flag in BUILD_FLAGS:
+    for flag in COMMAND_FLAGS:
         assert f"--{flag.name}" in ended.out
         assert not flag.environment or f"${flag.environment}" in ended.out
+
+
+def test_help_of_kanikos_executor_lists_kanikos_flags() -> None:
+    ended = run("--context=.", "--help", program=EXECUTOR)
+    assert ended.code == 0
+    assert ended.out.startswith("usage: executor [FLAGS]\n")
+    assert "--destination" in ended.out
+    assert "--tag" not in ended.out
 
 
 def test_version() -> None:
@@ -99,7 +114,8 @@ def test_version() -> None:
         (["frobnicate"], Reason.USAGE_INVALID, "unknown command 'frobnicate'"),
         (["build", "--destinatoin=x"], Reason.USAGE_INVALID, "Did you mean --destination?"),
         (["build", "-x"], Reason.USAGE_INVALID, "unknown flag -x"),
-        (["build", "stray"], Reason.USAGE_INVALID, "unexpected word 'stray'"),
+        (["build", "one", "stray"], Reason.USAGE_INVALID, "a build has one context, and 2 are given"),
+        (["build", "--no-push", "/does/not/exist"], Reason.FILE_NOT_FOUND, "/does/not/exist"),
         (["build", "--context"], Reason.USAGE_INVALID, "--context needs a value"),
         (["build", "--cache=true"], Reason.USAGE_INVALID, "no destination to keep the cache beside"),
         (["build"], Reason.USAGE_INVALID, "no destination"),
@@ -204,6 +220,122 @@ def test_outputs_without_a_registry(context: Path, tmp_path: Path) -> None:
     index = json.loads((tmp_path / "layout/index.json").read_text())
     assert index["manifests"][0]["digest"] == ended.out.strip()
     assert (tmp_path / "i.tar").stat().st_size > 0
+
+
+def test_context_as_a_word_and_tags(context: Path) -> None:
+    archive = context.parent / "image.tar"
+    ended = run(
+        "build", str(context), "-t", "r.example/a:1", "--tag=r.example/b:2", "--no-push", f"--tar-path={archive}"
+    )
+    assert ended.code == 0, ended.err
+    with tarfile.open(archive) as tar:
+        (manifest,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+    assert manifest["RepoTags"] == ["r.example/a:1", "r.example/b:2"]
+
+
+@pytest.mark.parametrize("words", [["."], ["--no-push", "."], ["-t", "r.example/a:1"], ["--cache", "true"]])
+def test_kanikos_executor_takes_neither(context: Path, words: list[str]) -> None:
+    ended = run(*words, f"--context={context}", program=EXECUTOR)
+    assert ended.code == 2
+    assert re.search("unexpected word|unknown flag", ended.err)
+
+
+def test_the_executor_image_has_the_command_too(context: Path) -> None:
+    ended = run("build", str(context), "--no-push", program=EXECUTOR)
+    assert ended.code == 0, ended.err
+    assert run("--no-push", f"--context={context}", program=EXECUTOR).code == 0
+
+
+PIPES = {
+    "-": "imagewright build CONTEXT --no-push --dockerfile - < FILE",
+    "/dev/stdin": "cat FILE | imagewright build CONTEXT --no-push --dockerfile=/dev/stdin",
+    "/proc/self/fd/0": "imagewright build CONTEXT --no-push -f /proc/self/fd/0 < FILE",
+    "<()": "imagewright build CONTEXT --no-push -f <(cat FILE)",
+    "9<": "imagewright build CONTEXT --no-push -f /dev/fd/9 9< FILE",
+    "two": "tar -c -C CONTEXT . | imagewright build tar://stdin --no-push -f <(cat FILE)",
+    "kaniko": "cat FILE | executor --no-push --context=CONTEXT --dockerfile=/dev/stdin",
+}
+
+
+@pytest.mark.parametrize("command", PIPES.values(), ids=PIPES.keys())
+def test_dockerfile_from_a_pipe(context: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("FROM scratch\nLABEL from=a-pipe\n")
+    (context / "Dockerfile").write_text("FROM scratch\nLABEL from=the-context\n")
+    archive = tmp_path / "image.tar"
+    text = command.replace("CONTEXT", str(context)).replace("FILE", str(tmp_path / "file"))
+    text = text.replace("--no-push", f"--no-push --tar-path={archive}").replace(
+        "imagewright ", f"{sys.executable} -m imagewright "
+    )
+    text = text.replace("executor ", shlex.join([sys.executable, *EXECUTOR]) + " ")
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert labels(archive) == {"from": "a-pipe"}
+
+
+def labels(archive: Path) -> dict[str, str]:
+    with tarfile.open(archive) as tar:
+        (manifest,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+        config = json.load(tar.extractfile(manifest["Config"]))  # type: ignore[arg-type]
+    found: dict[str, str] = config["config"]["Labels"]
+    return found
+
+
+def test_dockerfile_and_context_on_standard_input(context: Path) -> None:
+    ended = run("build", "--no-push", "--context=tar://stdin", "--dockerfile=-", stdin=b"FROM scratch\n")
+    assert ended.code == 2
+    assert "--context and --dockerfile both read standard input [UsageInvalid]" in ended.err
+
+
+def test_error_in_a_dockerfile_from_a_pipe_has_its_place(context: Path) -> None:
+    ended = run("build", str(context), "--no-push", "-f", "-", stdin=b"FROM scratch\nCOPPY a b\n")
+    assert "--> standard input:2" in ended.err
+    assert "2 | COPPY a b" in ended.err
+    linted = run("lint", "-", "--context", str(context), stdin=b"FROM scratch\nMAINTAINER me\n")
+    assert linted.code == 3
+    assert "--> standard input:2" in linted.out
+
+
+def test_nobody_writes_to_standard_input(context: Path) -> None:
+    ended = run("build", str(context), "--no-push", "-f", "-")
+    assert ended.code == 3
+    assert "cannot read the Dockerfile from standard input: not a single byte came" in ended.err
+    assert "stdin: true" in ended.err
+    closed = f"{sys.executable} -m imagewright build {context} --no-push -f - <&-"
+    done = subprocess.run(["bash", "-c", closed], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "standard input can't be read: Bad file descriptor" in done.stderr
+
+
+@pytest.mark.parametrize("written", ["{}/build/app.Dockerfile", "build/app.Dockerfile"])
+def test_dockerignore_beside_the_dockerfile(context: Path, tmp_path: Path, written: str) -> None:
+    (context / "build").mkdir()
+    (context / "build/app.Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    (context / "build/app.Dockerfile.dockerignore").write_text("secret\nbusybox\n")
+    (context / ".dockerignore").write_text("file\nbusybox\n")
+    (context / "secret").write_text("x")
+    archive = tmp_path / "image.tar"
+    flags = [f"--dockerfile={written.format(context)}", f"--tar-path={archive}"]
+    ended = run("--no-push", f"--context={context}", *flags, program=EXECUTOR)
+    assert ended.code == 0, ended.err
+    with tarfile.open(archive) as tar:
+        (manifest,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+        with tarfile.open(fileobj=tar.extractfile(manifest["Layers"][0])) as layer:
+            names = set(layer.getnames())
+    assert "file" in names
+    assert "secret" not in names
+
+
+def test_an_image_that_nobody_has_is_no_stage_either(context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM scratch AS build\nFROM scratch\nCOPY --from=nosuchstage /x /y\n")
+    with ScriptedServer(lambda asked: Answer(404)) as hub:
+        ended = run("build", str(context), "--no-push", f"--registry-endpoint=docker.io={hub.host}")
+    assert ended.code == 5
+    assert f"nosuchstage:latest is not in {hub.host} [BaseImagePullFailed]" in ended.err
+    assert "--> Dockerfile:3" in ended.err
+    assert (
+        "hint: No earlier stage is called nosuchstage, so the image docker.io/library/nosuchstage:latest was looked for. "
+        in ended.err
+    )
 
 
 def test_context_on_standard_input(context: Path) -> None:

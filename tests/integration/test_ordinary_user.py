@@ -47,7 +47,7 @@ class User:
     ranges: bool = True
     tools: bool = True
 
-    def build(self, *flags: str) -> Ended:
+    def build(self, *flags: str, stdin: str = "") -> Ended:
         """Run ``imagewright build`` on the context in their home."""
         command = [sys.executable, "-m", "imagewright", "build", "--context", str(self.home / "context"), "--no-push"]
         words = [*command, "--work-dir", str(self.home / "work"), *flags]
@@ -58,6 +58,7 @@ class User:
             env={"PATH": os.environ["PATH"], "HOME": str(self.home), "LOGNAME": "root"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            input=stdin,
             text=True,
             check=False,
         )
@@ -127,6 +128,14 @@ def layers_of(layout: Path) -> list[list[str]]:
         lines = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.splitlines()
         found.append([f"{line.split()[1]} {line.split()[-1]}" for line in lines])
     return found
+
+
+def test_a_dockerfile_on_standard_input_is_still_there_in_the_namespace(place: Path) -> None:
+    write(place, "exit 1")
+    text = DOCKERFILE.format(command="/bin/busybox touch /made")
+    ended = User(place).build("--dockerfile=-", "--oci-layout-path", str(place / "layout"), stdin=text)
+    assert ended.code == 0, ended.output
+    assert layers_of(place / "layout")[1] == ["0/0 made"]
 
 
 def test_ids_of_etc_subuid_are_there(place: Path) -> None:

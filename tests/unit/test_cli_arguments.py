@@ -3,6 +3,7 @@
 import pytest
 
 from imagewright.cli.arguments import outdated, parse
+from imagewright.cli.buildline import parse_build
 from imagewright.errors import UsageError
 
 
@@ -64,3 +65,54 @@ def test_typo_gets_the_nearest_name() -> None:
 def test_missing_value_is_named() -> None:
     with pytest.raises(UsageError, match="--context needs a value"):
         parse(["--context"], {})
+
+
+# --- imagewright build, beside kaniko's executor
+
+
+@pytest.mark.parametrize("words", [["."], [".", "--no-push"], ["--no-push", "."], ["-f", "x", "."]])
+def test_the_context_of_a_build_may_be_a_word(words: list[str]) -> None:
+    arguments = parse_build(words, {})
+    assert arguments.all("context") == (".",)
+    assert arguments.words == []
+    with pytest.raises(UsageError, match=r"unexpected word '\.'"):
+        parse(words, {})
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["a", "b"], "a build has one context, and 2 are given"),
+        (["--build-arg", "A=b", "c", "."], "a build has one context, and 2 are given"),
+        ([".", "--context=."], "the context is given twice"),
+        (["-c", ".", "."], "the context is given twice"),
+        (["--cache", "true"], "unexpected word 'true'"),
+        (["--no-push", "False", "."], "unexpected word 'False'"),
+    ],
+)
+def test_a_build_has_one_context(words: list[str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse_build(words, {})
+
+
+def test_a_tag_is_a_destination_in_their_order() -> None:
+    words = [
+        "-t",
+        "r.example/a",
+        "--destination=r.example/b",
+        "--tag",
+        "r.example/c",
+        "-t=r.example/d",
+        "-d",
+        "r.example/e",
+    ]
+    arguments = parse_build(words, {})
+    assert arguments.all("destination") == tuple(f"r.example/{name}" for name in "abcde")
+    assert set(arguments.values) == {"destination"}
+
+
+@pytest.mark.parametrize("word", ["-t", "--tag", "--tag=x"])
+def test_a_tag_is_no_flag_of_kanikos_executor(word: str) -> None:
+    with pytest.raises(UsageError, match="unknown flag") as caught:
+        parse([word], {})
+    assert caught.value.hint == "Did you mean --destination?"

@@ -42,6 +42,9 @@ def request(*words: str, environment: dict[str, str] | None = None) -> BuildRequ
         ("dir:///workspace", DirectorySource(path="/workspace")),
         ("tar://context.tar.gz", TarSource(path="context.tar.gz")),
         ("tar://stdin", TarSource(path="-")),
+        ("tar:///dev/stdin", TarSource(path="-")),
+        ("tar:///proc/self/fd/0", TarSource(path="-")),
+        ("tar:///dev/fd/63", TarSource(path="/dev/fd/63")),
         (URL, GitSource(url=URL)),
         (f"{URL}#main", GitSource(url=URL, ref="main")),
         (f"{URL}#refs/heads/main#{SHA}", GitSource(url=URL, ref="refs/heads/main", commit=SHA)),
@@ -265,3 +268,36 @@ def test_flags_of_a_cache_that_is_not_asked_for_are_said_to_be_of_no_use() -> No
         "--cache-repo, --cache-ttl: of no use without --cache"
     ]
     assert unused(parse(["--cache", "--cache-repo=a"], {})) == unused(parse([], {})) == []
+
+
+def test_a_dash_is_standard_input() -> None:
+    assert request("--dockerfile=-").dockerfile == "/dev/stdin"
+    assert request("--dockerfile", "-").dockerfile == "/dev/stdin"
+    assert request("--dockerfile=./-").dockerfile == "./-", "a file of that name"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--context=tar://stdin", "--dockerfile=-"], "--context and --dockerfile both read standard input"),
+        (["--context=tar:///dev/fd/0", "-f", "/dev/stdin"], "--context and --dockerfile both read standard input"),
+        (["--context=tar:///dev/fd/9", "-f", "/proc/self/fd/9"], "both read /proc/self/fd/9"),
+        (["-f", "-", "--secret=id=a,src=/dev/stdin"], "--dockerfile and --secret both read standard input"),
+        (["--secret=id=a,src=/dev/stdin", "--secret=id=b,src=/dev/fd/0"], "--secret and --secret both read standard"),
+    ],
+)
+def test_a_stream_is_read_once(words: list[str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        request(*words)
+
+
+def test_several_streams_are_read() -> None:
+    made = request("--context=tar://stdin", "--dockerfile=/dev/fd/9")
+    assert (made.source, made.dockerfile) == (TarSource(path="-"), "/dev/fd/9")
+
+
+def test_a_dash_does_not_say_what_the_context_is() -> None:
+    with pytest.raises(UsageError, match="--context=-: it does not say what comes") as caught:
+        request("--context=-")
+    assert "tar://stdin" in caught.value.hint
+    assert "--dockerfile=-" in caught.value.hint

@@ -212,6 +212,39 @@ def test_context_becomes_source(context: str, source: dict[str, Any]) -> None:
     assert converted(pod(f"--context={context}", env=env)).spec["source"] == source
 
 
+@pytest.mark.parametrize("path", ["-", "/dev/stdin", "/proc/self/fd/0"])
+def test_a_dockerfile_from_standard_input_cant_be_converted(path: str) -> None:
+    says = refused(pod(GIT, f"--dockerfile={path}"))
+    assert f"--dockerfile={path}: an ImageBuild can't read standard input: put it into the context" in says
+    assert "dockerfile" not in converted(pod(GIT, f"--dockerfile={path}"), "dockerfile").spec
+
+
+def test_a_dockerfile_at_an_address_cant_be_converted() -> None:
+    manifest = pod(GIT, "--dockerfile=https://example.com/Dockerfile")
+    assert "--dockerfile=https://example.com/Dockerfile: an address: put it into the context" in refused(manifest)
+    assert "dockerfile" not in converted(manifest, "dockerfile").spec
+
+
+def test_the_command_build_is_read_as_the_executor_image_reads_it() -> None:
+    words = ["build", "https://git.example.com/app.git", "-t", "r.example.com/a:1", "--tag=r.example.com/b:1"]
+    made = converted(pod(args=[*words, "--target=app"]))
+    assert made.spec["source"]["git"]["url"] == "https://git.example.com/app.git"
+    assert made.spec["output"]["tags"] == ["r.example.com/a:1", "r.example.com/b:1"]
+    assert made.spec["target"] == "app"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["https://git.example.com/app.git"], "unexpected word"),
+        ([GIT, "-t", "r.example.com/a:1"], "unknown flag -t"),
+        ([GIT, "build"], "unexpected word 'build'"),
+    ],
+)
+def test_what_kanikos_executor_refuses_is_refused(words: list[str], says: str) -> None:
+    assert says in refused(pod(*words))
+
+
 def test_a_claim_becomes_source_and_cache() -> None:
     claim = {"persistentVolumeClaim": {"claimName": "sources"}}
     manifest = pod(

@@ -35,8 +35,8 @@ def found_instead(path: str, context: Rootfs) -> str:
     candidates.sort(key=lambda each: (*(-rank for rank in _likeness(each, path)), each))
     first, *others = candidates
     if _likeness(first, path)[0] < _ALIKE:
-        return f"{_ADVICE} There is {_some(candidates)}."
-    return f"Did you mean {first}?" + (f" There is also {_some(others)}." if others else "")
+        return f"{_ADVICE} Found: {_some(candidates)}."
+    return f"Did you mean {first}?" + (f" Also found: {_some(others)}." if others else "")
 
 
 def _may_be_meant(candidate: str, path: str) -> bool:

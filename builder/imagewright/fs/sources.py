@@ -123,7 +123,9 @@ class Sources:
             hint = "Look at the path; it is that of the stage or image that --from names."
             where = "the source of --from"
         elif hidden or self.hides(path):
-            hint = f".dockerignore, or the Dockerfile's own, hides it: add a line !{text} there, or copy something else."
+            hint = (
+                f".dockerignore, or the Dockerfile's own, hides it: add a line !{text} there, or copy something else."
+            )
             where = "the build context"
         else:
             hint = "Paths are relative to the context's folder."

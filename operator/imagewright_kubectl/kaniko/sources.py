@@ -174,7 +174,8 @@ class Sources:
         descriptor = own_descriptor(request.dockerfile)
         if "://" in request.dockerfile or descriptor is not None:
             what = "an address" if descriptor is None else f"an ImageBuild can't read {stream_name(descriptor, path)}"
-            self._problems.add("dockerfile", f"--dockerfile={request.dockerfile}: {what}: put it into the context")
+            given = self._arguments.text("dockerfile")
+            self._problems.add("dockerfile", f"--dockerfile={given}: {what}: put it into the context")
             return "Dockerfile"
         if path.startswith("/"):
             base = posixpath.normpath(context)
