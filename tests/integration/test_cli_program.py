@@ -290,9 +290,10 @@ def test_error_in_a_dockerfile_from_a_pipe_has_its_place(context: Path) -> None:
     ended = run("build", str(context), "--no-push", "-f", "-", stdin=b"FROM scratch\nCOPPY a b\n")
     assert "--> standard input:2" in ended.err
     assert "2 | COPPY a b" in ended.err
-    linted = run("lint", "-", "--context", str(context), stdin=b"FROM scratch\nMAINTAINER me\n")
-    assert linted.code == 3
-    assert "--> standard input:2" in linted.out
+    for words in (["-", "--context", str(context)], ["-"], ["/dev/stdin"]):
+        linted = run("lint", *words, stdin=b"FROM scratch\nMAINTAINER me\n")
+        assert linted.code == 3, linted.err
+        assert "--> standard input:2" in linted.out
 
 
 def test_nobody_writes_to_standard_input(context: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -203,19 +203,41 @@ def test_a_pipe_without_an_end(context: Path) -> None:
 
 
 def test_a_descriptor_that_nobody_gave_is_not_read(context: Path) -> None:
-    reading, writing = os.pipe()  # not inheritable: this process's own, which nothing will ever be written to
+    reading, writing = os.pipe()  # not inheritable: this process's own
+    os.close(writing)
     error = fails(context, f"/dev/fd/{reading}")
     os.close(reading)
-    os.close(writing)
     assert error.message == f"/dev/fd/{reading} can't be read: Bad file descriptor"
+
+
+@contextmanager
+def written_again_and_again(fifo: Path) -> Iterator[None]:
+    """Whoever reads the pipe to its end gets a Dockerfile; who only opens it breaks it, which does no harm."""
+    done = threading.Event()
+
+    def write_again() -> None:
+        while not done.is_set():
+            with suppress(BrokenPipeError):
+                fifo.write_text(TEXT)
+
+    writer = threading.Thread(target=write_again)
+    writer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        writer.join()
+        os.close(reading)
 
 
 def test_a_pipe_in_the_context_is_not_waited_for(context: Path) -> None:
     os.mkfifo(context / "Dockerfile")
-    for path in ("Dockerfile", context / "Dockerfile"):
-        error = fails(context, path)
-        assert error.message == f"{path} can't be read: /Dockerfile is no regular file"
-        assert "build/app.Dockerfile" in error.hint
+    with written_again_and_again(context / "Dockerfile"):
+        for path in ("Dockerfile", context / "Dockerfile"):
+            error = fails(context, path)
+            assert error.message == f"{path} can't be read: /Dockerfile is no regular file"
+            assert "build/app.Dockerfile" in error.hint
 
 
 # --- links
@@ -237,11 +259,13 @@ def test_a_link_leads_out_of_neither_the_context_nor_a_folder(context: Path, tmp
         assert "the-secret" not in error.render()
 
 
-def test_a_link_to_another_folder_of_the_context(context: Path) -> None:
+def test_a_link_to_another_folder_of_the_context(context: Path, tmp_path: Path) -> None:
     (context / "sub").mkdir()
     (context / "sub/Dockerfile").symlink_to("../build/app.Dockerfile")
     assert read(context, "sub/Dockerfile").lines == ("FROM scratch",)
     assert read(context, context / "sub/Dockerfile").lines == ("FROM scratch",)
+    (tmp_path / "link").symlink_to(context)
+    assert read(context, tmp_path / "link/sub/Dockerfile").lines == ("FROM scratch",)
 
 
 # --- none there
