@@ -296,6 +296,12 @@ def test_error_in_a_dockerfile_from_a_pipe_has_its_place(context: Path) -> None:
         assert "--> standard input:2" in linted.out
 
 
+def test_warm_reads_a_dockerfile_from_a_pipe_too(tmp_path: Path) -> None:
+    ended = run("warm", "--dockerfile=-", f"--cache-dir={tmp_path}", stdin=b"FROM scratch\nCOPPY a b\n")
+    assert ended.code == 3
+    assert "--> standard input:2" in ended.err
+
+
 def test_nobody_writes_to_standard_input(context: Path) -> None:
     ended = run("build", str(context), "--no-push", "-f", "-")
     assert ended.code == 3
