@@ -5,15 +5,19 @@ Replaces the process by itself, inside the namespace. Called by the command line
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 
 from imagewright.errors import SandboxError
 from imagewright.sandbox import linux
+from imagewright.sandbox.child import FAILED, Parent, spawn
+
+_UNSHARED = b"unshared"
+_PATIENCE_S = 60.0  # newuidmap may ask name services for the user
 
 
 def enter_user_namespace_if_needed() -> None:
@@ -28,30 +32,20 @@ def enter_user_namespace_if_needed() -> None:
     if os.geteuid() == 0:
         return
     uid, gid, pid = os.geteuid(), os.getegid(), os.getpid()
-    ready, go = os.pipe()
-    mapper = os.fork()
-    if mapper == 0:
-        code = 1
-        try:
-            os.close(go)
-            os.read(ready, 1)  # closes when the namespace was made
-            code = 0 if _map(pid, uid, gid) else 1
-        finally:  # whatever happens, no second command line goes on from here
-            os._exit(code)
-    os.close(ready)
+    mapper = spawn(lambda parent: _map_when_told(parent, pid, uid, gid))
     try:
         linux.unshare(linux.CLONE_NEWUSER)
     except OSError as error:
-        os.kill(mapper, signal.SIGKILL)  # there is nothing to map
-        os.waitpid(mapper, 0)
-        os.close(go)
+        mapper.kill()  # there is nothing to map
+        mapper.wait()
         raise SandboxError(
             f"an ordinary user needs a user namespace, and it isn't allowed: {error.strerror}",
             hint="Run as root, or allow it: sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "
             "kernel.unprivileged_userns_clone=1 on old Debian.",
         ) from error
-    os.close(go)
-    if os.waitpid(mapper, 0)[1] != 0:
+    with contextlib.suppress(ConnectionError):  # it was killed: its exit code says so
+        mapper.send(_UNSHARED)
+    if mapper.wait() != 0:
         try:
             _map_own_ids(uid, gid)
         except OSError as error:
@@ -61,6 +55,10 @@ def enter_user_namespace_if_needed() -> None:
                 "user namespaces must be allowed: sysctl kernel.apparmor_restrict_unprivileged_userns=0.",
             ) from error
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _map_when_told(parent: Parent, pid: int, uid: int, gid: int) -> int:
+    return 0 if parent.receive() is not None and _map(pid, uid, gid) else FAILED
 
 
 def _map_own_ids(uid: int, gid: int) -> None:
@@ -84,7 +82,13 @@ def _map(pid: int, uid: int, gid: int) -> bool:
             words += [str(inside), str(first), str(count)]
             inside += count
         done.append([program, str(pid), *words])
-    return all(subprocess.run(command, check=False, capture_output=True).returncode == 0 for command in done)
+    try:
+        return all(
+            subprocess.run(command, check=False, capture_output=True, timeout=_PATIENCE_S).returncode == 0
+            for command in done
+        )
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _ranges(path: str, uid: int) -> list[tuple[int, int]]:

@@ -70,37 +70,38 @@ def _choose(kind: SandboxKind, helpers: Helpers, options: SandboxOptions) -> San
     if kind is SandboxKind.ROOT:
         return _root(helpers, ids, options, "it was asked for by name")
     if kind is SandboxKind.CHROOT:
-        why = _try(SandboxKind.CHROOT, helpers, options)
-        if why:
+        failure = _try(SandboxKind.CHROOT, helpers, options)
+        if failure is not None:
             raise SandboxError(
-                f"the chroot sandbox doesn't work here: {why}",
+                f"the chroot sandbox doesn't work here: {failure.message}",
                 hint="It needs the capability SYS_CHROOT; try namespace.",
             )
         return _Chosen(kind, "it was asked for by name; it is no security boundary", helpers, ids)
-    why = _try(SandboxKind.NAMESPACE, helpers, options)
-    if not why:
+    failure = _try(SandboxKind.NAMESPACE, helpers, options)
+    if failure is None:
         reason = "user and mount namespaces work here"
         if kind is not SandboxKind.AUTO:
             reason = f"it was asked for by name; {reason}"
         return _Chosen(SandboxKind.NAMESPACE, reason, helpers, ids)
-    why += _confinement()
+    why = failure.message + _confinement()
     if kind is SandboxKind.AUTO and os.path.exists(IMAGE_MARKER):
         return _root(helpers, ids, options, f"namespaces don't work here: {why}")
     raise SandboxError(
         f"the namespace sandbox doesn't work here: {why}",
-        hint="User namespaces must be allowed: no seccomp or AppArmor profile that refuses them, and "
+        hint=failure.hint
+        or "User namespaces must be allowed: no seccomp or AppArmor profile that refuses them, and "
         "user.max_user_namespaces not 0. The executor image can also build in the root sandbox.",
     )
 
 
-def _try(kind: SandboxKind, helpers: Helpers, options: SandboxOptions) -> str:
-    """ "" where the rung works, else why not."""
+def _try(kind: SandboxKind, helpers: Helpers, options: SandboxOptions) -> SandboxError | None:
+    """None where the rung works, else why not."""
     with tempfile.TemporaryDirectory(prefix="probe-", dir=options.work_dir) as rootfs:
         try:
             code = helpers.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
         except SandboxError as error:
-            return error.message
-    return "" if code == 0 else f"the probe ended with {code}"
+            return error
+    return None if code == 0 else SandboxError(f"the probe ended with {code}")
 
 
 def _confinement() -> str:

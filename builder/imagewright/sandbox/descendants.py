@@ -1,7 +1,6 @@
-"""Ends what a command left behind where no PID namespace does it: in the rungs ``root`` and ``chroot``.
+"""Ends what a command left behind, or a build that is cancelled, where no PID namespace does it.
 
-Reads /proc and sends signals. Called by ``sandbox.direct``, in the subreaper to which orphans come, and by
-``sandbox.helper`` when a build is cancelled.
+Reads /proc and sends signals. Orphans are found in the subreaper to which they come.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Iterable
 
 # Children made with clone(2) and no SIGCHLD are waited for as well.
 _WALL = 0x40000000
@@ -34,6 +34,13 @@ def kill_descendants(proc: int, root: int) -> list[int]:
     return below
 
 
+def await_end(proc: int, pids: Iterable[int]) -> None:
+    """Wait until these, which have been killed, are no more, or only to be reaped; not for ever, if one hangs in the kernel."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while any(_lives(proc, pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_S)
+
+
 def end_all(proc: int) -> None:
     """Kill and reap this process's descendants until there are none. Orphans become its children (subreaper).
 
@@ -42,24 +49,33 @@ def end_all(proc: int) -> None:
     """
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
-        kill_descendants(proc, os.getpid())
         try:
             while os.waitpid(-1, os.WNOHANG | _WALL)[0]:
                 pass
         except ChildProcessError:
             return
+        kill_descendants(proc, os.getpid())
         time.sleep(_PAUSE_S)
     raise OSError(errno.EBUSY, "processes that the command left behind can't be ended")
 
 
 def _parents(proc: int) -> dict[int, int]:
     found = {}
-    for name in os.listdir(proc):
-        if name.isdigit():
-            try:
-                with os.fdopen(os.open(f"{name}/stat", os.O_RDONLY, dir_fd=proc), "rb") as file:
-                    # The name between the parentheses may hold anything, parentheses too.
-                    found[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
-            except OSError:
-                continue  # it ended meanwhile
+    for pid in map(int, filter(str.isdigit, os.listdir(proc))):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            found[pid] = int(_stat(proc, pid)[1])
     return found
+
+
+def _lives(proc: int, pid: int) -> bool:
+    try:
+        return _stat(proc, pid)[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def _stat(proc: int, pid: int) -> list[bytes]:
+    """State, parent and so on (proc_pid_stat(5))."""
+    with os.fdopen(os.open(f"{pid}/stat", os.O_RDONLY, dir_fd=proc), "rb") as file:
+        # The name between the parentheses may hold anything, parentheses too.
+        return file.read().rpartition(b")")[2].split()

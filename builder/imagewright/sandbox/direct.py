@@ -12,9 +12,10 @@ import os
 from collections.abc import Iterator
 
 from imagewright.sandbox import linux
+from imagewright.sandbox.child import spawn
 from imagewright.sandbox.descendants import end_all
 from imagewright.sandbox.model import RunCommand
-from imagewright.sandbox.process import become, describe, exit_code
+from imagewright.sandbox.process import become, describe
 from imagewright.sandbox.standins import Root, StandIns
 from imagewright.sandbox.stubs import Stubs, resolve, resolve_target
 
@@ -103,16 +104,9 @@ def _cut_off(command: RunCommand) -> None:
 def _run(command: RunCommand, proc: int, kept: frozenset[int]) -> int:
     if not command.argv:
         return 0
-    child = os.fork()
-    if child == 0:
-        try:
-            linux.die_with_parent()
-            become(command, kept)
-        finally:
-            os._exit(125)
-    status = os.waitpid(child, 0)[1]
+    code = spawn(lambda parent: become(command, kept, parent)).finish(None)
     end_all(proc)
-    return exit_code(status)
+    return code
 
 
 def _furnish(stubs: Stubs, files: dict[str, bytes]) -> None:

@@ -1,14 +1,16 @@
 """The user and group ids that exist here: a container with a user namespace of its own has 65,536, a user alone one.
 
-Reads /proc/self. Called by ``sandbox.choose`` and, for the maps of namespaces below, by ``sandbox.helper``.
+Reads /proc/self, and writes the maps of a process that has made a user namespace.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Self
 
 from imagewright.errors import Reason, SandboxError
+from imagewright.sandbox import linux
 from imagewright.sandbox.model import RunCommand
 
 
@@ -72,3 +74,37 @@ class Ids:
                     "`hostUsers: false`, or as a user with larger ranges in /etc/subuid and /etc/subgid.",
                 )
         return command if self.groups_allowed else replace(command, groups=())
+
+
+# What the kernel asks of whoever maps more than their own id, and root (user_namespaces(7)).
+_TO_MAP = {linux.SETUID: "SETUID", linux.SETGID: "SETGID", linux.SETFCAP: "SETFCAP"}
+
+
+def map_ids(pid: int) -> None:
+    """Give the new user namespace of a child process every id that there is here, by the same number.
+
+    Raises:
+        SandboxError: the kernel doesn't allow it, and which capabilities are missing for it.
+    """
+    ids = Ids.read()
+    if not ids.groups_allowed:
+        with contextlib.suppress(OSError):
+            _write(pid, "setgroups", "deny")
+    try:
+        _write(pid, "uid_map", ids.users.identity())
+        _write(pid, "gid_map", ids.groups.identity())
+    except OSError as error:
+        held = linux.effective_capabilities()
+        missing = ", ".join(name for number, name in _TO_MAP.items() if number not in held)
+        why = f"{error.strerror} (missing capabilities: {missing})" if missing else error.strerror
+        raise SandboxError(
+            f"cannot map user and group ids into a new user namespace: {why}",
+            hint=f"Add {missing} to the container's capabilities, or build in the executor image with --sandbox=root."
+            if missing
+            else "Build in the executor image with --sandbox=root, or see whether a security module forbids the mapping.",
+        ) from error
+
+
+def _write(pid: int, name: str, text: str) -> None:
+    with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
+        file.write(text)

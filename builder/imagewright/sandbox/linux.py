@@ -84,8 +84,11 @@ DEFAULT_CAPABILITIES = frozenset(
         31,  # SETFCAP
     }
 )
+SETGID: Final = 6
+SETUID: Final = 7
 SYS_CHROOT: Final = 18
 MKNOD: Final = 27
+SETFCAP: Final = 31
 
 
 class _MountAttr(ctypes.Structure):
@@ -215,13 +218,24 @@ def keep_capabilities(kept: frozenset[int]) -> None:
             _check(_LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), f"dropping capability {number}")
 
 
+def effective_capabilities() -> frozenset[int]:
+    """What this process may do now, as numbers."""
+    _, data = _own_capabilities()
+    return frozenset(32 * half + bit for half in (0, 1) for bit in range(32) if data[half].effective >> bit & 1)
+
+
 def _clear_inheritable() -> None:
-    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    data = (_CapabilityData * 2)()
-    _check(_LIBC.capget(ctypes.byref(header), data), "capget")
+    header, data = _own_capabilities()
     for half in data:
         half.inheritable = 0
     _check(_LIBC.capset(ctypes.byref(header), data), "capset")
+
+
+def _own_capabilities() -> tuple[_CapabilityHeader, ctypes.Array[_CapabilityData]]:
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    data = (_CapabilityData * 2)()
+    _check(_LIBC.capget(ctypes.byref(header), data), "capget")
+    return header, data
 
 
 def join_new_session_keyring() -> None:

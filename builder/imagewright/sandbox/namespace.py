@@ -16,12 +16,12 @@ import signal
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from imagewright.sandbox import linux
 from imagewright.sandbox.attach import Detached, detach
+from imagewright.sandbox.child import FAILED, Child, Parent, exit_code, spawn
 from imagewright.sandbox.model import TMPFS_MODE, RunCommand, SandboxMount
-from imagewright.sandbox.process import become, describe, exit_code
+from imagewright.sandbox.process import become, describe
 from imagewright.sandbox.stubs import Stubs, check_kind, resolve, resolve_target
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -53,27 +53,13 @@ def run(command: RunCommand, scratch: str, map_ids: Callable[[], None]) -> int:
     linux.unshare(_NAMESPACES if command.network else _NAMESPACES | linux.CLONE_NEWNET)
     if not command.network:
         linux.bring_loopback_up()
-    errors, report = os.pipe()
-    init = os.fork()
-    if init == 0:
-        os.close(errors)
-        _init(command, scratch, report)
-    os.close(report)
-    with os.fdopen(errors, "rb") as pipe:
-        # The pipe closes when the command is executed, or with what went wrong before.
-        message = pipe.read()
-    status = os.waitpid(init, 0)[1]
-    if message:
-        code, _, text = message.decode(errors="replace").partition(" ")
-        raise OSError(int(code), text)
-    return exit_code(status)
+    init = spawn(lambda parent: _init(command, scratch, parent))
+    return init.finish(init.receive())
 
 
-def _init(command: RunCommand, scratch: str, report: int) -> NoReturn:
+def _init(command: RunCommand, scratch: str, parent: Parent) -> int:
     """PID 1 of the namespace: sets the root up, starts the command, ends everything with it."""
-    code = 125
     try:
-        linux.die_with_parent()
         linux.set_dumpable(False)
         root = _Root(command.rootfs, scratch, command.mounts)
         try:
@@ -81,29 +67,22 @@ def _init(command: RunCommand, scratch: str, report: int) -> NoReturn:
         except OSError:
             root.leave()
             raise
+        code = 0
         if command.argv:
-            child = os.fork()
-            if child == 0:
-                become(command, linux.DEFAULT_CAPABILITIES)
-            os.close(report)
-            report = -1
-            code = _wait(child)
-        else:
-            code = 0
+            code = _wait(spawn(lambda init: become(command, linux.DEFAULT_CAPABILITIES, init)))
         _end_all()
         root.leave()
     except OSError as error:
-        if report >= 0:
-            os.write(report, f"{error.errno or 0} {describe(error)}".encode(errors="replace"))
-    finally:
-        os._exit(code)
+        parent.report(error.errno or 0, describe(error))
+        return FAILED
+    return code
 
 
-def _wait(child: int) -> int:
+def _wait(child: Child) -> int:
     """Reap whatever ends until the command does."""
     while True:
         pid, status = os.waitpid(-1, 0)
-        if pid == child:
+        if pid == child.pid:
             return exit_code(status)
 
 

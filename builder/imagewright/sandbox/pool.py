@@ -20,7 +20,7 @@ class Helpers:
         self._all: list[Helper] = []
         try:
             for _ in range(count):
-                self._all.append(Helper(work_dir, self._all))
+                self._all.append(Helper(work_dir))
         except BaseException:
             self.close()
             raise

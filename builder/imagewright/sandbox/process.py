@@ -1,7 +1,6 @@
-"""The end of every rung: becoming the command; and what became of it, as shells and people see it.
+"""The end of every rung: becoming the command.
 
-Changes the calling process, a forked child of the helper. Called by ``sandbox.namespace``, ``sandbox.direct`` and
-``sandbox.helper``.
+Changes the calling process, a forked child of the helper.
 """
 
 from __future__ import annotations
@@ -12,16 +11,16 @@ import sys
 from typing import NoReturn
 
 from imagewright.sandbox import linux
+from imagewright.sandbox.child import Parent
 from imagewright.sandbox.model import RunCommand
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
 
-def become(command: RunCommand, kept: frozenset[int]) -> NoReturn:
-    """Drop what the command must not have and execute it. Descriptors 0 to 2 are in place; all others are closed."""
+def become(command: RunCommand, kept: frozenset[int], parent: Parent) -> NoReturn:
+    """Drop what the command must not have and execute it. Descriptors 0 to 2 are in place and there are no others."""
     try:
-        os.closerange(3, 1 << 20)
         os.setsid()
         _reset_signals()
         linux.join_new_session_keyring()
@@ -33,6 +32,7 @@ def become(command: RunCommand, kept: frozenset[int]) -> NoReturn:
                 raise
         os.setresgid(command.gid, command.gid, command.gid)
         os.setresuid(command.uid, command.uid, command.uid)
+        parent.tie()
         os.umask(0o022)
         os.chdir(command.workdir)
     except OSError as error:
@@ -58,12 +58,6 @@ def _reset_signals() -> None:
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def exit_code(status: int) -> int:
-    """A wait status as shells see it."""
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
 
 
 def _fail(text: str, code: int) -> NoReturn:

@@ -20,8 +20,8 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from imagewright.sandbox.child import Parent, spawn
 from imagewright.sandbox.copies import copy, part
-from imagewright.sandbox.linux import die_with_parent
 from imagewright.sandbox.model import (
     TMPFS_MODE,
     FileMount,
@@ -295,27 +295,26 @@ def _replace(source: str, changed: str) -> None:
 
 
 def _carry(place: _Place, mount: SocketMount) -> None:
-    """Listen there in a process of its own, which ends with the command's, and carry bytes to the socket ``source``."""
+    """Listen there in a process of its own, until the command has ended, and carry bytes to the socket ``source``."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(place.path)
     os.chown(place.name, mount.uid, mount.gid, dir_fd=place.folder, follow_symlinks=False)
     os.chmod(place.path, mount.mode)
     listener.listen()
-    if os.fork() == 0:
-        try:
-            die_with_parent()
-            _serve(listener, mount.source)
-        finally:
-            os._exit(0)
-    listener.close()
+    with listener:
+        carrier = spawn(lambda parent: _serve(listener, mount.source, parent), keep=(listener.fileno(),))
+    place.end = carrier.close
 
 
-def _serve(listener: socket.socket, source: str) -> None:
-    """One thread for all connections: few, and of short messages."""
+def _serve(listener: socket.socket, source: str, parent: Parent) -> int:
+    """One thread for all connections: few, and of short messages. Until the parent hangs up."""
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ, None)
+        selector.register(parent, selectors.EVENT_READ, None)
         while True:
             for key, _ in selector.select():
+                if key.fileobj is parent:
+                    return 0
                 if key.data is None:
                     _accept(listener, source, selector)
                 else:
