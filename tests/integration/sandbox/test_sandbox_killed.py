@@ -1,0 +1,93 @@
+"""A process of the sandbox that is killed, at whatever step of a start, leaves nobody waiting and nothing alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagewright.contract import SandboxKind
+from imagewright.errors import SandboxError
+from imagewright.sandbox import RunCommand
+from imagewright.sandbox.helper import Helper
+
+pytestmark = pytest.mark.root
+
+STEPPING = Path(__file__).parent / "stepping.py"
+RAN, KILLED, GONE = "code 0", "code 137", "the process that runs commands ended unexpectedly"
+# What the engine may be told of the run in which a process is killed, and of the next one. The command itself is well
+# when it was over already, or when only what carries a socket for it was killed.
+EXPECTED = {
+    "engine": [[], [RAN]],
+    "helper": [[GONE, GONE], [RAN, GONE]],
+    "child": [[KILLED, RAN]],
+    "grandchild": [[KILLED, RAN], [RAN, RAN]],
+    "command": [[KILLED, RAN]],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "who", "least"),
+    [
+        ("namespace", "engine", 15),
+        ("namespace", "helper", 50),
+        ("namespace", "child", 20),
+        ("namespace", "grandchild", 100),
+        ("namespace", "command", 50),
+        ("root", "engine", 15),
+        ("root", "helper", 25),
+        ("root", "child", 40),
+        ("root", "grandchild", 60),
+    ],
+)
+def test_a_kill_at_any_step_of_a_start_is_told_to_the_engine(
+    kind: str, who: str, least: int, rootfs: Path, work: Path
+) -> None:
+    words = [kind, str(list(EXPECTED).index(who)), str(work), "/" if kind == "root" else str(rootfs), "/bin/true"]
+    place = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    done = subprocess.run([*place, sys.executable, STEPPING, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *steps, (_, _, undisturbed) = map(json.loads, done.stdout.splitlines())
+    assert undisturbed == [RAN, RAN], "without a kill both run"
+    assert len(steps) >= least
+    assert [step for step in steps if step[2] not in EXPECTED[who]] == []
+
+
+@pytest.mark.parametrize("kind", ["root", "chroot"])
+def test_what_a_killed_process_leaves_behind_ends_before_the_answer(
+    kind: str, request: pytest.FixtureRequest, running: Callable[[str], list[str]]
+) -> None:
+    """A RUN may end the process that would end its daemons."""
+    rung = request.getfixturevalue(kind)
+    name = f"8{time.time_ns() % 10**9}"
+    assert rung.sh(f"setsid sleep {name} & kill -9 $PPID; sleep {name}").code == 137
+    assert running(f"sleep\0{name}") == []
+    assert rung.sh("echo next").text == "next\n"
+
+
+def test_a_killed_helper_takes_the_command_of_an_ordinary_user_with_it(
+    work: Path, running: Callable[[str], list[str]]
+) -> None:
+    """A change of user unties a process from its parent."""
+    name = f"7{time.time_ns() % 10**9}"
+    helper = Helper(str(work))
+
+    def kill(_: bytes) -> None:
+        os.kill(helper.pid, signal.SIGKILL)
+
+    command = RunCommand("/", ("/bin/sh", "-c", f"echo here; exec sleep {name}"), (), "/", 1000, 1000)
+    with pytest.raises(SandboxError, match=GONE):
+        helper.run(SandboxKind.ROOT, command, kill)
+    helper.close()
+    for _ in range(1000):
+        if not running(f"sleep\0{name}"):
+            break
+        time.sleep(0.01)
+    assert running(f"sleep\0{name}") == []

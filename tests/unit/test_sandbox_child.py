@@ -1,0 +1,148 @@
+"""Forked processes: what they inherit, and that nobody waits for one that has ended. Needs no root."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from imagewright.sandbox.child import Child, Parent, spawn
+
+
+@pytest.fixture(params=["by the kernel", "by looking"])
+def watched(request: pytest.FixtureRequest) -> Callable[[Child], Child]:
+    """A child whose end is told by the kernel, or, where that has no pidfd, found by looking after it."""
+
+    def watch(child: Child) -> Child:
+        if request.param == "by looking":
+            os.close(child._pidfd)
+            child._pidfd = -1
+        return child
+
+    return watch
+
+
+def test_a_child_has_the_descriptors_that_it_was_given_and_no_others() -> None:
+    (kept, other), (third, fourth) = os.pipe(), os.pipe()
+
+    def body(parent: Parent) -> int:
+        parent.send(json.dumps([int(fd) for fd in os.listdir("/proc/self/fd")]).encode())
+        return 0
+
+    child = spawn(body, keep=[kept])
+    found = set(json.loads(child.receive() or b""))
+    assert child.wait() == 0
+    for fd in (kept, other, third, fourth):
+        os.close(fd)
+    assert {0, 1, 2, kept} <= found
+    assert not found & {other, third, fourth}
+    assert len(found) == 6, "beside these its line, and the one that reads the folder"
+
+
+def test_a_child_that_is_killed_ends_the_wait_though_others_hold_its_ends(watched: Callable[[Child], Child]) -> None:
+    """As a process that it left behind may, or one to which it sent them."""
+    read, write = os.pipe()
+
+    def body(parent: Parent) -> int:
+        if os.fork() == 0:
+            parent.send(str(os.getpid()).encode())
+        signal.pause()
+        return 0
+
+    child = watched(spawn(body, keep=[write]))
+    left = int(child.receive() or b"")
+    child.kill()
+    assert child.receive(read) is None
+    assert os.waitstatus_to_exitcode(child.wait()) == -signal.SIGKILL
+    for fd in (read, write):
+        os.close(fd)
+    os.kill(left, signal.SIGKILL)
+
+
+def test_output_that_never_ends_does_not_keep_the_answer_back() -> None:
+    """A process that outlived its command writes on; what came before the answer is read."""
+    read, write = os.pipe()
+
+    def body(parent: Parent) -> int:
+        os.write(write, b"before")
+        if os.fork() == 0:
+            with contextlib.suppress(BrokenPipeError):
+                while True:
+                    os.write(write, b"x" * 4096)
+            os._exit(0)
+        parent.send(b"answer")
+        return 0
+
+    chunks: list[bytes] = []
+    child = spawn(body, keep=[write])
+    assert child.receive(read, chunks.append) == b"answer"
+    assert child.receive(read, chunks.append) is None
+    assert child.wait() == 0
+    for fd in (read, write):
+        os.close(fd)  # which ends the writer
+    assert b"".join(chunks).startswith(b"before")
+
+
+def test_a_request_to_a_child_that_was_killed_does_not_wait_for_a_reader(watched: Callable[[Child], Child]) -> None:
+    def body(parent: Parent) -> int:
+        if os.fork() == 0:
+            parent.send(str(os.getpid()).encode())
+        signal.pause()
+        return 0
+
+    child = watched(spawn(body))
+    left = int(child.receive() or b"")  # it holds the other end, and reads nothing
+    child.kill()
+    with pytest.raises(BrokenPipeError):
+        child.send(b"x" * 10_000_000)
+    child.wait()
+    os.kill(left, signal.SIGKILL)
+
+
+def test_a_child_whose_parent_has_gone_before_it_is_tied_does_nothing() -> None:
+    """The parent's death is told by a signal only from the moment when it is asked for."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        Parent(theirs).receive()  # None: it has gone
+        Parent(theirs).tie()
+        os._exit(0)
+    ours.close()
+    theirs.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 125
+
+
+def test_messages_and_descriptors_of_any_size_arrive_whole() -> None:
+    def body(parent: Parent) -> int:
+        while (received := parent.receive()) is not None:
+            message, fds = received
+            for fd in fds:
+                os.write(fd, b"here")
+                os.close(fd)
+            parent.send(message[::-1])
+        return 7
+
+    read, write = os.pipe()
+    child = spawn(body)
+    child.send(b"ab" * 1_000_000, [write])
+    os.close(write)
+    chunks: list[bytes] = []
+    assert child.receive(read, chunks.append) == b"ba" * 1_000_000
+    child.send(b"")
+    assert child.receive(read, chunks.append) == b""
+    assert chunks == [b"here"]
+    os.close(read)
+    child.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == 7
+
+
+def test_a_fault_of_the_program_is_seen(capfd: pytest.CaptureFixture[str]) -> None:
+    child = spawn(lambda parent: 1 // 0)
+    assert os.waitstatus_to_exitcode(child.wait()) == 125
+    assert "ZeroDivisionError" in capfd.readouterr().err
