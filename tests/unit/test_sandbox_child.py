@@ -7,11 +7,25 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from imagewright.sandbox.child import Child, Parent, spawn
+
+
+@pytest.fixture(autouse=True)
+def not_for_ever() -> Iterator[None]:
+    """A wait without an end is a failure, and not the end of all tests."""
+
+    def give_up(*_: object) -> None:
+        raise AssertionError("waits for what will never come")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(params=["by the kernel", "by looking"])
