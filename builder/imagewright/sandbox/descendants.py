@@ -34,9 +34,9 @@ def kill_descendants(proc: int, root: int) -> list[int]:
     return below
 
 
-def await_end(proc: int, pids: Iterable[int]) -> None:
+def await_end(proc: int, pids: Iterable[int], patience_s: float = _PATIENCE_S) -> None:
     """Wait until these, which have been killed, are no more, or only to be reaped; not for ever, if one hangs in the kernel."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while any(_lives(proc, pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(_PAUSE_S)
 

@@ -1,0 +1,37 @@
+"""Processes that were killed are waited for, whoever their parent is, and not for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from imagewright.sandbox.descendants import await_end
+
+
+@pytest.fixture
+def proc() -> Iterator[int]:
+    fd = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+def test_what_still_dies_is_waited_for_until_it_can_be_reaped(proc: int) -> None:
+    with subprocess.Popen(["sleep", "0.5"]) as process:
+        await_end(proc, [process.pid])
+        assert state(process.pid) == "Z"
+    await_end(proc, [process.pid])  # it is no more
+
+
+def test_what_hangs_in_the_kernel_is_given_up(proc: int) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        await_end(proc, [process.pid], patience_s=0.1)
+        assert state(process.pid) != "Z"
+        process.kill()
