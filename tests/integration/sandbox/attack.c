@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -155,6 +157,16 @@ static int setcap(const char *path) {
     return setxattr(path, "security.capability", value, sizeof value, 0) != 0;
 }
 
+static int sockets(void) {
+    /* What the network lets this process do. */
+    struct sockaddr_in low = {.sin_family = AF_INET, .sin_port = htons(80)};
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    printf("low port %s", bind(listener, (struct sockaddr *)&low, sizeof low) == 0 ? "yes" : strerror(errno));
+    printf(", ping %s", socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP) >= 0 ? "yes" : strerror(errno));
+    printf(", raw %s\n", socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) >= 0 ? "yes" : strerror(errno));
+    return 0;
+}
+
 int main(int count, char **words) {
     const char *what = count > 1 ? words[1] : "";
     if (!strcmp(what, "caps")) return caps();
@@ -162,6 +174,7 @@ int main(int count, char **words) {
     if (!strcmp(what, "spy")) return spy();
     if (!strcmp(what, "escape")) return escape();
     if (!strcmp(what, "hydra")) return hydra();
+    if (!strcmp(what, "sockets")) return sockets();
     if (!strcmp(what, "setcap")) return setcap(words[2]);
     return 2;
 }
