@@ -41,18 +41,21 @@ class Ended:
 
 @dataclass(frozen=True)
 class User:
-    """``home`` is theirs; ``ranges`` says whether /etc/subuid gives them ids beside their own."""
+    """``home`` is theirs; ``ranges`` says whether /etc/subuid gives them ids beside their own. ``restricted``: as in a Pod
+    of Pod Security's level, where no program gives more rights than its caller has."""
 
     home: Path
     ranges: bool = True
     tools: bool = True
+    restricted: bool = False
 
     def build(self, *flags: str, stdin: str = "") -> Ended:
         """Run ``imagewright build`` on the context in their home."""
         command = [sys.executable, "-m", "imagewright", "build", "--context", str(self.home / "context"), "--no-push"]
         words = [*command, "--work-dir", str(self.home / "work"), *flags]
         script = "\n".join(["set -eu", "mount --make-rprivate /", *self._account(), *self._interpreter()])
-        run = f"exec setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all -- {shlex.join(words)}"
+        rights = "--bounding-set=-all --no-new-privs" if self.restricted else ""
+        run = f"exec setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all {rights} -- {shlex.join(words)}"
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", f"{script}\ncd {shlex.quote(str(self.home))}\n{run}"],
             env={"PATH": os.environ["PATH"], "HOME": str(self.home), "LOGNAME": "root"},
@@ -155,12 +158,13 @@ def test_command_runs_as_another_user(place: Path) -> None:
     assert "| 1000" in ended.output
 
 
-@pytest.mark.parametrize("lacking", ["ranges", "tools"])
+@pytest.mark.parametrize("lacking", ["ranges", "tools", "rights"])
 def test_one_id_is_enough_for_images_of_root_alone(place: Path, lacking: str) -> None:
     write(place, "/bin/busybox id -u > /id")
-    user = User(place, ranges=lacking != "ranges", tools=lacking != "tools")
+    user = User(place, ranges=lacking != "ranges", tools=lacking != "tools", restricted=lacking == "rights")
     ended = user.build("--oci-layout-path", str(place / "layout"))
     assert ended.code == 0, ended.output
+    assert "sandbox namespace: user and mount namespaces work here" in ended.output
     assert layers_of(place / "layout")[1] == ["0/0 id"]
 
 
