@@ -207,7 +207,7 @@ def _live(body: Callable[[Parent], int], parent: Parent, kept: set[int]) -> NoRe
         _close_all_but(kept)
         parent.tie()
         code = body(parent)
-    except Exception:  # noqa: BLE001 -- a fault of this program, and nobody is below to see it
+    except Exception:  # noqa: BLE001 -- a fault of this program: the parent sees an exit code only
         os.write(2, traceback.format_exc().encode(errors="replace"))
     finally:
         os._exit(code)
