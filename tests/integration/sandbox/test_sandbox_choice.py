@@ -53,6 +53,7 @@ def choice(tmp_path: Path) -> Choice:
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHON": sys.executable, "PROCESS": PROCESS, "KIND": kind},
             capture_output=True,
             text=True,
+            timeout=600,  # where one hangs
             check=False,
         )
         assert done.returncode == 0, done.stderr
