@@ -22,6 +22,8 @@ def test_a_signal_ends_it_whatever_it_does(number: signal.Signals) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         eventually(lambda: bool(children.read_text()), "the first process")
         first = children.read_text().strip()
+        # Python's own handler of SIGINT is there before the program is: ours take SIGTERM as well.
+        eventually(lambda: _catches(first, signal.SIGTERM), "the program's own handlers")
 
         def ended() -> bool:
             subprocess.run(["kill", f"-{number.value}", first], check=False, stderr=subprocess.DEVNULL)
@@ -33,3 +35,10 @@ def test_a_signal_ends_it_whatever_it_does(number: signal.Signals) -> None:
             if process.poll() is None:
                 subprocess.run(["kill", "-KILL", first], check=False)
     assert process.returncode == 128 + number
+
+
+def _catches(pid: str, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal (proc_pid_status(5), SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (mask,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(mask >> (number.value - 1) & 1)
