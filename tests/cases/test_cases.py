@@ -25,7 +25,7 @@ _PLANNED = ("plan.txt", "error.txt")
 def _outcome(folder: Path) -> tuple[str, str]:
     """The name of the file that the outcome belongs into, and the outcome."""
     try:
-        return "plan.txt", render(Case(folder).plan()[0])
+        return "plan.txt", render(Case(folder).plan()[0], values=True)
     except ImagewrightError as error:
         return "error.txt", error.render() + "\n"
 

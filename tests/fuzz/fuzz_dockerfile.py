@@ -42,7 +42,7 @@ def plan(data: bytes) -> None:
         while True:
             questions.send(_BASE)
     except StopIteration as stop:
-        render(stop.value).encode("utf-8", "surrogatepass")
+        render(stop.value, values=True).encode("utf-8", "surrogatepass")
 
 
 if __name__ == "__main__":

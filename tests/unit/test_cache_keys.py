@@ -42,7 +42,7 @@ from imagewright.plan import (
 )
 from imagewright.plan.steps import StepText
 
-TEXT = StepText("title", "created by", "instruction", Location("Dockerfile", 1))
+TEXT = StepText("title", "created by", Location("Dockerfile", 1))
 WORDS = st.text(max_size=4)
 MOUNTS = st.one_of(
     st.builds(BindMount, WORDS, st.just(ContextOrigin()), WORDS, st.booleans()),
@@ -163,7 +163,7 @@ def test_the_ground_counts_for_every_step(change: Mapping[str, Any], part: str) 
 
 
 def test_what_a_step_can_not_see_is_no_part_of_it() -> None:
-    other = StepText("other title", "RUN |1 X=1 make", "written otherwise", Location("Other", 99))
+    other = StepText("other title", "RUN |1 X=1 make", Location("Other", 99))
     assert run_key(GROUND, replace(RUN, text=other), ()) == run_key(GROUND, RUN, ())
     proxied = replace(RUN, env=(*RUN.env, ("HTTP_PROXY", "http://proxy")), proxies=frozenset({"HTTP_PROXY"}))
     assert run_key(GROUND, proxied, ()) == run_key(GROUND, RUN, ())

@@ -138,7 +138,7 @@ def _plan_whole(dockerfile: Dockerfile, build_args: dict[str, str]) -> None:
         while True:
             questions.send(config)
     except StopIteration as stop:
-        render(stop.value).encode("utf-8", "surrogatepass")
+        render(stop.value, values=True).encode("utf-8", "surrogatepass")
 
 
 def test_arg() -> None:

@@ -46,7 +46,7 @@ def mounts(options: str, before: str = "") -> tuple[Mount, ...]:
     built = plan(f"FROM a AS one\nRUN x\nFROM a\nENV V=/v N=7\n{before}\nRUN --mount={options} true\n")
     step = built.target.steps[-1]
     assert isinstance(step, RunStep)
-    assert render(built)
+    assert render(built, values=True)
     return step.mounts
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from imagewright.cli.arguments import Arguments, parse, unexpected
-from imagewright.cli.flags import COMMAND_FLAGS
+from imagewright.cli.flags import COMMAND_FLAGS, Flag
 from imagewright.errors import UsageError
 
 
-def parse_build(words: Sequence[str], environment: Mapping[str, str]) -> Arguments:
+def parse_build(
+    words: Sequence[str], environment: Mapping[str, str], flags: Sequence[Flag] = COMMAND_FLAGS
+) -> Arguments:
     """Parse the words after ``build`` or ``plan``; the context is ``--context``, however it was given.
 
     Raises:
         UsageError: as ``arguments.parse``; more than one context.
     """
-    arguments = parse(words, environment, COMMAND_FLAGS, takes_words=True)
+    arguments = parse(words, environment, flags, takes_words=True)
     contexts, arguments.words = arguments.words, []
     for word in contexts:
         if word.lower() in ("true", "false"):

@@ -22,7 +22,7 @@ from imagewright.cli.arguments import Arguments, outdated, parse
 from imagewright.cli.buildline import parse_build
 from imagewright.cli.caching import unused
 from imagewright.cli.displays import early_display, open_display
-from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS, Flag
+from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS, Flag, Kind
 from imagewright.cli.help import command_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
 from imagewright.cli.trust import trust_in_sdks, trust_mounted_certificates
@@ -35,6 +35,11 @@ from imagewright.plan import render
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
 from imagewright.sandbox.bootstrap import enter_user_namespace_if_needed
+
+_PLAN_FLAGS: tuple[Flag, ...] = (
+    Flag("values", Kind.BOOLEAN, "", "also what is executed and recorded, with the values of build arguments"),
+    *COMMAND_FLAGS,
+)
 
 Prepare = Callable[[], None]  # what has to be done before a build; may raise an ImagewrightError
 
@@ -143,7 +148,7 @@ def _plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
     request = build_request(arguments, environment)
     check_environment(request, environment)
     reporter = PlainReporter(sys.stderr, Level.WARN)
-    print(render(engine.plan(request, environment, reporter)), end="")
+    print(render(engine.plan(request, environment, reporter), values=arguments.flag("values")), end="")
     return 0
 
 
@@ -264,7 +269,9 @@ _COMMANDS: Mapping[str, _Command] = {
         lambda words, env, prepare: _build(parse_build(words, env), env, prepare),
     ),
     "plan": _Command(
-        "imagewright plan [CONTEXT]", COMMAND_FLAGS, _prepared(lambda words, env: _plan(parse_build(words, env), env))
+        "imagewright plan [CONTEXT]",
+        _PLAN_FLAGS,
+        _prepared(lambda words, env: _plan(parse_build(words, env, _PLAN_FLAGS), env)),
     ),
     "lint": _Command(
         "imagewright lint [DOCKERFILE]",

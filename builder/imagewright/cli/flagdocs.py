@@ -18,6 +18,9 @@ last one given wins. A variable serves where the command line doesn't name the f
 `imagewright build [CONTEXT] FLAGS` takes the context as a word too, as `docker build` does. `/kaniko/executor FLAGS` is the same with
 kaniko's flags alone: there a word that is no flag is an error.
 
+`imagewright plan` prints each instruction as it is written; with `--values` also what is executed and recorded, with the values
+of build arguments filled in.
+
 """
 _OF_DOCKER = "By docker's name, not in `/kaniko/executor`"
 _TABLE = """

@@ -24,9 +24,11 @@ RESULT_LOG_KEY = "imagewrightResult"  # the last line of an executor's log is {"
 
 
 class Model(BaseModel):
-    """Frozen, camelCase in JSON, and strict about fields that it doesn't know."""
+    """Frozen, camelCase in JSON, and strict about fields that it doesn't know. Errors don't quote what was read."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
 
 def _printable(text: str) -> str:

@@ -10,12 +10,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from imagewright.dockerfile.filled import NOTHING, Filled
+
 _SPECIAL = frozenset("@*#?-$!0")
 _MAX_DEPTH = 50  # ${a:-${b:-…}}: deeper than anyone nests, and bounds the recursion a hostile file can cause
 
 
 class ExpansionError(Exception):
-    """The word is no valid expansion. The message says what is wrong; the caller knows where."""
+    """The word is no valid expansion. The message says what is wrong, without values; the caller knows where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,12 @@ class ExpansionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """The result: the whole text, the same split into words, and the names that had no value."""
+    """The result: the whole text, the same split into words, the names that had no value, and what took whose place."""
 
     text: str
     words: tuple[str, ...]
     unset: tuple[str, ...]
+    filled: Filled = NOTHING
 
 
 def expand(word: str, values: Mapping[str, str], options: ExpansionOptions | None = None) -> Expansion:
@@ -49,8 +52,11 @@ def expand(word: str, values: Mapping[str, str], options: ExpansionOptions | Non
         ExpansionError: unmatched quotes or braces, an unknown modifier, a bad pattern, ``${x:?message}`` without value.
     """
     scanner = _Scanner(word, values, options or ExpansionOptions())
-    text, words = scanner.until("")
-    return Expansion(text, words, tuple(scanner.unset))
+    try:
+        text, words = scanner.until("")
+    except ExpansionError as error:
+        raise ExpansionError(scanner.filled.as_written(str(error))) from None
+    return Expansion(text, words, tuple(scanner.unset), scanner.filled)
 
 
 @dataclass(slots=True)
@@ -77,7 +83,7 @@ class _Words:
 
 
 class _Scanner:
-    __slots__ = ("_at", "_depth", "_escape", "_options", "_raw_escapes", "_text", "_values", "unset")
+    __slots__ = ("_at", "_depth", "_escape", "_filled", "_options", "_raw_escapes", "_text", "_values", "unset")
 
     def __init__(self, text: str, values: Mapping[str, str], options: ExpansionOptions) -> None:
         self._text = text
@@ -88,6 +94,11 @@ class _Scanner:
         self._at = 0
         self._depth = 0
         self.unset: dict[str, None] = {}
+        self._filled: list[tuple[str, str]] = []
+
+    @property
+    def filled(self) -> Filled:
+        return Filled(tuple(self._filled))
 
     def until(self, stop: str) -> tuple[str, tuple[str, ...]]:
         """Everything up to the unquoted character ``stop`` (``""``: the end), which is consumed."""
@@ -177,6 +188,12 @@ class _Scanner:
         return "<<" + self._text[start : self._at]
 
     def _dollar(self) -> str:
+        start = self._at
+        value = self._reference()
+        self._filled.append((self._text[start : self._at], value))
+        return value
+
+    def _reference(self) -> str:
         self._at += 1
         if self._peek() != "{":
             name = self._name()

@@ -56,11 +56,12 @@ _NEVER_IN_ONBUILD = {
 
 @dataclass(frozen=True, slots=True)
 class RawInstruction:
-    """A logical line and where it stands, ready to be read."""
+    """A logical line and where it stands, ready to be read. ``shown`` is the line as people see it."""
 
     source: SourceText
     location: Location
     text: str
+    shown: str
     heredocs: tuple[Heredoc, ...]
     escape: str
 
@@ -75,9 +76,9 @@ class _Line:
     rest: str
 
     @property
-    def at(self) -> tuple[Location, str]:
+    def at(self) -> tuple[Location, str, str]:
         """What every instruction begins with."""
-        return self.raw.location, self.raw.text.strip()
+        return self.raw.location, self.raw.text.strip(), self.raw.shown
 
     def error(self, message: str, *, word: str = "", hint: str = "") -> DockerfileError:
         return self.raw.source.error(message, self.raw.location, word=word, hint=hint)
@@ -365,7 +366,7 @@ def _onbuild(line: _Line) -> Onbuild:
         raise line.error(reason, word=line.rest)
     # Reading it now shows the mistake to who made it, not to who builds on the image.
     raw = line.raw
-    read_instruction(RawInstruction(raw.source, raw.location, line.rest, raw.heredocs, raw.escape))
+    read_instruction(RawInstruction(raw.source, raw.location, line.rest, raw.shown, raw.heredocs, raw.escape))
     bodies = "".join(f"\n{heredoc.body}{heredoc.name}" for heredoc in raw.heredocs)
     return Onbuild(*line.at, line.rest + bodies)
 

@@ -32,15 +32,25 @@ class SpanKind(Enum):
 class Span:
     """A run of whole lines. ``source`` is exactly what the file has, line ends included.
 
-    ``text`` is the logical line of an instruction: continuations joined, comments and blank lines within them left out,
-    heredoc bodies not part of it.
+    ``parts`` are the lines of an instruction, without what continues them: comments and blank lines within it are left
+    out, heredoc bodies are not part of it.
     """
 
     kind: SpanKind
     location: Location
     source: str
-    text: str = ""
+    parts: tuple[str, ...] = ()
     heredocs: tuple[Heredoc, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The logical line of an instruction, which is what is read."""
+        return "".join(self.parts)
+
+    @property
+    def shown(self) -> str:
+        """The same for people: a single blank where a line was continued."""
+        return " ".join(filter(None, (part.strip() for part in self.parts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +112,17 @@ class _Lexer:
                 self._at += 1
                 self._emit(SpanKind.COMMENT, start)
             else:
-                text = self._logical_line()
-                end = self._at
-                heredocs = self._heredocs(text, start, end)
-                self._emit(SpanKind.INSTRUCTION, start, text, heredocs)
+                parts = self._logical_line()
+                heredocs = self._heredocs("".join(parts), start, self._at)
+                self._emit(SpanKind.INSTRUCTION, start, parts, heredocs)
         directives = replace(Directives(), **self._directives)
         return Lexed(self._source, directives, tuple(self._spans), tuple(self._warnings))
 
-    def _emit(self, kind: SpanKind, start: int, text: str = "", heredocs: tuple[Heredoc, ...] = ()) -> None:
+    def _emit(
+        self, kind: SpanKind, start: int, parts: tuple[str, ...] = (), heredocs: tuple[Heredoc, ...] = ()
+    ) -> None:
         source = "".join(self._lines[start : self._at])
-        self._spans.append(Span(kind, self._location(start, self._at), source, text, heredocs))
+        self._spans.append(Span(kind, self._location(start, self._at), source, parts, heredocs))
 
     def _location(self, start: int, end: int) -> Location:
         """Of lines ``start`` to before ``end``; the columns are those of the first word of the first line."""
@@ -142,7 +153,7 @@ class _Lexer:
         self._at += 1
         return True
 
-    def _logical_line(self) -> str:
+    def _logical_line(self) -> tuple[str, ...]:
         start = self._at
         part, more = self._cut_continuation(self._shown[start].lstrip())
         self._at += 1
@@ -163,7 +174,7 @@ class _Lexer:
             message = "Empty continuation line"
             location = Location(self._source.name, empty_at + 1, empty_at + 1)
             self._warnings.append(DockerfileWarning("NoEmptyContinuation", message, location))
-        return "".join(parts)
+        return tuple(parts)
 
     def _cut_continuation(self, line: str) -> tuple[str, bool]:
         match = self._continuation.search(line)

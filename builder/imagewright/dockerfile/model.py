@@ -77,10 +77,13 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What every instruction has: its place, its logical line (continuations joined, comments dropped), its name."""
+    """What every instruction has: its place, its logical line (continuations joined, comments dropped), and the same for
+    people, with a single blank where a line was continued.
+    """
 
     location: Location
     source: str
+    shown: str
 
 
 @dataclass(frozen=True, slots=True)

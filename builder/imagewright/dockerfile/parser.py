@@ -30,7 +30,7 @@ def parse(data: bytes, name: str) -> Dockerfile:
     for span in lexed.spans:
         if span.kind is not SpanKind.INSTRUCTION:
             continue
-        raw = RawInstruction(source, span.location, span.text, span.heredocs, lexed.directives.escape)
+        raw = RawInstruction(source, span.location, span.text, span.shown, span.heredocs, lexed.directives.escape)
         instruction = read_instruction(raw)
         if isinstance(instruction, From):
             stages.append((instruction, []))
@@ -66,7 +66,7 @@ def parse_trigger(trigger: str, source: SourceText, location: Location) -> Instr
     try:
         lexed = lex(trigger.encode("utf-8", "surrogateescape"), "ONBUILD")
         spans = [span for span in lexed.spans if span.kind is SpanKind.INSTRUCTION]
-        found = [read_instruction(RawInstruction(source, location, s.text, s.heredocs, "\\")) for s in spans]
+        found = [read_instruction(RawInstruction(source, location, s.text, s.shown, s.heredocs, "\\")) for s in spans]
     except DockerfileError as error:
         raise source.error(f"{quoted} can't be read: {error.message}", location, hint=hint) from error
     match found:

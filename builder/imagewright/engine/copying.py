@@ -90,6 +90,7 @@ def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRe
         several=len(step.sources) + len(step.files) > 1,
     )
     apart = replace(request, ignore=None, preserve_owner=False, extract=False)
+    remotes = session.remotes.saying(step.text.filled.as_written)
     number = 0
     for is_path, group in itertools.groupby(step.sources, lambda each: isinstance(each, str)):
         if is_path:
@@ -102,10 +103,10 @@ def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRe
             folder = os.path.join(scratch, f"remote-{number}")
             os.mkdir(folder, 0o755)
             if isinstance(remote, UrlSource):
-                session.remotes.file(remote, folder)
+                remotes.file(remote, folder)
                 yield replace(apart, source=Rootfs(folder), patterns=(literal(remote.name),), extract=remote.unpack)
             elif isinstance(remote, GitRemote):
-                yield replace(apart, source=Rootfs(session.remotes.checkout(remote, folder).path), patterns=(".",))
+                yield replace(apart, source=Rootfs(remotes.checkout(remote, folder).path), patterns=(".",))
     if step.files:
         inline = _written(step.files, os.path.join(scratch, "inline"))
         names = tuple(literal(file.name) for file in step.files)

@@ -14,7 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from urllib.parse import urlsplit
 
@@ -45,6 +45,10 @@ class Remotes:
     agents: Agents
     log: Callable[[str], None]
     stopped: Event
+
+    def saying(self, words: Callable[[str], str]) -> Remotes:
+        """The same, with what is logged put into other words."""
+        return replace(self, log=lambda text: self.log(words(text)))
 
     def file(self, source: UrlSource, folder: str) -> None:
         """Download into ``folder``, which exists, under the source's name.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from imagewright.contract import StepResult, timestamp
+from imagewright.dockerfile.filled import VALUES_HINT
 from imagewright.dockerfile.source import excerpt
 from imagewright.engine.copying import Copying, copying
 from imagewright.engine.events import StepEnded, StepStarted
@@ -146,11 +147,11 @@ class StageExecutor:
         state.rootfs = rootfs
         match self._plan.base:
             case ContextBase(context=name):
-                self._show(1, f"FROM {name}", lambda started: self._from_context(state, rootfs, name))
+                self._show(1, None, lambda started: self._from_context(state, rootfs, name))
             case StageBase(stage=index):
                 self._take_over(self._session.states[index], state, rootfs)
-            case ImageBase(reference=reference):
-                self._show(1, f"FROM {reference.familiar()}", lambda started: self._unpack(state, rootfs))
+            case ImageBase():
+                self._show(1, None, lambda started: self._unpack(state, rootfs))
             case ScratchBase():
                 pass
 
@@ -194,8 +195,8 @@ class StageExecutor:
 
     # --- steps
 
-    def _show(self, number: int, step: Step | str, action: Callable[[StepStarted], _Done]) -> None:
-        """Run ``action`` as a step that people see."""
+    def _show(self, number: int, step: Step | None, action: Callable[[StepStarted], _Done]) -> None:
+        """Run ``action`` as a step that people see; None is the stage's FROM."""
         session = self._session
         started = StepStarted(
             self._position + 1,
@@ -203,8 +204,8 @@ class StageExecutor:
             self._plan.label,
             number,
             1 + len(self._shown),
-            step if isinstance(step, str) else step.title,
-            self._plan.location if isinstance(step, str) else step.location,
+            self._plan.title if step is None else step.title,
+            self._plan.location if step is None else step.location,
         )
         begin, clock = datetime.now(UTC), time.monotonic()
         exit_code = 0 if isinstance(step, RunStep) else None
@@ -215,6 +216,8 @@ class StageExecutor:
             done = action(started)
         except ImagewrightError as error:
             failure = error
+            if step is not None and not isinstance(error, StepError):  # what a command says is its own affair
+                step.text.filled.restore(error, VALUES_HINT)
             if session.stopped.is_set():  # what was under way was ended from outside: that is not its own failure
                 error.reason, error.message = Reason.CANCELLED, _STOPPED
             if error.location is None:

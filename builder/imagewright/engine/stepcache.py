@@ -78,7 +78,7 @@ class StepCache:
             return Lookup(keys=keys, apart=True)
         lookup = self._look(state, step, copying)
         if lookup.keys:
-            self.cache.remember(self.stage, step.instruction, lookup.keys[-1])
+            self.cache.remember(self.stage, step.title, lookup.keys[-1])
         return lookup
 
     def _look(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
@@ -97,7 +97,7 @@ class StepCache:
                 return Lookup(True, layer, keys=tuple(tried))
             else:
                 why = why or found.why
-        return Lookup(why=why or self.cache.explain(self.stage, step.instruction, tried), keys=tuple(tried))
+        return Lookup(why=why or self.cache.explain(self.stage, step.title, tried), keys=tuple(tried))
 
     def keep(self, state: StageState, step: Step, lookup: Lookup, layer: Layer | None) -> None:
         """Store what a step that was executed made."""
@@ -110,8 +110,7 @@ class StepCache:
         return entry.layer is None or layer_compression(entry.layer.media_type) == wanted
 
     def _keep(self, state: StageState, step: Step, key: StepKey, layer: Layer | None, created_s: float) -> None:
-        # As written: with its variables it would hold build arguments, which a stage that is only copied from shows nobody.
-        entry = Entry(key.text, created_s, step.instruction)
+        entry = Entry(key.text, created_s, step.title)
         if layer is not None:
             entry = replace(entry, layer=layer.descriptor, diff_id=layer.diff_id, made_of=layer.made_of)
         origin = layer.origin if layer is not None else None

@@ -96,5 +96,6 @@ def _ignored_files(
             command = "Add" if step.created_by.startswith("ADD") else "Copy"
             for path in step.sources:
                 if isinstance(path, str) and ignore.ignores(path):
-                    message = f'Attempting to {command} file "{path}" that is excluded by .dockerignore'
-                    yield DockerfileWarning("CopyIgnoredFile", message, source.narrow(step.location, path))
+                    written = step.text.filled.as_written(path)
+                    message = f'Attempting to {command} file "{written}" that is excluded by .dockerignore'
+                    yield DockerfileWarning("CopyIgnoredFile", message, source.narrow(step.location, written))

@@ -41,7 +41,7 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
     remotes = _remotes(frame, instruction, sources)
     chown = frame.expand(instruction, instruction.chown)
     chmod = frame.expand(instruction, instruction.chmod)
-    _check_mode(frame, instruction, chmod)
+    _check_mode(frame, instruction, chmod, instruction.chmod)
     excludes = tuple(frame.expand(instruction, pattern) for pattern in instruction.excludes)
     files = tuple(_inline_file(frame, instruction, heredoc) for heredoc in instruction.heredocs)
     parents = isinstance(instruction, Copy) and instruction.parents
@@ -53,10 +53,10 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
     created_by = " ".join([name, *flags, *shown, destination, "# buildkit"])
     origin = item.origins[instruction.from_] if isinstance(instruction, Copy) and instruction.from_ else ContextOrigin()
     return CopyStep(
-        frame.text(instruction, frame.title(instruction), created_by, onbuild=item.onbuild),
+        frame.text(item, created_by),
         tuple(
-            remote or (_with_pivot(frame, instruction, path) if parents else paths.source(path))
-            for path, remote in zip(sources, remotes, strict=True)
+            remote or (_with_pivot(frame, instruction, path, written) if parents else paths.source(path))
+            for written, path, remote in zip(instruction.sources, sources, remotes, strict=True)
         ),
         paths.destination(frame.image.workdir, destination),
         origin,
@@ -88,7 +88,7 @@ def _remotes(frame: Frame, instruction: Copy | Add, sources: tuple[str, ...]) ->
         if remote is not None and isinstance(instruction, Copy):
             hint = "COPY takes files of the context; ADD takes URLs."
             what = "a git repository" if isinstance(remote, GitRemote) else "a URL"
-            raise frame.error(instruction, f"COPY: {path[:200]} is {what}", written, hint)
+            raise frame.error(instruction, f"COPY: {written[:200]} is {what}", written, hint)
         found.append(remote)
     if checksum and found == [None]:
         raise frame.error(
@@ -141,16 +141,16 @@ def _inline_file(frame: Frame, instruction: Copy | Add, heredoc: Heredoc) -> Inl
     return InlineFile(heredoc.name, frame.expand_body(instruction, body) if heredoc.expand else body)
 
 
-def _with_pivot(frame: Frame, instruction: Located, path: str) -> str:
+def _with_pivot(frame: Frame, instruction: Located, path: str, written: str) -> str:
     """A source of --parents: the folders before the first ``/./`` are not kept."""
     before, pivot, after = path.partition("/./")
     if paths.source(after if pivot else path) == ".":
         hint = "Leave --parents out: all of a folder's contents keep their places without it."
-        raise frame.error(instruction, f"--parents: {path} names nothing whose folders could be kept", path, hint)
+        raise frame.error(instruction, f"--parents: {written} names nothing whose folders could be kept", written, hint)
     return f"{paths.source(before)}/./{paths.source(after)}" if pivot else paths.source(path)
 
 
-def _check_mode(frame: Frame, instruction: Located, chmod: str) -> None:
+def _check_mode(frame: Frame, instruction: Located, chmod: str, written: str) -> None:
     if chmod and not _OCTAL.fullmatch(chmod) and not _SYMBOLIC.fullmatch(chmod):
         hint = "Write an octal mode up to 7777, as in --chmod=755, or a symbolic one, as in --chmod=u+x,go=r."
-        raise frame.error(instruction, f"--chmod={chmod} is no file mode", chmod, hint)
+        raise frame.error(instruction, f'invalid --chmod value "{written}"', written, hint)

@@ -6,7 +6,7 @@ and one ADD of something remote.
 
 from __future__ import annotations
 
-from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
 from imagewright.dockerfile.model import Add, Arg, Dockerfile, Located, Stage
 from imagewright.dockerfile.source import SourceText
 from imagewright.plan.arguments import EPOCH, global_arguments
@@ -35,7 +35,7 @@ class _Reader:
         self._values.pop(EPOCH, None)
 
     def source_of(self, stage: Stage) -> RemoteSource:
-        if self._expand(stage.from_, stage.from_.image) != "scratch":
+        if self._expand(stage.from_, stage.from_.image).text != "scratch":
             raise self._source.error(
                 f"{EPOCH}={stage.name}: the stage is not FROM scratch",
                 stage.from_.location,
@@ -64,23 +64,25 @@ class _Reader:
             if item.name in self._options.build_args:
                 self._values[item.name] = self._options.build_args[item.name]
             elif item.value is not None:
-                self._values[item.name] = self._expand(arg, item.value)
+                self._values[item.name] = self._expand(arg, item.value).text
 
     def _remote(self, stage: Stage, add: Add) -> RemoteSource:
         written = add.sources[0] if len(add.sources) == 1 and not add.heredocs else ""
+        address, checksum = self._expand(add, written), self._expand(add, add.checksum)
         try:
-            remote = parse_remote(self._expand(add, written)) if written else None
-            if remote is not None and add.checksum:
-                remote = with_checksum(remote, self._expand(add, add.checksum))
+            remote = parse_remote(address.text) if written else None
+            if remote is not None and checksum.text:
+                remote = with_checksum(remote, checksum.text)
         except RemoteError as error:
-            raise self._source.error(error.message, add.location, word=written, hint=error.hint) from None
+            message = (address.filled | checksum.filled).as_written(error.message)
+            raise self._source.error(message, add.location, word=written, hint=error.hint) from None
         if remote is None:
             what = f"{EPOCH}={stage.name}: the stage adds something else than one URL or git repository"
             raise self._source.error(what, add.location, word=written, hint=_HINT)
         return remote
 
-    def _expand(self, instruction: Located, text: str) -> str:
+    def _expand(self, instruction: Located, text: str) -> Expansion:
         try:
-            return expand(text, self._values, self._expansion).text
+            return expand(text, self._values, self._expansion)
         except ExpansionError as error:
             raise self._source.error(f"can't expand {text[:100]}: {error}", instruction.location, word=text) from error

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.filled import NOTHING, Filled
 from imagewright.dockerfile.model import Command, DockerfileWarning, ExecForm, Instruction, Located
 from imagewright.dockerfile.source import SourceText, nearest
 from imagewright.errors import DockerfileError
@@ -50,13 +51,16 @@ class Frame:
     """``variables`` is what expansion and commands see: ARG and ENV in one list, so that the later of the two wins.
 
     ``arguments`` are the ARGs of the stage, in order, with their values as declared. ``cmd_is_own``: CMD was given in
-    this stage, so ENTRYPOINT leaves it.
+    this stage, so ENTRYPOINT leaves it. ``filled`` is what became of variables in the instruction that is planned,
+    ``lasting`` in USER and WORKDIR before it, whose values later steps are made with too.
     """
 
     scope: Scope
     image: ImageData
     variables: dict[str, str]
     arguments: dict[str, str]
+    lasting: Filled = NOTHING
+    filled: Filled = NOTHING
     cmd_is_own: bool = False
     warnings: list[DockerfileWarning] = field(default_factory=list)
 
@@ -72,20 +76,11 @@ class Frame:
         """What is executed: the shell form through SHELL."""
         return command.argv if isinstance(command, ExecForm) else (*self.image.shell, command.line)
 
-    # --- how a step is shown
-
-    def text(self, instruction: Located, title: str, created_by: str, *, onbuild: bool) -> StepText:
-        name, _, rest = title.partition(" ")
-        shown = f"{'ONBUILD ' if onbuild else ''}{name.upper()} {rest}".strip()
-        return StepText(shown, created_by, instruction.source, instruction.location, onbuild)
-
-    def title(self, instruction: Located) -> str:
-        """The instruction with its variables expanded; as written where they can't be."""
-        options = ExpansionOptions(self.scope.escape, raw_quotes=True, raw_escapes=True, keep_unset=True)
-        try:
-            return expand(instruction.source, self.variables, options).text
-        except ExpansionError:
-            return instruction.source
+    def text(self, item: PlannedInstruction, created_by: str, note: str = "") -> StepText:
+        """How a step is shown and recorded, once all words of its instruction are expanded. ``note`` follows what is shown."""
+        instruction = item.instruction
+        title = f"{'ONBUILD ' * item.onbuild}{instruction.shown}{note}"
+        return StepText(title, created_by, instruction.location, item.onbuild, self.lasting | self.filled)
 
     # --- expansion
 
@@ -113,6 +108,7 @@ class Frame:
             expansion = expand(word, self.variables, options or ExpansionOptions(escape=self.scope.escape))
         except ExpansionError as error:
             raise self.error(instruction, f"can't expand {word[:100]}: {error}", word) from error
+        self.filled |= expansion.filled
         for name in expansion.unset:
             self._warn_undefined(instruction, name)
         return expansion

@@ -120,7 +120,7 @@ def _expose(frame: Frame, expose: Expose) -> str:
                 ports.extend(parse_ports(word))
             except PortError as error:
                 raise frame.error(
-                    expose, f"EXPOSE {word}: {error}", written, "Write EXPOSE 8080 or EXPOSE 53/udp."
+                    expose, f"EXPOSE {written}: {error}", written, "Write EXPOSE 8080 or EXPOSE 53/udp."
                 ) from error
     frame.image.add("ExposedPorts", tuple(ports))
     return f"EXPOSE {plain_list(ports)}"
@@ -130,10 +130,10 @@ def _warn_of_port(frame: Frame, expose: Expose, word: str, written: str) -> None
     host, _, container = word.rpartition(":")
     protocol = container.partition("/")[2]
     if protocol != protocol.lower():
-        message = f"Defined protocol '{word}' in EXPOSE instruction should be lowercase"
+        message = f"Defined protocol '{written}' in EXPOSE instruction should be lowercase"
         frame.warn("ExposeProtoCasing", message, expose, written)
     if host:
-        message = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{word}'"
+        message = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{written}'"
         frame.warn("ExposeInvalidFormat", message, expose, written)
 
 
@@ -161,7 +161,9 @@ def _stop_signal(frame: Frame, instruction: StopSignal) -> str:
     if not number and name not in _SIGNALS:
         near = nearest(name, _SIGNALS)
         hint = f"Did you mean SIG{near}?" if near else "Write a name such as SIGTERM, or a number."
-        raise frame.error(instruction, f"STOPSIGNAL {text}: there is no such signal", instruction.signal, hint)
+        raise frame.error(
+            instruction, f"STOPSIGNAL {instruction.signal}: there is no such signal", instruction.signal, hint
+        )
     frame.image.set("StopSignal", text)
     return f"STOPSIGNAL {text}"
 

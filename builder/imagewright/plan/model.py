@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imagewright.dockerfile.model import DockerfileWarning
+from imagewright.dockerfile.model import DockerfileWarning, From
 from imagewright.errors import Location
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
@@ -18,19 +18,22 @@ from imagewright.plan.steps import CopyStep, RunStep, Step
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage. ``index`` is its number in the Dockerfile, ``name`` what AS calls it (``""`` without).
+    """One stage. ``index`` is its number in the Dockerfile, ``from_`` its first instruction.
 
     ``config`` is the finished image's configuration, but for rootfs, history and creation time: those still are the
     base image's own (of a base that is a stage: empty, the engine chains them).
     """
 
     index: int
-    name: str
+    from_: From
     base: Base
     platform: Platform
     steps: tuple[Step, ...]
     config: ImageConfig
-    location: Location
+
+    @property
+    def location(self) -> Location:
+        return self.from_.location
 
     @property
     def contexts(self) -> frozenset[str]:
@@ -42,7 +45,12 @@ class StagePlan:
     @property
     def label(self) -> str:
         """How progress lines call this stage, as BuildKit does: its name, else ``stage-0``."""
-        return self.name or f"stage-{self.index}"
+        return self.from_.name or f"stage-{self.index}"
+
+    @property
+    def title(self) -> str:
+        """FROM as it is written, and the context that took the place of what it names."""
+        return self.from_.shown + (f" (the context {self.base.context})" if isinstance(self.base, ContextBase) else "")
 
     @property
     def needs(self) -> frozenset[int]:

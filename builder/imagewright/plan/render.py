@@ -37,23 +37,34 @@ from imagewright.plan.steps import (
 )
 
 
-def render(plan: BuildPlan) -> str:
-    """The plan as lines, stages in execution order: what each starts from, its steps, the configuration it ends with."""
-    blocks = ["\n".join(_stage(plan, stage)) + "\n" for stage in plan.stages]
+def render(plan: BuildPlan, *, values: bool) -> str:
+    """The plan as lines, stages in execution order: what each starts from, its steps as they are written.
+
+    With ``values`` also what became of them, as it is executed and recorded, and the configuration that a stage ends with:
+    the values of build arguments are in all that.
+    """
+    blocks = ["\n".join(_stage(plan, stage, values=values)) + "\n" for stage in plan.stages]
     warnings = [f"warning: {w.location}: {w.message} [{w.rule}]\n" for w in plan.warnings]
     return "\n".join(blocks) + ("\n" + "".join(warnings) if warnings else "")
 
 
-def _stage(plan: BuildPlan, stage: StagePlan) -> Iterator[str]:
+def _stage(plan: BuildPlan, stage: StagePlan, *, values: bool) -> Iterator[str]:
     target = " (target)" if stage is plan.target else ""
     yield f"stage {stage.index} {stage.label}{target} from {_base(plan, stage.base)} for {stage.platform}"
     environment: tuple[tuple[str, str], ...] = ()
     for step in stage.steps:
         yield f"  {step.title}"
-        yield from (f"      {line}" for line in _details(plan, step, environment))
+        yield from (f"      {line}" for line in _known(plan, step))
+        if values:
+            yield from (f"      {line}" for line in _executed(plan, step, environment))
+            yield f"      history: {step.created_by}"
         if isinstance(step, RunStep):
             environment = step.env
-        yield f"      history: {step.created_by}"
+    if values:
+        yield from _config(stage)
+
+
+def _config(stage: StagePlan) -> Iterator[str]:
     if stage.config.platform != stage.platform:
         yield f"  config platform: {stage.config.platform}"
     value = stage.config.to_json()
@@ -84,13 +95,24 @@ def _origin(plan: BuildPlan, origin: Origin) -> str:
             return str(reference)
 
 
-def _details(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) -> Iterator[str]:
-    """What is executed. Of the environment only what the RUN before it did not have: the rest says nothing new."""
+def _known(plan: BuildPlan, step: Step) -> Iterator[str]:
+    """What no variable bears on: the shell that is taken, and where files come from."""
     match step:
         case RunStep():
             yield f"run {json.dumps(list(step.argv), ensure_ascii=False)}"
             if step.script is not None:
                 yield f"script {step.script.path} {json.dumps(step.script.content, ensure_ascii=False)}"
+        case CopyStep():
+            if step.files or any(isinstance(source, str) for source in step.sources):
+                yield f"from {_origin(plan, step.origin)}"
+        case _:
+            return
+
+
+def _executed(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    """What else is executed. Of the environment only what the RUN before it did not have: the rest says nothing new."""
+    match step:
+        case RunStep():
             yield from (f"mount {_mount(plan, mount)}" for mount in step.mounts)
             if step.network is not Network.DEFAULT:
                 yield f"network {step.network}"
@@ -100,8 +122,6 @@ def _details(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) ->
                     yield f"env {name}={value}"
         case CopyStep():
             remotes = [source for source in step.sources if not isinstance(source, str)]
-            if step.files or len(remotes) < len(step.sources):
-                yield f"from {_origin(plan, step.origin)}"
             files = [f"<<{file.name}" for file in step.files]
             yield f"copy {' '.join([*map(str, step.sources), *files])} to {step.destination}"
             yield from (f"fetch {remote}{_fetching(remote)}" for remote in remotes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
 from imagewright.dockerfile.model import Arg, Copy, Dockerfile, DockerfileWarning, Instruction, Onbuild, Run, Stage
 from imagewright.dockerfile.parser import parse_trigger
 from imagewright.dockerfile.source import SourceText, did_you_mean, nearest
@@ -147,13 +147,14 @@ class _Resolver:
         if stage.name in self.options.contexts:  # the whole stage is replaced
             return _in_place_of(self.options.contexts[stage.name], stage.name, self.options.platform)
         from_ = stage.from_
-        name = self._expand(from_.image, from_.location, "FROM")
+        name = self._expand(from_.image, from_.location, "FROM").text
         platform = self.options.platform
         if from_.platform:
-            text = self._expand(from_.platform, from_.location, "FROM --platform")
+            expansion = self._expand(from_.platform, from_.location, "FROM --platform")
             try:
-                platform = Platform.parse(text)
+                platform = Platform.parse(expansion.text)
             except UsageError as error:
+                expansion.filled.restore(error)
                 raise self.source.error(error.message, from_.location, word=from_.platform, hint=error.hint) from error
         if name == "scratch":
             # An empty image has no platform of its own: the target's is meant, whatever --platform says.
@@ -243,13 +244,13 @@ class _Resolver:
         taken = f"No earlier stage is called {name}, so the image {image} was looked for."
         return " ".join(filter(None, (self._near_stage(name, index), taken)))
 
-    def _expand(self, word: str, location: Location, what: str) -> str:
+    def _expand(self, word: str, location: Location, what: str) -> Expansion:
         try:
             expansion = expand(word, self.global_args, self._expansion)
         except ExpansionError as error:
             raise self.source.error(f"{what} {word}: {error}", location, word=word) from error
         if expansion.text:
-            return expansion.text
+            return expansion
         unset = next(iter(expansion.unset), "")
         declared = {item.name for arg in self.dockerfile.global_args for item in arg.items}
         near = nearest(unset, declared) or nearest(unset, self.global_args)
@@ -300,7 +301,7 @@ def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int)
         finished[index] = done
         stage = resolver.dockerfile.stages[index]
         final = _finish_target(done.config, base.platform, options) if index == target else done.config
-        plans.append(StagePlan(index, stage.name, base.kind, base.platform, done.steps, final, stage.from_.location))
+        plans.append(StagePlan(index, stage.from_, base.kind, base.platform, done.steps, final))
     own = [warning for stage in finished.values() for warning in stage.warnings]
     warnings = [
         *resolver.dockerfile.warnings,

@@ -28,14 +28,12 @@ def plan_run(frame: Frame, run: Run, item: PlannedInstruction) -> RunStep:
     arguments = [f"{name}={frame.variables.get(name, value)}" for name, value in frame.arguments.items()]
     prefix = [f"|{len(arguments)}", *arguments] if arguments else []
     created_by = f"RUN {' '.join([*prefix, *argv])} # buildkit"
-    title = frame.title(run) + (
-        f" ({_summary(run.heredocs[0])})" if command != run.command and len(run.heredocs) == 1 else ""
-    )
-    text = frame.text(run, title, created_by, onbuild=item.onbuild)
+    note = f" ({_summary(run.heredocs[0])})" if command != run.command and len(run.heredocs) == 1 else ""
     proxies = frame.scope.proxies
     environment = tuple({**frame.variables, **proxies}.items())
     mounts = plan_mounts(frame, run, item.origins)
     network = _network(frame, run)
+    text = frame.text(item, created_by, note)
     return RunStep(
         text, argv, environment, frame.image.user, frame.workdir, mounts, network, script, frozenset(proxies)
     )

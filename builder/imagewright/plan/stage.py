@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from imagewright.dockerfile.model import Add, Copy, DockerfileWarning, Onbuild, Run, Workdir
+from imagewright.dockerfile.filled import NOTHING, Filled
+from imagewright.dockerfile.model import Add, Copy, DockerfileWarning, Onbuild, Run, User, Workdir
 from imagewright.errors import DockerfileError, UnsupportedError
 from imagewright.oci.config import ImageConfig
 from imagewright.plan import paths
@@ -28,6 +29,7 @@ class FinishedStage:
     config: ImageConfig
     variables: Mapping[str, str]
     arguments: Mapping[str, str]
+    lasting: Filled
     warnings: tuple[DockerfileWarning, ...]
 
 
@@ -43,22 +45,35 @@ def plan_stage(
     frame = _first_frame(scope, base, inherited)
     steps: list[Step] = []
     for item in instructions:
+        frame.filled = NOTHING
         try:
             steps += _plan(frame, item)
         except (DockerfileError, UnsupportedError) as error:
+            frame.filled.restore(error)
             if item.onbuild:  # the line that is shown is the FROM, so the message must say what it is about
                 error.message = f"the base's ONBUILD trigger {item.instruction.source[:120]!r}: {error.message}"
                 error.args = (error.message,)
             raise
-    return FinishedStage(tuple(steps), frame.image.finish(), frame.variables, frame.arguments, tuple(frame.warnings))
+        if isinstance(item.instruction, User | Workdir):
+            frame.lasting |= frame.filled
+    return FinishedStage(
+        tuple(steps),
+        frame.image.finish(),
+        frame.variables,
+        frame.arguments,
+        frame.lasting,
+        tuple(frame.warnings),
+    )
 
 
 def _first_frame(scope: Scope, base: ImageConfig, inherited: FinishedStage | None) -> Frame:
     image = ImageData(base)
     if image.workdir:
         image.set("WorkingDir", paths.written("", image.workdir))
-    variables = {**(inherited.variables if inherited else {}), **image.env}
-    return Frame(scope, image, variables, dict(inherited.arguments) if inherited else {})
+    if inherited is None:
+        return Frame(scope, image, dict(image.env), {})
+    variables = {**inherited.variables, **image.env}
+    return Frame(scope, image, variables, dict(inherited.arguments), inherited.lasting)
 
 
 def _plan(frame: Frame, item: PlannedInstruction) -> list[Step]:
@@ -75,7 +90,7 @@ def _plan(frame: Frame, item: PlannedInstruction) -> list[Step]:
             return []  # BuildKit gives it no history entry
         case _:
             created_by = plan_metadata(frame, instruction)
-            return [MetadataStep(frame.text(instruction, instruction.source, created_by, onbuild=item.onbuild))]
+            return [MetadataStep(frame.text(item, created_by))]
 
 
 def _workdir(frame: Frame, workdir: Workdir, item: PlannedInstruction) -> Step:
@@ -84,6 +99,6 @@ def _workdir(frame: Frame, workdir: Workdir, item: PlannedInstruction) -> Step:
         raise frame.error(workdir, f"WORKDIR {workdir.path} is empty", workdir.path)
     written = paths.written(frame.image.workdir, path)
     frame.image.set("WorkingDir", written)
-    text = frame.text(workdir, frame.title(workdir), f"WORKDIR {written}", onbuild=item.onbuild)
+    text = frame.text(item, f"WORKDIR {written}")
     folder = paths.clean(written)
     return MetadataStep(text) if folder == "/" else WorkdirStep(text, folder, frame.image.user)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from imagewright.dockerfile.filled import NOTHING, Filled
 from imagewright.errors import Location
 from imagewright.plan.origins import Origin
 from imagewright.plan.remote import RemoteSource
@@ -17,15 +18,16 @@ from imagewright.plan.remote import RemoteSource
 class StepText:
     """How a step is shown and recorded.
 
-    ``title`` is what people see while it runs, ``created_by`` the history entry as BuildKit writes it,
-    ``instruction`` the source text as written, ``onbuild`` whether a trigger of the base image brought it.
+    ``title`` is the instruction as written, which is what people see; ``created_by`` the history entry as BuildKit
+    writes it, with the values of variables; ``onbuild`` whether a trigger of the base image brought it. ``filled`` are
+    the values that the step was made with: errors of the step don't show them.
     """
 
     title: str
     created_by: str
-    instruction: str
     location: Location
     onbuild: bool = False
+    filled: Filled = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,6 @@ class _Described:
     @property
     def created_by(self) -> str:
         return self.text.created_by
-
-    @property
-    def instruction(self) -> str:
-        return self.text.instruction
 
     @property
     def location(self) -> Location:
