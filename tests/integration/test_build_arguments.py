@@ -190,6 +190,28 @@ def test_no_failure_has_the_value(context: Path, tmp_path: Path, lines: str, rea
     assert NEEDLES.in_text(ended.out + ended.err) == set()
 
 
+@pytest.mark.parametrize("address", [f"http://{NOBODY}/$N", f"http://{NOBODY}/$N.git"])
+def test_no_failure_of_a_stage_that_gives_the_time_has_the_value(context: Path, tmp_path: Path, address: str) -> None:
+    when = f"ARG SOURCE_DATE_EPOCH=when\nFROM scratch AS when\nARG N\nADD {address} /\nFROM scratch\n"
+    (context / "Dockerfile").write_text(when)
+    failure = told(context, tmp_path).failure
+    assert failure is not None
+    assert address in failure.message
+
+
+@pytest.mark.root
+@needs_root_and_busybox
+def test_what_is_said_of_a_cache_that_is_waited_for_has_no_value(context: Path) -> None:
+    mount = "--mount=type=cache,target=/c,id=$N,sharing=locked"
+    run_line = f"RUN {mount} touch /c/$$; sleep 2; ls /c"
+    write(context, f"COPY busybox /bin/sh\n{run_line} 1\nFROM scratch AS b\nARG N\nCOPY busybox /bin/sh\n{run_line} 2")
+    with (context / "Dockerfile").open("a") as file:
+        file.write("FROM scratch\nCOPY --from=0 /c* /bin/sh /a/\nCOPY --from=b /c* /bin/sh /b/\n")
+    ended = run("build", "--no-push", f"--context={context}", f"--build-arg=N={VALUE}")
+    assert "waiting for the cache $N, which" in ended.err
+    assert NEEDLES.in_text(ended.out + ended.err) == set()
+
+
 @pytest.mark.root
 @needs_root_and_busybox
 @pytest.mark.parametrize(

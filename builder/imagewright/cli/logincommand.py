@@ -70,7 +70,7 @@ def _read(path: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise _bad(path, str(error.strerror)) from error
+        raise _bad(path, str(error.strerror), "Check its mode and owner.") from error
     except (ValueError, RecursionError):
         raise _bad(path, "it is not JSON") from None
     if not isinstance(config, dict):
@@ -92,9 +92,9 @@ def _write(path: str, config: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _bad(path: str, why: str) -> ImagewrightError:
+def _bad(path: str, why: str, hint: str = "It must be docker's config.json.") -> ImagewrightError:
     return ImagewrightError(
         f"{path} can't be added to: {why}",
         reason=Reason.REGISTRY_AUTH_FAILED,
-        hint="It must be docker's config.json; nothing of it was changed.",
+        hint=f"{hint} Nothing of it was changed.",
     )

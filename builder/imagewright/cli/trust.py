@@ -29,12 +29,12 @@ def trust_mounted_certificates(environment: MutableMapping[str, str], folder: st
     for directory in filter(None, mounted.split(":")):
         if os.path.isdir(directory):
             names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
-            parts += [_read(os.path.join(directory, name)) for name in names]
+            parts += [_read(os.path.join(directory, name), "SSL_CERT_DIR") for name in names]
     parts = [part for part in parts if _MARK in part]
     system = environment.get("SSL_CERT_FILE", "")
     if not parts or not system:
         return
-    bundle = b"\n".join([_read(system), *parts])
+    bundle = b"\n".join([_read(system, "SSL_CERT_FILE"), *parts])
     try:
         os.makedirs(folder, exist_ok=True)
         fd, path = tempfile.mkstemp(prefix="trusted-", suffix=".crt", dir=folder)
@@ -56,7 +56,7 @@ def trust_in_sdks(environment: MutableMapping[str, str]) -> None:
             environment[name] = bundle
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, variable: str) -> bytes:
     if os.path.isdir(path):
         return b""
     try:
@@ -65,5 +65,5 @@ def _read(path: str) -> bytes:
     except OSError as error:
         raise UsageError(
             f"the certificate {path} can't be read: {error.strerror}",
-            hint="SSL_CERT_DIR names the folder; check its mode.",
+            hint=f"{variable} leads there: check its value, and the file's mode.",
         ) from error

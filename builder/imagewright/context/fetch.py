@@ -5,6 +5,7 @@ Reads files, standard input or a git repository; writes below the work folder it
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -113,10 +114,14 @@ class Fetcher:
         try:
             self._copy_keys(path, target)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # of the work folder, which the keys are copied into
             raise SourceError(
                 f"the ConfigMap mounted at {path} can't be read: {error.strerror}",
                 reason=Reason.FILE_NOT_FOUND if isinstance(error, FileNotFoundError) else None,
-                hint="Was it deleted or changed while the build began? Build again.",
+                hint="The user that the build runs as must be able to read it."
+                if isinstance(error, PermissionError)
+                else "Was it deleted or changed while the build began? Build again.",
             ) from error
         return FetchedContext(target)
 

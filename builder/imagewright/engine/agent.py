@@ -88,7 +88,9 @@ class Agents:
             raise SandboxError(
                 f"--ssh {source.id}: no agent answers on {path}: {error.strerror}",
                 reason=Reason.USAGE_INVALID,
-                hint="Start one again: eval $(ssh-agent); ssh-add.",
+                hint="It is another user's: give one of your own."
+                if isinstance(error, PermissionError)
+                else "Start one again: eval $(ssh-agent); ssh-add.",
             ) from None
 
     def _serve(self, source: SshSource) -> str:

@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs.contents import tree_contents
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs import DISK_FULL, Rootfs
 from imagewright.fs.tree import copy_tree, remove
 from imagewright.plan import CacheMount, CacheSharing
 
@@ -47,6 +47,10 @@ class CacheMounts:
         self._alone = alone
         self._say = say
         self._stopped = stopped
+
+    def saying(self, words: Callable[[str], str]) -> CacheMounts:
+        """The same, with what is said put into other words."""
+        return CacheMounts(self._folder, lambda text: self._say(words(text)), self._stopped, alone=self._alone)
 
     @contextmanager
     def hold(self, wanted: Sequence[Wanted]) -> Iterator[list[str]]:
@@ -75,8 +79,8 @@ class CacheMounts:
                 raise
             raise ImagewrightError(
                 f"the folder for cache mounts can't be used: {error.filename}: {error.strerror}",
-                reason=Reason.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.OUTPUT_FAILED,
-                hint="--cache-dir names a folder that the build can write; on a volume, one whose file system has locks.",
+                reason=Reason.DISK_FULL if error.errno in DISK_FULL else Reason.OUTPUT_FAILED,
+                hint=_hint(error),
             ) from error
 
     def _name(self, mount: CacheMount, seed: Rootfs | None) -> str:
@@ -141,6 +145,14 @@ def _locked(path: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in DISK_FULL:
+        return "Free space in the folder that --cache-dir names, or make its volume larger."
+    if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+        return "The file system of the folder that --cache-dir names must have locks."
+    return "--cache-dir names a folder that the build can write."
 
 
 def _remove(path: str) -> None:

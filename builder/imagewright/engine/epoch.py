@@ -11,9 +11,9 @@ from collections.abc import Callable
 from imagewright.context.fetch import FetchedContext
 from imagewright.contract import Timestamps
 from imagewright.engine.remote import Remotes
-from imagewright.errors import UsageError
-from imagewright.plan import RemoteSource
+from imagewright.errors import ImagewrightError, UsageError
 from imagewright.plan.arguments import EPOCH
+from imagewright.plan.epoch import EpochSource
 
 _FROM_CONTEXT = "context"
 # What stands for SOURCE_DATE_EPOCH where none is given.
@@ -21,7 +21,7 @@ EPOCH_OF = {Timestamps.BUILD: "", Timestamps.SOURCE: _FROM_CONTEXT, Timestamps.Z
 
 
 def resolve_epoch(
-    text: str, fetched: FetchedContext, source_of: Callable[[str], RemoteSource | None], remotes: Remotes
+    text: str, fetched: FetchedContext, source_of: Callable[[str], EpochSource | None], remotes: Remotes
 ) -> int | None:
     """Seconds since 1970; None without a value, or where the context has no time of its own (a folder).
 
@@ -38,7 +38,11 @@ def resolve_epoch(
         return fetched.time_s
     source = None if text.isdigit() else source_of(text)
     if source is not None:
-        return remotes.time_of(source)
+        try:
+            return remotes.saying(source.filled.as_written).time_of(source.remote)
+        except ImagewrightError as error:
+            source.filled.restore(error)
+            raise
     if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 33:
         raise UsageError(
             f"{EPOCH}={text}: neither a number of seconds since 1970 nor 'context' nor a stage's name",

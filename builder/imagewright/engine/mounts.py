@@ -48,7 +48,8 @@ def prepared(session: Session, step: RunStep) -> Iterator[Prepared]:
     result = Prepared()
     wanted = [(mount, _seed(session, mount)) for mount in step.mounts if isinstance(mount, CacheMount)]
     with ExitStack() as stack:
-        held = _Held(stack, iter(stack.enter_context(session.caches.hold(wanted))))
+        caches = session.caches.saying(step.text.filled.as_written)
+        held = _Held(stack, iter(stack.enter_context(caches.hold(wanted))))
         for mount in step.mounts:
             _prepare(session, mount, result, held)
         if _AGENT_VARIABLE in dict(step.env):

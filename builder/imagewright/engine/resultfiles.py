@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from imagewright.contract import BuildResult
 from imagewright.digest import Digest
 from imagewright.engine.destinations import Destinations
-from imagewright.errors import ImagewrightError, Reason
 from imagewright.reference import Reference
-from imagewright.store.files import replacing
+from imagewright.store.files import replacing, write_error
 
 
 def write_digests(destinations: Destinations, names: Sequence[Reference], digest: Digest) -> None:
@@ -58,8 +57,4 @@ def _write(path: str, text: str, flag: str) -> None:
         with replacing(path) as file:
             file.write(text.encode())
     except OSError as error:
-        raise ImagewrightError(
-            f"the file {path} can't be written: {error.strerror}",
-            reason=Reason.OUTPUT_FAILED,
-            hint=f"Name a file in a folder that can be written with {flag}.",
-        ) from error
+        raise write_error(f"the file {path}", error, flag) from error

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from imagewright.dockerfile.source import excerpt as source_excerpt
+from imagewright.engine.endings import Memory, why_failed, why_lost
 from imagewright.engine.events import StepStarted
 from imagewright.engine.mounts import prepared
 from imagewright.engine.session import Session
-from imagewright.errors import Reason, StepError
+from imagewright.errors import SandboxError, StepError
 from imagewright.fs import users
 from imagewright.fs.rootfs import Rootfs
 from imagewright.plan import Network, RunStep
-from imagewright.sandbox import RunCommand
-from imagewright.sandbox.memory import MemoryUse, memory_use
+from imagewright.sandbox import RunCommand, RunnerLost
+from imagewright.sandbox.memory import memory_use
 from imagewright.terminal import Lines
 
 _OUTPUT_LINES_KEPT = 20
@@ -55,10 +55,14 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
             network=step.network is not Network.NONE,
         )
         before = memory_use()
-        code = session.sandbox.run(command, lambda data: show(redacted.feed(data)))
+        try:
+            code = session.sandbox.run(command, lambda data: show(redacted.feed(data)))
+        except RunnerLost as lost:
+            why = why_lost(Memory(before, memory_use()))
+            raise SandboxError(f"{lost.message}{why.words}", reason=why.reason, hint=why.hint) from lost
         show(redacted.end())
     if code != 0:
-        why = _want_of_memory(before, memory_use()) or _Why(hint=_hint(code, step, tail.lines()))
+        why = why_failed(code, step, dict(command.env), tail.lines(), Memory(before, memory_use()))
         raise StepError(
             f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}{why.words}",
             exit_code=code,
@@ -67,39 +71,6 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
             excerpt=_excerpt(session.lines, step, tail.lines()),
             hint=why.hint,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Why:
-    """What is known of a failure beside the exit code."""
-
-    reason: Reason = Reason.STEP_FAILED
-    words: str = ""
-    hint: str = ""
-
-
-def _want_of_memory(before: MemoryUse | None, after: MemoryUse | None) -> _Why | None:
-    """Whose memory it was, where the kernel killed while the command ran; with several at once, one of them."""
-    if before is None or after is None or after.kills <= before.kills:
-        return None
-    if after.reached_limit:
-        words = f"; the kernel killed a process at the container's memory limit of {_size(after.limit or 0)}"
-        return _Why(
-            Reason.OUT_OF_MEMORY, words, "Raise the limit, or let the command use less: fewer jobs at once, say."
-        )
-    bound = f" of {_size(after.limit)}" if after.limit else ""
-    used = f": this container had used at most {_size(after.peak)}{bound}" if after.peak else ""
-    words = f"; the kernel killed a process since the machine ran out of memory{used}"
-    return _Why(Reason.NODE_OUT_OF_MEMORY, words, "Try again, and request as much memory as the build needs.")
-
-
-def _size(count: int) -> str:
-    """In binary units, as Kubernetes writes limits."""
-    return f"{count / (1 << 30):.1f}Gi" if count >= 10 << 30 else f"{count >> 20}Mi"
-
-
-def _hint(code: int, step: RunStep, output: Sequence[str]) -> str:
-    return _interpreter_hint(step, output) if code == 127 else _HINTS.get(code, "")
 
 
 class _Tail:
@@ -120,23 +91,6 @@ class _Tail:
     def lines(self) -> list[str]:
         unfinished = self._output.unfinished()
         return [line[-_LINE_WIDTH:] for line in [*self._kept, *([unfinished] if unfinished else [])]]
-
-
-_HINTS = {
-    126: "The command was found but can't be executed: look at its mode and its interpreter (the #! line).",
-    127: "The command was not found: install it in an earlier step, or look at PATH.",
-    137: "It was killed (SIGKILL): most often for want of memory; raise the container's memory limit.",
-}
-
-
-def _interpreter_hint(step: RunStep, output: Sequence[str]) -> str:
-    """What was not found: a heredoc's script is there itself, so it was what its first line names."""
-    if step.script is None or not any(step.script.path in line and "not found" in line for line in output):
-        return _HINTS[127]
-    first = step.script.content.partition("\n")[0]
-    if first.endswith("\r"):
-        return "The Dockerfile has Windows line ends, and so has the #! line: save it with line feeds only."
-    return f"What the #! line names is not in the image: {first[2:].strip()[:_LAST_WORDS]}."
 
 
 def _how_it_ended(code: int) -> str:

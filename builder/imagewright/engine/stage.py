@@ -219,7 +219,7 @@ class StageExecutor:
             if step is not None and not isinstance(error, StepError):  # what a command says is its own affair
                 step.text.filled.restore(error, VALUES_HINT)
             if session.stopped.is_set():  # what was under way was ended from outside: that is not its own failure
-                error.reason, error.message = Reason.CANCELLED, _STOPPED
+                error.reason, error.message, error.hint = Reason.CANCELLED, _STOPPED, ""
             if error.location is None:
                 error.location = started.location
                 error.excerpt = error.excerpt or excerpt(session.lines, started.location)

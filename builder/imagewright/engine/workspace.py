@@ -11,7 +11,7 @@ import shutil
 import tempfile
 
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.fs.rootfs import DISK_FULL
+from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT
 
 
 class Workspace:
@@ -29,10 +29,11 @@ class Workspace:
                 self.close()
                 raise
         except OSError as error:
+            full = error.errno in DISK_FULL
             raise ImagewrightError(
                 f"can't make a work folder in {parent or tempfile.gettempdir()}: {error.strerror}",
-                reason=Reason.DISK_FULL if error.errno in DISK_FULL else Reason.OUTPUT_FAILED,
-                hint="Name a folder that can be written with --work-dir.",
+                reason=Reason.DISK_FULL if full else Reason.OUTPUT_FAILED,
+                hint=DISK_FULL_HINT if full else "Name a folder that can be written with --work-dir.",
             ) from error
 
     @property

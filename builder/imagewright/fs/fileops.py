@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.privilege import owner_error
 from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs
 
 Place = tuple[int, bytes]  # (descriptor of the folder, name in it)
@@ -255,24 +255,6 @@ def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
             os.chown(target[1], *owner, dir_fd=target[0], follow_symlinks=False)
     except OSError as error:
         raise owner_error(error, "what is written here", owner) from error
-
-
-def owner_error(error: OSError, what: str, owner: tuple[int, int]) -> OSError | FileSystemError:
-    """A failed chown as users see it; the error itself where it has nothing to do with ids."""
-    who = f"{what} belongs to {owner[0]}:{owner[1]}"
-    if error.errno == errno.EINVAL:
-        return FileSystemError(
-            f"{who}, an id that this user namespace doesn't hold",
-            reason=Reason.ID_OUT_OF_RANGE,
-            hint="Build it in a Pod with host users (profile plain or hardened), or use ids below 65536.",
-        )
-    if error.errno == errno.EPERM:
-        return FileSystemError(
-            f"{who}, and this process may not give files away",
-            reason=Reason.ID_OUT_OF_RANGE,
-            hint="Run as root, or as a user with ranges in /etc/subuid and /etc/subgid and with newuidmap installed.",
-        )
-    return error
 
 
 def proc_path(place: Place) -> bytes:

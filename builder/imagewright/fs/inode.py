@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 from imagewright.fs import tarheader
-from imagewright.fs.fileops import owner_error, proc_path, read_xattrs, write_xattr
+from imagewright.fs.fileops import proc_path, read_xattrs, write_xattr
+from imagewright.fs.privilege import owner_error
 from imagewright.fs.tarheader import Entry, TarReader
 
 _PERMISSIONS = 0o7777

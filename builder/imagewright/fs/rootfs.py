@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.privilege import permission_hint
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder itself, through no link
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -223,4 +224,9 @@ def explain(error: OSError, what: str) -> FileSystemError:
             reason=Reason.DISK_FULL,
             hint=DISK_FULL_HINT,
         )
-    return FileSystemError(f"{what} failed: {error.strerror or error}", reason=Reason.LAYER_INVALID)
+    denied = error.errno in (errno.EPERM, errno.EACCES)
+    return FileSystemError(
+        f"{what} failed: {error.strerror or error}",
+        reason=Reason.LAYER_INVALID,
+        hint=permission_hint() if denied else "",
+    )

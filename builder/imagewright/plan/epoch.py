@@ -6,7 +6,10 @@ and one ADD of something remote.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.filled import Filled
 from imagewright.dockerfile.model import Add, Arg, Dockerfile, Located, Stage
 from imagewright.dockerfile.source import SourceText
 from imagewright.plan.arguments import EPOCH, global_arguments
@@ -16,7 +19,15 @@ from imagewright.plan.remote import RemoteError, RemoteSource, parse_remote, wit
 _HINT = f"A stage that {EPOCH} names is FROM scratch, ARGs and one ADD of a URL or a git repository."
 
 
-def epoch_source(dockerfile: Dockerfile, options: PlanOptions, name: str) -> RemoteSource | None:
+@dataclass(frozen=True, slots=True)
+class EpochSource:
+    """What the stage adds, and what took the place of variables in it."""
+
+    remote: RemoteSource
+    filled: Filled
+
+
+def epoch_source(dockerfile: Dockerfile, options: PlanOptions, name: str) -> EpochSource | None:
     """What the stage ``name`` adds; None where there is no such stage.
 
     Raises:
@@ -34,7 +45,7 @@ class _Reader:
         self._values = global_arguments(dockerfile, self._options, self._source)
         self._values.pop(EPOCH, None)
 
-    def source_of(self, stage: Stage) -> RemoteSource:
+    def source_of(self, stage: Stage) -> EpochSource:
         if self._expand(stage.from_, stage.from_.image).text != "scratch":
             raise self._source.error(
                 f"{EPOCH}={stage.name}: the stage is not FROM scratch",
@@ -42,7 +53,7 @@ class _Reader:
                 word=stage.from_.image,
                 hint=_HINT,
             )
-        found: list[RemoteSource] = []
+        found: list[EpochSource] = []
         for instruction in stage.instructions:
             match instruction:
                 case Arg():
@@ -66,20 +77,22 @@ class _Reader:
             elif item.value is not None:
                 self._values[item.name] = self._expand(arg, item.value).text
 
-    def _remote(self, stage: Stage, add: Add) -> RemoteSource:
+    def _remote(self, stage: Stage, add: Add) -> EpochSource:
         written = add.sources[0] if len(add.sources) == 1 and not add.heredocs else ""
         address, checksum = self._expand(add, written), self._expand(add, add.checksum)
+        filled = address.filled | checksum.filled
         try:
             remote = parse_remote(address.text) if written else None
             if remote is not None and checksum.text:
                 remote = with_checksum(remote, checksum.text)
         except RemoteError as error:
-            message = (address.filled | checksum.filled).as_written(error.message)
-            raise self._source.error(message, add.location, word=written, hint=error.hint) from None
+            raise self._source.error(
+                filled.as_written(error.message), add.location, word=written, hint=error.hint
+            ) from None
         if remote is None:
             what = f"{EPOCH}={stage.name}: the stage adds something else than one URL or git repository"
             raise self._source.error(what, add.location, word=written, hint=_HINT)
-        return remote
+        return EpochSource(remote, filled)
 
     def _expand(self, instruction: Located, text: str) -> Expansion:
         try:

@@ -67,7 +67,7 @@ class Credentials:
         except (FileNotFoundError, NotADirectoryError):
             return cls({}, sources=sources)
         except OSError as error:
-            raise _bad(path, str(error.strerror)) from error
+            raise _bad(path, str(error.strerror), "Check its mode and owner.") from error
         try:
             value = json.loads(raw)
         except (ValueError, RecursionError):
@@ -164,9 +164,8 @@ def _canonical(key: str) -> str:
     return host + slash + rest
 
 
-def _bad(path: str, why: str) -> RegistryError:
-    return RegistryError(
-        f"{path} can't be read: {why}",
-        reason=Reason.REGISTRY_AUTH_FAILED,
-        hint="It must be docker's config.json with an auths object; kubectl create secret docker-registry makes one.",
-    )
+_FORM = "It must be docker's config.json with an auths object; kubectl create secret docker-registry makes one."
+
+
+def _bad(path: str, why: str, hint: str = _FORM) -> RegistryError:
+    return RegistryError(f"{path} can't be read: {why}", reason=Reason.REGISTRY_AUTH_FAILED, hint=hint)

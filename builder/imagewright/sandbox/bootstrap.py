@@ -6,6 +6,7 @@ Replaces the process by itself, inside the namespace. Called by the command line
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pwd
 import shutil
@@ -17,6 +18,11 @@ from imagewright.sandbox import linux
 from imagewright.sandbox.child import FAILED, Parent, spawn
 
 _UNSHARED = b"unshared"
+_NOT_ALLOWED = (
+    "Run as root, or allow it: sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "
+    "kernel.unprivileged_userns_clone=1 on old Debian."
+)
+_NO_MORE = "Run as root, or allow more of them: sysctl user.max_user_namespaces."
 _PATIENCE_S = 60.0  # newuidmap may ask name services for the user
 
 
@@ -40,8 +46,7 @@ def enter_user_namespace_if_needed() -> None:
         mapper.wait()
         raise SandboxError(
             f"an ordinary user needs a user namespace, and it isn't allowed: {error.strerror}",
-            hint="Run as root, or allow it: sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "
-            "kernel.unprivileged_userns_clone=1 on old Debian.",
+            hint=_NO_MORE if error.errno in (errno.ENOSPC, errno.EUSERS) else _NOT_ALLOWED,
         ) from error
     with contextlib.suppress(ConnectionError):  # it was killed: its exit code says so
         mapper.send(_UNSHARED)

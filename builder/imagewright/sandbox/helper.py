@@ -18,14 +18,12 @@ from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox import runner
 from imagewright.sandbox.child import spawn
 from imagewright.sandbox.descendants import await_end, kill_descendants
-from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.model import RunCommand, RunnerLost
 
-_KILLED = "It was most likely killed for want of memory: raise the container's memory limit."
 # What an image or a Dockerfile may be wrong about: a place where nothing can be mounted.
 _REASONS = dict.fromkeys(
     (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
 ) | {errno.ENOSPC: Reason.DISK_FULL}
-_HINTS = {errno.EROFS: "Make the file or folder in the source, or let the mount that is around it be written: rw."}
 
 
 class Helper:
@@ -62,13 +60,10 @@ class Helper:
         with self._state:
             self._refuse_if_closed()  # whatever it answered was the kill's doing
         if data is None:
-            raise SandboxError("the process that runs commands ended unexpectedly", hint=_KILLED)
+            raise RunnerLost("the process that runs commands ended unexpectedly")
         answer = json.loads(data)
         if "error" in answer:
-            number = answer["errno"]
-            raise SandboxError(
-                answer["error"], reason=_REASONS.get(number), hint=answer["hint"] or _HINTS.get(number, "")
-            )
+            raise SandboxError(answer["error"], reason=_REASONS.get(answer["errno"]), hint=answer["hint"])
         return int(answer["code"])
 
     def _ask(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> bytes | None:

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from imagewright.contract import SandboxKind
+from imagewright.errors import SandboxError
 
 TMPFS_MODE = 0o1777
+
+
+class RunnerLost(SandboxError):
+    """The process that starts commands is gone, and with it the command."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,10 @@ class _Root:
             if error.errno != errno.EROFS:
                 raise
             above = max((m.target for m in self.asked if each.target.startswith(f"{m.target}/")), key=len, default="/")
-            text = f"{each.target} is not in what is mounted at {above}, and it can't be made there: that is read-only"
+            text = (
+                f"{each.target} is not in what is mounted at {above}, and can't be made there, since that is read-only: "
+                "make it in the source, or mount that with rw"
+            )
             raise OSError(errno.EROFS, text) from None
 
     def _attach(self, path: str, mount: Callable[[str], None], *, directory: bool = True) -> None:

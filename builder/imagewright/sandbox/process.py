@@ -25,18 +25,12 @@ def become(command: RunCommand, kept: frozenset[int], parent: Parent) -> NoRetur
         _reset_signals()
         linux.join_new_session_keyring()
         linux.keep_capabilities(kept)
-        try:
-            os.setgroups(command.groups)
-        except PermissionError:
-            if command.groups:  # a namespace with one id denies setgroups; then there are none to set
-                raise
-        os.setresgid(command.gid, command.gid, command.gid)
-        os.setresuid(command.uid, command.uid, command.uid)
+        _become_user(command)
         parent.tie()
         os.umask(0o022)
         os.chdir(command.workdir)
     except OSError as error:
-        _fail(f"{command.workdir}: {error.strerror}" if error.filename else str(error), NOT_EXECUTABLE)
+        _fail(describe(error), NOT_EXECUTABLE)
     env = {os.fsencode(k): os.fsencode(v) for k, v in command.env}
     argv = [os.fsencode(a) for a in command.argv]
     try:
@@ -45,6 +39,19 @@ def become(command: RunCommand, kept: frozenset[int], parent: Parent) -> NoRetur
         _fail(f"exec {command.argv[0]}: not found (or its interpreter isn't)", NOT_FOUND)
     except OSError as error:
         _fail(f"exec {command.argv[0]}: {error.strerror}", NOT_EXECUTABLE)
+
+
+def _become_user(command: RunCommand) -> None:
+    try:
+        try:
+            os.setgroups(command.groups)
+        except PermissionError:
+            if command.groups:  # a namespace with one id denies setgroups; then there are none to set
+                raise
+        os.setresgid(command.gid, command.gid, command.gid)
+        os.setresuid(command.uid, command.uid, command.uid)
+    except OSError as error:
+        raise OSError(error.errno, f"can't run as {command.uid}:{command.gid}: {error.strerror}") from error
 
 
 def describe(error: OSError) -> str:

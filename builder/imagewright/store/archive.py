@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
-from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.descriptor import OpenBlob
 from imagewright.oci.manifest import Manifest, dump_document
 from imagewright.oci.mediatypes import layer_compression
 from imagewright.reference import Reference
 from imagewright.store.copying import copy_blob
-from imagewright.store.files import replacing
+from imagewright.store.files import replacing, write_error
 
 FileHeader = Callable[[str, int], bytes]  # (name, size in bytes) -> the header blocks of a regular file
 _BLOCK = 512
@@ -53,11 +52,7 @@ def write_docker_archive(
             _add(out, "manifest.json", b"[" + dump_document(listing[0]) + b"]", file_header)
             out.write(bytes(2 * _BLOCK))
     except OSError as error:
-        raise ImagewrightError(
-            f"the archive {path} can't be written: {error.strerror}",
-            reason=Reason.OUTPUT_FAILED,
-            hint="Name a file in a folder that can be written with --tar-path.",
-        ) from error
+        raise write_error(f"the archive {path}", error, "--tar-path") from error
 
 
 def _add(out: BinaryIO, name: str, data: bytes, file_header: FileHeader) -> None:

@@ -14,6 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from imagewright.errors import ImagewrightError, Reason
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def _take_the_place(temporary: str, real: str) -> None:
     try:
@@ -25,6 +29,16 @@ def _take_the_place(temporary: str, real: str) -> None:
         with open(temporary, "rb") as source, open(real, "wb") as target:
             shutil.copyfileobj(source, target)
         os.unlink(temporary)
+
+
+def write_error(what: str, error: OSError, flag: str) -> ImagewrightError:
+    """For output that can't be written; ``flag`` is the option that says where it goes."""
+    hint = (
+        f"Free space there, or name another place with {flag}."
+        if error.errno in _FULL
+        else (f"Name a place that can be written with {flag}.")
+    )
+    return ImagewrightError(f"{what} can't be written: {error.strerror}", reason=Reason.OUTPUT_FAILED, hint=hint)
 
 
 @contextmanager

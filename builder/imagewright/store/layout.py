@@ -17,7 +17,7 @@ from imagewright.oci.descriptor import OpenBlob
 from imagewright.oci.manifest import Manifest, dump_document
 from imagewright.oci.mediatypes import OCI_INDEX
 from imagewright.store.copying import copy_blob, is_whole
-from imagewright.store.files import replacing
+from imagewright.store.files import replacing, write_error
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -50,11 +50,7 @@ def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBl
             index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*kept, entry]}
             _write(os.path.join(path, "index.json"), dump_document(index))
     except OSError as error:
-        raise ImagewrightError(
-            f"the OCI layout {path} can't be written: {error.strerror}",
-            reason=Reason.OUTPUT_FAILED,
-            hint="Name a folder that can be written with --oci-layout-path.",
-        ) from error
+        raise write_error(f"the OCI layout {path}", error, "--oci-layout-path") from error
 
 
 @contextmanager

@@ -1,0 +1,163 @@
+"""A failure's hint names its cause: what the kernel said no to, and to whom."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from imagebuilds.waiting import eventually
+
+BUSYBOX = shutil.which("busybox")
+SETPRIV = shutil.which("setpriv")
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0 or BUSYBOX is None, reason="runs commands: needs root and busybox"),
+]
+BUILD = [sys.executable, "-m", "imagewright", "build", "--no-push"]
+ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """busybox; a file that is no program and may be executed; one that may not be."""
+    folder = tmp_path / "context"
+    folder.mkdir()
+    assert BUSYBOX is not None
+    shutil.copy2(BUSYBOX, folder / "busybox")
+    (folder / "foreign").write_bytes(b"\x7fELF of another world")
+    (folder / "foreign").chmod(0o755)
+    (folder / "plain").write_text("#!/bin/sh\n")
+    return folder
+
+
+def failure(context: Path, text: str, *flags: str, before: tuple[str, ...] = ()) -> str:
+    """The log's end, from ``error:`` on."""
+    (context / "Dockerfile").write_text(f"FROM scratch\n{text}\n")
+    command = [*before, *BUILD, f"--context={context}", *flags]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return "error:" + done.stderr.partition("error:")[2]
+
+
+LONG = "x" * 200_000
+SHELL = "COPY busybox /bin/sh\n"
+
+
+@pytest.mark.parametrize("sandbox", ["namespace", "chroot"])
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (f"{SHELL}RUN : {LONG}", "one argument, and this command has 195: COPY it as a script"),
+        (f"{SHELL}ENV BIG={LONG}\nRUN true", "one variable, and BIG has 195: put its value into a file"),
+        ("COPY busybox /bin/\nCOPY busybox /bin/sh\nRUN /bin/busybox : $(yes | head -c 7000000)", "use xargs or find"),
+        ('COPY foreign /\nRUN ["/foreign"]', "a program for another architecture"),
+        ('COPY plain /\nRUN ["/plain"]', "look at its mode"),
+        ('COPY --chmod=755 plain /\nRUN ["/plain"]', "the program in its #! line"),
+        ("COPY plain /\nRUN true", "The image has no /bin/sh"),
+        (f"{SHELL}RUN nothing", "install it in an earlier step"),
+        (f"{SHELL}WORKDIR /w\nRUN chmod 700 /w\nUSER 7\nRUN true", "must be able to enter WORKDIR"),
+    ],
+)
+def test_of_a_command(context: Path, sandbox: str, text: str, hint: str) -> None:
+    assert hint in failure(context, text, f"--sandbox={sandbox}").partition("hint:")[2]
+
+
+needs_setpriv = pytest.mark.skipif(SETPRIV is None, reason="needs setpriv")
+
+
+def without(*capabilities: str) -> tuple[str, ...]:
+    """What runs a command as root without some of root's capabilities."""
+    less = ",".join(f"-{name}" for name in capabilities)
+    return ("setpriv", f"--bounding-set={less}", f"--inh-caps={less}", "--")
+
+
+@needs_setpriv
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [(("chown",), "Add CHOWN to"), (("fowner",), "Add FOWNER to"), (("chown", "fowner"), "Add CHOWN, FOWNER to")],
+)
+def test_root_without_a_capability_is_told_which(context: Path, missing: tuple[str, ...], named: str) -> None:
+    text = "COPY --chown=7:8 --chmod=600 plain /"
+    said = failure(context, text, "--sandbox=chroot", before=without(*missing))
+    assert f"hint: {named} the container's capabilities" in said
+    assert "Run as root" not in said
+
+
+@needs_setpriv
+def test_a_user_that_root_may_not_become(context: Path) -> None:
+    said = failure(context, f"{SHELL}USER 7\nRUN true", "--sandbox=chroot", before=without("setuid"))
+    assert "can't run as 7:0: Operation not permitted" in said
+    assert "hint: The container lacks the capabilities SETUID and SETGID" in said
+
+
+@needs_setpriv
+def test_an_id_that_a_users_only_id_is_not(context: Path) -> None:
+    """A namespace that holds one id, as an ordinary user without ranges gets it."""
+    said = failure(context, "COPY --chown=7 plain /", "--sandbox=chroot", before=("unshare", "--map-root-user"))
+    assert "it has the users 0 and the groups 0" in said
+    assert "hint: Run as root, or as a user with ranges in /etc/subuid" in said
+
+
+# Becomes what its arguments say, as root of a user namespace of 1,000 ids.
+NAMESPACE = """
+import os, sys
+from imagewright.sandbox import linux
+ready, go = os.pipe()
+process = os.getpid()
+mapper = os.fork()
+if mapper == 0:
+    os.close(go)
+    os.read(ready, 1)
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/{process}/{name}", "w") as file:
+            file.write("0 0 1000")
+    os._exit(0)
+linux.unshare(linux.CLONE_NEWUSER)
+os.close(go)
+assert os.waitpid(mapper, 0)[1] == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_an_id_beyond_those_of_a_namespace(context: Path) -> None:
+    said = failure(context, "COPY --chown=5000 plain /", "--sandbox=chroot", before=(sys.executable, "-c", NAMESPACE))
+    assert "it has the users 0-999 and the groups 0-999" in said
+    assert "hint: Use ids that are there" in said
+
+
+def test_a_helper_that_is_killed_from_outside(context: Path, tmp_path: Path) -> None:
+    """As by a RUN that kills what it sees: it isn't blamed on memory alone."""
+    (context / "Dockerfile").write_text(f"FROM scratch\n{SHELL}RUN echo begun; sleep 600\n")
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([*BUILD, f"--context={context}", "--sandbox=chroot"], env=ENVIRONMENT, stderr=out)
+    try:
+        eventually(lambda: "| begun" in log.read_text())
+        for helper in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(helper), signal.SIGKILL)
+        assert process.wait() == 8
+    finally:
+        process.kill()
+        process.wait()
+    assert "the process that runs commands" in log.read_text()
+    assert "the command killed it, as `kill -9 -1` and `pkill` do" in log.read_text()
+
+
+def test_outputs_on_a_disk_that_is_full(context: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
+    try:
+        (small / "fill").write_bytes(bytes(64 << 10))
+        for flag in ("tar-path", "oci-layout-path", "digest-file"):
+            said = failure(context, "COPY plain /", f"--{flag}={small}/{flag}")
+            assert "[OutputFailed]" in said
+            assert f"hint: Free space there, or name another place with --{flag}." in said
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
