@@ -193,7 +193,7 @@ def _build_arg(text: str) -> BuildArg:
     """``NAME=VALUE``, or ``NAME`` for the environment's value."""
     name, equals, value = text.partition("=")
     if not name:
-        raise UsageError("a --build-arg has no name before its '='", hint="Write --build-arg NAME=value.")
+        raise UsageError("a --build-arg is not NAME=VALUE: it has no name", hint="Write --build-arg NAME=value.")
     return BuildArg(name=name, value=value) if equals else BuildArg(name=name, from_env=name)
 
 

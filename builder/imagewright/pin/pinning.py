@@ -148,7 +148,7 @@ def _bare(instruction: Any) -> Any:
     return [
         line,
         type(instruction),
-        *(getattr(instruction, f.name) for f in fields(instruction) if f.name != "location"),
+        *(getattr(instruction, f.name) for f in fields(instruction) if f.name not in ("location", "shown")),
     ]
 
 
