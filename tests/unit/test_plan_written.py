@@ -205,7 +205,9 @@ def test_no_warning_has_the_value(line: str, value: str, rule: str) -> None:
         ((("$N", "needle\t1"),), "no user 'needle\\t1'", "no user '$N'"),
         ((("$A", "needle"), ("$B", "needle-needle")), "needle-needle needle", "$B $A"),
         ((("$A", "$B-needle"), ("$B", "nothing")), "$B-needle nothing", "$A $B"),
-        ((("$N", "abc"), ("$M", "")), "abc is in every second word", "abc is in every second word"),
+        ((("$N", "a/b//./c"),), "no a/b/c", "no a/b/c"),
+        ((("$N", "12345"), ("$M", "")), "12345 is short", "12345 is short"),
+        ((("$N", "123456"),), "123456 is not", "$N is not"),
         ((), "text", "text"),
     ],
 )

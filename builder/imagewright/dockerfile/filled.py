@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from imagewright.errors import ImagewrightError
 
-_SHORTEST = 4  # a shorter value is a part of every second word, and no secret
+_SHORTEST = 6  # a shorter value is a word like "root" or a version, and no secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Filled:
     def as_written(self, text: str) -> str:
         """``text`` with each value, also as it is in a path or an address, replaced by its reference.
 
-        Values of fewer than 4 characters are left alone.
+        Values of fewer than six characters are left alone.
         """
         written = {form.lower(): reference for reference, value in self.pairs for form in _forms(value)}
         if not written:

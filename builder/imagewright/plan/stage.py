@@ -51,7 +51,7 @@ def plan_stage(
         except (DockerfileError, UnsupportedError) as error:
             frame.filled.restore(error)
             if item.onbuild:  # the line that is shown is the FROM, so the message must say what it is about
-                error.message = f"the base's ONBUILD trigger {item.instruction.source[:120]!r}: {error.message}"
+                error.message = f"the base's ONBUILD trigger {item.instruction.shown[:120]!r}: {error.message}"
                 error.args = (error.message,)
             raise
         if isinstance(item.instruction, User | Workdir):
