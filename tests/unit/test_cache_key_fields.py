@@ -17,6 +17,7 @@ import pytest
 from peers.case import CASES, Case
 
 from imagewright.cache.keys import Ground, StepKey, copy_key, run_key, workdir_key
+from imagewright.dockerfile.filled import Filled
 from imagewright.errors import Location
 from imagewright.fs.contents import copied_contents, tree_contents
 from imagewright.fs.copy import CopyRequest
@@ -41,8 +42,8 @@ from imagewright.plan.steps import CacheSharing, StepText
 
 RELEASED = Path(__file__).parents[1] / "released" / "cache" / "keys.json"
 GROUND = Ground(("a", "b"), "linux/amd64", None, "gzip", None)
-TEXT = StepText("title", "created by", "instruction", Location("Dockerfile", 1))
-OTHER_TEXT = StepText("title 2", "created by 2", "instruction 2", Location("Dockerfile", 2), True)
+TEXT = StepText("title", "created by", Location("Dockerfile", 1))
+OTHER_TEXT = StepText("title 2", "created by 2", Location("Dockerfile", 2), True, Filled((("$N", "value"),)))
 CONTEXT, STAGE = ContextOrigin(), StageOrigin(1)
 SHOWN = "what is shown, not what is done"
 BY_CONTENT = "the hash of the files stands for where they are from"

@@ -8,13 +8,21 @@ from imagewright.engine.endings import LONGEST_BYTES, Memory, why_failed, why_lo
 from imagewright.errors import Location, Reason
 from imagewright.plan import RunStep, Script
 from imagewright.plan.steps import StepText
-from imagewright.sandbox.memory import MemoryUse
+from imagewright.sandbox.memory import Counts, MemoryUse
 
 GI = 1 << 30
-UNKNOWN = Memory(None, None)
-NOT_SHORT = Memory(MemoryUse(1, GI, 4 * GI), MemoryUse(1, GI, 4 * GI))
-AT_THE_LIMIT = Memory(MemoryUse(1, GI, 4 * GI), MemoryUse(2, 4 * GI, 4 * GI))
-OF_THE_NODE = Memory(MemoryUse(1, GI, 4 * GI), MemoryUse(2, GI, 4 * GI))
+BEFORE = MemoryUse(1, GI, 4 * GI)
+
+
+def memory(after: MemoryUse | None, machine: tuple[int | None, int | None] = (1, 2)) -> Memory:
+    """``machine`` are the kills on the whole machine, before and after."""
+    return Memory(Counts(BEFORE if after else None, machine[0]), Counts(after, machine[1]))
+
+
+UNKNOWN = memory(None, (None, None))
+NOT_SHORT = memory(BEFORE)
+AT_THE_LIMIT = memory(MemoryUse(2, 4 * GI, 4 * GI))
+OF_THE_NODE = memory(MemoryUse(2, GI, 4 * GI))
 
 
 def step(*argv: str, script: Script | None = None) -> RunStep:
@@ -96,6 +104,15 @@ def test_memory_is_blamed_only_where_the_kernel_may_have_killed() -> None:
         found = why_failed(code, step(), {}, [], AT_THE_LIMIT)
         assert (found.reason, found.words.rpartition(" ")[2]) == (Reason.OUT_OF_MEMORY, "4096Mi")
         assert why_failed(code, step(), {}, [], OF_THE_NODE).reason is Reason.NODE_OUT_OF_MEMORY
+
+
+def test_of_an_unseen_group_the_machines_kills_say_at_least_that_there_were_none() -> None:
+    assert memory(None, (3, 3)).killed is False
+    assert memory(None, (3, 4)).killed is None, "whose it was is not known"
+    assert memory(None, (None, 3)).killed is memory(None, (3, None)).killed is None
+    assert memory(BEFORE, (3, 4)).killed is False
+    found = why_failed(137, step(), {}, [], memory(None, (3, 4)))
+    assert (found.reason, found.words) == (Reason.STEP_FAILED, "")
 
 
 def test_who_ended_the_process_that_starts_commands() -> None:

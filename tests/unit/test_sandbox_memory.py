@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.sandbox.memory import MemoryUse, memory_use
+from imagewright.sandbox.memory import MemoryUse, counts, memory_use
 
 GI, MI = 1 << 30, 1 << 20
 
@@ -76,3 +76,7 @@ def test_a_limit_was_reached_by_what_is_short_of_it_by_little(
     peak: int | None, limit: int | None, reached: bool
 ) -> None:
     assert MemoryUse(1, peak, limit).reached_limit is reached
+
+
+def test_what_was_killed_on_the_machine_is_seen_from_everywhere() -> None:
+    assert counts().machine_kills is not None

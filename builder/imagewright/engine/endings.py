@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from imagewright.errors import Reason
 from imagewright.plan import RunStep
-from imagewright.sandbox.memory import MemoryUse
+from imagewright.sandbox.memory import Counts
 
 _SIGKILL = 128 + 9
 _LAST_WORDS = 200
@@ -30,17 +30,18 @@ class Why:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the kernel counted before and after; None where that can't be seen."""
+    """What the kernel counted before and after."""
 
-    before: MemoryUse | None
-    after: MemoryUse | None
+    before: Counts
+    after: Counts
 
     @property
     def killed(self) -> bool | None:
-        """Whether the kernel killed for want of memory; None where nobody knows."""
-        if self.before is None or self.after is None:
-            return None
-        return self.after.kills > self.before.kills
+        """Whether the kernel killed for want of memory; None where nobody knows: somewhere on the machine it did."""
+        before, after = self.before, self.after
+        if before.group is not None and after.group is not None:
+            return after.group.kills > before.group.kills
+        return False if before.machine_kills is not None and before.machine_kills == after.machine_kills else None
 
 
 def why_failed(code: int, step: RunStep, env: Mapping[str, str], output: Sequence[str], memory: Memory) -> Why:
@@ -82,7 +83,7 @@ _LOST_TO_A_PROCESS = (
 
 def _want_of_memory(memory: Memory) -> Why | None:
     """Whose memory it was, where the kernel killed while the command ran; with several at once, one of them."""
-    after = memory.after
+    after = memory.after.group
     if after is None or not memory.killed:
         return None
     if after.reached_limit:

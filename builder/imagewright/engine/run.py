@@ -18,7 +18,7 @@ from imagewright.fs import users
 from imagewright.fs.rootfs import Rootfs
 from imagewright.plan import Network, RunStep
 from imagewright.sandbox import RunCommand, RunnerLost
-from imagewright.sandbox.memory import memory_use
+from imagewright.sandbox.memory import counts
 from imagewright.terminal import Lines
 
 _OUTPUT_LINES_KEPT = 20
@@ -54,15 +54,15 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
             tuple(extra.mounts),
             network=step.network is not Network.NONE,
         )
-        before = memory_use()
+        before = counts()
         try:
             code = session.sandbox.run(command, lambda data: show(redacted.feed(data)))
         except RunnerLost as lost:
-            why = why_lost(Memory(before, memory_use()))
+            why = why_lost(Memory(before, counts()))
             raise SandboxError(f"{lost.message}{why.words}", reason=why.reason, hint=why.hint) from lost
         show(redacted.end())
     if code != 0:
-        why = why_failed(code, step, dict(command.env), tail.lines(), Memory(before, memory_use()))
+        why = why_failed(code, step, dict(command.env), tail.lines(), Memory(before, counts()))
         raise StepError(
             f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}{why.words}",
             exit_code=code,

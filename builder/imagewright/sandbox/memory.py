@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_MACHINE = Path("/proc/vmstat")
 _UNLIMITED = 1 << 62  # version 1 writes the largest number of whole pages for "no limit"
 
 
@@ -34,6 +35,28 @@ class MemoryUse:
         if self.limit is None or self.peak is None:
             return self.limit is not None
         return self.peak >= self.limit - max(self.limit // 20, 8 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the kernel has counted so far: of this process's group, and how many processes it killed on the whole machine.
+    None is what can't be seen.
+    """
+
+    group: MemoryUse | None
+    machine_kills: int | None
+
+
+def counts() -> Counts:
+    """Those of this moment."""
+    return Counts(memory_use(), _machine_kills())
+
+
+def _machine_kills(path: Path = _MACHINE) -> int | None:
+    try:
+        return _counts(path)["oom_kill"]  # since Linux 4.13
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def memory_use(root: Path = _ROOT, process: Path = Path("/proc/self/cgroup")) -> MemoryUse | None:
