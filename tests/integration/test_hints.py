@@ -7,10 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from imagebuilds.waiting import eventually
+
+from imagewright.contract import REQUEST_ENV, BuildRequest, ConfigMapSource
 
 BUSYBOX = shutil.which("busybox")
 SETPRIV = shutil.which("setpriv")
@@ -149,15 +152,62 @@ def test_a_helper_that_is_killed_from_outside(context: Path, tmp_path: Path) -> 
     assert "the command killed it, as `kill -9 -1` and `pkill` do" in log.read_text()
 
 
-def test_outputs_on_a_disk_that_is_full(context: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
+# What an ordinary user is told where no further namespaces are allowed.
+NO_MORE = NAMESPACE.replace(
+    "os.execvp(sys.argv[1], sys.argv[1:])",
+    """
+from imagewright.errors import SandboxError
+from imagewright.sandbox.bootstrap import enter_user_namespace_if_needed
+with open("/proc/sys/user/max_user_namespaces", "w") as file:
+    file.write("0")
+os.setresgid(7, 7, 7)
+os.setresuid(7, 7, 7)
+try:
+    enter_user_namespace_if_needed()
+except SandboxError as error:
+    print(error.render())
+""",
+)
+
+
+def test_user_namespaces_that_are_used_up() -> None:
+    said = subprocess.run([sys.executable, "-c", NO_MORE], capture_output=True, text=True, check=True).stdout
+    assert "no further namespaces are allowed" in said
+    assert "hint: Run as root, or allow more of them: sysctl user.max_user_namespaces." in said
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A disk without space."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
     try:
-        (small / "fill").write_bytes(bytes(64 << 10))
-        for flag in ("tar-path", "oci-layout-path", "digest-file"):
-            said = failure(context, "COPY plain /", f"--{flag}={small}/{flag}")
-            assert "[OutputFailed]" in said
-            assert f"hint: Free space there, or name another place with --{flag}." in said
+        (folder / "fill").write_bytes(bytes(64 << 10))
+        yield folder
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_cache_folder_on_a_disk_that_is_full(context: Path, full: Path) -> None:
+    text = f"{SHELL}FROM scratch\n{SHELL}RUN --mount=type=cache,target=/c,from=0 true"
+    said = failure(context, text, f"--cache-dir={full}")
+    assert "[DiskFull]" in said
+    assert "hint: Free space there, or name a larger folder with --cache-dir." in said
+
+
+def test_a_work_folder_that_is_too_small_for_a_config_map(context: Path, full: Path) -> None:
+    """The disk is at fault, not the ConfigMap."""
+    request = BuildRequest(source=ConfigMapSource(path=str(context)), push=False, work_dir=str(full))
+    environment = {**ENVIRONMENT, REQUEST_ENV: request.encode()}
+    command = [sys.executable, "-m", "imagewright", "execute"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "[DiskFull]" in done.stdout, done.stdout
+    assert "hint: Give the build a larger work folder" in done.stdout
+
+
+@pytest.mark.parametrize("flag", ["tar-path", "oci-layout-path", "digest-file"])
+def test_outputs_on_a_disk_that_is_full(context: Path, full: Path, flag: str) -> None:
+    said = failure(context, "COPY plain /", f"--{flag}={full}/{flag}")
+    assert "[OutputFailed]" in said
+    assert f"hint: Free space there, or name another place with --{flag}." in said

@@ -70,7 +70,8 @@ def _read(path: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise _bad(path, str(error.strerror), "Check its mode and owner.") from error
+        hint = "Check its mode and owner." if isinstance(error, PermissionError) else _FORM
+        raise _bad(path, str(error.strerror), hint) from error
     except (ValueError, RecursionError):
         raise _bad(path, "it is not JSON") from None
     if not isinstance(config, dict):
@@ -92,7 +93,10 @@ def _write(path: str, config: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _bad(path: str, why: str, hint: str = "It must be docker's config.json.") -> ImagewrightError:
+_FORM = "It must be docker's config.json."
+
+
+def _bad(path: str, why: str, hint: str = _FORM) -> ImagewrightError:
     return ImagewrightError(
         f"{path} can't be added to: {why}",
         reason=Reason.REGISTRY_AUTH_FAILED,

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from imagewright.errors import ImagewrightError, Reason
+from imagewright.errors import FileSystemError, ImagewrightError, Reason
 from imagewright.fs.contents import tree_contents
 from imagewright.fs.rootfs import DISK_FULL, Rootfs
 from imagewright.fs.tree import copy_tree, remove
@@ -28,6 +28,7 @@ from imagewright.plan import CacheMount, CacheSharing
 
 _POLL_S = 0.1
 _UNFINISHED = ".new"
+_FULL = "Free space there, or name a larger folder with --cache-dir."
 _LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Wanted = tuple[CacheMount, Rootfs | None]  # a mount, and the folder that a new cache of it begins with
@@ -72,7 +73,11 @@ class CacheMounts:
                     _, mount, seed = first[name]
                     sharing = CacheSharing.LOCKED if name in exclusive else mount.sharing
                     found[name] = self._take(stack, name, mount, sharing)
-                    self._make(found[name], mount, seed)
+                    try:
+                        self._make(found[name], mount, seed)
+                    except FileSystemError as error:
+                        error.hint = _FULL if error.reason is Reason.DISK_FULL else error.hint
+                        raise
                 yield [found[name] for name in names]
         except OSError as error:
             if error.filename is None or not str(error.filename).startswith(self._folder):
@@ -149,7 +154,7 @@ def _locked(path: str) -> Iterator[None]:
 
 def _hint(error: OSError) -> str:
     if error.errno in DISK_FULL:
-        return "Free space in the folder that --cache-dir names, or make its volume larger."
+        return _FULL
     if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
         return "The file system of the folder that --cache-dir names must have locks."
     return "--cache-dir names a folder that the build can write."

@@ -45,10 +45,8 @@ _REFUSED_BY_FILE_SYSTEM = (
 
 def permission_hint() -> str:
     """Which capabilities would help where something is not permitted; ``""`` where none is missing."""
-    missing = lacking(_read("status"))
-    return f"Add {', '.join(missing)} to the container's capabilities (securityContext.capabilities.add)." * bool(
-        missing
-    )
+    names = ", ".join(lacking(_read("status")))
+    return f"Add {names} to the container's capabilities (securityContext.capabilities.add)." if names else ""
 
 
 def lacking(status: str) -> tuple[str, ...]:

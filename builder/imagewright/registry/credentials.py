@@ -67,7 +67,8 @@ class Credentials:
         except (FileNotFoundError, NotADirectoryError):
             return cls({}, sources=sources)
         except OSError as error:
-            raise _bad(path, str(error.strerror), "Check its mode and owner.") from error
+            hint = "Check its mode and owner." if isinstance(error, PermissionError) else _FORM
+            raise _bad(path, str(error.strerror), hint) from error
         try:
             value = json.loads(raw)
         except (ValueError, RecursionError):

@@ -46,7 +46,7 @@ def enter_user_namespace_if_needed() -> None:
         mapper.wait()
         raise SandboxError(
             f"an ordinary user needs a user namespace, and it isn't allowed: {error.strerror}",
-            hint=_NO_MORE if error.errno in (errno.ENOSPC, errno.EUSERS) else _NOT_ALLOWED,
+            hint=_NO_MORE if error.errno == errno.EUSERS else _NOT_ALLOWED,
         ) from error
     with contextlib.suppress(ConnectionError):  # it was killed: its exit code says so
         mapper.send(_UNSHARED)

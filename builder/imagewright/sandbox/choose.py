@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from imagewright.contract import SandboxKind
-from imagewright.errors import SandboxError
+from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox import linux
 from imagewright.sandbox.ids import Ids
 from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
@@ -100,6 +100,8 @@ def _try(kind: SandboxKind, helpers: Helpers, options: SandboxOptions) -> Sandbo
         try:
             code = helpers.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
         except SandboxError as error:
+            if error.reason is Reason.DISK_FULL:
+                raise  # no rung would have more space
             return error
     return None if code == 0 else SandboxError(f"the probe ended with {code}")
 

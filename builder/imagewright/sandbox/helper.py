@@ -24,6 +24,7 @@ from imagewright.sandbox.model import RunCommand, RunnerLost
 _REASONS = dict.fromkeys(
     (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
 ) | {errno.ENOSPC: Reason.DISK_FULL}
+_FULL = "Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume."
 
 
 class Helper:
@@ -63,7 +64,9 @@ class Helper:
             raise RunnerLost("the process that runs commands ended unexpectedly")
         answer = json.loads(data)
         if "error" in answer:
-            raise SandboxError(answer["error"], reason=_REASONS.get(answer["errno"]), hint=answer["hint"])
+            number = answer["errno"]
+            hint = answer["hint"] or _FULL * (number == errno.ENOSPC)
+            raise SandboxError(answer["error"], reason=_REASONS.get(number), hint=hint)
         return int(answer["code"])
 
     def _ask(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> bytes | None:

@@ -6,6 +6,7 @@ Changes the calling process. Called by the rungs and by what comes before them, 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -105,7 +106,15 @@ class _CapabilityData(ctypes.Structure):
 
 def unshare(flags: int) -> None:
     """unshare(2)."""
-    _check(_LIBC.unshare(flags), "unshare(CLONE_NEWUSER)" if flags == CLONE_NEWUSER else "unshare")
+    what = "unshare(CLONE_NEWUSER)" if flags == CLONE_NEWUSER else "unshare"
+    try:
+        _check(_LIBC.unshare(flags), what)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        # "No space left on device" is what it is called, and no device is full.
+        text = f"{what}: no further namespaces are allowed (/proc/sys/user)"
+        raise OSError(errno.EUSERS, text) from error
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
