@@ -136,7 +136,7 @@ def test_an_id_beyond_those_of_a_namespace(context: Path) -> None:
 
 def test_a_helper_that_is_killed_from_outside(context: Path, tmp_path: Path) -> None:
     """As by a RUN that kills what it sees: it isn't blamed on memory alone."""
-    (context / "Dockerfile").write_text(f"FROM scratch\n{SHELL}RUN echo begun; sleep 600\n")
+    (context / "Dockerfile").write_text(f"FROM scratch\n{SHELL}COPY busybox /bin/sleep\nRUN echo begun; sleep 600\n")
     log = tmp_path / "log"
     with log.open("wb") as out:
         process = subprocess.Popen([*BUILD, f"--context={context}", "--sandbox=chroot"], env=ENVIRONMENT, stderr=out)
@@ -144,7 +144,7 @@ def test_a_helper_that_is_killed_from_outside(context: Path, tmp_path: Path) -> 
         eventually(lambda: "| begun" in log.read_text())
         for helper in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
             os.kill(int(helper), signal.SIGKILL)
-        assert process.wait() == 8
+        assert process.wait() == 8, log.read_text()
     finally:
         process.kill()
         process.wait()
