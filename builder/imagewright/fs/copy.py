@@ -177,13 +177,12 @@ class _Copier:
             raise self._not_allowed(path)
         return self._places.directory(path, partial(self._make_folder, self._folder_mode if mode is None else mode))
 
-    def _make_folder(self, mode: int, parent: int, name: bytes) -> None:
-        place = _join(self._real(parent), name)
+    def _make_folder(self, mode: int, parent: int, place: bytes) -> None:
         if self._rootfs.is_excluded(place):
             raise self._not_allowed(place)
         request = self._request
         owner = request.ownership or Ownership(0, 0)
-        make_folder(parent, name, (owner.uid, owner.gid), mode)
+        make_folder(self._rootfs, parent, place, (owner.uid, owner.gid), mode)
         self._written.add(place)
 
     def _real(self, folder: int) -> bytes:
@@ -248,9 +247,10 @@ class _Copier:
                 raise self._not_allowed(real)
             existed = False
             try:
-                os.mkdir(name, 0o700, dir_fd=target[1])
+                self._rootfs.mkdir(target[1], real)
             except FileExistsError:
-                if not stat.S_ISDIR(os.stat(name, dir_fd=target[1], follow_symlinks=False).st_mode):
+                home = self._rootfs.home(target[1], real)
+                if not stat.S_ISDIR(os.stat(name, dir_fd=home, follow_symlinks=False).st_mode):
                     raise FileSystemError(
                         f"the folder /{os.fsdecode(place)} can't be copied over /{os.fsdecode(real)}, which is none",
                         reason=Reason.PATH_NOT_ALLOWED,
@@ -258,7 +258,7 @@ class _Copier:
                     ) from None
                 existed = True
             self._written.add(real)
-            with open_folder(target[1], name) as folder:
+            with open_folder(self._rootfs.home(target[1], real), name) as folder:
                 self._copy_folder((place, below), (real, folder), depth + 1)
                 attributes = self._attributes(info)
                 if existed and hidden and self._request.only:  # on the way to what --parents copies (BuildKit)
@@ -273,6 +273,9 @@ class _Copier:
         if self._rootfs.excluded and self._rootfs.is_excluded(real):
             raise self._not_allowed(real)
         attributes = self._attributes(info)
+        if stat.S_ISLNK(info.st_mode) and self._rootfs.make_way(real, os.readlink(source[1], dir_fd=source[0])):
+            self._places.forget()
+        target = (self._rootfs.home(target[0], real), target[1])
         try:
             self._files.copy_entry(source, target, info, attributes)
         except FileExistsError:
@@ -320,8 +323,11 @@ class _Copier:
             parent, _, name = path.rpartition(b"/")
             folder = self._places.existing(parent)
             # A later entry of the archive may have taken the place of an earlier one's folder.
-            if folder is not None and _exists(folder, name):
-                self._written.add(_join(self._real(folder), name))
+            if folder is None:
+                continue
+            place = _join(self._real(folder), name)
+            if _exists(self._rootfs.home(folder, place), name):
+                self._written.add(place)
         return True
 
 

@@ -60,7 +60,7 @@ class FileCopier:
         info: os.stat_result,
         attributes: Attributes = Attributes(),
     ) -> None:
-        """Copy one entry; the target must not exist. Sockets are left out, as no layer can hold them.
+        """Copy one entry; the target, its home, must not exist. Sockets are left out, as no layer can hold them.
 
         Raises:
             OSError
@@ -109,7 +109,13 @@ class FileCopier:
             return False
         folder, name = first
         with self._target.directory(folder) as fd:
-            os.link(name, target[1], src_dir_fd=fd, dst_dir_fd=target[0], follow_symlinks=False)
+            home = self._target.home(fd, folder + b"/" + name if folder else name)
+            try:
+                os.link(name, target[1], src_dir_fd=home, dst_dir_fd=target[0], follow_symlinks=False)
+            except OSError as error:
+                if error.errno == errno.EXDEV:  # one is where something else is mounted
+                    return False
+                raise
         return True
 
     def _copy_file(self, source: Place, target: Place, info: os.stat_result, attributes: Attributes) -> None:
@@ -185,15 +191,15 @@ def open_folder(directory: int, name: bytes) -> Iterator[int]:
         os.close(fd)
 
 
-def make_folder(directory: int, name: bytes, owner: tuple[int, int], mode: int = 0o755) -> None:
-    """Make a folder, whatever the umask is.
+def make_folder(rootfs: Rootfs, directory: int, path: bytes, owner: tuple[int, int], mode: int = 0o755) -> None:
+    """Make the folder ``path``, which has no links in it, in the open folder above it, whatever the umask is.
 
     Raises:
         FileSystemError: as ``change_owner``.
         OSError: FileExistsError among others.
     """
-    os.mkdir(name, 0o700, dir_fd=directory)
-    with open_folder(directory, name) as fd:
+    rootfs.mkdir(directory, path)
+    with open_folder(rootfs.home(directory, path), path.rpartition(b"/")[2]) as fd:
         change_owner(fd, owner)
         os.fchmod(fd, mode)  # after the owner, as with files
 

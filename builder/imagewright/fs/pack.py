@@ -82,6 +82,7 @@ class _Packer:
         directory = self._places.existing(parent)
         if directory is None:
             raise _moving(path, "vanished")
+        directory = self._rootfs.home(directory, self._places.place(parent, name))
         info = os.stat(name, dir_fd=directory, follow_symlinks=False)
         mtime_ns = info.st_mtime_ns if self._clamp_ns is None else min(info.st_mtime_ns, self._clamp_ns)
         entry = Entry(path, tarheader.REGULAR, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, 0, mtime_ns)

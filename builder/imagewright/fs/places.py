@@ -15,7 +15,7 @@ from imagewright.fs.rootfs import MAX_LINKS, Rootfs
 
 _KEPT = 64
 _MAX_PARTS = 400
-MakeFolder = Callable[[int, bytes], None]  # (descriptor of the parent, name)
+MakeFolder = Callable[[int, bytes], None]  # (descriptor of the parent, path without links)
 
 
 class Places:
@@ -25,7 +25,8 @@ class Places:
         self._rootfs = rootfs
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._retired: list[int] = []
-        self._real: dict[bytes, bytes] = {}  # of the open ones, kept only where something is excluded
+        self._real: dict[bytes, bytes] = {}  # of the open ones, kept only where a part of the root is set apart
+        self._apart = bool(rootfs.excluded) or rootfs.shadow is not None
 
     def existing(self, path: bytes) -> int | None:
         """The folder at ``path`` (links followed inside the root), None where there is none."""
@@ -47,7 +48,7 @@ class Places:
                     hint="The base image or an earlier step made them: remove one, or name another folder.",
                 ) from error
             raise
-        if self._rootfs.excluded:
+        if self._apart:
             try:
                 self._real[path] = self._real_path(fd, path)
             except BaseException:
@@ -60,12 +61,20 @@ class Places:
             self._retire(old_fd)
         return fd
 
+    def real(self, path: bytes) -> bytes:
+        """Where the folder at ``path`` is, links resolved, where a part of the root is set apart; else ``path``."""
+        if self._apart and path and path not in self._real:
+            self.existing(path)
+        return self._real.get(path, path)
+
+    def place(self, path: bytes, name: bytes) -> bytes:
+        """The path of ``name`` in the folder at ``path``, as ``real``."""
+        real = self.real(path)
+        return real + b"/" + name if real else name
+
     def is_excluded(self, path: bytes, name: bytes) -> bool:
         """Whether ``name`` in the folder at ``path`` is not the image's, links resolved."""
-        if path and path not in self._real:
-            self.existing(path)
-        real = self._real.get(path, path)
-        return self._rootfs.is_excluded(real + b"/" + name if real else name)
+        return self._rootfs.is_excluded(self.place(path, name))
 
     def directory(self, path: bytes, make: MakeFolder, links: int = 0) -> int:
         """The folder at ``path``; those that are missing are made by ``make``, outermost first.
@@ -82,10 +91,12 @@ class Places:
         if name == b"..":  # only where a link's target has it: everything before it is a folder now
             fd = self.existing(path)
         else:
+            place = self._rootfs.path_of(above)
+            place = place + b"/" + name if place else name
             try:
-                make(above, name)
+                make(above, place)
             except FileExistsError:
-                target = self._link_target(above, name)
+                target = self._link_target(self._rootfs.home(above, place), name)
                 if target is None or links >= MAX_LINKS:
                     raise FileSystemError(
                         f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",

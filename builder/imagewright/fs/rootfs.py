@@ -14,9 +14,14 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.privilege import permission_hint
+
+if TYPE_CHECKING:
+    from imagewright.fs.shadow import Shadow
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder itself, through no link
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -38,11 +43,22 @@ class Rootfs:
         excluded: root-relative paths ("proc", "etc/hosts") that are not the image's: never read, written, deleted or
             packed by those who walk the tree.
         resolver: how paths are opened inside the root; the kernel's way where it has one.
+        shadow: what the image has where something else is mounted on the disk. Then a path is resolved as the image has
+            it, and whoever works with the entries of an open folder asks ``home`` where each of them is.
     """
 
-    def __init__(self, path: str, excluded: frozenset[str] = frozenset(), resolver: Resolver | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        excluded: frozenset[str] = frozenset(),
+        resolver: Resolver | None = None,
+        shadow: Shadow | None = None,
+    ) -> None:
         self.path = path
+        self.shadow = shadow
         self._resolve = resolver or (kernel_open if kernel_resolves() else walk_open)
+        if shadow is not None:
+            self._resolve = partial(walk_open, home=self.home)
         self.excluded = frozenset(os.fsencode(name.strip("/")) for name in excluded)
         self._below_excluded = tuple(name + b"/" for name in self.excluded)
         self._fd = -1
@@ -121,6 +137,8 @@ class Rootfs:
             FileSystemError: when it is not below the root.
         """
         here, root = os.readlink(b"/proc/self/fd/%d" % fd), os.readlink(b"/proc/self/fd/%d" % self.fd)
+        if self.shadow is not None and here.startswith(self.shadow.folder + b"/"):
+            return here[len(self.shadow.folder) + 1 :]
         prefix = root if root.endswith(b"/") else root + b"/"
         if here != root and not here.startswith(prefix):
             raise FileSystemError(f"{os.fsdecode(here)} is not below {self.path}", reason=Reason.PATH_NOT_ALLOWED)
@@ -138,9 +156,64 @@ class Rootfs:
         finally:
             os.close(fd)
 
+    def led_to(self, path: bytes) -> bytes:
+        """Where a path leads or will lead: what is there already may be a link, and the rest is yet to be made."""
+        try:
+            return self.real(path or b".")
+        except OSError:
+            above, _, name = path.rpartition(b"/")
+            return b"/".join(part for part in (self.led_to(above), name) if part) if path else b""
+
     def is_excluded(self, path: bytes) -> bool:
         """Whether ``path`` is one of the excluded ones or lies below one."""
         return path in self.excluded or path.startswith(self._below_excluded)
+
+    # --- entries of open folders; paths are link-free, as those of ``real``
+
+    @property
+    def set_apart(self) -> frozenset[bytes]:
+        """The paths at which the disk has nothing of the image's: the excluded ones, and those masked by a mount."""
+        return self.excluded | self.shadow.masks if self.shadow is not None else self.excluded
+
+    def home(self, directory: int, path: bytes) -> int:
+        """The open folder that has the image's entry ``path``: ``directory``, unless something else is mounted there."""
+        if self.shadow is None or path not in self.shadow.masks:
+            return directory
+        return self.shadow.parent_of(path)
+
+    def names(self, directory: int, path: bytes) -> list[bytes]:
+        """The names in the open folder ``path``, as the image has them; what is excluded among them too."""
+        names = [os.fsencode(name) for name in os.listdir(directory)]
+        if self.shadow is None:
+            return names
+        masks, prefix = self.shadow.masks, path + b"/" if path else b""
+        return [name for name in names if prefix + name not in masks] + self.shadow.names(path)
+
+    def mkdir(self, directory: int, path: bytes) -> None:
+        """Make the folder ``path``, for root alone, in the open folder above it.
+
+        Raises:
+            OSError: FileExistsError among others.
+        """
+        shadow = self.shadow
+        if shadow is not None and path in shadow.masks and shadow.leads_to_mount(path):
+            shadow.adopt(path)
+        else:
+            os.mkdir(path.rpartition(b"/")[2], 0o700, dir_fd=self.home(directory, path))
+
+    def make_way(self, path: bytes, link: bytes) -> bool:
+        """Before a link is made at ``path``: have mounts that are in its way moved to where it leads, if that is possible.
+
+        Whether they were moved: then a descriptor that was open may be of another path.
+        """
+        shadow = self.shadow
+        if shadow is None or path not in shadow.masks or not shadow.leads_to_mount(path):
+            return False
+        wanted = link if link.startswith(b"/") else path.rpartition(b"/")[0] + b"/" + link
+        target = self.led_to(b"/".join(part for part in wanted.split(b"/") if part not in (b"", b".")))
+        if b".." in target.split(b"/") or target == path or target.startswith(path + b"/") or self.is_excluded(target):
+            return False
+        return shadow.make_way(path, target)
 
 
 @functools.cache
@@ -170,8 +243,17 @@ def kernel_open(dir_fd: int, path: bytes, flags: int, mode: int) -> int:
     raise OSError(code, os.strerror(code), os.fsdecode(path))
 
 
-def walk_open(root_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
+def _same(directory: int, path: bytes) -> int:
+    return directory
+
+
+def walk_open(
+    root_fd: int, path: bytes, flags: int, mode: int = 0, *, home: Callable[[int, bytes], int] = _same
+) -> int:
     """Open ``path`` below ``root_fd`` by walking it: what openat2 does, for kernels without it.
+
+    ``home`` gives the folder in which the next component is looked for, from the one that was walked to and the path
+    from the root on, without links.
 
     Raises:
         OSError: as open(2); ELOOP after 40 links.
@@ -179,6 +261,7 @@ def walk_open(root_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
     pending = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
     want_directory = path.endswith(b"/")
     stack = [os.dup(root_fd)]
+    names: list[bytes] = []  # of those in the stack, but the first
     links = 0
     try:
         while pending:
@@ -186,14 +269,16 @@ def walk_open(root_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
             if part == b"..":
                 if len(stack) > 1:
                     os.close(stack.pop())
+                    names.pop()
                 continue
+            here = home(stack[-1], b"/".join((*names, part)))
             last = not pending
             if last and flags & (os.O_CREAT | os.O_NOFOLLOW):
                 follow = not flags & os.O_NOFOLLOW and not flags & os.O_EXCL
             else:
                 follow = True
             try:
-                target = os.readlink(part, dir_fd=stack[-1]) if follow else None
+                target = os.readlink(part, dir_fd=here) if follow else None
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.ENOENT):
                     raise
@@ -205,11 +290,13 @@ def walk_open(root_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
                 if target.startswith(b"/"):
                     while len(stack) > 1:
                         os.close(stack.pop())
+                    names.clear()
                 pending.extend(p for p in reversed(target.split(b"/")) if p not in (b"", b"."))
                 continue
             if last and not want_directory:
-                return os.open(part, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=stack[-1])
-            stack.append(os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stack[-1]))
+                return os.open(part, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=here)
+            stack.append(os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here))
+            names.append(part)
         return os.open(".", (flags & ~os.O_CREAT & ~os.O_EXCL) | os.O_CLOEXEC, dir_fd=stack[-1])
     finally:
         for fd in stack:

@@ -65,21 +65,21 @@ class Snapshot:
 
 
 def scan(rootfs: Rootfs) -> Snapshot:
-    """Take a snapshot. What ``rootfs`` excludes isn't in it.
+    """Take a snapshot. What ``rootfs`` has set apart isn't in it.
 
     Raises:
         FileSystemError: reason ``LimitExceeded`` for folders deeper than ``tree.MAX_DEPTH``.
     """
     folders: dict[bytes, bytes] = {}
     try:
-        _scan_folder(rootfs.fd, b"", rootfs.excluded, folders, 0)
+        _scan_folder(rootfs.fd, b"", rootfs.set_apart, folders, 0)
         info = os.fstat(rootfs.fd)
         return Snapshot(folders, _record(info, read_xattrs(rootfs.fd)))
     except OSError as error:
         raise explain(error, "looking for changed files") from error
 
 
-def _scan_folder(fd: int, path: bytes, excluded: frozenset[bytes], folders: dict[bytes, bytes], depth: int) -> None:
+def _scan_folder(fd: int, path: bytes, apart: frozenset[bytes], folders: dict[bytes, bytes], depth: int) -> None:
     if depth > MAX_DEPTH:
         raise too_deep(path)
     found: list[tuple[bytes, os.stat_result]] = []
@@ -87,7 +87,7 @@ def _scan_folder(fd: int, path: bytes, excluded: frozenset[bytes], folders: dict
     with os.scandir(fd) as entries:
         for entry in entries:
             name = os.fsencode(entry.name)
-            if excluded and prefix + name in excluded:
+            if apart and prefix + name in apart:
                 continue
             found.append((name, entry.stat(follow_symlinks=False)))
     found.sort(key=lambda pair: pair[0])
@@ -99,7 +99,7 @@ def _scan_folder(fd: int, path: bytes, excluded: frozenset[bytes], folders: dict
             below = os.open(name, OPEN_FOLDER, dir_fd=fd)
             try:
                 xattrs = _hash(read_xattrs(below))
-                _scan_folder(below, prefix + name, excluded, folders, depth + 1)
+                _scan_folder(below, prefix + name, apart, folders, depth + 1)
             finally:
                 os.close(below)
         parts.append(

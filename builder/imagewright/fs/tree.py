@@ -40,23 +40,33 @@ def too_deep(path: bytes) -> FileSystemError:
 def remove(rootfs: Rootfs) -> None:
     """Empty a root file system; what is excluded stays, and so do the folders that lead to it."""
     try:
-        for name in os.listdir(rootfs.fd):
-            encoded = os.fsencode(name)
-            remove_entry(rootfs.fd, encoded, encoded, rootfs)
+        for name in rootfs.names(rootfs.fd, b""):
+            remove_entry(rootfs.fd, name, rootfs)
+        if rootfs.shadow is not None:
+            rootfs.shadow.reset()
     except OSError as error:
         raise explain(error, "removing a stage's files") from error
 
 
-def remove_entry(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth: int = 0) -> bool:
-    """Remove ``name`` from the folder ``directory`` and all that is below it, without following any link.
+def remove_entry(directory: int, path: bytes, rootfs: Rootfs, depth: int = 0) -> bool:
+    """Remove the image's entry ``path`` and all that is below it, without following any link.
 
-    ``path`` is its place in ``rootfs``, for what is excluded. Returns whether it is gone.
+    ``directory`` is the open folder above it; ``path`` has no links in it: what is set apart is told by it. Returns
+    whether the disk has nothing there any more.
 
     Raises:
         OSError: FileNotFoundError among others.
     """
     if rootfs.excluded and path in rootfs.excluded:
         return False
+    name, home = path.rpartition(b"/")[2], rootfs.home(directory, path)
+    gone = _remove(home, name, path, rootfs, depth)
+    if not gone and rootfs.shadow is not None and rootfs.shadow.leads_to_mount(path):
+        rootfs.shadow.drop(path)
+    return gone and home == directory
+
+
+def _remove(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth: int) -> bool:
     try:
         os.unlink(name, dir_fd=directory)
         return True
@@ -70,9 +80,10 @@ def remove_entry(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth
     fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
     gone = True
     try:
-        for child in os.listdir(fd):
-            encoded = os.fsencode(child)
-            gone &= remove_entry(fd, encoded, path + b"/" + encoded, rootfs, depth + 1)
+        for child in rootfs.names(fd, path):
+            gone &= remove_entry(fd, path + b"/" + child, rootfs, depth + 1)
+        if gone and rootfs.shadow is not None:
+            gone = not rootfs.shadow.leads_to_mount(path)
     finally:
         os.close(fd)
     if gone:
@@ -95,18 +106,20 @@ def _copy_folder(source: Rootfs, target: Rootfs, fds: tuple[int, int], path: byt
     source_fd, target_fd = fds
     if path.count(b"/") > MAX_DEPTH:
         raise too_deep(path)
-    for name_ in os.listdir(source_fd):
-        name = os.fsencode(name_)
+    for name in source.names(source_fd, path):
         place = path + b"/" + name if path else name
         if source.is_excluded(place) or target.is_excluded(place):
             continue
-        info = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
+        home = source.home(source_fd, place)
+        info = os.stat(name, dir_fd=home, follow_symlinks=False)
         if not stat.S_ISDIR(info.st_mode):
-            copier.copy_entry((source_fd, name), (target_fd, name), info)
+            if stat.S_ISLNK(info.st_mode):
+                target.make_way(place, os.readlink(name, dir_fd=home))
+            copier.copy_entry((home, name), (target.home(target_fd, place), name), info)
             continue
         with contextlib.suppress(FileExistsError):  # it leads to something excluded
-            os.mkdir(name, 0o700, dir_fd=target_fd)
-        with open_folder(source_fd, name) as below, open_folder(target_fd, name) as target_below:
+            target.mkdir(target_fd, place)
+        with open_folder(home, name) as below, open_folder(target.home(target_fd, place), name) as target_below:
             _copy_folder(source, target, (below, target_below), place, copier)
             copy_attributes(below, target_below)
 
@@ -115,8 +128,8 @@ def move_tree(source: Rootfs, target: Rootfs) -> None:
     """Move everything, by renaming where both are on one file system; what either side excludes stays."""
     try:
         mtime_ns = os.fstat(source.fd).st_mtime_ns  # it moves with what leaves
-        for name in os.listdir(source.fd):
-            if not _renamed(source, target, os.fsencode(name)):
+        for name in source.names(source.fd, b""):
+            if not _renamed(source, target, name):
                 copy_tree(source, target)  # hard links across top-level folders need it to be done in one go
                 remove(source)
                 break
@@ -131,7 +144,8 @@ def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
     """Whether a top-level entry could be renamed; one that is excluded counts as done, one that leads there not."""
     if source.is_excluded(name) or target.is_excluded(name):
         return True
-    if any(e.startswith(name + b"/") for e in (*source.excluded, *target.excluded)):
+    apart = source.set_apart | target.set_apart
+    if name in apart or any(path.startswith(name + b"/") for path in apart):
         return False
     try:
         os.rename(name, name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
@@ -152,10 +166,9 @@ def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> Ch
     owner = ownership or Ownership(0, 0)
     wanted = b"/".join(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
 
-    def make(parent_fd: int, name: bytes) -> None:
-        make_folder(parent_fd, name, (owner.uid, owner.gid))
-        above = rootfs.path_of(parent_fd)
-        made.add(above + b"/" + name if above else name)
+    def make(parent_fd: int, path: bytes) -> None:
+        make_folder(rootfs, parent_fd, path, (owner.uid, owner.gid))
+        made.add(path)
 
     places = Places(rootfs)
     try:

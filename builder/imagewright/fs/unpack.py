@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import tarheader
-from imagewright.fs.fileops import make_folder
+from imagewright.fs.fileops import FileCopier, make_folder
 from imagewright.fs.inode import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, explain
@@ -71,6 +71,19 @@ def unpack_layer(rootfs: Rootfs, stream: Readable, options: UnpackOptions = Unpa
     return _Unpacker(rootfs, options).run(stream)
 
 
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where an entry goes: the open folder above it, its path as the archive has it, and ``place``, that without links."""
+
+    directory: int
+    path: bytes
+    place: bytes
+
+    @property
+    def name(self) -> bytes:
+        return self.path.rpartition(b"/")[2]
+
+
 class _Unpacker:
     def __init__(self, rootfs: Rootfs, options: UnpackOptions) -> None:
         self._rootfs = rootfs
@@ -120,9 +133,10 @@ class _Unpacker:
                 return
             self._remember(path, parent)
         directory = self._places.directory(parent, self._make_missing)
-        if self._rootfs.excluded and self._places.is_excluded(parent, name):
+        place = self._places.place(parent, name)
+        if self._rootfs.excluded and self._rootfs.is_excluded(place):
             return
-        self._create(entry, reader, directory, path)
+        self._create(entry, reader, _Spot(directory, path, place))
         if self._options.keep_written:
             self._stats.written.append(path)
 
@@ -139,9 +153,9 @@ class _Unpacker:
             set_metadata(fd, entry, self._owner(entry))
             self._times[b""] = entry.mtime_ns
 
-    def _make_missing(self, parent_fd: int, name: bytes) -> None:
+    def _make_missing(self, parent_fd: int, path: bytes) -> None:
         """A folder that no entry describes."""
-        make_folder(parent_fd, name, self._options.ownership or (0, 0))
+        make_folder(self._rootfs, parent_fd, path, self._options.ownership or (0, 0))
 
     # --- whiteouts
 
@@ -158,9 +172,10 @@ class _Unpacker:
         directory = self._places.existing(parent)
         if directory is None or (self._rootfs.excluded and self._places.is_excluded(parent, hidden)):
             return
+        place = self._places.place(parent, hidden)
         if path not in self._fresh:
-            self._remove(directory, hidden, path)
-        elif _is_directory(directory, hidden):
+            self._remove(directory, place)
+        elif _is_directory(self._rootfs.home(directory, place), hidden):
             self._make_opaque(path)  # this very layer has it, too: what lower layers have in it goes
 
     def _make_opaque(self, parent: bytes) -> None:
@@ -169,20 +184,21 @@ class _Unpacker:
         if directory is None:
             return
         prefix = parent + b"/" if parent else b""
-        for name_ in os.listdir(directory):
-            name = os.fsencode(name_)
-            path = prefix + name
-            if self._rootfs.excluded and self._places.is_excluded(parent, name):
+        for name in self._rootfs.names(directory, self._places.real(parent)):
+            path, place = prefix + name, self._places.place(parent, name)
+            if self._rootfs.excluded and self._rootfs.is_excluded(place):
                 continue
             if path not in self._fresh:
-                self._remove(directory, name, path)
-            elif _is_directory(directory, name):
+                self._remove(directory, place)
+            elif _is_directory(self._rootfs.home(directory, place), name):
                 self._make_opaque(path)
 
-    def _remove(self, directory: int, name: bytes, path: bytes) -> None:
+    def _remove(self, directory: int, place: bytes) -> None:
+        """Remove the entry at ``place``, a path without links, of the open folder above it."""
         try:
-            mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-            remove_entry(directory, name, path, self._rootfs)
+            name, home = place.rpartition(b"/")[2], self._rootfs.home(directory, place)
+            mode = os.stat(name, dir_fd=home, follow_symlinks=False).st_mode
+            remove_entry(directory, place, self._rootfs)
         except FileNotFoundError:
             return
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
@@ -190,45 +206,52 @@ class _Unpacker:
 
     # --- entries
 
-    def _create(self, entry: Entry, reader: TarReader, directory: int, path: bytes) -> None:
-        name = path.rpartition(b"/")[2]
+    def _create(self, entry: Entry, reader: TarReader, spot: _Spot) -> None:
         match entry.type:
             case tarheader.REGULAR:
-                self._file(entry, reader, directory, path)
+                self._file(entry, reader, spot)
                 return
             case tarheader.DIRECTORY:
-                self._folder(entry, directory, path)
+                self._folder(entry, spot)
                 return
             case tarheader.SYMLINK:
                 if not entry.linkname or b"\0" in entry.linkname:
-                    raise malformed(f"{show(path)} is a symbolic link to nothing")
-                self._replacing(directory, path, lambda: os.symlink(entry.linkname, name, dir_fd=directory))
+                    raise malformed(f"{show(spot.path)} is a symbolic link to nothing")
+                self._replacing(spot, lambda: self._symlink(entry, spot))
             case tarheader.HARDLINK:
-                self._hardlink(entry, directory, path)
+                self._hardlink(entry, spot)
                 return
             case tarheader.FIFO:
-                self._replacing(directory, path, lambda: os.mkfifo(name, 0o600, dir_fd=directory))
+                self._replacing(spot, lambda: os.mkfifo(spot.name, 0o600, dir_fd=self._home(spot)))
             case _:
-                if not self._device(entry, directory, path):
+                if not self._device(entry, spot):
                     return
-        set_special_metadata((directory, name), entry, self._owner(entry))
+        set_special_metadata((self._home(spot), spot.name), entry, self._owner(entry))
 
-    def _replacing(self, directory: int, path: bytes, make: Callable[[], None]) -> None:
+    def _home(self, spot: _Spot) -> int:
+        """The open folder that has the entry, or is to have it: another one where something is mounted at its place."""
+        return self._rootfs.home(spot.directory, spot.place)
+
+    def _symlink(self, entry: Entry, spot: _Spot) -> None:
+        if self._rootfs.make_way(spot.place, entry.linkname):
+            self._places.forget()
+        os.symlink(entry.linkname, spot.name, dir_fd=self._home(spot))
+
+    def _replacing(self, spot: _Spot, make: Callable[[], None]) -> None:
         """Run ``make``; where something is in the way, remove it and run it again."""
         try:
             make()
         except FileExistsError:
-            self._remove(directory, path.rpartition(b"/")[2], path)
+            self._remove(spot.directory, spot.place)
             make()
 
-    def _file(self, entry: Entry, reader: TarReader, directory: int, path: bytes) -> None:
-        name = path.rpartition(b"/")[2]
+    def _file(self, entry: Entry, reader: TarReader, spot: _Spot) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(name, flags, 0o600, dir_fd=directory)
+            fd = os.open(spot.name, flags, 0o600, dir_fd=self._home(spot))
         except FileExistsError:
-            self._remove(directory, name, path)
-            fd = os.open(name, flags, 0o600, dir_fd=directory)
+            self._remove(spot.directory, spot.place)
+            fd = os.open(spot.name, flags, 0o600, dir_fd=self._home(spot))
         try:
             if entry.segments is None:
                 write_data(fd, reader)
@@ -239,25 +262,24 @@ class _Unpacker:
         finally:
             os.close(fd)
 
-    def _folder(self, entry: Entry, directory: int, path: bytes) -> None:
-        name = path.rpartition(b"/")[2]
+    def _folder(self, entry: Entry, spot: _Spot) -> None:
         existed = False
         try:
-            os.mkdir(name, 0o700, dir_fd=directory)
+            self._rootfs.mkdir(spot.directory, spot.place)
         except FileExistsError:
             existed = True
         try:
-            fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
+            fd = os.open(spot.name, OPEN_FOLDER, dir_fd=self._home(spot))
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
             if not self._options.whiteouts and stat.S_ISLNK(
-                os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+                os.stat(spot.name, dir_fd=self._home(spot), follow_symlinks=False).st_mode
             ):
                 return  # an archive's folder onto a link to a folder goes through it, as with tar --keep-directory-symlink
-            self._remove(directory, name, path)
-            os.mkdir(name, 0o700, dir_fd=directory)
-            fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
+            self._remove(spot.directory, spot.place)
+            self._rootfs.mkdir(spot.directory, spot.place)
+            fd = os.open(spot.name, OPEN_FOLDER, dir_fd=self._home(spot))
             existed = False
         try:
             if existed:
@@ -265,9 +287,10 @@ class _Unpacker:
             set_metadata(fd, entry, self._owner(entry))
         finally:
             os.close(fd)
-        self._times[path] = entry.mtime_ns
+        self._times[spot.path] = entry.mtime_ns
 
-    def _hardlink(self, entry: Entry, directory: int, path: bytes) -> None:
+    def _hardlink(self, entry: Entry, spot: _Spot) -> None:
+        path = spot.path
         target = _normalise(entry.linkname)
         if self._options.below:
             target = self._options.below + b"/" + target
@@ -277,7 +300,6 @@ class _Unpacker:
         source = self._places.existing(parent)
         if source is None:
             raise _nothing_there(path, entry)
-        name = path.rpartition(b"/")[2]
         if target == path:
             raise malformed(f"{show(path)} is a hard link to itself")
         if target in self._skipped:
@@ -287,28 +309,34 @@ class _Unpacker:
         if self._rootfs.excluded and self._places.is_excluded(parent, target_name):
             raise _not_the_images(path, entry)
 
+        first = (self._rootfs.home(source, self._places.place(parent, target_name)), target_name)
+
         def make() -> None:
             try:
-                os.link(target_name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+                os.link(target_name, spot.name, src_dir_fd=first[0], dst_dir_fd=self._home(spot), follow_symlinks=False)
             except FileNotFoundError:
                 raise _nothing_there(path, entry) from None
             except PermissionError:
                 raise malformed(f"{show(path)} is a hard link to a folder") from None
+            except OSError as error:
+                if error.errno != errno.EXDEV:  # one of the two is where something else is mounted
+                    raise
+                info = os.stat(target_name, dir_fd=first[0], follow_symlinks=False)
+                FileCopier(self._rootfs).copy_entry(first, (self._home(spot), spot.name), info)
 
         # The descriptors stay good while the cache is emptied, since `existing` and `directory` keep the last few open.
-        self._replacing(directory, path, make)
+        self._replacing(spot, make)
 
-    def _device(self, entry: Entry, directory: int, path: bytes) -> bool:
+    def _device(self, entry: Entry, spot: _Spot) -> bool:
         kind = stat.S_IFCHR if entry.type == tarheader.CHARACTER else stat.S_IFBLK
         number = os.makedev(entry.major, entry.minor)
-        name = path.rpartition(b"/")[2]
         try:
-            self._replacing(directory, path, lambda: os.mknod(name, kind | 0o600, number, dir_fd=directory))
+            self._replacing(spot, lambda: os.mknod(spot.name, kind | 0o600, number, dir_fd=self._home(spot)))
         except PermissionError:
             # In a user namespace nobody may make devices, and containers find theirs in a /dev of their own. The layer
             # itself is kept as it is: the image has the device, only a RUN of this build can't see it.
             self._stats.skipped_devices += 1
-            self._skipped.add(path)
+            self._skipped.add(spot.path)
             return False
         return True
 
