@@ -16,6 +16,8 @@ from imagewright.context.fetch import FetchedContext, Fetcher
 from imagewright.contract import (
     BuildRequest,
     BuildResult,
+    ContextSource,
+    DirectorySource,
     Failure,
     OciSource,
     Source,
@@ -25,6 +27,7 @@ from imagewright.contract import (
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.agent import Agents
 from imagewright.engine.artifacts import pull_artifact
+from imagewright.engine.buildroot import BuildRoot
 from imagewright.engine.cachemounts import CacheMounts
 from imagewright.engine.caching import open_cache, tell_of_cache
 from imagewright.engine.contexts import fetch_contexts
@@ -151,6 +154,7 @@ class _Build:
         self._workspace: Workspace | None = None
         self._sandbox: Sandbox | None = None
         self._agents: Agents | None = None
+        self._root: BuildRoot | None = None
         self._cache: LayerCache | None = None
         self._fetched: FetchedContext | None = None
         self._image: BuiltImage | None = None
@@ -161,6 +165,8 @@ class _Build:
         try:
             if self._sandbox is not None:
                 self._sandbox.close()
+            if self._root is not None:
+                self._root.close()
             if self._cache is not None:
                 self._cache.close()
         finally:
@@ -191,6 +197,9 @@ class _Build:
             reporter.lint(warning)
         refuse_warnings(planned.lint, planned.plan.warnings)
         check_required(planned.plan, planned.lines, remotes.secrets, [source.id for source in request.ssh])
+        if sandbox.build_root is not None:
+            self._root = BuildRoot(sandbox, workspace, reporter, _needed(request))
+            planned = _freed(planned, self._root, request)
         cache = self._cache = open_cache(request, client, reporter.warning)
         outputs = (client, destinations)
         while True:
@@ -231,6 +240,7 @@ class _Build:
             remotes=remotes,
             caches=caches,
             layering=layering(request),
+            build_root=self._root,
             cache=self._cache,
             stopped=remotes.stopped,
             lines=planned.lines,
@@ -378,9 +388,27 @@ def _of_system(error: OSError) -> ImagewrightError:
 
 def _kept(request: BuildRequest) -> tuple[str, ...]:
     """What the build reads of this machine: one in place of the container's own / leaves it alone."""
-    named = (context.source for context in request.build_contexts)
-    paths = [source.path for source in (request.source, *named) if hasattr(source, "path")]
-    paths += [registry.ca_file for registry in request.registries]
+    paths = [source.path for source in _sources(request) if hasattr(source, "path")]
     paths += [secret.file for secret in request.secrets]
+    return tuple(path for path in (*paths, *_needed(request)) if path and os.path.exists(path))
+
+
+def _needed(request: BuildRequest) -> tuple[str, ...]:
+    """What of that is read until the end, by its path."""
+    paths = [
+        path for each in request.registries for path in (each.ca_file, each.client_cert_file, each.client_key_file)
+    ]
     paths += [path for ssh in request.ssh for path in ssh.paths]
-    return tuple(path for path in (*paths, request.cache_dir) if path and os.path.exists(path))
+    return tuple(path for path in (*paths, request.cache_dir) if path)
+
+
+def _sources(request: BuildRequest) -> tuple[Source | ContextSource, ...]:
+    return request.source, *(context.source for context in request.build_contexts)
+
+
+def _freed(planned: _Planned, root: BuildRoot, request: BuildRequest) -> _Planned:
+    """The plan with its contexts where no image is in their way."""
+    folders = [source.path for source in _sources(request) if isinstance(source, DirectorySource)]
+    roots = root.free({name: context.rootfs for name, context in planned.contexts.items()}, folders)
+    contexts = {name: BuildContext(roots[name], context.ignore) for name, context in planned.contexts.items()}
+    return replace(planned, contexts=contexts)

@@ -48,6 +48,7 @@ class LayerMaker:
         self._snapshot: Snapshot | None = None  # of the root file system as it is now, None when it may have moved on
         self._before: Snapshot | None = None  # what the next changes are found against
         self._covered: list[bytes] = []  # where mounts were, of all RUNs
+        self._apart: set[bytes] = set()  # with ``single``: what was written that no scan sees
 
     def forget(self) -> None:
         """Files were changed by something that knows what it changed."""
@@ -75,6 +76,8 @@ class LayerMaker:
         """Add the history entry, and the layer where files changed, which is given. ``made_of`` is as in ``Layer``."""
         if not self._makes_layers:
             return None
+        if self._single and changes is not None and state.rootfs is not None:
+            self._apart.update(path for path in changes.written if state.rootfs.is_apart(path))
         layer = None
         if changes is not None and not changes.empty and not self._single:
             assert state.rootfs is not None
@@ -103,6 +106,7 @@ class LayerMaker:
         assert self._before is not None
         assert state.rootfs is not None
         changes = diff(self._before, scan(state.rootfs)).without(self._covered)
+        changes = changes.along_with(path for path in self._apart if state.rootfs.has(path))
         changes = self._settled(state, state.rootfs, changes)
         if changes.empty:
             return

@@ -68,16 +68,7 @@ def covered(rootfs: Rootfs, step: RunStep) -> tuple[bytes, ...]:
     Only where the sandbox has to move it aside and back do times tell that it was there.
     """
     targets = [mount.target for mount in step.mounts] + ([step.script.path] if step.script is not None else [])
-    return tuple(_led_to(rootfs, os.fsencode(target).strip(b"/")) for target in targets if target.strip("/"))
-
-
-def _led_to(rootfs: Rootfs, path: bytes) -> bytes:
-    """Where a path leads: what is there already may be a link, and the rest will be made."""
-    try:
-        return rootfs.real(path or b".")
-    except OSError:
-        above, _, name = path.rpartition(b"/")
-        return b"/".join(part for part in (_led_to(rootfs, above), name) if part) if path else b""
+    return tuple(rootfs.led_to(os.fsencode(target).strip(b"/")) for target in targets if target.strip("/"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from imagewright.dockerfile.source import excerpt as source_excerpt
 from imagewright.engine.endings import Memory, why_failed, why_lost
 from imagewright.engine.events import StepStarted
 from imagewright.engine.mounts import prepared
 from imagewright.engine.session import Session
-from imagewright.errors import SandboxError, StepError
+from imagewright.errors import Reason, SandboxError, StepError
 from imagewright.fs import users
 from imagewright.fs.rootfs import Rootfs
 from imagewright.plan import Network, RunStep
@@ -42,6 +43,7 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
         tail.add(data)
         session.reporter.output(started, data)
 
+    root = session.build_root
     with prepared(session, step) as extra:
         command = RunCommand(
             rootfs.path,
@@ -53,6 +55,7 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
             user.groups,
             tuple(extra.mounts),
             network=step.network is not Network.NONE,
+            excluded=root.taken if root is not None else frozenset(),
         )
         before = counts()
         try:
@@ -63,6 +66,8 @@ def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, start
         show(redacted.end())
     if code != 0:
         why = why_failed(code, step, dict(command.env), tail.lines(), Memory(before, counts()))
+        if why.reason is Reason.STEP_FAILED and root is not None and (mounted := root.hint(step, tail.lines())):
+            why = replace(why, hint=mounted)
         raise StepError(
             f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}{why.words}",
             exit_code=code,

@@ -15,6 +15,7 @@ from imagewright.cache.layers import LayerCache
 from imagewright.contract import StepResult, timestamp
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.agent import Agents
+from imagewright.engine.buildroot import BuildRoot
 from imagewright.engine.cachemounts import CacheMounts
 from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images, Layer
@@ -89,6 +90,7 @@ class Session:
     caches: CacheMounts
     remotes: Remotes
     layering: Layering
+    build_root: BuildRoot | None = None  # where stages with a RUN are built, in the sandbox that needs it
     cache: LayerCache | None = None  # None: every step is executed
     epoch: int | None = None
     states: dict[int, StageState] = field(default_factory=dict)

@@ -138,9 +138,9 @@ class StageExecutor:
 
     def _make_rootfs(self, state: StageState) -> None:
         """The folder that this stage is built in, empty, then filled with its base."""
-        sandbox = self._session.sandbox
-        if sandbox.build_root is not None and any(isinstance(step, RunStep) for step in self._shown):
-            rootfs = Rootfs(sandbox.build_root, sandbox.excluded)
+        root = self._session.build_root
+        if root is not None and any(isinstance(step, RunStep) for step in self._shown):
+            rootfs = root.rootfs
         else:
             rootfs = Rootfs(self._session.workspace.stage(self._plan.index))
         tree.remove(rootfs)
@@ -188,7 +188,7 @@ class StageExecutor:
             return
         if not self._wanted_later:
             state.rootfs = None
-        elif rootfs.path == self._session.sandbox.build_root:
+        elif self._session.build_root is not None and rootfs is self._session.build_root.rootfs:
             parked = Rootfs(self._session.workspace.stage(self._plan.index))
             tree.move_tree(rootfs, parked)
             state.rootfs = parked
@@ -272,20 +272,31 @@ class StageExecutor:
 
     def _copy(self, sources: Copying, rootfs: Rootfs) -> Changes:
         self._layers.forget()
-        return sources.copy_into(rootfs)
+        return self._told(rootfs, sources.copy_into(rootfs))
 
     def _workdir(self, step: WorkdirStep, rootfs: Rootfs) -> Changes:
         # As with --chown, a number is the group too: BuildKit makes the folder as it does a copy's.
         owner = users.lookup_ownership(rootfs, step.user) if step.user else None
-        return self._make_directory(rootfs, step.path, owner)
+        return self._told(rootfs, self._make_directory(rootfs, step.path, owner))
+
+    def _told(self, rootfs: Rootfs, changes: Changes) -> Changes:
+        """The same changes, once people know which of them no RUN sees."""
+        root = self._session.build_root
+        if root is not None and rootfs is root.rootfs:
+            root.tell_of_hidden(changes)
+        return changes
 
     def _run(self, state: StageState, step: RunStep, rootfs: Rootfs, started: StepStarted) -> Changes:
         self._layers.before_run(rootfs)
         user = users.lookup_user(rootfs, step.user or "0")
         self._make_directory(rootfs, step.workdir, users.Ownership(user.uid, user.gid))
         mounted_over = covered(rootfs, step)
+        root = self._session.build_root
+        if root is not None:
+            root.before_run(step)
         run(self._session, step, rootfs, user, started)
-        return self._layers.after_run(state, rootfs, mounted_over)
+        moved = root.after_run() if root is not None else ()
+        return self._layers.after_run(state, rootfs, mounted_over).along_with(moved)
 
     def _make_directory(self, rootfs: Rootfs, path: str, owner: users.Ownership | None) -> Changes:
         changes = tree.make_directory(rootfs, path, owner)

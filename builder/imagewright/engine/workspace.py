@@ -50,6 +50,16 @@ class Workspace:
         return os.path.join(self.path, "layers")
 
     @property
+    def shadow(self) -> str:
+        """For what an image has where the container has something mounted."""
+        return self._folder("shadow")
+
+    @property
+    def aside(self) -> str:
+        """For contexts that an image would be in the way of."""
+        return self._folder("aside")
+
+    @property
     def caches(self) -> str:
         """For cache mounts of this build alone; made by the first."""
         return os.path.join(self.path, "caches")
@@ -74,6 +84,11 @@ class Workspace:
     def close(self) -> None:
         """Remove everything. A file that can't be removed is left behind: the build's outcome doesn't hang on it."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _folder(self, name: str) -> str:
+        path = os.path.join(self.path, name)
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        return path
 
     def _rootfs(self, kind: str, name: str) -> str:
         path = os.path.join(self.path, kind, name, "rootfs")

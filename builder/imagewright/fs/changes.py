@@ -6,7 +6,7 @@ No I/O. Made by ``fs.diff``, ``fs.copy`` and ``fs.tree``; read by ``fs.settle`` 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class Changes:
     @property
     def empty(self) -> bool:
         return not self.written and not self.removed
+
+    def along_with(self, written: Iterable[bytes]) -> Changes:
+        """The same, and these paths written too."""
+        return replace(self, written=tuple(sorted({*self.written, *written})))
 
     def without(self, places: Iterable[bytes]) -> Changes:
         """The same but for what is at these paths and below them."""

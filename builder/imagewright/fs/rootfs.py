@@ -175,6 +175,18 @@ class Rootfs:
         """The paths at which the disk has nothing of the image's: the excluded ones, and those masked by a mount."""
         return self.excluded | self.shadow.masks if self.shadow is not None else self.excluded
 
+    def is_apart(self, path: bytes) -> bool:
+        """Whether ``path`` is at or below one of ``set_apart``."""
+        return any(path == each or path.startswith(each + b"/") for each in self.set_apart)
+
+    def has(self, path: bytes) -> bool:
+        """Whether the image has an entry at ``path``."""
+        try:
+            self.lstat(path)
+        except OSError:
+            return False
+        return True
+
     def home(self, directory: int, path: bytes) -> int:
         """The open folder that has the image's entry ``path``: ``directory``, unless something else is mounted there."""
         if self.shadow is None or path not in self.shadow.masks:

@@ -83,6 +83,14 @@ class Shadow:
         fixed = {point.path for point in self._points.values() if point.read_only}
         return tuple(sorted(self.mounts - fixed - self._kept))
 
+    def release(self, path: bytes) -> bool:
+        """Keep ``path`` no longer; False where something really is mounted there or below."""
+        if any(_is_at_or_below(point.path, path) for point in self._points.values()):
+            return False
+        self._kept = frozenset(each for each in self._kept if not _is_at_or_below(each, path))
+        self._read_table()
+        return True
+
     # --- the image's entries
 
     @property
@@ -178,8 +186,8 @@ class Shadow:
             if (was := before.get(number)) in (None, point.path) or point.path not in self.mounts:
                 continue
             self._folders.update(point.path[:end] for end in _ends(point.path)[:-1])
-            if was is not None and self._carry(was, point.path):
-                moved.append(point.path)
+            if was is not None:
+                moved += self._carry(was, point.path)
         self._mask()
         lost: list[bytes] = []
         for mask in sorted(self.masks):
@@ -205,14 +213,16 @@ class Shadow:
                     break
         return lost
 
-    def _carry(self, source: bytes, target: bytes) -> bool:
-        """Bring the image's entry at a mount to where a command has moved the mount."""
+    def _carry(self, source: bytes, target: bytes) -> list[bytes]:
+        """Bring the image's entries at a mount to where a command has moved the mount; their paths now."""
         if not self.has(source):
-            return False
+            return []
         self._close(source)
         self.parent_of(target)
-        os.rename(os.path.join(self._folder, source), os.path.join(self._folder, target))
-        return True
+        place = os.path.join(self._folder, target)
+        os.rename(os.path.join(self._folder, source), place)
+        below = (os.path.join(folder, name) for folder, *names in os.walk(place) for name in (*names[0], *names[1]))
+        return [target, *(path[len(self._folder) + 1 :] for path in below)]
 
     # --- within
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import Reason, SandboxError
@@ -31,7 +30,8 @@ class _Chosen:
     helpers: Helpers
     ids: Ids
     build_root: str | None = None
-    excluded: frozenset[str] = field(default_factory=frozenset)
+    excluded: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
 
     @property
     def parallel(self) -> int:
@@ -42,8 +42,7 @@ class _Chosen:
         return self.kind is SandboxKind.NAMESPACE
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        command = replace(self.ids.check(command), excluded=self.excluded)
-        return self.helpers.run(self.kind, command, output)
+        return self.helpers.run(self.kind, self.ids.check(command), output)
 
     def close(self) -> None:
         self.helpers.close()
@@ -129,20 +128,7 @@ def _root(helpers: Helpers, ids: Ids, options: SandboxOptions, why: str) -> Sand
     reason = f"{why}; it is no security boundary: RUN can read what the container can"
     # The build's /etc/nsswitch.conf must not say which libraries are loaded into the engine.
     linux.pin_name_services()
-    own = {os.path.realpath(path).strip("/") for path in (options.work_dir, *options.kept)}
+    kept = frozenset(os.path.realpath(path).strip("/") for path in (options.work_dir, *options.kept))
     # This early / is still the executor image's: a /busybox is that of its debug variant.
-    own |= {"busybox"} if os.path.exists("/busybox") else set()
-    with open("/proc/self/mountinfo", "rb") as file:
-        excluded = _EXECUTOR_OWN | mount_points(file.read()) | own
-    return _Chosen(SandboxKind.ROOT, reason, helpers, ids, "/", frozenset(excluded - {""}))
-
-
-def mount_points(mountinfo: bytes) -> frozenset[str]:
-    """Everything that is mounted into the container, root-relative: the cluster's files, volumes and secrets.
-
-    Args:
-        mountinfo: the text of /proc/PID/mountinfo (proc_pid_mountinfo(5)), which has white space in paths as octal numbers.
-    """
-    paths = (line.split(b" ")[4] for line in mountinfo.split(b"\n") if line)
-    decoded = (re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), path) for path in paths)
-    return frozenset(os.fsdecode(path.strip(b"/")) for path in decoded) - {""}
+    excluded = _EXECUTOR_OWN | ({"busybox"} if os.path.exists("/busybox") else frozenset())
+    return _Chosen(SandboxKind.ROOT, reason, helpers, ids, "/", excluded, kept - {""})

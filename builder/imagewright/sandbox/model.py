@@ -73,8 +73,8 @@ SandboxMount = FolderMount | TmpfsMount | FileMount | SocketMount
 class RunCommand:
     """One command. ``env`` is all that it sees; ``workdir`` exists in ``rootfs``; ids are numbers of the image's.
 
-    ``mounts`` are made in their order and gone afterwards. ``network`` False: nothing but loopback. ``excluded`` is the
-    sandbox's own (see there), for the process that runs the command.
+    ``mounts`` are made in their order and gone afterwards. ``network`` False: nothing but loopback. ``excluded`` are
+    root-relative paths that aren't the image's: nothing of ``mounts`` can be there.
     """
 
     rootfs: str
@@ -136,7 +136,11 @@ class Sandbox(Protocol):
 
     @property
     def excluded(self) -> frozenset[str]:
-        """Root-relative paths in ``build_root`` that are not the image's."""
+        """Root-relative paths in ``build_root`` that are never an image's: the engine's own and the kernel's."""
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Root-relative paths in ``build_root`` that stay as they are, whatever the image has there. So do mounts."""
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
         """Run a command to its end; its exit code, 128 + n where signal n ended it.

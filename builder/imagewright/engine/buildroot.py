@@ -1,0 +1,210 @@
+"""The container's own ``/`` as the root file system that stages are built in, and what the container has mounted there.
+
+Moves contexts aside and back; looks at what a RUN did to mounts, and refuses one that would take a context for the image's
+files. For the ``root`` sandbox, which alone builds there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from imagewright.engine.events import Reporter
+from imagewright.engine.workspace import Workspace
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs import tree
+from imagewright.fs.changes import Changes
+from imagewright.fs.recent import changed_since
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.shadow import Shadow
+from imagewright.plan import RunStep
+from imagewright.sandbox import Sandbox
+
+_CLOCK_REALTIME_COARSE = 5  # linux/time.h; what inodes get their times from
+_LOOKED_AT = 20_000  # entries of one mount: volumes may hold millions, on a slow network
+_REFUSED = ("resource busy", "Read-only file system")  # EBUSY and EROFS as libc, busybox, Python and Node write them
+_SHOWN = 3
+
+
+class BuildRoot:
+    """One build's. ``rootfs`` is the root file system; it holds one stage at a time."""
+
+    def __init__(self, sandbox: Sandbox, workspace: Workspace, reporter: Reporter, needed: Iterable[str]) -> None:
+        """``needed``: files and folders of this machine that the engine uses during the build, where they are."""
+        assert sandbox.build_root is not None
+        self._shadow = Shadow(sandbox.build_root, workspace.shadow, sandbox.excluded, sandbox.kept)
+        self.rootfs = Rootfs(sandbox.build_root, sandbox.excluded, shadow=self._shadow)
+        self._reporter = reporter
+        self._aside = workspace.aside
+        self._needed = {_relative(path) for path in (workspace.path, *needed)}
+        self._moved: list[tuple[str, str]] = []  # contexts: where they were, and where they are meanwhile
+        self._contexts: set[bytes] = set()  # mounts that hold a context
+        self._told: set[tuple[str, bytes]] = set()
+        self._began_ns = 0
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The paths that aren't the image's, root-relative."""
+        return frozenset(os.fsdecode(path) for path in self.rootfs.excluded | self._shadow.mounts)
+
+    # --- contexts
+
+    def free(self, contexts: Mapping[str, Rootfs], folders: Iterable[str]) -> dict[str, Rootfs]:
+        """Move what contexts are taken from out of an image's way, where it isn't mounted; the contexts afterwards.
+
+        Args:
+            folders: those of this machine that contexts are, or are parts of.
+
+        Raises:
+            FileSystemError
+        """
+        for folder in sorted({os.path.realpath(path) for path in folders}):
+            if self._now(folder) == folder:
+                self._free(folder)
+        return {name: Rootfs(self._now(root.path)) for name, root in contexts.items()}
+
+    def _free(self, folder: str) -> None:
+        path = _relative(folder)
+        mount = self._shadow.mount_of(path)
+        if mount is None or self.rootfs.is_excluded(path):
+            return  # nothing of an image ever comes there
+        needed = any(each.startswith(path + b"/") for each in self._needed)
+        if needed or mount != path or not self._shadow.release(path):
+            self._contexts.add(mount)
+            return
+        aside = os.path.join(self._aside, str(len(self._moved)))
+        os.mkdir(aside, 0o700)
+        tree.move_tree(Rootfs(folder), Rootfs(aside))
+        self._moved.append((folder, aside))
+
+    def _now(self, path: str) -> str:
+        for before, aside in self._moved:
+            if path == before or path.startswith(before + "/"):
+                return aside + path[len(before) :]
+        return path
+
+    def close(self) -> None:
+        """Bring the contexts back to where they were, in the place of what an image has there."""
+        for folder, aside in self._moved:
+            try:
+                if os.path.isdir(folder) and not os.path.islink(folder):
+                    tree.remove(Rootfs(folder))
+                elif os.path.lexists(folder):
+                    os.unlink(folder)
+                os.makedirs(folder, exist_ok=True)
+                tree.move_tree(Rootfs(aside), Rootfs(folder))
+            except (OSError, FileSystemError) as error:
+                self._reporter.warning(f"cannot move the build context back to {folder!r}: {error}")
+        self._moved.clear()
+
+    # --- steps
+
+    def tell_of_hidden(self, changes: Changes) -> None:
+        """Say once of each mount that what a COPY, ADD or WORKDIR brought there is in the image, and no RUN sees it."""
+        for path in changes.written:
+            mount = self._shadow.mount_of(path)
+            if mount is not None and self._is_new("hidden", mount):
+                self._reporter.message(
+                    f'"{_absolute(path)}" is in the image, but no RUN sees it: "{_absolute(mount)}" is mounted into this container'
+                )
+
+    def before_run(self, step: RunStep) -> None:
+        """Get ready for a command.
+
+        Raises:
+            FileSystemError: reason ``PathNotAllowed``, where it would take for the image's what is mounted.
+        """
+        workdir = self.rootfs.led_to(os.fsencode(step.workdir.strip("/")))
+        for mount in sorted(self._contexts):
+            self._refuse_to_show_context(step, workdir, mount)
+        mount_of_workdir = self._shadow.mount_of(workdir)
+        if mount_of_workdir is not None and not os.path.isdir(os.path.join(self.rootfs.path, os.fsdecode(workdir))):
+            raise FileSystemError(
+                f'cannot run a command in "{_absolute(workdir)}": "{_absolute(mount_of_workdir)}" is mounted into this '
+                "container, and has no such folder",
+                reason=Reason.PATH_NOT_ALLOWED,
+                hint="Mount the volume at another path, or let the build run in the namespace sandbox.",
+            )
+        self._began_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+        self._shadow.before_command()
+
+    def after_run(self) -> tuple[bytes, ...]:
+        """Look what a command did to mounts, and say what of it isn't in the image; the image's entries that it moved."""
+        aftermath = self._shadow.after_command()
+        for path in aftermath.lost:
+            if self._is_new("lost", path.rpartition(b"/")[0]):
+                self._reporter.warning(
+                    f'RUN wrote "{_absolute(path)}", which is not in the image: the image has no folder there, and the '
+                    "one on the disk leads to a mount"
+                )
+        ours = {self._shadow.mount_of(path) for path in self._needed}
+        for mount in self._shadow.writable():
+            if mount in ours or ("written", mount) in self._told:
+                continue
+            found = changed_since(os.path.join(os.fsencode(self.rootfs.path), mount), self._began_ns, _LOOKED_AT)
+            if found is not None and self._is_new("written", mount):
+                self._reporter.warning(
+                    f'"{os.fsdecode(found)}" changed during RUN, and is not in the image: "{_absolute(mount)}" is mounted into '
+                    "this container"
+                )
+        return aftermath.moved
+
+    def hint(self, step: RunStep, output: Sequence[str]) -> str:
+        """What to do about a command that failed since it wanted to replace, remove or change a mount; "" for others."""
+        refused = [line for line in output if any(words in line for words in _REFUSED)]
+        if not refused:
+            return ""
+        mounts = sorted(_absolute(mount) for mount in self._shadow.mounts)
+        # sed -i names its own temporary file: then the command says which was meant.
+        for text in ("\n".join(refused), _text(step)):
+            named = [mount for mount in mounts if _names(text, mount)]
+            if named:
+                break
+        else:
+            named = mounts
+        shown = ", ".join(f'"{mount}"' for mount in named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")
+        verb = "is" if len(named) == 1 else "are"
+        return (
+            f"{shown} {verb} mounted into this container, so that no RUN can replace or remove it: mount it at another path, "
+            "or let the build run in the namespace sandbox."
+        )
+
+    def _refuse_to_show_context(self, step: RunStep, workdir: bytes, mount: bytes) -> None:
+        place = _absolute(mount)
+        if workdir == mount or workdir.startswith(mount + b"/"):
+            why = f'its working directory is "{_absolute(workdir)}"'
+        elif self._shadow.hides(mount):
+            why = f'it would not see what the image has in "{place}"'
+        elif _names(_text(step), place):
+            why = f'it names "{place}"'
+        else:
+            return
+        raise FileSystemError(
+            f'cannot run the command in the root sandbox: {why}, and there the build context is, mounted at "{place}"',
+            reason=Reason.PATH_NOT_ALLOWED,
+            hint="Mount the context at another path, for example /kaniko/context, or let the build run in the namespace sandbox.",
+        )
+
+    def _is_new(self, what: str, place: bytes) -> bool:
+        known = (what, place) in self._told
+        self._told.add((what, place))
+        return not known
+
+
+def _text(step: RunStep) -> str:
+    return "\n".join((*step.argv, step.script.content if step.script is not None else ""))
+
+
+def _names(text: str, path: str) -> bool:
+    """Whether a text names a path, or one below it."""
+    return re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", text) is not None
+
+
+def _relative(path: str) -> bytes:
+    return os.fsencode(os.path.realpath(path).strip("/"))
+
+
+def _absolute(path: bytes) -> str:
+    return "/" + os.fsdecode(path)
