@@ -17,6 +17,7 @@ from imagewright.cli.secrets import secret_sources, ssh_sources
 from imagewright.contract import BuildArg, BuildRequest, SandboxKind, Source, TarSource, Timestamps
 from imagewright.descriptors import STANDARD_INPUT, own_descriptor, stream_name
 from imagewright.errors import UsageError
+from imagewright.fs.mountinfo import mounts_below
 from imagewright.registry.loginsources import NAMES as HELPERS
 from imagewright.sandbox.choose import IMAGE_MARKER
 
@@ -162,7 +163,13 @@ def _ignore_paths(arguments: Arguments) -> tuple[str, ...]:
 
 def default_cache_dir(marker: str = IMAGE_MARKER, folder: str = _CACHE_DIR) -> str:
     """kaniko's default, where somebody mounted a volume there; elsewhere that folder is not this program's."""
-    return folder if os.path.exists(marker) and os.path.isdir(folder) else ""
+    if not os.path.exists(marker) or not os.path.isdir(folder):
+        return ""
+    above, name = os.path.split(os.path.realpath(folder))
+    mounted = [point.path for point in mounts_below(above)]
+    own = os.fsencode(name)
+    leads = own not in mounted and any(path.startswith(own + b"/") for path in mounted)
+    return "" if leads else folder  # one that is there since something else is mounted in it was meant for that
 
 
 def _cache_dir(given: str) -> str:

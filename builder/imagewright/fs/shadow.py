@@ -133,6 +133,9 @@ class Shadow:
         """
         if self.has(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(path))
+        for name in self._listed(path):  # a command may have left something where the image had a link or a file
+            if not self._leads(path + b"/" + name):
+                _remove(os.path.join(self._root, path, name))
         self._reset(path, 0o700)
         self._folders.add(path)
         self._mask()
@@ -155,14 +158,22 @@ class Shadow:
         below = [mount for mount in self.mounts if mount.startswith(path + b"/")]
         if self._kept.intersection(below) or self.has(path):
             return False
+        theirs = {folder for mount in below for folder in self._folders_to((target + mount[len(path) :]).lstrip(b"/"))}
         moved = relocate(self._root, path, target, below)
+        if moved:
+            self._folders |= theirs
         self._read_table()
         return moved
+
+    def give_up(self) -> None:
+        """Take all that is on the disk, but mounts, for the image's, so that whoever removes the image removes it."""
+        self._forget(b"")
+        self._folders = {mount[:end] for mount in self.mounts for end in _ends(mount)[:-1]}
+        self._mask()
 
     def reset(self) -> None:
         """The image has nothing any more. What was moved comes back to where it was mounted."""
         self._folders.clear()
-        self._forget(b"")
         for number, path in self._at_first.items():
             point = self._points.get(number)
             if point is not None and point.path != path:
@@ -243,6 +254,16 @@ class Shadow:
             masks.add(next((each for each in way if each not in self._folders), mount))
         self.masks = frozenset(masks)
 
+    def _folders_to(self, path: bytes) -> list[bytes]:
+        """The folders above ``path`` that the image has on the disk."""
+        above = [path[:end] for end in _ends(path)[:-1]]
+        return [
+            folder
+            for folder in above
+            if not any(_is_at_or_below(folder, mask) for mask in self.masks)
+            and os.path.isdir(os.path.join(self._root, folder))
+        ]
+
     def _leads(self, path: bytes) -> bool:
         return path in self.mounts or self.leads_to_mount(path)
 
@@ -274,18 +295,22 @@ class Shadow:
         self._close(path)
         place = os.path.join(self._folder, path)
         if path:
-            shutil.rmtree(place, ignore_errors=True)
+            if os.path.lexists(place):
+                _remove(place)
             return
         for name in os.listdir(place):
-            whole = os.path.join(place, name)
-            if os.path.isdir(whole) and not os.path.islink(whole):
-                shutil.rmtree(whole)
-            else:
-                os.unlink(whole)
+            _remove(os.path.join(place, name))
 
     def _close(self, path: bytes) -> None:
         for parent in [each for each in self._parents if not path or _is_at_or_below(each, path)]:
             os.close(self._parents.pop(parent))
+
+
+def _remove(path: bytes) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
 
 
 def _ends(path: bytes) -> list[int]:

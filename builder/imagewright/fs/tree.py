@@ -40,6 +40,8 @@ def too_deep(path: bytes) -> FileSystemError:
 def remove(rootfs: Rootfs) -> None:
     """Empty a root file system; what is excluded stays, and so do the folders that lead to it."""
     try:
+        if rootfs.shadow is not None:
+            rootfs.shadow.give_up()
         for name in rootfs.names(rootfs.fd, b""):
             remove_entry(rootfs.fd, name, rootfs)
         if rootfs.shadow is not None:
