@@ -1,0 +1,206 @@
+"""A root file system in which something else is in the place of some paths: the image is the same, and that stays as it is.
+
+Here it is what the engine keeps, which no test needs root for; mounts of the kernel's are in tests/integration.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from archives.tars import Item, folder, hardlink, make_tar, symlink
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imagewright.errors import FileSystemError
+from imagewright.fs import tree
+from imagewright.fs.copy import CopyRequest, copy
+from imagewright.fs.diff import diff
+from imagewright.fs.pack import pack_layer
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.shadow import Shadow
+from imagewright.fs.snapshot import scan
+from imagewright.fs.unpack import unpack_layer
+
+KEPT = ("a/m", "b/a/m", "m")  # a folder, a file, a folder at the top
+
+
+class Machine:
+    """A root with things in it that aren't the image's."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / "root"
+        (path / "shadow").mkdir(parents=True)
+        (self.path / "a/m/a").mkdir(parents=True)
+        (self.path / "a/m/a/b").write_text("kept")
+        (self.path / "b/a").mkdir(parents=True)
+        (self.path / "b/a/m").write_text("kept")
+        (self.path / "m/b").mkdir(parents=True)
+        self.shadow = Shadow(str(self.path), str(path / "shadow"), (), KEPT)
+        self.rootfs = Rootfs(str(self.path), shadow=self.shadow)
+        tree.remove(self.rootfs)
+        self._before = self._kept()
+
+    def _kept(self) -> list[tuple[str, os.stat_result, bytes]]:
+        roots = [self.path / name for name in KEPT]
+        paths = [each for root in roots for each in (root, *sorted(root.rglob("*")))]
+        return [(str(p), _settled(p.lstat()), p.read_bytes() if p.is_file() else b"") for p in paths]
+
+    def check(self) -> None:
+        """What is kept is as it was."""
+        assert self._kept() == self._before
+
+    def whole(self, folder: Path) -> dict[str, tuple[object, ...]]:
+        """The image, as another stage would get it."""
+        folder.mkdir()
+        tree.copy_tree(self.rootfs, Rootfs(str(folder)))
+        return listing(folder)
+
+
+def _settled(info: os.stat_result) -> os.stat_result:
+    fields = list(info)
+    fields[7] = 0  # reading moves the atime
+    return os.stat_result(fields)
+
+
+def listing(root: Path) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    for path in root.rglob("*"):
+        info = path.lstat()
+        content: object = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        found[str(path.relative_to(root))] = (stat.filemode(info.st_mode), info.st_uid, info.st_gid, content)
+    return found
+
+
+NAMES = st.sampled_from(["a", "b", "m"])
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+TARGETS = st.one_of(PATHS, PATHS.map(lambda path: f"/{path}"), st.sampled_from(["..", "../a", "/", "../../b", "m"]))
+ITEMS = st.one_of(
+    st.builds(lambda path, mode: folder(path, mode), PATHS, st.sampled_from([0o755, 0o711, 0o700])),
+    st.builds(lambda path, data: Item(path, data=data), PATHS, st.sampled_from([b"x", b"yy"])),
+    st.builds(symlink, PATHS, TARGETS),
+    st.builds(hardlink, PATHS, PATHS),
+    st.builds(lambda path: Item(f"{path}/.wh..wh..opq"), PATHS),
+    st.builds(lambda path, name: Item(f"{path}/.wh.{name}"), PATHS, NAMES),
+    st.builds(lambda name: Item(f".wh.{name}"), NAMES),
+)
+
+
+def unpack(rootfs: Rootfs, layers: Sequence[Sequence[Item]]) -> str:
+    """Unpack layers until one fails; why it did."""
+    for items in layers:
+        try:
+            unpack_layer(rootfs, io.BytesIO(make_tar(*items)))
+        except FileSystemError as error:
+            return error.message
+    return ""
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.lists(ITEMS, max_size=8), min_size=1, max_size=4))
+def test_layers_make_the_same_image_with_and_without_something_in_the_way(layers: list[list[Item]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        plain = Path(name) / "plain"
+        plain.mkdir()
+        machine = Machine(Path(name) / "machine")
+        expected, happened = unpack(Rootfs(str(plain)), layers), unpack(machine.rootfs, layers)
+        machine.check()
+        assert happened == expected
+        if not expected:
+            assert machine.whole(Path(name) / "whole") == listing(plain)
+        tree.remove(machine.rootfs)
+        machine.check()
+        assert machine.whole(Path(name) / "empty") == {}
+        left = {str(path.relative_to(machine.path)) for path in machine.path.rglob("*")}
+        assert left == {"a", "a/m", "a/m/a", "a/m/a/b", "b", "b/a", "b/a/m", "m", "m/b"}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [symlink("x", "/a"), Item("x/.wh.m"), Item("x/m/a/.wh.b")],
+        [symlink("x", "a"), Item("x/.wh..wh..opq")],
+        [symlink("x", "a/m"), Item("x/.wh..wh..opq"), Item("x/a/b", data=b"mine")],
+        [symlink("x", "/a"), symlink("y", "x"), Item("y/m", data=b"mine")],
+        [symlink("x", "b"), symlink("x/a", "/a"), Item("x/a/m/a/.wh.b"), Item("b/a/m/a/b", data=b"mine")],
+        [symlink("x", "/b/a"), hardlink("h", "x/m"), Item("h", data=b"mine", mode=0o777)],
+        [symlink("x", "/b/a"), Item("x/m", data=b"mine"), hardlink("h", "x/m")],
+    ],
+)
+def test_no_link_leads_a_layer_to_what_is_kept(machine: Machine, items: list[Item]) -> None:
+    for one_layer in ([items], [[item] for item in items]):
+        unpack(machine.rootfs, [[folder("a"), folder("b"), folder("b/a")], *one_layer])
+        machine.check()
+
+
+def test_a_hard_link_across_the_border_is_the_same_file_or_its_copy(machine: Machine) -> None:
+    assert unpack(machine.rootfs, [[Item("f", data=b"x"), hardlink("a/m/f", "f"), hardlink("g", "a/m/f")]]) == ""
+    assert [machine.rootfs.read_file(path, 9) for path in (b"f", b"a/m/f", b"g")] == [b"x"] * 3
+
+
+def test_paths_lead_where_the_image_has_them_lead(machine: Machine) -> None:
+    unpack(machine.rootfs, [[symlink("a", "b"), folder("b"), Item("b/f", data=b"x"), symlink("m", "/b/f")]])
+    assert machine.rootfs.read_file(b"a/f", 9) == b"x"
+    assert machine.rootfs.read_file(b"m", 9) == b"x"
+    assert machine.rootfs.real(b"a/../a/f") == b"b/f"
+    assert machine.rootfs.led_to(b"a/new/er") == b"b/new/er"
+    assert not machine.rootfs.has(b"b/a")
+
+
+def test_a_copy_reaches_the_layer_and_not_the_disk(machine: Machine, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    for name in ("a/m/a/b", "a/m/new", "b/a/m", "m/x"):
+        (context / name).parent.mkdir(parents=True, exist_ok=True)
+        (context / name).write_text("mine")
+    (context / "m/link").symlink_to("x")
+    before = scan(machine.rootfs)
+    changes = copy(machine.rootfs, CopyRequest(Rootfs(str(context)), (".",), "/"))
+    machine.check()
+    out = io.BytesIO()
+    pack_layer(machine.rootfs, changes, out)
+    (tmp_path / "other").mkdir()
+    out.seek(0)
+    from imagewright.fs.decompress import inflate, sniff  # noqa: PLC0415
+
+    found, stream = sniff(out)
+    unpack_layer(Rootfs(str(tmp_path / "other")), inflate(stream, found))
+    wanted = {name: what[3] for name, what in listing(context).items()}
+    assert {name: what[3] for name, what in listing(tmp_path / "other").items()} == wanted
+    found_by_scan = diff(before, scan(machine.rootfs)).written
+    assert set(found_by_scan) == {b"a", b"b", b"b/a"}  # the folders on the way are the image's now; the rest is apart
+
+
+def test_a_folder_of_the_disk_has_nothing_of_an_earlier_image(machine: Machine) -> None:
+    unpack(machine.rootfs, [[folder("a", 0o711), Item("a/f")]])
+    assert stat.S_IMODE((machine.path / "a").stat().st_mode) == 0o711
+    tree.remove(machine.rootfs)
+    assert stat.S_IMODE((machine.path / "a").stat().st_mode) == 0o755
+    unpack(machine.rootfs, [[Item("a/g")]])
+    assert sorted(os.listdir(machine.path / "a")) == ["g", "m"]
+    assert stat.S_IMODE((machine.path / "a").stat().st_mode) == 0o755
+
+
+def test_what_a_command_left_where_the_image_has_a_link_is_not_in_a_later_folder(machine: Machine) -> None:
+    unpack(machine.rootfs, [[symlink("a", "b")]])
+    machine.shadow.before_command()
+    (machine.path / "a/lost").write_text("lost")
+    assert machine.shadow.after_command().lost == (b"a/lost",)
+    unpack(machine.rootfs, [[folder("a")]])
+    assert os.listdir(machine.path / "a") == ["m"]
+
+
+def test_what_is_released_is_an_images_place_again(machine: Machine, tmp_path: Path) -> None:
+    assert machine.shadow.release(b"a/m")
+    assert b"a/m" not in machine.shadow.mounts
+    tree.remove(machine.rootfs)
+    assert sorted(os.listdir(machine.path)) == ["b", "m"]
