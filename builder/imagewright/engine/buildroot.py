@@ -174,15 +174,15 @@ class BuildRoot:
     def _refuse_to_show_context(self, step: RunStep, workdir: bytes, mount: bytes) -> None:
         place = _absolute(mount)
         if workdir == mount or workdir.startswith(mount + b"/"):
-            why = f'its working directory is "{_absolute(workdir)}"'
+            why = f'its working directory "{_absolute(workdir)}" is in "{place}"'
         elif self._shadow.hides(mount):
-            why = f'it would not see what the image has in "{place}"'
+            why = f'it would not see the files that the image has in "{place}"'
         elif _names(_text(step), place):
             why = f'it names "{place}"'
         else:
             return
         raise FileSystemError(
-            f'cannot run the command in the root sandbox: {why}, and there the build context is, mounted at "{place}"',
+            f"cannot run the command in the root sandbox: {why}, where the build context is mounted",
             reason=Reason.PATH_NOT_ALLOWED,
             hint="Mount the context at another path, for example /kaniko/context, or let the build run in the namespace sandbox.",
         )

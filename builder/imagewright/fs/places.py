@@ -61,15 +61,11 @@ class Places:
             self._retire(old_fd)
         return fd
 
-    def real(self, path: bytes) -> bytes:
-        """Where the folder at ``path`` is, links resolved, where a part of the root is set apart; else ``path``."""
+    def place(self, path: bytes, name: bytes) -> bytes:
+        """The path of ``name`` in the folder at ``path``, links resolved where a part of the root is set apart."""
         if self._apart and path and path not in self._real:
             self.existing(path)
-        return self._real.get(path, path)
-
-    def place(self, path: bytes, name: bytes) -> bytes:
-        """The path of ``name`` in the folder at ``path``, as ``real``."""
-        real = self.real(path)
+        real = self._real.get(path, path)
         return real + b"/" + name if real else name
 
     def is_excluded(self, path: bytes, name: bytes) -> bool:

@@ -53,8 +53,8 @@ class Shadow:
         Raises:
             OSError
         """
-        self._root = os.fsencode(root)
-        self._folder = os.fsencode(folder)
+        self._root = os.path.realpath(os.fsencode(root))
+        self._folder = os.path.realpath(os.fsencode(folder))
         self._excluded = frozenset(os.fsencode(path.strip("/")) for path in excluded)
         self._kept = frozenset(os.fsencode(path.strip("/")) for path in kept) - {b""}
         self._points: dict[int, MountPoint] = {}
@@ -113,9 +113,11 @@ class Shadow:
         return os.path.lexists(os.path.join(self._folder, path))
 
     def hides(self, path: bytes) -> bool:
-        """Whether the image has more than an empty folder at or below a mount."""
+        """Whether the image has more than an empty folder at the mount ``path``."""
+        if path not in self.masks or not self.has(path):
+            return False
         place = os.path.join(self._folder, path)
-        return os.path.lexists(place) and (os.path.islink(place) or not os.path.isdir(place) or bool(os.listdir(place)))
+        return os.path.islink(place) or not os.path.isdir(place) or bool(os.listdir(place))
 
     def names(self, folder: bytes) -> list[bytes]:
         """Names of the image's entries in ``folder`` that are here."""
@@ -174,7 +176,8 @@ class Shadow:
     def reset(self) -> None:
         """The image has nothing any more. What was moved comes back to where it was mounted."""
         self._folders.clear()
-        for number, path in self._at_first.items():
+        # The shallow ones first: a folder with a mount in it can only become one that isn't there.
+        for number, path in sorted(self._at_first.items(), key=lambda item: item[1].count(b"/")):
             point = self._points.get(number)
             if point is not None and point.path != path:
                 with contextlib.suppress(OSError):  # where it is now it is left alone as well
@@ -191,13 +194,14 @@ class Shadow:
     def after_command(self) -> Aftermath:
         """Look where the mounts are now, and take for the image's the folders on the way to them that a command filled."""
         before = {number: point.path for number, point in self._points.items()}
+        masks = self.masks
         self._read_table()
         moved = []
         for number, point in self._points.items():
             if (was := before.get(number)) in (None, point.path) or point.path not in self.mounts:
                 continue
             self._folders.update(point.path[:end] for end in _ends(point.path)[:-1])
-            if was is not None:
+            if was is not None and was in masks:
                 moved += self._carry(was, point.path)
         self._mask()
         lost: list[bytes] = []

@@ -82,6 +82,10 @@ def _remove(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth: int
     fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
     gone = True
     try:
+        if rootfs.shadow is not None and rootfs.path_of(fd) != path:  # then it may be a mount, whose files are not ours
+            raise FileSystemError(
+                f'cannot remove "/{os.fsdecode(path)}": it is "/{os.fsdecode(rootfs.path_of(fd))}" by now'
+            )
         for child in rootfs.names(fd, path):
             gone &= remove_entry(fd, path + b"/" + child, rootfs, depth + 1)
         if gone and rootfs.shadow is not None:

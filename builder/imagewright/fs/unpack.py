@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import tarheader
-from imagewright.fs.fileops import FileCopier, make_folder
+from imagewright.fs.fileops import FileCopier, Place, make_folder
 from imagewright.fs.inode import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
 from imagewright.fs.places import Places
 from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, explain
@@ -184,8 +184,9 @@ class _Unpacker:
         if directory is None:
             return
         prefix = parent + b"/" if parent else b""
-        for name in self._rootfs.names(directory, self._places.real(parent)):
-            path, place = prefix + name, self._places.place(parent, name)
+        real = self._rootfs.path_of(directory)  # once: a link on the way there may be among what is removed
+        for name in self._rootfs.names(directory, real):
+            path, place = prefix + name, real + b"/" + name if real else name
             if self._rootfs.excluded and self._rootfs.is_excluded(place):
                 continue
             if path not in self._fresh:
@@ -297,8 +298,7 @@ class _Unpacker:
         if not target or self._rootfs.is_excluded(target):
             raise _not_the_images(path, entry)
         parent, _, target_name = target.rpartition(b"/")
-        source = self._places.existing(parent)
-        if source is None:
+        if self._places.existing(parent) is None:
             raise _nothing_there(path, entry)
         if target == path:
             raise malformed(f"{show(path)} is a hard link to itself")
@@ -309,23 +309,32 @@ class _Unpacker:
         if self._rootfs.excluded and self._places.is_excluded(parent, target_name):
             raise _not_the_images(path, entry)
 
-        first = (self._rootfs.home(source, self._places.place(parent, target_name)), target_name)
-
         def make() -> None:
+            directory = self._places.existing(parent)  # it may have been in what the link takes the place of
+            if directory is None:
+                raise _nothing_there(path, entry)
+            source = (self._rootfs.home(directory, self._places.place(parent, target_name)), target_name)
             try:
-                os.link(target_name, spot.name, src_dir_fd=first[0], dst_dir_fd=self._home(spot), follow_symlinks=False)
+                self._link(source, (self._home(spot), spot.name))
             except FileNotFoundError:
                 raise _nothing_there(path, entry) from None
             except PermissionError:
                 raise malformed(f"{show(path)} is a hard link to a folder") from None
-            except OSError as error:
-                if error.errno != errno.EXDEV:  # one of the two is where something else is mounted
-                    raise
-                info = os.stat(target_name, dir_fd=first[0], follow_symlinks=False)
-                FileCopier(self._rootfs).copy_entry(first, (self._home(spot), spot.name), info)
 
         # The descriptors stay good while the cache is emptied, since `existing` and `directory` keep the last few open.
         self._replacing(spot, make)
+
+    def _link(self, source: Place, target: Place) -> None:
+        try:
+            os.link(source[1], target[1], src_dir_fd=source[0], dst_dir_fd=target[0], follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # One of the two is where something else is mounted: for the image's layers they are one, here two alike.
+            info = os.stat(source[1], dir_fd=source[0], follow_symlinks=False)
+            if stat.S_ISDIR(info.st_mode):
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from error
+            FileCopier(self._rootfs).copy_entry(source, target, info)
 
     def _device(self, entry: Entry, spot: _Spot) -> bool:
         kind = stat.S_IFCHR if entry.type == tarheader.CHARACTER else stat.S_IFBLK

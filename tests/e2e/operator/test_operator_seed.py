@@ -157,9 +157,11 @@ def test_a_branch_that_is_watched_is_built_when_it_moves(
     assert not [pod for pod in builds.pods() if pod["metadata"]["name"].endswith("-probe")]
 
 
+@pytest.mark.parametrize("sandbox", ["namespace", "root"])
 def test_a_kaniko_pod_needs_only_another_image_name(
-    cluster: Cluster, builds: Namespace, hub: dict[str, str], git_server: Callable[..., GitServer]
+    cluster: Cluster, builds: Namespace, hub: dict[str, str], git_server: Callable[..., GitServer], sandbox: str
 ) -> None:
+    """As people write it: the ServiceAccount's token is mounted below /var/run, which is a link in golang's image."""
     server = git_server()
     commit = server.repository("team/app.git").commit(FILES)
     assert commit
@@ -180,6 +182,7 @@ def test_a_kaniko_pod_needs_only_another_image_name(
             {"name": "kaniko-secret", "mountPath": "/kaniko/.docker"},
             {"name": "authorities", "mountPath": "/kaniko/ssl/certs"},
         ],
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}} if sandbox == "root" else {},
     }
     items = [{"key": ".dockerconfigjson", "path": "config.json"}]
     volumes = [
@@ -187,6 +190,9 @@ def test_a_kaniko_pod_needs_only_another_image_name(
         {"name": "authorities", "configMap": {"name": "authorities"}},
     ]
     output = cluster.run_pod("kaniko", "", namespace=builds.name, container=container, volumes=volumes)
+    assert f"sandbox {sandbox}: " in output
+    (pod,) = builds.pods()
+    assert "/var/run/secrets/kubernetes.io/serviceaccount" in json.dumps(pod["spec"])
     pushed = next(line for line in output.splitlines() if line.startswith("user/app:1.0.0@sha256:"))
     assert run_pushed(cluster, builds, pushed.partition("@")[2]) == "hello from unknown\n"
 

@@ -1,0 +1,182 @@
+"""A container of the executor image for tests of the root sandbox: a mount namespace with a root of its own, and what it mounts.
+
+The engine's programs are where the image has them, below /imagewright, but they are this machine's. Runs unshare(1),
+mount(8) and chroot(8): needs root. What a build leaves is read from the folder that was its root.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+HOST = "/imagewright/host"
+Entries = Mapping[str, "str | int"]  # a number is a folder's mode, "-> x" a link to x, other text a file
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What a layer's tar has: names without a slash at the end, and contents of files."""
+
+    entries: dict[str, tarfile.TarInfo]
+    contents: dict[str, str]
+
+
+@dataclass(slots=True)
+class Container:
+    """``mounted``: paths in the container, without the first slash, and what is mounted there."""
+
+    folder: Path
+    mounted: dict[str, Path] = field(default_factory=dict)
+    log: str = ""
+    code: int = 0
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    def volume(self, target: str, content: Mapping[str, str]) -> Path:
+        """Mount a folder with these files."""
+        source = self.folder / "volumes" / str(len(self.mounted))
+        source.mkdir(parents=True)
+        for name, text in content.items():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_text(text)
+        self.mounted[target] = source
+        return source
+
+    def file(self, target: str, content: str) -> Path:
+        """Mount one file, as a ConfigMap's with subPath."""
+        source = self.folder / "volumes" / str(len(self.mounted))
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(content)
+        self.mounted[target] = source
+        return source
+
+    def context(self, dockerfile: str, files: Mapping[str, str] = {}) -> str:
+        """A context where no image is in its way."""
+        folder = self.root / "kaniko/context"
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, text in {"Dockerfile": dockerfile, **files}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        return "/kaniko/context"
+
+    def execute(self, context: str, *flags: str) -> None:
+        """Build in the root sandbox with what is mounted."""
+        parts = [
+            *((path, f"{HOST}{path}") for path in ("/usr", sys.base_prefix)),
+            (str(REPOSITORY / "builder"), "/imagewright/builder"),
+            (sysconfig.get_path("purelib"), "/imagewright/site"),
+            ("/proc", "/proc"),
+            ("/dev", "/dev"),
+            *((str(source), f"/{target}") for target, source in self.mounted.items()),
+        ]
+        script = ["set -e"]
+        for source, target in parts:
+            place = shlex.quote(f"{self.root}{target}")
+            made = f"mkdir -p {place}" if Path(source).is_dir() else f'mkdir -p "$(dirname {place})"; touch {place}'
+            script.append(f"{made}; mount --rbind {shlex.quote(source)} {place}")
+        maps = Path("/proc/self/maps").read_text()
+        loader = re.search(r"/usr/\S*/ld-\S+", maps)
+        found = (str(Path(path).parent) for path in re.findall(r"/usr/\S+\.so\S*", maps))
+        libraries = dict.fromkeys((f"{sys.base_prefix}/lib", *found))  # a libpython of its own comes before another's
+        assert loader is not None, "the loader of this Python isn't below /usr"
+        program = os.path.realpath(sys.executable)
+        command = [
+            "chroot", str(self.root), f"{HOST}{loader[0]}", "--library-path", ":".join(f"{HOST}{path}" for path in libraries),
+            f"{HOST}{program}", "-m", "imagewright", "build", f"--context={context}", "--sandbox=root", "--no-push",
+            "--work-dir=/kaniko/work", "--oci-layout-path=/kaniko/out", "--build-context=base=oci-layout:///kaniko/base",
+            *flags,
+        ]  # fmt: skip
+        script.append("exec " + shlex.join(command))
+        env = {"PYTHONHOME": f"{HOST}{sys.base_prefix}", "PYTHONPATH": "/imagewright/builder:/imagewright/site",
+               "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/root", "PATH": os.environ["PATH"]}  # fmt: skip
+        shutil.rmtree(self.root / "kaniko/out", ignore_errors=True)
+        done = subprocess.run(
+            ["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(script)],
+            check=False, capture_output=True, text=True, env=env,
+        )  # fmt: skip
+        self.code, self.log = done.returncode, done.stdout + done.stderr
+        assert "Traceback" not in self.log, self.log
+
+    def build(self, dockerfile: str, files: Mapping[str, str] = {}, *flags: str) -> list[Layer]:
+        """Build what must succeed; its layers, the base's first."""
+        self.execute(self.context(dockerfile, files), *flags)
+        assert self.code == 0, self.log
+        return self.layers()
+
+    def layers(self) -> list[Layer]:
+        return layers_of(self.root / "kaniko/out")
+
+
+def layers_of(layout: Path) -> list[Layer]:
+    def blob(digest: str) -> Path:
+        return layout / "blobs/sha256" / digest.partition(":")[2]
+
+    index = json.loads((layout / "index.json").read_text())
+    manifest = json.loads(blob(index["manifests"][0]["digest"]).read_text())
+    found = []
+    for descriptor in manifest["layers"]:
+        with tarfile.open(blob(descriptor["digest"])) as tar:
+            members = tar.getmembers()
+            contents = {m.name: tar.extractfile(m).read().decode("latin-1") for m in members if m.isreg()}  # type: ignore[union-attr]
+            found.append(Layer({member.name: member for member in members}, contents))
+    return found
+
+
+def archive(entries: Entries) -> bytes:
+    """A tar with these entries."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, what in entries.items():
+            info = tarfile.TarInfo(name)
+            if isinstance(what, int):
+                info.type, info.mode = tarfile.DIRTYPE, what
+            elif what.startswith("-> "):
+                info.type, info.linkname = tarfile.SYMTYPE, what[3:]
+            else:
+                info.size = len(what.encode())
+            tar.addfile(info, io.BytesIO(str(what).encode()))
+    return out.getvalue()
+
+
+def make_base(container: Container, *layers: Mapping[str, str | tuple[str, int] | None]) -> None:
+    """The image ``base``: a static busybox, and these layers."""
+    folder = container.folder / "base"
+    folder.mkdir()
+    busybox = shutil.which("busybox")
+    assert busybox is not None, "busybox-static is missing: run scripts/setup"
+    shutil.copy(busybox, folder / "busybox")
+    lines = ["FROM scratch", "COPY busybox /bin/busybox", "COPY busybox /bin/sh"]
+    for number, entries in enumerate(layers):
+        (folder / f"{number}.tar").write_bytes(archive(entries))
+        lines.append(f"ADD {number}.tar /")
+    (folder / "Dockerfile").write_text("\n".join([*lines, "ENV PATH=/bin", ""]))
+    subprocess.run(
+        [sys.executable, "-m", "imagewright", "build", f"--context={folder}", "--sandbox=chroot", "--no-push",
+         f"--oci-layout-path={container.root}/kaniko/base", f"--work-dir={container.folder}/work"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def empty_container(folder: Path) -> Container:
+    """A container of the executor image, before it builds anything."""
+    made = Container(folder)
+    for name in ("imagewright", "kaniko", "etc", "tmp"):
+        (made.root / name).mkdir(parents=True)
+    (made.root / "imagewright/executor-image").touch()
+    (made.root / "etc/passwd").write_text("the executor's\n")
+    made.file("etc/hosts", "127.0.0.1 localhost\n")
+    return made

@@ -1,0 +1,117 @@
+"""The root sandbox where an image is in its context's place: the context is moved aside, or the image lacks no file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from containers.container import Container, empty_container, make_base
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts")]
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Container:
+    return empty_container(tmp_path)
+
+
+def write_context(folder: Path, dockerfile: str) -> None:
+    (folder / "below").mkdir(parents=True)
+    (folder / "Dockerfile").write_text(dockerfile)
+    (folder / "below/file").write_text("file")
+
+
+SCAFFOLD = "FROM base\nWORKDIR /workspace\nCOPY below below\nRUN busybox ls -A >/seen && echo >made\n"
+
+
+def test_a_context_of_the_container_is_moved_aside_and_back(container: Container) -> None:
+    make_base(container)
+    write_context(container.root / "workspace", SCAFFOLD)
+    before = (container.root / "workspace/below/file").stat()
+    for _ in range(2):  # the second build in one container finds it again
+        container.execute("/workspace")
+        assert container.code == 0, container.log
+        work, copied, ran = container.layers()[-3:]
+        assert set(work.entries) == {"workspace"}
+        assert copied.contents == {"workspace/below/file": "file"}
+        assert (ran.contents["seen"], ran.contents["workspace/made"]) == ("below\n", "\n")
+        assert sorted(path.name for path in (container.root / "workspace").iterdir()) == ["Dockerfile", "below"]
+        after = (container.root / "workspace/below/file").stat()
+        assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
+def test_a_part_of_a_context_and_named_contexts_move_too(container: Container) -> None:
+    make_base(container)
+    write_context(
+        container.root / "src/app",
+        "FROM base\nCOPY . /src/app\nCOPY --from=other / /opt\nRUN busybox ls /src/app /opt\n",
+    )
+    write_context(container.root / "opt", "")
+    container.execute("/src", "--context-sub-path=app", "--build-context=other=/opt")
+    assert container.code == 0, container.log
+    assert container.layers()[-1].contents == {"opt/below/file": "file", "opt/Dockerfile": ""}
+    assert (container.root / "src/app/below/file").exists()
+    assert sorted(path.name for path in (container.root / "opt").iterdir()) == ["Dockerfile", "below"]
+
+
+def test_a_context_comes_back_after_a_failure(container: Container) -> None:
+    make_base(container)
+    write_context(container.root / "workspace", "FROM base\nCOPY below /workspace\nRUN busybox false\n")
+    container.execute("/workspace")
+    assert container.code != 0
+    assert sorted(path.name for path in (container.root / "workspace").iterdir()) == ["Dockerfile", "below"]
+
+
+def test_a_mounted_context_lets_copies_through(container: Container) -> None:
+    make_base(container)
+    volume = container.volume("workspace", {"Dockerfile": "", "below/file": "file"})
+    (volume / "Dockerfile").write_text(
+        "FROM base AS plain\nWORKDIR /workspace\nCOPY below below\nFROM plain\nWORKDIR /\nCOPY --from=plain /workspace /copied\n"
+        "FROM base\nWORKDIR /workspace\nWORKDIR /\nRUN echo >/ran\nCOPY --from=plain /workspace /workspace\n"
+    )
+    container.execute("/workspace")
+    assert container.code == 0, container.log
+    work, ran, copied = container.layers()[-3:]
+    assert set(work.entries) == {"workspace"}
+    assert set(ran.entries) == {"ran"}
+    assert copied.contents == {"workspace/below/file": "file"}
+    assert sorted(path.name for path in volume.iterdir()) == ["Dockerfile", "below"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        ("WORKDIR /workspace\nRUN echo\n", 'its working directory "/workspace" is in "/workspace"'),
+        ("WORKDIR /workspace/sub\nRUN echo\n", 'its working directory "/workspace/sub" is in "/workspace"'),
+        ("COPY below /workspace\nRUN echo\n", 'would not see the files that the image has in "/workspace"'),
+        ("RUN busybox ls /workspace/below\n", 'it names "/workspace"'),
+        ("RUN A=/workspace; echo $A\n", 'it names "/workspace"'),
+        ("RUN <<EOF\necho >/workspace/x\nEOF\n", 'it names "/workspace"'),
+    ],
+)
+def test_a_command_that_would_see_a_mounted_context_is_refused(container: Container, steps: str, why: str) -> None:
+    make_base(container)
+    volume = container.volume("workspace", {"Dockerfile": f"FROM base\n{steps}", "below/file": "file"})
+    container.execute("/workspace")
+    assert container.code != 0
+    assert why in container.log
+    assert ", where the build context is mounted" in container.log
+    assert "Mount the context at another path" in container.log
+    assert sorted(path.name for path in volume.iterdir()) == ["Dockerfile", "below"]
+
+
+def test_a_command_that_names_another_path_is_not_refused(container: Container) -> None:
+    make_base(container)
+    dockerfile = "FROM base\nRUN echo https://example.com/workspace /workspaces /a/workspace /workspace.d\n"
+    container.volume("workspace", {"Dockerfile": dockerfile})
+    container.execute("/workspace")
+    assert container.code == 0, container.log
+
+
+def test_a_command_in_a_folder_that_only_the_image_has_is_refused(container: Container) -> None:
+    make_base(container)
+    container.volume("cache/deep", {})
+    container.execute(container.context("FROM base\nWORKDIR /cache/deep/work\nRUN echo\n"))
+    assert container.code != 0
+    assert 'cannot run a command in "/cache/deep/work": "/cache/deep" is mounted' in container.log

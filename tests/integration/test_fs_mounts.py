@@ -1,0 +1,150 @@
+"""A root file system with real mounts in it: layers make the same image as without, and what is mounted stays as it is.
+
+``IMAGEWRIGHT_SEED`` repeats a run; the seed is in what a failure prints.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archives.tars import Item, folder, hardlink, make_tar, symlink
+
+from imagewright.errors import FileSystemError
+from imagewright.fs import tree
+from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.shadow import Shadow
+from imagewright.fs.unpack import unpack_layer
+from imagewright.sandbox import linux
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts")]
+
+ROUNDS = 150
+MOUNTS = ("a/b/m", "a/f", "b/m", "m")  # a folder two levels down, a file, folders
+
+
+def in_mounts_of_its_own(action: Callable[[], None]) -> None:
+    """Run ``action`` in a process with mounts of its own, which end with it."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            linux.unshare(linux.CLONE_NEWNS)
+            linux.mount("", "/", "", linux.MS_REC | linux.MS_SLAVE)
+            action()
+            os._exit(0)
+        except BaseException:  # told by the parent
+            os.write(write, traceback.format_exc().encode())
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        said = pipe.read().decode()
+    status = os.waitpid(child, 0)[1]
+    assert status == 0, said
+
+
+class Machine:
+    def __init__(self, path: Path) -> None:
+        self.path, self.volumes = path / "root", path / "volumes"
+        (path / "shadow").mkdir(parents=True)
+        for name in MOUNTS:
+            target, source = self.path / name, self.volumes / name.replace("/", "-")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if name == "a/f":
+                source.write_text("kept")
+                target.touch()
+            else:
+                (source / "a").mkdir(parents=True)
+                (source / "a/b").write_text("kept")
+                target.mkdir()
+            linux.mount(str(source), str(target), "", linux.MS_BIND)
+        self.rootfs = Rootfs(str(self.path), shadow=Shadow(str(self.path), str(path / "shadow")))
+        self.rootfs_is_empty()
+        self._before = contents(self.volumes)
+
+    def rootfs_is_empty(self) -> None:
+        tree.remove(self.rootfs)
+        assert {str(p.relative_to(self.path)) for p in self.path.rglob("*")} == {
+            *("a", "a/b", "a/b/m", "a/b/m/a", "a/b/m/a/b", "a/f", "b", "b/m", "b/m/a", "b/m/a/b", "m", "m/a", "m/a/b")
+        }
+
+    def check(self) -> None:
+        assert contents(self.volumes) == self._before
+
+
+def contents(root: Path) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    for path in root.rglob("*"):
+        info = path.lstat()
+        content: object = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        found[str(path.relative_to(root))] = (oct(info.st_mode), info.st_uid, info.st_gid, content)
+    return found
+
+
+def some_item(dice: random.Random) -> Item:
+    def path() -> str:
+        return "/".join(dice.choices("abfm", k=dice.randint(1, 4)))
+
+    match dice.randrange(10):
+        case 0 | 1:
+            return folder(path(), dice.choice([0o755, 0o700]))
+        case 2 | 3:
+            return Item(path(), data=dice.choice([b"x", b"yy"]))
+        case 4 | 5 | 6:
+            return symlink(path(), dice.choice([path(), f"/{path()}", "..", "/", "../b", "m"]))
+        case 7:
+            return hardlink(path(), path())
+        case 8:
+            return Item(f"{path()}/.wh..wh..opq")
+        case _:
+            return Item(f"{path()}/.wh.{dice.choice('abfm')}")
+
+
+def unpack(rootfs: Rootfs, layers: list[list[Item]]) -> str:
+    for items in layers:
+        try:
+            unpack_layer(rootfs, io.BytesIO(make_tar(*items)))
+        except FileSystemError as error:
+            return error.message
+    return ""
+
+
+def one_round(path: Path, seed: int) -> bool:
+    """Whether mounts were moved on the way."""
+    dice = random.Random(seed)
+    layers = [[some_item(dice) for _ in range(dice.randint(1, 6))] for _ in range(dice.randint(1, 3))]
+    machine = Machine(path)
+    (path / "plain").mkdir()
+    (path / "whole").mkdir()
+    try:
+        expected, happened = unpack(Rootfs(str(path / "plain")), layers), unpack(machine.rootfs, layers)
+        machine.check()
+        assert happened == expected
+        assert machine.rootfs.shadow is not None
+        moved = machine.rootfs.shadow.mounts != {os.fsencode(name) for name in MOUNTS}
+        if not expected:
+            tree.move_tree(machine.rootfs, Rootfs(str(path / "whole")))
+            assert contents(path / "whole") == contents(path / "plain")
+        machine.rootfs_is_empty()
+        machine.check()
+    except BaseException:
+        print(f"seed {seed}: {layers}", file=sys.stderr)
+        raise
+    return moved
+
+
+def test_layers_make_the_same_image_with_and_without_mounts(tmp_path: Path) -> None:
+    first = int(os.environ.get("IMAGEWRIGHT_SEED", time.time_ns() % 1_000_000_000))
+
+    def rounds() -> None:
+        moved = [one_round(tmp_path / str(seed), seed) for seed in range(first, first + ROUNDS)]
+        assert any(moved), "no mount was ever moved"
+
+    in_mounts_of_its_own(rounds)
