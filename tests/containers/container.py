@@ -6,6 +6,7 @@ mount(8) and chroot(8): needs root. What a build leaves is read from the folder 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -152,23 +153,35 @@ def archive(entries: Entries) -> bytes:
     return out.getvalue()
 
 
-def make_base(container: Container, *layers: Mapping[str, str | tuple[str, int] | None]) -> None:
-    """The image ``base``: a static busybox, and these layers."""
-    folder = container.folder / "base"
-    folder.mkdir()
+def make_base(container: Container, *layers: Entries) -> None:
+    """The image ``base``, an OCI layout in the container: a static busybox, and these layers."""
     busybox = shutil.which("busybox")
     assert busybox is not None, "busybox-static is missing: run scripts/setup"
-    shutil.copy(busybox, folder / "busybox")
-    lines = ["FROM scratch", "COPY busybox /bin/busybox", "COPY busybox /bin/sh"]
-    for number, entries in enumerate(layers):
-        (folder / f"{number}.tar").write_bytes(archive(entries))
-        lines.append(f"ADD {number}.tar /")
-    (folder / "Dockerfile").write_text("\n".join([*lines, "ENV PATH=/bin", ""]))
-    subprocess.run(
-        [sys.executable, "-m", "imagewright", "build", f"--context={folder}", "--sandbox=chroot", "--no-push",
-         f"--oci-layout-path={container.root}/kaniko/base", f"--work-dir={container.folder}/work"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    folder = container.root / "kaniko/base"
+    (folder / "blobs/sha256").mkdir(parents=True)
+
+    def keep(data: bytes, kind: str) -> dict[str, object]:
+        digest = hashlib.sha256(data).hexdigest()
+        (folder / "blobs/sha256" / digest).write_bytes(data)
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
+
+    programs = io.BytesIO()
+    with tarfile.open(fileobj=programs, mode="w") as tar:
+        tar.add(busybox, "bin/busybox")
+        tar.add(busybox, "bin/sh")
+    tars = [programs.getvalue(), *(archive(entries) for entries in layers)]
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in tars]}
+    config = {"os": "linux", "architecture": machine, "config": {"Env": ["PATH=/bin"]}, "rootfs": rootfs}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": keep(json.dumps(config).encode(), "config.v1+json"),
+        "layers": [keep(data, "layer.v1.tar") for data in tars],
+    }
+    described = keep(json.dumps(manifest).encode(), "manifest.v1+json")
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 
 
 def empty_container(folder: Path) -> Container:

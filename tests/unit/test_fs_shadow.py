@@ -184,6 +184,16 @@ def test_no_link_leads_a_layer_to_what_is_kept(machine: Machine, items: list[Ite
         machine.check()
 
 
+def test_a_link_that_an_opaque_marker_removes_leads_it_nowhere_else(machine: Machine) -> None:
+    layers = [
+        [folder("a"), symlink("a/x", ".."), Item("m/b", data=b"mine"), folder("b")],
+        [Item("a/x/.wh..wh..opq")],
+    ]
+    assert unpack(machine.rootfs, layers) == ""
+    machine.check()
+    assert not any(machine.rootfs.has(name) for name in (b"a", b"b", b"m"))
+
+
 def test_a_hard_link_across_the_border_is_the_same_file_or_its_copy(machine: Machine) -> None:
     assert unpack(machine.rootfs, [[Item("f", data=b"x"), hardlink("a/m/f", "f"), hardlink("g", "a/m/f")]]) == ""
     assert [machine.rootfs.read_file(path, 9) for path in (b"f", b"a/m/f", b"g")] == [b"x"] * 3

@@ -36,6 +36,20 @@ def test_a_token_below_a_link_of_the_image(container: Container) -> None:
     assert (token / "token").read_text() == "secret"
 
 
+def test_a_secret_beside_a_token(container: Container) -> None:
+    """Both are below /run/secrets, which is no folder of the image."""
+    container.volume(TOKEN, {"token": "secret"})
+    (container.root / "kaniko/password").write_text("hunter2")
+    make_base(container, DEBIAN)
+    layers = container.build(
+        "FROM base\nRUN --mount=type=secret,id=password busybox wc -c </var/run/secrets/password && echo >/ran\n",
+        {},
+        "--secret=id=password,src=/kaniko/password",
+    )
+    assert "| 7\n" in container.log
+    assert set(layers[-1].entries) == {"ran"}
+
+
 def test_every_stage_finds_a_mount_where_its_image_leads_to_it(container: Container) -> None:
     container.volume(TOKEN, {"token": "secret"})
     make_base(container, DEBIAN)
