@@ -6,6 +6,7 @@ files. For the ``root`` sandbox, which alone builds there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -16,6 +17,7 @@ from imagewright.engine.workspace import Workspace
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import tree
 from imagewright.fs.changes import Changes
+from imagewright.fs.fileops import copy_attributes
 from imagewright.fs.recent import changed_since
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.shadow import Shadow
@@ -24,7 +26,10 @@ from imagewright.sandbox import Sandbox
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; what inodes get their times from
 _LOOKED_AT = 20_000  # entries of one mount: volumes may hold millions, on a slow network
-_REFUSED = ("resource busy", "Read-only file system")  # EBUSY and EROFS as libc, busybox, Python and Node write them
+_BUSY, _READ_ONLY = (
+    "resource busy",
+    "Read-only file system",
+)  # EBUSY and EROFS as libc, busybox, Python and Node write them
 _SHOWN = 3
 
 
@@ -71,13 +76,14 @@ class BuildRoot:
         if mount is None or self.rootfs.is_excluded(path):
             return  # nothing of an image ever comes there
         needed = any(each.startswith(path + b"/") for each in self._needed)
-        if needed or mount != path or not self._shadow.release(path):
+        if needed or mount != path or not self._shadow.can_release(path):
             self._contexts.add(mount)
             return
         aside = os.path.join(self._aside, str(len(self._moved)))
         os.mkdir(aside, 0o700)
-        tree.move_tree(Rootfs(folder), Rootfs(aside))
+        _put_aside(folder, aside)
         self._moved.append((folder, aside))
+        self._shadow.release(path)
 
     def _now(self, path: str) -> str:
         for before, aside in self._moved:
@@ -89,15 +95,19 @@ class BuildRoot:
         """Bring the contexts back to where they were, in the place of what an image has there."""
         for folder, aside in self._moved:
             try:
-                if os.path.isdir(folder) and not os.path.islink(folder):
-                    tree.remove(Rootfs(folder))
-                elif os.path.lexists(folder):
-                    os.unlink(folder)
+                self._clear(folder)
                 os.makedirs(folder, exist_ok=True)
                 tree.move_tree(Rootfs(aside), Rootfs(folder))
             except (OSError, FileSystemError) as error:
-                self._reporter.warning(f"cannot move the build context back to {folder!r}: {error}")
+                self._reporter.warning(f'cannot move the build context back to "{folder}": {error}')
         self._moved.clear()
+
+    def _clear(self, folder: str) -> None:
+        """Remove what an image has in the place of a folder; mounts, which may have been moved there, are left alone."""
+        above, name = os.path.split(os.fsencode(folder))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self.rootfs.directory(above.strip(b"/")) as fd:
+            parent = self.rootfs.path_of(fd)
+            tree.remove_entry(fd, parent + b"/" + name if parent else name, self.rootfs)
 
     # --- steps
 
@@ -153,17 +163,17 @@ class BuildRoot:
 
     def hint(self, step: RunStep, output: Sequence[str]) -> str:
         """What to do about a command that failed since it wanted to replace, remove or change a mount; "" for others."""
-        refused = [line for line in output if any(words in line for words in _REFUSED)]
-        if not refused:
-            return ""
+        refused = [line for line in output if _BUSY in line or _READ_ONLY in line]
         mounts = sorted(_absolute(mount) for mount in self._shadow.mounts)
-        # sed -i names its own temporary file: then the command says which was meant.
-        for text in ("\n".join(refused), _text(step)):
-            named = [mount for mount in mounts if _names(text, mount)]
-            if named:
-                break
-        else:
+        named: list[str] = []
+        if refused:
+            # sed -i names its own temporary file: then the command says which was meant.
+            texts = ("\n".join(refused), _text(step))
+            named = next((found for text in texts if (found := [each for each in mounts if _names(text, each)])), [])
+        if not named and any(_BUSY in line for line in refused):
             named = mounts
+        if not named:
+            return ""
         shown = ", ".join(f'"{mount}"' for mount in named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")
         verb = "is" if len(named) == 1 else "are"
         return (
@@ -191,6 +201,28 @@ class BuildRoot:
         known = (what, place) in self._told
         self._told.add((what, place))
         return not known
+
+
+def _put_aside(folder: str, aside: str) -> None:
+    """Bring what is in a folder to another: by renaming, or where that isn't possible as a copy, and all is left as it was.
+
+    Raises:
+        FileSystemError
+    """
+    renamed = []
+    mtime_ns = os.stat(folder).st_mtime_ns  # it moves with what leaves
+    try:
+        for name in os.listdir(folder):
+            os.rename(os.path.join(folder, name), os.path.join(aside, name))
+            renamed.append(name)
+    except OSError:  # another file system; a folder of a lower layer of overlayfs
+        for name in renamed:
+            os.rename(os.path.join(aside, name), os.path.join(folder, name))
+        tree.copy_tree(Rootfs(folder), Rootfs(aside))
+    else:
+        source, target = Rootfs(folder), Rootfs(aside)
+        copy_attributes(source.fd, target.fd)
+        os.utime(target.fd, ns=(mtime_ns, mtime_ns))
 
 
 def _text(step: RunStep) -> str:

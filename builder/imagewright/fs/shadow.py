@@ -83,13 +83,14 @@ class Shadow:
         fixed = {point.path for point in self._points.values() if point.read_only}
         return tuple(sorted(self.mounts - fixed - self._kept))
 
-    def release(self, path: bytes) -> bool:
-        """Keep ``path`` no longer; False where something really is mounted there or below."""
-        if any(_is_at_or_below(point.path, path) for point in self._points.values()):
-            return False
+    def can_release(self, path: bytes) -> bool:
+        """Whether nothing really is mounted at ``path`` or below."""
+        return not any(_is_at_or_below(point.path, path) for point in self._points.values())
+
+    def release(self, path: bytes) -> None:
+        """Keep what is at ``path`` and below no longer."""
         self._kept = frozenset(each for each in self._kept if not _is_at_or_below(each, path))
         self._read_table()
-        return True
 
     # --- the image's entries
 

@@ -25,20 +25,23 @@ def write_context(folder: Path, dockerfile: str) -> None:
 SCAFFOLD = "FROM base\nWORKDIR /workspace\nCOPY below below\nRUN busybox ls -A >/seen && echo >made\n"
 
 
-def test_a_context_of_the_container_is_moved_aside_and_back(container: Container) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["one file system", "another file system"])
+def test_a_context_of_the_container_is_moved_aside_and_back(container: Container, elsewhere: bool) -> None:
     make_base(container)
+    if elsewhere:
+        container.volume("scratch", {})
     write_context(container.root / "workspace", SCAFFOLD)
-    before = (container.root / "workspace/below/file").stat()
+    before = [(container.root / name).stat() for name in ("workspace", "workspace/below", "workspace/below/file")]
     for _ in range(2):  # the second build in one container finds it again
-        container.execute("/workspace")
+        container.execute("/workspace", *(["--work-dir=/scratch"] if elsewhere else []))
         assert container.code == 0, container.log
         work, copied, ran = container.layers()[-3:]
         assert set(work.entries) == {"workspace"}
         assert copied.contents == {"workspace/below/file": "file"}
         assert (ran.contents["seen"], ran.contents["workspace/made"]) == ("below\n", "\n")
         assert sorted(path.name for path in (container.root / "workspace").iterdir()) == ["Dockerfile", "below"]
-        after = (container.root / "workspace/below/file").stat()
-        assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+        after = [(container.root / name).stat() for name in ("workspace", "workspace/below", "workspace/below/file")]
+        assert [(s.st_mode, s.st_mtime_ns) for s in after] == [(s.st_mode, s.st_mtime_ns) for s in before]
 
 
 def test_a_part_of_a_context_and_named_contexts_move_too(container: Container) -> None:
@@ -61,6 +64,17 @@ def test_a_context_comes_back_after_a_failure(container: Container) -> None:
     container.execute("/workspace")
     assert container.code != 0
     assert sorted(path.name for path in (container.root / "workspace").iterdir()) == ["Dockerfile", "below"]
+
+
+def test_a_context_comes_back_beside_a_mount_that_an_image_led_there(container: Container) -> None:
+    token = container.volume("var/run/secrets/token", {"token": "secret"})
+    make_base(container, {"var": 0o755, "var/run": "-> /workspace/run"})
+    write_context(container.root / "workspace", "FROM base\nRUN busybox cat /workspace/run/secrets/token/token\n")
+    container.execute("/workspace")
+    assert container.code == 0, container.log
+    assert "| secret" in container.log
+    assert (token / "token").read_text() == "secret"
+    assert sorted(path.name for path in (container.root / "workspace").iterdir()) == ["Dockerfile", "below", "run"]
 
 
 def test_a_mounted_context_lets_copies_through(container: Container) -> None:

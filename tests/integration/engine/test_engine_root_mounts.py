@@ -192,10 +192,11 @@ def test_a_mounted_file_cannot_be_replaced_and_the_hint_names_it(container: Cont
     assert conf.read_text() == "the cluster's"
 
 
-def test_a_command_that_fails_otherwise_gets_no_hint_of_mounts(container: Container) -> None:
+@pytest.mark.parametrize("command", ["echo x: Read-only file system; exit 1", "echo /etc/app/x.conf: no such thing; exit 1"])
+def test_a_command_that_fails_otherwise_gets_no_hint_of_mounts(container: Container, command: str) -> None:
     container.file("etc/app/x.conf", "x")
     make_base(container)
-    container.execute(container.context("FROM base\nRUN busybox ls /etc/app/x.conf /nothing\n"))
+    container.execute(container.context(f"FROM base\nRUN {command}\n"))
     assert container.code != 0
     assert "no RUN can replace" not in container.log
 
