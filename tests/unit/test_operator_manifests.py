@@ -22,6 +22,7 @@ from imagewright.contract import (
     SshSource,
 )
 from imagewright.errors import UsageError
+from imagewright_operator import places
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
 from imagewright_operator.inputs import is_probe
@@ -444,6 +445,12 @@ def test_the_form_of_the_image_and_the_layer_cache() -> None:
     assert (plain.image_format, plain.compression, plain.compression_level) == ("", "gzip", None)
     assert plain.timestamps == "build"
     assert plain.cache is None
+
+
+def test_nothing_of_the_operators_own_is_where_an_image_may_have_something() -> None:
+    folders = {name: path for name, path in vars(places).items() if name.endswith("_DIR")}
+    assert folders
+    assert all(path.startswith("/kaniko/") for path in folders.values()), folders
 
 
 def test_a_client_certificate_is_mounted_for_its_registry() -> None:

@@ -44,7 +44,7 @@ class Shadow:
     """Of one root file system. All paths are relative to its root, without links.
 
     ``mounts`` are the paths that are the container's own; ``masks`` those at which this, and not the disk, has what is
-    the image's: itself and all below.
+    the image's: itself and all ``below``, which are the beginnings of such paths.
     """
 
     def __init__(self, root: str, folder: str, excluded: Iterable[str] = (), kept: Iterable[str] = ()) -> None:
@@ -63,6 +63,7 @@ class Shadow:
         self._before: dict[bytes, _Key | None] = {}  # the disk's folders at masks, before a command
         self.mounts: frozenset[bytes] = frozenset()
         self.masks: frozenset[bytes] = frozenset()
+        self.below: tuple[bytes, ...] = ()
         self._read_table()
         self._at_first = {number: point.path for number, point in self._points.items()}
 
@@ -257,7 +258,7 @@ class Shadow:
         for mount in self.mounts:
             way = (mount[:end] for end in _ends(mount))
             masks.add(next((each for each in way if each not in self._folders), mount))
-        self.masks = frozenset(masks)
+        self.masks, self.below = frozenset(masks), tuple(mask + b"/" for mask in masks)
 
     def _folders_to(self, path: bytes) -> list[bytes]:
         """The folders above ``path`` that the image has on the disk."""

@@ -106,7 +106,7 @@ def test_a_folder_of_the_image_keeps_its_mode(container: Container) -> None:
 
 def test_nothing_of_the_executors_own_root_or_of_an_earlier_stage_is_seen(container: Container) -> None:
     container.volume("etc/app/deep", {})
-    make_base(container, {"etc": 0o711, "etc/app": "-> /opt", "opt": 0o755})
+    make_base(container, {"opt": 0o755, "etc": 0o711, "etc/app": "-> /opt"})
     layers = container.build(
         "FROM base AS first\nRUN echo >/etc/app/lost; echo >/etc/kept\nFROM scratch\nCOPY --from=base /bin /bin\nENV PATH=/bin\n"
         "RUN busybox find /etc >/seen; busybox stat -c %a /etc\nRUN echo >/etc/app/new\nCOPY --from=first /etc/kept /kept\n"
@@ -115,6 +115,7 @@ def test_nothing_of_the_executors_own_root_or_of_an_earlier_stage_is_seen(contai
     assert sorted(seen.contents["seen"].split()) == ["/etc", "/etc/app", "/etc/app/deep", "/etc/hosts"]
     assert "| 755" in container.log
     assert set(made.entries) == {"etc", "etc/app", "etc/app/new"}
+    assert 'RUN wrote "/etc/app/lost", which is not in the image' in container.log
 
 
 def test_what_is_copied_onto_a_mount_reaches_the_layer_alone(container: Container) -> None:
@@ -192,7 +193,9 @@ def test_a_mounted_file_cannot_be_replaced_and_the_hint_names_it(container: Cont
     assert conf.read_text() == "the cluster's"
 
 
-@pytest.mark.parametrize("command", ["echo x: Read-only file system; exit 1", "echo /etc/app/x.conf: no such thing; exit 1"])
+@pytest.mark.parametrize(
+    "command", ["echo x: Read-only file system; exit 1", "echo /etc/app/x.conf: no such thing; exit 1"]
+)
 def test_a_command_that_fails_otherwise_gets_no_hint_of_mounts(container: Container, command: str) -> None:
     container.file("etc/app/x.conf", "x")
     make_base(container)
