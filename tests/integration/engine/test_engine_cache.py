@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cluster.binaries import binaries
-from cluster.images import publish
-from servers.registry import RegistryServer, RegistryServerOptions
+from servers.basecontent import registry_with_base_images
+from servers.registry import RegistryServer
 
 pytestmark = [pytest.mark.root, pytest.mark.registry]
 
@@ -104,9 +103,7 @@ class Builds:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    options = RegistryServerOptions(tmp_path_factory.mktemp("registry"), binaries() / "registry")
-    with RegistryServer(options) as server:
-        publish(server.host, "")
+    with registry_with_base_images(tmp_path_factory.mktemp("registry")) as server:
         yield server
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cluster.binaries import binaries
-from cluster.images import publish
+from servers.basecontent import registry_with_base_images
 from servers.registry import RegistryServer, RegistryServerOptions
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ def test_what_is_no_image_is_not_pushed(engine: Engine, content: bytes) -> None:
 
 @pytest.fixture
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    options = RegistryServerOptions(tmp_path_factory.mktemp("bases"), binaries() / "registry")
-    with RegistryServer(options) as server:
-        publish(server.host, "")
+    with registry_with_base_images(tmp_path_factory.mktemp("bases")) as server:
         yield server
 
 
