@@ -94,18 +94,18 @@ def test_a_mode_that_is_given_is_that_of_one_with_a_seed_too(caches: CacheMounts
 
 
 def test_a_hostile_seed_is_an_error(caches: CacheMounts, tmp_path: Path) -> None:
-    """A stage's RUN can make folders inside each other that no path and no recursion reaches."""
+    """A stage's RUN can make folders inside each other that no path reaches."""
     top = os.open(tmp_path, os.O_RDONLY)
     os.mkdir("deep", dir_fd=top)
     folder = os.open("deep", os.O_RDONLY, dir_fd=top)
-    for _ in range(2000):
-        os.mkdir("d", dir_fd=folder)
-        below = os.open("d", os.O_RDONLY, dir_fd=folder)
+    for _ in range(300):
+        os.mkdir("d" * 20, dir_fd=folder)
+        below = os.open("d" * 20, os.O_RDONLY, dir_fd=folder)
         os.close(folder)
         folder = below
     os.close(folder)
     try:
-        too_deep = pytest.raises(FileSystemError, match="is deeper than")
+        too_deep = pytest.raises(FileSystemError, match="bytes long")
         with too_deep, caches.hold([(seeded(), Rootfs(str(tmp_path / "deep")))]):
             pass
     finally:

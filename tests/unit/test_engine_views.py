@@ -80,21 +80,16 @@ def test_all_belongs_to_root(views: ContextViews, context: Rootfs) -> None:
     assert os.stat(Path(view.path, "a", "deep", "kept")).st_uid == 0
 
 
-def test_folders_deeper_than_any_path_are_an_error(views: ContextViews, context: Rootfs) -> None:
+def test_folders_that_no_path_reaches_are_an_error(views: ContextViews, context: Rootfs) -> None:
     folder = os.open(Path(context.path, "b"), os.O_RDONLY)
     for _ in range(50):
         os.mkdir("d" * 200, dir_fd=folder)
         below = os.open("d" * 200, os.O_RDONLY, dir_fd=folder)
         os.close(folder)
         folder = below
-    for _ in range(300):
-        os.mkdir("d", dir_fd=folder)
-        below = os.open("d", os.O_RDONLY, dir_fd=folder)
-        os.close(folder)
-        folder = below
     os.close(folder)
     try:
-        with pytest.raises(FileSystemError, match="deeper than"):
+        with pytest.raises(FileSystemError, match="bytes long"):
             views.of("", context, None, "/b")
     finally:
         subprocess.run(["rm", "-rf", "b"], cwd=context.path, check=True)  # pytest couldn't

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from archives.tars import Item, folder, hardlink, make_tar, symlink
 
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.errors import FileSystemError, Reason
@@ -197,14 +199,111 @@ def test_linked_parents_of_the_destination_are_followed_inside_the_root(
     assert files(tmp_path) == {f"root/{k}": v for k, v in files(root).items()} | {"context/a": "a"}
 
 
-def test_a_link_in_the_place_of_a_file_is_replaced(context: Path, root: Path, run: Copy) -> None:
-    write(context, "a")
-    write(root, "precious")
+def test_a_link_that_is_named_is_written_through_and_one_in_a_folder_is_replaced(
+    context: Path, root: Path, run: Copy
+) -> None:
+    write(context, "a", "d/inside")
+    write(root, "precious", "d/precious")
     (root / "link").symlink_to("precious")
-    (root / "dangling").symlink_to("/nowhere")
-    run("a", to="/link")
+    (root / "chain").symlink_to("/link")
+    (root / "dangling").symlink_to("/new/../new/file")
+    (root / "out").symlink_to("../../outside")
+    (root / "d/a").symlink_to("precious")
+    (root / "d/inside").symlink_to("precious")
+    assert run("a", to="/link").written == (b"precious",)
+    assert run("a", to="/chain").written == ()
     run("a", to="/dangling")
-    assert files(root) == {"precious": "precious", "link": "a", "dangling": "a"}
+    run("a", to="/out")
+    run("a", to="/d/")
+    run("d", to="/d")
+    assert files(root) == {
+        "precious": "a",
+        "link": "-> precious",
+        "chain": "-> /link",
+        "dangling": "-> /new/../new/file",
+        "new/file": "a",
+        "out": "-> ../../outside",
+        "outside": "a",
+        "d/precious": "d/precious",
+        "d/a": "a",
+        "d/inside": "d/inside",
+    }
+
+
+def test_a_link_that_is_named_does_not_lead_to_what_is_not_the_images(context: Path, root: Path, run: Copy) -> None:
+    write(context, "a")
+    write(root, "own/key")
+    for target in ("own/key", "/own/new", "own/../own/new"):
+        (root / "link").symlink_to(target)
+        with pytest.raises(FileSystemError) as caught:
+            run("a", to="/link", excluded="own")
+        assert caught.value.reason is Reason.PATH_NOT_ALLOWED
+        (root / "link").unlink()
+    assert files(root) == {"own/key": "own/key"}
+
+
+def test_what_is_there_already_is_no_change(context: Path, root: Path, run: Copy) -> None:
+    write(context, "d/a", "d/sub/b")
+    (context / "d/link").symlink_to("a")
+    (context / "x.tar").write_bytes(
+        make_tar(Item("f", data=b"x"), folder("g"), Item("g/h", data=b"y"), symlink("l", "f"))
+    )
+    for _ in range(2):
+        first = run("d", to="/x", mode="")
+        unpacked = run("x.tar", to="/y", extract=True)
+    assert (first.written, unpacked.written) == ((), ())
+    assert run("d/a", to="/x/").written == ()
+    assert run("d", to="/x", mode="go-rwx").written == (b"x/a", b"x/sub", b"x/sub/b")
+    assert run("d", to="/x", mode="go-rwx").written == ()
+    os.utime(context / "d/a", (1, 1))
+    assert run("d", to="/x", mode="go-rwx").written == (b"x/a",)
+    info = (context / "d/a").stat()
+    (context / "d/a").write_text("D/A")
+    os.utime(context / "d/a", ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert run("d", to="/x", mode="go-rwx").written == (b"x/a",), "of another content, though as long and as old"
+    (context / "d/link").unlink()
+    (context / "d/link").symlink_to("b")
+    os.utime(context / "d/link", ns=(info.st_atime_ns, (root / "x/link").lstat().st_mtime_ns), follow_symlinks=False)
+    assert run("d", to="/x", mode="go-rwx").written == (b"x/link",)
+    with contextlib.suppress(OSError):  # a file system without them
+        os.setxattr(context / "d/a", "user.mark", b"1")
+        assert run("d", to="/x", mode="go-rwx").written == (b"x/a",)
+        assert run("d", to="/x", mode="go-rwx").written == ()
+    os.link(root / "x/a", root / "x/second")
+    assert run("d/a", to="/x/", mode="go-rwx").written == (b"x/a",), "it was one file with the other"
+    (context / "x.tar").write_bytes(make_tar(Item("f", data=b"z"), folder("g", 0o700), Item("g/h", data=b"y")))
+    assert run("x.tar", to="/y", extract=True).written == (b"y/f", b"y/g")
+
+
+def test_what_is_one_file_in_two_sources_becomes_two(context: Path, root: Path, run: Copy) -> None:
+    write(context, "d/a")
+    os.link(context / "d/a", context / "d/b")
+    os.link(context / "d/a", context / "c")
+    run("d", "c", to="/x/")
+    assert (root / "x/a").samefile(root / "x/b")
+    assert not (root / "x/a").samefile(root / "x/c")
+
+
+def test_several_sources_count_by_what_is_there(context: Path, root: Path) -> None:
+    write(context, "a", "b", "d/c")
+    source, target = Rootfs(str(context)), Rootfs(str(root))
+
+    def do(*patterns: str, to: str, also: str = "") -> None:
+        one = CopyRequest(source, patterns, to, ownership=ME)
+        copy(target, one, *([CopyRequest(source, (also,), to, ownership=ME)] if also else []))
+
+    do("a", "nothing*", to="/one")
+    do("no*", "a", "a", "[a]", to="/two")
+    do("d", "b", to="/folder")
+    assert files(root) == {"one": "a", "two": "a", "folder/c": "d/c", "folder/b": "b"}
+    for patterns, also in ((("a", "b"), ""), (("[ab]",), ""), (("a",), "b")):
+        with pytest.raises(FileSystemError, match="only the last would be left") as caught:
+            do(*patterns, to="/three", also=also)
+        assert caught.value.reason is Reason.USAGE_INVALID
+        assert caught.value.hint == "End the destination with a slash: /three/"
+    do("a", to="/four", also="a")
+    with pytest.raises(FileSystemError, match="a folder is needed there"):
+        do("a", "d", to="/five")
 
 
 def test_a_circle_of_links_is_named(context: Path, root: Path, run: Copy) -> None:
@@ -487,13 +586,51 @@ def test_a_cut_off_archive_is_named(context: Path, root: Path, run: Copy) -> Non
         run("x.tar", to="/app", extract=True)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/../evil", "a/../../evil"])
-def test_no_archive_leaves_the_root(tmp_path: Path, context: Path, root: Path, run: Copy, name: str) -> None:
-    (context / "x.tar").write_bytes(archive_of((name, "evil")))
-    with pytest.raises(FileSystemError) as caught:
+OUT_OF_THE_DESTINATION = {
+    "dots": (Item("../etc/x", data=b"x"),),
+    "absolute": (Item("/etc/x", data=b"x"),),
+    "absolute-dots": (Item("/../etc/x", data=b"x"),),
+    "dots-within": (Item("a/../../etc/x", data=b"x"),),
+    "own-link": (symlink("sub", ".."), Item("sub/etc/x", data=b"x")),
+    "own-absolute-link": (symlink("sub", "/etc"), Item("sub/x", data=b"x")),
+    "link-that-was-there": (Item("up/etc/x", data=b"x"),),
+    "absolute-link-that-was-there": (Item("abs/x", data=b"x"),),
+    "hard-link-target": (Item("etc/y", data=b"x"), hardlink("etc/x", "../etc/y"), hardlink("etc/y", "/etc/x")),
+    "hard-link-target-by-a-link": (Item("etc/y", data=b"x"), hardlink("etc/x", "up/etc/y")),
+    "hard-link-through-a-link": (Item("etc/y", data=b"x"), hardlink("abs/x", "etc/y")),
+}
+
+
+@pytest.mark.parametrize("escape", OUT_OF_THE_DESTINATION)
+def test_an_archive_has_the_destination_for_its_root(context: Path, root: Path, run: Copy, escape: str) -> None:
+    (context / "x.tar").write_bytes(make_tar(*OUT_OF_THE_DESTINATION[escape]))
+    write(root, "etc/keep", "etc/y")
+    (root / "app").mkdir()
+    (root / "app/up").symlink_to("../..")
+    (root / "app/abs").symlink_to("/etc")
+    changes = run("x.tar", to="/app", extract=True)
+    assert files(root)["app/etc/x"] == "x"
+    assert files(root / "etc") == {"keep": "etc/keep", "y": "etc/y"}
+    assert b"app/etc/x" in changes.written
+    assert all(path.startswith(b"app") for path in changes.written)
+
+
+def test_a_hard_link_finds_nothing_out_of_the_destination(context: Path, root: Path, run: Copy) -> None:
+    write(root, "etc/shadow")
+    (context / "x.tar").write_bytes(make_tar(hardlink("mine", "../etc/shadow")))
+    with pytest.raises(FileSystemError, match="which isn't there"):
         run("x.tar", to="/app", extract=True)
-    assert caught.value.reason is Reason.PATH_NOT_ALLOWED
-    assert "evil" not in "".join(files(tmp_path))
+
+
+def test_what_is_excluded_below_the_destination_stays(context: Path, root: Path, run: Copy) -> None:
+    write(root, "app/own/key")
+    (context / "x.tar").write_bytes(make_tar(Item("own/key", data=b"x"), Item("a", data=b"x")))
+    run("x.tar", to="/app", extract=True, excluded="app/own")
+    assert files(root) == {"app/a": "x", "app/own/key": "app/own/key"}
+    (context / "x.tar").write_bytes(make_tar(symlink("l", "/own"), Item("l/key", data=b"x")))
+    with pytest.raises(FileSystemError, match="is the executor's own"):
+        run("x.tar", to="/app", extract=True, excluded="app/own")
+    assert (root / "app/own/key").read_text() == "app/own/key"
 
 
 def test_changes_of_an_archive_hold_real_paths_of_what_is_still_there(context: Path, root: Path, run: Copy) -> None:

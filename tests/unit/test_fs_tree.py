@@ -110,21 +110,6 @@ def test_removing_leaves_what_is_excluded_and_what_links_lead_to(full: Path, tmp
     assert (tmp_path / "precious/file").exists()
 
 
-def test_removing_ends_with_a_reason_where_folders_do_not(tmp_path: Path) -> None:
-    fd = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(300):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
-    for action in (tree.remove, lambda root: tree.copy_tree(root, Rootfs(str(tmp_path / "copy")))):
-        (tmp_path / "copy").mkdir(exist_ok=True)
-        with pytest.raises(FileSystemError) as caught:
-            action(Rootfs(str(tmp_path / "d")))
-        assert caught.value.reason is Reason.LIMIT_EXCEEDED
-
-
 # --- WORKDIR
 
 

@@ -11,6 +11,7 @@ from archives.tars import CHARACTER, FIFO, Item, folder, hardlink, make_tar, sym
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imagewright.descent import remove_tree
 from imagewright.errors import FileSystemError, ImagewrightError, Reason
 from imagewright.fs.rootfs import Resolver, Rootfs, kernel_open, kernel_resolves, walk_open
 from imagewright.fs.tarheader import TarReader
@@ -100,8 +101,9 @@ def test_nothing_outside_the_root_changes(tmp_path: Path, attack: str, resolver:
     outside, root = tmp_path / "outside", tmp_path / "root"
     outside.mkdir()
     (outside / "secret").write_text("secret")
-    root.mkdir()
-    before = _state(outside)
+    (root / "below/it").mkdir(parents=True)
+    (root / "below/beside").write_text("beside")
+    before, beside = _state(outside), _state(root / "below/beside")
     items = [
         Item(
             item.name.replace("{out}", str(outside)),
@@ -117,14 +119,20 @@ def test_nothing_outside_the_root_changes(tmp_path: Path, attack: str, resolver:
     ]
     try:
         unpack_layer(
-            Rootfs(str(root), resolver=resolver),
+            Rootfs(str(root), resolver=resolver).below(b"below/it"),
             io.BytesIO(make_tar(*items)),
-            UnpackOptions(whiteouts=whiteouts, below=b"" if whiteouts else b"below/it"),
+            UnpackOptions(whiteouts=whiteouts),
         )
     except ImagewrightError as error:
         assert str(error)  # noqa: PT017 -- any refusal is good, a traceback is not
     assert _state(outside) == before
-    assert sorted(os.listdir(tmp_path)) == ["outside", "root"]
+    assert _state(root / "below/beside") == beside
+    assert [sorted(os.listdir(each)) for each in (tmp_path, root, root / "below")] == [
+        ["outside", "root"],
+        ["below"],
+        ["beside", "it"],
+    ]
+    remove_tree(str(root), forgiving=True)  # some are too deep for whoever clears the tests' folders away
 
 
 @pytest.mark.parametrize("resolver", RESOLVERS)

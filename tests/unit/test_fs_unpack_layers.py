@@ -181,19 +181,43 @@ class TestLinks:
         assert (tmp_path / "l").lstat().st_mtime == 1_700_000_000
 
 
-def test_an_archive_lands_below_its_folder(tmp_path: Path) -> None:
+def test_an_archive_leaves_its_folder_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "opt").mkdir(mode=0o700)
     stats = apply(
-        tmp_path,
+        tmp_path / "opt",
         folder(".", 0o777),
         Item("a", data=b"x"),
         hardlink("b", "a"),
         folder("d"),
-        options=UnpackOptions(whiteouts=False, below=b"opt", keep_written=True),
+        options=UnpackOptions(whiteouts=False, keep_written=True),
     )
     assert names(tmp_path) == ["opt", "opt/a", "opt/b", "opt/d"]
-    assert stats.written == [b"opt/a", b"opt/b", b"opt/d"]
-    assert stat.S_IMODE((tmp_path / "opt").stat().st_mode) == 0o700  # the destination's own
+    assert stats.written == [b"a", b"b", b"d"]
+    assert stat.S_IMODE((tmp_path / "opt").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("whiteouts", [True, False], ids=["layer", "archive"])
+def test_a_hard_link_to_the_file_itself_is_that_file(tmp_path: Path, whiteouts: bool) -> None:
+    """As GNU tar reads what it wrote of a file that it was given twice."""
+    options = UnpackOptions(whiteouts=whiteouts)
+    apply(
+        tmp_path,
+        folder("d"),
+        Item("d/a", data=b"x", mode=0o751),
+        hardlink("d/a", "d/a"),
+        hardlink("./d//a", "d/a"),
+        symlink("l", "d"),
+        hardlink("l/a", "d/a"),
+        hardlink("d/a", "l/a"),
+        hardlink("d/b", "d/a"),
+        hardlink("d/b", "d/a"),
+        options=options,
+    )
+    assert names(tmp_path) == ["d", "d/a", "d/b", "l"]
+    assert (tmp_path / "d/a").read_bytes() == b"x"
+    assert (tmp_path / "d/a").stat().st_nlink == 2
+    with pytest.raises(FileSystemError, match="which isn't there"):
+        apply(tmp_path, hardlink("new", "new"), options=options)
 
 
 def test_xattrs_come_and_go(tmp_path: Path) -> None:

@@ -126,17 +126,20 @@ class Fetcher:
         return FetchedContext(target)
 
     def _copy_keys(self, path: str, target: str) -> None:
-        for name in sorted(os.listdir(path)):
-            if name.startswith(".."):  # the kubelet's own; no key begins so
-                continue
-            key, copy = os.path.join(path, name), os.path.join(target, name)
-            if os.path.isdir(key):  # a volume's items may have paths with folders
-                os.mkdir(copy)
-                os.chmod(copy, 0o755)  # noqa: S103 - whatever the umask is
-                self._copy_keys(key, copy)
-            else:
-                shutil.copyfile(key, copy)
-                os.chmod(copy, 0o644)
+        waiting = [(path, target)]
+        while waiting:
+            mounted, folder = waiting.pop()
+            for name in sorted(os.listdir(mounted)):
+                if name.startswith(".."):  # the kubelet's own; no key begins so
+                    continue
+                key, copy = os.path.join(mounted, name), os.path.join(folder, name)
+                if os.path.isdir(key):  # a volume's items may have paths with folders
+                    os.mkdir(copy)
+                    os.chmod(copy, 0o755)  # noqa: S103 - whatever the umask is
+                    waiting.append((key, copy))
+                else:
+                    shutil.copyfile(key, copy)
+                    os.chmod(copy, 0o644)
 
     def _tar(self, path: str) -> FetchedContext:
         name = "on standard input" if path == _STDIN else path

@@ -321,12 +321,15 @@ class _Fetching:
 
 
 def _set_times(root: str, time_s: int) -> None:
-    for folder, _, names in os.walk(root, topdown=False):
-        for name in names:
-            os.utime(os.path.join(folder, name), (time_s, time_s), follow_symlinks=False)
-        for entry in os.scandir(folder):
-            if entry.is_symlink():
-                os.utime(entry.path, (time_s, time_s), follow_symlinks=False)
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    os.utime(entry.path, (time_s, time_s), follow_symlinks=False)
         os.utime(folder, (time_s, time_s))
 
 

@@ -99,14 +99,13 @@ class IgnorePatterns:
 
     def _folder(self, path: str) -> tuple[bool, ...]:
         """Which patterns matched a folder, found out from the root downwards; nothing for the root."""
-        matched: tuple[bool, ...] = ()
-        end = 0
-        while end < len(path):
-            end = path.find("/", end + 1) if "/" in path[end + 1 :] else len(path)
-            folder = path[:end]
-            if folder not in self._folders:
-                self._folders[folder] = self._evaluate(folder, matched)[1]
-            matched = self._folders[folder]
+        unknown: list[str] = []
+        while path and path not in self._folders:
+            unknown.append(path)
+            path = path.rpartition("/")[0]
+        matched = self._folders[path] if path else ()
+        for folder in reversed(unknown):
+            matched = self._folders[folder] = self._evaluate(folder, matched)[1]
         return matched
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from imagewright.descent import temporary_folder
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.session import Session
 from imagewright.fs import users
@@ -56,11 +56,25 @@ class Copying:
         if step.link:
             staged = os.path.join(self.scratch, "linked")
             os.mkdir(staged, 0o755)
-            return copy_linked(rootfs, Rootfs(staged), requests)
-        written: set[bytes] = set()
-        for request in requests:
-            written.update(copy(rootfs, request).written)
-        return Changes(tuple(sorted(written)), ())
+            changes = copy_linked(rootfs, Rootfs(staged), requests)
+        else:
+            changes = copy(rootfs, *requests)
+        self._warn_of_file(rootfs)
+        return changes
+
+    def _warn_of_file(self, rootfs: Rootfs) -> None:
+        """Where several sources were written for a folder and one was there, they have become a file."""
+        step = self.step
+        if len(step.sources) + len(step.files) < 2 or step.destination.endswith("/"):
+            return
+        try:
+            with rootfs.directory(os.fsencode(step.destination)):
+                pass
+        except OSError:
+            self.session.reporter.warning(
+                f"{step.location}: of several sources one file was left, which {step.destination} is now; "
+                f"with a slash at the end, {step.destination}/, it is always a folder"
+            )
 
     def _gathered(self) -> list[CopyRequest]:
         if self._requests is None:
@@ -71,7 +85,7 @@ class Copying:
 @contextmanager
 def copying(session: Session, step: CopyStep) -> Iterator[Copying]:
     """A COPY or ADD that can be looked at and carried out, until what was fetched for it is removed."""
-    with tempfile.TemporaryDirectory(prefix="copy-", dir=session.workspace.path) as scratch:
+    with temporary_folder("copy-", session.workspace.path) as scratch:
         yield Copying(session, step, scratch)
 
 
@@ -87,7 +101,6 @@ def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRe
         ignore=ignore,
         preserve_owner=not isinstance(step.origin, ContextOrigin),
         exclude=IgnorePatterns.parse("\n".join(step.excludes), "--exclude", comments=False) if step.excludes else None,
-        several=len(step.sources) + len(step.files) > 1,
     )
     apart = replace(request, ignore=None, preserve_owner=False, extract=False)
     remotes = session.remotes.saying(step.text.filled.as_written)

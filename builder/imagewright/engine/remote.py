@@ -11,7 +11,6 @@ import base64
 import binascii
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from imagewright.context import git
 from imagewright.context.gitprogram import Machine
 from imagewright.context.http import HttpOptions, download
 from imagewright.contract import DEFAULT_SSH_ID, GitSource
+from imagewright.descent import temporary_folder
 from imagewright.engine.agent import Agents
 from imagewright.errors import Reason, SourceError, UsageError
 from imagewright.fs import archive
@@ -65,7 +65,7 @@ class Remotes:
             SourceError, UsageError: as ``file``; it is larger than ``max_bytes``.
         """
         options = HttpOptions(self.log, self._authorization, stopped=self.stopped, max_bytes=max_bytes)
-        with tempfile.TemporaryDirectory(prefix="dockerfile-", dir=self.folder) as folder:
+        with temporary_folder("dockerfile-", self.folder) as folder:
             self._download(UrlSource(url, "Dockerfile"), folder, options)
             with open(os.path.join(folder, "Dockerfile"), "rb") as file:
                 return file.read()
@@ -81,7 +81,7 @@ class Remotes:
         Raises:
             SourceError, UsageError: as ``file`` and ``checkout``.
         """
-        with tempfile.TemporaryDirectory(prefix="time-", dir=self.folder) as folder:
+        with temporary_folder("time-", self.folder) as folder:
             if isinstance(source, GitRemote):
                 return self.checkout(source, folder).time_s
             self.file(source, folder)

@@ -7,9 +7,9 @@ Makes and removes folders. Called by ``engine.build``. Its content is the engine
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 
+from imagewright.descent import remove_tree
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT
 
@@ -83,7 +83,7 @@ class Workspace:
 
     def close(self) -> None:
         """Remove everything. A file that can't be removed is left behind: the build's outcome doesn't hang on it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_tree(self.path, forgiving=True)
 
     def _folder(self, name: str) -> str:
         path = os.path.join(self.path, name)

@@ -5,10 +5,12 @@ Reads the archive, writes below the root it is given. Called by ``fs.copy``.
 
 from __future__ import annotations
 
+import os
 from io import FileIO
 
 from imagewright.errors import FileSystemError
 from imagewright.fs.decompress import inflate, sniff
+from imagewright.fs.places import Places
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.tarheader import REGULAR, TarReader
 from imagewright.fs.unpack import UnpackOptions, unpack_layer
@@ -38,8 +40,31 @@ def newest(file: FileIO) -> int | None:
     return max(times) // 1_000_000_000 if times else None
 
 
-def extract(rootfs: Rootfs, file: FileIO, below: bytes, ownership: tuple[int, int] | None) -> list[bytes]:
-    """Unpack below a folder of the root; the paths that were written."""
+def extract(rootfs: Rootfs, file: FileIO, ownership: tuple[int, int] | None) -> list[bytes]:
+    """Unpack into a root; the paths, without links in them, of what is there now because of it.
+
+    Raises:
+        FileSystemError
+    """
     found, stream = sniff(file)
-    options = UnpackOptions(whiteouts=False, below=below, ownership=ownership, keep_written=True)
-    return unpack_layer(rootfs, inflate(stream, found), options).written
+    options = UnpackOptions(whiteouts=False, ownership=ownership, keep_written=True)
+    written = unpack_layer(rootfs, inflate(stream, found), options).written
+    places = Places(rootfs)
+    try:
+        return [place for path in written if (place := _place(rootfs, places, path)) is not None]
+    finally:
+        places.close()
+
+
+def _place(rootfs: Rootfs, places: Places, path: bytes) -> bytes | None:
+    """Where an entry is; None where a later one has taken its place or that of a folder above it."""
+    parent, _, name = path.rpartition(b"/")
+    folder = places.existing(parent)
+    if folder is None:
+        return None
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    above = rootfs.path_of(folder)
+    return above + b"/" + name if above else name

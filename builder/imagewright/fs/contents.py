@@ -10,12 +10,12 @@ import hashlib
 import os
 import stat
 
+from imagewright.descent import Descent, Walk, run
 from imagewright.digest import FramedHash
 from imagewright.fs.copy import CopyRequest, filtered
-from imagewright.fs.fileops import open_folder, proc_path, read_xattrs
-from imagewright.fs.rootfs import Rootfs, explain
+from imagewright.fs.fileops import proc_path, read_xattrs
+from imagewright.fs.rootfs import Rootfs, check_length, explain
 from imagewright.fs.sources import Source, Sources, clean
-from imagewright.fs.tree import MAX_DEPTH, too_deep
 
 _CHUNK_BYTES = 1 << 20
 
@@ -53,7 +53,7 @@ def tree_contents(rootfs: Rootfs) -> str:
     """
     walker = _Walker(owners=True)
     walker.add_metadata(b"", os.fstat(rootfs.fd))
-    walker.add_folder(rootfs.fd, b"", Sources(rootfs, None), 0)
+    walker.add_folder(rootfs.fd, b"", Sources(rootfs, None))
     return walker.hexdigest()
 
 
@@ -70,7 +70,7 @@ class _Walker:
         if stat.S_ISDIR(source.info.st_mode):
             opened = os.open(b"/proc/self/fd/%d" % source.fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                self.add_folder(opened, source.path, shown, 0)  # its own name and mode are nowhere in the copy
+                self.add_folder(opened, source.path, shown)  # its own name and mode are nowhere in the copy
             finally:
                 os.close(opened)
             return
@@ -78,10 +78,13 @@ class _Walker:
         with shown.root.directory(above) as folder:
             self._add_entry(folder, name, source.name, source.info)
 
-    def add_folder(self, folder: int, path: bytes, shown: Sources, depth: int) -> None:
-        if depth > MAX_DEPTH:
-            raise too_deep(path)
-        with os.scandir(folder) as entries:
+    def add_folder(self, folder: int, path: bytes, shown: Sources) -> None:
+        with Descent(folder) as down:
+            run(self._adding(down, path, shown))
+
+    def _adding(self, down: Descent, path: bytes, shown: Sources) -> Walk[None]:
+        check_length(path)
+        with os.scandir(down.fd) as entries:
             found = sorted((os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries)
         for name, info in found:
             place = path + b"/" + name if path else name
@@ -90,14 +93,14 @@ class _Walker:
             hidden = shown.hides(place)
             if not stat.S_ISDIR(info.st_mode):
                 if not hidden:
-                    self._add_entry(folder, name, name, info)
+                    self._add_entry(down.fd, name, name, info)
                 continue
-            with open_folder(folder, name) as below:
-                if hidden and not shown.shows_below(place, below):
-                    continue
+            below = down.enter(name)
+            if not hidden or shown.shows_below(place, below):
                 self.add_metadata(name, info)
                 self._add_xattrs(below)
-                self.add_folder(below, place, shown, depth + 1)
+                yield self._adding(down, place, shown)
+            down.leave()
         self._hash.add(None)  # the folder's end
 
     def add_metadata(self, name: bytes, info: os.stat_result) -> None:

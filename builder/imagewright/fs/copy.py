@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+from imagewright.descent import Descent, Walk, run
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import archive, glob
 from imagewright.fs.changes import Changes
-from imagewright.fs.fileops import Attributes, FileCopier, copy_attributes, make_folder, open_folder
+from imagewright.fs.fileops import Attributes, FileCopier, copy_attributes, make_folder
 from imagewright.fs.filters import Below, Ignore, Only, together
 from imagewright.fs.mode import ModeChange
-from imagewright.fs.places import Places
-from imagewright.fs.rootfs import Rootfs, explain
+from imagewright.fs.places import Places, link_target
+from imagewright.fs.replaced import Replaced
+from imagewright.fs.rootfs import Rootfs, check_length, explain
 from imagewright.fs.sources import Source, Sources, clean
-from imagewright.fs.tree import MAX_DEPTH, Ownership, too_deep
+from imagewright.fs.tree import Ownership
 
 _NEW_FOLDER = 0o755  # without --chmod
 
@@ -35,7 +37,7 @@ class CopyRequest:
     is meant. Without ``ownership``, files belong to 0:0, or with ``preserve_owner`` (``--from``) to whom they did.
     ``extract`` unpacks archives (ADD). ``exclude`` is asked about paths below what is copied, a file's own name
     included. ``only`` are the matchers of the patterns, one each, for ``--parents``: the folders above what matches are
-    copied too, but for those before ``/./``. ``several``: there are more sources than these.
+    copied too, but for those before ``/./``.
     """
 
     source: Rootfs
@@ -48,7 +50,6 @@ class CopyRequest:
     preserve_owner: bool = False
     exclude: Ignore | None = None
     only: tuple[ParentsPattern, ...] = ()
-    several: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +61,25 @@ class ParentsPattern:
     matcher: Ignore
 
 
-def copy(rootfs: Rootfs, request: CopyRequest) -> Changes:
-    """Carry a request out; the changes that it made.
+def copy(rootfs: Rootfs, *requests: CopyRequest) -> Changes:
+    """Carry the requests of one instruction out, in order; the changes that they made. What is written over its equal is none.
 
     Raises:
         FileSystemError: ``FileNotFound`` for a source that isn't there; ``PathNotAllowed`` where the destination is
-            not the image's, or a folder and a file are in each other's place.
+            not the image's, or a folder and a file are in each other's place; ``UsageInvalid`` where several files would
+            have one name.
     """
-    copier = _Copier(rootfs, request)
-    try:
-        return copier.run()
-    except OSError as error:
-        raise explain(error, f"copying to {request.destination}") from error
-    finally:
-        copier.close()
+    written: set[bytes] = set()
+    files: dict[bytes, tuple[str, bytes]] = {}
+    for request in requests:
+        copier = _Copier(rootfs, request, written, files)
+        try:
+            copier.run()
+        except OSError as error:
+            raise explain(error, f"copying to {request.destination}") from error
+        finally:
+            copier.close()
+    return Changes(tuple(sorted(written)), ())
 
 
 def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = None) -> Sources:
@@ -88,33 +94,38 @@ def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = No
 
 
 class _Copier:
-    def __init__(self, rootfs: Rootfs, request: CopyRequest) -> None:
+    """Carries one request out. ``written`` and ``files``, the sources of files that are not in a folder by where they went, are
+    of the whole instruction.
+    """
+
+    def __init__(
+        self, rootfs: Rootfs, request: CopyRequest, written: set[bytes], files: dict[bytes, tuple[str, bytes]]
+    ) -> None:
         self._rootfs = rootfs
         self._request = request
         self._sources = Sources(request.source, request.ignore)  # while a source is copied: as it is filtered
         self._places = Places(rootfs)
         self._files = FileCopier(rootfs)
-        self._written: set[bytes] = set()
+        self._written = written
+        self._single = files
         self._folder_mode = _folder_mode(request.mode)
 
     def close(self) -> None:
         self._places.close()
 
-    def run(self) -> Changes:
+    def run(self) -> None:
         request = self._request
-        if request.only:
-            for pattern in request.only:
-                self._copy_with_parents(pattern)
-        else:
-            matches = self._sources.matches(request.patterns)
-            for match in matches:
-                with self._sources.open(match) as source, self._filtered(source.path):
-                    self._copy_match(source, many=len(matches) > 1 or request.several)
-        return Changes(tuple(sorted(self._written)), ())
+        for pattern in request.only:
+            self._copy_with_parents(pattern)
+        for match in () if request.only else self._sources.matches(request.patterns):
+            with self._sources.open(match) as source, self._filtered(source.path):
+                self._copy_match(source)
 
     @contextmanager
     def _filtered(self, base: bytes, only: ParentsPattern | None = None) -> Iterator[None]:
+        """While one source is copied. What is one file by hard links in two sources becomes two (BuildKit)."""
         whole, self._sources = self._sources, filtered(self._request, base, only)
+        self._files = FileCopier(self._rootfs)
         yield
         self._sources = whole
 
@@ -143,7 +154,7 @@ class _Copier:
                     hint=f"Name it by where it is: /{os.fsdecode(_join(folder.path, name))}.",
                 )
 
-    def _copy_match(self, source: Source, *, many: bool) -> None:
+    def _copy_match(self, source: Source) -> None:
         request = self._request
         destination = os.fsencode(clean(request.destination))
         if stat.S_ISDIR(source.info.st_mode):
@@ -155,18 +166,40 @@ class _Copier:
             return
         into_folder = not destination or request.destination.endswith(("/", "/."))
         if into_folder or self._places.existing(destination) is not None:
-            destination = destination + b"/" + source.name if destination else source.name
-        elif many:
-            raise FileSystemError(
-                f"several files can't become the one file {request.destination}",
-                reason=Reason.USAGE_INVALID,
-                hint=f"With several sources the destination is a folder; end it with a slash: {request.destination}/",
-            )
-        parent, _, name = destination.rpartition(b"/")
+            parent, name = destination, source.name
+        else:
+            parent, name = self._led_to(destination)
+            self._refuse_second(_join(parent, name), source)
         folder = self._folder(parent)
         source_folder, _, source_name = source.path.rpartition(b"/")
         with request.source.directory(source_folder) as fd:
             self._copy_file((fd, source_name), (folder, name), source.info, self._real(folder))
+
+    def _led_to(self, destination: bytes) -> tuple[bytes, bytes]:
+        """The folder and the name that a file goes to: a link at the end of what is written is followed (BuildKit)."""
+        while True:
+            parent, _, name = destination.rpartition(b"/")
+            folder = self._places.existing(parent)
+            if folder is None:
+                return parent, name
+            real = self._real(folder)
+            target = link_target(self._rootfs.home(folder, _join(real, name)), name)
+            if target is None:
+                return parent, name
+            # No circle: who looked for a folder there would have met it.
+            destination = target if target.startswith(b"/") else real + b"/" + target
+            destination = b"/".join(part for part in destination.split(b"/") if part not in (b"", b"."))
+
+    def _refuse_second(self, place: bytes, source: Source) -> None:
+        """Of several files of one name the last would be left, and nobody told (BuildKit)."""
+        origin = (self._request.source.path, source.path)
+        if self._single.setdefault(place, origin) != origin:
+            destination = self._request.destination
+            raise FileSystemError(
+                f"cannot copy several files to {destination}: it is no folder, so only the last would be left",
+                reason=Reason.USAGE_INVALID,
+                hint=f"End the destination with a slash: {destination}/",
+            )
 
     def _folder(self, path: bytes, mode: int | None = None) -> int:
         """The folder at ``path`` of the target; missing ones are made, with the owner and mode of --chown and --chmod.
@@ -207,20 +240,19 @@ class _Copier:
         real = self._real(folder)
         opened = os.open(b"/proc/self/fd/%d" % source.fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._copy_folder((source.path, opened), (real, folder), 0)
+            with Descent(opened) as down, Descent(folder) as target:
+                run(self._copying((source.path, down), (real, target)))
         finally:
             os.close(opened)
         if not existed:  # the clock would be a different one on every build
             os.utime(folder, ns=(source.info.st_mtime_ns, source.info.st_mtime_ns))
-        elif real:
-            self._written.add(real)  # its time moved with what came into it
 
-    def _copy_folder(self, source: tuple[bytes, int], target: tuple[bytes, int], depth: int) -> None:
+    def _copying(self, source: tuple[bytes, Descent], target: tuple[bytes, Descent]) -> Walk[None]:
+        """What is in the folder where ``source`` is into the one where ``target`` is, each with its path."""
         sources = self._sources
-        path, source_fd = source
-        if depth > MAX_DEPTH:
-            raise too_deep(path)
-        with os.scandir(source_fd) as entries:
+        path, down = source
+        check_length(path)
+        with os.scandir(down.fd) as entries:
             found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
         found.sort(key=lambda pair: pair[0])
         for name, info in found:
@@ -228,43 +260,52 @@ class _Copier:
             if sources.root.excluded and sources.root.is_excluded(place):
                 continue
             hidden = sources.hides(place)
-            if stat.S_ISDIR(info.st_mode):
-                self._copy_subfolder((place, source_fd), target, info, depth, hidden=hidden)
-            elif not hidden:
-                self._copy_file((source_fd, name), (target[1], name), info, target[0])
+            if not stat.S_ISDIR(info.st_mode):
+                if not hidden:
+                    self._copy_file((down.fd, name), (target[1].fd, name), info, target[0])
+                continue
+            below = down.enter(name)
+            # A hidden one is there only where something below it is not hidden.
+            if not hidden or sources.shows_below(place, below):
+                yield self._copying_folder((place, down), target, info, hidden=hidden)
+            down.leave()
 
-    def _copy_subfolder(
-        self, source: tuple[bytes, int], target: tuple[bytes, int], info: os.stat_result, depth: int, *, hidden: bool
-    ) -> None:
-        """One folder in a folder. A hidden one is there only where something below it is not hidden."""
-        place, above = source
+    def _copying_folder(
+        self, source: tuple[bytes, Descent], target: tuple[bytes, Descent], info: os.stat_result, *, hidden: bool
+    ) -> Walk[None]:
+        """The folder that ``source`` is in now, into the one where ``target`` is."""
+        place, down = source
+        above, into = target
         name = place.rpartition(b"/")[2]
-        with open_folder(above, name) as below:
-            if hidden and not self._sources.shows_below(place, below):
-                return
-            real = _join(target[0], name)
-            if self._rootfs.excluded and self._rootfs.is_excluded(real):
-                raise self._not_allowed(real)
-            existed = False
-            try:
-                self._rootfs.mkdir(target[1], real)
-            except FileExistsError:
-                home = self._rootfs.home(target[1], real)
-                if not stat.S_ISDIR(os.stat(name, dir_fd=home, follow_symlinks=False).st_mode):
-                    raise FileSystemError(
-                        f"the folder /{os.fsdecode(place)} can't be copied over /{os.fsdecode(real)}, which is none",
-                        reason=Reason.PATH_NOT_ALLOWED,
-                        hint="Copy it to where the link points, or remove what is in the way in an earlier RUN.",
-                    ) from None
-                existed = True
+        real = _join(above, name)
+        if self._rootfs.excluded and self._rootfs.is_excluded(real):
+            raise self._not_allowed(real)
+        before = self._make_or_find(into.fd, place, real)
+        into.enter(name, self._rootfs.home(into.fd, real))
+        yield self._copying(source, (real, into))
+        attributes = self._attributes(info)
+        if before is not None and hidden and self._request.only:  # on the way to what --parents copies (BuildKit)
+            there = os.fstat(into.fd)
+            attributes = replace(attributes, owner=(there.st_uid, there.st_gid))
+        copy_attributes(down.fd, into.fd, attributes)
+        into.leave()
+        if before is None or not before.equals((self._rootfs.home(into.fd, real), name)):
             self._written.add(real)
-            with open_folder(self._rootfs.home(target[1], real), name) as folder:
-                self._copy_folder((place, below), (real, folder), depth + 1)
-                attributes = self._attributes(info)
-                if existed and hidden and self._request.only:  # on the way to what --parents copies (BuildKit)
-                    before = os.fstat(folder)
-                    attributes = replace(attributes, owner=(before.st_uid, before.st_gid))
-                copy_attributes(below, folder, attributes)
+
+    def _make_or_find(self, folder: int, place: bytes, real: bytes) -> Replaced | None:
+        """Make a folder of the target; what it is where it was there."""
+        try:
+            self._rootfs.mkdir(folder, real)
+        except FileExistsError:
+            home, name = self._rootfs.home(folder, real), real.rpartition(b"/")[2]
+            if not stat.S_ISDIR(os.stat(name, dir_fd=home, follow_symlinks=False).st_mode):
+                raise FileSystemError(
+                    f"the folder /{os.fsdecode(place)} can't be copied over /{os.fsdecode(real)}, which is none",
+                    reason=Reason.PATH_NOT_ALLOWED,
+                    hint="Copy it to where the link points, or remove what is in the way in an earlier RUN.",
+                ) from None
+            return Replaced((home, name))
+        return None
 
     def _copy_file(
         self, source: tuple[int, bytes], target: tuple[int, bytes], info: os.stat_result, below: bytes
@@ -279,20 +320,26 @@ class _Copier:
         try:
             self._files.copy_entry(source, target, info, attributes)
         except FileExistsError:
-            try:
-                self._files.remove(target)
-            except (IsADirectoryError, PermissionError):
-                raise FileSystemError(
-                    f"the file {os.fsdecode(source[1])} can't be copied over the folder /{os.fsdecode(real)}",
-                    reason=Reason.PATH_NOT_ALLOWED,
-                    hint="Remove the folder in an earlier RUN, or name another destination."
-                    if self._request.destination.endswith("/")
-                    else "End the destination with / to copy into the folder.",
-                ) from None
-            self._places.forget()
-            self._files.copy_entry(source, target, info, attributes)
+            with Replaced(target) as before:
+                self._remove_for_file(source[1], target, real)
+                self._files.copy_entry(source, target, info, attributes)
+                if stat.S_ISSOCK(info.st_mode) or before.equals(target):
+                    return
         if not stat.S_ISSOCK(info.st_mode):
             self._written.add(real)
+
+    def _remove_for_file(self, name: bytes, target: tuple[int, bytes], real: bytes) -> None:
+        try:
+            self._files.remove(target)
+        except (IsADirectoryError, PermissionError):
+            raise FileSystemError(
+                f"the file {os.fsdecode(name)} can't be copied over the folder /{os.fsdecode(real)}",
+                reason=Reason.PATH_NOT_ALLOWED,
+                hint="Remove the folder in an earlier RUN, or name another destination."
+                if self._request.destination.endswith("/")
+                else "End the destination with / to copy into the folder.",
+            ) from None
+        self._places.forget()
 
     def _attributes(self, info: os.stat_result) -> Attributes:
         request = self._request
@@ -317,31 +364,17 @@ class _Copier:
             # --chmod is not for what comes out of an archive, nor for the folders that are made for it (BuildKit).
             real = self._real(self._folder(destination, _NEW_FOLDER))
             owner = self._request.ownership
-            written = archive.extract(self._rootfs, file, real, (owner.uid, owner.gid) if owner else None)
+            # The destination is the archive's root: no link in it or in the archive leads out of it (BuildKit).
+            root = self._rootfs.below(real)
+            written = archive.extract(root, file, (owner.uid, owner.gid) if owner else None)
         self._places.forget()
-        for path in written:
-            parent, _, name = path.rpartition(b"/")
-            folder = self._places.existing(parent)
-            # A later entry of the archive may have taken the place of an earlier one's folder.
-            if folder is None:
-                continue
-            place = _join(self._real(folder), name)
-            if _exists(self._rootfs.home(folder, place), name):
-                self._written.add(place)
+        self._written.update(_join(real, path) for path in written)
         return True
 
 
 def _folder_mode(mode: ModeChange | None) -> int:
     """Of a folder made on the way: an octal --chmod without its special bits; a symbolic one is not for it (BuildKit)."""
     return _NEW_FOLDER if mode is None or mode.octal is None else mode.octal & 0o777
-
-
-def _exists(folder: int, name: bytes) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _join(folder: bytes, name: bytes) -> bytes:

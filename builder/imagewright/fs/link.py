@@ -22,10 +22,7 @@ def copy_linked(rootfs: Rootfs, empty: Rootfs, requests: Sequence[CopyRequest]) 
     Raises:
         FileSystemError: as ``fs.copy.copy``.
     """
-    written: set[bytes] = set()
-    for request in requests:
-        written.update(copy(empty, request).written)
-    changes = Changes(tuple(sorted(written)), ())
+    changes = copy(empty, *requests)
     with tempfile.TemporaryFile(dir=empty.path) as layer:
         pack_layer(empty, changes, layer, PackOptions("none"))
         layer.seek(0)

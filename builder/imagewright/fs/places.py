@@ -11,10 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.rootfs import MAX_LINKS, Rootfs
+from imagewright.fs.rootfs import MAX_LINKS, OPEN_FOLDER, Rootfs
 
 _KEPT = 64
-_MAX_PARTS = 400
 MakeFolder = Callable[[int, bytes], None]  # (descriptor of the parent, path without links)
 
 
@@ -48,6 +47,9 @@ class Places:
                     hint="The base image or an earlier step made them: remove one, or name another folder.",
                 ) from error
             raise
+        return self._keep(path, fd)
+
+    def _keep(self, path: bytes, fd: int) -> int:
         if self._apart:
             try:
                 self._real[path] = self._real_path(fd, path)
@@ -77,31 +79,36 @@ class Places:
 
         A link among the parents that leads to nothing gets the folder that it names (inside the root, as BuildKit does).
         """
-        fd = self.existing(path)
-        if fd is not None:
-            return fd
+        missing: list[bytes] = []
+        while (fd := self.existing(path)) is None:
+            missing.append(path)
+            path = path.rpartition(b"/")[0]
+        for place in reversed(missing):
+            fd = self._made(place, fd, make, links)
+        return fd
+
+    def _made(self, path: bytes, above: int, make: MakeFolder, links: int) -> int:
+        """The folder at ``path``, which is made in the open folder ``above``."""
+        # As the target of a link it may have "..", behind which there is what was there before.
+        if b".." in path and (there := self.existing(path)) is not None:
+            return there
         parent, _, name = path.rpartition(b"/")
-        if path.count(b"/") > _MAX_PARTS:  # each is a level of recursion
-            raise FileSystemError(f"/{os.fsdecode(path)[:200]}… is too deep", reason=Reason.LIMIT_EXCEEDED)
-        above = self.directory(parent, make, links) if parent else self._rootfs.fd
-        if name == b"..":  # only where a link's target has it: everything before it is a folder now
-            fd = self.existing(path)
-        else:
-            place = self._rootfs.path_of(above)
-            place = place + b"/" + name if place else name
-            try:
-                make(above, place)
-            except FileExistsError:
-                target = self._link_target(self._rootfs.home(above, place), name)
-                if target is None or links >= MAX_LINKS:
-                    raise FileSystemError(
-                        f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",
-                        reason=Reason.PATH_NOT_ALLOWED,
-                        hint="Remove it in an earlier step, or name another folder.",
-                    ) from None
-                wanted = target if target.startswith(b"/") else parent + b"/" + target
-                self.directory(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)
-            fd = self.existing(path)
+        real = self._rootfs.path_of(above)
+        place = real + b"/" + name if real else name
+        try:
+            make(above, place)
+            return self._keep(path, os.open(name, OPEN_FOLDER, dir_fd=self._rootfs.home(above, place)))
+        except FileExistsError:
+            target = link_target(self._rootfs.home(above, place), name)
+            if target is None or links >= MAX_LINKS:
+                raise FileSystemError(
+                    f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",
+                    reason=Reason.PATH_NOT_ALLOWED,
+                    hint="Remove it in an earlier step, or name another folder.",
+                ) from None
+            wanted = target if target.startswith(b"/") else parent + b"/" + target
+            self.directory(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)
+        fd = self.existing(path)
         if fd is None:
             raise FileSystemError(f"/{os.fsdecode(path)} vanished while it was being made")
         return fd
@@ -131,13 +138,6 @@ class Places:
             )
         return real
 
-    @staticmethod
-    def _link_target(directory: int, name: bytes) -> bytes | None:
-        try:
-            return os.readlink(name, dir_fd=directory)
-        except OSError:
-            return None
-
     def _retire(self, fd: int) -> None:
         """Callers may still hold it: it is closed when 64 more are retired."""
         self._retired.append(fd)
@@ -145,3 +145,11 @@ class Places:
             for old in self._retired[:_KEPT]:
                 os.close(old)
             del self._retired[:_KEPT]
+
+
+def link_target(folder: int, name: bytes) -> bytes | None:
+    """What a link says; None for what is none."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None

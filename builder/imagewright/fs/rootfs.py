@@ -21,11 +21,15 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.privilege import permission_hint
 
 if TYPE_CHECKING:
-    from imagewright.fs.shadow import Shadow
+    from imagewright.fs.shadow import Shadow, ShadowView
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder itself, through no link
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_FULL_HINT = "Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume."
+_MAX_PATH_BYTES = 4095  # PATH_MAX without the NUL: limits.h(0p)
+_TOO_LONG_HINT = (
+    "Use shorter names, or fewer folders inside each other: Linux takes names of 255 bytes and paths of 4095."
+)
 MAX_LINKS = 40  # as the kernel: path_resolution(7)
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_IN_ROOT = 0x10
@@ -54,13 +58,12 @@ class Rootfs:
         path: str,
         excluded: frozenset[str] = frozenset(),
         resolver: Resolver | None = None,
-        shadow: Shadow | None = None,
+        shadow: Shadow | ShadowView | None = None,
     ) -> None:
         self.path = path
         self.shadow = shadow
-        self._resolve = resolver or (kernel_open if kernel_resolves() else walk_open)
-        if shadow is not None:
-            self._resolve = self._open_around_mounts
+        self._plain = resolver or (kernel_open if kernel_resolves() else walk_open)
+        self._resolve = self._plain if shadow is None else self._open_around_mounts
         self.excluded = frozenset(os.fsencode(name.strip("/")) for name in excluded)
         self._below_excluded = tuple(name + b"/" for name in self.excluded)
         self._fd = -1
@@ -71,6 +74,21 @@ class Rootfs:
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._fd
+
+    def below(self, path: bytes) -> Rootfs:
+        """The folder at ``path``, which holds no link, as a root of its own.
+
+        Raises:
+            OSError
+        """
+        if not path:
+            return self
+        inside = (os.fsdecode(name[len(path) + 1 :]) for name in self.excluded if name.startswith(path + b"/"))
+        # At or below a mask all is in the shadow, which is a folder like any other then.
+        shadow = None if self.shadow is None or self.is_apart(path) else self.shadow.seen_from(path)
+        root = Rootfs(os.path.join(self.path, os.fsdecode(path)), frozenset(inside), self._plain, shadow)
+        root._fd = self.open_directory(path)
+        return root
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
@@ -288,18 +306,15 @@ def walk_open(
     """
     pending = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
     want_directory = path.endswith(b"/")
-    stack = [os.dup(root_fd)]
-    names: list[bytes] = []  # of those in the stack, but the first
+    walk = _Walk(root_fd, home)
     links = 0
     try:
         while pending:
             part = pending.pop()
             if part == b"..":
-                if len(stack) > 1:
-                    os.close(stack.pop())
-                    names.pop()
+                walk.go_to(walk.names[:-1])
                 continue
-            here = home(stack[-1], b"/".join((*names, part)))
+            here = walk.home_of(part)
             last = not pending
             if last and flags & (os.O_CREAT | os.O_NOFOLLOW):
                 follow = not flags & os.O_NOFOLLOW and not flags & os.O_EXCL
@@ -316,23 +331,65 @@ def walk_open(
                 if links > MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
                 if target.startswith(b"/"):
-                    while len(stack) > 1:
-                        os.close(stack.pop())
-                    names.clear()
+                    walk.go_to([])
                 pending.extend(p for p in reversed(target.split(b"/")) if p not in (b"", b"."))
                 continue
             if last and not want_directory:
                 return os.open(part, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=here)
-            stack.append(os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here))
-            names.append(part)
-        return os.open(".", (flags & ~os.O_CREAT & ~os.O_EXCL) | os.O_CLOEXEC, dir_fd=stack[-1])
+            walk.enter(part)
+        return os.open(".", (flags & ~os.O_CREAT & ~os.O_EXCL) | os.O_CLOEXEC, dir_fd=walk.fd)
     finally:
-        for fd in stack:
-            os.close(fd)
+        walk.close()
+
+
+class _Walk:
+    """A folder below a root, and how it is reached from there without links. However deep it is, only it is open."""
+
+    def __init__(self, root_fd: int, home: Callable[[int, bytes], int]) -> None:
+        self._root = root_fd
+        self._home = home
+        self.fd = os.dup(root_fd)
+        self.names: list[bytes] = []
+
+    def home_of(self, name: bytes) -> int:
+        return self.fd if self._home is _same else self._home(self.fd, b"/".join((*self.names, name)))
+
+    def enter(self, name: bytes) -> None:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        below = os.open(name, flags, dir_fd=self.home_of(name))
+        self.close()
+        self.fd = below
+        self.names.append(name)
+
+    def go_to(self, names: list[bytes]) -> None:
+        root = os.dup(self._root)
+        self.close()
+        self.fd, self.names = root, []
+        for name in names:
+            self.enter(name)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def check_length(path: bytes) -> None:
+    """Refuse a root-relative path that no system call takes: nobody could unpack a layer that has it.
+
+    Raises:
+        FileSystemError: reason ``LimitExceeded``.
+    """
+    if len(path) > _MAX_PATH_BYTES:
+        raise FileSystemError(
+            f"the path /{os.fsdecode(path)[:100]}… is {len(path)} bytes long, in {path.count(b'/')} folders",
+            reason=Reason.LIMIT_EXCEEDED,
+            hint=_TOO_LONG_HINT,
+        )
 
 
 def explain(error: OSError, what: str) -> FileSystemError:
     """A failure of the file system as users see it: a full disk and ids that are not mapped have reasons of their own."""
+    if error.errno == errno.ENAMETOOLONG:
+        return FileSystemError(f"{what} failed: {error.strerror}", reason=Reason.LIMIT_EXCEEDED, hint=_TOO_LONG_HINT)
     if error.errno in DISK_FULL:
         return FileSystemError(
             f"no space left while {what}",

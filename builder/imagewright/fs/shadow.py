@@ -15,11 +15,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from imagewright.descent import remove_tree
 from imagewright.fs.fileops import read_xattrs
 from imagewright.fs.mountinfo import MountPoint, mounts_below
 from imagewright.fs.relocation import relocate, return_mount
@@ -127,6 +127,10 @@ class Shadow:
         found = (path[len(prefix) :] for path in self.masks if path.startswith(prefix) and self.has(path))
         return [name for name in found if b"/" not in name]
 
+    def seen_from(self, folder: bytes) -> ShadowView:
+        """The same, of the part that is below a folder of the image."""
+        return ShadowView(self, folder)
+
     # --- folders that lead to mounts
 
     def adopt(self, path: bytes) -> None:
@@ -139,7 +143,7 @@ class Shadow:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(path))
         for name in self._listed(path):  # a command may have left something where the image had a link or a file
             if not self._leads(path + b"/" + name):
-                _remove(os.path.join(self._root, path, name))
+                remove_tree(os.fsdecode(os.path.join(self._root, path, name)))
         self._reset(path, 0o700)
         self._folders.add(path)
         self._mask()
@@ -238,8 +242,14 @@ class Shadow:
         self.parent_of(target)
         place = os.path.join(self._folder, target)
         os.rename(os.path.join(self._folder, source), place)
-        below = (os.path.join(folder, name) for folder, *names in os.walk(place) for name in (*names[0], *names[1]))
-        return [target, *(path[len(self._folder) + 1 :] for path in below)]
+        found, waiting = [target], [place]
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    found.append(entry.path[len(self._folder) + 1 :])
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        return found
 
     # --- within
 
@@ -302,21 +312,59 @@ class Shadow:
         place = os.path.join(self._folder, path)
         if path:
             if os.path.lexists(place):
-                _remove(place)
+                remove_tree(os.fsdecode(place))
             return
         for name in os.listdir(place):
-            _remove(os.path.join(place, name))
+            remove_tree(os.fsdecode(os.path.join(place, name)))
 
     def _close(self, path: bytes) -> None:
         for parent in [each for each in self._parents if not path or _is_at_or_below(each, path)]:
             os.close(self._parents.pop(parent))
 
 
-def _remove(path: bytes) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
+class ShadowView:
+    """A shadow as it is seen from a folder of the root, in which all paths begin."""
+
+    def __init__(self, shadow: Shadow, top: bytes) -> None:
+        self._shadow = shadow
+        self._top = top
+
+    @property
+    def folder(self) -> bytes:
+        return os.path.join(self._shadow.folder, self._top)
+
+    @property
+    def masks(self) -> frozenset[bytes]:
+        top = self._top + b"/"
+        return frozenset(mask[len(top) :] for mask in self._shadow.masks if mask.startswith(top))
+
+    @property
+    def below(self) -> tuple[bytes, ...]:
+        return tuple(mask + b"/" for mask in self.masks)
+
+    def parent_of(self, path: bytes) -> int:
+        return self._shadow.parent_of(self._whole(path))
+
+    def names(self, folder: bytes) -> list[bytes]:
+        return self._shadow.names(self._whole(folder))
+
+    def leads_to_mount(self, path: bytes) -> bool:
+        return self._shadow.leads_to_mount(self._whole(path))
+
+    def adopt(self, path: bytes) -> None:
+        self._shadow.adopt(self._whole(path))
+
+    def drop(self, path: bytes) -> None:
+        self._shadow.drop(self._whole(path))
+
+    def make_way(self, path: bytes, target: bytes) -> bool:
+        return self._shadow.make_way(self._whole(path), self._whole(target))
+
+    def seen_from(self, folder: bytes) -> ShadowView:
+        return ShadowView(self._shadow, self._whole(folder))
+
+    def _whole(self, path: bytes) -> bytes:
+        return self._top + b"/" + path if path else self._top
 
 
 def _ends(path: bytes) -> list[int]:

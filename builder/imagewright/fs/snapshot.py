@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from imagewright.descent import Descent, Walk, run
 from imagewright.fs.fileops import read_xattrs
-from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, explain
-from imagewright.fs.tree import MAX_DEPTH, too_deep
+from imagewright.fs.rootfs import Rootfs, check_length, explain
 
 # inode, ctime, mtime, size, mode, uid, gid, hash of a folder's xattrs, device number, length of the name
 _RECORD = struct.Struct("=QqqqIIIIQH")
@@ -68,23 +68,23 @@ def scan(rootfs: Rootfs) -> Snapshot:
     """Take a snapshot. What ``rootfs`` has set apart isn't in it.
 
     Raises:
-        FileSystemError: reason ``LimitExceeded`` for folders deeper than ``tree.MAX_DEPTH``.
+        FileSystemError: reason ``LimitExceeded`` for a path that is too long to be in a layer.
     """
     folders: dict[bytes, bytes] = {}
     try:
-        _scan_folder(rootfs.fd, b"", rootfs.set_apart, folders, 0)
+        with Descent(rootfs.fd) as down:
+            run(_scanning(down, b"", rootfs.set_apart, folders))
         info = os.fstat(rootfs.fd)
         return Snapshot(folders, _record(info, read_xattrs(rootfs.fd)))
     except OSError as error:
         raise explain(error, "looking for changed files") from error
 
 
-def _scan_folder(fd: int, path: bytes, apart: frozenset[bytes], folders: dict[bytes, bytes], depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise too_deep(path)
+def _scanning(down: Descent, path: bytes, apart: frozenset[bytes], folders: dict[bytes, bytes]) -> Walk[None]:
+    check_length(path)
     found: list[tuple[bytes, os.stat_result]] = []
     prefix = path + b"/" if path else b""
-    with os.scandir(fd) as entries:
+    with os.scandir(down.fd) as entries:
         for entry in entries:
             name = os.fsencode(entry.name)
             if apart and prefix + name in apart:
@@ -96,12 +96,9 @@ def _scan_folder(fd: int, path: bytes, apart: frozenset[bytes], folders: dict[by
     for name, info in found:
         xattrs = 0
         if stat.S_ISDIR(info.st_mode):
-            below = os.open(name, OPEN_FOLDER, dir_fd=fd)
-            try:
-                xattrs = _hash(read_xattrs(below))
-                _scan_folder(below, prefix + name, apart, folders, depth + 1)
-            finally:
-                os.close(below)
+            xattrs = _hash(read_xattrs(down.enter(name)))
+            yield _scanning(down, prefix + name, apart, folders)
+            down.leave()
         parts.append(
             pack(
                 info.st_ino,

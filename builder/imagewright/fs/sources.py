@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from imagewright.descent import Descent, Walk, run
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs import glob
-from imagewright.fs.fileops import open_folder
 from imagewright.fs.filters import Ignore
 from imagewright.fs.rootfs import Rootfs
 
@@ -35,6 +35,7 @@ class Sources:
     def __init__(self, root: Rootfs, ignore: Ignore | None) -> None:
         self.root = root
         self._ignore = ignore
+        self._showing: dict[bytes, bool] = {}  # hidden folders, and whether something below them shows
 
     def matches(self, patterns: Sequence[str]) -> list[bytes]:
         """The paths that the patterns name, in the patterns' order, those of one pattern sorted.
@@ -81,19 +82,30 @@ class Sources:
 
     def shows_below(self, path: bytes, fd: int) -> bool:
         """Whether a hidden folder, open as ``fd``, holds something that .dockerignore takes in again."""
-        ignore = self._ignore
-        if ignore is None or not ignore.may_include_below(os.fsdecode(path)):
+        if self._ignore is None:
             return False
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                name = os.fsencode(entry.name)
-                place = path + b"/" + name
-                if not ignore.ignores(os.fsdecode(place)):
+        with Descent(fd) as down:
+            return run(self._looking(self._ignore, down, path))
+
+    def _looking(self, ignore: Ignore, down: Descent, path: bytes) -> Walk[bool]:
+        shows = self._showing.get(path)
+        if shows is None:
+            shows = ignore.may_include_below(os.fsdecode(path)) and (yield self._finding(ignore, down, path))
+            self._showing[path] = shows
+        return shows
+
+    def _finding(self, ignore: Ignore, down: Descent, path: bytes) -> Walk[bool]:
+        with os.scandir(down.fd) as entries:
+            found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, is_folder in found:
+            place = path + b"/" + name
+            if not ignore.ignores(os.fsdecode(place)):
+                return True
+            if is_folder:
+                down.enter(name)
+                if (yield self._looking(ignore, down, place)):
                     return True
-                if entry.is_dir(follow_symlinks=False):
-                    with open_folder(fd, name) as below:
-                        if self.shows_below(place, below):
-                            return True
+                down.leave()
         return False
 
     def _is_hidden(self, path: bytes, *, is_folder: bool) -> bool:

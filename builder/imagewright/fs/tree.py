@@ -11,13 +11,14 @@ import os
 import stat
 from dataclasses import dataclass
 
-from imagewright.errors import FileSystemError, Reason
+from imagewright import descent
+from imagewright.descent import Descent, Walk
+from imagewright.errors import FileSystemError
 from imagewright.fs.changes import Changes
 from imagewright.fs.fileops import FileCopier, copy_attributes, make_folder, open_folder
 from imagewright.fs.places import Places
-from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, explain
-
-MAX_DEPTH = 256  # folders inside each other; each holds a descriptor while it is walked
+from imagewright.fs.rootfs import Rootfs, check_length, explain
+from imagewright.fs.shadow import Shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +29,21 @@ class Ownership:
     gid: int
 
 
-def too_deep(path: bytes) -> FileSystemError:
-    """For a folder below ``MAX_DEPTH`` others."""
-    return FileSystemError(
-        f"/{os.fsdecode(path)[:200]}… is deeper than {MAX_DEPTH} folders",
-        reason=Reason.LIMIT_EXCEEDED,
-        hint="No image needs that many folders inside each other.",
-    )
-
-
 def remove(rootfs: Rootfs) -> None:
     """Empty a root file system; what is excluded stays, and so do the folders that lead to it."""
     try:
-        if rootfs.shadow is not None:
-            rootfs.shadow.give_up()
+        shadow = rootfs.shadow
+        if isinstance(shadow, Shadow):
+            shadow.give_up()
         for name in rootfs.names(rootfs.fd, b""):
             remove_entry(rootfs.fd, name, rootfs)
-        if rootfs.shadow is not None:
-            rootfs.shadow.reset()
+        if isinstance(shadow, Shadow):
+            shadow.reset()
     except OSError as error:
         raise explain(error, "removing a stage's files") from error
 
 
-def remove_entry(directory: int, path: bytes, rootfs: Rootfs, depth: int = 0) -> bool:
+def remove_entry(directory: int, path: bytes, rootfs: Rootfs) -> bool:
     """Remove the image's entry ``path`` and all that is below it, without following any link.
 
     ``directory`` is the open folder above it; ``path`` has no links in it: what is set apart is told by it. Returns
@@ -59,75 +52,87 @@ def remove_entry(directory: int, path: bytes, rootfs: Rootfs, depth: int = 0) ->
     Raises:
         OSError: FileNotFoundError among others.
     """
+    with Descent(directory) as down:
+        return descent.run(_removing(down, path, rootfs))
+
+
+def _removing(down: Descent, path: bytes, rootfs: Rootfs) -> Walk[bool]:
     if rootfs.excluded and path in rootfs.excluded:
         return False
-    name, home = path.rpartition(b"/")[2], rootfs.home(directory, path)
-    gone = _remove(home, name, path, rootfs, depth)
-    if not gone and rootfs.shadow is not None and rootfs.shadow.leads_to_mount(path):
-        rootfs.shadow.drop(path)
-    return gone and home == directory
-
-
-def _remove(directory: int, name: bytes, path: bytes, rootfs: Rootfs, depth: int) -> bool:
-    try:
-        os.unlink(name, dir_fd=directory)
-        return True
-    except IsADirectoryError:
-        pass
-    except PermissionError:  # what unlink(2) says of a folder on some file systems
-        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            raise
-    if depth > MAX_DEPTH:
-        raise too_deep(path)
-    fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
+    name, shadow = path.rpartition(b"/")[2], rootfs.shadow
+    home = rootfs.home(down.fd, path)
+    if not any(apart.startswith(path + b"/") for apart in rootfs.set_apart):  # from here on paths don't matter
+        return _removed(home, name, path, rootfs) and home == down.fd
+    if descent.unlinked(home, name):
+        return home == down.fd
+    down.enter(name, home)
+    _check_is_there(down.fd, path, rootfs)
     gone = True
-    try:
-        if rootfs.shadow is not None and rootfs.path_of(fd) != path:  # then it may be a mount, whose files are not ours
-            raise FileSystemError(
-                f'cannot remove "/{os.fsdecode(path)}": it is "/{os.fsdecode(rootfs.path_of(fd))}" by now'
-            )
-        for child in rootfs.names(fd, path):
-            gone &= remove_entry(fd, path + b"/" + child, rootfs, depth + 1)
-        if gone and rootfs.shadow is not None:
-            gone = not rootfs.shadow.leads_to_mount(path)
-    finally:
-        os.close(fd)
+    for child in rootfs.names(down.fd, path):
+        gone &= yield _removing(down, path + b"/" + child, rootfs)
+    down.leave()
+    if gone and shadow is not None:
+        gone = not shadow.leads_to_mount(path)
+    home = rootfs.home(down.fd, path)
     if gone:
-        os.rmdir(name, dir_fd=directory)
-    return gone
+        os.rmdir(name, dir_fd=home)
+    elif shadow is not None and shadow.leads_to_mount(path):
+        shadow.drop(path)
+    return gone and home == down.fd
+
+
+def _removed(folder: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
+    """Remove an entry below which nothing is set apart."""
+    if rootfs.shadow is not None:
+        if descent.unlinked(folder, name):
+            return True
+        with open_folder(folder, name) as fd:
+            _check_is_there(fd, path, rootfs)
+    return descent.remove(folder, name)
+
+
+def _check_is_there(fd: int, path: bytes, rootfs: Rootfs) -> None:
+    if rootfs.shadow is not None and rootfs.path_of(fd) != path:  # then it may be a mount, whose files are not ours
+        raise FileSystemError(
+            f'cannot remove "/{os.fsdecode(path)}": it is "/{os.fsdecode(rootfs.path_of(fd))}" by now'
+        )
 
 
 def copy_tree(source: Rootfs, target: Rootfs) -> None:
     """Copy everything with owners, modes, times, xattrs and hard links; what either side excludes is left out."""
     try:
         # Opened anew: several stages may copy one base at a time, and a listing moves the descriptor that it reads.
-        with source.directory(b"") as opened:
-            _copy_folder(source, target, (opened, target.fd), b"", FileCopier(target))
+        with source.directory(b"") as opened, Descent(opened) as down, Descent(target.fd) as target_down:
+            descent.run(_copying(source, target, (down, target_down), b"", FileCopier(target)))
         copy_attributes(source.fd, target.fd)
     except OSError as error:
         raise explain(error, "copying a stage's files") from error
 
 
-def _copy_folder(source: Rootfs, target: Rootfs, fds: tuple[int, int], path: bytes, copier: FileCopier) -> None:
-    source_fd, target_fd = fds
-    if path.count(b"/") > MAX_DEPTH:
-        raise too_deep(path)
-    for name in source.names(source_fd, path):
+def _copying(
+    source: Rootfs, target: Rootfs, ways: tuple[Descent, Descent], path: bytes, copier: FileCopier
+) -> Walk[None]:
+    down, target_down = ways
+    for name in source.names(down.fd, path):
         place = path + b"/" + name if path else name
         if source.is_excluded(place) or target.is_excluded(place):
             continue
-        home = source.home(source_fd, place)
+        home = source.home(down.fd, place)
         info = os.stat(name, dir_fd=home, follow_symlinks=False)
         if not stat.S_ISDIR(info.st_mode):
             if stat.S_ISLNK(info.st_mode):
                 target.make_way(place, os.readlink(name, dir_fd=home))
-            copier.copy_entry((home, name), (target.home(target_fd, place), name), info)
+            copier.copy_entry((home, name), (target.home(target_down.fd, place), name), info)
             continue
+        check_length(place)
         with contextlib.suppress(FileExistsError):  # it leads to something excluded
-            target.mkdir(target_fd, place)
-        with open_folder(home, name) as below, open_folder(target.home(target_fd, place), name) as target_below:
-            _copy_folder(source, target, (below, target_below), place, copier)
-            copy_attributes(below, target_below)
+            target.mkdir(target_down.fd, place)
+        down.enter(name, home)
+        target_down.enter(name, target.home(target_down.fd, place))
+        yield _copying(source, target, ways, place, copier)
+        copy_attributes(down.fd, target_down.fd)
+        down.leave()
+        target_down.leave()
 
 
 def move_tree(source: Rootfs, target: Rootfs) -> None:

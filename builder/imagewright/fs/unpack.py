@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from imagewright.errors import FileSystemError, Reason
@@ -17,10 +18,11 @@ from imagewright.fs import tarheader
 from imagewright.fs.fileops import FileCopier, Place, make_folder
 from imagewright.fs.inode import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
 from imagewright.fs.places import Places
-from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, explain
+from imagewright.fs.replaced import standing
+from imagewright.fs.rootfs import OPEN_FOLDER, Rootfs, check_length, explain
 from imagewright.fs.tarfields import malformed
 from imagewright.fs.tarheader import Entry, TarReader
-from imagewright.fs.tree import MAX_DEPTH, remove_entry, too_deep
+from imagewright.fs.tree import remove_entry
 from imagewright.streams import Readable
 
 _WHITEOUT = b".wh."
@@ -38,7 +40,7 @@ class Limits:
 
 @dataclass(slots=True)
 class UnpackStats:
-    """What an unpack did. ``written`` (normalised paths) is kept only where the caller asks for it."""
+    """What an unpack did. ``written``, the paths of what is not as it was before, is kept only where the caller asks for it."""
 
     entries: int = 0
     size: int = 0
@@ -50,13 +52,12 @@ class UnpackStats:
 class UnpackOptions:
     """How an archive is applied.
 
-    ``whiteouts``: names that begin with ``.wh.`` delete (layers), or are plain names (archives of ADD).
-    ``below``: the folder that the archive's root is. ``ownership``: (uid, gid) of everything instead of the archive's.
-    ``keep_written``: collect the paths.
+    ``whiteouts``: names that begin with ``.wh.`` delete (layers), or are plain names (archives, as those of ADD). In
+    archives ``..`` can't leave the root (BuildKit); in layers it is an error.
+    ``ownership``: (uid, gid) of everything instead of the archive's. ``keep_written``: collect the paths.
     """
 
     whiteouts: bool = True
-    below: bytes = b""
     ownership: tuple[int, int] | None = None
     keep_written: bool = False
     limits: Limits = Limits()
@@ -117,10 +118,8 @@ class _Unpacker:
         return self._stats
 
     def _apply(self, entry: Entry, reader: TarReader) -> None:
-        path = _normalise(entry.name)
-        if self._options.below:
-            path = self._options.below + (b"/" + path if path else b"")
-        if not path or path == self._options.below:
+        path = self._path(entry.name)
+        if not path:
             if entry.type == tarheader.DIRECTORY and self._options.whiteouts:
                 self._root(entry)
             return
@@ -136,9 +135,32 @@ class _Unpacker:
         place = self._places.place(parent, name)
         if self._rootfs.excluded and self._rootfs.is_excluded(place):
             return
-        self._create(entry, reader, _Spot(directory, path, place))
-        if self._options.keep_written:
-            self._stats.written.append(path)
+        spot = _Spot(directory, path, place)
+        before = standing((self._home(spot), name)) if self._options.keep_written else None
+        with before or nullcontext():
+            self._create(entry, reader, spot)
+            if self._options.keep_written and (before is None or not before.equals((self._home(spot), name))):
+                self._stats.written.append(path)
+
+    def _path(self, name: bytes) -> bytes:
+        """A tar name, or that of a hard link's target, as a root-relative path.
+
+        Raises:
+            FileSystemError: it is no path, or one of a layer that points out of the root.
+        """
+        if b"\0" in name:
+            raise malformed(f"{show(name)} holds a NUL byte")
+        parts: list[bytes] = []
+        for part in name.split(b"/"):
+            if part == b"..":
+                if self._options.whiteouts:  # no honest layer has it
+                    raise _points_out(name)
+                del parts[-1:]
+            elif part not in (b"", b"."):
+                parts.append(part)
+        path = b"/".join(parts)
+        check_length(path)
+        return path
 
     def _remember(self, path: bytes, parent: bytes) -> None:
         fresh = self._fresh
@@ -180,19 +202,22 @@ class _Unpacker:
 
     def _make_opaque(self, parent: bytes) -> None:
         """Hide what lower layers have in a folder; what this layer brought stays, whatever the order in the tar."""
-        directory = self._places.existing(parent)
-        if directory is None:
-            return
-        prefix = parent + b"/" if parent else b""
-        real = self._rootfs.path_of(directory)  # once: a link on the way there may be among what is removed
-        for name in self._rootfs.names(directory, real):
-            path, place = prefix + name, real + b"/" + name if real else name
-            if self._rootfs.excluded and self._rootfs.is_excluded(place):
+        waiting = [parent]
+        while waiting:
+            parent = waiting.pop()
+            directory = self._places.existing(parent)
+            if directory is None:
                 continue
-            if path not in self._fresh:
-                self._remove(directory, place)
-            elif _is_directory(self._rootfs.home(directory, place), name):
-                self._make_opaque(path)
+            prefix = parent + b"/" if parent else b""
+            real = self._rootfs.path_of(directory)  # once: a link on the way there may be among what is removed
+            for name in self._rootfs.names(directory, real):
+                path, place = prefix + name, real + b"/" + name if real else name
+                if self._rootfs.excluded and self._rootfs.is_excluded(place):
+                    continue
+                if path not in self._fresh:
+                    self._remove(directory, place)
+                elif _is_directory(self._rootfs.home(directory, place), name):
+                    waiting.append(path)
 
     def _remove(self, directory: int, place: bytes) -> None:
         """Remove the entry at ``place``, a path without links, of the open folder above it."""
@@ -274,10 +299,6 @@ class _Unpacker:
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
-            if not self._options.whiteouts and stat.S_ISLNK(
-                os.stat(spot.name, dir_fd=self._home(spot), follow_symlinks=False).st_mode
-            ):
-                return  # an archive's folder onto a link to a folder goes through it, as with tar --keep-directory-symlink
             self._remove(spot.directory, spot.place)
             self._rootfs.mkdir(spot.directory, spot.place)
             fd = os.open(spot.name, OPEN_FOLDER, dir_fd=self._home(spot))
@@ -292,30 +313,30 @@ class _Unpacker:
 
     def _hardlink(self, entry: Entry, spot: _Spot) -> None:
         path = spot.path
-        target = _normalise(entry.linkname)
-        if self._options.below:
-            target = self._options.below + b"/" + target
+        target = self._path(entry.linkname)
         if not target or self._rootfs.is_excluded(target):
             raise _not_the_images(path, entry)
         parent, _, target_name = target.rpartition(b"/")
-        if self._places.existing(parent) is None:
-            raise _nothing_there(path, entry)
-        if target == path:
-            raise malformed(f"{show(path)} is a hard link to itself")
+
+        def source() -> Place:
+            directory = self._places.existing(parent)  # asked anew: it may be in what the link takes the place of
+            if directory is None:
+                raise _nothing_there(path, entry)
+            return self._rootfs.home(directory, self._places.place(parent, target_name)), target_name
+
+        file = source()
         if target in self._skipped:
             self._skipped.add(path)
             self._stats.skipped_devices += 1
             return
         if self._rootfs.excluded and self._places.is_excluded(parent, target_name):
             raise _not_the_images(path, entry)
+        if _is_one_file(file, (self._home(spot), spot.name)):
+            return  # it was put into the archive twice: GNU tar writes the second as a link to the first, which is itself
 
         def make() -> None:
-            directory = self._places.existing(parent)  # it may have been in what the link takes the place of
-            if directory is None:
-                raise _nothing_there(path, entry)
-            source = (self._rootfs.home(directory, self._places.place(parent, target_name)), target_name)
             try:
-                self._link(source, (self._home(spot), spot.name))
+                self._link(source(), (self._home(spot), spot.name))
             except FileNotFoundError:
                 raise _nothing_there(path, entry) from None
             except PermissionError:
@@ -378,18 +399,19 @@ def _nothing_there(path: bytes, entry: Entry) -> FileSystemError:
     return malformed(f"{show(path)} is a hard link to {show(entry.linkname)}, which isn't there")
 
 
-def _normalise(name: bytes) -> bytes:
-    """A tar name as a root-relative path. ``..`` can't leave the root: it is refused, since no honest tar has it."""
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    if b".." in parts or b"\0" in name:
-        raise FileSystemError(
-            f"{show(name)} points out of the root file system",
-            reason=Reason.PATH_NOT_ALLOWED,
-            hint="Images and archives with '..' in a name are made to attack those who unpack them; don't use this one.",
-        )
-    if len(parts) > MAX_DEPTH:
-        raise too_deep(b"/".join(parts))
-    return b"/".join(parts)
+def _points_out(name: bytes) -> FileSystemError:
+    return FileSystemError(
+        f"{show(name)} points out of the root file system",
+        reason=Reason.PATH_NOT_ALLOWED,
+        hint="Images with '..' in a name are made to attack those who unpack them; don't use this one.",
+    )
+
+
+def _is_one_file(one: Place, other: Place) -> bool:
+    try:
+        return os.path.samestat(*(os.stat(name, dir_fd=folder, follow_symlinks=False) for folder, name in (one, other)))
+    except FileNotFoundError:
+        return False
 
 
 def _is_directory(directory: int, name: bytes) -> bool:

@@ -46,13 +46,16 @@ def part(folder: str) -> None:
     """
     names: dict[_FileId, list[str]] = {}
     counts: dict[_FileId, int] = {}
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            path = os.path.join(parent, name)
-            info = os.lstat(path)
-            if info.st_nlink > 1 and stat.S_ISREG(info.st_mode):
-                names.setdefault((info.st_dev, info.st_ino), []).append(path)
-                counts[info.st_dev, info.st_ino] = info.st_nlink
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                info = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(info.st_mode):
+                    waiting.append(entry.path)
+                elif info.st_nlink > 1 and stat.S_ISREG(info.st_mode):
+                    names.setdefault((info.st_dev, info.st_ino), []).append(entry.path)
+                    counts[info.st_dev, info.st_ino] = info.st_nlink
     for file, paths in names.items():
         if len(paths) == counts[file]:
             continue

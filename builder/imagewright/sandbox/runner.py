@@ -10,12 +10,12 @@ import contextlib
 import errno
 import json
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
 
 from imagewright.contract import SandboxKind
+from imagewright.descent import remove_tree
 from imagewright.errors import SandboxError
 from imagewright.sandbox import direct, linux, namespace
 from imagewright.sandbox.child import FAILED, Parent, spawn
@@ -88,8 +88,7 @@ def _scratch(work_dir: str) -> Iterator[str]:
             yield folder
         finally:
             end_all(proc)
-            with contextlib.suppress(RecursionError):  # the workspace's end removes it
-                shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder, forgiving=True)
     finally:
         os.close(proc)
 
@@ -111,8 +110,6 @@ def _execute(kind: SandboxKind, command: RunCommand, channels: tuple[int, str], 
         return direct.run_in_chroot(command, scratch)
     except OSError as error:
         helper.report(error.errno or 0, describe(error))
-    except RecursionError:
-        helper.report(errno.ENAMETOOLONG, "the command left folders that are too deep to be removed")
     return FAILED
 
 

@@ -14,12 +14,13 @@ import contextlib
 import errno
 import os
 import selectors
-import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from imagewright import descent
+from imagewright.descent import remove_tree
 from imagewright.sandbox.child import Parent, spawn
 from imagewright.sandbox.copies import copy, part
 from imagewright.sandbox.model import (
@@ -189,11 +190,7 @@ class _Place:
 
 def _remove(folder: int, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if stat.S_ISDIR(info.st_mode):
-            shutil.rmtree(name, dir_fd=folder)
-        else:
-            os.unlink(name, dir_fd=folder)
+        descent.remove(folder, os.fsencode(name))
 
 
 def _is_folder(mount: SandboxMount) -> bool:
@@ -275,7 +272,7 @@ def _take_back(fd: int, source: str, *, moved: bool) -> None:
             os.rename(where, source)
         else:
             _replace(source, where)
-            shutil.rmtree(where)
+            remove_tree(where)
     finally:
         os.close(fd)
 
@@ -284,11 +281,11 @@ def _replace(source: str, changed: str) -> None:
     """A kill in the middle leaves the old folder, the new one, or both beside the name."""
     new, old = f"{source}.changed", f"{source}.old"
     for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
+        remove_tree(left, forgiving=True)
     copy(changed, new)
     os.rename(source, old)
     os.rename(new, source)
-    shutil.rmtree(old)
+    remove_tree(old)
 
 
 # --- sockets

@@ -1,0 +1,279 @@
+"""Folders inside each other, more than calls of functions and open descriptors are allowed here."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from archives.tars import Item, folder, make_tar
+
+from imagewright import descent
+from imagewright.descent import Descent
+from imagewright.dockerfile.ignore import IgnorePatterns
+from imagewright.engine.workspace import Workspace
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs import tree
+from imagewright.fs.contents import copied_contents, tree_contents
+from imagewright.fs.copy import CopyRequest, copy
+from imagewright.fs.diff import diff
+from imagewright.fs.link import copy_linked
+from imagewright.fs.pack import PackOptions, pack_layer
+from imagewright.fs.rootfs import Resolver, Rootfs, kernel_open, kernel_resolves, walk_open
+from imagewright.fs.snapshot import scan
+from imagewright.fs.tree import Ownership
+from imagewright.fs.unpack import UnpackOptions, unpack_layer
+
+LEVELS = 450
+DESCRIPTORS, CALLS = 350, 300
+LONG = "d" * 40  # in as many levels, the path is longer than one can be
+PATH = b"/".join([b"d"] * LEVELS)
+ME = Ownership(os.getuid(), os.getgid())
+RESOLVERS = [
+    pytest.param(kernel_open, id="kernel", marks=pytest.mark.skipif(not kernel_resolves(), reason="no openat2 here")),
+    pytest.param(walk_open, id="walk"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _narrow() -> Iterator[None]:
+    descriptors, calls = resource.getrlimit(resource.RLIMIT_NOFILE), sys.getrecursionlimit()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, descriptors[1]))
+    sys.setrecursionlimit(CALLS)
+    yield
+    sys.setrecursionlimit(calls)
+    resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is emptied however deep it has become."""
+    yield tmp_path
+    descent.remove_tree(str(tmp_path), forgiving=True)
+
+
+class Counting:
+    """A .dockerignore that counts what it is asked."""
+
+    def __init__(self, patterns: IgnorePatterns) -> None:
+        self.patterns = patterns
+        self.asked = 0
+
+    def ignores(self, path: str, /) -> bool:
+        self.asked += 1
+        return self.patterns.ignores(path)
+
+    def may_include_below(self, directory: str, /) -> bool:
+        return self.patterns.may_include_below(directory)
+
+
+def dig(top: Path, folder: str = "d", file: str = "file") -> Rootfs:
+    """Folders inside each other, in the last of them a file."""
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(LEVELS):
+        os.mkdir(folder, dir_fd=fd)
+        fd, above = os.open(folder, os.O_RDONLY, dir_fd=fd), fd
+        os.close(above)
+    os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o640, dir_fd=fd))
+    os.close(fd)
+    return Rootfs(str(top))
+
+
+def empty(top: Path, resolver: Resolver | None = None) -> Rootfs:
+    top.mkdir()
+    return Rootfs(str(top), resolver=resolver)
+
+
+def test_a_descent_comes_back_the_way_it_went(space: Path) -> None:
+    root = dig(space / "a")
+    with Descent(root.fd) as down:
+        way = []
+        for _ in range(LEVELS):
+            way.append(os.fstat(down.fd).st_ino)
+            down.enter(b"d")
+        assert os.listdir(down.fd) == ["file"]
+        back = []
+        for _ in range(LEVELS):
+            down.leave()
+            back.append(os.fstat(down.fd).st_ino)
+    assert back == way[::-1]
+    assert down.fd == root.fd
+
+
+def test_a_descent_comes_back_from_a_folder_that_is_elsewhere(space: Path) -> None:
+    root, other = dig(space / "a"), dig(space / "b")
+    with Descent(root.fd) as down:
+        for _ in range(5):
+            down.enter(b"d")
+        fifth = os.fstat(down.fd).st_ino
+        down.enter(b"d", other.fd)
+        for _ in range(200):
+            down.enter(b"d")
+        for _ in range(201):
+            down.leave()
+        assert os.fstat(down.fd).st_ino == fifth
+        assert os.listdir(down.fd) == ["d"]
+
+
+def test_a_descent_is_not_led_astray(space: Path) -> None:
+    """Who moves a folder while it is walked must not have the walk go on elsewhere."""
+    root = dig(space / "a")
+    with Descent(root.fd) as down:
+        for _ in range(LEVELS):
+            down.enter(b"d")
+        (space / "elsewhere").mkdir()
+        os.rename(space / "a/d/d/d", space / "elsewhere/d")
+        for _ in range(LEVELS - 3):
+            down.leave()
+        with pytest.raises(OSError, match="moved") as caught:
+            down.leave()
+        assert caught.value.errno == errno.ESTALE
+
+
+def test_a_walk_raises_what_is_raised_below_it() -> None:
+    closed = []
+
+    def walk(level: int) -> descent.Walk[int]:
+        try:
+            if not level:
+                raise KeyError("deep")
+            return 1 + (yield walk(level - 1))
+        finally:
+            closed.append(level)
+
+    with pytest.raises(KeyError, match="deep"):
+        descent.run(walk(LEVELS))
+    assert closed == list(range(LEVELS + 1))
+
+
+@pytest.mark.parametrize("resolver", RESOLVERS)
+def test_a_layer_of_deep_folders(space: Path, resolver: Resolver) -> None:
+    root = dig(space / "a")
+    before = scan(empty(space / "nothing"))
+    packed = io.BytesIO()
+    changes = diff(before, scan(root))
+    assert changes.written[-1] == PATH + b"/file"
+    pack_layer(Rootfs(root.path, resolver=resolver), changes, packed, PackOptions("none"))
+    packed.seek(0)
+    other = empty(space / "b", resolver)
+    unpack_layer(other, packed, UnpackOptions(ownership=(ME.uid, ME.gid)))
+    assert [*scan(other).folders] == [*scan(root).folders]
+    assert other.lstat(PATH + b"/file").st_mode & 0o777 == 0o640
+    unpack_layer(
+        other, io.BytesIO(make_tar(folder("d"), Item("d/.wh..wh..opq"))), UnpackOptions(ownership=(ME.uid, ME.gid))
+    )
+    assert os.listdir(space / "b/d") == []
+
+
+def test_an_opaque_folder_of_a_layer_that_is_deep_itself(space: Path) -> None:
+    root = dig(space / "a", file="old")
+    items = [Item(os.fsdecode(PATH) + "/new", data=b"x"), Item("d/.wh..wh..opq")]
+    unpack_layer(root, io.BytesIO(make_tar(*items)), UnpackOptions(ownership=(ME.uid, ME.gid)))
+    with root.directory(PATH) as fd:
+        assert os.listdir(fd) == ["new"]
+
+
+def test_stages(space: Path) -> None:
+    root = dig(space / "a")
+    copied, moved = empty(space / "b"), empty(space / "c")
+    tree.copy_tree(root, copied)
+    tree.move_tree(copied, moved)
+    assert tree_contents(moved) == tree_contents(root)
+    tree.remove(moved)
+    assert os.listdir(moved.path) == []
+
+
+def test_removing_leaves_what_is_excluded(space: Path) -> None:
+    root = dig(space / "a")
+    tree.remove(Rootfs(root.path, frozenset({os.fsdecode(PATH[:801])})))
+    with root.directory(PATH[:801]):
+        pass
+    assert root.lstat(PATH + b"/file").st_size == 0
+
+
+@pytest.mark.parametrize("resolver", RESOLVERS)
+def test_copying(space: Path, resolver: Resolver) -> None:
+    source = dig(space / "a")
+    root = empty(space / "b", resolver)
+    request = CopyRequest(Rootfs(source.path, resolver=resolver), (".",), "/", ownership=ME)
+    assert copied_contents(request)
+    changes = copy(root, request)
+    assert changes.written[-1] == PATH + b"/file"
+    linked = copy_linked(empty(space / "c"), empty(space / "d"), [request])
+    assert linked == changes
+
+
+def test_copying_what_dockerignore_takes_in_again(space: Path) -> None:
+    source = dig(space / "a")
+    ignore = Counting(IgnorePatterns.parse("*\n!**/file"))
+    request = CopyRequest(source, (".",), "/", ownership=ME, ignore=ignore)
+    assert copied_contents(request)
+    assert copy(empty(space / "b"), request).written[-1] == PATH + b"/file"
+    assert ignore.asked < 10 * LEVELS, "a folder is looked at for all above it at once, not for each of them"
+
+
+def test_adding_an_archive(space: Path) -> None:
+    context = empty(space / "a")
+    (space / "a/x.tar").write_bytes(make_tar(Item(os.fsdecode(PATH) + "/file", data=b"x")))
+    root = empty(space / "b")
+    changes = copy(root, CopyRequest(context, ("x.tar",), "/", ownership=ME, extract=True))
+    assert changes.written == (PATH + b"/file",)
+
+
+@pytest.mark.parametrize("resolver", RESOLVERS)
+def test_a_working_directory(space: Path, resolver: Resolver) -> None:
+    root = empty(space / "a", resolver)
+    assert tree.make_directory(root, os.fsdecode(b"/" + PATH), ME).written[-1] == PATH
+    os.symlink(os.fsdecode(b"../" * 40 + PATH + b"/more/folders"), space / "a/link")
+    assert tree.make_directory(root, "/link/x", ME).written == tuple(
+        PATH + below for below in (b"/more", b"/more/folders", b"/more/folders/x")
+    )
+
+
+def test_a_path_that_no_system_call_takes_is_named(space: Path) -> None:
+    root = dig(space / "a", LONG)
+    target = empty(space / "b")
+    (space / "x.tar").write_bytes(make_tar(Item(f"{LONG}/" * LEVELS + "file", data=b"x")))
+    for action in (
+        lambda: scan(root),
+        lambda: tree.copy_tree(root, target),
+        lambda: tree_contents(root),
+        lambda: copy(target, CopyRequest(root, (".",), "/", ownership=ME)),
+        lambda: copy(target, CopyRequest(Rootfs(str(space)), ("x.tar",), "/", ownership=ME, extract=True)),
+        lambda: unpack_layer(target, io.BytesIO((space / "x.tar").read_bytes())),
+        lambda: tree.make_directory(target, f"/{LONG}" * LEVELS, ME),
+    ):
+        with pytest.raises(FileSystemError) as caught:
+            action()
+        assert caught.value.reason is Reason.LIMIT_EXCEEDED
+        assert "4095" in caught.value.hint
+
+
+def test_whatever_a_command_has_made_is_removed(space: Path) -> None:
+    workspace = Workspace(str(space))
+    tree.remove(dig(Path(workspace.stage(0)) / "x", LONG))
+    dig(Path(workspace.stage(0)) / "y", LONG)
+    workspace.close()
+    with descent.temporary_folder("some", str(space)) as scratch:
+        dig(Path(scratch) / "z", LONG)
+    assert os.listdir(space) == []
+
+
+def test_removing_goes_on_after_what_can_t_be_removed(space: Path) -> None:
+    dig(space / "a")
+    with pytest.raises(FileNotFoundError):
+        descent.remove_tree(str(space / "nothing"))
+    descent.remove_tree(str(space / "nothing"), forgiving=True)
+    fd = os.open(space, os.O_RDONLY)
+    try:
+        assert not descent.remove(fd, b"a", frozenset({b"a/d/d"}))
+        assert os.listdir(space / "a/d") == ["d"]
+        assert descent.remove(fd, b"a")
+    finally:
+        os.close(fd)
