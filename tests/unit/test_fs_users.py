@@ -9,7 +9,7 @@ import pytest
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.users import Ownership, User, lookup_ownership, lookup_user
+from imagewright.fs.users import Ownership, User, lookup_known, lookup_ownership, lookup_user
 
 PASSWD = """root:x:0:0:root:/root:/bin/sh
 # a comment
@@ -79,6 +79,21 @@ def test_user(image: Rootfs, text: str, expected: User) -> None:
 )
 def test_ownership(image: Rootfs, text: str, expected: Ownership) -> None:
     assert lookup_ownership(image, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("app:wheel", Ownership(1000, 10)),
+        ("nobody", Ownership(0, 0)),
+        ("nobody:wheel", Ownership(0, 10)),
+        ("nobody:5", Ownership(0, 5)),
+        ("app:nogroup", Ownership(1000, 2000)),
+        ("7:nogroup", Ownership(7, 7)),
+    ],
+)
+def test_workdir_takes_root_for_who_is_not_there(image: Rootfs, text: str, expected: Ownership) -> None:
+    assert lookup_known(image, text) == expected
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ class StageExecutor:
 
     def _workdir(self, step: WorkdirStep, rootfs: Rootfs) -> Changes:
         # As with --chown, a number is the group too: BuildKit makes the folder as it does a copy's.
-        owner = users.lookup_ownership(rootfs, step.user) if step.user else None
+        owner = users.lookup_known(rootfs, step.user) if step.user else None
         return self._told(rootfs, self._make_directory(rootfs, step.path, owner))
 
     def _told(self, rootfs: Rootfs, changes: Changes) -> Changes:

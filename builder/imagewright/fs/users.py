@@ -15,7 +15,7 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.tree import Ownership
 
-__all__ = ["Ownership", "User", "lookup_ownership", "lookup_user"]
+__all__ = ["Ownership", "User", "lookup_known", "lookup_ownership", "lookup_user"]
 
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 _MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
@@ -53,6 +53,8 @@ def lookup_user(rootfs: Rootfs, text: str) -> User:
         raise _unknown("user", name, "passwd")
     if colon and group:
         gid = _group(rootfs, group)
+        if gid is None:
+            raise _unknown("group", group, "group")
         return User(entry.uid, gid, (gid,), entry.home)
     groups = {g.gid for g in _groups(rootfs) if entry.name and entry.name in g.members}
     return User(entry.uid, entry.gid, tuple(sorted({entry.gid, *groups})), entry.home)
@@ -65,15 +67,38 @@ def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:
         FileSystemError: reason ``FileNotFound`` for a name that isn't there.
     """
     name, _, group = text.partition(":")
+    owner = _owner(rootfs, name)
+    if owner is None:
+        raise _unknown("user", name, "passwd")
+    if not group:
+        return owner
+    gid = _group(rootfs, group)
+    if gid is None:
+        raise _unknown("group", group, "group")
+    return Ownership(owner.uid, gid)
+
+
+def lookup_known(rootfs: Rootfs, text: str) -> Ownership:
+    """``lookup_ownership`` for a folder of WORKDIR: root in place of a user that isn't there, the user's own group in place
+    of such a group (BuildKit). The user may be added later, or never be.
+
+    Raises:
+        FileSystemError: an id that is none.
+    """
+    name, _, group = text.partition(":")
+    owner = _owner(rootfs, name) or Ownership(0, 0)
+    gid = _group(rootfs, group) if group else None
+    return owner if gid is None else Ownership(owner.uid, gid)
+
+
+def _owner(rootfs: Rootfs, name: str) -> Ownership | None:
+    """A user and the group that comes with it; None for a name that isn't there."""
     if _DIGITS.fullmatch(name):
-        uid = _number(name)
-        gid = uid
-    else:
-        entry = next((e for e in _passwd(rootfs) if e.name == name), None)
-        if entry is None and name not in ("", "root"):
-            raise _unknown("user", name, "passwd")
-        uid, gid = (entry.uid, entry.gid) if entry else (0, 0)
-    return Ownership(uid, _group(rootfs, group) if group else gid)
+        return Ownership(_number(name), _number(name))
+    entry = next((e for e in _passwd(rootfs) if e.name == name), None)
+    if entry is not None:
+        return Ownership(entry.uid, entry.gid)
+    return Ownership(0, 0) if name in ("", "root") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +116,13 @@ class _Group:
     members: tuple[str, ...]
 
 
-def _group(rootfs: Rootfs, text: str) -> int:
+def _group(rootfs: Rootfs, text: str) -> int | None:
     for group in _groups(rootfs):
         if group.name == text:
             return group.gid
     if _DIGITS.fullmatch(text):
         return _number(text)
-    raise _unknown("group", text, "group")
+    return None
 
 
 def _passwd(rootfs: Rootfs) -> Iterator[_Passwd]:
