@@ -364,11 +364,14 @@ def _onbuild(line: _Line) -> Onbuild:
     name = split_name(line.rest)[0]
     if reason := _NEVER_IN_ONBUILD.get(name.upper()):
         raise line.error(reason, word=line.rest)
-    # Reading it now shows the mistake to who made it, not to who builds on the image.
     raw = line.raw
-    read_instruction(RawInstruction(raw.source, raw.location, line.rest, raw.shown, raw.heredocs, raw.escape))
+    mistake = ""
+    try:
+        read_instruction(RawInstruction(raw.source, raw.location, line.rest, raw.shown, raw.heredocs, raw.escape))
+    except DockerfileError as error:  # it is stored all the same (BuildKit); lint shows it to who made it
+        mistake = error.message
     bodies = "".join(f"\n{heredoc.body}{heredoc.name}" for heredoc in raw.heredocs)
-    return Onbuild(*line.at, line.rest + bodies)
+    return Onbuild(*line.at, line.rest + bodies, mistake)
 
 
 INSTRUCTIONS: Mapping[str, Callable[[_Line], From | Instruction]] = {

@@ -242,9 +242,10 @@ class Healthcheck(Located):
 
 @dataclass(frozen=True, slots=True)
 class Onbuild(Located):
-    """``trigger`` is the instruction's text, stored in the image's configuration as it is."""
+    """``trigger`` is the instruction's text, stored in the image's configuration as it is; ``mistake`` why it can't be read."""
 
     trigger: str
+    mistake: str = ""
 
 
 Instruction = (

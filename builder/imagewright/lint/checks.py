@@ -23,6 +23,7 @@ from imagewright.dockerfile.model import (
     Label,
     Located,
     Maintainer,
+    Onbuild,
     Shell,
     ShellForm,
     Workdir,
@@ -266,6 +267,13 @@ def _descriptions(subject: _Subject) -> Iterator[DockerfileWarning]:
             yield subject.warning("InvalidDefinitionDescription", message, instruction)
 
 
+def _triggers(subject: _Subject) -> Iterator[DockerfileWarning]:
+    for instruction in subject.instructions:
+        if isinstance(instruction, Onbuild) and instruction.mistake:
+            message = f"No build on this image can run the trigger: {instruction.mistake}"
+            yield subject.warning("OnbuildTrigger", message, instruction, instruction.trigger)
+
+
 def _is_directive(comment: str) -> bool:
     return re.match(r"#\s*(?:syntax|escape|check)\s*=", comment, re.IGNORECASE) is not None
 
@@ -280,4 +288,5 @@ _CHECKS: tuple[Callable[[_Subject], Iterator[DockerfileWarning]], ...] = (
     _platforms,
     _base_names,
     _descriptions,
+    _triggers,
 )

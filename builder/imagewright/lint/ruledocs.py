@@ -56,7 +56,7 @@ def markdown() -> str:
 
 def _section(rule: Rule) -> str:
     notes = ["Experimental: applied only when asked for."] * rule.experimental
-    notes += ["BuildKit only prints this, it is none of its checks."] * (not rule.in_buildkit)
+    notes += ["It is none of BuildKit's checks."] * (not rule.in_buildkit)
     links = [f"[Docker's page]({rule.url})."] * bool(rule.url)
     text = " ".join([rule.description, *notes, *links])
     return f"""

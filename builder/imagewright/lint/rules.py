@@ -58,6 +58,14 @@ RULES: tuple[Rule, ...] = (
         "FROM debian AS deps\nFROM golang AS build\n",
     ),
     Rule(
+        "EmptyCopySource",
+        "An empty source of COPY or ADD, as of a variable without a value, is the whole context.",
+        "Write . where the whole context is meant, else give the variable a value.",
+        'FROM scratch\nARG DIR\nCOPY "$DIR" /src/\n',
+        'FROM scratch\nARG DIR=app\nCOPY "$DIR" /src/\n',
+        in_buildkit=False,
+    ),
+    Rule(
         "ExposeInvalidFormat",
         "EXPOSE names ports of the container; addresses and ports of the host are not its affair.",
         "Write the container's port alone: EXPOSE 80.",
@@ -141,6 +149,14 @@ RULES: tuple[Rule, ...] = (
         "Remove the blank line, or make it a comment.",
         "FROM alpine\nRUN echo a && \\\n\n    echo b\n",
         "FROM alpine\nRUN echo a && \\\n    echo b\n",
+    ),
+    Rule(
+        "OnbuildTrigger",
+        "A trigger that can't be read fails every build on the image.",
+        "Correct the instruction after ONBUILD.",
+        "FROM alpine\nONBUILD COPY app\n",
+        "FROM alpine\nONBUILD COPY app /app\n",
+        in_buildkit=False,
     ),
     Rule(
         "RedundantTargetPlatform",
