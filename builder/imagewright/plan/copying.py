@@ -80,7 +80,9 @@ def _remotes(frame: Frame, instruction: Copy | Add, sources: tuple[str, ...]) ->
     found: list[RemoteSource | None] = []
     for written, path in zip(instruction.sources, sources, strict=True):
         if not path:
-            raise frame.error(instruction, f"the source {written} is empty", written)
+            of = instruction.from_ if isinstance(instruction, Copy) else ""
+            message = f"The source {written} is empty, which copies all of {of or 'the build context'}"
+            frame.warn("EmptyCopySource", message, instruction, written)
         with _pointing(frame, instruction, written):
             remote = parse_remote(path)
         if remote is not None and isinstance(instruction, Add):
