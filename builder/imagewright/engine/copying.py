@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -63,17 +64,20 @@ class Copying:
         return changes
 
     def _warn_of_file(self, rootfs: Rootfs) -> None:
-        """Where several sources were written for a folder and one was there, they have become a file."""
+        """Where several sources were written for a folder and one file was there, they have become that file."""
         step = self.step
         if len(step.sources) + len(step.files) < 2 or step.destination.endswith("/"):
             return
         try:
-            with rootfs.directory(os.fsencode(step.destination)):
-                pass
+            place = rootfs.real(os.fsencode(step.destination))
+            is_folder = stat.S_ISDIR(rootfs.lstat(place).st_mode)
         except OSError:
+            return  # none was there
+        if not is_folder:
+            destination = step.text.filled.as_written(step.destination)
             self.session.reporter.warning(
-                f"{step.location}: of several sources one file was left, which {step.destination} is now; "
-                f"with a slash at the end, {step.destination}/, it is always a folder"
+                f"{step.location}: of several sources one file was left, which {destination} is now; "
+                f"with a slash at the end, {destination}/, it is always a folder"
             )
 
     def _gathered(self) -> list[CopyRequest]:

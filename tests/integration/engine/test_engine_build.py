@@ -93,13 +93,17 @@ def test_a_stage_that_is_both_base_and_source_keeps_its_files(engine: Engine) ->
 
 
 def test_several_sources_of_which_one_is_there_are_warned_of(engine: Engine) -> None:
-    context = engine.context("FROM scratch\nCOPY a nothing* /dest\nCOPY a nothing* /folder/\nCOPY a a /folder\n")
+    context = engine.context(
+        "FROM scratch\nCOPY a nothing* /dest\nCOPY a nothing* /folder/\nCOPY a a /folder\nCOPY nothing* no* /none\n"
+        "ARG SOMEWHERE=/some/where\nCOPY a nothing* $SOMEWHERE\n"
+    )
     (context / "a").write_text("a")
     built = engine.build(context)
     assert built.code == 0, built.stderr
     assert [line for line in built.stderr.splitlines() if "of several sources" in line] == [
-        "warning: Dockerfile:2:1: of several sources one file was left, which /dest is now; "
-        "with a slash at the end, /dest/, it is always a folder"
+        f"warning: Dockerfile:{line}:1: of several sources one file was left, which {destination} is now; "
+        f"with a slash at the end, {destination}/, it is always a folder"
+        for line, destination in ((2, "/dest"), (7, "$SOMEWHERE"))
     ]
 
 
