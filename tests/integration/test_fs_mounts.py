@@ -18,6 +18,7 @@ from archives.tars import Item, folder, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError
 from imagewright.fs import tree
+from imagewright.fs.copy import CopyRequest, copy
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.shadow import Shadow
 from imagewright.fs.unpack import unpack_layer
@@ -95,15 +96,31 @@ def unpack(rootfs: Rootfs, layers: list[list[Item]]) -> str:
     return ""
 
 
+def add(rootfs: Rootfs, archive: Path, destination: str) -> str:
+    request = CopyRequest(Rootfs(str(archive.parent)), (archive.name,), f"/{destination}/", extract=True)
+    try:
+        copy(rootfs, request)
+    except FileSystemError as error:
+        return error.message
+    return ""
+
+
 def one_round(path: Path, seed: int) -> bool:
     """Whether mounts were moved on the way."""
     dice = random.Random(seed)
     layers = [[some_item(dice) for _ in range(dice.randint(1, 6))] for _ in range(dice.randint(1, 3))]
+    archived, destination = [some_item(dice) for _ in range(dice.randint(0, 4))], dice.choice(["", "a", "b", "a/b/m"])
     machine = Machine(path)
     (path / "plain").mkdir()
     (path / "whole").mkdir()
+    (path / "context").mkdir()
+    archive = path / "context/archive"
+    archive.write_bytes(make_tar(*archived))
+    plain = Rootfs(str(path / "plain"))
     try:
-        expected, happened = unpack(Rootfs(str(path / "plain")), layers), unpack(machine.rootfs, layers)
+        expected, happened = unpack(plain, layers), unpack(machine.rootfs, layers)
+        if not expected and archived:
+            expected, happened = (add(rootfs, archive, destination) for rootfs in (plain, machine.rootfs))
         machine.check()
         assert happened == expected
         assert machine.rootfs.shadow is not None
@@ -114,7 +131,7 @@ def one_round(path: Path, seed: int) -> bool:
         machine.rootfs_is_empty()
         machine.check()
     except BaseException:
-        print(f"seed {seed}: {layers}", file=sys.stderr)
+        print(f"seed {seed}: {layers}, then {archived} in /{destination}", file=sys.stderr)
         raise
     return moved
 
@@ -127,7 +144,29 @@ def test_layers_make_the_same_image_with_and_without_mounts(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
 
 
+def a_mount_goes_where_an_archives_link_leads_in_the_image(path: Path) -> None:
+    machine = Machine(path)
+    (path / "archive").write_bytes(make_tar(symlink("b", "/x"), Item("b/f", data=b"x")))
+    assert add(machine.rootfs, path / "archive", "a") == ""
+    assert machine.rootfs.shadow is not None
+    assert machine.rootfs.shadow.mounts == {b"x/m", b"a/f", b"b/m", b"m"}
+    assert machine.rootfs.real(b"a/x/f") == b"a/x/f"  # while it is unpacked, it leads nowhere out of the destination
+    machine.rootfs_is_empty()
+    machine.check()
+
+
+def a_mount_stays_where_a_link_leads_too_deep(path: Path) -> None:
+    machine = Machine(path)
+    assert unpack(machine.rootfs, [[symlink("a", "/x" * 2000)]]) == ""
+    assert machine.rootfs.shadow is not None
+    assert machine.rootfs.shadow.mounts == {os.fsencode(name) for name in MOUNTS}
+    machine.rootfs_is_empty()
+    machine.check()
+
+
 def main(folder: str, first: str) -> None:
+    a_mount_goes_where_an_archives_link_leads_in_the_image(Path(folder, "link"))
+    a_mount_stays_where_a_link_leads_too_deep(Path(folder, "deep"))
     moved = [one_round(Path(folder, str(seed)), seed) for seed in range(int(first), int(first) + ROUNDS)]
     assert any(moved), "no mount was ever moved"
 

@@ -25,6 +25,7 @@ from imagewright.fs.diff import diff
 from imagewright.fs.link import copy_linked
 from imagewright.fs.pack import PackOptions, pack_layer
 from imagewright.fs.rootfs import Resolver, Rootfs, kernel_open, kernel_resolves, walk_open
+from imagewright.fs.shadow import Shadow
 from imagewright.fs.snapshot import scan
 from imagewright.fs.tree import Ownership
 from imagewright.fs.unpack import UnpackOptions, unpack_layer
@@ -263,6 +264,27 @@ def test_whatever_a_command_has_made_is_removed(space: Path) -> None:
     with descent.temporary_folder("some", str(space)) as scratch:
         dig(Path(scratch) / "z", LONG)
     assert os.listdir(space) == []
+
+
+def test_what_is_mounted_is_in_the_way_of_folders_of_any_depth(space: Path) -> None:
+    kept, plain = space / "root/a/b/m", space / "plain"
+    for path in (kept / "theirs", space / "shadow", plain):
+        path.mkdir(parents=True)
+    (kept / "d").write_text("theirs")
+    rootfs = Rootfs(str(space / "root"), shadow=Shadow(str(space / "root"), str(space / "shadow"), (), ("a/b/m",)))
+    tree.remove(rootfs)
+    context = dig(space / "context")
+    for top in (b"a/b/m", b"a/b", b"a"):  # at the mount, and in the folders that lead there
+        copy(rootfs, CopyRequest(context, (".",), f"/{os.fsdecode(top)}/"))
+        assert rootfs.has(top + b"/" + PATH + b"/file")
+    tree.copy_tree(rootfs, Rootfs(str(plain)))
+    assert all((plain / top / os.fsdecode(PATH) / "file").is_file() for top in ("a/b/m", "a/b", "a"))
+    dig(space / "root/a/long", LONG)  # as a command may leave it
+    tree.remove(rootfs)
+    assert os.listdir(space / "root/a") == ["b"]
+    assert os.listdir(space / "root/a/b") == ["m"]
+    assert sorted(os.listdir(kept)) == ["d", "theirs"]
+    assert rootfs.names(rootfs.fd, b"") == []
 
 
 def test_removing_goes_on_after_what_can_t_be_removed(space: Path) -> None:

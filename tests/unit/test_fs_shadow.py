@@ -26,6 +26,7 @@ from imagewright.fs.pack import PackOptions, pack_layer
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.shadow import Shadow
 from imagewright.fs.snapshot import scan
+from imagewright.fs.tree import Ownership
 from imagewright.fs.unpack import unpack_layer
 
 KEPT = ("a/m", "b/a/m", "m")  # a folder, a file, a folder at the top
@@ -221,6 +222,7 @@ def test_paths_lead_where_the_image_has_them_lead(machine: Machine) -> None:
     assert machine.rootfs.read_file(b"m", 9) == b"x"
     assert machine.rootfs.real(b"a/../a/f") == b"b/f"
     assert machine.rootfs.led_to(b"a/new/er") == b"b/new/er"
+    assert machine.rootfs.led_to(b"a" + b"/n" * 2000) == b"b" + b"/n" * 2000
     assert not machine.rootfs.has(b"b/a")
 
 
@@ -239,6 +241,39 @@ def test_a_copy_reaches_the_layer_and_not_the_disk(machine: Machine, context: Pa
         b"b/a",
         b"b/b",
     }  # folders on the way are the image's now; what is apart no scan sees
+
+
+def test_a_copy_looks_at_what_the_image_has_where_something_is_in_the_way(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "context/m").mkdir(parents=True)
+    (tmp_path / "context/f").write_text("mine")
+    context = Rootfs(str(tmp_path / "context"))
+    unpack(machine.rootfs, [[folder("a"), folder("a/m", 0o711), folder("b/a"), symlink("b/a/m", "../new")]])
+    changes = copy(machine.rootfs, CopyRequest(context, ("f",), "/b/a/m"))  # through the image's link
+    assert (changes.written, machine.rootfs.read_file(b"b/new", 9)) == ((b"b/new",), b"mine")
+    os.chmod(tmp_path / "context/m", 0o711)
+    request = CopyRequest(context, (".",), "/a", ownership=Ownership(os.getuid(), os.getgid()))
+    owned = [folder("a/m", 0o711, uid=os.getuid(), gid=os.getgid())]
+    assert unpack(machine.rootfs, [owned]) == ""
+    assert copy(machine.rootfs, request).written == (b"a/f",)  # the image's a/m is its equal
+    machine.check()
+
+
+def test_a_folder_is_a_root_of_its_own_with_what_is_in_the_way_there(machine: Machine) -> None:
+    unpack(machine.rootfs, [[folder("b"), Item("b/a/f", data=b"x"), symlink("a", "b/a")]])
+    part = machine.rootfs.below(b"b/a")
+    link = [symlink("up", "../.."), symlink("m", "/f"), Item("up/a", data=b"mine"), Item("n/f", data=b"y")]
+    assert unpack(part, [link]) == ""
+    machine.check()
+    assert (part.read_file(b"m", 9), part.read_file(b"a", 9), part.real(b"up/n")) == (b"x", b"mine", b"n")
+    assert part.set_apart == {b"m"}
+    assert (part.is_apart(b"m"), part.is_apart(b"a")) == (True, False)
+    assert sorted(part.names(part.fd, b"")) == [b"a", b"f", b"m", b"n", b"up"]
+    assert os.readlink(b"m", dir_fd=part.home(part.fd, b"m")) == b"/f"
+    with machine.rootfs.directory(b"b") as outside, pytest.raises(FileSystemError, match="not below"):
+        part.path_of(outside)
+    assert unpack(machine.rootfs.below(b"b"), [[Item("a", data=b"file")]]) == ""
+    assert machine.rootfs.read_file(b"b/a", 9) == b"file"
+    machine.check()
 
 
 def test_a_folder_of_the_disk_has_nothing_of_an_earlier_image(machine: Machine) -> None:

@@ -62,9 +62,10 @@ def _place(rootfs: Rootfs, places: Places, path: bytes) -> bytes | None:
     folder = places.existing(parent)
     if folder is None:
         return None
+    above = rootfs.path_of(folder)
+    place = above + b"/" + name if above else name
     try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        os.stat(name, dir_fd=rootfs.home(folder, place), follow_symlinks=False)
     except FileNotFoundError:
         return None
-    above = rootfs.path_of(folder)
-    return above + b"/" + name if above else name
+    return place

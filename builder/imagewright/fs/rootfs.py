@@ -30,6 +30,7 @@ _MAX_PATH_BYTES = 4095  # PATH_MAX without the NUL: limits.h(0p)
 _TOO_LONG_HINT = (
     "Use shorter names, or fewer folders inside each other: Linux takes names of 255 bytes and paths of 4095."
 )
+_MOST_MOVED = 100  # folders on the way to where mounts are moved
 MAX_LINKS = 40  # as the kernel: path_resolution(7)
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_IN_ROOT = 0x10
@@ -67,6 +68,7 @@ class Rootfs:
         self.excluded = frozenset(os.fsencode(name.strip("/")) for name in excluded)
         self._below_excluded = tuple(name + b"/" for name in self.excluded)
         self._fd = -1
+        self._in_whole: tuple[Rootfs, bytes] | None = None  # of one that is below another: that, and where in it
 
     @property
     def fd(self) -> int:
@@ -88,6 +90,7 @@ class Rootfs:
         shadow = None if self.shadow is None or self.is_apart(path) else self.shadow.seen_from(path)
         root = Rootfs(os.path.join(self.path, os.fsdecode(path)), frozenset(inside), self._plain, shadow)
         root._fd = self.open_directory(path)
+        root._in_whole = (self, path)
         return root
 
     def __del__(self) -> None:
@@ -178,11 +181,14 @@ class Rootfs:
 
     def led_to(self, path: bytes) -> bytes:
         """Where a path leads or will lead: what is there already may be a link, and the rest is yet to be made."""
-        try:
-            return self.real(path or b".")
-        except OSError:
-            above, _, name = path.rpartition(b"/")
-            return b"/".join(part for part in (self.led_to(above), name) if part) if path else b""
+        rest: list[bytes] = []
+        while path:
+            try:
+                return b"/".join(part for part in (self.real(path), *reversed(rest)) if part)
+            except OSError:
+                path, _, name = path.rpartition(b"/")
+                rest.append(name)
+        return b"/".join(reversed(rest))
 
     def is_excluded(self, path: bytes) -> bool:
         """Whether ``path`` is one of the excluded ones or lies below one."""
@@ -253,6 +259,11 @@ class Rootfs:
         """
         shadow = self.shadow
         if shadow is None or path not in shadow.masks or not shadow.leads_to_mount(path):
+            return False
+        if self._in_whole is not None:  # the link leads to where it does in the image
+            whole, top = self._in_whole
+            return whole.make_way(top + b"/" + path, link)
+        if link.count(b"/") > _MOST_MOVED:
             return False
         wanted = link if link.startswith(b"/") else path.rpartition(b"/")[0] + b"/" + link
         target = self.led_to(b"/".join(part for part in wanted.split(b"/") if part not in (b"", b".")))
