@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["proof.plugin"]
+
+settings.register_profile("imagewright", deadline=None)  # time is not what is tested, and workers share the cores
+settings.load_profile("imagewright")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
