@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         outcomes = [_run(phase, given.marks, rest) for phase in (_QUICK if given.quick else _PHASES)]
         records = list(kept(Path(folder)))
     Durations.load().updated(records)
-    print(tables([time for _, time in outcomes], records))
+    print(tables([cost for _, cost in outcomes], records))
     return verdict([code for code, _ in outcomes], records)
 
 

@@ -52,7 +52,7 @@ def _phase(phase: PhaseTime) -> str:
 
 def _tiers(by_test: dict[str, float]) -> list[str]:
     count = Counter(map(tier_of, by_test))
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for nodeid, seconds in by_test.items():
-        total[tier_of(nodeid)] += seconds  # type: ignore[assignment]
+        total[tier_of(nodeid)] += seconds
     return [f"{count[tier]:7}{minutes(total[tier]):>11}   {tier}" for tier in TIERS if count[tier]]
