@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import subprocess
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from archives.layers import unpack
 from archives.tars import Item, folder, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError
@@ -21,7 +21,6 @@ from imagewright.fs import tree
 from imagewright.fs.copy import CopyRequest, copy
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.shadow import Shadow
-from imagewright.fs.unpack import unpack_layer
 from imagewright.sandbox import linux
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts")]
@@ -85,15 +84,6 @@ def some_item(dice: random.Random) -> Item:
             return Item(f"{path()}/.wh..wh..opq")
         case _:
             return Item(f"{path()}/.wh.{dice.choice('abfm')}")
-
-
-def unpack(rootfs: Rootfs, layers: list[list[Item]]) -> str:
-    for items in layers:
-        try:
-            unpack_layer(rootfs, io.BytesIO(make_tar(*items)))
-        except FileSystemError as error:
-            return error.message
-    return ""
 
 
 def add(rootfs: Rootfs, archive: Path, destination: str) -> str:

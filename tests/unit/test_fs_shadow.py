@@ -10,10 +10,10 @@ import os
 import stat
 import tarfile
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from archives.layers import unpack
 from archives.tars import Item, folder, hardlink, make_tar, symlink
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,7 +27,6 @@ from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.shadow import Shadow
 from imagewright.fs.snapshot import scan
 from imagewright.fs.tree import Ownership
-from imagewright.fs.unpack import unpack_layer
 
 KEPT = ("a/m", "b/a/m", "m")  # a folder, a file, a folder at the top
 
@@ -91,16 +90,6 @@ ITEMS = st.one_of(
     st.builds(lambda path, name: Item(f"{path}/.wh.{name}"), PATHS, NAMES),
     st.builds(lambda name: Item(f".wh.{name}"), NAMES),
 )
-
-
-def unpack(rootfs: Rootfs, layers: Sequence[Sequence[Item]]) -> str:
-    """Unpack layers until one fails; why it did."""
-    for items in layers:
-        try:
-            unpack_layer(rootfs, io.BytesIO(make_tar(*items)))
-        except FileSystemError as error:
-            return error.message
-    return ""
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
