@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,11 +140,11 @@ def rung(request: pytest.FixtureRequest) -> Rung:
     return found
 
 
-@pytest.fixture
-def running() -> Callable[[str], list[str]]:
-    """The ids of processes whose command line holds this; words are separated by NUL."""
+class Running:
+    """Processes whose command line holds certain words, separated by NUL."""
 
-    def find(words: str) -> list[str]:
+    def __call__(self, words: str) -> list[str]:
+        """Their ids now."""
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -153,4 +154,23 @@ def running() -> Callable[[str], list[str]]:
                 continue
         return found
 
-    return find
+    def await_start(self, words: str) -> None:
+        """Wait for one. A shell that printed something has not yet executed what follows."""
+        assert eventually(lambda: self(words)), f"{words!r} never started"
+
+    def await_end(self, words: str) -> None:
+        """Wait until there are none."""
+        assert eventually(lambda: not self(words)), f"{words!r} still runs: {self(words)}"
+
+
+def eventually(true: Callable[[], object]) -> bool:
+    for _ in range(1000):
+        if true():
+            return True
+        time.sleep(0.03)
+    return False
+
+
+@pytest.fixture
+def running() -> Running:
+    return Running()

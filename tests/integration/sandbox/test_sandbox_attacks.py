@@ -13,8 +13,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from conftest import Running
 
 pytestmark = pytest.mark.root
 
@@ -150,7 +154,7 @@ def test_chroot_without_the_capability_is_an_error_that_names_it(engine: Engine)
 
 @pytest.mark.parametrize("kind", ["namespace", "chroot"])
 def test_a_killed_engine_takes_the_command_with_it(
-    kind: str, rootfs: Path, work: Path, environment: dict[str, str], running: Callable[[str], list[str]]
+    kind: str, rootfs: Path, work: Path, environment: dict[str, str], running: Running
 ) -> None:
     name = f"8{time.time_ns() % 10**9}"
     command = [sys.executable, str(ENGINE), kind, str(work), str(rootfs), f"echo ready; exec sleep {name}"]
@@ -158,9 +162,6 @@ def test_a_killed_engine_takes_the_command_with_it(
         assert process.stdout is not None
         while process.stdout.readline() != "ready\n":
             assert process.poll() is None
+        running.await_start(f"sleep\0{name}")
         process.send_signal(signal.SIGKILL)
-    for _ in range(200):
-        if not running(f"sleep\0{name}"):
-            break
-        time.sleep(0.05)
-    assert running(f"sleep\0{name}") == []
+    running.await_end(f"sleep\0{name}")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox import RunCommand
 from imagewright.sandbox.helper import Helper
+
+if TYPE_CHECKING:
+    from conftest import Running
 
 pytestmark = pytest.mark.root
 
@@ -72,22 +76,17 @@ def test_what_a_killed_process_leaves_behind_ends_before_the_answer(
     assert rung.sh("echo next").text == "next\n"
 
 
-def test_a_killed_helper_takes_the_command_of_an_ordinary_user_with_it(
-    work: Path, running: Callable[[str], list[str]]
-) -> None:
+def test_a_killed_helper_takes_the_command_of_an_ordinary_user_with_it(work: Path, running: Running) -> None:
     """A change of user unties a process from its parent."""
     name = f"7{time.time_ns() % 10**9}"
     helper = Helper(str(work))
 
     def kill(_: bytes) -> None:
+        running.await_start(f"sleep\0{name}")
         os.kill(helper.pid, signal.SIGKILL)
 
     command = RunCommand("/", ("/bin/sh", "-c", f"echo here; exec sleep {name}"), (), "/", 1000, 1000)
     with pytest.raises(SandboxError, match=GONE):
         helper.run(SandboxKind.ROOT, command, kill)
     helper.close()
-    for _ in range(1000):
-        if not running(f"sleep\0{name}"):
-            break
-        time.sleep(0.01)
-    assert running(f"sleep\0{name}") == []
+    running.await_end(f"sleep\0{name}")
