@@ -1,6 +1,6 @@
 """Builds the workloads with every builder, alternating, and prints times, ratios and peak memory.
 
-What ``scripts/bench`` runs. It is no test: figures belong into docs/performance.md, with the machine they are from.
+What ``scripts/bench`` runs. Not a test: figures belong in docs/performance.md, with the machine they are from.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The builders that are compared: each builds and pushes one image from nothing, as a process of its own.
 
-Runs programs and removes what they leave. Called by ``bench``.
+Runs programs and removes what they leave.
 """
 
 from __future__ import annotations

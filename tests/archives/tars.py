@@ -1,6 +1,6 @@
 """Tar archives for tests, made by the standard library: it knows nothing of the engine's own reader and writer.
 
-No I/O. Called by the tests of ``imagewright.fs``.
+No I/O.
 """
 
 from __future__ import annotations

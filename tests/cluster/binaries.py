@@ -1,7 +1,7 @@
-"""Build Kubernetes, etcd, containerd, runc, CNI plugins and a registry once, from the one Go module beside this file.
+"""Build Kubernetes, etcd, containerd, runc, CNI plugins and a registry once, from the one Go module in this directory.
 
-Runs ``go``; writes below the cache, keyed by the module's content. Called by ``python -m cluster``, fixtures and
-quickstart. On two cores and from nothing it takes seven minutes; with the outcome there, no time.
+Runs ``go``; writes below the cache, keyed by the module's content. On two cores and from nothing it takes seven
+minutes; with the outcome there, no time.
 """
 
 from __future__ import annotations

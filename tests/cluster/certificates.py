@@ -1,6 +1,6 @@
 """The cluster's certificate authority, its certificates and its tokens. Writes below the state folder, once.
 
-Called by ``lifecycle``. Ten years of validity: a cluster lives for a test run, and its clock may be off.
+Ten years of validity: a cluster lives for a test run, and its clock may be off.
 """
 
 from __future__ import annotations

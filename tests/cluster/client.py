@@ -1,6 +1,6 @@
 """What a test holds of a running cluster: addresses, credentials, kubectl, and a handle on each component.
 
-Called by the fixtures of the end-to-end tests and by quickstart. Nothing here starts or ends the cluster as a whole.
+Nothing here starts or ends the cluster as a whole.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What each part of the cluster is started with: command line, configuration files, environment. Writes those files.
 
-Called by ``lifecycle``. A component knows how it is configured, not when it is ready.
+A component knows how it is configured, not when it is ready.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The base images that Dockerfiles name, pushed to the open test registry as ``library/NAME:TAG``.
 
-Called by ``lifecycle``. What each image holds is made by ``rootfs``; this module says which there are, with which
-configuration and tags.
+What each image holds is made by ``rootfs``; this module says which there are, with which configuration and tags.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Bring the cluster up, down, or back to health. The one module that knows the order of things.
 
-Called by ``python -m cluster`` and the test fixtures. ``up`` may be called at any time: it starts what doesn't run.
+``up`` may be called at any time: it starts what doesn't run.
 """
 
 from __future__ import annotations

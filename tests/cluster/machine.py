@@ -1,6 +1,6 @@
 """How this machine reaches package registries: read at run time, put into base images, so that RUN reaches them too.
 
-Reads files and asks apt, pip and go for their settings. Called by ``rootfs``. Nothing of it is ever committed.
+Reads files and asks apt, pip and go for their settings. Nothing of it is ever committed.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def make_cgroups(name: str) -> None:
         folder.mkdir(exist_ok=True)
     offered = CGROUPS / "cgroup.controllers"
     for controller in offered.read_text().split() if offered.exists() else []:
-        with contextlib.suppress(OSError):  # one that can't be had is the kubelet's to complain about
+        with contextlib.suppress(OSError):  # the kubelet complains about one that is missing
             (CGROUPS / "cgroup.subtree_control").write_text(f"+{controller}")
 
 

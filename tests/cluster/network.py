@@ -1,6 +1,6 @@
 """Join the cluster's network namespace and the machine by a veth pair, and let Pods out through the machine.
 
-Runs ``ip`` and ``nft``. Called by ``lifecycle`` on the machine's side, as root.
+Runs ``ip`` and ``nft``.
 """
 
 from __future__ import annotations

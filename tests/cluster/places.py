@@ -1,7 +1,7 @@
 """Where the cluster keeps what it makes, and which addresses it uses. No I/O but reading the environment.
 
-Called by every other module of the cluster. Everything lies outside the checkout: a cache of what can be made again
-(programs, images), keyed by content, and one folder of state for each running cluster.
+Everything lies outside the checkout: a cache of what can be made again (programs, images), keyed by content, and one
+folder of state for each running cluster.
 """
 
 from __future__ import annotations

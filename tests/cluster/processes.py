@@ -1,7 +1,4 @@
-"""Talk to the supervisor: start, signal and watch processes by name; start and end the supervisor itself.
-
-Called by ``lifecycle``, ``client`` and through them by tests, from any process: all that is needed is the state folder.
-"""
+"""Talk to the supervisor: start, signal and watch processes by name; start and end the supervisor itself."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Put an image into a registry of the tests: as little of the distribution protocol as that takes.
 
-It is not the engine's own client on purpose: a test that pulls what this pushed is not judged by itself.
-HTTP to the test registry. Called by ``lifecycle`` (pause) and ``images`` (base images).
+It is not the engine's own client on purpose: a test that pulls what this pushed is not judged by itself. HTTP to the
+test registry.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Make the root file systems of the base images from this machine's packages: no internet, no image of anyone's.
 
-Runs mmdebstrap, apt-get and tar as root in temporary folders below the cache; each outcome is a compressed layer,
-kept by a hash of its recipe and of this machine's settings. Called by ``images``.
+Runs mmdebstrap, apt-get and tar as root in temporary folders below the cache; each outcome is a compressed layer, kept
+by a hash of its recipe and of this machine's settings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Find a Go new enough for go/go.mod; make one through the module proxy where there is only an older one.
 
-Runs ``go``; writes below the cache. Called by ``binaries`` and ``images``; ``scripts/setup`` installs the older one.
+Runs ``go``; writes below the cache.
 """
 
 from __future__ import annotations

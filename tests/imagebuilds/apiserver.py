@@ -1,6 +1,6 @@
 """A real API server with its etcd, on loopback, with no kubelet and no controllers.
 
-I/O: two processes and files in a folder that is given. Used by the operator's integration tests.
+I/O: two processes and files in a folder that is given.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A kubelet of a whole cluster that only writes statuses: executor Pods start and end when and how the test says.
 
-I/O: a watch and status patches. Used by the operator's tests of kills and of scale.
+I/O: a watch and status patches.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What Argo CD and Flux make of an ImageBuild, by the files of deploy/ and real interpreters of Lua and CEL.
 
-I/O: reads those files, once. Used by tests, which compare it with kstatus's rules.
+I/O: reads those files, once.
 """
 
 from __future__ import annotations

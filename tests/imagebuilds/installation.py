@@ -1,6 +1,6 @@
 """The project's own images in the test cluster's registry, settings with which builds work there, and the operator in it.
 
-I/O: runs the engine and kubectl, by the same code as quickstart. Used by the end-to-end tests.
+I/O: runs the engine and kubectl, by the same code as quickstart.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def registries(cluster: Cluster) -> list[dict[str, object]]:
 
 
 def settings(cluster: Cluster) -> dict[str, str]:
-    """For an operator that runs beside the cluster."""
+    """For an operator that runs outside the cluster."""
     return {"EXECUTOR_IMAGE": images(cluster)["executor"], "REGISTRIES": json.dumps(registries(cluster))}
 
 

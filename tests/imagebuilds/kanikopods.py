@@ -1,6 +1,6 @@
 """Pods that run kaniko, as text: what ``kubectl imagewright create --from`` is given.
 
-No I/O. Used by the plugin's tests.
+No I/O.
 """
 
 from __future__ import annotations

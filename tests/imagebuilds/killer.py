@@ -1,6 +1,6 @@
 """Kills the operator at a chosen request and starts it again at once.
 
-I/O: signals and processes, by way of the proxy between operator and API server. Used by the operator's kill tests.
+I/O: signals and processes, by way of the proxy between operator and API server.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Killer:
         self._reviver.start()
 
     def arm(self, chooser: Chooser | None, following: Callable[[], Chooser | None] = lambda: None) -> None:
-        """Kill at the first request for which ``chooser`` is true; then, when it runs again, ``following`` arms anew."""
+        """Kill at the first request for which ``chooser`` is true; then, when it runs again, ``following`` arms the next kill."""
         with self._lock:
             self._chooser, self._next = chooser, following
 

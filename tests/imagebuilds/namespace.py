@@ -1,6 +1,6 @@
-"""ImageBuilds as a user meets them: applied by kubectl, looked at by kubectl; and a kubelet's part, where there is none.
+"""ImageBuilds as a user meets them: applied by kubectl, looked at by kubectl; and a kubelet's part, where no kubelet runs.
 
-I/O: runs kubectl. Used by the operator's integration and end-to-end tests.
+I/O: runs kubectl.
 """
 
 from __future__ import annotations

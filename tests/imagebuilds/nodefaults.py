@@ -1,7 +1,7 @@
 """Faults of a node, done for real: given up by a controller manager that is less patient, and short of memory.
 
 I/O: restarts the cluster's controller manager, writes limits of control groups, runs kubectl. Everything is as it was
-when the block that asked for it is left. Used by the end-to-end tests of faults.
+when the block that asked for it is left.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class PodMemory:
 
     @contextmanager
     def bounded_to(self, spare: int) -> Iterator[None]:
-        """No more than ``spare`` bytes beside those that are held now."""
+        """No more than ``spare`` bytes in addition to those that are held now."""
         limit = self._folder / ("memory.max" if self.unified else "memory.limit_in_bytes")
         before = limit.read_text()
         limit.write_text(str(self.held() + spare))

@@ -1,6 +1,6 @@
 """The operator as a process of its own, which can be killed, frozen and started again.
 
-I/O: one process, its log in a file that is given. Used by the operator's integration and end-to-end tests.
+I/O: one process, its log in a file that is given.
 """
 
 from __future__ import annotations

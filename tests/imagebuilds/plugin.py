@@ -1,6 +1,6 @@
 """``kubectl imagewright`` as a user runs it, with a kubeconfig.
 
-I/O: runs it, here or as a process. Used by the plugin's integration and end-to-end tests.
+I/O: runs it, here or as a process.
 """
 
 from __future__ import annotations

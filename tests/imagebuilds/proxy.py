@@ -1,6 +1,6 @@
 """A proxy between the operator and its API server that makes faults.
 
-I/O: an HTTP server on loopback, HTTPS to the API server. Used by the operator's fault tests.
+I/O: an HTTP server on loopback, HTTPS to the API server.
 """
 
 from __future__ import annotations

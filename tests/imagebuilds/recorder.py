@@ -1,6 +1,6 @@
 """Every status version that ImageBuilds go through, as a watch on the real API server tells them, and what is wrong with any.
 
-I/O: one watch. Used by the operator's integration tests: statuses, kills, scale.
+I/O: one watch.
 """
 
 from __future__ import annotations
@@ -137,11 +137,11 @@ def _in_one(body: Json) -> Iterator[str]:
         return
     row = _TABLE.get(tuple((one["type"], one["status"]) for one in conditions))
     if row is None:
-        yield "conditions that are no row of the table"
+        yield "conditions that match no row of the table"
         return
     phases, verdict = row
     if status.get("phase") not in phases:
-        yield f"phase is none of {phases}"
+        yield f"phase is not one of {phases}"
     if kstatus(body) != (verdict if observed == generation else "InProgress"):
         yield f"kstatus should say {verdict}"
     if any(one.get("observedGeneration") != observed for one in conditions):
@@ -174,7 +174,7 @@ def _between(before: Json, after: Json) -> Iterator[str]:
     """What one version may not change of the one before it."""
     old, new = before.get("status") or {}, after.get("status") or {}
     if new != old and new.get("observedGeneration") != after["metadata"]["generation"]:
-        yield "a status was written that has not seen the spec beside it"
+        yield "a status was written for an older spec than the one stored with it"
     if new.get("observedGeneration", 0) < old.get("observedGeneration", 0):
         yield "observedGeneration goes back"
     times = {one["type"]: (one["status"], one["lastTransitionTime"]) for one in old.get("conditions", [])}

@@ -1,7 +1,4 @@
-"""What an installation consists of, as kustomize or Helm renders it. No I/O.
-
-Used by the tests of deploy/.
-"""
+"""What an installation consists of, as kustomize or Helm renders it. No I/O."""
 
 from __future__ import annotations
 

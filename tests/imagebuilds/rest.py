@@ -1,6 +1,6 @@
 """The API server without kubectl in between: for tests that ask it hundreds of times, and watches.
 
-I/O: HTTPS to the API server, as its administrator. Used by the operator's integration tests.
+I/O: HTTPS to the API server, as its administrator.
 """
 
 from __future__ import annotations

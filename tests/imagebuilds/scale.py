@@ -1,6 +1,6 @@
 """Many ImageBuilds at once, played by a fake kubelet, and what they cost the operator.
 
-I/O: the API server; the operator's metrics and its process's files below /proc. Used by the operator's test of scale.
+I/O: the API server; the operator's metrics and its process's files below /proc.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Plays many ImageBuilds at once, each by a script that waits for states in between.
 
-I/O: by the namespace and the recorder it is given. Used by the operator's test of statuses.
+I/O: by the namespace and the recorder it is given.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Actor:
         return self._recorder.latest(self.place.name, self.name) is None
 
     def has_pod(self) -> bool:
-        """A Pod of the current attempt is there and in the status, and it is none that was played before: it is ``pod``."""
+        """A Pod of the current attempt is there and in the status, and it is not one that was played before: it is ``pod``."""
         body = self._recorder.latest(self.place.name, self.name)
         names = ((body or {}).get("status", {}).get("build") or {}).get("podNames", [])
         for pod in self.place.pods(self.name):

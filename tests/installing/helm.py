@@ -1,6 +1,6 @@
 """The real Helm against a cluster of the tests.
 
-I/O: runs ``helm``, which keeps its files in a folder that is given. Used by the tests of the chart.
+I/O: runs ``helm``, which keeps its files in a folder that is given.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Build the real ``helm`` and ``promtool`` once, each from its Go module beside this file.
+"""Build the real ``helm`` and ``promtool`` once, each from its Go module in this directory.
 
-Runs ``go``; writes below the cache of the test cluster, keyed by the modules' content. Called by the tests of deploy/.
+Runs ``go``; writes below the cache of the test cluster, keyed by the modules' content.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Looks for a secret's bytes, in every form that they are likely to be written in, wherever a build leaves something.
 
-I/O: reads files. Used by the tests which show that a secret is nowhere.
+I/O: reads files.
 """
 
 from __future__ import annotations

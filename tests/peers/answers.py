@@ -1,6 +1,6 @@
 """What BuildKit and buildah made of the cases, kept as data: the same question to the same version has the same answer.
 
-I/O: reads and writes ``answers/PEER.json`` beside this module. An answer is kept as the hash of its text, an error as the
+I/O: reads and writes ``answers/PEER.json`` in this directory. An answer is kept as the hash of its text, an error as the
 word: errors are compared as such, and the text of what is the same is ``result.txt``, of what differs ``buildkit.txt``.
 """
 
@@ -57,7 +57,7 @@ class Answers:
 
 
 def keep(peer: str, version: str, case: Case, answer: str) -> None:
-    """Write one answer down, beside those that other processes write; those of another version go."""
+    """Write one answer, keeping those that other processes write; answers of another version are dropped."""
     with locked(cache_root() / "peers" / "answers.lock"):
         before = Answers.kept(peer)
         answers = before.by_case if before.version == version else {}

@@ -1,6 +1,6 @@
 """Debian's buildah, a second opinion on the files of an image: another project's code, older than BuildKit's.
 
-Runs buildah as root with storage of its own. Called by ``station``.
+Runs buildah as root with storage of its own.
 """
 
 from __future__ import annotations

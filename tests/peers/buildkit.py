@@ -1,7 +1,7 @@
 """BuildKit's own daemon and client, from start to end: what this project's behaviour is measured by.
 
 Starts buildkitd as root with folders and a socket of its own; it pulls from one registry, whatever an image's name
-says. Called by ``station``.
+says.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class BuildKit:
         self._programs = programs
         self._address = f"unix://{state}/buildkitd.sock"
         self._builds = 0
-        self.since = time.time()  # WORKDIR's folders may come from a build before, whatever is said of caches
+        self.since = time.time()  # WORKDIR's folders may come from an earlier build, whatever the cache options say
         self._state = state
         self._log = state / "buildkitd.log"
         state.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """A folder of tests/cases, read: what is built, with what, and what must come of it.
 
-Reads the folder; no other I/O but that ``lay_out`` writes a build context. Called by the tests of cases and ``__main__``.
-tests/cases/README.md describes the format.
+Reads the folder; no other I/O but that ``lay_out`` writes a build context. tests/cases/README.md describes the format.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Servers of what ADD takes from elsewhere: files over http, and git repositories, each case's at a path of its own.
 
-Serves on loopback ports from construction to ``close``, to both builders at once. Called by ``station``. In what is recorded the servers have names
-that are the same everywhere.
+Serves on loopback ports from construction to ``close``, to both builders at once. In what is recorded the servers have
+names that are the same everywhere.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write files that git can't hold, from a table of case.toml: modes, owners, links, devices, xattrs, archives.
 
-Writes below a folder. Called by ``case``.
+Writes below a folder.
 """
 
 from __future__ import annotations

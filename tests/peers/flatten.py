@@ -1,7 +1,6 @@
-"""What an image is, as text that a person reads: its files beside its base's, its configuration, its history.
+"""What an image is, as text that a person reads: its files compared with its base's, its configuration, its history.
 
-Reads an OCI layout with the standard library's tarfile alone, so that neither builder's own code judges it. Called by
-``recorded`` and ``__main__``.
+Reads an OCI layout with the standard library's tarfile alone, so that neither builder's own code judges it.
 """
 
 from __future__ import annotations

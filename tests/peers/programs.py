@@ -1,6 +1,6 @@
-"""Build BuildKit's daemon and client once, from the Go module beside this file.
+"""Build BuildKit's daemon and client once, from the Go module in this directory.
 
-Runs ``go``; writes below the cache of the test cluster, keyed by the module's content. Called by ``buildkit``.
+Runs ``go``; writes below the cache of the test cluster, keyed by the module's content.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A registry with all base images, and both builders beside it: a case in, two results out.
+"""A registry with all base images, and both builders: a case in, two results out.
 
-Starts a registry and, where asked for, buildkitd. Called by the test of executed cases and ``__main__``.
+Starts a registry and, where asked for, buildkitd.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Durations:
         return self.known.get(nodeid, self.unknown)
 
     def updated(self, records: Iterable[Record]) -> None:
-        """Keep what these records say of the tests that passed, beside what is known of others."""
+        """Keep what these records say of the tests that passed, next to what is known of others."""
         latest = seconds_by_test(record for record in records if isinstance(record, TimedTest))
         file = _file()
         file.parent.mkdir(parents=True, exist_ok=True)

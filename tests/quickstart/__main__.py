@@ -26,7 +26,7 @@ from quickstart.install import install, uninstall
 from quickstart.watch import watch
 
 NAMESPACE = "imagewright-quickstart"
-PLACES = Places("quickstart", 1)  # beside the cluster of the tests
+PLACES = Places("quickstart", 1)  # independent of the tests' cluster
 _EXAMPLE = """FROM busybox
 RUN echo "Built inside Kubernetes, without a daemon, at $(date -u)" > /hello.txt
 CMD ["cat", "/hello.txt"]
@@ -85,7 +85,7 @@ def own_ground() -> Ground:
 def given_ground(kubeconfig: str, registry: str, given: argparse.Namespace) -> Ground:
     """The user's cluster and registry."""
     if not os.path.isfile(kubeconfig):
-        raise ClusterError(f"there is no file {kubeconfig}")
+        raise ClusterError(f'cannot read kubeconfig "{kubeconfig}": no such file')
     program = shutil.which("kubectl") or str(binaries() / "kubectl")
     host = registry.partition("/")[0]
     login = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
@@ -137,7 +137,7 @@ def show(ground: Ground) -> None:
     print(f"Pushed {image}")
     print(f"digest {status['image']['digest']}")
     print()
-    # kubectl, and its plugin, which scripts/setup has put beside this interpreter.
+    # kubectl, and its plugin, which scripts/setup has put next to this interpreter.
     folders = dict.fromkeys((os.path.dirname(program), os.path.dirname(sys.executable)))
     print("What you would type next:")
     print(f"  export KUBECONFIG={kubeconfig} PATH=$PATH:{os.pathsep.join(folders)}")

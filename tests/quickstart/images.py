@@ -1,7 +1,7 @@
 """The project's own images, built by the project's own engine and pushed where the cluster can pull them.
 
-Runs ``imagewright build`` from this checkout. Called by quickstart and by the fixtures of the end-to-end tests. The tag
-is a hash of what an image is made from: what was built before is not built again.
+Runs ``imagewright build`` from this checkout. The tag is a hash of what an image is made from: what was built before
+is not built again.
 """
 
 from __future__ import annotations

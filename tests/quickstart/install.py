@@ -1,6 +1,6 @@
 """Installs the operator with kubectl, from ``deploy/``, with the images and settings of this cluster.
 
-Runs kubectl. Called by quickstart and by the fixtures of the end-to-end tests.
+Runs kubectl.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def install(kubectl: Kubectl, images: Mapping[str, str], settings: Mapping[str, 
 
     Args:
         images: references by target: ``operator`` and ``executor``.
-        settings: of docs/operator.md, without their prefix; what is no text is written as JSON.
+        settings: of docs/operator.md, without their prefix; what is not text is written as JSON.
     """
     with tempfile.TemporaryDirectory(prefix="imagewright-install-") as folder:
         for name in ("deploy", "crds"):  # copied: an overlay may only name its neighbours

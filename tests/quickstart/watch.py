@@ -1,6 +1,6 @@
 """Shows a build while it runs: phases as they change, the executor's log as it is written.
 
-Runs kubectl. Called by quickstart.
+Runs kubectl.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _status(kubectl: Sequence[str], namespace: str, name: str) -> dict[str, Any]
 
 
 def _follow(kubectl: Sequence[str], namespace: str, pod: str) -> None:
-    """Until the container ends. A log that can't be had is no failure: the status tells the outcome."""
+    """Until the container ends. A log that cannot be read does not fail: the status tells the outcome."""
     command = [*kubectl, "logs", "-f", "-n", namespace, pod]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None

@@ -1,6 +1,6 @@
 """Servers of buckets: a real S3 server over a folder, and the emulators of Google's and Azure's.
 
-Each starts one process and writes below the folder it is given. Called by tests.
+Each starts one process and writes below the folder it is given.
 """
 
 from __future__ import annotations

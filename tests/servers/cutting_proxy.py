@@ -1,7 +1,7 @@
 """A TCP proxy that cuts connections at random bytes, in either direction, by closing or by a reset.
 
-Serves from construction to ``close`` on a loopback port. Called by tests of what a broken network does to a build. What it
-does follows from its seed and the order in which connections come.
+Serves from construction to ``close`` on a loopback port. What it does follows from its seed and the order in which
+connections come.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A real git server: ``git http-backend`` behind Python's HTTP server, over https or http, with a login or without.
 
-Serves the bare repositories of a folder and says what it was asked. Called by tests, and from the command line inside
-the test cluster's network: ``python -m servers.git --root FOLDER --state FOLDER --host NAME --port 8443 …``.
+Serves the bare repositories of a folder and says what it was asked.
 """
 
 from __future__ import annotations

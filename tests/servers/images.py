@@ -1,7 +1,4 @@
-"""Small images to push and pull in tests: layers of given bytes, a configuration that fits them. No I/O.
-
-Called by tests of registries and stores.
-"""
+"""Small images to push and pull in tests: layers of given bytes, a configuration that fits them. No I/O."""
 
 from __future__ import annotations
 

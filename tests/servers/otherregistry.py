@@ -1,6 +1,6 @@
 """A registry of another make: Google's go-containerregistry, over TLS, with a login (tests/servers/go/otherregistry).
 
-Starts one process and writes below ``state``. Called by tests.
+Starts one process and writes below ``state``.
 """
 
 from __future__ import annotations

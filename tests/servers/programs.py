@@ -1,7 +1,6 @@
-"""Build the servers of the Go module beside this file once: an S3 gateway, an emulator of Google's buckets, another registry.
+"""Build the servers of the Go module in this directory once: an S3 gateway, an emulator of Google's buckets, another registry.
 
-Runs ``go``; writes below the cache of the test cluster, keyed by the module's content. Called by ``buckets`` and
-``otherregistry``.
+Runs ``go``; writes below the cache of the test cluster, keyed by the module's content.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A real registry: the distribution project's own program, over http or https, with a login or without.
 
-Starts one process and writes below ``state``. Called by tests; the program is the test cluster's.
+Starts one process and writes below ``state``.
 """
 
 from __future__ import annotations

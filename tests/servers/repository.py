@@ -1,7 +1,4 @@
-"""Git repositories made by the git program, as tests need them. Writes below the folder it is given.
-
-Called by tests and by ``servers.git``'s command line.
-"""
+"""Git repositories made by the git program, as tests need them. Writes below the folder it is given."""
 
 from __future__ import annotations
 

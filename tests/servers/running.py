@@ -1,6 +1,6 @@
 """A server of tests that is one process with one port.
 
-Starts a process. Called by the servers beside this module.
+Starts a process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """An HTTP server that answers what a test tells it to: wrongly, too much, too little, somewhere else.
 
-Serves from construction to ``close`` on a loopback port and keeps what it was asked. Called by tests of the registry
-client, for what no real registry can be made to do.
+Serves from construction to ``close`` on a loopback port and keeps what it was asked.
 """
 
 from __future__ import annotations

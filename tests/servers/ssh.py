@@ -1,6 +1,6 @@
 """A real OpenSSH server on a port of its own, for git over ssh as the user that runs the tests.
 
-Called by tests. ``why_not`` says why a machine can't run it.
+``why_not`` says why a machine can't run it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An HTTP proxy: CONNECT tunnels and whole addresses, with a login or without.
 
-Serves from construction to ``close`` on a loopback port. It takes any name for this machine, and keeps what it was asked: that way
-tests see which requests came through it. Called by tests of the registry client.
+Serves from construction to ``close`` on a loopback port. It takes any name for this machine, and keeps what it was
+asked: that way tests see which requests came through it.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def with_(value: Any, *path: str | int) -> Callable[[Json], None]:
     [
         (0, without("conditions"), "no conditions, though"),
         (1, without("conditions", 1), "no row of the table"),
-        (1, with_("Succeeded", "phase"), "phase is none of"),
+        (1, with_("Succeeded", "phase"), "phase is not one of"),
         (1, with_("other", "conditions", 1, "reason"), "different reasons"),
         (1, with_(0, "conditions", 1, "observedGeneration"), "another generation than the status"),
         (1, with_(2, "observedGeneration"), "of no generation that was"),
