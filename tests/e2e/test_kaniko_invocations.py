@@ -28,9 +28,9 @@ from servers.git import GitServer, GitServerOptions
 from imagewright.contract import RegistrySettings
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
+from imagewright.registry.auth import Login
 from imagewright.registry.client import RegistryClient, RegistryOptions, RemoteImage
-from imagewright.registry.credentials import Credentials
-from imagewright.registry.login import Login
+from imagewright.registry.keychain import Keychain
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
@@ -183,8 +183,8 @@ class Runner:
     def pushed(self, tag: str) -> RemoteImage:
         private = self.cluster.private_registry
         settings = RegistrySettings(host=private.host, ca_file=str(private.authority))
-        credentials = Credentials({private.host: Login(private.username, private.password)})
-        client = RegistryClient(RegistryOptions((settings,)), credentials)
+        keychain = Keychain({private.host: Login(private.username, private.password)})
+        client = RegistryClient(RegistryOptions((settings,)), keychain)
         return client.resolve(Reference.parse(f"{private.host}/{tag}"), Platform.parse("linux/amd64"))
 
 

@@ -24,7 +24,7 @@ from imagewright.errors import RegistryError
 from imagewright.oci.platform import host_platform
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
+from imagewright.registry.keychain import Keychain
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ("executor", "operator")
@@ -75,7 +75,7 @@ def is_there(reference: str, flags: Sequence[str]) -> bool:
     """Whether the registry has the image, asked as the engine would ask with these flags."""
     request = build_request(parse(flags, os.environ), os.environ)
     options = RegistryOptions(request.registries, insecure_pull=request.insecure, retries=0)
-    client = RegistryClient(options, Credentials.load(None))
+    client = RegistryClient(options, Keychain.load(None))
     try:
         client.resolve(Reference.parse(reference), host_platform())
     except RegistryError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.registry.auth import TokenAnswer, TokenRequest, authorize
-from imagewright.registry.login import Login
+from imagewright.registry.auth import Login, TokenAnswer, TokenRequest, authorize
 
 SCOPES = ("repository:team/app:pull,push", "repository:base:pull")
 BEARER = 'Bearer realm="https://auth.test/token",service="registry.test",scope="repository:other:pull"'

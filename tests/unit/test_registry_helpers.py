@@ -10,11 +10,10 @@ import pytest
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.registry import helpers
-from imagewright.registry.clouds import from_gitlab, from_variables
-from imagewright.registry.credentials import Credentials
+from imagewright.registry.auth import Login
+from imagewright.registry.clouds import CloudKeychain, from_gitlab, from_variables
 from imagewright.registry.helpers import ask_helper
-from imagewright.registry.login import Login
-from imagewright.registry.loginsources import LoginSources
+from imagewright.registry.keychain import Keychain
 
 ANSWER = {"ServerURL": "a.test", "Username": "me", "Secret": "hunter2"}
 
@@ -48,18 +47,18 @@ def says(value: object) -> str:
 
 def test_a_helper_is_asked_by_the_protocol_and_once_a_host(programs: Programs) -> None:
     programs.add("pass", says(ANSWER))
-    sources = LoginSources(programs.environment, ())
-    credentials = Credentials({}, {"a.test": "pass"}, sources=sources)
-    assert credentials.find("a.test", "team/app") == Login("me", "hunter2")
-    assert credentials.find("a.test", "team/other") == Login("me", "hunter2")
-    assert credentials.find("b.test", "app") is None
+    fallback = CloudKeychain(programs.environment, ())
+    keychain = Keychain({}, {"a.test": "pass"}, fallback=fallback)
+    assert keychain.find("a.test", "team/app") == Login("me", "hunter2")
+    assert keychain.find("a.test", "team/other") == Login("me", "hunter2")
+    assert keychain.find("b.test", "app") is None
     assert programs.asked == ["get a.test"]
 
 
 def test_a_store_is_asked_for_all_and_knows_docker_hub_by_its_old_name(programs: Programs) -> None:
     programs.add("store", says(ANSWER))
-    credentials = Credentials({}, store="store", sources=LoginSources(programs.environment, ()))
-    assert credentials.find("docker.io", "library/alpine") == Login("me", "hunter2")
+    keychain = Keychain({}, store="store", fallback=CloudKeychain(programs.environment, ()))
+    assert keychain.find("docker.io", "library/alpine") == Login("me", "hunter2")
     assert programs.asked == ["get https://index.docker.io/v1/"]
 
 
@@ -106,10 +105,10 @@ def test_a_helper_is_a_name_and_no_path(name: str, programs: Programs) -> None:
 
 
 def test_a_helper_that_is_not_here_matters_to_who_is_refused(programs: Programs) -> None:
-    credentials = Credentials({}, store="desktop", sources=LoginSources(programs.environment, ()))
-    assert credentials.find("a.test", "public") is None
-    assert "no docker-credential-desktop in PATH" in "".join(credentials.troubles("a.test"))
-    named = Credentials({}, {"a.test": "gone"}, sources=LoginSources(programs.environment, ()))
+    keychain = Keychain({}, store="desktop", fallback=CloudKeychain(programs.environment, ()))
+    assert keychain.find("a.test", "public") is None
+    assert "no docker-credential-desktop in PATH" in "".join(keychain.errors("a.test"))
+    named = Keychain({}, {"a.test": "gone"}, fallback=CloudKeychain(programs.environment, ()))
     with pytest.raises(RegistryError, match="no docker-credential-gone in PATH"):
         named.find("a.test", "app")
 
@@ -117,10 +116,10 @@ def test_a_helper_that_is_not_here_matters_to_who_is_refused(programs: Programs)
 def test_the_longest_path_wins_over_the_helper_of_the_host(programs: Programs) -> None:
     programs.add("pass", says(ANSWER))
     logins = {"a.test/team": Login("team", "x"), "a.test/team/app": Login("app", "y")}
-    credentials = Credentials(logins, {"a.test": "pass"}, sources=LoginSources(programs.environment, ()))
-    assert credentials.find("a.test", "team/app/web") == Login("app", "y")
-    assert credentials.find("a.test", "team/other") == Login("team", "x")
-    assert credentials.find("a.test", "teams/other") == Login("me", "hunter2")
+    keychain = Keychain(logins, {"a.test": "pass"}, fallback=CloudKeychain(programs.environment, ()))
+    assert keychain.find("a.test", "team/app/web") == Login("app", "y")
+    assert keychain.find("a.test", "team/other") == Login("team", "x")
+    assert keychain.find("a.test", "teams/other") == Login("me", "hunter2")
 
 
 @pytest.mark.parametrize(
@@ -154,6 +153,6 @@ def test_logins_of_a_gitlab_job(variables: dict[str, str], login: Login | None) 
 
 def test_helpers_that_are_asked() -> None:
     job = {"CI_REGISTRY": "registry.example.com", "CI_JOB_TOKEN": "t"}
-    assert LoginSources(job).find("registry.example.com") == Login("gitlab-ci-token", "t")
-    assert LoginSources(job, ("env", "ecr")).find("registry.example.com") is None
-    assert LoginSources(job, ()).find("registry.example.com") is None
+    assert CloudKeychain(job).find("registry.example.com") == Login("gitlab-ci-token", "t")
+    assert CloudKeychain(job, ("env", "ecr")).find("registry.example.com") is None
+    assert CloudKeychain(job, ()).find("registry.example.com") is None

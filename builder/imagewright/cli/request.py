@@ -18,7 +18,7 @@ from imagewright.contract import BuildArg, BuildRequest, SandboxKind, Source, Ta
 from imagewright.descriptors import STANDARD_INPUT, own_descriptor, stream_name
 from imagewright.errors import UsageError
 from imagewright.fs.mountinfo import mounts_below
-from imagewright.registry.loginsources import NAMES as HELPERS
+from imagewright.registry.clouds import CREDENTIAL_HELPERS
 from imagewright.sandbox.choose import IMAGE_MARKER
 
 _CACHE_DIR = "/cache"
@@ -135,8 +135,8 @@ def _helpers(arguments: Arguments) -> tuple[str, ...] | None:
         return None
     names = tuple(name for value in arguments.all("credential-helpers") for name in value.split(",") if name)
     for name in names:
-        if name not in HELPERS:
-            raise UsageError(f"--credential-helpers={name}: not one of {', '.join(HELPERS)}")
+        if name not in CREDENTIAL_HELPERS:
+            raise UsageError(f"--credential-helpers={name}: not one of {', '.join(CREDENTIAL_HELPERS)}")
     return names
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from imagewright.context.buckets.azure import fetch_azure
 from imagewright.context.buckets.gcs import fetch_gcs
 from imagewright.context.buckets.s3 import fetch_s3
+from imagewright.context.download import HttpOptions, basic, download
 from imagewright.context.gitaddress import without_login
 from imagewright.context.gitprogram import Machine
-from imagewright.context.http import HttpOptions, basic, download
 from imagewright.context.mountedsecret import read_login
 from imagewright.contract import AzureBlobSource, GcsSource, HttpArchiveSource, OciSource, S3Source
 from imagewright.errors import SourceError, UsageError
@@ -31,7 +31,7 @@ def download_archive(source: ArchiveSource, path: str, machine: Machine, pull: P
     """Write the archive into the new file ``path``; what it is called in messages.
 
     Raises:
-        SourceError: what ``context.http`` and ``context.buckets`` raise.
+        SourceError: what ``context.download`` and ``context.buckets`` raise.
         RegistryError: what ``pull`` raises.
     """
     match source:

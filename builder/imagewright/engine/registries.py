@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from imagewright.contract import BuildRequest
 from imagewright.registry.client import RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
-from imagewright.registry.loginsources import LoginSources
+from imagewright.registry.clouds import CloudKeychain
+from imagewright.registry.keychain import Keychain
 
 
 def open_client(
@@ -30,5 +30,5 @@ def open_client(
         pull_retries=request.pull_retries,
         push_retries=request.push_retries,
     )
-    sources = LoginSources(environment, request.credential_helpers)
-    return RegistryClient(options, Credentials.load(docker_config_dir or request.docker_config_dir or None, sources))
+    sources = CloudKeychain(environment, request.credential_helpers)
+    return RegistryClient(options, Keychain.load(docker_config_dir or request.docker_config_dir or None, sources))

@@ -18,8 +18,8 @@ from threading import Event
 from urllib.parse import urlsplit
 
 from imagewright.context import git
+from imagewright.context.download import HttpOptions, download
 from imagewright.context.gitprogram import Machine
-from imagewright.context.http import HttpOptions, download
 from imagewright.contract import DEFAULT_SSH_ID, GitSource
 from imagewright.descent import temporary_folder
 from imagewright.engine.agent import Agents
@@ -54,7 +54,7 @@ class Remotes:
         """Download into ``folder``, which exists, under the source's name.
 
         Raises:
-            SourceError, UsageError: as ``context.http.download``; a secret that is no login.
+            SourceError, UsageError: as ``context.download.download``; a secret that is no login.
         """
         self._download(source, folder, HttpOptions(self.log, self._authorization, stopped=self.stopped))
 

@@ -9,15 +9,44 @@ from __future__ import annotations
 import base64
 import json
 import re
+import unicodedata
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.registry.login import Login
 
 _PARAMETER = re.compile(r'([a-zA-Z0-9_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SCHEME = re.compile(r"(?:^|,)\s*(Bearer|Basic)(?:\s+|$)", re.IGNORECASE)
 _MAX_TOKEN_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login with a registry. ``identity_token`` is an OAuth2 refresh token used instead of a password; ``username`` may then be empty."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+    registry_token: str = ""
+
+    @property
+    def flaw(self) -> str:
+        """Why no registry can accept it: control characters (RFC 7617, section 2); ``""`` if there are none."""
+        parts = {
+            "user name": self.username,
+            "password": self.password,
+            "identity token": self.identity_token,
+            "registry token": self.registry_token,
+        }
+        for name, text in parts.items():
+            if text.endswith("\n"):
+                return f"the {name} ends with a newline"
+            if any(unicodedata.category(character) == "Cc" for character in text):
+                return f"the {name} contains a control character"
+        return ""
+
+    def __repr__(self) -> str:
+        return f"Login({self.username!r}, …)"  # so that no password is ever logged by accident
 
 
 @dataclass(frozen=True, slots=True)

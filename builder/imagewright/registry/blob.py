@@ -14,12 +14,12 @@ from types import TracebackType
 import requests
 
 from imagewright.errors import RegistryError
+from imagewright.http.session import BROKEN, Pace
 from imagewright.oci.descriptor import Descriptor
 from imagewright.registry.auth import pull_scope
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import clean, protocol_error
 from imagewright.registry.transport import Request, Transport
-from imagewright.websession import BROKEN, Pace
 
 _CUTS = 8  # in a row, without progress between them
 _CUTS_AT_MIRROR = 2  # where another address is left

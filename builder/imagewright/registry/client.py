@@ -14,8 +14,8 @@ from imagewright.oci.manifest import Manifest
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.blob import BlobReader
-from imagewright.registry.credentials import Credentials
 from imagewright.registry.endpoints import Endpoints, RegistryOptions
+from imagewright.registry.keychain import Keychain
 from imagewright.registry.pull import Puller, RemoteImage
 from imagewright.registry.push import Pusher, PushImage, TagImmutable
 from imagewright.registry.transport import Transport
@@ -27,8 +27,8 @@ __all__ = ["BlobSource", "PushImage", "RegistryClient", "RegistryOptions", "Remo
 class RegistryClient:
     """Pulls and pushes. Safe to use from several threads. Errors are RegistryError."""
 
-    def __init__(self, options: RegistryOptions, credentials: Credentials) -> None:
-        endpoints, transport = Endpoints(options), Transport(options, credentials)
+    def __init__(self, options: RegistryOptions, keychain: Keychain) -> None:
+        endpoints, transport = Endpoints(options), Transport(options, keychain)
         self._puller = Puller(endpoints, transport)
         self._pusher = Pusher(endpoints, transport)
 

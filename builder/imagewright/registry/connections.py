@@ -15,9 +15,9 @@ from typing import Any
 import requests
 
 from imagewright.errors import Reason, RegistryError
+from imagewright.http.session import BROKEN, HttpsPool, TlsAdapter, WebAdapter, new_session
 from imagewright.registry.endpoints import Endpoint, is_loopback
 from imagewright.registry.failures import not_tls
-from imagewright.websession import BROKEN, HttpsPool, TlsAdapter, WebAdapter, new_session
 
 _CONNECT_S = 10.0
 _SILENCE_S = 60.0  # without a byte
@@ -65,7 +65,7 @@ class Connections:
         """Send one request; redirects are not followed and the body is not read.
 
         Raises:
-            requests.RequestException, OSError: as ``websession.BROKEN``.
+            requests.RequestException, OSError: as ``session.BROKEN``.
             RegistryError: the endpoint's CA file can't be read.
         """
         host = call.url.partition("://")[2].partition("/")[0]

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import requests
 
 from imagewright.errors import Reason, RegistryError
+from imagewright.http.session import BROKEN, certificate_fault, root_cause
 from imagewright.registry.endpoints import Endpoint
-from imagewright.websession import BROKEN, certificate_fault, root_cause
 
 _SAID_BYTES = 8192
 # What a server that wants a client certificate ends a connection with (RFC 8446, 6.2), as OpenSSL names it.

@@ -1,6 +1,6 @@
 """docker's credential helpers: programs that know logins (docker-credential-helpers, "get").
 
-Starts a program. Called by ``registry.credentials``.
+Starts a program. Called by ``registry.keychain``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.registry.login import Login
+from imagewright.registry.auth import Login
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TIMEOUT_S = 60.0

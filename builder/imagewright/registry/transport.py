@@ -18,9 +18,9 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from imagewright.errors import Reason, RegistryError
+from imagewright.http.session import BROKEN, Pace
 from imagewright.registry.auth import TokenAnswer, TokenRequest, authorize
 from imagewright.registry.connections import Call, Connections, finish
-from imagewright.registry.credentials import Credentials
 from imagewright.registry.endpoints import Endpoint, RegistryOptions, is_loopback
 from imagewright.registry.failures import (
     Refused,
@@ -31,7 +31,7 @@ from imagewright.registry.failures import (
     retry_after_s,
     unreachable,
 )
-from imagewright.websession import BROKEN, Pace
+from imagewright.registry.keychain import Keychain
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -74,9 +74,9 @@ class Request:
 class Transport:
     """Makes requests. Safe to use from several threads."""
 
-    def __init__(self, options: RegistryOptions, credentials: Credentials) -> None:
+    def __init__(self, options: RegistryOptions, keychain: Keychain) -> None:
         self._options = options
-        self._credentials = credentials
+        self._keychain = keychain
         self._connections = Connections(options.user_agent)
         self._authorizations: dict[tuple[str, str, tuple[str, ...]], str] = {}
         self._lock = threading.Lock()
@@ -191,7 +191,7 @@ class Transport:
         return self._follow(endpoint, request, authorization)
 
     def _login(self, endpoint: Endpoint, repository: str, challenge: str, scopes: tuple[str, ...]) -> str:
-        login = self._credentials.find(endpoint.login_host, endpoint.login_repository(repository))
+        login = self._keychain.find(endpoint.login_host, endpoint.login_repository(repository))
         steps = authorize(challenge, scopes, login)
         try:
             wanted = next(steps)
@@ -215,7 +215,7 @@ class Transport:
 
     def _say_who_was_asked(self, endpoint: Endpoint, error: RegistryError) -> None:
         """A login may be where we couldn't get it, so that we came without one; or be one that nobody takes."""
-        error.hint = " ".join(filter(None, (error.hint, *self._credentials.troubles(endpoint.login_host))))
+        error.hint = " ".join(filter(None, (error.hint, *self._keychain.errors(endpoint.login_host))))
 
     def _follow(self, endpoint: Endpoint, request: Request, authorization: str) -> requests.Response:
         """Make the request and follow redirects; the login goes to the registry's own host alone."""

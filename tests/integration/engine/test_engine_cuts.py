@@ -24,7 +24,7 @@ from servers.registry import RegistryServer, RegistryServerOptions
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
+from imagewright.registry.keychain import Keychain
 
 pytestmark = [pytest.mark.root, pytest.mark.registry]
 
@@ -103,7 +103,7 @@ def test_every_build_ends_in_the_right_digest_or_a_clear_error(registry: Registr
     with CuttingProxy(("127.0.0.1", registry.port), seed, rate=0.35) as proxy, ThreadPoolExecutor(4) as pool:
         numbers = range(BUILDS)
         ended = list(pool.map(lambda n: build(tmp_path, n % KINDS, proxy.host, f"cut-{n}"), numbers))
-    client = RegistryClient(RegistryOptions(), Credentials({}))
+    client = RegistryClient(RegistryOptions(), Keychain({}))
     for number, each in enumerate(ended):  # what a build says is one thing, what the registry has another
         if each.digest:
             name = Reference.parse(f"{registry.host}/cut/cut-{number}:1")

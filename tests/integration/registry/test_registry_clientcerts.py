@@ -14,8 +14,8 @@ from servers.scripted import Answer, ScriptedServer
 from imagewright.contract import RegistrySettings
 from imagewright.errors import Reason, RegistryError
 from imagewright.reference import Reference
-from imagewright.registry.credentials import Credentials
 from imagewright.registry.endpoints import Endpoints, RegistryOptions
+from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
 
 
@@ -51,7 +51,7 @@ def ask(server: ScriptedServer, authority: Path, certificate: Path | None = None
     options = RegistryOptions((settings,), retries=1, backoff_s=0)
     (endpoint,) = Endpoints(options).for_pull(Reference.parse(f"{host}/app"))
     request = Request("GET", "app/tags/list", (), frozenset({200}))
-    return Transport(options, Credentials({})).fetch(endpoint, "app", request, 1000)[1]
+    return Transport(options, Keychain({})).fetch(endpoint, "app", request, 1000)[1]
 
 
 def test_a_client_certificate_is_shown(server: ScriptedServer, authority: Path) -> None:

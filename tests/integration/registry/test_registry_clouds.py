@@ -13,9 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.registry.clouds import exchange_azure, from_amazon, from_azure, from_google
-from imagewright.registry.login import Login
-from imagewright.registry.loginsources import LoginSources
+from imagewright.registry.auth import Login
+from imagewright.registry.clouds import CloudKeychain, exchange_azure, from_amazon, from_azure, from_google
 
 ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 
@@ -44,15 +43,15 @@ def test_amazon(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL_ECR", f"http://{server.host}")
         assert from_amazon(ECR, {}) == Login("AWS", "hunter2")
         assert from_amazon("registry.example.com", {}) is None
-        sources = LoginSources({})
+        sources = CloudKeychain({})
         assert sources.find(ECR) == sources.find(ECR) == Login("AWS", "hunter2")
         assert len(server.asked) == 2, "asked once a host"
 
 
 def test_amazon_without_credentials_is_said_to_who_is_refused() -> None:
-    sources = LoginSources({}, ("ecr",))
+    sources = CloudKeychain({}, ("ecr",))
     assert sources.find(ECR) is None
-    (trouble,) = sources.troubles(ECR)
+    (trouble,) = sources.errors(ECR)
     assert "no login from ecr" in trouble
     assert "credentials" in trouble
 

@@ -17,9 +17,9 @@ from imagewright.errors import ImagewrightError, Reason, RegistryError
 from imagewright.oci.mediatypes import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, ImageFormat
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
+from imagewright.registry.auth import Login
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
-from imagewright.registry.login import Login
+from imagewright.registry.keychain import Keychain
 
 AMD64 = Platform.parse("linux/amd64")
 IMAGE = memory_image([b"a layer of bytes" * 1000])
@@ -29,7 +29,7 @@ Script = Callable[[Asked], Answer]
 
 
 def client(*settings: RegistrySettings, logins: dict[str, Login] | None = None) -> RegistryClient:
-    return RegistryClient(RegistryOptions(settings, retries=2, backoff_s=0), Credentials(logins or {}))
+    return RegistryClient(RegistryOptions(settings, retries=2, backoff_s=0), Keychain(logins or {}))
 
 
 def pull(server: ScriptedServer, name: str = "app:1") -> bytes:

@@ -16,9 +16,9 @@ from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
+from imagewright.registry.auth import Login
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
-from imagewright.registry.login import Login
+from imagewright.registry.keychain import Keychain
 
 AMD64 = Platform.parse("linux/amd64")
 IMAGE = memory_image([b"x" * 300_000])
@@ -99,8 +99,8 @@ class Guarded:
         return Answer(200, body=self.blobs[name])
 
 
-def client(*settings: RegistrySettings, credentials: Credentials | None = None) -> RegistryClient:
-    return RegistryClient(RegistryOptions(settings, retries=2, backoff_s=0), credentials or Credentials({}))
+def client(*settings: RegistrySettings, keychain: Keychain | None = None) -> RegistryClient:
+    return RegistryClient(RegistryOptions(settings, retries=2, backoff_s=0), keychain or Keychain({}))
 
 
 def pull(using: RegistryClient, host: str) -> bytes:
@@ -126,7 +126,7 @@ def test_an_anonymous_token_is_asked_for_once() -> None:
 def test_pulling_asks_for_no_more_than_pulling() -> None:
     registry = Guarded("secret")
     with ScriptedServer(registry) as server:
-        using = client(credentials=Credentials({server.host: Login("user", "secret")}))
+        using = client(keychain=Keychain({server.host: Login("user", "secret")}))
         pull(using, server.host)
         push(using, server.host)
     first, *others = registry.scopes
@@ -139,7 +139,7 @@ def test_pulling_asks_for_no_more_than_pulling() -> None:
 def test_a_token_that_ends_is_renewed_even_before_a_body(uses: int) -> None:
     registry = Guarded("secret", uses)
     with ScriptedServer(registry) as server:
-        using = client(credentials=Credentials({server.host: Login("user", "secret")}))
+        using = client(keychain=Keychain({server.host: Login("user", "secret")}))
         pull(using, server.host)
         push(using, server.host)
     assert registry.accepts == {str(digest): blob for digest, blob in IMAGE.blobs.items()}
@@ -147,7 +147,7 @@ def test_a_token_that_ends_is_renewed_even_before_a_body(uses: int) -> None:
 
 def test_a_wrong_password_is_said_to_be_one() -> None:
     with ScriptedServer(Guarded("secret")) as server:
-        using = client(credentials=Credentials({server.host: Login("user", "wrong-password")}))
+        using = client(keychain=Keychain({server.host: Login("user", "wrong-password")}))
         with pytest.raises(RegistryError, match="refused user 'user'") as caught:
             pull(using, server.host)
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
@@ -187,7 +187,7 @@ def test_a_login_is_not_sent_to_where_it_should_not(realm: str) -> None:
     challenge = f'Bearer realm="{realm}",service="x"'
     with ScriptedServer(lambda _: Answer(401, {"WWW-Authenticate": challenge})) as server:
         # As it is for a registry that isn't allowed plain HTTP: only the loopback address allows it here.
-        using = client(credentials=Credentials({server.host: Login("user", "secret")}))
+        using = client(keychain=Keychain({server.host: Login("user", "secret")}))
         with pytest.raises(RegistryError) as caught:
             pull(using, server.host)
     assert caught.value.reason in (
@@ -202,28 +202,28 @@ def test_a_login_is_not_sent_to_where_it_should_not(realm: str) -> None:
 def test_an_endpoint_is_given_the_login_of_the_name_it_stands_for() -> None:
     registry = Guarded("secret")
     with ScriptedServer(registry) as server:
-        credentials = Credentials(
+        keychain = Keychain(
             {"https://index.docker.io/v1/": Login("user", "secret"), server.host: Login("other", "login")}
         )
         hub = RegistrySettings(host="docker.io", endpoint=server.host)
-        image = client(hub, credentials=credentials).resolve(Reference.parse("team/app:1"), AMD64)
+        image = client(hub, keychain=keychain).resolve(Reference.parse("team/app:1"), AMD64)
         assert image.manifest.raw == IMAGE.manifest.raw
 
 
 def test_a_mirror_is_given_its_own_login_only() -> None:
     registry = Guarded()
     with ScriptedServer(registry) as mirror:
-        credentials = Credentials({"docker.io": Login("user", "secret")})
+        keychain = Keychain({"docker.io": Login("user", "secret")})
         hub = RegistrySettings(host="docker.io", mirrors=(mirror.host,))
-        client(hub, credentials=credentials).resolve(Reference.parse("team/app:1"), AMD64)
+        client(hub, keychain=keychain).resolve(Reference.parse("team/app:1"), AMD64)
         assert not any(asked.authorization.startswith("Basic") for asked in mirror.asked)
 
 
 def test_public_images_need_no_helper_for_logins() -> None:
     with ScriptedServer(Guarded()) as server:
-        pull(client(credentials=Credentials({}, store="desktop")), server.host)
+        pull(client(keychain=Keychain({}, store="desktop")), server.host)
     with ScriptedServer(Guarded("secret")) as server, pytest.raises(RegistryError) as caught:
-        pull(client(credentials=Credentials({}, store="desktop")), server.host)
+        pull(client(keychain=Keychain({}, store="desktop")), server.host)
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "no docker-credential-desktop in PATH" in caught.value.hint
 
@@ -240,7 +240,7 @@ def test_a_login_costs_no_connection() -> None:
         return Answer(401, headers, b'{"errors": [{"code": "UNAUTHORIZED", "message": "log in"}]}')
 
     with ScriptedServer(script) as server:
-        using = client(credentials=Credentials({server.host: Login("user", "secret")}))
+        using = client(keychain=Keychain({server.host: Login("user", "secret")}))
         pull(using, server.host)
         assert server.connections == 2, "one, beside the question whether HTTPS is spoken"
         push(using, server.host)

@@ -16,9 +16,9 @@ from servers.tunnelproxy import TunnelProxy
 from imagewright.contract import RegistrySettings
 from imagewright.errors import RegistryError
 from imagewright.reference import Reference
-from imagewright.registry.credentials import Credentials
+from imagewright.registry.auth import Login
 from imagewright.registry.endpoints import Endpoints, RegistryOptions
-from imagewright.registry.login import Login
+from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
 
 NAME = "registry.proxied.test"  # no resolver knows it: what reaches it went through the proxy
@@ -65,8 +65,8 @@ def ask(host: str, authority: Path | None = None, insecure: bool = False) -> byt
     options = RegistryOptions((settings,), retries=1, backoff_s=0)
     (endpoint,) = Endpoints(options).for_pull(Reference.parse(f"{host}/app"))
     request = Request("GET", "app/tags/list", (), frozenset({200}))
-    credentials = Credentials({host: Login("user", "secret")})
-    return Transport(options, credentials).fetch(endpoint, "app", request, 1000)[1]
+    keychain = Keychain({host: Login("user", "secret")})
+    return Transport(options, keychain).fetch(endpoint, "app", request, 1000)[1]
 
 
 LOGIN = b"Basic " + base64.b64encode(b"user:secret")

@@ -14,7 +14,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
+from imagewright.registry.keychain import Keychain
 
 pytestmark = pytest.mark.registry
 CONTENT = random.Random(3).randbytes(20_000_000)
@@ -50,7 +50,7 @@ class Restarting:
 
 def test_a_push_and_a_pull_outlive_the_registry_being_killed(tmp_path: Path, programs: Path) -> None:
     image = memory_image([CONTENT, b"small"])
-    client = RegistryClient(RegistryOptions(retries=6), Credentials({}))
+    client = RegistryClient(RegistryOptions(retries=6), Keychain({}))
     registry = Restarting(tmp_path, programs / "registry")
     try:
         reference = Reference.parse(f"{registry.server.host}/restart:1")

@@ -16,7 +16,7 @@ from servers.registry import RegistryServer, RegistryServerOptions
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
+from imagewright.registry.keychain import Keychain
 
 pytestmark = pytest.mark.registry
 
@@ -32,7 +32,7 @@ def registry(tmp_path: Path) -> Iterator[RegistryServer]:
 
 
 def push(host: str) -> RegistryClient:
-    client = RegistryClient(RegistryOptions(), Credentials({}))
+    client = RegistryClient(RegistryOptions(), Keychain({}))
     names = [Reference.parse(f"{host}/app:1")]
     client.push(PushImage(IMAGE.manifest, IMAGE.config), names, IMAGE, lambda *_: None)
     return client
@@ -52,7 +52,7 @@ def test_an_upload_goes_on_where_it_broke(registry: RegistryServer, reset: bool)
         sent.append(proxy.sent)
     if not reset:  # a reset throws away what the registry had not read: how much it has then is chance
         assert min(sent) < SIZE * 5 // 4 + (1 << 20), "a quarter was sent again at most, and not all of it"
-    client = RegistryClient(RegistryOptions(), Credentials({}))
+    client = RegistryClient(RegistryOptions(), Keychain({}))
     found = client.resolve(Reference.parse(f"{registry.host}/app:1"), AMD64)
     with client.open_blob(found, found.manifest.layers[0]) as stream:
         assert sum(len(data) for data in iter(lambda: stream.read(1 << 20), b"")) == SIZE
@@ -62,7 +62,7 @@ def test_requests_of_a_pull_and_of_a_push_grow_by_a_number_for_each_layer(regist
     counts = []
     for layers in (1, 5):
         image = memory_image([f"{layers}-{number}".encode() * 1000 for number in range(layers)])
-        client = RegistryClient(RegistryOptions(), Credentials({}))
+        client = RegistryClient(RegistryOptions(), Keychain({}))
         name = Reference.parse(f"{registry.host}/counted:{layers}")
         client.push(PushImage(image.manifest, image.config), [name], image, lambda *_: None)
         first = requests(registry)

@@ -27,7 +27,7 @@ from imagewright.oci.mediatypes import ImageFormat
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
+from imagewright.registry.keychain import Keychain
 
 AMD64 = Platform.parse("linux/amd64")
 CONTENT = random.Random(7).randbytes(400_000)
@@ -37,7 +37,7 @@ MANIFEST = Answer(200, {"Content-Type": IMAGE.manifest.media_type}, IMAGE.manife
 
 
 def client(*settings: RegistrySettings, retries: int = 4) -> RegistryClient:
-    return RegistryClient(RegistryOptions(settings, retries=retries, backoff_s=0), Credentials({}))
+    return RegistryClient(RegistryOptions(settings, retries=retries, backoff_s=0), Keychain({}))
 
 
 def pull(server: ScriptedServer, using: RegistryClient | None = None) -> bytes:
@@ -118,7 +118,7 @@ def test_waits_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     with ScriptedServer(Flaky("/manifests/", [Answer(503)] * 4)) as server:
-        pull(server, RegistryClient(RegistryOptions(backoff_s=0.25), Credentials({})))
+        pull(server, RegistryClient(RegistryOptions(backoff_s=0.25), Keychain({})))
     assert [round(wait / 0.25) for wait in waits] == [pytest.approx(n, rel=0.3) for n in (2, 4, 8, 16)]
 
 
@@ -455,7 +455,7 @@ def test_an_answer_that_ends_among_its_headers_is_none(end: bytes) -> None:
 
 def test_more_tries_of_a_pull() -> None:
     def few(more: int) -> RegistryClient:
-        return RegistryClient(RegistryOptions(retries=1, pull_retries=more, backoff_s=0), Credentials({}))
+        return RegistryClient(RegistryOptions(retries=1, pull_retries=more, backoff_s=0), Keychain({}))
 
     failures = [Answer(503)] * 4
     with ScriptedServer(Flaky("GET .*/manifests/", failures)) as server, pytest.raises(RegistryError):
@@ -468,7 +468,7 @@ def test_more_tries_of_a_push() -> None:
     def push(server: ScriptedServer, more: int) -> None:
         options = RegistryOptions(retries=1, push_retries=more, backoff_s=0)
         name = Reference.parse(f"{server.host}/app:1")
-        RegistryClient(options, Credentials({})).push(
+        RegistryClient(options, Keychain({})).push(
             PushImage(IMAGE.manifest, IMAGE.config), [name], IMAGE, lambda *_: None
         )
 

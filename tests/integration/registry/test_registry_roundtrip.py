@@ -22,16 +22,16 @@ from imagewright.oci.manifest import dump_document
 from imagewright.oci.mediatypes import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, ImageFormat
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
+from imagewright.registry.auth import Login
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions, RemoteImage
-from imagewright.registry.credentials import Credentials
-from imagewright.registry.login import Login
+from imagewright.registry.keychain import Keychain
 
 pytestmark = pytest.mark.registry
 AMD64 = Platform.parse("linux/amd64")
 
 
 def client(*settings: RegistrySettings, logins: dict[str, Login] | None = None) -> RegistryClient:
-    return RegistryClient(RegistryOptions(settings), Credentials(logins or {}))
+    return RegistryClient(RegistryOptions(settings), Keychain(logins or {}))
 
 
 def push(

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from servers.images import memory_image
 
-from imagewright import websession
 from imagewright.errors import Reason, RegistryError
+from imagewright.http import session
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
+from imagewright.registry.keychain import Keychain
 
 IMAGE = memory_image([b"content" * 1000])
 LAYER = IMAGE.manifest.layers[0]
@@ -101,12 +101,12 @@ def serving() -> Iterator[Callable[[Serve], RawServer]]:
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websession, "SLOW_S", 0.3)
-    monkeypatch.setattr(websession, "_HEADERS_S", 0.3)
+    monkeypatch.setattr(session, "SLOW_S", 0.3)
+    monkeypatch.setattr(session, "_HEADERS_S", 0.3)
 
 
 def pull(server: RawServer) -> bytes:
-    client = RegistryClient(RegistryOptions(retries=1, backoff_s=0), Credentials({}))
+    client = RegistryClient(RegistryOptions(retries=1, backoff_s=0), Keychain({}))
     image = client.resolve(Reference.parse(f"{server.host}/app:1"), Platform.parse("linux/amd64"))
     with client.open_blob(image, image.manifest.layers[0]) as stream:
         return b"".join(iter(lambda: stream.read(65536), b""))

@@ -11,9 +11,9 @@ from cluster.certificates import Authority, Identity
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.registry.credentials import Credentials
+from imagewright.registry.auth import Login
 from imagewright.registry.endpoints import Endpoint, RegistryOptions
-from imagewright.registry.login import Login
+from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
 
 Script = Callable[[Asked], Answer]
@@ -35,7 +35,7 @@ def context(authority: Path) -> ssl.SSLContext:
 
 def ask(endpoint: Endpoint, path: str = "app/tags/list", login: Login | None = None) -> bytes:
     logins = {endpoint.login_host: login} if login else {}
-    transport = Transport(RegistryOptions(retries=1, backoff_s=0), Credentials(logins))
+    transport = Transport(RegistryOptions(retries=1, backoff_s=0), Keychain(logins))
     request = Request("GET", path, ("repository:app:pull",), frozenset({200}))
     return transport.fetch(endpoint, "app", request, 1000)[1]
 
@@ -91,7 +91,7 @@ def test_skipping_verification_holds_whatever_the_environment_says(
 
 
 def test_a_registry_that_is_down_is_not_taken_for_one_without_tls(authority: Path) -> None:
-    transport = Transport(RegistryOptions(retries=0), Credentials({}))
+    transport = Transport(RegistryOptions(retries=0), Keychain({}))
     request = Request("GET", "app/tags/list", (), frozenset({200}))
     with ScriptedServer(lambda _: Answer(raw=b"")) as broken:
         endpoint = at(f"localhost:{broken.port}", plain_http=True, ca=authority)

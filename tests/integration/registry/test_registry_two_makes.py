@@ -19,9 +19,9 @@ from imagewright.contract import RegistrySettings
 from imagewright.errors import Reason, RegistryError
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
+from imagewright.registry.auth import Login
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.credentials import Credentials
-from imagewright.registry.login import Login
+from imagewright.registry.keychain import Keychain
 
 pytestmark = pytest.mark.registry
 
@@ -45,7 +45,7 @@ def registry(
 
 def client(registry: RegistryServer | OtherRegistry, password: str = PASSWORD) -> RegistryClient:
     settings = RegistrySettings(host=registry.host, ca_file=str(registry.ca_file))
-    return RegistryClient(RegistryOptions((settings,)), Credentials({registry.host: Login(USER, password)}))
+    return RegistryClient(RegistryOptions((settings,)), Keychain({registry.host: Login(USER, password)}))
 
 
 def push(registry: RegistryServer | OtherRegistry, image: MemoryImage, *names: str) -> None:

@@ -23,7 +23,7 @@ import requests
 
 from imagewright.context.gitaddress import without_login
 from imagewright.errors import ImagewrightError, Reason, SourceError
-from imagewright.websession import BROKEN, Pace, TlsAdapter, TooSlow, certificate_fault, new_session, root_cause
+from imagewright.http.session import BROKEN, Pace, TlsAdapter, TooSlow, certificate_fault, new_session, root_cause
 
 _USER_AGENT = "imagewright"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -16,23 +16,23 @@ from typing import Any, Self, TypeGuard
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.reference import DOCKER_HUB, DOCKER_HUB_ALIASES
+from imagewright.registry.auth import Login
+from imagewright.registry.clouds import CloudKeychain
 from imagewright.registry.helpers import ask_helper
-from imagewright.registry.login import Login
-from imagewright.registry.loginsources import LoginSources
 
 _MAX_FILE_BYTES = 4 * 1024 * 1024
 _HUB_KEY = "https://index.docker.io/v1/"  # what docker calls Docker Hub, to helpers too
 _ENCODE = "encode it with printf '%s', not with echo."
 
 
-class Credentials:
+class Keychain:
     """Logins by key: a host, or a host with the beginning of a path.
 
     Args:
         logins: those of config.json's ``auths``.
         helpers: the credential helper for a host (``credHelpers``).
         store: the helper that knows all others (``credsStore``), ``""`` for none.
-        sources: what is asked where config.json has no login.
+        fallback: what is asked where config.json has no login.
     """
 
     def __init__(
@@ -40,20 +40,20 @@ class Credentials:
         logins: Mapping[str, Login],
         helpers: Mapping[str, str] | None = None,
         store: str = "",
-        sources: LoginSources | None = None,
+        fallback: CloudKeychain | None = None,
     ) -> None:
         self._logins = {_canonical(key): login for key, login in logins.items()}
         self._helpers = {_canonical(key): helper for key, helper in (helpers or {}).items()}
         self._store = store
-        self._sources = sources or LoginSources({}, ())
-        self._environment = sources.environment if sources is not None else os.environ
+        self._fallback = fallback or CloudKeychain({}, ())
+        self._environment = fallback.environment if fallback is not None else os.environ
         self._asked: dict[tuple[str, str], Login | None] = {}
-        self._troubles: dict[str, str] = {}
+        self._errors: dict[str, str] = {}
         self._flaws: dict[str, str] = {}
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, directory: str | None, sources: LoginSources | None = None) -> Self:
+    def load(cls, directory: str | None, fallback: CloudKeychain | None = None) -> Self:
         """Read ``config.json`` in ``directory`` (None: DOCKER_CONFIG, then ~/.docker). No file means no logins.
 
         Raises:
@@ -65,7 +65,7 @@ class Credentials:
             with open(path, "rb") as file:
                 raw = file.read(_MAX_FILE_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
-            return cls({}, sources=sources)
+            return cls({}, fallback=fallback)
         except OSError as error:
             hint = "Check its mode and owner." if isinstance(error, PermissionError) else _FORM
             raise _bad(path, str(error.strerror), hint) from error
@@ -79,7 +79,7 @@ class Credentials:
         if not isinstance(auths, dict) or not isinstance(helpers, dict):
             raise _bad(path, "auths or credHelpers is not an object")
         logins = {key: _login(path, key, entry) for key, entry in auths.items()}
-        return cls(logins, helpers, str(value.get("credsStore") or ""), sources)
+        return cls(logins, helpers, str(value.get("credsStore") or ""), fallback)
 
     def find(self, registry: str, repository: str) -> Login | None:
         """The login for a repository, None for anonymous.
@@ -103,15 +103,15 @@ class Credentials:
             path = path.rpartition("/")[0]
         if registry in self._helpers and (login := self._ask(self._helpers[registry], registry)):
             return login
-        return self._ask_store(registry) or self._sources.find(registry)
+        return self._ask_store(registry) or self._fallback.find(registry)
 
-    def troubles(self, registry: str) -> tuple[str, ...]:
+    def errors(self, registry: str) -> tuple[str, ...]:
         """Why what might know a login gave none, or one that can't be right: sentences for the hint of who was refused."""
-        own, flaw = self._troubles.get(registry), self._flaws.get(registry)
+        own, flaw = self._errors.get(registry), self._flaws.get(registry)
         return (
             *([f"In the login for {registry} {flaw}: {_ENCODE}"] if flaw else []),
             *([f"({own})"] if own else []),
-            *self._sources.troubles(registry),
+            *self._fallback.errors(registry),
         )
 
     def _ask_store(self, registry: str) -> Login | None:
@@ -121,7 +121,7 @@ class Credentials:
         try:
             return self._ask(self._store, registry)
         except RegistryError as error:
-            self._troubles[registry] = error.message
+            self._errors[registry] = error.message
             return None
 
     def _ask(self, helper: str, registry: str) -> Login | None:

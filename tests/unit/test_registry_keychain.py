@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.registry.credentials import Credentials
-from imagewright.registry.login import Login
+from imagewright.registry.auth import Login
+from imagewright.registry.keychain import Keychain
 
 
 def auth(text: str) -> dict[str, str]:
     return {"auth": base64.b64encode(text.encode()).decode()}
 
 
-def load(folder: Path, value: object) -> Credentials:
+def load(folder: Path, value: object) -> Keychain:
     (folder / "config.json").write_text(value if isinstance(value, str) else json.dumps(value))
-    return Credentials.load(str(folder))
+    return Keychain.load(str(folder))
 
 
-def user(credentials: Credentials, registry: str, repository: str = "team/app") -> str:
-    login = credentials.find(registry, repository)
+def user(keychain: Keychain, registry: str, repository: str = "team/app") -> str:
+    login = keychain.find(registry, repository)
     return login.username if login else ""
 
 
@@ -64,8 +64,8 @@ def test_hosts_are_matched_whole(tmp_path: Path, registry: str) -> None:
 
 def test_the_longest_path_wins(tmp_path: Path) -> None:
     keys = {"r.test": "host", "r.test/team": "team", "https://r.test/team/app": "app", "r.test/te": "prefix"}
-    credentials = load(tmp_path, {"auths": {key: auth(f"{name}:x") for key, name in keys.items()}})
-    found = {r: user(credentials, "r.test", r) for r in ("team/app", "team/app/sub", "team/other", "teams/app", "app")}
+    keychain = load(tmp_path, {"auths": {key: auth(f"{name}:x") for key, name in keys.items()}})
+    found = {r: user(keychain, "r.test", r) for r in ("team/app", "team/app/sub", "team/other", "teams/app", "app")}
     assert found == {"team/app": "app", "team/app/sub": "app", "team/other": "team", "teams/app": "host", "app": "host"}
 
 
@@ -80,30 +80,30 @@ def test_forms_of_a_login(tmp_path: Path) -> None:
             "f.test": auth("me:p\u00e4ss"),
         }
     }
-    credentials = load(tmp_path, value)
-    assert credentials.find("a.test", "x") == Login("me", "se:cret")
-    assert credentials.find("b.test", "x") == Login("me", "plain")
-    assert credentials.find("c.test", "x") == Login("00000000-0000-0000-0000-000000000000", "", "refresh")
-    assert credentials.find("d.test", "x") == Login(registry_token="ready")
-    assert credentials.find("e.test", "x") is None
-    assert credentials.find("f.test", "x") == Login("me", "p\u00e4ss")
+    keychain = load(tmp_path, value)
+    assert keychain.find("a.test", "x") == Login("me", "se:cret")
+    assert keychain.find("b.test", "x") == Login("me", "plain")
+    assert keychain.find("c.test", "x") == Login("00000000-0000-0000-0000-000000000000", "", "refresh")
+    assert keychain.find("d.test", "x") == Login(registry_token="ready")
+    assert keychain.find("e.test", "x") is None
+    assert keychain.find("f.test", "x") == Login("me", "p\u00e4ss")
 
 
 def test_no_file_is_no_login(tmp_path: Path) -> None:
-    assert Credentials.load(str(tmp_path)).find("docker.io", "library/debian") is None
+    assert Keychain.load(str(tmp_path)).find("docker.io", "library/debian") is None
     (tmp_path / "file").touch()
-    assert Credentials.load(str(tmp_path / "file")).find("docker.io", "library/debian") is None
+    assert Keychain.load(str(tmp_path / "file")).find("docker.io", "library/debian") is None
 
 
 def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(tmp_path, {"auths": {"a.test": auth("me:x")}})
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    assert user(Credentials.load(None), "a.test") == "me"
+    assert user(Keychain.load(None), "a.test") == "me"
     monkeypatch.setenv("DOCKER_CONFIG", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home" / ".docker").mkdir(parents=True)
     load(tmp_path / "home" / ".docker", {"auths": {"a.test": auth("home:x")}})
-    assert user(Credentials.load(None), "a.test") == "home"
+    assert user(Keychain.load(None), "a.test") == "home"
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_a_file_that_is_no_config(tmp_path: Path, value: str) -> None:
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").mkdir()
     with pytest.raises(RegistryError, match=r"config\.json can't be read"):
-        Credentials.load(str(tmp_path))
+        Keychain.load(str(tmp_path))
 
 
 def test_an_entry_beside_a_helper_serves(tmp_path: Path) -> None:
-    credentials = load(tmp_path, {"credHelpers": {"a.test": "helper"}, "auths": {"a.test": auth("me:x")}})
-    assert user(credentials, "a.test") == "me"
+    keychain = load(tmp_path, {"credHelpers": {"a.test": "helper"}, "auths": {"a.test": auth("me:x")}})
+    assert user(keychain, "a.test") == "me"
 
 
 def test_passwords_stay_out_of_representations() -> None:
@@ -151,21 +151,19 @@ def test_passwords_stay_out_of_representations() -> None:
         ({"username": "me\n", "password": "secret"}, "the user name ends with a newline"),
         ({"identitytoken": "refresh\n"}, "the identity token ends with a newline"),
         ({"registrytoken": "ready\n"}, "the registry token ends with a newline"),
-        (auth("me:sec\tret"), "the password holds a control character"),
+        (auth("me:sec\tret"), "the password contains a control character"),
     ],
 )
 def test_a_login_that_nobody_takes_is_told_to_who_is_refused(tmp_path: Path, entry: dict[str, str], flaw: str) -> None:
-    credentials = load(tmp_path, {"auths": {"a.test": entry, "b.test": auth("me:secret")}})
-    assert credentials.find("a.test", "x") is not None
-    assert credentials.find("b.test", "x") is not None
-    assert credentials.troubles("a.test") == (
-        f"In the login for a.test {flaw}: encode it with printf '%s', not with echo.",
-    )
-    assert credentials.troubles("b.test") == ()
+    keychain = load(tmp_path, {"auths": {"a.test": entry, "b.test": auth("me:secret")}})
+    assert keychain.find("a.test", "x") is not None
+    assert keychain.find("b.test", "x") is not None
+    assert keychain.errors("a.test") == (f"In the login for a.test {flaw}: encode it with printf '%s', not with echo.",)
+    assert keychain.errors("b.test") == ()
 
 
 def test_a_newline_after_the_base64_means_nothing(tmp_path: Path) -> None:
     entry = {"auth": auth("me:secret")["auth"] + "\n"}
-    credentials = load(tmp_path, {"auths": {"a.test": entry}})
-    assert credentials.find("a.test", "x") == Login("me", "secret")
-    assert credentials.troubles("a.test") == ()
+    keychain = load(tmp_path, {"auths": {"a.test": entry}})
+    assert keychain.find("a.test", "x") == Login("me", "secret")
+    assert keychain.errors("a.test") == ()

@@ -13,7 +13,7 @@ import pytest
 from cluster.certificates import Authority, Identity
 from servers.scripted import Answer, Asked, ScriptedServer
 
-from imagewright.context.http import Downloaded, HttpOptions, download
+from imagewright.context.download import Downloaded, HttpOptions, download
 from imagewright.errors import ImagewrightError, Reason, SourceError
 
 BODY = b"what the server has\n" * 1000
