@@ -18,9 +18,9 @@ from imagewright.errors import Reason
 from imagewright_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION, ImageBuild
 from imagewright_operator.api.base import Json
 from imagewright_operator.connection import CONTROLLER, ApiError, Connection
-from imagewright_operator.decision import Notice, Refusal
-from imagewright_operator.manifests import CONTAINER, POD_SELECTOR, UID_LABEL
-from imagewright_operator.outcome import Observation
+from imagewright_operator.pods.manifests import CONTAINER, POD_SELECTOR, UID_LABEL
+from imagewright_operator.pods.observation import Observation
+from imagewright_operator.reconcile.actions import Notice, Refusal
 
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 _PAGE = 250

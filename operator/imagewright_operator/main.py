@@ -21,15 +21,15 @@ from kubernetes import client
 from kubernetes.config import ConfigException
 
 from imagewright.errors import ImagewrightError
-from imagewright_operator import handlers
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.connection import Access, access, connect
-from imagewright_operator.controller import Controller
 from imagewright_operator.leadership import Elector, Leadership, Terms, own_identity, own_namespace
 from imagewright_operator.leases import Leases
-from imagewright_operator.metrics import Metrics
-from imagewright_operator.probes import Probes
+from imagewright_operator.monitoring.metrics import Metrics
+from imagewright_operator.monitoring.server import Probes
 from imagewright_operator.settings import Settings
+from imagewright_operator.watch import handlers
+from imagewright_operator.watch.controller import Controller
 
 _LOG = logging.getLogger("imagewright_operator")
 _PAUSE_S = 5

@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from imagewright.contract import RegistrySettings
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import describe
-from imagewright_operator.slots import Limits
 
 _PREFIX = "IMAGEWRIGHT_"
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
@@ -33,6 +32,17 @@ class Profile(StrEnum):
     PLAIN = "plain"
     USERNS_STRICT = "userns-strict"
     HARDENED = "hardened"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many builds may run at once; 0 is no limit."""
+
+    total: int = 0
+    per_namespace: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.total or self.per_namespace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from typing import Any
 from imagebuilds.kstatus import kstatus
 
 from imagewright.contract import BuildResult, Failure, SourceResult
-from imagewright_operator import polling, reconcile
 from imagewright_operator.api import ImageBuild
-from imagewright_operator.decision import Decision, Refusal, World
-from imagewright_operator.inputs import pod_name
-from imagewright_operator.outcome import observe
-from imagewright_operator.report import status_patch
+from imagewright_operator.pods.manifests import pod_name
+from imagewright_operator.pods.observation import observe
+from imagewright_operator.reconcile import polling, reconciler
+from imagewright_operator.reconcile.actions import Decision, Refusal, World
 from imagewright_operator.settings import Settings
+from imagewright_operator.status.records import status_patch
 
 START = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings()
@@ -73,10 +73,10 @@ class Paper:
     def decide(self) -> tuple[World, Decision]:
         observations = tuple(observe(pod, self.events) for pod in self.pods.values())
         world = World.of(self.imagebuild(), observations, self.now)
-        decision = reconcile.reconcile(world, SETTINGS)
+        decision = reconciler.reconcile(world, SETTINGS)
         if decision.wants_log:
             world = replace(world, log=self.log)
-            decision = reconcile.reconcile(world, SETTINGS)
+            decision = reconciler.reconcile(world, SETTINGS)
             assert not world.log or decision.wants_log == ""
         return world, decision
 
@@ -98,7 +98,7 @@ class Paper:
         if cut_after < 3 or decision.create is None:
             return decision
         if refuse is not None:
-            self.store(reconcile.refused(world, decision, refuse, SETTINGS))
+            self.store(reconciler.refused(world, decision, refuse, SETTINGS))
             return decision
         self._create(pod_name("app", decision.create))
         return decision

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 
 from imagewright.errors import Reason
-from imagewright_operator import reconcile, report
+from imagewright_operator.reconcile import reconciler
+from imagewright_operator.status import records
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "troubleshooting.md"
 OF_THE_PLUGIN = {Reason.KUBERNETES_API_FAILED, Reason.IMAGE_BUILD_NOT_FOUND}  # no ImageBuild has them
-OF_CONDITIONS = {reconcile.QUEUED, reconcile.PENDING, reconcile.RUNNING, reconcile.RETRYING, reconcile.SUSPENDED}
+OF_CONDITIONS = {reconciler.QUEUED, reconciler.PENDING, reconciler.RUNNING, reconciler.RETRYING, reconciler.SUSPENDED}
 
 
 def rows(columns: int) -> set[str]:
@@ -45,14 +46,14 @@ def test_what_the_operator_says_is_explained_in_full() -> None:
 
 
 def test_what_else_an_imagebuild_can_show_has_a_place_to_look_at() -> None:
-    shown = {reason.value for reason in set(Reason) - OF_THE_PLUGIN} | OF_CONDITIONS | {report.SUCCEEDED}
+    shown = {reason.value for reason in set(Reason) - OF_THE_PLUGIN} | OF_CONDITIONS | {records.SUCCEEDED}
     assert shown - rows(columns=3) - rows(columns=2) == set()
 
 
 def test_no_row_is_of_a_reason_that_is_gone() -> None:
     assert rows(columns=3) <= {reason.value for reason in Reason}
     names = rows(columns=2) - {"Pending", "Queued", "Failed"}  # the phases of the page's beginning
-    assert names <= {reason.value for reason in Reason} | OF_CONDITIONS | {report.SUCCEEDED}
+    assert names <= {reason.value for reason in Reason} | OF_CONDITIONS | {records.SUCCEEDED}
 
 
 def test_its_parts_and_the_pages_that_it_names_are_there() -> None:

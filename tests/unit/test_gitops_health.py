@@ -15,8 +15,8 @@ from imagebuilds.paper import Paper, result
 
 from imagewright.contract import BuildResult, Failure
 from imagewright.errors import Reason
-from imagewright_operator import crd
-from imagewright_operator.decision import Refusal
+from imagewright_operator.api import crd
+from imagewright_operator.reconcile.actions import Refusal
 
 Json = dict[str, Any]
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from imagewright.errors import Reason
 from imagewright_operator.api.status import Build, FailureStatus, Phase
-from imagewright_operator.metrics import Metrics
+from imagewright_operator.monitoring.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 COMPONENT = ROOT / "deploy" / "components" / "monitoring"

@@ -6,8 +6,8 @@ from typing import Any
 
 from imagebuilds.clock import Clock
 
-from imagewright_operator.census import Census, Known
-from imagewright_operator.slots import Key
+from imagewright_operator.reconcile.limiter import Key
+from imagewright_operator.watch.store import Census, Known
 
 KEY = Key("team", "app")
 

@@ -12,10 +12,10 @@ from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.connection import ApiError
-from imagewright_operator.controller import Controller
 from imagewright_operator.leases import Leases
-from imagewright_operator.metrics import Metrics
+from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.settings import Settings
+from imagewright_operator.watch.controller import Controller
 
 BROKEN = {
     "breaks off": Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"),

@@ -11,8 +11,8 @@ import yaml
 
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.source import SOURCES
+from imagewright_operator.reconcile.validation import problems
 from imagewright_operator.settings import Settings
-from imagewright_operator.validation import problems
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

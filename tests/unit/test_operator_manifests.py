@@ -22,12 +22,11 @@ from imagewright.contract import (
     SshSource,
 )
 from imagewright.errors import UsageError
-from imagewright_operator import places
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
-from imagewright_operator.inputs import is_probe
-from imagewright_operator.manifests import executor_pod, pods_of, probe_pod
-from imagewright_operator.request import build_request
+from imagewright_operator.pods import volumes
+from imagewright_operator.pods.manifests import executor_pod, is_probe, pods_of, probe_pod
+from imagewright_operator.pods.request import build_request
 from imagewright_operator.settings import Profile, Settings
 
 INLINE = {"inline": {"dockerfile": "FROM scratch\n"}}
@@ -448,7 +447,7 @@ def test_the_form_of_the_image_and_the_layer_cache() -> None:
 
 
 def test_nothing_of_the_operators_own_is_where_an_image_may_have_something() -> None:
-    folders = {name: path for name, path in vars(places).items() if name.endswith("_DIR")}
+    folders = {name: path for name, path in vars(volumes).items() if name.endswith("_DIR")}
     assert folders
     assert all(path.startswith("/kaniko/") for path in folders.values()), folders
 

@@ -8,7 +8,7 @@ import pytest
 
 from imagewright.contract import BuildResult, Failure
 from imagewright_operator.api.spec import RetryCause
-from imagewright_operator.outcome import Observation, PodState, observe
+from imagewright_operator.pods.observation import Observation, PodState, observe
 
 DIGEST = "sha256:" + "a" * 64
 SUCCESS = BuildResult(digest=DIGEST, size=1).to_json()

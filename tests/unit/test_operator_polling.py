@@ -9,7 +9,7 @@ from imagebuilds.paper import Paper, result
 
 from imagewright.errors import Reason
 from imagewright_operator.api import REQUESTED_AT_ANNOTATION
-from imagewright_operator.decision import Refusal
+from imagewright_operator.reconcile.actions import Refusal
 
 GIT = {"git": {"url": "https://git.example.com/app.git", "ref": {"branch": "main"}, "poll": "10m"}}
 SAME, OTHER = "c" * 40, "d" * 40  # the first is what Paper's builds are of

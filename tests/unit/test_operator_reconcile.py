@@ -13,10 +13,10 @@ from imagebuilds.paper import Paper, result, rfc3339
 
 from imagewright.contract import RESULT_LOG_KEY, BuildResult, Failure
 from imagewright.errors import Reason
-from imagewright_operator import reconcile
 from imagewright_operator.api import REQUESTED_AT_ANNOTATION
-from imagewright_operator.decision import Refusal
-from imagewright_operator.inputs import pod_name
+from imagewright_operator.pods.manifests import pod_name
+from imagewright_operator.reconcile import reconciler
+from imagewright_operator.reconcile.actions import Refusal
 
 
 def built(**spec: Any) -> Paper:
@@ -552,7 +552,7 @@ def test_whatever_happens_kstatus_is_current_only_with_an_image_of_these_inputs(
             case "hour":
                 paper.wait(hours=1)
         if paper.kstatus() == "Current":
-            assert reconcile.Inputs.of(paper.imagebuild()).inputs_hash in pushed
+            assert reconciler.Inputs.of(paper.imagebuild()).inputs_hash in pushed
         running = [pod for pod in paper.pods.values() if pod["status"]["phase"] in ("Pending", "Running")]
         assert len(running) <= 1, "never two at once"
     assert len(paper.created) == len(set(paper.created)) or "hour" in happenings or "vanish" in happenings

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from imagewright.contract import RESULT_LOG_KEY, BuildResult, StepResult
-from imagewright_operator import logtail
 from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.status import Build, Step
-from imagewright_operator.inputs import Inputs, build_id
-from imagewright_operator.outcome import Observation, PodState
-from imagewright_operator.report import absorbed, clipped, duration_of, status_json, status_patch
+from imagewright_operator.pods import logtail
+from imagewright_operator.pods.observation import Observation, PodState
+from imagewright_operator.reconcile.inputs import Inputs, build_id
+from imagewright_operator.status.records import absorbed, clipped, duration_of, status_json, status_patch
 
 
 def imagebuild(**spec: Any) -> ImageBuild:

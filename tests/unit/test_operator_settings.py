@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from imagewright.errors import UsageError
-from imagewright_operator import profile
 from imagewright_operator.api import Spec
+from imagewright_operator.pods import profile
 from imagewright_operator.settings import Profile, Settings
 
 

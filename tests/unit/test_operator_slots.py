@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from imagebuilds.clock import Clock
 
-from imagewright_operator.slots import Claim, Key, Limits, PodKey, Slots
+from imagewright_operator.reconcile.limiter import Claim, Key, PodKey, Slots
+from imagewright_operator.settings import Limits
 
 
 def claim(namespace: str, name: str, since: int = 0) -> Claim:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from imagewright_operator.api import ImageBuild
-from imagewright_operator.decision import World
-from imagewright_operator.reconcile import reconcile
-from imagewright_operator.report import status_json
+from imagewright_operator.reconcile.actions import World
+from imagewright_operator.reconcile.reconciler import reconcile
 from imagewright_operator.settings import Settings
+from imagewright_operator.status.records import status_json
 
 RELEASED = sorted((Path(__file__).parents[1] / "released").glob("*.json"))
 OBJECTS = [(file.stem, stored) for file in RELEASED for stored in json.loads(file.read_text())]

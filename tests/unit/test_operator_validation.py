@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from imagewright_operator.api import ImageBuild
+from imagewright_operator.reconcile.validation import problems
 from imagewright_operator.settings import Profile, Settings
-from imagewright_operator.validation import problems
 
 
 def check(settings: Settings | None = None, **spec: Any) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ import pytest
 from imagebuilds.clock import Clock
 from prometheus_client import CollectorRegistry, Counter
 
-from imagewright_operator.probes import Probes
-from imagewright_operator.workqueue import WorkQueue
+from imagewright_operator.monitoring.server import Probes
+from imagewright_operator.watch.workqueue import WorkQueue
 
 
 @pytest.fixture

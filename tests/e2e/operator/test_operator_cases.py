@@ -30,7 +30,7 @@ from peers.station import flags_of
 
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
-from imagewright_operator.manifests import executor_pod
+from imagewright_operator.pods.manifests import executor_pod
 from imagewright_operator.settings import Profile, Settings
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]

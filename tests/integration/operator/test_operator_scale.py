@@ -17,15 +17,15 @@ from imagebuilds.scale import Costs, build_all, ready_in_s
 from imagebuilds.waiting import eventually
 from kubernetes import client, config
 
-from imagewright_operator import reconcile
 from imagewright_operator.cluster import Cluster
-from imagewright_operator.controller import Controller
-from imagewright_operator.decision import Decision, World
-from imagewright_operator.metrics import Metrics
-from imagewright_operator.resync import Resync
+from imagewright_operator.monitoring.metrics import Metrics
+from imagewright_operator.reconcile import reconciler
+from imagewright_operator.reconcile.actions import Decision, World
+from imagewright_operator.reconcile.limiter import Key
 from imagewright_operator.settings import Settings
-from imagewright_operator.slots import Key
-from imagewright_operator.workqueue import WorkQueue
+from imagewright_operator.watch.controller import Controller
+from imagewright_operator.watch.resync import Resync
+from imagewright_operator.watch.workqueue import WorkQueue
 
 LISTS = re.compile(r"GET /(api/v1/pods|apis/imagewright.dev/v1alpha1/imagebuilds)\?(?!.*watch=)")
 WATCHES = [re.compile(rf"GET /[^?]*/{name}\?.*watch=true") for name in ("pods", "imagebuilds")]
@@ -93,13 +93,13 @@ def test_what_has_nothing_to_do_is_looked_at_once(
     for name in names:
         controller.sync(Key(place.name, name))  # the status says that it is suspended
     decided: list[str] = []
-    decide = reconcile.reconcile
+    decide = reconciler.reconcile
 
     def spy(world: World, settings: Settings) -> Decision:
         decided.append(world.imagebuild.metadata.name)
         return decide(world, settings)
 
-    monkeypatch.setattr(reconcile, "reconcile", spy)
+    monkeypatch.setattr(reconciler, "reconcile", spy)
 
     def looked_at() -> list[str]:
         decided.clear()

@@ -14,16 +14,19 @@ from typing import Literal
 
 from imagewright.contract import BuildResult
 from imagewright.errors import Reason
-from imagewright_operator import claims, logtail, polling, report, retention, validation
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import parse_duration
 from imagewright_operator.api.spec import ConcurrencyPolicy, RetryCause
 from imagewright_operator.api.status import Build, FailureStatus, Phase, Poll
-from imagewright_operator.decision import Decision, Notice, Refusal, World
-from imagewright_operator.inputs import Inputs, pod_name
-from imagewright_operator.outcome import Observation, PodState, parse_time
-from imagewright_operator.report import Kind, State
+from imagewright_operator.pods import logtail
+from imagewright_operator.pods.manifests import pod_name
+from imagewright_operator.pods.observation import Observation, PodState, parse_time
+from imagewright_operator.reconcile import builds, polling, validation
+from imagewright_operator.reconcile.actions import Decision, Notice, Refusal, World
+from imagewright_operator.reconcile.inputs import Inputs
 from imagewright_operator.settings import Settings
+from imagewright_operator.status import records
+from imagewright_operator.status.records import Kind, State
 
 QUEUED, PENDING, RUNNING = "BuildQueued", "PodPending", "BuildRunning"
 SUSPENDED, RETRYING = "Suspended", "BuildRetrying"
@@ -53,7 +56,7 @@ def refused(world: World, decision: Decision, refusal: Refusal, settings: Settin
 def unreadable(imagebuild: ImageBuild, message: str, now: datetime) -> Decision:
     """For a spec that this version can't even read; everything else in the status stays."""
     state = State(Kind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, message)
-    return Decision(report.status_of(imagebuild, state, now))
+    return Decision(records.status_of(imagebuild, state, now))
 
 
 def is_live(pod: Observation, now: datetime) -> bool:
@@ -94,12 +97,12 @@ class _Pass:
             if self._ready_reason() != refusal.reason:
                 self._notify(refusal.reason, refusal.message, warning=True)
             return self._decision(State(Kind.WAITING, Phase.QUEUED, refusal.reason, refusal.message))
-        self._finish("Failed", FailureStatus(reason=refusal.reason, message=report.clipped(refusal.message)))
-        return self._decision(report.finished_state(self.build))
+        self._finish("Failed", FailureStatus(reason=refusal.reason, message=records.clipped(refusal.message)))
+        return self._decision(records.finished_state(self.build))
 
     def _decision(self, state: State) -> Decision:
         self._tidy()
-        status = report.status_of(self.imagebuild, state, self.now, build=self.build, **self.changes)
+        status = records.status_of(self.imagebuild, state, self.now, build=self.build, **self.changes)
         return Decision(
             status=status,
             delete=tuple(self.delete),
@@ -118,7 +121,7 @@ class _Pass:
         seen = self._pod_of(build) or self._pushed_before(build)
         if seen is None:
             return self._stop(build, None) or self._without_pod(build)
-        self.build = build = report.absorbed(build, seen, seen.result)
+        self.build = build = records.absorbed(build, seen, seen.result)
         if seen.ended:
             return self._ended(build, seen)
         if not is_live(seen, self.now):
@@ -230,7 +233,7 @@ class _Pass:
         limit = f"it did not start within spec.startTimeout of {self.spec.start_timeout}"
         message = f"{seen.message.rstrip('. ')}; {limit}" if seen.reason else f"Pod {seen.name}: {limit}"
         reason = seen.reason or Reason.START_TIMEOUT
-        self._finish("Failed", report.failure(reason, message, seen))
+        self._finish("Failed", records.failure(reason, message, seen))
         return None
 
     def _running(self, build: Build, seen: Observation) -> State | None:
@@ -238,7 +241,7 @@ class _Pass:
         if left <= 0 and not seen.finished:
             self.delete.append(seen)
             self._keep_log(seen)
-            self._finish("Failed", report.failure(Reason.TIMEOUT, self._timed_out(), seen))
+            self._finish("Failed", records.failure(Reason.TIMEOUT, self._timed_out(), seen))
             return None
         self.wakes.append(max(left, 1.0))
         if seen.deleted:
@@ -250,7 +253,7 @@ class _Pass:
         words = f"Pod {seen.name} builds the image" + (f": {build.current_step}" if build.current_step else "")
         if seen.deleted:
             words = f"Pod {seen.name} is being deleted: its node has yet to say how it ended"
-        return State(Kind.PROGRESSING, Phase.RUNNING, RUNNING, report.clipped(words))
+        return State(Kind.PROGRESSING, Phase.RUNNING, RUNNING, records.clipped(words))
 
     # --- a build that has ended
 
@@ -259,9 +262,9 @@ class _Pass:
             return self._anew(build, seen)  # the kubelet has no status of a container that was never there
         self._keep_log(seen)
         result = self._result(seen)
-        self.build = build = report.absorbed(build, seen, result)
+        self.build = build = records.absorbed(build, seen, result)
         if seen.state is PodState.SUCCEEDED and result is not None and result.digest and result.failure is None:
-            self.changes["image"] = report.image_of(result)
+            self.changes["image"] = records.image_of(result)
             self._finish("Succeeded", None, digest=result.digest)
             return None
         if seen.state is PodState.SUCCEEDED:
@@ -291,10 +294,10 @@ class _Pass:
         retry = self.spec.retry
         wanted = not self.spec.cancelled and not self.problems and self.inputs.is_of(build)
         if seen.retry is None or seen.retry not in retry.causes or build.attempt > retry.limit or not wanted:
-            self._finish("Failed", report.failure_of(seen, result))
+            self._finish("Failed", records.failure_of(seen, result))
             return None
         wait = _RETRY_BACKOFF * 2 ** (build.attempt - 1)
-        self.build = claims.again(build, self.now + wait)
+        self.build = builds.again(build, self.now + wait)
         self.wakes.append(wait.total_seconds())
         words = f"{seen.message}; attempt {build.attempt + 1} of {retry.limit + 1} follows"
         self._notify("BuildRetried", words, warning=True)
@@ -308,11 +311,11 @@ class _Pass:
     ) -> None:
         """Record the outcome: in the build, the history and the notices."""
         assert self.build is not None
-        self.build = self.finished = build = report.completed(self.build, outcome, failure, self.now)
-        duration = report.duration_of(build)
+        self.build = self.finished = build = records.completed(self.build, outcome, failure, self.now)
+        duration = records.duration_of(build)
         limit = self.spec.retention.history_limit
         self.changes["duration"] = duration
-        self.changes["history"] = report.with_history(self.imagebuild.status, build, digest, limit)
+        self.changes["history"] = records.with_history(self.imagebuild.status, build, digest, limit)
         if outcome == "Succeeded":
             took = f" in {duration}" if duration else ""
             self._notify("BuildSucceeded", f"pushed {', '.join(self.spec.output.tags)} as {digest}{took}")
@@ -330,15 +333,15 @@ class _Pass:
                 key = f"{Reason.INVALID_SPEC}-{self.imagebuild.metadata.generation}"
                 self.notices.append(Notice("BuildFailed", f"{Reason.INVALID_SPEC}: {words}", key, warning=True))
             return State(Kind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, words)
-        if self.build is not None and not claims.is_due(self.imagebuild, self.inputs, self.build):
+        if self.build is not None and not builds.is_due(self.imagebuild, self.inputs, self.build):
             self._poll(self.build)
-            return report.finished_state(self.build)
+            return records.finished_state(self.build)
         if self.spec.cancelled:
             words = "cancelled: set spec.cancelled to false to build"
             return State(Kind.FAILED, Phase.CANCELLED, Reason.CANCELLED, words)
         if self.spec.suspend:
             return _suspended()
-        self.build = build = claims.new(self.imagebuild, self.inputs, self.build, self.now)
+        self.build = build = builds.new(self.imagebuild, self.inputs, self.build, self.now)
         self.changes |= {"log": None, "duration": ""}
         why = f", since its source has moved to {build.polled_commit[:12]}" if build.polled_commit else ""
         self._notify("BuildQueued", f"build {build.number} of {', '.join(self.spec.output.tags)}{why}")
@@ -369,7 +372,7 @@ class _Pass:
         asking = asks.pod_name if isinstance(asks, Poll) else ""
         self.delete += [pod for pod in self.world.probes if pod.name != asking and not pod.deleted]
         over = [pod for pod in self.world.pods if pod.name != current and pod.uid not in going]
-        tidying = retention.tidy(over, keep, self.now)
+        tidying = builds.tidy(over, keep, self.now)
         self.delete += tidying.delete
         self.wakes += tidying.wakes
 
@@ -391,7 +394,7 @@ class _Pass:
         if self.world.log is None:
             self.wants_log = seen.name
         elif self.world.log:
-            self.changes["log"] = report.log_of(seen, self.world.log, self.now, self.imagebuild.status.log)
+            self.changes["log"] = records.log_of(seen, self.world.log, self.now, self.imagebuild.status.log)
 
     def _pod_of(self, build: Build) -> Observation | None:
         name = pod_name(self.imagebuild.metadata.name, build)

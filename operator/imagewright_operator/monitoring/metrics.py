@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from imagewright.errors import Reason
 from imagewright_operator.api.status import Build
-from imagewright_operator.outcome import parse_time
+from imagewright_operator.pods.observation import parse_time
 
 _REASONS = frozenset(Reason)
 _DURATIONS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)

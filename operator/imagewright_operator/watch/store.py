@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from imagewright_operator.api.base import Json
-from imagewright_operator.slots import Key
+from imagewright_operator.reconcile.limiter import Key
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from typing import Any, Literal
 
 from imagewright.contract import BuildResult, timestamp
 from imagewright.errors import Reason
-from imagewright_operator import logtail
 from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.base import Json
 from imagewright_operator.api.status import (
@@ -39,8 +38,9 @@ from imagewright_operator.api.status import (
     SourceStatus,
     Step,
 )
-from imagewright_operator.manifests import CONTAINER
-from imagewright_operator.outcome import Observation, parse_time
+from imagewright_operator.pods import logtail
+from imagewright_operator.pods.manifests import CONTAINER
+from imagewright_operator.pods.observation import Observation, parse_time
 
 
 class Kind(StrEnum):

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from imagewright_operator.settings import Limits
+
 
 class Key(NamedTuple):
     """Which ImageBuild."""
@@ -28,17 +30,6 @@ class PodKey(NamedTuple):
 
     namespace: str
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many builds may run at once; 0 is no limit."""
-
-    total: int = 0
-    per_namespace: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.total or self.per_namespace)
 
 
 @dataclass(frozen=True, slots=True)

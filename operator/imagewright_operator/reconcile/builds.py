@@ -5,14 +5,18 @@ No I/O. Called by ``reconcile``. What is claimed is stored before anything is do
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from imagewright.contract import timestamp
-from imagewright_operator import polling
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
-from imagewright_operator.inputs import Inputs, build_id, pod_name
-from imagewright_operator.slots import Claim, Key, PodKey
+from imagewright_operator.pods.manifests import pod_name
+from imagewright_operator.pods.observation import Observation, parse_time
+from imagewright_operator.reconcile import polling
+from imagewright_operator.reconcile.inputs import Inputs, build_id
+from imagewright_operator.reconcile.limiter import Claim, Key, PodKey
 
 
 def is_due(imagebuild: ImageBuild, inputs: Inputs, build: Build) -> bool:
@@ -58,3 +62,26 @@ def slot(imagebuild: ImageBuild, build: Build) -> Claim:
     metadata = imagebuild.metadata
     pod = PodKey(metadata.namespace, pod_name(metadata.name, build))
     return Claim(Key(metadata.namespace, metadata.name), pod, build.queue_time)
+
+
+@dataclass(frozen=True, slots=True)
+class Tidying:
+    """``delete`` now; ``wakes`` are the seconds until the others' time has come."""
+
+    delete: tuple[Observation, ...]
+    wakes: tuple[float, ...]
+
+
+def tidy(pods: Iterable[Observation], keep: timedelta, now: datetime) -> Tidying:
+    """End what still runs, delete what ended ``keep`` ago. Each of ``pods`` is of a build that is over."""
+    delete, wakes = [], []
+    for pod in pods:
+        if pod.deleted:
+            continue
+        ended = parse_time(pod.finished or pod.created)
+        left = (ended + keep - now).total_seconds() if pod.ended and ended is not None else 0.0
+        if left <= 0:
+            delete.append(pod)
+        else:
+            wakes.append(left)
+    return Tidying(tuple(delete), tuple(wakes))

@@ -11,21 +11,25 @@ from typing import Any
 
 from imagewright_operator.api import Spec
 from imagewright_operator.api.base import Json, KeyReference, LocalReference
-from imagewright_operator.places import (
-    BUILD_CA_DIR,
-    CACHE_DIR,
-    CLIENT_CERTIFICATES_DIR,
-    CONTEXT_DIR,
-    DOCKER_CONFIG_DIR,
-    OUTPUT_CA,
-    REGISTRY_CA_DIR,
-    SECRETS_DIR,
-    SOURCE_CREDENTIALS_DIR,
-    SSH_KEYS_DIR,
-    WORK_DIR,
-    registry_ca,
-)
 from imagewright_operator.settings import Settings
+
+# Below /kaniko, the engine's own folder: no path of an image that is built in the ``root`` sandbox is hidden by a mount.
+WORK_DIR = "/kaniko/work"
+DOCKER_CONFIG_DIR = "/kaniko/.docker"
+SOURCE_CREDENTIALS_DIR = "/kaniko/credentials/source"
+CONTEXT_DIR = "/kaniko/context"
+REGISTRY_CA_DIR = "/kaniko/certificates/installation"
+BUILD_CA_DIR = "/kaniko/certificates/build"
+CLIENT_CERTIFICATES_DIR = "/kaniko/certificates/client"
+SECRETS_DIR = "/kaniko/secrets"
+SSH_KEYS_DIR = "/kaniko/ssh"
+CACHE_DIR = "/kaniko/cache"
+OUTPUT_CA = "output.crt"
+
+
+def registry_ca(index: int) -> str:
+    """The name of the file in BUILD_CA_DIR with the certificates of ``spec.registries[index]``."""
+    return f"registry-{index}.crt"
 
 
 def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]:

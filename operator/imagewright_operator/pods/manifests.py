@@ -5,6 +5,8 @@ No I/O. Called by ``reconcile``; ``request`` says what is asked in it, ``volumes
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +16,9 @@ from imagewright_operator.api.base import Json, parse_duration
 from imagewright_operator.api.podtemplate import Toleration
 from imagewright_operator.api.spec import Output
 from imagewright_operator.api.status import Build
-from imagewright_operator.inputs import pod_name
-from imagewright_operator.request import arg_variable, build_request
+from imagewright_operator.pods.request import arg_variable, build_request
+from imagewright_operator.pods.volumes import group_of_ordinary_user, own_volumes
 from imagewright_operator.settings import Profile, Settings
-from imagewright_operator.volumes import group_of_ordinary_user, own_volumes
 
 CONTAINER = "executor"
 ENTRY_POINT = "/kaniko/executor"
@@ -31,9 +32,26 @@ POD_SELECTOR = f"{COMPONENT_LABEL}=executor,app.kubernetes.io/managed-by=imagewr
 
 _NODE_LOST_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _NODE_LOST_S = 60
+_PROBE_SUFFIX = "-probe"  # a build's Pod ends with the number of its attempt
 _PROBE_TIMEOUT = "2m"
 _PROBE_RESOURCES = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 _STRICT_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SETUID", "SETGID", "SETFCAP", "DAC_OVERRIDE", "CHOWN", "FOWNER")
+
+
+def pod_name(imagebuild_name: str, build: Build) -> str:
+    """Name of the Pod of this build's current attempt."""
+    return f"{imagebuild_name}-{build.id}-{build.attempt}"
+
+
+def probe_name(imagebuild_name: str, uid: str, number: int) -> str:
+    """Name of the Pod that looks for the ``number``-th time where a branch is; no longer than a build's Pod's."""
+    digest = hashlib.sha256(json.dumps([uid, "probe", number]).encode()).hexdigest()
+    return f"{imagebuild_name}-{digest[:4]}{_PROBE_SUFFIX}"
+
+
+def is_probe(name: str) -> bool:
+    """Whether a Pod of ours looks where a branch is, and builds nothing."""
+    return name.endswith(_PROBE_SUFFIX)
 
 
 def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profile: Profile) -> Json:

@@ -13,9 +13,9 @@ import kopf
 
 from imagewright_operator.api import GROUP, PLURAL, VERSION
 from imagewright_operator.connection import Access
-from imagewright_operator.controller import Controller
-from imagewright_operator.manifests import NAME_LABEL, POD_SELECTOR
-from imagewright_operator.slots import Key
+from imagewright_operator.pods.manifests import NAME_LABEL, POD_SELECTOR
+from imagewright_operator.reconcile.limiter import Key
+from imagewright_operator.watch.controller import Controller
 
 
 def register(registry: kopf.OperatorRegistry, controller: Controller, access: Callable[[], Access]) -> None:

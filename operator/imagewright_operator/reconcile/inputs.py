@@ -18,7 +18,6 @@ _VERSION = "1"
 # Fields that the image's content follows from, and within them those it doesn't.
 _INPUTS = ("source", "contextDir", "dockerfile", "target", "buildArgs", "secrets", "ssh", "output", "platforms")
 _NOT_CONTENT = {"pushSecretRef", "secretRef", "insecure", "caBundleRef", "pathStyle", "poll"}
-_PROBE_SUFFIX = "-probe"  # a build's Pod ends with the number of its attempt
 # Fields that decide whether a build works: editing one of them starts a build again, if the last one failed.
 _ENVIRONMENT = (*_INPUTS, "registries", "timeout", "startTimeout", "sandbox", "podTemplate", "cache")
 
@@ -50,21 +49,6 @@ def build_id(uid: str, inputs: Inputs, number: int) -> str:
     The ImageBuild's UID is in it: one that was deleted and created again doesn't meet the Pods of the old one.
     """
     return _digest(json.dumps([uid, inputs.inputs_hash, inputs.requested_at, number]))[:8]
-
-
-def pod_name(imagebuild_name: str, build: Build) -> str:
-    """Name of the Pod of this build's current attempt."""
-    return f"{imagebuild_name}-{build.id}-{build.attempt}"
-
-
-def probe_name(imagebuild_name: str, uid: str, number: int) -> str:
-    """Name of the Pod that looks for the ``number``-th time where a branch is; no longer than a build's Pod's."""
-    return f"{imagebuild_name}-{_digest(json.dumps([uid, 'probe', number]))[:4]}{_PROBE_SUFFIX}"
-
-
-def is_probe(name: str) -> bool:
-    """Whether a Pod of ours looks where a branch is, and builds nothing."""
-    return name.endswith(_PROBE_SUFFIX)
 
 
 def _chosen(spec: Spec, fields: tuple[str, ...], leave_out: set[str]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from datetime import datetime
 from imagewright.errors import Reason
 from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.status import Build
-from imagewright_operator.inputs import is_probe
-from imagewright_operator.outcome import Observation
+from imagewright_operator.pods.manifests import is_probe
+from imagewright_operator.pods.observation import Observation
 
 
 @dataclass(frozen=True, slots=True)

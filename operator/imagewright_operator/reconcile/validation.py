@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from imagewright.contract import COMPRESSION_LEVELS
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.reference import Reference
-from imagewright_operator import allowlist
 from imagewright_operator.api import ImageBuild, Metadata, Spec, Status
 from imagewright_operator.api.base import MAX_INLINE_BYTES, describe, parse_duration
 from imagewright_operator.api.source import SOURCES
 from imagewright_operator.api.spec import Compression, Format
-from imagewright_operator.request import build_request
+from imagewright_operator.pods.request import build_request
+from imagewright_operator.reconcile import allowlist
 from imagewright_operator.settings import Settings
 
 

@@ -1,4 +1,4 @@
-"""docs/imagebuild.md, made from the CustomResourceDefinition: ``python -m imagewright_operator.fielddocs > docs/imagebuild.md``.
+"""docs/imagebuild.md, made from the CustomResourceDefinition: ``python -m imagewright_operator.api.fielddocs > docs/imagebuild.md``.
 
 Prints when run as a program. Read by the test that keeps the file true.
 """
@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from imagewright_operator.api import MAX_NAME
-from imagewright_operator.crd import definition
+from imagewright_operator.api.crd import definition
 
 _HEAD = f"""# The fields of an ImageBuild
 
-Made from the resource's definition by `python -m imagewright_operator.fielddocs`; don't edit. `kubectl explain imagebuild.spec --recursive`
+Made from the resource's definition by `python -m imagewright_operator.api.fielddocs`; don't edit. `kubectl explain imagebuild.spec --recursive`
 says the same of the version that is installed. [examples/](../examples) has ImageBuilds to start from.
 
 `apiVersion: imagewright.dev/v1alpha1`, `kind: ImageBuild`, namespaced; `kubectl get imagebuilds`, or `ib`. A name has at most

@@ -15,7 +15,7 @@ from imagewright_operator.api import ImageBuild, Spec
 from imagewright_operator.api.base import Json, LocalReference, parse_duration
 from imagewright_operator.api.source import Source
 from imagewright_operator.api.spec import Compression, Format
-from imagewright_operator.places import (
+from imagewright_operator.pods.volumes import (
     BUILD_CA_DIR,
     CACHE_DIR,
     CLIENT_CERTIFICATES_DIR,

@@ -13,19 +13,18 @@ import time
 from dataclasses import replace
 from datetime import datetime
 
-from imagewright_operator import claims, reconcile, validation
 from imagewright_operator.api.base import Json
-from imagewright_operator.census import Census, key_of
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.connection import ApiError
-from imagewright_operator.decision import World
-from imagewright_operator.inputs import is_probe
-from imagewright_operator.manifests import owner_uid, pods_of
-from imagewright_operator.metrics import Metrics
-from imagewright_operator.outcome import PodState, observe
+from imagewright_operator.monitoring.metrics import Metrics
+from imagewright_operator.pods.manifests import is_probe, owner_uid, pods_of
+from imagewright_operator.pods.observation import PodState, observe
+from imagewright_operator.reconcile import builds, reconciler, validation
+from imagewright_operator.reconcile.actions import World
+from imagewright_operator.reconcile.limiter import Claim, Key, PodKey, Slots
 from imagewright_operator.settings import Settings
-from imagewright_operator.slots import Claim, Key, PodKey, Slots
-from imagewright_operator.workqueue import WorkQueue
+from imagewright_operator.watch.store import Census, key_of
+from imagewright_operator.watch.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
 _RUNNING_S = 60.0  # between two looks at what runs: it tells that the API server answers, too
@@ -180,9 +179,9 @@ class Resync:
                 self._queue.add(key)
             return []
         world = World.of(imagebuild, [observe(pod) for pod in pods_of(pods, imagebuild.metadata.uid)], now)
-        decision = reconcile.reconcile(world, self._settings)
+        decision = reconciler.reconcile(world, self._settings)
         if decision.create is not None:
-            return [(world, claims.slot(imagebuild, decision.create))]
+            return [(world, builds.slot(imagebuild, decision.create))]
         if decision.wake_s is not None:
             self._queue.add_after(key, decision.wake_s)
         if not decision.is_idle(imagebuild.status):
@@ -193,7 +192,7 @@ class Resync:
 
     def _is_said(self, world: World, claim: Claim) -> bool:
         """Whether the status of a build that waits already says so."""
-        held = reconcile.reconcile(replace(world, hold=self.slots.why(claim)), self._settings)
+        held = reconciler.reconcile(replace(world, hold=self.slots.why(claim)), self._settings)
         return held.is_idle(world.imagebuild.status)
 
     def _run(self) -> None:
@@ -239,4 +238,4 @@ def _phase(pods: list[Json]) -> str:
 def _live(pods: list[Json], now: datetime) -> list[PodKey]:
     """Those that build and may still run."""
     places = [(pod, PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"])) for pod in pods]
-    return [place for pod, place in places if not is_probe(place.name) and reconcile.is_live(observe(pod), now)]
+    return [place for pod, place in places if not is_probe(place.name) and reconciler.is_live(observe(pod), now)]

@@ -14,21 +14,21 @@ from dataclasses import replace
 from datetime import timedelta
 
 from imagewright.errors import Reason
-from imagewright_operator import claims, polling, profile, reconcile, validation
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import Json
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.connection import ApiError
-from imagewright_operator.decision import Decision, World
-from imagewright_operator.inputs import is_probe
-from imagewright_operator.manifests import executor_pod, owner_uid, pods_of, probe_pod
-from imagewright_operator.metrics import Metrics
-from imagewright_operator.outcome import Observation, PodState, observe, parse_time
-from imagewright_operator.report import status_patch
-from imagewright_operator.resync import Resync
+from imagewright_operator.monitoring.metrics import Metrics
+from imagewright_operator.pods import profile
+from imagewright_operator.pods.manifests import executor_pod, is_probe, owner_uid, pods_of, probe_pod
+from imagewright_operator.pods.observation import Observation, PodState, observe, parse_time
+from imagewright_operator.reconcile import builds, polling, reconciler, validation
+from imagewright_operator.reconcile.actions import Decision, World
+from imagewright_operator.reconcile.limiter import Claim, Key, PodKey
 from imagewright_operator.settings import Profile, Settings
-from imagewright_operator.slots import Claim, Key, PodKey
-from imagewright_operator.workqueue import WorkQueue
+from imagewright_operator.status.records import status_patch
+from imagewright_operator.watch.resync import Resync
+from imagewright_operator.watch.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
 _NODES_FOR_S = 60.0  # how long a list of nodes is believed
@@ -137,20 +137,20 @@ class Controller:
         imagebuild, problem = validation.read(body)
         if problem:
             self._start_more(self._resync.slots.leave(key))
-            self._store(body, imagebuild, reconcile.unreadable(imagebuild, problem, self._cluster.now()))
+            self._store(body, imagebuild, reconciler.unreadable(imagebuild, problem, self._cluster.now()))
             return None
         world = World.of(imagebuild, self._observe(key.namespace, imagebuild, gone), self._cluster.now())
-        decision = reconcile.reconcile(world, self._settings)
+        decision = reconciler.reconcile(world, self._settings)
         if decision.wants_log:
             log = self._log_of(key.namespace, decision.wants_log, world)
             world = replace(world, log=log)
-            decision = reconcile.reconcile(world, self._settings)
-        claim = claims.slot(imagebuild, decision.create) if decision.create is not None else None
+            decision = reconciler.reconcile(world, self._settings)
+        claim = builds.slot(imagebuild, decision.create) if decision.create is not None else None
         if claim is None:
             self._start_more(self._resync.slots.leave(key))
         elif hold := self._resync.slots.take(claim):
             world, claim = replace(world, hold=hold), None
-            decision = reconcile.reconcile(world, self._settings)
+            decision = reconciler.reconcile(world, self._settings)
         try:
             self._carry_out(body, world, decision)
         except Exception as error:
@@ -180,14 +180,14 @@ class Controller:
         if decision.create is not None:
             pod = executor_pod(imagebuild, decision.create, self._settings, self._profile_of(imagebuild))
             refusal = self._cluster.create_pod(pod)
-            claim = claims.slot(imagebuild, decision.create)
+            claim = builds.slot(imagebuild, decision.create)
             if refusal is None:
                 self._queue.add_after(claim.key, _LOOK_AFTER_S)
                 self._start_more(self._resync.slots.ready())  # those whose namespace was refused a moment ago
             else:
                 quota = refusal.reason is Reason.QUOTA_EXCEEDED
-                self._give_back(claim, reconcile.REFUSAL_PAUSE_S, namespace=quota)
-                self._store(body, imagebuild, reconcile.refused(world, decision, refusal, self._settings))
+                self._give_back(claim, reconciler.REFUSAL_PAUSE_S, namespace=quota)
+                self._store(body, imagebuild, reconciler.refused(world, decision, refusal, self._settings))
 
     def _store(self, body: Json, imagebuild: ImageBuild, decision: Decision) -> Json:
         """Patch the status where it differs, then tell of what has happened."""

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import parse_duration
 from imagewright_operator.api.status import Build, Poll, Status
-from imagewright_operator.inputs import probe_name
-from imagewright_operator.outcome import Observation, parse_time
-from imagewright_operator.report import clipped, second
+from imagewright_operator.pods.manifests import probe_name
+from imagewright_operator.pods.observation import Observation, parse_time
+from imagewright_operator.status.records import clipped, second
 
 _PATIENCE = timedelta(minutes=5)  # for a probe to start, ask and end
 _LOOK_AFTER_S = 5.0

@@ -1,6 +1,6 @@
 """The CustomResourceDefinition, made from the pydantic models.
 
-I/O: ``python -m imagewright_operator.crd`` writes the file, with ``--check`` it compares; the rest is pure.
+I/O: ``python -m imagewright_operator.api.crd`` writes the file, with ``--check`` it compares; the rest is pure.
 pydantic's JSON schema is no structural schema as Kubernetes wants it: references are inlined, ``anyOf`` with null
 becomes an optional field, titles go, and of the defaults only the scalar ones stay (an object that GitOps tools
 compare should not grow empty lists).
@@ -19,7 +19,7 @@ import yaml
 from imagewright_operator.api import GROUP, KIND, PLURAL, VERSION, ImageBuild, Spec, Status
 from imagewright_operator.api.base import Json
 
-_HEADER = "# Generated from operator/imagewright_operator/api by python -m imagewright_operator.crd; do not edit.\n"
+_HEADER = "# Generated from operator/imagewright_operator/api by python -m imagewright_operator.api.crd; do not edit.\n"
 _FILE = Path("crds") / f"{GROUP}_{PLURAL}.yaml"
 _KEPT = (
     "description",
@@ -156,7 +156,7 @@ def _without_defaults(schema: Json) -> Json:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write or check the committed file; 1 when it has drifted or can't be written."""
-    parser = argparse.ArgumentParser(prog="python -m imagewright_operator.crd", description="Make the CRD.")
+    parser = argparse.ArgumentParser(prog="python -m imagewright_operator.api.crd", description="Make the CRD.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail when FILE differs from the models")
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", default=_FILE, help=f"default: {_FILE}")
     given = parser.parse_args(arguments)
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not given.check:
             file.write_text(render(), encoding="utf-8")
         elif file.read_text(encoding="utf-8") != render():
-            sys.stderr.write(f"{file} differs from the models: run python -m imagewright_operator.crd\n")
+            sys.stderr.write(f"{file} differs from the models: run python -m imagewright_operator.api.crd\n")
             return 1
     except OSError as error:
         sys.stderr.write(f"error: {error.filename}: {error.strerror}; run it at the top of the repository\n")
