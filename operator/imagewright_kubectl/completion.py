@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from kubernetes import config
 
 from imagewright.errors import ImagewrightError
-from imagewright_kubectl.commands import parser
-from imagewright_kubectl.connection import Place, connect, kubeconfig_files
+from imagewright_kubectl.kubeconfig import Place, connect, kubeconfig_files
 from imagewright_kubectl.options import Parser
+from imagewright_kubectl.parser import parser
 
 _NO_FILES, _FILES = 4, 0  # cobra's ShellCompDirective
 _OF_FILES = ("--kubeconfig", "--from", "--inline")

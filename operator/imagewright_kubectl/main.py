@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from imagewright.errors import ImagewrightError, Reason, UsageError, exit_code
-from imagewright_kubectl.commands import parser
+from imagewright_kubectl.parser import parser
 
 _DEBUG = "IMAGEWRIGHT_DEBUG"
 

@@ -10,7 +10,7 @@ import re
 from typing import Any, NoReturn
 
 from imagewright.errors import UsageError
-from imagewright_kubectl.connection import Place
+from imagewright_kubectl.kubeconfig import Place
 
 PROGRAM = "kubectl imagewright"
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from imagewright.contract import RESULT_LOG_KEY
-from imagewright_kubectl.apiserver import NOT_FOUND, ApiServer, Json
+from imagewright_kubectl.client import NOT_FOUND, ApiServer, Json
+from imagewright_kubectl.errors import ClusterError
 from imagewright_kubectl.executorpod import CONTAINER, state_of_container
-from imagewright_kubectl.failures import ClusterError
 
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
 _MAX_LINE = 1024 * 1024  # a longer one is written in pieces

@@ -14,7 +14,7 @@ from imagebuilds.plugin import Plugin
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright_kubectl import main
-from imagewright_kubectl.connection import Place, connect
+from imagewright_kubectl.kubeconfig import Place, connect
 from imagewright_kubectl.podlog import PodLog
 
 POD = {"metadata": {"name": "app-1", "namespace": "ns"}}

@@ -79,3 +79,11 @@ def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = Plugin(tmp_path / "config", "n").run("get")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: there is no file {tmp_path}/config to say which cluster is meant [Kuber")
+
+
+def test_a_client_dry_run_checks_the_resources_types_and_lengths() -> None:
+    plugin = Plugin(Path("/nonexistent"), "n")
+    done = plugin.run("create", "app", "--dry-run", "--git=https://h/a.git", "-t=r.io/a:1", f"--target={'a' * 500}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: spec.target: " in done.stderr
+    assert "[InvalidSpec]" in done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imagewright_kubectl.treecommand import tree
+from imagewright_kubectl.commands.tree import tree
 
 BODY = {
     "metadata": {"name": "app", "generation": 1},

@@ -13,13 +13,12 @@ from imagewright.cli.buildline import parse_build
 from imagewright.cli.request import build_request
 from imagewright.cli.secrets import secret_place
 from imagewright.contract import BuildRequest, Timestamps
-from imagewright_kubectl.kaniko import refused
+from imagewright_kubectl.kaniko import flags
+from imagewright_kubectl.kaniko.container import Json, Mounts, Variables
+from imagewright_kubectl.kaniko.diagnostics import Problems
 from imagewright_kubectl.kaniko.manifest import Found
-from imagewright_kubectl.kaniko.mounts import Json, Mounts
-from imagewright_kubectl.kaniko.problems import Problems
-from imagewright_kubectl.kaniko.sources import Sources
-from imagewright_kubectl.kaniko.surroundings import Surroundings, duration
-from imagewright_kubectl.kaniko.variables import Variables
+from imagewright_kubectl.kaniko.podsettings import Surroundings, duration
+from imagewright_kubectl.kaniko.source import Sources
 
 # Flags whose files are the container's: build_request would look for them here.
 _OF_FILES = ("secret", "ssh", "registry-certificate", "registry-client-cert", "build-context", "cache-dir")
@@ -77,7 +76,7 @@ class _Conversion:
         for name in [*self.arguments.values]:
             if self.problems.is_dropped(name) and name not in _STILL_READ:
                 del self.arguments.values[name]
-        refused.look(self.arguments, self.problems)
+        flags.look(self.arguments, self.problems)
         of_files = {name: self.arguments.values.pop(name, []) for name in _OF_FILES}
         request = build_request(self.arguments, self.variables.plain)
         sources = Sources(self.found, self.arguments, self.variables, self.mounts, self.problems)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imagewright.errors import Reason, UsageError
-from imagewright_kubectl.kaniko import shape
+from imagewright_kubectl.kaniko import podspec
 from imagewright_operator.api import KIND
 
 Json = dict[str, Any]
@@ -92,18 +92,18 @@ def of_words(words: Sequence[str]) -> Found:
 
 
 def _found(document: Json, place: _Place, places: list[_Place]) -> Found:
-    shape.check(place.container, shape.CONTAINER, _name(place.container))
+    podspec.validate(podspec.Container, place.container, _name(place.container))
     volumes: list[Json] = []
     for around in place.around:
-        shape.check(around.get("volumes"), shape.VOLUMES, "volumes")
+        podspec.validate(podspec.Volumes, around, "spec")
         volumes += around.get("volumes") or ()
     metadata, kind = document.get("metadata") or {}, str(document.get("kind"))
-    shape.check(metadata, shape.METADATA, "metadata")
+    podspec.validate(podspec.Metadata, metadata, "metadata")
     # The Pod's spec, its template, the Job's spec.
     job = place.around[2] if kind in ("Job", "CronJob") and len(place.around) > 2 else {}
-    shape.check(job, shape.JOB, "spec")
+    podspec.validate(podspec.Job, job, "spec")
     pod = place.around[0] if place.around and _is_pod(place.around[0]) else {}
-    shape.check(pod, shape.POD, "spec")
+    podspec.validate(podspec.Pod, pod, "spec")
     same_pod = [one for one in places if one.around[:1] == place.around[:1] and one.container is not place.container]
     return Found(
         name=metadata.get("name") or "",

@@ -10,11 +10,11 @@ import json
 from dataclasses import dataclass, field
 
 from imagewright_kubectl import printing
-from imagewright_kubectl.connection import connect
 from imagewright_kubectl.executorpod import attempt_of, build_of, is_probe, state_of_container
+from imagewright_kubectl.kstatus import state_of
+from imagewright_kubectl.kubeconfig import connect
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json
-from imagewright_kubectl.verdict import state_of
 from imagewright_operator.api import KIND
 
 

@@ -1,16 +1,16 @@
-"""The commands, in a table: what each is called, takes, and runs.
+"""The command-line parser: every command with its arguments, flags and function.
 
-No I/O. Called by ``main``, and by ``completion`` for the names.
+No I/O.
 """
 
 from __future__ import annotations
 
 from importlib import metadata
 
-from imagewright_kubectl import changes, createcommand, getcommand, logscommand, scripts, treecommand, waitcommand
-from imagewright_kubectl.fields import add_fields
+from imagewright_kubectl.commands import completion, create, get, lifecycle, logs, tree, wait
 from imagewright_kubectl.options import PROGRAM, Parser, add_name, add_output, add_place
 from imagewright_kubectl.printing import FORMATS
+from imagewright_kubectl.specflags import add_fields
 
 _ABOUT = "Builds container images in the cluster: what people do with ImageBuilds."
 _END = "Every command: kubectl imagewright COMMAND --help. docs/kubectl.md has examples and exit codes."
@@ -56,18 +56,18 @@ def parser() -> Parser:
     )
     add_output(one, *FORMATS)
     add_fields(one)
-    one.set_defaults(run=createcommand.run, takes_kaniko=True)
+    one.set_defaults(run=create.run, takes_kaniko=True)
     one = command("get", "show ImageBuilds")
     add_name(one, optional=True)
     add_output(one, *FORMATS, "wide")
     one.add_argument("-A", "--all-namespaces", action="store_true", help="those of all namespaces")
     one.add_argument("-l", "--selector", metavar="LABELS", default="", help="only those with these labels")
-    one.set_defaults(run=getcommand.run)
+    one.set_defaults(run=get.run)
     for name, about, run_it in (
-        ("rebuild", "build the same inputs once more", changes.rebuild),
-        ("cancel", "end the running build, and start none until resumed", changes.cancel),
-        ("suspend", "start no new build; one that runs goes on", changes.suspend),
-        ("resume", "take back suspend and cancel", changes.resume),
+        ("rebuild", "build the same inputs once more", lifecycle.rebuild),
+        ("cancel", "end the running build, and start none until resumed", lifecycle.cancel),
+        ("suspend", "start no new build; one that runs goes on", lifecycle.suspend),
+        ("resume", "take back suspend and cancel", lifecycle.resume),
     ):
         one = command(name, about)
         add_name(one)
@@ -79,18 +79,18 @@ def parser() -> Parser:
     one.add_argument(
         "--timeout", metavar="DURATION", default="", help="then the exit code is 124; endless if not given"
     )
-    one.set_defaults(run=waitcommand.run)
+    one.set_defaults(run=wait.run)
     one = command("logs", "show what the present or last build writes")
     add_name(one)
     one.add_argument(
         "-f", "--follow", action="store_true", help="to the build's end, through retries; with its exit code"
     )
-    one.set_defaults(run=logscommand.run)
+    one.set_defaults(run=logs.run)
     one = command("tree", "show an ImageBuild, its builds and their Pods")
     add_name(one)
     add_output(one, "json", "yaml")
-    one.set_defaults(run=treecommand.run)
+    one.set_defaults(run=tree.run)
     one = command("completion", "print what a shell needs to complete kubectl-imagewright")
-    one.add_argument("shell", choices=tuple(scripts.SCRIPTS), metavar="SHELL", help="bash, zsh or fish")
-    one.set_defaults(run=scripts.run)
+    one.add_argument("shell", choices=tuple(completion.SCRIPTS), metavar="SHELL", help="bash, zsh or fish")
+    one.set_defaults(run=completion.run)
     return made

@@ -21,10 +21,9 @@ from imagewright.contract import (
     TarSource,
 )
 from imagewright.descriptors import own_descriptor, stream_name
+from imagewright_kubectl.kaniko.container import Json, Mounts, Variables
+from imagewright_kubectl.kaniko.diagnostics import Problems
 from imagewright_kubectl.kaniko.manifest import Found
-from imagewright_kubectl.kaniko.mounts import Json, Mounts
-from imagewright_kubectl.kaniko.problems import Problems
-from imagewright_kubectl.kaniko.variables import Variables
 
 _CHECKOUT = "/kaniko/buildcontext"  # where kaniko has a context that it fetches
 _LOGIN = re.compile(r"^(https?|git)://[^/@]*@")

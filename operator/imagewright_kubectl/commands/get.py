@@ -10,7 +10,7 @@ import sys
 
 from imagewright.errors import UsageError
 from imagewright_kubectl import printing
-from imagewright_kubectl.connection import connect
+from imagewright_kubectl.kubeconfig import connect
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json
 

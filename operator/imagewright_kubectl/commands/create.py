@@ -16,11 +16,10 @@ from pydantic import ValidationError
 
 from imagewright.errors import ImagewrightError, Reason, UsageError
 from imagewright_kubectl import printing
-from imagewright_kubectl.connection import connect
-from imagewright_kubectl.fields import given_fields, joined_source, merged
+from imagewright_kubectl.kubeconfig import connect
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json, note
-from imagewright_kubectl.specrules import problems
+from imagewright_kubectl.specflags import given_fields, joined_source, merged
 from imagewright_operator.api import API_VERSION, KIND, MAX_NAME, ImageBuild
 from imagewright_operator.api.base import describe
 
@@ -48,7 +47,6 @@ def run(options: argparse.Namespace) -> int:
     body: Json = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
     _check(body)
     if options.dry_run == "client":
-        _check_rules(body)
         if namespace:
             body["metadata"]["namespace"] = namespace
         printing.show(body, options.output or "yaml")
@@ -148,19 +146,3 @@ def _check(body: Json) -> None:
         ImageBuild.parse(body)
     except ValidationError as error:
         raise ImagewrightError(describe(error), reason=Reason.INVALID_SPEC, hint=_RULES) from None
-
-
-def _check_rules(body: Json) -> None:
-    """The resource's rules, where no API server is asked that has them."""
-    match problems(body):
-        case []:
-            return
-        case [problem]:
-            raise ImagewrightError(problem, reason=Reason.INVALID_SPEC, hint=_RULES)
-        case several:
-            raise ImagewrightError(
-                f"{len(several)} things are wrong with the ImageBuild",
-                reason=Reason.INVALID_SPEC,
-                excerpt=[f"  {one}" for one in several],
-                hint=_RULES,
-            )

@@ -9,11 +9,11 @@ import argparse
 import time
 
 from imagewright.errors import UsageError
-from imagewright_kubectl.connection import connect
-from imagewright_kubectl.failures import ClusterError, TimedOut
+from imagewright_kubectl.errors import ClusterError, TimedOut
+from imagewright_kubectl.kstatus import State, Verdict, failure_of, state_of
+from imagewright_kubectl.kubeconfig import connect
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json, named, say, show
-from imagewright_kubectl.verdict import State, Verdict, failure_of, state_of
 from imagewright_operator.api.base import parse_duration
 
 SUCCESS, FAILURE, TIMED_OUT = 0, 1, 124  # the last as timeout(1) has it

@@ -13,8 +13,8 @@ import urllib3
 import yaml
 from kubernetes import client, config
 
-from imagewright_kubectl.apiserver import ApiServer
-from imagewright_kubectl.failures import ClusterError
+from imagewright_kubectl.client import ApiServer
+from imagewright_kubectl.errors import ClusterError
 
 _ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _DEFAULT_CONFIG = "~/.kube/config"

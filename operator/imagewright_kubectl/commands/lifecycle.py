@@ -9,7 +9,7 @@ import argparse
 from datetime import UTC, datetime
 
 from imagewright_kubectl import printing
-from imagewright_kubectl.connection import connect
+from imagewright_kubectl.kubeconfig import connect
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json, note
 from imagewright_operator.api import REQUESTED_AT_ANNOTATION

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 
+from imagewright_kubectl.kaniko.container import Json, Mount, Mounts, Variables
+from imagewright_kubectl.kaniko.diagnostics import Problems
 from imagewright_kubectl.kaniko.manifest import Found
-from imagewright_kubectl.kaniko.mounts import Json, Mount, Mounts
-from imagewright_kubectl.kaniko.problems import Problems
-from imagewright_kubectl.kaniko.variables import Variables
 
 _MAX_RETRIES = 8
 _DOCKER_CONFIG = "/kaniko/.docker"

@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator
 
 from imagewright.errors import Reason, exit_code
-from imagewright_kubectl.apiserver import ApiServer, Json
-from imagewright_kubectl.connection import connect
+from imagewright_kubectl.client import ApiServer, Json
 from imagewright_kubectl.executorpod import attempt_of, build_of
+from imagewright_kubectl.kstatus import State, Verdict, failure_of, state_of
+from imagewright_kubectl.kubeconfig import connect
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.podlog import PodLog, has_ended, has_started
 from imagewright_kubectl.printing import say
-from imagewright_kubectl.verdict import State, Verdict, failure_of, state_of
 
 _PAUSE_S = 1.0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from imagewright.cli.arguments import Arguments
 from imagewright.cli.flags import BUILD_FLAGS, Kind
-from imagewright_kubectl.kaniko.problems import Problems
+from imagewright_kubectl.kaniko.diagnostics import Problems
 
 _STAYS = "such a build stays a Pod"
 _BY_ITSELF = "the engine tries again by itself, and spec.retry when a node is lost"

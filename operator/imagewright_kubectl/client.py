@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import urllib3
 from kubernetes import client
 
-from imagewright_kubectl.failures import ClusterError, TimedOut, no_answer, not_found, refusal
+from imagewright_kubectl.errors import ClusterError, TimedOut, no_answer, not_found, refusal
 from imagewright_operator.api import GROUP, PLURAL, VERSION
 
 Json = dict[str, Any]
