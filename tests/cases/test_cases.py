@@ -14,7 +14,7 @@ from peers.case import Case
 from imagewright.errors import ImagewrightError
 from imagewright.lint.report import human
 from imagewright.lint.rules import RULES
-from imagewright.plan import render
+from imagewright.plan.render import render
 
 _HERE = Path(__file__).parent
 _CASES = sorted(path.parent for path in _HERE.glob("*/case.toml"))

@@ -15,7 +15,9 @@ with atheris.instrument_imports(include=["imagewright"]):
     from imagewright.errors import ImagewrightError
     from imagewright.oci.config import ImageConfig
     from imagewright.oci.platform import Platform
-    from imagewright.plan import PlanOptions, make_plan, render
+    from imagewright.plan.options import PlanOptions
+    from imagewright.plan.render import render
+    from imagewright.plan.resolve import make_plan
 
 _PLATFORM = Platform.parse("linux/amd64")
 _OPTIONS = PlanOptions("", {"a": "x", "HTTP_PROXY": "p"}, _PLATFORM, _PLATFORM)

@@ -20,7 +20,7 @@ from servers.ssh import SshServer, why_not
 from imagewright.contract import SshSource
 from imagewright.engine.agent import Agents
 from imagewright.errors import SandboxError, UsageError
-from imagewright.plan import SshMount
+from imagewright.plan.steps import SshMount
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_no_agent_outlives_the_engine(tmp_path: Path, keys: Path) -> None:
     """Killed, it can end nothing: the agent sees that its standard input has."""
     program = (
         "import os, sys\nfrom imagewright.contract import SshSource\nfrom imagewright.engine.agent import Agents\n"
-        "from imagewright.plan import SshMount\n"
+        "from imagewright.plan.steps import SshMount\n"
         f"agents = Agents({str(tmp_path / 'agents')!r}, [SshSource(paths=({str(keys / 'rsa')!r},))])\n"
         "with agents.socket(SshMount('default', '/x', uid=os.geteuid(), gid=os.getegid())):\n    os.kill(os.getpid(), 9)\n"
     )

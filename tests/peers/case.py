@@ -26,7 +26,11 @@ from imagewright.errors import ImagewrightError
 from imagewright.lint.run import lint, lint_options
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
-from imagewright.plan import BuildPlan, FolderContext, ImageOrigin, NeedConfig, PlanOptions, RunStep, make_plan
+from imagewright.plan.model import BuildPlan
+from imagewright.plan.options import FolderContext, NeedConfig, PlanOptions
+from imagewright.plan.origins import ImageOrigin
+from imagewright.plan.resolve import make_plan
+from imagewright.plan.steps import RunStep
 from imagewright.reference import Reference
 
 CASES = Path(__file__).parent.parent / "cases"

@@ -16,16 +16,18 @@ from typing import Any
 import pytest
 from peers.case import CASES, Case
 
-from imagewright.cache.keys import Ground, StepKey, copy_key, run_key, workdir_key
-from imagewright.dockerfile.filled import Filled
+from imagewright.cache.keys import KeyContext, StepKey, copy_key, run_key, workdir_key
+from imagewright.dockerfile.substitutions import Substitutions
 from imagewright.errors import Location
 from imagewright.fs.contents import copied_contents, tree_contents
 from imagewright.fs.copy import CopyRequest
 from imagewright.fs.rootfs import Rootfs
-from imagewright.plan import (
+from imagewright.plan.origins import ContextOrigin, StageOrigin
+from imagewright.plan.remote import UrlSource
+from imagewright.plan.steps import (
     BindMount,
     CacheMount,
-    ContextOrigin,
+    CacheSharing,
     CopyStep,
     InlineFile,
     Network,
@@ -33,17 +35,15 @@ from imagewright.plan import (
     Script,
     SecretMount,
     SshMount,
-    StageOrigin,
+    StepText,
     TmpfsMount,
-    UrlSource,
     WorkdirStep,
 )
-from imagewright.plan.steps import CacheSharing, StepText
 
 RELEASED = Path(__file__).parents[1] / "released" / "cache" / "keys.json"
-GROUND = Ground(("a", "b"), "linux/amd64", None, "gzip", None)
+KEY_CONTEXT = KeyContext(("a", "b"), "linux/amd64", None, "gzip", None)
 TEXT = StepText("title", "created by", Location("Dockerfile", 1))
-OTHER_TEXT = StepText("title 2", "created by 2", Location("Dockerfile", 2), True, Filled((("$N", "value"),)))
+OTHER_TEXT = StepText("title 2", "created by 2", Location("Dockerfile", 2), True, Substitutions((("$N", "value"),)))
 CONTEXT, STAGE = ContextOrigin(), StageOrigin(1)
 SHOWN = "what is shown, not what is done"
 BY_CONTENT = "the hash of the files stands for where they are from"
@@ -115,7 +115,7 @@ MOUNTS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
     },
 }
 GROUNDS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
-    Ground: {
+    KeyContext: {
         "layers": (("a", "b"), ("ab",)),
         "platform": ("linux/amd64", "linux/arm64"),
         "epoch": (None, 0),
@@ -127,15 +127,15 @@ TABLES = STEPS | MOUNTS | GROUNDS
 
 
 def key_of(value: Any) -> StepKey:
-    """The key of a step, of a RUN with a mount, or of a step on this ground."""
+    """The key of a step, of a RUN with a mount, or of a step in this context."""
     match value:
         case RunStep():
-            return run_key(GROUND, value, ("x",))
+            return run_key(KEY_CONTEXT, value, ("x",))
         case CopyStep():
-            return copy_key(GROUND, value, ("x",))
+            return copy_key(KEY_CONTEXT, value, ("x",))
         case WorkdirStep():
-            return workdir_key(GROUND, value)
-        case Ground():
+            return workdir_key(KEY_CONTEXT, value)
+        case KeyContext():
             return workdir_key(value, WorkdirStep(TEXT, "/a", ""))
     return key_of(replace(made(RunStep), mounts=(value,)))
 
@@ -161,7 +161,7 @@ def test_another_value_of_a_field_is_another_key(cls: type[Any], name: str) -> N
 
 def test_every_hash_of_files_counts() -> None:
     run, copy = made(RunStep), made(CopyStep)
-    for key in (lambda files: run_key(GROUND, run, files), lambda files: copy_key(GROUND, copy, files)):
+    for key in (lambda files: run_key(KEY_CONTEXT, run, files), lambda files: copy_key(KEY_CONTEXT, copy, files)):
         keys = [key(files).text for files in (("a", "b"), ("a",), ("b", "a"), ("ab",), ("a", "c"))]
         assert len(set(keys)) == len(keys)
 
@@ -172,7 +172,7 @@ def test_a_file_of_elsewhere_is_its_content_and_whether_it_is_unpacked(unpack: b
         UrlSource("https://a.example/a.tar", "a.tar", "", False),
         UrlSource("https://b.example/b", "b", "", unpack),
     )
-    keys = [copy_key(GROUND, replace(made(CopyStep), sources=(source,)), ("x",)).text for source in (one, other)]
+    keys = [copy_key(KEY_CONTEXT, replace(made(CopyStep), sources=(source,)), ("x",)).text for source in (one, other)]
     assert (keys[0] == keys[1]) == same
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagewright.cache.entry import Entry, read_entry
-from imagewright.cache.keys import Ground, StepKey, copy_key, run_key, workdir_key
+from imagewright.cache.keys import KeyContext, StepKey, copy_key, run_key, workdir_key
 from imagewright.digest import Digest, FramedHash
 from imagewright.errors import ImagewrightError, Location
 from imagewright.fs.contents import copied_contents
@@ -24,10 +24,11 @@ from imagewright.fs.rootfs import Rootfs
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.platform import Platform
-from imagewright.plan import (
+from imagewright.plan.origins import ContextOrigin
+from imagewright.plan.remote import UrlSource
+from imagewright.plan.steps import (
     BindMount,
     CacheMount,
-    ContextOrigin,
     CopyStep,
     InlineFile,
     Mount,
@@ -36,11 +37,10 @@ from imagewright.plan import (
     Script,
     SecretMount,
     SshMount,
+    StepText,
     TmpfsMount,
-    UrlSource,
     WorkdirStep,
 )
-from imagewright.plan.steps import StepText
 
 TEXT = StepText("title", "created by", Location("Dockerfile", 1))
 WORDS = st.text(max_size=4)
@@ -77,25 +77,25 @@ COPIES = st.builds(
     st.booleans(),
 )
 GROUNDS = st.builds(
-    Ground,
+    KeyContext,
     st.lists(WORDS, max_size=3).map(tuple),
     WORDS,
     st.none() | st.integers(0, 3),
     st.sampled_from(["gzip", "zstd"]),
     st.none() | st.integers(0, 3),
 )
-GROUND = Ground(("a", "b"), "linux/amd64", None, "gzip", None)
+KEY_CONTEXT = KeyContext(("a", "b"), "linux/amd64", None, "gzip", None)
 RUN = RunStep(TEXT, ("sh", "-c", "make"), (("A", "1"), ("B", "2")), "user", "/work", (CacheMount("/c", "id"),))
 COPY = CopyStep(TEXT, ("a", "b"), "/to/", ContextOrigin())
 
 
 @given(RUNS, RUNS, GROUNDS, GROUNDS, st.lists(WORDS, max_size=2), st.lists(WORDS, max_size=2))
 def test_two_runs_have_one_key_only_if_they_are_one(
-    one: RunStep, other: RunStep, ground: Ground, another: Ground, sources: list[str], others: list[str]
+    one: RunStep, other: RunStep, context: KeyContext, another: KeyContext, sources: list[str], others: list[str]
 ) -> None:
-    same = (one, ground, sources) == (other, another, others)
-    assert (run_key(ground, one, sources).text == run_key(another, other, others).text) == same
-    assert run_key(ground, one, sources).text == run_key(ground, copy.deepcopy(one), list(sources)).text
+    same = (one, context, sources) == (other, another, others)
+    assert (run_key(context, one, sources).text == run_key(another, other, others).text) == same
+    assert run_key(context, one, sources).text == run_key(context, copy.deepcopy(one), list(sources)).text
 
 
 @given(COPIES, COPIES, st.lists(WORDS, max_size=2), st.lists(WORDS, max_size=2))
@@ -103,7 +103,7 @@ def test_two_copies_have_one_key_only_if_they_are_one(
     one: CopyStep, other: CopyStep, sources: list[str], others: list[str]
 ) -> None:
     same = (one, sources) == (other, others)
-    assert (copy_key(GROUND, one, sources).text == copy_key(GROUND, other, others).text) == same
+    assert (copy_key(KEY_CONTEXT, one, sources).text == copy_key(KEY_CONTEXT, other, others).text) == same
 
 
 @given(
@@ -139,7 +139,7 @@ def test_text_bytes_numbers_and_nothing_are_told_apart() -> None:
     ],
 )
 def test_the_part_that_changed_has_its_name(change: Mapping[str, Any], part: str) -> None:
-    before, after = run_key(GROUND, RUN, ()), run_key(GROUND, replace(RUN, **change), ())
+    before, after = run_key(KEY_CONTEXT, RUN, ()), run_key(KEY_CONTEXT, replace(RUN, **change), ())
     assert changed(before, after) == {part}
 
 
@@ -154,21 +154,21 @@ def test_the_part_that_changed_has_its_name(change: Mapping[str, Any], part: str
         ({"level": 9}, "settings of the build"),
     ],
 )
-def test_the_ground_counts_for_every_step(change: Mapping[str, Any], part: str) -> None:
-    ground = replace(GROUND, **change)
+def test_the_context_counts_for_every_step(change: Mapping[str, Any], part: str) -> None:
+    context = replace(KEY_CONTEXT, **change)
     workdir = WorkdirStep(TEXT, "/work", "")
-    assert changed(run_key(GROUND, RUN, ()), run_key(ground, RUN, ())) == {part}
-    assert changed(copy_key(GROUND, COPY, ()), copy_key(ground, COPY, ())) == {part}
-    assert changed(workdir_key(GROUND, workdir), workdir_key(ground, workdir)) == {part}
+    assert changed(run_key(KEY_CONTEXT, RUN, ()), run_key(context, RUN, ())) == {part}
+    assert changed(copy_key(KEY_CONTEXT, COPY, ()), copy_key(context, COPY, ())) == {part}
+    assert changed(workdir_key(KEY_CONTEXT, workdir), workdir_key(context, workdir)) == {part}
 
 
 def test_what_a_step_can_not_see_is_no_part_of_it() -> None:
     other = StepText("other title", "RUN |1 X=1 make", Location("Other", 99))
-    assert run_key(GROUND, replace(RUN, text=other), ()) == run_key(GROUND, RUN, ())
+    assert run_key(KEY_CONTEXT, replace(RUN, text=other), ()) == run_key(KEY_CONTEXT, RUN, ())
     proxied = replace(RUN, env=(*RUN.env, ("HTTP_PROXY", "http://proxy")), proxies=frozenset({"HTTP_PROXY"}))
-    assert run_key(GROUND, proxied, ()) == run_key(GROUND, RUN, ())
+    assert run_key(KEY_CONTEXT, proxied, ()) == run_key(KEY_CONTEXT, RUN, ())
     # Declared by ENV, the same variable counts.
-    assert run_key(GROUND, replace(proxied, proxies=frozenset()), ()) != run_key(GROUND, RUN, ())
+    assert run_key(KEY_CONTEXT, replace(proxied, proxies=frozenset()), ()) != run_key(KEY_CONTEXT, RUN, ())
 
 
 def changed(before: StepKey, after: StepKey) -> set[str]:
@@ -235,14 +235,14 @@ def test_the_names_of_mounts_do_not_matter_to_their_kinds() -> None:
         SecretMount("/t"),
         SshMount("/t", "/"),
     ]
-    keys = {run_key(GROUND, replace(RUN, mounts=(kind,)), ()).text for kind in kinds}
+    keys = {run_key(KEY_CONTEXT, replace(RUN, mounts=(kind,)), ()).text for kind in kinds}
     assert len(keys) == len(kinds)
 
 
 def test_a_file_of_elsewhere_and_what_is_in_it_are_two_things() -> None:
     keys = {
         copy_key(
-            GROUND, replace(COPY, sources=(UrlSource("https://a.example.com/a.tar", "a.tar", "", unpack),)), ["x"]
+            KEY_CONTEXT, replace(COPY, sources=(UrlSource("https://a.example.com/a.tar", "a.tar", "", unpack),)), ["x"]
         ).text
         for unpack in (True, False)
     }

@@ -29,7 +29,9 @@ from imagewright.dockerfile.parser import parse
 from imagewright.errors import DockerfileError, ImagewrightError, Reason
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
-from imagewright.plan import PlanOptions, make_plan, render
+from imagewright.plan.options import PlanOptions
+from imagewright.plan.render import render
+from imagewright.plan.resolve import make_plan
 
 _AMD64 = Platform("linux", "amd64")
 _NAMES = [

@@ -16,7 +16,7 @@ import pytest
 from imagewright.engine.cachemounts import CacheMounts
 from imagewright.errors import FileSystemError, ImagewrightError
 from imagewright.fs.rootfs import Rootfs
-from imagewright.plan import CacheMount, CacheSharing
+from imagewright.plan.steps import CacheMount, CacheSharing
 
 
 def mount(id_: str = "a", sharing: CacheSharing = CacheSharing.SHARED, mode: int = 0o755) -> CacheMount:
@@ -185,7 +185,7 @@ PROGRAM = """
 import os, signal, sys, threading
 from imagewright.engine import cachemounts
 from imagewright.fs.rootfs import Rootfs
-from imagewright.plan import CacheMount, CacheSharing
+from imagewright.plan.steps import CacheMount, CacheSharing
 def killed(*given):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "making":

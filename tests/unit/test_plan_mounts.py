@@ -10,23 +10,21 @@ from imagewright.dockerfile.parser import parse
 from imagewright.errors import DockerfileError
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
-from imagewright.plan import (
+from imagewright.plan.model import BuildPlan
+from imagewright.plan.options import PlanOptions
+from imagewright.plan.origins import ContextOrigin, ImageOrigin, StageOrigin
+from imagewright.plan.render import render
+from imagewright.plan.resolve import make_plan
+from imagewright.plan.steps import (
     BindMount,
-    BuildPlan,
     CacheMount,
     CacheSharing,
-    ContextOrigin,
-    ImageOrigin,
     Mount,
-    PlanOptions,
     RunStep,
     SecretMount,
     SshMount,
-    StageOrigin,
     TmpfsMount,
-    make_plan,
 )
-from imagewright.plan.render import render
 
 _AMD64 = Platform("linux", "amd64")
 

@@ -8,21 +8,14 @@ from imagewright.dockerfile.parser import parse
 from imagewright.errors import DockerfileError, UsageError
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
-from imagewright.plan import (
-    BuildPlan,
-    CopyStep,
-    ImageOrigin,
-    MetadataStep,
-    NeedConfig,
-    PlanOptions,
-    RunStep,
-    StageOrigin,
-    WorkdirStep,
-    make_plan,
-)
 from imagewright.plan.gotext import quote, quote_list
+from imagewright.plan.model import BuildPlan
+from imagewright.plan.options import NeedConfig, PlanOptions
+from imagewright.plan.origins import ImageOrigin, StageOrigin
 from imagewright.plan.paths import destination, resolve, source
 from imagewright.plan.ports import PortError, parse_ports
+from imagewright.plan.resolve import make_plan
+from imagewright.plan.steps import CopyStep, MetadataStep, RunStep, WorkdirStep
 
 _AMD64 = Platform("linux", "amd64")
 _ARM64 = Platform("linux", "arm64")

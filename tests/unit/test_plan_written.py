@@ -5,16 +5,19 @@ from __future__ import annotations
 import pytest
 from leaks.needles import Needles
 
-from imagewright.dockerfile.filled import Filled
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.dockerfile.parser import parse
+from imagewright.dockerfile.substitutions import Substitutions
 from imagewright.errors import ImagewrightError
 from imagewright.lint.report import human
 from imagewright.lint.run import lint, lint_options
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
-from imagewright.plan import BuildPlan, PlanOptions, make_plan, render
 from imagewright.plan.epoch import epoch_source
+from imagewright.plan.model import BuildPlan
+from imagewright.plan.options import PlanOptions
+from imagewright.plan.render import render
+from imagewright.plan.resolve import make_plan
 
 _AMD64 = Platform("linux", "amd64")
 VALUE = "needle-4f1d0c77ab"
@@ -99,7 +102,7 @@ def test_a_plan_has_the_values_only_where_they_are_asked_for() -> None:
 
 def test_a_stage_that_starts_from_one_with_a_filled_in_user_knows_it() -> None:
     (step,) = plan("FROM scratch AS a\nARG N\nUSER $N\nFROM a\nRUN x\n").target.steps
-    assert step.text.filled.as_written(f"there is no user '{VALUE}'") == "there is no user '$N'"
+    assert step.text.substitutions.as_written(f"there is no user '{VALUE}'") == "there is no user '$N'"
 
 
 @pytest.mark.parametrize(
@@ -212,4 +215,4 @@ def test_no_warning_has_the_value(line: str, value: str, rule: str) -> None:
     ],
 )
 def test_values_become_references_again(pairs: tuple[tuple[str, str], ...], text: str, written: str) -> None:
-    assert Filled(pairs).as_written(text) == written
+    assert Substitutions(pairs).as_written(text) == written

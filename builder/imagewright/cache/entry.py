@@ -24,8 +24,8 @@ _CREATED = "org.opencontainers.image.created"
 _KEY = re.compile(r"[0-9a-f]{64}")
 _MAX_STEP = 500  # characters of the instruction; for people
 # Some registries refuse an image without layers: this one holds an empty tar, and stands for no change.
-NOTHING = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
-NOTHING_DIFF_ID = Digest.parse("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef")
+EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
+EMPTY_LAYER_DIFF_ID = Digest.parse("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Entry:
         """Manifest and configuration to store it as."""
         created = datetime.fromtimestamp(self.created_s, UTC).isoformat().replace("+00:00", "Z")
         history = HistoryEntry(self.step[:_MAX_STEP], created, comment="layer cache of imagewright")
-        config = ImageConfig.scratch(platform).with_layers([self.diff_id or NOTHING_DIFF_ID], [history])
+        config = ImageConfig.scratch(platform).with_layers([self.diff_id or EMPTY_LAYER_DIFF_ID], [history])
         annotations = {
             _CREATED: created,
             f"{_PREFIX}.version": _VERSION,
@@ -65,7 +65,7 @@ def as_image(
 ) -> tuple[Manifest, bytes]:
     """Manifest and bytes of a configuration with one layer, that which stands for none if there is none."""
     raw = config.dump()
-    layer = layer.of_family(ImageFormat.OCI) if layer else Descriptor.of(ImageFormat.OCI.layer("gzip"), NOTHING)
+    layer = layer.of_family(ImageFormat.OCI) if layer else Descriptor.of(ImageFormat.OCI.layer("gzip"), EMPTY_LAYER)
     return Manifest.build(ImageFormat.OCI, Descriptor.of(ImageFormat.OCI.config, raw), [layer], annotations), raw
 
 
@@ -87,7 +87,7 @@ def read_entry(manifest: Manifest, key: str) -> Entry:
     layer, step = manifest.layers[0], said.get(f"{_PREFIX}.step", "")
     diff_id = said.get(f"{_PREFIX}.diff-id")
     if diff_id is None:
-        if layer.digest != Digest.of(NOTHING):
+        if layer.digest != Digest.of(EMPTY_LAYER):
             raise document_error("it has a layer, and doesn't say what is in it")
         return Entry(key, created.timestamp(), step)
     if not layer.media_type.startswith(OCI_LAYER):

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from imagewright.digest import Field, FramedHash
-from imagewright.plan import (
+from imagewright.plan.remote import UrlSource
+from imagewright.plan.steps import (
     BindMount,
     CacheMount,
     CopyStep,
@@ -22,7 +23,6 @@ from imagewright.plan import (
     SecretMount,
     SshMount,
     TmpfsMount,
-    UrlSource,
     WorkdirStep,
 )
 
@@ -30,7 +30,7 @@ _VERSION = 1  # of this module's rules: raise it when the same parts would make 
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class KeyContext:
     """What a step starts from, and what bears on every layer's bytes.
 
     ``layers`` are what the layers below are known by, base first. ``epoch`` clamps times, in seconds; None doesn't.
@@ -64,14 +64,14 @@ def chain(layers: Iterable[str]) -> str:
     return _hash(*layers)
 
 
-def run_key(ground: Ground, step: RunStep, sources: Sequence[str]) -> StepKey:
+def run_key(context: KeyContext, step: RunStep, sources: Sequence[str]) -> StepKey:
     """Of a RUN. ``sources`` are hashes of what its mounts show, in order.
 
     The value of a secret is no part of it, nor is what a cache mount holds: as in BuildKit, neither makes another layer.
     """
     script = (step.script.path, step.script.content) if step.script else (None, None)
     parts = [
-        *ground.parts(),
+        *context.parts(),
         ("the command", _hash(len(step.argv), *step.argv, *script)),
         ("USER", _hash(step.user)),
         ("WORKDIR", _hash(step.workdir)),
@@ -86,7 +86,7 @@ def run_key(ground: Ground, step: RunStep, sources: Sequence[str]) -> StepKey:
     return StepKey(tuple(parts))
 
 
-def copy_key(ground: Ground, step: CopyStep, sources: Sequence[str]) -> StepKey:
+def copy_key(context: KeyContext, step: CopyStep, sources: Sequence[str]) -> StepKey:
     """Of a COPY or ADD. ``sources`` are hashes of what is copied, or of the layers that it is copied from."""
     flags = (step.chown, step.chmod, step.extract, step.parents, step.link)
     # What is elsewhere is known by its content, and by whether it is unpacked.
@@ -99,13 +99,13 @@ def copy_key(ground: Ground, step: CopyStep, sources: Sequence[str]) -> StepKey:
     instruction.add_list(step.excludes)
     instruction.add_list(text for file in step.files for text in (file.name, file.content))
     return StepKey(
-        (*ground.parts(), ("the instruction", instruction.hexdigest()), ("files that are copied", _hash(*sources)))
+        (*context.parts(), ("the instruction", instruction.hexdigest()), ("files that are copied", _hash(*sources)))
     )
 
 
-def workdir_key(ground: Ground, step: WorkdirStep) -> StepKey:
+def workdir_key(context: KeyContext, step: WorkdirStep) -> StepKey:
     """Of a WORKDIR, which makes a folder where there is none."""
-    return StepKey((*ground.parts(), ("the instruction", _hash(step.path, step.user))))
+    return StepKey((*context.parts(), ("the instruction", _hash(step.path, step.user))))
 
 
 def _mount(mount: Mount) -> list[Field]:

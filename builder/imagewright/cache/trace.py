@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from imagewright.cache.entry import NOTHING_DIFF_ID, as_image
+from imagewright.cache.entry import EMPTY_LAYER_DIFF_ID, as_image
 from imagewright.cache.keys import StepKey
 from imagewright.errors import ImagewrightError
 from imagewright.oci.config import ImageConfig
@@ -62,7 +62,7 @@ class Trace:
         """Manifest and configuration to store it as."""
         created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         text = json.dumps(self._now, separators=(",", ":"))
-        config = ImageConfig.scratch(platform).with_layers([NOTHING_DIFF_ID], []).with_created(created)
+        config = ImageConfig.scratch(platform).with_layers([EMPTY_LAYER_DIFF_ID], []).with_created(created)
         return as_image(config.with_config({"Labels": {_LABEL: text}}))
 
     @property

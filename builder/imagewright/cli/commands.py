@@ -31,7 +31,7 @@ from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
 from imagewright.engine.probe import probe
 from imagewright.errors import ImagewrightError, Interruption, Reason, UsageError, exit_code
-from imagewright.plan import render
+from imagewright.plan.render import render
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
 from imagewright.sandbox.bootstrap import enter_user_namespace_if_needed

@@ -20,7 +20,7 @@ from imagewright.engine.registries import open_client
 from imagewright.engine.warmed import warm
 from imagewright.errors import UsageError
 from imagewright.oci.platform import Platform, host_platform
-from imagewright.plan import ImageBase, ImageOrigin
+from imagewright.plan.origins import ImageBase, ImageOrigin
 from imagewright.progress.display import Display
 from imagewright.reference import Reference
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from imagewright.dockerfile.filled import NOTHING, Filled
+from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
 
 _SPECIAL = frozenset("@*#?-$!0")
 _MAX_DEPTH = 50  # ${a:-${b:-…}}: deeper than anyone nests, and bounds the recursion a hostile file can cause
@@ -42,7 +42,7 @@ class Expansion:
     text: str
     words: tuple[str, ...]
     unset: tuple[str, ...]
-    filled: Filled = NOTHING
+    substitutions: Substitutions = NO_SUBSTITUTIONS
 
 
 def expand(word: str, values: Mapping[str, str], options: ExpansionOptions | None = None) -> Expansion:
@@ -55,8 +55,8 @@ def expand(word: str, values: Mapping[str, str], options: ExpansionOptions | Non
     try:
         text, words = scanner.until("")
     except ExpansionError as error:
-        raise ExpansionError(scanner.filled.as_written(str(error))) from None
-    return Expansion(text, words, tuple(scanner.unset), scanner.filled)
+        raise ExpansionError(scanner.substitutions.as_written(str(error))) from None
+    return Expansion(text, words, tuple(scanner.unset), scanner.substitutions)
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class _Words:
 
 
 class _Scanner:
-    __slots__ = ("_at", "_depth", "_escape", "_filled", "_options", "_raw_escapes", "_text", "_values", "unset")
+    __slots__ = ("_at", "_depth", "_escape", "_options", "_raw_escapes", "_substitutions", "_text", "_values", "unset")
 
     def __init__(self, text: str, values: Mapping[str, str], options: ExpansionOptions) -> None:
         self._text = text
@@ -94,11 +94,11 @@ class _Scanner:
         self._at = 0
         self._depth = 0
         self.unset: dict[str, None] = {}
-        self._filled: list[tuple[str, str]] = []
+        self._substitutions: list[tuple[str, str]] = []
 
     @property
-    def filled(self) -> Filled:
-        return Filled(tuple(self._filled))
+    def substitutions(self) -> Substitutions:
+        return Substitutions(tuple(self._substitutions))
 
     def until(self, stop: str) -> tuple[str, tuple[str, ...]]:
         """Everything up to the unquoted character ``stop`` (``""``: the end), which is consumed."""
@@ -190,7 +190,7 @@ class _Scanner:
     def _dollar(self) -> str:
         start = self._at
         value = self._reference()
-        self._filled.append((self._text[start : self._at], value))
+        self._substitutions.append((self._text[start : self._at], value))
         return value
 
     def _reference(self) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 
 from imagewright.contract import SshSource
 from imagewright.errors import Reason, SandboxError, UsageError
-from imagewright.plan import SshMount
+from imagewright.plan.steps import SshMount
 from imagewright.sandbox.sockets import reachable
 
 # draft-ietf-sshm-ssh-agent, "Message numbers".

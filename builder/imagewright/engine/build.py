@@ -55,9 +55,11 @@ from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT, Rootfs
 from imagewright.lint.options import LintOptions
 from imagewright.lint.run import lint, lint_options, refuse_warnings
 from imagewright.oci.config import ImageConfig
-from imagewright.plan import BuildPlan, ImageOrigin, make_plan
 from imagewright.plan.arguments import EPOCH, source_date_epoch
 from imagewright.plan.epoch import epoch_source
+from imagewright.plan.model import BuildPlan
+from imagewright.plan.origins import ImageOrigin
+from imagewright.plan.resolve import make_plan
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient
 from imagewright.sandbox import Sandbox, SandboxOptions

@@ -21,7 +21,7 @@ from imagewright.fs.fileops import copy_attributes
 from imagewright.fs.recent import changed_since
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.shadow import Shadow
-from imagewright.plan import RunStep
+from imagewright.plan.steps import RunStep
 from imagewright.sandbox import Sandbox
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; what inodes get their times from

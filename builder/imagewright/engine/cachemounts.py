@@ -24,7 +24,7 @@ from imagewright.errors import FileSystemError, ImagewrightError, Reason
 from imagewright.fs.contents import tree_contents
 from imagewright.fs.rootfs import DISK_FULL, Rootfs
 from imagewright.fs.tree import copy_tree, remove
-from imagewright.plan import CacheMount, CacheSharing
+from imagewright.plan.steps import CacheMount, CacheSharing
 
 _POLL_S = 0.1
 _UNFINISHED = ".new"

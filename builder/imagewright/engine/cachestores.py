@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
-from imagewright.cache.entry import NOTHING
+from imagewright.cache.entry import EMPTY_LAYER
 from imagewright.cache.layers import EntryStore
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, UsageError
@@ -108,8 +108,8 @@ class _Blobs:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
-        if descriptor.digest == Digest.of(NOTHING):
-            yield io.BytesIO(NOTHING)
+        if descriptor.digest == Digest.of(EMPTY_LAYER):
+            yield io.BytesIO(EMPTY_LAYER)
         else:
             with self.open_layer(descriptor) as stream:
                 yield stream

@@ -12,7 +12,8 @@ from imagewright.context.fetch import FetchedContext
 from imagewright.contract import DirectorySource, GitSource, HttpSource, ImageSource, LayoutSource, Source
 from imagewright.contract import NamedContext as RequestedContext
 from imagewright.engine.layouts import layout_reference
-from imagewright.plan import FolderContext, ImageContext, NamedContext, UrlSource
+from imagewright.plan.options import FolderContext, ImageContext, NamedContext
+from imagewright.plan.remote import UrlSource
 from imagewright.reference import Reference
 
 

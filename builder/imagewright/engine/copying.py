@@ -23,7 +23,9 @@ from imagewright.fs.glob import literal
 from imagewright.fs.link import copy_linked
 from imagewright.fs.mode import ModeChange
 from imagewright.fs.rootfs import Rootfs
-from imagewright.plan import ContextOrigin, CopyStep, GitRemote, InlineFile, UrlSource
+from imagewright.plan.origins import ContextOrigin
+from imagewright.plan.remote import GitRemote, UrlSource
+from imagewright.plan.steps import CopyStep, InlineFile
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class Copying:
         except OSError:
             return  # none was there
         if not is_folder:
-            destination = step.text.filled.as_written(step.destination)
+            destination = step.text.substitutions.as_written(step.destination)
             self.session.reporter.warning(
                 f"{step.location}: of several sources one file was left, which {destination} is now; "
                 f"with a slash at the end, {destination}/, it is always a folder"
@@ -107,7 +109,7 @@ def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRe
         exclude=IgnorePatterns.parse("\n".join(step.excludes), "--exclude", comments=False) if step.excludes else None,
     )
     apart = replace(request, ignore=None, preserve_owner=False, extract=False)
-    remotes = session.remotes.saying(step.text.filled.as_written)
+    remotes = session.remotes.saying(step.text.substitutions.as_written)
     number = 0
     for is_path, group in itertools.groupby(step.sources, lambda each: isinstance(each, str)):
         if is_path:

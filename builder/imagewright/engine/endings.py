@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imagewright.errors import Reason
-from imagewright.plan import RunStep
+from imagewright.plan.steps import RunStep
 from imagewright.sandbox.memory import Counts
 
 _SIGKILL = 128 + 9

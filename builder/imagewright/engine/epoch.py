@@ -39,9 +39,9 @@ def resolve_epoch(
     source = None if text.isdigit() else source_of(text)
     if source is not None:
         try:
-            return remotes.saying(source.filled.as_written).time_of(source.remote)
+            return remotes.saying(source.substitutions.as_written).time_of(source.remote)
         except ImagewrightError as error:
-            source.filled.restore(error)
+            source.substitutions.restore(error)
             raise
     if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 33:
         raise UsageError(

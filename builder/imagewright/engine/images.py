@@ -27,7 +27,8 @@ from imagewright.fs.unpack import unpack_layer
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.platform import Platform
-from imagewright.plan import ImageOrigin, NeedConfig
+from imagewright.plan.options import NeedConfig
+from imagewright.plan.origins import ImageOrigin
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RemoteImage
 from imagewright.store.blobs import BlobStore

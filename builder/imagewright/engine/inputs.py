@@ -21,7 +21,7 @@ from imagewright.fs.decompress import inflate, sniff
 from imagewright.fs.rootfs import Rootfs
 from imagewright.fs.unpack import UnpackOptions, unpack_layer
 from imagewright.oci.platform import Platform, host_platform
-from imagewright.plan import PlanOptions
+from imagewright.plan.options import PlanOptions
 from imagewright.streams import Readable
 
 

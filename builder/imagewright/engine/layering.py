@@ -21,7 +21,7 @@ from imagewright.fs.settle import settle
 from imagewright.fs.snapshot import Snapshot, scan
 from imagewright.oci.config import HistoryEntry
 from imagewright.oci.descriptor import Descriptor
-from imagewright.plan import CopyStep, RunStep, Step, WorkdirStep
+from imagewright.plan.steps import CopyStep, RunStep, Step, WorkdirStep
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
 _NOTHING = Changes((), ())

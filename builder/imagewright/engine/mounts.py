@@ -13,17 +13,8 @@ from dataclasses import dataclass, field
 from imagewright.engine.session import Session
 from imagewright.errors import FileSystemError, ImagewrightError, Reason
 from imagewright.fs.rootfs import Rootfs
-from imagewright.plan import (
-    BindMount,
-    CacheMount,
-    ContextOrigin,
-    Mount,
-    Origin,
-    RunStep,
-    SecretMount,
-    SshMount,
-    TmpfsMount,
-)
+from imagewright.plan.origins import ContextOrigin, Origin
+from imagewright.plan.steps import BindMount, CacheMount, Mount, RunStep, SecretMount, SshMount, TmpfsMount
 from imagewright.sandbox import FileMount, FolderMount, SandboxMount, SocketMount
 from imagewright.sandbox import TmpfsMount as SandboxTmpfs
 
@@ -48,7 +39,7 @@ def prepared(session: Session, step: RunStep) -> Iterator[Prepared]:
     result = Prepared()
     wanted = [(mount, _seed(session, mount)) for mount in step.mounts if isinstance(mount, CacheMount)]
     with ExitStack() as stack:
-        caches = session.caches.saying(step.text.filled.as_written)
+        caches = session.caches.saying(step.text.substitutions.as_written)
         held = _Held(stack, iter(stack.enter_context(caches.hold(wanted))))
         for mount in step.mounts:
             _prepare(session, mount, result, held)

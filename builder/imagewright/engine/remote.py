@@ -25,7 +25,8 @@ from imagewright.descent import temporary_folder
 from imagewright.engine.agent import Agents
 from imagewright.errors import Reason, SourceError, UsageError
 from imagewright.fs import archive
-from imagewright.plan import GitRemote, RemoteSource, SshMount, UrlSource
+from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
+from imagewright.plan.steps import SshMount
 
 _FOR_CONTEXTS = frozenset({"GIT_USERNAME", "GIT_PASSWORD", "GIT_TOKEN", "GIT_PULL_METHOD", "SSH_AUTH_SOCK"})
 _HEADER = re.compile(r"(basic|bearer) +(\S+)", re.IGNORECASE)

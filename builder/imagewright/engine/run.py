@@ -17,7 +17,7 @@ from imagewright.engine.session import Session
 from imagewright.errors import Reason, SandboxError, StepError
 from imagewright.fs import users
 from imagewright.fs.rootfs import Rootfs
-from imagewright.plan import Network, RunStep
+from imagewright.plan.steps import Network, RunStep
 from imagewright.sandbox import RunCommand, RunnerLost
 from imagewright.sandbox.memory import counts
 from imagewright.terminal import Lines

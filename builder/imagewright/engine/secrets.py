@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from imagewright.contract import MAX_SECRET_BYTES, SecretSource
-from imagewright.dockerfile.filled import VALUES_HINT
 from imagewright.dockerfile.source import excerpt
+from imagewright.dockerfile.substitutions import VALUES_HINT
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.plan import BuildPlan, RunStep, SecretMount, SshMount
+from imagewright.plan.model import BuildPlan
+from imagewright.plan.steps import RunStep, SecretMount, SshMount
 
 
 def read_secrets(sources: Iterable[SecretSource], environment: Mapping[str, str]) -> Mapping[str, bytes]:
@@ -79,5 +80,5 @@ def _missing(step: RunStep, lines: Sequence[str], what: str, how: str, field: st
         hint=f"Give it with {how}; in an ImageBuild: {field}.",
     )
     error.instruction = step.title
-    step.text.filled.restore(error, VALUES_HINT)
+    step.text.substitutions.restore(error, VALUES_HINT)
     return error

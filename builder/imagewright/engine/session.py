@@ -27,7 +27,9 @@ from imagewright.fs import tree
 from imagewright.fs.layersink import PackOptions
 from imagewright.fs.rootfs import Rootfs
 from imagewright.oci.mediatypes import ImageFormat
-from imagewright.plan import BuildPlan, ContextOrigin, ImageOrigin, Origin, StageOrigin, StagePlan, Step
+from imagewright.plan.model import BuildPlan, StagePlan
+from imagewright.plan.origins import ContextOrigin, ImageOrigin, Origin, StageOrigin
+from imagewright.plan.steps import Step
 from imagewright.sandbox import Sandbox
 from imagewright.store.blobs import BlobStore
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from imagewright.contract import StepResult, timestamp
-from imagewright.dockerfile.filled import VALUES_HINT
 from imagewright.dockerfile.source import excerpt
+from imagewright.dockerfile.substitutions import VALUES_HINT
 from imagewright.engine.copying import Copying, copying
 from imagewright.engine.events import StepEnded, StepStarted
 from imagewright.engine.images import Layer
@@ -27,19 +27,9 @@ from imagewright.fs.changes import Changes
 from imagewright.fs.copy import CopyRequest, copy
 from imagewright.fs.rootfs import Rootfs
 from imagewright.oci.mediatypes import ImageFormat, format_of, layer_compression
-from imagewright.plan import (
-    ContextBase,
-    CopyStep,
-    ImageBase,
-    MetadataStep,
-    RunStep,
-    ScratchBase,
-    StageBase,
-    StageOrigin,
-    StagePlan,
-    Step,
-    WorkdirStep,
-)
+from imagewright.plan.model import StagePlan
+from imagewright.plan.origins import ContextBase, ImageBase, ScratchBase, StageBase, StageOrigin
+from imagewright.plan.steps import CopyStep, MetadataStep, RunStep, Step, WorkdirStep
 
 _STOPPED = "stopped, since another stage failed"
 
@@ -217,7 +207,7 @@ class StageExecutor:
         except ImagewrightError as error:
             failure = error
             if step is not None and not isinstance(error, StepError):  # what a command says is its own affair
-                step.text.filled.restore(error, VALUES_HINT)
+                step.text.substitutions.restore(error, VALUES_HINT)
             if session.stopped.is_set():  # what was under way was ended from outside: that is not its own failure
                 error.reason, error.message, error.hint = Reason.CANCELLED, _STOPPED, ""
             if error.location is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from imagewright.cache.entry import Entry
-from imagewright.cache.keys import Ground, StepKey, chain, copy_key, run_key, workdir_key
+from imagewright.cache.keys import KeyContext, StepKey, chain, copy_key, run_key, workdir_key
 from imagewright.cache.layers import LayerCache
 from imagewright.digest import FramedHash
 from imagewright.engine.copying import Copying
@@ -25,18 +25,8 @@ from imagewright.fs.copy import CopyRequest
 from imagewright.fs.glob import literal
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.mediatypes import layer_compression
-from imagewright.plan import (
-    BindMount,
-    CacheMount,
-    ContextOrigin,
-    CopyStep,
-    ImageOrigin,
-    Origin,
-    RunStep,
-    StageOrigin,
-    Step,
-    WorkdirStep,
-)
+from imagewright.plan.origins import ContextOrigin, ImageOrigin, Origin, StageOrigin
+from imagewright.plan.steps import BindMount, CacheMount, CopyStep, RunStep, Step, WorkdirStep
 from imagewright.streams import Readable
 
 
@@ -134,7 +124,7 @@ class StepCache:
         session = self.session
         pack = session.layering.pack
         layers = [layer.identity for layer in state.layers]
-        ground = Ground(layers, str(state.plan.platform), session.epoch, pack.compression, pack.level)
+        context = KeyContext(layers, str(state.plan.platform), session.epoch, pack.compression, pack.level)
         match step:
             case RunStep():
                 try:
@@ -143,15 +133,15 @@ class StepCache:
                     ]
                 except FileSystemError:
                     return  # whoever executes the step says it better
-                yield run_key(ground, step, sources)
+                yield run_key(context, step, sources)
             case CopyStep():
                 assert copying is not None
                 if not isinstance(step.origin, ContextOrigin):
-                    yield copy_key(ground, step, ["layers", self._layers_of(step.origin)])
+                    yield copy_key(context, step, ["layers", self._layers_of(step.origin)])
                 if not isinstance(step.origin, ImageOrigin):  # an image is what its layers say
-                    yield copy_key(ground, step, ["files", *copying.contents()])
+                    yield copy_key(context, step, ["files", *copying.contents()])
             case WorkdirStep():
-                yield workdir_key(ground, step)
+                yield workdir_key(context, step)
 
     def _mounted(self, mount: BindMount | CacheMount) -> str:
         """A hash of what a mount shows, or begins with."""

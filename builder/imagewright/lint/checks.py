@@ -32,8 +32,8 @@ from imagewright.dockerfile.source import SourceText, nearest
 from imagewright.dockerfile.words import split_name, split_white
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.oci.platform import Platform
-from imagewright.plan import PlanOptions
 from imagewright.plan.arguments import global_arguments
+from imagewright.plan.options import PlanOptions
 from imagewright.reference import Reference
 
 _RESERVED = ("context", "scratch")

@@ -15,7 +15,10 @@ from imagewright.errors import DockerfileError, Location, Reason, UsageError
 from imagewright.lint.checks import check
 from imagewright.lint.options import BUILD_ARG, LintOptions
 from imagewright.lint.rules import BY_NAME
-from imagewright.plan import BuildPlan, ContextOrigin, CopyStep, PlanOptions
+from imagewright.plan.model import BuildPlan
+from imagewright.plan.options import PlanOptions
+from imagewright.plan.origins import ContextOrigin
+from imagewright.plan.steps import CopyStep
 
 
 def lint_options(dockerfile: Dockerfile, options: PlanOptions) -> LintOptions:
@@ -96,6 +99,6 @@ def _ignored_files(
             command = "Add" if step.created_by.startswith("ADD") else "Copy"
             for path in step.sources:
                 if isinstance(path, str) and ignore.ignores(path):
-                    written = step.text.filled.as_written(path)
+                    written = step.text.substitutions.as_written(path)
                     message = f'Attempting to {command} file "{written}" that is excluded by .dockerignore'
                     yield DockerfileWarning("CopyIgnoredFile", message, source.narrow(step.location, written))

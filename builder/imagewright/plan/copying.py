@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from imagewright.dockerfile.model import Add, Copy, Heredoc, Located
 from imagewright.plan import paths
-from imagewright.plan.frame import Frame, PlannedInstruction
 from imagewright.plan.origins import ContextOrigin
 from imagewright.plan.remote import (
     UNNAMED,
@@ -24,26 +23,27 @@ from imagewright.plan.remote import (
     with_checksum,
     with_git_dir,
 )
+from imagewright.plan.scope import PlannedInstruction, StageScope
 from imagewright.plan.steps import CopyStep, InlineFile
 
 _OCTAL = re.compile(r"0*[0-7]{1,4}")
 _SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
 
 
-def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -> CopyStep:
+def plan_copy(scope: StageScope, instruction: Copy | Add, item: PlannedInstruction) -> CopyStep:
     """The step that a COPY or ADD is.
 
     Raises:
         DockerfileError: an expansion that can't be, an empty source, an address that can't be read, a mode that is none.
     """
-    sources = tuple(frame.expand(instruction, source) for source in instruction.sources)
-    destination = frame.expand(instruction, instruction.destination)
-    remotes = _remotes(frame, instruction, sources)
-    chown = frame.expand(instruction, instruction.chown)
-    chmod = frame.expand(instruction, instruction.chmod)
-    _check_mode(frame, instruction, chmod, instruction.chmod)
-    excludes = tuple(frame.expand(instruction, pattern) for pattern in instruction.excludes)
-    files = tuple(_inline_file(frame, instruction, heredoc) for heredoc in instruction.heredocs)
+    sources = tuple(scope.expand(instruction, source) for source in instruction.sources)
+    destination = scope.expand(instruction, instruction.destination)
+    remotes = _remotes(scope, instruction, sources)
+    chown = scope.expand(instruction, instruction.chown)
+    chmod = scope.expand(instruction, instruction.chmod)
+    _check_mode(scope, instruction, chmod, instruction.chmod)
+    excludes = tuple(scope.expand(instruction, pattern) for pattern in instruction.excludes)
+    files = tuple(_inline_file(scope, instruction, heredoc) for heredoc in instruction.heredocs)
     parents = isinstance(instruction, Copy) and instruction.parents
     name = type(instruction).__name__.upper()
     flags = ["--parents"] if parents else []
@@ -53,12 +53,12 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
     created_by = " ".join([name, *flags, *shown, destination, "# buildkit"])
     origin = item.origins[instruction.from_] if isinstance(instruction, Copy) and instruction.from_ else ContextOrigin()
     return CopyStep(
-        frame.text(item, created_by),
+        scope.text(item, created_by),
         tuple(
-            remote or (_with_pivot(frame, instruction, path, written) if parents else paths.source(path))
+            remote or (_with_pivot(scope, instruction, path, written) if parents else paths.source(path))
             for written, path, remote in zip(instruction.sources, sources, remotes, strict=True)
         ),
-        paths.destination(frame.image.workdir, destination),
+        paths.destination(scope.image.workdir, destination),
         origin,
         chown,
         chmod,
@@ -70,11 +70,11 @@ def plan_copy(frame: Frame, instruction: Copy | Add, item: PlannedInstruction) -
     )
 
 
-def _remotes(frame: Frame, instruction: Copy | Add, sources: tuple[str, ...]) -> tuple[RemoteSource | None, ...]:
+def _remotes(scope: StageScope, instruction: Copy | Add, sources: tuple[str, ...]) -> tuple[RemoteSource | None, ...]:
     """What each source means; None is a path."""
-    checksum = frame.expand(instruction, instruction.checksum) if isinstance(instruction, Add) else ""
+    checksum = scope.expand(instruction, instruction.checksum) if isinstance(instruction, Add) else ""
     if checksum and len(sources) + len(instruction.heredocs) != 1:
-        raise frame.error(
+        raise scope.error(
             instruction, "--checksum is of one source, and here are several", "--checksum", "Write an ADD for each."
         )
     found: list[RemoteSource | None] = []
@@ -82,54 +82,54 @@ def _remotes(frame: Frame, instruction: Copy | Add, sources: tuple[str, ...]) ->
         if not path:
             of = instruction.from_ if isinstance(instruction, Copy) else ""
             message = f"The source {written} is empty, which copies all of {of or 'the build context'}"
-            frame.warn("EmptyCopySource", message, instruction, written)
-        with _pointing(frame, instruction, written):
+            scope.warn("EmptyCopySource", message, instruction, written)
+        with _pointing(scope, instruction, written):
             remote = parse_remote(path)
         if remote is not None and isinstance(instruction, Add):
-            remote = _flagged(frame, instruction, remote, checksum)
+            remote = _flagged(scope, instruction, remote, checksum)
         if remote is not None and isinstance(instruction, Copy):
             hint = "COPY takes files of the context; ADD takes URLs."
             what = "a git repository" if isinstance(remote, GitRemote) else "a URL"
-            raise frame.error(instruction, f"COPY: {written[:200]} is {what}", written, hint)
+            raise scope.error(instruction, f"COPY: {written[:200]} is {what}", written, hint)
         found.append(remote)
     if checksum and found == [None]:
-        raise frame.error(
+        raise scope.error(
             instruction,
             "--checksum is for files from a URL and git repositories",
             "--checksum",
             "Files of the context need none: they are what they are.",
         )
-    _check_names(frame, instruction, found)
+    _check_names(scope, instruction, found)
     return tuple(found)
 
 
-def _flagged(frame: Frame, instruction: Add, remote: RemoteSource, checksum: str) -> RemoteSource:
+def _flagged(scope: StageScope, instruction: Add, remote: RemoteSource, checksum: str) -> RemoteSource:
     if checksum:
-        with _pointing(frame, instruction, "--checksum"):
+        with _pointing(scope, instruction, "--checksum"):
             remote = with_checksum(remote, checksum)
     if isinstance(remote, UrlSource):
         return replace(remote, unpack=instruction.unpack is True)
     if instruction.keep_git_dir is not None:
-        with _pointing(frame, instruction, "--keep-git-dir"):
+        with _pointing(scope, instruction, "--keep-git-dir"):
             remote = with_git_dir(remote, instruction.keep_git_dir)
     return remote
 
 
 @contextmanager
-def _pointing(frame: Frame, instruction: Located, word: str) -> Iterator[None]:
+def _pointing(scope: StageScope, instruction: Located, word: str) -> Iterator[None]:
     try:
         yield
     except RemoteError as error:
-        raise frame.error(instruction, error.message, word, error.hint) from None
+        raise scope.error(instruction, error.message, word, error.hint) from None
 
 
-def _check_names(frame: Frame, instruction: Copy | Add, remotes: list[RemoteSource | None]) -> None:
+def _check_names(scope: StageScope, instruction: Copy | Add, remotes: list[RemoteSource | None]) -> None:
     """A file in a folder needs a name (reference, "Adding files from a URL")."""
     if not instruction.destination.endswith("/"):
         return
     for written, remote in zip(instruction.sources, remotes, strict=True):
         if isinstance(remote, UrlSource) and remote.name == UNNAMED and not remote.unpack:
-            raise frame.error(
+            raise scope.error(
                 instruction,
                 f"{remote} has no path, so its file has no name",
                 written,
@@ -137,22 +137,22 @@ def _check_names(frame: Frame, instruction: Copy | Add, remotes: list[RemoteSour
             )
 
 
-def _inline_file(frame: Frame, instruction: Copy | Add, heredoc: Heredoc) -> InlineFile:
+def _inline_file(scope: StageScope, instruction: Copy | Add, heredoc: Heredoc) -> InlineFile:
     """Variables are expanded unless the name is quoted; quotes in the body are characters like others."""
     body = heredoc.content
-    return InlineFile(heredoc.name, frame.expand_body(instruction, body) if heredoc.expand else body)
+    return InlineFile(heredoc.name, scope.expand_body(instruction, body) if heredoc.expand else body)
 
 
-def _with_pivot(frame: Frame, instruction: Located, path: str, written: str) -> str:
+def _with_pivot(scope: StageScope, instruction: Located, path: str, written: str) -> str:
     """A source of --parents: the folders before the first ``/./`` are not kept."""
     before, pivot, after = path.partition("/./")
     if paths.source(after if pivot else path) == ".":
         hint = "Leave --parents out: all of a folder's contents keep their places without it."
-        raise frame.error(instruction, f"--parents: {written} names nothing whose folders could be kept", written, hint)
+        raise scope.error(instruction, f"--parents: {written} names nothing whose folders could be kept", written, hint)
     return f"{paths.source(before)}/./{paths.source(after)}" if pivot else paths.source(path)
 
 
-def _check_mode(frame: Frame, instruction: Located, chmod: str, written: str) -> None:
+def _check_mode(scope: StageScope, instruction: Located, chmod: str, written: str) -> None:
     if chmod and not _OCTAL.fullmatch(chmod) and not _SYMBOLIC.fullmatch(chmod):
         hint = "Write an octal mode up to 7777, as in --chmod=755, or a symbolic one, as in --chmod=u+x,go=r."
-        raise frame.error(instruction, f'invalid --chmod value "{written}"', written, hint)
+        raise scope.error(instruction, f'invalid --chmod value "{written}"', written, hint)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
-from imagewright.dockerfile.filled import Filled
 from imagewright.dockerfile.model import Add, Arg, Dockerfile, Located, Stage
 from imagewright.dockerfile.source import SourceText
+from imagewright.dockerfile.substitutions import Substitutions
 from imagewright.plan.arguments import EPOCH, global_arguments
 from imagewright.plan.options import PlanOptions
 from imagewright.plan.remote import RemoteError, RemoteSource, parse_remote, with_checksum
@@ -24,7 +24,7 @@ class EpochSource:
     """What the stage adds, and what took the place of variables in it."""
 
     remote: RemoteSource
-    filled: Filled
+    substitutions: Substitutions
 
 
 def epoch_source(dockerfile: Dockerfile, options: PlanOptions, name: str) -> EpochSource | None:
@@ -80,19 +80,19 @@ class _Reader:
     def _remote(self, stage: Stage, add: Add) -> EpochSource:
         written = add.sources[0] if len(add.sources) == 1 and not add.heredocs else ""
         address, checksum = self._expand(add, written), self._expand(add, add.checksum)
-        filled = address.filled | checksum.filled
+        substitutions = address.substitutions | checksum.substitutions
         try:
             remote = parse_remote(address.text) if written else None
             if remote is not None and checksum.text:
                 remote = with_checksum(remote, checksum.text)
         except RemoteError as error:
             raise self._source.error(
-                filled.as_written(error.message), add.location, word=written, hint=error.hint
+                substitutions.as_written(error.message), add.location, word=written, hint=error.hint
             ) from None
         if remote is None:
             what = f"{EPOCH}={stage.name}: the stage adds something else than one URL or git repository"
             raise self._source.error(what, add.location, word=written, hint=_HINT)
-        return EpochSource(remote, filled)
+        return EpochSource(remote, substitutions)
 
     def _expand(self, instruction: Located, text: str) -> Expansion:
         try:

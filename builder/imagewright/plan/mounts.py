@@ -16,9 +16,9 @@ from imagewright.dockerfile.model import MountOption, Run, RunMount
 from imagewright.dockerfile.source import did_you_mean
 from imagewright.errors import DockerfileError
 from imagewright.plan import paths
-from imagewright.plan.frame import Frame
 from imagewright.plan.gotext import parse_bool
 from imagewright.plan.origins import ContextOrigin, Origin
+from imagewright.plan.scope import StageScope
 from imagewright.plan.steps import BindMount, CacheMount, CacheSharing, Mount, SecretMount, SshMount, TmpfsMount
 
 _OWNED = ("mode", "uid", "gid")
@@ -38,7 +38,7 @@ _MAX_SIZE_BYTES = (1 << 63) - 1
 _FORMATS = {8: "o", 10: "d"}
 
 
-def plan_mounts(frame: Frame, run: Run, origins: Mapping[str, Origin]) -> tuple[Mount, ...]:
+def plan_mounts(scope: StageScope, run: Run, origins: Mapping[str, Origin]) -> tuple[Mount, ...]:
     """The mounts of a RUN, in order. ``origins`` says what the names after ``from=`` mean.
 
     Raises:
@@ -47,7 +47,7 @@ def plan_mounts(frame: Frame, run: Run, origins: Mapping[str, Origin]) -> tuple[
     mounts: list[Mount] = []
     for raw in run.mounts:
         sockets = sum(isinstance(mount, SshMount) for mount in mounts)
-        mounts.append(_Reader(frame, run, raw).mount(origins, sockets))
+        mounts.append(_Reader(scope, run, raw).mount(origins, sockets))
     return tuple(mounts)
 
 
@@ -55,7 +55,7 @@ def plan_mounts(frame: Frame, run: Run, origins: Mapping[str, Origin]) -> tuple[
 class _Reader:
     """One ``--mount``. Of an option that is given twice the last one counts, as in BuildKit."""
 
-    frame: Frame
+    scope: StageScope
     run: Run
     raw: RunMount
 
@@ -138,7 +138,7 @@ class _Reader:
 
     def _text(self, name: str) -> str:
         option = self._option(name)
-        return self.frame.expand(self.run, option.value or "") if option is not None else ""
+        return self.scope.expand(self.run, option.value or "") if option is not None else ""
 
     def _given(self, name: str, default: str) -> str:
         """The option's value, which is not empty; ``default`` without the option."""
@@ -155,7 +155,7 @@ class _Reader:
         """Absolute; a relative one is below WORKDIR, and where there is none it is WORKDIR itself, as in BuildKit."""
         option = self._option("target")
         text = self._text("target")
-        target = paths.resolve(self.frame.image.workdir, text)
+        target = paths.resolve(self.scope.image.workdir, text)
         if target == "/" and not text:
             raise self._error("--mount has no target", option, f"Write --mount={self.raw.written},target=/path.")
         if target == "/":
@@ -179,7 +179,7 @@ class _Reader:
     def _boolean(self, option: MountOption) -> bool:
         if option.value is None:
             return True
-        value = parse_bool(self.frame.expand(self.run, option.value).lower())
+        value = parse_bool(self.scope.expand(self.run, option.value).lower())
         if value is None:
             hint = f"Write {option.name} alone, or {option.name}=false."
             raise self._error(f"--mount: {option.written} is neither true nor false", option, hint)
@@ -216,4 +216,4 @@ class _Reader:
         return value
 
     def _error(self, message: str, option: MountOption | None, hint: str) -> DockerfileError:
-        return self.frame.error(self.run, message, option.written if option is not None else "--mount", hint)
+        return self.scope.error(self.run, message, option.written if option is not None else "--mount", hint)

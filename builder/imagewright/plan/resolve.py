@@ -16,7 +16,6 @@ from imagewright.errors import ImagewrightError, Location, UsageError
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan.arguments import global_arguments, may_be_undeclared, proxy_environment
-from imagewright.plan.frame import PlannedInstruction, Scope
 from imagewright.plan.model import BuildPlan, StagePlan
 from imagewright.plan.options import FolderContext, ImageContext, NamedContext, NeedConfig, PlanOptions
 from imagewright.plan.origins import (
@@ -30,6 +29,7 @@ from imagewright.plan.origins import (
     StageBase,
     StageOrigin,
 )
+from imagewright.plan.scope import BuildScope, PlannedInstruction
 from imagewright.plan.stage import FinishedStage, plan_stage
 from imagewright.reference import Reference
 
@@ -154,7 +154,7 @@ class _Resolver:
             try:
                 platform = Platform.parse(expansion.text)
             except UsageError as error:
-                expansion.filled.restore(error)
+                expansion.substitutions.restore(error)
                 raise self.source.error(error.message, from_.location, word=from_.platform, hint=error.hint) from error
         if name == "scratch":
             # An empty image has no platform of its own: the target's is meant, whatever --platform says.
@@ -284,7 +284,7 @@ def _stage_number(text: str) -> int | None:
 def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int) -> BuildPlan:
     """The needed stages in the file's order, in which every stage stands after those it needs."""
     options = resolver.options
-    scope = Scope(
+    build = BuildScope(
         resolver.source,
         resolver.dockerfile.directives.escape,
         options.build_args,
@@ -297,7 +297,7 @@ def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int)
         base = resolver.bases[index]
         inherited = finished[base.kind.stage] if isinstance(base.kind, StageBase) else None
         config = needed[index].config or (inherited.config if inherited else _scratch(base.platform))
-        done = plan_stage(scope, config, inherited, needed[index].instructions)
+        done = plan_stage(build, config, inherited, needed[index].instructions)
         finished[index] = done
         stage = resolver.dockerfile.stages[index]
         final = _finish_target(done.config, base.platform, options) if index == target else done.config

@@ -8,47 +8,47 @@ from __future__ import annotations
 from imagewright.dockerfile.lexer import parse_heredoc
 from imagewright.dockerfile.model import Command, Heredoc, Run, ShellForm
 from imagewright.dockerfile.source import did_you_mean
-from imagewright.plan.frame import Frame, PlannedInstruction
 from imagewright.plan.mounts import plan_mounts
+from imagewright.plan.scope import PlannedInstruction, StageScope
 from imagewright.plan.steps import Network, RunStep, Script
 
 _SCRIPTS = "/dev/pipes"  # BuildKit's place for them
 
 
-def plan_run(frame: Frame, run: Run, item: PlannedInstruction) -> RunStep:
+def plan_run(scope: StageScope, run: Run, item: PlannedInstruction) -> RunStep:
     """The step that a RUN is.
 
     Raises:
         DockerfileError: an expansion that can't be, a mount or network that is none.
         UnsupportedError: a privilege that is asked for.
     """
-    _refuse_privilege(frame, run)
+    _refuse_privilege(scope, run)
     command, script = _with_heredocs(run)
-    argv = frame.argv(command)
-    arguments = [f"{name}={frame.variables.get(name, value)}" for name, value in frame.arguments.items()]
+    argv = scope.argv(command)
+    arguments = [f"{name}={scope.variables.get(name, value)}" for name, value in scope.arguments.items()]
     prefix = [f"|{len(arguments)}", *arguments] if arguments else []
     created_by = f"RUN {' '.join([*prefix, *argv])} # buildkit"
     note = f" ({_summary(run.heredocs[0])})" if command != run.command and len(run.heredocs) == 1 else ""
-    proxies = frame.scope.proxies
-    environment = tuple({**frame.variables, **proxies}.items())
-    mounts = plan_mounts(frame, run, item.origins)
-    network = _network(frame, run)
-    text = frame.text(item, created_by, note)
+    proxies = scope.build.proxies
+    environment = tuple({**scope.variables, **proxies}.items())
+    mounts = plan_mounts(scope, run, item.origins)
+    network = _network(scope, run)
+    text = scope.text(item, created_by, note)
     return RunStep(
-        text, argv, environment, frame.image.user, frame.workdir, mounts, network, script, frozenset(proxies)
+        text, argv, environment, scope.image.user, scope.workdir, mounts, network, script, frozenset(proxies)
     )
 
 
-def _refuse_privilege(frame: Frame, run: Run) -> None:
+def _refuse_privilege(scope: StageScope, run: Run) -> None:
     """Builds have no privilege by design, so there is none to hand on.
 
     Raises:
         UnsupportedError: for --security=insecure and --device.
     """
-    source, place = frame.scope.source, run.location
+    source, place = scope.build.source, run.location
     if run.security.lower() not in ("", "sandbox", "insecure"):
         hint = "Leave the flag out: sandbox is what every RUN has."
-        raise frame.error(run, f"--security={run.security} is not known", f"--security={run.security}", hint)
+        raise scope.error(run, f"--security={run.security} is not known", f"--security={run.security}", hint)
     if run.security.lower() == "insecure":
         hint = "Leave it out. If the command needs a privilege, run it when a container of the image starts."
         message = "RUN --security=insecure is refused: a build has no privilege, so there is none to give"
@@ -59,11 +59,11 @@ def _refuse_privilege(frame: Frame, run: Run) -> None:
         raise source.unsupported(message, place, word=f"--device={run.devices[0]}", hint=hint)
 
 
-def _network(frame: Frame, run: Run) -> Network:
+def _network(scope: StageScope, run: Run) -> Network:
     name = run.network.lower() or Network.DEFAULT
     if name not in set(Network):
         hint = did_you_mean(name, Network, f"Write one of {', '.join(Network)}.")
-        raise frame.error(run, f"--network={run.network} is not known", f"--network={run.network}", hint)
+        raise scope.error(run, f"--network={run.network} is not known", f"--network={run.network}", hint)
     return Network(name)
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from imagewright.dockerfile.filled import NOTHING, Filled
 from imagewright.dockerfile.model import Add, Copy, DockerfileWarning, Onbuild, Run, User, Workdir
+from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
 from imagewright.errors import DockerfileError, UnsupportedError
 from imagewright.oci.config import ImageConfig
 from imagewright.plan import paths
 from imagewright.plan.copying import plan_copy
-from imagewright.plan.frame import Frame, PlannedInstruction, Scope
-from imagewright.plan.imagedata import ImageData
+from imagewright.plan.imageconfig import ConfigBuilder
 from imagewright.plan.metadata import plan_metadata
 from imagewright.plan.run import plan_run
+from imagewright.plan.scope import BuildScope, PlannedInstruction, StageScope
 from imagewright.plan.steps import MetadataStep, Step, WorkdirStep
 
 
@@ -29,12 +29,12 @@ class FinishedStage:
     config: ImageConfig
     variables: Mapping[str, str]
     arguments: Mapping[str, str]
-    lasting: Filled
+    lasting_substitutions: Substitutions
     warnings: tuple[DockerfileWarning, ...]
 
 
 def plan_stage(
-    scope: Scope, base: ImageConfig, inherited: FinishedStage | None, instructions: Iterable[PlannedInstruction]
+    build: BuildScope, base: ImageConfig, inherited: FinishedStage | None, instructions: Iterable[PlannedInstruction]
 ) -> FinishedStage:
     """Plan one stage. ``inherited`` is the stage it is built on, None for an image or scratch.
 
@@ -42,63 +42,63 @@ def plan_stage(
         DockerfileError: an expansion, port, signal or mode that can't be.
         UnsupportedError: what this version does not do.
     """
-    frame = _first_frame(scope, base, inherited)
+    scope = _first_scope(build, base, inherited)
     steps: list[Step] = []
     for item in instructions:
-        frame.filled = NOTHING
+        scope.substitutions = NO_SUBSTITUTIONS
         try:
-            steps += _plan(frame, item)
+            steps += _plan(scope, item)
         except (DockerfileError, UnsupportedError) as error:
-            frame.filled.restore(error)
+            scope.substitutions.restore(error)
             if item.onbuild:  # the line that is shown is the FROM, so the message must say what it is about
                 error.message = f"the base's ONBUILD trigger {item.instruction.shown[:120]!r}: {error.message}"
                 error.args = (error.message,)
             raise
         if isinstance(item.instruction, User | Workdir):
-            frame.lasting |= frame.filled
+            scope.lasting_substitutions |= scope.substitutions
     return FinishedStage(
         tuple(steps),
-        frame.image.finish(),
-        frame.variables,
-        frame.arguments,
-        frame.lasting,
-        tuple(frame.warnings),
+        scope.image.finish(),
+        scope.variables,
+        scope.arguments,
+        scope.lasting_substitutions,
+        tuple(scope.warnings),
     )
 
 
-def _first_frame(scope: Scope, base: ImageConfig, inherited: FinishedStage | None) -> Frame:
-    image = ImageData(base)
+def _first_scope(build: BuildScope, base: ImageConfig, inherited: FinishedStage | None) -> StageScope:
+    image = ConfigBuilder(base)
     if image.workdir:
         image.set("WorkingDir", paths.written("", image.workdir))
     if inherited is None:
-        return Frame(scope, image, dict(image.env), {})
+        return StageScope(build, image, dict(image.env), {})
     variables = {**inherited.variables, **image.env}
-    return Frame(scope, image, variables, dict(inherited.arguments), inherited.lasting)
+    return StageScope(build, image, variables, dict(inherited.arguments), inherited.lasting_substitutions)
 
 
-def _plan(frame: Frame, item: PlannedInstruction) -> list[Step]:
+def _plan(scope: StageScope, item: PlannedInstruction) -> list[Step]:
     instruction = item.instruction
     match instruction:
         case Run():
-            return [plan_run(frame, instruction, item)]
+            return [plan_run(scope, instruction, item)]
         case Copy() | Add():
-            return [plan_copy(frame, instruction, item)]
+            return [plan_copy(scope, instruction, item)]
         case Workdir():
-            return [_workdir(frame, instruction, item)]
+            return [_workdir(scope, instruction, item)]
         case Onbuild():
-            frame.image.add_trigger(instruction.trigger)
+            scope.image.add_trigger(instruction.trigger)
             return []  # BuildKit gives it no history entry
         case _:
-            created_by = plan_metadata(frame, instruction)
-            return [MetadataStep(frame.text(item, created_by))]
+            created_by = plan_metadata(scope, instruction)
+            return [MetadataStep(scope.text(item, created_by))]
 
 
-def _workdir(frame: Frame, workdir: Workdir, item: PlannedInstruction) -> Step:
-    path = frame.expand(workdir, workdir.path)
+def _workdir(scope: StageScope, workdir: Workdir, item: PlannedInstruction) -> Step:
+    path = scope.expand(workdir, workdir.path)
     if not path:
-        raise frame.error(workdir, f"WORKDIR {workdir.path} is empty", workdir.path)
-    written = paths.written(frame.image.workdir, path)
-    frame.image.set("WorkingDir", written)
-    text = frame.text(item, f"WORKDIR {written}")
+        raise scope.error(workdir, f"WORKDIR {workdir.path} is empty", workdir.path)
+    written = paths.written(scope.image.workdir, path)
+    scope.image.set("WorkingDir", written)
+    text = scope.text(item, f"WORKDIR {written}")
     folder = paths.clean(written)
-    return MetadataStep(text) if folder == "/" else WorkdirStep(text, folder, frame.image.user)
+    return MetadataStep(text) if folder == "/" else WorkdirStep(text, folder, scope.image.user)

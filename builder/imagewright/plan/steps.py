@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from imagewright.dockerfile.filled import NOTHING, Filled
+from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
 from imagewright.errors import Location
 from imagewright.plan.origins import Origin
 from imagewright.plan.remote import RemoteSource
@@ -19,7 +19,7 @@ class StepText:
     """How a step is shown and recorded.
 
     ``title`` is the instruction as written, which is what people see; ``created_by`` the history entry as BuildKit
-    writes it, with the values of variables; ``onbuild`` whether a trigger of the base image brought it. ``filled`` are
+    writes it, with the values of variables; ``onbuild`` whether a trigger of the base image brought it. ``substitutions`` are
     the values that the step was made with: errors of the step don't show them.
     """
 
@@ -27,7 +27,7 @@ class StepText:
     created_by: str
     location: Location
     onbuild: bool = False
-    filled: Filled = NOTHING
+    substitutions: Substitutions = NO_SUBSTITUTIONS
 
 
 @dataclass(frozen=True, slots=True)

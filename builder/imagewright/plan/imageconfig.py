@@ -30,7 +30,7 @@ _KEY_ORDER = (
 _SORTED = ("ExposedPorts", "Volumes", "Labels")
 
 
-class ImageData:
+class ConfigBuilder:
     """A base's configuration, to be changed. Keys it doesn't know are kept as they came."""
 
     def __init__(self, base: ImageConfig) -> None:

@@ -17,13 +17,13 @@ _SHORTEST = 6  # a shorter value is a word like "root" or a version, and no secr
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class Substitutions:
     """Pairs of a reference as it is written (``${VERSION#v}``) and the text that took its place."""
 
     pairs: tuple[tuple[str, str], ...] = ()
 
-    def __or__(self, other: Filled) -> Filled:
-        return Filled(tuple(dict.fromkeys(self.pairs + other.pairs)))
+    def __or__(self, other: Substitutions) -> Substitutions:
+        return Substitutions(tuple(dict.fromkeys(self.pairs + other.pairs)))
 
     def as_written(self, text: str) -> str:
         """``text`` with each value, also as it is in a path or an address, replaced by its reference.
@@ -45,7 +45,7 @@ class Filled:
         error.args = (message,)
 
 
-NOTHING = Filled()
+NO_SUBSTITUTIONS = Substitutions()
 # For errors of steps that could be planned.
 VALUES_HINT = "Run imagewright plan --values to see what the variables stand for."
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
-from imagewright.dockerfile.filled import NOTHING, Filled
 from imagewright.dockerfile.model import Command, DockerfileWarning, ExecForm, Instruction, Located
 from imagewright.dockerfile.source import SourceText, nearest
+from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
 from imagewright.errors import DockerfileError
 from imagewright.plan import paths
-from imagewright.plan.imagedata import ImageData
+from imagewright.plan.imageconfig import ConfigBuilder
 from imagewright.plan.origins import Origin
 from imagewright.plan.steps import StepText
 
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class BuildScope:
     """What all stages of a build share."""
 
     source: SourceText
@@ -47,20 +47,20 @@ class PlannedInstruction:
 
 
 @dataclass(slots=True)
-class Frame:
+class StageScope:
     """``variables`` is what expansion and commands see: ARG and ENV in one list, so that the later of the two wins.
 
     ``arguments`` are the ARGs of the stage, in order, with their values as declared. ``cmd_is_own``: CMD was given in
-    this stage, so ENTRYPOINT leaves it. ``filled`` is what became of variables in the instruction that is planned,
-    ``lasting`` in USER and WORKDIR before it, whose values later steps are made with too.
+    this stage, so ENTRYPOINT leaves it. ``substitutions`` is what became of variables in the instruction that is planned,
+    ``lasting_substitutions`` in USER and WORKDIR before it, whose values later steps are made with too.
     """
 
-    scope: Scope
-    image: ImageData
+    build: BuildScope
+    image: ConfigBuilder
     variables: dict[str, str]
     arguments: dict[str, str]
-    lasting: Filled = NOTHING
-    filled: Filled = NOTHING
+    lasting_substitutions: Substitutions = NO_SUBSTITUTIONS
+    substitutions: Substitutions = NO_SUBSTITUTIONS
     cmd_is_own: bool = False
     warnings: list[DockerfileWarning] = field(default_factory=list)
 
@@ -80,7 +80,9 @@ class Frame:
         """How a step is shown and recorded, once all words of its instruction are expanded. ``note`` follows what is shown."""
         instruction = item.instruction
         title = f"{'ONBUILD ' * item.onbuild}{instruction.shown}{note}"
-        return StepText(title, created_by, instruction.location, item.onbuild, self.lasting | self.filled)
+        return StepText(
+            title, created_by, instruction.location, item.onbuild, self.lasting_substitutions | self.substitutions
+        )
 
     # --- expansion
 
@@ -94,7 +96,7 @@ class Frame:
 
     def expand_body(self, instruction: Located, body: str) -> str:
         """The body of a heredoc: quotes and what they would protect are text like any other."""
-        options = ExpansionOptions(self.scope.escape, quotes=False)
+        options = ExpansionOptions(self.build.escape, quotes=False)
         try:
             return self.expansion(instruction, body, options).text
         except DockerfileError:
@@ -105,10 +107,10 @@ class Frame:
     def expansion(self, instruction: Located, word: str, options: ExpansionOptions | None = None) -> Expansion:
         """As ``expand``, with the words that come of it (EXPOSE)."""
         try:
-            expansion = expand(word, self.variables, options or ExpansionOptions(escape=self.scope.escape))
+            expansion = expand(word, self.variables, options or ExpansionOptions(escape=self.build.escape))
         except ExpansionError as error:
             raise self.error(instruction, f"can't expand {word[:100]}: {error}", word) from error
-        self.filled |= expansion.filled
+        self.substitutions |= expansion.substitutions
         for name in expansion.unset:
             self._warn_undefined(instruction, name)
         return expansion
@@ -118,15 +120,15 @@ class Frame:
             return
         near = nearest(name, [*self.variables, *self.arguments])
         message = f"Usage of undefined variable '${name}'{f' (did you mean ${near}?)' if near else ''}"
-        place = self.scope.source.narrow(instruction.location, f"${name}")
+        place = self.build.source.narrow(instruction.location, f"${name}")
         if place == instruction.location:
-            place = self.scope.source.narrow(instruction.location, f"${{{name}")
+            place = self.build.source.narrow(instruction.location, f"${{{name}")
         self.warnings.append(DockerfileWarning("UndefinedVar", message, place))
 
     def warn(self, rule: str, message: str, instruction: Located, word: str) -> None:
         """Note something legal that is probably a mistake."""
-        self.warnings.append(DockerfileWarning(rule, message, self.scope.source.narrow(instruction.location, word)))
+        self.warnings.append(DockerfileWarning(rule, message, self.build.source.narrow(instruction.location, word)))
 
     def error(self, instruction: Located, message: str, word: str, hint: str = "") -> DockerfileError:
         """An error whose caret is under ``word``."""
-        return self.scope.source.error(message, instruction.location, word=word, hint=hint)
+        return self.build.source.error(message, instruction.location, word=word, hint=hint)
