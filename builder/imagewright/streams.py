@@ -1,12 +1,19 @@
-"""What parts ask of the streams that they are given: a file, a download and an inflating reader all have it.
+"""Streams: the interface that files, downloads and inflating readers share, and paths that mean a stream of this process.
 
-No I/O. Used by ``fs``, ``registry``, ``store`` and ``engine``, none of which need know the others' classes.
+No I/O. ``/dev/stdin``, and what a shell writes for ``<(…)``, is not a path to look up: it need not lead to a file, and may
+be readable only once.
 """
 
 from __future__ import annotations
 
+import os
+import posixpath
+import re
 from typing import Protocol
 
+STANDARD_INPUT = "/dev/stdin"
+STANDARD_INPUT_NAME = "standard input"
+_OWN = re.compile(r"/(?:dev|proc/(self|thread-self|[0-9]+))/fd/([0-9]{1,9})")
 _CHUNK_BYTES = 1 << 16
 
 
@@ -25,3 +32,19 @@ class Writable(Protocol):
 def read_whole(stream: Readable) -> bytes:
     """All that is left of a stream; for what is known to be small."""
     return b"".join(iter(lambda: stream.read(_CHUNK_BYTES), b""))
+
+
+def own_descriptor(path: str) -> int | None:
+    """The descriptor of this process that a path means, None for any other path."""
+    path = posixpath.normpath(path)
+    if path == STANDARD_INPUT:
+        return 0
+    found = _OWN.fullmatch(path)
+    if found is None or found[1] not in (None, "self", "thread-self", str(os.getpid())):
+        return None
+    return int(found[2])
+
+
+def stream_name(descriptor: int, path: str) -> str:
+    """What people call it."""
+    return STANDARD_INPUT_NAME if descriptor == 0 else path

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from archives.tars import Item, make_tar
 
 from imagewright.errors import FileSystemError
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.unpack import unpack_layer
+from imagewright.fs.layer.unpack import unpack_layer
+from imagewright.fs.rootfs.root import Rootfs
 
 
 def unpack(rootfs: Rootfs, layers: Sequence[Sequence[Item]]) -> str:

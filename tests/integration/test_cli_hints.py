@@ -110,7 +110,7 @@ def test_an_id_that_a_users_only_id_is_not(context: Path) -> None:
 # Becomes what its arguments say, as root of a user namespace of 1,000 ids.
 NAMESPACE = """
 import os, sys
-from imagewright.sandbox import linux
+from imagewright.sandbox.kernel import linux
 ready, go = os.pipe()
 process = os.getpid()
 mapper = os.fork()
@@ -157,7 +157,7 @@ NO_MORE = NAMESPACE.replace(
     "os.execvp(sys.argv[1], sys.argv[1:])",
     """
 from imagewright.errors import SandboxError
-from imagewright.sandbox.bootstrap import enter_user_namespace_if_needed
+from imagewright.sandbox.rootless import enter_user_namespace_if_needed
 with open("/proc/sys/user/max_user_namespaces", "w") as file:
     file.write("0")
 os.setresgid(7, 7, 7)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.fs import tree
-from imagewright.fs.copy import CopyRequest, copy
-from imagewright.fs.diff import diff
-from imagewright.fs.mode import ModeChange
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.snapshot import scan
-from imagewright.fs.tree import Ownership
+from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.copy.mode import ModeChange
+from imagewright.fs.layer.changes import diff
+from imagewright.fs.layer.snapshot import scan
+from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.attributes import Ownership
+from imagewright.fs.rootfs.root import Rootfs
 
 pytestmark = pytest.mark.root
 
@@ -102,9 +102,10 @@ def test_chown_is_of_everything_and_of_folders_on_the_way(source: Path, target: 
 _IN_NAMESPACE = """
 import sys
 from imagewright.errors import ImagewrightError
-from imagewright.fs.copy import CopyRequest, copy
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.tree import Ownership, make_directory
+from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.rootfs.attributes import Ownership
+from imagewright.fs.rootfs.tree import make_directory
 source, target = Rootfs(sys.argv[1]), Rootfs(sys.argv[2])
 for action in (
     lambda: copy(target, CopyRequest(source, ("app/tool",), "/mine")),

@@ -17,11 +17,11 @@ from archives.layers import unpack
 from archives.tars import Item, folder, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError
-from imagewright.fs import tree
-from imagewright.fs.copy import CopyRequest, copy
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.shadow import Shadow
-from imagewright.sandbox import linux
+from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.sandbox.kernel import linux
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts")]
 

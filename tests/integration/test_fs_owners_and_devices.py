@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from archives.tars import CHARACTER, Item, folder, hardlink, make_tar, symlink
 
-from imagewright.fs.contents import copied_contents, tree_contents
-from imagewright.fs.copy import CopyRequest
-from imagewright.fs.diff import diff
-from imagewright.fs.pack import PackOptions, pack_layer
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.snapshot import Snapshot, scan
-from imagewright.fs.unpack import unpack_layer
+from imagewright.fs.copy.contents import copied_contents, tree_contents
+from imagewright.fs.copy.copier import CopyRequest
+from imagewright.fs.layer.changes import diff
+from imagewright.fs.layer.compress import PackOptions
+from imagewright.fs.layer.pack import pack_layer
+from imagewright.fs.layer.snapshot import Snapshot, scan
+from imagewright.fs.layer.unpack import unpack_layer
+from imagewright.fs.rootfs.root import Rootfs
 
 pytestmark = [
     pytest.mark.root,
@@ -91,8 +92,8 @@ def test_devices_are_made_and_packed(tmp_path: Path) -> None:
 _IN_NAMESPACE = """
 import io, sys
 from imagewright.errors import ImagewrightError
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.unpack import unpack_layer
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.layer.unpack import unpack_layer
 try:
     stats = unpack_layer(Rootfs(sys.argv[1]), io.BytesIO(sys.stdin.buffer.read()))
     print("skipped", stats.skipped_devices)

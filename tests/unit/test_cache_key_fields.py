@@ -19,9 +19,9 @@ from peers.case import CASES, Case
 from imagewright.cache.keys import KeyContext, StepKey, copy_key, run_key, workdir_key
 from imagewright.dockerfile.substitutions import Substitutions
 from imagewright.errors import Location
-from imagewright.fs.contents import copied_contents, tree_contents
-from imagewright.fs.copy import CopyRequest
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.copy.contents import copied_contents, tree_contents
+from imagewright.fs.copy.copier import CopyRequest
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.origins import ContextOrigin, StageOrigin
 from imagewright.plan.remote import UrlSource
 from imagewright.plan.steps import (

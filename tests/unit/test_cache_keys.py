@@ -18,9 +18,9 @@ from imagewright.cache.entry import Entry, read_entry
 from imagewright.cache.keys import KeyContext, StepKey, copy_key, run_key, workdir_key
 from imagewright.digest import Digest, FramedHash
 from imagewright.errors import ImagewrightError, Location
-from imagewright.fs.contents import copied_contents
-from imagewright.fs.copy import CopyRequest
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.copy.contents import copied_contents
+from imagewright.fs.copy.copier import CopyRequest
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.platform import Platform

@@ -15,7 +15,7 @@ import pytest
 
 from imagewright.engine.cachemounts import CacheMounts
 from imagewright.errors import FileSystemError, ImagewrightError
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.steps import CacheMount, CacheSharing
 
 
@@ -184,7 +184,7 @@ def test_a_stopped_build_does_not_wait(tmp_path: Path, caches: CacheMounts) -> N
 PROGRAM = """
 import os, signal, sys, threading
 from imagewright.engine import cachemounts
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.steps import CacheMount, CacheSharing
 def killed(*given):
     os.kill(os.getpid(), signal.SIGKILL)

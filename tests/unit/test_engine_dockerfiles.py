@@ -12,9 +12,9 @@ import pytest
 
 from imagewright.context.fetch import FetchedContext
 from imagewright.contract import BuildRequest, DirectorySource
-from imagewright.descriptors import own_descriptor
 from imagewright.engine.inputs import Inputs, read_inputs
 from imagewright.errors import DockerfileError, Reason
+from imagewright.streams import own_descriptor
 
 TEXT = "FROM scratch\n"
 

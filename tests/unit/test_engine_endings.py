@@ -7,7 +7,7 @@ import pytest
 from imagewright.engine.endings import LONGEST_BYTES, Memory, why_failed, why_lost
 from imagewright.errors import Location, Reason
 from imagewright.plan.steps import RunStep, Script, StepText
-from imagewright.sandbox.memory import Counts, MemoryUse
+from imagewright.sandbox.kernel.memory import Counts, MemoryUse
 
 GI = 1 << 30
 BEFORE = MemoryUse(1, GI, 4 * GI)

@@ -14,7 +14,7 @@ from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.views import ContextViews
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import FileSystemError
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs.root import Rootfs
 
 pytestmark = pytest.mark.root  # files get owners
 

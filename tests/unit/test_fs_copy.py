@@ -15,11 +15,11 @@ from archives.tars import Item, folder, hardlink, make_tar, symlink
 
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.changes import Changes
-from imagewright.fs.copy import CopyRequest, copy
-from imagewright.fs.mode import ModeChange
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.tree import Ownership
+from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.copy.mode import ModeChange
+from imagewright.fs.layer.changes import Changes
+from imagewright.fs.rootfs.attributes import Ownership
+from imagewright.fs.rootfs.root import Rootfs
 
 ME = Ownership(os.getuid(), os.getgid())
 Copy = Callable[..., Changes]

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.decompress import inflate, open_layer, sniff
+from imagewright.fs.tar.decompress import inflate, open_layer, sniff
 
 DATA = random.Random(1).randbytes(40_000) + b"a" * 200_000
 SKIPPABLE = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"hello"

@@ -18,17 +18,18 @@ from imagewright.descent import Descent
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs import tree
-from imagewright.fs.contents import copied_contents, tree_contents
-from imagewright.fs.copy import CopyRequest, copy
-from imagewright.fs.diff import diff
-from imagewright.fs.link import copy_linked
-from imagewright.fs.pack import PackOptions, pack_layer
-from imagewright.fs.rootfs import Resolver, Rootfs, kernel_open, kernel_resolves, walk_open
-from imagewright.fs.shadow import Shadow
-from imagewright.fs.snapshot import scan
-from imagewright.fs.tree import Ownership
-from imagewright.fs.unpack import UnpackOptions, unpack_layer
+from imagewright.fs.copy.contents import copied_contents, tree_contents
+from imagewright.fs.copy.copier import CopyRequest, copy, copy_linked
+from imagewright.fs.layer.changes import diff
+from imagewright.fs.layer.compress import PackOptions
+from imagewright.fs.layer.pack import pack_layer
+from imagewright.fs.layer.snapshot import scan
+from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
+from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.attributes import Ownership
+from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
+from imagewright.fs.rootfs.root import Rootfs
 
 LEVELS = 450
 DESCRIPTORS, CALLS = 350, 300
@@ -230,9 +231,9 @@ def test_adding_an_archive(space: Path) -> None:
 @pytest.mark.parametrize("resolver", RESOLVERS)
 def test_a_working_directory(space: Path, resolver: Resolver) -> None:
     root = empty(space / "a", resolver)
-    assert tree.make_directory(root, os.fsdecode(b"/" + PATH), ME).written[-1] == PATH
+    assert tree.make_directory(root, os.fsdecode(b"/" + PATH), ME)[-1] == PATH
     os.symlink(os.fsdecode(b"../" * 40 + PATH + b"/more/folders"), space / "a/link")
-    assert tree.make_directory(root, "/link/x", ME).written == tuple(
+    assert tree.make_directory(root, "/link/x", ME) == tuple(
         PATH + below for below in (b"/more", b"/more/folders", b"/more/folders/x")
     )
 

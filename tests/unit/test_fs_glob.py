@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.glob import expand, has_wildcard, translate
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.copy.glob import expand, has_wildcard, translate
+from imagewright.fs.rootfs.root import Rootfs
 
 # From the table of Go's own test of filepath.Match (path/filepath/match_test.go); None: ErrBadPattern.
 GO = [

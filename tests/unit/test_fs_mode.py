@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagewright.errors import Reason, UsageError
-from imagewright.fs.mode import ModeChange
+from imagewright.fs.copy.mode import ModeChange
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imagewright.fs.mountinfo import MountPoint, parse_mountinfo
+from imagewright.fs.rootfs.mounts import MountPoint, parse_mountinfo
 
 _TABLE = (
     "22 1 0:21 / / rw - overlay overlay rw\n"

@@ -14,11 +14,12 @@ import zstandard
 
 from imagewright.digest import Digest
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs import tarheader, tarwriter
-from imagewright.fs.changes import Changes
-from imagewright.fs.pack import PackedLayer, PackOptions, pack_layer
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.tarheader import Entry
+from imagewright.fs.layer.changes import Changes
+from imagewright.fs.layer.compress import PackedLayer, PackOptions
+from imagewright.fs.layer.pack import pack_layer
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.tar import writer
+from imagewright.fs.tar.entries import CHARACTER, DIRECTORY, REGULAR, SYMLINK, Entry
 from imagewright.oci.mediatypes import Compression
 
 
@@ -177,14 +178,14 @@ def test_the_bytes_are_those_of_every_release(
 
 def test_headers_are_those_of_every_release() -> None:
     entries = [
-        Entry(b"d", tarheader.DIRECTORY, 0o2755, 0, 0, 0, 1_600_000_000_000_000_000),
-        Entry(b"d/f", tarheader.REGULAR, 0o4755, 1000, 1000, 5, 1_600_000_000_123_000_000, xattrs={b"user.b": b"2"}),
-        Entry("d/é".encode(), tarheader.SYMLINK, 0o777, 3_000_000, 0, 0, -5, b"t" * 101),
-        Entry(b"n" * 101, tarheader.REGULAR, 0o644, 0, 1 << 31, 1 << 40, 1 << 63),
-        Entry(b"c", tarheader.CHARACTER, 0o600, 0, 0, 0, 0, major=4095, minor=1 << 19),
+        Entry(b"d", DIRECTORY, 0o2755, 0, 0, 0, 1_600_000_000_000_000_000),
+        Entry(b"d/f", REGULAR, 0o4755, 1000, 1000, 5, 1_600_000_000_123_000_000, xattrs={b"user.b": b"2"}),
+        Entry("d/é".encode(), SYMLINK, 0o777, 3_000_000, 0, 0, -5, b"t" * 101),
+        Entry(b"n" * 101, REGULAR, 0o644, 0, 1 << 31, 1 << 40, 1 << 63),
+        Entry(b"c", CHARACTER, 0o600, 0, 0, 0, 0, major=4095, minor=1 << 19),
     ]
     assert (
-        Digest.of(b"".join(map(tarwriter.header, entries))).hex
+        Digest.of(b"".join(map(writer.header, entries))).hex
         == "723f22e18a1f0e22a28dffca7c65b57ea7b83796e3fe5e7a546f5b1e9dc7a328"
     )
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.rootfs import Resolver, Rootfs, kernel_open, kernel_resolves, walk_open
+from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
+from imagewright.fs.rootfs.root import Rootfs
 
 RESOLVERS = [
     pytest.param(kernel_open, id="kernel", marks=pytest.mark.skipif(not kernel_resolves(), reason="no openat2 here")),

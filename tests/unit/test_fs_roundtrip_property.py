@@ -12,11 +12,12 @@ from pathlib import Path
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from imagewright.fs.diff import diff
-from imagewright.fs.pack import PackedLayer, PackOptions, pack_layer
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.snapshot import Snapshot, scan
-from imagewright.fs.unpack import unpack_layer
+from imagewright.fs.layer.changes import diff
+from imagewright.fs.layer.compress import PackedLayer, PackOptions
+from imagewright.fs.layer.pack import pack_layer
+from imagewright.fs.layer.snapshot import Snapshot, scan
+from imagewright.fs.layer.unpack import unpack_layer
+from imagewright.fs.rootfs.root import Rootfs
 
 NAMES = ["a", "a-b", "b", "c", "é", "n" * 120, os.fsdecode(b"\xff")]
 PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map("/".join)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.fs.changes import Changes
-from imagewright.fs.diff import diff
-from imagewright.fs.pack import PackOptions, pack_layer
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.settle import StoredLayer, settle
-from imagewright.fs.snapshot import scan
+from imagewright.fs.layer.changes import Changes, diff
+from imagewright.fs.layer.compress import PackOptions
+from imagewright.fs.layer.pack import pack_layer
+from imagewright.fs.layer.snapshot import scan
+from imagewright.fs.layer.unmodified import StoredLayer, settle
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.streams import Readable
 
 

@@ -19,14 +19,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imagewright.errors import FileSystemError
-from imagewright.fs import tree
-from imagewright.fs.copy import CopyRequest, copy
-from imagewright.fs.diff import diff
-from imagewright.fs.pack import PackOptions, pack_layer
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.shadow import Shadow
-from imagewright.fs.snapshot import scan
-from imagewright.fs.tree import Ownership
+from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.layer.changes import diff
+from imagewright.fs.layer.compress import PackOptions
+from imagewright.fs.layer.pack import pack_layer
+from imagewright.fs.layer.snapshot import scan
+from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.attributes import Ownership
+from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.root import Rootfs
 
 KEPT = ("a/m", "b/a/m", "m")  # a folder, a file, a folder at the top
 

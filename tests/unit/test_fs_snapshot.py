@@ -13,10 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imagewright.fs.changes import Changes
-from imagewright.fs.diff import diff
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.snapshot import Snapshot, scan
+from imagewright.fs.layer.changes import Changes, diff
+from imagewright.fs.layer.snapshot import Snapshot, scan
+from imagewright.fs.rootfs.root import Rootfs
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from archives.tars import Item, folder, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs import tarheader
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.tarheader import Entry, TarReader
-from imagewright.fs.unpack import unpack_layer
+from imagewright.fs.layer.unpack import unpack_layer
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.tar.entries import DIRECTORY, Entry
+from imagewright.fs.tar.reader import TarReader
 
 GNU_TAR = shutil.which("tar")
 
@@ -106,7 +106,7 @@ def test_an_old_archive_says_folder_by_a_slash() -> None:
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
     (entry,) = entries(bytes(block) + bytes(1024))
-    assert entry.type == tarheader.DIRECTORY
+    assert entry.type == DIRECTORY
     assert entry.mode == 0o755
 
 

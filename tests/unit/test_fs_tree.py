@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs import tree
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.root import Rootfs
 
 ME = tree.Ownership(os.getuid(), os.getgid())
 
@@ -116,14 +116,14 @@ def test_removing_leaves_what_is_excluded_and_what_links_lead_to(full: Path, tmp
 def test_missing_folders_are_made(tmp_path: Path) -> None:
     root = Rootfs(str(tmp_path))
     (tmp_path / "old").mkdir(mode=0o711)
-    assert tree.make_directory(root, "/old/a/b", ME).written == (b"old/a", b"old/a/b")
+    assert tree.make_directory(root, "/old/a/b", ME) == (b"old/a", b"old/a/b")
     assert [oct((tmp_path / p).stat().st_mode & 0o7777) for p in ("old", "old/a", "old/a/b")] == [
         "0o711",
         "0o755",
         "0o755",
     ]
-    assert tree.make_directory(root, "/old/a/b", ME).empty
-    assert tree.make_directory(root, "/", ME).empty
+    assert tree.make_directory(root, "/old/a/b", ME) == ()
+    assert tree.make_directory(root, "/", ME) == ()
 
 
 def test_folders_are_made_through_links_inside_the_root(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_folders_are_made_through_links_inside_the_root(tmp_path: Path) -> None:
     (tmp_path / "root/link").symlink_to("/real")
     (tmp_path / "root/dangling").symlink_to("../../run/deep")
     root = Rootfs(str(tmp_path / "root"))
-    assert tree.make_directory(root, "/link/a", ME).written == (b"real/a",)
-    assert tree.make_directory(root, "/dangling/b", ME).written == (b"run", b"run/deep", b"run/deep/b")
+    assert tree.make_directory(root, "/link/a", ME) == (b"real/a",)
+    assert tree.make_directory(root, "/dangling/b", ME) == (b"run", b"run/deep", b"run/deep/b")
     assert (tmp_path / "root/dangling").is_symlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["root"]
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from imagewright.descent import remove_tree
 from imagewright.errors import FileSystemError, ImagewrightError, Reason
-from imagewright.fs.rootfs import Resolver, Rootfs, kernel_open, kernel_resolves, walk_open
-from imagewright.fs.tarheader import TarReader
-from imagewright.fs.unpack import Limits, UnpackOptions, unpack_layer
+from imagewright.fs.layer.unpack import Limits, UnpackOptions, unpack_layer
+from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.tar.reader import TarReader
 
 RESOLVERS = [
     pytest.param(kernel_open, id="kernel", marks=pytest.mark.skipif(not kernel_resolves(), reason="no openat2 here")),

@@ -12,8 +12,8 @@ import pytest
 from archives.tars import FIFO, Item, folder, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.unpack import UnpackOptions, UnpackStats, unpack_layer
+from imagewright.fs.layer.unpack import UnpackOptions, UnpackStats, unpack_layer
+from imagewright.fs.rootfs.root import Rootfs
 
 
 def apply(root: Path, *items: Item, options: UnpackOptions | None = None) -> UnpackStats:

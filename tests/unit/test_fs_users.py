@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.users import Ownership, User, lookup_known, lookup_ownership, lookup_user
+from imagewright.fs.rootfs.attributes import Ownership
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.rootfs.users import User, lookup_known, lookup_ownership, lookup_user
 
 PASSWD = """root:x:0:0:root:/root:/bin/sh
 # a comment

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from imagewright.sandbox.child import Child, Parent, spawn
+from imagewright.sandbox.processes.child import Child, Parent, spawn
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from imagewright.sandbox.descendants import await_end
+from imagewright.sandbox.processes.descendants import await_end
 
 
 @pytest.fixture

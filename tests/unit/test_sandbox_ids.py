@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from imagewright.errors import Reason, SandboxError
-from imagewright.sandbox import RunCommand
-from imagewright.sandbox.ids import IdMap, Ids
+from imagewright.sandbox.kernel.ids import IdMap, Ids
+from imagewright.sandbox.model import RunCommand
 
 POD = IdMap.parse("         0 1879048192      65536\n")
 ALONE = IdMap.parse("         0       1000          1\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.sandbox.memory import MemoryUse, counts, memory_use
+from imagewright.sandbox.kernel.memory import MemoryUse, counts, memory_use
 
 GI, MI = 1 << 30, 1 << 20
 

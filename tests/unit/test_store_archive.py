@@ -11,7 +11,8 @@ from servers.images import MemoryImage, memory_image
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.fs import tarheader, tarwriter
+from imagewright.fs.tar import writer
+from imagewright.fs.tar.entries import REGULAR, Entry
 from imagewright.oci.mediatypes import ImageFormat
 from imagewright.reference import Reference
 from imagewright.store.archive import write_docker_archive
@@ -20,7 +21,7 @@ NAMES = [Reference.parse("app:1"), Reference.parse("registry.test:5000/team/app:
 
 
 def file_header(name: str, size: int) -> bytes:
-    return tarwriter.header(tarheader.Entry(name.encode(), tarheader.REGULAR, 0o644, 0, 0, size, 0))
+    return writer.header(Entry(name.encode(), REGULAR, 0o644, 0, 0, size, 0))
 
 
 def write(path: Path, image: MemoryImage) -> None:

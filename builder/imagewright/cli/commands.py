@@ -34,7 +34,7 @@ from imagewright.errors import ImagewrightError, Interruption, Reason, UsageErro
 from imagewright.plan.render import render
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
-from imagewright.sandbox.bootstrap import enter_user_namespace_if_needed
+from imagewright.sandbox.rootless import enter_user_namespace_if_needed
 
 _PLAN_FLAGS: tuple[Flag, ...] = (
     Flag("values", Kind.BOOLEAN, "", "also what is executed and recorded, with the values of build arguments"),

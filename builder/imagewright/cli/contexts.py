@@ -27,11 +27,11 @@ from imagewright.contract import (
     Source,
     TarSource,
 )
-from imagewright.descriptors import own_descriptor
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.plan.gotext import parse_bool
 from imagewright.reference import Reference
+from imagewright.streams import own_descriptor
 
 _AZURE = (".blob.core.windows.net", ".blob.core.chinacloudapi.cn", ".blob.core.usgovcloudapi.net")
 _DEFAULT_KEY = "context.tar.gz"  # kaniko's, where a bucket alone is named

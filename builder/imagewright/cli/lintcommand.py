@@ -14,12 +14,12 @@ from pathlib import Path
 from imagewright.cli.arguments import Arguments, parse
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
-from imagewright.descriptors import own_descriptor
 from imagewright.engine import build as engine
 from imagewright.errors import Reason, UsageError, exit_code
 from imagewright.lint.report import as_json, as_sarif, human
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
+from imagewright.streams import own_descriptor
 
 FOUND = exit_code(Reason.LINT_FAILED)  # where there are warnings
 

@@ -15,11 +15,11 @@ from imagewright.cli.contexts import named_contexts, parse_context, with_git_opt
 from imagewright.cli.registries import registry_settings
 from imagewright.cli.secrets import secret_sources, ssh_sources
 from imagewright.contract import BuildArg, BuildRequest, SandboxKind, Source, TarSource, Timestamps
-from imagewright.descriptors import STANDARD_INPUT, own_descriptor, stream_name
 from imagewright.errors import UsageError
-from imagewright.fs.mountinfo import mounts_below
+from imagewright.fs.rootfs.mounts import mounts_below
 from imagewright.registry.clouds import CREDENTIAL_HELPERS
 from imagewright.sandbox.choose import IMAGE_MARKER
+from imagewright.streams import STANDARD_INPUT, own_descriptor, stream_name
 
 _CACHE_DIR = "/cache"
 _FORMATS: Mapping[str, Literal["", "oci", "docker"]] = {"": "", "oci": "oci", "docker": "docker"}

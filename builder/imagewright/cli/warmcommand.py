@@ -14,7 +14,6 @@ from imagewright.cli.displays import open_display
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
 from imagewright.contract import DirectorySource
-from imagewright.descriptors import own_descriptor
 from imagewright.engine import build as engine
 from imagewright.engine.registries import open_client
 from imagewright.engine.warmed import warm
@@ -23,6 +22,7 @@ from imagewright.oci.platform import Platform, host_platform
 from imagewright.plan.origins import ImageBase, ImageOrigin
 from imagewright.progress.display import Display
 from imagewright.reference import Reference
+from imagewright.streams import own_descriptor
 
 _DEFAULT_CACHE = "/cache"
 _KEPT = "what is there is compared with the registry, and downloaded again only where it is another or damaged"

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from imagewright.contract import SshSource
 from imagewright.errors import Reason, SandboxError, UsageError
 from imagewright.plan.steps import SshMount
-from imagewright.sandbox.sockets import reachable
+from imagewright.sandbox.mounts.sockets import reachable
 
 # draft-ietf-sshm-ssh-agent, "Message numbers".
 _FAILURE = b"\0\0\0\1\5"

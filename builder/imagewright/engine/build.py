@@ -51,7 +51,8 @@ from imagewright.engine.views import ContextViews
 from imagewright.engine.warmed import WarmedLayers
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
-from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT, Rootfs
+from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.lint.options import LintOptions
 from imagewright.lint.run import lint, lint_options, refuse_warnings
 from imagewright.oci.config import ImageConfig
@@ -62,8 +63,8 @@ from imagewright.plan.origins import ImageOrigin
 from imagewright.plan.resolve import make_plan
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient
-from imagewright.sandbox import Sandbox, SandboxOptions
-from imagewright.sandbox import start as start_sandbox
+from imagewright.sandbox.choose import start as start_sandbox
+from imagewright.sandbox.model import Sandbox, SandboxOptions
 from imagewright.store.blobs import BlobStore
 
 _STAGES_AT_ONCE = max(2, min(os.cpu_count() or 1, 8))  # a stage waits for network and disk as much as it computes

@@ -15,14 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from imagewright.engine.events import Reporter
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs import tree
-from imagewright.fs.changes import Changes
-from imagewright.fs.fileops import copy_attributes
-from imagewright.fs.recent import changed_since
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.shadow import Shadow
+from imagewright.fs.layer.changes import Changes
+from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.attributes import copy_attributes
+from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.rootfs.tree import changed_since
 from imagewright.plan.steps import RunStep
-from imagewright.sandbox import Sandbox
+from imagewright.sandbox.model import Sandbox
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; what inodes get their times from
 _LOOKED_AT = 20_000  # entries of one mount: volumes may hold millions, on a slow network

@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from imagewright.errors import FileSystemError, ImagewrightError, Reason
-from imagewright.fs.contents import tree_contents
-from imagewright.fs.rootfs import DISK_FULL, Rootfs
-from imagewright.fs.tree import copy_tree, remove
+from imagewright.fs.copy.contents import tree_contents
+from imagewright.fs.rootfs.errors import DISK_FULL
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.rootfs.tree import copy_tree, remove
 from imagewright.plan.steps import CacheMount, CacheSharing
 
 _POLL_S = 0.1

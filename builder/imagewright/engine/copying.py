@@ -15,14 +15,13 @@ from dataclasses import dataclass, field, replace
 from imagewright.descent import temporary_folder
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.session import Session
-from imagewright.fs import users
-from imagewright.fs.changes import Changes
-from imagewright.fs.contents import copied_contents
-from imagewright.fs.copy import CopyRequest, ParentsPattern, copy
-from imagewright.fs.glob import literal
-from imagewright.fs.link import copy_linked
-from imagewright.fs.mode import ModeChange
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.copy.contents import copied_contents
+from imagewright.fs.copy.copier import CopyRequest, ParentsPattern, copy, copy_linked
+from imagewright.fs.copy.glob import literal
+from imagewright.fs.copy.mode import ModeChange
+from imagewright.fs.layer.changes import Changes
+from imagewright.fs.rootfs import users
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.origins import ContextOrigin
 from imagewright.plan.remote import GitRemote, UrlSource
 from imagewright.plan.steps import CopyStep, InlineFile

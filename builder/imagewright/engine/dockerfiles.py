@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
-from imagewright.descriptors import STANDARD_INPUT_NAME, own_descriptor, stream_name
 from imagewright.engine.dockerfilesearch import found_instead
 from imagewright.errors import DockerfileError, ImagewrightError, Reason
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.streams import STANDARD_INPUT_NAME, own_descriptor, stream_name
 
 MAX_DOCKERFILE_BYTES = 16 * 1024 * 1024
 _STDIN_HINT = "A container reads standard input only with stdin: true (kubectl run --stdin, docker run --interactive)."

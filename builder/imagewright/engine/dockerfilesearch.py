@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs.root import Rootfs
 
 _MAX_ENTRIES = 5000
 _MAX_DEPTH = 5

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from imagewright.errors import Reason
 from imagewright.plan.steps import RunStep
-from imagewright.sandbox.memory import Counts
+from imagewright.sandbox.kernel.memory import Counts
 
 _SIGKILL = 128 + 9
 _LAST_WORDS = 200

@@ -20,10 +20,10 @@ from imagewright.engine.pipeline import InflatedLayer, Spool
 from imagewright.engine.warmed import WarmedLayers
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Location, Reason, RegistryError
-from imagewright.fs.decompress import open_layer
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.settle import StoredLayer
-from imagewright.fs.unpack import unpack_layer
+from imagewright.fs.layer.unmodified import StoredLayer
+from imagewright.fs.layer.unpack import unpack_layer
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.tar.decompress import open_layer
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.platform import Platform

@@ -17,9 +17,9 @@ from imagewright.dockerfile.parser import parse
 from imagewright.engine.contexts import plan_contexts
 from imagewright.engine.dockerfiles import MAX_DOCKERFILE_BYTES, FoundDockerfile, Place, find_dockerfile
 from imagewright.errors import DockerfileError, Reason, SourceError, UsageError
-from imagewright.fs.decompress import inflate, sniff
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.unpack import UnpackOptions, unpack_layer
+from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.tar.decompress import inflate, sniff
 from imagewright.oci.platform import Platform, host_platform
 from imagewright.plan.options import PlanOptions
 from imagewright.streams import Readable

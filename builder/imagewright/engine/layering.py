@@ -13,12 +13,12 @@ from dataclasses import replace
 from imagewright.contract import BuildRequest
 from imagewright.engine.images import Layer
 from imagewright.engine.session import Layering, Session, StageState
-from imagewright.fs.changes import Changes
-from imagewright.fs.diff import diff
-from imagewright.fs.pack import PackOptions, pack_layer
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.settle import settle
-from imagewright.fs.snapshot import Snapshot, scan
+from imagewright.fs.layer.changes import Changes, diff
+from imagewright.fs.layer.compress import PackOptions
+from imagewright.fs.layer.pack import pack_layer
+from imagewright.fs.layer.snapshot import Snapshot, scan
+from imagewright.fs.layer.unmodified import settle
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.oci.config import HistoryEntry
 from imagewright.oci.descriptor import Descriptor
 from imagewright.plan.steps import CopyStep, RunStep, Step, WorkdirStep

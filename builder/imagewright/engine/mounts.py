@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from imagewright.engine.session import Session
 from imagewright.errors import FileSystemError, ImagewrightError, Reason
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.origins import ContextOrigin, Origin
 from imagewright.plan.steps import BindMount, CacheMount, Mount, RunStep, SecretMount, SshMount, TmpfsMount
-from imagewright.sandbox import FileMount, FolderMount, SandboxMount, SocketMount
-from imagewright.sandbox import TmpfsMount as SandboxTmpfs
+from imagewright.sandbox.model import FileMount, FolderMount, SandboxMount, SocketMount
+from imagewright.sandbox.model import TmpfsMount as SandboxTmpfs
 
 _AGENT_VARIABLE = "SSH_AUTH_SOCK"
 

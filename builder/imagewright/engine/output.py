@@ -16,7 +16,8 @@ from imagewright.engine.events import Reporter
 from imagewright.engine.images import Images, Layer
 from imagewright.engine.session import StageState
 from imagewright.errors import UsageError
-from imagewright.fs import tarheader, tarwriter
+from imagewright.fs.tar import writer
+from imagewright.fs.tar.entries import REGULAR, Entry
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import ImageFormat, layer_compression
@@ -123,4 +124,4 @@ class Output:
 
 
 def _file_header(name: str, size: int) -> bytes:
-    return tarwriter.header(tarheader.Entry(name.encode(), tarheader.REGULAR, 0o644, 0, 0, size, 0))
+    return writer.header(Entry(name.encode(), REGULAR, 0o644, 0, 0, size, 0))

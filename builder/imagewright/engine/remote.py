@@ -24,7 +24,7 @@ from imagewright.contract import DEFAULT_SSH_ID, GitSource
 from imagewright.descent import temporary_folder
 from imagewright.engine.agent import Agents
 from imagewright.errors import Reason, SourceError, UsageError
-from imagewright.fs import archive
+from imagewright.fs.copy import archive
 from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
 from imagewright.plan.steps import SshMount
 

@@ -15,11 +15,11 @@ from imagewright.engine.events import StepStarted
 from imagewright.engine.mounts import prepared
 from imagewright.engine.session import Session
 from imagewright.errors import Reason, SandboxError, StepError
-from imagewright.fs import users
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.rootfs import users
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.steps import Network, RunStep
-from imagewright.sandbox import RunCommand, RunnerLost
-from imagewright.sandbox.memory import counts
+from imagewright.sandbox.kernel.memory import counts
+from imagewright.sandbox.model import RunCommand, RunnerLost
 from imagewright.terminal import Lines
 
 _OUTPUT_LINES_KEPT = 20

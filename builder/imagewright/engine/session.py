@@ -23,14 +23,14 @@ from imagewright.engine.redaction import Redaction
 from imagewright.engine.remote import Remotes
 from imagewright.engine.views import ContextViews
 from imagewright.engine.workspace import Workspace
-from imagewright.fs import tree
-from imagewright.fs.layersink import PackOptions
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.layer.compress import PackOptions
+from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.oci.mediatypes import ImageFormat
 from imagewright.plan.model import BuildPlan, StagePlan
 from imagewright.plan.origins import ContextOrigin, ImageOrigin, Origin, StageOrigin
 from imagewright.plan.steps import Step
-from imagewright.sandbox import Sandbox
+from imagewright.sandbox.model import Sandbox
 from imagewright.store.blobs import BlobStore
 
 

@@ -22,10 +22,11 @@ from imagewright.engine.run import run
 from imagewright.engine.session import Session, StageState
 from imagewright.engine.stepcache import Lookup, StepCache
 from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
-from imagewright.fs import tree, users
-from imagewright.fs.changes import Changes
-from imagewright.fs.copy import CopyRequest, copy
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.layer.changes import Changes
+from imagewright.fs.rootfs import tree, users
+from imagewright.fs.rootfs.attributes import Ownership
+from imagewright.fs.rootfs.root import Rootfs
 from imagewright.oci.mediatypes import ImageFormat, format_of, layer_compression
 from imagewright.plan.model import StagePlan
 from imagewright.plan.origins import ContextBase, ImageBase, ScratchBase, StageBase, StageOrigin
@@ -279,7 +280,7 @@ class StageExecutor:
     def _run(self, state: StageState, step: RunStep, rootfs: Rootfs, started: StepStarted) -> Changes:
         self._layers.before_run(rootfs)
         user = users.lookup_user(rootfs, step.user or "0")
-        self._make_directory(rootfs, step.workdir, users.Ownership(user.uid, user.gid))
+        self._make_directory(rootfs, step.workdir, Ownership(user.uid, user.gid))
         mounted_over = covered(rootfs, step)
         root = self._session.build_root
         if root is not None:
@@ -288,8 +289,8 @@ class StageExecutor:
         moved = root.after_run() if root is not None else ()
         return self._layers.after_run(state, rootfs, mounted_over).along_with(moved)
 
-    def _make_directory(self, rootfs: Rootfs, path: str, owner: users.Ownership | None) -> Changes:
-        changes = tree.make_directory(rootfs, path, owner)
+    def _make_directory(self, rootfs: Rootfs, path: str, owner: Ownership | None) -> Changes:
+        changes = Changes(tree.make_directory(rootfs, path, owner), ())
         if not changes.empty:
             self._layers.forget()
         return changes

@@ -20,9 +20,9 @@ from imagewright.engine.copying import Copying
 from imagewright.engine.images import Layer, LayerOrigin
 from imagewright.engine.session import Session, StageState
 from imagewright.errors import FileSystemError
-from imagewright.fs.contents import copied_contents
-from imagewright.fs.copy import CopyRequest
-from imagewright.fs.glob import literal
+from imagewright.fs.copy.contents import copied_contents
+from imagewright.fs.copy.copier import CopyRequest
+from imagewright.fs.copy.glob import literal
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.mediatypes import layer_compression
 from imagewright.plan.origins import ContextOrigin, ImageOrigin, Origin, StageOrigin

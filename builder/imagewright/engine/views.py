@@ -11,9 +11,9 @@ import threading
 from dataclasses import dataclass
 
 from imagewright.engine.workspace import Workspace
-from imagewright.fs.copy import CopyRequest, copy
-from imagewright.fs.filters import Ignore, together
-from imagewright.fs.rootfs import Rootfs
+from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.copy.filters import Ignore, together
+from imagewright.fs.rootfs.root import Rootfs
 
 
 class ContextViews:

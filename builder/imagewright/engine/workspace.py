@@ -11,7 +11,7 @@ import tempfile
 
 from imagewright.descent import remove_tree
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.fs.rootfs import DISK_FULL, DISK_FULL_HINT
+from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
 
 
 class Workspace:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import Reason, SandboxError
-from imagewright.sandbox import linux
-from imagewright.sandbox.ids import Ids
+from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.kernel.ids import Ids
 from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
-from imagewright.sandbox.pool import Helpers
+from imagewright.sandbox.runner.client import Helpers
 
 # Only the executor image has it: elsewhere the root rung would replace a machine's own file system.
 IMAGE_MARKER = "/imagewright/executor-image"

@@ -20,7 +20,7 @@ from imagewright.contract import (
     S3Source,
     TarSource,
 )
-from imagewright.descriptors import own_descriptor, stream_name
+from imagewright.streams import own_descriptor, stream_name
 from imagewright_kubectl.kaniko.container import Json, Mounts, Variables
 from imagewright_kubectl.kaniko.diagnostics import Problems
 from imagewright_kubectl.kaniko.manifest import Found

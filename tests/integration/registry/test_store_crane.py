@@ -15,7 +15,8 @@ from servers.images import MemoryImage, memory_image
 from servers.registry import RegistryServer
 
 from imagewright.digest import Digest
-from imagewright.fs import tarheader, tarwriter
+from imagewright.fs.tar import writer
+from imagewright.fs.tar.entries import REGULAR, Entry
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
@@ -72,7 +73,7 @@ def image(request: pytest.FixtureRequest) -> MemoryImage:
 
 def test_a_docker_archive(crane: Crane, image: MemoryImage, tmp_path: Path) -> None:
     def header(name: str, size: int) -> bytes:
-        return tarwriter.header(tarheader.Entry(name.encode(), tarheader.REGULAR, 0o644, 0, 0, size, 0))
+        return writer.header(Entry(name.encode(), REGULAR, 0o644, 0, 0, size, 0))
 
     path = str(tmp_path / "image.tar")
     write_docker_archive(path, image.manifest, image.config, [Reference.parse("app:1")], (image.open, header))

@@ -4,7 +4,8 @@ import sys
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
-from imagewright.sandbox import SandboxOptions, start
+from imagewright.sandbox.choose import start
+from imagewright.sandbox.model import SandboxOptions
 
 
 def main() -> None:

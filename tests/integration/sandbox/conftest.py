@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from imagewright.contract import SandboxKind
-from imagewright.sandbox import RunCommand, SandboxOptions, linux, start
-from imagewright.sandbox.helper import Helper
+from imagewright.sandbox.choose import start
+from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.model import RunCommand, SandboxOptions
+from imagewright.sandbox.runner.client import Helper
 
 HERE = Path(__file__).parent
 

@@ -10,7 +10,8 @@ import threading
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
-from imagewright.sandbox import RunCommand, SandboxOptions, start
+from imagewright.sandbox.choose import start
+from imagewright.sandbox.model import RunCommand, SandboxOptions
 
 
 def main() -> int:

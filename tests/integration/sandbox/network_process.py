@@ -8,8 +8,8 @@ import sys
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
-from imagewright.sandbox import RunCommand
-from imagewright.sandbox.helper import Helper
+from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.runner.client import Helper
 
 
 def main() -> int:

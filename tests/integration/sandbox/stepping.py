@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
-from imagewright.sandbox import RunCommand, SandboxMount, SocketMount, linux
-from imagewright.sandbox.helper import Helper
+from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.model import RunCommand, SandboxMount, SocketMount
+from imagewright.sandbox.runner.client import Helper
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 TRACEME, CONT, SYSCALL, SETOPTIONS, GETEVENTMSG, GET_SYSCALL_INFO = 0, 7, 24, 0x4200, 0x4201, 0x420E

@@ -16,10 +16,10 @@ import pytest
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import Reason, SandboxError
-from imagewright.fs.diff import diff
-from imagewright.fs.rootfs import Rootfs
-from imagewright.fs.snapshot import scan
-from imagewright.sandbox import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
+from imagewright.fs.layer.changes import diff
+from imagewright.fs.layer.snapshot import scan
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.sandbox.model import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
 
 if TYPE_CHECKING:
     from conftest import Outcome, Rung

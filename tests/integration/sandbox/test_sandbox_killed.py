@@ -16,8 +16,8 @@ import pytest
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
-from imagewright.sandbox import RunCommand
-from imagewright.sandbox.helper import Helper
+from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.runner.client import Helper
 
 if TYPE_CHECKING:
     from conftest import Running

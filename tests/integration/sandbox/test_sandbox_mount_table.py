@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imagewright.sandbox import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.model import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
 
 if TYPE_CHECKING:
     from conftest import Rung

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imagewright.errors import SandboxError
-from imagewright.sandbox import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.model import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
 
 if TYPE_CHECKING:
     from conftest import Outcome, Rung  # pytest gives it; only its name is needed here

@@ -17,7 +17,7 @@ __attribute__((constructor)) static void loaded(void) { write(1, "loaded\\n", 7)
 """
 PROGRAM = """
 import pwd, socket, sys
-from imagewright.sandbox import linux
+from imagewright.sandbox.kernel import linux
 if sys.argv[1] == "pinned":
     linux.pin_name_services()
 for look_up in (lambda: socket.getaddrinfo("host.invalid", 80), lambda: pwd.getpwuid(54321)):

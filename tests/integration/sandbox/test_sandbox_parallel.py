@@ -15,8 +15,10 @@ import pytest
 
 from imagewright.contract import SandboxKind
 from imagewright.errors import SandboxError
-from imagewright.sandbox import RunCommand, Sandbox, SandboxOptions, linux, start
-from imagewright.sandbox.pool import Helpers
+from imagewright.sandbox.choose import start
+from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
+from imagewright.sandbox.runner.client import Helpers
 
 pytestmark = pytest.mark.root
 

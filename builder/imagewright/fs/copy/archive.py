@@ -1,0 +1,72 @@
+"""Archives that ADD unpacks: what counts as one, and unpacking it without the meaning that names have in layers.
+
+Reads the archive, writes below the root it is given. Called by ``fs.copy``.
+"""
+
+from __future__ import annotations
+
+import os
+from io import FileIO
+
+from imagewright.errors import FileSystemError
+from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
+from imagewright.fs.rootfs.directorycache import Places
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.tar.decompress import inflate, sniff
+from imagewright.fs.tar.entries import REGULAR
+from imagewright.fs.tar.reader import TarReader
+
+
+def is_tar(file: FileIO) -> bool:
+    """Whether a file is a tar archive, plain or compressed with gzip, bzip2, xz or zstd: its first header must read.
+
+    The name doesn't matter (Dockerfile reference, "ADD"). The file is back at its start afterwards.
+    """
+    try:
+        found, stream = sniff(file)
+        return TarReader(inflate(stream, found)).next() is not None
+    except FileSystemError:
+        return False
+    finally:
+        file.seek(0)
+
+
+def newest(file: FileIO) -> int | None:
+    """When the newest regular file in an archive was changed, in seconds since 1970; None for what is no archive."""
+    try:
+        found, stream = sniff(file)
+        times = [entry.mtime_ns for entry in TarReader(inflate(stream, found)) if entry.type == REGULAR]
+    except FileSystemError:
+        return None
+    return max(times) // 1_000_000_000 if times else None
+
+
+def extract(rootfs: Rootfs, file: FileIO, ownership: tuple[int, int] | None) -> list[bytes]:
+    """Unpack into a root; the paths, without links in them, of what is there now because of it.
+
+    Raises:
+        FileSystemError
+    """
+    found, stream = sniff(file)
+    options = UnpackOptions(whiteouts=False, ownership=ownership, keep_written=True)
+    written = unpack_layer(rootfs, inflate(stream, found), options).written
+    places = Places(rootfs)
+    try:
+        return [place for path in written if (place := _place(rootfs, places, path)) is not None]
+    finally:
+        places.close()
+
+
+def _place(rootfs: Rootfs, places: Places, path: bytes) -> bytes | None:
+    """Where an entry is; None where a later one has taken its place or that of a folder above it."""
+    parent, _, name = path.rpartition(b"/")
+    folder = places.existing(parent)
+    if folder is None:
+        return None
+    above = rootfs.path_of(folder)
+    place = above + b"/" + name if above else name
+    try:
+        os.stat(name, dir_fd=rootfs.home(folder, place), follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return place

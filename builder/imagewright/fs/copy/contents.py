@@ -1,0 +1,136 @@
+"""A hash over what a COPY or ADD would take, or over a whole tree: content and metadata, but no times.
+
+Reads files below the source's root. Called by the engine, for the keys of the layer cache and the names of cache mounts.
+As in BuildKit, modification times don't count: a checkout gives every file a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+
+from imagewright.descent import Descent, Walk, run
+from imagewright.digest import FramedHash
+from imagewright.fs.copy.copier import CopyRequest, filtered
+from imagewright.fs.copy.sources import Source, Sources, clean
+from imagewright.fs.rootfs.attributes import proc_path, read_xattrs
+from imagewright.fs.rootfs.errors import check_length, explain
+from imagewright.fs.rootfs.root import Rootfs
+
+_CHUNK_BYTES = 1 << 20
+
+
+def copied_contents(request: CopyRequest) -> str:
+    """A hash over everything that ``fs.copy.copy`` would copy for this request.
+
+    Names, types, modes, content, links, devices and extended attributes; owners where the copy keeps them. What the
+    request itself says (destination, --chown) is not part of it.
+
+    Raises:
+        FileSystemError: as ``copy``, for a source that isn't there.
+    """
+    walker = _Walker(owners=request.preserve_owner)
+    whole = Sources(request.source, request.ignore)
+    try:
+        if request.only:
+            for pattern in request.only:
+                with whole.open(os.fsencode(clean(pattern.base))) as source:
+                    walker.add_source(source, filtered(request, source.path, pattern))
+        else:
+            for match in whole.matches(request.patterns):
+                with whole.open(match) as source:
+                    walker.add_source(source, filtered(request, source.path))
+    except OSError as error:
+        raise explain(error, "looking at what is copied") from error
+    return walker.hexdigest()
+
+
+def tree_contents(rootfs: Rootfs) -> str:
+    """A hash over everything in a root file system, owners included.
+
+    Raises:
+        OSError, FileSystemError
+    """
+    walker = _Walker(owners=True)
+    walker.add_metadata(b"", os.fstat(rootfs.fd))
+    walker.add_folder(rootfs.fd, b"", Sources(rootfs, None))
+    return walker.hexdigest()
+
+
+class _Walker:
+    def __init__(self, *, owners: bool) -> None:
+        self._owners = owners
+        self._hash = FramedHash()
+        self._seen: dict[tuple[int, int], int] = {}  # inodes with several names: what is one file stays one
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+    def add_source(self, source: Source, shown: Sources) -> None:
+        if stat.S_ISDIR(source.info.st_mode):
+            opened = os.open(b"/proc/self/fd/%d" % source.fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self.add_folder(opened, source.path, shown)  # its own name and mode are nowhere in the copy
+            finally:
+                os.close(opened)
+            return
+        above, _, name = source.path.rpartition(b"/")
+        with shown.root.directory(above) as folder:
+            self._add_entry(folder, name, source.name, source.info)
+
+    def add_folder(self, folder: int, path: bytes, shown: Sources) -> None:
+        with Descent(folder) as down:
+            run(self._adding(down, path, shown))
+
+    def _adding(self, down: Descent, path: bytes, shown: Sources) -> Walk[None]:
+        check_length(path)
+        with os.scandir(down.fd) as entries:
+            found = sorted((os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries)
+        for name, info in found:
+            place = path + b"/" + name if path else name
+            if shown.root.is_excluded(place):
+                continue
+            hidden = shown.hides(place)
+            if not stat.S_ISDIR(info.st_mode):
+                if not hidden:
+                    self._add_entry(down.fd, name, name, info)
+                continue
+            below = down.enter(name)
+            if not hidden or shown.shows_below(place, below):
+                self.add_metadata(name, info)
+                self._add_xattrs(below)
+                yield self._adding(down, place, shown)
+            down.leave()
+        self._hash.add(None)  # the folder's end
+
+    def add_metadata(self, name: bytes, info: os.stat_result) -> None:
+        self._hash.add(name, info.st_mode)
+        if self._owners:
+            self._hash.add(info.st_uid, info.st_gid)
+
+    def _add_entry(self, folder: int, name: bytes, shown_as: bytes, info: os.stat_result) -> None:
+        self.add_metadata(shown_as, info)
+        if info.st_nlink > 1:
+            self._hash.add(self._seen.setdefault((info.st_dev, info.st_ino), len(self._seen)))
+        if stat.S_ISREG(info.st_mode):
+            self._hash.add(info.st_size, _content(folder, name))
+            self._add_xattrs(proc_path((folder, name)))
+        elif stat.S_ISLNK(info.st_mode):
+            self._hash.add(os.readlink(name, dir_fd=folder))
+        else:
+            self._hash.add(info.st_rdev)
+
+    def _add_xattrs(self, target: int | bytes) -> None:
+        for key, value in sorted(read_xattrs(target).items()):
+            self._hash.add(key, value)
+        self._hash.add(None)
+
+
+def _content(folder: int, name: bytes) -> bytes:
+    hasher = hashlib.sha256()
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+    return hasher.digest()

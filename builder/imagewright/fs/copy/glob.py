@@ -1,0 +1,125 @@
+"""The wildcards of COPY and ADD: Go's filepath.Match, one path component at a time.
+
+Reads folders of the source. Called by ``fs.sources``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import stat
+
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.rootfs.root import Rootfs
+
+_WILDCARD = re.compile(r"(?:[^\\*?\[]|\\.)*[*?\[]", re.DOTALL)
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Whether a pattern can match more than one text. One that can't is taken as it is, its backslashes too (BuildKit)."""
+    return _WILDCARD.match(pattern) is not None
+
+
+def literal(name: str) -> str:
+    """The pattern that matches this name only."""
+    return re.sub(r"[\\*?\[]", lambda special: f"[\\{special[0]}]", name) if has_wildcard(name) else name
+
+
+def expand(source: Rootfs, pattern: str) -> list[bytes]:
+    """The entries that a pattern with wildcards names, sorted; links are followed only before the first wildcard."""
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    first = next(index for index, part in enumerate(parts) if has_wildcard(part))
+    found = _children(source, os.fsencode("/".join(parts[:first])), parts[first])
+    for part in parts[first + 1 :]:
+        folders = [path for path in found if _is_folder(source, path)]
+        found = [path for folder in folders for path in _children(source, folder, part)]
+    return sorted(found)
+
+
+def _children(source: Rootfs, folder: bytes, part: str) -> list[bytes]:
+    expression = translate(part)
+    try:
+        with source.directory(folder) as fd:
+            names = os.listdir(fd)
+    except OSError:
+        return []  # not a folder: nothing below it
+    prefix = folder + b"/" if folder else b""
+    return [prefix + os.fsencode(name) for name in names if expression.fullmatch(name)]
+
+
+def _is_folder(source: Rootfs, path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(source.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+@functools.lru_cache(256)
+def translate(part: str) -> re.Pattern[str]:
+    """One component of a pattern as a regular expression.
+
+    Raises:
+        FileSystemError: for a bracket that isn't closed or an escape at the end (Go's ErrBadPattern).
+    """
+    out: list[str] = []
+    position = 0
+    while position < len(part):
+        letter = part[position]
+        position += 1
+        if letter == "*":
+            out.append("[^/]*")
+        elif letter == "?":
+            out.append("[^/]")
+        elif letter == "\\":
+            if position == len(part):
+                raise _bad(part)
+            out.append(re.escape(part[position]))
+            position += 1
+        elif letter == "[":
+            expression, position = _bracket(part, position)
+            out.append(expression)
+        else:
+            out.append(re.escape(letter))
+    return re.compile("".join(out), re.DOTALL)
+
+
+def _bracket(part: str, position: int) -> tuple[str, int]:
+    negated = part.startswith("^", position)
+    position += negated
+    ranges: list[str] = []
+    while True:
+        if position >= len(part):
+            raise _bad(part)
+        if part[position] == "]" and ranges:
+            break
+        low, position = _letter(part, position)
+        high = low
+        if part.startswith("-", position):
+            high, position = _letter(part, position + 1)
+        if low > high:
+            ranges.append("")  # an empty range matches nothing, as in Go
+        else:
+            ranges.append(f"{re.escape(low)}-{re.escape(high)}")
+    body = "".join(ranges)
+    if not body:
+        return ("[^/]" if negated else "(?!)"), position + 1
+    return f"[{'^/' if negated else ''}{body}]", position + 1
+
+
+def _letter(part: str, position: int) -> tuple[str, int]:
+    if position < len(part) and part[position] == "\\":
+        position += 1
+    elif position < len(part) and part[position] in "-]":
+        raise _bad(part)
+    if position >= len(part):
+        raise _bad(part)
+    return part[position], position + 1
+
+
+def _bad(part: str) -> FileSystemError:
+    return FileSystemError(
+        f"{part!r} is no pattern: a bracket is not closed, or an escape ends it",
+        reason=Reason.USAGE_INVALID,
+        hint="Write [a-z] for a set of letters, and \\[ for the bracket itself.",
+    )

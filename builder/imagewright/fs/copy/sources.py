@@ -1,0 +1,156 @@
+"""What COPY and ADD take from: patterns become entries of the source, .dockerignore decided, links followed inside it.
+
+Reads folders below the source's root. Called by ``fs.copy``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from imagewright.descent import Descent, Walk, run
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.copy import glob
+from imagewright.fs.copy.filters import Ignore
+from imagewright.fs.rootfs.root import Rootfs
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An entry to copy: ``name`` is what it is called at the destination, ``path`` where it really is, ``fd`` is O_PATH."""
+
+    name: bytes
+    path: bytes
+    fd: int
+    info: os.stat_result
+
+
+class Sources:
+    """A context, stage or image as COPY sees it. ``ignore`` is None for all but the context."""
+
+    def __init__(self, root: Rootfs, ignore: Ignore | None) -> None:
+        self.root = root
+        self._ignore = ignore
+        self._showing: dict[bytes, bool] = {}  # hidden folders, and whether something below them shows
+
+    def matches(self, patterns: Sequence[str]) -> list[bytes]:
+        """The paths that the patterns name, in the patterns' order, those of one pattern sorted.
+
+        A pattern without wildcards is not looked up here. One with wildcards may match nothing (BuildKit).
+
+        Raises:
+            FileSystemError: for a pattern that can't be read.
+        """
+        found: list[bytes] = []
+        for pattern in patterns:
+            path = clean(pattern)
+            if glob.has_wildcard(path):
+                found += [match for match in glob.expand(self.root, path) if self._is_shown(match)]
+            else:
+                found.append(os.fsencode(path))
+        return found
+
+    @contextmanager
+    def open(self, path: bytes) -> Iterator[Source]:
+        """One of the matches; a link at its end is followed inside the root.
+
+        Raises:
+            FileSystemError: reason ``FileNotFound``.
+        """
+        try:
+            fd = self.root.open(path, os.O_PATH)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise self._missing(path) from error
+            raise
+        try:
+            real, info = self.root.path_of(fd), os.fstat(fd)
+            hidden = self._is_hidden(real, is_folder=stat.S_ISDIR(info.st_mode))
+            if hidden or self.root.is_excluded(real) or (real != path and not self._is_shown(path)):
+                raise self._missing(path, hidden=hidden)
+            yield Source((path or real).rpartition(b"/")[2], real, fd, info)
+        finally:
+            os.close(fd)
+
+    def hides(self, path: bytes) -> bool:
+        """Whether .dockerignore hides a path; of a hidden folder something may show: ``shows_below`` tells."""
+        return self._ignore is not None and bool(path) and self._ignore.ignores(os.fsdecode(path))
+
+    def shows_below(self, path: bytes, fd: int) -> bool:
+        """Whether a hidden folder, open as ``fd``, holds something that .dockerignore takes in again."""
+        if self._ignore is None:
+            return False
+        with Descent(fd) as down:
+            return run(self._looking(self._ignore, down, path))
+
+    def _looking(self, ignore: Ignore, down: Descent, path: bytes) -> Walk[bool]:
+        shows = self._showing.get(path)
+        if shows is None:
+            shows = ignore.may_include_below(os.fsdecode(path)) and (yield self._finding(ignore, down, path))
+            self._showing[path] = shows
+        return shows
+
+    def _finding(self, ignore: Ignore, down: Descent, path: bytes) -> Walk[bool]:
+        with os.scandir(down.fd) as entries:
+            found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, is_folder in found:
+            place = path + b"/" + name
+            if not ignore.ignores(os.fsdecode(place)):
+                return True
+            if is_folder:
+                down.enter(name)
+                if (yield self._looking(ignore, down, place)):
+                    return True
+                down.leave()
+        return False
+
+    def _is_hidden(self, path: bytes, *, is_folder: bool) -> bool:
+        """Whether nothing of an entry is there."""
+        if not self.hides(path):
+            return False
+        if not is_folder:
+            return True
+        with self.root.directory(path) as fd:
+            return not self.shows_below(path, fd)
+
+    def _is_shown(self, path: bytes) -> bool:
+        """Whether a path that may go through links, and end in one, is there to be named."""
+        if self.root.is_excluded(path):
+            return False
+        if not self.hides(path):
+            return True
+        try:
+            mode = self.root.lstat(path).st_mode
+        except OSError:
+            return True  # whoever opens it says so
+        return stat.S_ISDIR(mode) and not self._is_hidden(path, is_folder=True)
+
+    def _missing(self, path: bytes, *, hidden: bool = False) -> FileSystemError:
+        text = os.fsdecode(path)
+        if self._ignore is None:
+            hint = "Look at the path; it is that of the stage or image that --from names."
+            where = "the source of --from"
+        elif hidden or self.hides(path):
+            hint = (
+                f".dockerignore, or the Dockerfile's own, hides it: add a line !{text} there, or copy something else."
+            )
+            where = "the build context"
+        else:
+            hint = "Paths are relative to the context's folder."
+            where = "the build context"
+        return FileSystemError(f"/{text} is not in {where}", reason=Reason.FILE_NOT_FOUND, hint=hint)
+
+
+def clean(path: str) -> str:
+    """Relative to the root, without ``.``; ``..`` can't leave it (BuildKit clamps)."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)

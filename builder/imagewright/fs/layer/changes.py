@@ -1,0 +1,84 @@
+"""What a step changed in a root file system; for a RUN the difference of two snapshots (layer.md, "Determining Changes").
+
+No I/O. A file whose ctime moved counts as changed, content included, until ``layer.unmodified`` has compared it. A
+directory counts only when its mode, owner or xattrs changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from imagewright.fs.layer.snapshot import Record, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Root-relative paths without links in them, sorted bytewise: what was written, and what is gone (whiteouts).
+
+    ``touched`` are those of ``written`` of which nothing but the ctime says that they changed.
+    """
+
+    written: tuple[bytes, ...]
+    removed: tuple[bytes, ...]
+    touched: frozenset[bytes] = frozenset()
+
+    @property
+    def empty(self) -> bool:
+        return not self.written and not self.removed
+
+    def along_with(self, written: Iterable[bytes]) -> Changes:
+        """The same, and these paths written too."""
+        return replace(self, written=tuple(sorted({*self.written, *written})))
+
+    def without(self, places: Iterable[bytes]) -> Changes:
+        """The same but for what is at these paths and below them."""
+        covered = frozenset(places)
+        below = tuple(place + b"/" for place in covered)
+
+        def rest(paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
+            return tuple(path for path in paths if path not in covered and not path.startswith(below))
+
+        return Changes(rest(self.written), rest(self.removed), self.touched) if covered else self
+
+
+def diff(before: Snapshot, after: Snapshot) -> Changes:
+    """What was written and what is gone between two scans of one root file system."""
+    found = _Found()
+    for path, packed in after.folders.items():
+        old = before.folders.get(path, b"")
+        if packed != old:
+            _folder(path, dict(Snapshot.entries(old)), packed, found)
+    # A file that got another name goes into the layer with it, where both can be one file.
+    touched = frozenset(path for path, inode in found.touched if inode not in found.inodes)
+    return Changes(tuple(sorted(found.written)), tuple(sorted(found.removed)), touched)
+
+
+@dataclass(slots=True)
+class _Found:
+    """``touched`` are paths and inodes; ``inodes`` those of all else that was written."""
+
+    written: list[bytes] = field(default_factory=list)
+    removed: list[bytes] = field(default_factory=list)
+    touched: list[tuple[bytes, int]] = field(default_factory=list)
+    inodes: set[int] = field(default_factory=set)
+
+
+def _folder(path: bytes, old: dict[bytes, Record], packed: bytes, found: _Found) -> None:
+    prefix = path + b"/" if path else b""
+    for name, record in Snapshot.entries(packed):
+        previous = old.pop(name, None)
+        if previous is not None and not _changed(previous, record):
+            continue
+        found.written.append(prefix + name)
+        if previous is not None and previous == record._replace(ctime_ns=previous.ctime_ns):
+            found.touched.append((prefix + name, record.inode))
+        else:
+            found.inodes.add(record.inode)
+    found.removed.extend(prefix + name for name in old)
+
+
+def _changed(old: Record, new: Record) -> bool:
+    if old.is_directory and new.is_directory:
+        return old.folder_key != new.folder_key
+    return old != new

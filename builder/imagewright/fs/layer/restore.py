@@ -1,0 +1,89 @@
+"""Gives what was made on disk all that its tar entry says: data, owner, mode, extended attributes, times.
+
+Writes to the descriptors that it is given. Called by ``fs.unpack``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from imagewright.fs.rootfs.attributes import proc_path, read_xattrs, write_xattr
+from imagewright.fs.rootfs.errors import owner_error
+from imagewright.fs.tar.entries import SYMLINK, Entry
+from imagewright.fs.tar.reader import TarReader
+
+_PERMISSIONS = 0o7777
+
+
+def write_data(fd: int, reader: TarReader) -> None:
+    """The current entry's data."""
+    whole = reader.buffered()
+    if whole is None:
+        for piece in reader.chunks():
+            _write(fd, piece)
+    elif whole:
+        _write(fd, whole)
+
+
+def _write(fd: int, data: bytes | memoryview) -> None:
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, data[written:])
+
+
+def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:
+    """The data of a sparse file, holes between them."""
+    segments = iter(entry.segments or ())
+    offset = left = 0
+    for chunk in reader.chunks():
+        piece = memoryview(chunk)
+        while piece:
+            if not left:
+                offset, left = next(segments)
+            part = piece[:left]
+            written = os.pwrite(fd, part, offset)
+            piece = piece[written:]
+            offset += written
+            left -= written
+    os.ftruncate(fd, entry.real_size)
+
+
+def set_metadata(fd: int, entry: Entry, owner: tuple[int, int]) -> None:
+    """Owner, mode and xattrs of an open file or folder.
+
+    Raises:
+        FileSystemError: reason ``IdOutOfRange`` for an owner that can't be given here.
+    """
+    try:
+        os.fchown(fd, *owner)
+    except OSError as error:
+        raise owner_error(error, show(entry.name), owner) from error
+    os.fchmod(fd, entry.mode & _PERMISSIONS)  # after the owner: chown drops setuid
+    for name, value in entry.xattrs.items():
+        write_xattr(fd, name, value)
+
+
+def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[int, int]) -> None:
+    """All of a link, fifo or device, which is not opened: ``place`` is (descriptor of its folder, name)."""
+    directory, name = place
+    try:
+        os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        raise owner_error(error, show(entry.name), owner) from error
+    if entry.type != SYMLINK:
+        os.chmod(name, entry.mode & _PERMISSIONS, dir_fd=directory)  # just made: no link that could be followed
+    for key, value in entry.xattrs.items():
+        write_xattr(proc_path(place), key, value)
+    os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
+
+
+def drop_xattrs(fd: int, entry: Entry) -> None:
+    """Remove what a folder had from lower layers and has no more."""
+    for name in read_xattrs(fd):  # what is the machine's own stays
+        if os.fsencode(name) not in entry.xattrs:
+            os.removexattr(fd, name)
+
+
+def show(name: bytes) -> str:
+    """A name for messages: absolute, printable, not endless."""
+    return "/" + name[:300].decode("utf-8", "backslashreplace").lstrip("/")

@@ -1,0 +1,137 @@
+"""A snapshot of a root file system's metadata: what a later scan is compared with to find what a RUN changed.
+
+Reads folders and inodes, never a file's content. Called by the engine before and after each RUN. No process can set a
+ctime, so (inode, ctime, mtime, size, mode, owner) tells every change. Entries are packed into one bytes object a
+folder: half a million files take some forty MB, and folders that did not change compare equal in one step.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from imagewright.descent import Descent, Walk, run
+from imagewright.fs.rootfs.attributes import read_xattrs
+from imagewright.fs.rootfs.errors import check_length, explain
+from imagewright.fs.rootfs.root import Rootfs
+
+# inode, ctime, mtime, size, mode, uid, gid, hash of a folder's xattrs, device number, length of the name
+_RECORD = struct.Struct("=QqqqIIIIQH")
+
+
+class Record(NamedTuple):
+    """One entry's metadata; times in nanoseconds. ``xattrs`` is a hash, of folders only: a file's show in its ctime."""
+
+    inode: int
+    ctime_ns: int
+    mtime_ns: int
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    xattrs: int
+    device: int
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def folder_key(self) -> tuple[int, ...]:
+        """What a change of a folder itself shows in; its times move with every entry that comes or goes."""
+        return self.mode, self.uid, self.gid, self.xattrs
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Folders by root-relative path (b"" is the root), each with its packed entries sorted by name."""
+
+    folders: dict[bytes, bytes]
+    root: Record
+
+    @staticmethod
+    def entries(packed: bytes) -> Iterator[tuple[bytes, Record]]:
+        """Names and records of one folder, in the order of names."""
+        position = 0
+        while position < len(packed):
+            *fields, length = _RECORD.unpack_from(packed, position)
+            position += _RECORD.size
+            yield packed[position : position + length], Record(*fields)
+            position += length
+
+
+def scan(rootfs: Rootfs) -> Snapshot:
+    """Take a snapshot. What ``rootfs`` has set apart isn't in it.
+
+    Raises:
+        FileSystemError: reason ``LimitExceeded`` for a path that is too long to be in a layer.
+    """
+    folders: dict[bytes, bytes] = {}
+    try:
+        with Descent(rootfs.fd) as down:
+            run(_scanning(down, b"", rootfs.set_apart, folders))
+        info = os.fstat(rootfs.fd)
+        return Snapshot(folders, _record(info, read_xattrs(rootfs.fd)))
+    except OSError as error:
+        raise explain(error, "looking for changed files") from error
+
+
+def _scanning(down: Descent, path: bytes, apart: frozenset[bytes], folders: dict[bytes, bytes]) -> Walk[None]:
+    check_length(path)
+    found: list[tuple[bytes, os.stat_result]] = []
+    prefix = path + b"/" if path else b""
+    with os.scandir(down.fd) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            if apart and prefix + name in apart:
+                continue
+            found.append((name, entry.stat(follow_symlinks=False)))
+    found.sort(key=lambda pair: pair[0])
+    parts: list[bytes] = []
+    pack = _RECORD.pack
+    for name, info in found:
+        xattrs = 0
+        if stat.S_ISDIR(info.st_mode):
+            xattrs = _hash(read_xattrs(down.enter(name)))
+            yield _scanning(down, prefix + name, apart, folders)
+            down.leave()
+        parts.append(
+            pack(
+                info.st_ino,
+                info.st_ctime_ns,
+                info.st_mtime_ns,
+                info.st_size,
+                info.st_mode,
+                info.st_uid,
+                info.st_gid,
+                xattrs,
+                info.st_rdev,
+                len(name),
+            )
+        )
+        parts.append(name)
+    folders[path] = b"".join(parts)
+
+
+def _record(info: os.stat_result, xattrs: dict[str, bytes]) -> Record:
+    return Record(
+        info.st_ino,
+        info.st_ctime_ns,
+        info.st_mtime_ns,
+        info.st_size,
+        info.st_mode,
+        info.st_uid,
+        info.st_gid,
+        _hash(xattrs),
+        info.st_rdev,
+    )
+
+
+def _hash(xattrs: dict[str, bytes]) -> int:
+    """32 bits are enough: two sets of one folder that differ are compared, not many of many."""
+    return zlib.crc32(repr(sorted(xattrs.items())).encode()) if xattrs else 0

@@ -1,0 +1,423 @@
+"""Applies a layer to a root file system (OCI image-layout layer.md, "Applying Changesets").
+
+Writes below the root it is given, never outside. Called by the engine for base images and by ``fs.archive`` for archives
+that ADD unpacks. Every entry's parent is resolved inside the root and written through its descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.layer.restore import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
+from imagewright.fs.rootfs.attributes import Place
+from imagewright.fs.rootfs.directorycache import Places
+from imagewright.fs.rootfs.entrystate import standing
+from imagewright.fs.rootfs.errors import check_length, explain
+from imagewright.fs.rootfs.filecopy import FileCopier, make_folder
+from imagewright.fs.rootfs.root import OPEN_FOLDER, Rootfs
+from imagewright.fs.rootfs.tree import remove_entry
+from imagewright.fs.tar import entries
+from imagewright.fs.tar.entries import Entry, malformed
+from imagewright.fs.tar.reader import TarReader
+from imagewright.streams import Readable
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_AUFS = b".wh..wh."  # AUFS kept its own files under names like .wh..wh.plnk: they are no content
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds against archives that are made to fill disk or memory: entries, and bytes of a layer on disk."""
+
+    entries: int = 5_000_000
+    size: int = 1 << 40
+
+
+@dataclass(slots=True)
+class UnpackStats:
+    """What an unpack did. ``written``, the paths of what is not as it was before, is kept only where the caller asks for it."""
+
+    entries: int = 0
+    size: int = 0
+    skipped_devices: int = 0
+    written: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackOptions:
+    """How an archive is applied.
+
+    ``whiteouts``: names that begin with ``.wh.`` delete (layers), or are plain names (archives, as those of ADD). In
+    archives ``..`` can't leave the root (BuildKit); in layers it is an error.
+    ``ownership``: (uid, gid) of everything instead of the archive's. ``keep_written``: collect the paths.
+    """
+
+    whiteouts: bool = True
+    ownership: tuple[int, int] | None = None
+    keep_written: bool = False
+    limits: Limits = Limits()
+
+
+def unpack_layer(rootfs: Rootfs, stream: Readable, options: UnpackOptions = UnpackOptions()) -> UnpackStats:
+    """Apply an uncompressed tar.
+
+    Raises:
+        FileSystemError: reasons ``LayerInvalid``, ``PathNotAllowed``, ``IdOutOfRange``, ``LimitExceeded``, ``DiskFull``.
+    """
+    return _Unpacker(rootfs, options).run(stream)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where an entry goes: the open folder above it, its path as the archive has it, and ``place``, that without links."""
+
+    directory: int
+    path: bytes
+    place: bytes
+
+    @property
+    def name(self) -> bytes:
+        return self.path.rpartition(b"/")[2]
+
+
+class _Unpacker:
+    def __init__(self, rootfs: Rootfs, options: UnpackOptions) -> None:
+        self._rootfs = rootfs
+        self._options = options
+        self._places = Places(rootfs)
+        self._stats = UnpackStats()
+        self._times: dict[bytes, int] = {}  # of folders: set at the end, since writing into them moves them
+        # This layer's paths and their parents: a whiteout, wherever it stands, hides only what is below the layer.
+        self._fresh: set[bytes] = set()
+        self._skipped: set[bytes] = set()  # devices that could not be made
+
+    def run(self, stream: Readable) -> UnpackStats:
+        entry: Entry | None = None
+        try:
+            what = "the layer" if self._options.whiteouts else "the archive"
+            reader = TarReader(stream, what)
+            while (entry := reader.next()) is not None:
+                self._stats.entries += 1
+                self._stats.size += max(entry.size, entry.real_size)
+                if self._stats.entries > self._options.limits.entries or self._stats.size > self._options.limits.size:
+                    limits = self._options.limits
+                    raise malformed(
+                        f"{what} holds more than {limits.entries} entries or {limits.size} bytes", Reason.LIMIT_EXCEEDED
+                    )
+                self._apply(entry, reader)
+            self._set_times()
+        except OSError as error:
+            raise explain(error, f"unpacking {show(entry.name) if entry else 'a layer'}") from error
+        finally:
+            self._places.close()
+        return self._stats
+
+    def _apply(self, entry: Entry, reader: TarReader) -> None:
+        path = self._path(entry.name)
+        if not path:
+            if entry.type == entries.DIRECTORY and self._options.whiteouts:
+                self._root(entry)
+            return
+        if self._rootfs.excluded and self._rootfs.is_excluded(path):
+            return
+        parent, _, name = path.rpartition(b"/")
+        if self._options.whiteouts:
+            if name.startswith(_WHITEOUT):
+                self._whiteout(parent, name)
+                return
+            self._remember(path, parent)
+        directory = self._places.directory(parent, self._make_missing)
+        place = self._places.place(parent, name)
+        if self._rootfs.excluded and self._rootfs.is_excluded(place):
+            return
+        spot = _Spot(directory, path, place)
+        before = standing((self._home(spot), name)) if self._options.keep_written else None
+        with before or nullcontext():
+            self._create(entry, reader, spot)
+            if self._options.keep_written and (before is None or not before.equals((self._home(spot), name))):
+                self._stats.written.append(path)
+
+    def _path(self, name: bytes) -> bytes:
+        """A tar name, or that of a hard link's target, as a root-relative path.
+
+        Raises:
+            FileSystemError: it is no path, or one of a layer that points out of the root.
+        """
+        if b"\0" in name:
+            raise malformed(f"{show(name)} holds a NUL byte")
+        parts: list[bytes] = []
+        for part in name.split(b"/"):
+            if part == b"..":
+                if self._options.whiteouts:  # no honest layer has it
+                    raise _points_out(name)
+                del parts[-1:]
+            elif part not in (b"", b"."):
+                parts.append(part)
+        path = b"/".join(parts)
+        check_length(path)
+        return path
+
+    def _remember(self, path: bytes, parent: bytes) -> None:
+        fresh = self._fresh
+        fresh.add(path)
+        while parent and parent not in fresh:
+            fresh.add(parent)
+            parent = parent.rpartition(b"/")[0]
+
+    def _root(self, entry: Entry) -> None:
+        fd = self._rootfs.fd
+        if not self._rootfs.excluded:
+            set_metadata(fd, entry, self._owner(entry))
+            self._times[b""] = entry.mtime_ns
+
+    def _make_missing(self, parent_fd: int, path: bytes) -> None:
+        """A folder that no entry describes."""
+        make_folder(self._rootfs, parent_fd, path, self._options.ownership or (0, 0))
+
+    # --- whiteouts
+
+    def _whiteout(self, parent: bytes, name: bytes) -> None:
+        if name == _OPAQUE:
+            self._make_opaque(parent)
+            return
+        if name.startswith(_AUFS):
+            return
+        hidden = name[len(_WHITEOUT) :]
+        if hidden in (b"", b".", b".."):
+            raise malformed(f"the layer has the whiteout {show(parent + b'/' + name)}, which names no file")
+        path = parent + b"/" + hidden if parent else hidden
+        directory = self._places.existing(parent)
+        if directory is None or (self._rootfs.excluded and self._places.is_excluded(parent, hidden)):
+            return
+        place = self._places.place(parent, hidden)
+        if path not in self._fresh:
+            self._remove(directory, place)
+        elif _is_directory(self._rootfs.home(directory, place), hidden):
+            self._make_opaque(path)  # this very layer has it, too: what lower layers have in it goes
+
+    def _make_opaque(self, parent: bytes) -> None:
+        """Hide what lower layers have in a folder; what this layer brought stays, whatever the order in the tar."""
+        waiting = [parent]
+        while waiting:
+            parent = waiting.pop()
+            directory = self._places.existing(parent)
+            if directory is None:
+                continue
+            prefix = parent + b"/" if parent else b""
+            real = self._rootfs.path_of(directory)  # once: a link on the way there may be among what is removed
+            for name in self._rootfs.names(directory, real):
+                path, place = prefix + name, real + b"/" + name if real else name
+                if self._rootfs.excluded and self._rootfs.is_excluded(place):
+                    continue
+                if path not in self._fresh:
+                    self._remove(directory, place)
+                elif _is_directory(self._rootfs.home(directory, place), name):
+                    waiting.append(path)
+
+    def _remove(self, directory: int, place: bytes) -> None:
+        """Remove the entry at ``place``, a path without links, of the open folder above it."""
+        try:
+            name, home = place.rpartition(b"/")[2], self._rootfs.home(directory, place)
+            mode = os.stat(name, dir_fd=home, follow_symlinks=False).st_mode
+            remove_entry(directory, place, self._rootfs)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+            self._places.forget()
+
+    # --- entries
+
+    def _create(self, entry: Entry, reader: TarReader, spot: _Spot) -> None:
+        match entry.type:
+            case entries.REGULAR:
+                self._file(entry, reader, spot)
+                return
+            case entries.DIRECTORY:
+                self._folder(entry, spot)
+                return
+            case entries.SYMLINK:
+                if not entry.linkname or b"\0" in entry.linkname:
+                    raise malformed(f"{show(spot.path)} is a symbolic link to nothing")
+                self._replacing(spot, lambda: self._symlink(entry, spot))
+            case entries.HARDLINK:
+                self._hardlink(entry, spot)
+                return
+            case entries.FIFO:
+                self._replacing(spot, lambda: os.mkfifo(spot.name, 0o600, dir_fd=self._home(spot)))
+            case _:
+                if not self._device(entry, spot):
+                    return
+        set_special_metadata((self._home(spot), spot.name), entry, self._owner(entry))
+
+    def _home(self, spot: _Spot) -> int:
+        """The open folder that has the entry, or is to have it: another one where something is mounted at its place."""
+        return self._rootfs.home(spot.directory, spot.place)
+
+    def _symlink(self, entry: Entry, spot: _Spot) -> None:
+        if self._rootfs.make_way(spot.place, entry.linkname):
+            self._places.forget()
+        os.symlink(entry.linkname, spot.name, dir_fd=self._home(spot))
+
+    def _replacing(self, spot: _Spot, make: Callable[[], None]) -> None:
+        """Run ``make``; where something is in the way, remove it and run it again."""
+        try:
+            make()
+        except FileExistsError:
+            self._remove(spot.directory, spot.place)
+            make()
+
+    def _file(self, entry: Entry, reader: TarReader, spot: _Spot) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(spot.name, flags, 0o600, dir_fd=self._home(spot))
+        except FileExistsError:
+            self._remove(spot.directory, spot.place)
+            fd = os.open(spot.name, flags, 0o600, dir_fd=self._home(spot))
+        try:
+            if entry.segments is None:
+                write_data(fd, reader)
+            else:
+                write_sparse(fd, reader, entry)
+            set_metadata(fd, entry, self._owner(entry))
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
+
+    def _folder(self, entry: Entry, spot: _Spot) -> None:
+        existed = False
+        try:
+            self._rootfs.mkdir(spot.directory, spot.place)
+        except FileExistsError:
+            existed = True
+        try:
+            fd = os.open(spot.name, OPEN_FOLDER, dir_fd=self._home(spot))
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            self._remove(spot.directory, spot.place)
+            self._rootfs.mkdir(spot.directory, spot.place)
+            fd = os.open(spot.name, OPEN_FOLDER, dir_fd=self._home(spot))
+            existed = False
+        try:
+            if existed:
+                drop_xattrs(fd, entry)
+            set_metadata(fd, entry, self._owner(entry))
+        finally:
+            os.close(fd)
+        self._times[spot.path] = entry.mtime_ns
+
+    def _hardlink(self, entry: Entry, spot: _Spot) -> None:
+        path = spot.path
+        target = self._path(entry.linkname)
+        if not target or self._rootfs.is_excluded(target):
+            raise _not_the_images(path, entry)
+        parent, _, target_name = target.rpartition(b"/")
+
+        def source() -> Place:
+            directory = self._places.existing(parent)  # asked anew: it may be in what the link takes the place of
+            if directory is None:
+                raise _nothing_there(path, entry)
+            return self._rootfs.home(directory, self._places.place(parent, target_name)), target_name
+
+        file = source()
+        if target in self._skipped:
+            self._skipped.add(path)
+            self._stats.skipped_devices += 1
+            return
+        if self._rootfs.excluded and self._places.is_excluded(parent, target_name):
+            raise _not_the_images(path, entry)
+        if _is_one_file(file, (self._home(spot), spot.name)):
+            return  # it was put into the archive twice: GNU tar writes the second as a link to the first, which is itself
+
+        def make() -> None:
+            try:
+                self._link(source(), (self._home(spot), spot.name))
+            except FileNotFoundError:
+                raise _nothing_there(path, entry) from None
+            except PermissionError:
+                raise malformed(f"{show(path)} is a hard link to a folder") from None
+
+        # The descriptors stay good while the cache is emptied, since `existing` and `directory` keep the last few open.
+        self._replacing(spot, make)
+
+    def _link(self, source: Place, target: Place) -> None:
+        try:
+            os.link(source[1], target[1], src_dir_fd=source[0], dst_dir_fd=target[0], follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # One of the two is where something else is mounted: for the image's layers they are one, here two alike.
+            info = os.stat(source[1], dir_fd=source[0], follow_symlinks=False)
+            if stat.S_ISDIR(info.st_mode):
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from error
+            FileCopier(self._rootfs).copy_entry(source, target, info)
+
+    def _device(self, entry: Entry, spot: _Spot) -> bool:
+        kind = stat.S_IFCHR if entry.type == entries.CHARACTER else stat.S_IFBLK
+        number = os.makedev(entry.major, entry.minor)
+        try:
+            self._replacing(spot, lambda: os.mknod(spot.name, kind | 0o600, number, dir_fd=self._home(spot)))
+        except PermissionError:
+            # In a user namespace nobody may make devices, and containers find theirs in a /dev of their own. The layer
+            # itself is kept as it is: the image has the device, only a RUN of this build can't see it.
+            self._stats.skipped_devices += 1
+            self._skipped.add(spot.path)
+            return False
+        return True
+
+    def _owner(self, entry: Entry) -> tuple[int, int]:
+        return self._options.ownership or (entry.uid, entry.gid)
+
+    def _set_times(self) -> None:
+        for path, mtime_ns in sorted(self._times.items(), reverse=True):
+            try:
+                fd = self._rootfs.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    continue  # a later entry replaced it
+                raise
+            try:
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+            finally:
+                os.close(fd)
+
+
+def _not_the_images(path: bytes, entry: Entry) -> FileSystemError:
+    return FileSystemError(
+        f"{show(path)} is a hard link to {show(entry.linkname)}, which is none of the image's files",
+        reason=Reason.PATH_NOT_ALLOWED,
+        hint="Where that is a file of the executor's own, the namespace sandbox has no such limit: its root is separate.",
+    )
+
+
+def _nothing_there(path: bytes, entry: Entry) -> FileSystemError:
+    return malformed(f"{show(path)} is a hard link to {show(entry.linkname)}, which isn't there")
+
+
+def _points_out(name: bytes) -> FileSystemError:
+    return FileSystemError(
+        f"{show(name)} points out of the root file system",
+        reason=Reason.PATH_NOT_ALLOWED,
+        hint="Images with '..' in a name are made to attack those who unpack them; don't use this one.",
+    )
+
+
+def _is_one_file(one: Place, other: Place) -> bool:
+    try:
+        return os.path.samestat(*(os.stat(name, dir_fd=folder, follow_symlinks=False) for folder, name in (one, other)))
+    except FileNotFoundError:
+        return False
+
+
+def _is_directory(directory: int, name: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,112 @@
+"""Owners, modes, times and extended attributes of single entries, as an image has them.
+
+Reads and changes inodes by descriptors and never follows a link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from imagewright.fs.rootfs.errors import owner_error
+
+Place = tuple[int, bytes]  # (descriptor of the folder, name in it)
+
+# What belongs to the machine rather than to the image.
+_FOREIGN_XATTRS = (
+    b"security.selinux",
+    b"security.ima",
+    b"security.evm",
+    b"trusted.overlay.",
+    b"user.overlay.",
+    b"system.nfs",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Numeric owner and group."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a copy gets instead of the source's: None keeps. ``mode`` is of the permission bits."""
+
+    owner: tuple[int, int] | None = None
+    mode: int | None = None
+
+
+AS_SOURCE = Attributes()
+
+
+def copy_attributes(source: int, target: int, attributes: Attributes = AS_SOURCE) -> None:
+    """Give one open folder the owner, mode, xattrs and time of another, but for what ``attributes`` says."""
+    info = os.fstat(source)
+    change_owner(target, attributes.owner or (info.st_uid, info.st_gid))
+    os.fchmod(target, mode_of(info, attributes))
+    for name, value in read_xattrs(source).items():
+        write_xattr(target, name, value)
+    os.utime(target, ns=(info.st_mtime_ns, info.st_mtime_ns))
+
+
+def read_xattrs(target: int | bytes) -> dict[str, bytes]:
+    """The extended attributes that belong to an image, sorted by name. A path's last component is not followed."""
+    follow = isinstance(target, int)
+    try:
+        names = os.listxattr(target, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.EPERM):
+            return {}
+        raise
+    return {
+        name: os.getxattr(target, name, follow_symlinks=follow)
+        for name in sorted(names)
+        if not os.fsencode(name).startswith(_FOREIGN_XATTRS)
+    }
+
+
+def write_xattr(target: int | bytes, name: str | bytes, value: bytes) -> None:
+    """Set an extended attribute. A path's last component is not followed.
+
+    What the file system or the user namespace has no place for is left out, but for file capabilities: without them a
+    program would fail where it worked before.
+
+    Raises:
+        OSError
+    """
+    try:
+        os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+    except OSError as error:
+        capability = os.fsencode(name) == b"security.capability"
+        if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES) or capability:
+            raise
+
+
+def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
+    """Give an open file, or an entry of a folder (itself, if it is a link), to (uid, gid).
+
+    Raises:
+        FileSystemError: reason ``IdOutOfRange`` where the user namespace doesn't hold the id, or may not give it.
+        OSError
+    """
+    try:
+        if isinstance(target, int):
+            os.fchown(target, *owner)
+        else:
+            os.chown(target[1], *owner, dir_fd=target[0], follow_symlinks=False)
+    except OSError as error:
+        raise owner_error(error, "what is written here", owner) from error
+
+
+def proc_path(place: Place) -> bytes:
+    """A path of an entry in an open folder, for calls that take no ``dir_fd``."""
+    return b"/proc/self/fd/%d/" % place[0] + place[1]
+
+
+def mode_of(info: os.stat_result, attributes: Attributes) -> int:
+    return stat.S_IMODE(info.st_mode) if attributes.mode is None else attributes.mode

@@ -1,0 +1,156 @@
+"""Descriptors of the folders that are being written into, kept for a while: entries of a folder follow one another.
+
+Opens and makes folders inside the root. Called by ``fs.unpack``, ``fs.pack``, ``fs.copy`` and ``fs.tree``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.rootfs.resolve import MAX_LINKS
+from imagewright.fs.rootfs.root import OPEN_FOLDER, Rootfs
+
+_KEPT = 64
+MakeFolder = Callable[[int, bytes], None]  # (descriptor of the parent, path without links)
+
+
+class Places:
+    """A cache of open folders by path. A descriptor that was handed out stays open until 64 others were asked for."""
+
+    def __init__(self, rootfs: Rootfs) -> None:
+        self._rootfs = rootfs
+        self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._retired: list[int] = []
+        self._real: dict[bytes, bytes] = {}  # of the open ones, kept only where a part of the root is set apart
+        self._apart = bool(rootfs.excluded) or rootfs.shadow is not None
+
+    def existing(self, path: bytes) -> int | None:
+        """The folder at ``path`` (links followed inside the root), None where there is none."""
+        fd = self._open.get(path)
+        if fd is not None:
+            self._open.move_to_end(path)
+            return fd
+        if not path:
+            return self._rootfs.fd
+        try:
+            fd = self._rootfs.open_directory(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            if error.errno == errno.ELOOP:
+                raise FileSystemError(
+                    f"/{os.fsdecode(path)} is a circle of symbolic links",
+                    reason=Reason.PATH_NOT_ALLOWED,
+                    hint="The base image or an earlier step made them: remove one, or name another folder.",
+                ) from error
+            raise
+        return self._keep(path, fd)
+
+    def _keep(self, path: bytes, fd: int) -> int:
+        if self._apart:
+            try:
+                self._real[path] = self._real_path(fd, path)
+            except BaseException:
+                os.close(fd)
+                raise
+        self._open[path] = fd
+        if len(self._open) > _KEPT:
+            oldest, old_fd = self._open.popitem(last=False)
+            self._real.pop(oldest, None)
+            self._retire(old_fd)
+        return fd
+
+    def place(self, path: bytes, name: bytes) -> bytes:
+        """The path of ``name`` in the folder at ``path``, links resolved where a part of the root is set apart."""
+        if self._apart and path and path not in self._real:
+            self.existing(path)
+        real = self._real.get(path, path)
+        return real + b"/" + name if real else name
+
+    def is_excluded(self, path: bytes, name: bytes) -> bool:
+        """Whether ``name`` in the folder at ``path`` is not the image's, links resolved."""
+        return self._rootfs.is_excluded(self.place(path, name))
+
+    def directory(self, path: bytes, make: MakeFolder, links: int = 0) -> int:
+        """The folder at ``path``; those that are missing are made by ``make``, outermost first.
+
+        A link among the parents that leads to nothing gets the folder that it names (inside the root, as BuildKit does).
+        """
+        missing: list[bytes] = []
+        while (fd := self.existing(path)) is None:
+            missing.append(path)
+            path = path.rpartition(b"/")[0]
+        for place in reversed(missing):
+            fd = self._made(place, fd, make, links)
+        return fd
+
+    def _made(self, path: bytes, above: int, make: MakeFolder, links: int) -> int:
+        """The folder at ``path``, which is made in the open folder ``above``."""
+        # As the target of a link it may have "..", behind which there is what was there before.
+        if b".." in path and (there := self.existing(path)) is not None:
+            return there
+        parent, _, name = path.rpartition(b"/")
+        real = self._rootfs.path_of(above)
+        place = real + b"/" + name if real else name
+        try:
+            make(above, place)
+            return self._keep(path, os.open(name, OPEN_FOLDER, dir_fd=self._rootfs.home(above, place)))
+        except FileExistsError:
+            target = link_target(self._rootfs.home(above, place), name)
+            if target is None or links >= MAX_LINKS:
+                raise FileSystemError(
+                    f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",
+                    reason=Reason.PATH_NOT_ALLOWED,
+                    hint="Remove it in an earlier step, or name another folder.",
+                ) from None
+            wanted = target if target.startswith(b"/") else parent + b"/" + target
+            self.directory(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)
+        fd = self.existing(path)
+        if fd is None:
+            raise FileSystemError(f"/{os.fsdecode(path)} vanished while it was being made")
+        return fd
+
+    def forget(self) -> None:
+        """Something was removed: a path may mean another folder from now on."""
+        for fd in self._open.values():
+            self._retire(fd)
+        self._open.clear()
+        self._real.clear()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.forget()
+        for fd in self._retired:
+            os.close(fd)
+        self._retired.clear()
+
+    def _real_path(self, fd: int, path: bytes) -> bytes:
+        """A path whose text says nothing may lead by links to what is not the image's: the folder itself decides."""
+        real = self._rootfs.path_of(fd)
+        if self._rootfs.is_excluded(real) and not self._rootfs.is_excluded(path):
+            raise FileSystemError(
+                f"/{os.fsdecode(path)} leads to a folder that is the executor's own, not the image's",
+                reason=Reason.PATH_NOT_ALLOWED,
+                hint="Write to another folder, or let the build run in the namespace sandbox, which has a root of its own.",
+            )
+        return real
+
+    def _retire(self, fd: int) -> None:
+        """Callers may still hold it: it is closed when 64 more are retired."""
+        self._retired.append(fd)
+        if len(self._retired) > 2 * _KEPT:
+            for old in self._retired[:_KEPT]:
+                os.close(old)
+            del self._retired[:_KEPT]
+
+
+def link_target(folder: int, name: bytes) -> bytes | None:
+    """What a link says; None for what is none."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None

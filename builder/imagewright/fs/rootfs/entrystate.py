@@ -1,0 +1,92 @@
+"""What stood at a place before something was put there, to tell whether that changed anything.
+
+Reads files by descriptors of their folders. As BuildKit does, what is written over its equal is no change, and no part
+of a layer.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from imagewright.fs.rootfs.attributes import Place, proc_path, read_xattrs
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Replaced:
+    """An entry that is about to be replaced or changed; its data stay readable until ``close``."""
+
+    def __init__(self, place: Place) -> None:
+        """
+        Raises:
+            OSError: nothing is there.
+        """
+        self._info = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
+        self._xattrs = read_xattrs(proc_path(place))
+        self._target = os.readlink(place[1], dir_fd=place[0]) if stat.S_ISLNK(self._info.st_mode) else b""
+        self._file = _open(place) if stat.S_ISREG(self._info.st_mode) else -1
+
+    def equals(self, place: Place) -> bool:
+        """Whether what is there now can't be told from it; of a folder its time doesn't count, which moves with what is in it.
+
+        Of a file with several names this is never said.
+        """
+        try:
+            info = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if _metadata(info) != _metadata(self._info) or read_xattrs(proc_path(place)) != self._xattrs:
+            return False
+        if stat.S_ISDIR(info.st_mode):
+            return True
+        if info.st_nlink > 1 or self._info.st_nlink > 1:
+            return False
+        if stat.S_ISLNK(info.st_mode):
+            return os.readlink(place[1], dir_fd=place[0]) == self._target
+        return not stat.S_ISREG(info.st_mode) or self._holds(place)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Replaced:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _holds(self, place: Place) -> bool:
+        new = _open(place)
+        try:
+            offset = 0
+            while data := os.pread(self._file, _CHUNK_BYTES, offset):
+                if os.pread(new, len(data), offset) != data:
+                    return False
+                offset += len(data)
+        finally:
+            os.close(new)
+        return True
+
+
+def standing(place: Place) -> Replaced | None:
+    """What is there now, None where nothing is.
+
+    Raises:
+        OSError
+    """
+    try:
+        return Replaced(place)
+    except FileNotFoundError:
+        return None
+
+
+def _metadata(info: os.stat_result) -> tuple[int, ...]:
+    size = info.st_size if stat.S_ISREG(info.st_mode) else 0
+    mtime_ns = 0 if stat.S_ISDIR(info.st_mode) else info.st_mtime_ns
+    return info.st_mode, info.st_uid, info.st_gid, info.st_rdev, mtime_ns, size
+
+
+def _open(place: Place) -> int:
+    return os.open(place[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place[0])

@@ -1,0 +1,197 @@
+"""Copies single entries of open directories, and creates directories, with everything that a layer can hold.
+
+Reads and writes files; never follows a link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from imagewright.fs.rootfs.attributes import (
+    AS_SOURCE,
+    Attributes,
+    Place,
+    change_owner,
+    mode_of,
+    proc_path,
+    read_xattrs,
+    write_xattr,
+)
+from imagewright.fs.rootfs.root import OPEN_FOLDER, Rootfs
+
+_FALLBACK_BYTES = 1 << 20
+
+
+class FileCopier:
+    """Copies entries other than folders; entries that were one by hard links become one again.
+
+    Args:
+        target: the root file system that is written into.
+    """
+
+    def __init__(self, target: Rootfs) -> None:
+        self._target = target
+        # Where the first of several names went, by its own device and inode: its folder in the target, and the name there.
+        # Paths and not descriptors, since a tree may have hard links in any number of folders.
+        self._seen: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        self._origins: dict[tuple[int, int], tuple[int, int]] = {}  # by device and inode in the target
+        self._can_clone = True
+
+    def copy_entry(
+        self,
+        source: Place,
+        target: Place,
+        info: os.stat_result,
+        attributes: Attributes = AS_SOURCE,
+    ) -> None:
+        """Copy one entry; the target, its home, must not exist. Sockets are left out, as no layer can hold them.
+
+        Raises:
+            OSError
+        """
+        kind = stat.S_IFMT(info.st_mode)
+        if kind == stat.S_IFSOCK or (info.st_nlink > 1 and self._link(target, info)):
+            return
+        if kind == stat.S_IFREG:
+            self._copy_file(source, target, info, attributes)
+        else:
+            self._copy_special(source, target, info, attributes)
+        if info.st_nlink > 1:
+            key = (info.st_dev, info.st_ino)
+            self._seen[key] = (self._target.path_of(target[0]), target[1])
+            self._origins[_inode(target)] = key
+
+    def remove(self, target: Place) -> None:
+        """Unlink what is in the way of a copy; if it was copied earlier, nothing is linked to it any more.
+
+        Raises:
+            OSError: IsADirectoryError or PermissionError for a folder.
+        """
+        if self._origins and (key := self._origins.pop(_inode(target), None)) is not None:
+            del self._seen[key]
+        os.unlink(target[1], dir_fd=target[0])
+
+    def _copy_special(self, source: Place, target: Place, info: os.stat_result, attributes: Attributes) -> None:
+        kind = stat.S_IFMT(info.st_mode)
+        if kind == stat.S_IFLNK:
+            os.symlink(os.readlink(source[1], dir_fd=source[0]), target[1], dir_fd=target[0])
+        elif kind == stat.S_IFIFO:
+            os.mkfifo(target[1], 0o600, dir_fd=target[0])
+        else:
+            os.mknod(target[1], kind | 0o600, info.st_rdev, dir_fd=target[0])
+        change_owner(target, attributes.owner or (info.st_uid, info.st_gid))
+        if kind != stat.S_IFLNK:
+            os.chmod(target[1], mode_of(info, attributes), dir_fd=target[0])
+        for name, value in read_xattrs(proc_path(source)).items():
+            write_xattr(proc_path(target), name, value)
+        os.utime(target[1], ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=target[0], follow_symlinks=False)
+
+    def _link(self, target: Place, info: os.stat_result) -> bool:
+        """Whether there was an earlier copy of the same inode to link to."""
+        first = self._seen.get((info.st_dev, info.st_ino))
+        if first is None:
+            return False
+        folder, name = first
+        with self._target.directory(folder) as fd:
+            home = self._target.home(fd, folder + b"/" + name if folder else name)
+            try:
+                os.link(name, target[1], src_dir_fd=home, dst_dir_fd=target[0], follow_symlinks=False)
+            except OSError as error:
+                if error.errno == errno.EXDEV:  # one is where something else is mounted
+                    return False
+                raise
+        return True
+
+    def _copy_file(self, source: Place, target: Place, info: os.stat_result, attributes: Attributes) -> None:
+        read = os.open(source[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source[0])
+        try:
+            write = os.open(
+                target[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target[0]
+            )
+            try:
+                if info.st_size:
+                    self._copy_data(read, write, info)
+                change_owner(write, attributes.owner or (info.st_uid, info.st_gid))
+                os.fchmod(write, mode_of(info, attributes))  # after the owner: chown drops setuid
+                for name, value in read_xattrs(read).items():
+                    write_xattr(write, name, value)
+                os.utime(write, ns=(info.st_mtime_ns, info.st_mtime_ns))
+            finally:
+                os.close(write)
+        finally:
+            os.close(read)
+
+    def _copy_data(self, read: int, write: int, info: os.stat_result) -> None:
+        if info.st_blocks * 512 < info.st_size:
+            _copy_sparse(read, write, info.st_size)
+            return
+        left = info.st_size
+        while left > 0 and self._can_clone:
+            try:
+                copied = os.copy_file_range(read, write, left)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+                    raise
+                self._can_clone = False
+            else:
+                if not copied:
+                    break
+                left -= copied
+        while left > 0 and (copied := os.sendfile(write, read, None, left)):
+            left -= copied
+
+
+def _copy_sparse(read: int, write: int, size: int) -> None:
+    """Copy the data between holes; a file system that knows no holes reports one piece."""
+    offset = 0
+    while offset < size:
+        try:
+            begin = os.lseek(read, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # nothing but a hole up to the end
+        end = os.lseek(read, begin, os.SEEK_HOLE)
+        while begin < end:
+            data = os.pread(read, min(_FALLBACK_BYTES, end - begin), begin)
+            if not data:
+                break
+            begin += os.pwrite(write, data, begin)
+        offset = end
+    os.ftruncate(write, size)
+
+
+@contextmanager
+def open_folder(directory: int, name: bytes) -> Iterator[int]:
+    """A descriptor of the folder ``name`` of an open folder.
+
+    Raises:
+        OSError: also where it is a link.
+    """
+    fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def make_folder(rootfs: Rootfs, directory: int, path: bytes, owner: tuple[int, int], mode: int = 0o755) -> None:
+    """Make the folder ``path``, which has no links in it, in the open folder above it, whatever the umask is.
+
+    Raises:
+        FileSystemError: as ``change_owner``.
+        OSError: FileExistsError among others.
+    """
+    rootfs.mkdir(directory, path)
+    with open_folder(rootfs.home(directory, path), path.rpartition(b"/")[2]) as fd:
+        change_owner(fd, owner)
+        os.fchmod(fd, mode)  # after the owner, as with files
+
+
+def _inode(place: Place) -> tuple[int, int]:
+    info = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
+    return info.st_dev, info.st_ino

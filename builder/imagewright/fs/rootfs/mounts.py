@@ -1,0 +1,121 @@
+"""Mounts below a directory: read from this process's mount table (proc_pid_mountinfo(5)), and moved elsewhere.
+
+Reads /proc/self/mountinfo; renames directories of a root file system. The kernel refuses to rename a mount point, but it
+renames a directory above one, and the mount moves with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_TABLE = "/proc/self/mountinfo"
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """``path`` is relative to the folder that was asked about; ``number`` is the mount's own, wherever it is moved to."""
+
+    number: int
+    path: bytes
+    read_only: bool
+
+
+def mounts_below(folder: str) -> tuple[MountPoint, ...]:
+    """Everything that is mounted below ``folder``: the cluster's files, volumes and secrets; not what it itself is.
+
+    Raises:
+        OSError
+    """
+    with open(_TABLE, "rb") as file:
+        return parse_mountinfo(file.read(), os.fsencode(os.path.realpath(folder)))
+
+
+def parse_mountinfo(table: bytes, folder: bytes = b"/") -> tuple[MountPoint, ...]:
+    """The same of a table's text, which has white space in paths as octal numbers."""
+    prefix = folder.rstrip(b"/") + b"/"
+    found = []
+    for line in table.split(b"\n"):
+        if not line:
+            continue
+        fields = line.split(b" ")
+        path = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), fields[4])
+        if path.startswith(prefix) and path != prefix:
+            found.append(MountPoint(int(fields[0]), path[len(prefix) :], b"ro" in fields[5].split(b",")))
+    return tuple(found)
+
+
+def relocate(root: bytes, source: bytes, target: bytes, mounts: Iterable[bytes]) -> bool:
+    """Bring what is mounted below the folder ``source`` to the same places below ``target``; whether that was possible.
+
+    Paths are relative to ``root``, without links. ``source`` holds nothing but the folders that lead to ``mounts``, and is
+    gone afterwards. It stays where a folder with a mount in it would have to become one that is there already, or where
+    the file system can't rename it (one of a lower layer of overlayfs).
+    """
+    for mount in mounts:
+        parent = _join(target, mount[len(source) + 1 :].rpartition(b"/")[0])
+        if not _is_free(root, parent):
+            return False
+    try:
+        with _times_kept(root, target):
+            os.makedirs(os.path.dirname(_join(root, target)), mode=0o755, exist_ok=True)
+            _merge(_join(root, source), _join(root, target))
+    except OSError:
+        return False
+    return True
+
+
+def return_mount(root: bytes, now: bytes, before: bytes) -> None:
+    """Bring a mount back from ``now`` to ``before``, with what else is mounted in its folder; folders left empty go.
+
+    Raises:
+        OSError
+    """
+    source, target = (_join(root, path.rpartition(b"/")[0]) for path in (now, before))
+    os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+    os.rename(source, target)
+    while (source := os.path.dirname(source)) != root.rstrip(b"/"):
+        try:
+            os.rmdir(source)
+        except OSError:
+            break
+
+
+def _is_free(root: bytes, path: bytes) -> bool:
+    """Whether nothing is at ``path``, and nothing but folders above it."""
+    if os.path.lexists(_join(root, path)):
+        return False
+    while path:
+        path = path.rpartition(b"/")[0]
+        place = _join(root, path)
+        if os.path.lexists(place):
+            return os.path.isdir(place) and not os.path.islink(place)
+    return True
+
+
+def _merge(source: bytes, target: bytes) -> None:
+    if not os.path.lexists(target):
+        os.rename(source, target)
+        return
+    for name in os.listdir(source):
+        _merge(_join(source, name), _join(target, name))
+    os.rmdir(source)
+
+
+@contextlib.contextmanager
+def _times_kept(root: bytes, path: bytes) -> Iterator[None]:
+    """Of the innermost folder that is there on the way to ``path``, and of that itself."""
+    places = [_join(root, path)]
+    while not os.path.isdir(places[-1]) or len(places) == 1:
+        places.append(os.path.dirname(places[-1]))
+    times = {place: os.stat(place) for place in places if os.path.isdir(place)}
+    yield
+    for place, info in times.items():
+        os.utime(place, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+def _join(folder: bytes, name: bytes) -> bytes:
+    return os.path.join(folder, name) if name else folder

@@ -1,0 +1,134 @@
+"""Opens paths below a root directory, whatever their symbolic links say.
+
+Opens files. The kernel resolves where it has openat2(2) with RESOLVE_IN_ROOT (Linux 5.6); elsewhere a walk component by
+component does. Both pass the same hostile corpus.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import struct
+from collections.abc import Callable
+
+MAX_LINKS = 40  # as the kernel: path_resolution(7)
+_SYS_OPENAT2 = 437  # the same number on every architecture
+_RESOLVE_IN_ROOT = 0x10
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_RETRIES = 64
+Resolver = Callable[[int, bytes, int, int], int]  # (descriptor of the root, path, flags, mode) -> descriptor
+
+
+@functools.cache
+def kernel_resolves() -> bool:
+    """Whether openat2 works here: old kernels and some seccomp filters refuse it."""
+    try:
+        os.close(kernel_open(-100, b"/", os.O_PATH | os.O_CLOEXEC, 0))
+    except OSError:
+        return False
+    return True
+
+
+def kernel_open(dir_fd: int, path: bytes, flags: int, mode: int, *, links: bool = True) -> int:
+    """Open ``path`` below ``dir_fd`` with openat2(2), which takes the folder for the root of every link.
+
+    Raises:
+        OSError: as openat2(2); ELOOP where a link would be followed and ``links`` is False.
+    """
+    resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | (0 if links else _RESOLVE_NO_SYMLINKS)
+    how = struct.pack("=QQQ", flags, mode, resolve)
+    for _ in range(_RETRIES):
+        fd = _LIBC.syscall(_SYS_OPENAT2, dir_fd, path or b".", how, len(how))
+        if fd >= 0:
+            return int(fd)
+        code = ctypes.get_errno()
+        if code not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: something was renamed while the kernel resolved ".."
+            break
+    raise OSError(code, os.strerror(code), os.fsdecode(path))
+
+
+def _same(directory: int, path: bytes) -> int:
+    return directory
+
+
+def walk_open(
+    root_fd: int, path: bytes, flags: int, mode: int = 0, *, home: Callable[[int, bytes], int] = _same
+) -> int:
+    """Open ``path`` below ``root_fd`` by walking it: what openat2 does, for kernels without it.
+
+    ``home`` gives the folder in which the next component is looked for, from the one that was walked to and the path
+    from the root on, without links.
+
+    Raises:
+        OSError: as open(2); ELOOP after 40 links.
+    """
+    pending = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
+    want_directory = path.endswith(b"/")
+    walk = _Walk(root_fd, home)
+    links = 0
+    try:
+        while pending:
+            part = pending.pop()
+            if part == b"..":
+                walk.go_to(walk.names[:-1])
+                continue
+            here = walk.home_of(part)
+            last = not pending
+            if last and flags & (os.O_CREAT | os.O_NOFOLLOW):
+                follow = not flags & os.O_NOFOLLOW and not flags & os.O_EXCL
+            else:
+                follow = True
+            try:
+                target = os.readlink(part, dir_fd=here) if follow else None
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOENT):
+                    raise
+                target = None
+            if target is not None:
+                links += 1
+                if links > MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
+                if target.startswith(b"/"):
+                    walk.go_to([])
+                pending.extend(p for p in reversed(target.split(b"/")) if p not in (b"", b"."))
+                continue
+            if last and not want_directory:
+                return os.open(part, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=here)
+            walk.enter(part)
+        return os.open(".", (flags & ~os.O_CREAT & ~os.O_EXCL) | os.O_CLOEXEC, dir_fd=walk.fd)
+    finally:
+        walk.close()
+
+
+class _Walk:
+    """A folder below a root, and how it is reached from there without links. However deep it is, only it is open."""
+
+    def __init__(self, root_fd: int, home: Callable[[int, bytes], int]) -> None:
+        self._root = root_fd
+        self._home = home
+        self.fd = os.dup(root_fd)
+        self.names: list[bytes] = []
+
+    def home_of(self, name: bytes) -> int:
+        return self.fd if self._home is _same else self._home(self.fd, b"/".join((*self.names, name)))
+
+    def enter(self, name: bytes) -> None:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        below = os.open(name, flags, dir_fd=self.home_of(name))
+        self.close()
+        self.fd = below
+        self.names.append(name)
+
+    def go_to(self, names: list[bytes]) -> None:
+        root = os.dup(self._root)
+        self.close()
+        self.fd, self.names = root, []
+        for name in names:
+            self.enter(name)
+
+    def close(self) -> None:
+        os.close(self.fd)

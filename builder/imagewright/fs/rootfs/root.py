@@ -1,0 +1,251 @@
+"""A root file system below a directory: every path is resolved inside it, whatever its symbolic links say.
+
+Opens files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.rootfs.masked import Shadow, ShadowView
+from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
+
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder itself, through no link
+_MOST_MOVED = 100  # folders on the way to where mounts are moved
+_DOTS = re.compile(rb"^/|//|(^|/)\.")  # a path that has them may not be what ``real`` gives for it
+
+
+class Rootfs:
+    """A folder that is some image's ``/``.
+
+    Args:
+        path: the folder.
+        excluded: root-relative paths ("proc", "etc/hosts") that are not the image's: never read, written, deleted or
+            packed by those who walk the tree.
+        resolver: how paths are opened inside the root; the kernel's way where it has one.
+        shadow: what the image has where something else is mounted on the disk. Then a path is resolved as the image has
+            it, and whoever works with the entries of an open folder asks ``home`` where each of them is.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        excluded: frozenset[str] = frozenset(),
+        resolver: Resolver | None = None,
+        shadow: Shadow | ShadowView | None = None,
+    ) -> None:
+        self.path = path
+        self.shadow = shadow
+        self._plain = resolver or (kernel_open if kernel_resolves() else walk_open)
+        self._resolve = self._plain if shadow is None else self._open_around_mounts
+        self.excluded = frozenset(os.fsencode(name.strip("/")) for name in excluded)
+        self._below_excluded = tuple(name + b"/" for name in self.excluded)
+        self._fd = -1
+        self._in_whole: tuple[Rootfs, bytes] | None = None  # of one that is below another: that, and where in it
+
+    @property
+    def fd(self) -> int:
+        """A descriptor of the root folder; lives as long as this value."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._fd
+
+    def below(self, path: bytes) -> Rootfs:
+        """The folder at ``path``, which holds no link, as a root of its own.
+
+        Raises:
+            OSError
+        """
+        if not path:
+            return self
+        inside = (os.fsdecode(name[len(path) + 1 :]) for name in self.excluded if name.startswith(path + b"/"))
+        # At or below a mask all is in the shadow, which is a folder like any other then.
+        shadow = None if self.shadow is None or self.is_apart(path) else self.shadow.seen_from(path)
+        root = Rootfs(os.path.join(self.path, os.fsdecode(path)), frozenset(inside), self._plain, shadow)
+        root._fd = self.open_directory(path)
+        root._in_whole = (self, path)
+        return root
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            os.close(self._fd)
+
+    def __repr__(self) -> str:
+        return f"Rootfs({self.path!r})"
+
+    def open(self, path: bytes, flags: int, mode: int = 0) -> int:
+        """Open a path inside the root, following links inside the root; the descriptor is close-on-exec.
+
+        Raises:
+            OSError: as open(2).
+        """
+        flags |= os.O_CLOEXEC
+        if b"\0" in path:
+            raise OSError(errno.EINVAL, "a path with a NUL byte", os.fsdecode(path))
+        return self._resolve(self.fd, path, flags, mode)
+
+    def open_directory(self, path: bytes) -> int:
+        """A descriptor of a folder inside the root, good for ``dir_fd=`` and for listing."""
+        return self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    @contextmanager
+    def directory(self, path: bytes) -> Iterator[int]:
+        """``open_directory`` that closes."""
+        fd = self.open_directory(path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def lstat(self, path: bytes) -> os.stat_result:
+        """The entry at ``path``; links among its parents are followed inside the root, the last component is not."""
+        fd = self.open(path, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def read_file(self, path: bytes, limit: int) -> bytes:
+        """The content of a regular file, links followed inside the root.
+
+        Raises:
+            OSError: as open(2).
+            FileSystemError: when it is no regular file, or has more than ``limit`` bytes (reason ``LimitExceeded``).
+        """
+        # O_NONBLOCK: opening a fifo that a hostile image put there must not wait for a writer.
+        fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise FileSystemError(f"/{os.fsdecode(path)} is no regular file", reason=Reason.PATH_NOT_ALLOWED)
+            with os.fdopen(os.dup(fd), "rb") as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(fd)
+        if len(data) > limit:
+            raise FileSystemError(f"/{os.fsdecode(path)} is larger than {limit} bytes", reason=Reason.LIMIT_EXCEEDED)
+        return data
+
+    def path_of(self, fd: int) -> bytes:
+        """The root-relative path, without any link in it, of an open file or folder below the root.
+
+        Raises:
+            FileSystemError: when it is not below the root.
+        """
+        here, root = os.readlink(b"/proc/self/fd/%d" % fd), os.readlink(b"/proc/self/fd/%d" % self.fd)
+        if self.shadow is not None and here.startswith(self.shadow.folder + b"/"):
+            return here[len(self.shadow.folder) + 1 :]
+        prefix = root if root.endswith(b"/") else root + b"/"
+        if here != root and not here.startswith(prefix):
+            raise FileSystemError(f"{os.fsdecode(here)} is not below {self.path}", reason=Reason.PATH_NOT_ALLOWED)
+        return here[len(prefix) :]
+
+    def real(self, path: bytes) -> bytes:
+        """Where ``path`` leads, root-relative: links are followed inside the root, the one at its end too.
+
+        Raises:
+            OSError: nothing is there.
+        """
+        fd = self.open(path, os.O_PATH)
+        try:
+            return self.path_of(fd)
+        finally:
+            os.close(fd)
+
+    def led_to(self, path: bytes) -> bytes:
+        """Where a path leads or will lead: what is there already may be a link, and the rest is yet to be made."""
+        rest: list[bytes] = []
+        while path:
+            try:
+                return b"/".join(part for part in (self.real(path), *reversed(rest)) if part)
+            except OSError:
+                path, _, name = path.rpartition(b"/")
+                rest.append(name)
+        return b"/".join(reversed(rest))
+
+    def is_excluded(self, path: bytes) -> bool:
+        """Whether ``path`` is one of the excluded ones or lies below one."""
+        return path in self.excluded or path.startswith(self._below_excluded)
+
+    def _open_around_mounts(self, directory: int, path: bytes, flags: int, mode: int) -> int:
+        """As the image has it. Where there is neither link nor mask on the way the kernel does it, which is far quicker."""
+        if kernel_resolves() and not _DOTS.search(path) and not self.is_apart(path):
+            try:
+                return kernel_open(directory, path, flags, mode, links=False)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+        return walk_open(directory, path, flags, mode, home=self.home)
+
+    # --- entries of open folders; paths are link-free, as those of ``real``
+
+    @property
+    def set_apart(self) -> frozenset[bytes]:
+        """The paths at which the disk has nothing of the image's: the excluded ones, and those masked by a mount."""
+        return self.excluded | self.shadow.masks if self.shadow is not None else self.excluded
+
+    def is_apart(self, path: bytes) -> bool:
+        """Whether ``path`` is at or below one of ``set_apart``."""
+        shadow = self.shadow
+        return self.is_excluded(path) or (
+            shadow is not None and (path in shadow.masks or path.startswith(shadow.below))
+        )
+
+    def has(self, path: bytes) -> bool:
+        """Whether the image has an entry at ``path``."""
+        try:
+            self.lstat(path)
+        except OSError:
+            return False
+        return True
+
+    def home(self, directory: int, path: bytes) -> int:
+        """The open folder that has the image's entry ``path``: ``directory``, unless something else is mounted there."""
+        if self.shadow is None or path not in self.shadow.masks:
+            return directory
+        return self.shadow.parent_of(path)
+
+    def names(self, directory: int, path: bytes) -> list[bytes]:
+        """The names in the open folder ``path``, as the image has them; what is excluded among them too."""
+        names = [os.fsencode(name) for name in os.listdir(directory)]
+        if self.shadow is None:
+            return names
+        masks, prefix = self.shadow.masks, path + b"/" if path else b""
+        return [name for name in names if prefix + name not in masks] + self.shadow.names(path)
+
+    def mkdir(self, directory: int, path: bytes) -> None:
+        """Make the folder ``path``, for root alone, in the open folder above it.
+
+        Raises:
+            OSError: FileExistsError among others.
+        """
+        shadow = self.shadow
+        if shadow is not None and path in shadow.masks and shadow.leads_to_mount(path):
+            shadow.adopt(path)
+        else:
+            os.mkdir(path.rpartition(b"/")[2], 0o700, dir_fd=self.home(directory, path))
+
+    def make_way(self, path: bytes, link: bytes) -> bool:
+        """Before a link is made at ``path``: have mounts that are in its way moved to where it leads, if that is possible.
+
+        Whether they were moved: then a descriptor that was open may be of another path.
+        """
+        shadow = self.shadow
+        if shadow is None or path not in shadow.masks or not shadow.leads_to_mount(path):
+            return False
+        if self._in_whole is not None:  # the link leads to where it does in the image
+            whole, top = self._in_whole
+            return whole.make_way(top + b"/" + path, link)
+        if link.count(b"/") > _MOST_MOVED:
+            return False
+        wanted = link if link.startswith(b"/") else path.rpartition(b"/")[0] + b"/" + link
+        target = self.led_to(b"/".join(part for part in wanted.split(b"/") if part not in (b"", b".")))
+        if b".." in target.split(b"/") or target == path or target.startswith(path + b"/") or self.is_excluded(target):
+            return False
+        return shadow.make_way(path, target)

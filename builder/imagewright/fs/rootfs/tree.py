@@ -1,0 +1,213 @@
+"""Whole trees: removing, copying, moving, making directories, finding what changed since a moment.
+
+Writes below the roots it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections import deque
+
+from imagewright import descent
+from imagewright.descent import Descent, Walk
+from imagewright.errors import FileSystemError
+from imagewright.fs.rootfs.attributes import Ownership, copy_attributes
+from imagewright.fs.rootfs.directorycache import Places
+from imagewright.fs.rootfs.errors import check_length, explain
+from imagewright.fs.rootfs.filecopy import FileCopier, make_folder, open_folder
+from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.root import Rootfs
+
+
+def remove(rootfs: Rootfs) -> None:
+    """Empty a root file system; what is excluded stays, and so do the folders that lead to it."""
+    try:
+        shadow = rootfs.shadow
+        if isinstance(shadow, Shadow):
+            shadow.give_up()
+        for name in rootfs.names(rootfs.fd, b""):
+            remove_entry(rootfs.fd, name, rootfs)
+        if isinstance(shadow, Shadow):
+            shadow.reset()
+    except OSError as error:
+        raise explain(error, "removing a stage's files") from error
+
+
+def remove_entry(directory: int, path: bytes, rootfs: Rootfs) -> bool:
+    """Remove the image's entry ``path`` and all that is below it, without following any link.
+
+    ``directory`` is the open folder above it; ``path`` has no links in it: what is set apart is told by it. Returns
+    whether the disk has nothing there any more.
+
+    Raises:
+        OSError: FileNotFoundError among others.
+    """
+    with Descent(directory) as down:
+        return descent.run(_removing(down, path, rootfs))
+
+
+def _removing(down: Descent, path: bytes, rootfs: Rootfs) -> Walk[bool]:
+    if rootfs.excluded and path in rootfs.excluded:
+        return False
+    name, shadow = path.rpartition(b"/")[2], rootfs.shadow
+    home = rootfs.home(down.fd, path)
+    if not any(apart.startswith(path + b"/") for apart in rootfs.set_apart):  # from here on paths don't matter
+        return _removed(home, name, path, rootfs) and home == down.fd
+    if descent.unlinked(home, name):
+        return home == down.fd
+    down.enter(name, home)
+    _check_is_there(down.fd, path, rootfs)
+    gone = True
+    for child in rootfs.names(down.fd, path):
+        gone &= yield _removing(down, path + b"/" + child, rootfs)
+    down.leave()
+    if gone and shadow is not None:
+        gone = not shadow.leads_to_mount(path)
+    home = rootfs.home(down.fd, path)
+    if gone:
+        os.rmdir(name, dir_fd=home)
+    elif shadow is not None and shadow.leads_to_mount(path):
+        shadow.drop(path)
+    return gone and home == down.fd
+
+
+def _removed(folder: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
+    """Remove an entry below which nothing is set apart."""
+    if rootfs.shadow is not None:
+        if descent.unlinked(folder, name):
+            return True
+        with open_folder(folder, name) as fd:
+            _check_is_there(fd, path, rootfs)
+    return descent.remove(folder, name)
+
+
+def _check_is_there(fd: int, path: bytes, rootfs: Rootfs) -> None:
+    if rootfs.shadow is not None and rootfs.path_of(fd) != path:  # then it may be a mount, whose files are not ours
+        raise FileSystemError(
+            f'cannot remove "/{os.fsdecode(path)}": it is "/{os.fsdecode(rootfs.path_of(fd))}" by now'
+        )
+
+
+def copy_tree(source: Rootfs, target: Rootfs) -> None:
+    """Copy everything with owners, modes, times, xattrs and hard links; what either side excludes is left out."""
+    try:
+        # Opened anew: several stages may copy one base at a time, and a listing moves the descriptor that it reads.
+        with source.directory(b"") as opened, Descent(opened) as down, Descent(target.fd) as target_down:
+            descent.run(_copying(source, target, (down, target_down), b"", FileCopier(target)))
+        copy_attributes(source.fd, target.fd)
+    except OSError as error:
+        raise explain(error, "copying a stage's files") from error
+
+
+def _copying(
+    source: Rootfs, target: Rootfs, ways: tuple[Descent, Descent], path: bytes, copier: FileCopier
+) -> Walk[None]:
+    down, target_down = ways
+    for name in source.names(down.fd, path):
+        place = path + b"/" + name if path else name
+        if source.is_excluded(place) or target.is_excluded(place):
+            continue
+        home = source.home(down.fd, place)
+        info = os.stat(name, dir_fd=home, follow_symlinks=False)
+        if not stat.S_ISDIR(info.st_mode):
+            if stat.S_ISLNK(info.st_mode):
+                target.make_way(place, os.readlink(name, dir_fd=home))
+            copier.copy_entry((home, name), (target.home(target_down.fd, place), name), info)
+            continue
+        check_length(place)
+        with contextlib.suppress(FileExistsError):  # it leads to something excluded
+            target.mkdir(target_down.fd, place)
+        down.enter(name, home)
+        target_down.enter(name, target.home(target_down.fd, place))
+        yield _copying(source, target, ways, place, copier)
+        copy_attributes(down.fd, target_down.fd)
+        down.leave()
+        target_down.leave()
+
+
+def move_tree(source: Rootfs, target: Rootfs) -> None:
+    """Move everything, by renaming where both are on one file system; what either side excludes stays."""
+    try:
+        mtime_ns = os.fstat(source.fd).st_mtime_ns  # it moves with what leaves
+        for name in source.names(source.fd, b""):
+            if not _renamed(source, target, name):
+                copy_tree(source, target)  # hard links across top-level folders need it to be done in one go
+                remove(source)
+                break
+        else:
+            copy_attributes(source.fd, target.fd)
+        os.utime(target.fd, ns=(mtime_ns, mtime_ns))
+    except OSError as error:
+        raise explain(error, "moving a stage's files") from error
+
+
+def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
+    """Whether a top-level entry could be renamed; one that is excluded counts as done, one that leads there not."""
+    if source.is_excluded(name) or target.is_excluded(name):
+        return True
+    apart = source.set_apart | target.set_apart
+    if name in apart or any(path.startswith(name + b"/") for path in apart):
+        return False
+    try:
+        os.rename(name, name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY):
+            return False
+        raise
+    return True
+
+
+def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tuple[bytes, ...]:
+    """Make a folder and its missing parents (WORKDIR), each with mode 0755 and the given owner, by default root.
+
+    Returns the paths of the directories that were made, sorted.
+
+    Raises:
+        FileSystemError: when something that is no folder is in the way.
+    """
+    made: set[bytes] = set()
+    owner = ownership or Ownership(0, 0)
+    wanted = b"/".join(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
+
+    def make(parent_fd: int, path: bytes) -> None:
+        make_folder(rootfs, parent_fd, path, (owner.uid, owner.gid))
+        made.add(path)
+
+    places = Places(rootfs)
+    try:
+        if not wanted or places.existing(wanted) is not None:
+            return ()
+        places.directory(wanted, make)
+        return tuple(sorted(made))
+    except OSError as error:
+        raise explain(error, f"making the folder {path}") from error
+    finally:
+        places.close()
+
+
+def changed_since(path: bytes, moment_ns: int, limit: int) -> bytes | None:
+    """The first entry found whose ctime isn't before ``moment_ns``, nearest to ``path`` first; None without.
+
+    Of a folder, what is in it is told rather than itself. After ``limit`` entries it is left open, and so is what can't
+    be read.
+    """
+    folders: list[bytes] = []
+    waiting = deque([path])
+    while waiting and limit > 0:
+        place = waiting.popleft()
+        try:
+            info = os.stat(place, follow_symlinks=False)
+            below = sorted(os.listdir(place)) if os.path.isdir(place) and not os.path.islink(place) else None
+        except OSError:
+            continue
+        limit -= 1
+        if below is not None:
+            waiting.extend(os.path.join(place, name) for name in below[:limit])
+        if info.st_ctime_ns >= moment_ns:
+            if below is None:
+                return place
+            folders.append(place)
+    return folders[-1] if folders else None

@@ -1,0 +1,172 @@
+"""Users and groups by the names that a root file system's own passwd and group files give them.
+
+Reads two files below the root it is given. Called by the engine for USER and --chown. The files are an image's and
+therefore hostile: regular, of bounded size, resolved inside the root.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.rootfs.attributes import Ownership
+from imagewright.fs.rootfs.root import Rootfs
+
+_MAX_FILE_BYTES = 16 * 1024 * 1024
+_MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
+_DIGITS = re.compile(r"[0-9]+")  # str.isdigit takes superscripts too
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who a RUN is: ids, supplementary groups (sorted; ``gid`` is one of them) and home folder."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def lookup_user(rootfs: Rootfs, text: str) -> User:
+    """``user[:group]`` of USER: names from the root's files, numbers with or without an entry there.
+
+    A number without an entry has group 0 and home ``/``. Supplementary groups are those of the group file, unless a
+    group is named, and the user's own: without it there, a process that gives up its group could get past a file's
+    mode that denies the group more than others (as containerd's and BuildKit's user lookup).
+
+    Raises:
+        FileSystemError: reason ``FileNotFound`` for a name that isn't there.
+    """
+    name, colon, group = text.partition(":")
+    entry = next((e for e in _passwd(rootfs) if e.name == name), None)
+    if entry is None and _DIGITS.fullmatch(name):
+        number = _number(name)
+        entry = next((e for e in _passwd(rootfs) if e.uid == number), None) or _Passwd("", number, 0, "/")
+    if entry is None and name in ("", "root"):  # an image needs no files to have root
+        entry = _Passwd("", 0, 0, "/root")
+    if entry is None:
+        raise _unknown("user", name, "passwd")
+    if colon and group:
+        gid = _group(rootfs, group)
+        if gid is None:
+            raise _unknown("group", group, "group")
+        return User(entry.uid, gid, (gid,), entry.home)
+    groups = {g.gid for g in _groups(rootfs) if entry.name and entry.name in g.members}
+    return User(entry.uid, entry.gid, tuple(sorted({entry.gid, *groups})), entry.home)
+
+
+def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:
+    """``user[:group]`` of --chown. A number alone is the group too; a name alone brings its own group.
+
+    Raises:
+        FileSystemError: reason ``FileNotFound`` for a name that isn't there.
+    """
+    name, _, group = text.partition(":")
+    owner = _owner(rootfs, name)
+    if owner is None:
+        raise _unknown("user", name, "passwd")
+    if not group:
+        return owner
+    gid = _group(rootfs, group)
+    if gid is None:
+        raise _unknown("group", group, "group")
+    return Ownership(owner.uid, gid)
+
+
+def lookup_known(rootfs: Rootfs, text: str) -> Ownership:
+    """``lookup_ownership`` for a folder of WORKDIR: root in place of a user that isn't there, the user's own group in place
+    of such a group (BuildKit). The user may be added later, or never be.
+
+    Raises:
+        FileSystemError: an id that is none.
+    """
+    name, _, group = text.partition(":")
+    owner = _owner(rootfs, name) or Ownership(0, 0)
+    gid = _group(rootfs, group) if group else None
+    return owner if gid is None else Ownership(owner.uid, gid)
+
+
+def _owner(rootfs: Rootfs, name: str) -> Ownership | None:
+    """A user and the group that comes with it; None for a name that isn't there."""
+    if _DIGITS.fullmatch(name):
+        return Ownership(_number(name), _number(name))
+    entry = next((e for e in _passwd(rootfs) if e.name == name), None)
+    if entry is not None:
+        return Ownership(entry.uid, entry.gid)
+    return Ownership(0, 0) if name in ("", "root") else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Passwd:
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+def _group(rootfs: Rootfs, text: str) -> int | None:
+    for group in _groups(rootfs):
+        if group.name == text:
+            return group.gid
+    if _DIGITS.fullmatch(text):
+        return _number(text)
+    return None
+
+
+def _passwd(rootfs: Rootfs) -> Iterator[_Passwd]:
+    for fields in _lines(rootfs, b"etc/passwd"):
+        if len(fields) >= 6:
+            uid, gid = _entry_id(fields[2]), _entry_id(fields[3])
+            if uid is not None and gid is not None:
+                yield _Passwd(fields[0], uid, gid, fields[5] or "/")
+
+
+def _groups(rootfs: Rootfs) -> Iterator[_Group]:
+    for fields in _lines(rootfs, b"etc/group"):
+        if len(fields) >= 3 and (gid := _entry_id(fields[2])) is not None:
+            members = fields[3].split(",") if len(fields) > 3 else []
+            yield _Group(fields[0], gid, tuple(m for m in members if m))
+
+
+def _lines(rootfs: Rootfs, path: bytes) -> Iterator[list[str]]:
+    try:
+        data = rootfs.read_file(path, _MAX_FILE_BYTES)
+    except OSError:
+        return  # no such file: an image without users
+    for line in io.BytesIO(data):  # one at a time: a file of nothing but newlines makes a list of many MB
+        yield line.decode("utf-8", "replace").rstrip("\n").split(":")
+
+
+def _entry_id(text: str) -> int | None:
+    """An id in a file; None where there is none that could be one: such lines are passed over, as by libc."""
+    if not _DIGITS.fullmatch(text) or len(text) > 10:
+        return None
+    number = int(text)
+    return number if number <= _MAX_ID else None
+
+
+def _number(text: str) -> int:
+    number = int(text) if len(text) <= 10 else _MAX_ID + 1
+    if number > _MAX_ID:
+        raise FileSystemError(
+            f"{text[:40]} is no user or group id: the largest is {_MAX_ID}", reason=Reason.USAGE_INVALID
+        )
+    return number
+
+
+def _unknown(kind: str, name: str, file: str) -> FileSystemError:
+    return FileSystemError(
+        f"there is no {kind} {name!r} in the image's /etc/{file}",
+        reason=Reason.FILE_NOT_FOUND,
+        hint=f"Add it in an earlier step ({kind}add or add{kind}), or use its number.",
+    )

@@ -1,0 +1,1 @@
+"""The tar format and its compression: reading and writing archives as streams. No file system."""

@@ -1,0 +1,103 @@
+"""Entries of tar archives, and the fields of their headers: numbers, checksums, PAX records.
+
+No I/O. ``what`` names the archive in errors.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from imagewright.errors import FileSystemError, Reason
+
+BLOCK = 512
+REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry. ``type`` is one of this module's constants; names are bytes as written, ``size`` is of the stored data.
+
+    ``segments`` (offset, length) say where a sparse file's stored data belong, ``real_size`` how long it is.
+    """
+
+    name: bytes
+    type: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    linkname: bytes = b""
+    major: int = 0
+    minor: int = 0
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    segments: tuple[tuple[int, int], ...] | None = None
+    real_size: int = 0
+
+
+def malformed(message: str, reason: Reason | None = None) -> FileSystemError:
+    """For an archive that no sound program writes. ``reason`` is ``LayerInvalid`` unless another is given."""
+    return FileSystemError(
+        message, reason=reason, hint="It was damaged or written by a faulty program: make the image or archive anew."
+    )
+
+
+def number(field_: bytes, what: str) -> int:
+    """Octal text, or GNU's base-256: the first byte's high bit set, big-endian two's complement after it."""
+    if field_[0] & 0x80:
+        value = int.from_bytes(field_, "big") & ((1 << (8 * len(field_) - 1)) - 1)
+        return value if field_[0] == 0x80 else value - (1 << (8 * len(field_) - 1))
+    text = field_.rstrip(b"\0 ")
+    if not text:
+        return 0
+    try:
+        return int(text, 8)
+    except ValueError:
+        text = text.partition(b"\0")[0].strip(b" ")
+        if not text:
+            return 0
+        try:
+            return int(text, 8)
+        except ValueError:
+            pass
+        raise malformed(f"{what} has a header with a number that is none: {text[:20]!r}") from None
+
+
+def signed_sum(block: bytes) -> int:
+    """Old implementations summed signed characters."""
+    signed = struct.unpack("512b", block)
+    return int(sum(signed) - sum(signed[148:156]) + 256)
+
+
+def pax_records(data: bytes, what: str) -> list[tuple[bytes, bytes]]:
+    """``length key=value\\n`` records (POSIX.1-2001, pax)."""
+    records = []
+    position = 0
+    while position < len(data):
+        space = data.find(b" ", position, position + 20)
+        try:
+            length = int(data[position:space])
+        except ValueError:
+            length = 0
+        end = position + length
+        if space < 0 or length < 5 or end > len(data) or data[end - 1] != 0x0A:
+            raise malformed(f"{what} has a PAX header that can't be read")
+        key, separator, value = data[space + 1 : end - 1].partition(b"=")
+        if not separator:
+            raise malformed(f"{what} has a PAX record without '='")
+        records.append((key, value))
+        position = end
+    return records
+
+
+def nanoseconds(value: bytes) -> int:
+    """A PAX time, decimal seconds with a fraction, as nanoseconds since 1970; digits beyond those are cut off.
+
+    Raises:
+        ValueError
+    """
+    whole, _, fraction = value.partition(b".")
+    below = int(fraction[:9].ljust(9, b"0") or b"0")
+    seconds = int(whole or b"0")
+    return seconds * 1_000_000_000 + (-below if whole.startswith(b"-") else below)

@@ -1,0 +1,1 @@
+"""What the kernel offers to sandboxes: system calls, id maps, memory accounting."""

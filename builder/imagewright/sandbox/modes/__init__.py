@@ -1,0 +1,1 @@
+"""The sandbox modes: ``namespace``, and ``root`` and ``chroot``, which have no namespaces."""

@@ -1,0 +1,129 @@
+"""The rungs without namespaces: ``root``, where the build's root is this container's own ``/``, and ``chroot``.
+
+Runs in a forked child of the helper that has one thread and reaps orphans. Called by ``sandbox.helper``. Neither is a
+security boundary: a command may read whatever files the container's root may. What can be taken away is taken away:
+capabilities, environment, and the engine's memory, which isn't dumpable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.mounts.emulated import Root, StandIns
+from imagewright.sandbox.mounts.mountpoints import Stubs, resolve, resolve_target
+from imagewright.sandbox.processes.child import spawn
+from imagewright.sandbox.processes.command import become, describe
+from imagewright.sandbox.processes.descendants import end_all
+
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
+_ENGINE = "/imagewright"  # the executor image's folder, which no build replaces and which is on the file system of /
+
+
+def run_in_root(command: RunCommand, scratch: str) -> int:
+    """Run a command in this container as it is. ``scratch`` is an empty folder of this command's own.
+
+    Raises:
+        OSError: a mount or a network that can't be had here.
+    """
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    _cut_off(command)
+    root = Root("", _resolve_here, command.excluded)
+    with StandIns(root, (scratch, _ENGINE)).in_place(command.mounts):
+        return _run(command, proc, linux.DEFAULT_CAPABILITIES)
+
+
+def run_in_chroot(command: RunCommand, scratch: str) -> int:
+    """Run a command after chroot(2) into its rootfs; without ``argv`` only try it.
+
+    Raises:
+        OSError: naming the system call that isn't allowed; a mount or a network that can't be had here.
+    """
+    # Without /proc inside, this descriptor is how leftovers are found; the command never has it.
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    files = {path: data for path in _NETWORK_FILES if (data := _read(path))}
+    _cut_off(command)
+
+    def resolve_inside(path: str, made: Stubs) -> str:
+        with _changed_root(command.rootfs):
+            return _resolve_here(path, made)
+
+    stubs = Stubs()
+    try:
+        with _changed_root(command.rootfs):
+            _furnish(stubs, files)
+        stand_ins = StandIns(Root(command.rootfs, resolve_inside), (scratch,))
+        with stand_ins.in_place(command.mounts), _changed_root(command.rootfs):
+            return _run(command, proc, linux.DEFAULT_CAPABILITIES - {linux.SYS_CHROOT, linux.MKNOD})
+    finally:
+        stubs.remove()
+
+
+@contextlib.contextmanager
+def _changed_root(rootfs: str) -> Iterator[None]:
+    """The root file system as this process's root, and back: a chroot keeps nobody in who may chroot again."""
+    outside = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chroot(rootfs)
+    except PermissionError as error:
+        os.close(outside)
+        raise OSError(error.errno, f"chroot: {error.strerror}") from error
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.fchdir(outside)
+        os.chroot(".")
+        os.close(outside)
+
+
+def _resolve_here(path: str, made: Stubs) -> str:
+    target = resolve_target(path)
+    made.directory(os.path.dirname(target))
+    return target
+
+
+def _cut_off(command: RunCommand) -> None:
+    """Leave the network, where this process may: as root of a machine, but not in a Pod."""
+    if command.network:
+        return
+    try:
+        linux.unshare(linux.CLONE_NEWNET)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"--network=none isn't possible in this sandbox ({describe(error)}); in the namespace sandbox it is",
+        ) from None
+    linux.bring_loopback_up()
+
+
+def _run(command: RunCommand, proc: int, kept: frozenset[int]) -> int:
+    if not command.argv:
+        return 0
+    code = spawn(lambda parent: become(command, kept, parent)).finish(None)
+    end_all(proc)
+    return code
+
+
+def _furnish(stubs: Stubs, files: dict[str, bytes]) -> None:
+    """What programs can't do without, where the image has none: devices, the files of name resolution."""
+    with contextlib.suppress(OSError):  # a /dev that is a link or a file: the image's own affair
+        folder = resolve("/dev")
+        stubs.directory(folder)
+        for name, number in _DEVICES.items():
+            stubs.device(f"{folder}/{name}", number)
+    for path, data in files.items():
+        with contextlib.suppress(OSError):
+            stubs.file(resolve(path), data)
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return b""

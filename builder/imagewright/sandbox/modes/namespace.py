@@ -1,0 +1,247 @@
+"""The ``namespace`` rung: user, mount, PID, IPC and UTS namespaces of its own for each command.
+
+Runs in a forked child of the helper that has one thread. Called by ``sandbox.helper``.
+
+The command's user namespace is below the engine's and its ids are the same: so it can read none of the engine's
+processes, whatever it does, while owners on disk need no translation. Its root is pivoted into the rootfs; whatever is
+mounted there is first made ready outside (detached copies) and attached from inside, where no link leads out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.model import TMPFS_MODE, RunCommand, SandboxMount
+from imagewright.sandbox.mounts.detached import Detached, detach
+from imagewright.sandbox.mounts.mountpoints import Stubs, check_kind, resolve, resolve_target
+from imagewright.sandbox.processes.child import FAILED, Child, Parent, exit_code, spawn
+from imagewright.sandbox.processes.command import become, describe
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
+_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+# What containers keep from their root. The command's root may be the machine's own (its ids are the same), and then
+# only this is between it and, say, /proc/sys/kernel/core_pattern.
+_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_HIDDEN = "acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats".split()
+_HIDDEN_SYS = ("firmware", "devices/virtual/powercap")
+_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+
+
+def run(command: RunCommand, scratch: str, map_ids: Callable[[], None]) -> int:
+    """Run a command in namespaces of its own; without ``argv`` only try whether it can be done.
+
+    Args:
+        scratch: an empty folder for the copies of files that are mounted into the rootfs.
+        map_ids: has this process's ids mapped from outside; called after the user namespace was made.
+
+    Raises:
+        OSError: naming the system call that isn't allowed.
+    """
+    linux.unshare(linux.CLONE_NEWUSER)
+    map_ids()
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    linux.set_dumpable(False)  # it was needed for the mapping; from here on nobody looks into this process
+    linux.unshare(_NAMESPACES if command.network else _NAMESPACES | linux.CLONE_NEWNET)
+    if not command.network:
+        linux.bring_loopback_up()
+    init = spawn(lambda parent: _init(command, scratch, parent))
+    return init.finish(init.receive())
+
+
+def _init(command: RunCommand, scratch: str, parent: Parent) -> int:
+    """PID 1 of the namespace: sets the root up, starts the command, ends everything with it."""
+    try:
+        linux.set_dumpable(False)
+        root = _Root(command.rootfs, scratch, command.mounts)
+        try:
+            root.enter()
+        except OSError:
+            root.leave()
+            raise
+        code = 0
+        if command.argv:
+            code = _wait(spawn(lambda init: become(command, linux.DEFAULT_CAPABILITIES, init)))
+        _end_all()
+        root.leave()
+    except OSError as error:
+        parent.report(error.errno or 0, describe(error))
+        return FAILED
+    return code
+
+
+def _wait(child: Child) -> int:
+    """Reap whatever ends until the command does."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child.pid:
+            return exit_code(status)
+
+
+def _end_all() -> None:
+    """A daemon that the command left behind doesn't outlive it, and can't hinder the tidying up."""
+    try:
+        os.kill(-1, signal.SIGKILL)
+        while True:
+            os.waitpid(-1, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
+
+
+@dataclass(slots=True)
+class _Root:
+    """The command's root: what is mounted there, and what had to be made for it to be mounted on."""
+
+    rootfs: str
+    scratch: str
+    asked: tuple[SandboxMount, ...] = ()
+    stubs: Stubs = field(default_factory=Stubs)
+    mounted: list[tuple[int, str]] = field(default_factory=list)  # folder and name, the last one on top
+
+    def enter(self) -> None:
+        linux.mount("none", "/", "", linux.MS_REC | linux.MS_SLAVE)
+        proc = linux.clone_mount("/proc", recursive=True)
+        sys_ = linux.clone_mount("/sys", recursive=True)
+        linux.restrict_mount(sys_, linux.MOUNT_ATTR_RDONLY, recursive=True)
+        devices = {
+            name: linux.clone_mount(f"/dev/{name}", recursive=False)
+            for name in _DEVICES
+            if os.path.exists(f"/dev/{name}")
+        }
+        files = {path: linux.clone_mount(copy, recursive=False) for path, copy in self._copies().items()}
+        asked = detach(self.asked, self.scratch)
+        linux.mount(self.rootfs, self.rootfs, "", linux.MS_BIND)
+        # An image may bring the machine's disk as a device.
+        linux.restrict_mount(self.rootfs, linux.MOUNT_ATTR_NODEV, recursive=False)
+        old = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        os.chdir(self.rootfs)
+        linux.pivot_root(".", ".")
+        os.chdir("/")
+        # From here on every path is resolved inside the rootfs. The old root is still there, hidden: the kernel lets a
+        # fresh /proc be mounted only beside one that shows everything.
+        self._attach("/dev", lambda target: self._dev(target, devices))
+        self._attach("/proc", lambda target: self._proc(target, proc))
+        self._attach("/sys", lambda target: self._sys(target, sys_))
+        for path, fd in files.items():
+            self._attach(path, lambda target, fd=fd: linux.attach_mount(fd, target), directory=False)  # type: ignore[misc]
+        for each in asked:
+            self._attach_asked(each)
+        os.fchdir(old)
+        linux.umount(".")
+        os.chdir("/")
+        os.close(old)
+
+    def leave(self) -> None:
+        """Take everything out again: no mount point enters a layer. Holds even if the command renamed a folder."""
+        for folder, name in reversed(self.mounted):
+            with contextlib.suppress(OSError):
+                os.fchdir(folder)
+                linux.umount(name, linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)
+        os.chdir("/")
+        self.stubs.remove()
+
+    def _attach_asked(self, each: Detached) -> None:
+        target = resolve_target(each.target)
+        check_kind(each.target, target, directory=each.directory)
+        mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.isdir(target) else TMPFS_MODE
+        try:
+            self._attach(target, lambda place: each.attach(place, mode), directory=each.directory)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            above = max((m.target for m in self.asked if each.target.startswith(f"{m.target}/")), key=len, default="/")
+            text = (
+                f"{each.target} is not in what is mounted at {above}, and can't be made there, since that is read-only: "
+                "make it in the source, or mount that with rw"
+            )
+            raise OSError(errno.EROFS, text) from None
+
+    def _attach(self, path: str, mount: Callable[[str], None], *, directory: bool = True) -> None:
+        target = resolve(path)
+        if directory:
+            self.stubs.directory(target)
+        else:
+            self.stubs.file(target)
+        folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
+        mount(target)
+        self.mounted.append((folder, os.path.basename(target)))
+
+    @staticmethod
+    def _proc(target: str, outside: int) -> None:
+        try:
+            linux.mount("proc", target, "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+        except PermissionError:
+            # A container's /proc is masked here and there, so a fresh one isn't allowed. The outer one shows
+            # processes of the engine; their user namespace keeps them closed.
+            linux.attach_mount(outside, target)
+        for name in _READ_ONLY:
+            path = f"{target}/{name}"
+            if os.path.exists(path):
+                copy = linux.clone_mount(path, recursive=True)
+                linux.restrict_mount(copy, linux.MOUNT_ATTR_RDONLY, recursive=True)
+                linux.attach_mount(copy, path)
+                os.close(copy)
+        _hide(target, _HIDDEN)
+
+    @staticmethod
+    def _sys(target: str, outside: int) -> None:
+        linux.attach_mount(outside, target)
+        _hide(target, _HIDDEN_SYS)
+
+    @staticmethod
+    def _dev(target: str, devices: dict[str, int]) -> None:
+        linux.mount("tmpfs", target, "tmpfs", linux.MS_NOSUID, "mode=755,size=65536k")
+        for name, fd in devices.items():
+            path = f"{target}/{name}"
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o666))
+            linux.attach_mount(fd, path)
+        for name, link in _LINKS.items():
+            os.symlink(link, f"{target}/{name}")
+        for name in ("pts", "shm"):
+            os.mkdir(f"{target}/{name}", 0o755)
+        linux.mount(
+            "shm", f"{target}/shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "mode=1777,size=65536k"
+        )
+        linux.mount(
+            "devpts",
+            f"{target}/pts",
+            "devpts",
+            linux.MS_NOSUID | linux.MS_NOEXEC,
+            "newinstance,ptmxmode=0666,mode=0620",
+        )
+        os.symlink("pts/ptmx", f"{target}/ptmx")
+
+    def _copies(self) -> dict[str, str]:
+        """The files of name resolution, copied: a command may write them, and it changes nothing."""
+        copies = {}
+        for path in _NETWORK_FILES:
+            try:
+                with open(path, "rb") as file:
+                    data = file.read(1 << 20)
+            except OSError:
+                continue
+            copy = os.path.join(self.scratch, os.path.basename(path))
+            with open(copy, "wb") as out:
+                out.write(data)
+            os.chmod(copy, 0o644)
+            copies[path] = copy
+        return copies
+
+
+def _hide(folder: str, names: Iterable[str]) -> None:
+    """Cover what is there with nothing: files with /dev/null, folders with an empty one."""
+    for path in (f"{folder}/{name}" for name in names):
+        if os.path.isdir(path):
+            linux.mount("tmpfs", path, "tmpfs", linux.MS_RDONLY, "mode=755,size=4k")
+        elif os.path.exists(path):
+            null = linux.clone_mount(resolve("/dev/null"), recursive=False)
+            linux.attach_mount(null, path)
+            os.close(null)

@@ -1,0 +1,293 @@
+"""What a RUN mounts, in the rungs where nothing can be mounted: put in place before the command, taken out after it.
+
+Makes, moves and removes files of a root file system, in a process that has one thread, while no command runs in it.
+Called by ``sandbox.direct``. What the image has at a target is moved aside and back. After the command nothing of the root
+file system is trusted: folders and files are those opened before it, names in them are not followed.
+
+The command sees the same files. What differs is in docs/sandbox.md: what is read-only for others can be written here and
+is thrown away, a secret is on the disk while its command runs, and a tmpfs has no limit and is on the disk as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from imagewright import descent
+from imagewright.descent import remove_tree
+from imagewright.sandbox.model import TMPFS_MODE, FileMount, FolderMount, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.mounts.copies import copy, part
+from imagewright.sandbox.mounts.mountpoints import Stubs, check_kind, times_kept
+from imagewright.sandbox.mounts.sockets import forward
+from imagewright.sandbox.processes.child import spawn
+from imagewright.sandbox.processes.command import describe
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root file system seen from outside. ``path`` is its folder, "" where it is this process's own root.
+
+    ``resolve`` says where an absolute path leads in it, with links followed inside, and makes the folders above;
+    ``excluded`` are root-relative paths that are not the image's.
+    """
+
+    path: str
+    resolve: Callable[[str, Stubs], str]
+    excluded: frozenset[str] = frozenset()
+
+
+class StandIns:
+    """Everything that one command mounts."""
+
+    def __init__(self, root: Root, aside: Sequence[str]) -> None:
+        """``aside`` are folders for what is in the way; one of them should be on the root's file system."""
+        self._root = root
+        self._stubs = Stubs()
+        self._aside = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in aside if os.path.isdir(path)]
+        self._placed: list[_Place] = []
+        self._lent: dict[str, str] = {}  # folders that were moved here, and for which target
+
+    @contextlib.contextmanager
+    def in_place(self, mounts: Sequence[SandboxMount]) -> Iterator[None]:
+        """Put all in place, in order, and take them out again, the last first. What a cache has become is kept.
+
+        Raises:
+            OSError: naming the target, and the rung that could do it; what couldn't be taken out, for that would get
+                into a layer or out of a cache.
+        """
+        try:
+            for mount in mounts:
+                self._put(mount)
+            yield
+        except BaseException:
+            self._take_out()
+            raise
+        failures = self._take_out()
+        if failures:
+            raise failures[0]
+
+    def _put(self, mount: SandboxMount) -> None:
+        target = self._root.resolve(mount.target, self._stubs)
+        self._refuse_what_is_not_the_images(mount.target, target)
+        self._refuse_what_is_lent(mount)
+        folder = os.open(self._root.path + os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        place = _Place(mount.target, folder, os.path.basename(target), [*self._aside, folder])
+        self._placed.append(place)
+        with times_kept(folder):
+            check_kind(mount.target, place.path, directory=_is_folder(mount))
+            place.clear()
+            _fill(place, mount)
+
+    def _take_out(self) -> list[OSError]:
+        failures = []
+        for place in reversed(self._placed):
+            try:
+                with times_kept(place.folder):
+                    place.restore()
+            except OSError as error:
+                text = f"what was mounted at {place.written} can't be taken out: {describe(error)}"
+                failures.append(OSError(error.errno, text))
+            os.close(place.folder)
+        self._placed.clear()
+        self._stubs.remove()
+        for fd in self._aside:
+            os.close(fd)
+        self._aside.clear()
+        return failures
+
+    def _refuse_what_is_lent(self, mount: SandboxMount) -> None:
+        if not isinstance(mount, FolderMount):
+            return
+        if mount.source in self._lent:
+            raise OSError(
+                errno.EEXIST,
+                f"what is mounted at {self._lent[mount.source]} can't be at {mount.target} as well; "
+                "in the namespace sandbox it can",
+            )
+        if mount.writable:
+            self._lent[mount.source] = mount.target
+
+    def _refuse_what_is_not_the_images(self, written: str, target: str) -> None:
+        path = target.strip("/")
+        for excluded in self._root.excluded:
+            below = path.startswith(excluded + "/") and excluded != "dev"  # where scripts of heredocs are
+            if path == excluded or below:
+                raise OSError(
+                    errno.EEXIST,
+                    f"{written} can't be a mount's target in the root sandbox: /{excluded} belongs to the container; "
+                    "in the namespace sandbox it can",
+                )
+
+
+class _Place:
+    """A name in a folder: what stands there meanwhile, and where what it had is."""
+
+    def __init__(self, written: str, folder: int, name: str, aside: Sequence[int]) -> None:
+        self.written, self.folder, self.name = written, folder, name
+        self.mode = TMPFS_MODE  # of the folder that it covers
+        self._aside = aside
+        self._cleared = False
+        self._moved: tuple[int, str] | None = None
+        self.end: Callable[[], None] = lambda: None  # called before the name is cleared again
+
+    @property
+    def path(self) -> str:
+        """For calls that take no descriptor; only good while no command runs."""
+        return f"/proc/self/fd/{self.folder}/{self.name}"
+
+    def clear(self) -> None:
+        """Move what is there aside."""
+        if not os.path.lexists(self.path):
+            self._cleared = True
+            return
+        self.mode = stat.S_IMODE(os.lstat(self.path).st_mode)
+        hidden = f".imagewright-{os.getpid()}-{self.folder}"
+        failure: OSError | None = None
+        for aside in self._aside:
+            try:
+                os.rename(self.name, hidden, src_dir_fd=self.folder, dst_dir_fd=aside)
+            except OSError as error:
+                failure = error
+                continue
+            self._cleared, self._moved = True, (aside, hidden)
+            return
+        assert failure is not None, "its own folder is one to try"
+        raise OSError(
+            failure.errno,
+            f"{self.written} can't be covered by a mount here: {failure.strerror}; in the namespace sandbox it can",
+        )
+
+    def restore(self) -> None:
+        """What was there before, whatever stands there now."""
+        if not self._cleared:
+            return  # it is the image's own
+        try:
+            self.end()
+        finally:
+            _remove(self.folder, self.name)
+            if self._moved is not None:
+                aside, hidden = self._moved
+                try:
+                    os.rename(hidden, self.name, src_dir_fd=aside, dst_dir_fd=self.folder)
+                except FileNotFoundError:  # the command removed the folder, and so what was in it
+                    _remove(aside, hidden)
+
+
+def _remove(folder: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        descent.remove(folder, os.fsencode(name))
+
+
+def _is_folder(mount: SandboxMount) -> bool:
+    return isinstance(mount, TmpfsMount) or (isinstance(mount, FolderMount) and os.path.isdir(mount.source))
+
+
+def _fill(place: _Place, mount: SandboxMount) -> None:
+    match mount:
+        case TmpfsMount():
+            os.mkdir(place.name, 0o700, dir_fd=place.folder)
+            os.chmod(place.path, place.mode)
+        case FileMount():
+            _write(place, mount)
+        case SocketMount():
+            _carry(place, mount)
+        case FolderMount(source=source, writable=True):
+            _lend(place, source)
+        case FolderMount(source=source):
+            copy(source, place.path)
+
+
+def _write(place: _Place, file: FileMount) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+    with os.fdopen(os.open(place.name, flags, 0o600, dir_fd=place.folder), "wb") as out:
+        fd = os.open(place.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=place.folder)
+        place.end = lambda: _wipe(fd)
+        out.write(file.content)
+        os.fchown(out.fileno(), file.uid, file.gid)
+        os.fchmod(out.fileno(), file.mode)
+
+
+def _wipe(fd: int) -> None:
+    """No other name that the command gave the file leads to the secret; one that it was moved to is removed."""
+    try:
+        os.truncate(f"/proc/self/fd/{fd}", 0)
+        where = _where(fd)
+        if where is not None:
+            os.unlink(where)
+    finally:
+        os.close(fd)
+
+
+def _where(fd: int) -> str | None:
+    """Where an open file or folder is by now; None where it has been removed. No command runs any more."""
+    path = os.readlink(f"/proc/self/fd/{fd}")
+    try:
+        return path if os.path.samestat(os.lstat(path), os.fstat(fd)) else None
+    except OSError:
+        return None
+
+
+def _lend(place: _Place, source: str) -> None:
+    """A folder whose changes are kept: itself, where a move can bring it here and back, else a copy that replaces it."""
+    moved = True
+    try:
+        os.rename(source, place.name, dst_dir_fd=place.folder)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy(source, place.path)
+        moved = False
+    fd = os.open(place.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=place.folder)
+    place.end = lambda: _take_back(fd, source, moved=moved)
+
+
+def _take_back(fd: int, source: str, *, moved: bool) -> None:
+    """Whatever stands in its place, it is the folder that was lent that comes back, empty if the command removed it."""
+    try:
+        where = _where(fd)
+        if where is None:
+            info = os.fstat(fd)
+            where = f"{source}.empty"
+            os.mkdir(where, 0o700)
+            os.chown(where, info.st_uid, info.st_gid)
+            os.chmod(where, stat.S_IMODE(info.st_mode))
+        else:
+            part(where)
+        if moved:
+            os.rename(where, source)
+        else:
+            _replace(source, where)
+            remove_tree(where)
+    finally:
+        os.close(fd)
+
+
+def _replace(source: str, changed: str) -> None:
+    """A kill in the middle leaves the old folder, the new one, or both beside the name."""
+    new, old = f"{source}.changed", f"{source}.old"
+    for left in (new, old):
+        remove_tree(left, forgiving=True)
+    copy(changed, new)
+    os.rename(source, old)
+    os.rename(new, source)
+    remove_tree(old)
+
+
+# --- sockets
+
+
+def _carry(place: _Place, mount: SocketMount) -> None:
+    """Listen there in a process of its own, until the command has ended, and carry bytes to the socket ``source``."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(place.path)
+    os.chown(place.name, mount.uid, mount.gid, dir_fd=place.folder, follow_symlinks=False)
+    os.chmod(place.path, mount.mode)
+    listener.listen()
+    with listener:
+        carrier = spawn(lambda parent: forward(listener, mount.source, parent), keep=(listener.fileno(),))
+    place.end = carrier.close

@@ -1,0 +1,73 @@
+"""The end of every rung: becoming the command.
+
+Changes the calling process, a forked child of the helper.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.processes.child import Parent
+
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+
+def become(command: RunCommand, kept: frozenset[int], parent: Parent) -> NoReturn:
+    """Drop what the command must not have and execute it. Descriptors 0 to 2 are in place and there are no others."""
+    try:
+        os.setsid()
+        _reset_signals()
+        linux.join_new_session_keyring()
+        linux.keep_capabilities(kept)
+        _become_user(command)
+        parent.tie()
+        os.umask(0o022)
+        os.chdir(command.workdir)
+    except OSError as error:
+        _fail(describe(error), NOT_EXECUTABLE)
+    env = {os.fsencode(k): os.fsencode(v) for k, v in command.env}
+    argv = [os.fsencode(a) for a in command.argv]
+    try:
+        os.execvpe(argv[0], argv, env)
+    except FileNotFoundError:
+        _fail(f"exec {command.argv[0]}: not found (or its interpreter isn't)", NOT_FOUND)
+    except OSError as error:
+        _fail(f"exec {command.argv[0]}: {error.strerror}", NOT_EXECUTABLE)
+
+
+def _become_user(command: RunCommand) -> None:
+    try:
+        try:
+            os.setgroups(command.groups)
+        except PermissionError:
+            if command.groups:  # a namespace with one id denies setgroups; then there are none to set
+                raise
+        os.setresgid(command.gid, command.gid, command.gid)
+        os.setresuid(command.uid, command.uid, command.uid)
+    except OSError as error:
+        raise OSError(error.errno, f"can't run as {command.uid}:{command.gid}: {error.strerror}") from error
+
+
+def describe(error: OSError) -> str:
+    """What failed and why, for people."""
+    text = error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {text}" if isinstance(error.filename, str | bytes) else text
+
+
+def _reset_signals() -> None:
+    """Ignored signals stay ignored across execve, and Python ignores SIGPIPE: shells would never see it."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    os.write(2, f"imagewright: {text}\n".encode(errors="surrogateescape"))
+    sys.stdout = sys.stderr = None
+    os._exit(code)

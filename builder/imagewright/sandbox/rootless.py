@@ -1,0 +1,114 @@
+"""Makes an ordinary user root of a user namespace of their own, so that images can be built without root.
+
+Replaces the process by itself, inside the namespace. Called by the command line before the first thread starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+
+from imagewright.errors import SandboxError
+from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.processes.child import FAILED, Parent, spawn
+
+_UNSHARED = b"unshared"
+_NOT_ALLOWED = (
+    "Run as root, or allow it: sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "
+    "kernel.unprivileged_userns_clone=1 on old Debian."
+)
+_NO_MORE = "Run as root, or allow more of them: sysctl user.max_user_namespaces."
+_PATIENCE_S = 60.0  # newuidmap may ask name services for the user
+
+
+def enter_user_namespace_if_needed() -> None:
+    """Return at once for root; else execute this program again as root of a new user namespace.
+
+    The ids are the user's own and the ranges of /etc/subuid and /etc/subgid, where newuidmap and newgidmap are there
+    to map them; else the user's own alone.
+
+    Raises:
+        SandboxError: where user namespaces are not allowed.
+    """
+    if os.geteuid() == 0:
+        return
+    uid, gid, pid = os.geteuid(), os.getegid(), os.getpid()
+    mapper = spawn(lambda parent: _map_when_told(parent, pid, uid, gid))
+    try:
+        linux.unshare(linux.CLONE_NEWUSER)
+    except OSError as error:
+        mapper.kill()  # there is nothing to map
+        mapper.wait()
+        raise SandboxError(
+            f"an ordinary user needs a user namespace, and it isn't allowed: {error.strerror}",
+            hint=_NO_MORE if error.errno == errno.EUSERS else _NOT_ALLOWED,
+        ) from error
+    with contextlib.suppress(ConnectionError):  # it was killed: its exit code says so
+        mapper.send(_UNSHARED)
+    if mapper.wait() != 0:
+        try:
+            _map_own_ids(uid, gid)
+        except OSError as error:
+            raise SandboxError(
+                f"the ids of a user namespace can't be mapped: {error.strerror}",
+                hint="Check the ranges in /etc/subuid and /etc/subgid (see newuidmap(1)), or run as root. On Ubuntu "
+                "user namespaces must be allowed: sysctl kernel.apparmor_restrict_unprivileged_userns=0.",
+            ) from error
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _map_when_told(parent: Parent, pid: int, uid: int, gid: int) -> int:
+    return 0 if parent.receive() is not None and _map(pid, uid, gid) else FAILED
+
+
+def _map_own_ids(uid: int, gid: int) -> None:
+    """Without helpers a process may map its own id, once it gave up setgroups."""
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+
+
+def _map(pid: int, uid: int, gid: int) -> bool:
+    """Map the user's ranges into the namespace of ``pid``; False where that can't be done."""
+    done = []
+    for tool, file, own in (("newuidmap", "/etc/subuid", uid), ("newgidmap", "/etc/subgid", gid)):
+        program = shutil.which(tool)
+        ranges = _ranges(file, uid)
+        if program is None or not ranges:
+            return False
+        words = ["0", str(own), "1"]
+        inside = 1
+        for first, count in ranges:
+            words += [str(inside), str(first), str(count)]
+            inside += count
+        done.append([program, str(pid), *words])
+    try:
+        return all(
+            subprocess.run(command, check=False, capture_output=True, timeout=_PATIENCE_S).returncode == 0
+            for command in done
+        )
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _ranges(path: str, uid: int) -> list[tuple[int, int]]:
+    try:
+        name = pwd.getpwuid(uid).pw_name  # not LOGNAME, which may say anything
+    except KeyError:
+        name = ""
+    found = []
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                owner, _, rest = line.strip().partition(":")
+                first, _, count = rest.partition(":")
+                if owner in (name, str(uid)) and first.isdigit() and count.isdigit():
+                    found.append((int(first), int(count)))
+    except OSError:
+        return []
+    return found

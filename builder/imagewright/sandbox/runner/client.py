@@ -1,0 +1,158 @@
+"""A process with one thread that starts the commands: unshare(CLONE_NEWUSER) fails in one that has more.
+
+Forked before the engine starts its first thread, and before it reads any credential; what the environment held stays in
+its memory, which therefore isn't dumpable. Talks to it over a line that only the two of them hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable
+
+from imagewright.contract import SandboxKind
+from imagewright.errors import Reason, SandboxError
+from imagewright.sandbox.model import RunCommand, RunnerLost
+from imagewright.sandbox.processes.child import spawn
+from imagewright.sandbox.processes.descendants import await_end, kill_descendants
+from imagewright.sandbox.runner import server
+
+# What an image or a Dockerfile may be wrong about: a place where nothing can be mounted.
+_REASONS = dict.fromkeys(
+    (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
+) | {errno.ENOSPC: Reason.DISK_FULL}
+_FULL = "Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume."
+
+
+class Helper:
+    """The engine's side."""
+
+    def __init__(self, work_dir: str) -> None:
+        self._child = spawn(lambda parent: server.serve(parent, work_dir))
+        self._state = threading.Lock()
+        self._running = False
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
+        """Have a command run in a rung.
+
+        Whatever ``output`` raises ends the command and this helper.
+
+        Raises:
+            SandboxError: when it could not be started; the message names the system call. When ``close`` was called.
+        """
+        with self._state:
+            self._refuse_if_closed()
+            self._running = True
+        try:
+            data = self._ask(kind, command, output)
+        except BaseException:
+            self.close()  # its answer would be taken for that to the next command
+            raise
+        finally:
+            self._finished()
+        with self._state:
+            self._refuse_if_closed()  # whatever it answered was the kill's doing
+        if data is None:
+            raise RunnerLost("the process that runs commands ended unexpectedly")
+        answer = json.loads(data)
+        if "error" in answer:
+            number = answer["errno"]
+            hint = answer["hint"] or _FULL * (number == errno.ENOSPC)
+            raise SandboxError(answer["error"], reason=_REASONS.get(number), hint=hint)
+        return int(answer["code"])
+
+    def _ask(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> bytes | None:
+        """The answer; None from one that has ended."""
+        read, write = os.pipe()
+        try:
+            try:
+                self._child.send(server.request(kind, command), [write])
+            except ConnectionError:
+                return None
+            finally:
+                os.close(write)
+            return self._child.receive(read, output)
+        finally:
+            os.close(read)
+
+    def _finished(self) -> None:
+        with self._state:
+            self._running = False
+            if self._closed:
+                self._child.wait()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise SandboxError("the process that runs commands was ended")
+
+    def close(self) -> None:
+        """End the process, and with it whatever command still runs. Any thread may call it, at any time.
+
+        Whoever waits for a command is told when all is over.
+        """
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+            self._kill()
+            if not self._running:  # else the thread that waits for it reaps it: it is the one to see it end
+                self._child.wait()
+
+    def _kill(self) -> None:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+                stack.callback(os.close, proc)
+                stack.callback(await_end, proc, kill_descendants(proc, self._child.pid))
+            self._child.kill()
+
+
+class Helpers:
+    """Each runs one command at a time; who asks waits for one that is free."""
+
+    def __init__(self, work_dir: str, count: int) -> None:
+        self._all: list[Helper] = []
+        try:
+            for _ in range(count):
+                self._all.append(Helper(work_dir))
+        except BaseException:
+            self.close()
+            raise
+        self._free: queue.SimpleQueue[Helper] = queue.SimpleQueue()
+        for helper in self._all:
+            self._free.put(helper)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def keep_one(self) -> None:
+        """End all but one: where only one command can run at a time. Called before the first one is asked for."""
+        while len(self._all) > 1:
+            self._all.remove(helper := self._free.get())
+            helper.close()
+
+    def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
+        """As ``Helper.run``. One that ended says so again to everybody who gets it, rather than have them wait for ever.
+
+        Raises:
+            SandboxError
+        """
+        helper = self._free.get()
+        try:
+            return helper.run(kind, command, output)
+        finally:
+            self._free.put(helper)
+
+    def close(self) -> None:
+        """End them all, and the commands that they run: those who wait for one get a SandboxError."""
+        for helper in self._all:
+            helper.close()

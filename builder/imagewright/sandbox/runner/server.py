@@ -1,0 +1,122 @@
+"""The process that starts the commands, and one for each command: what is asked, done and answered.
+
+Serves requests of the engine until it has gone. Forks, becomes the reaper of whatever the commands leave behind, and makes
+and removes folders in the work folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+
+from imagewright.contract import SandboxKind
+from imagewright.descent import remove_tree
+from imagewright.errors import SandboxError
+from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.kernel.ids import map_ids
+from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.modes import direct, namespace
+from imagewright.sandbox.processes.child import FAILED, Parent, spawn
+from imagewright.sandbox.processes.command import describe
+from imagewright.sandbox.processes.descendants import end_all
+
+_UNSHARED, _MAPPED = b"unshared", b"mapped"
+
+
+def request(kind: SandboxKind, command: RunCommand) -> bytes:
+    """What to send for a command; the descriptor for its output goes with it."""
+    return kind.value.encode() + b"\n" + command.encode()
+
+
+def serve(engine: Parent, work_dir: str) -> int:
+    """Answer each request by JSON: ``code``, or ``error`` with ``errno`` (null where no call failed) and ``hint``."""
+    linux.set_dumpable(False)
+    os.setpgid(0, 0)
+    linux.become_subreaper()
+    os.environ.clear()
+    # Ctrl-C is the engine's to handle; it ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    while (asked := engine.receive()) is not None:
+        message, (output,) = asked
+        kind, _, command = message.partition(b"\n")
+        answer = _answer(SandboxKind(kind.decode()), RunCommand.decode(command), output, work_dir)
+        with contextlib.suppress(ConnectionError):  # the engine has gone
+            engine.send(json.dumps(answer).encode())
+    return 0
+
+
+def _answer(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> dict[str, object]:
+    try:
+        return {"code": _run(kind, command, output, work_dir)}
+    except SandboxError as error:
+        return {"error": error.message, "errno": None, "hint": error.hint}
+    except OSError as error:
+        return {"error": describe(error), "errno": error.errno, "hint": ""}
+    finally:
+        os.close(output)
+
+
+def _run(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> int:
+    """Run in a child whose descriptors 0 to 2 are the command's."""
+    with (
+        _scratch(work_dir) as scratch,
+        contextlib.closing(
+            spawn(lambda helper: _execute(kind, command, (output, scratch), helper), keep=(output,))
+        ) as child,
+    ):
+        message = child.receive()
+        if message == _UNSHARED:
+            map_ids(child.pid)
+            with contextlib.suppress(ConnectionError):  # it was killed: its exit code says so
+                child.send(_MAPPED)
+            message = child.receive()
+        return child.finish(message)
+
+
+@contextlib.contextmanager
+def _scratch(work_dir: str) -> Iterator[str]:
+    """An empty folder for one command. In the end nothing that was started meanwhile is alive, whoever was killed."""
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        folder = tempfile.mkdtemp(prefix="run-", dir=work_dir)
+        try:
+            yield folder
+        finally:
+            end_all(proc)
+            remove_tree(folder, forgiving=True)
+    finally:
+        os.close(proc)
+
+
+def _execute(kind: SandboxKind, command: RunCommand, channels: tuple[int, str], helper: Parent) -> int:
+    output, scratch = channels
+    try:
+        linux.become_subreaper()
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.close(null)
+        os.close(output)
+        if kind is SandboxKind.NAMESPACE:
+            return namespace.run(command, scratch, lambda: _have_ids_mapped(helper))
+        if kind is SandboxKind.ROOT:
+            return direct.run_in_root(command, scratch)
+        return direct.run_in_chroot(command, scratch)
+    except OSError as error:
+        helper.report(error.errno or 0, describe(error))
+    return FAILED
+
+
+def _have_ids_mapped(helper: Parent) -> None:
+    """Ask for the map of the user namespace that this process just made, and wait for it."""
+    linux.set_dumpable(True)  # /proc/PID/uid_map of one that isn't belongs to the machine's root
+    helper.send(_UNSHARED)
+    if helper.receive() is None:
+        raise OSError(errno.EPERM, "the user namespace's ids can't be mapped")
