@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from peers.differences import table
+from peers.differences import entries
 
 from imagewright.dockerfile.flags import FLAGS
 from imagewright.dockerfile.instructions import INSTRUCTIONS
@@ -25,7 +25,7 @@ def test_every_flag_is_there(flag: str) -> None:
 
 @pytest.mark.parametrize("kind", OPTIONS_OF)
 def test_every_option_of_a_mount_is_there(kind: str) -> None:
-    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{kind}` |"))
+    row = next(item for item in PAGE.split("\n- ") if item.startswith(f"`{kind}` ("))
     short = {"readonly": "ro", "readwrite": "rw"}
     for option in OPTIONS_OF[kind]:
         if (kind, option) not in {("secret", "source"), ("cache", "readwrite")}:  # other spellings of what is there
@@ -33,4 +33,4 @@ def test_every_option_of_a_mount_is_there(kind: str) -> None:
 
 
 def test_differences_are_those_of_the_cases() -> None:
-    assert PAGE.endswith(table()), "end docs/dockerfile.md with what `python -m peers.differences` prints"
+    assert PAGE.endswith(entries()), "end docs/dockerfile.md with what `python -m peers.differences` prints"

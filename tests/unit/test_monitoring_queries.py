@@ -204,11 +204,11 @@ def test_the_chart_has_the_same_alerts_and_dashboard() -> None:
 def test_the_page_has_every_metric_with_its_labels_and_every_alert() -> None:
     text = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     told = {
-        match[1]: set(re.findall(r"`(\w+)`", match[2]))
-        for match in re.finditer(r"^\| `(imagewright_\w+)` \| ([^|]*) ?\|", text, re.MULTILINE)
+        match[1]: set(re.findall(r"`(\w+)`", match[2] or ""))
+        for match in re.finditer(r"^- `(imagewright_\w+)`(?: \(labels ([^)]*)\))?:", text, re.MULTILINE)
     }
     families: dict[str, set[str]] = {}
     for sample, labels in exported().items():
         families.setdefault(re.sub(r"_(bucket|sum|count)$", "", sample), set()).update(labels - {"le"})
     assert told == families
-    assert re.findall(r"^\| (Imagewright\w+) \|", text, re.MULTILINE) == [rule["alert"] for rule in rules()]
+    assert re.findall(r"^- (Imagewright\w+):", text, re.MULTILINE) == [rule["alert"] for rule in rules()]

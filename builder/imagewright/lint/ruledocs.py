@@ -5,14 +5,16 @@ Prints when run as a program. Read by the test that keeps the file true.
 
 from __future__ import annotations
 
+import textwrap
+
 from imagewright.lint.rules import RULES, Rule
 
 _HEAD = """# Lint
 
 Made from the rules themselves by `python -m imagewright.lint.ruledocs`; don't edit.
 
-The rules are those of BuildKit's build checks, by the same names. Every build shows its warnings, with the line; none fails a build
-unless the Dockerfile or you say so.
+The rules are those of BuildKit's build checks, under the same names. Every build shows its warnings, with the line. A
+warning fails the build only if the Dockerfile or you ask for it.
 
 ```console
 $ imagewright lint                          # ./Dockerfile
@@ -20,11 +22,11 @@ $ imagewright lint path/to/Dockerfile --format=json
 $ imagewright lint --format=sarif > lint.sarif
 ```
 
-| flag | |
-|---|---|
-| `--format` | `human`, `json` (an object with `warnings`: rule, message, fix, url, file, line, endLine, column, endColumn), `sarif` (2.1.0) |
-| `--resolve` | asks registries for the base images' configuration. Without it no network is needed, and undefined variables are only looked for in stages that start from scratch: elsewhere the base image may define them |
-| `--warn-only` | exits with 0 although there are warnings |
+- `--format`: `human`; `json`, an object with `warnings` (rule, message, fix, url, file, line, endLine, column,
+  endColumn); or `sarif` (2.1.0).
+- `--resolve`: asks registries for the base images' configuration. Without it no network is needed, and undefined
+  variables are only looked for in stages that start from scratch, since other base images may define them.
+- `--warn-only`: exits with 0 although there are warnings.
 
 `--context`, `--dockerfile`, `--build-arg`, `--target` and the flags for registries are those of `imagewright build`.
 
@@ -47,6 +49,7 @@ FROM alpine
 
 ## Rules
 """
+_WIDTH = 120
 
 
 def markdown() -> str:
@@ -58,7 +61,9 @@ def _section(rule: Rule) -> str:
     notes = ["Experimental: applied only when asked for."] * rule.experimental
     notes += ["It is none of BuildKit's checks."] * (not rule.in_buildkit)
     links = [f"[Docker's page]({rule.url})."] * bool(rule.url)
-    text = " ".join([rule.description, *notes, *links])
+    text = textwrap.fill(
+        " ".join([rule.description, *notes, *links]), _WIDTH, break_long_words=False, break_on_hyphens=False
+    )
     return f"""
 ### {rule.name}
 

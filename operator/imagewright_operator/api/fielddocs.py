@@ -5,6 +5,7 @@ Prints when run as a program. Read by the test that keeps the file true.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,21 +14,23 @@ from imagewright_operator.api.crd import definition
 
 _HEAD = f"""# The fields of an ImageBuild
 
-Made from the resource's definition by `python -m imagewright_operator.api.fielddocs`; don't edit. `kubectl explain imagebuild.spec --recursive`
-says the same of the version that is installed. [examples/](../examples) has ImageBuilds to start from.
+Made from the resource's definition by `python -m imagewright_operator.api.fielddocs`; don't edit.
+`kubectl explain imagebuild.spec --recursive` says the same about the version that is installed.
+[examples/](../examples) has ImageBuilds to start from.
 
-`apiVersion: imagewright.dev/v1alpha1`, `kind: ImageBuild`, namespaced; `kubectl get imagebuilds`, or `ib`. A name has at most
-{MAX_NAME} characters, because Pods are named after it.
+`apiVersion: imagewright.dev/v1alpha1`, `kind: ImageBuild`, namespaced; `kubectl get imagebuilds`, or `ib`. A name has
+at most {MAX_NAME} characters, because Pods are named after it.
 
-**Bold** fields must be given where their object is. What the definition itself can check, `kubectl apply` refuses; what is left,
-the operator refuses with the reason `InvalidSpec`, "not supported yet" among it. A field that isn't in this list is an error of
-`kubectl apply`, too (strict validation, its default).
+**Bold** fields are required in their object. `kubectl apply` refuses what the definition itself can check, and any
+field that isn't in this list (strict validation, its default). The operator refuses the rest with the reason
+`InvalidSpec`, including fields that are not supported yet.
 
 The annotation `imagewright.dev/requestedAt`, any text, asks for a build of the same inputs once more when it changes.
 """
 _STATUS = """
 Written by the operator alone; [operator.md](operator.md#status) explains phases, conditions and reasons.
 """
+_WIDTH = 120
 _NOT_YET = "Not supported yet"
 _UNSAID_HINTS = ("write lower-case letters", "put it into")  # every name of an object has it; the description says it
 _OBJECT_NAME_FIELDS = {"name"}
@@ -54,24 +57,37 @@ def markdown() -> str:
 def _section(path: str, schema: Mapping[str, Any], intro: str = "") -> Iterator[str]:
     """One table for an object, then one for each object below it."""
     yield f"\n## {path}\n"
-    yield intro or f"\n{_description(schema)}\n"
+    yield intro or f"\n{_wrapped(_description(schema))}\n"
     rules = [rule["message"] for rule in schema.get("x-kubernetes-validations", ())]
     if rules:
-        yield "\n" + "".join(f"- It {rule}.\n" if _continues(rule) else f"- {_sentence(rule)}.\n" for rule in rules)
-    yield "\n| field | is | default | |\n|---|---|---|---|\n"
+        sentences = (f"It {rule}" if _continues(rule) else _sentence(rule) for rule in rules)
+        yield "\nRules:\n\n" + "".join(_item(f"{sentence}.") for sentence in sentences)
+    yield "\nFields:\n\n"
     required = schema.get("required", ())
     below = []
     for name, child in schema["properties"].items():
         shown = f"**`{name}`**" if name in required else f"`{name}`"
-        default = f"`{child['default']}`" if isinstance(child.get("default"), (str, int, bool)) else ""
-        if isinstance(child.get("default"), bool):
-            default = default.lower()
-        yield f"| {shown} | {_kind(child)} | {default} | {_meaning(child)} |\n"
+        yield _item(f"{shown} ({_kind(child)}{_default(child)}): {_meaning(child)}")
         inner = child.get("items", child)
         if _has_own_section(inner) and _NOT_YET not in _description(child):
             below.append((f"{path}.{name}" + ("[]" if "items" in child else ""), inner, child))
     for where, inner, child in below:
         yield from _section(where, {"description": _description(child), **inner})
+
+
+def _item(text: str) -> str:
+    return _wrapped(f"- {text}", "  ") + "\n"
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    value = schema.get("default")
+    if not isinstance(value, (str, int, bool)):
+        return ""
+    return f"; default `{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _has_own_section(schema: Mapping[str, Any]) -> bool:
@@ -85,14 +101,14 @@ def _kind(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" if value else "empty" for value in schema["enum"])
     if "x-kubernetes-int-or-string" in schema:
-        return "number or text"
+        return "integer or string"
     if set(schema.get("properties", ())) == _OBJECT_NAME_FIELDS:
         return "`{name}`"
     if set(schema.get("properties", ())) == _NAME_AND_KEY:
         return "`{name, key}`"
     if "additionalProperties" in schema:
-        return f"names with {_kind(schema['additionalProperties'])}"
-    return {"integer": "number", "boolean": "true or false", "string": "text"}.get(schema.get("type", ""), "object")
+        return f"map of {_kind(schema['additionalProperties'])}"
+    return str(schema.get("type", "object"))
 
 
 def _meaning(schema: Mapping[str, Any]) -> str:
@@ -109,7 +125,7 @@ def _meaning(schema: Mapping[str, Any]) -> str:
     hint = rules[-1]["message"].partition(": ")[2] if rules else ""
     if hint and "properties" not in schema.get("items", schema) and not hint.startswith(_UNSAID_HINTS):
         parts.append(_sentence(hint) + ".")
-    return " ".join(parts).replace("|", "\\|")
+    return " ".join(parts)
 
 
 def _description(schema: Mapping[str, Any]) -> str:

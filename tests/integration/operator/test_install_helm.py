@@ -165,7 +165,7 @@ def test_the_api_server_accepts_what_it_renders(
 
 
 def test_every_setting_of_the_documentation_is_a_value(render: Callable[..., dict[Name, Json]]) -> None:
-    documented = set(re.findall(r"^\| `(IMAGEWRIGHT_\w+)`", (ROOT / "docs/operator.md").read_text(), re.MULTILINE))
+    documented = set(re.findall(r"^- `(IMAGEWRIGHT_\w+)`", (ROOT / "docs/operator.md").read_text(), re.MULTILINE))
     fixed = {"IMAGEWRIGHT_HTTP_PORT"}  # the Deployment's own: probes and Service name it
     assert set(environment(render({**EVERYTHING, "namespaces": ["a"]}))) == documented - fixed
     settings = environment(render(EVERYTHING))
