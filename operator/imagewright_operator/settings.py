@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import describe
 

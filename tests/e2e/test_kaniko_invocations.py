@@ -25,7 +25,7 @@ from cluster.processes import eventually
 from imagebuilds.installation import images
 from servers.git import GitServer, GitServerOptions
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login

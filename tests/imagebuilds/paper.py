@@ -9,7 +9,7 @@ from typing import Any
 
 from imagebuilds.kstatus import kstatus
 
-from imagewright.contract import BuildResult, Failure, SourceResult
+from imagewright.contract.result import BuildResult, Failure, SourceResult
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.pods.manifests import pod_name
 from imagewright_operator.pods.observation import observe

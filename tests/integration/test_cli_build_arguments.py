@@ -18,7 +18,10 @@ from pathlib import Path
 import pytest
 from leaks.needles import Needles
 
-from imagewright.contract import REQUEST_ENV, RESULT_LOG_KEY, BuildArg, BuildRequest, BuildResult, DirectorySource
+from imagewright.contract import REQUEST_ENV, RESULT_LOG_KEY
+from imagewright.contract.request import BuildArg, BuildRequest
+from imagewright.contract.result import BuildResult
+from imagewright.contract.sources import DirectorySource
 from imagewright.errors import Reason
 
 BUSYBOX = shutil.which("busybox")

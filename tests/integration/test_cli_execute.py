@@ -11,14 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.contract import (
-    REQUEST_ENV,
-    RESULT_LOG_KEY,
-    TERMINATION_MESSAGE_PATH,
-    BuildRequest,
-    BuildResult,
-    DirectorySource,
-)
+from imagewright.contract import REQUEST_ENV, RESULT_LOG_KEY, TERMINATION_MESSAGE_PATH
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.result import BuildResult
+from imagewright.contract.sources import DirectorySource
 
 BUSYBOX = shutil.which("busybox")
 needs_root_and_busybox = pytest.mark.skipif(

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from imagebuilds.waiting import eventually
 
-from imagewright.contract import REQUEST_ENV, BuildRequest, ConfigMapSource
+from imagewright.contract import REQUEST_ENV
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.sources import ConfigMapSource
 
 BUSYBOX = shutil.which("busybox")
 SETPRIV = shutil.which("setpriv")

@@ -16,7 +16,7 @@ import zstandard
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.context.fetch import Fetcher
-from imagewright.contract import HttpArchiveSource
+from imagewright.contract.sources import HttpArchiveSource
 from imagewright.engine.inputs import unpack_archive
 from imagewright.errors import ImagewrightError, Reason, SourceError
 

@@ -17,7 +17,7 @@ from cluster.certificates import Authority, Identity
 from servers.buckets import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, azure_server, gcs_server, s3_server
 
 from imagewright.context.fetch import Fetcher
-from imagewright.contract import AzureBlobSource, GcsSource, S3Source, Source
+from imagewright.contract.sources import AzureBlobSource, GcsSource, S3Source, Source
 from imagewright.engine.inputs import unpack_archive
 from imagewright.errors import ImagewrightError, Reason, exit_code
 

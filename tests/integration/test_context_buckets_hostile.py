@@ -13,7 +13,7 @@ import pytest
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.context.fetch import Fetcher
-from imagewright.contract import AzureBlobSource, GcsSource, S3Source, Source
+from imagewright.contract.sources import AzureBlobSource, GcsSource, S3Source, Source
 from imagewright.engine.inputs import unpack_archive
 from imagewright.errors import ImagewrightError, Reason
 

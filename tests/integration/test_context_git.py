@@ -15,7 +15,7 @@ from servers.git import GitServer, GitServerOptions
 from servers.repository import Link, Repository, Submodule
 
 from imagewright.context.fetch import FetchedContext, Fetcher
-from imagewright.contract import GitSource
+from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
 PASSWORD = "correct horse/battery%20staple"

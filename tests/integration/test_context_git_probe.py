@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from servers.git import GitServer, GitServerOptions
 
-from imagewright.contract import REQUEST_ENV, RESULT_LOG_KEY, BuildRequest, BuildResult, DirectorySource, GitSource
-from imagewright.contract import Source as AnySource
+from imagewright.contract import REQUEST_ENV, RESULT_LOG_KEY
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.result import BuildResult
+from imagewright.contract.sources import DirectorySource, GitSource
+from imagewright.contract.sources import Source as AnySource
 from imagewright.errors import Reason
 
 

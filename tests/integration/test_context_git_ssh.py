@@ -11,7 +11,7 @@ from servers.repository import Repository
 from servers.ssh import SshServer, why_not
 
 from imagewright.context.fetch import FetchedContext, Fetcher
-from imagewright.contract import GitSource
+from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagewright.context.fetch import FetchedContext, Fetcher
-from imagewright.contract import TarSource
+from imagewright.contract.sources import TarSource
 from imagewright.engine.inputs import unpack_archive
 from imagewright.errors import SourceError
 

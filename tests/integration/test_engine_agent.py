@@ -17,7 +17,7 @@ import pytest
 from imagebuilds.waiting import eventually
 from servers.ssh import SshServer, why_not
 
-from imagewright.contract import SshSource
+from imagewright.contract.request import SshSource
 from imagewright.engine.agent import Agents
 from imagewright.errors import SandboxError, UsageError
 from imagewright.plan.steps import SshMount

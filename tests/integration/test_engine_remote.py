@@ -18,7 +18,7 @@ from servers.repository import Link, Repository, Submodule
 from servers.scripted import Answer, ScriptedServer
 from servers.ssh import SshServer, why_not
 
-from imagewright.contract import SshSource
+from imagewright.contract.request import SshSource
 from imagewright.engine.agent import Agents
 from imagewright.engine.remote import Remotes
 from imagewright.errors import Reason, SourceError, UsageError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imagewright.cli.contexts import named_contexts
-from imagewright.contract import (
+from imagewright.contract.sources import (
     ContextSource,
     DirectorySource,
     GitSource,

@@ -12,7 +12,7 @@ import pytest
 from imagewright.cli.arguments import outdated, parse
 from imagewright.cli.flags import BUILD_FLAGS, Kind
 from imagewright.cli.request import build_request
-from imagewright.contract import BuildRequest, RegistrySettings, SecretSource
+from imagewright.contract.request import BuildRequest, RegistrySettings, SecretSource
 
 # The flags of kaniko's executor.
 KANIKO = """annotation bucket build-arg cache cache-copy-layers cache-dir cache-repo cache-run-layers cache-ttl cleanup

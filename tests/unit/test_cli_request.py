@@ -8,10 +8,9 @@ from imagewright.cli.arguments import parse
 from imagewright.cli.caching import unused
 from imagewright.cli.contexts import parse_context
 from imagewright.cli.request import build_request, check_environment, default_cache_dir, environment_request
-from imagewright.contract import (
+from imagewright.contract.request import BuildArg, BuildRequest, SandboxKind, SecretSource, SshSource
+from imagewright.contract.sources import (
     AzureBlobSource,
-    BuildArg,
-    BuildRequest,
     DirectorySource,
     GcsSource,
     GitSource,
@@ -19,9 +18,6 @@ from imagewright.contract import (
     NamedContext,
     OciSource,
     S3Source,
-    SandboxKind,
-    SecretSource,
-    SshSource,
     TarSource,
 )
 from imagewright.errors import UnsupportedError, UsageError

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from imagewright.cli.secrets import secret_sources, ssh_sources
-from imagewright.contract import MAX_SECRET_BYTES, SecretSource, SshSource
+from imagewright.contract import MAX_SECRET_BYTES
+from imagewright.contract.request import SecretSource, SshSource
 from imagewright.errors import UnsupportedError, UsageError
 
 ENVIRONMENT = {"TOKEN": "hunter2", "EMPTY": "", "BIG": "x" * (MAX_SECRET_BYTES + 1)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagewright.context.fetch import FetchedContext, Fetcher, HashedStream
-from imagewright.contract import ConfigMapSource, DirectorySource, InlineSource, Source, TarSource
+from imagewright.contract.sources import ConfigMapSource, DirectorySource, InlineSource, Source, TarSource
 from imagewright.errors import FileSystemError, Reason, SourceError
 
 

@@ -5,16 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from imagewright.contract import (
-    MAX_CORE_BYTES,
-    MAX_TERMINATION_BYTES,
-    BuildRequest,
-    BuildResult,
-    Failure,
-    InlineSource,
-    SecretSource,
-    StepResult,
-)
+from imagewright.contract import MAX_CORE_BYTES, MAX_TERMINATION_BYTES
+from imagewright.contract.request import BuildRequest, SecretSource
+from imagewright.contract.result import BuildResult, Failure, StepResult
+from imagewright.contract.sources import InlineSource
 from imagewright.errors import UsageError
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from imagewright.context.fetch import FetchedContext
-from imagewright.contract import BuildRequest, DirectorySource
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.sources import DirectorySource
 from imagewright.engine.inputs import Inputs, read_inputs
 from imagewright.errors import DockerfileError, Reason
 from imagewright.streams import own_descriptor

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from imagewright.context.fetch import FetchedContext
-from imagewright.contract import BuildRequest, DirectorySource
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.sources import DirectorySource
 from imagewright.engine.inputs import read_inputs
 
 

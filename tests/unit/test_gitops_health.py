@@ -13,7 +13,7 @@ import pytest
 from imagebuilds.gitops import argocd, disagreements
 from imagebuilds.paper import Paper, result
 
-from imagewright.contract import BuildResult, Failure
+from imagewright.contract.result import BuildResult, Failure
 from imagewright.errors import Reason
 from imagewright_operator.api import crd
 from imagewright_operator.reconcile.actions import Refusal

@@ -6,20 +6,16 @@ from typing import Any
 
 import pytest
 
-from imagewright.contract import (
-    REQUEST_ENV,
+from imagewright.contract import REQUEST_ENV
+from imagewright.contract.request import BuildRequest, CacheSettings, RegistrySettings, SecretSource, SshSource
+from imagewright.contract.sources import (
     AzureBlobSource,
-    BuildRequest,
-    CacheSettings,
     DirectorySource,
     GcsSource,
     HttpArchiveSource,
     OciSource,
-    RegistrySettings,
     S3Source,
-    SecretSource,
     Source,
-    SshSource,
 )
 from imagewright.errors import UsageError
 from imagewright_operator.api import ImageBuild

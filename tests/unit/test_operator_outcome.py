@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from imagewright.contract import BuildResult, Failure
+from imagewright.contract.result import BuildResult, Failure
 from imagewright_operator.api.spec import RetryCause
 from imagewright_operator.pods.observation import Observation, PodState, observe
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from imagebuilds.paper import Paper, result, rfc3339
 
-from imagewright.contract import RESULT_LOG_KEY, BuildResult, Failure
+from imagewright.contract import RESULT_LOG_KEY
+from imagewright.contract.result import BuildResult, Failure
 from imagewright.errors import Reason
 from imagewright_operator.api import REQUESTED_AT_ANNOTATION
 from imagewright_operator.pods.manifests import pod_name

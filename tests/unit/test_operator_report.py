@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from imagewright.contract import RESULT_LOG_KEY, BuildResult, StepResult
+from imagewright.contract import RESULT_LOG_KEY
+from imagewright.contract.result import BuildResult, StepResult
 from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.status import Build, Step
 from imagewright_operator.pods import logtail

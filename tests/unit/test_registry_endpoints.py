@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.errors import UsageError
 from imagewright.reference import Reference
 from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions, is_loopback, parse_map

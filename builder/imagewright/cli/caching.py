@@ -6,7 +6,8 @@ No I/O. Called by ``cli.request``.
 from __future__ import annotations
 
 from imagewright.cli.arguments import Arguments
-from imagewright.contract import DEFAULT_CACHE_TTL_S, CacheSettings
+from imagewright.contract import DEFAULT_CACHE_TTL_S
+from imagewright.contract.request import CacheSettings
 from imagewright.dockerfile.duration import parse_duration
 from imagewright.errors import UsageError
 from imagewright.reference import Reference

@@ -26,7 +26,8 @@ from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS, Flag, Kind
 from imagewright.cli.help import command_help, overview
 from imagewright.cli.request import build_request, check_environment, environment_request
 from imagewright.cli.trust import trust_in_sdks, trust_mounted_certificates
-from imagewright.contract import BuildRequest, BuildResult
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.result import BuildResult, Failure
 from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
 from imagewright.engine.probe import probe
@@ -201,7 +202,7 @@ def _bug(failure: Exception) -> ImagewrightError:
 
 
 def _without_build(error: ImagewrightError) -> BuildResult:
-    return BuildResult(failure=contract.Failure(reason=error.reason.value, message=error.message, hint=error.hint))
+    return BuildResult(failure=Failure(reason=error.reason.value, message=error.message, hint=error.hint))
 
 
 def _write_termination_message(text: str) -> None:

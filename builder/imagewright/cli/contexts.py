@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from imagewright.context.gitaddress import is_commit
-from imagewright.contract import (
+from imagewright.contract.sources import (
     AzureBlobSource,
     ContextSource,
     DirectorySource,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from imagewright.cli.arguments import Arguments
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.errors import UsageError
 from imagewright.registry.endpoints import parse_map
 

@@ -14,7 +14,8 @@ from imagewright.cli.caching import cache_settings
 from imagewright.cli.contexts import named_contexts, parse_context, with_git_options
 from imagewright.cli.registries import registry_settings
 from imagewright.cli.secrets import secret_sources, ssh_sources
-from imagewright.contract import BuildArg, BuildRequest, SandboxKind, Source, TarSource, Timestamps
+from imagewright.contract.request import BuildArg, BuildRequest, SandboxKind, Timestamps
+from imagewright.contract.sources import Source, TarSource
 from imagewright.errors import UsageError
 from imagewright.fs.rootfs.mounts import mounts_below
 from imagewright.registry.clouds import CREDENTIAL_HELPERS

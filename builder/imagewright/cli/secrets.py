@@ -12,7 +12,8 @@ import os
 import stat
 from collections.abc import Container, Iterable, Mapping
 
-from imagewright.contract import DEFAULT_SSH_ID, MAX_SECRET_BYTES, SecretSource, SshSource
+from imagewright.contract import DEFAULT_SSH_ID, MAX_SECRET_BYTES
+from imagewright.contract.request import SecretSource, SshSource
 from imagewright.errors import UnsupportedError, UsageError
 
 _FIELDS = ("id", "src", "source", "env", "type")

@@ -13,7 +13,7 @@ from imagewright.cli.arguments import Arguments, outdated, parse
 from imagewright.cli.displays import open_display
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
-from imagewright.contract import DirectorySource
+from imagewright.contract.sources import DirectorySource
 from imagewright.engine import build as engine
 from imagewright.engine.registries import open_client
 from imagewright.engine.warmed import warm

@@ -15,7 +15,7 @@ from imagewright.context.download import HttpOptions, basic, download
 from imagewright.context.gitaddress import without_login
 from imagewright.context.gitprogram import Machine
 from imagewright.context.mountedsecret import read_login
-from imagewright.contract import AzureBlobSource, GcsSource, HttpArchiveSource, OciSource, S3Source
+from imagewright.contract.sources import AzureBlobSource, GcsSource, HttpArchiveSource, OciSource, S3Source
 from imagewright.errors import SourceError, UsageError
 
 ArchiveSource = HttpArchiveSource | S3Source | GcsSource | AzureBlobSource | OciSource

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from imagewright.context import git
 from imagewright.context.archives import ArchiveSource, PullArtifact, download_archive
 from imagewright.context.gitprogram import Machine
-from imagewright.contract import (
+from imagewright.contract.sources import (
     AzureBlobSource,
     ConfigMapSource,
     DirectorySource,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from imagewright.context.gitaddress import Address, check_ref, find_login, is_commit, pull_method
 from imagewright.context.giterrors import GitError
 from imagewright.context.gitprogram import Git, Machine
-from imagewright.contract import GitSource
+from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
 _MAX_SUBMODULES = 1000

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from imagewright.context.mountedsecret import read_secret
-from imagewright.contract import GitSource
+from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
 _REF = re.compile(r"[A-Za-z0-9_][^\s~^:?*\[\\\x00-\x1f\x7f]*")

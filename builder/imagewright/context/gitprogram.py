@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from imagewright.context.gitaddress import Address, Login, read_git_secret
 from imagewright.context.giterrors import GitError, explain
-from imagewright.contract import GitSource
+from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
 _PASSED_ON = (

@@ -1,97 +1,46 @@
-"""The contract between operator and executor: what is asked (BuildRequest) and what came of it (BuildResult).
+"""The contract between operator and executor: ``request`` (what to build), ``sources`` (from what), ``result`` (what came of it).
 
-No I/O. The operator writes a request into the executor Pod's environment and reads the result from the Pod's
-termination message; the command line makes the same request from its flags.
+The operator writes a request into the executor Pod's environment and reads the result from the Pod's termination
+message; the command line makes the same request from its flags. Here is what these modules share: their base class,
+printable text, times and limits. No I/O.
 """
 
 from __future__ import annotations
 
-from imagewright.contract.request import (
-    BuildArg,
-    BuildRequest,
-    CacheSettings,
-    RegistrySettings,
-    SandboxKind,
-    SecretSource,
-    SshSource,
-    Timestamps,
-)
-from imagewright.contract.result import (
-    BuildResult,
-    Failure,
-    SourceResult,
-    StepResult,
-)
-from imagewright.contract.sources import (
-    AzureBlobSource,
-    ConfigMapSource,
-    ContextSource,
-    DirectorySource,
-    GcsSource,
-    GitSource,
-    HttpArchiveSource,
-    HttpSource,
-    ImageSource,
-    InlineSource,
-    LayoutSource,
-    NamedContext,
-    OciSource,
-    S3Source,
-    Source,
-    TarSource,
-)
-from imagewright.contract.values import (
-    COMPRESSION_LEVELS,
-    DEFAULT_CACHE_TTL_S,
-    DEFAULT_SSH_ID,
-    MAX_CORE_BYTES,
-    MAX_REQUEST_BYTES,
-    MAX_SECRET_BYTES,
-    MAX_TERMINATION_BYTES,
-    REQUEST_ENV,
-    RESULT_LOG_KEY,
-    TERMINATION_MESSAGE_PATH,
-    timestamp,
-)
+from datetime import UTC, datetime
+from typing import Annotated
 
-__all__ = [
-    "COMPRESSION_LEVELS",
-    "DEFAULT_CACHE_TTL_S",
-    "DEFAULT_SSH_ID",
-    "MAX_CORE_BYTES",
-    "MAX_REQUEST_BYTES",
-    "MAX_SECRET_BYTES",
-    "MAX_TERMINATION_BYTES",
-    "REQUEST_ENV",
-    "RESULT_LOG_KEY",
-    "TERMINATION_MESSAGE_PATH",
-    "AzureBlobSource",
-    "BuildArg",
-    "BuildRequest",
-    "BuildResult",
-    "CacheSettings",
-    "ConfigMapSource",
-    "ContextSource",
-    "DirectorySource",
-    "Failure",
-    "GcsSource",
-    "GitSource",
-    "HttpArchiveSource",
-    "HttpSource",
-    "ImageSource",
-    "InlineSource",
-    "LayoutSource",
-    "NamedContext",
-    "OciSource",
-    "RegistrySettings",
-    "S3Source",
-    "SandboxKind",
-    "SecretSource",
-    "Source",
-    "SourceResult",
-    "SshSource",
-    "StepResult",
-    "TarSource",
-    "Timestamps",
-    "timestamp",
-]
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.alias_generators import to_camel
+
+REQUEST_ENV = "IMAGEWRIGHT_REQUEST"
+TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+MAX_REQUEST_BYTES = 96 * 1024  # Linux takes 128 KiB for one environment string; base64 is counted
+MAX_TERMINATION_BYTES = 4096  # the kubelet keeps no more
+MAX_CORE_BYTES = 2048  # of a result, so that at least half of the termination message is left for steps
+MAX_SECRET_BYTES = 500 * 1024  # of one secret, as in BuildKit
+DEFAULT_CACHE_TTL_S = 14 * 24 * 3600  # as kaniko's
+COMPRESSION_LEVELS = {"gzip": range(10), "zstd": range(1, 23)}
+DEFAULT_SSH_ID = "default"  # of RUN --mount=type=ssh without an id
+RESULT_LOG_KEY = "imagewrightResult"  # the last line of an executor's log is {"imagewrightResult": {…}}
+
+
+class Model(BaseModel):
+    """Frozen, camelCase in JSON, and strict about fields that it doesn't know. Errors don't quote what was read."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+
+def _printable(text: str) -> str:
+    """Names of files that aren't UTF-8 are legal, and show up in messages; JSON has no place for them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+Text = Annotated[str, BeforeValidator(_printable)]
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, as results carry times."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from imagewright.contract import DEFAULT_CACHE_TTL_S, DEFAULT_SSH_ID, MAX_REQUEST_BYTES, Model
 from imagewright.contract.sources import NamedContext, Source
-from imagewright.contract.values import DEFAULT_CACHE_TTL_S, DEFAULT_SSH_ID, MAX_REQUEST_BYTES, Model
 from imagewright.errors import Reason, UsageError
 
 

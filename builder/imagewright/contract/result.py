@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from imagewright.contract.values import MAX_CORE_BYTES, MAX_TERMINATION_BYTES, Model, Text
+from imagewright.contract import MAX_CORE_BYTES, MAX_TERMINATION_BYTES, Model, Text
 
 
 def _cut(text: str, limit: int) -> str:

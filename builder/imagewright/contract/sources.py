@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from imagewright.contract.values import Model
+from imagewright.contract import Model
 
 
 class DirectorySource(Model):

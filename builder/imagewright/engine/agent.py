@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
-from imagewright.contract import SshSource
+from imagewright.contract.request import SshSource
 from imagewright.errors import Reason, SandboxError, UsageError
 from imagewright.plan.steps import SshMount
 from imagewright.sandbox.mounts.sockets import reachable

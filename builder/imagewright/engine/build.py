@@ -13,17 +13,9 @@ from functools import partial
 
 from imagewright.cache.layers import LayerCache
 from imagewright.context.fetch import FetchedContext, Fetcher
-from imagewright.contract import (
-    BuildRequest,
-    BuildResult,
-    ContextSource,
-    DirectorySource,
-    Failure,
-    OciSource,
-    Source,
-    SourceResult,
-    StepResult,
-)
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.result import BuildResult, Failure, SourceResult, StepResult
+from imagewright.contract.sources import ContextSource, DirectorySource, OciSource, Source
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.agent import Agents
 from imagewright.engine.artifacts import pull_artifact

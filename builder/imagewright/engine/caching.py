@@ -9,7 +9,8 @@ import json
 from collections.abc import Callable, Sequence
 
 from imagewright.cache.layers import LayerCache, Settings
-from imagewright.contract import BuildRequest, StepResult
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.result import StepResult
 from imagewright.engine.cachestores import open_store
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient

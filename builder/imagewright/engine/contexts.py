@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from imagewright.context.fetch import FetchedContext
-from imagewright.contract import DirectorySource, GitSource, HttpSource, ImageSource, LayoutSource, Source
-from imagewright.contract import NamedContext as RequestedContext
+from imagewright.contract.sources import DirectorySource, GitSource, HttpSource, ImageSource, LayoutSource, Source
+from imagewright.contract.sources import NamedContext as RequestedContext
 from imagewright.engine.layouts import layout_reference
 from imagewright.plan.options import FolderContext, ImageContext, NamedContext
 from imagewright.plan.remote import UrlSource

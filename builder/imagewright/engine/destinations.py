@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from imagewright.contract import COMPRESSION_LEVELS, BuildRequest
+from imagewright.contract import COMPRESSION_LEVELS
+from imagewright.contract.request import BuildRequest
 from imagewright.errors import UsageError
 from imagewright.oci.mediatypes import ImageFormat
 from imagewright.reference import Reference

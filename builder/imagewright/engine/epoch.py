@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imagewright.context.fetch import FetchedContext
-from imagewright.contract import Timestamps
+from imagewright.contract.request import Timestamps
 from imagewright.engine.remote import Remotes
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.plan.arguments import EPOCH

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from imagewright.context.fetch import FetchedContext
-from imagewright.contract import BuildRequest
+from imagewright.contract.request import BuildRequest
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.dockerfile.model import Dockerfile
 from imagewright.dockerfile.parser import parse

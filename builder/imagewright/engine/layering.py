@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from imagewright.contract import BuildRequest
+from imagewright.contract.request import BuildRequest
 from imagewright.engine.images import Layer
 from imagewright.engine.session import Layering, Session, StageState
 from imagewright.fs.layer.changes import Changes, diff

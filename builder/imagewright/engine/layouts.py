@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from imagewright.contract import LayoutSource, NamedContext
+from imagewright.contract.sources import LayoutSource, NamedContext
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 from imagewright.context.git import find_commit
 from imagewright.context.gitprogram import Machine
-from imagewright.contract import BuildRequest, BuildResult, GitSource, SourceResult
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.result import BuildResult, SourceResult
+from imagewright.contract.sources import GitSource
 from imagewright.engine.events import Reporter
 from imagewright.errors import Reason, SourceError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from imagewright.contract import BuildRequest
+from imagewright.contract.request import BuildRequest
 from imagewright.registry.client import RegistryClient, RegistryOptions
 from imagewright.registry.clouds import CloudKeychain
 from imagewright.registry.keychain import Keychain

@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from imagewright.context import git
 from imagewright.context.download import HttpOptions, download
 from imagewright.context.gitprogram import Machine
-from imagewright.contract import DEFAULT_SSH_ID, GitSource
+from imagewright.contract import DEFAULT_SSH_ID
+from imagewright.contract.sources import GitSource
 from imagewright.descent import temporary_folder
 from imagewright.engine.agent import Agents
 from imagewright.errors import Reason, SourceError, UsageError

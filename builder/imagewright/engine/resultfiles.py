@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from imagewright.contract import BuildResult
+from imagewright.contract.result import BuildResult
 from imagewright.digest import Digest
 from imagewright.engine.destinations import Destinations
 from imagewright.reference import Reference

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from imagewright.contract import MAX_SECRET_BYTES, SecretSource
+from imagewright.contract import MAX_SECRET_BYTES
+from imagewright.contract.request import SecretSource
 from imagewright.dockerfile.source import excerpt
 from imagewright.dockerfile.substitutions import VALUES_HINT
 from imagewright.errors import ImagewrightError, Reason

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imagewright.cache.layers import LayerCache
-from imagewright.contract import StepResult, timestamp
+from imagewright.contract import timestamp
+from imagewright.contract.result import StepResult
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.agent import Agents
 from imagewright.engine.buildroot import BuildRoot

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from imagewright.contract import StepResult, timestamp
+from imagewright.contract import timestamp
+from imagewright.contract.result import StepResult
 from imagewright.dockerfile.source import excerpt
 from imagewright.dockerfile.substitutions import VALUES_HINT
 from imagewright.engine.copying import Copying, copying

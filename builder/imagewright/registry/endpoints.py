@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.errors import UsageError
 from imagewright.reference import DOCKER_HUB, DOCKER_HUB_ALIASES, Reference
 

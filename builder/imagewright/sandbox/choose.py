@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import Ids

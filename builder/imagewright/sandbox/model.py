@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 
 TMPFS_MODE = 0o1777

@@ -12,7 +12,7 @@ from imagewright.cli.arguments import Arguments, outdated, parse
 from imagewright.cli.buildline import parse_build
 from imagewright.cli.request import build_request
 from imagewright.cli.secrets import secret_place
-from imagewright.contract import BuildRequest, Timestamps
+from imagewright.contract.request import BuildRequest, Timestamps
 from imagewright_kubectl.kaniko import flags
 from imagewright_kubectl.kaniko.container import Json, Mounts, Variables
 from imagewright_kubectl.kaniko.diagnostics import Problems

@@ -9,9 +9,9 @@ import posixpath
 import re
 
 from imagewright.cli.arguments import Arguments
-from imagewright.contract import (
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.sources import (
     AzureBlobSource,
-    BuildRequest,
     DirectorySource,
     GcsSource,
     GitSource,

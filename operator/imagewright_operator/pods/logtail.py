@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 
-from imagewright.contract import RESULT_LOG_KEY, BuildResult
+from imagewright.contract import RESULT_LOG_KEY
+from imagewright.contract.result import BuildResult
 
 MAX_TAIL_BYTES = 4096
 _RESULT_START = f'{{"{RESULT_LOG_KEY}"'

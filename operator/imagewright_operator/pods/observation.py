@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from imagewright.contract import BuildResult, Failure
+from imagewright.contract.result import BuildResult, Failure
 from imagewright.errors import Reason
 from imagewright_operator.api.spec import RetryCause
 

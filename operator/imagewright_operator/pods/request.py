@@ -8,8 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from imagewright import contract
-from imagewright.contract import DEFAULT_CACHE_TTL_S, BuildRequest, CacheSettings, RegistrySettings, SandboxKind
+from imagewright.contract import DEFAULT_CACHE_TTL_S, sources
+from imagewright.contract.request import (
+    BuildArg,
+    BuildRequest,
+    CacheSettings,
+    RegistrySettings,
+    SandboxKind,
+    SecretSource,
+    SshSource,
+    Timestamps,
+)
 from imagewright.reference import Reference
 from imagewright_operator.api import ImageBuild, Spec
 from imagewright_operator.api.base import Json, LocalReference, parse_duration
@@ -43,24 +52,21 @@ def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
         dockerfile=spec.dockerfile,
         target=spec.target or "",
         build_args=tuple(
-            contract.BuildArg(name=arg.name, value=arg.value)
+            BuildArg(name=arg.name, value=arg.value)
             if arg.value_from is None
-            else contract.BuildArg(name=arg.name, from_env=arg_variable(index))
+            else BuildArg(name=arg.name, from_env=arg_variable(index))
             for index, arg in enumerate(spec.build_args)
         ),
         secrets=tuple(
-            contract.SecretSource(id=secret.id, file=f"{SECRETS_DIR}/{index}")
-            for index, secret in enumerate(spec.secrets)
+            SecretSource(id=secret.id, file=f"{SECRETS_DIR}/{index}") for index, secret in enumerate(spec.secrets)
         ),
-        ssh=tuple(
-            contract.SshSource(id=key.id, paths=(f"{SSH_KEYS_DIR}/{index}",)) for index, key in enumerate(spec.ssh)
-        ),
+        ssh=tuple(SshSource(id=key.id, paths=(f"{SSH_KEYS_DIR}/{index}",)) for index, key in enumerate(spec.ssh)),
         labels=dict(output.labels),
         annotations=dict(output.annotations),
         image_format=_FORMATS[output.format],
         compression="zstd" if output.compression is Compression.ZSTD else "gzip",
         compression_level=output.compression_level,
-        timestamps=contract.Timestamps(output.timestamp.value.lower()),
+        timestamps=Timestamps(output.timestamp.value.lower()),
         platform=spec.platforms[0] if spec.platforms else "",
         destinations=tuple(output.tags),
         insecure=output.insecure,
@@ -80,12 +86,12 @@ def _cache(spec: Spec) -> CacheSettings | None:
     return CacheSettings(repository=spec.cache.repository, ttl_s=ttl_s)
 
 
-def _source(source: Source) -> contract.Source:
+def _source(source: Source) -> sources.Source:
     """The one source that is given."""
     if source.git is not None:
         git = source.git
         ref = git.ref
-        return contract.GitSource(
+        return sources.GitSource(
             url=git.url,
             ref=(ref.branch or ref.tag or "") if ref else "",
             ref_type=("branch" if ref.branch else "tag" if ref.tag else "any") if ref else "any",
@@ -96,10 +102,10 @@ def _source(source: Source) -> contract.Source:
         )
     if source.http is not None:
         login = _credentials(source.http.secret_ref)
-        return contract.HttpArchiveSource(url=source.http.url, sha256=source.http.sha256 or "", credentials_dir=login)
+        return sources.HttpArchiveSource(url=source.http.url, sha256=source.http.sha256 or "", credentials_dir=login)
     if source.s3 is not None:
         s3 = source.s3
-        return contract.S3Source(
+        return sources.S3Source(
             bucket=s3.bucket,
             key=s3.key,
             endpoint=s3.endpoint or "",
@@ -109,18 +115,18 @@ def _source(source: Source) -> contract.Source:
         )
     if source.gcs is not None:
         gcs = source.gcs
-        return contract.GcsSource(bucket=gcs.bucket, object=gcs.object, credentials_dir=_credentials(gcs.secret_ref))
+        return sources.GcsSource(bucket=gcs.bucket, object=gcs.object, credentials_dir=_credentials(gcs.secret_ref))
     if source.azure_blob is not None:
         blob = source.azure_blob
-        return contract.AzureBlobSource(url=blob.url, credentials_dir=_credentials(blob.secret_ref))
+        return sources.AzureBlobSource(url=blob.url, credentials_dir=_credentials(blob.secret_ref))
     if source.oci is not None:
-        return contract.OciSource(reference=source.oci.image, docker_config_dir=_credentials(source.oci.secret_ref))
+        return sources.OciSource(reference=source.oci.image, docker_config_dir=_credentials(source.oci.secret_ref))
     if source.config_map is not None:
-        return contract.ConfigMapSource(path=CONTEXT_DIR)
+        return sources.ConfigMapSource(path=CONTEXT_DIR)
     if source.volume is not None:
-        return contract.DirectorySource(path=CONTEXT_DIR)
+        return sources.DirectorySource(path=CONTEXT_DIR)
     assert source.inline is not None, "validation lets only exactly one source pass"
-    return contract.InlineSource(dockerfile=source.inline.dockerfile)
+    return sources.InlineSource(dockerfile=source.inline.dockerfile)
 
 
 def _credentials(reference: LocalReference | None) -> str:

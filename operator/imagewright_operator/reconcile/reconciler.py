@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from imagewright.contract import BuildResult
+from imagewright.contract.result import BuildResult
 from imagewright.errors import Reason
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import parse_duration

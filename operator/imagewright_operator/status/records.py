@@ -20,7 +20,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from imagewright.contract import BuildResult, timestamp
+from imagewright.contract import timestamp
+from imagewright.contract.result import BuildResult
 from imagewright.errors import Reason
 from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.base import Json

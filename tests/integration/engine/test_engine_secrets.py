@@ -22,7 +22,8 @@ import pytest
 from imagebuilds.waiting import eventually
 from leaks.needles import Needles
 
-from imagewright.contract import BuildRequest, DirectorySource, RegistrySettings, SandboxKind, SecretSource
+from imagewright.contract.request import BuildRequest, RegistrySettings, SandboxKind, SecretSource
+from imagewright.contract.sources import DirectorySource
 
 if TYPE_CHECKING:
     from conftest import Engine  # pytest gives it; only its name is needed here

@@ -11,7 +11,7 @@ from cluster.certificates import Authority, Identity
 from cryptography.hazmat.primitives import serialization
 from servers.scripted import Answer, ScriptedServer
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.errors import Reason, RegistryError
 from imagewright.reference import Reference
 from imagewright.registry.endpoints import Endpoints, RegistryOptions

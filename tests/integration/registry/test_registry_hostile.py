@@ -11,7 +11,7 @@ import pytest
 from servers.images import MemoryImage, memory_image
 from servers.scripted import Answer, Asked, ScriptedServer
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
 from imagewright.oci.mediatypes import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, ImageFormat

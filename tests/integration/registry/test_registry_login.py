@@ -11,7 +11,7 @@ import pytest
 from servers.images import memory_image
 from servers.scripted import Answer, Asked, ScriptedServer
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
 from imagewright.oci.platform import Platform

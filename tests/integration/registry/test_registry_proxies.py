@@ -13,7 +13,7 @@ from cluster.certificates import Authority, Identity
 from servers.scripted import Answer, Asked, ScriptedServer
 from servers.tunnelproxy import TunnelProxy
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.errors import RegistryError
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login

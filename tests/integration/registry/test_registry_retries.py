@@ -18,7 +18,7 @@ import pytest
 from servers.images import MemoryImage, memory_image
 from servers.scripted import Answer, Asked, ScriptedServer
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
 from imagewright.oci.descriptor import Descriptor

@@ -14,7 +14,7 @@ import pytest
 from servers.images import MemoryImage, memory_image
 from servers.registry import RegistryServer
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
 from imagewright.oci.descriptor import Descriptor

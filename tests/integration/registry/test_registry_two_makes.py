@@ -15,7 +15,7 @@ from servers.images import MemoryImage, memory_image
 from servers.otherregistry import OtherRegistry
 from servers.registry import RegistryServer, RegistryServerOptions
 
-from imagewright.contract import RegistrySettings
+from imagewright.contract.request import RegistrySettings
 from imagewright.errors import Reason, RegistryError
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference

@@ -2,7 +2,7 @@
 
 import sys
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox.choose import start
 from imagewright.sandbox.model import SandboxOptions

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox.choose import start
 from imagewright.sandbox.model import RunCommand, SandboxOptions

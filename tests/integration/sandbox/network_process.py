@@ -6,7 +6,7 @@ usage: network_process.py KIND WORK_DIR ROOTFS PROGRAM WORD... Prints what the c
 import os
 import sys
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.runner.client import Helper

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.errors import Reason, SandboxError
 from imagewright.fs.layer.changes import diff
 from imagewright.fs.layer.snapshot import scan

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox.choose import start
 from imagewright.sandbox.kernel import linux

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import RunCommand

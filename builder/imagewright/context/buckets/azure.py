@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
 from imagewright.context.mountedsecret import read_login
-from imagewright.contract import AzureBlobSource
+from imagewright.contract.sources import AzureBlobSource
 
 _HINT = (
     "Set AZURE_STORAGE_ACCESS_KEY, give the Pod's identity the role Storage Blob Data Reader, or a Secret with accountKey, "

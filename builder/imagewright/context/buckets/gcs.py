@@ -11,7 +11,7 @@ from typing import Any
 
 from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
 from imagewright.context.mountedsecret import read_login
-from imagewright.contract import GcsSource
+from imagewright.contract.sources import GcsSource
 
 _HINT = (
     "Give the Pod's service account the role Storage Object Viewer (workload identity), GOOGLE_APPLICATION_CREDENTIALS, or a "

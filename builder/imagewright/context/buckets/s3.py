@@ -10,7 +10,7 @@ from typing import Any
 
 from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
 from imagewright.context.mountedsecret import read_login
-from imagewright.contract import S3Source
+from imagewright.contract.sources import S3Source
 from imagewright.errors import SourceError
 
 _DEFAULT_REGION = "us-east-1"  # what servers that have no regions expect

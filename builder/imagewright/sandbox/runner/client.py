@@ -14,7 +14,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox.model import RunCommand, RunnerLost
 from imagewright.sandbox.processes.child import spawn

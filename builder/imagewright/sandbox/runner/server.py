@@ -14,7 +14,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 
-from imagewright.contract import SandboxKind
+from imagewright.contract.request import SandboxKind
 from imagewright.descent import remove_tree
 from imagewright.errors import SandboxError
 from imagewright.sandbox.kernel import linux
