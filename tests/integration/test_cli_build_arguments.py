@@ -19,7 +19,14 @@ import pytest
 from leaks.needles import Needles
 
 from imagewright.contract import REQUEST_ENV, RESULT_LOG_KEY
-from imagewright.contract.request import BuildArg, BuildRequest
+from imagewright.contract.request import (
+    BuildArg,
+    BuildRequest,
+    ContextSettings,
+    OutputSettings,
+    PlanSettings,
+    RunSettings,
+)
 from imagewright.contract.result import BuildResult
 from imagewright.contract.sources import DirectorySource
 from imagewright.errors import Reason
@@ -149,11 +156,11 @@ def test_what_the_operator_is_told_has_instructions_as_written(context: Path, tm
 def told(context: Path, tmp_path: Path) -> BuildResult:
     """What the operator makes the status of, and Events of that: searched, with the log."""
     request = BuildRequest(
-        source=DirectorySource(path=str(context)),
-        push=False,
-        build_args=(BuildArg(name="N", value=VALUE),),
+        context=ContextSettings(source=DirectorySource(path=str(context))),
+        plan=PlanSettings(build_args=(BuildArg(name="N", value=VALUE),)),
+        run=RunSettings(cache_dir=str(tmp_path / "caches")),
+        output=OutputSettings(push=False),
         work_dir=str(tmp_path / "work"),
-        cache_dir=str(tmp_path / "caches"),
     )
     ended = run("execute", environment={REQUEST_ENV: request.encode()})
     assert NEEDLES.in_text(ended.out + ended.err) == set()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagewright.contract import REQUEST_ENV, RESULT_LOG_KEY, TERMINATION_MESSAGE_PATH
-from imagewright.contract.request import BuildRequest
+from imagewright.contract.request import BuildRequest, ContextSettings, OutputSettings
 from imagewright.contract.result import BuildResult
 from imagewright.contract.sources import DirectorySource
 
@@ -30,7 +30,11 @@ def with_command(tmp_path: Path, command: str) -> BuildRequest:
     shutil.copy2(BUSYBOX, context / "busybox")
     run_line = "RUN " + json.dumps(["/busybox", "sh", "-c", command])
     (context / "Dockerfile").write_text(f"FROM scratch\nCOPY busybox /\n{run_line}\n")
-    return BuildRequest(source=DirectorySource(path=str(context)), push=False, work_dir=str(tmp_path / "work"))
+    return BuildRequest(
+        context=ContextSettings(source=DirectorySource(path=str(context))),
+        output=OutputSettings(push=False),
+        work_dir=str(tmp_path / "work"),
+    )
 
 
 # A /dev with the file that the kubelet makes, and the devices that are needed.

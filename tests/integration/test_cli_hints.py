@@ -14,7 +14,7 @@ import pytest
 from imagebuilds.waiting import eventually
 
 from imagewright.contract import REQUEST_ENV
-from imagewright.contract.request import BuildRequest
+from imagewright.contract.request import BuildRequest, ContextSettings, OutputSettings
 from imagewright.contract.sources import ConfigMapSource
 
 BUSYBOX = shutil.which("busybox")
@@ -200,7 +200,11 @@ def test_a_cache_folder_on_a_disk_that_is_full(context: Path, full: Path) -> Non
 
 def test_a_work_folder_that_is_too_small_for_a_config_map(context: Path, full: Path) -> None:
     """The disk is at fault, not the ConfigMap."""
-    request = BuildRequest(source=ConfigMapSource(path=str(context)), push=False, work_dir=str(full))
+    request = BuildRequest(
+        context=ContextSettings(source=ConfigMapSource(path=str(context))),
+        output=OutputSettings(push=False),
+        work_dir=str(full),
+    )
     environment = {**ENVIRONMENT, REQUEST_ENV: request.encode()}
     command = [sys.executable, "-m", "imagewright", "execute"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ import pytest
 from servers.git import GitServer, GitServerOptions
 
 from imagewright.contract import REQUEST_ENV, RESULT_LOG_KEY
-from imagewright.contract.request import BuildRequest
+from imagewright.contract.request import BuildRequest, ContextSettings
 from imagewright.contract.result import BuildResult
 from imagewright.contract.sources import DirectorySource, GitSource
 from imagewright.contract.sources import Source as AnySource
@@ -27,7 +27,7 @@ def server(tmp_path: Path) -> Iterator[GitServer]:
 
 
 def probe(source: AnySource, server: GitServer, tmp_path: Path) -> BuildResult:
-    request = BuildRequest(source=source, work_dir=str(tmp_path / "work"), push=False)
+    request = BuildRequest(context=ContextSettings(source=source), work_dir=str(tmp_path / "work"))
     environment = {
         "PATH": os.environ["PATH"],
         "SSL_CERT_FILE": str(server.ca_file),

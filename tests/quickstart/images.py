@@ -73,8 +73,8 @@ def publish(target: Target, names: Sequence[str] = TARGETS) -> dict[str, str]:
 
 def is_there(reference: str, flags: Sequence[str]) -> bool:
     """Whether the registry has the image, asked as the engine would ask with these flags."""
-    request = build_request(parse(flags, os.environ), os.environ)
-    options = RegistryOptions(request.registries, insecure_pull=request.insecure, retries=0)
+    access = build_request(parse(flags, os.environ), os.environ).registry
+    options = RegistryOptions(access.hosts, insecure_pull=access.insecure, retries=0)
     client = RegistryClient(options, Keychain.load(None))
     try:
         client.resolve(Reference.parse(reference), host_platform())

@@ -45,9 +45,9 @@ class Row:
 
 FILE = __file__
 TABLE: dict[str, Row] = {
-    "annotation": Row("a=b", "annotations", {"a": "b"}, (), "test_annotations_are_the_manifests"),
-    "bucket": Row("bucket/a.tar.gz", "source.object", "a.tar.gz", (), "test_context_in_a_bucket_of_google"),
-    "build-arg": Row("A=b", "build_args.0.value", "b", (), "test_what_a_run_sees"),
+    "annotation": Row("a=b", "image.annotations", {"a": "b"}, (), "test_annotations_are_the_manifests"),
+    "bucket": Row("bucket/a.tar.gz", "context.source.object", "a.tar.gz", (), "test_context_in_a_bucket_of_google"),
+    "build-arg": Row("A=b", "plan.build_args.0.value", "b", (), "test_what_a_run_sees"),
     "cache": Row(
         "true", "cache.repository", "r.example.com/app/cache", (), "test_a_cached_build_pulls_and_unpacks_nothing"
     ),
@@ -56,7 +56,7 @@ TABLE: dict[str, Row] = {
     ),
     "cache-dir": Row(
         "/tmp",
-        "cache_dir",
+        "run.cache_dir",
         "/tmp",
         (),
         "test_a_locked_cache_is_had_by_one_build_after_the_other_even_if_the_first_is_killed",
@@ -74,107 +74,121 @@ TABLE: dict[str, Row] = {
     "cache-ttl": Row("6h", "cache.ttl_s", 21600, ("--cache",), "test_an_old_entry_is_a_miss"),
     "cleanup": Row("true"),
     "compressed-caching": Row("false"),
-    "compression": Row("zstd", "compression", "zstd", (), "test_zstd"),
-    "compression-level": Row("9", "compression_level", 9, (), "test_compression_level"),
-    "context": Row("dir:///tmp", "source.path", "/tmp", (), "test_each_step_makes_the_layer_of_what_it_changed"),
-    "context-sub-path": Row("sub", "context_dir", "sub", (), "test_context_sub_path"),
-    "credential-helpers": Row("ecr", "credential_helpers", ("ecr",), (), "test_helpers_that_are_asked"),
-    "custom-platform": Row("linux/arm64", "platform", "linux/arm64", (), "test_image_of_another_platform"),
+    "compression": Row("zstd", "image.compression", "zstd", (), "test_zstd"),
+    "compression-level": Row("9", "image.compression_level", 9, (), "test_compression_level"),
+    "context": Row(
+        "dir:///tmp", "context.source.path", "/tmp", (), "test_each_step_makes_the_layer_of_what_it_changed"
+    ),
+    "context-sub-path": Row("sub", "context.directory", "sub", (), "test_context_sub_path"),
+    "credential-helpers": Row("ecr", "registry.credential_helpers", ("ecr",), (), "test_helpers_that_are_asked"),
+    "custom-platform": Row("linux/arm64", "plan.platform", "linux/arm64", (), "test_image_of_another_platform"),
     "destination": Row(
         "r.example.com/b:2",
-        "destinations.1",
+        "output.destinations.1",
         "r.example.com/b:2",
         (),
         "test_many_destinations_archive_digest_file_and_labels",
     ),
-    "digest-file": Row("/tmp/d", "digest_file", "/tmp/d", (), "test_files_that_say_the_digest"),
-    "dockerfile": Row("Other", "dockerfile", "Other", (), "test_dockerfile_elsewhere"),
+    "digest-file": Row("/tmp/d", "output.digest_file", "/tmp/d", (), "test_files_that_say_the_digest"),
+    "dockerfile": Row("Other", "plan.dockerfile", "Other", (), "test_dockerfile_elsewhere"),
     "dryrun": Row("true", shown_by="test_dryrun_prints_the_plan_and_builds_nothing"),
     "force": Row("true"),
     "force-build-metadata": Row("true"),
-    "git": Row("branch=main", "source.ref", "main", (f"--context={GIT}",), "test_git_options_of_kaniko"),
-    "ignore-path": Row("/cache", "ignore_paths", ("/cache",), (), "test_ignored_paths_enter_no_layer"),
+    "git": Row("branch=main", "context.source.ref", "main", (f"--context={GIT}",), "test_git_options_of_kaniko"),
+    "ignore-path": Row("/cache", "image.ignore_paths", ("/cache",), (), "test_ignored_paths_enter_no_layer"),
     "ignore-var-run": Row("true"),
-    "image-download-retry": Row("3", "pull_retries", 3, (), "test_more_tries_of_a_pull"),
-    "image-format": Row("docker", "image_format", "docker", (), "test_media_types_are_those_that_are_asked_for"),
-    "image-fs-extract-retry": Row("3", "pull_retries", 3, (), "test_more_tries_of_a_pull"),
+    "image-download-retry": Row("3", "registry.pull_retries", 3, (), "test_more_tries_of_a_pull"),
+    "image-format": Row("docker", "image.format", "docker", (), "test_media_types_are_those_that_are_asked_for"),
+    "image-fs-extract-retry": Row("3", "registry.pull_retries", 3, (), "test_more_tries_of_a_pull"),
     "image-name-tag-with-digest-file": Row(
-        "/tmp/t", "image_name_tag_with_digest_file", "/tmp/t", (), "test_files_that_say_the_digest"
+        "/tmp/t", "output.image_name_tag_with_digest_file", "/tmp/t", (), "test_files_that_say_the_digest"
     ),
     "image-name-with-digest-file": Row(
-        "/tmp/n", "image_name_with_digest_file", "/tmp/n", (), "test_files_that_say_the_digest"
+        "/tmp/n", "output.image_name_with_digest_file", "/tmp/n", (), "test_files_that_say_the_digest"
     ),
-    "insecure": Row("true", "insecure", True, (), "test_plain_http_is_not_spoken_unless_allowed"),
-    "insecure-pull": Row("true", "insecure_pull", True, (), "test_plain_http_is_not_spoken_unless_allowed"),
+    "insecure": Row("true", "registry.insecure", True, (), "test_plain_http_is_not_spoken_unless_allowed"),
+    "insecure-pull": Row("true", "registry.insecure_pull", True, (), "test_plain_http_is_not_spoken_unless_allowed"),
     "insecure-registry": Row(
         "r.example.com",
-        "registries.0",
+        "registry.hosts.0",
         RegistrySettings(host="r.example.com", insecure=True),
         (),
         "test_plain_http_is_not_spoken_unless_allowed",
     ),
     "kaniko-dir": Row("/other", "work_dir", "/other", (), "test_work_folder"),
-    "label": Row("a=b", "labels", {"a": "b"}, (), "test_the_engine_builds_what_is_recorded"),
+    "label": Row("a=b", "plan.labels", {"a": "b"}, (), "test_the_engine_builds_what_is_recorded"),
     "log-format": Row("json", shown_by="test_failing_command_in_a_json_log"),
     "log-timestamp": Row("true", shown_by="test_timestamps"),
     "materialize": Row("true"),
-    "no-push": Row("true", "push", False, (), "test_no_push"),
+    "no-push": Row("true", "output.push", False, (), "test_no_push"),
     "no-push-cache": Row("true", "cache.push", False, ("--cache",), "test_nothing_is_stored_where_that_is_turned_off"),
-    "oci-layout-path": Row("/tmp/o", "oci_layout_path", "/tmp/o", (), "test_a_layout"),
+    "oci-layout-path": Row("/tmp/o", "output.oci_layout_path", "/tmp/o", (), "test_a_layout"),
     "pre-cleanup": Row("true"),
     "preserve-context": Row("true"),
     "push-ignore-immutable-tag-errors": Row(
-        "true", "push_ignore_immutable_tags", True, (), "test_an_immutable_tag_is_a_warning_where_that_is_asked_for"
+        "true", "output.ignore_immutable_tags", True, (), "test_an_immutable_tag_is_a_warning_where_that_is_asked_for"
     ),
-    "push-retry": Row("2", "push_retries", 2, (), "test_more_tries_of_a_push"),
+    "push-retry": Row("2", "registry.push_retries", 2, (), "test_more_tries_of_a_push"),
     "registry-certificate": Row(
         f"r.example.com={FILE}",
-        "registries.0.ca_file",
+        "registry.hosts.0.ca_file",
         FILE,
         (),
         "test_a_private_registry_with_a_certificate_of_its_own",
     ),
     "registry-client-cert": Row(
-        f"r.example.com={FILE},{FILE}", "registries.0.client_key_file", FILE, (), "test_a_client_certificate_is_shown"
+        f"r.example.com={FILE},{FILE}",
+        "registry.hosts.0.client_key_file",
+        FILE,
+        (),
+        "test_a_client_certificate_is_shown",
     ),
     "registry-map": Row(
         "a.example.com=b.example.com",
-        "registries.0.mirrors",
+        "registry.hosts.0.mirrors",
         ("b.example.com",),
         (),
         "test_a_mirror_is_asked_first_and_the_registry_after_it",
     ),
     "registry-mirror": Row(
         "m.example.com",
-        "registries.0.mirrors",
+        "registry.hosts.0.mirrors",
         ("m.example.com",),
         (),
         "test_a_mirror_is_asked_first_and_the_registry_after_it",
     ),
-    "reproducible": Row("true", "timestamps", "zero", (), "test_reproducible"),
+    "reproducible": Row("true", "image.timestamps", "zero", (), "test_reproducible"),
     "secret": Row(
         f"id=a,src={FILE}",
-        "secrets.0",
+        "run.secrets.0",
         SecretSource(id="a", file=FILE),
         (),
         "test_what_a_run_mounts_and_prints_is_nowhere",
     ),
-    "single-snapshot": Row("true", "single_layer", True, (), "test_single_snapshot_makes_one_layer"),
+    "single-snapshot": Row("true", "image.single_layer", True, (), "test_single_snapshot_makes_one_layer"),
     "skip-default-registry-fallback": Row(
-        "true", "registries.0.mirrors_only", True, ("--registry-mirror=m.example.com",), "test_mirrors_only"
+        "true", "registry.hosts.0.mirrors_only", True, ("--registry-mirror=m.example.com",), "test_mirrors_only"
     ),
-    "skip-push-permission-check": Row("true", "check_push", False, (), "test_no_check"),
-    "skip-tls-verify": Row("true", "skip_tls_verify", True, (), "test_an_unknown_certificate_is_refused_unless_told"),
+    "skip-push-permission-check": Row("true", "output.check_push", False, (), "test_no_check"),
+    "skip-tls-verify": Row(
+        "true", "registry.skip_tls_verify", True, (), "test_an_unknown_certificate_is_refused_unless_told"
+    ),
     "skip-tls-verify-pull": Row(
-        "true", "skip_tls_verify_pull", True, (), "test_an_unknown_certificate_is_refused_unless_told"
+        "true", "registry.skip_tls_verify_pull", True, (), "test_an_unknown_certificate_is_refused_unless_told"
     ),
     "skip-tls-verify-registry": Row(
-        "r.example.com", "registries.0.skip_tls_verify", True, (), "test_an_unknown_certificate_is_refused_unless_told"
+        "r.example.com",
+        "registry.hosts.0.skip_tls_verify",
+        True,
+        (),
+        "test_an_unknown_certificate_is_refused_unless_told",
     ),
     "skip-unused-stages": Row("true"),
     "snapshot-mode": Row("redo"),
-    "tar-path": Row("/tmp/t.tar", "tar_path", "/tmp/t.tar", (), "test_an_archive_of_many_tags_is_loaded_by_skopeo"),
-    "target": Row("stage", "target", "stage", (), "test_stages_targets_and_stages_that_nobody_needs"),
+    "tar-path": Row(
+        "/tmp/t.tar", "output.tar_path", "/tmp/t.tar", (), "test_an_archive_of_many_tags_is_loaded_by_skopeo"
+    ),
+    "target": Row("stage", "plan.target", "stage", (), "test_stages_targets_and_stages_that_nobody_needs"),
     "use-new-run": Row("true"),
     "verbosity": Row("debug", shown_by="test_verbosity"),
     "whitelist-var-run": Row("true"),

@@ -8,7 +8,7 @@ from imagewright.cli.arguments import parse
 from imagewright.cli.caching import unused
 from imagewright.cli.contexts import parse_context
 from imagewright.cli.request import build_request, check_environment, default_cache_dir, environment_request
-from imagewright.contract.request import BuildArg, BuildRequest, SandboxKind, SecretSource, SshSource
+from imagewright.contract.request import BuildArg, BuildRequest, ContextSettings, SandboxKind, SecretSource, SshSource
 from imagewright.contract.sources import (
     AzureBlobSource,
     DirectorySource,
@@ -100,7 +100,7 @@ def test_short_commit_is_refused() -> None:
 
 
 def test_build_arguments_with_value_without_and_from_the_environment() -> None:
-    assert request("--build-arg", "A=1=2", "--build-arg=B=", "--build-arg", "C").build_args == (
+    assert request("--build-arg", "A=1=2", "--build-arg=B=", "--build-arg", "C").plan.build_args == (
         BuildArg(name="A", value="1=2"),
         BuildArg(name="B", value=""),
         BuildArg(name="C", from_env="C"),
@@ -137,7 +137,7 @@ def test_registries() -> None:
         "--registry-map=quay.io=mirror.example;ghcr.io=other.example",
         "--registry-endpoint=docker.io=198.51.100.1:5000",
     )
-    by_host = {settings.host: settings for settings in built.registries}
+    by_host = {settings.host: settings for settings in built.registry.hosts}
     assert set(by_host) == {"a.example", "b.example:5000", "docker.io", "quay.io", "ghcr.io"}
     assert by_host["b.example:5000"].insecure
     assert by_host["docker.io"].mirrors == ("mirror.example/hub",)
@@ -176,19 +176,19 @@ def test_value_that_can_not_be_read_is_refused(word: str) -> None:
 
 
 def test_address_of_ip_version_6() -> None:
-    (settings,) = request("--insecure-registry=[2001:db8::1]:5000").registries
+    (settings,) = request("--insecure-registry=[2001:db8::1]:5000").registry.hosts
     assert settings.host == "[2001:db8::1]:5000"
 
 
 def test_defaults() -> None:
     built = request()
-    assert built == BuildRequest(source=DirectorySource(path="."))
-    assert built.sandbox is SandboxKind.AUTO
-    assert built.push
+    assert built == BuildRequest(context=ContextSettings(source=DirectorySource(path=".")))
+    assert built.run.sandbox is SandboxKind.AUTO
+    assert built.output.push
 
 
 def test_boolean_in_the_environment_is_checked_too() -> None:
-    assert not request(environment={"KANIKO_NO_PUSH": "true"}).push
+    assert not request(environment={"KANIKO_NO_PUSH": "true"}).output.push
     with pytest.raises(UsageError, match="KANIKO_NO_PUSH=yes: neither true nor false"):
         request(environment={"KANIKO_NO_PUSH": "yes"})
 
@@ -212,10 +212,13 @@ def test_what_a_run_mounts_is_named_in_the_request(tmp_path: Path) -> None:
         f"--cache-dir={tmp_path}/cache",
         environment={"TOKEN": "hunter2"},
     )
-    assert built.secrets == (SecretSource(id="npmrc", file=f"{tmp_path}/key"), SecretSource(id="token", env="TOKEN"))
-    assert built.ssh == (SshSource(paths=(f"{tmp_path}/key",)),)
-    assert built.build_contexts == (NamedContext(name="base", source=DirectorySource(path=str(tmp_path))),)
-    assert built.cache_dir == f"{tmp_path}/cache"
+    assert built.run.secrets == (
+        SecretSource(id="npmrc", file=f"{tmp_path}/key"),
+        SecretSource(id="token", env="TOKEN"),
+    )
+    assert built.run.ssh == (SshSource(paths=(f"{tmp_path}/key",)),)
+    assert built.context.named == (NamedContext(name="base", source=DirectorySource(path=str(tmp_path))),)
+    assert built.run.cache_dir == f"{tmp_path}/cache"
     assert "hunter2" not in built.model_dump_json()
 
 
@@ -239,13 +242,15 @@ def test_kanikos_cache_dir_is_the_default_in_the_executor_image_alone(tmp_path: 
 def test_git_options_of_kaniko() -> None:
     options = "--git=branch=main,depth=3,recurse-submodules=true,insecure-skip-tls=true,single-branch=true"
     source = GitSource(url=URL, ref="main", depth=3, submodules=True, insecure_skip_tls_verify=True)
-    assert request("--no-push", f"--context={URL}", options).source == source
+    assert request("--no-push", f"--context={URL}", options).context.source == source
 
 
 @pytest.mark.parametrize("text", ["branch", "depth=x", "depth=-1", "shallow=true", "recurse-submodules=perhaps"])
 def test_a_git_option_that_is_none_is_refused(text: str) -> None:
     if text == "branch":  # kaniko's default has it empty
-        assert request("--no-push", f"--context={URL}#v1", f"--git={text}").source == GitSource(url=URL, ref="v1")
+        assert request("--no-push", f"--context={URL}#v1", f"--git={text}").context.source == GitSource(
+            url=URL, ref="v1"
+        )
         return
     with pytest.raises(UsageError, match="is not known"):
         request("--no-push", f"--context={URL}", f"--git={text}")
@@ -254,7 +259,7 @@ def test_a_git_option_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_second_target_is_an_error() -> None:
-    assert request("--no-push", "--target=a", "--target=a").target == "a"
+    assert request("--no-push", "--target=a", "--target=a").plan.target == "a"
     with pytest.raises(UsageError, match="--target is given 2 times"):
         request("--no-push", "--target=a", "--target=b")
 
@@ -267,9 +272,9 @@ def test_flags_of_a_cache_that_is_not_asked_for_are_said_to_be_of_no_use() -> No
 
 
 def test_a_dash_is_standard_input() -> None:
-    assert request("--dockerfile=-").dockerfile == "/dev/stdin"
-    assert request("--dockerfile", "-").dockerfile == "/dev/stdin"
-    assert request("--dockerfile=./-").dockerfile == "./-", "a file of that name"
+    assert request("--dockerfile=-").plan.dockerfile == "/dev/stdin"
+    assert request("--dockerfile", "-").plan.dockerfile == "/dev/stdin"
+    assert request("--dockerfile=./-").plan.dockerfile == "./-", "a file of that name"
 
 
 @pytest.mark.parametrize(
@@ -289,7 +294,7 @@ def test_a_stream_is_read_once(words: list[str], says: str) -> None:
 
 def test_several_streams_are_read() -> None:
     made = request("--context=tar://stdin", "--dockerfile=/dev/fd/9")
-    assert (made.source, made.dockerfile) == (TarSource(path="-"), "/dev/fd/9")
+    assert (made.context.source, made.plan.dockerfile) == (TarSource(path="-"), "/dev/fd/9")
 
 
 def test_a_dash_does_not_say_what_the_context_is() -> None:

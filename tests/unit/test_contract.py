@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from imagewright.contract import MAX_CORE_BYTES, MAX_TERMINATION_BYTES
-from imagewright.contract.request import BuildRequest, SecretSource
+from imagewright.contract.request import BuildRequest, ContextSettings, SecretSource
 from imagewright.contract.result import BuildResult, Failure, StepResult
 from imagewright.contract.sources import InlineSource
 from imagewright.errors import UsageError
@@ -14,12 +14,12 @@ from imagewright.errors import UsageError
 
 def test_inline_dockerfile_survives_byte_for_byte() -> None:
     text = "RUN echo $$ $(HOME) \"'`\\\n" + "漢" * 5000
-    request = BuildRequest(source=InlineSource(dockerfile=text))
-    assert BuildRequest.decode(request.encode()).source == InlineSource(dockerfile=text)
+    request = BuildRequest(context=ContextSettings(source=InlineSource(dockerfile=text)))
+    assert BuildRequest.decode(request.encode()).context.source == InlineSource(dockerfile=text)
 
 
 def test_request_that_fits_no_environment_variable_is_refused() -> None:
-    request = BuildRequest(source=InlineSource(dockerfile="x" * 100_000))
+    request = BuildRequest(context=ContextSettings(source=InlineSource(dockerfile="x" * 100_000)))
     with pytest.raises(UsageError) as caught:
         request.encode()
     assert caught.value.reason == "InvalidSpec"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagewright.context.fetch import FetchedContext
-from imagewright.contract.request import BuildRequest
+from imagewright.contract.request import BuildRequest, ContextSettings, PlanSettings
 from imagewright.contract.sources import DirectorySource
 from imagewright.engine.inputs import Inputs, read_inputs
 from imagewright.errors import DockerfileError, Reason
@@ -45,7 +45,9 @@ def context(tmp_path: Path) -> Path:
 
 def read(context: Path, dockerfile: str | Path, context_dir: str = ".") -> Inputs:
     source = DirectorySource(path=str(context))
-    request = BuildRequest(source=source, dockerfile=str(dockerfile), context_dir=context_dir)
+    request = BuildRequest(
+        context=ContextSettings(source=source, directory=context_dir), plan=PlanSettings(dockerfile=str(dockerfile))
+    )
     return read_inputs(request, FetchedContext(str(context)), lambda url, max_bytes: TEXT.encode())
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from imagewright.context.fetch import FetchedContext
-from imagewright.contract.request import BuildRequest
+from imagewright.contract.request import BuildRequest, ContextSettings
 from imagewright.contract.sources import DirectorySource
 from imagewright.engine.inputs import read_inputs
 
 
 def test_a_form_feed_in_a_line_does_not_move_those_below(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_bytes(b"FROM scratch\n# a\x0cb\x1cc\xe2\x80\xa8d\r\nLABEL e=f\n")
-    request = BuildRequest(source=DirectorySource(path=str(tmp_path)))
+    request = BuildRequest(context=ContextSettings(source=DirectorySource(path=str(tmp_path))))
     inputs = read_inputs(request, FetchedContext(str(tmp_path)), lambda url, max_bytes: b"")
     last = inputs.dockerfile.stages[0].instructions[-1]
     assert last.location.line == 3

@@ -69,7 +69,7 @@ def test_an_inline_dockerfile_arrives_byte_for_byte(dockerfile: str) -> None:
     assert len(dockerfile.encode()) <= 16 * 1024
     text = environment(pod({"inline": {"dockerfile": dockerfile}}))[REQUEST_ENV]
     assert "$" not in text, "the kubelet would expand it"
-    source = BuildRequest.decode(text).source
+    source = BuildRequest.decode(text).context.source
     assert source.kind == "inline"
     assert source.dockerfile.encode() == dockerfile.encode()
 
@@ -158,7 +158,7 @@ def test_the_push_secret_is_one_file_for_root_alone_and_the_request_names_its_fo
         "defaultMode": 0o400,
     }
     assert volume["readOnly"]
-    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).docker_config_dir == "/kaniko/.docker"
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).registry.docker_config_dir == "/kaniko/.docker"
 
 
 def test_an_ordinary_user_reads_it_through_its_group() -> None:
@@ -187,7 +187,7 @@ def test_secrets_of_the_build_are_files_of_named_keys_and_the_request_names_thei
         ],
         "defaultMode": 0o400,
     }, "none is optional: the kubelet waits for it"
-    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).secrets == (
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).run.secrets == (
         SecretSource(id="npmrc", file="/kaniko/secrets/0"),
         SecretSource(id="team/token", file="/kaniko/secrets/1"),
     )
@@ -196,7 +196,7 @@ def test_secrets_of_the_build_are_files_of_named_keys_and_the_request_names_thei
 def test_private_keys_too() -> None:
     made = pod(ssh=[{"secretKeyRef": {"name": "deploy", "key": "ssh-privatekey"}}, {**SECRETS[0], "id": "other"}])
     assert [one["secret"]["name"] for one in mounts(made)["/kaniko/ssh"]["projected"]["sources"]] == ["deploy", "npm"]
-    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).ssh == (
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).run.ssh == (
         SshSource(id="default", paths=("/kaniko/ssh/0",)),
         SshSource(id="other", paths=("/kaniko/ssh/1",)),
     )
@@ -219,8 +219,8 @@ def test_cache_mounts_live_on_the_claim() -> None:
     volume = mounts(made)["/kaniko/cache"]
     assert volume["persistentVolumeClaim"] == {"claimName": "npm-cache"}
     assert not volume["readOnly"]
-    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).cache_dir == "/kaniko/cache"
-    assert BuildRequest.decode(environment(pod())[REQUEST_ENV]).cache_dir == ""
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).run.cache_dir == "/kaniko/cache"
+    assert BuildRequest.decode(environment(pod())[REQUEST_ENV]).run.cache_dir == ""
 
 
 def test_a_git_source() -> None:
@@ -230,7 +230,7 @@ def test_a_git_source() -> None:
         "secretRef": {"name": "git"},
     }
     made = pod({"git": git}, contextDir="services/api")
-    source = BuildRequest.decode(environment(made)[REQUEST_ENV]).source
+    source = BuildRequest.decode(environment(made)[REQUEST_ENV]).context.source
     assert source.kind == "git"
     assert (source.ref, source.ref_type, source.commit) == ("main", "branch", "a" * 40)
     assert source.credentials_dir in mounts(made)
@@ -261,7 +261,7 @@ def test_a_probe_has_the_login_of_the_source_and_no_other() -> None:
 
 def test_a_config_map_is_mounted_whole() -> None:
     made = pod({"configMap": {"name": "ctx"}})
-    source = BuildRequest.decode(environment(made)[REQUEST_ENV]).source
+    source = BuildRequest.decode(environment(made)[REQUEST_ENV]).context.source
     assert source.kind == "configMap"
     assert mounts(made)[source.path]["configMap"] == {"name": "ctx"}
 
@@ -271,7 +271,7 @@ def test_a_build_argument_from_a_config_map_is_read_by_the_kubelet_alone() -> No
     made = pod(
         buildArgs=[{"name": "A", "value": "$(HOME)"}, {"name": "B", "valueFrom": {"configMapKeyRef": reference}}]
     )
-    first, second = BuildRequest.decode(environment(made)[REQUEST_ENV]).build_args
+    first, second = BuildRequest.decode(environment(made)[REQUEST_ENV]).plan.build_args
     assert (first.value, second.value) == ("$(HOME)", None)
     assert environment(made)[second.from_env] == {"configMapKeyRef": reference}
 
@@ -304,7 +304,7 @@ def test_registries_of_the_installation_overlaid_by_the_builds() -> None:
         ),
         settings,
     )
-    hub, other = request.registries
+    hub, other = request.registry.hosts
     assert (hub.mirrors, hub.endpoint) == (("own.example.com",), "hub.example.com")
     assert hub.ca_file.startswith("/kaniko/certificates/build/")
     assert other.insecure
@@ -314,7 +314,7 @@ def test_a_ca_of_the_output_counts_for_the_registries_of_its_tags() -> None:
     output = {"tags": ["a.example.com/x", "b.example.com/x"], "caBundleRef": {"name": "ca", "key": "ca.crt"}}
     made = pod(output=output)
     request = BuildRequest.decode(environment(made)[REQUEST_ENV])
-    assert {(one.host, one.ca_file) for one in request.registries} == {
+    assert {(one.host, one.ca_file) for one in request.registry.hosts} == {
         ("a.example.com", "/kaniko/certificates/build/output.crt"),
         ("b.example.com", "/kaniko/certificates/build/output.crt"),
     }
@@ -406,7 +406,7 @@ CREDENTIALS = "/kaniko/credentials/source"
 )
 def test_a_source_that_is_elsewhere_and_its_login(source: dict[str, Any], means: Source) -> None:
     made = pod(source)
-    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).source == means
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).context.source == means
     secret = mounts(made)[CREDENTIALS]
     assert secret["readOnly"]
     assert secret["secret"]["secretName"] == "login"
@@ -417,7 +417,7 @@ def test_a_source_that_is_elsewhere_and_its_login(source: dict[str, Any], means:
 
 def test_a_folder_of_a_volume_is_mounted_for_reading() -> None:
     made = pod({"volume": {"claimName": "sources", "subPath": "team/app"}})
-    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).source == DirectorySource(path="/kaniko/context")
+    assert BuildRequest.decode(environment(made)[REQUEST_ENV]).context.source == DirectorySource(path="/kaniko/context")
     mounted = mounts(made)["/kaniko/context"]
     assert mounted["persistentVolumeClaim"] == {"claimName": "sources", "readOnly": True}
     assert mounted["readOnly"]
@@ -432,13 +432,13 @@ def test_the_form_of_the_image_and_the_layer_cache() -> None:
     }  # fmt: skip
     cache = {"repository": "reg.example.com/cache", "ttl": "1h"}
     request = build_request(imagebuild(output=output, cache=cache), Settings())
-    assert (request.image_format, request.compression, request.compression_level) == ("oci", "zstd", 9)
-    assert request.annotations == {"a": "b"}
-    assert request.timestamps == "source"
+    assert (request.image.format, request.image.compression, request.image.compression_level) == ("oci", "zstd", 9)
+    assert request.image.annotations == {"a": "b"}
+    assert request.image.timestamps == "source"
     assert request.cache == CacheSettings(repository="reg.example.com/cache", ttl_s=3600)
     plain = build_request(imagebuild(), Settings())
-    assert (plain.image_format, plain.compression, plain.compression_level) == ("", "gzip", None)
-    assert plain.timestamps == "build"
+    assert (plain.image.format, plain.image.compression, plain.image.compression_level) == ("", "gzip", None)
+    assert plain.image.timestamps == "build"
     assert plain.cache is None
 
 
@@ -454,7 +454,7 @@ def test_a_client_certificate_is_mounted_for_its_registry() -> None:
         "clientCertificateSecretRef": {"name": "tls"},
     }  # fmt: skip
     made = pod(registries=[registry])
-    (settings,) = BuildRequest.decode(environment(made)[REQUEST_ENV]).registries
+    (settings,) = BuildRequest.decode(environment(made)[REQUEST_ENV]).registry.hosts
     folder = "/kaniko/certificates/client/0"
     assert (settings.client_cert_file, settings.client_key_file) == (f"{folder}/tls.crt", f"{folder}/tls.key")
     assert settings.mirrors_only

@@ -32,6 +32,7 @@ def cache_settings(arguments: Arguments) -> CacheSettings | None:
         copy_layers=arguments.is_on("cache-copy-layers"),
         run_layers=arguments.is_on("cache-run-layers"),
         push=not arguments.flag("no-push-cache"),
+        explain=arguments.flag("explain-cache"),
     )
 
 

@@ -49,11 +49,11 @@ def lint(words: Sequence[str], environment: Mapping[str, str], version: str) -> 
     warnings = engine.find_warnings(
         request, environment, PlainReporter(sys.stderr, Level.WARN), resolve=arguments.flag("resolve")
     )
-    path = os.path.normpath(os.path.join(arguments.text("context", "."), request.dockerfile))
+    path = os.path.normpath(os.path.join(arguments.text("context", "."), request.plan.dockerfile))
     # As it is named here, so that editors and code scanning find the file; what came from elsewhere is none.
     warnings = tuple(
         replace(warning, location=replace(warning.location, file=path))
-        if warning.location.file == request.dockerfile
+        if warning.location.file == request.plan.dockerfile
         else warning
         for warning in warnings
     )

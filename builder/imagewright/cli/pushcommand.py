@@ -38,7 +38,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
         raise UsageError("name one archive or layout", hint="imagewright push image.tar --destination=REFERENCE")
     request = build_request(Arguments(arguments.values), environment)
     destinations = read_destinations(request)
-    platform = Platform.parse(request.platform) if request.platform else host_platform()
+    platform = Platform.parse(request.plan.platform) if request.plan.platform else host_platform()
     image, blobs = open_stored_image(arguments.words[0], platform)
     with closing(open_display(arguments, environment)) as display:
         pushed = push_image(open_client(request, environment), image, destinations, blobs, display)

@@ -14,7 +14,18 @@ from imagewright.cli.caching import cache_settings
 from imagewright.cli.contexts import named_contexts, parse_context, with_git_options
 from imagewright.cli.registries import registry_settings
 from imagewright.cli.secrets import secret_sources, ssh_sources
-from imagewright.contract.request import BuildArg, BuildRequest, SandboxKind, Timestamps
+from imagewright.contract.request import (
+    BuildArg,
+    BuildRequest,
+    ContextSettings,
+    ImageSettings,
+    OutputSettings,
+    PlanSettings,
+    RegistryAccess,
+    RunSettings,
+    SandboxKind,
+    Timestamps,
+)
 from imagewright.contract.sources import Source, TarSource
 from imagewright.errors import UsageError
 from imagewright.fs.rootfs.mounts import mounts_below
@@ -41,49 +52,68 @@ def build_request(arguments: Arguments, environment: Mapping[str, str]) -> Build
     if sandbox not in set(SandboxKind):
         raise UsageError(f"--sandbox={sandbox}: not auto, namespace, root or chroot")
     request = BuildRequest(
-        source=source,
-        context_dir=folder,
-        dockerfile=_dockerfile(arguments),
-        target=_target(arguments),
-        build_args=tuple(_build_arg(text) for text in arguments.all("build-arg")),
-        build_contexts=named_contexts(arguments.all("build-context")),
-        secrets=secret_sources(arguments.all("secret"), environment),
-        ssh=ssh_sources(arguments.all("ssh"), environment),
-        labels=dict(arguments.pairs("label")),
-        platform=arguments.text("custom-platform"),
-        destinations=arguments.all("destination"),
-        push=not arguments.flag("no-push"),
+        context=ContextSettings(source=source, directory=folder, named=named_contexts(arguments.all("build-context"))),
+        plan=PlanSettings(
+            dockerfile=_dockerfile(arguments),
+            target=_target(arguments),
+            build_args=tuple(_build_arg(text) for text in arguments.all("build-arg")),
+            labels=dict(arguments.pairs("label")),
+            platform=arguments.text("custom-platform"),
+        ),
+        run=RunSettings(
+            sandbox=SandboxKind(sandbox),
+            secrets=secret_sources(arguments.all("secret"), environment),
+            ssh=ssh_sources(arguments.all("ssh"), environment),
+            cache_dir=_cache_dir(arguments.text("cache-dir")),
+        ),
+        registry=_registry(arguments),
+        image=_image(arguments),
+        output=_output(arguments),
+        cache=cache_settings(arguments),
+        work_dir=arguments.text("kaniko-dir") or arguments.text("work-dir"),  # the image sets the latter
+    )
+    _check_streams(request)
+    return request
+
+
+def _registry(arguments: Arguments) -> RegistryAccess:
+    return RegistryAccess(
         insecure=arguments.flag("insecure"),
         insecure_pull=arguments.flag("insecure-pull"),
         skip_tls_verify=arguments.flag("skip-tls-verify"),
         skip_tls_verify_pull=arguments.flag("skip-tls-verify-pull"),
-        registries=registry_settings(arguments),
+        hosts=registry_settings(arguments),
         credential_helpers=_helpers(arguments),
         pull_retries=max(_count(arguments, "image-download-retry"), _count(arguments, "image-fs-extract-retry")),
         push_retries=_count(arguments, "push-retry"),
-        check_push=not arguments.flag("skip-push-permission-check"),
-        push_ignore_immutable_tags=arguments.flag("push-ignore-immutable-tag-errors"),
-        image_format=_FORMATS[arguments.text("image-format")],
+    )
+
+
+def _image(arguments: Arguments) -> ImageSettings:
+    return ImageSettings(
+        format=_FORMATS[arguments.text("image-format")],
         compression="zstd" if arguments.text("compression") == "zstd" else "gzip",
         compression_level=_level(arguments),
         annotations=dict(arguments.pairs("annotation")),
         timestamps=Timestamps.ZERO if arguments.flag("reproducible") else Timestamps.BUILD,
         single_layer=arguments.flag("single-snapshot"),
         ignore_paths=_ignore_paths(arguments),
+    )
+
+
+def _output(arguments: Arguments) -> OutputSettings:
+    return OutputSettings(
+        destinations=arguments.all("destination"),
+        push=not arguments.flag("no-push"),
+        check_push=not arguments.flag("skip-push-permission-check"),
+        ignore_immutable_tags=arguments.flag("push-ignore-immutable-tag-errors"),
         oci_layout_path=arguments.text("oci-layout-path"),
         tar_path=arguments.text("tar-path"),
         digest_file=arguments.text("digest-file"),
         image_name_with_digest_file=arguments.text("image-name-with-digest-file"),
         image_name_tag_with_digest_file=arguments.text("image-name-tag-with-digest-file"),
         result_file=arguments.text("result-file"),
-        cache=cache_settings(arguments),
-        explain_cache=arguments.flag("explain-cache"),
-        sandbox=SandboxKind(sandbox),
-        cache_dir=_cache_dir(arguments.text("cache-dir")),
-        work_dir=arguments.text("kaniko-dir") or arguments.text("work-dir"),  # the image sets the latter
     )
-    _check_streams(request)
-    return request
 
 
 def _dockerfile(arguments: Arguments) -> str:
@@ -93,9 +123,9 @@ def _dockerfile(arguments: Arguments) -> str:
 
 def _check_streams(request: BuildRequest) -> None:
     """Refuse a stream that is to be read twice: there would be nothing left in it."""
-    named = [("--dockerfile", request.dockerfile), *(("--secret", secret.file) for secret in request.secrets)]
-    if isinstance(request.source, TarSource):
-        path = request.source.path
+    named = [("--dockerfile", request.plan.dockerfile), *(("--secret", secret.file) for secret in request.run.secrets)]
+    if isinstance(request.context.source, TarSource):
+        path = request.context.source.path
         named.insert(0, ("--context", STANDARD_INPUT if path == "-" else path))
     readers: dict[int, str] = {}
     for flag, path in named:
@@ -187,7 +217,7 @@ def check_environment(request: BuildRequest, environment: Mapping[str, str]) -> 
     Raises:
         UsageError
     """
-    for arg in request.build_args:
+    for arg in request.plan.build_args:
         try:
             environment.get(arg.from_env, "").encode()
         except UnicodeEncodeError:

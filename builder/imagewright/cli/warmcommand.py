@@ -59,11 +59,13 @@ def _fill(arguments: Arguments, environment: Mapping[str, str], display: Display
         name: value for name, value in arguments.values.items() if name not in ("cache-dir", "cache-ttl", "image")
     }
     request = build_request(Arguments(values), environment)
-    if own_descriptor(request.dockerfile) is None:
-        folder_of_file, name = os.path.split(os.path.abspath(request.dockerfile))
-        request = request.model_copy(update={"source": DirectorySource(path=folder_of_file), "dockerfile": name})
+    if own_descriptor(request.plan.dockerfile) is None:
+        folder_of_file, name = os.path.split(os.path.abspath(request.plan.dockerfile))
+        context = request.context.model_copy(update={"source": DirectorySource(path=folder_of_file)})
+        plan_settings = request.plan.model_copy(update={"dockerfile": name})
+        request = request.model_copy(update={"context": context, "plan": plan_settings})
     check_environment(request, environment)
-    platform = Platform.parse(request.platform) if request.platform else host_platform()
+    platform = Platform.parse(request.plan.platform) if request.plan.platform else host_platform()
     images = [(Reference.parse(text), platform) for text in arguments.all("image")]
     if path:
         plan = engine.plan(request, environment, display)

@@ -78,7 +78,8 @@ class CacheSettings(Model):
     ttl_s: Annotated[int, Field(ge=0)] = DEFAULT_CACHE_TTL_S
     copy_layers: bool = True  # those of COPY and ADD
     run_layers: bool = True
-    push: bool = True  # what a build makes is stored there
+    push: bool = True  # store the layers that a build makes
+    explain: bool = False  # tell for each step why it missed
 
 
 class Timestamps(StrEnum):
@@ -97,51 +98,86 @@ class BuildArg(Model):
     from_env: str = ""
 
 
-class BuildRequest(Model):
-    """Everything that a build is made from. Paths are the executor's."""
+class ContextSettings(Model):
+    """The files that a build is given."""
 
-    version: Literal[1] = 1
     source: Source
-    context_dir: str = "."  # relative to the source
-    dockerfile: str = "Dockerfile"  # relative to the context; an absolute path, or an address, is taken as it is
-    target: str = ""
+    directory: str = "."  # of the source; relative to its root
+    named: tuple[NamedContext, ...] = ()  # names are unique
+
+
+class PlanSettings(Model):
+    """Which Dockerfile is read, and what of it is built for which platform."""
+
+    dockerfile: str = "Dockerfile"  # relative to the context; absolute paths and URLs are taken as they are
+    target: str = ""  # a stage; empty: the last one
     build_args: tuple[BuildArg, ...] = ()
-    build_contexts: tuple[NamedContext, ...] = ()  # names are unique
+    labels: dict[str, str] = {}
+    platform: str = ""  # os/architecture[/variant]; empty: the executor's own
+
+
+class RunSettings(Model):
+    """How RUN is isolated, and what its mounts are served from."""
+
+    sandbox: SandboxKind = SandboxKind.AUTO
     secrets: tuple[SecretSource, ...] = ()  # ids are unique
     ssh: tuple[SshSource, ...] = ()  # ids are unique
-    labels: dict[str, str] = {}
-    platform: str = ""  # os/architecture[/variant]; empty is the executor's own
-    destinations: tuple[str, ...] = ()
-    push: bool = True
+    cache_dir: str = ""  # keeps RUN --mount=type=cache from build to build; empty: for this build only
+
+
+class RegistryAccess(Model):
+    """How registries are reached, and as whom."""
+
     insecure: bool = False  # for the destinations
     insecure_pull: bool = False
-    skip_tls_verify: bool = False
+    skip_tls_verify: bool = False  # for the destinations
     skip_tls_verify_pull: bool = False
-    registries: tuple[RegistrySettings, ...] = ()
-    docker_config_dir: str = ""  # holds config.json; empty means DOCKER_CONFIG, then ~/.docker
-    credential_helpers: tuple[str, ...] | None = None  # env, google, ecr, acr, gitlab; None is all that can be used
-    pull_retries: Annotated[int, Field(ge=0)] = 0  # beside those that the engine makes by itself
+    hosts: tuple[RegistrySettings, ...] = ()
+    docker_config_dir: str = ""  # holds config.json; empty: DOCKER_CONFIG, then ~/.docker
+    credential_helpers: tuple[str, ...] | None = None  # env, google, ecr, acr, gitlab; None: all that are usable
+    pull_retries: Annotated[int, Field(ge=0)] = 0  # in addition to the engine's own
     push_retries: Annotated[int, Field(ge=0)] = 0
-    check_push: bool = True  # before anything is built
-    push_ignore_immutable_tags: bool = False  # a tag that the registry won't move is no failure
-    image_format: Literal["", "oci", "docker"] = ""  # empty: as the base image
+
+
+class ImageSettings(Model):
+    """What the image looks like: formats, times, and what becomes a layer."""
+
+    format: Literal["", "oci", "docker"] = ""  # empty: that of the base image
     compression: Literal["gzip", "zstd"] = "gzip"  # of new layers
-    compression_level: int | None = None  # None: the engine's own choice
+    compression_level: int | None = None  # None: the engine's default
     annotations: dict[str, str] = {}  # of the manifest
     timestamps: Timestamps = Timestamps.BUILD
-    single_layer: bool = False  # all that the last stage changes becomes one layer
-    ignore_paths: tuple[str, ...] = ()  # absolute; nothing below them enters a layer of a RUN
+    single_layer: bool = False  # everything that the last stage changes becomes one layer
+    ignore_paths: tuple[str, ...] = ()  # absolute; RUN's layers leave out everything below them
+
+
+class OutputSettings(Model):
+    """Where the image and its digest are written."""
+
+    destinations: tuple[str, ...] = ()
+    push: bool = True
+    check_push: bool = True  # before anything is built
+    ignore_immutable_tags: bool = False  # a tag that the registry refuses to move is no failure
     oci_layout_path: str = ""
     tar_path: str = ""
     digest_file: str = ""
-    image_name_with_digest_file: str = ""  # name@digest, a line for each destination
-    image_name_tag_with_digest_file: str = ""  # name:tag@digest, the same
+    image_name_with_digest_file: str = ""  # name@digest, one line per destination
+    image_name_tag_with_digest_file: str = ""  # name:tag@digest, likewise
     result_file: str = ""  # the BuildResult as JSON
+
+
+class BuildRequest(Model):
+    """Everything that a build is made from, grouped by what reads it. Paths are the executor's."""
+
+    version: Literal[1] = 1
+    context: ContextSettings
+    plan: PlanSettings = PlanSettings()
+    run: RunSettings = RunSettings()
+    registry: RegistryAccess = RegistryAccess()
+    image: ImageSettings = ImageSettings()
+    output: OutputSettings = OutputSettings()
     cache: CacheSettings | None = None  # of layers; None: every step is executed
-    explain_cache: bool = False
-    sandbox: SandboxKind = SandboxKind.AUTO
-    cache_dir: str = ""  # where RUN --mount=type=cache lives from build to build; empty: for this build only
-    work_dir: str = ""  # where root file systems and blobs are made; empty is chosen by the engine
+    work_dir: str = ""  # for root file systems and blobs; empty: chosen by the engine
 
     def encode(self) -> str:
         """Base64 of the JSON: the kubelet expands ``$(VAR)`` and ``$$`` in plain values.

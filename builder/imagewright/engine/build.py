@@ -85,9 +85,9 @@ def build(request: BuildRequest, environment: Mapping[str, str], reporter: Repor
     finally:
         building.close()
     result = building.result(error)
-    if request.result_file:
+    if request.output.result_file:
         try:
-            write_result(request.result_file, result)
+            write_result(request.output.result_file, result)
         except ImagewrightError as failure:
             if error is None:
                 return Outcome(building.result(failure), failure)
@@ -176,13 +176,13 @@ class _Build:
         workspace = self._workspace = Workspace(request.work_dir)
         # Before anything that starts a thread or reads a credential.
         sandbox = self._sandbox = start_sandbox(
-            request.sandbox, SandboxOptions(workspace.path, _kept(request), _STAGES_AT_ONCE)
+            request.run.sandbox, SandboxOptions(workspace.path, _kept(request), _STAGES_AT_ONCE)
         )
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
         client = open_client(self._request, self._environment)
-        if destinations.push and request.check_push:
+        if destinations.push and request.output.check_push:
             for reference in destinations.references:
                 client.check_push(reference)
         blobs = BlobStore(workspace.blobs)
@@ -191,7 +191,7 @@ class _Build:
         for warning in planned.plan.warnings:
             reporter.lint(warning)
         refuse_warnings(planned.lint, planned.plan.warnings)
-        check_required(planned.plan, planned.lines, remotes.secrets, [source.id for source in request.ssh])
+        check_required(planned.plan, planned.lines, remotes.secrets, [source.id for source in request.run.ssh])
         if sandbox.build_root is not None:
             self._root = BuildRoot(sandbox, workspace, reporter, _needed(request))
             planned = _freed(planned, self._root, request)
@@ -210,7 +210,9 @@ class _Build:
                 stopped.clear()
                 self._steps.clear()
         if cache is not None:
-            tell_of_cache(cache.name, self._steps, reporter.message, each=request.explain_cache)
+            tell_of_cache(
+                cache.name, self._steps, reporter.message, each=request.cache is not None and request.cache.explain
+            )
 
     def _session(self, planned: _Planned, images: Images, remotes: Remotes) -> Session:
         """What the stages share. Made anew where the build has to begin anew: what was resolved and fetched stays."""
@@ -218,7 +220,7 @@ class _Build:
         assert workspace is not None
         assert sandbox is not None
         caches = CacheMounts(
-            request.cache_dir or workspace.caches, self._reporter.message, remotes.stopped, alone=not sandbox.mounts
+            request.run.cache_dir or workspace.caches, self._reporter.message, remotes.stopped, alone=not sandbox.mounts
         )
         return Session(
             plan=planned.plan,
@@ -293,22 +295,22 @@ class _Build:
 
     def _images(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore) -> Images:
         request = self._request
-        sources = Sources(client, Layouts(request.build_contexts), WarmedLayers(request.cache_dir))
+        sources = Sources(client, Layouts(request.context.named), WarmedLayers(request.run.cache_dir))
         return Images(sources, workspace, blobs, self._reporter)
 
     def _remotes(self, workspace: Workspace, stopped: threading.Event) -> Remotes:
         """What is elsewhere, with the secrets and agents that the build was given, which are read here."""
-        secrets = read_secrets(self._request.secrets, self._environment)
-        agents = self._agents = Agents(workspace.agents, self._request.ssh)
+        secrets = read_secrets(self._request.run.secrets, self._environment)
+        agents = self._agents = Agents(workspace.agents, self._request.run.ssh)
         return Remotes(workspace.path, self._environment, secrets, agents, self._reporter.message, stopped)
 
     def _plan(self, workspace: Workspace, images: Images | None, remotes: Remotes) -> _Planned:
         request = self._request
         options = plan_options(request, self._environment)
-        fetched = self._fetched = self._fetch(workspace.source, request.source)
+        fetched = self._fetched = self._fetch(workspace.source, request.context.source)
         inputs = read_inputs(request, fetched, remotes.dockerfile)
         given = source_date_epoch(inputs.dockerfile, options) or self._environment.get(EPOCH, "")
-        given = given or EPOCH_OF[request.timestamps]
+        given = given or EPOCH_OF[request.image.timestamps]
         epoch = resolve_epoch(given, fetched, partial(epoch_source, inputs.dockerfile, options), remotes)
         options = options.with_build_arg(EPOCH, str(epoch) if epoch is not None else None)
         steps = make_plan(inputs.dockerfile, options)
@@ -331,7 +333,7 @@ class _Build:
 
     def _named_contexts(self, workspace: Workspace, build_plan: BuildPlan, remotes: Remotes) -> dict[str, BuildContext]:
         wanted = frozenset[str]().union(*(stage.contexts for stage in build_plan.stages))
-        folders = fetch_contexts(self._request.build_contexts, wanted, workspace.source, self._fetch, remotes.file)
+        folders = fetch_contexts(self._request.context.named, wanted, workspace.source, self._fetch, remotes.file)
         roots = {name: Rootfs(path) for name, path in folders.items()}
         return {name: BuildContext(root, read_ignore(ignore_file_of(root))) for name, root in roots.items()}
 
@@ -384,21 +386,21 @@ def _of_system(error: OSError) -> ImagewrightError:
 def _kept(request: BuildRequest) -> tuple[str, ...]:
     """What the build reads of this machine: one in place of the container's own / leaves it alone."""
     paths = [source.path for source in _sources(request) if hasattr(source, "path")]
-    paths += [secret.file for secret in request.secrets]
+    paths += [secret.file for secret in request.run.secrets]
     return tuple(path for path in (*paths, *_needed(request)) if path and os.path.exists(path))
 
 
 def _needed(request: BuildRequest) -> tuple[str, ...]:
     """What of that is read until the end, by its path."""
     paths = [
-        path for each in request.registries for path in (each.ca_file, each.client_cert_file, each.client_key_file)
+        path for each in request.registry.hosts for path in (each.ca_file, each.client_cert_file, each.client_key_file)
     ]
-    paths += [path for ssh in request.ssh for path in ssh.paths]
-    return tuple(path for path in (*paths, request.cache_dir) if path)
+    paths += [path for ssh in request.run.ssh for path in ssh.paths]
+    return tuple(path for path in (*paths, request.run.cache_dir) if path)
 
 
 def _sources(request: BuildRequest) -> tuple[Source | ContextSource, ...]:
-    return request.source, *(context.source for context in request.build_contexts)
+    return request.context.source, *(context.source for context in request.context.named)
 
 
 def _freed(planned: _Planned, root: BuildRoot, request: BuildRequest) -> _Planned:

@@ -25,15 +25,15 @@ def open_cache(request: BuildRequest, client: RegistryClient, warn: Callable[[st
     wanted = request.cache
     if wanted is None:
         return None
-    if request.ignore_paths:
+    if request.image.ignore_paths:
         # Later steps see what is there, and no layer has it: neither does a key.
         warn(
             "with --ignore-path nothing is cached: what a RUN leaves at such a path is in no layer, and later steps see it"
         )
         return None
     # A build is explained by the last one of the same target for the same destinations.
-    names = [Reference.parse(text).name for text in request.destinations]
-    build = json.dumps([names, request.target, request.dockerfile, request.context_dir])
+    names = [Reference.parse(text).name for text in request.output.destinations]
+    build = json.dumps([names, request.plan.target, request.plan.dockerfile, request.context.directory])
     return LayerCache(open_store(wanted.repository, client), Settings(wanted.ttl_s, wanted.push, build), warn)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imagewright.contract import COMPRESSION_LEVELS
-from imagewright.contract.request import BuildRequest
+from imagewright.contract.request import BuildRequest, ImageSettings
 from imagewright.errors import UsageError
 from imagewright.oci.mediatypes import ImageFormat
 from imagewright.reference import Reference
@@ -39,48 +39,49 @@ def read_destinations(request: BuildRequest) -> Destinations:
     Raises:
         UsageError: no destination where one is needed, one with a digest; options that contradict each other.
     """
-    references = tuple(Reference.parse(text) for text in request.destinations)
+    output, image = request.output, request.image
+    references = tuple(Reference.parse(text) for text in output.destinations)
     for reference in references:
         if reference.digest is not None:
             raise UsageError(
                 f"{reference.familiar()}: a destination can't have a digest, since that is what the build finds out",
                 hint="Give it a tag.",
             )
-    if request.push and not references:
+    if output.push and not references:
         raise UsageError(
             "there is no destination to push to", hint="Name one with --destination, or build with --no-push."
         )
-    if (request.image_name_with_digest_file or request.image_name_tag_with_digest_file) and not references:
+    if (output.image_name_with_digest_file or output.image_name_tag_with_digest_file) and not references:
         raise UsageError("a file is to say the image's name, and it has none", hint="Name one with --destination.")
-    _check_form(request)
+    _check_form(image)
     return Destinations(
         references,
-        request.push,
-        request.push_ignore_immutable_tags,
-        _FORMATS[request.image_format],
-        request.annotations,
-        request.oci_layout_path,
-        request.tar_path,
-        request.digest_file,
-        request.image_name_with_digest_file,
-        request.image_name_tag_with_digest_file,
+        output.push,
+        output.ignore_immutable_tags,
+        _FORMATS[image.format],
+        image.annotations,
+        output.oci_layout_path,
+        output.tar_path,
+        output.digest_file,
+        output.image_name_with_digest_file,
+        output.image_name_tag_with_digest_file,
     )
 
 
-def _check_form(request: BuildRequest) -> None:
-    if request.image_format == "docker" and request.compression == "zstd":
+def _check_form(image: ImageSettings) -> None:
+    if image.format == "docker" and image.compression == "zstd":
         raise UsageError(
             "--image-format=docker and --compression=zstd contradict each other: Docker's media types have no zstd",
             hint="Leave one of them out; --image-format=oci has zstd.",
         )
-    if request.image_format == "docker" and request.annotations:
+    if image.format == "docker" and image.annotations:
         raise UsageError(
             "--image-format=docker and --annotation contradict each other: Docker's manifests have no annotations",
             hint="Use --label, or --image-format=oci.",
         )
-    level, levels = request.compression_level, COMPRESSION_LEVELS[request.compression]
+    level, levels = image.compression_level, COMPRESSION_LEVELS[image.compression]
     if level is not None and level not in levels:
         raise UsageError(
-            f"--compression-level={level}: {request.compression} has levels {levels[0]} to {levels[-1]}",
+            f"--compression-level={level}: {image.compression} has levels {levels[0]} to {levels[-1]}",
             hint="Leave it out: the engine's own choice is fast and small.",
         )

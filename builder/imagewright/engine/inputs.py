@@ -46,15 +46,15 @@ def plan_options(request: BuildRequest, environment: Mapping[str, str]) -> PlanO
         UsageError: for a bad platform, or a build argument whose variable isn't set.
     """
     build_platform = host_platform()
-    platform = Platform.parse(request.platform) if request.platform else build_platform
+    platform = Platform.parse(request.plan.platform) if request.plan.platform else build_platform
     return PlanOptions(
-        request.target,
+        request.plan.target,
         _build_args(request, environment),
         platform,
         build_platform,
-        dict(request.labels),
-        plan_contexts(request.build_contexts),
-        platform_asked=bool(request.platform),
+        dict(request.plan.labels),
+        plan_contexts(request.context.named),
+        platform_asked=bool(request.plan.platform),
     )
 
 
@@ -66,23 +66,23 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext, download: Callab
         DockerfileError: reasons ``DockerfileNotFound`` and ``DockerfileInvalid``.
     """
     source = Rootfs(fetched.path)
-    folder = "/".join(part for part in request.context_dir.split("/") if part not in ("", "."))
+    folder = "/".join(part for part in request.context.directory.split("/") if part not in ("", "."))
     try:
         with source.directory(os.fsencode(folder)) as fd:
             real = os.readlink(f"/proc/self/fd/{fd}")
     except OSError as error:
         raise SourceError(
-            f"the source has no folder {request.context_dir!r}",
+            f"the source has no folder {request.context.directory!r}",
             reason=Reason.FILE_NOT_FOUND,
             hint="contextDir (--context-sub-path) is relative to the source's root.",
         ) from error
     context = Rootfs(real)
     if fetched.dockerfile is not None:
         found = FoundDockerfile("Dockerfile", fetched.dockerfile)
-    elif request.dockerfile.startswith(("http://", "https://")):  # kaniko takes one so
-        found = FoundDockerfile("Dockerfile", download(request.dockerfile, MAX_DOCKERFILE_BYTES))
+    elif request.plan.dockerfile.startswith(("http://", "https://")):  # kaniko takes one so
+        found = FoundDockerfile("Dockerfile", download(request.plan.dockerfile, MAX_DOCKERFILE_BYTES))
     else:
-        found = find_dockerfile(request.dockerfile, context)
+        found = find_dockerfile(request.plan.dockerfile, context)
     own = [found.ignore_file] if found.ignore_file is not None else []
     return Inputs(context, read_ignore(*own, ignore_file_of(context)), parse(found.content, found.name))
 
@@ -123,7 +123,7 @@ def read_ignore(*places: Place) -> IgnorePatterns:
 
 def _build_args(request: BuildRequest, environment: Mapping[str, str]) -> dict[str, str]:
     args: dict[str, str] = {}
-    for arg in request.build_args:
+    for arg in request.plan.build_args:
         if arg.value is not None:
             args[arg.name] = arg.value
         elif arg.from_env in environment:

@@ -33,9 +33,9 @@ def layering(request: BuildRequest) -> Layering:
     if request.cache is not None:
         kinds |= {RunStep} if request.cache.run_layers else set()
         kinds |= {CopyStep} if request.cache.copy_layers else set()
-    ignored = tuple(os.fsencode(path.strip("/")) for path in request.ignore_paths if path.strip("/"))
-    pack = PackOptions(request.compression, request.compression_level)
-    return Layering(pack, request.single_layer, ignored, frozenset(kinds))
+    ignored = tuple(os.fsencode(path.strip("/")) for path in request.image.ignore_paths if path.strip("/"))
+    pack = PackOptions(request.image.compression, request.image.compression_level)
+    return Layering(pack, request.image.single_layer, ignored, frozenset(kinds))
 
 
 class LayerMaker:

@@ -24,7 +24,7 @@ def probe(request: BuildRequest, environment: Mapping[str, str], reporter: Repor
     Raises:
         SourceError: what ``context.git`` raises; the source is no git repository.
     """
-    if not isinstance(request.source, GitSource):
+    if not isinstance(request.context.source, GitSource):
         raise SourceError(
             "only a git repository can be asked for its commit",
             reason=Reason.NOT_SUPPORTED,
@@ -33,6 +33,6 @@ def probe(request: BuildRequest, environment: Mapping[str, str], reporter: Repor
     if request.work_dir:
         os.makedirs(request.work_dir, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="probe-", dir=request.work_dir or None) as folder:
-        commit = find_commit(request.source, Machine(folder, environment, reporter.message))
+        commit = find_commit(request.context.source, Machine(folder, environment, reporter.message))
     reporter.message(f"at commit {commit}")
     return BuildResult(source=SourceResult(commit=commit))

@@ -21,14 +21,15 @@ def open_client(
     Raises:
         RegistryError: reason ``RegistryAuthFailed``, when the file is no config.json.
     """
+    access = request.registry
     options = RegistryOptions(
-        request.registries,
-        request.insecure,
-        request.insecure_pull,
-        request.skip_tls_verify,
-        request.skip_tls_verify_pull,
-        pull_retries=request.pull_retries,
-        push_retries=request.push_retries,
+        access.hosts,
+        access.insecure,
+        access.insecure_pull,
+        access.skip_tls_verify,
+        access.skip_tls_verify_pull,
+        pull_retries=access.pull_retries,
+        push_retries=access.push_retries,
     )
-    sources = CloudKeychain(environment, request.credential_helpers)
-    return RegistryClient(options, Keychain.load(docker_config_dir or request.docker_config_dir or None, sources))
+    sources = CloudKeychain(environment, access.credential_helpers)
+    return RegistryClient(options, Keychain.load(docker_config_dir or access.docker_config_dir or None, sources))

@@ -81,18 +81,18 @@ class _Conversion:
         request = build_request(self.arguments, self.variables.plain)
         sources = Sources(self.found, self.arguments, self.variables, self.mounts, self.problems)
         sources.fill(request, self.spec)
-        if request.target:
-            self.spec["target"] = request.target
+        if request.plan.target:
+            self.spec["target"] = request.plan.target
         self._build_args(request)
         self._secrets(of_files["secret"])
         self._ssh(of_files["ssh"])
         self._output(request)
-        if request.platform:
-            self.spec["platforms"] = [request.platform]
+        if request.plan.platform:
+            self.spec["platforms"] = [request.plan.platform]
         self._cache(request, of_files["cache-dir"])
         self._registries(request, of_files)
-        if request.sandbox != "auto":
-            self.spec["sandbox"] = request.sandbox.value.capitalize()
+        if request.run.sandbox != "auto":
+            self.spec["sandbox"] = request.run.sandbox.value.capitalize()
         Surroundings(self.found, self.variables, self.mounts, self.problems).fill(self.spec)
         for name in sorted(self.problems.unused):
             self.problems.note(f"--drop {name}: there is no such thing in the manifest")
@@ -101,7 +101,7 @@ class _Conversion:
 
     def _build_args(self, request: BuildRequest) -> None:
         listed: dict[str, Json] = {}
-        for arg in request.build_args:
+        for arg in request.plan.build_args:
             value, name = arg.value, arg.name
             if arg.from_env:
                 self.variables.used.add(name)
@@ -163,22 +163,22 @@ class _Conversion:
             self.spec["ssh"] = listed
 
     def _output(self, request: BuildRequest) -> None:
-        output: Json = {"tags": [*dict.fromkeys(request.destinations)]}
-        if not request.destinations:
+        output: Json = {"tags": [*dict.fromkeys(request.output.destinations)]}
+        if not request.output.destinations:
             self.problems.must("--destination is not given: name the image to push", "destination")
-        if request.labels:
-            output["labels"] = dict(request.labels)
-        if request.annotations:
-            output["annotations"] = dict(request.annotations)
-        if request.image_format:
-            output["format"] = {"oci": "OCI", "docker": "Docker"}[request.image_format]
-        if request.compression == "zstd":
+        if request.plan.labels:
+            output["labels"] = dict(request.plan.labels)
+        if request.image.annotations:
+            output["annotations"] = dict(request.image.annotations)
+        if request.image.format:
+            output["format"] = {"oci": "OCI", "docker": "Docker"}[request.image.format]
+        if request.image.compression == "zstd":
             output["compression"] = "Zstd"
-        if request.compression_level is not None:
-            output["compressionLevel"] = request.compression_level
-        if request.timestamps is Timestamps.ZERO:
+        if request.image.compression_level is not None:
+            output["compressionLevel"] = request.image.compression_level
+        if request.image.timestamps is Timestamps.ZERO:
             output["timestamp"] = "Zero"
-        if request.insecure:
+        if request.registry.insecure:
             output["insecure"] = True
         self.spec["output"] = output
 
@@ -209,7 +209,7 @@ class _Conversion:
 
     def _registries(self, request: BuildRequest, of_files: dict[str, list[str]]) -> None:
         registries: dict[str, Json] = {}
-        for one in request.registries:
+        for one in request.registry.hosts:
             entry = registries.setdefault(one.host, {"host": one.host})
             if one.mirrors:
                 entry["mirrors"] = [*one.mirrors]

@@ -45,39 +45,39 @@ class Sources:
     def fill(self, request: BuildRequest, spec: Json) -> None:
         """``source``, ``contextDir`` and ``dockerfile``."""
         root, folder = _CHECKOUT, ""
-        match request.source:
+        match request.context.source:
             case GitSource():
-                source: Json = {"git": self._git(request.source)}
-                folder = request.source.subdir
+                source: Json = {"git": self._git(request.context.source)}
+                folder = request.context.source.subdir
             case HttpArchiveSource():
-                source = {"http": {"url": self._without_login(request.source.url)}}
+                source = {"http": {"url": self._without_login(request.context.source.url)}}
             case S3Source():
-                source = {"s3": self._s3(request.source)}
+                source = {"s3": self._s3(request.context.source)}
             case GcsSource():
-                source = {"gcs": {"bucket": request.source.bucket, "object": request.source.object}}
+                source = {"gcs": {"bucket": request.context.source.bucket, "object": request.context.source.object}}
             case AzureBlobSource():
-                source = {"azureBlob": {"url": request.source.url}}
+                source = {"azureBlob": {"url": request.context.source.url}}
             case OciSource():
-                source = {"oci": {"image": request.source.reference}}
+                source = {"oci": {"image": request.context.source.reference}}
             case DirectorySource():
-                root = self._found.path(request.source.path)
+                root = self._found.path(request.context.source.path)
                 source, folder = self._directory(root)
             case TarSource():
                 source = {}
-                what = "standard input" if request.source.path == "-" else request.source.path
+                what = "standard input" if request.context.source.path == "-" else request.context.source.path
                 message = f"--context=tar://…: an ImageBuild can't read {what}: put the archive into a bucket, behind a URL or into an OCI artifact"
                 self._problems.must(message, "context")
             case _:
-                raise AssertionError(f"no flag gives {request.source.kind}")
+                raise AssertionError(f"no flag gives {request.context.source.kind}")
         if source and not self._problems.is_dropped("context"):
             spec["source"] = source
         else:
             git = source.get("git", {})
             self.left = {name: git[name] for name in _OF_ANY_GIT if name in git}
-        context = posixpath.normpath(posixpath.join(folder.strip("/") or ".", request.context_dir))
+        context = posixpath.normpath(posixpath.join(folder.strip("/") or ".", request.context.directory))
         if context != ".":
             spec["contextDir"] = context
-        dockerfile = self._dockerfile(request, posixpath.join(root, request.context_dir))
+        dockerfile = self._dockerfile(request, posixpath.join(root, request.context.directory))
         if dockerfile != "Dockerfile":
             spec["dockerfile"] = dockerfile
 
@@ -169,9 +169,9 @@ class Sources:
         return {}, ""
 
     def _dockerfile(self, request: BuildRequest, context: str) -> str:
-        path = posixpath.normpath(request.dockerfile)
-        descriptor = own_descriptor(request.dockerfile)
-        if "://" in request.dockerfile or descriptor is not None:
+        path = posixpath.normpath(request.plan.dockerfile)
+        descriptor = own_descriptor(request.plan.dockerfile)
+        if "://" in request.plan.dockerfile or descriptor is not None:
             what = "an address" if descriptor is None else f"an ImageBuild can't read {stream_name(descriptor, path)}"
             given = self._arguments.text("dockerfile")
             self._problems.add("dockerfile", f"--dockerfile={given}: {what}: put it into the context")
@@ -188,6 +188,6 @@ class Sources:
             path = path[len(base) :].lstrip("/")
         if path.startswith(".."):
             self._problems.add(
-                "dockerfile", f"--dockerfile={request.dockerfile} leads out of the context: put it there"
+                "dockerfile", f"--dockerfile={request.plan.dockerfile} leads out of the context: put it there"
             )
         return path

@@ -13,7 +13,13 @@ from imagewright.contract.request import (
     BuildArg,
     BuildRequest,
     CacheSettings,
+    ContextSettings,
+    ImageSettings,
+    OutputSettings,
+    PlanSettings,
+    RegistryAccess,
     RegistrySettings,
+    RunSettings,
     SandboxKind,
     SecretSource,
     SshSource,
@@ -47,33 +53,40 @@ def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
     """The request for a spec that ``validation`` lets pass."""
     spec, output = imagebuild.spec, imagebuild.spec.output
     return BuildRequest(
-        source=_source(spec.source),
-        context_dir=spec.context_dir,
-        dockerfile=spec.dockerfile,
-        target=spec.target or "",
-        build_args=tuple(
-            BuildArg(name=arg.name, value=arg.value)
-            if arg.value_from is None
-            else BuildArg(name=arg.name, from_env=arg_variable(index))
-            for index, arg in enumerate(spec.build_args)
+        context=ContextSettings(source=_source(spec.source), directory=spec.context_dir),
+        plan=PlanSettings(
+            dockerfile=spec.dockerfile,
+            target=spec.target or "",
+            build_args=tuple(
+                BuildArg(name=arg.name, value=arg.value)
+                if arg.value_from is None
+                else BuildArg(name=arg.name, from_env=arg_variable(index))
+                for index, arg in enumerate(spec.build_args)
+            ),
+            labels=dict(output.labels),
+            platform=spec.platforms[0] if spec.platforms else "",
         ),
-        secrets=tuple(
-            SecretSource(id=secret.id, file=f"{SECRETS_DIR}/{index}") for index, secret in enumerate(spec.secrets)
+        run=RunSettings(
+            sandbox=SandboxKind(spec.sandbox.value.lower()),
+            secrets=tuple(
+                SecretSource(id=secret.id, file=f"{SECRETS_DIR}/{index}") for index, secret in enumerate(spec.secrets)
+            ),
+            ssh=tuple(SshSource(id=key.id, paths=(f"{SSH_KEYS_DIR}/{index}",)) for index, key in enumerate(spec.ssh)),
+            cache_dir=CACHE_DIR if spec.cache is not None and spec.cache.volume is not None else "",
         ),
-        ssh=tuple(SshSource(id=key.id, paths=(f"{SSH_KEYS_DIR}/{index}",)) for index, key in enumerate(spec.ssh)),
-        labels=dict(output.labels),
-        annotations=dict(output.annotations),
-        image_format=_FORMATS[output.format],
-        compression="zstd" if output.compression is Compression.ZSTD else "gzip",
-        compression_level=output.compression_level,
-        timestamps=Timestamps(output.timestamp.value.lower()),
-        platform=spec.platforms[0] if spec.platforms else "",
-        destinations=tuple(output.tags),
-        insecure=output.insecure,
-        registries=_registries(spec, settings),
-        docker_config_dir=DOCKER_CONFIG_DIR if output.push_secret_ref else "",
-        sandbox=SandboxKind(spec.sandbox.value.lower()),
-        cache_dir=CACHE_DIR if spec.cache is not None and spec.cache.volume is not None else "",
+        registry=RegistryAccess(
+            insecure=output.insecure,
+            hosts=_registries(spec, settings),
+            docker_config_dir=DOCKER_CONFIG_DIR if output.push_secret_ref else "",
+        ),
+        image=ImageSettings(
+            format=_FORMATS[output.format],
+            compression="zstd" if output.compression is Compression.ZSTD else "gzip",
+            compression_level=output.compression_level,
+            annotations=dict(output.annotations),
+            timestamps=Timestamps(output.timestamp.value.lower()),
+        ),
+        output=OutputSettings(destinations=tuple(output.tags)),
         cache=_cache(spec),
         work_dir=WORK_DIR,
     )

@@ -22,7 +22,17 @@ import pytest
 from imagebuilds.waiting import eventually
 from leaks.needles import Needles
 
-from imagewright.contract.request import BuildRequest, RegistrySettings, SandboxKind, SecretSource
+from imagewright.contract.request import (
+    BuildRequest,
+    ContextSettings,
+    OutputSettings,
+    RegistryAccess,
+    RegistrySettings,
+    RunSettings,
+    SandboxKind,
+    SecretSource,
+    SshSource,
+)
 from imagewright.contract.sources import DirectorySource
 
 if TYPE_CHECKING:
@@ -152,16 +162,18 @@ def test_what_the_operator_is_told_says_nothing_of_it(engine: Engine, secrets: S
     """The Pod's log and its last line, the result, which becomes the ImageBuild's status."""
     given = engine.folder / "given"
     request = BuildRequest(
-        source=DirectorySource(path=str(engine.context(secrets.dockerfile(text)))),
-        destinations=(f"{engine.host}/test/told:1",),
-        registries=(RegistrySettings(host="docker.io", endpoint=engine.host),),
-        secrets=(
-            SecretSource(id="token", file=str(given / "token")),
-            SecretSource(id="text", file=str(given / "text")),
-            SecretSource(id="variable", env="MY_SECRET"),
+        context=ContextSettings(source=DirectorySource(path=str(engine.context(secrets.dockerfile(text))))),
+        run=RunSettings(
+            sandbox=SandboxKind.NAMESPACE,
+            secrets=(
+                SecretSource(id="token", file=str(given / "token")),
+                SecretSource(id="text", file=str(given / "text")),
+                SecretSource(id="variable", env="MY_SECRET"),
+            ),
+            ssh=(SshSource(paths=(str(given / "key"),)),),
         ),
-        ssh=({"id": "default", "paths": [str(given / "key")]},),  # type: ignore[arg-type]
-        sandbox=SandboxKind.NAMESPACE,
+        registry=RegistryAccess(hosts=(RegistrySettings(host="docker.io", endpoint=engine.host),)),
+        output=OutputSettings(destinations=(f"{engine.host}/test/told:1",)),
         work_dir=str(engine.folder / "work"),
     ).encode()
     environment = {**os.environ, **secrets.environment, "IMAGEWRIGHT_REQUEST": request}
