@@ -131,41 +131,41 @@ def _identity(folder: int) -> tuple[int, int]:
     return info.st_dev, info.st_ino
 
 
-def remove(folder: int, name: bytes, kept: frozenset[bytes] = _NOTHING, *, forgiving: bool = False) -> bool:
+def remove(folder: int, name: bytes, kept: frozenset[bytes] = _NOTHING, *, ignore_errors: bool = False) -> bool:
     """Remove ``name`` from an open folder, and all that is below it, without following any link.
 
-    ``kept`` are paths relative to ``folder`` that stay, with the folders that lead to them. ``forgiving``: what can't
+    ``kept`` are paths relative to ``folder`` that stay, with the folders that lead to them. ``ignore_errors``: what can't
     be removed stays, too. Returns whether it is gone.
 
     Raises:
-        OSError: FileNotFoundError among others; with ``forgiving`` none.
+        OSError: FileNotFoundError among others; with ``ignore_errors`` none.
     """
     try:
         with Descent(folder) as descent:
-            return run(_removing(descent, name, kept, forgiving=forgiving))
+            return run(_removing(descent, name, kept, ignore_errors=ignore_errors))
     except OSError:
-        if not forgiving:
+        if not ignore_errors:
             raise
         return False
 
 
-def remove_tree(path: str, *, forgiving: bool = False) -> None:
+def remove_tree(path: str, *, ignore_errors: bool = False) -> None:
     """``remove`` what is at ``path``.
 
     Raises:
-        OSError: with ``forgiving`` none.
+        OSError: with ``ignore_errors`` none.
     """
     above, name = os.path.split(os.path.abspath(path))
-    with contextlib.suppress(*[OSError] if forgiving else []):
+    with contextlib.suppress(*[OSError] if ignore_errors else []):
         folder = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            remove(folder, os.fsencode(name), forgiving=forgiving)
+            remove(folder, os.fsencode(name), ignore_errors=ignore_errors)
         finally:
             os.close(folder)
 
 
 @contextlib.contextmanager
-def temporary_folder(prefix: str, parent: str | None = None) -> Iterator[str]:
+def temporary_directory(prefix: str, parent: str | None = None) -> Iterator[str]:
     """A new folder in ``parent``, by default the system's place for them, for as long as it is needed.
 
     Raises:
@@ -175,37 +175,37 @@ def temporary_folder(prefix: str, parent: str | None = None) -> Iterator[str]:
     try:
         yield path
     finally:
-        remove_tree(path, forgiving=True)
+        remove_tree(path, ignore_errors=True)
 
 
-def _removing(descent: Descent, name: bytes, kept: frozenset[bytes], *, forgiving: bool) -> Walk[bool]:
+def _removing(descent: Descent, name: bytes, kept: frozenset[bytes], *, ignore_errors: bool) -> Walk[bool]:
     if name in kept:
         return False
     try:
-        if unlinked(descent.fd, name):
+        if try_unlink(descent.fd, name):
             return True
         descent.enter(name)
     except OSError:
-        if not forgiving:
+        if not ignore_errors:
             raise
         return False
     prefix = name + b"/"
     below = frozenset(path[len(prefix) :] for path in kept if path.startswith(prefix)) if kept else kept
     gone = True
     for child in os.listdir(descent.fd):
-        gone &= yield _removing(descent, os.fsencode(child), below, forgiving=forgiving)
+        gone &= yield _removing(descent, os.fsencode(child), below, ignore_errors=ignore_errors)
     descent.leave()
     if gone:
         try:
             os.rmdir(name, dir_fd=descent.fd)
         except OSError:
-            if not forgiving:
+            if not ignore_errors:
                 raise
             return False
     return gone
 
 
-def unlinked(folder: int, name: bytes) -> bool:
+def try_unlink(folder: int, name: bytes) -> bool:
     """Remove what is no folder; whether it was none.
 
     Raises:

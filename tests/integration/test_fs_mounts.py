@@ -19,7 +19,7 @@ from archives.tars import Item, folder, hardlink, make_tar, symlink
 from imagewright.errors import FileSystemError
 from imagewright.fs.copy.copier import CopyRequest, copy
 from imagewright.fs.rootfs import tree
-from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.sandbox.kernel import linux
 
@@ -32,7 +32,7 @@ MOUNTS = ("a/b/m", "a/f", "b/m", "m")  # a folder two levels down, a file, folde
 class Machine:
     def __init__(self, path: Path) -> None:
         self.path, self.volumes = path / "root", path / "volumes"
-        (path / "shadow").mkdir(parents=True)
+        (path / "masked").mkdir(parents=True)
         for name in MOUNTS:
             target, source = self.path / name, self.volumes / name.replace("/", "-")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class Machine:
                 (source / "a/b").write_text("kept")
                 target.mkdir()
             linux.mount(str(source), str(target), "", linux.MS_BIND)
-        self.rootfs = Rootfs(str(self.path), shadow=Shadow(str(self.path), str(path / "shadow")))
+        self.rootfs = Rootfs(str(self.path), masked=MaskedEntries(str(self.path), str(path / "masked")))
         self.rootfs_is_empty()
         self._before = contents(self.volumes)
 
@@ -113,8 +113,8 @@ def one_round(path: Path, seed: int) -> bool:
             expected, happened = (add(rootfs, archive, destination) for rootfs in (plain, machine.rootfs))
         machine.check()
         assert happened == expected
-        assert machine.rootfs.shadow is not None
-        moved = machine.rootfs.shadow.mounts != {os.fsencode(name) for name in MOUNTS}
+        assert machine.rootfs.masked is not None
+        moved = machine.rootfs.masked.mounts != {os.fsencode(name) for name in MOUNTS}
         if not expected:
             tree.move_tree(machine.rootfs, Rootfs(str(path / "whole")))
             assert contents(path / "whole") == contents(path / "plain")
@@ -138,9 +138,11 @@ def a_mount_goes_where_an_archives_link_leads_in_the_image(path: Path) -> None:
     machine = Machine(path)
     (path / "archive").write_bytes(make_tar(symlink("b", "/x"), Item("b/f", data=b"x")))
     assert add(machine.rootfs, path / "archive", "a") == ""
-    assert machine.rootfs.shadow is not None
-    assert machine.rootfs.shadow.mounts == {b"x/m", b"a/f", b"b/m", b"m"}
-    assert machine.rootfs.real(b"a/x/f") == b"a/x/f"  # while it is unpacked, it leads nowhere out of the destination
+    assert machine.rootfs.masked is not None
+    assert machine.rootfs.masked.mounts == {b"x/m", b"a/f", b"b/m", b"m"}
+    assert (
+        machine.rootfs.realpath(b"a/x/f") == b"a/x/f"
+    )  # while it is unpacked, it leads nowhere out of the destination
     machine.rootfs_is_empty()
     machine.check()
 
@@ -148,8 +150,8 @@ def a_mount_goes_where_an_archives_link_leads_in_the_image(path: Path) -> None:
 def a_mount_stays_where_a_link_leads_too_deep(path: Path) -> None:
     machine = Machine(path)
     assert unpack(machine.rootfs, [[symlink("a", "/x" * 2000)]]) == ""
-    assert machine.rootfs.shadow is not None
-    assert machine.rootfs.shadow.mounts == {os.fsencode(name) for name in MOUNTS}
+    assert machine.rootfs.masked is not None
+    assert machine.rootfs.masked.mounts == {os.fsencode(name) for name in MOUNTS}
     machine.rootfs_is_empty()
     machine.check()
 

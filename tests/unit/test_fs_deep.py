@@ -27,7 +27,7 @@ from imagewright.fs.layer.snapshot import scan
 from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
 from imagewright.fs.rootfs import tree
 from imagewright.fs.rootfs.attributes import Ownership
-from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
 from imagewright.fs.rootfs.root import Rootfs
 
@@ -56,7 +56,7 @@ def _narrow() -> Iterator[None]:
 def space(tmp_path: Path) -> Iterator[Path]:
     """A folder that is emptied however deep it has become."""
     yield tmp_path
-    descent.remove_tree(str(tmp_path), forgiving=True)
+    descent.remove_tree(str(tmp_path), ignore_errors=True)
 
 
 class Counting:
@@ -262,17 +262,19 @@ def test_whatever_a_command_has_made_is_removed(space: Path) -> None:
     tree.remove(dig(Path(workspace.stage(0)) / "x", LONG))
     dig(Path(workspace.stage(0)) / "y", LONG)
     workspace.close()
-    with descent.temporary_folder("some", str(space)) as scratch:
+    with descent.temporary_directory("some", str(space)) as scratch:
         dig(Path(scratch) / "z", LONG)
     assert os.listdir(space) == []
 
 
 def test_what_is_mounted_is_in_the_way_of_folders_of_any_depth(space: Path) -> None:
     kept, plain = space / "root/a/b/m", space / "plain"
-    for path in (kept / "theirs", space / "shadow", plain):
+    for path in (kept / "theirs", space / "masked", plain):
         path.mkdir(parents=True)
     (kept / "d").write_text("theirs")
-    rootfs = Rootfs(str(space / "root"), shadow=Shadow(str(space / "root"), str(space / "shadow"), (), ("a/b/m",)))
+    rootfs = Rootfs(
+        str(space / "root"), masked=MaskedEntries(str(space / "root"), str(space / "masked"), (), ("a/b/m",))
+    )
     tree.remove(rootfs)
     context = dig(space / "context")
     for top in (b"a/b/m", b"a/b", b"a"):  # at the mount, and in the folders that lead there
@@ -292,7 +294,7 @@ def test_removing_goes_on_after_what_can_t_be_removed(space: Path) -> None:
     dig(space / "a")
     with pytest.raises(FileNotFoundError):
         descent.remove_tree(str(space / "nothing"))
-    descent.remove_tree(str(space / "nothing"), forgiving=True)
+    descent.remove_tree(str(space / "nothing"), ignore_errors=True)
     fd = os.open(space, os.O_RDONLY)
     try:
         assert not descent.remove(fd, b"a", frozenset({b"a/d/d"}))

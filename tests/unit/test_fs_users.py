@@ -10,7 +10,7 @@ import pytest
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs.attributes import Ownership
 from imagewright.fs.rootfs.root import Rootfs
-from imagewright.fs.rootfs.users import User, lookup_known, lookup_ownership, lookup_user
+from imagewright.fs.rootfs.users import User, lookup_ownership, lookup_user, lookup_workdir_ownership
 
 PASSWD = """root:x:0:0:root:/root:/bin/sh
 # a comment
@@ -94,7 +94,7 @@ def test_ownership(image: Rootfs, text: str, expected: Ownership) -> None:
     ],
 )
 def test_workdir_takes_root_for_who_is_not_there(image: Rootfs, text: str, expected: Ownership) -> None:
-    assert lookup_known(image, text) == expected
+    assert lookup_workdir_ownership(image, text) == expected
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.rootfs import tree
 from imagewright.fs.rootfs.attributes import copy_attributes
-from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.rootfs.tree import changed_since
 from imagewright.plan.steps import RunStep
@@ -39,8 +39,8 @@ class BuildRoot:
     def __init__(self, sandbox: Sandbox, workspace: Workspace, reporter: Reporter, needed: Iterable[str]) -> None:
         """``needed``: files and folders of this machine that the engine uses during the build, where they are."""
         assert sandbox.build_root is not None
-        self._shadow = Shadow(sandbox.build_root, workspace.shadow, sandbox.excluded, sandbox.kept)
-        self.rootfs = Rootfs(sandbox.build_root, sandbox.excluded, shadow=self._shadow)
+        self._masked = MaskedEntries(sandbox.build_root, workspace.shadow, sandbox.excluded, sandbox.kept)
+        self.rootfs = Rootfs(sandbox.build_root, sandbox.excluded, masked=self._masked)
         self._reporter = reporter
         self._aside = workspace.aside
         self._needed = {_relative(path) for path in (workspace.path, *needed)}
@@ -52,7 +52,7 @@ class BuildRoot:
     @property
     def taken(self) -> frozenset[str]:
         """The paths that aren't the image's, root-relative."""
-        return frozenset(os.fsdecode(path) for path in self.rootfs.excluded | self._shadow.mounts)
+        return frozenset(os.fsdecode(path) for path in self.rootfs.excluded | self._masked.mounts)
 
     # --- contexts
 
@@ -72,18 +72,18 @@ class BuildRoot:
 
     def _free(self, folder: str) -> None:
         path = _relative(folder)
-        mount = self._shadow.mount_of(path)
+        mount = self._masked.mount_of(path)
         if mount is None or self.rootfs.is_excluded(path):
             return  # nothing of an image ever comes there
         needed = any(each.startswith(path + b"/") for each in self._needed)
-        if needed or mount != path or not self._shadow.can_release(path):
+        if needed or mount != path or not self._masked.can_release(path):
             self._contexts.add(mount)
             return
         aside = os.path.join(self._aside, str(len(self._moved)))
         os.mkdir(aside, 0o700)
         _put_aside(folder, aside)
         self._moved.append((folder, aside))
-        self._shadow.release(path)
+        self._masked.release(path)
 
     def _now(self, path: str) -> str:
         for before, aside in self._moved:
@@ -114,7 +114,7 @@ class BuildRoot:
     def tell_of_hidden(self, changes: Changes) -> None:
         """Say once of each mount that what a COPY, ADD or WORKDIR brought there is in the image, and no RUN sees it."""
         for path in changes.written:
-            mount = self._shadow.mount_of(path)
+            mount = self._masked.mount_of(path)
             if mount is not None and self._is_new("hidden", mount):
                 self._reporter.message(
                     f'"{_absolute(path)}" is in the image, but no RUN sees it: "{_absolute(mount)}" is mounted into this container'
@@ -126,10 +126,10 @@ class BuildRoot:
         Raises:
             FileSystemError: reason ``PathNotAllowed``, where it would take for the image's what is mounted.
         """
-        workdir = self.rootfs.led_to(os.fsencode(step.workdir.strip("/")))
+        workdir = self.rootfs.resolve(os.fsencode(step.workdir.strip("/")))
         for mount in sorted(self._contexts):
             self._refuse_to_show_context(step, workdir, mount)
-        mount_of_workdir = self._shadow.mount_of(workdir)
+        mount_of_workdir = self._masked.mount_of(workdir)
         if mount_of_workdir is not None and not os.path.isdir(os.path.join(self.rootfs.path, os.fsdecode(workdir))):
             raise FileSystemError(
                 f'cannot run a command in "{_absolute(workdir)}": "{_absolute(mount_of_workdir)}" is mounted into this '
@@ -138,19 +138,19 @@ class BuildRoot:
                 hint="Mount the volume at another path, or let the build run in the namespace sandbox.",
             )
         self._began_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
-        self._shadow.before_command()
+        self._masked.before_command()
 
     def after_run(self) -> tuple[bytes, ...]:
         """Look what a command did to mounts, and say what of it isn't in the image; the image's entries that it moved."""
-        aftermath = self._shadow.after_command()
-        for path in aftermath.lost:
+        changes = self._masked.after_command()
+        for path in changes.lost:
             if self._is_new("lost", path.rpartition(b"/")[0]):
                 self._reporter.warning(
                     f'RUN wrote "{_absolute(path)}", which is not in the image: the image has no folder there, and the '
                     "one on the disk leads to a mount"
                 )
-        ours = {self._shadow.mount_of(path) for path in self._needed}
-        for mount in self._shadow.writable():
+        ours = {self._masked.mount_of(path) for path in self._needed}
+        for mount in self._masked.writable():
             if mount in ours or ("written", mount) in self._told:
                 continue
             found = changed_since(os.path.join(os.fsencode(self.rootfs.path), mount), self._began_ns, _LOOKED_AT)
@@ -159,12 +159,12 @@ class BuildRoot:
                     f'"{os.fsdecode(found)}" changed during RUN, and is not in the image: "{_absolute(mount)}" is mounted into '
                     "this container"
                 )
-        return aftermath.moved
+        return changes.moved
 
     def hint(self, step: RunStep, output: Sequence[str]) -> str:
         """What to do about a command that failed since it wanted to replace, remove or change a mount; "" for others."""
         refused = [line for line in output if _BUSY in line or _READ_ONLY in line]
-        mounts = sorted(_absolute(mount) for mount in self._shadow.mounts)
+        mounts = sorted(_absolute(mount) for mount in self._masked.mounts)
         named: list[str] = []
         if refused:
             # sed -i names its own temporary file: then the command says which was meant.
@@ -185,7 +185,7 @@ class BuildRoot:
         place = _absolute(mount)
         if workdir == mount or workdir.startswith(mount + b"/"):
             why = f'its working directory "{_absolute(workdir)}" is in "{place}"'
-        elif self._shadow.hides(mount):
+        elif self._masked.hides(mount):
             why = f'it would not see the files that the image has in "{place}"'
         elif _names(_text(step), place):
             why = f'it names "{place}"'

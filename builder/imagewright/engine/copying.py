@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from imagewright.descent import temporary_folder
+from imagewright.descent import temporary_directory
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.session import Session
 from imagewright.fs.copy.contents import copied_contents
 from imagewright.fs.copy.copier import CopyRequest, ParentsPattern, copy, copy_linked
-from imagewright.fs.copy.glob import literal
+from imagewright.fs.copy.glob import escape
 from imagewright.fs.copy.mode import ModeChange
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.rootfs import users
@@ -70,7 +70,7 @@ class Copying:
         if len(step.sources) + len(step.files) < 2 or step.destination.endswith("/"):
             return
         try:
-            place = rootfs.real(os.fsencode(step.destination))
+            place = rootfs.realpath(os.fsencode(step.destination))
             is_folder = stat.S_ISDIR(rootfs.lstat(place).st_mode)
         except OSError:
             return  # none was there
@@ -90,7 +90,7 @@ class Copying:
 @contextmanager
 def copying(session: Session, step: CopyStep) -> Iterator[Copying]:
     """A COPY or ADD that can be looked at and carried out, until what was fetched for it is removed."""
-    with temporary_folder("copy-", session.workspace.path) as scratch:
+    with temporary_directory("copy-", session.workspace.path) as scratch:
         yield Copying(session, step, scratch)
 
 
@@ -122,12 +122,12 @@ def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRe
             os.mkdir(folder, 0o755)
             if isinstance(remote, UrlSource):
                 remotes.file(remote, folder)
-                yield replace(apart, source=Rootfs(folder), patterns=(literal(remote.name),), extract=remote.unpack)
+                yield replace(apart, source=Rootfs(folder), patterns=(escape(remote.name),), extract=remote.unpack)
             elif isinstance(remote, GitRemote):
                 yield replace(apart, source=Rootfs(remotes.checkout(remote, folder).path), patterns=(".",))
     if step.files:
         inline = _written(step.files, os.path.join(scratch, "inline"))
-        names = tuple(literal(file.name) for file in step.files)
+        names = tuple(escape(file.name) for file in step.files)
         yield replace(apart, source=inline, patterns=names, exclude=None)
 
 

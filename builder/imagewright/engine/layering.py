@@ -17,7 +17,7 @@ from imagewright.fs.layer.changes import Changes, diff
 from imagewright.fs.layer.compress import PackOptions
 from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.snapshot import Snapshot, scan
-from imagewright.fs.layer.unmodified import settle
+from imagewright.fs.layer.unmodified import drop_unmodified
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.oci.config import HistoryEntry
 from imagewright.oci.descriptor import Descriptor
@@ -77,7 +77,7 @@ class LayerMaker:
         if not self._makes_layers:
             return None
         if self._single and changes is not None and state.rootfs is not None:
-            self._apart.update(path for path in changes.written if state.rootfs.is_apart(path))
+            self._apart.update(path for path in changes.written if state.rootfs.is_foreign(path))
         layer = None
         if changes is not None and not changes.empty and not self._single:
             assert state.rootfs is not None
@@ -117,7 +117,7 @@ class LayerMaker:
         state.history[-1] = last
 
     def _settled(self, state: StageState, rootfs: Rootfs, changes: Changes) -> Changes:
-        changes = settle(rootfs, changes, self._session.images.stored(state.layers))
+        changes = drop_unmodified(rootfs, changes, self._session.images.stored(state.layers))
         return changes.without(self._session.layering.ignored)
 
     def _packed(self, state: StageState, rootfs: Rootfs, changes: Changes) -> Layer:

@@ -15,7 +15,7 @@ from imagewright.errors import FileSystemError, ImagewrightError, Reason
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.origins import ContextOrigin, Origin
 from imagewright.plan.steps import BindMount, CacheMount, Mount, RunStep, SecretMount, SshMount, TmpfsMount
-from imagewright.sandbox.model import FileMount, FolderMount, SandboxMount, SocketMount
+from imagewright.sandbox.model import FileMount, DirectoryMount, SandboxMount, SocketMount
 from imagewright.sandbox.model import TmpfsMount as SandboxTmpfs
 
 _AGENT_VARIABLE = "SSH_AUTH_SOCK"
@@ -59,7 +59,7 @@ def covered(rootfs: Rootfs, step: RunStep) -> tuple[bytes, ...]:
     Only where the sandbox has to move it aside and back do times tell that it was there.
     """
     targets = [mount.target for mount in step.mounts] + ([step.script.path] if step.script is not None else [])
-    return tuple(rootfs.led_to(os.fsencode(target).strip(b"/")) for target in targets if target.strip("/"))
+    return tuple(rootfs.resolve(os.fsencode(target).strip(b"/")) for target in targets if target.strip("/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,11 @@ def _prepare(session: Session, mount: Mount, result: Prepared, held: _Held) -> N
             result.mounts.append(SandboxTmpfs(target, size))
         case BindMount():
             source = _source(session, mount.origin, mount.source)
-            result.mounts.append(FolderMount(mount.target, source, throw_away=mount.writable))
+            result.mounts.append(DirectoryMount(mount.target, source, discard=mount.writable))
         case SecretMount():
             _secret(session, mount, result)
         case CacheMount():
-            result.mounts.append(FolderMount(mount.target, next(held.caches), writable=mount.writable))
+            result.mounts.append(DirectoryMount(mount.target, next(held.caches), writable=mount.writable))
         case SshMount():
             _ssh(mount, held.stack.enter_context(session.agents.socket(mount)), result)
 
@@ -125,7 +125,7 @@ def _source(session: Session, origin: Origin, path: str) -> str:
     if isinstance(origin, ContextOrigin):
         root = session.views.of(origin.context, root, ignore if ignore and ignore.patterns else None, path)
     try:
-        return os.path.join(root.path, os.fsdecode(root.real(os.fsencode(path.lstrip("/")))))
+        return os.path.join(root.path, os.fsdecode(root.realpath(os.fsencode(path.lstrip("/")))))
     except OSError as error:
         where = "the build context" if origin == ContextOrigin() else "what from= names"
         raise FileSystemError(

@@ -22,7 +22,7 @@ from imagewright.context.download import HttpOptions, download
 from imagewright.context.gitprogram import Machine
 from imagewright.contract import DEFAULT_SSH_ID
 from imagewright.contract.sources import GitSource
-from imagewright.descent import temporary_folder
+from imagewright.descent import temporary_directory
 from imagewright.engine.agent import Agents
 from imagewright.errors import Reason, SourceError, UsageError
 from imagewright.fs.copy import archive
@@ -67,7 +67,7 @@ class Remotes:
             SourceError, UsageError: as ``file``; it is larger than ``max_bytes``.
         """
         options = HttpOptions(self.log, self._authorization, stopped=self.stopped, max_bytes=max_bytes)
-        with temporary_folder("dockerfile-", self.folder) as folder:
+        with temporary_directory("dockerfile-", self.folder) as folder:
             self._download(UrlSource(url, "Dockerfile"), folder, options)
             with open(os.path.join(folder, "Dockerfile"), "rb") as file:
                 return file.read()
@@ -83,7 +83,7 @@ class Remotes:
         Raises:
             SourceError, UsageError: as ``file`` and ``checkout``.
         """
-        with temporary_folder("time-", self.folder) as folder:
+        with temporary_directory("time-", self.folder) as folder:
             if isinstance(source, GitRemote):
                 return self.checkout(source, folder).time_s
             self.file(source, folder)

@@ -268,7 +268,7 @@ class StageExecutor:
 
     def _workdir(self, step: WorkdirStep, rootfs: Rootfs) -> Changes:
         # As with --chown, a number is the group too: BuildKit makes the folder as it does a copy's.
-        owner = users.lookup_known(rootfs, step.user) if step.user else None
+        owner = users.lookup_workdir_ownership(rootfs, step.user) if step.user else None
         return self._told(rootfs, self._make_directory(rootfs, step.path, owner))
 
     def _told(self, rootfs: Rootfs, changes: Changes) -> Changes:
@@ -291,7 +291,7 @@ class StageExecutor:
         return self._layers.after_run(state, rootfs, mounted_over).along_with(moved)
 
     def _make_directory(self, rootfs: Rootfs, path: str, owner: Ownership | None) -> Changes:
-        changes = Changes(tree.make_directory(rootfs, path, owner), ())
+        changes = Changes(tree.make_workdir(rootfs, path, owner), ())
         if not changes.empty:
             self._layers.forget()
         return changes

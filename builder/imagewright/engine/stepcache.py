@@ -22,7 +22,7 @@ from imagewright.engine.session import Session, StageState
 from imagewright.errors import FileSystemError
 from imagewright.fs.copy.contents import copied_contents
 from imagewright.fs.copy.copier import CopyRequest
-from imagewright.fs.copy.glob import literal
+from imagewright.fs.copy.glob import escape
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.mediatypes import layer_compression
 from imagewright.plan.origins import ContextOrigin, ImageOrigin, Origin, StageOrigin
@@ -151,7 +151,7 @@ class StepCache:
             return self._layers_of(mount.origin)
         root, ignore = self.session.origin(mount.origin)
         path = mount.source.strip("/")
-        contents = copied_contents(CopyRequest(root, (literal(path) if path else ".",), "/", ignore=ignore))
+        contents = copied_contents(CopyRequest(root, (escape(path) if path else ".",), "/", ignore=ignore))
         try:
             mode = root.lstat(os.fsencode(path)).st_mode if path else 0
         except OSError:

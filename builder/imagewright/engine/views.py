@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imagewright.engine.workspace import Workspace
 from imagewright.fs.copy.copier import CopyRequest, copy
-from imagewright.fs.copy.filters import Ignore, together
+from imagewright.fs.copy.filters import Ignore, combine
 from imagewright.fs.rootfs.root import Rootfs
 
 
@@ -35,7 +35,7 @@ class ContextViews:
             view = self._made.get((name, "")) or self._made.get((name, shown))
             if view is None:
                 usable = ignore is None and _belongs_to_root(os.path.join(root.path, shown))
-                view = root if usable else self._copied(root, together(ignore, _Only(shown) if shown else None))
+                view = root if usable else self._copied(root, combine(ignore, _Only(shown) if shown else None))
                 self._made[name, shown] = view
             return view
 
@@ -62,7 +62,7 @@ def _without_links(root: Rootfs, path: str) -> str:
     """``path`` as it is below the root; ``""``, which is the whole, where links have to be followed on the way."""
     place = path.strip("/")
     try:
-        return place if os.fsdecode(root.real(os.fsencode(place))) == place else ""
+        return place if os.fsdecode(root.realpath(os.fsencode(place))) == place else ""
     except OSError:
         return ""
 

@@ -83,7 +83,7 @@ class Workspace:
 
     def close(self) -> None:
         """Remove everything. A file that can't be removed is left behind: the build's outcome doesn't hang on it."""
-        remove_tree(self.path, forgiving=True)
+        remove_tree(self.path, ignore_errors=True)
 
     def _folder(self, name: str) -> str:
         path = os.path.join(self.path, name)

@@ -10,7 +10,7 @@ from io import FileIO
 
 from imagewright.errors import FileSystemError
 from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
-from imagewright.fs.rootfs.directorycache import Places
+from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.decompress import inflate, sniff
 from imagewright.fs.tar.entries import REGULAR
@@ -50,23 +50,23 @@ def extract(rootfs: Rootfs, file: FileIO, ownership: tuple[int, int] | None) -> 
     found, stream = sniff(file)
     options = UnpackOptions(whiteouts=False, ownership=ownership, keep_written=True)
     written = unpack_layer(rootfs, inflate(stream, found), options).written
-    places = Places(rootfs)
+    directories = DirectoryCache(rootfs)
     try:
-        return [place for path in written if (place := _place(rootfs, places, path)) is not None]
+        return [place for path in written if (place := _place(rootfs, directories, path)) is not None]
     finally:
-        places.close()
+        directories.close()
 
 
-def _place(rootfs: Rootfs, places: Places, path: bytes) -> bytes | None:
+def _place(rootfs: Rootfs, directories: DirectoryCache, path: bytes) -> bytes | None:
     """Where an entry is; None where a later one has taken its place or that of a folder above it."""
     parent, _, name = path.rpartition(b"/")
-    folder = places.existing(parent)
+    folder = directories.find(parent)
     if folder is None:
         return None
     above = rootfs.path_of(folder)
     place = above + b"/" + name if above else name
     try:
-        os.stat(name, dir_fd=rootfs.home(folder, place), follow_symlinks=False)
+        os.stat(name, dir_fd=rootfs.parent_fd(folder, place), follow_symlinks=False)
     except FileNotFoundError:
         return None
     return place

@@ -17,7 +17,7 @@ from functools import partial
 from imagewright.descent import Descent, Walk, run
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.copy import archive, glob
-from imagewright.fs.copy.filters import Below, Ignore, Only, together
+from imagewright.fs.copy.filters import Ignore, OnlyMatching, RelativeTo, combine
 from imagewright.fs.copy.mode import ModeChange
 from imagewright.fs.copy.sources import Source, Sources, clean
 from imagewright.fs.layer.changes import Changes
@@ -25,8 +25,8 @@ from imagewright.fs.layer.compress import PackOptions
 from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.unpack import unpack_layer
 from imagewright.fs.rootfs.attributes import Attributes, Ownership, copy_attributes
-from imagewright.fs.rootfs.directorycache import Places, link_target
-from imagewright.fs.rootfs.entrystate import Replaced
+from imagewright.fs.rootfs.directorycache import DirectoryCache, link_target
+from imagewright.fs.rootfs.entrystate import EntryState
 from imagewright.fs.rootfs.errors import check_length, explain
 from imagewright.fs.rootfs.filecopy import FileCopier, make_folder
 from imagewright.fs.rootfs.root import Rootfs
@@ -93,9 +93,9 @@ def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = No
     ``only`` is the pattern of --parents that ``base`` is the folder of.
     """
     place = os.fsdecode(base)
-    exclude = request.exclude and Below(request.exclude, place)
-    matching = Below(Only(only.matcher, only.pattern), place) if only is not None else None
-    return Sources(request.source, together(request.ignore, exclude, matching))
+    exclude = request.exclude and RelativeTo(request.exclude, place)
+    matching = RelativeTo(OnlyMatching(only.matcher, only.pattern), place) if only is not None else None
+    return Sources(request.source, combine(request.ignore, exclude, matching))
 
 
 class _Copier:
@@ -109,14 +109,14 @@ class _Copier:
         self._rootfs = rootfs
         self._request = request
         self._sources = Sources(request.source, request.ignore)  # while a source is copied: as it is filtered
-        self._places = Places(rootfs)
+        self._directories = DirectoryCache(rootfs)
         self._files = FileCopier(rootfs)
         self._written = written
         self._single = files
         self._folder_mode = _folder_mode(request.mode)
 
     def close(self) -> None:
-        self._places.close()
+        self._directories.close()
 
     def run(self) -> None:
         request = self._request
@@ -170,25 +170,25 @@ class _Copier:
         if request.extract and stat.S_ISREG(source.info.st_mode) and self._extract(source.fd, destination):
             return
         into_folder = not destination or request.destination.endswith(("/", "/."))
-        if into_folder or self._places.existing(destination) is not None:
+        if into_folder or self._directories.find(destination) is not None:
             parent, name = destination, source.name
         else:
-            parent, name = self._led_to(destination)
+            parent, name = self._follow_link(destination)
             self._refuse_second(_join(parent, name), source)
         folder = self._folder(parent)
         source_folder, _, source_name = source.path.rpartition(b"/")
         with request.source.directory(source_folder) as fd:
             self._copy_file((fd, source_name), (folder, name), source.info, self._real(folder))
 
-    def _led_to(self, destination: bytes) -> tuple[bytes, bytes]:
+    def _follow_link(self, destination: bytes) -> tuple[bytes, bytes]:
         """The folder and the name that a file goes to: a link at the end of what is written is followed (BuildKit)."""
         while True:
             parent, _, name = destination.rpartition(b"/")
-            folder = self._places.existing(parent)
+            folder = self._directories.find(parent)
             if folder is None:
                 return parent, name
             real = self._real(folder)
-            target = link_target(self._rootfs.home(folder, _join(real, name)), name)
+            target = link_target(self._rootfs.parent_fd(folder, _join(real, name)), name)
             if target is None:
                 return parent, name
             # No circle: who looked for a folder there would have met it.
@@ -213,7 +213,7 @@ class _Copier:
         """
         if self._rootfs.is_excluded(path):
             raise self._not_allowed(path)
-        return self._places.directory(path, partial(self._make_folder, self._folder_mode if mode is None else mode))
+        return self._directories.ensure(path, partial(self._make_folder, self._folder_mode if mode is None else mode))
 
     def _make_folder(self, mode: int, parent: int, place: bytes) -> None:
         if self._rootfs.is_excluded(place):
@@ -240,7 +240,7 @@ class _Copier:
 
     def _copy_contents(self, source: Source, destination: bytes) -> None:
         """A folder's contents into ``destination``, which never gets the folder's own owner and mode (BuildKit)."""
-        existed = self._places.existing(destination) is not None
+        existed = self._directories.find(destination) is not None
         folder = self._folder(destination)
         real = self._real(folder)
         opened = os.open(b"/proc/self/fd/%d" % source.fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -286,7 +286,7 @@ class _Copier:
         if self._rootfs.excluded and self._rootfs.is_excluded(real):
             raise self._not_allowed(real)
         before = self._make_or_find(into.fd, place, real)
-        into.enter(name, self._rootfs.home(into.fd, real))
+        into.enter(name, self._rootfs.parent_fd(into.fd, real))
         yield self._copying(source, (real, into))
         attributes = self._attributes(info)
         if before is not None and hidden and self._request.only:  # on the way to what --parents copies (BuildKit)
@@ -294,22 +294,22 @@ class _Copier:
             attributes = replace(attributes, owner=(there.st_uid, there.st_gid))
         copy_attributes(down.fd, into.fd, attributes)
         into.leave()
-        if before is None or not before.equals((self._rootfs.home(into.fd, real), name)):
+        if before is None or not before.equals((self._rootfs.parent_fd(into.fd, real), name)):
             self._written.add(real)
 
-    def _make_or_find(self, folder: int, place: bytes, real: bytes) -> Replaced | None:
+    def _make_or_find(self, folder: int, place: bytes, real: bytes) -> EntryState | None:
         """Make a folder of the target; what it is where it was there."""
         try:
             self._rootfs.mkdir(folder, real)
         except FileExistsError:
-            home, name = self._rootfs.home(folder, real), real.rpartition(b"/")[2]
+            home, name = self._rootfs.parent_fd(folder, real), real.rpartition(b"/")[2]
             if not stat.S_ISDIR(os.stat(name, dir_fd=home, follow_symlinks=False).st_mode):
                 raise FileSystemError(
                     f"the folder /{os.fsdecode(place)} can't be copied over /{os.fsdecode(real)}, which is none",
                     reason=Reason.PATH_NOT_ALLOWED,
                     hint="Copy it to where the link points, or remove what is in the way in an earlier RUN.",
                 ) from None
-            return Replaced((home, name))
+            return EntryState((home, name))
         return None
 
     def _copy_file(
@@ -319,13 +319,13 @@ class _Copier:
         if self._rootfs.excluded and self._rootfs.is_excluded(real):
             raise self._not_allowed(real)
         attributes = self._attributes(info)
-        if stat.S_ISLNK(info.st_mode) and self._rootfs.make_way(real, os.readlink(source[1], dir_fd=source[0])):
-            self._places.forget()
-        target = (self._rootfs.home(target[0], real), target[1])
+        if stat.S_ISLNK(info.st_mode) and self._rootfs.relocate_mounts(real, os.readlink(source[1], dir_fd=source[0])):
+            self._directories.invalidate()
+        target = (self._rootfs.parent_fd(target[0], real), target[1])
         try:
             self._files.copy_entry(source, target, info, attributes)
         except FileExistsError:
-            with Replaced(target) as before:
+            with EntryState(target) as before:
                 self._remove_for_file(source[1], target, real)
                 self._files.copy_entry(source, target, info, attributes)
                 if stat.S_ISSOCK(info.st_mode) or before.equals(target):
@@ -344,7 +344,7 @@ class _Copier:
                 if self._request.destination.endswith("/")
                 else "End the destination with / to copy into the folder.",
             ) from None
-        self._places.forget()
+        self._directories.invalidate()
 
     def _attributes(self, info: os.stat_result) -> Attributes:
         request = self._request
@@ -372,7 +372,7 @@ class _Copier:
             # The destination is the archive's root: no link in it or in the archive leads out of it (BuildKit).
             root = self._rootfs.below(real)
             written = archive.extract(root, file, (owner.uid, owner.gid) if owner else None)
-        self._places.forget()
+        self._directories.invalidate()
         self._written.update(_join(real, path) for path in written)
         return True
 

@@ -21,7 +21,7 @@ class Ignore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Below:
+class RelativeTo:
     """Patterns that are relative to the folder ``base`` (``""`` the root): what lies elsewhere they don't hide."""
 
     patterns: Ignore
@@ -41,7 +41,7 @@ class Below:
 
 
 @dataclass(frozen=True, slots=True)
-class Only:
+class OnlyMatching:
     """Hides all but what ``patterns`` match and what is below that; ``pattern`` is the one they were made of."""
 
     patterns: Ignore
@@ -61,7 +61,7 @@ class Only:
 
 
 @dataclass(frozen=True, slots=True)
-class Any:
+class AnyOf:
     """Hides what one of several hides."""
 
     several: Sequence[Ignore]
@@ -73,7 +73,7 @@ class Any:
         return all(not one.ignores(directory) or one.may_include_below(directory) for one in self.several)
 
 
-def together(*several: Ignore | None) -> Ignore | None:
+def combine(*several: Ignore | None) -> Ignore | None:
     """One for those that are there."""
     given = [one for one in several if one is not None]
-    return given[0] if len(given) == 1 else Any(given) if given else None
+    return given[0] if len(given) == 1 else AnyOf(given) if given else None

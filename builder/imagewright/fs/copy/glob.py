@@ -21,7 +21,7 @@ def has_wildcard(pattern: str) -> bool:
     return _WILDCARD.match(pattern) is not None
 
 
-def literal(name: str) -> str:
+def escape(name: str) -> str:
     """The pattern that matches this name only."""
     return re.sub(r"[\\*?\[]", lambda special: f"[\\{special[0]}]", name) if has_wildcard(name) else name
 

@@ -14,7 +14,7 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.layer.compress import LayerSink, PackedLayer, PackOptions
 from imagewright.fs.rootfs.attributes import proc_path, read_xattrs
-from imagewright.fs.rootfs.directorycache import Places
+from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar import writer
@@ -57,7 +57,7 @@ class _Packer:
         self._rootfs = rootfs
         self._sink = sink
         self._clamp_ns = None if options.clamp_mtime_s is None else options.clamp_mtime_s * 1_000_000_000
-        self._places = Places(rootfs)
+        self._directories = DirectoryCache(rootfs)
         self._links: dict[tuple[int, int], bytes] = {}
         self.current = b""
 
@@ -72,7 +72,7 @@ class _Packer:
                 else:
                     self._add(path)
         finally:
-            self._places.close()
+            self._directories.close()
         self._sink.write(writer.END)
 
     def _whiteout(self, path: bytes) -> None:
@@ -88,10 +88,10 @@ class _Packer:
                 reason=Reason.PATH_NOT_ALLOWED,
                 hint="Rename it, or remove it in the step that made it.",
             )
-        directory = self._places.existing(parent)
+        directory = self._directories.find(parent)
         if directory is None:
             raise _moving(path, "vanished")
-        directory = self._rootfs.home(directory, self._places.place(parent, name))
+        directory = self._rootfs.parent_fd(directory, self._directories.real_path(parent, name))
         info = os.stat(name, dir_fd=directory, follow_symlinks=False)
         mtime_ns = info.st_mtime_ns if self._clamp_ns is None else min(info.st_mtime_ns, self._clamp_ns)
         entry = Entry(path, REGULAR, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, 0, mtime_ns)

@@ -74,7 +74,7 @@ def scan(rootfs: Rootfs) -> Snapshot:
     folders: dict[bytes, bytes] = {}
     try:
         with Descent(rootfs.fd) as down:
-            run(_scanning(down, b"", rootfs.set_apart, folders))
+            run(_scanning(down, b"", rootfs.foreign, folders))
         info = os.fstat(rootfs.fd)
         return Snapshot(folders, _record(info, read_xattrs(rootfs.fd)))
     except OSError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.rootfs.attributes import proc_path, read_xattrs
-from imagewright.fs.rootfs.directorycache import Places
+from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.entries import HARDLINK, REGULAR, SYMLINK, Entry
@@ -34,7 +34,7 @@ class StoredLayer:
     open: Callable[[], AbstractContextManager[Readable]]
 
 
-def settle(rootfs: Rootfs, changes: Changes, layers: Iterable[StoredLayer]) -> Changes:
+def drop_unmodified(rootfs: Rootfs, changes: Changes, layers: Iterable[StoredLayer]) -> Changes:
     """The changes without the files that are as the layers have them. ``layers`` come topmost first.
 
     Raises:
@@ -42,9 +42,9 @@ def settle(rootfs: Rootfs, changes: Changes, layers: Iterable[StoredLayer]) -> C
     """
     if not changes.touched:
         return changes
-    places = Places(rootfs)
+    directories = DirectoryCache(rootfs)
     try:
-        search = _Search(places, changes.touched)
+        search = _Search(directories, changes.touched)
         budget = _FREE_BYTES + _WORTH * search.size
         for layer in layers:
             budget -= layer.size
@@ -56,15 +56,15 @@ def settle(rootfs: Rootfs, changes: Changes, layers: Iterable[StoredLayer]) -> C
     except OSError as error:
         raise explain(error, "comparing files with the layers below") from error
     finally:
-        places.close()
+        directories.close()
     return Changes(tuple(path for path in changes.written if path not in same), changes.removed)
 
 
 class _Search:
     """``wanted`` are the paths that no layer had so far."""
 
-    def __init__(self, places: Places, touched: Iterable[bytes]) -> None:
-        self._places = places
+    def __init__(self, directories: DirectoryCache, touched: Iterable[bytes]) -> None:
+        self._directories = directories
         self._info = {path: info for path in touched if (info := self._stat(path)) is not None}
         self._same: set[bytes] = set()
         self.wanted = set(self._info)
@@ -93,7 +93,7 @@ class _Search:
             target = os.path.normpath(entry.linkname).lstrip(b"/")
             return target in self._same and self._inode(target) == self._inode(path)
         parent, _, name = path.rpartition(b"/")
-        directory = self._places.existing(parent)
+        directory = self._directories.find(parent)
         if directory is None or not _same_xattrs(entry, proc_path((directory, name))):
             return False
         if stat.S_ISLNK(info.st_mode):
@@ -104,7 +104,7 @@ class _Search:
 
     def _stat(self, path: bytes) -> os.stat_result | None:
         parent, _, name = path.rpartition(b"/")
-        directory = self._places.existing(parent)
+        directory = self._directories.find(parent)
         return None if directory is None else os.stat(name, dir_fd=directory, follow_symlinks=False)
 
     def _inode(self, path: bytes) -> tuple[int, int]:

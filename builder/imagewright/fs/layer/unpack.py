@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.restore import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
 from imagewright.fs.rootfs.attributes import Place
-from imagewright.fs.rootfs.directorycache import Places
-from imagewright.fs.rootfs.entrystate import standing
+from imagewright.fs.rootfs.directorycache import DirectoryCache
+from imagewright.fs.rootfs.entrystate import state_of
 from imagewright.fs.rootfs.errors import check_length, explain
 from imagewright.fs.rootfs.filecopy import FileCopier, make_folder
 from imagewright.fs.rootfs.root import OPEN_FOLDER, Rootfs
@@ -75,7 +75,7 @@ def unpack_layer(rootfs: Rootfs, stream: Readable, options: UnpackOptions = Unpa
 
 
 @dataclass(frozen=True, slots=True)
-class _Spot:
+class _Destination:
     """Where an entry goes: the open folder above it, its path as the archive has it, and ``place``, that without links."""
 
     directory: int
@@ -91,7 +91,7 @@ class _Unpacker:
     def __init__(self, rootfs: Rootfs, options: UnpackOptions) -> None:
         self._rootfs = rootfs
         self._options = options
-        self._places = Places(rootfs)
+        self._directories = DirectoryCache(rootfs)
         self._stats = UnpackStats()
         self._times: dict[bytes, int] = {}  # of folders: set at the end, since writing into them moves them
         # This layer's paths and their parents: a whiteout, wherever it stands, hides only what is below the layer.
@@ -116,7 +116,7 @@ class _Unpacker:
         except OSError as error:
             raise explain(error, f"unpacking {show(entry.name) if entry else 'a layer'}") from error
         finally:
-            self._places.close()
+            self._directories.close()
         return self._stats
 
     def _apply(self, entry: Entry, reader: TarReader) -> None:
@@ -133,15 +133,17 @@ class _Unpacker:
                 self._whiteout(parent, name)
                 return
             self._remember(path, parent)
-        directory = self._places.directory(parent, self._make_missing)
-        place = self._places.place(parent, name)
+        directory = self._directories.ensure(parent, self._make_missing)
+        place = self._directories.real_path(parent, name)
         if self._rootfs.excluded and self._rootfs.is_excluded(place):
             return
-        spot = _Spot(directory, path, place)
-        before = standing((self._home(spot), name)) if self._options.keep_written else None
+        destination = _Destination(directory, path, place)
+        before = state_of((self._parent_fd(destination), name)) if self._options.keep_written else None
         with before or nullcontext():
-            self._create(entry, reader, spot)
-            if self._options.keep_written and (before is None or not before.equals((self._home(spot), name))):
+            self._create(entry, reader, destination)
+            if self._options.keep_written and (
+                before is None or not before.equals((self._parent_fd(destination), name))
+            ):
                 self._stats.written.append(path)
 
     def _path(self, name: bytes) -> bytes:
@@ -193,13 +195,13 @@ class _Unpacker:
         if hidden in (b"", b".", b".."):
             raise malformed(f"the layer has the whiteout {show(parent + b'/' + name)}, which names no file")
         path = parent + b"/" + hidden if parent else hidden
-        directory = self._places.existing(parent)
-        if directory is None or (self._rootfs.excluded and self._places.is_excluded(parent, hidden)):
+        directory = self._directories.find(parent)
+        if directory is None or (self._rootfs.excluded and self._directories.is_excluded(parent, hidden)):
             return
-        place = self._places.place(parent, hidden)
+        place = self._directories.real_path(parent, hidden)
         if path not in self._fresh:
             self._remove(directory, place)
-        elif _is_directory(self._rootfs.home(directory, place), hidden):
+        elif _is_directory(self._rootfs.parent_fd(directory, place), hidden):
             self._make_opaque(path)  # this very layer has it, too: what lower layers have in it goes
 
     def _make_opaque(self, parent: bytes) -> None:
@@ -207,7 +209,7 @@ class _Unpacker:
         waiting = [parent]
         while waiting:
             parent = waiting.pop()
-            directory = self._places.existing(parent)
+            directory = self._directories.find(parent)
             if directory is None:
                 continue
             prefix = parent + b"/" if parent else b""
@@ -218,68 +220,70 @@ class _Unpacker:
                     continue
                 if path not in self._fresh:
                     self._remove(directory, place)
-                elif _is_directory(self._rootfs.home(directory, place), name):
+                elif _is_directory(self._rootfs.parent_fd(directory, place), name):
                     waiting.append(path)
 
     def _remove(self, directory: int, place: bytes) -> None:
         """Remove the entry at ``place``, a path without links, of the open folder above it."""
         try:
-            name, home = place.rpartition(b"/")[2], self._rootfs.home(directory, place)
+            name, home = place.rpartition(b"/")[2], self._rootfs.parent_fd(directory, place)
             mode = os.stat(name, dir_fd=home, follow_symlinks=False).st_mode
             remove_entry(directory, place, self._rootfs)
         except FileNotFoundError:
             return
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
-            self._places.forget()
+            self._directories.invalidate()
 
     # --- entries
 
-    def _create(self, entry: Entry, reader: TarReader, spot: _Spot) -> None:
+    def _create(self, entry: Entry, reader: TarReader, destination: _Destination) -> None:
         match entry.type:
             case entries.REGULAR:
-                self._file(entry, reader, spot)
+                self._file(entry, reader, destination)
                 return
             case entries.DIRECTORY:
-                self._folder(entry, spot)
+                self._folder(entry, destination)
                 return
             case entries.SYMLINK:
                 if not entry.linkname or b"\0" in entry.linkname:
-                    raise malformed(f"{show(spot.path)} is a symbolic link to nothing")
-                self._replacing(spot, lambda: self._symlink(entry, spot))
+                    raise malformed(f"{show(destination.path)} is a symbolic link to nothing")
+                self._replacing(destination, lambda: self._symlink(entry, destination))
             case entries.HARDLINK:
-                self._hardlink(entry, spot)
+                self._hardlink(entry, destination)
                 return
             case entries.FIFO:
-                self._replacing(spot, lambda: os.mkfifo(spot.name, 0o600, dir_fd=self._home(spot)))
+                self._replacing(
+                    destination, lambda: os.mkfifo(destination.name, 0o600, dir_fd=self._parent_fd(destination))
+                )
             case _:
-                if not self._device(entry, spot):
+                if not self._device(entry, destination):
                     return
-        set_special_metadata((self._home(spot), spot.name), entry, self._owner(entry))
+        set_special_metadata((self._parent_fd(destination), destination.name), entry, self._owner(entry))
 
-    def _home(self, spot: _Spot) -> int:
+    def _parent_fd(self, destination: _Destination) -> int:
         """The open folder that has the entry, or is to have it: another one where something is mounted at its place."""
-        return self._rootfs.home(spot.directory, spot.place)
+        return self._rootfs.parent_fd(destination.directory, destination.place)
 
-    def _symlink(self, entry: Entry, spot: _Spot) -> None:
-        if self._rootfs.make_way(spot.place, entry.linkname):
-            self._places.forget()
-        os.symlink(entry.linkname, spot.name, dir_fd=self._home(spot))
+    def _symlink(self, entry: Entry, destination: _Destination) -> None:
+        if self._rootfs.relocate_mounts(destination.place, entry.linkname):
+            self._directories.invalidate()
+        os.symlink(entry.linkname, destination.name, dir_fd=self._parent_fd(destination))
 
-    def _replacing(self, spot: _Spot, make: Callable[[], None]) -> None:
+    def _replacing(self, destination: _Destination, make: Callable[[], None]) -> None:
         """Run ``make``; where something is in the way, remove it and run it again."""
         try:
             make()
         except FileExistsError:
-            self._remove(spot.directory, spot.place)
+            self._remove(destination.directory, destination.place)
             make()
 
-    def _file(self, entry: Entry, reader: TarReader, spot: _Spot) -> None:
+    def _file(self, entry: Entry, reader: TarReader, destination: _Destination) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(spot.name, flags, 0o600, dir_fd=self._home(spot))
+            fd = os.open(destination.name, flags, 0o600, dir_fd=self._parent_fd(destination))
         except FileExistsError:
-            self._remove(spot.directory, spot.place)
-            fd = os.open(spot.name, flags, 0o600, dir_fd=self._home(spot))
+            self._remove(destination.directory, destination.place)
+            fd = os.open(destination.name, flags, 0o600, dir_fd=self._parent_fd(destination))
         try:
             if entry.segments is None:
                 write_data(fd, reader)
@@ -290,20 +294,20 @@ class _Unpacker:
         finally:
             os.close(fd)
 
-    def _folder(self, entry: Entry, spot: _Spot) -> None:
+    def _folder(self, entry: Entry, destination: _Destination) -> None:
         existed = False
         try:
-            self._rootfs.mkdir(spot.directory, spot.place)
+            self._rootfs.mkdir(destination.directory, destination.place)
         except FileExistsError:
             existed = True
         try:
-            fd = os.open(spot.name, OPEN_FOLDER, dir_fd=self._home(spot))
+            fd = os.open(destination.name, OPEN_FOLDER, dir_fd=self._parent_fd(destination))
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
-            self._remove(spot.directory, spot.place)
-            self._rootfs.mkdir(spot.directory, spot.place)
-            fd = os.open(spot.name, OPEN_FOLDER, dir_fd=self._home(spot))
+            self._remove(destination.directory, destination.place)
+            self._rootfs.mkdir(destination.directory, destination.place)
+            fd = os.open(destination.name, OPEN_FOLDER, dir_fd=self._parent_fd(destination))
             existed = False
         try:
             if existed:
@@ -311,41 +315,41 @@ class _Unpacker:
             set_metadata(fd, entry, self._owner(entry))
         finally:
             os.close(fd)
-        self._times[spot.path] = entry.mtime_ns
+        self._times[destination.path] = entry.mtime_ns
 
-    def _hardlink(self, entry: Entry, spot: _Spot) -> None:
-        path = spot.path
+    def _hardlink(self, entry: Entry, destination: _Destination) -> None:
+        path = destination.path
         target = self._path(entry.linkname)
         if not target or self._rootfs.is_excluded(target):
             raise _not_the_images(path, entry)
         parent, _, target_name = target.rpartition(b"/")
 
         def source() -> Place:
-            directory = self._places.existing(parent)  # asked anew: it may be in what the link takes the place of
+            directory = self._directories.find(parent)  # asked anew: it may be in what the link takes the place of
             if directory is None:
                 raise _nothing_there(path, entry)
-            return self._rootfs.home(directory, self._places.place(parent, target_name)), target_name
+            return self._rootfs.parent_fd(directory, self._directories.real_path(parent, target_name)), target_name
 
         file = source()
         if target in self._skipped:
             self._skipped.add(path)
             self._stats.skipped_devices += 1
             return
-        if self._rootfs.excluded and self._places.is_excluded(parent, target_name):
+        if self._rootfs.excluded and self._directories.is_excluded(parent, target_name):
             raise _not_the_images(path, entry)
-        if _is_one_file(file, (self._home(spot), spot.name)):
+        if _is_one_file(file, (self._parent_fd(destination), destination.name)):
             return  # it was put into the archive twice: GNU tar writes the second as a link to the first, which is itself
 
         def make() -> None:
             try:
-                self._link(source(), (self._home(spot), spot.name))
+                self._link(source(), (self._parent_fd(destination), destination.name))
             except FileNotFoundError:
                 raise _nothing_there(path, entry) from None
             except PermissionError:
                 raise malformed(f"{show(path)} is a hard link to a folder") from None
 
         # The descriptors stay good while the cache is emptied, since `existing` and `directory` keep the last few open.
-        self._replacing(spot, make)
+        self._replacing(destination, make)
 
     def _link(self, source: Place, target: Place) -> None:
         try:
@@ -359,16 +363,19 @@ class _Unpacker:
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from error
             FileCopier(self._rootfs).copy_entry(source, target, info)
 
-    def _device(self, entry: Entry, spot: _Spot) -> bool:
+    def _device(self, entry: Entry, destination: _Destination) -> bool:
         kind = stat.S_IFCHR if entry.type == entries.CHARACTER else stat.S_IFBLK
         number = os.makedev(entry.major, entry.minor)
         try:
-            self._replacing(spot, lambda: os.mknod(spot.name, kind | 0o600, number, dir_fd=self._home(spot)))
+            self._replacing(
+                destination,
+                lambda: os.mknod(destination.name, kind | 0o600, number, dir_fd=self._parent_fd(destination)),
+            )
         except PermissionError:
             # In a user namespace nobody may make devices, and containers find theirs in a /dev of their own. The layer
             # itself is kept as it is: the image has the device, only a RUN of this build can't see it.
             self._stats.skipped_devices += 1
-            self._skipped.add(spot.path)
+            self._skipped.add(destination.path)
             return False
         return True
 

@@ -18,7 +18,7 @@ _KEPT = 64
 MakeFolder = Callable[[int, bytes], None]  # (descriptor of the parent, path without links)
 
 
-class Places:
+class DirectoryCache:
     """A cache of open folders by path. A descriptor that was handed out stays open until 64 others were asked for."""
 
     def __init__(self, rootfs: Rootfs) -> None:
@@ -26,9 +26,9 @@ class Places:
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._retired: list[int] = []
         self._real: dict[bytes, bytes] = {}  # of the open ones, kept only where a part of the root is set apart
-        self._apart = bool(rootfs.excluded) or rootfs.shadow is not None
+        self._apart = bool(rootfs.excluded) or rootfs.masked is not None
 
-    def existing(self, path: bytes) -> int | None:
+    def find(self, path: bytes) -> int | None:
         """The folder at ``path`` (links followed inside the root), None where there is none."""
         fd = self._open.get(path)
         if fd is not None:
@@ -53,7 +53,7 @@ class Places:
     def _keep(self, path: bytes, fd: int) -> int:
         if self._apart:
             try:
-                self._real[path] = self._real_path(fd, path)
+                self._real[path] = self._checked_real_path(fd, path)
             except BaseException:
                 os.close(fd)
                 raise
@@ -64,24 +64,24 @@ class Places:
             self._retire(old_fd)
         return fd
 
-    def place(self, path: bytes, name: bytes) -> bytes:
+    def real_path(self, path: bytes, name: bytes) -> bytes:
         """The path of ``name`` in the folder at ``path``, links resolved where a part of the root is set apart."""
         if self._apart and path and path not in self._real:
-            self.existing(path)
+            self.find(path)
         real = self._real.get(path, path)
         return real + b"/" + name if real else name
 
     def is_excluded(self, path: bytes, name: bytes) -> bool:
         """Whether ``name`` in the folder at ``path`` is not the image's, links resolved."""
-        return self._rootfs.is_excluded(self.place(path, name))
+        return self._rootfs.is_excluded(self.real_path(path, name))
 
-    def directory(self, path: bytes, make: MakeFolder, links: int = 0) -> int:
+    def ensure(self, path: bytes, make: MakeFolder, links: int = 0) -> int:
         """The folder at ``path``; those that are missing are made by ``make``, outermost first.
 
         A link among the parents that leads to nothing gets the folder that it names (inside the root, as BuildKit does).
         """
         missing: list[bytes] = []
-        while (fd := self.existing(path)) is None:
+        while (fd := self.find(path)) is None:
             missing.append(path)
             path = path.rpartition(b"/")[0]
         for place in reversed(missing):
@@ -91,16 +91,16 @@ class Places:
     def _made(self, path: bytes, above: int, make: MakeFolder, links: int) -> int:
         """The folder at ``path``, which is made in the open folder ``above``."""
         # As the target of a link it may have "..", behind which there is what was there before.
-        if b".." in path and (there := self.existing(path)) is not None:
+        if b".." in path and (there := self.find(path)) is not None:
             return there
         parent, _, name = path.rpartition(b"/")
         real = self._rootfs.path_of(above)
         place = real + b"/" + name if real else name
         try:
             make(above, place)
-            return self._keep(path, os.open(name, OPEN_FOLDER, dir_fd=self._rootfs.home(above, place)))
+            return self._keep(path, os.open(name, OPEN_FOLDER, dir_fd=self._rootfs.parent_fd(above, place)))
         except FileExistsError:
-            target = link_target(self._rootfs.home(above, place), name)
+            target = link_target(self._rootfs.parent_fd(above, place), name)
             if target is None or links >= MAX_LINKS:
                 raise FileSystemError(
                     f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",
@@ -108,13 +108,13 @@ class Places:
                     hint="Remove it in an earlier step, or name another folder.",
                 ) from None
             wanted = target if target.startswith(b"/") else parent + b"/" + target
-            self.directory(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)
-        fd = self.existing(path)
+            self.ensure(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)
+        fd = self.find(path)
         if fd is None:
             raise FileSystemError(f"/{os.fsdecode(path)} vanished while it was being made")
         return fd
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Something was removed: a path may mean another folder from now on."""
         for fd in self._open.values():
             self._retire(fd)
@@ -123,12 +123,12 @@ class Places:
 
     def close(self) -> None:
         """Close everything."""
-        self.forget()
+        self.invalidate()
         for fd in self._retired:
             os.close(fd)
         self._retired.clear()
 
-    def _real_path(self, fd: int, path: bytes) -> bytes:
+    def _checked_real_path(self, fd: int, path: bytes) -> bytes:
         """A path whose text says nothing may lead by links to what is not the image's: the folder itself decides."""
         real = self._rootfs.path_of(fd)
         if self._rootfs.is_excluded(real) and not self._rootfs.is_excluded(path):

@@ -14,7 +14,7 @@ from imagewright.fs.rootfs.attributes import Place, proc_path, read_xattrs
 _CHUNK_BYTES = 1 << 20
 
 
-class Replaced:
+class EntryState:
     """An entry that is about to be replaced or changed; its data stay readable until ``close``."""
 
     def __init__(self, place: Place) -> None:
@@ -51,7 +51,7 @@ class Replaced:
             os.close(self._file)
             self._file = -1
 
-    def __enter__(self) -> Replaced:
+    def __enter__(self) -> EntryState:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,14 +70,14 @@ class Replaced:
         return True
 
 
-def standing(place: Place) -> Replaced | None:
+def state_of(place: Place) -> EntryState | None:
     """What is there now, None where nothing is.
 
     Raises:
         OSError
     """
     try:
-        return Replaced(place)
+        return EntryState(place)
     except FileNotFoundError:
         return None
 

@@ -84,11 +84,11 @@ _REFUSED_BY_FILE_SYSTEM = (
 
 def permission_hint() -> str:
     """Which capabilities would help where something is not permitted; ``""`` where none is missing."""
-    names = ", ".join(lacking(_read("status")))
+    names = ", ".join(missing_capabilities(_read("status")))
     return f"Add {names} to the container's capabilities (securityContext.capabilities.add)." if names else ""
 
 
-def lacking(status: str) -> tuple[str, ...]:
+def missing_capabilities(status: str) -> tuple[str, ...]:
     """Names of the needed capabilities that are not in effect, by the text of /proc/PID/status (proc_pid_status(5))."""
     line = next((line for line in status.splitlines() if line.startswith("CapEff:")), "")
     try:

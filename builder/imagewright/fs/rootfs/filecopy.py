@@ -97,7 +97,7 @@ class FileCopier:
             return False
         folder, name = first
         with self._target.directory(folder) as fd:
-            home = self._target.home(fd, folder + b"/" + name if folder else name)
+            home = self._target.parent_fd(fd, folder + b"/" + name if folder else name)
             try:
                 os.link(name, target[1], src_dir_fd=home, dst_dir_fd=target[0], follow_symlinks=False)
             except OSError as error:
@@ -187,7 +187,7 @@ def make_folder(rootfs: Rootfs, directory: int, path: bytes, owner: tuple[int, i
         OSError: FileExistsError among others.
     """
     rootfs.mkdir(directory, path)
-    with open_folder(rootfs.home(directory, path), path.rpartition(b"/")[2]) as fd:
+    with open_folder(rootfs.parent_fd(directory, path), path.rpartition(b"/")[2]) as fd:
         change_owner(fd, owner)
         os.fchmod(fd, mode)  # after the owner, as with files
 

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 
 from imagewright.descent import remove_tree
 from imagewright.fs.rootfs.attributes import read_xattrs
-from imagewright.fs.rootfs.mounts import MountPoint, mounts_below, relocate, return_mount
+from imagewright.fs.rootfs.mounts import MountPoint, mounts_below, move_mounts, return_mount
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _Key = tuple[int, int, int]  # mode, owner and group of a folder
 
 
 @dataclass(frozen=True, slots=True)
-class Aftermath:
+class MaskedChanges:
     """What a command did on masked paths.
 
     ``moved``: where a folder with a mount in it was given another name, the image's entries went with it, to these paths.
@@ -39,7 +39,7 @@ class Aftermath:
     lost: tuple[bytes, ...] = ()
 
 
-class Shadow:
+class MaskedEntries:
     """Of one root file system. All paths are relative to its root, without links.
 
     ``mounts`` are the paths that are the container's own; ``masks`` those at which this, and not the disk, has what is
@@ -58,7 +58,7 @@ class Shadow:
         self._kept = frozenset(os.fsencode(path.strip("/")) for path in kept) - {b""}
         self._points: dict[int, MountPoint] = {}
         self._folders: set[bytes] = set()  # those on the way to a mount that are the image's
-        self._parents: dict[bytes, int] = {}  # open folders of the shadow, by path
+        self._parents: dict[bytes, int] = {}  # open folders of the masked, by path
         self._before: dict[bytes, _Key | None] = {}  # the disk's folders at masks, before a command
         self.mounts: frozenset[bytes] = frozenset()
         self.masks: frozenset[bytes] = frozenset()
@@ -126,9 +126,9 @@ class Shadow:
         found = (path[len(prefix) :] for path in self.masks if path.startswith(prefix) and self.has(path))
         return [name for name in found if b"/" not in name]
 
-    def seen_from(self, folder: bytes) -> ShadowView:
+    def seen_from(self, folder: bytes) -> MaskedEntriesView:
         """The same, of the part that is below a folder of the image."""
-        return ShadowView(self, folder)
+        return MaskedEntriesView(self, folder)
 
     # --- folders that lead to mounts
 
@@ -154,7 +154,7 @@ class Shadow:
         self._reset(path, 0o755)
         self._mask()
 
-    def make_way(self, path: bytes, target: bytes) -> bool:
+    def relocate_mounts(self, path: bytes, target: bytes) -> bool:
         """Have what is mounted below the mask ``path`` moved to ``target``, where a link at ``path`` will lead.
 
         False, and all is as it was, where that isn't possible.
@@ -166,13 +166,13 @@ class Shadow:
         if self._kept.intersection(below) or self.has(path):
             return False
         theirs = {folder for mount in below for folder in self._folders_to((target + mount[len(path) :]).lstrip(b"/"))}
-        moved = relocate(self._root, path, target, below)
+        moved = move_mounts(self._root, path, target, below)
         if moved:
             self._folders |= theirs
         self._read_table()
         return moved
 
-    def give_up(self) -> None:
+    def adopt_all(self) -> None:
         """Take all that is on the disk, but mounts, for the image's, so that whoever removes the image removes it."""
         self._forget(b"")
         self._folders = {mount[:end] for mount in self.mounts for end in _ends(mount)[:-1]}
@@ -196,7 +196,7 @@ class Shadow:
         """Remember the folders at masks: a command may do something with them."""
         self._before = {mask: self._key(mask) for mask in self.masks if self.leads_to_mount(mask)}
 
-    def after_command(self) -> Aftermath:
+    def after_command(self) -> MaskedChanges:
         """Look where the mounts are now, and take for the image's the folders on the way to them that a command filled."""
         before = {number: point.path for number, point in self._points.items()}
         masks = self.masks
@@ -214,7 +214,7 @@ class Shadow:
             if self.leads_to_mount(mask):
                 lost += self._take_in(mask)
         self._mask()
-        return Aftermath(tuple(sorted(moved)), tuple(lost))
+        return MaskedChanges(tuple(sorted(moved)), tuple(lost))
 
     def _take_in(self, mask: bytes) -> list[bytes]:
         """Adopt the folders down to the innermost that a command changed; what it wrote where the image has a link or file."""
@@ -321,46 +321,46 @@ class Shadow:
             os.close(self._parents.pop(parent))
 
 
-class ShadowView:
-    """A shadow as it is seen from a folder of the root, in which all paths begin."""
+class MaskedEntriesView:
+    """A masked as it is seen from a folder of the root, in which all paths begin."""
 
-    def __init__(self, shadow: Shadow, top: bytes) -> None:
-        self._shadow = shadow
+    def __init__(self, masked: MaskedEntries, top: bytes) -> None:
+        self._masked = masked
         self._top = top
 
     @property
     def folder(self) -> bytes:
-        return os.path.join(self._shadow.folder, self._top)
+        return os.path.join(self._masked.folder, self._top)
 
     @property
     def masks(self) -> frozenset[bytes]:
         top = self._top + b"/"
-        return frozenset(mask[len(top) :] for mask in self._shadow.masks if mask.startswith(top))
+        return frozenset(mask[len(top) :] for mask in self._masked.masks if mask.startswith(top))
 
     @property
     def below(self) -> tuple[bytes, ...]:
         return tuple(mask + b"/" for mask in self.masks)
 
     def parent_of(self, path: bytes) -> int:
-        return self._shadow.parent_of(self._whole(path))
+        return self._masked.parent_of(self._whole(path))
 
     def names(self, folder: bytes) -> list[bytes]:
-        return self._shadow.names(self._whole(folder))
+        return self._masked.names(self._whole(folder))
 
     def leads_to_mount(self, path: bytes) -> bool:
-        return self._shadow.leads_to_mount(self._whole(path))
+        return self._masked.leads_to_mount(self._whole(path))
 
     def adopt(self, path: bytes) -> None:
-        self._shadow.adopt(self._whole(path))
+        self._masked.adopt(self._whole(path))
 
     def drop(self, path: bytes) -> None:
-        self._shadow.drop(self._whole(path))
+        self._masked.drop(self._whole(path))
 
-    def make_way(self, path: bytes, target: bytes) -> bool:
-        return self._shadow.make_way(self._whole(path), self._whole(target))
+    def relocate_mounts(self, path: bytes, target: bytes) -> bool:
+        return self._masked.relocate_mounts(self._whole(path), self._whole(target))
 
-    def seen_from(self, folder: bytes) -> ShadowView:
-        return ShadowView(self._shadow, self._whole(folder))
+    def seen_from(self, folder: bytes) -> MaskedEntriesView:
+        return MaskedEntriesView(self._masked, self._whole(folder))
 
     def _whole(self, path: bytes) -> bytes:
         return self._top + b"/" + path if path else self._top

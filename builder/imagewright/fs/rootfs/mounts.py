@@ -48,8 +48,8 @@ def parse_mountinfo(table: bytes, folder: bytes = b"/") -> tuple[MountPoint, ...
     return tuple(found)
 
 
-def relocate(root: bytes, source: bytes, target: bytes, mounts: Iterable[bytes]) -> bool:
-    """Bring what is mounted below the folder ``source`` to the same places below ``target``; whether that was possible.
+def move_mounts(root: bytes, source: bytes, target: bytes, mounts: Iterable[bytes]) -> bool:
+    """Bring what is mounted below the folder ``source`` to the same directories below ``target``; whether that was possible.
 
     Paths are relative to ``root``, without links. ``source`` holds nothing but the folders that lead to ``mounts``, and is
     gone afterwards. It stays where a folder with a mount in it would have to become one that is there already, or where
@@ -108,10 +108,10 @@ def _merge(source: bytes, target: bytes) -> None:
 @contextlib.contextmanager
 def _times_kept(root: bytes, path: bytes) -> Iterator[None]:
     """Of the innermost folder that is there on the way to ``path``, and of that itself."""
-    places = [_join(root, path)]
-    while not os.path.isdir(places[-1]) or len(places) == 1:
-        places.append(os.path.dirname(places[-1]))
-    times = {place: os.stat(place) for place in places if os.path.isdir(place)}
+    directories = [_join(root, path)]
+    while not os.path.isdir(directories[-1]) or len(directories) == 1:
+        directories.append(os.path.dirname(directories[-1]))
+    times = {place: os.stat(place) for place in directories if os.path.isdir(place)}
     yield
     for place, info in times.items():
         os.utime(place, ns=(info.st_atime_ns, info.st_mtime_ns))

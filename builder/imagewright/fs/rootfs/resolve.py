@@ -56,11 +56,11 @@ def _same(directory: int, path: bytes) -> int:
 
 
 def walk_open(
-    root_fd: int, path: bytes, flags: int, mode: int = 0, *, home: Callable[[int, bytes], int] = _same
+    root_fd: int, path: bytes, flags: int, mode: int = 0, *, parent_fd: Callable[[int, bytes], int] = _same
 ) -> int:
     """Open ``path`` below ``root_fd`` by walking it: what openat2 does, for kernels without it.
 
-    ``home`` gives the folder in which the next component is looked for, from the one that was walked to and the path
+    ``parent_fd`` gives the folder in which the next component is looked for, from the one that was walked to and the path
     from the root on, without links.
 
     Raises:
@@ -68,7 +68,7 @@ def walk_open(
     """
     pending = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
     want_directory = path.endswith(b"/")
-    walk = _Walk(root_fd, home)
+    walk = _Walk(root_fd, parent_fd)
     links = 0
     try:
         while pending:
@@ -76,7 +76,7 @@ def walk_open(
             if part == b"..":
                 walk.go_to(walk.names[:-1])
                 continue
-            here = walk.home_of(part)
+            here = walk.parent_of(part)
             last = not pending
             if last and flags & (os.O_CREAT | os.O_NOFOLLOW):
                 follow = not flags & os.O_NOFOLLOW and not flags & os.O_EXCL
@@ -107,18 +107,18 @@ def walk_open(
 class _Walk:
     """A folder below a root, and how it is reached from there without links. However deep it is, only it is open."""
 
-    def __init__(self, root_fd: int, home: Callable[[int, bytes], int]) -> None:
+    def __init__(self, root_fd: int, parent_fd: Callable[[int, bytes], int]) -> None:
         self._root = root_fd
-        self._home = home
+        self._parent_fd = parent_fd
         self.fd = os.dup(root_fd)
         self.names: list[bytes] = []
 
-    def home_of(self, name: bytes) -> int:
-        return self.fd if self._home is _same else self._home(self.fd, b"/".join((*self.names, name)))
+    def parent_of(self, name: bytes) -> int:
+        return self.fd if self._parent_fd is _same else self._parent_fd(self.fd, b"/".join((*self.names, name)))
 
     def enter(self, name: bytes) -> None:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        below = os.open(name, flags, dir_fd=self.home_of(name))
+        below = os.open(name, flags, dir_fd=self.parent_of(name))
         self.close()
         self.fd = below
         self.names.append(name)

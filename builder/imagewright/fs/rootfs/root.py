@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.rootfs.masked import Shadow, ShadowView
+from imagewright.fs.rootfs.masked import MaskedEntries, MaskedEntriesView
 from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder itself, through no link
 _MOST_MOVED = 100  # folders on the way to where mounts are moved
-_DOTS = re.compile(rb"^/|//|(^|/)\.")  # a path that has them may not be what ``real`` gives for it
+_DOTS = re.compile(rb"^/|//|(^|/)\.")  # a path that has them may not be what ``realpath`` gives for it
 
 
 class Rootfs:
@@ -29,8 +29,8 @@ class Rootfs:
         excluded: root-relative paths ("proc", "etc/hosts") that are not the image's: never read, written, deleted or
             packed by those who walk the tree.
         resolver: how paths are opened inside the root; the kernel's way where it has one.
-        shadow: what the image has where something else is mounted on the disk. Then a path is resolved as the image has
-            it, and whoever works with the entries of an open folder asks ``home`` where each of them is.
+        masked: what the image has where something else is mounted on the disk. Then a path is resolved as the image has
+            it, and whoever works with the entries of an open folder asks ``parent_fd`` where each of them is.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class Rootfs:
         path: str,
         excluded: frozenset[str] = frozenset(),
         resolver: Resolver | None = None,
-        shadow: Shadow | ShadowView | None = None,
+        masked: MaskedEntries | MaskedEntriesView | None = None,
     ) -> None:
         self.path = path
-        self.shadow = shadow
+        self.masked = masked
         self._plain = resolver or (kernel_open if kernel_resolves() else walk_open)
-        self._resolve = self._plain if shadow is None else self._open_around_mounts
+        self._resolve = self._plain if masked is None else self._open_around_mounts
         self.excluded = frozenset(os.fsencode(name.strip("/")) for name in excluded)
         self._below_excluded = tuple(name + b"/" for name in self.excluded)
         self._fd = -1
@@ -65,9 +65,9 @@ class Rootfs:
         if not path:
             return self
         inside = (os.fsdecode(name[len(path) + 1 :]) for name in self.excluded if name.startswith(path + b"/"))
-        # At or below a mask all is in the shadow, which is a folder like any other then.
-        shadow = None if self.shadow is None or self.is_apart(path) else self.shadow.seen_from(path)
-        root = Rootfs(os.path.join(self.path, os.fsdecode(path)), frozenset(inside), self._plain, shadow)
+        # At or below a mask all is in the masked, which is a folder like any other then.
+        masked = None if self.masked is None or self.is_foreign(path) else self.masked.seen_from(path)
+        root = Rootfs(os.path.join(self.path, os.fsdecode(path)), frozenset(inside), self._plain, masked)
         root._fd = self.open_directory(path)
         root._in_whole = (self, path)
         return root
@@ -139,14 +139,14 @@ class Rootfs:
             FileSystemError: when it is not below the root.
         """
         here, root = os.readlink(b"/proc/self/fd/%d" % fd), os.readlink(b"/proc/self/fd/%d" % self.fd)
-        if self.shadow is not None and here.startswith(self.shadow.folder + b"/"):
-            return here[len(self.shadow.folder) + 1 :]
+        if self.masked is not None and here.startswith(self.masked.folder + b"/"):
+            return here[len(self.masked.folder) + 1 :]
         prefix = root if root.endswith(b"/") else root + b"/"
         if here != root and not here.startswith(prefix):
             raise FileSystemError(f"{os.fsdecode(here)} is not below {self.path}", reason=Reason.PATH_NOT_ALLOWED)
         return here[len(prefix) :]
 
-    def real(self, path: bytes) -> bytes:
+    def realpath(self, path: bytes) -> bytes:
         """Where ``path`` leads, root-relative: links are followed inside the root, the one at its end too.
 
         Raises:
@@ -158,12 +158,12 @@ class Rootfs:
         finally:
             os.close(fd)
 
-    def led_to(self, path: bytes) -> bytes:
+    def resolve(self, path: bytes) -> bytes:
         """Where a path leads or will lead: what is there already may be a link, and the rest is yet to be made."""
         rest: list[bytes] = []
         while path:
             try:
-                return b"/".join(part for part in (self.real(path), *reversed(rest)) if part)
+                return b"/".join(part for part in (self.realpath(path), *reversed(rest)) if part)
             except OSError:
                 path, _, name = path.rpartition(b"/")
                 rest.append(name)
@@ -175,26 +175,26 @@ class Rootfs:
 
     def _open_around_mounts(self, directory: int, path: bytes, flags: int, mode: int) -> int:
         """As the image has it. Where there is neither link nor mask on the way the kernel does it, which is far quicker."""
-        if kernel_resolves() and not _DOTS.search(path) and not self.is_apart(path):
+        if kernel_resolves() and not _DOTS.search(path) and not self.is_foreign(path):
             try:
                 return kernel_open(directory, path, flags, mode, links=False)
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
-        return walk_open(directory, path, flags, mode, home=self.home)
+        return walk_open(directory, path, flags, mode, parent_fd=self.parent_fd)
 
-    # --- entries of open folders; paths are link-free, as those of ``real``
+    # --- entries of open folders; paths are link-free, as those of ``realpath``
 
     @property
-    def set_apart(self) -> frozenset[bytes]:
+    def foreign(self) -> frozenset[bytes]:
         """The paths at which the disk has nothing of the image's: the excluded ones, and those masked by a mount."""
-        return self.excluded | self.shadow.masks if self.shadow is not None else self.excluded
+        return self.excluded | self.masked.masks if self.masked is not None else self.excluded
 
-    def is_apart(self, path: bytes) -> bool:
-        """Whether ``path`` is at or below one of ``set_apart``."""
-        shadow = self.shadow
+    def is_foreign(self, path: bytes) -> bool:
+        """Whether ``path`` is at or below one of ``foreign``."""
+        masked = self.masked
         return self.is_excluded(path) or (
-            shadow is not None and (path in shadow.masks or path.startswith(shadow.below))
+            masked is not None and (path in masked.masks or path.startswith(masked.below))
         )
 
     def has(self, path: bytes) -> bool:
@@ -205,19 +205,19 @@ class Rootfs:
             return False
         return True
 
-    def home(self, directory: int, path: bytes) -> int:
+    def parent_fd(self, directory: int, path: bytes) -> int:
         """The open folder that has the image's entry ``path``: ``directory``, unless something else is mounted there."""
-        if self.shadow is None or path not in self.shadow.masks:
+        if self.masked is None or path not in self.masked.masks:
             return directory
-        return self.shadow.parent_of(path)
+        return self.masked.parent_of(path)
 
     def names(self, directory: int, path: bytes) -> list[bytes]:
         """The names in the open folder ``path``, as the image has them; what is excluded among them too."""
         names = [os.fsencode(name) for name in os.listdir(directory)]
-        if self.shadow is None:
+        if self.masked is None:
             return names
-        masks, prefix = self.shadow.masks, path + b"/" if path else b""
-        return [name for name in names if prefix + name not in masks] + self.shadow.names(path)
+        masks, prefix = self.masked.masks, path + b"/" if path else b""
+        return [name for name in names if prefix + name not in masks] + self.masked.names(path)
 
     def mkdir(self, directory: int, path: bytes) -> None:
         """Make the folder ``path``, for root alone, in the open folder above it.
@@ -225,27 +225,27 @@ class Rootfs:
         Raises:
             OSError: FileExistsError among others.
         """
-        shadow = self.shadow
-        if shadow is not None and path in shadow.masks and shadow.leads_to_mount(path):
-            shadow.adopt(path)
+        masked = self.masked
+        if masked is not None and path in masked.masks and masked.leads_to_mount(path):
+            masked.adopt(path)
         else:
-            os.mkdir(path.rpartition(b"/")[2], 0o700, dir_fd=self.home(directory, path))
+            os.mkdir(path.rpartition(b"/")[2], 0o700, dir_fd=self.parent_fd(directory, path))
 
-    def make_way(self, path: bytes, link: bytes) -> bool:
+    def relocate_mounts(self, path: bytes, link: bytes) -> bool:
         """Before a link is made at ``path``: have mounts that are in its way moved to where it leads, if that is possible.
 
         Whether they were moved: then a descriptor that was open may be of another path.
         """
-        shadow = self.shadow
-        if shadow is None or path not in shadow.masks or not shadow.leads_to_mount(path):
+        masked = self.masked
+        if masked is None or path not in masked.masks or not masked.leads_to_mount(path):
             return False
         if self._in_whole is not None:  # the link leads to where it does in the image
             whole, top = self._in_whole
-            return whole.make_way(top + b"/" + path, link)
+            return whole.relocate_mounts(top + b"/" + path, link)
         if link.count(b"/") > _MOST_MOVED:
             return False
         wanted = link if link.startswith(b"/") else path.rpartition(b"/")[0] + b"/" + link
-        target = self.led_to(b"/".join(part for part in wanted.split(b"/") if part not in (b"", b".")))
+        target = self.resolve(b"/".join(part for part in wanted.split(b"/") if part not in (b"", b".")))
         if b".." in target.split(b"/") or target == path or target.startswith(path + b"/") or self.is_excluded(target):
             return False
-        return shadow.make_way(path, target)
+        return masked.relocate_mounts(path, target)

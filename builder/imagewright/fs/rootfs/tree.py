@@ -15,23 +15,23 @@ from imagewright import descent
 from imagewright.descent import Descent, Walk
 from imagewright.errors import FileSystemError
 from imagewright.fs.rootfs.attributes import Ownership, copy_attributes
-from imagewright.fs.rootfs.directorycache import Places
+from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import check_length, explain
 from imagewright.fs.rootfs.filecopy import FileCopier, make_folder, open_folder
-from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 
 
 def remove(rootfs: Rootfs) -> None:
     """Empty a root file system; what is excluded stays, and so do the folders that lead to it."""
     try:
-        shadow = rootfs.shadow
-        if isinstance(shadow, Shadow):
-            shadow.give_up()
+        masked = rootfs.masked
+        if isinstance(masked, MaskedEntries):
+            masked.adopt_all()
         for name in rootfs.names(rootfs.fd, b""):
             remove_entry(rootfs.fd, name, rootfs)
-        if isinstance(shadow, Shadow):
-            shadow.reset()
+        if isinstance(masked, MaskedEntries):
+            masked.reset()
     except OSError as error:
         raise explain(error, "removing a stage's files") from error
 
@@ -52,11 +52,11 @@ def remove_entry(directory: int, path: bytes, rootfs: Rootfs) -> bool:
 def _removing(down: Descent, path: bytes, rootfs: Rootfs) -> Walk[bool]:
     if rootfs.excluded and path in rootfs.excluded:
         return False
-    name, shadow = path.rpartition(b"/")[2], rootfs.shadow
-    home = rootfs.home(down.fd, path)
-    if not any(apart.startswith(path + b"/") for apart in rootfs.set_apart):  # from here on paths don't matter
+    name, masked = path.rpartition(b"/")[2], rootfs.masked
+    home = rootfs.parent_fd(down.fd, path)
+    if not any(apart.startswith(path + b"/") for apart in rootfs.foreign):  # from here on paths don't matter
         return _removed(home, name, path, rootfs) and home == down.fd
-    if descent.unlinked(home, name):
+    if descent.try_unlink(home, name):
         return home == down.fd
     down.enter(name, home)
     _check_is_there(down.fd, path, rootfs)
@@ -64,20 +64,20 @@ def _removing(down: Descent, path: bytes, rootfs: Rootfs) -> Walk[bool]:
     for child in rootfs.names(down.fd, path):
         gone &= yield _removing(down, path + b"/" + child, rootfs)
     down.leave()
-    if gone and shadow is not None:
-        gone = not shadow.leads_to_mount(path)
-    home = rootfs.home(down.fd, path)
+    if gone and masked is not None:
+        gone = not masked.leads_to_mount(path)
+    home = rootfs.parent_fd(down.fd, path)
     if gone:
         os.rmdir(name, dir_fd=home)
-    elif shadow is not None and shadow.leads_to_mount(path):
-        shadow.drop(path)
+    elif masked is not None and masked.leads_to_mount(path):
+        masked.drop(path)
     return gone and home == down.fd
 
 
 def _removed(folder: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
     """Remove an entry below which nothing is set apart."""
-    if rootfs.shadow is not None:
-        if descent.unlinked(folder, name):
+    if rootfs.masked is not None:
+        if descent.try_unlink(folder, name):
             return True
         with open_folder(folder, name) as fd:
             _check_is_there(fd, path, rootfs)
@@ -85,7 +85,7 @@ def _removed(folder: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
 
 
 def _check_is_there(fd: int, path: bytes, rootfs: Rootfs) -> None:
-    if rootfs.shadow is not None and rootfs.path_of(fd) != path:  # then it may be a mount, whose files are not ours
+    if rootfs.masked is not None and rootfs.path_of(fd) != path:  # then it may be a mount, whose files are not ours
         raise FileSystemError(
             f'cannot remove "/{os.fsdecode(path)}": it is "/{os.fsdecode(rootfs.path_of(fd))}" by now'
         )
@@ -110,18 +110,18 @@ def _copying(
         place = path + b"/" + name if path else name
         if source.is_excluded(place) or target.is_excluded(place):
             continue
-        home = source.home(down.fd, place)
+        home = source.parent_fd(down.fd, place)
         info = os.stat(name, dir_fd=home, follow_symlinks=False)
         if not stat.S_ISDIR(info.st_mode):
             if stat.S_ISLNK(info.st_mode):
-                target.make_way(place, os.readlink(name, dir_fd=home))
-            copier.copy_entry((home, name), (target.home(target_down.fd, place), name), info)
+                target.relocate_mounts(place, os.readlink(name, dir_fd=home))
+            copier.copy_entry((home, name), (target.parent_fd(target_down.fd, place), name), info)
             continue
         check_length(place)
         with contextlib.suppress(FileExistsError):  # it leads to something excluded
             target.mkdir(target_down.fd, place)
         down.enter(name, home)
-        target_down.enter(name, target.home(target_down.fd, place))
+        target_down.enter(name, target.parent_fd(target_down.fd, place))
         yield _copying(source, target, ways, place, copier)
         copy_attributes(down.fd, target_down.fd)
         down.leave()
@@ -148,7 +148,7 @@ def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
     """Whether a top-level entry could be renamed; one that is excluded counts as done, one that leads there not."""
     if source.is_excluded(name) or target.is_excluded(name):
         return True
-    apart = source.set_apart | target.set_apart
+    apart = source.foreign | target.foreign
     if name in apart or any(path.startswith(name + b"/") for path in apart):
         return False
     try:
@@ -176,16 +176,16 @@ def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tu
         make_folder(rootfs, parent_fd, path, (owner.uid, owner.gid))
         made.add(path)
 
-    places = Places(rootfs)
+    directories = DirectoryCache(rootfs)
     try:
-        if not wanted or places.existing(wanted) is not None:
+        if not wanted or directories.find(wanted) is not None:
             return ()
-        places.directory(wanted, make)
+        directories.ensure(wanted, make)
         return tuple(sorted(made))
     except OSError as error:
         raise explain(error, f"making the folder {path}") from error
     finally:
-        places.close()
+        directories.close()
 
 
 def changed_since(path: bytes, moment_ns: int, limit: int) -> bytes | None:

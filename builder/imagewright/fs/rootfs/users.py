@@ -76,7 +76,7 @@ def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:
     return Ownership(owner.uid, gid)
 
 
-def lookup_known(rootfs: Rootfs, text: str) -> Ownership:
+def lookup_workdir_ownership(rootfs: Rootfs, text: str) -> Ownership:
     """``lookup_ownership`` for a folder of WORKDIR: root in place of a user that isn't there, the user's own group in place
     of such a group (BuildKit). The user may be added later, or never be.
 

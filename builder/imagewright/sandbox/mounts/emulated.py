@@ -271,7 +271,7 @@ def _replace(source: str, changed: str) -> None:
     """A kill in the middle leaves the old folder, the new one, or both beside the name."""
     new, old = f"{source}.changed", f"{source}.old"
     for left in (new, old):
-        remove_tree(left, forgiving=True)
+        remove_tree(left, ignore_errors=True)
     copy(changed, new)
     os.rename(source, old)
     os.rename(new, source)

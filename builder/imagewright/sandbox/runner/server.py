@@ -89,7 +89,7 @@ def _scratch(work_dir: str) -> Iterator[str]:
             yield folder
         finally:
             end_all(proc)
-            remove_tree(folder, forgiving=True)
+            remove_tree(folder, ignore_errors=True)
     finally:
         os.close(proc)
 

@@ -26,7 +26,7 @@ from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.snapshot import scan
 from imagewright.fs.rootfs import tree
 from imagewright.fs.rootfs.attributes import Ownership
-from imagewright.fs.rootfs.masked import Shadow
+from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 
 KEPT = ("a/m", "b/a/m", "m")  # a folder, a file, a folder at the top
@@ -37,14 +37,14 @@ class Machine:
 
     def __init__(self, path: Path) -> None:
         self.path = path / "root"
-        (path / "shadow").mkdir(parents=True)
+        (path / "masked").mkdir(parents=True)
         (self.path / "a/m/a").mkdir(parents=True)
         (self.path / "a/m/a/b").write_text("kept")
         (self.path / "b/a").mkdir(parents=True)
         (self.path / "b/a/m").write_text("kept")
         (self.path / "m/b").mkdir(parents=True)
-        self.shadow = Shadow(str(self.path), str(path / "shadow"), (), KEPT)
-        self.rootfs = Rootfs(str(self.path), shadow=self.shadow)
+        self.masked = MaskedEntries(str(self.path), str(path / "masked"), (), KEPT)
+        self.rootfs = Rootfs(str(self.path), masked=self.masked)
         tree.remove(self.rootfs)
         self._before = self._kept()
 
@@ -210,9 +210,9 @@ def test_paths_lead_where_the_image_has_them_lead(machine: Machine) -> None:
     unpack(machine.rootfs, [[symlink("a", "b"), folder("b"), Item("b/f", data=b"x"), symlink("m", "/b/f")]])
     assert machine.rootfs.read_file(b"a/f", 9) == b"x"
     assert machine.rootfs.read_file(b"m", 9) == b"x"
-    assert machine.rootfs.real(b"a/../a/f") == b"b/f"
-    assert machine.rootfs.led_to(b"a/new/er") == b"b/new/er"
-    assert machine.rootfs.led_to(b"a" + b"/n" * 2000) == b"b" + b"/n" * 2000
+    assert machine.rootfs.realpath(b"a/../a/f") == b"b/f"
+    assert machine.rootfs.resolve(b"a/new/er") == b"b/new/er"
+    assert machine.rootfs.resolve(b"a" + b"/n" * 2000) == b"b" + b"/n" * 2000
     assert not machine.rootfs.has(b"b/a")
 
 
@@ -254,11 +254,11 @@ def test_a_folder_is_a_root_of_its_own_with_what_is_in_the_way_there(machine: Ma
     link = [symlink("up", "../.."), symlink("m", "/f"), Item("up/a", data=b"mine"), Item("n/f", data=b"y")]
     assert unpack(part, [link]) == ""
     machine.check()
-    assert (part.read_file(b"m", 9), part.read_file(b"a", 9), part.real(b"up/n")) == (b"x", b"mine", b"n")
-    assert part.set_apart == {b"m"}
-    assert (part.is_apart(b"m"), part.is_apart(b"a")) == (True, False)
+    assert (part.read_file(b"m", 9), part.read_file(b"a", 9), part.realpath(b"up/n")) == (b"x", b"mine", b"n")
+    assert part.foreign == {b"m"}
+    assert (part.is_foreign(b"m"), part.is_foreign(b"a")) == (True, False)
     assert sorted(part.names(part.fd, b"")) == [b"a", b"f", b"m", b"n", b"up"]
-    assert os.readlink(b"m", dir_fd=part.home(part.fd, b"m")) == b"/f"
+    assert os.readlink(b"m", dir_fd=part.parent_fd(part.fd, b"m")) == b"/f"
     with machine.rootfs.directory(b"b") as outside, pytest.raises(FileSystemError, match="not below"):
         part.path_of(outside)
     assert unpack(machine.rootfs.below(b"b"), [[Item("a", data=b"file")]]) == ""
@@ -278,16 +278,16 @@ def test_a_folder_of_the_disk_has_nothing_of_an_earlier_image(machine: Machine) 
 
 def test_what_a_command_left_where_the_image_has_a_link_is_not_in_a_later_folder(machine: Machine) -> None:
     unpack(machine.rootfs, [[symlink("a", "b")]])
-    machine.shadow.before_command()
+    machine.masked.before_command()
     (machine.path / "a/lost").write_text("lost")
-    assert machine.shadow.after_command().lost == (b"a/lost",)
+    assert machine.masked.after_command().lost == (b"a/lost",)
     unpack(machine.rootfs, [[folder("a")]])
     assert os.listdir(machine.path / "a") == ["m"]
 
 
 def test_what_is_released_is_an_images_place_again(machine: Machine, tmp_path: Path) -> None:
-    assert machine.shadow.can_release(b"a/m")
-    machine.shadow.release(b"a/m")
-    assert b"a/m" not in machine.shadow.mounts
+    assert machine.masked.can_release(b"a/m")
+    machine.masked.release(b"a/m")
+    assert b"a/m" not in machine.masked.mounts
     tree.remove(machine.rootfs)
     assert sorted(os.listdir(machine.path)) == ["b", "m"]

@@ -15,7 +15,7 @@ from imagewright.fs.layer.changes import Changes, diff
 from imagewright.fs.layer.compress import PackOptions
 from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.snapshot import scan
-from imagewright.fs.layer.unmodified import StoredLayer, settle
+from imagewright.fs.layer.unmodified import StoredLayer, drop_unmodified
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.streams import Readable
 
@@ -33,7 +33,7 @@ class Stack:
         before = scan(self.rootfs)
         wait_for_tick()
         action(self.path)
-        changes = settle(self.rootfs, diff(before, scan(self.rootfs)), self.stored())
+        changes = drop_unmodified(self.rootfs, diff(before, scan(self.rootfs)), self.stored())
         out = io.BytesIO()
         pack_layer(self.rootfs, changes, out, PackOptions("none"))
         self.layers.append(out.getvalue())
@@ -121,7 +121,7 @@ def test_no_large_layer_is_read_for_a_small_file(stack: Stack) -> None:
     wait_for_tick()
     (stack.path / "a").chmod(0o644)
     found = diff(before, scan(stack.rootfs))
-    assert settle(stack.rootfs, found, [StoredLayer(1 << 40, refuse)]).written == (b"a",)
+    assert drop_unmodified(stack.rootfs, found, [StoredLayer(1 << 40, refuse)]).written == (b"a",)
 
 
 def test_a_link_is_compared_by_its_target(tmp_path: Path) -> None:
