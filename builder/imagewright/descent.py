@@ -1,7 +1,7 @@
-"""Folders inside each other to any depth: what walks them needs neither the call stack nor a descriptor for each level.
+"""Directories inside each other to any depth: what walks them needs neither the call stack nor a descriptor for each level.
 
 Opens and removes files. A walk is written as a recursive generator, in which ``yield walk(…)`` stands for a call, and
-``run`` drives it; a ``Descent`` holds the way down, of which only the last folders are open.
+``run`` drives it; a ``Descent`` holds the way down, of which only the last directories are open.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 Walk = Generator[Any, Any, T]
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_KEPT = 32  # folders that are open at once, the last ones of the way
+_KEPT = 32  # directories that are open at once, the last ones of the way
 _NOTHING: frozenset[bytes] = frozenset()
 
 
@@ -52,7 +52,7 @@ def run(walk: Walk[T]) -> T:
 
 @dataclass(slots=True)
 class _Level:
-    """A folder on the way: open, or else what it is, to know it again. ``pinned``: what was entered has another ``..``."""
+    """A directory on the way: open, or else what it is, to know it again. ``pinned``: what was entered has another ``..``."""
 
     fd: int
     pinned: bool
@@ -60,18 +60,18 @@ class _Level:
 
 
 class Descent:
-    """A way down from an open folder. ``fd`` is where it is now; another number may stand for a folder after coming back.
+    """A way down from an open directory. ``fd`` is where it is now; another number may stand for a directory after coming back.
 
-    The folder that it begins in stays the caller's. No link is followed.
+    The directory that it begins in stays the caller's. No link is followed.
     """
 
-    def __init__(self, folder: int) -> None:
-        self.fd = folder
-        self._begin = folder
+    def __init__(self, directory: int) -> None:
+        self.fd = directory
+        self._begin = directory
         self._above: list[_Level] = []  # outermost first
 
     def enter(self, name: bytes, home: int | None = None) -> int:
-        """Go down into a folder of the present one; its descriptor. ``home`` is where it is instead, if it isn't in that.
+        """Go down into a directory of the present one; its descriptor. ``home`` is where it is instead, if it isn't in that.
 
         Raises:
             OSError: also where it is a link.
@@ -84,10 +84,10 @@ class Descent:
         return fd
 
     def leave(self) -> None:
-        """Go up to the folder that this one was entered from.
+        """Go up to the directory that this one was entered from.
 
         Raises:
-            OSError: ESTALE where the folder has been moved out of it meanwhile.
+            OSError: ESTALE where the directory has been moved out of it meanwhile.
         """
         level = self._above.pop()
         above = level.fd
@@ -96,7 +96,7 @@ class Descent:
             if _identity(above) != level.identity:
                 os.close(above)
                 self._above.append(level)
-                raise OSError(errno.ESTALE, "a folder was moved while it was being read")
+                raise OSError(errno.ESTALE, "a directory was moved while it was being read")
         self._close(self.fd)
         self.fd = above
 
@@ -126,22 +126,22 @@ class Descent:
             os.close(fd)
 
 
-def _identity(folder: int) -> tuple[int, int]:
-    info = os.fstat(folder)
+def _identity(directory: int) -> tuple[int, int]:
+    info = os.fstat(directory)
     return info.st_dev, info.st_ino
 
 
-def remove(folder: int, name: bytes, kept: frozenset[bytes] = _NOTHING, *, ignore_errors: bool = False) -> bool:
-    """Remove ``name`` from an open folder, and all that is below it, without following any link.
+def remove(directory: int, name: bytes, kept: frozenset[bytes] = _NOTHING, *, ignore_errors: bool = False) -> bool:
+    """Remove ``name`` from an open directory, and all that is below it, without following any link.
 
-    ``kept`` are paths relative to ``folder`` that stay, with the folders that lead to them. ``ignore_errors``: what can't
+    ``kept`` are paths relative to ``directory`` that stay, with the directories that lead to them. ``ignore_errors``: what can't
     be removed stays, too. Returns whether it is gone.
 
     Raises:
         OSError: FileNotFoundError among others; with ``ignore_errors`` none.
     """
     try:
-        with Descent(folder) as descent:
+        with Descent(directory) as descent:
             return run(_removing(descent, name, kept, ignore_errors=ignore_errors))
     except OSError:
         if not ignore_errors:
@@ -157,16 +157,16 @@ def remove_tree(path: str, *, ignore_errors: bool = False) -> None:
     """
     above, name = os.path.split(os.path.abspath(path))
     with contextlib.suppress(*[OSError] if ignore_errors else []):
-        folder = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            remove(folder, os.fsencode(name), ignore_errors=ignore_errors)
+            remove(directory, os.fsencode(name), ignore_errors=ignore_errors)
         finally:
-            os.close(folder)
+            os.close(directory)
 
 
 @contextlib.contextmanager
 def temporary_directory(prefix: str, parent: str | None = None) -> Iterator[str]:
-    """A new folder in ``parent``, by default the system's place for them, for as long as it is needed.
+    """A new directory in ``parent``, by default the system's place for them, for as long as it is needed.
 
     Raises:
         OSError
@@ -205,18 +205,18 @@ def _removing(descent: Descent, name: bytes, kept: frozenset[bytes], *, ignore_e
     return gone
 
 
-def try_unlink(folder: int, name: bytes) -> bool:
-    """Remove what is no folder; whether it was none.
+def try_unlink(directory: int, name: bytes) -> bool:
+    """Remove what is no directory; whether it was none.
 
     Raises:
         OSError
     """
     try:
-        os.unlink(name, dir_fd=folder)
+        os.unlink(name, dir_fd=directory)
     except IsADirectoryError:
         return False
-    except PermissionError:  # what unlink(2) says of a folder on some file systems
-        if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+    except PermissionError:  # what unlink(2) says of a directory on some file systems
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             raise
         return False
     return True

@@ -31,7 +31,7 @@ class Item:
     pax: Mapping[str, str] = field(default_factory=dict)
 
 
-def folder(name: str, mode: int = 0o755, **more: object) -> Item:
+def directory(name: str, mode: int = 0o755, **more: object) -> Item:
     return Item(name, DIRECTORY, mode=mode, **more)  # type: ignore[arg-type]
 
 

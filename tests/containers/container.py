@@ -1,7 +1,7 @@
 """A container of the executor image for tests of the root sandbox: a mount namespace with a root of its own, and what it mounts.
 
 The engine's programs are where the image has them, below /imagewright, but they are this machine's. Runs unshare(1),
-mount(8) and chroot(8): needs root. What a build leaves is read from the folder that was its root.
+mount(8) and chroot(8): needs root. What a build leaves is read from the directory that was its root.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 HOST = "/imagewright/host"
-Entries = Mapping[str, "str | int"]  # a number is a folder's mode, "-> x" a link to x, other text a file
+Entries = Mapping[str, "str | int"]  # a number is a directory's mode, "-> x" a link to x, other text a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,18 @@ class Layer:
 class Container:
     """``mounted``: paths in the container, without the first slash, and what is mounted there."""
 
-    folder: Path
+    directory: Path
     mounted: dict[str, Path] = field(default_factory=dict)
     log: str = ""
     code: int = 0
 
     @property
     def root(self) -> Path:
-        return self.folder / "root"
+        return self.directory / "root"
 
     def volume(self, target: str, content: Mapping[str, str]) -> Path:
-        """Mount a folder with these files."""
-        source = self.folder / "volumes" / str(len(self.mounted))
+        """Mount a directory with these files."""
+        source = self.directory / "volumes" / str(len(self.mounted))
         source.mkdir(parents=True)
         for name, text in content.items():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ class Container:
 
     def file(self, target: str, content: str) -> Path:
         """Mount one file, as a ConfigMap's with subPath."""
-        source = self.folder / "volumes" / str(len(self.mounted))
+        source = self.directory / "volumes" / str(len(self.mounted))
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_text(content)
         self.mounted[target] = source
@@ -67,11 +67,11 @@ class Container:
 
     def context(self, dockerfile: str, files: Mapping[str, str] = {}) -> str:
         """A context where no image is in its way."""
-        folder = self.root / "kaniko/context"
-        shutil.rmtree(folder, ignore_errors=True)
+        directory = self.root / "kaniko/context"
+        shutil.rmtree(directory, ignore_errors=True)
         for name, text in {"Dockerfile": dockerfile, **files}.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).write_text(text)
         return "/kaniko/context"
 
     def execute(self, context: str, *flags: str) -> None:
@@ -157,12 +157,12 @@ def make_base(container: Container, *layers: Entries) -> None:
     """The image ``base``, an OCI layout in the container: a static busybox, and these layers."""
     busybox = shutil.which("busybox")
     assert busybox is not None, "busybox-static is missing: run scripts/setup"
-    folder = container.root / "kaniko/base"
-    (folder / "blobs/sha256").mkdir(parents=True)
+    directory = container.root / "kaniko/base"
+    (directory / "blobs/sha256").mkdir(parents=True)
 
     def keep(data: bytes, kind: str) -> dict[str, object]:
         digest = hashlib.sha256(data).hexdigest()
-        (folder / "blobs/sha256" / digest).write_bytes(data)
+        (directory / "blobs/sha256" / digest).write_bytes(data)
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
 
     programs = io.BytesIO()
@@ -180,13 +180,13 @@ def make_base(container: Container, *layers: Entries) -> None:
         "layers": [keep(data, "layer.v1.tar") for data in tars],
     }
     described = keep(json.dumps(manifest).encode(), "manifest.v1+json")
-    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
-    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 
 
-def empty_container(folder: Path) -> Container:
+def empty_container(directory: Path) -> Container:
     """A container of the executor image, before it builds anything."""
-    made = Container(folder)
+    made = Container(directory)
     for name in ("imagewright", "kaniko", "etc", "tmp"):
         (made.root / name).mkdir(parents=True)
     (made.root / "imagewright/executor-image").touch()

@@ -27,7 +27,7 @@ CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_se
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A folder whose entries belong to several users."""
+    """A directory whose entries belong to several users."""
     root = tmp_path / "source"
     (root / "app/data").mkdir(parents=True)
     (root / "app/tool").write_text("tool")
@@ -45,7 +45,7 @@ def source(tmp_path: Path) -> Path:
         os.chmod(root / name, mode)
     os.chown(root / "app/link", 60, 61, follow_symlinks=False)
     os.setxattr(root / "app/tool", "security.capability", CAPABILITY)
-    os.setxattr(root / "app/data", "trusted.test", b"of the folder")
+    os.setxattr(root / "app/data", "trusted.test", b"of the directory")
     return root
 
 
@@ -74,7 +74,7 @@ def test_copy_from_keeps_owners_devices_and_attributes(source: Path, target: Pat
     request = CopyRequest(Rootfs(str(source)), ("app",), "/app", preserve_owner=True)
     copy(Rootfs(str(target)), request)
     assert owners(target) == {
-        "app": (0, 0),  # contents are copied, not the folder itself
+        "app": (0, 0),  # contents are copied, not the directory itself
         "app/data": (20, 21),
         "app/data/file": (30, 31),
         "app/tool": (40, 41),
@@ -82,12 +82,12 @@ def test_copy_from_keeps_owners_devices_and_attributes(source: Path, target: Pat
         "app/link": (60, 61),
     }
     assert os.getxattr(target / "app/tool", "security.capability") == CAPABILITY
-    assert os.getxattr(target / "app/data", "trusted.test") == b"of the folder"
+    assert os.getxattr(target / "app/data", "trusted.test") == b"of the directory"
     info = (target / "app/null").lstat()
     assert (stat.S_ISCHR(info.st_mode), info.st_rdev, mode(target / "app/null")) == (True, os.makedev(1, 3), "0o666")
 
 
-def test_chown_is_of_everything_and_of_folders_on_the_way(source: Path, target: Path) -> None:
+def test_chown_is_of_everything_and_of_directories_on_the_way(source: Path, target: Path) -> None:
     (target / "old").mkdir()
     request = CopyRequest(Rootfs(str(source)), ("app",), "/old/new/app", Ownership(7, 8), ModeChange.parse("a+s"))
     copy(Rootfs(str(target)), request)
@@ -105,13 +105,13 @@ from imagewright.errors import ImagewrightError
 from imagewright.fs.copy.copier import CopyRequest, copy
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.rootfs.attributes import Ownership
-from imagewright.fs.rootfs.tree import make_directory
+from imagewright.fs.rootfs.tree import make_workdir
 source, target = Rootfs(sys.argv[1]), Rootfs(sys.argv[2])
 for action in (
     lambda: copy(target, CopyRequest(source, ("app/tool",), "/mine")),
     lambda: copy(target, CopyRequest(source, ("app/tool",), "/a/b", Ownership(1000, 1000))),
     lambda: copy(target, CopyRequest(source, ("app",), "/c", preserve_owner=True)),
-    lambda: make_directory(target, "/work", Ownership(1000, 1000)),
+    lambda: make_workdir(target, "/work", Ownership(1000, 1000)),
 ):
     try:
         action()
@@ -144,9 +144,9 @@ def test_stages_keep_everything(source: Path, target: Path) -> None:
 
 
 def test_workdir_belongs_to_its_user(target: Path) -> None:
-    tree.make_directory(Rootfs(str(target)), "/home/app/work", Ownership(1000, 1001))
+    tree.make_workdir(Rootfs(str(target)), "/home/app/work", Ownership(1000, 1001))
     assert set(owners(target).values()) == {(1000, 1001)}
-    tree.make_directory(Rootfs(str(target)), "/srv", None)
+    tree.make_workdir(Rootfs(str(target)), "/srv", None)
     assert owners(target)["srv"] == (0, 0)
 
 

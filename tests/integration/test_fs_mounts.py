@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from archives.layers import unpack
-from archives.tars import Item, folder, hardlink, make_tar, symlink
+from archives.tars import Item, directory, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError
 from imagewright.fs.copy.copier import CopyRequest, copy
@@ -26,7 +26,7 @@ from imagewright.sandbox.kernel import linux
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts")]
 
 ROUNDS = 150
-MOUNTS = ("a/b/m", "a/f", "b/m", "m")  # a folder two levels down, a file, folders
+MOUNTS = ("a/b/m", "a/f", "b/m", "m")  # a directory two levels down, a file, directories
 
 
 class Machine:
@@ -73,7 +73,7 @@ def some_item(dice: random.Random) -> Item:
 
     match dice.randrange(10):
         case 0 | 1:
-            return folder(path(), dice.choice([0o755, 0o700]))
+            return directory(path(), dice.choice([0o755, 0o700]))
         case 2 | 3:
             return Item(path(), data=dice.choice([b"x", b"yy"]))
         case 4 | 5 | 6:
@@ -156,10 +156,10 @@ def a_mount_stays_where_a_link_leads_too_deep(path: Path) -> None:
     machine.check()
 
 
-def main(folder: str, first: str) -> None:
-    a_mount_goes_where_an_archives_link_leads_in_the_image(Path(folder, "link"))
-    a_mount_stays_where_a_link_leads_too_deep(Path(folder, "deep"))
-    moved = [one_round(Path(folder, str(seed)), seed) for seed in range(int(first), int(first) + ROUNDS)]
+def main(directory: str, first: str) -> None:
+    a_mount_goes_where_an_archives_link_leads_in_the_image(Path(directory, "link"))
+    a_mount_stays_where_a_link_leads_too_deep(Path(directory, "deep"))
+    moved = [one_round(Path(directory, str(seed)), seed) for seed in range(int(first), int(first) + ROUNDS)]
     assert any(moved), "no mount was ever moved"
 
 

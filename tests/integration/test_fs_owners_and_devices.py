@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from archives.tars import CHARACTER, Item, folder, hardlink, make_tar, symlink
+from archives.tars import CHARACTER, Item, directory, hardlink, make_tar, symlink
 
 from imagewright.fs.copy.contents import copied_contents, tree_contents
 from imagewright.fs.copy.copier import CopyRequest
@@ -40,10 +40,10 @@ def _pack_all(root: Path) -> bytes:
 
 def test_owners_survive_with_setuid_and_links(tmp_path: Path) -> None:
     items = (
-        folder("home", 0o2775, uid=1000, gid=100),
+        directory("home", 0o2775, uid=1000, gid=100),
         Item("home/su", data=b"x", mode=0o6755, uid=70_000, gid=4_000_000_000),
         Item("link", symlink("", "").type, link="home/su", uid=12, gid=13),
-        folder("sticky", 0o1777, uid=0, gid=0),
+        directory("sticky", 0o1777, uid=0, gid=0),
     )
     unpack_layer(Rootfs(str(tmp_path)), io.BytesIO(make_tar(*items)))
     info = (tmp_path / "home/su").stat()
@@ -60,8 +60,8 @@ def test_owners_survive_with_setuid_and_links(tmp_path: Path) -> None:
     }
 
 
-def test_a_file_below_a_setgid_folder_has_its_own_group(tmp_path: Path) -> None:
-    items = (folder("d", 0o2777, uid=5, gid=6), Item("d/f", uid=0, gid=0), Item("d/made/f", uid=0, gid=0))
+def test_a_file_below_a_setgid_directory_has_its_own_group(tmp_path: Path) -> None:
+    items = (directory("d", 0o2777, uid=5, gid=6), Item("d/f", uid=0, gid=0), Item("d/made/f", uid=0, gid=0))
     unpack_layer(Rootfs(str(tmp_path)), io.BytesIO(make_tar(*items)))
     assert (tmp_path / "d/f").stat().st_gid == 0
     assert (tmp_path / "d/made").stat().st_gid == 0
@@ -111,7 +111,7 @@ def _unpack_in_namespace(root: Path, tar: bytes) -> str:
 
 
 def test_an_id_that_the_namespace_does_not_hold_has_its_own_reason(tmp_path: Path) -> None:
-    for item in (Item("f", uid=1000), folder("d", gid=1000), Item("l", symlink("", "").type, link="x", uid=7)):
+    for item in (Item("f", uid=1000), directory("d", gid=1000), Item("l", symlink("", "").type, link="x", uid=7)):
         said = _unpack_in_namespace(tmp_path, make_tar(item))
         assert said.startswith("IdOutOfRange"), said
         assert f"/{item.name}" in said

@@ -55,12 +55,12 @@ class Needles:
     def in_text(self, text: str) -> set[str]:
         return self.in_bytes(text.encode("utf-8", "surrogateescape"))
 
-    def in_files(self, folders: Iterable[Path]) -> list[str]:
-        """``path: forms`` of every file, name and link below the folders that has one; gzip is looked into."""
+    def in_files(self, directories: Iterable[Path]) -> list[str]:
+        """``path: forms`` of every file, name and link below the directories that has one; gzip is looked into."""
         return [
             f"{path}: {', '.join(sorted(found))}"
-            for folder in folders
-            for path in sorted([folder, *folder.rglob("*")])
+            for directory in directories
+            for path in sorted([directory, *directory.rglob("*")])
             if (found := self._in_path(path))
         ]
 

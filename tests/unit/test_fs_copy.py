@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from archives.tars import Item, folder, hardlink, make_tar, symlink
+from archives.tars import Item, directory, hardlink, make_tar, symlink
 
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.errors import FileSystemError, Reason
@@ -27,16 +27,16 @@ Copy = Callable[..., Changes]
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    folder = tmp_path / "context"
-    folder.mkdir()
-    return folder
+    directory = tmp_path / "context"
+    directory.mkdir()
+    return directory
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
+    directory = tmp_path / "root"
+    directory.mkdir()
+    return directory
 
 
 @pytest.fixture
@@ -58,24 +58,24 @@ def run(context: Path, root: Path) -> Copy:
     return do
 
 
-def write(folder: Path, *names: str) -> None:
+def write(directory: Path, *names: str) -> None:
     """Files whose content is their name."""
     for name in names:
-        path = folder / name
+        path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
 
 
-def files(folder: Path) -> dict[str, str]:
-    """All that is no folder: content, or "-> target"."""
+def files(directory: Path) -> dict[str, str]:
+    """All that is no directory: content, or "-> target"."""
     found = {}
-    for parent, folders, names in os.walk(folder):
-        for name in [*names, *folders]:
+    for parent, directories, names in os.walk(directory):
+        for name in [*names, *directories]:
             path = Path(parent, name)
             if path.is_symlink():
-                found[str(path.relative_to(folder))] = f"-> {os.readlink(path)}"
+                found[str(path.relative_to(directory))] = f"-> {os.readlink(path)}"
             elif path.is_file():
-                found[str(path.relative_to(folder))] = path.read_text()
+                found[str(path.relative_to(directory))] = path.read_text()
     return found
 
 
@@ -86,7 +86,7 @@ def mode(path: Path) -> str:
 # --- where it lands
 
 
-def test_a_folder_gives_its_contents(context: Path, root: Path, run: Copy) -> None:
+def test_a_directory_gives_its_contents(context: Path, root: Path, run: Copy) -> None:
     write(context, "src/a", "src/b/c")
     assert run("src", to="/app").written == (b"app", b"app/a", b"app/b", b"app/b/c")
     assert files(root) == {"app/a": "src/a", "app/b/c": "src/b/c"}
@@ -124,7 +124,7 @@ def test_a_file_lands(context: Path, root: Path, run: Copy, to: str, place: str)
     assert os.fsencode(place) in changes.written
 
 
-def test_several_sources_go_into_a_folder(context: Path, root: Path, run: Copy) -> None:
+def test_several_sources_go_into_a_directory(context: Path, root: Path, run: Copy) -> None:
     write(context, "a", "src/b", "src/deep/c")
     run("a", "src", to="/app/")
     assert files(root) == {"app/a": "a", "app/b": "src/b", "app/deep/c": "src/deep/c"}
@@ -156,11 +156,11 @@ def test_a_source_that_is_not_there(context: Path, root: Path, run: Copy) -> Non
 def test_a_link_is_followed_as_source_and_kept_below(context: Path, root: Path, run: Copy) -> None:
     write(context, "data/file")
     (context / "link").symlink_to("data/file")
-    (context / "folder").symlink_to("/data")
+    (context / "directory").symlink_to("/data")
     (context / "data/inner").symlink_to("file")
     (context / "data/away").symlink_to("/nowhere")
     run("link", to="/app/")
-    run("folder", to="/all")
+    run("directory", to="/all")
     assert files(root) == {
         "app/link": "data/file",
         "all/file": "data/file",
@@ -172,12 +172,12 @@ def test_a_link_is_followed_as_source_and_kept_below(context: Path, root: Path, 
 def test_no_link_of_the_context_leads_out(tmp_path: Path, context: Path, root: Path, run: Copy) -> None:
     write(tmp_path, "secret")
     (context / "up").symlink_to("../secret")
-    (context / "folder").symlink_to("..")
+    (context / "directory").symlink_to("..")
     write(context, "plain")
     with pytest.raises(FileSystemError) as caught:
         run("up", to="/x")
     assert caught.value.reason is Reason.FILE_NOT_FOUND
-    run("folder/plain", to="/x")
+    run("directory/plain", to="/x")
     assert (root / "x").read_text() == "plain"
 
 
@@ -199,7 +199,7 @@ def test_linked_parents_of_the_destination_are_followed_inside_the_root(
     assert files(tmp_path) == {f"root/{k}": v for k, v in files(root).items()} | {"context/a": "a"}
 
 
-def test_a_link_that_is_named_is_written_through_and_one_in_a_folder_is_replaced(
+def test_a_link_that_is_named_is_written_through_and_one_in_a_directory_is_replaced(
     context: Path, root: Path, run: Copy
 ) -> None:
     write(context, "a", "d/inside")
@@ -246,7 +246,7 @@ def test_what_is_there_already_is_no_change(context: Path, root: Path, run: Copy
     write(context, "d/a", "d/sub/b")
     (context / "d/link").symlink_to("a")
     (context / "x.tar").write_bytes(
-        make_tar(Item("f", data=b"x"), folder("g"), Item("g/h", data=b"y"), symlink("l", "f"))
+        make_tar(Item("f", data=b"x"), directory("g"), Item("g/h", data=b"y"), symlink("l", "f"))
     )
     for _ in range(2):
         first = run("d", to="/x", mode="")
@@ -271,7 +271,7 @@ def test_what_is_there_already_is_no_change(context: Path, root: Path, run: Copy
         assert run("d", to="/x", mode="go-rwx").written == ()
     os.link(root / "x/a", root / "x/second")
     assert run("d/a", to="/x/", mode="go-rwx").written == (b"x/a",), "it was one file with the other"
-    (context / "x.tar").write_bytes(make_tar(Item("f", data=b"z"), folder("g", 0o700), Item("g/h", data=b"y")))
+    (context / "x.tar").write_bytes(make_tar(Item("f", data=b"z"), directory("g", 0o700), Item("g/h", data=b"y")))
     assert run("x.tar", to="/y", extract=True).written == (b"y/f", b"y/g")
 
 
@@ -294,15 +294,15 @@ def test_several_sources_count_by_what_is_there(context: Path, root: Path) -> No
 
     do("a", "nothing*", to="/one")
     do("no*", "a", "a", "[a]", to="/two")
-    do("d", "b", to="/folder")
-    assert files(root) == {"one": "a", "two": "a", "folder/c": "d/c", "folder/b": "b"}
+    do("d", "b", to="/directory")
+    assert files(root) == {"one": "a", "two": "a", "directory/c": "d/c", "directory/b": "b"}
     for patterns, also in ((("a", "b"), ""), (("[ab]",), ""), (("a",), "b")):
         with pytest.raises(FileSystemError, match="only the last would be left") as caught:
             do(*patterns, to="/three", also=also)
         assert caught.value.reason is Reason.USAGE_INVALID
         assert caught.value.hint == "End the destination with a slash: /three/"
     do("a", to="/four", also="a")
-    with pytest.raises(FileSystemError, match="a folder is needed there"):
+    with pytest.raises(FileSystemError, match="a directory is needed there"):
         do("a", "d", to="/five")
 
 
@@ -318,7 +318,7 @@ def test_a_circle_of_links_is_named(context: Path, root: Path, run: Copy) -> Non
 # --- one in the place of another
 
 
-def test_files_are_replaced_and_folders_merged(context: Path, root: Path, run: Copy) -> None:
+def test_files_are_replaced_and_directories_merged(context: Path, root: Path, run: Copy) -> None:
     write(context, "src/a", "src/b/c")
     write(root, "app/a", "app/b/old")
     run("src", to="/app")
@@ -334,7 +334,7 @@ def test_the_replaced_file_keeps_its_other_names(context: Path, root: Path, run:
 
 
 @pytest.mark.parametrize(("source", "to"), [("src/b", "/app"), ("src", "/file"), ("src", "/merge"), ("a", "/file/x")])
-def test_files_and_folders_do_not_replace_each_other(
+def test_files_and_directories_do_not_replace_each_other(
     context: Path, root: Path, run: Copy, source: str, to: str
 ) -> None:
     write(context, "src/b", "src/d/e", "a")
@@ -370,7 +370,7 @@ def test_modes_times_and_links_among_files(context: Path, root: Path, run: Copy)
     assert (root / "app/b").stat().st_mtime_ns == 1_111_111_111_000_000_001
 
 
-def test_hard_links_hold_over_many_folders(context: Path, root: Path, run: Copy) -> None:
+def test_hard_links_hold_over_many_directories(context: Path, root: Path, run: Copy) -> None:
     for n in range(300):
         write(context, f"src/{n}/file")
         os.link(context / f"src/{n}/file", context / f"src/{n}/again")
@@ -380,7 +380,7 @@ def test_hard_links_hold_over_many_folders(context: Path, root: Path, run: Copy)
         assert (root / f"app/{n}/again").read_text() == f"src/{n}/file"
 
 
-def test_an_existing_folder_keeps_its_mode_and_a_nested_one_takes_the_source_s(
+def test_an_existing_directory_keeps_its_mode_and_a_nested_one_takes_the_source_s(
     context: Path, root: Path, run: Copy
 ) -> None:
     write(context, "src/sub/a")
@@ -393,7 +393,7 @@ def test_an_existing_folder_keeps_its_mode_and_a_nested_one_takes_the_source_s(
     assert (mode(root / "app"), mode(root / "app/sub")) == ("0o711", "0o1777")
 
 
-def test_chmod_applies_to_files_and_to_folders_that_are_made(context: Path, root: Path, run: Copy) -> None:
+def test_chmod_applies_to_files_and_to_directories_that_are_made(context: Path, root: Path, run: Copy) -> None:
     write(context, "a", "src/b/c")
     os.chmod(context / "a", 0o600)
     (root / "old").mkdir(mode=0o750)
@@ -504,7 +504,7 @@ def test_all_but(context: Path, root: Path, run: Copy) -> None:
 
 
 @pytest.mark.parametrize("to", ["/kaniko/x", "/kaniko", "/link/x", "/kaniko/new/x", "/link/new/x", "/kaniko/.."])
-def test_the_engines_own_folder_is_not_written(context: Path, root: Path, run: Copy, to: str) -> None:
+def test_the_engines_own_directory_is_not_written(context: Path, root: Path, run: Copy, to: str) -> None:
     write(context, "x")
     write(root, "kaniko/own")
     (root / "link").symlink_to("/kaniko")
@@ -564,7 +564,7 @@ def test_add_copies_what_only_looks_like_an_archive(context: Path, root: Path, r
     assert (root / "app/x.tar.gz").read_bytes() == content
 
 
-def test_a_folder_is_not_searched_for_archives(context: Path, root: Path, run: Copy) -> None:
+def test_a_directory_is_not_searched_for_archives(context: Path, root: Path, run: Copy) -> None:
     (context / "src").mkdir()
     (context / "src/x.tar").write_bytes(archive_of(("a", "A")))
     run("src", to="/app", extract=True)

@@ -1,4 +1,4 @@
-"""Folders inside each other, more than calls of functions and open descriptors are allowed here."""
+"""Directories inside each other, more than calls of functions and open descriptors are allowed here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archives.tars import Item, folder, make_tar
+from archives.tars import Item, directory, make_tar
 
 from imagewright import descent
 from imagewright.descent import Descent
@@ -54,7 +54,7 @@ def _narrow() -> Iterator[None]:
 
 @pytest.fixture
 def space(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is emptied however deep it has become."""
+    """A directory that is emptied however deep it has become."""
     yield tmp_path
     descent.remove_tree(str(tmp_path), ignore_errors=True)
 
@@ -74,13 +74,13 @@ class Counting:
         return self.patterns.may_include_below(directory)
 
 
-def dig(top: Path, folder: str = "d", file: str = "file") -> Rootfs:
-    """Folders inside each other, in the last of them a file."""
+def dig(top: Path, directory: str = "d", file: str = "file") -> Rootfs:
+    """Directories inside each other, in the last of them a file."""
     top.mkdir()
     fd = os.open(top, os.O_RDONLY)
     for _ in range(LEVELS):
-        os.mkdir(folder, dir_fd=fd)
-        fd, above = os.open(folder, os.O_RDONLY, dir_fd=fd), fd
+        os.mkdir(directory, dir_fd=fd)
+        fd, above = os.open(directory, os.O_RDONLY, dir_fd=fd), fd
         os.close(above)
     os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o640, dir_fd=fd))
     os.close(fd)
@@ -108,7 +108,7 @@ def test_a_descent_comes_back_the_way_it_went(space: Path) -> None:
     assert down.fd == root.fd
 
 
-def test_a_descent_comes_back_from_a_folder_that_is_elsewhere(space: Path) -> None:
+def test_a_descent_comes_back_from_a_directory_that_is_elsewhere(space: Path) -> None:
     root, other = dig(space / "a"), dig(space / "b")
     with Descent(root.fd) as down:
         for _ in range(5):
@@ -124,7 +124,7 @@ def test_a_descent_comes_back_from_a_folder_that_is_elsewhere(space: Path) -> No
 
 
 def test_a_descent_is_not_led_astray(space: Path) -> None:
-    """Who moves a folder while it is walked must not have the walk go on elsewhere."""
+    """Who moves a directory while it is walked must not have the walk go on elsewhere."""
     root = dig(space / "a")
     with Descent(root.fd) as down:
         for _ in range(LEVELS):
@@ -155,7 +155,7 @@ def test_a_walk_raises_what_is_raised_below_it() -> None:
 
 
 @pytest.mark.parametrize("resolver", RESOLVERS)
-def test_a_layer_of_deep_folders(space: Path, resolver: Resolver) -> None:
+def test_a_layer_of_deep_directories(space: Path, resolver: Resolver) -> None:
     root = dig(space / "a")
     before = scan(empty(space / "nothing"))
     packed = io.BytesIO()
@@ -165,15 +165,15 @@ def test_a_layer_of_deep_folders(space: Path, resolver: Resolver) -> None:
     packed.seek(0)
     other = empty(space / "b", resolver)
     unpack_layer(other, packed, UnpackOptions(ownership=(ME.uid, ME.gid)))
-    assert [*scan(other).folders] == [*scan(root).folders]
+    assert [*scan(other).directories] == [*scan(root).directories]
     assert other.lstat(PATH + b"/file").st_mode & 0o777 == 0o640
     unpack_layer(
-        other, io.BytesIO(make_tar(folder("d"), Item("d/.wh..wh..opq"))), UnpackOptions(ownership=(ME.uid, ME.gid))
+        other, io.BytesIO(make_tar(directory("d"), Item("d/.wh..wh..opq"))), UnpackOptions(ownership=(ME.uid, ME.gid))
     )
     assert os.listdir(space / "b/d") == []
 
 
-def test_an_opaque_folder_of_a_layer_that_is_deep_itself(space: Path) -> None:
+def test_an_opaque_directory_of_a_layer_that_is_deep_itself(space: Path) -> None:
     root = dig(space / "a", file="old")
     items = [Item(os.fsdecode(PATH) + "/new", data=b"x"), Item("d/.wh..wh..opq")]
     unpack_layer(root, io.BytesIO(make_tar(*items)), UnpackOptions(ownership=(ME.uid, ME.gid)))
@@ -217,7 +217,7 @@ def test_copying_what_dockerignore_takes_in_again(space: Path) -> None:
     request = CopyRequest(source, (".",), "/", ownership=ME, ignore=ignore)
     assert copied_contents(request)
     assert copy(empty(space / "b"), request).written[-1] == PATH + b"/file"
-    assert ignore.asked < 10 * LEVELS, "a folder is looked at for all above it at once, not for each of them"
+    assert ignore.asked < 10 * LEVELS, "a directory is looked at for all above it at once, not for each of them"
 
 
 def test_adding_an_archive(space: Path) -> None:
@@ -231,10 +231,10 @@ def test_adding_an_archive(space: Path) -> None:
 @pytest.mark.parametrize("resolver", RESOLVERS)
 def test_a_working_directory(space: Path, resolver: Resolver) -> None:
     root = empty(space / "a", resolver)
-    assert tree.make_directory(root, os.fsdecode(b"/" + PATH), ME)[-1] == PATH
-    os.symlink(os.fsdecode(b"../" * 40 + PATH + b"/more/folders"), space / "a/link")
-    assert tree.make_directory(root, "/link/x", ME) == tuple(
-        PATH + below for below in (b"/more", b"/more/folders", b"/more/folders/x")
+    assert tree.make_workdir(root, os.fsdecode(b"/" + PATH), ME)[-1] == PATH
+    os.symlink(os.fsdecode(b"../" * 40 + PATH + b"/more/directories"), space / "a/link")
+    assert tree.make_workdir(root, "/link/x", ME) == tuple(
+        PATH + below for below in (b"/more", b"/more/directories", b"/more/directories/x")
     )
 
 
@@ -249,7 +249,7 @@ def test_a_path_that_no_system_call_takes_is_named(space: Path) -> None:
         lambda: copy(target, CopyRequest(root, (".",), "/", ownership=ME)),
         lambda: copy(target, CopyRequest(Rootfs(str(space)), ("x.tar",), "/", ownership=ME, extract=True)),
         lambda: unpack_layer(target, io.BytesIO((space / "x.tar").read_bytes())),
-        lambda: tree.make_directory(target, f"/{LONG}" * LEVELS, ME),
+        lambda: tree.make_workdir(target, f"/{LONG}" * LEVELS, ME),
     ):
         with pytest.raises(FileSystemError) as caught:
             action()
@@ -267,7 +267,7 @@ def test_whatever_a_command_has_made_is_removed(space: Path) -> None:
     assert os.listdir(space) == []
 
 
-def test_what_is_mounted_is_in_the_way_of_folders_of_any_depth(space: Path) -> None:
+def test_what_is_mounted_is_in_the_way_of_directories_of_any_depth(space: Path) -> None:
     kept, plain = space / "root/a/b/m", space / "plain"
     for path in (kept / "theirs", space / "masked", plain):
         path.mkdir(parents=True)
@@ -277,7 +277,7 @@ def test_what_is_mounted_is_in_the_way_of_folders_of_any_depth(space: Path) -> N
     )
     tree.remove(rootfs)
     context = dig(space / "context")
-    for top in (b"a/b/m", b"a/b", b"a"):  # at the mount, and in the folders that lead there
+    for top in (b"a/b/m", b"a/b", b"a"):  # at the mount, and in the directories that lead there
         copy(rootfs, CopyRequest(context, (".",), f"/{os.fsdecode(top)}/"))
         assert rootfs.has(top + b"/" + PATH + b"/file")
     tree.copy_tree(rootfs, Rootfs(str(plain)))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from archives.layers import unpack
-from archives.tars import Item, folder, hardlink, make_tar, symlink
+from archives.tars import Item, directory, hardlink, make_tar, symlink
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +29,7 @@ from imagewright.fs.rootfs.attributes import Ownership
 from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 
-KEPT = ("a/m", "b/a/m", "m")  # a folder, a file, a folder at the top
+KEPT = ("a/m", "b/a/m", "m")  # a directory, a file, a directory at the top
 
 
 class Machine:
@@ -57,11 +57,11 @@ class Machine:
         """What is kept is as it was."""
         assert self._kept() == self._before
 
-    def whole(self, folder: Path) -> dict[str, tuple[object, ...]]:
+    def whole(self, directory: Path) -> dict[str, tuple[object, ...]]:
         """The image, as another stage would get it."""
-        folder.mkdir()
-        tree.copy_tree(self.rootfs, Rootfs(str(folder)))
-        return listing(folder)
+        directory.mkdir()
+        tree.copy_tree(self.rootfs, Rootfs(str(directory)))
+        return listing(directory)
 
 
 def _settled(info: os.stat_result) -> os.stat_result:
@@ -83,7 +83,7 @@ NAMES = st.sampled_from(["a", "b", "m"])
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
 TARGETS = st.one_of(PATHS, PATHS.map(lambda path: f"/{path}"), st.sampled_from(["..", "../a", "/", "../../b", "m"]))
 ITEMS = st.one_of(
-    st.builds(folder, PATHS, st.sampled_from([0o755, 0o711, 0o700])),
+    st.builds(directory, PATHS, st.sampled_from([0o755, 0o711, 0o700])),
     st.builds(lambda path, data: Item(path, data=data), PATHS, st.sampled_from([b"x", b"yy"])),
     st.builds(symlink, PATHS, TARGETS),
     st.builds(hardlink, PATHS, PATHS),
@@ -115,13 +115,13 @@ def test_layers_make_the_same_image_with_and_without_something_in_the_way(layers
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files and links in the places of what is kept."""
-    folder = tmp_path_factory.mktemp("context")
+    directory = tmp_path_factory.mktemp("context")
     for name in ("a/m/a/b", "a/m/new", "b/a/m", "m/x"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("mine")
-    (folder / "m/link").symlink_to("x")
-    (folder / "b/b").symlink_to("/a")
-    return folder
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text("mine")
+    (directory / "m/link").symlink_to("x")
+    (directory / "b/b").symlink_to("/a")
+    return directory
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -187,13 +187,13 @@ def machine(tmp_path: Path) -> Machine:
 )
 def test_no_link_leads_a_layer_to_what_is_kept(machine: Machine, items: list[Item]) -> None:
     for one_layer in ([items], [[item] for item in items]):
-        unpack(machine.rootfs, [[folder("a"), folder("b"), folder("b/a")], *one_layer])
+        unpack(machine.rootfs, [[directory("a"), directory("b"), directory("b/a")], *one_layer])
         machine.check()
 
 
 def test_a_link_that_an_opaque_marker_removes_leads_it_nowhere_else(machine: Machine) -> None:
     layers = [
-        [folder("a"), symlink("a/x", ".."), Item("m/b", data=b"mine"), folder("b")],
+        [directory("a"), symlink("a/x", ".."), Item("m/b", data=b"mine"), directory("b")],
         [Item("a/x/.wh..wh..opq")],
     ]
     assert unpack(machine.rootfs, layers) == ""
@@ -207,7 +207,7 @@ def test_a_hard_link_across_the_border_is_the_same_file_or_its_copy(machine: Mac
 
 
 def test_paths_lead_where_the_image_has_them_lead(machine: Machine) -> None:
-    unpack(machine.rootfs, [[symlink("a", "b"), folder("b"), Item("b/f", data=b"x"), symlink("m", "/b/f")]])
+    unpack(machine.rootfs, [[symlink("a", "b"), directory("b"), Item("b/f", data=b"x"), symlink("m", "/b/f")]])
     assert machine.rootfs.read_file(b"a/f", 9) == b"x"
     assert machine.rootfs.read_file(b"m", 9) == b"x"
     assert machine.rootfs.realpath(b"a/../a/f") == b"b/f"
@@ -230,26 +230,26 @@ def test_a_copy_reaches_the_layer_and_not_the_disk(machine: Machine, context: Pa
         b"b",
         b"b/a",
         b"b/b",
-    }  # folders on the way are the image's now; what is apart no scan sees
+    }  # directories on the way are the image's now; what is apart no scan sees
 
 
 def test_a_copy_looks_at_what_the_image_has_where_something_is_in_the_way(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "context/m").mkdir(parents=True)
     (tmp_path / "context/f").write_text("mine")
     context = Rootfs(str(tmp_path / "context"))
-    unpack(machine.rootfs, [[folder("a"), folder("a/m", 0o711), folder("b/a"), symlink("b/a/m", "../new")]])
+    unpack(machine.rootfs, [[directory("a"), directory("a/m", 0o711), directory("b/a"), symlink("b/a/m", "../new")]])
     changes = copy(machine.rootfs, CopyRequest(context, ("f",), "/b/a/m"))  # through the image's link
     assert (changes.written, machine.rootfs.read_file(b"b/new", 9)) == ((b"b/new",), b"mine")
     os.chmod(tmp_path / "context/m", 0o711)
     request = CopyRequest(context, (".",), "/a", ownership=Ownership(os.getuid(), os.getgid()))
-    owned = [folder("a/m", 0o711, uid=os.getuid(), gid=os.getgid())]
+    owned = [directory("a/m", 0o711, uid=os.getuid(), gid=os.getgid())]
     assert unpack(machine.rootfs, [owned]) == ""
     assert copy(machine.rootfs, request).written == (b"a/f",)  # the image's a/m is its equal
     machine.check()
 
 
-def test_a_folder_is_a_root_of_its_own_with_what_is_in_the_way_there(machine: Machine) -> None:
-    unpack(machine.rootfs, [[folder("b"), Item("b/a/f", data=b"x"), symlink("a", "b/a")]])
+def test_a_directory_is_a_root_of_its_own_with_what_is_in_the_way_there(machine: Machine) -> None:
+    unpack(machine.rootfs, [[directory("b"), Item("b/a/f", data=b"x"), symlink("a", "b/a")]])
     part = machine.rootfs.below(b"b/a")
     link = [symlink("up", "../.."), symlink("m", "/f"), Item("up/a", data=b"mine"), Item("n/f", data=b"y")]
     assert unpack(part, [link]) == ""
@@ -266,8 +266,8 @@ def test_a_folder_is_a_root_of_its_own_with_what_is_in_the_way_there(machine: Ma
     machine.check()
 
 
-def test_a_folder_of_the_disk_has_nothing_of_an_earlier_image(machine: Machine) -> None:
-    unpack(machine.rootfs, [[folder("a", 0o711), Item("a/f")]])
+def test_a_directory_of_the_disk_has_nothing_of_an_earlier_image(machine: Machine) -> None:
+    unpack(machine.rootfs, [[directory("a", 0o711), Item("a/f")]])
     assert stat.S_IMODE((machine.path / "a").stat().st_mode) == 0o711
     tree.remove(machine.rootfs)
     assert stat.S_IMODE((machine.path / "a").stat().st_mode) == 0o755
@@ -276,12 +276,12 @@ def test_a_folder_of_the_disk_has_nothing_of_an_earlier_image(machine: Machine) 
     assert stat.S_IMODE((machine.path / "a").stat().st_mode) == 0o755
 
 
-def test_what_a_command_left_where_the_image_has_a_link_is_not_in_a_later_folder(machine: Machine) -> None:
+def test_what_a_command_left_where_the_image_has_a_link_is_not_in_a_later_directory(machine: Machine) -> None:
     unpack(machine.rootfs, [[symlink("a", "b")]])
     machine.masked.before_command()
     (machine.path / "a/lost").write_text("lost")
     assert machine.masked.after_command().lost == (b"a/lost",)
-    unpack(machine.rootfs, [[folder("a")]])
+    unpack(machine.rootfs, [[directory("a")]])
     assert os.listdir(machine.path / "a") == ["m"]
 
 

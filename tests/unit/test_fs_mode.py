@@ -16,7 +16,7 @@ from imagewright.fs.copy.mode import ModeChange
 
 
 @pytest.mark.parametrize(
-    ("text", "before", "file", "folder"),
+    ("text", "before", "file", "directory"),
     [
         ("0644", 0o7777, 0o644, 0o644),
         ("755", 0, 0o755, 0o755),
@@ -48,7 +48,7 @@ from imagewright.fs.copy.mode import ModeChange
         ("\u0667\u0665\u0665", 0o644, None, None),
     ],
 )
-def test_examples(text: str, before: int, file: int | None, folder: int | None) -> None:
+def test_examples(text: str, before: int, file: int | None, directory: int | None) -> None:
     if file is None:
         with pytest.raises(UsageError) as caught:
             ModeChange.parse(text)
@@ -57,7 +57,7 @@ def test_examples(text: str, before: int, file: int | None, folder: int | None) 
         return
     change = ModeChange.parse(text)
     assert oct(change.apply(before, is_directory=False)) == oct(file)
-    assert oct(change.apply(before, is_directory=True)) == oct(folder or 0)
+    assert oct(change.apply(before, is_directory=True)) == oct(directory or 0)
 
 
 _ACTION = st.one_of(
@@ -73,7 +73,7 @@ SYMBOLIC = st.lists(_CLAUSE, min_size=1, max_size=3).map(",".join)
 def test_symbolic_modes_do_what_chmod_does(tmp_path: Path, text: str, before: list[int]) -> None:
     places: list[tuple[Path, int]] = []
     for index, mode in enumerate(before):
-        for place in (tmp_path / f"file{index}", tmp_path / f"folder{index}"):
+        for place in (tmp_path / f"file{index}", tmp_path / f"directory{index}"):
             if place.name.startswith("file"):
                 place.touch()
             else:

@@ -23,6 +23,6 @@ def test_paths_are_root_relative_and_as_they_are_on_disk() -> None:
     )
 
 
-def test_of_a_folder_only_what_is_below_it_counts() -> None:
+def test_of_a_directory_only_what_is_below_it_counts() -> None:
     assert parse_mountinfo(_TABLE, b"/etc") == (MountPoint(24, b"hosts", True),)
     assert parse_mountinfo(_TABLE, b"/et") == ()

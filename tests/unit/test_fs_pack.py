@@ -59,7 +59,7 @@ def test_parents_come_with_their_own_metadata_and_the_root_never(root: Path) -> 
     assert {(m.uid, m.gid, m.uname, m.gname) for m in found.values()} == {(os.getuid(), os.getgid(), "", "")}
 
 
-def test_folders_end_in_a_slash_and_names_are_relative(root: Path) -> None:
+def test_directories_end_in_a_slash_and_names_are_relative(root: Path) -> None:
     data, _ = pack(root, "d/e/f")
     assert data[:100].rstrip(b"\0") == b"d/"
 
@@ -231,13 +231,13 @@ def test_xattrs_are_in_the_layer(root: Path) -> None:
     try:
         os.setxattr(root / "d/e/f", "user.b", b"\x00\xff=\n")
         os.setxattr(root / "d/e/f", "user.a", b"1")
-        os.setxattr(root / "d", "user.folder", b"2")
+        os.setxattr(root / "d", "user.directory", b"2")
     except OSError:
         pytest.skip("this file system has no user xattrs")
     data, _ = pack(root, "d/e/f")
     assert b"SCHILY.xattr.user.b=\x00\xff=\n\n" in data
     assert data.index(b"SCHILY.xattr.user.a=1\n") < data.index(b"SCHILY.xattr.user.b=")
-    assert members(data)["d"].pax_headers["SCHILY.xattr.user.folder"] == "2"
+    assert members(data)["d"].pax_headers["SCHILY.xattr.user.directory"] == "2"
     os.setxattr(root / "d", "user.odd=name", b"2")
     with pytest.raises(FileSystemError, match="odd=name"):
         pack(root, "d")

@@ -126,7 +126,7 @@ def test_a_file_is_made_where_the_links_lead_inside(root: Path, resolver: Resolv
         (lambda path: path.mkdir(), Reason.PATH_NOT_ALLOWED),
         (lambda path: path.write_bytes(b"x" * 101), Reason.LIMIT_EXCEEDED),
     ],
-    ids=["fifo", "folder", "large"],
+    ids=["fifo", "directory", "large"],
 )
 def test_read_file_takes_only_regular_files_of_bounded_size(
     root: Path, resolver: Resolver, make: Callable[[Path], object], reason: Reason
@@ -142,7 +142,7 @@ def test_read_file_follows_links_inside(root: Path) -> None:
     assert Rootfs(str(root)).read_file(b"chain", 100) == b"inside"
 
 
-def test_path_of_names_where_a_folder_really_is(root: Path) -> None:
+def test_path_of_names_where_a_directory_really_is(root: Path) -> None:
     rootfs = Rootfs(str(root))
     with rootfs.directory(b"far/nested/in") as fd:
         assert rootfs.path_of(fd) == b"nested/in"

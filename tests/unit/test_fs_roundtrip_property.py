@@ -26,7 +26,7 @@ OPERATIONS = st.one_of(
     st.tuples(
         st.just("file"), PATHS, st.binary(max_size=1500), st.sampled_from([0o600, 0o644, 0o4755, 0o2711, 0o1777])
     ),
-    st.tuples(st.just("folder"), PATHS, st.sampled_from([0o700, 0o755, 0o1777, 0o2775]), TIMES),
+    st.tuples(st.just("directory"), PATHS, st.sampled_from([0o700, 0o755, 0o1777, 0o2775]), TIMES),
     st.tuples(st.just("symlink"), PATHS, st.sampled_from(["x", "../../..", "/etc", "t" * 150, "é"]), TIMES),
     st.tuples(st.just("hardlink"), PATHS, PATHS, TIMES),
     st.tuples(st.just("fifo"), PATHS, st.just(0), TIMES),
@@ -48,16 +48,16 @@ def _perform(root: Path, operation: Operation) -> None:
     real = Path(os.path.realpath(root))
     if not all(Path(os.path.realpath(place.parent)).is_relative_to(real) for place in (path, other)):
         return
-    if kind in ("file", "folder", "chmod") and (path.is_symlink() or path.is_fifo()):
+    if kind in ("file", "directory", "chmod") and (path.is_symlink() or path.is_fifo()):
         return  # these follow a link at the end; opening a fifo would wait for ever
     try:
-        if kind in ("file", "folder", "symlink", "hardlink", "fifo"):
+        if kind in ("file", "directory", "symlink", "hardlink", "fifo"):
             path.parent.mkdir(parents=True, exist_ok=True)
         match kind, first, second:
             case "file", bytes() as data, int() as mode:
                 path.write_bytes(data)
                 path.chmod(mode)
-            case "folder", int() as mode, int() as time:
+            case "directory", int() as mode, int() as time:
                 path.mkdir(exist_ok=True)
                 path.chmod(mode)
                 os.utime(path, ns=(time, time))
@@ -81,11 +81,11 @@ def _perform(root: Path, operation: Operation) -> None:
 
 
 def _describe(root: Path) -> dict[str, tuple[object, ...]]:
-    """All that a layer can carry; hard links by the first name of their inode. A folder's time moves with what is in it."""
+    """All that a layer can carry; hard links by the first name of their inode. A directory's time moves with what is in it."""
     found: dict[str, os.stat_result] = {}
-    for folder, folders, files in os.walk(root):
-        for name in folders + files:
-            path = os.path.join(folder, name)
+    for directory, directories, files in os.walk(root):
+        for name in directories + files:
+            path = os.path.join(directory, name)
             found[os.path.relpath(path, root)] = os.lstat(path)
     first: dict[int, str] = {}
     for name in sorted(found):
@@ -116,8 +116,8 @@ def _layer(root: Path, before: Snapshot) -> tuple[bytes, PackedLayer, Snapshot]:
 )
 @example([[("symlink", "c", "c", 0), ("file", "c/a", b"", 0o600)]])
 def test_layers_make_the_same_file_system_elsewhere(steps: list[list[Operation]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        here, there = Path(folder, "here"), Path(folder, "there")
+    with tempfile.TemporaryDirectory() as directory:
+        here, there = Path(directory, "here"), Path(directory, "there")
         here.mkdir()
         there.mkdir()
         snapshot = scan(Rootfs(str(here)))
@@ -135,7 +135,7 @@ def test_layers_make_the_same_file_system_elsewhere(steps: list[list[Operation]]
             )
         # Both trees in one layer each: the same bytes, whatever the order in which they came to be.
         empty = Snapshot({}, snapshot.root)
-        for tree in (here, there):  # folders' own times are not told by every layer
+        for tree in (here, there):  # directories' own times are not told by every layer
             for path in sorted(tree.rglob("*")):
                 if path.is_dir() and not path.is_symlink():
                     os.utime(path, (0, 0))

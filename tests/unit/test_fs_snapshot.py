@@ -155,7 +155,7 @@ def test_many_names_are_sorted(root: Path) -> None:
 
 def test_entries_read_back_as_they_were_packed(root: Path) -> None:
     snapshot = scan(Rootfs(str(root)))
-    entries = dict(Snapshot.entries(snapshot.folders[b"usr/lib"]))
+    entries = dict(Snapshot.entries(snapshot.directories[b"usr/lib"]))
     assert list(entries) == [b"a", b"b"]
     info = (root / "usr/lib/a").lstat()
     assert entries[b"a"].inode == info.st_ino
@@ -167,7 +167,7 @@ def test_entries_read_back_as_they_were_packed(root: Path) -> None:
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 ACTIONS = st.lists(
-    st.tuples(st.sampled_from(["file", "folder", "link", "remove", "chmod"]), NAMES, NAMES), min_size=1, max_size=8
+    st.tuples(st.sampled_from(["file", "directory", "link", "remove", "chmod"]), NAMES, NAMES), min_size=1, max_size=8
 )
 
 
@@ -182,7 +182,7 @@ def act(root: Path, kind: str, place: Path) -> None:
         shutil.rmtree(place)
     if kind == "file":
         place.write_text(str(place))
-    elif kind == "folder":
+    elif kind == "directory":
         place.mkdir()
         (place / "inner").write_text("inner")
     elif kind == "link":
@@ -196,15 +196,15 @@ def test_changes_are_what_two_listings_say(
 ) -> None:
     """A slow and literal comparison of two trees sees the same paths come and go."""
     root = tmp_path_factory.mktemp("tree")
-    for folder in "abcd":
-        (root / folder).mkdir()
+    for directory in "abcd":
+        (root / directory).mkdir()
 
     def apply(actions: list[tuple[str, str, str]]) -> None:
-        for kind, folder, name in actions:
-            if (root / folder).is_dir() and not (root / folder).is_symlink():
-                act(root, kind, root / folder / name)
+        for kind, directory, name in actions:
+            if (root / directory).is_dir() and not (root / directory).is_symlink():
+                act(root, kind, root / directory / name)
             else:
-                act(root, kind, root / folder)
+                act(root, kind, root / directory)
 
     def listing() -> dict[bytes, tuple[int, str]]:
         found = {}
@@ -218,11 +218,11 @@ def test_changes_are_what_two_listings_say(
     found = changes(root, lambda: apply(second))
     after = listing()
 
-    def is_folder(path: bytes) -> bool:
+    def names_directory(path: bytes) -> bool:
         return not path or (path in after and stat.S_ISDIR(after[path][0]))
 
-    gone = {p for p in before if p not in after and is_folder(p.rpartition(b"/")[0])}
-    assert set(found.removed) == gone, "one whiteout for a folder, none for what was in it"
+    gone = {p for p in before if p not in after and names_directory(p.rpartition(b"/")[0])}
+    assert set(found.removed) == gone, "one whiteout for a directory, none for what was in it"
     differing = {p for p, value in after.items() if before.get(p) != value}
     assert differing <= set(found.written)
     assert set(found.written) <= set(after)

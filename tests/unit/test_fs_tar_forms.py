@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from archives.tars import Item, folder, hardlink, make_tar, symlink
+from archives.tars import Item, directory, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.unpack import unpack_layer
@@ -37,7 +37,7 @@ class Dribble:
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_names_and_numbers_of_every_format(form: int) -> None:
-    items = [folder("d/"), Item("d/" + "n" * 97, data=b"x" * 513), symlink("l", "t" * 100), hardlink("h", "d/x")]
+    items = [directory("d/"), Item("d/" + "n" * 97, data=b"x" * 513), symlink("l", "t" * 100), hardlink("h", "d/x")]
     if form == tarfile.USTAR_FORMAT:
         items.append(Item("p" * 120 + "/" + "q" * 90, data=b"y"))
     else:
@@ -99,7 +99,7 @@ def test_global_records_are_bounded() -> None:
     assert caught.value.reason is Reason.LIMIT_EXCEEDED
 
 
-def test_an_old_archive_says_folder_by_a_slash() -> None:
+def test_an_old_archive_says_directory_by_a_slash() -> None:
     block = bytearray(512)
     block[:2] = b"d/"
     block[100:108], block[124:136], block[136:148] = b"0000755\0", b"00000000000\0", b"00000000000\0"

@@ -1,4 +1,4 @@
-"""Whole trees between stages: copied, moved, removed; and the folders of WORKDIR. Links are never followed."""
+"""Whole trees between stages: copied, moved, removed; and the directories of WORKDIR. Links are never followed."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def test_a_tree_is_moved_to_another_disk(full: Path, tmp_path: Path) -> None:
     if not os.access(other, os.W_OK) or other.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("/dev/shm is no other file system")
     before = listing(full)
-    with tempfile.TemporaryDirectory(dir=other) as folder:
-        tree.move_tree(Rootfs(str(full)), Rootfs(folder))
-        assert listing(Path(folder)) == before
+    with tempfile.TemporaryDirectory(dir=other) as directory:
+        tree.move_tree(Rootfs(str(full)), Rootfs(directory))
+        assert listing(Path(directory)) == before
         assert list(full.iterdir()) == []
 
 
 def test_excluded_places_stay_where_they_are(full: Path, tmp_path: Path) -> None:
-    """As between the build's root, which has the cluster's files in it, and a folder for a stage."""
+    """As between the build's root, which has the cluster's files in it, and a directory for a stage."""
     (full / "etc/hosts").write_text("the cluster's")
     (full / "proc").mkdir()
     (full / "proc/1").write_text("process")
@@ -113,26 +113,26 @@ def test_removing_leaves_what_is_excluded_and_what_links_lead_to(full: Path, tmp
 # --- WORKDIR
 
 
-def test_missing_folders_are_made(tmp_path: Path) -> None:
+def test_missing_directories_are_made(tmp_path: Path) -> None:
     root = Rootfs(str(tmp_path))
     (tmp_path / "old").mkdir(mode=0o711)
-    assert tree.make_directory(root, "/old/a/b", ME) == (b"old/a", b"old/a/b")
+    assert tree.make_workdir(root, "/old/a/b", ME) == (b"old/a", b"old/a/b")
     assert [oct((tmp_path / p).stat().st_mode & 0o7777) for p in ("old", "old/a", "old/a/b")] == [
         "0o711",
         "0o755",
         "0o755",
     ]
-    assert tree.make_directory(root, "/old/a/b", ME) == ()
-    assert tree.make_directory(root, "/", ME) == ()
+    assert tree.make_workdir(root, "/old/a/b", ME) == ()
+    assert tree.make_workdir(root, "/", ME) == ()
 
 
-def test_folders_are_made_through_links_inside_the_root(tmp_path: Path) -> None:
+def test_directories_are_made_through_links_inside_the_root(tmp_path: Path) -> None:
     (tmp_path / "root/real").mkdir(parents=True)
     (tmp_path / "root/link").symlink_to("/real")
     (tmp_path / "root/dangling").symlink_to("../../run/deep")
     root = Rootfs(str(tmp_path / "root"))
-    assert tree.make_directory(root, "/link/a", ME) == (b"real/a",)
-    assert tree.make_directory(root, "/dangling/b", ME) == (b"run", b"run/deep", b"run/deep/b")
+    assert tree.make_workdir(root, "/link/a", ME) == (b"real/a",)
+    assert tree.make_workdir(root, "/dangling/b", ME) == (b"run", b"run/deep", b"run/deep/b")
     assert (tmp_path / "root/dangling").is_symlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["root"]
 
@@ -141,14 +141,14 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in ("/file", "/file/below"):
         with pytest.raises(FileSystemError, match="/file") as caught:
-            tree.make_directory(Rootfs(str(tmp_path)), path, ME)
+            tree.make_workdir(Rootfs(str(tmp_path)), path, ME)
         assert caught.value.reason is Reason.PATH_NOT_ALLOWED
 
 
 def test_a_copy_that_fails_leaves_no_descriptor_open(tmp_path: Path) -> None:
     (tmp_path / "source" / "name").mkdir(parents=True)
     (tmp_path / "target").mkdir()
-    (tmp_path / "target" / "name").write_text("a file where the source has a folder")
+    (tmp_path / "target" / "name").write_text("a file where the source has a directory")
     source, target = Rootfs(str(tmp_path / "source")), Rootfs(str(tmp_path / "target"))
     before = {source.fd, target.fd} | _descriptors()
     with pytest.raises(FileSystemError):
@@ -156,13 +156,13 @@ def test_a_copy_that_fails_leaves_no_descriptor_open(tmp_path: Path) -> None:
     assert _descriptors() == before
 
 
-def test_a_folder_that_is_not_the_images_is_not_kept_open(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_the_images_is_not_kept_open(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "link").symlink_to("own")
     rootfs = Rootfs(str(tmp_path), frozenset({"own"}))
     before = {rootfs.fd} | _descriptors()
     with pytest.raises(FileSystemError) as caught:
-        tree.make_directory(rootfs, "/link/below", None)
+        tree.make_workdir(rootfs, "/link/below", None)
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
     assert _descriptors() == before
 

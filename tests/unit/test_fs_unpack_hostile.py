@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from archives.tars import CHARACTER, FIFO, Item, folder, hardlink, make_tar, symlink
+from archives.tars import CHARACTER, FIFO, Item, directory, hardlink, make_tar, symlink
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,35 +23,35 @@ RESOLVERS = [
     pytest.param(walk_open, id="walk"),
 ]
 
-# {out} is the absolute path of the folder outside, which is also ../outside of the root.
+# {out} is the absolute path of the directory outside, which is also ../outside of the root.
 ATTACKS: dict[str, list[Item]] = {
     "dotdot": [Item("../outside/new", data=b"x")],
     "dotdot-absolute": [Item("/../outside/new", data=b"x")],
-    "dotdot-inside": [folder("a"), Item("a/../../outside/new", data=b"x")],
+    "dotdot-inside": [directory("a"), Item("a/../../outside/new", data=b"x")],
     "absolute": [Item("{out}/new", data=b"x")],
     "link-relative": [symlink("l", "../outside"), Item("l/new", data=b"x"), Item("l/secret", data=b"x")],
     "link-absolute": [symlink("l", "{out}"), Item("l/new", data=b"x"), Item("l/secret", data=b"x")],
     "link-chain": [symlink("a", "b"), symlink("b", "c/.."), symlink("c", ".."), Item("a/outside/new", data=b"x")],
     "link-many-dots": [symlink("l", "../" * 30 + "{out}"), Item("l/secret", data=b"x")],
-    "link-then-folder": [symlink("l", "{out}"), folder("l/", 0o777), folder("l", 0o777)],
+    "link-then-directory": [symlink("l", "{out}"), directory("l/", 0o777), directory("l", 0o777)],
     "link-then-file": [symlink("f", "{out}/secret"), Item("f", data=b"x", mode=0o777)],
     "link-then-fifo": [symlink("f", "{out}/secret"), Item("f", FIFO, mode=0o777)],
     "link-then-device": [symlink("f", "{out}/secret"), Item("f", CHARACTER, mode=0o777)],
-    "file-through-link-in-parents": [folder("d"), symlink("d/l", "{out}"), Item("d/l/deep/er/new", data=b"x")],
+    "file-through-link-in-parents": [directory("d"), symlink("d/l", "{out}"), Item("d/l/deep/er/new", data=b"x")],
     "hardlink-dotdot": [hardlink("h", "../outside/secret"), Item("h", data=b"x")],
     "hardlink-absolute": [hardlink("h", "{out}/secret"), Item("h", data=b"x")],
     "hardlink-through-link": [symlink("l", "{out}"), hardlink("h", "l/secret"), Item("h", data=b"x", mode=0o777)],
     "hardlink-to-link": [symlink("l", "{out}/secret"), hardlink("h", "l"), Item("h", data=b"x", mode=0o777)],
-    "hardlink-chmod": [symlink("l", "{out}/secret"), hardlink("h", "l"), folder("h", 0o777)],
+    "hardlink-chmod": [symlink("l", "{out}/secret"), hardlink("h", "l"), directory("h", 0o777)],
     "whiteout-dotdot": [Item("../outside/.wh.secret")],
     "whiteout-through-link": [symlink("l", "{out}"), Item("l/.wh.secret")],
-    "whiteout-of-parent": [folder("d"), Item("d/.wh..."), Item("d/.wh...")],
-    "whiteout-of-dot": [folder("d"), Item("d/.wh.."), Item("d/.wh.")],
+    "whiteout-of-parent": [directory("d"), Item("d/.wh..."), Item("d/.wh...")],
+    "whiteout-of-dot": [directory("d"), Item("d/.wh.."), Item("d/.wh.")],
     "opaque-through-link": [symlink("l", "{out}"), Item("l/.wh..wh..opq")],
-    "opaque-then-link": [folder("l"), Item("l/.wh..wh..opq"), symlink("l", "{out}"), Item("l/.wh..wh..opq")],
-    "times-of-replaced-folder": [folder("d", mtime=1), symlink("d", "{out}")],
-    "times-of-parent-of-replaced": [folder("d"), folder("d/e", mtime=1), symlink("d", "{out}")],
-    "folder-replaced-while-open": [Item("d/a", data=b"x"), symlink("d", "{out}"), Item("d/secret", data=b"x")],
+    "opaque-then-link": [directory("l"), Item("l/.wh..wh..opq"), symlink("l", "{out}"), Item("l/.wh..wh..opq")],
+    "times-of-replaced-directory": [directory("d", mtime=1), symlink("d", "{out}")],
+    "times-of-parent-of-replaced": [directory("d"), directory("d/e", mtime=1), symlink("d", "{out}")],
+    "directory-replaced-while-open": [Item("d/a", data=b"x"), symlink("d", "{out}"), Item("d/secret", data=b"x")],
     "xattr-through-link": [symlink("f", "{out}/secret"), Item("f", pax={"SCHILY.xattr.user.x": "y"})],
     "pax-path": [Item("innocent", data=b"x", pax={"path": "../outside/new"})],
     "pax-linkpath": [Item("h", b"1", link="ok", pax={"linkpath": "../outside/secret"})],
@@ -59,7 +59,7 @@ ATTACKS: dict[str, list[Item]] = {
     "pax-xattr-nul": [Item("innocent", pax={"SCHILY.xattr.user.\0": "x"})],
     "root-as-file": [Item(".", data=b"x"), Item("/", data=b"y"), symlink("./", "{out}")],
     "deep": [Item("d/" * 2000 + "f", data=b"x")],
-    "deep-opaque": [folder("d/" * 250), Item("d/.wh..wh..opq")],
+    "deep-opaque": [directory("d/" * 250), Item("d/.wh..wh..opq")],
     "long-name": [Item("n" * 5000, data=b"x")],
     "link-loop": [symlink("a", "b"), symlink("b", "a"), Item("a/x", data=b"x")],
     "link-far-below": [symlink("l", "x/" * 1500 + "y"), Item("l/z", data=b"x")],
@@ -133,7 +133,7 @@ def test_nothing_outside_the_root_changes(tmp_path: Path, attack: str, resolver:
         ["below"],
         ["beside", "it"],
     ]
-    remove_tree(str(root), ignore_errors=True)  # some are too deep for whoever clears the tests' folders away
+    remove_tree(str(root), ignore_errors=True)  # some are too deep for whoever clears the tests' directories away
 
 
 @pytest.mark.parametrize("resolver", RESOLVERS)
@@ -147,7 +147,7 @@ def test_nothing_outside_the_root_changes(tmp_path: Path, attack: str, resolver:
         [symlink("l", "engine"), Item("l/.wh..wh..opq")],
         [Item(".wh.engine")],
         [Item(".wh..wh..opq")],
-        [folder("engine", 0o777)],
+        [directory("engine", 0o777)],
         [symlink("engine", "/tmp")],
         [hardlink("h", "engine/key"), Item("h", data=b"x")],
         [symlink("l", "engine"), hardlink("h", "l/key")],
@@ -162,7 +162,7 @@ def test_what_is_excluded_is_never_touched(tmp_path: Path, resolver: Resolver, i
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/hosts").write_text("hosts")
     for i in range(10):
-        (tmp_path / f"etc/folder{i}").mkdir()
+        (tmp_path / f"etc/directory{i}").mkdir()
     before = [_state(tmp_path / "engine"), (tmp_path / "etc/hosts").stat()]
     try:
         unpack_layer(Rootfs(str(tmp_path), frozenset({"engine", "etc/hosts"}), resolver), io.BytesIO(make_tar(*items)))

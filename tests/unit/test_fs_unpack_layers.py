@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from archives.tars import FIFO, Item, folder, hardlink, make_tar, symlink
+from archives.tars import FIFO, Item, directory, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError
 from imagewright.fs.layer.unpack import UnpackOptions, UnpackStats, unpack_layer
@@ -17,7 +17,7 @@ from imagewright.fs.rootfs.root import Rootfs
 
 
 def apply(root: Path, *items: Item, options: UnpackOptions | None = None) -> UnpackStats:
-    mine = (os.getuid(), os.getgid())  # missing folders would be root's, who need not be the one who runs this
+    mine = (os.getuid(), os.getgid())  # missing directories would be root's, who need not be the one who runs this
     return unpack_layer(
         Rootfs(str(root)), io.BytesIO(make_tar(*items)), replace(options or UnpackOptions(), ownership=mine)
     )
@@ -32,7 +32,7 @@ def test_files_keep_content_mode_and_nanoseconds(tmp_path: Path) -> None:
     try:
         apply(
             tmp_path,
-            folder("d", 0o2750, pax={"mtime": "1600000000.123456789"}),
+            directory("d", 0o2750, pax={"mtime": "1600000000.123456789"}),
             Item("d/f", data=b"data" * 1000, mode=0o4777, pax={"mtime": "1500000000.000000001"}),
             Item("d/old", mode=0o600, pax={"mtime": "-1.5"}),
         )
@@ -53,7 +53,7 @@ def test_a_file_of_many_pieces_is_whole(tmp_path: Path) -> None:
     assert (tmp_path / "after").read_bytes() == b"x"
 
 
-def test_a_folder_without_an_entry_is_made_with_plain_mode(tmp_path: Path) -> None:
+def test_a_directory_without_an_entry_is_made_with_plain_mode(tmp_path: Path) -> None:
     apply(tmp_path, Item("a/b/c", data=b"x"))
     assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) == 0o755
 
@@ -66,9 +66,9 @@ def test_names_are_taken_as_relative_to_the_root(tmp_path: Path) -> None:
 class TestWhiteouts:
     @pytest.fixture(autouse=True)
     def lower(self, tmp_path: Path) -> None:
-        apply(tmp_path, folder("d"), Item("d/a"), Item("d/b"), folder("d/sub"), Item("d/sub/x"), Item("top"))
+        apply(tmp_path, directory("d"), Item("d/a"), Item("d/b"), directory("d/sub"), Item("d/sub/x"), Item("top"))
 
-    def test_a_file_and_a_folder_go(self, tmp_path: Path) -> None:
+    def test_a_file_and_a_directory_go(self, tmp_path: Path) -> None:
         apply(tmp_path, Item("d/.wh.a"), Item("d/.wh.sub"), Item(".wh.top"))
         assert names(tmp_path) == ["d", "d/b"]
 
@@ -77,8 +77,8 @@ class TestWhiteouts:
         assert names(tmp_path) == ["d", "top"]
 
     @pytest.mark.parametrize("last", [True, False])
-    def test_an_opaque_folder_hides_the_lower_ones_whatever_its_place(self, tmp_path: Path, last: bool) -> None:
-        marker, new = Item("d/.wh..wh..opq"), [folder("d/sub"), Item("d/sub/new"), Item("d/b", data=b"new")]
+    def test_an_opaque_directory_hides_the_lower_ones_whatever_its_place(self, tmp_path: Path, last: bool) -> None:
+        marker, new = Item("d/.wh..wh..opq"), [directory("d/sub"), Item("d/sub/new"), Item("d/b", data=b"new")]
         apply(tmp_path, *([*new, marker] if last else [marker, *new]))
         assert names(tmp_path) == ["d", "d/b", "d/sub", "d/sub/new", "top"]
         assert (tmp_path / "d/b").read_bytes() == b"new"
@@ -87,13 +87,13 @@ class TestWhiteouts:
         apply(tmp_path, Item("new"), Item(".wh..wh..opq"))
         assert names(tmp_path) == ["new"]
 
-    def test_what_this_layer_brings_below_an_unnamed_folder_stays(self, tmp_path: Path) -> None:
+    def test_what_this_layer_brings_below_an_unnamed_directory_stays(self, tmp_path: Path) -> None:
         apply(tmp_path, Item("d/sub/new"), Item("d/.wh..wh..opq"))
         assert names(tmp_path) == ["d", "d/sub", "d/sub/new", "top"]
 
     @pytest.mark.parametrize("last", [True, False])
     def test_a_whiteout_hides_lower_layers_and_not_its_own(self, tmp_path: Path, last: bool) -> None:
-        marker, new = Item("d/.wh.sub"), [folder("d/sub"), Item("d/sub/new")]
+        marker, new = Item("d/.wh.sub"), [directory("d/sub"), Item("d/sub/new")]
         apply(tmp_path, *([*new, marker] if last else [marker, *new]))
         assert names(tmp_path) == ["d", "d/a", "d/b", "d/sub", "d/sub/new", "top"]
 
@@ -112,26 +112,26 @@ class TestReplacing:
     def test_every_kind_gives_way_to_every_other(self, tmp_path: Path) -> None:
         kinds = {
             "file": Item("x", data=b"new"),
-            "folder": folder("x"),
+            "directory": directory("x"),
             "link": symlink("x", "nowhere"),
             "fifo": Item("x", FIFO),
         }
         for old in kinds.values():
             for kind, new in kinds.items():
                 apply(tmp_path, Item(".wh.x"))
-                apply(tmp_path, old, *([Item("x/below")] if old.type == folder("x").type else []))
+                apply(tmp_path, old, *([Item("x/below")] if old.type == directory("x").type else []))
                 apply(tmp_path, new)
                 mode = (tmp_path / "x").lstat().st_mode
                 assert {
                     "file": stat.S_ISREG,
-                    "folder": stat.S_ISDIR,
+                    "directory": stat.S_ISDIR,
                     "link": stat.S_ISLNK,
                     "fifo": stat.S_ISFIFO,
                 }[kind](mode)
 
-    def test_a_folder_over_a_folder_keeps_what_is_in_it(self, tmp_path: Path) -> None:
-        apply(tmp_path, folder("d", 0o700), Item("d/a"))
-        apply(tmp_path, folder("d", 0o755), Item("d/b"))
+    def test_a_directory_over_a_directory_keeps_what_is_in_it(self, tmp_path: Path) -> None:
+        apply(tmp_path, directory("d", 0o700), Item("d/a"))
+        apply(tmp_path, directory("d", 0o755), Item("d/b"))
         assert names(tmp_path) == ["d", "d/a", "d/b"]
         assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o755
 
@@ -141,16 +141,16 @@ class TestReplacing:
         assert (tmp_path / "a").read_bytes() == b"new"
         assert (tmp_path / "b").read_bytes() == b"old"
 
-    def test_many_replaced_folders_leave_no_stale_descriptor(self, tmp_path: Path) -> None:
+    def test_many_replaced_directories_leave_no_stale_descriptor(self, tmp_path: Path) -> None:
         apply(tmp_path, *(Item(f"d{i}/f", data=b"old") for i in range(300)))
         items: list[Item] = []
         for i in range(300):
-            items += [Item(f"d{i}/g"), symlink(f"d{i}", "t"), folder("t"), Item(f"d{i}/h{i}", data=b"new")]
+            items += [Item(f"d{i}/g"), symlink(f"d{i}", "t"), directory("t"), Item(f"d{i}/h{i}", data=b"new")]
         apply(tmp_path, *items)
         assert len(names(tmp_path / "t")) == 300
 
-    def test_a_missing_folder_is_made_where_a_link_says(self, tmp_path: Path) -> None:
-        apply(tmp_path, folder("var"), symlink("var/run", "../run"), Item("var/run/lock/x", data=b"x"))
+    def test_a_missing_directory_is_made_where_a_link_says(self, tmp_path: Path) -> None:
+        apply(tmp_path, directory("var"), symlink("var/run", "../run"), Item("var/run/lock/x", data=b"x"))
         assert (tmp_path / "run/lock/x").read_bytes() == b"x"
         assert (tmp_path / "var/run").is_symlink()
 
@@ -172,7 +172,7 @@ class TestLinks:
     @pytest.mark.parametrize("target", ["missing", "missing/x", "h", "", "d"])
     def test_a_hard_link_to_nothing_names_both(self, tmp_path: Path, target: str) -> None:
         with pytest.raises(FileSystemError, match="/h"):
-            apply(tmp_path, folder("d"), hardlink("h", target))
+            apply(tmp_path, directory("d"), hardlink("h", target))
 
     def test_symbolic_links_keep_their_text_and_time(self, tmp_path: Path) -> None:
         apply(tmp_path, symlink("l", "../../../etc/passwd"), symlink("long", "t" * 300))
@@ -181,14 +181,14 @@ class TestLinks:
         assert (tmp_path / "l").lstat().st_mtime == 1_700_000_000
 
 
-def test_an_archive_leaves_its_folder_as_it_is(tmp_path: Path) -> None:
+def test_an_archive_leaves_its_directory_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "opt").mkdir(mode=0o700)
     stats = apply(
         tmp_path / "opt",
-        folder(".", 0o777),
+        directory(".", 0o777),
         Item("a", data=b"x"),
         hardlink("b", "a"),
-        folder("d"),
+        directory("d"),
         options=UnpackOptions(whiteouts=False, keep_written=True),
     )
     assert names(tmp_path) == ["opt", "opt/a", "opt/b", "opt/d"]
@@ -202,7 +202,7 @@ def test_a_hard_link_to_the_file_itself_is_that_file(tmp_path: Path, whiteouts: 
     options = UnpackOptions(whiteouts=whiteouts)
     apply(
         tmp_path,
-        folder("d"),
+        directory("d"),
         Item("d/a", data=b"x", mode=0o751),
         hardlink("d/a", "d/a"),
         hardlink("./d//a", "d/a"),
@@ -226,11 +226,11 @@ def test_xattrs_come_and_go(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system has no user xattrs")
     pax = {"SCHILY.xattr.user.a": "1", "SCHILY.xattr.user.b": ""}
-    apply(tmp_path, folder("d", pax=pax), Item("d/f", pax=pax))
+    apply(tmp_path, directory("d", pax=pax), Item("d/f", pax=pax))
     assert {n: os.getxattr(tmp_path / "d/f", n) for n in os.listxattr(tmp_path / "d/f")} == {
         "user.a": b"1",
         "user.b": b"",
     }
-    apply(tmp_path, folder("d", pax={"SCHILY.xattr.user.b": "2"}))
+    apply(tmp_path, directory("d", pax={"SCHILY.xattr.user.b": "2"}))
     assert os.listxattr(tmp_path / "d") == ["user.b"]
     assert os.getxattr(tmp_path / "d", "user.b") == b"2"

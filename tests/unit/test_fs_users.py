@@ -135,7 +135,7 @@ def hostile_fifo(place: Path) -> None:
     os.mkfifo(place)
 
 
-def hostile_folder(place: Path) -> None:
+def hostile_directory(place: Path) -> None:
     place.mkdir()
 
 
@@ -144,7 +144,7 @@ def hostile_size(place: Path) -> None:
         file.truncate(1 << 40)
 
 
-@pytest.mark.parametrize("make", [hostile_fifo, hostile_folder, hostile_size])
+@pytest.mark.parametrize("make", [hostile_fifo, hostile_directory, hostile_size])
 @pytest.mark.parametrize("name", ["passwd", "group"])
 def test_files_that_are_traps_are_refused(tmp_path: Path, make: object, name: str) -> None:
     assert callable(make)

@@ -54,7 +54,7 @@ def test_a_child_has_the_descriptors_that_it_was_given_and_no_others() -> None:
         os.close(fd)
     assert {0, 1, 2, kept} <= found
     assert not found & {other, third, fourth}
-    assert len(found) == 6, "beside these its line, and the one that reads the folder"
+    assert len(found) == 6, "beside these its line, and the one that reads the directory"
 
 
 def test_a_child_that_is_killed_ends_the_wait_though_others_hold_its_ends(watched: Callable[[Child], Child]) -> None:
@@ -124,7 +124,7 @@ def test_a_child_whose_parent_has_gone_before_it_is_tied_does_nothing() -> None:
     if pid == 0:
         ours.close()
         Parent(theirs).receive()  # None: it has gone
-        Parent(theirs).tie()
+        Parent(theirs).bind_lifetime()
         os._exit(0)
     ours.close()
     theirs.close()

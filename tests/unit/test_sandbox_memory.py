@@ -11,18 +11,18 @@ from imagewright.sandbox.kernel.memory import MemoryUse, counts, memory_use
 GI, MI = 1 << 30, 1 << 20
 
 
-def unified(folder: Path, limit: str = "max") -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 2\noom_group_kill 0\n")
-    (folder / "memory.peak").write_text(f"{GI}\n")
-    (folder / "memory.max").write_text(f"{limit}\n")
+def unified(directory: Path, limit: str = "max") -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 2\noom_group_kill 0\n")
+    (directory / "memory.peak").write_text(f"{GI}\n")
+    (directory / "memory.max").write_text(f"{limit}\n")
 
 
-def legacy(folder: Path, limit: int = 9223372036854771712) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
-    (folder / "memory.max_usage_in_bytes").write_text(f"{GI}\n")
-    (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+def legacy(directory: Path, limit: int = 9223372036854771712) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    (directory / "memory.max_usage_in_bytes").write_text(f"{GI}\n")
+    (directory / "memory.limit_in_bytes").write_text(f"{limit}\n")
 
 
 def process(tmp_path: Path, text: str) -> Path:

@@ -1,6 +1,6 @@
-"""Chooses the rung: the one that was asked for, or by trying which one works here.
+"""Chooses the mode: the one that was asked for, or by trying which one works here.
 
-Forks the helper and tries rungs. Called by the engine before it starts its first thread.
+Forks the helper and tries modes. Called by the engine before it starts its first thread.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import Ids
 from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
-from imagewright.sandbox.runner.client import Helpers
+from imagewright.sandbox.runner.client import RunnerPool
 
-# Only the executor image has it: elsewhere the root rung would replace a machine's own file system.
+# Only the executor image has it: elsewhere the root mode would replace a machine's own file system.
 IMAGE_MARKER = "/imagewright/executor-image"
 _EXECUTOR_OWN = frozenset({"imagewright", "kaniko", "proc", "sys", "dev"})
 
@@ -27,7 +27,7 @@ _EXECUTOR_OWN = frozenset({"imagewright", "kaniko", "proc", "sys", "dev"})
 class _Chosen:
     kind: SandboxKind
     reason: str
-    helpers: Helpers
+    runners: RunnerPool
     ids: Ids
     build_root: str | None = None
     excluded: frozenset[str] = frozenset()
@@ -35,17 +35,17 @@ class _Chosen:
 
     @property
     def parallel(self) -> int:
-        return len(self.helpers)
+        return len(self.runners)
 
     @property
     def mounts(self) -> bool:
         return self.kind is SandboxKind.NAMESPACE
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        return self.helpers.run(self.kind, self.ids.check(command), output)
+        return self.runners.run(self.kind, self.ids.check(command), output)
 
     def close(self) -> None:
-        self.helpers.close()
+        self.runners.close()
 
 
 def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
@@ -56,35 +56,35 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
     """
     linux.set_dumpable(False)  # the engine's memory will hold credentials; what is forked from here on inherits it
     linux.hide_arguments()
-    helpers = Helpers(options.work_dir, options.parallel)
+    runners = RunnerPool(options.work_dir, options.parallel)
     try:
-        return _choose(kind, helpers, options)
+        return _choose(kind, runners, options)
     except BaseException:
-        helpers.close()
+        runners.close()
         raise
 
 
-def _choose(kind: SandboxKind, helpers: Helpers, options: SandboxOptions) -> Sandbox:
+def _choose(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> Sandbox:
     ids = Ids.read()
     if kind is SandboxKind.ROOT:
-        return _root(helpers, ids, options, "it was asked for by name")
+        return _root(runners, ids, options, "it was asked for by name")
     if kind is SandboxKind.CHROOT:
-        failure = _try(SandboxKind.CHROOT, helpers, options)
+        failure = _try(SandboxKind.CHROOT, runners, options)
         if failure is not None:
             raise SandboxError(
                 f"the chroot sandbox doesn't work here: {failure.message}",
                 hint="It needs the capability SYS_CHROOT; try namespace.",
             )
-        return _Chosen(kind, "it was asked for by name; it is no security boundary", helpers, ids)
-    failure = _try(SandboxKind.NAMESPACE, helpers, options)
+        return _Chosen(kind, "it was asked for by name; it is no security boundary", runners, ids)
+    failure = _try(SandboxKind.NAMESPACE, runners, options)
     if failure is None:
         reason = "user and mount namespaces work here"
         if kind is not SandboxKind.AUTO:
             reason = f"it was asked for by name; {reason}"
-        return _Chosen(SandboxKind.NAMESPACE, reason, helpers, ids)
+        return _Chosen(SandboxKind.NAMESPACE, reason, runners, ids)
     why = failure.message + _confinement()
     if kind is SandboxKind.AUTO and os.path.exists(IMAGE_MARKER):
-        return _root(helpers, ids, options, f"namespaces don't work here: {why}")
+        return _root(runners, ids, options, f"namespaces don't work here: {why}")
     raise SandboxError(
         f"the namespace sandbox doesn't work here: {why}",
         hint=failure.hint
@@ -93,14 +93,14 @@ def _choose(kind: SandboxKind, helpers: Helpers, options: SandboxOptions) -> San
     )
 
 
-def _try(kind: SandboxKind, helpers: Helpers, options: SandboxOptions) -> SandboxError | None:
-    """None where the rung works, else why not."""
+def _try(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> SandboxError | None:
+    """None where the mode works, else why not."""
     with tempfile.TemporaryDirectory(prefix="probe-", dir=options.work_dir) as rootfs:
         try:
-            code = helpers.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
+            code = runners.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
         except SandboxError as error:
             if error.reason is Reason.DISK_FULL:
-                raise  # no rung would have more space
+                raise  # no mode would have more space
             return error
     return None if code == 0 else SandboxError(f"the probe ended with {code}")
 
@@ -118,17 +118,17 @@ def _confinement() -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _root(helpers: Helpers, ids: Ids, options: SandboxOptions, why: str) -> Sandbox:
+def _root(runners: RunnerPool, ids: Ids, options: SandboxOptions, why: str) -> Sandbox:
     if not os.path.exists(IMAGE_MARKER):
         raise SandboxError(
             "the root sandbox builds in place of this machine's own file system, so it runs in the executor image only",
             hint="Use --sandbox=namespace or --sandbox=chroot here.",
         )
-    helpers.keep_one()  # there is one / only
+    runners.keep_one()  # there is one / only
     reason = f"{why}; it is no security boundary: RUN can read what the container can"
     # The build's /etc/nsswitch.conf must not say which libraries are loaded into the engine.
     linux.pin_name_services()
     kept = frozenset(os.path.realpath(path).strip("/") for path in (options.work_dir, *options.kept))
     # This early / is still the executor image's: a /busybox is that of its debug variant.
     excluded = _EXECUTOR_OWN | ({"busybox"} if os.path.exists("/busybox") else frozenset())
-    return _Chosen(SandboxKind.ROOT, reason, helpers, ids, "/", excluded, kept - {""})
+    return _Chosen(SandboxKind.ROOT, reason, runners, ids, "/", excluded, kept - {""})

@@ -1,6 +1,6 @@
 """What a sandbox is asked and what it is.
 
-No I/O. Shared by the rungs, the process that runs them, and the engine.
+No I/O. Shared by the modes, the process that runs them, and the engine.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ class RunnerLost(SandboxError):
 
 
 @dataclass(frozen=True, slots=True)
-class FolderMount:
-    """A folder or file of this machine at ``target``, which is absolute and in the rootfs.
+class DirectoryMount:
+    """A directory or file of this machine at ``target``, which is absolute and in the rootfs.
 
-    With ``throw_away`` the command may write, and nothing of it is kept; ``writable`` alone keeps what it writes.
+    With ``discard`` the command may write, and nothing of it is kept; ``writable`` alone keeps what it writes.
     """
 
     target: str
     source: str
     writable: bool = False
-    throw_away: bool = False
+    discard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TmpfsMount:
-    """An empty folder in memory. ``size_bytes`` is 0 for the kernel's default.
+    """An empty directory in memory. ``size_bytes`` is 0 for the kernel's default.
 
-    Its mode is that of the folder that it covers, else ``TMPFS_MODE``; it belongs to root.
+    Its mode is that of the directory that it covers, else ``TMPFS_MODE``; it belongs to root.
     """
 
     target: str
@@ -66,7 +66,7 @@ class SocketMount:
     gid: int = 0
 
 
-SandboxMount = FolderMount | TmpfsMount | FileMount | SocketMount
+SandboxMount = DirectoryMount | TmpfsMount | FileMount | SocketMount
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class RunCommand:
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """``work_dir`` is a folder of the engine's own. ``kept``: what else a build in place of ``/`` must leave alone.
+    """``work_dir`` is a directory of the engine's own. ``kept``: what else a build in place of ``/`` must leave alone.
 
     ``parallel``: how many commands may be asked for at the same time.
     """
@@ -120,7 +120,7 @@ class Sandbox(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why this rung and no other, as a sentence."""
+        """Why this mode and no other, as a sentence."""
 
     @property
     def parallel(self) -> int:
@@ -128,11 +128,11 @@ class Sandbox(Protocol):
 
     @property
     def mounts(self) -> bool:
-        """Whether mounts are the kernel's. Where not, a folder can be in one place at a time only."""
+        """Whether mounts are the kernel's. Where not, a directory can be in one place at a time only."""
 
     @property
     def build_root(self) -> str | None:
-        """The folder in which every stage that has a RUN must be built; None where any folder will do."""
+        """The directory in which every stage that has a RUN must be built; None where any directory will do."""
 
     @property
     def excluded(self) -> frozenset[str]:

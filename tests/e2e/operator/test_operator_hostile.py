@@ -1,6 +1,6 @@
 """A hostile RUN in a real executor Pod: it looks for the registry's password wherever Linux might show it.
 
-The same attack succeeds in the root rung, which is no boundary and says so: so the attack is one.
+The same attack succeeds in the root mode, which is no boundary and says so: so the attack is one.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ RUN cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q "sleep 8639[9]" && echo "d
 
 
 @pytest.mark.parametrize(("profile", "reached"), [("userns", False), ("plain", False), ("hardened", True)])
-def test_the_password_is_out_of_reach_in_the_namespace_rung(
+def test_the_password_is_out_of_reach_in_the_namespace_mode(
     cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], profile: str, reached: bool
 ) -> None:
     files = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "attack"}}

@@ -200,7 +200,7 @@ def test_plan_says_nothing_of_it(engine: Engine, secrets: Secrets) -> None:
 
 
 def test_an_engine_that_is_killed_leaves_none_on_the_disk(engine: Engine, secrets: Secrets) -> None:
-    """In the namespace rung a secret is in memory alone, so that no tidying up is needed."""
+    """In the namespace mode a secret is in memory alone, so that no tidying up is needed."""
     dockerfile = (
         "FROM busybox\nRUN --mount=type=secret,id=token --mount=type=secret,id=text,target=/etc/text "
         "--mount=type=cache,target=/c cat /run/secrets/token; touch /c/started; sleep 600\n"

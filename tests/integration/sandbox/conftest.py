@@ -1,4 +1,4 @@
-"""Root file systems and rungs to run commands in, for the sandbox's tests."""
+"""Root file systems and modes to run commands in, for the sandbox's tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imagewright.contract.request import SandboxKind
 from imagewright.sandbox.choose import start
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import RunCommand, SandboxOptions
-from imagewright.sandbox.runner.client import Helper
+from imagewright.sandbox.runner.client import Runner
 
 HERE = Path(__file__).parent
 
@@ -31,16 +31,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def programs() -> Iterator[Path]:
-    """A folder with ``attack``, ``ask`` and ``busybox``, statically linked, that every user may read."""
-    folder = Path(tempfile.mkdtemp(prefix="sandbox-programs-"))
-    folder.chmod(0o755)
+    """A directory with ``attack``, ``ask`` and ``busybox``, statically linked, that every user may read."""
+    directory = Path(tempfile.mkdtemp(prefix="sandbox-programs-"))
+    directory.chmod(0o755)
     for name in ("attack", "ask"):
-        subprocess.run(["gcc", "-O1", "-w", "-static", "-o", folder / name, HERE / f"{name}.c"], check=True)
+        subprocess.run(["gcc", "-O1", "-w", "-static", "-o", directory / name, HERE / f"{name}.c"], check=True)
     busybox = shutil.which("busybox")
     assert busybox is not None, "busybox-static is missing: run scripts/setup"
-    shutil.copy(busybox, folder / "busybox")
-    yield folder
-    shutil.rmtree(folder)
+    shutil.copy(busybox, directory / "busybox")
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ class Outcome:
 
 
 @dataclass
-class Rung:
-    """A sandbox with a root file system to run scripts in. ``inside``: the folder below which files may be made."""
+class Mode:
+    """A sandbox with a root file system to run scripts in. ``inside``: the directory below which files may be made."""
 
     kind: SandboxKind
     rootfs: Path
@@ -100,45 +100,45 @@ class Rung:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return folder
+    directory = tmp_path / "work"
+    directory.mkdir()
+    return directory
 
 
 @pytest.fixture
-def namespace(rootfs: Path, work: Path) -> Iterator[Rung]:
+def namespace(rootfs: Path, work: Path) -> Iterator[Mode]:
     sandbox = start(SandboxKind.NAMESPACE, SandboxOptions(str(work)))
-    yield Rung(sandbox.kind, rootfs, "/", "/bin/attack", sandbox.run)
+    yield Mode(sandbox.kind, rootfs, "/", "/bin/attack", sandbox.run)
     sandbox.close()
     linux.set_dumpable(True)
 
 
 @pytest.fixture
-def chroot(rootfs: Path, work: Path) -> Iterator[Rung]:
+def chroot(rootfs: Path, work: Path) -> Iterator[Mode]:
     sandbox = start(SandboxKind.CHROOT, SandboxOptions(str(work)))
-    yield Rung(sandbox.kind, rootfs, "/", "/bin/attack", sandbox.run)
+    yield Mode(sandbox.kind, rootfs, "/", "/bin/attack", sandbox.run)
     sandbox.close()
     linux.set_dumpable(True)
 
 
 @pytest.fixture
-def root(work: Path, programs: Path) -> Iterator[Rung]:
-    """The rung ``root`` on this machine's own root, which ``start`` rightly refuses: for harmless scripts only."""
-    helper = Helper(str(work))
-    yield Rung(
+def root(work: Path, programs: Path) -> Iterator[Mode]:
+    """The mode ``root`` on this machine's own root, which ``start`` rightly refuses: for harmless scripts only."""
+    runner = Runner(str(work))
+    yield Mode(
         SandboxKind.ROOT,
         Path("/"),
         str(programs),
         str(programs / "attack"),
-        lambda command, output: helper.run(SandboxKind.ROOT, command, output),
+        lambda command, output: runner.run(SandboxKind.ROOT, command, output),
     )
-    helper.close()
+    runner.close()
 
 
 @pytest.fixture(params=["namespace", "root", "chroot"])
-def rung(request: pytest.FixtureRequest) -> Rung:
+def mode(request: pytest.FixtureRequest) -> Mode:
     found = request.getfixturevalue(request.param)
-    assert isinstance(found, Rung)
+    assert isinstance(found, Mode)
     return found
 
 

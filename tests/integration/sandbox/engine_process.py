@@ -1,6 +1,6 @@
 """A process like the engine's, for tests that attack it: a secret in its environment and memory, threads, a sandbox.
 
-usage: engine_process.py KIND WORK_DIR ROOTFS SCRIPT. Prints the rung and its reason, then what SCRIPT prints; ends with
+usage: engine_process.py KIND WORK_DIR ROOTFS SCRIPT. Prints the mode and its reason, then what SCRIPT prints; ends with
 its exit code.
 """
 

@@ -9,20 +9,20 @@ import sys
 from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox.model import RunCommand
-from imagewright.sandbox.runner.client import Helper
+from imagewright.sandbox.runner.client import Runner
 
 
 def main() -> int:
     kind, work_dir, rootfs, *argv = sys.argv[1:]
-    helper = Helper(work_dir)
+    runner = Runner(work_dir)
     command = RunCommand(rootfs, tuple(argv), (("PATH", "/bin:/usr/bin:/sbin:/usr/sbin"),), "/", network=False)
     try:
-        return helper.run(SandboxKind(kind), command, lambda data: os.write(1, data) and None)
+        return runner.run(SandboxKind(kind), command, lambda data: os.write(1, data) and None)
     except SandboxError as error:
         print(error.render())
         return 99
     finally:
-        helper.close()
+        runner.close()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Kills a process of the sandbox at each step of a start, by ptrace(2), and says what became of the engine.
 
 usage: stepping.py KIND GENERATION WORK_DIR ROOTFS PROGRAM. A step is what a process does between two system calls of which
-others can see anything. GENERATION 0 is the engine, 1 its helper, 2 the helper's child and so on. Each time a fresh engine
+others can see anything. GENERATION 0 is the engine, 1 its runner, 2 the runner's child and so on. Each time a fresh engine
 runs the program twice, and while it runs it first, the process of that generation that is the next to reach the step is
 killed before its system call. Prints for each step a JSON list: its number, the system call's, and what the engine was
 told of both runs. The last step is one that was not reached: nobody was killed.
@@ -24,7 +24,7 @@ from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import RunCommand, SandboxMount, SocketMount
-from imagewright.sandbox.runner.client import Helper
+from imagewright.sandbox.runner.client import Runner
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 TRACEME, CONT, SYSCALL, SETOPTIONS, GETEVENTMSG, GET_SYSCALL_INFO = 0, 7, 24, 0x4200, 0x4201, 0x420E
@@ -60,16 +60,16 @@ class Engine:
 
     def live(self, told: int) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
-        helper = Helper(self.work_dir)
-        self._run(helper, told)
+        runner = Runner(self.work_dir)
+        self._run(runner, told)
         os.kill(os.getpid(), signal.SIGSTOP)
-        self._run(helper, told)
-        helper.close()
+        self._run(runner, told)
+        runner.close()
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    def _run(self, helper: Helper, told: int) -> None:
+    def _run(self, runner: Runner, told: int) -> None:
         try:
-            result = f"code {helper.run(self.kind, self.command, lambda _: None)}"
+            result = f"code {runner.run(self.kind, self.command, lambda _: None)}"
         except SandboxError as error:
             result = error.message
         os.write(told, f"{result}\n".encode())

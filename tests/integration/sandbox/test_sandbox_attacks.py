@@ -1,4 +1,4 @@
-"""A hostile RUN against a process like the engine: its secret, its files, its life. And which rung is chosen where.
+"""A hostile RUN against a process like the engine: its secret, its files, its life. And which mode is chosen where.
 
 Places are made with unshare(1) and mount(8): a container whose /proc is masked, as in a Pod, and one that has the
 executor image's marker and can't make user namespaces.
@@ -28,7 +28,7 @@ SECRET = "hunter2-registry-password"
 # A PID namespace whose /proc isn't whole: in a user namespace below, the kernel refuses a fresh one, as in Pods.
 MASKED = "umount -l /proc; mount -t proc proc /proc; mount --bind /dev/null /proc/keys; exec "
 
-# The container's own / is a folder: the kernel refuses user namespaces below chroot(2), as seccomp does in Pods.
+# The container's own / is a directory: the kernel refuses user namespaces below chroot(2), as seccomp does in Pods.
 EXECUTOR = """
     mount -t tmpfs tmpfs {base}
     for name in /*; do
@@ -57,7 +57,7 @@ Engine = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def engine(rootfs: Path, work: Path, environment: dict[str, str]) -> Engine:
-    """Run a script in a rung of a process like the engine, in a place made by ``prelude``."""
+    """Run a script in a mode of a process like the engine, in a place made by ``prelude``."""
 
     def run(kind: str, script: str, prelude: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ENGINE), kind, str(work), str(rootfs), script]
@@ -79,7 +79,7 @@ def test_the_secret_is_out_of_reach_where_processes_are_seen(engine: Engine) -> 
     done = engine("auto", "exec /bin/attack spy", MASKED)
     assert done.stdout.startswith("namespace: user and mount namespaces work here\n"), done
     seen, opened = done.stdout.splitlines()[-1].split()[1::2]
-    assert int(seen) >= 4, "the engine and its helpers are there to be attacked"
+    assert int(seen) >= 4, "the engine and its runners are there to be attacked"
     assert opened == "0", done.stdout
     assert SECRET not in done.stdout
 
@@ -115,7 +115,7 @@ def test_root_is_chosen_where_namespaces_do_not_work_in_the_executor_image(engin
     assert rest == ["0"]
 
 
-def test_in_the_root_rung_the_engine_s_memory_is_closed(engine: Engine, rootfs: Path, programs: Path) -> None:
+def test_in_the_root_mode_the_engine_s_memory_is_closed(engine: Engine, rootfs: Path, programs: Path) -> None:
     script = f"exec {programs}/attack spy"
     done = engine(
         "root",

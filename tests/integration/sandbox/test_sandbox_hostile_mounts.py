@@ -1,4 +1,4 @@
-"""Commands that attack what they mount: nothing outside changes, and nothing of a mount stays, in every rung."""
+"""Commands that attack what they mount: nothing outside changes, and nothing of a mount stays, in every mode."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from imagewright.errors import Reason, SandboxError
 from imagewright.fs.layer.changes import diff
 from imagewright.fs.layer.snapshot import scan
 from imagewright.fs.rootfs.root import Rootfs
-from imagewright.sandbox.model import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.model import DirectoryMount, FileMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
 
 if TYPE_CHECKING:
-    from conftest import Outcome, Rung
+    from conftest import Mode, Outcome
 
 pytestmark = pytest.mark.root
 
@@ -32,9 +32,9 @@ BOUND = b"from-the-source"
 
 @dataclass
 class Field:
-    """A rung with folders of this machine around it. ``base`` is where the command may do what it likes."""
+    """A mode with directories of this machine around it. ``base`` is where the command may do what it likes."""
 
-    rung: Rung
+    mode: Mode
     base: Path
     victim: Path
     source: Path
@@ -45,23 +45,23 @@ class Field:
         target = f"{self.base}/t"
         return (
             FileMount(f"{target}/secret", SECRET, 0o444),
-            FolderMount(f"{target}/ro", str(self.source)),
-            FolderMount(f"{target}/bind", str(self.source), throw_away=True),
-            FolderMount(f"{target}/cache", str(self.cache), writable=True),
+            DirectoryMount(f"{target}/ro", str(self.source)),
+            DirectoryMount(f"{target}/bind", str(self.source), discard=True),
+            DirectoryMount(f"{target}/cache", str(self.cache), writable=True),
             TmpfsMount(f"{target}/mem"),
         )
 
     @property
     def outside(self) -> Path:
         """``base`` as this machine sees it."""
-        return Path(f"{self.rung.rootfs}{self.base}")
+        return Path(f"{self.mode.rootfs}{self.base}")
 
     def run(self, script: str, *mounts: SandboxMount, user: tuple[int, int] = (0, 0)) -> Outcome:
-        busybox = "/bin/busybox" if self.rung.inside == "/" else f"{self.rung.inside}/busybox"
+        busybox = "/bin/busybox" if self.mode.inside == "/" else f"{self.mode.inside}/busybox"
         prelude = f"V={self.victim}; B={self.base}; T=$B/t; cd $B\n"
-        return self.rung.command(
+        return self.mode.command(
             RunCommand(
-                str(self.rung.rootfs),
+                str(self.mode.rootfs),
                 (busybox, "sh", "-c", prelude + script),
                 (("PATH", "/bin:/usr/bin:/sbin:/usr/sbin"),),
                 "/",
@@ -72,27 +72,27 @@ class Field:
 
 
 @pytest.fixture
-def field(rung: Rung, tmp_path: Path) -> Iterator[Field]:
-    folders = {name: tmp_path / "outside" / name for name in ("victim", "source", "cache")}
-    for name, folder in folders.items():
-        (folder / "sub").mkdir(parents=True)
-        (folder / "file").write_bytes(BOUND if name == "source" else name.encode())
-        (folder / "sub" / "file").write_bytes(name.encode())
-    base = Path(rung.inside) / "base-of-a-test"
-    outside = Path(f"{rung.rootfs}{base}")
+def field(mode: Mode, tmp_path: Path) -> Iterator[Field]:
+    directories = {name: tmp_path / "outside" / name for name in ("victim", "source", "cache")}
+    for name, directory in directories.items():
+        (directory / "sub").mkdir(parents=True)
+        (directory / "file").write_bytes(BOUND if name == "source" else name.encode())
+        (directory / "sub" / "file").write_bytes(name.encode())
+    base = Path(mode.inside) / "base-of-a-test"
+    outside = Path(f"{mode.rootfs}{base}")
     outside.mkdir()
-    yield Field(rung, base, **folders)
+    yield Field(mode, base, **directories)
     remove(outside)
 
 
-def remove(folder: Path) -> None:
+def remove(directory: Path) -> None:
     """However deep it is."""
-    subprocess.run(["rm", "-rf", folder], check=True)
+    subprocess.run(["rm", "-rf", directory], check=True)
 
 
-def listing(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
+def listing(directory: Path) -> dict[str, tuple[int, int, int, bytes]]:
     found = {}
-    for path in [folder, *folder.rglob("*")]:
+    for path in [directory, *directory.rglob("*")]:
         info = path.lstat()
         content = path.read_bytes() if stat.S_ISREG(info.st_mode) else b""
         found[str(path)] = (info.st_mode, info.st_uid, info.st_mtime_ns, content)
@@ -100,7 +100,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
 
 
 HOSTILE = {
-    "its folder becomes a link that leads out": "mv t moved; ln -s $V t",
+    "its directory becomes a link that leads out": "mv t moved; ln -s $V t",
     "everything is removed": "rm -rf t",
     "everything is removed and links lead out": """
         rm -rf t; mkdir -p t
@@ -174,7 +174,7 @@ def test_a_command_that_looks_only_changes_nothing_at_all(field: Field) -> None:
     assert looked.text == SECRET.decode() + BOUND.decode()
     changes = diff(before, scan(Rootfs(str(field.outside))))
     # Where the image's file was moved aside and back, its ctime says so: the engine leaves those places out.
-    touched = {b"t/secret"} if field.rung.kind is not SandboxKind.NAMESPACE else set()
+    touched = {b"t/secret"} if field.mode.kind is not SandboxKind.NAMESPACE else set()
     assert set(changes.written) == touched == set(changes.touched)
     assert changes.removed == ()
     assert {path: path.stat().st_mtime for path in [*field.outside.rglob("*"), field.outside]} == times
@@ -200,8 +200,8 @@ def test_what_is_written_elsewhere_than_in_a_cache_is_lost(field: Field) -> None
 
 
 def test_a_cache_in_two_places(field: Field) -> None:
-    mounts = [FolderMount(f"{field.base}/{name}", str(field.cache), writable=True) for name in ("a", "b")]
-    if field.rung.kind is SandboxKind.NAMESPACE:
+    mounts = [DirectoryMount(f"{field.base}/{name}", str(field.cache), writable=True) for name in ("a", "b")]
+    if field.mode.kind is SandboxKind.NAMESPACE:
         assert field.run("echo new >a/new; cat b/new", *mounts).text == "new\n"
     else:
         with pytest.raises(SandboxError, match=r"mounted at .*/a can't be at .*/b as well; in the namespace sandbox"):
@@ -237,16 +237,18 @@ def test_not_even_through_a_link_of_the_image(field: Field) -> None:
         field.run("true", FileMount(f"{field.base}/link/x", b"x"))
 
 
-@pytest.mark.parametrize("mount", [FileMount("folder", b""), FolderMount("file", "/etc"), TmpfsMount("file")], ids=repr)
-def test_a_file_covers_no_folder_and_a_folder_no_file(field: Field, mount: SandboxMount) -> None:
-    (field.outside / "folder").mkdir()
+@pytest.mark.parametrize(
+    "mount", [FileMount("directory", b""), DirectoryMount("file", "/etc"), TmpfsMount("file")], ids=repr
+)
+def test_a_file_covers_no_directory_and_a_directory_no_file(field: Field, mount: SandboxMount) -> None:
+    (field.outside / "directory").mkdir()
     (field.outside / "file").write_text("the image's")
     target = f"{field.base}/{mount.target}"
     match mount:
         case FileMount():
             mount = FileMount(target, b"")
-        case FolderMount(source=source):
-            mount = FolderMount(target, source)
+        case DirectoryMount(source=source):
+            mount = DirectoryMount(target, source)
         case _:
             mount = TmpfsMount(target)
     with pytest.raises(SandboxError, match=f"can't be mounted at {target}, where a") as caught:
@@ -255,7 +257,7 @@ def test_a_file_covers_no_folder_and_a_folder_no_file(field: Field, mount: Sandb
     assert (field.outside / "file").read_text() == "the image's"
 
 
-def test_memory_has_the_mode_of_the_folder_that_it_covers(field: Field) -> None:
+def test_memory_has_the_mode_of_the_directory_that_it_covers(field: Field) -> None:
     (field.outside / "t" / "mem").mkdir(parents=True)
     os.chown(field.outside / "t" / "mem", 5, 6)
     (field.outside / "t" / "mem").chmod(0o2750)
@@ -266,18 +268,18 @@ def test_memory_has_the_mode_of_the_folder_that_it_covers(field: Field) -> None:
     assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (5, 6, 0o2750)
 
 
-@pytest.mark.parametrize("rung", ["namespace", "chroot"], indirect=True)  # in root it would be this machine's own /etc
+@pytest.mark.parametrize("mode", ["namespace", "chroot"], indirect=True)  # in root it would be this machine's own /etc
 def test_a_mount_s_target_is_one_of_the_files_of_name_resolution(field: Field) -> None:
     done = field.run("cat /etc/hosts", FileMount("/etc/hosts", b"10.0.0.1 mine\n"))
     assert done.text == "10.0.0.1 mine\n"
-    assert not (field.rung.rootfs / "etc").exists()
+    assert not (field.mode.rootfs / "etc").exists()
 
 
 def test_a_name_with_every_delimiter_of_mount_options(field: Field, tmp_path: Path) -> None:
     odd = tmp_path / "a:b,c\\d=e \n f"
     odd.mkdir()
     (odd / "file").write_bytes(BOUND)
-    done = field.run("echo x >m/new && cat m/file", FolderMount(f"{field.base}/m", str(odd), throw_away=True))
+    done = field.run("echo x >m/new && cat m/file", DirectoryMount(f"{field.base}/m", str(odd), discard=True))
     assert (done.code, done.text) == (0, BOUND.decode())
     assert os.listdir(odd) == ["file"]
 
@@ -289,7 +291,7 @@ def test_a_source_deeper_than_a_call_stack(field: Field, tmp_path: Path) -> None
         fd, above = os.open("d", os.O_RDONLY, dir_fd=fd), fd
         os.close(above)
     os.close(fd)
-    mount = FolderMount(f"{field.base}/m", str(tmp_path / "d"), throw_away=True)
+    mount = DirectoryMount(f"{field.base}/m", str(tmp_path / "d"), discard=True)
     try:
         assert field.run("test -d m/d/d/d && echo there", mount).text == "there\n"
         assert not (field.outside / "m/d").exists()
@@ -300,7 +302,7 @@ def test_a_source_deeper_than_a_call_stack(field: Field, tmp_path: Path) -> None
 # --- what real mounts alone can do
 
 
-def test_a_secret_can_t_be_written_and_a_tmpfs_is_as_large_as_asked(namespace: Rung) -> None:
+def test_a_secret_can_t_be_written_and_a_tmpfs_is_as_large_as_asked(namespace: Mode) -> None:
     script = """
         echo x >/s || echo refused; chmod 777 /s || echo refused
         head -c 2000000 /dev/zero >/m/big || echo full"""
@@ -314,31 +316,31 @@ def test_a_secret_can_t_be_written_and_a_tmpfs_is_as_large_as_asked(namespace: R
     assert text.endswith("full\n")
 
 
-def test_devices_and_setuid_programs_of_a_mount_are_none(namespace: Rung, tmp_path: Path) -> None:
+def test_devices_and_setuid_programs_of_a_mount_are_none(namespace: Mode, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     os.mknod(source / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     shutil.copy(namespace.rootfs / "bin/attack", source / "raised")
     (source / "raised").chmod(0o4755)
-    for kind in ({}, {"writable": True}, {"throw_away": True}):
+    for kind in ({}, {"writable": True}, {"discard": True}):
         command = RunCommand(
             str(namespace.rootfs), ("/bin/sh", "-c", "head -c 1 /m/zero; /m/raised ids"), (("PATH", "/bin"),), "/", 1000, 1000,
-            mounts=(FolderMount("/m", str(source), **kind),),
+            mounts=(DirectoryMount("/m", str(source), **kind),),
         )  # fmt: skip
         text = namespace.command(command).text
         assert "/m/zero: Permission denied" in text
         assert "uid 1000 euid 1000 " in text
 
 
-def test_what_is_not_in_a_read_only_mount_can_t_be_mounted_on(namespace: Rung, tmp_path: Path) -> None:
-    mounts = (FolderMount("/src", str(tmp_path)), TmpfsMount("/src/node_modules"))
+def test_what_is_not_in_a_read_only_mount_can_t_be_mounted_on(namespace: Mode, tmp_path: Path) -> None:
+    mounts = (DirectoryMount("/src", str(tmp_path)), TmpfsMount("/src/node_modules"))
     with pytest.raises(SandboxError, match="/src/node_modules is not in what is mounted at /src, and") as caught:
         namespace.command(RunCommand(str(namespace.rootfs), ("/bin/sh",), (), "/", mounts=mounts))
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
     assert sorted(os.listdir(namespace.rootfs)) == ["bin"]
 
 
-def test_each_command_s_mounts_are_its_own(namespace: Rung) -> None:
+def test_each_command_s_mounts_are_its_own(namespace: Mode) -> None:
     mounts = (FileMount("/dev/shm/secret", SECRET), FileMount("/dev/pipes/x", b"x"))
     command = RunCommand(
         str(namespace.rootfs), ("/bin/sh", "-c", "cat /dev/shm/secret /dev/pipes/x"), (("PATH", "/bin"),), "/",
@@ -349,7 +351,7 @@ def test_each_command_s_mounts_are_its_own(namespace: Rung) -> None:
     assert sorted(os.listdir(namespace.rootfs)) == ["bin"]
 
 
-@pytest.mark.parametrize("rung", ["namespace"], indirect=True)  # elsewhere it is asked for at the first connection
+@pytest.mark.parametrize("mode", ["namespace"], indirect=True)  # elsewhere it is asked for at the first connection
 def test_a_socket_that_is_not_there_is_named(field: Field, tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="no-agent"):
         field.run("true", SocketMount(f"{field.base}/s", str(tmp_path / "no-agent")))

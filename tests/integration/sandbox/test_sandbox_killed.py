@@ -17,7 +17,7 @@ import pytest
 from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox.model import RunCommand
-from imagewright.sandbox.runner.client import Helper
+from imagewright.sandbox.runner.client import Runner
 
 if TYPE_CHECKING:
     from conftest import Running
@@ -30,7 +30,7 @@ RAN, KILLED, GONE = "code 0", "code 137", "the process that runs commands ended 
 # when it was over already, or when only what carries a socket for it was killed.
 EXPECTED = {
     "engine": [[], [RAN]],
-    "helper": [[GONE, GONE], [RAN, GONE]],
+    "runner": [[GONE, GONE], [RAN, GONE]],
     "child": [[KILLED, RAN]],
     "grandchild": [[KILLED, RAN], [RAN, RAN]],
     "command": [[KILLED, RAN]],
@@ -41,12 +41,12 @@ EXPECTED = {
     ("kind", "who", "least"),
     [
         ("namespace", "engine", 15),
-        ("namespace", "helper", 50),
+        ("namespace", "runner", 50),
         ("namespace", "child", 20),
         ("namespace", "grandchild", 100),
         ("namespace", "command", 50),
         ("root", "engine", 15),
-        ("root", "helper", 25),
+        ("root", "runner", 25),
         ("root", "child", 40),
         ("root", "grandchild", 60),
     ],
@@ -69,24 +69,24 @@ def test_what_a_killed_process_leaves_behind_ends_before_the_answer(
     kind: str, request: pytest.FixtureRequest, running: Callable[[str], list[str]]
 ) -> None:
     """A RUN may end the process that would end its daemons."""
-    rung = request.getfixturevalue(kind)
+    mode = request.getfixturevalue(kind)
     name = f"8{time.time_ns() % 10**9}"
-    assert rung.sh(f"setsid sleep {name} & kill -9 $PPID; sleep {name}").code == 137
+    assert mode.sh(f"setsid sleep {name} & kill -9 $PPID; sleep {name}").code == 137
     assert running(f"sleep\0{name}") == []
-    assert rung.sh("echo next").text == "next\n"
+    assert mode.sh("echo next").text == "next\n"
 
 
 def test_a_killed_helper_takes_the_command_of_an_ordinary_user_with_it(work: Path, running: Running) -> None:
     """A change of user unties a process from its parent."""
     name = f"7{time.time_ns() % 10**9}"
-    helper = Helper(str(work))
+    runner = Runner(str(work))
 
     def kill(_: bytes) -> None:
         running.await_start(f"sleep\0{name}")
-        os.kill(helper.pid, signal.SIGKILL)
+        os.kill(runner.pid, signal.SIGKILL)
 
     command = RunCommand("/", ("/bin/sh", "-c", f"echo here; exec sleep {name}"), (), "/", 1000, 1000)
     with pytest.raises(SandboxError, match=GONE):
-        helper.run(SandboxKind.ROOT, command, kill)
-    helper.close()
+        runner.run(SandboxKind.ROOT, command, kill)
+    runner.close()
     running.await_end(f"sleep\0{name}")

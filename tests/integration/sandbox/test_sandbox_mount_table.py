@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imagewright.sandbox.model import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.model import DirectoryMount, FileMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
 
 if TYPE_CHECKING:
-    from conftest import Rung
+    from conftest import Mode
 
 pytestmark = pytest.mark.root
 
@@ -29,13 +29,13 @@ MEANS = ("real", "by other means", "refused")
 
 
 def table() -> dict[tuple[str, str], str]:
-    """(mount, rung) and how it is done there."""
+    """(mount, mode) and how it is done there."""
     section = DOCUMENT.read_text().partition("## What RUN mounts\n")[2].partition("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")
     ]
-    rungs = [cell.strip("`") for cell in rows[0][1:]]
-    return {(row[0].strip("`"), rung): cell for row in rows[2:] for rung, cell in zip(rungs, row[1:], strict=True)}
+    modes = [cell.strip("`") for cell in rows[0][1:]]
+    return {(row[0].strip("`"), mode): cell for row in rows[2:] for mode, cell in zip(modes, row[1:], strict=True)}
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Cell:
 
 
 CELLS = {
-    "--mount=type=bind": Cell(lambda at, source: FolderMount(at, str(source)), "cat m/file", "content", "file"),
+    "--mount=type=bind": Cell(lambda at, source: DirectoryMount(at, str(source)), "cat m/file", "content", "file"),
     "--mount=type=bind,rw": Cell(
-        lambda at, source: FolderMount(at, str(source), throw_away=True), "echo >m/new; cat m/file", "content", "new"
+        lambda at, source: DirectoryMount(at, str(source), discard=True), "echo >m/new; cat m/file", "content", "new"
     ),
     "--mount=type=cache": Cell(
-        lambda at, source: FolderMount(at, str(source), writable=True), "echo >m/new; cat m/file", "content", "new", True
+        lambda at, source: DirectoryMount(at, str(source), writable=True), "echo >m/new; cat m/file", "content", "new", True
     ),
     "--mount=type=tmpfs": Cell(lambda at, _: TmpfsMount(at), "echo >m/new; ls m", "new\n", "new"),
     "--mount=type=secret": Cell(lambda at, _: FileMount(at, b"hunter2"), "cat m", "hunter2", "hunter2"),
@@ -66,18 +66,18 @@ CELLS = {
 
 def test_the_table_is_whole_and_these_tests_are() -> None:
     assert {row for row, _ in table()} == {*CELLS, "--network=none"}
-    assert {rung for _, rung in table()} == {"namespace", "root", "chroot"}
+    assert {mode for _, mode in table()} == {"namespace", "root", "chroot"}
     assert all(re.match("|".join(MEANS), cell) for cell in table().values())
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a file, and an agent that answers in capitals."""
-    folder = tmp_path / "source"
-    folder.mkdir()
-    (folder / "file").write_text("content")
+    """A directory with a file, and an agent that answers in capitals."""
+    directory = tmp_path / "source"
+    directory.mkdir()
+    (directory / "file").write_text("content")
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "agent"))
+        listener.bind(str(directory / "agent"))
         listener.listen()
 
         def answer() -> None:
@@ -90,23 +90,23 @@ def source(tmp_path: Path) -> Iterator[Path]:
                     connection.sendall(connection.recv(100).upper())
 
         threading.Thread(target=answer, daemon=True).start()
-        yield folder
+        yield directory
         listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("row", CELLS)
-def test_a_mount_is_what_the_table_says(rung: Rung, row: str, source: Path) -> None:
-    says = table()[row, rung.kind.value]
+def test_a_mount_is_what_the_table_says(mode: Mode, row: str, source: Path) -> None:
+    says = table()[row, mode.kind.value]
     cell = CELLS[row]
-    base = Path(rung.inside) / "base-of-the-table"
-    outside = Path(f"{rung.rootfs}{base}")
+    base = Path(mode.inside) / "base-of-the-table"
+    outside = Path(f"{mode.rootfs}{base}")
     outside.mkdir()
-    folder = "/bin" if rung.inside == "/" else rung.inside
+    directory = "/bin" if mode.inside == "/" else mode.inside
     mount = cell.mount(f"{base}/m", source)
     script = cell.script
     if row == "a script of a heredoc":
         assert isinstance(mount, FileMount)
-        mount = FileMount(mount.target, mount.content.replace(b"$SH", f"{folder}/busybox".encode()), mount.mode)
+        mount = FileMount(mount.target, mount.content.replace(b"$SH", f"{directory}/busybox".encode()), mount.mode)
         script = mount.target
     before = sorted(os.listdir(source))
     chunks: list[bytes] = []
@@ -118,12 +118,16 @@ def test_a_mount_is_what_the_table_says(rung: Rung, row: str, source: Path) -> N
             places.append(content(outside / "m"))
             (outside / "go").touch()  # the command waits for it
 
-    words = f"cd {base}; ASK={folder}/ask; {script}; echo ready; until [ -e go ]; do sleep 0.02; done; rm go"
+    words = f"cd {base}; ASK={directory}/ask; {script}; echo ready; until [ -e go ]; do sleep 0.02; done; rm go"
     command = RunCommand(
-        str(rung.rootfs), (f"{folder}/busybox", "sh", "-c", words), (("PATH", "/bin:/usr/bin"),), "/", mounts=(mount,)
+        str(mode.rootfs),
+        (f"{directory}/busybox", "sh", "-c", words),
+        (("PATH", "/bin:/usr/bin"),),
+        "/",
+        mounts=(mount,),
     )
     try:
-        assert rung.execute(command, output) == 0
+        assert mode.execute(command, output) == 0
         assert b"".join(chunks).decode() == f"{cell.answer}ready\n"
         (seen,) = places
         assert (cell.seen != "" and cell.seen in seen) == (says.startswith("by other means") and cell.seen != "")
@@ -142,13 +146,13 @@ def content(path: Path) -> str:
 
 
 @pytest.mark.parametrize("rights", ["all", "as in a Pod"])
-def test_without_a_network_is_what_the_table_says(rung: Rung, work: Path, rights: str) -> None:
-    says = table()["--network=none", rung.kind.value]
-    busybox = "/bin/busybox" if rung.inside == "/" else f"{rung.inside}/busybox"
+def test_without_a_network_is_what_the_table_says(mode: Mode, work: Path, rights: str) -> None:
+    says = table()["--network=none", mode.kind.value]
+    busybox = "/bin/busybox" if mode.inside == "/" else f"{mode.inside}/busybox"
     confined = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"] if rights != "all" else []
     words = [busybox, "sh", "-c", "ip -o link | cut -d: -f2; ip -o -4 addr show lo | grep -c 127.0.0.1"]
     done = subprocess.run(
-        [*confined, sys.executable, HERE / "network_process.py", rung.kind.value, work, rung.rootfs, *words],
+        [*confined, sys.executable, HERE / "network_process.py", mode.kind.value, work, mode.rootfs, *words],
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""Mounts of a command, in every rung: the same files are seen, and afterwards nothing of them is left."""
+"""Mounts of a command, in every mode: the same files are seen, and afterwards nothing of them is left."""
 
 from __future__ import annotations
 
@@ -14,183 +14,185 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imagewright.errors import SandboxError
-from imagewright.sandbox.model import FileMount, FolderMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.model import DirectoryMount, FileMount, RunCommand, SandboxMount, SocketMount, TmpfsMount
 
 if TYPE_CHECKING:
-    from conftest import Outcome, Rung  # pytest gives it; only its name is needed here
+    from conftest import Mode, Outcome  # pytest gives it; only its name is needed here
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A folder of this machine: files with owners and modes, links, and links that lead out."""
-    folder = tmp_path / "source"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "sub" / "file").write_text("content\n")
-    os.link(folder / "sub" / "file", folder / "hard")
-    (folder / "link").symlink_to("sub/file")
-    (folder / "out").symlink_to("/etc/passwd")
-    os.mkfifo(folder / "fifo")
-    os.chown(folder / "sub", 5, 6)
-    (folder / "sub").chmod(0o2750)
-    os.utime(folder / "sub" / "file", (1000, 1000))
-    return folder
+    """A directory of this machine: files with owners and modes, links, and links that lead out."""
+    directory = tmp_path / "source"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "sub" / "file").write_text("content\n")
+    os.link(directory / "sub" / "file", directory / "hard")
+    (directory / "link").symlink_to("sub/file")
+    (directory / "out").symlink_to("/etc/passwd")
+    os.mkfifo(directory / "fifo")
+    os.chown(directory / "sub", 5, 6)
+    (directory / "sub").chmod(0o2750)
+    os.utime(directory / "sub" / "file", (1000, 1000))
+    return directory
 
 
 @pytest.fixture
-def target(rung: Rung) -> Iterator[Path]:
-    """A place in the rung's root file system that isn't there yet, as the command sees it."""
-    inside = Path(rung.inside) / "mounts-of-a-test"
+def target(mode: Mode) -> Iterator[Path]:
+    """A place in the mode's root file system that isn't there yet, as the command sees it."""
+    inside = Path(mode.inside) / "mounts-of-a-test"
     yield inside
-    shutil.rmtree(f"{rung.rootfs}{inside}", ignore_errors=True)
+    shutil.rmtree(f"{mode.rootfs}{inside}", ignore_errors=True)
 
 
-def outside(rung: Rung, target: Path) -> Path:
-    return Path(f"{rung.rootfs}{target}")
+def outside(mode: Mode, target: Path) -> Path:
+    return Path(f"{mode.rootfs}{target}")
 
 
-def run(rung: Rung, script: str, *mounts: SandboxMount, user: tuple[int, int] = (0, 0)) -> Outcome:
-    shell = (str(Path(rung.inside) / ("bin/busybox" if rung.inside == "/" else "busybox")), "sh", "-c", script)
+def run(mode: Mode, script: str, *mounts: SandboxMount, user: tuple[int, int] = (0, 0)) -> Outcome:
+    shell = (str(Path(mode.inside) / ("bin/busybox" if mode.inside == "/" else "busybox")), "sh", "-c", script)
     env = (("PATH", "/bin:/usr/bin"),)
-    return rung.command(RunCommand(str(rung.rootfs), shell, env, "/", *user, mounts=mounts))
+    return mode.command(RunCommand(str(mode.rootfs), shell, env, "/", *user, mounts=mounts))
 
 
-def test_a_folder_is_seen_as_it_is_and_leaves_no_mount_point(rung: Rung, target: Path, source: Path) -> None:
+def test_a_directory_is_seen_as_it_is_and_leaves_no_mount_point(mode: Mode, target: Path, source: Path) -> None:
     script = (
         f"cd {target}/deep && cat link && ls -A | sort | tr '\\n' ' ' && stat -c '%a %u:%g' sub && stat -c '%h %Y' hard "
         "&& readlink out && test -p fifo && echo fifo"
     )
-    done = run(rung, script, FolderMount(f"{target}/deep", str(source)))
+    done = run(mode, script, DirectoryMount(f"{target}/deep", str(source)))
     assert done.text == "content\nfifo hard link out sub 2750 5:6\n2 1000\n/etc/passwd\nfifo\n"
-    assert not outside(rung, target).exists()
+    assert not outside(mode, target).exists()
 
 
-def test_what_is_thrown_away_can_be_written(rung: Rung, target: Path, source: Path) -> None:
+def test_what_is_thrown_away_can_be_written(mode: Mode, target: Path, source: Path) -> None:
     script = f"cd {target} && echo new >new && rm sub/file && echo changed >hard && ls -A && cat hard"
-    done = run(rung, script, FolderMount(str(target), str(source), throw_away=True))
+    done = run(mode, script, DirectoryMount(str(target), str(source), discard=True))
     assert done.text == "fifo\nhard\nlink\nnew\nout\nsub\nchanged\n"
     assert (source / "sub" / "file").read_text() == "content\n"
     assert not (source / "new").exists()
-    assert not outside(rung, target).exists()
+    assert not outside(mode, target).exists()
 
 
-def test_what_is_read_only_never_changes(rung: Rung, target: Path, source: Path) -> None:
-    run(rung, f"echo x >{target}/hard; rm -rf {target}/sub", FolderMount(str(target), str(source)))
+def test_what_is_read_only_never_changes(mode: Mode, target: Path, source: Path) -> None:
+    run(mode, f"echo x >{target}/hard; rm -rf {target}/sub", DirectoryMount(str(target), str(source)))
     assert (source / "sub" / "file").read_text() == "content\n"
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["one file system", "another file system"])
 def test_what_is_written_to_a_cache_stays_there(
-    rung: Rung, target: Path, source: Path, tmp_path: Path, elsewhere: bool
+    mode: Mode, target: Path, source: Path, tmp_path: Path, elsewhere: bool
 ) -> None:
     cache = Path("/dev/shm", f"{tmp_path.name}-{os.getpid()}") if elsewhere else source
     if elsewhere:
         shutil.copytree(source / "sub", cache / "sub")
     try:
-        mount = FolderMount(str(target), str(cache), writable=True)
-        assert run(rung, f"cd {target} && echo new >new && rm sub/file", mount).code == 0
-        assert run(rung, f"cat {target}/new; ls {target}/sub", mount).text == "new\n"
+        mount = DirectoryMount(str(target), str(cache), writable=True)
+        assert run(mode, f"cd {target} && echo new >new && rm sub/file", mount).code == 0
+        assert run(mode, f"cat {target}/new; ls {target}/sub", mount).text == "new\n"
         assert (cache / "new").read_text() == "new\n"
         assert not (cache / "sub" / "file").exists()
-        assert not outside(rung, target).exists()
+        assert not outside(mode, target).exists()
         assert not list(cache.parent.glob(f"{cache.name}.*"))
     finally:
         if elsewhere:
             shutil.rmtree(cache)
 
 
-def test_a_file_is_a_single_file(rung: Rung, target: Path, source: Path) -> None:
-    done = run(rung, f"cat {target}/f; test -f {target}/f", FolderMount(f"{target}/f", str(source / "hard")))
+def test_a_file_is_a_single_file(mode: Mode, target: Path, source: Path) -> None:
+    done = run(mode, f"cat {target}/f; test -f {target}/f", DirectoryMount(f"{target}/f", str(source / "hard")))
     assert (done.code, done.text) == (0, "content\n")
-    assert not outside(rung, target).exists()
+    assert not outside(mode, target).exists()
 
 
-def test_a_secret_has_its_mode_and_owner(rung: Rung, target: Path) -> None:
+def test_a_secret_has_its_mode_and_owner(mode: Mode, target: Path) -> None:
     mount = FileMount(f"{target}/a/b", b"hunter2", 0o440, 7, 8)
-    done = run(rung, f"stat -c '%a %u:%g' {target}/a/b; cat {target}/a/b", mount, user=(7, 8))
+    done = run(mode, f"stat -c '%a %u:%g' {target}/a/b; cat {target}/a/b", mount, user=(7, 8))
     assert done.text == "440 7:8\nhunter2"
-    assert not outside(rung, target).exists()
+    assert not outside(mode, target).exists()
 
 
-def test_a_script_can_be_executed(rung: Rung, target: Path) -> None:
-    busybox = "/bin/busybox" if rung.inside == "/" else f"{rung.inside}/busybox"
+def test_a_script_can_be_executed(mode: Mode, target: Path) -> None:
+    busybox = "/bin/busybox" if mode.inside == "/" else f"{mode.inside}/busybox"
     mount = FileMount("/dev/pipes/EOF", f"#!{busybox} sh\necho ran\n".encode(), 0o755)
-    assert run(rung, "/dev/pipes/EOF", mount).text == "ran\n"
-    assert run(rung, "test ! -e /dev/pipes").code == 0
+    assert run(mode, "/dev/pipes/EOF", mount).text == "ran\n"
+    assert run(mode, "test ! -e /dev/pipes").code == 0
 
 
-def test_memory_is_empty_and_gone(rung: Rung, target: Path) -> None:
-    assert run(rung, f"ls -A {target} && echo x >{target}/x", TmpfsMount(str(target))).text == ""
-    assert not outside(rung, target).exists()
+def test_memory_is_empty_and_gone(mode: Mode, target: Path) -> None:
+    assert run(mode, f"ls -A {target} && echo x >{target}/x", TmpfsMount(str(target))).text == ""
+    assert not outside(mode, target).exists()
 
 
-def test_what_the_image_has_there_is_hidden_and_comes_back_as_it_was(rung: Rung, target: Path, source: Path) -> None:
-    place = outside(rung, target)
-    (place / "folder" / "below").mkdir(parents=True)
+def test_what_the_image_has_there_is_hidden_and_comes_back_as_it_was(mode: Mode, target: Path, source: Path) -> None:
+    place = outside(mode, target)
+    (place / "directory" / "below").mkdir(parents=True)
     (place / "file").write_text("the image's")
     (place / "link").symlink_to("nowhere")
-    (place / "folder" / "below" / "x").write_text("x")
+    (place / "directory" / "below" / "x").write_text("x")
     os.utime(place, (2000, 2000))
     before = {path: path.lstat() for path in place.rglob("*")}
-    script = f"cat {target}/file; ls -A {target}/folder; ls -A {target} | grep -c ."
-    done = run(rung, script, FileMount(f"{target}/file", b"mounted\n"), TmpfsMount(f"{target}/folder"))
+    script = f"cat {target}/file; ls -A {target}/directory; ls -A {target} | grep -c ."
+    done = run(mode, script, FileMount(f"{target}/file", b"mounted\n"), TmpfsMount(f"{target}/directory"))
     assert done.text.startswith("mounted\n")
     assert (place / "file").read_text() == "the image's"
-    assert (place / "folder" / "below" / "x").read_text() == "x"
-    assert sorted(path.name for path in place.iterdir()) == ["file", "folder", "link"]
+    assert (place / "directory" / "below" / "x").read_text() == "x"
+    assert sorted(path.name for path in place.iterdir()) == ["file", "directory", "link"]
     assert place.stat().st_mtime == 2000
     for path, info in before.items():
         now = path.lstat()
         assert (now.st_mode, now.st_mtime_ns, now.st_ino) == (info.st_mode, info.st_mtime_ns, info.st_ino)
 
 
-def test_mounts_in_mounts(rung: Rung, target: Path, source: Path) -> None:
+def test_mounts_in_mounts(mode: Mode, target: Path, source: Path) -> None:
     cache = source / "sub"
     mounts = (
-        FolderMount(str(target), str(source)),
-        FolderMount(f"{target}/sub", str(cache), writable=True),
+        DirectoryMount(str(target), str(source)),
+        DirectoryMount(f"{target}/sub", str(cache), writable=True),
         FileMount(f"{target}/sub/inner/secret", b"s"),
     )
-    done = run(rung, f"cat {target}/sub/inner/secret {target}/sub/file; echo kept >{target}/sub/kept", *mounts)
+    done = run(mode, f"cat {target}/sub/inner/secret {target}/sub/file; echo kept >{target}/sub/kept", *mounts)
     assert done.text == "scontent\n"
     assert (cache / "kept").read_text() == "kept\n"
     assert sorted(path.name for path in cache.iterdir() if path.is_file()) == ["file", "kept"]
-    assert not outside(rung, target).exists()
+    assert not outside(mode, target).exists()
 
 
-def test_a_link_of_the_image_is_followed_inside(rung: Rung, target: Path) -> None:
-    place = outside(rung, target)
+def test_a_link_of_the_image_is_followed_inside(mode: Mode, target: Path) -> None:
+    place = outside(mode, target)
     (place / "real").mkdir(parents=True)
     (place / "link").symlink_to(f"{target}/real")
-    done = run(rung, f"cat {target}/real/deep/file", FileMount(f"{target}/link/deep/file", b"x"))
+    done = run(mode, f"cat {target}/real/deep/file", FileMount(f"{target}/link/deep/file", b"x"))
     assert done.text == "x"
     assert list((place / "real").iterdir()) == []
 
 
-def test_what_the_command_made_beside_a_mount_stays(rung: Rung, target: Path) -> None:
-    run(rung, f"echo own >{target}/deep/own", FileMount(f"{target}/deep/secret", b"hunter2"))
-    assert [path.name for path in outside(rung, target).rglob("*")] == ["deep", "own"]
+def test_what_the_command_made_beside_a_mount_stays(mode: Mode, target: Path) -> None:
+    run(mode, f"echo own >{target}/deep/own", FileMount(f"{target}/deep/secret", b"hunter2"))
+    assert [path.name for path in outside(mode, target).rglob("*")] == ["deep", "own"]
 
 
-def test_a_command_that_renames_the_folder_of_a_mount_misleads_nobody(rung: Rung, target: Path, tmp_path: Path) -> None:
-    """Its folder is a link to somewhere else when the mount is taken out: nothing there is touched."""
+def test_a_command_that_renames_the_directory_of_a_mount_misleads_nobody(
+    mode: Mode, target: Path, tmp_path: Path
+) -> None:
+    """Its directory is a link to somewhere else when the mount is taken out: nothing there is touched."""
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "secret").write_text("precious")
-    (victim / "folder").mkdir()
-    (victim / "folder" / "x").write_text("precious")
-    script = f"cd {Path(rung.inside)}; mv {target} {target}-moved && ln -s {victim} {target}; ls -A {target}-moved"
-    done = run(rung, script, FileMount(f"{target}/secret", b"hunter2"), TmpfsMount(f"{target}/folder"))
-    moved = Path(f"{rung.rootfs}{target}-moved")
+    (victim / "directory").mkdir()
+    (victim / "directory" / "x").write_text("precious")
+    script = f"cd {Path(mode.inside)}; mv {target} {target}-moved && ln -s {victim} {target}; ls -A {target}-moved"
+    done = run(mode, script, FileMount(f"{target}/secret", b"hunter2"), TmpfsMount(f"{target}/directory"))
+    moved = Path(f"{mode.rootfs}{target}-moved")
     left = [path.name for path in moved.rglob("*")] if moved.exists() else []
     shutil.rmtree(moved, ignore_errors=True)
-    if outside(rung, target).is_symlink():
-        outside(rung, target).unlink()
+    if outside(mode, target).is_symlink():
+        outside(mode, target).unlink()
     assert (victim / "secret").read_text() == "precious"
-    assert (victim / "folder" / "x").read_text() == "precious"
+    assert (victim / "directory" / "x").read_text() == "precious"
     assert left == [], done.text
 
 
-def test_a_socket_carries_both_ways_for_whom_its_mode_lets(rung: Rung, target: Path, tmp_path: Path) -> None:
+def test_a_socket_carries_both_ways_for_whom_its_mode_lets(mode: Mode, target: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         os.chown(tmp_path / "socket", 7, 8)
@@ -208,30 +210,30 @@ def test_a_socket_carries_both_ways_for_whom_its_mode_lets(rung: Rung, target: P
 
         threading.Thread(target=answer, daemon=True).start()
         mount = SocketMount(f"{target}/agent", str(tmp_path / "socket"), 0o600, 7, 8)
-        ask = "/bin/ask" if rung.inside == "/" else f"{rung.inside}/ask"
+        ask = "/bin/ask" if mode.inside == "/" else f"{mode.inside}/ask"
         script = f"stat -c '%a %u:%g %F' {target}/agent; {ask} {target}/agent one; {ask} {target}/agent two"
-        assert run(rung, script, mount, user=(7, 8)).text == "600 7:8 socket\nONETWO"
-        assert run(rung, f"{ask} {target}/agent one", mount, user=(9, 9)).text == "connect: Permission denied\n"
+        assert run(mode, script, mount, user=(7, 8)).text == "600 7:8 socket\nONETWO"
+        assert run(mode, f"{ask} {target}/agent one", mount, user=(9, 9)).text == "connect: Permission denied\n"
         listener.shutdown(socket.SHUT_RDWR)
-    assert not outside(rung, target).exists()
+    assert not outside(mode, target).exists()
 
 
-def test_a_source_that_is_not_there_is_named(rung: Rung, target: Path, tmp_path: Path) -> None:
+def test_a_source_that_is_not_there_is_named(mode: Mode, target: Path, tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="nowhere"):
-        run(rung, "true", FolderMount(str(target), str(tmp_path / "nowhere")))
-    assert not outside(rung, target).exists()
+        run(mode, "true", DirectoryMount(str(target), str(tmp_path / "nowhere")))
+    assert not outside(mode, target).exists()
 
 
-def test_without_a_network_there_is_loopback_alone(rung: Rung) -> None:
-    shell = (str(Path(rung.inside) / ("bin/busybox" if rung.inside == "/" else "busybox")), "sh", "-c")
+def test_without_a_network_there_is_loopback_alone(mode: Mode) -> None:
+    shell = (str(Path(mode.inside) / ("bin/busybox" if mode.inside == "/" else "busybox")), "sh", "-c")
     script = "ip -o link | cut -d: -f2; ip -o -4 addr show lo | grep -c 127.0.0.1"
-    done = rung.command(
-        RunCommand(str(rung.rootfs), (*shell, script), (("PATH", "/bin:/usr/bin:/sbin:/usr/sbin"),), "/", network=False)
+    done = mode.command(
+        RunCommand(str(mode.rootfs), (*shell, script), (("PATH", "/bin:/usr/bin:/sbin:/usr/sbin"),), "/", network=False)
     )
     assert done.text.split() == ["lo", "1"]
 
 
-def test_in_the_root_rung_the_containers_own_places_are_refused(root: Rung, programs: Path) -> None:
+def test_in_the_root_mode_the_containers_own_places_are_refused(root: Mode, programs: Path) -> None:
     own = str(programs / "own")
     Path(own).mkdir()
     try:
@@ -246,7 +248,7 @@ def test_in_the_root_rung_the_containers_own_places_are_refused(root: Rung, prog
         shutil.rmtree(own)
 
 
-def test_a_secret_is_on_no_disk_in_the_namespace_rung(namespace: Rung, tmp_path: Path) -> None:
+def test_a_secret_is_on_no_disk_in_the_namespace_mode(namespace: Mode, tmp_path: Path) -> None:
     seen: list[bool] = []
 
     def look(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The build's /etc/nsswitch.conf loads nothing into the engine, in whose place's / it is written (the root rung)."""
+"""The build's /etc/nsswitch.conf loads nothing into the engine, in whose place's / it is written (the root mode)."""
 
 from __future__ import annotations
 

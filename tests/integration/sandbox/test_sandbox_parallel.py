@@ -18,7 +18,7 @@ from imagewright.errors import SandboxError
 from imagewright.sandbox.choose import start
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
-from imagewright.sandbox.runner.client import Helpers
+from imagewright.sandbox.runner.client import RunnerPool
 
 pytestmark = pytest.mark.root
 
@@ -125,29 +125,29 @@ def test_what_the_reader_of_the_output_raises_ends_its_command_alone(
 def test_descriptors_of_one_are_not_those_of_another(work: Path) -> None:
     """Else the end of the engine wouldn't be seen by all, and one could speak for the engine."""
     before = sockets("self")
-    helpers = Helpers(str(work), COUNT)
+    runners = RunnerPool(str(work), COUNT)
     try:
         ours = sockets("self") - before
         assert len(ours) == COUNT
-        for helper in helpers._all:
-            assert helpers.run(SandboxKind.ROOT, TRUE, lambda data: None) == 0  # each in its turn: it has begun
-            assert len(sockets(helper.pid) - before) == 1
-            assert not sockets(helper.pid) & ours
+        for runner in runners._all:
+            assert runners.run(SandboxKind.ROOT, TRUE, lambda data: None) == 0  # each in its turn: it has begun
+            assert len(sockets(runner.pid) - before) == 1
+            assert not sockets(runner.pid) & ours
     finally:
-        helpers.close()
+        runners.close()
 
 
 def sockets(pid: int | str) -> set[str]:
     found = set()
     for path in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # of the folder that is read
+        with contextlib.suppress(FileNotFoundError):  # of the directory that is read
             found.add(os.readlink(path))
     return {link for link in found if link.startswith("socket:")}
 
 
-def test_the_root_rung_keeps_one(work: Path) -> None:
-    helpers = Helpers(str(work), COUNT)
-    helpers.keep_one()
-    assert len(helpers) == 1
-    assert helpers.run(SandboxKind.ROOT, TRUE, lambda data: None) == 0
-    helpers.close()
+def test_the_root_mode_keeps_one(work: Path) -> None:
+    runners = RunnerPool(str(work), COUNT)
+    runners.keep_one()
+    assert len(runners) == 1
+    assert runners.run(SandboxKind.ROOT, TRUE, lambda data: None) == 0
+    runners.close()

@@ -1,4 +1,4 @@
-"""What RUN may rely on in every rung: exit codes, output, environment, user, signals, capabilities, and no leftovers."""
+"""What RUN may rely on in every mode: exit codes, output, environment, user, signals, capabilities, and no leftovers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import RunCommand
-from imagewright.sandbox.runner.client import Helper
+from imagewright.sandbox.runner.client import Runner
 
 if TYPE_CHECKING:
-    from conftest import Rung
+    from conftest import Mode
 
 pytestmark = pytest.mark.root
 
@@ -29,32 +29,32 @@ WITHOUT_CHROOT_AND_MKNOD = "a00025fb"
     ("script", "code"),
     [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143), ("kill -KILL $$", 137), ("kill -PIPE $$", 141)],
 )
-def test_how_a_command_ended_is_told_as_shells_tell_it(rung: Rung, script: str, code: int) -> None:
-    assert rung.sh(script).code == code
+def test_how_a_command_ended_is_told_as_shells_tell_it(mode: Mode, script: str, code: int) -> None:
+    assert mode.sh(script).code == code
 
 
-def test_a_program_that_is_not_there_is_127_and_named(rung: Rung) -> None:
-    outcome = rung.run("/no/such/program")
+def test_a_program_that_is_not_there_is_127_and_named(mode: Mode) -> None:
+    outcome = mode.run("/no/such/program")
     assert outcome.code == 127
     assert "/no/such/program: not found" in outcome.text
 
 
-def test_a_program_without_the_permission_is_126_and_named(rung: Rung) -> None:
-    outcome = rung.run("/bin")
+def test_a_program_without_the_permission_is_126_and_named(mode: Mode) -> None:
+    outcome = mode.run("/bin")
     assert outcome.code == 126
     assert "exec /bin: Permission denied" in outcome.text
 
 
-def test_a_working_folder_that_is_a_file_is_named(rung: Rung) -> None:
-    outcome = rung.command(RunCommand(str(rung.rootfs), ("/bin/sh",), (), "/bin/sh"))
+def test_a_working_directory_that_is_a_file_is_named(mode: Mode) -> None:
+    outcome = mode.command(RunCommand(str(mode.rootfs), ("/bin/sh",), (), "/bin/sh"))
     assert outcome.code == 126
     assert "/bin/sh: Not a directory" in outcome.text
 
 
-def test_output_comes_while_the_command_runs(rung: Rung) -> None:
-    signal = Path(str(rung.rootfs) + rung.inside) / "seen"
+def test_output_comes_while_the_command_runs(mode: Mode) -> None:
+    signal = Path(str(mode.rootfs) + mode.inside) / "seen"
     signal.unlink(missing_ok=True)
-    inside = f"{rung.inside.rstrip('/')}/seen"
+    inside = f"{mode.inside.rstrip('/')}/seen"
     seen: list[bytes] = []
 
     def output(data: bytes) -> None:
@@ -63,84 +63,84 @@ def test_output_comes_while_the_command_runs(rung: Rung) -> None:
             signal.touch()  # the command waits for it
 
     script = f"echo first; while [ ! -e {inside} ]; do sleep 0.02; done; echo second >&2"
-    command = RunCommand(str(rung.rootfs), ("/bin/sh", "-c", script), (("PATH", "/bin:/usr/bin"),), "/")
-    assert rung.execute(command, output) == 0
+    command = RunCommand(str(mode.rootfs), ("/bin/sh", "-c", script), (("PATH", "/bin:/usr/bin"),), "/")
+    assert mode.execute(command, output) == 0
     assert b"".join(seen) == b"first\nsecond\n"
 
 
-def test_nothing_is_to_be_read_from_standard_input(rung: Rung) -> None:
-    assert rung.sh("cat; echo end").text == "end\n"
+def test_nothing_is_to_be_read_from_standard_input(mode: Mode) -> None:
+    assert mode.sh("cat; echo end").text == "end\n"
 
 
-def test_much_output_arrives_whole(rung: Rung) -> None:
-    assert len(rung.sh("head -c 3000000 /dev/zero").text) == 3_000_000
+def test_much_output_arrives_whole(mode: Mode) -> None:
+    assert len(mode.sh("head -c 3000000 /dev/zero").text) == 3_000_000
 
 
-def test_the_environment_is_what_was_given_and_nothing_else(rung: Rung, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_what_was_given_and_nothing_else(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRY_PASSWORD", "secret")
-    program = "/bin/env" if rung.kind is not SandboxKind.ROOT else "/usr/bin/env"
-    assert rung.run(program, env={"A": "1", "B": "x=y z"}).text == "A=1\nB=x=y z\n"
+    program = "/bin/env" if mode.kind is not SandboxKind.ROOT else "/usr/bin/env"
+    assert mode.run(program, env={"A": "1", "B": "x=y z"}).text == "A=1\nB=x=y z\n"
 
 
-def test_names_that_are_no_text_survive(rung: Rung) -> None:
+def test_names_that_are_no_text_survive(mode: Mode) -> None:
     chunks: list[bytes] = []
     name = os.fsdecode(b"caf\xe9")
-    command = RunCommand(str(rung.rootfs), ("/bin/sh", "-c", 'printf %s "$1$X"', "sh", name), (("X", name),), "/")
-    rung.execute(command, chunks.append)
+    command = RunCommand(str(mode.rootfs), ("/bin/sh", "-c", 'printf %s "$1$X"', "sh", name), (("X", name),), "/")
+    mode.execute(command, chunks.append)
     assert b"".join(chunks) == b"caf\xe9caf\xe9"
 
 
-def test_user_group_groups_and_umask(rung: Rung) -> None:
-    outcome = rung.run(rung.attack, "ids", user=(1234, 2345, 10, 3456))
+def test_user_group_groups_and_umask(mode: Mode) -> None:
+    outcome = mode.run(mode.attack, "ids", user=(1234, 2345, 10, 3456))
     assert outcome.text == "uid 1234 euid 1234 gid 2345 umask 022 groups 10 3456\n"
 
 
-def test_root_has_no_groups_unless_given(rung: Rung) -> None:
-    assert rung.run(rung.attack, "ids").text == "uid 0 euid 0 gid 0 umask 022 groups\n"
+def test_root_has_no_groups_unless_given(mode: Mode) -> None:
+    assert mode.run(mode.attack, "ids").text == "uid 0 euid 0 gid 0 umask 022 groups\n"
 
 
-def test_capabilities_are_those_that_docker_gives(rung: Rung) -> None:
-    expected = WITHOUT_CHROOT_AND_MKNOD if rung.kind is SandboxKind.CHROOT else DOCKER_DEFAULT
-    outcome = rung.run(rung.attack, "caps")
+def test_capabilities_are_those_that_docker_gives(mode: Mode) -> None:
+    expected = WITHOUT_CHROOT_AND_MKNOD if mode.kind is SandboxKind.CHROOT else DOCKER_DEFAULT
+    outcome = mode.run(mode.attack, "caps")
     assert outcome.text == f"bounding {expected} permitted 0{expected} inheritable 000000000\n"
 
 
-def test_an_ordinary_user_has_no_capabilities(rung: Rung) -> None:
-    assert " permitted 000000000 " in rung.run(rung.attack, "caps", user=(1000, 1000)).text
+def test_an_ordinary_user_has_no_capabilities(mode: Mode) -> None:
+    assert " permitted 000000000 " in mode.run(mode.attack, "caps", user=(1000, 1000)).text
 
 
-def test_a_setuid_program_becomes_its_owner(rung: Rung) -> None:
-    folder = Path(str(rung.rootfs) + rung.inside)
-    raised = folder / "raised"
-    raised.write_bytes(Path(str(rung.rootfs) + rung.attack).read_bytes())
+def test_a_setuid_program_becomes_its_owner(mode: Mode) -> None:
+    directory = Path(str(mode.rootfs) + mode.inside)
+    raised = directory / "raised"
+    raised.write_bytes(Path(str(mode.rootfs) + mode.attack).read_bytes())
     raised.chmod(0o4755)
-    outcome = rung.run(f"{rung.inside.rstrip('/')}/raised", "ids", user=(1000, 1000))
+    outcome = mode.run(f"{mode.inside.rstrip('/')}/raised", "ids", user=(1000, 1000))
     assert outcome.text.startswith("uid 1000 euid 0 ")
 
 
-def test_a_daemon_ends_with_its_step(rung: Rung, running: Callable[[str], list[str]]) -> None:
+def test_a_daemon_ends_with_its_step(mode: Mode, running: Callable[[str], list[str]]) -> None:
     name = f"9{time.time_ns() % 10**9}"
-    outcome = rung.sh(
+    outcome = mode.sh(
         f"(trap '' TERM HUP; setsid sleep {name} >/dev/null 2>&1 &) ; nohup sleep {name} & sleep {name} & exit 4"
     )
     assert outcome.code == 4
     assert running(f"sleep\0{name}") == []
 
 
-def test_the_next_command_runs_as_well(rung: Rung) -> None:
-    assert [rung.sh(f"echo {i}").text for i in range(3)] == ["0\n", "1\n", "2\n"]
+def test_the_next_command_runs_as_well(mode: Mode) -> None:
+    assert [mode.sh(f"echo {i}").text for i in range(3)] == ["0\n", "1\n", "2\n"]
 
 
 def test_the_engine_is_told_when_the_helper_was_killed(work: Path) -> None:
     before = children()
-    helper = Helper(str(work))
+    runner = Runner(str(work))
     (pid,) = children() - before
     command = RunCommand("/", ("/bin/sh", "-c", "true"), (), "/")
-    assert helper.run(SandboxKind.ROOT, command, lambda data: None) == 0
+    assert runner.run(SandboxKind.ROOT, command, lambda data: None) == 0
     os.kill(pid, 9)
     with pytest.raises(SandboxError, match=r"gone|ended unexpectedly"):
-        helper.run(SandboxKind.ROOT, command, lambda data: None)
-    helper.close()
+        runner.run(SandboxKind.ROOT, command, lambda data: None)
+    runner.close()
 
 
 def children() -> set[int]:

@@ -58,15 +58,15 @@ def extract(rootfs: Rootfs, file: FileIO, ownership: tuple[int, int] | None) -> 
 
 
 def _place(rootfs: Rootfs, directories: DirectoryCache, path: bytes) -> bytes | None:
-    """Where an entry is; None where a later one has taken its place or that of a folder above it."""
+    """Where an entry is; None where a later one has taken its place or that of a directory above it."""
     parent, _, name = path.rpartition(b"/")
-    folder = directories.find(parent)
-    if folder is None:
+    directory = directories.find(parent)
+    if directory is None:
         return None
-    above = rootfs.path_of(folder)
+    above = rootfs.path_of(directory)
     place = above + b"/" + name if above else name
     try:
-        os.stat(name, dir_fd=rootfs.parent_fd(folder, place), follow_symlinks=False)
+        os.stat(name, dir_fd=rootfs.parent_fd(directory, place), follow_symlinks=False)
     except FileNotFoundError:
         return None
     return place

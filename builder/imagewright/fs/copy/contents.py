@@ -54,7 +54,7 @@ def tree_contents(rootfs: Rootfs) -> str:
     """
     walker = _Walker(owners=True)
     walker.add_metadata(b"", os.fstat(rootfs.fd))
-    walker.add_folder(rootfs.fd, b"", Sources(rootfs, None))
+    walker.add_directory(rootfs.fd, b"", Sources(rootfs, None))
     return walker.hexdigest()
 
 
@@ -71,16 +71,16 @@ class _Walker:
         if stat.S_ISDIR(source.info.st_mode):
             opened = os.open(b"/proc/self/fd/%d" % source.fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                self.add_folder(opened, source.path, shown)  # its own name and mode are nowhere in the copy
+                self.add_directory(opened, source.path, shown)  # its own name and mode are nowhere in the copy
             finally:
                 os.close(opened)
             return
         above, _, name = source.path.rpartition(b"/")
-        with shown.root.directory(above) as folder:
-            self._add_entry(folder, name, source.name, source.info)
+        with shown.root.directory(above) as directory:
+            self._add_entry(directory, name, source.name, source.info)
 
-    def add_folder(self, folder: int, path: bytes, shown: Sources) -> None:
-        with Descent(folder) as down:
+    def add_directory(self, directory: int, path: bytes, shown: Sources) -> None:
+        with Descent(directory) as down:
             run(self._adding(down, path, shown))
 
     def _adding(self, down: Descent, path: bytes, shown: Sources) -> Walk[None]:
@@ -102,22 +102,22 @@ class _Walker:
                 self._add_xattrs(below)
                 yield self._adding(down, place, shown)
             down.leave()
-        self._hash.add(None)  # the folder's end
+        self._hash.add(None)  # the directory's end
 
     def add_metadata(self, name: bytes, info: os.stat_result) -> None:
         self._hash.add(name, info.st_mode)
         if self._owners:
             self._hash.add(info.st_uid, info.st_gid)
 
-    def _add_entry(self, folder: int, name: bytes, shown_as: bytes, info: os.stat_result) -> None:
+    def _add_entry(self, directory: int, name: bytes, shown_as: bytes, info: os.stat_result) -> None:
         self.add_metadata(shown_as, info)
         if info.st_nlink > 1:
             self._hash.add(self._seen.setdefault((info.st_dev, info.st_ino), len(self._seen)))
         if stat.S_ISREG(info.st_mode):
-            self._hash.add(info.st_size, _content(folder, name))
-            self._add_xattrs(proc_path((folder, name)))
+            self._hash.add(info.st_size, _content(directory, name))
+            self._add_xattrs(proc_path((directory, name)))
         elif stat.S_ISLNK(info.st_mode):
-            self._hash.add(os.readlink(name, dir_fd=folder))
+            self._hash.add(os.readlink(name, dir_fd=directory))
         else:
             self._hash.add(info.st_rdev)
 
@@ -127,9 +127,9 @@ class _Walker:
         self._hash.add(None)
 
 
-def _content(folder: int, name: bytes) -> bytes:
+def _content(directory: int, name: bytes) -> bytes:
     hasher = hashlib.sha256()
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     with os.fdopen(fd, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK_BYTES):
             hasher.update(chunk)

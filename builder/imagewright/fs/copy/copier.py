@@ -28,20 +28,20 @@ from imagewright.fs.rootfs.attributes import Attributes, Ownership, copy_attribu
 from imagewright.fs.rootfs.directorycache import DirectoryCache, link_target
 from imagewright.fs.rootfs.entrystate import EntryState
 from imagewright.fs.rootfs.errors import check_length, explain
-from imagewright.fs.rootfs.filecopy import FileCopier, make_folder
+from imagewright.fs.rootfs.filecopy import FileCopier, make_directory
 from imagewright.fs.rootfs.root import Rootfs
 
-_NEW_FOLDER = 0o755  # without --chmod
+_NEW_DIRECTORY = 0o755  # without --chmod
 
 
 @dataclass(frozen=True, slots=True)
 class CopyRequest:
     """One COPY or ADD.
 
-    ``patterns`` are relative to the source's root. ``destination`` is absolute; its trailing ``/`` says that a folder
+    ``patterns`` are relative to the source's root. ``destination`` is absolute; its trailing ``/`` says that a directory
     is meant. Without ``ownership``, files belong to 0:0, or with ``preserve_owner`` (``--from``) to whom they did.
     ``extract`` unpacks archives (ADD). ``exclude`` is asked about paths below what is copied, a file's own name
-    included. ``only`` are the matchers of the patterns, one each, for ``--parents``: the folders above what matches are
+    included. ``only`` are the matchers of the patterns, one each, for ``--parents``: the directories above what matches are
     copied too, but for those before ``/./``.
     """
 
@@ -59,7 +59,7 @@ class CopyRequest:
 
 @dataclass(frozen=True, slots=True)
 class ParentsPattern:
-    """A source of ``COPY --parents``: ``pattern`` is relative to the folder ``base``, ``matcher`` says what it names."""
+    """A source of ``COPY --parents``: ``pattern`` is relative to the directory ``base``, ``matcher`` says what it names."""
 
     base: str
     pattern: str
@@ -71,7 +71,7 @@ def copy(rootfs: Rootfs, *requests: CopyRequest) -> Changes:
 
     Raises:
         FileSystemError: ``FileNotFound`` for a source that isn't there; ``PathNotAllowed`` where the destination is
-            not the image's, or a folder and a file are in each other's place; ``UsageInvalid`` where several files would
+            not the image's, or a directory and a file are in each other's place; ``UsageInvalid`` where several files would
             have one name.
     """
     written: set[bytes] = set()
@@ -90,7 +90,7 @@ def copy(rootfs: Rootfs, *requests: CopyRequest) -> Changes:
 def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = None) -> Sources:
     """The sources as they are seen while ``base`` is copied: --exclude is relative to that, .dockerignore to the context.
 
-    ``only`` is the pattern of --parents that ``base`` is the folder of.
+    ``only`` is the pattern of --parents that ``base`` is the directory of.
     """
     place = os.fsdecode(base)
     exclude = request.exclude and RelativeTo(request.exclude, place)
@@ -99,7 +99,7 @@ def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = No
 
 
 class _Copier:
-    """Carries one request out. ``written`` and ``files``, the sources of files that are not in a folder by where they went, are
+    """Carries one request out. ``written`` and ``files``, the sources of files that are not in a directory by where they went, are
     of the whole instruction.
     """
 
@@ -113,7 +113,7 @@ class _Copier:
         self._files = FileCopier(rootfs)
         self._written = written
         self._single = files
-        self._folder_mode = _folder_mode(request.mode)
+        self._directory_mode = _directory_mode(request.mode)
 
     def close(self) -> None:
         self._directories.close()
@@ -151,12 +151,12 @@ class _Copier:
             pass
         above, _, name = pattern.rpartition(b"/")
         parent = _join(base, above) if above else base
-        with self._sources.open(parent) as folder:
-            if folder.path != parent:
+        with self._sources.open(parent) as directory:
+            if directory.path != parent:
                 raise FileSystemError(
                     f"/{os.fsdecode(place)} is reached by a symbolic link, which --parents does not follow",
                     reason=Reason.FILE_NOT_FOUND,
-                    hint=f"Name it by where it is: /{os.fsdecode(_join(folder.path, name))}.",
+                    hint=f"Name it by where it is: /{os.fsdecode(_join(directory.path, name))}.",
                 )
 
     def _copy_match(self, source: Source) -> None:
@@ -169,29 +169,29 @@ class _Copier:
             return
         if request.extract and stat.S_ISREG(source.info.st_mode) and self._extract(source.fd, destination):
             return
-        into_folder = not destination or request.destination.endswith(("/", "/."))
-        if into_folder or self._directories.find(destination) is not None:
+        into_directory = not destination or request.destination.endswith(("/", "/."))
+        if into_directory or self._directories.find(destination) is not None:
             parent, name = destination, source.name
         else:
             parent, name = self._follow_link(destination)
             self._refuse_second(_join(parent, name), source)
-        folder = self._folder(parent)
-        source_folder, _, source_name = source.path.rpartition(b"/")
-        with request.source.directory(source_folder) as fd:
-            self._copy_file((fd, source_name), (folder, name), source.info, self._real(folder))
+        directory = self._directory(parent)
+        source_directory, _, source_name = source.path.rpartition(b"/")
+        with request.source.directory(source_directory) as fd:
+            self._copy_file((fd, source_name), (directory, name), source.info, self._real(directory))
 
     def _follow_link(self, destination: bytes) -> tuple[bytes, bytes]:
-        """The folder and the name that a file goes to: a link at the end of what is written is followed (BuildKit)."""
+        """The directory and the name that a file goes to: a link at the end of what is written is followed (BuildKit)."""
         while True:
             parent, _, name = destination.rpartition(b"/")
-            folder = self._directories.find(parent)
-            if folder is None:
+            directory = self._directories.find(parent)
+            if directory is None:
                 return parent, name
-            real = self._real(folder)
-            target = link_target(self._rootfs.parent_fd(folder, _join(real, name)), name)
+            real = self._real(directory)
+            target = link_target(self._rootfs.parent_fd(directory, _join(real, name)), name)
             if target is None:
                 return parent, name
-            # No circle: who looked for a folder there would have met it.
+            # No circle: who looked for a directory there would have met it.
             destination = target if target.startswith(b"/") else real + b"/" + target
             destination = b"/".join(part for part in destination.split(b"/") if part not in (b"", b"."))
 
@@ -201,30 +201,32 @@ class _Copier:
         if self._single.setdefault(place, origin) != origin:
             destination = self._request.destination
             raise FileSystemError(
-                f"cannot copy several files to {destination}: it is no folder, so only the last would be left",
+                f"cannot copy several files to {destination}: it is no directory, so only the last would be left",
                 reason=Reason.USAGE_INVALID,
                 hint=f"End the destination with a slash: {destination}/",
             )
 
-    def _folder(self, path: bytes, mode: int | None = None) -> int:
-        """The folder at ``path`` of the target; missing ones are made, with the owner and mode of --chown and --chmod.
+    def _directory(self, path: bytes, mode: int | None = None) -> int:
+        """The directory at ``path`` of the target; missing ones are made, with the owner and mode of --chown and --chmod.
 
         ``mode`` is one for them instead of that of --chmod.
         """
         if self._rootfs.is_excluded(path):
             raise self._not_allowed(path)
-        return self._directories.ensure(path, partial(self._make_folder, self._folder_mode if mode is None else mode))
+        return self._directories.ensure(
+            path, partial(self._make_directory, self._directory_mode if mode is None else mode)
+        )
 
-    def _make_folder(self, mode: int, parent: int, place: bytes) -> None:
+    def _make_directory(self, mode: int, parent: int, place: bytes) -> None:
         if self._rootfs.is_excluded(place):
             raise self._not_allowed(place)
         request = self._request
         owner = request.ownership or Ownership(0, 0)
-        make_folder(self._rootfs, parent, place, (owner.uid, owner.gid), mode)
+        make_directory(self._rootfs, parent, place, (owner.uid, owner.gid), mode)
         self._written.add(place)
 
-    def _real(self, folder: int) -> bytes:
-        real = self._rootfs.path_of(folder)
+    def _real(self, directory: int) -> bytes:
+        real = self._rootfs.path_of(directory)
         if self._rootfs.is_excluded(real):
             raise self._not_allowed(real)
         return real
@@ -233,27 +235,27 @@ class _Copier:
         return FileSystemError(
             f"/{os.fsdecode(path)} can't be written: it is the executor's own, not the image's",
             reason=Reason.PATH_NOT_ALLOWED,
-            hint="Copy to another folder, or let the build run in the namespace sandbox, which has a root of its own.",
+            hint="Copy to another directory, or let the build run in the namespace sandbox, which has a root of its own.",
         )
 
     # --- copying
 
     def _copy_contents(self, source: Source, destination: bytes) -> None:
-        """A folder's contents into ``destination``, which never gets the folder's own owner and mode (BuildKit)."""
+        """A directory's contents into ``destination``, which never gets the directory's own owner and mode (BuildKit)."""
         existed = self._directories.find(destination) is not None
-        folder = self._folder(destination)
-        real = self._real(folder)
+        directory = self._directory(destination)
+        real = self._real(directory)
         opened = os.open(b"/proc/self/fd/%d" % source.fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with Descent(opened) as down, Descent(folder) as target:
+            with Descent(opened) as down, Descent(directory) as target:
                 run(self._copying((source.path, down), (real, target)))
         finally:
             os.close(opened)
         if not existed:  # the clock would be a different one on every build
-            os.utime(folder, ns=(source.info.st_mtime_ns, source.info.st_mtime_ns))
+            os.utime(directory, ns=(source.info.st_mtime_ns, source.info.st_mtime_ns))
 
     def _copying(self, source: tuple[bytes, Descent], target: tuple[bytes, Descent]) -> Walk[None]:
-        """What is in the folder where ``source`` is into the one where ``target`` is, each with its path."""
+        """What is in the directory where ``source`` is into the one where ``target`` is, each with its path."""
         sources = self._sources
         path, down = source
         check_length(path)
@@ -272,13 +274,13 @@ class _Copier:
             below = down.enter(name)
             # A hidden one is there only where something below it is not hidden.
             if not hidden or sources.shows_below(place, below):
-                yield self._copying_folder((place, down), target, info, hidden=hidden)
+                yield self._copying_directory((place, down), target, info, hidden=hidden)
             down.leave()
 
-    def _copying_folder(
+    def _copying_directory(
         self, source: tuple[bytes, Descent], target: tuple[bytes, Descent], info: os.stat_result, *, hidden: bool
     ) -> Walk[None]:
-        """The folder that ``source`` is in now, into the one where ``target`` is."""
+        """The directory that ``source`` is in now, into the one where ``target`` is."""
         place, down = source
         above, into = target
         name = place.rpartition(b"/")[2]
@@ -297,15 +299,15 @@ class _Copier:
         if before is None or not before.equals((self._rootfs.parent_fd(into.fd, real), name)):
             self._written.add(real)
 
-    def _make_or_find(self, folder: int, place: bytes, real: bytes) -> EntryState | None:
-        """Make a folder of the target; what it is where it was there."""
+    def _make_or_find(self, directory: int, place: bytes, real: bytes) -> EntryState | None:
+        """Make a directory of the target; what it is where it was there."""
         try:
-            self._rootfs.mkdir(folder, real)
+            self._rootfs.mkdir(directory, real)
         except FileExistsError:
-            home, name = self._rootfs.parent_fd(folder, real), real.rpartition(b"/")[2]
+            home, name = self._rootfs.parent_fd(directory, real), real.rpartition(b"/")[2]
             if not stat.S_ISDIR(os.stat(name, dir_fd=home, follow_symlinks=False).st_mode):
                 raise FileSystemError(
-                    f"the folder /{os.fsdecode(place)} can't be copied over /{os.fsdecode(real)}, which is none",
+                    f"the directory /{os.fsdecode(place)} can't be copied over /{os.fsdecode(real)}, which is none",
                     reason=Reason.PATH_NOT_ALLOWED,
                     hint="Copy it to where the link points, or remove what is in the way in an earlier RUN.",
                 ) from None
@@ -338,11 +340,11 @@ class _Copier:
             self._files.remove(target)
         except (IsADirectoryError, PermissionError):
             raise FileSystemError(
-                f"the file {os.fsdecode(name)} can't be copied over the folder /{os.fsdecode(real)}",
+                f"the file {os.fsdecode(name)} can't be copied over the directory /{os.fsdecode(real)}",
                 reason=Reason.PATH_NOT_ALLOWED,
-                hint="Remove the folder in an earlier RUN, or name another destination."
+                hint="Remove the directory in an earlier RUN, or name another destination."
                 if self._request.destination.endswith("/")
-                else "End the destination with / to copy into the folder.",
+                else "End the destination with / to copy into the directory.",
             ) from None
         self._directories.invalidate()
 
@@ -366,8 +368,8 @@ class _Copier:
         with open(b"/proc/self/fd/%d" % fd, "rb", buffering=0) as file:
             if not archive.is_tar(file):
                 return False
-            # --chmod is not for what comes out of an archive, nor for the folders that are made for it (BuildKit).
-            real = self._real(self._folder(destination, _NEW_FOLDER))
+            # --chmod is not for what comes out of an archive, nor for the directories that are made for it (BuildKit).
+            real = self._real(self._directory(destination, _NEW_DIRECTORY))
             owner = self._request.ownership
             # The destination is the archive's root: no link in it or in the archive leads out of it (BuildKit).
             root = self._rootfs.below(real)
@@ -377,13 +379,13 @@ class _Copier:
         return True
 
 
-def _folder_mode(mode: ModeChange | None) -> int:
-    """Of a folder made on the way: an octal --chmod without its special bits; a symbolic one is not for it (BuildKit)."""
-    return _NEW_FOLDER if mode is None or mode.octal is None else mode.octal & 0o777
+def _directory_mode(mode: ModeChange | None) -> int:
+    """Of a directory made on the way: an octal --chmod without its special bits; a symbolic one is not for it (BuildKit)."""
+    return _NEW_DIRECTORY if mode is None or mode.octal is None else mode.octal & 0o777
 
 
-def _join(folder: bytes, name: bytes) -> bytes:
-    return folder + b"/" + name if folder else name
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name
 
 
 def copy_linked(rootfs: Rootfs, empty: Rootfs, requests: Sequence[CopyRequest]) -> Changes:

@@ -22,7 +22,7 @@ class Ignore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelativeTo:
-    """Patterns that are relative to the folder ``base`` (``""`` the root): what lies elsewhere they don't hide."""
+    """Patterns that are relative to the directory ``base`` (``""`` the root): what lies elsewhere they don't hide."""
 
     patterns: Ignore
     base: str

@@ -1,6 +1,6 @@
 """The wildcards of COPY and ADD: Go's filepath.Match, one path component at a time.
 
-Reads folders of the source. Called by ``fs.sources``.
+Reads directories of the source. Called by ``fs.sources``.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def expand(source: Rootfs, pattern: str) -> list[bytes]:
     first = next(index for index, part in enumerate(parts) if has_wildcard(part))
     found = _children(source, os.fsencode("/".join(parts[:first])), parts[first])
     for part in parts[first + 1 :]:
-        folders = [path for path in found if _is_folder(source, path)]
-        found = [path for folder in folders for path in _children(source, folder, part)]
+        directories = [path for path in found if _is_directory(source, path)]
+        found = [path for directory in directories for path in _children(source, directory, part)]
     return sorted(found)
 
 
-def _children(source: Rootfs, folder: bytes, part: str) -> list[bytes]:
+def _children(source: Rootfs, directory: bytes, part: str) -> list[bytes]:
     expression = translate(part)
     try:
-        with source.directory(folder) as fd:
+        with source.directory(directory) as fd:
             names = os.listdir(fd)
     except OSError:
-        return []  # not a folder: nothing below it
-    prefix = folder + b"/" if folder else b""
+        return []  # not a directory: nothing below it
+    prefix = directory + b"/" if directory else b""
     return [prefix + os.fsencode(name) for name in names if expression.fullmatch(name)]
 
 
-def _is_folder(source: Rootfs, path: bytes) -> bool:
+def _is_directory(source: Rootfs, path: bytes) -> bool:
     try:
         return stat.S_ISDIR(source.lstat(path).st_mode)
     except OSError:

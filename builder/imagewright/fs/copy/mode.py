@@ -60,7 +60,7 @@ class ModeChange:
             elif operator == "-":
                 mode &= ~bits
             else:
-                # chmod(1): a folder keeps setuid and setgid unless the clause mentions them
+                # chmod(1): a directory keeps setuid and setgid unless the clause mentions them
                 kept = 0o6000 & ~bits if is_directory else 0
                 mode = (mode & (~affected | kept)) | bits
         return mode

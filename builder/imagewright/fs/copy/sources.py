@@ -1,6 +1,6 @@
 """What COPY and ADD take from: patterns become entries of the source, .dockerignore decided, links followed inside it.
 
-Reads folders below the source's root. Called by ``fs.copy``.
+Reads directories below the source's root. Called by ``fs.copy``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Sources:
     def __init__(self, root: Rootfs, ignore: Ignore | None) -> None:
         self.root = root
         self._ignore = ignore
-        self._showing: dict[bytes, bool] = {}  # hidden folders, and whether something below them shows
+        self._showing: dict[bytes, bool] = {}  # hidden directories, and whether something below them shows
 
     def matches(self, patterns: Sequence[str]) -> list[bytes]:
         """The paths that the patterns name, in the patterns' order, those of one pattern sorted.
@@ -69,7 +69,7 @@ class Sources:
             raise
         try:
             real, info = self.root.path_of(fd), os.fstat(fd)
-            hidden = self._is_hidden(real, is_folder=stat.S_ISDIR(info.st_mode))
+            hidden = self._is_hidden(real, is_directory=stat.S_ISDIR(info.st_mode))
             if hidden or self.root.is_excluded(real) or (real != path and not self._is_shown(path)):
                 raise self._missing(path, hidden=hidden)
             yield Source((path or real).rpartition(b"/")[2], real, fd, info)
@@ -77,11 +77,11 @@ class Sources:
             os.close(fd)
 
     def hides(self, path: bytes) -> bool:
-        """Whether .dockerignore hides a path; of a hidden folder something may show: ``shows_below`` tells."""
+        """Whether .dockerignore hides a path; of a hidden directory something may show: ``shows_below`` tells."""
         return self._ignore is not None and bool(path) and self._ignore.ignores(os.fsdecode(path))
 
     def shows_below(self, path: bytes, fd: int) -> bool:
-        """Whether a hidden folder, open as ``fd``, holds something that .dockerignore takes in again."""
+        """Whether a hidden directory, open as ``fd``, holds something that .dockerignore takes in again."""
         if self._ignore is None:
             return False
         with Descent(fd) as down:
@@ -97,22 +97,22 @@ class Sources:
     def _finding(self, ignore: Ignore, down: Descent, path: bytes) -> Walk[bool]:
         with os.scandir(down.fd) as entries:
             found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for name, is_folder in found:
+        for name, is_directory in found:
             place = path + b"/" + name
             if not ignore.ignores(os.fsdecode(place)):
                 return True
-            if is_folder:
+            if is_directory:
                 down.enter(name)
                 if (yield self._looking(ignore, down, place)):
                     return True
                 down.leave()
         return False
 
-    def _is_hidden(self, path: bytes, *, is_folder: bool) -> bool:
+    def _is_hidden(self, path: bytes, *, is_directory: bool) -> bool:
         """Whether nothing of an entry is there."""
         if not self.hides(path):
             return False
-        if not is_folder:
+        if not is_directory:
             return True
         with self.root.directory(path) as fd:
             return not self.shows_below(path, fd)
@@ -127,7 +127,7 @@ class Sources:
             mode = self.root.lstat(path).st_mode
         except OSError:
             return True  # whoever opens it says so
-        return stat.S_ISDIR(mode) and not self._is_hidden(path, is_folder=True)
+        return stat.S_ISDIR(mode) and not self._is_hidden(path, is_directory=True)
 
     def _missing(self, path: bytes, *, hidden: bool = False) -> FileSystemError:
         text = os.fsdecode(path)
@@ -140,7 +140,7 @@ class Sources:
             )
             where = "the build context"
         else:
-            hint = "Paths are relative to the context's folder."
+            hint = "Paths are relative to the context's directory."
             where = "the build context"
         return FileSystemError(f"/{text} is not in {where}", reason=Reason.FILE_NOT_FOUND, hint=hint)
 

@@ -45,10 +45,10 @@ class Changes:
 def diff(before: Snapshot, after: Snapshot) -> Changes:
     """What was written and what is gone between two scans of one root file system."""
     found = _Found()
-    for path, packed in after.folders.items():
-        old = before.folders.get(path, b"")
+    for path, packed in after.directories.items():
+        old = before.directories.get(path, b"")
         if packed != old:
-            _folder(path, dict(Snapshot.entries(old)), packed, found)
+            _directory(path, dict(Snapshot.entries(old)), packed, found)
     # A file that got another name goes into the layer with it, where both can be one file.
     touched = frozenset(path for path, inode in found.touched if inode not in found.inodes)
     return Changes(tuple(sorted(found.written)), tuple(sorted(found.removed)), touched)
@@ -64,7 +64,7 @@ class _Found:
     inodes: set[int] = field(default_factory=set)
 
 
-def _folder(path: bytes, old: dict[bytes, Record], packed: bytes, found: _Found) -> None:
+def _directory(path: bytes, old: dict[bytes, Record], packed: bytes, found: _Found) -> None:
     prefix = path + b"/" if path else b""
     for name, record in Snapshot.entries(packed):
         previous = old.pop(name, None)
@@ -80,5 +80,5 @@ def _folder(path: bytes, old: dict[bytes, Record], packed: bytes, found: _Found)
 
 def _changed(old: Record, new: Record) -> bool:
     if old.is_directory and new.is_directory:
-        return old.folder_key != new.folder_key
+        return old.directory_key != new.directory_key
     return old != new

@@ -36,7 +36,7 @@ _DEFAULTS = PackOptions()
 
 
 def pack_layer(rootfs: Rootfs, changes: Changes, out: Writable, options: PackOptions = _DEFAULTS) -> PackedLayer:
-    """Write the layer with these changes, their parent folders included.
+    """Write the layer with these changes, their parent directories included.
 
     Raises:
         FileSystemError: reason ``DiskFull`` among others.
@@ -147,7 +147,7 @@ class _Packer:
 def _moving(path: bytes, how: str) -> FileSystemError:
     return FileSystemError(
         f"/{os.fsdecode(path)} {how} while its layer was being packed",
-        hint="Something beside the build writes to its files: let it have a work folder of its own.",
+        hint="Something beside the build writes to its files: let it have a work directory of its own.",
     )
 
 

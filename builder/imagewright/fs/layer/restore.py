@@ -49,7 +49,7 @@ def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:
 
 
 def set_metadata(fd: int, entry: Entry, owner: tuple[int, int]) -> None:
-    """Owner, mode and xattrs of an open file or folder.
+    """Owner, mode and xattrs of an open file or directory.
 
     Raises:
         FileSystemError: reason ``IdOutOfRange`` for an owner that can't be given here.
@@ -64,7 +64,7 @@ def set_metadata(fd: int, entry: Entry, owner: tuple[int, int]) -> None:
 
 
 def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[int, int]) -> None:
-    """All of a link, fifo or device, which is not opened: ``place`` is (descriptor of its folder, name)."""
+    """All of a link, fifo or device, which is not opened: ``place`` is (descriptor of its directory, name)."""
     directory, name = place
     try:
         os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
@@ -78,7 +78,7 @@ def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[in
 
 
 def drop_xattrs(fd: int, entry: Entry) -> None:
-    """Remove what a folder had from lower layers and has no more."""
+    """Remove what a directory had from lower layers and has no more."""
     for name in read_xattrs(fd):  # what is the machine's own stays
         if os.fsencode(name) not in entry.xattrs:
             os.removexattr(fd, name)

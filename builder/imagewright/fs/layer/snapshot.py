@@ -1,8 +1,8 @@
 """A snapshot of a root file system's metadata: what a later scan is compared with to find what a RUN changed.
 
-Reads folders and inodes, never a file's content. Called by the engine before and after each RUN. No process can set a
+Reads directories and inodes, never a file's content. Called by the engine before and after each RUN. No process can set a
 ctime, so (inode, ctime, mtime, size, mode, owner) tells every change. Entries are packed into one bytes object a
-folder: half a million files take some forty MB, and folders that did not change compare equal in one step.
+directory: half a million files take some forty MB, and directories that did not change compare equal in one step.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from imagewright.fs.rootfs.attributes import read_xattrs
 from imagewright.fs.rootfs.errors import check_length, explain
 from imagewright.fs.rootfs.root import Rootfs
 
-# inode, ctime, mtime, size, mode, uid, gid, hash of a folder's xattrs, device number, length of the name
+# inode, ctime, mtime, size, mode, uid, gid, hash of a directory's xattrs, device number, length of the name
 _RECORD = struct.Struct("=QqqqIIIIQH")
 
 
 class Record(NamedTuple):
-    """One entry's metadata; times in nanoseconds. ``xattrs`` is a hash, of folders only: a file's show in its ctime."""
+    """One entry's metadata; times in nanoseconds. ``xattrs`` is a hash, of directories only: a file's show in its ctime."""
 
     inode: int
     ctime_ns: int
@@ -42,21 +42,21 @@ class Record(NamedTuple):
         return stat.S_ISDIR(self.mode)
 
     @property
-    def folder_key(self) -> tuple[int, ...]:
-        """What a change of a folder itself shows in; its times move with every entry that comes or goes."""
+    def directory_key(self) -> tuple[int, ...]:
+        """What a change of a directory itself shows in; its times move with every entry that comes or goes."""
         return self.mode, self.uid, self.gid, self.xattrs
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """Folders by root-relative path (b"" is the root), each with its packed entries sorted by name."""
+    """Directories by root-relative path (b"" is the root), each with its packed entries sorted by name."""
 
-    folders: dict[bytes, bytes]
+    directories: dict[bytes, bytes]
     root: Record
 
     @staticmethod
     def entries(packed: bytes) -> Iterator[tuple[bytes, Record]]:
-        """Names and records of one folder, in the order of names."""
+        """Names and records of one directory, in the order of names."""
         position = 0
         while position < len(packed):
             *fields, length = _RECORD.unpack_from(packed, position)
@@ -71,17 +71,17 @@ def scan(rootfs: Rootfs) -> Snapshot:
     Raises:
         FileSystemError: reason ``LimitExceeded`` for a path that is too long to be in a layer.
     """
-    folders: dict[bytes, bytes] = {}
+    directories: dict[bytes, bytes] = {}
     try:
         with Descent(rootfs.fd) as down:
-            run(_scanning(down, b"", rootfs.foreign, folders))
+            run(_scanning(down, b"", rootfs.foreign, directories))
         info = os.fstat(rootfs.fd)
-        return Snapshot(folders, _record(info, read_xattrs(rootfs.fd)))
+        return Snapshot(directories, _record(info, read_xattrs(rootfs.fd)))
     except OSError as error:
         raise explain(error, "looking for changed files") from error
 
 
-def _scanning(down: Descent, path: bytes, apart: frozenset[bytes], folders: dict[bytes, bytes]) -> Walk[None]:
+def _scanning(down: Descent, path: bytes, apart: frozenset[bytes], directories: dict[bytes, bytes]) -> Walk[None]:
     check_length(path)
     found: list[tuple[bytes, os.stat_result]] = []
     prefix = path + b"/" if path else b""
@@ -98,7 +98,7 @@ def _scanning(down: Descent, path: bytes, apart: frozenset[bytes], folders: dict
         xattrs = 0
         if stat.S_ISDIR(info.st_mode):
             xattrs = _hash(read_xattrs(down.enter(name)))
-            yield _scanning(down, prefix + name, apart, folders)
+            yield _scanning(down, prefix + name, apart, directories)
             down.leave()
         parts.append(
             pack(
@@ -115,7 +115,7 @@ def _scanning(down: Descent, path: bytes, apart: frozenset[bytes], folders: dict
             )
         )
         parts.append(name)
-    folders[path] = b"".join(parts)
+    directories[path] = b"".join(parts)
 
 
 def _record(info: os.stat_result, xattrs: dict[str, bytes]) -> Record:
@@ -133,5 +133,5 @@ def _record(info: os.stat_result, xattrs: dict[str, bytes]) -> Record:
 
 
 def _hash(xattrs: dict[str, bytes]) -> int:
-    """32 bits are enough: two sets of one folder that differ are compared, not many of many."""
+    """32 bits are enough: two sets of one directory that differ are compared, not many of many."""
     return zlib.crc32(repr(sorted(xattrs.items())).encode()) if xattrs else 0

@@ -19,8 +19,8 @@ from imagewright.fs.rootfs.attributes import Place
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.entrystate import state_of
 from imagewright.fs.rootfs.errors import check_length, explain
-from imagewright.fs.rootfs.filecopy import FileCopier, make_folder
-from imagewright.fs.rootfs.root import OPEN_FOLDER, Rootfs
+from imagewright.fs.rootfs.filecopy import FileCopier, make_directory
+from imagewright.fs.rootfs.root import OPEN_DIRECTORY, Rootfs
 from imagewright.fs.rootfs.tree import remove_entry
 from imagewright.fs.tar import entries
 from imagewright.fs.tar.entries import Entry, malformed
@@ -76,7 +76,7 @@ def unpack_layer(rootfs: Rootfs, stream: Readable, options: UnpackOptions = Unpa
 
 @dataclass(frozen=True, slots=True)
 class _Destination:
-    """Where an entry goes: the open folder above it, its path as the archive has it, and ``place``, that without links."""
+    """Where an entry goes: the open directory above it, its path as the archive has it, and ``place``, that without links."""
 
     directory: int
     path: bytes
@@ -93,7 +93,7 @@ class _Unpacker:
         self._options = options
         self._directories = DirectoryCache(rootfs)
         self._stats = UnpackStats()
-        self._times: dict[bytes, int] = {}  # of folders: set at the end, since writing into them moves them
+        self._times: dict[bytes, int] = {}  # of directories: set at the end, since writing into them moves them
         # This layer's paths and their parents: a whiteout, wherever it stands, hides only what is below the layer.
         self._fresh: set[bytes] = set()
         self._skipped: set[bytes] = set()  # devices that could not be made
@@ -180,8 +180,8 @@ class _Unpacker:
             self._times[b""] = entry.mtime_ns
 
     def _make_missing(self, parent_fd: int, path: bytes) -> None:
-        """A folder that no entry describes."""
-        make_folder(self._rootfs, parent_fd, path, self._options.ownership or (0, 0))
+        """A directory that no entry describes."""
+        make_directory(self._rootfs, parent_fd, path, self._options.ownership or (0, 0))
 
     # --- whiteouts
 
@@ -205,7 +205,7 @@ class _Unpacker:
             self._make_opaque(path)  # this very layer has it, too: what lower layers have in it goes
 
     def _make_opaque(self, parent: bytes) -> None:
-        """Hide what lower layers have in a folder; what this layer brought stays, whatever the order in the tar."""
+        """Hide what lower layers have in a directory; what this layer brought stays, whatever the order in the tar."""
         waiting = [parent]
         while waiting:
             parent = waiting.pop()
@@ -224,7 +224,7 @@ class _Unpacker:
                     waiting.append(path)
 
     def _remove(self, directory: int, place: bytes) -> None:
-        """Remove the entry at ``place``, a path without links, of the open folder above it."""
+        """Remove the entry at ``place``, a path without links, of the open directory above it."""
         try:
             name, home = place.rpartition(b"/")[2], self._rootfs.parent_fd(directory, place)
             mode = os.stat(name, dir_fd=home, follow_symlinks=False).st_mode
@@ -242,7 +242,7 @@ class _Unpacker:
                 self._file(entry, reader, destination)
                 return
             case entries.DIRECTORY:
-                self._folder(entry, destination)
+                self._directory(entry, destination)
                 return
             case entries.SYMLINK:
                 if not entry.linkname or b"\0" in entry.linkname:
@@ -261,7 +261,7 @@ class _Unpacker:
         set_special_metadata((self._parent_fd(destination), destination.name), entry, self._owner(entry))
 
     def _parent_fd(self, destination: _Destination) -> int:
-        """The open folder that has the entry, or is to have it: another one where something is mounted at its place."""
+        """The open directory that has the entry, or is to have it: another one where something is mounted at its place."""
         return self._rootfs.parent_fd(destination.directory, destination.place)
 
     def _symlink(self, entry: Entry, destination: _Destination) -> None:
@@ -294,20 +294,20 @@ class _Unpacker:
         finally:
             os.close(fd)
 
-    def _folder(self, entry: Entry, destination: _Destination) -> None:
+    def _directory(self, entry: Entry, destination: _Destination) -> None:
         existed = False
         try:
             self._rootfs.mkdir(destination.directory, destination.place)
         except FileExistsError:
             existed = True
         try:
-            fd = os.open(destination.name, OPEN_FOLDER, dir_fd=self._parent_fd(destination))
+            fd = os.open(destination.name, OPEN_DIRECTORY, dir_fd=self._parent_fd(destination))
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
             self._remove(destination.directory, destination.place)
             self._rootfs.mkdir(destination.directory, destination.place)
-            fd = os.open(destination.name, OPEN_FOLDER, dir_fd=self._parent_fd(destination))
+            fd = os.open(destination.name, OPEN_DIRECTORY, dir_fd=self._parent_fd(destination))
             existed = False
         try:
             if existed:
@@ -346,7 +346,7 @@ class _Unpacker:
             except FileNotFoundError:
                 raise _nothing_there(path, entry) from None
             except PermissionError:
-                raise malformed(f"{show(path)} is a hard link to a folder") from None
+                raise malformed(f"{show(path)} is a hard link to a directory") from None
 
         # The descriptors stay good while the cache is emptied, since `existing` and `directory` keep the last few open.
         self._replacing(destination, make)
@@ -418,7 +418,9 @@ def _points_out(name: bytes) -> FileSystemError:
 
 def _is_one_file(one: Place, other: Place) -> bool:
     try:
-        return os.path.samestat(*(os.stat(name, dir_fd=folder, follow_symlinks=False) for folder, name in (one, other)))
+        return os.path.samestat(
+            *(os.stat(name, dir_fd=directory, follow_symlinks=False) for directory, name in (one, other))
+        )
     except FileNotFoundError:
         return False
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imagewright.fs.rootfs.errors import owner_error
 
-Place = tuple[int, bytes]  # (descriptor of the folder, name in it)
+Place = tuple[int, bytes]  # (descriptor of the directory, name in it)
 
 # What belongs to the machine rather than to the image.
 _FOREIGN_XATTRS = (
@@ -45,7 +45,7 @@ AS_SOURCE = Attributes()
 
 
 def copy_attributes(source: int, target: int, attributes: Attributes = AS_SOURCE) -> None:
-    """Give one open folder the owner, mode, xattrs and time of another, but for what ``attributes`` says."""
+    """Give one open directory the owner, mode, xattrs and time of another, but for what ``attributes`` says."""
     info = os.fstat(source)
     change_owner(target, attributes.owner or (info.st_uid, info.st_gid))
     os.fchmod(target, mode_of(info, attributes))
@@ -88,7 +88,7 @@ def write_xattr(target: int | bytes, name: str | bytes, value: bytes) -> None:
 
 
 def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
-    """Give an open file, or an entry of a folder (itself, if it is a link), to (uid, gid).
+    """Give an open file, or an entry of a directory (itself, if it is a link), to (uid, gid).
 
     Raises:
         FileSystemError: reason ``IdOutOfRange`` where the user namespace doesn't hold the id, or may not give it.
@@ -104,7 +104,7 @@ def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
 
 
 def proc_path(place: Place) -> bytes:
-    """A path of an entry in an open folder, for calls that take no ``dir_fd``."""
+    """A path of an entry in an open directory, for calls that take no ``dir_fd``."""
     return b"/proc/self/fd/%d/" % place[0] + place[1]
 
 

@@ -1,6 +1,6 @@
-"""Descriptors of the folders that are being written into, kept for a while: entries of a folder follow one another.
+"""Descriptors of the directories that are being written into, kept for a while: entries of a directory follow one another.
 
-Opens and makes folders inside the root. Called by ``fs.unpack``, ``fs.pack``, ``fs.copy`` and ``fs.tree``.
+Opens and makes directories inside the root. Called by ``fs.unpack``, ``fs.pack``, ``fs.copy`` and ``fs.tree``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs.resolve import MAX_LINKS
-from imagewright.fs.rootfs.root import OPEN_FOLDER, Rootfs
+from imagewright.fs.rootfs.root import OPEN_DIRECTORY, Rootfs
 
 _KEPT = 64
-MakeFolder = Callable[[int, bytes], None]  # (descriptor of the parent, path without links)
+MakeDirectory = Callable[[int, bytes], None]  # (descriptor of the parent, path without links)
 
 
 class DirectoryCache:
-    """A cache of open folders by path. A descriptor that was handed out stays open until 64 others were asked for."""
+    """A cache of open directories by path. A descriptor that was handed out stays open until 64 others were asked for."""
 
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
@@ -29,7 +29,7 @@ class DirectoryCache:
         self._apart = bool(rootfs.excluded) or rootfs.masked is not None
 
     def find(self, path: bytes) -> int | None:
-        """The folder at ``path`` (links followed inside the root), None where there is none."""
+        """The directory at ``path`` (links followed inside the root), None where there is none."""
         fd = self._open.get(path)
         if fd is not None:
             self._open.move_to_end(path)
@@ -45,7 +45,7 @@ class DirectoryCache:
                 raise FileSystemError(
                     f"/{os.fsdecode(path)} is a circle of symbolic links",
                     reason=Reason.PATH_NOT_ALLOWED,
-                    hint="The base image or an earlier step made them: remove one, or name another folder.",
+                    hint="The base image or an earlier step made them: remove one, or name another directory.",
                 ) from error
             raise
         return self._keep(path, fd)
@@ -65,20 +65,20 @@ class DirectoryCache:
         return fd
 
     def real_path(self, path: bytes, name: bytes) -> bytes:
-        """The path of ``name`` in the folder at ``path``, links resolved where a part of the root is set apart."""
+        """The path of ``name`` in the directory at ``path``, links resolved where a part of the root is set apart."""
         if self._apart and path and path not in self._real:
             self.find(path)
         real = self._real.get(path, path)
         return real + b"/" + name if real else name
 
     def is_excluded(self, path: bytes, name: bytes) -> bool:
-        """Whether ``name`` in the folder at ``path`` is not the image's, links resolved."""
+        """Whether ``name`` in the directory at ``path`` is not the image's, links resolved."""
         return self._rootfs.is_excluded(self.real_path(path, name))
 
-    def ensure(self, path: bytes, make: MakeFolder, links: int = 0) -> int:
-        """The folder at ``path``; those that are missing are made by ``make``, outermost first.
+    def ensure(self, path: bytes, make: MakeDirectory, links: int = 0) -> int:
+        """The directory at ``path``; those that are missing are made by ``make``, outermost first.
 
-        A link among the parents that leads to nothing gets the folder that it names (inside the root, as BuildKit does).
+        A link among the parents that leads to nothing gets the directory that it names (inside the root, as BuildKit does).
         """
         missing: list[bytes] = []
         while (fd := self.find(path)) is None:
@@ -88,8 +88,8 @@ class DirectoryCache:
             fd = self._made(place, fd, make, links)
         return fd
 
-    def _made(self, path: bytes, above: int, make: MakeFolder, links: int) -> int:
-        """The folder at ``path``, which is made in the open folder ``above``."""
+    def _made(self, path: bytes, above: int, make: MakeDirectory, links: int) -> int:
+        """The directory at ``path``, which is made in the open directory ``above``."""
         # As the target of a link it may have "..", behind which there is what was there before.
         if b".." in path and (there := self.find(path)) is not None:
             return there
@@ -98,14 +98,14 @@ class DirectoryCache:
         place = real + b"/" + name if real else name
         try:
             make(above, place)
-            return self._keep(path, os.open(name, OPEN_FOLDER, dir_fd=self._rootfs.parent_fd(above, place)))
+            return self._keep(path, os.open(name, OPEN_DIRECTORY, dir_fd=self._rootfs.parent_fd(above, place)))
         except FileExistsError:
             target = link_target(self._rootfs.parent_fd(above, place), name)
             if target is None or links >= MAX_LINKS:
                 raise FileSystemError(
-                    f"/{os.fsdecode(path)} is in the way: a folder is needed there, and it is none",
+                    f"/{os.fsdecode(path)} is in the way: a directory is needed there, and it is none",
                     reason=Reason.PATH_NOT_ALLOWED,
-                    hint="Remove it in an earlier step, or name another folder.",
+                    hint="Remove it in an earlier step, or name another directory.",
                 ) from None
             wanted = target if target.startswith(b"/") else parent + b"/" + target
             self.ensure(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)
@@ -115,7 +115,7 @@ class DirectoryCache:
         return fd
 
     def invalidate(self) -> None:
-        """Something was removed: a path may mean another folder from now on."""
+        """Something was removed: a path may mean another directory from now on."""
         for fd in self._open.values():
             self._retire(fd)
         self._open.clear()
@@ -129,13 +129,13 @@ class DirectoryCache:
         self._retired.clear()
 
     def _checked_real_path(self, fd: int, path: bytes) -> bytes:
-        """A path whose text says nothing may lead by links to what is not the image's: the folder itself decides."""
+        """A path whose text says nothing may lead by links to what is not the image's: the directory itself decides."""
         real = self._rootfs.path_of(fd)
         if self._rootfs.is_excluded(real) and not self._rootfs.is_excluded(path):
             raise FileSystemError(
-                f"/{os.fsdecode(path)} leads to a folder that is the executor's own, not the image's",
+                f"/{os.fsdecode(path)} leads to a directory that is the executor's own, not the image's",
                 reason=Reason.PATH_NOT_ALLOWED,
-                hint="Write to another folder, or let the build run in the namespace sandbox, which has a root of its own.",
+                hint="Write to another directory, or let the build run in the namespace sandbox, which has a root of its own.",
             )
         return real
 
@@ -148,9 +148,9 @@ class DirectoryCache:
             del self._retired[:_KEPT]
 
 
-def link_target(folder: int, name: bytes) -> bytes | None:
+def link_target(directory: int, name: bytes) -> bytes | None:
     """What a link says; None for what is none."""
     try:
-        return os.readlink(name, dir_fd=folder)
+        return os.readlink(name, dir_fd=directory)
     except OSError:
         return None

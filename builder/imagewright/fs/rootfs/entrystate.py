@@ -1,6 +1,6 @@
 """What stood at a place before something was put there, to tell whether that changed anything.
 
-Reads files by descriptors of their folders. As BuildKit does, what is written over its equal is no change, and no part
+Reads files by descriptors of their directories. As BuildKit does, what is written over its equal is no change, and no part
 of a layer.
 """
 
@@ -28,7 +28,7 @@ class EntryState:
         self._file = _open(place) if stat.S_ISREG(self._info.st_mode) else -1
 
     def equals(self, place: Place) -> bool:
-        """Whether what is there now can't be told from it; of a folder its time doesn't count, which moves with what is in it.
+        """Whether what is there now can't be told from it; of a directory its time doesn't count, which moves with what is in it.
 
         Of a file with several names this is never said.
         """

@@ -11,10 +11,10 @@ import os
 from imagewright.errors import FileSystemError, Reason
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-DISK_FULL_HINT = "Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume."
+DISK_FULL_HINT = "Give the build a larger work directory: --work-dir, or the size of the Pod's workspace volume."
 _MAX_PATH_BYTES = 4095  # PATH_MAX without the NUL: limits.h(0p)
 _TOO_LONG_HINT = (
-    "Use shorter names, or fewer folders inside each other: Linux takes names of 255 bytes and paths of 4095."
+    "Use shorter names, or fewer directories inside each other: Linux takes names of 255 bytes and paths of 4095."
 )
 # What is needed to make files as an image has them (capabilities(7)), by number.
 _NEEDED = {0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 31: "SETFCAP"}
@@ -46,7 +46,7 @@ def check_length(path: bytes) -> None:
     """
     if len(path) > _MAX_PATH_BYTES:
         raise FileSystemError(
-            f"the path /{os.fsdecode(path)[:100]}… is {len(path)} bytes long, in {path.count(b'/')} folders",
+            f"the path /{os.fsdecode(path)[:100]}… is {len(path)} bytes long, in {path.count(b'/')} directories",
             reason=Reason.LIMIT_EXCEEDED,
             hint=_TOO_LONG_HINT,
         )
@@ -78,7 +78,7 @@ _TOO_FEW = (
     "as a user with larger ranges in /etc/subuid and /etc/subgid."
 )
 _REFUSED_BY_FILE_SYSTEM = (
-    "The file system refuses it, as one over the network may: name a folder on another with --work-dir."
+    "The file system refuses it, as one over the network may: name a directory on another with --work-dir."
 )
 
 

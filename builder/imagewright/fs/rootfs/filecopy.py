@@ -21,13 +21,13 @@ from imagewright.fs.rootfs.attributes import (
     read_xattrs,
     write_xattr,
 )
-from imagewright.fs.rootfs.root import OPEN_FOLDER, Rootfs
+from imagewright.fs.rootfs.root import OPEN_DIRECTORY, Rootfs
 
 _FALLBACK_BYTES = 1 << 20
 
 
 class FileCopier:
-    """Copies entries other than folders; entries that were one by hard links become one again.
+    """Copies entries other than directories; entries that were one by hard links become one again.
 
     Args:
         target: the root file system that is written into.
@@ -35,8 +35,8 @@ class FileCopier:
 
     def __init__(self, target: Rootfs) -> None:
         self._target = target
-        # Where the first of several names went, by its own device and inode: its folder in the target, and the name there.
-        # Paths and not descriptors, since a tree may have hard links in any number of folders.
+        # Where the first of several names went, by its own device and inode: its directory in the target, and the name there.
+        # Paths and not descriptors, since a tree may have hard links in any number of directories.
         self._seen: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self._origins: dict[tuple[int, int], tuple[int, int]] = {}  # by device and inode in the target
         self._can_clone = True
@@ -69,7 +69,7 @@ class FileCopier:
         """Unlink what is in the way of a copy; if it was copied earlier, nothing is linked to it any more.
 
         Raises:
-            OSError: IsADirectoryError or PermissionError for a folder.
+            OSError: IsADirectoryError or PermissionError for a directory.
         """
         if self._origins and (key := self._origins.pop(_inode(target), None)) is not None:
             del self._seen[key]
@@ -95,9 +95,9 @@ class FileCopier:
         first = self._seen.get((info.st_dev, info.st_ino))
         if first is None:
             return False
-        folder, name = first
-        with self._target.directory(folder) as fd:
-            home = self._target.parent_fd(fd, folder + b"/" + name if folder else name)
+        directory, name = first
+        with self._target.directory(directory) as fd:
+            home = self._target.parent_fd(fd, directory + b"/" + name if directory else name)
             try:
                 os.link(name, target[1], src_dir_fd=home, dst_dir_fd=target[0], follow_symlinks=False)
             except OSError as error:
@@ -166,28 +166,28 @@ def _copy_sparse(read: int, write: int, size: int) -> None:
 
 
 @contextmanager
-def open_folder(directory: int, name: bytes) -> Iterator[int]:
-    """A descriptor of the folder ``name`` of an open folder.
+def open_directory(directory: int, name: bytes) -> Iterator[int]:
+    """A descriptor of the directory ``name`` of an open directory.
 
     Raises:
         OSError: also where it is a link.
     """
-    fd = os.open(name, OPEN_FOLDER, dir_fd=directory)
+    fd = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def make_folder(rootfs: Rootfs, directory: int, path: bytes, owner: tuple[int, int], mode: int = 0o755) -> None:
-    """Make the folder ``path``, which has no links in it, in the open folder above it, whatever the umask is.
+def make_directory(rootfs: Rootfs, directory: int, path: bytes, owner: tuple[int, int], mode: int = 0o755) -> None:
+    """Make the directory ``path``, which has no links in it, in the open directory above it, whatever the umask is.
 
     Raises:
         FileSystemError: as ``change_owner``.
         OSError: FileExistsError among others.
     """
     rootfs.mkdir(directory, path)
-    with open_folder(rootfs.parent_fd(directory, path), path.rpartition(b"/")[2]) as fd:
+    with open_directory(rootfs.parent_fd(directory, path), path.rpartition(b"/")[2]) as fd:
         change_owner(fd, owner)
         os.fchmod(fd, mode)  # after the owner, as with files
 

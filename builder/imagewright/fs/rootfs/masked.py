@@ -1,12 +1,12 @@
 """What an image has on those paths of its root file system where the container has something mounted.
 
-Reads the mount table; reads and writes a folder of its own, in which those entries of the image are that can't be on the
-disk. A path is masked where the disk has something that isn't the image's: at a mount, and at the folders that lead to a
-mount, as long as the image has no folder there, but a link, a file, or nothing. So a COPY onto a ConfigMap's file is in
+Reads the mount table; reads and writes a directory of its own, in which those entries of the image are that can't be on the
+disk. A path is masked where the disk has something that isn't the image's: at a mount, and at the directories that lead to a
+mount, as long as the image has no directory there, but a link, a file, or nothing. So a COPY onto a ConfigMap's file is in
 the image, and the ConfigMap's file is what it was.
 
-Where the image has a link to a folder and a mount lies below the folder that the disk has in its place (``/var/run`` and a
-ServiceAccount's token), the folders that lead to the mount are moved to where the link points: there it would have been
+Where the image has a link to a directory and a mount lies below the directory that the disk has in its place (``/var/run`` and a
+ServiceAccount's token), the directories that lead to the mount are moved to where the link points: there it would have been
 mounted, had the container been started from this image.
 """
 
@@ -23,16 +23,16 @@ from imagewright.descent import remove_tree
 from imagewright.fs.rootfs.attributes import read_xattrs
 from imagewright.fs.rootfs.mounts import MountPoint, mounts_below, move_mounts, return_mount
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_Key = tuple[int, int, int]  # mode, owner and group of a folder
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_Key = tuple[int, int, int]  # mode, owner and group of a directory
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedChanges:
     """What a command did on masked paths.
 
-    ``moved``: where a folder with a mount in it was given another name, the image's entries went with it, to these paths.
-    ``lost``: what it wrote into a folder of the disk that is none in the image.
+    ``moved``: where a directory with a mount in it was given another name, the image's entries went with it, to these paths.
+    ``lost``: what it wrote into a directory of the disk that is none in the image.
     """
 
     moved: tuple[bytes, ...] = ()
@@ -46,20 +46,20 @@ class MaskedEntries:
     the image's: itself and all ``below``, which are the beginnings of such paths.
     """
 
-    def __init__(self, root: str, folder: str, excluded: Iterable[str] = (), kept: Iterable[str] = ()) -> None:
-        """``folder`` is this one's own, empty. ``excluded``: below these nothing is anybody's. ``kept`` are treated as mounts.
+    def __init__(self, root: str, directory: str, excluded: Iterable[str] = (), kept: Iterable[str] = ()) -> None:
+        """``directory`` is this one's own, empty. ``excluded``: below these nothing is anybody's. ``kept`` are treated as mounts.
 
         Raises:
             OSError
         """
         self._root = os.path.realpath(os.fsencode(root))
-        self._folder = os.path.realpath(os.fsencode(folder))
+        self._directory = os.path.realpath(os.fsencode(directory))
         self._excluded = frozenset(os.fsencode(path.strip("/")) for path in excluded)
         self._kept = frozenset(os.fsencode(path.strip("/")) for path in kept) - {b""}
         self._points: dict[int, MountPoint] = {}
-        self._folders: set[bytes] = set()  # those on the way to a mount that are the image's
-        self._parents: dict[bytes, int] = {}  # open folders of the masked, by path
-        self._before: dict[bytes, _Key | None] = {}  # the disk's folders at masks, before a command
+        self._directories: set[bytes] = set()  # those on the way to a mount that are the image's
+        self._parents: dict[bytes, int] = {}  # open directories of the masked, by path
+        self._before: dict[bytes, _Key | None] = {}  # the disk's directories at masks, before a command
         self.mounts: frozenset[bytes] = frozenset()
         self.masks: frozenset[bytes] = frozenset()
         self.below: tuple[bytes, ...] = ()
@@ -95,45 +95,45 @@ class MaskedEntries:
     # --- the image's entries
 
     @property
-    def folder(self) -> bytes:
+    def directory(self) -> bytes:
         """Where they are: each at its own path below this."""
-        return self._folder
+        return self._directory
 
     def parent_of(self, path: bytes) -> int:
-        """The open folder that has, or is to have, the image's entry at the mask ``path``; stays open."""
+        """The open directory that has, or is to have, the image's entry at the mask ``path``; stays open."""
         parent = path.rpartition(b"/")[0]
         fd = self._parents.get(parent)
         if fd is None:
-            place = os.path.join(self._folder, parent)
+            place = os.path.join(self._directory, parent)
             os.makedirs(place, mode=0o700, exist_ok=True)
-            fd = self._parents[parent] = os.open(place, _FOLDER)
+            fd = self._parents[parent] = os.open(place, _DIRECTORY)
         return fd
 
     def has(self, path: bytes) -> bool:
         """Whether the image has something at a mask."""
-        return os.path.lexists(os.path.join(self._folder, path))
+        return os.path.lexists(os.path.join(self._directory, path))
 
     def hides(self, path: bytes) -> bool:
-        """Whether the image has more than an empty folder at the mount ``path``."""
+        """Whether the image has more than an empty directory at the mount ``path``."""
         if path not in self.masks or not self.has(path):
             return False
-        place = os.path.join(self._folder, path)
+        place = os.path.join(self._directory, path)
         return os.path.islink(place) or not os.path.isdir(place) or bool(os.listdir(place))
 
-    def names(self, folder: bytes) -> list[bytes]:
-        """Names of the image's entries in ``folder`` that are here."""
-        prefix = folder + b"/" if folder else b""
+    def names(self, directory: bytes) -> list[bytes]:
+        """Names of the image's entries in ``directory`` that are here."""
+        prefix = directory + b"/" if directory else b""
         found = (path[len(prefix) :] for path in self.masks if path.startswith(prefix) and self.has(path))
         return [name for name in found if b"/" not in name]
 
-    def seen_from(self, folder: bytes) -> MaskedEntriesView:
-        """The same, of the part that is below a folder of the image."""
-        return MaskedEntriesView(self, folder)
+    def seen_from(self, directory: bytes) -> MaskedEntriesView:
+        """The same, of the part that is below a directory of the image."""
+        return MaskedEntriesView(self, directory)
 
-    # --- folders that lead to mounts
+    # --- directories that lead to mounts
 
     def adopt(self, path: bytes) -> None:
-        """Let the disk's folder at a mask become the image's, as if it was made now, for root alone.
+        """Let the disk's directory at a mask become the image's, as if it was made now, for root alone.
 
         Raises:
             FileExistsError: the image has something else there.
@@ -144,12 +144,12 @@ class MaskedEntries:
             if not self._leads(path + b"/" + name):
                 remove_tree(os.fsdecode(os.path.join(self._root, path, name)))
         self._reset(path, 0o700)
-        self._folders.add(path)
+        self._directories.add(path)
         self._mask()
 
     def drop(self, path: bytes) -> None:
-        """The image no longer has a folder where the disk keeps one, since it leads to a mount."""
-        self._folders = {folder for folder in self._folders if not _is_at_or_below(folder, path)}
+        """The image no longer has a directory where the disk keeps one, since it leads to a mount."""
+        self._directories = {directory for directory in self._directories if not _is_at_or_below(directory, path)}
         self._forget(path)
         self._reset(path, 0o755)
         self._mask()
@@ -165,23 +165,27 @@ class MaskedEntries:
         below = [mount for mount in self.mounts if mount.startswith(path + b"/")]
         if self._kept.intersection(below) or self.has(path):
             return False
-        theirs = {folder for mount in below for folder in self._folders_to((target + mount[len(path) :]).lstrip(b"/"))}
+        theirs = {
+            directory
+            for mount in below
+            for directory in self._directories_to((target + mount[len(path) :]).lstrip(b"/"))
+        }
         moved = move_mounts(self._root, path, target, below)
         if moved:
-            self._folders |= theirs
+            self._directories |= theirs
         self._read_table()
         return moved
 
     def adopt_all(self) -> None:
         """Take all that is on the disk, but mounts, for the image's, so that whoever removes the image removes it."""
         self._forget(b"")
-        self._folders = {mount[:end] for mount in self.mounts for end in _ends(mount)[:-1]}
+        self._directories = {mount[:end] for mount in self.mounts for end in _ends(mount)[:-1]}
         self._mask()
 
     def reset(self) -> None:
         """The image has nothing any more. What was moved comes back to where it was mounted."""
-        self._folders.clear()
-        # The shallow ones first: a folder with a mount in it can only become one that isn't there.
+        self._directories.clear()
+        # The shallow ones first: a directory with a mount in it can only become one that isn't there.
         for number, path in sorted(self._at_first.items(), key=lambda item: item[1].count(b"/")):
             point = self._points.get(number)
             if point is not None and point.path != path:
@@ -193,11 +197,11 @@ class MaskedEntries:
     # --- commands
 
     def before_command(self) -> None:
-        """Remember the folders at masks: a command may do something with them."""
+        """Remember the directories at masks: a command may do something with them."""
         self._before = {mask: self._key(mask) for mask in self.masks if self.leads_to_mount(mask)}
 
     def after_command(self) -> MaskedChanges:
-        """Look where the mounts are now, and take for the image's the folders on the way to them that a command filled."""
+        """Look where the mounts are now, and take for the image's the directories on the way to them that a command filled."""
         before = {number: point.path for number, point in self._points.items()}
         masks = self.masks
         self._read_table()
@@ -205,7 +209,7 @@ class MaskedEntries:
         for number, point in self._points.items():
             if (was := before.get(number)) in (None, point.path) or point.path not in self.mounts:
                 continue
-            self._folders.update(point.path[:end] for end in _ends(point.path)[:-1])
+            self._directories.update(point.path[:end] for end in _ends(point.path)[:-1])
             if was is not None and was in masks:
                 moved += self._carry(was, point.path)
         self._mask()
@@ -217,19 +221,19 @@ class MaskedEntries:
         return MaskedChanges(tuple(sorted(moved)), tuple(lost))
 
     def _take_in(self, mask: bytes) -> list[bytes]:
-        """Adopt the folders down to the innermost that a command changed; what it wrote where the image has a link or file."""
+        """Adopt the directories down to the innermost that a command changed; what it wrote where the image has a link or file."""
         changed = self._before.get(mask) != self._key(mask)
         lost = []
         for mount in self.mounts:
             if not mount.startswith(mask + b"/"):
                 continue
             way = [mount[:end] for end in _ends(mount)[:-1] if end >= len(mask)]
-            for depth, folder in reversed(list(enumerate(way))):
-                more = [name for name in self._listed(folder) if not self._leads(folder + b"/" + name)]
+            for depth, directory in reversed(list(enumerate(way))):
+                more = [name for name in self._listed(directory) if not self._leads(directory + b"/" + name)]
                 if self.has(mask):
-                    lost += [folder + b"/" + name for name in more]
+                    lost += [directory + b"/" + name for name in more]
                 elif more or (changed and depth == 0):
-                    self._folders.update(way[: depth + 1])
+                    self._directories.update(way[: depth + 1])
                     break
         return lost
 
@@ -239,13 +243,13 @@ class MaskedEntries:
             return []
         self._close(source)
         self.parent_of(target)
-        place = os.path.join(self._folder, target)
-        os.rename(os.path.join(self._folder, source), place)
+        place = os.path.join(self._directory, target)
+        os.rename(os.path.join(self._directory, source), place)
         found, waiting = [target], [place]
         while waiting:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
-                    found.append(entry.path[len(self._folder) + 1 :])
+                    found.append(entry.path[len(self._directory) + 1 :])
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
         return found
@@ -266,25 +270,25 @@ class MaskedEntries:
         masks = set()
         for mount in self.mounts:
             way = (mount[:end] for end in _ends(mount))
-            masks.add(next((each for each in way if each not in self._folders), mount))
+            masks.add(next((each for each in way if each not in self._directories), mount))
         self.masks, self.below = frozenset(masks), tuple(mask + b"/" for mask in masks)
 
-    def _folders_to(self, path: bytes) -> list[bytes]:
-        """The folders above ``path`` that the image has on the disk."""
+    def _directories_to(self, path: bytes) -> list[bytes]:
+        """The directories above ``path`` that the image has on the disk."""
         above = [path[:end] for end in _ends(path)[:-1]]
         return [
-            folder
-            for folder in above
-            if not any(_is_at_or_below(folder, mask) for mask in self.masks)
-            and os.path.isdir(os.path.join(self._root, folder))
+            directory
+            for directory in above
+            if not any(_is_at_or_below(directory, mask) for mask in self.masks)
+            and os.path.isdir(os.path.join(self._root, directory))
         ]
 
     def _leads(self, path: bytes) -> bool:
         return path in self.mounts or self.leads_to_mount(path)
 
-    def _listed(self, folder: bytes) -> list[bytes]:
+    def _listed(self, directory: bytes) -> list[bytes]:
         try:
-            return sorted(os.listdir(os.path.join(self._root, folder)))
+            return sorted(os.listdir(os.path.join(self._root, directory)))
         except OSError:
             return []
 
@@ -296,8 +300,8 @@ class MaskedEntries:
         return stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
 
     def _reset(self, path: bytes, mode: int) -> None:
-        """Nothing of what an earlier image gave the disk's folder stays."""
-        fd = os.open(os.path.join(self._root, path), _FOLDER)
+        """Nothing of what an earlier image gave the disk's directory stays."""
+        fd = os.open(os.path.join(self._root, path), _DIRECTORY)
         try:
             for name in read_xattrs(fd):
                 os.removexattr(fd, name)
@@ -308,7 +312,7 @@ class MaskedEntries:
 
     def _forget(self, path: bytes) -> None:
         self._close(path)
-        place = os.path.join(self._folder, path)
+        place = os.path.join(self._directory, path)
         if path:
             if os.path.lexists(place):
                 remove_tree(os.fsdecode(place))
@@ -322,15 +326,15 @@ class MaskedEntries:
 
 
 class MaskedEntriesView:
-    """A masked as it is seen from a folder of the root, in which all paths begin."""
+    """A masked as it is seen from a directory of the root, in which all paths begin."""
 
     def __init__(self, masked: MaskedEntries, top: bytes) -> None:
         self._masked = masked
         self._top = top
 
     @property
-    def folder(self) -> bytes:
-        return os.path.join(self._masked.folder, self._top)
+    def directory(self) -> bytes:
+        return os.path.join(self._masked.directory, self._top)
 
     @property
     def masks(self) -> frozenset[bytes]:
@@ -344,8 +348,8 @@ class MaskedEntriesView:
     def parent_of(self, path: bytes) -> int:
         return self._masked.parent_of(self._whole(path))
 
-    def names(self, folder: bytes) -> list[bytes]:
-        return self._masked.names(self._whole(folder))
+    def names(self, directory: bytes) -> list[bytes]:
+        return self._masked.names(self._whole(directory))
 
     def leads_to_mount(self, path: bytes) -> bool:
         return self._masked.leads_to_mount(self._whole(path))
@@ -359,8 +363,8 @@ class MaskedEntriesView:
     def relocate_mounts(self, path: bytes, target: bytes) -> bool:
         return self._masked.relocate_mounts(self._whole(path), self._whole(target))
 
-    def seen_from(self, folder: bytes) -> MaskedEntriesView:
-        return MaskedEntriesView(self._masked, self._whole(folder))
+    def seen_from(self, directory: bytes) -> MaskedEntriesView:
+        return MaskedEntriesView(self._masked, self._whole(directory))
 
     def _whole(self, path: bytes) -> bytes:
         return self._top + b"/" + path if path else self._top

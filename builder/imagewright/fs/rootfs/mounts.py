@@ -17,26 +17,26 @@ _TABLE = "/proc/self/mountinfo"
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """``path`` is relative to the folder that was asked about; ``number`` is the mount's own, wherever it is moved to."""
+    """``path`` is relative to the directory that was asked about; ``number`` is the mount's own, wherever it is moved to."""
 
     number: int
     path: bytes
     read_only: bool
 
 
-def mounts_below(folder: str) -> tuple[MountPoint, ...]:
-    """Everything that is mounted below ``folder``: the cluster's files, volumes and secrets; not what it itself is.
+def mounts_below(directory: str) -> tuple[MountPoint, ...]:
+    """Everything that is mounted below ``directory``: the cluster's files, volumes and secrets; not what it itself is.
 
     Raises:
         OSError
     """
     with open(_TABLE, "rb") as file:
-        return parse_mountinfo(file.read(), os.fsencode(os.path.realpath(folder)))
+        return parse_mountinfo(file.read(), os.fsencode(os.path.realpath(directory)))
 
 
-def parse_mountinfo(table: bytes, folder: bytes = b"/") -> tuple[MountPoint, ...]:
+def parse_mountinfo(table: bytes, directory: bytes = b"/") -> tuple[MountPoint, ...]:
     """The same of a table's text, which has white space in paths as octal numbers."""
-    prefix = folder.rstrip(b"/") + b"/"
+    prefix = directory.rstrip(b"/") + b"/"
     found = []
     for line in table.split(b"\n"):
         if not line:
@@ -49,10 +49,10 @@ def parse_mountinfo(table: bytes, folder: bytes = b"/") -> tuple[MountPoint, ...
 
 
 def move_mounts(root: bytes, source: bytes, target: bytes, mounts: Iterable[bytes]) -> bool:
-    """Bring what is mounted below the folder ``source`` to the same directories below ``target``; whether that was possible.
+    """Bring what is mounted below the directory ``source`` to the same directories below ``target``; whether that was possible.
 
-    Paths are relative to ``root``, without links. ``source`` holds nothing but the folders that lead to ``mounts``, and is
-    gone afterwards. It stays where a folder with a mount in it would have to become one that is there already, or where
+    Paths are relative to ``root``, without links. ``source`` holds nothing but the directories that lead to ``mounts``, and is
+    gone afterwards. It stays where a directory with a mount in it would have to become one that is there already, or where
     the file system can't rename it (one of a lower layer of overlayfs).
     """
     for mount in mounts:
@@ -69,7 +69,7 @@ def move_mounts(root: bytes, source: bytes, target: bytes, mounts: Iterable[byte
 
 
 def return_mount(root: bytes, now: bytes, before: bytes) -> None:
-    """Bring a mount back from ``now`` to ``before``, with what else is mounted in its folder; folders left empty go.
+    """Bring a mount back from ``now`` to ``before``, with what else is mounted in its directory; directories left empty go.
 
     Raises:
         OSError
@@ -85,7 +85,7 @@ def return_mount(root: bytes, now: bytes, before: bytes) -> None:
 
 
 def _is_free(root: bytes, path: bytes) -> bool:
-    """Whether nothing is at ``path``, and nothing but folders above it."""
+    """Whether nothing is at ``path``, and nothing but directories above it."""
     if os.path.lexists(_join(root, path)):
         return False
     while path:
@@ -107,7 +107,7 @@ def _merge(source: bytes, target: bytes) -> None:
 
 @contextlib.contextmanager
 def _times_kept(root: bytes, path: bytes) -> Iterator[None]:
-    """Of the innermost folder that is there on the way to ``path``, and of that itself."""
+    """Of the innermost directory that is there on the way to ``path``, and of that itself."""
     directories = [_join(root, path)]
     while not os.path.isdir(directories[-1]) or len(directories) == 1:
         directories.append(os.path.dirname(directories[-1]))
@@ -117,5 +117,5 @@ def _times_kept(root: bytes, path: bytes) -> Iterator[None]:
         os.utime(place, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
-def _join(folder: bytes, name: bytes) -> bytes:
-    return os.path.join(folder, name) if name else folder
+def _join(directory: bytes, name: bytes) -> bytes:
+    return os.path.join(directory, name) if name else directory

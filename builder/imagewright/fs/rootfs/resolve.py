@@ -34,7 +34,7 @@ def kernel_resolves() -> bool:
 
 
 def kernel_open(dir_fd: int, path: bytes, flags: int, mode: int, *, links: bool = True) -> int:
-    """Open ``path`` below ``dir_fd`` with openat2(2), which takes the folder for the root of every link.
+    """Open ``path`` below ``dir_fd`` with openat2(2), which takes the directory for the root of every link.
 
     Raises:
         OSError: as openat2(2); ELOOP where a link would be followed and ``links`` is False.
@@ -60,7 +60,7 @@ def walk_open(
 ) -> int:
     """Open ``path`` below ``root_fd`` by walking it: what openat2 does, for kernels without it.
 
-    ``parent_fd`` gives the folder in which the next component is looked for, from the one that was walked to and the path
+    ``parent_fd`` gives the directory in which the next component is looked for, from the one that was walked to and the path
     from the root on, without links.
 
     Raises:
@@ -105,7 +105,7 @@ def walk_open(
 
 
 class _Walk:
-    """A folder below a root, and how it is reached from there without links. However deep it is, only it is open."""
+    """A directory below a root, and how it is reached from there without links. However deep it is, only it is open."""
 
     def __init__(self, root_fd: int, parent_fd: Callable[[int, bytes], int]) -> None:
         self._root = root_fd

@@ -16,21 +16,21 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs.masked import MaskedEntries, MaskedEntriesView
 from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
 
-OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the folder itself, through no link
-_MOST_MOVED = 100  # folders on the way to where mounts are moved
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the directory itself, through no link
+_MOST_MOVED = 100  # directories on the way to where mounts are moved
 _DOTS = re.compile(rb"^/|//|(^|/)\.")  # a path that has them may not be what ``realpath`` gives for it
 
 
 class Rootfs:
-    """A folder that is some image's ``/``.
+    """A directory that is some image's ``/``.
 
     Args:
-        path: the folder.
+        path: the directory.
         excluded: root-relative paths ("proc", "etc/hosts") that are not the image's: never read, written, deleted or
             packed by those who walk the tree.
         resolver: how paths are opened inside the root; the kernel's way where it has one.
         masked: what the image has where something else is mounted on the disk. Then a path is resolved as the image has
-            it, and whoever works with the entries of an open folder asks ``parent_fd`` where each of them is.
+            it, and whoever works with the entries of an open directory asks ``parent_fd`` where each of them is.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Rootfs:
 
     @property
     def fd(self) -> int:
-        """A descriptor of the root folder; lives as long as this value."""
+        """A descriptor of the root directory; lives as long as this value."""
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._fd
 
     def below(self, path: bytes) -> Rootfs:
-        """The folder at ``path``, which holds no link, as a root of its own.
+        """The directory at ``path``, which holds no link, as a root of its own.
 
         Raises:
             OSError
@@ -65,7 +65,7 @@ class Rootfs:
         if not path:
             return self
         inside = (os.fsdecode(name[len(path) + 1 :]) for name in self.excluded if name.startswith(path + b"/"))
-        # At or below a mask all is in the masked, which is a folder like any other then.
+        # At or below a mask all is in the masked, which is a directory like any other then.
         masked = None if self.masked is None or self.is_foreign(path) else self.masked.seen_from(path)
         root = Rootfs(os.path.join(self.path, os.fsdecode(path)), frozenset(inside), self._plain, masked)
         root._fd = self.open_directory(path)
@@ -91,7 +91,7 @@ class Rootfs:
         return self._resolve(self.fd, path, flags, mode)
 
     def open_directory(self, path: bytes) -> int:
-        """A descriptor of a folder inside the root, good for ``dir_fd=`` and for listing."""
+        """A descriptor of a directory inside the root, good for ``dir_fd=`` and for listing."""
         return self.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     @contextmanager
@@ -133,14 +133,14 @@ class Rootfs:
         return data
 
     def path_of(self, fd: int) -> bytes:
-        """The root-relative path, without any link in it, of an open file or folder below the root.
+        """The root-relative path, without any link in it, of an open file or directory below the root.
 
         Raises:
             FileSystemError: when it is not below the root.
         """
         here, root = os.readlink(b"/proc/self/fd/%d" % fd), os.readlink(b"/proc/self/fd/%d" % self.fd)
-        if self.masked is not None and here.startswith(self.masked.folder + b"/"):
-            return here[len(self.masked.folder) + 1 :]
+        if self.masked is not None and here.startswith(self.masked.directory + b"/"):
+            return here[len(self.masked.directory) + 1 :]
         prefix = root if root.endswith(b"/") else root + b"/"
         if here != root and not here.startswith(prefix):
             raise FileSystemError(f"{os.fsdecode(here)} is not below {self.path}", reason=Reason.PATH_NOT_ALLOWED)
@@ -183,7 +183,7 @@ class Rootfs:
                     raise
         return walk_open(directory, path, flags, mode, parent_fd=self.parent_fd)
 
-    # --- entries of open folders; paths are link-free, as those of ``realpath``
+    # --- entries of open directories; paths are link-free, as those of ``realpath``
 
     @property
     def foreign(self) -> frozenset[bytes]:
@@ -206,13 +206,13 @@ class Rootfs:
         return True
 
     def parent_fd(self, directory: int, path: bytes) -> int:
-        """The open folder that has the image's entry ``path``: ``directory``, unless something else is mounted there."""
+        """The open directory that has the image's entry ``path``: ``directory``, unless something else is mounted there."""
         if self.masked is None or path not in self.masked.masks:
             return directory
         return self.masked.parent_of(path)
 
     def names(self, directory: int, path: bytes) -> list[bytes]:
-        """The names in the open folder ``path``, as the image has them; what is excluded among them too."""
+        """The names in the open directory ``path``, as the image has them; what is excluded among them too."""
         names = [os.fsencode(name) for name in os.listdir(directory)]
         if self.masked is None:
             return names
@@ -220,7 +220,7 @@ class Rootfs:
         return [name for name in names if prefix + name not in masks] + self.masked.names(path)
 
     def mkdir(self, directory: int, path: bytes) -> None:
-        """Make the folder ``path``, for root alone, in the open folder above it.
+        """Make the directory ``path``, for root alone, in the open directory above it.
 
         Raises:
             OSError: FileExistsError among others.

@@ -17,13 +17,13 @@ from imagewright.errors import FileSystemError
 from imagewright.fs.rootfs.attributes import Ownership, copy_attributes
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import check_length, explain
-from imagewright.fs.rootfs.filecopy import FileCopier, make_folder, open_folder
+from imagewright.fs.rootfs.filecopy import FileCopier, make_directory, open_directory
 from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 
 
 def remove(rootfs: Rootfs) -> None:
-    """Empty a root file system; what is excluded stays, and so do the folders that lead to it."""
+    """Empty a root file system; what is excluded stays, and so do the directories that lead to it."""
     try:
         masked = rootfs.masked
         if isinstance(masked, MaskedEntries):
@@ -39,7 +39,7 @@ def remove(rootfs: Rootfs) -> None:
 def remove_entry(directory: int, path: bytes, rootfs: Rootfs) -> bool:
     """Remove the image's entry ``path`` and all that is below it, without following any link.
 
-    ``directory`` is the open folder above it; ``path`` has no links in it: what is set apart is told by it. Returns
+    ``directory`` is the open directory above it; ``path`` has no links in it: what is set apart is told by it. Returns
     whether the disk has nothing there any more.
 
     Raises:
@@ -74,14 +74,14 @@ def _removing(down: Descent, path: bytes, rootfs: Rootfs) -> Walk[bool]:
     return gone and home == down.fd
 
 
-def _removed(folder: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
+def _removed(directory: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
     """Remove an entry below which nothing is set apart."""
     if rootfs.masked is not None:
-        if descent.try_unlink(folder, name):
+        if descent.try_unlink(directory, name):
             return True
-        with open_folder(folder, name) as fd:
+        with open_directory(directory, name) as fd:
             _check_is_there(fd, path, rootfs)
-    return descent.remove(folder, name)
+    return descent.remove(directory, name)
 
 
 def _check_is_there(fd: int, path: bytes, rootfs: Rootfs) -> None:
@@ -134,7 +134,7 @@ def move_tree(source: Rootfs, target: Rootfs) -> None:
         mtime_ns = os.fstat(source.fd).st_mtime_ns  # it moves with what leaves
         for name in source.names(source.fd, b""):
             if not _renamed(source, target, name):
-                copy_tree(source, target)  # hard links across top-level folders need it to be done in one go
+                copy_tree(source, target)  # hard links across top-level directories need it to be done in one go
                 remove(source)
                 break
         else:
@@ -160,20 +160,20 @@ def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
     return True
 
 
-def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tuple[bytes, ...]:
-    """Make a folder and its missing parents (WORKDIR), each with mode 0755 and the given owner, by default root.
+def make_workdir(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tuple[bytes, ...]:
+    """Make a directory and its missing parents (WORKDIR), each with mode 0755 and the given owner, by default root.
 
     Returns the paths of the directories that were made, sorted.
 
     Raises:
-        FileSystemError: when something that is no folder is in the way.
+        FileSystemError: when something that is no directory is in the way.
     """
     made: set[bytes] = set()
     owner = ownership or Ownership(0, 0)
     wanted = b"/".join(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
 
     def make(parent_fd: int, path: bytes) -> None:
-        make_folder(rootfs, parent_fd, path, (owner.uid, owner.gid))
+        make_directory(rootfs, parent_fd, path, (owner.uid, owner.gid))
         made.add(path)
 
     directories = DirectoryCache(rootfs)
@@ -183,7 +183,7 @@ def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tu
         directories.ensure(wanted, make)
         return tuple(sorted(made))
     except OSError as error:
-        raise explain(error, f"making the folder {path}") from error
+        raise explain(error, f"making the directory {path}") from error
     finally:
         directories.close()
 
@@ -191,10 +191,10 @@ def make_directory(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tu
 def changed_since(path: bytes, moment_ns: int, limit: int) -> bytes | None:
     """The first entry found whose ctime isn't before ``moment_ns``, nearest to ``path`` first; None without.
 
-    Of a folder, what is in it is told rather than itself. After ``limit`` entries it is left open, and so is what can't
+    Of a directory, what is in it is told rather than itself. After ``limit`` entries it is left open, and so is what can't
     be read.
     """
-    folders: list[bytes] = []
+    directories: list[bytes] = []
     waiting = deque([path])
     while waiting and limit > 0:
         place = waiting.popleft()
@@ -209,5 +209,5 @@ def changed_since(path: bytes, moment_ns: int, limit: int) -> bytes | None:
         if info.st_ctime_ns >= moment_ns:
             if below is None:
                 return place
-            folders.append(place)
-    return folders[-1] if folders else None
+            directories.append(place)
+    return directories[-1] if directories else None

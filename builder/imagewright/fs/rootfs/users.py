@@ -22,7 +22,7 @@ _DIGITS = re.compile(r"[0-9]+")  # str.isdigit takes superscripts too
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who a RUN is: ids, supplementary groups (sorted; ``gid`` is one of them) and home folder."""
+    """Who a RUN is: ids, supplementary groups (sorted; ``gid`` is one of them) and home directory."""
 
     uid: int
     gid: int
@@ -77,7 +77,7 @@ def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:
 
 
 def lookup_workdir_ownership(rootfs: Rootfs, text: str) -> Ownership:
-    """``lookup_ownership`` for a folder of WORKDIR: root in place of a user that isn't there, the user's own group in place
+    """``lookup_ownership`` for a directory of WORKDIR: root in place of a user that isn't there, the user's own group in place
     of such a group (BuildKit). The user may be added later, or never be.
 
     Raises:

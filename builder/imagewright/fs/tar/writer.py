@@ -16,7 +16,7 @@ _MAX_OCTAL_11 = 0o77777777777
 
 
 def header(entry: Entry) -> bytes:
-    """The header blocks of an entry: names relative, folders with a trailing slash, no user or group names."""
+    """The header blocks of an entry: names relative, directories with a trailing slash, no user or group names."""
     name = entry.name + b"/" if entry.type == DIRECTORY else entry.name
     records: dict[bytes, bytes] = {}
     if len(name) > 100 or not name.isascii():

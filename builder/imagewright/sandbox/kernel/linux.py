@@ -1,6 +1,6 @@
 """System calls that Python has no names for, through ctypes.
 
-Changes the calling process. Called by the rungs and by what comes before them, while there is one thread only.
+Changes the calling process. Called by the modes and by what comes before them, while there is one thread only.
 """
 
 from __future__ import annotations

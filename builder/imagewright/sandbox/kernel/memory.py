@@ -74,30 +74,30 @@ def memory_use(root: Path = _ROOT, process: Path = Path("/proc/self/cgroup")) ->
         else:
             continue
         # A container sees its own group as the top one, though its path may be that of the host.
-        for folder in (top / path.lstrip("/"), top):
-            if (found := _read(read, folder)) is not None:
+        for directory in (top / path.lstrip("/"), top):
+            if (found := _read(read, directory)) is not None:
                 return found
     return None
 
 
-def _read(read: Callable[[Path], MemoryUse], folder: Path) -> MemoryUse | None:
+def _read(read: Callable[[Path], MemoryUse], directory: Path) -> MemoryUse | None:
     try:
-        return read(folder)
+        return read(directory)
     except (OSError, ValueError, KeyError):  # not there, or in a form that this kernel doesn't write
         return None
 
 
-def _unified(folder: Path) -> MemoryUse:
-    limit = (folder / "memory.max").read_text().strip()
-    peak = folder / "memory.peak"  # since Linux 5.19
+def _unified(directory: Path) -> MemoryUse:
+    limit = (directory / "memory.max").read_text().strip()
+    peak = directory / "memory.peak"  # since Linux 5.19
     used = int(peak.read_text()) if peak.exists() else None
-    return MemoryUse(_counts(folder / "memory.events")["oom_kill"], used, None if limit == "max" else int(limit))
+    return MemoryUse(_counts(directory / "memory.events")["oom_kill"], used, None if limit == "max" else int(limit))
 
 
-def _legacy(folder: Path) -> MemoryUse:
-    limit = int((folder / "memory.limit_in_bytes").read_text())
-    peak = int((folder / "memory.max_usage_in_bytes").read_text())
-    kills = _counts(folder / "memory.oom_control")["oom_kill"]
+def _legacy(directory: Path) -> MemoryUse:
+    limit = int((directory / "memory.limit_in_bytes").read_text())
+    peak = int((directory / "memory.max_usage_in_bytes").read_text())
+    kills = _counts(directory / "memory.oom_control")["oom_kill"]
     return MemoryUse(kills, peak, None if limit >= _UNLIMITED else limit)
 
 

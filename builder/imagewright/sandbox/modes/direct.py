@@ -1,4 +1,4 @@
-"""The rungs without namespaces: ``root``, where the build's root is this container's own ``/``, and ``chroot``.
+"""The modes without namespaces: ``root``, where the build's root is this container's own ``/``, and ``chroot``.
 
 Runs in a forked child of the helper that has one thread and reaps orphans. Called by ``sandbox.helper``. Neither is a
 security boundary: a command may read whatever files the container's root may. What can be taken away is taken away:
@@ -13,27 +13,27 @@ from collections.abc import Iterator
 
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import RunCommand
-from imagewright.sandbox.mounts.emulated import Root, StandIns
-from imagewright.sandbox.mounts.mountpoints import Stubs, resolve, resolve_target
+from imagewright.sandbox.mounts.emulated import EmulatedMounts, Root
+from imagewright.sandbox.mounts.mountpoints import MountPoints, resolve, resolve_target
 from imagewright.sandbox.processes.child import spawn
-from imagewright.sandbox.processes.command import become, describe
+from imagewright.sandbox.processes.command import describe, exec_command
 from imagewright.sandbox.processes.descendants import end_all
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
-_ENGINE = "/imagewright"  # the executor image's folder, which no build replaces and which is on the file system of /
+_ENGINE = "/imagewright"  # the executor image's directory, which no build replaces and which is on the file system of /
 
 
 def run_in_root(command: RunCommand, scratch: str) -> int:
-    """Run a command in this container as it is. ``scratch`` is an empty folder of this command's own.
+    """Run a command in this container as it is. ``scratch`` is an empty directory of this command's own.
 
     Raises:
         OSError: a mount or a network that can't be had here.
     """
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    _cut_off(command)
+    _isolate_network(command)
     root = Root("", _resolve_here, command.excluded)
-    with StandIns(root, (scratch, _ENGINE)).in_place(command.mounts):
+    with EmulatedMounts(root, (scratch, _ENGINE)).in_place(command.mounts):
         return _run(command, proc, linux.DEFAULT_CAPABILITIES)
 
 
@@ -46,21 +46,21 @@ def run_in_chroot(command: RunCommand, scratch: str) -> int:
     # Without /proc inside, this descriptor is how leftovers are found; the command never has it.
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     files = {path: data for path in _NETWORK_FILES if (data := _read(path))}
-    _cut_off(command)
+    _isolate_network(command)
 
-    def resolve_inside(path: str, made: Stubs) -> str:
+    def resolve_inside(path: str, made: MountPoints) -> str:
         with _changed_root(command.rootfs):
             return _resolve_here(path, made)
 
-    stubs = Stubs()
+    mount_points = MountPoints()
     try:
         with _changed_root(command.rootfs):
-            _furnish(stubs, files)
-        stand_ins = StandIns(Root(command.rootfs, resolve_inside), (scratch,))
-        with stand_ins.in_place(command.mounts), _changed_root(command.rootfs):
+            _add_essentials(mount_points, files)
+        emulated = EmulatedMounts(Root(command.rootfs, resolve_inside), (scratch,))
+        with emulated.in_place(command.mounts), _changed_root(command.rootfs):
             return _run(command, proc, linux.DEFAULT_CAPABILITIES - {linux.SYS_CHROOT, linux.MKNOD})
     finally:
-        stubs.remove()
+        mount_points.remove()
 
 
 @contextlib.contextmanager
@@ -81,13 +81,13 @@ def _changed_root(rootfs: str) -> Iterator[None]:
         os.close(outside)
 
 
-def _resolve_here(path: str, made: Stubs) -> str:
+def _resolve_here(path: str, made: MountPoints) -> str:
     target = resolve_target(path)
     made.directory(os.path.dirname(target))
     return target
 
 
-def _cut_off(command: RunCommand) -> None:
+def _isolate_network(command: RunCommand) -> None:
     """Leave the network, where this process may: as root of a machine, but not in a Pod."""
     if command.network:
         return
@@ -104,21 +104,21 @@ def _cut_off(command: RunCommand) -> None:
 def _run(command: RunCommand, proc: int, kept: frozenset[int]) -> int:
     if not command.argv:
         return 0
-    code = spawn(lambda parent: become(command, kept, parent)).finish(None)
+    code = spawn(lambda parent: exec_command(command, kept, parent)).finish(None)
     end_all(proc)
     return code
 
 
-def _furnish(stubs: Stubs, files: dict[str, bytes]) -> None:
+def _add_essentials(mount_points: MountPoints, files: dict[str, bytes]) -> None:
     """What programs can't do without, where the image has none: devices, the files of name resolution."""
     with contextlib.suppress(OSError):  # a /dev that is a link or a file: the image's own affair
-        folder = resolve("/dev")
-        stubs.directory(folder)
+        directory = resolve("/dev")
+        mount_points.directory(directory)
         for name, number in _DEVICES.items():
-            stubs.device(f"{folder}/{name}", number)
+            mount_points.device(f"{directory}/{name}", number)
     for path, data in files.items():
         with contextlib.suppress(OSError):
-            stubs.file(resolve(path), data)
+            mount_points.file(resolve(path), data)
 
 
 def _read(path: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The ``namespace`` rung: user, mount, PID, IPC and UTS namespaces of its own for each command.
+"""The ``namespace`` mode: user, mount, PID, IPC and UTS namespaces of its own for each command.
 
 Runs in a forked child of the helper that has one thread. Called by ``sandbox.helper``.
 
@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import TMPFS_MODE, RunCommand, SandboxMount
-from imagewright.sandbox.mounts.detached import Detached, detach
-from imagewright.sandbox.mounts.mountpoints import Stubs, check_kind, resolve, resolve_target
+from imagewright.sandbox.mounts.detached import DetachedMount, prepare
+from imagewright.sandbox.mounts.mountpoints import MountPoints, check_kind, resolve, resolve_target
 from imagewright.sandbox.processes.child import FAILED, Child, Parent, exit_code, spawn
-from imagewright.sandbox.processes.command import become, describe
+from imagewright.sandbox.processes.command import describe, exec_command
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
@@ -39,7 +39,7 @@ def run(command: RunCommand, scratch: str, map_ids: Callable[[], None]) -> int:
     """Run a command in namespaces of its own; without ``argv`` only try whether it can be done.
 
     Args:
-        scratch: an empty folder for the copies of files that are mounted into the rootfs.
+        scratch: an empty directory for the copies of files that are mounted into the rootfs.
         map_ids: has this process's ids mapped from outside; called after the user namespace was made.
 
     Raises:
@@ -69,7 +69,7 @@ def _init(command: RunCommand, scratch: str, parent: Parent) -> int:
             raise
         code = 0
         if command.argv:
-            code = _wait(spawn(lambda init: become(command, linux.DEFAULT_CAPABILITIES, init)))
+            code = _wait(spawn(lambda init: exec_command(command, linux.DEFAULT_CAPABILITIES, init)))
         _end_all()
         root.leave()
     except OSError as error:
@@ -103,8 +103,8 @@ class _Root:
     rootfs: str
     scratch: str
     asked: tuple[SandboxMount, ...] = ()
-    stubs: Stubs = field(default_factory=Stubs)
-    mounted: list[tuple[int, str]] = field(default_factory=list)  # folder and name, the last one on top
+    mount_points: MountPoints = field(default_factory=MountPoints)
+    mounted: list[tuple[int, str]] = field(default_factory=list)  # directory and name, the last one on top
 
     def enter(self) -> None:
         linux.mount("none", "/", "", linux.MS_REC | linux.MS_SLAVE)
@@ -117,7 +117,7 @@ class _Root:
             if os.path.exists(f"/dev/{name}")
         }
         files = {path: linux.clone_mount(copy, recursive=False) for path, copy in self._copies().items()}
-        asked = detach(self.asked, self.scratch)
+        asked = prepare(self.asked, self.scratch)
         linux.mount(self.rootfs, self.rootfs, "", linux.MS_BIND)
         # An image may bring the machine's disk as a device.
         linux.restrict_mount(self.rootfs, linux.MOUNT_ATTR_NODEV, recursive=False)
@@ -140,15 +140,15 @@ class _Root:
         os.close(old)
 
     def leave(self) -> None:
-        """Take everything out again: no mount point enters a layer. Holds even if the command renamed a folder."""
-        for folder, name in reversed(self.mounted):
+        """Take everything out again: no mount point enters a layer. Holds even if the command renamed a directory."""
+        for directory, name in reversed(self.mounted):
             with contextlib.suppress(OSError):
-                os.fchdir(folder)
+                os.fchdir(directory)
                 linux.umount(name, linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)
         os.chdir("/")
-        self.stubs.remove()
+        self.mount_points.remove()
 
-    def _attach_asked(self, each: Detached) -> None:
+    def _attach_asked(self, each: DetachedMount) -> None:
         target = resolve_target(each.target)
         check_kind(each.target, target, directory=each.directory)
         mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.isdir(target) else TMPFS_MODE
@@ -167,12 +167,12 @@ class _Root:
     def _attach(self, path: str, mount: Callable[[str], None], *, directory: bool = True) -> None:
         target = resolve(path)
         if directory:
-            self.stubs.directory(target)
+            self.mount_points.directory(target)
         else:
-            self.stubs.file(target)
-        folder = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
+            self.mount_points.file(target)
+        parent = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
         mount(target)
-        self.mounted.append((folder, os.path.basename(target)))
+        self.mounted.append((parent, os.path.basename(target)))
 
     @staticmethod
     def _proc(target: str, outside: int) -> None:
@@ -236,9 +236,9 @@ class _Root:
         return copies
 
 
-def _hide(folder: str, names: Iterable[str]) -> None:
-    """Cover what is there with nothing: files with /dev/null, folders with an empty one."""
-    for path in (f"{folder}/{name}" for name in names):
+def _hide(directory: str, names: Iterable[str]) -> None:
+    """Cover what is there with nothing: files with /dev/null, directories with an empty one."""
+    for path in (f"{directory}/{name}" for name in names):
         if os.path.isdir(path):
             linux.mount("tmpfs", path, "tmpfs", linux.MS_RDONLY, "mode=755,size=4k")
         elif os.path.exists(path):

@@ -1,6 +1,6 @@
 """A copy of a tree with everything that a command could see of it: owners, modes, times, links, attributes.
 
-Reads and writes files by path, and follows no link: what it is used on must not change meanwhile. Called where a folder
+Reads and writes files by path, and follows no link: what it is used on must not change meanwhile. Called where a directory
 can't be mounted as it is: by ``sandbox.attach`` and ``sandbox.standins``.
 """
 
@@ -15,38 +15,38 @@ _FileId = tuple[int, int]  # device and inode
 
 
 def copy(source: str, target: str) -> None:
-    """Copy a file, link or folder to ``target``, where nothing is. Hard links within stay what they are.
+    """Copy a file, link or directory to ``target``, where nothing is. Hard links within stay what they are.
 
     Raises:
         OSError
     """
     seen: dict[_FileId, str] = {}  # files of several names
-    folders = []
+    directories = []
     waiting = [(source, target)]
     while waiting:
         old, new = waiting.pop()
         info = os.lstat(old)
         if stat.S_ISDIR(info.st_mode):
             os.mkdir(new, 0o700)
-            folders.append((old, new, info))
+            directories.append((old, new, info))
             waiting += [(os.path.join(old, name), os.path.join(new, name)) for name in os.listdir(old)]
         elif info.st_nlink > 1 and (first := seen.setdefault((info.st_dev, info.st_ino), new)) != new:
             os.link(first, new, follow_symlinks=False)
         elif _make(old, new, info):
-            _like(old, new, info)
-    for old, new, info in reversed(folders):  # their times last
-        _like(old, new, info)
+            _copy_metadata(old, new, info)
+    for old, new, info in reversed(directories):  # their times last
+        _copy_metadata(old, new, info)
 
 
-def part(folder: str) -> None:
-    """Make every file in a folder its own that has names outside it too: what is written there is not seen here.
+def break_hard_links(directory: str) -> None:
+    """Make every file in a directory its own that has names outside it too: what is written there is not seen here.
 
     Raises:
         OSError
     """
     names: dict[_FileId, list[str]] = {}
     counts: dict[_FileId, int] = {}
-    waiting = [folder]
+    waiting = [directory]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
@@ -59,7 +59,7 @@ def part(folder: str) -> None:
     for file, paths in names.items():
         if len(paths) == counts[file]:
             continue
-        own = f"{folder}.own"
+        own = f"{directory}.own"
         copy(paths[0], own)
         for path in paths:
             os.unlink(path)
@@ -80,7 +80,7 @@ def _make(old: str, new: str, info: os.stat_result) -> bool:
     return True
 
 
-def _like(source: str, target: str, info: os.stat_result) -> None:
+def _copy_metadata(source: str, target: str, info: os.stat_result) -> None:
     os.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
     if not stat.S_ISLNK(info.st_mode):
         os.chmod(target, stat.S_IMODE(info.st_mode))  # after chown, which takes setuid away

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imagewright.sandbox.kernel import linux
-from imagewright.sandbox.model import FileMount, FolderMount, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.model import DirectoryMount, FileMount, SandboxMount, SocketMount, TmpfsMount
 from imagewright.sandbox.mounts.copies import copy
 
 _SAFE = linux.MS_NOSUID | linux.MS_NODEV
 
 
 @dataclass(frozen=True, slots=True)
-class Detached:
+class DetachedMount:
     """A mount that waits for its place. ``fd`` is None for a tmpfs of so many bytes, which is made in its place."""
 
     target: str
@@ -27,7 +27,7 @@ class Detached:
     size_bytes: int = 0
 
     def attach(self, place: str, mode: int) -> None:
-        """Mount it at ``place``, a path without links. A tmpfs has the mode of the folder that it covers."""
+        """Mount it at ``place``, a path without links. A tmpfs has the mode of the directory that it covers."""
         if self.fd is None:
             size = f",size={self.size_bytes}" if self.size_bytes else ""
             linux.mount("tmpfs", place, "tmpfs", _SAFE, f"mode={mode:o}{size}")
@@ -36,32 +36,32 @@ class Detached:
             os.close(self.fd)
 
 
-def detach(mounts: Sequence[SandboxMount], scratch: str) -> list[Detached]:
-    """Make each ready, in order. ``scratch`` is an empty folder of this command's own.
+def prepare(mounts: Sequence[SandboxMount], scratch: str) -> list[DetachedMount]:
+    """Make each ready, in order. ``scratch`` is an empty directory of this command's own.
 
     Raises:
         OSError: naming the source that isn't there or the call that isn't allowed.
     """
-    return [_detach(mount, os.path.join(scratch, f"mount-{number}")) for number, mount in enumerate(mounts)]
+    return [_prepare(mount, os.path.join(scratch, f"mount-{number}")) for number, mount in enumerate(mounts)]
 
 
-def _detach(mount: SandboxMount, scratch: str) -> Detached:
+def _prepare(mount: SandboxMount, scratch: str) -> DetachedMount:
     match mount:
-        case FolderMount(target=target, source=source):
+        case DirectoryMount(target=target, source=source):
             directory = os.path.isdir(source)
-            place = _thrown_away(source, scratch) if mount.throw_away else source
+            place = _thrown_away(source, scratch) if mount.discard else source
             fd = linux.clone_mount(place, recursive=True)
             attributes = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
-            if not (mount.writable or mount.throw_away):
+            if not (mount.writable or mount.discard):
                 attributes |= linux.MOUNT_ATTR_RDONLY
             linux.restrict_mount(fd, attributes, recursive=True)
-            return Detached(target, directory, fd)
+            return DetachedMount(target, directory, fd)
         case TmpfsMount(target=target, size_bytes=size):
-            return Detached(target, True, size_bytes=size)
+            return DetachedMount(target, True, size_bytes=size)
         case FileMount(target=target):
-            return Detached(target, False, _file_in_memory(mount, scratch))
+            return DetachedMount(target, False, _file_in_memory(mount, scratch))
         case SocketMount(target=target, source=source):
-            return Detached(target, False, linux.clone_mount(source, recursive=False))
+            return DetachedMount(target, False, linux.clone_mount(source, recursive=False))
 
 
 def _file_in_memory(file: FileMount, scratch: str) -> int:
@@ -85,20 +85,20 @@ def _thrown_away(source: str, scratch: str) -> str:
     os.mkdir(scratch, 0o700)
     if not os.path.isdir(source):
         return _copied(source, os.path.join(scratch, "copy"))
-    folders = {name: os.path.join(scratch, name) for name in ("upper", "work", "merged")}
-    for folder in folders.values():
-        os.mkdir(folder, 0o755)
+    directories = {name: os.path.join(scratch, name) for name in ("upper", "work", "merged")}
+    for directory in directories.values():
+        os.mkdir(directory, 0o755)
     info = os.stat(source)
-    os.chown(folders["upper"], info.st_uid, info.st_gid)
-    os.chmod(folders["upper"], stat.S_IMODE(info.st_mode))
-    os.utime(folders["upper"], ns=(info.st_atime_ns, info.st_mtime_ns))
-    options = {"lowerdir": source, "upperdir": folders["upper"], "workdir": folders["work"]}
+    os.chown(directories["upper"], info.st_uid, info.st_gid)
+    os.chmod(directories["upper"], stat.S_IMODE(info.st_mode))
+    os.utime(directories["upper"], ns=(info.st_atime_ns, info.st_mtime_ns))
+    options = {"lowerdir": source, "upperdir": directories["upper"], "workdir": directories["work"]}
     data = ",".join(f"{key}={_escaped(path)}" for key, path in options.items())
     try:
-        linux.mount("overlay", folders["merged"], "overlay", _SAFE, f"{data},userxattr")
+        linux.mount("overlay", directories["merged"], "overlay", _SAFE, f"{data},userxattr")
     except OSError:  # an old kernel, or a file system that can't be below one
         return _copied(source, os.path.join(scratch, "copy"))
-    return folders["merged"]
+    return directories["merged"]
 
 
 def _escaped(path: str) -> str:

@@ -1,8 +1,8 @@
-"""What a RUN mounts, in the rungs where nothing can be mounted: put in place before the command, taken out after it.
+"""What a RUN mounts, in the modes where nothing can be mounted: put in target before the command, taken out after it.
 
 Makes, moves and removes files of a root file system, in a process that has one thread, while no command runs in it.
 Called by ``sandbox.direct``. What the image has at a target is moved aside and back. After the command nothing of the root
-file system is trusted: folders and files are those opened before it, names in them are not followed.
+file system is trusted: directories and files are those opened before it, names in them are not followed.
 
 The command sees the same files. What differs is in docs/sandbox.md: what is read-only for others can be written here and
 is thrown away, a secret is on the disk while its command runs, and a tmpfs has no limit and is on the disk as well.
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 from imagewright import descent
 from imagewright.descent import remove_tree
-from imagewright.sandbox.model import TMPFS_MODE, FileMount, FolderMount, SandboxMount, SocketMount, TmpfsMount
-from imagewright.sandbox.mounts.copies import copy, part
-from imagewright.sandbox.mounts.mountpoints import Stubs, check_kind, times_kept
+from imagewright.sandbox.model import TMPFS_MODE, DirectoryMount, FileMount, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.mounts.copies import break_hard_links, copy
+from imagewright.sandbox.mounts.mountpoints import MountPoints, check_kind, times_kept
 from imagewright.sandbox.mounts.sockets import forward
 from imagewright.sandbox.processes.child import spawn
 from imagewright.sandbox.processes.command import describe
@@ -30,34 +30,34 @@ from imagewright.sandbox.processes.command import describe
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A root file system seen from outside. ``path`` is its folder, "" where it is this process's own root.
+    """A root file system seen from outside. ``path`` is its directory, "" where it is this process's own root.
 
-    ``resolve`` says where an absolute path leads in it, with links followed inside, and makes the folders above;
+    ``resolve`` says where an absolute path leads in it, with links followed inside, and makes the directories above;
     ``excluded`` are root-relative paths that are not the image's.
     """
 
     path: str
-    resolve: Callable[[str, Stubs], str]
+    resolve: Callable[[str, MountPoints], str]
     excluded: frozenset[str] = frozenset()
 
 
-class StandIns:
+class EmulatedMounts:
     """Everything that one command mounts."""
 
     def __init__(self, root: Root, aside: Sequence[str]) -> None:
-        """``aside`` are folders for what is in the way; one of them should be on the root's file system."""
+        """``aside`` are directories for what is in the way; one of them should be on the root's file system."""
         self._root = root
-        self._stubs = Stubs()
+        self._mount_points = MountPoints()
         self._aside = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in aside if os.path.isdir(path)]
-        self._placed: list[_Place] = []
-        self._lent: dict[str, str] = {}  # folders that were moved here, and for which target
+        self._targets: list[_Target] = []
+        self._moved_in: dict[str, str] = {}  # directories that were moved here, and for which target
 
     @contextlib.contextmanager
     def in_place(self, mounts: Sequence[SandboxMount]) -> Iterator[None]:
-        """Put all in place, in order, and take them out again, the last first. What a cache has become is kept.
+        """Put all in target, in order, and take them out again, the last first. What a cache has become is kept.
 
         Raises:
-            OSError: naming the target, and the rung that could do it; what couldn't be taken out, for that would get
+            OSError: naming the target, and the mode that could do it; what couldn't be taken out, for that would get
                 into a layer or out of a cache.
         """
         try:
@@ -72,47 +72,47 @@ class StandIns:
             raise failures[0]
 
     def _put(self, mount: SandboxMount) -> None:
-        target = self._root.resolve(mount.target, self._stubs)
-        self._refuse_what_is_not_the_images(mount.target, target)
-        self._refuse_what_is_lent(mount)
-        folder = os.open(self._root.path + os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        place = _Place(mount.target, folder, os.path.basename(target), [*self._aside, folder])
-        self._placed.append(place)
-        with times_kept(folder):
-            check_kind(mount.target, place.path, directory=_is_folder(mount))
-            place.clear()
-            _fill(place, mount)
+        path = self._root.resolve(mount.target, self._mount_points)
+        self._refuse_excluded(mount.target, path)
+        self._refuse_second_target(mount)
+        directory = os.open(self._root.path + os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        target = _Target(mount.target, directory, os.path.basename(path), [*self._aside, directory])
+        self._targets.append(target)
+        with times_kept(directory):
+            check_kind(mount.target, target.path, directory=_is_directory(mount))
+            target.clear()
+            _fill(target, mount)
 
     def _take_out(self) -> list[OSError]:
         failures = []
-        for place in reversed(self._placed):
+        for target in reversed(self._targets):
             try:
-                with times_kept(place.folder):
-                    place.restore()
+                with times_kept(target.directory):
+                    target.restore()
             except OSError as error:
-                text = f"what was mounted at {place.written} can't be taken out: {describe(error)}"
+                text = f"what was mounted at {target.written} can't be taken out: {describe(error)}"
                 failures.append(OSError(error.errno, text))
-            os.close(place.folder)
-        self._placed.clear()
-        self._stubs.remove()
+            os.close(target.directory)
+        self._targets.clear()
+        self._mount_points.remove()
         for fd in self._aside:
             os.close(fd)
         self._aside.clear()
         return failures
 
-    def _refuse_what_is_lent(self, mount: SandboxMount) -> None:
-        if not isinstance(mount, FolderMount):
+    def _refuse_second_target(self, mount: SandboxMount) -> None:
+        if not isinstance(mount, DirectoryMount):
             return
-        if mount.source in self._lent:
+        if mount.source in self._moved_in:
             raise OSError(
                 errno.EEXIST,
-                f"what is mounted at {self._lent[mount.source]} can't be at {mount.target} as well; "
+                f"what is mounted at {self._moved_in[mount.source]} can't be at {mount.target} as well; "
                 "in the namespace sandbox it can",
             )
         if mount.writable:
-            self._lent[mount.source] = mount.target
+            self._moved_in[mount.source] = mount.target
 
-    def _refuse_what_is_not_the_images(self, written: str, target: str) -> None:
+    def _refuse_excluded(self, written: str, target: str) -> None:
         path = target.strip("/")
         for excluded in self._root.excluded:
             below = path.startswith(excluded + "/") and excluded != "dev"  # where scripts of heredocs are
@@ -124,12 +124,12 @@ class StandIns:
                 )
 
 
-class _Place:
-    """A name in a folder: what stands there meanwhile, and where what it had is."""
+class _Target:
+    """A name in a directory: what stands there meanwhile, and where what it had is."""
 
-    def __init__(self, written: str, folder: int, name: str, aside: Sequence[int]) -> None:
-        self.written, self.folder, self.name = written, folder, name
-        self.mode = TMPFS_MODE  # of the folder that it covers
+    def __init__(self, written: str, directory: int, name: str, aside: Sequence[int]) -> None:
+        self.written, self.directory, self.name = written, directory, name
+        self.mode = TMPFS_MODE  # of the directory that it covers
         self._aside = aside
         self._cleared = False
         self._moved: tuple[int, str] | None = None
@@ -138,7 +138,7 @@ class _Place:
     @property
     def path(self) -> str:
         """For calls that take no descriptor; only good while no command runs."""
-        return f"/proc/self/fd/{self.folder}/{self.name}"
+        return f"/proc/self/fd/{self.directory}/{self.name}"
 
     def clear(self) -> None:
         """Move what is there aside."""
@@ -146,17 +146,17 @@ class _Place:
             self._cleared = True
             return
         self.mode = stat.S_IMODE(os.lstat(self.path).st_mode)
-        hidden = f".imagewright-{os.getpid()}-{self.folder}"
+        hidden = f".imagewright-{os.getpid()}-{self.directory}"
         failure: OSError | None = None
         for aside in self._aside:
             try:
-                os.rename(self.name, hidden, src_dir_fd=self.folder, dst_dir_fd=aside)
+                os.rename(self.name, hidden, src_dir_fd=self.directory, dst_dir_fd=aside)
             except OSError as error:
                 failure = error
                 continue
             self._cleared, self._moved = True, (aside, hidden)
             return
-        assert failure is not None, "its own folder is one to try"
+        assert failure is not None, "its own directory is one to try"
         raise OSError(
             failure.errno,
             f"{self.written} can't be covered by a mount here: {failure.strerror}; in the namespace sandbox it can",
@@ -169,44 +169,44 @@ class _Place:
         try:
             self.end()
         finally:
-            _remove(self.folder, self.name)
+            _remove(self.directory, self.name)
             if self._moved is not None:
                 aside, hidden = self._moved
                 try:
-                    os.rename(hidden, self.name, src_dir_fd=aside, dst_dir_fd=self.folder)
-                except FileNotFoundError:  # the command removed the folder, and so what was in it
+                    os.rename(hidden, self.name, src_dir_fd=aside, dst_dir_fd=self.directory)
+                except FileNotFoundError:  # the command removed the directory, and so what was in it
                     _remove(aside, hidden)
 
 
-def _remove(folder: int, name: str) -> None:
+def _remove(directory: int, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        descent.remove(folder, os.fsencode(name))
+        descent.remove(directory, os.fsencode(name))
 
 
-def _is_folder(mount: SandboxMount) -> bool:
-    return isinstance(mount, TmpfsMount) or (isinstance(mount, FolderMount) and os.path.isdir(mount.source))
+def _is_directory(mount: SandboxMount) -> bool:
+    return isinstance(mount, TmpfsMount) or (isinstance(mount, DirectoryMount) and os.path.isdir(mount.source))
 
 
-def _fill(place: _Place, mount: SandboxMount) -> None:
+def _fill(target: _Target, mount: SandboxMount) -> None:
     match mount:
         case TmpfsMount():
-            os.mkdir(place.name, 0o700, dir_fd=place.folder)
-            os.chmod(place.path, place.mode)
+            os.mkdir(target.name, 0o700, dir_fd=target.directory)
+            os.chmod(target.path, target.mode)
         case FileMount():
-            _write(place, mount)
+            _write(target, mount)
         case SocketMount():
-            _carry(place, mount)
-        case FolderMount(source=source, writable=True):
-            _lend(place, source)
-        case FolderMount(source=source):
-            copy(source, place.path)
+            _forward_socket(target, mount)
+        case DirectoryMount(source=source, writable=True):
+            _move_in(target, source)
+        case DirectoryMount(source=source):
+            copy(source, target.path)
 
 
-def _write(place: _Place, file: FileMount) -> None:
+def _write(target: _Target, file: FileMount) -> None:
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
-    with os.fdopen(os.open(place.name, flags, 0o600, dir_fd=place.folder), "wb") as out:
-        fd = os.open(place.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=place.folder)
-        place.end = lambda: _wipe(fd)
+    with os.fdopen(os.open(target.name, flags, 0o600, dir_fd=target.directory), "wb") as out:
+        fd = os.open(target.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=target.directory)
+        target.end = lambda: _wipe(fd)
         out.write(file.content)
         os.fchown(out.fileno(), file.uid, file.gid)
         os.fchmod(out.fileno(), file.mode)
@@ -216,15 +216,15 @@ def _wipe(fd: int) -> None:
     """No other name that the command gave the file leads to the secret; one that it was moved to is removed."""
     try:
         os.truncate(f"/proc/self/fd/{fd}", 0)
-        where = _where(fd)
+        where = _current_path(fd)
         if where is not None:
             os.unlink(where)
     finally:
         os.close(fd)
 
 
-def _where(fd: int) -> str | None:
-    """Where an open file or folder is by now; None where it has been removed. No command runs any more."""
+def _current_path(fd: int) -> str | None:
+    """Where an open file or directory is by now; None where it has been removed. No command runs any more."""
     path = os.readlink(f"/proc/self/fd/{fd}")
     try:
         return path if os.path.samestat(os.lstat(path), os.fstat(fd)) else None
@@ -232,24 +232,24 @@ def _where(fd: int) -> str | None:
         return None
 
 
-def _lend(place: _Place, source: str) -> None:
-    """A folder whose changes are kept: itself, where a move can bring it here and back, else a copy that replaces it."""
+def _move_in(target: _Target, source: str) -> None:
+    """A directory whose changes are kept: itself, where a move can bring it here and back, else a copy that replaces it."""
     moved = True
     try:
-        os.rename(source, place.name, dst_dir_fd=place.folder)
+        os.rename(source, target.name, dst_dir_fd=target.directory)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy(source, place.path)
+        copy(source, target.path)
         moved = False
-    fd = os.open(place.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=place.folder)
-    place.end = lambda: _take_back(fd, source, moved=moved)
+    fd = os.open(target.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=target.directory)
+    target.end = lambda: _move_back(fd, source, moved=moved)
 
 
-def _take_back(fd: int, source: str, *, moved: bool) -> None:
-    """Whatever stands in its place, it is the folder that was lent that comes back, empty if the command removed it."""
+def _move_back(fd: int, source: str, *, moved: bool) -> None:
+    """Whatever stands in its target, it is the directory that was lent that comes back, empty if the command removed it."""
     try:
-        where = _where(fd)
+        where = _current_path(fd)
         if where is None:
             info = os.fstat(fd)
             where = f"{source}.empty"
@@ -257,7 +257,7 @@ def _take_back(fd: int, source: str, *, moved: bool) -> None:
             os.chown(where, info.st_uid, info.st_gid)
             os.chmod(where, stat.S_IMODE(info.st_mode))
         else:
-            part(where)
+            break_hard_links(where)
         if moved:
             os.rename(where, source)
         else:
@@ -268,7 +268,7 @@ def _take_back(fd: int, source: str, *, moved: bool) -> None:
 
 
 def _replace(source: str, changed: str) -> None:
-    """A kill in the middle leaves the old folder, the new one, or both beside the name."""
+    """A kill in the middle leaves the old directory, the new one, or both beside the name."""
     new, old = f"{source}.changed", f"{source}.old"
     for left in (new, old):
         remove_tree(left, ignore_errors=True)
@@ -281,13 +281,13 @@ def _replace(source: str, changed: str) -> None:
 # --- sockets
 
 
-def _carry(place: _Place, mount: SocketMount) -> None:
+def _forward_socket(target: _Target, mount: SocketMount) -> None:
     """Listen there in a process of its own, until the command has ended, and carry bytes to the socket ``source``."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(place.path)
-    os.chown(place.name, mount.uid, mount.gid, dir_fd=place.folder, follow_symlinks=False)
-    os.chmod(place.path, mount.mode)
+    listener.bind(target.path)
+    os.chown(target.name, mount.uid, mount.gid, dir_fd=target.directory, follow_symlinks=False)
+    os.chmod(target.path, mount.mode)
     listener.listen()
     with listener:
         carrier = spawn(lambda parent: forward(listener, mount.source, parent), keep=(listener.fileno(),))
-    place.end = carrier.close
+    target.end = carrier.close

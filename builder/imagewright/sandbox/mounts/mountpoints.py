@@ -1,7 +1,7 @@
 """What has to be in a root file system while a command runs and must not be there afterwards: mount points, devices.
 
-Makes and removes files by descriptors of their folders, so that renaming a folder above them misleads nobody, and
-gives the folders their times back, so that they don't look changed. Called by every rung, in a process whose root is the
+Makes and removes files by descriptors of their directories, so that renaming a directory above them misleads nobody, and
+gives the directories their times back, so that they don't look changed. Called by every mode, in a process whose root is the
 root file system.
 """
 
@@ -16,33 +16,33 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class _Stub:
-    folder: int
+class _MountPoint:
+    directory: int
     name: str
     content: bytes
 
 
 @dataclass(slots=True)
-class Stubs:
+class MountPoints:
     """What was made, in order."""
 
-    _made: list[_Stub] = field(default_factory=list)
+    _made: list[_MountPoint] = field(default_factory=list)
 
     def directory(self, path: str) -> None:
-        """Make a folder, and those above it, where there is none. ``path`` is absolute and holds no link."""
+        """Make a directory, and those above it, where there is none. ``path`` is absolute and holds no link."""
         missing = []
         while not os.path.isdir(path):
             missing.append(path)
             path = os.path.dirname(path)
         for each in reversed(missing):
-            self._make(each, b"", lambda name, folder: os.mkdir(name, 0o755, dir_fd=folder))
+            self._make(each, b"", lambda name, directory: os.mkdir(name, 0o755, dir_fd=directory))
 
     def file(self, path: str, content: bytes = b"") -> None:
         """Make a file where there is nothing; it is removed unless the command changed what is in it."""
 
-        def create(name: str, folder: int) -> None:
+        def create(name: str, directory: int) -> None:
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
-            with os.fdopen(os.open(name, flags, 0o644, dir_fd=folder), "wb") as file:
+            with os.fdopen(os.open(name, flags, 0o644, dir_fd=directory), "wb") as file:
                 os.fchmod(file.fileno(), 0o644)
                 file.write(content)
 
@@ -53,31 +53,31 @@ class Stubs:
     def device(self, path: str, number: tuple[int, int]) -> None:
         """Make a character device for everybody where there is nothing."""
 
-        def create(name: str, folder: int) -> None:
-            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(*number), dir_fd=folder)
-            os.chmod(name, 0o666, dir_fd=folder)  # noqa: S103 -- devices are for everybody
+        def create(name: str, directory: int) -> None:
+            os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(*number), dir_fd=directory)
+            os.chmod(name, 0o666, dir_fd=directory)  # noqa: S103 -- devices are for everybody
 
         if not os.path.lexists(path):
             self._make(path, b"", create)
 
     def remove(self) -> None:
         """Take everything out again, but what the command made its own."""
-        for stub in reversed(self._made):
-            with contextlib.suppress(OSError), times_kept(stub.folder):
-                _remove(stub)
-            os.close(stub.folder)
+        for point in reversed(self._made):
+            with contextlib.suppress(OSError), times_kept(point.directory):
+                _remove(point)
+            os.close(point.directory)
         self._made.clear()
 
     def _make(self, path: str, content: bytes, create: Callable[[str, int], None]) -> None:
-        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
         name = os.path.basename(path)
         try:
-            with times_kept(folder):
-                create(name, folder)
+            with times_kept(directory):
+                create(name, directory)
         except BaseException:
-            os.close(folder)
+            os.close(directory)
             raise
-        self._made.append(_Stub(folder, name, content))
+        self._made.append(_MountPoint(directory, name, content))
 
 
 def resolve(path: str) -> str:
@@ -93,7 +93,7 @@ def resolve(path: str) -> str:
 
 
 def resolve_target(path: str) -> str:
-    """``resolve`` for what a RUN mounts: not over the root, and not over the kernel's own files, in no rung.
+    """``resolve`` for what a RUN mounts: not over the root, and not over the kernel's own files, in no mode.
 
     Raises:
         OSError
@@ -106,37 +106,37 @@ def resolve_target(path: str) -> str:
 
 
 def check_kind(written: str, place: str, *, directory: bool) -> None:
-    """Refuse to cover a file by a folder or a folder by a file. ``place``: where ``written`` leads to.
+    """Refuse to cover a file by a directory or a directory by a file. ``place``: where ``written`` leads to.
 
     Raises:
         OSError
     """
     if directory and os.path.lexists(place) and not os.path.isdir(place):
-        raise OSError(errno.ENOTDIR, f"a folder can't be mounted at {written}, where a file is")
+        raise OSError(errno.ENOTDIR, f"a directory can't be mounted at {written}, where a file is")
     if not directory and os.path.isdir(place):
-        raise OSError(errno.EISDIR, f"a file can't be mounted at {written}, where a folder is")
+        raise OSError(errno.EISDIR, f"a file can't be mounted at {written}, where a directory is")
 
 
 @contextlib.contextmanager
-def times_kept(folder: int) -> Iterator[None]:
-    """Give an open folder its times back after something in it was made or removed."""
-    info = os.fstat(folder)
+def times_kept(directory: int) -> Iterator[None]:
+    """Give an open directory its times back after something in it was made or removed."""
+    info = os.fstat(directory)
     try:
         yield
     finally:
-        os.utime(folder, ns=(info.st_atime_ns, info.st_mtime_ns))
+        os.utime(directory, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
-def _remove(stub: _Stub) -> None:
-    info = os.stat(stub.name, dir_fd=stub.folder, follow_symlinks=False)
+def _remove(point: _MountPoint) -> None:
+    info = os.stat(point.name, dir_fd=point.directory, follow_symlinks=False)
     if stat.S_ISDIR(info.st_mode):
-        os.rmdir(stub.name, dir_fd=stub.folder)
-    elif stat.S_ISCHR(info.st_mode) or (stat.S_ISREG(info.st_mode) and _reads(stub, info.st_size)):
-        os.unlink(stub.name, dir_fd=stub.folder)
+        os.rmdir(point.name, dir_fd=point.directory)
+    elif stat.S_ISCHR(info.st_mode) or (stat.S_ISREG(info.st_mode) and _reads(point, info.st_size)):
+        os.unlink(point.name, dir_fd=point.directory)
 
 
-def _reads(stub: _Stub, size: int) -> bool:
-    if size != len(stub.content):
+def _reads(point: _MountPoint, size: int) -> bool:
+    if size != len(point.content):
         return False
-    with os.fdopen(os.open(stub.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=stub.folder), "rb") as file:
-        return file.read() == stub.content
+    with os.fdopen(os.open(point.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=point.directory), "rb") as file:
+        return file.read() == point.content

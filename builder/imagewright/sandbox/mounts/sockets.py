@@ -23,11 +23,11 @@ def reachable(path: str) -> Iterator[str]:
     if len(os.fsencode(path)) <= _MAX_PATH_BYTES:
         yield path
         return
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
 def forward(listener: socket.socket, source: str, parent: Parent) -> int:

@@ -38,7 +38,7 @@ class Parent:
         """Readable when a message is there or the parent has gone."""
         return self._line.fileno()
 
-    def tie(self) -> None:
+    def bind_lifetime(self) -> None:
         """Be killed when the parent ends; end now where it already has. To be repeated after a change of user ids,
         which unties (prctl(2), PR_SET_PDEATHSIG)."""
         linux.die_with_parent()
@@ -205,7 +205,7 @@ def _live(body: Callable[[Parent], int], parent: Parent, kept: set[int]) -> NoRe
     try:
         gc.freeze()  # what was the parent's is not collected here: its numbers are soon those of other files
         _close_all_but(kept)
-        parent.tie()
+        parent.bind_lifetime()
         code = body(parent)
     except Exception:  # noqa: BLE001 -- a fault of this program: the parent sees an exit code only
         os.write(2, traceback.format_exc().encode(errors="replace"))

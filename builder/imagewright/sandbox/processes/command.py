@@ -1,4 +1,4 @@
-"""The end of every rung: becoming the command.
+"""The end of every mode: becoming the command.
 
 Changes the calling process, a forked child of the helper.
 """
@@ -18,15 +18,15 @@ NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
 
-def become(command: RunCommand, kept: frozenset[int], parent: Parent) -> NoReturn:
+def exec_command(command: RunCommand, kept: frozenset[int], parent: Parent) -> NoReturn:
     """Drop what the command must not have and execute it. Descriptors 0 to 2 are in place and there are no others."""
     try:
         os.setsid()
         _reset_signals()
         linux.join_new_session_keyring()
         linux.keep_capabilities(kept)
-        _become_user(command)
-        parent.tie()
+        _set_user(command)
+        parent.bind_lifetime()
         os.umask(0o022)
         os.chdir(command.workdir)
     except OSError as error:
@@ -41,7 +41,7 @@ def become(command: RunCommand, kept: frozenset[int], parent: Parent) -> NoRetur
         _fail(f"exec {command.argv[0]}: {error.strerror}", NOT_EXECUTABLE)
 
 
-def _become_user(command: RunCommand) -> None:
+def _set_user(command: RunCommand) -> None:
     try:
         try:
             os.setgroups(command.groups)

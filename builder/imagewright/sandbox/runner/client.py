@@ -25,10 +25,10 @@ from imagewright.sandbox.runner import server
 _REASONS = dict.fromkeys(
     (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
 ) | {errno.ENOSPC: Reason.DISK_FULL}
-_FULL = "Give the build a larger work folder: --work-dir, or the size of the Pod's workspace volume."
+_FULL = "Give the build a larger work directory: --work-dir, or the size of the Pod's workspace volume."
 
 
-class Helper:
+class Runner:
     """The engine's side."""
 
     def __init__(self, work_dir: str) -> None:
@@ -42,9 +42,9 @@ class Helper:
         return self._child.pid
 
     def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        """Have a command run in a rung.
+        """Have a command run in a mode.
 
-        Whatever ``output`` raises ends the command and this helper.
+        Whatever ``output`` raises ends the command and this runner.
 
         Raises:
             SandboxError: when it could not be started; the message names the system call. When ``close`` was called.
@@ -116,20 +116,20 @@ class Helper:
             self._child.kill()
 
 
-class Helpers:
+class RunnerPool:
     """Each runs one command at a time; who asks waits for one that is free."""
 
     def __init__(self, work_dir: str, count: int) -> None:
-        self._all: list[Helper] = []
+        self._all: list[Runner] = []
         try:
             for _ in range(count):
-                self._all.append(Helper(work_dir))
+                self._all.append(Runner(work_dir))
         except BaseException:
             self.close()
             raise
-        self._free: queue.SimpleQueue[Helper] = queue.SimpleQueue()
-        for helper in self._all:
-            self._free.put(helper)
+        self._free: queue.SimpleQueue[Runner] = queue.SimpleQueue()
+        for runner in self._all:
+            self._free.put(runner)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -137,22 +137,22 @@ class Helpers:
     def keep_one(self) -> None:
         """End all but one: where only one command can run at a time. Called before the first one is asked for."""
         while len(self._all) > 1:
-            self._all.remove(helper := self._free.get())
-            helper.close()
+            self._all.remove(runner := self._free.get())
+            runner.close()
 
     def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        """As ``Helper.run``. One that ended says so again to everybody who gets it, rather than have them wait for ever.
+        """As ``Runner.run``. One that ended says so again to everybody who gets it, rather than have them wait for ever.
 
         Raises:
             SandboxError
         """
-        helper = self._free.get()
+        runner = self._free.get()
         try:
-            return helper.run(kind, command, output)
+            return runner.run(kind, command, output)
         finally:
-            self._free.put(helper)
+            self._free.put(runner)
 
     def close(self) -> None:
         """End them all, and the commands that they run: those who wait for one get a SandboxError."""
-        for helper in self._all:
-            helper.close()
+        for runner in self._all:
+            runner.close()

@@ -1,7 +1,7 @@
 """The process that starts the commands, and one for each command: what is asked, done and answered.
 
 Serves requests of the engine until it has gone. Forks, becomes the reaper of whatever the commands leave behind, and makes
-and removes folders in the work folder.
+and removes directories in the work directory.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _run(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> 
     with (
         _scratch(work_dir) as scratch,
         contextlib.closing(
-            spawn(lambda helper: _execute(kind, command, (output, scratch), helper), keep=(output,))
+            spawn(lambda runner: _execute(kind, command, (output, scratch), runner), keep=(output,))
         ) as child,
     ):
         message = child.receive()
@@ -81,20 +81,20 @@ def _run(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> 
 
 @contextlib.contextmanager
 def _scratch(work_dir: str) -> Iterator[str]:
-    """An empty folder for one command. In the end nothing that was started meanwhile is alive, whoever was killed."""
+    """An empty directory for one command. In the end nothing that was started meanwhile is alive, whoever was killed."""
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        folder = tempfile.mkdtemp(prefix="run-", dir=work_dir)
+        directory = tempfile.mkdtemp(prefix="run-", dir=work_dir)
         try:
-            yield folder
+            yield directory
         finally:
             end_all(proc)
-            remove_tree(folder, ignore_errors=True)
+            remove_tree(directory, ignore_errors=True)
     finally:
         os.close(proc)
 
 
-def _execute(kind: SandboxKind, command: RunCommand, channels: tuple[int, str], helper: Parent) -> int:
+def _execute(kind: SandboxKind, command: RunCommand, channels: tuple[int, str], runner: Parent) -> int:
     output, scratch = channels
     try:
         linux.become_subreaper()
@@ -105,18 +105,18 @@ def _execute(kind: SandboxKind, command: RunCommand, channels: tuple[int, str], 
         os.close(null)
         os.close(output)
         if kind is SandboxKind.NAMESPACE:
-            return namespace.run(command, scratch, lambda: _have_ids_mapped(helper))
+            return namespace.run(command, scratch, lambda: _have_ids_mapped(runner))
         if kind is SandboxKind.ROOT:
             return direct.run_in_root(command, scratch)
         return direct.run_in_chroot(command, scratch)
     except OSError as error:
-        helper.report(error.errno or 0, describe(error))
+        runner.report(error.errno or 0, describe(error))
     return FAILED
 
 
-def _have_ids_mapped(helper: Parent) -> None:
+def _have_ids_mapped(runner: Parent) -> None:
     """Ask for the map of the user namespace that this process just made, and wait for it."""
     linux.set_dumpable(True)  # /proc/PID/uid_map of one that isn't belongs to the machine's root
-    helper.send(_UNSHARED)
-    if helper.receive() is None:
+    runner.send(_UNSHARED)
+    if runner.receive() is None:
         raise OSError(errno.EPERM, "the user namespace's ids can't be mapped")
