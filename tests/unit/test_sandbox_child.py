@@ -122,10 +122,12 @@ def test_a_child_whose_parent_has_gone_before_it_is_tied_does_nothing() -> None:
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        ours.close()
-        Parent(theirs).receive()  # None: it has gone
-        Parent(theirs).bind_lifetime()
-        os._exit(0)
+        try:
+            ours.close()
+            Parent(theirs).receive()  # None: it has gone
+            Parent(theirs).bind_lifetime()
+        finally:
+            os._exit(0)
     ours.close()
     theirs.close()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 125
