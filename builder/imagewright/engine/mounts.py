@@ -15,7 +15,7 @@ from imagewright.errors import FileSystemError, ImagewrightError, Reason
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.origins import ContextOrigin, Origin
 from imagewright.plan.steps import BindMount, CacheMount, Mount, RunStep, SecretMount, SshMount, TmpfsMount
-from imagewright.sandbox.model import FileMount, DirectoryMount, SandboxMount, SocketMount
+from imagewright.sandbox.model import DirectoryMount, FileMount, SandboxMount, SocketMount
 from imagewright.sandbox.model import TmpfsMount as SandboxTmpfs
 
 _AGENT_VARIABLE = "SSH_AUTH_SOCK"
