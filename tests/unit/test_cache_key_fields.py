@@ -1,6 +1,6 @@
-"""Each field of each step, alone: another value is another key, or the table says why not. A new field must be in one of both.
+"""Each field of each step and mount, alone: another value is another key, unless the field says why not.
 
-And keys that were released: 50 steps of ``tests/cases`` have the keys that they had, or caches in registries are lost.
+Released keys: 50 steps of ``tests/cases`` keep their keys, or the caches in registries are lost.
 """
 
 from __future__ import annotations
@@ -9,35 +9,47 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from peers.case import CASES, Case
 
 from imagewright.cache.keys import KeyContext, StepKey, copy_key, run_key, workdir_key
+from imagewright.dockerfile.flags import flags_in, flags_of_instruction, read_flags, switch, values
+from imagewright.dockerfile.model import CopyOptions, From
+from imagewright.dockerfile.source import SourceText
 from imagewright.dockerfile.substitutions import Substitutions
 from imagewright.errors import Location
 from imagewright.fs.copy.contents import copied_contents, tree_contents
 from imagewright.fs.copy.copier import CopyRequest
 from imagewright.fs.rootfs.root import Rootfs
-from imagewright.plan.origins import ContextOrigin, StageOrigin
+from imagewright.oci.config import ImageConfig
+from imagewright.oci.platform import Platform
+from imagewright.plan.model import BuildPlan, StagePlan
+from imagewright.plan.origins import ContextOrigin, ScratchBase, StageOrigin
 from imagewright.plan.remote import UrlSource
+from imagewright.plan.render import render
 from imagewright.plan.steps import (
     BindMount,
     CacheMount,
     CacheSharing,
     CopyStep,
     InlineFile,
+    MetadataStep,
+    Mount,
     Network,
     RunStep,
     Script,
     SecretMount,
     SshMount,
+    Step,
     StepText,
     TmpfsMount,
     WorkdirStep,
+    why_not_in_key,
 )
 
 RELEASED = Path(__file__).parents[1] / "released" / "cache" / "keys.json"
@@ -45,14 +57,11 @@ KEY_CONTEXT = KeyContext(("a", "b"), "linux/amd64", None, "gzip", None)
 TEXT = StepText("title", "created by", Location("Dockerfile", 1))
 OTHER_TEXT = StepText("title 2", "created by 2", Location("Dockerfile", 2), True, Substitutions((("$N", "value"),)))
 CONTEXT, STAGE = ContextOrigin(), StageOrigin(1)
-SHOWN = "what is shown, not what is done"
-BY_CONTENT = "the hash of the files stands for where they are from"
-ANOTHER_NAME = "a name of one build; the mount shows the same"
 
-# A value of each field, and another one. What follows another one as a third is why it makes no other key.
+# A value of each field, and another one. A field that is not listed has the default, and another one by its type.
 STEPS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
     RunStep: {
-        "text": (TEXT, OTHER_TEXT, SHOWN),
+        "text": (TEXT, OTHER_TEXT),
         "argv": (("sh", "-c", "make"), ("sh", "-c make")),
         "env": ((("A", "1"), ("B", "2")), (("A", "1"), ("B", "3"))),
         "user": ("1:2", "1"),
@@ -63,24 +72,20 @@ STEPS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
         "proxies": (frozenset[str](), frozenset({"A"})),
     },
     CopyStep: {
-        "text": (TEXT, OTHER_TEXT, SHOWN),
+        "text": (TEXT, OTHER_TEXT),
         "sources": (("a", "b"), ("a", "c")),
         "destination": ("/to/", "/to"),
-        "origin": (CONTEXT, STAGE, BY_CONTENT),
-        "chown": ("1:2", "1"),
-        "chmod": ("755", "u+x"),
+        "origin": (CONTEXT, STAGE),
+        "options": (CopyOptions(), CopyOptions(link=True)),
         "extract": (False, True),
         "files": ((InlineFile("a", "b"),), (InlineFile("a", "c"),)),
-        "parents": (False, True),
-        "excludes": (("a", "b"), ("b", "a")),
-        "link": (False, True),
     },
-    WorkdirStep: {"text": (TEXT, OTHER_TEXT, SHOWN), "path": ("/a", "/a/b"), "user": ("", "1")},
+    WorkdirStep: {"text": (TEXT, OTHER_TEXT), "path": ("/a", "/a/b"), "user": ("", "1")},
 }
 MOUNTS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
     BindMount: {
         "target": ("/a", "/b"),
-        "origin": (CONTEXT, STAGE, BY_CONTENT),
+        "origin": (CONTEXT, STAGE),
         "source": ("/", "/a"),
         "writable": (False, True),
     },
@@ -88,7 +93,7 @@ MOUNTS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
         "target": ("/a", "/b"),
         "id": ("a", "b"),
         "sharing": (CacheSharing.SHARED, CacheSharing.LOCKED),
-        "origin": (CONTEXT, STAGE, BY_CONTENT),
+        "origin": (CONTEXT, STAGE),
         "source": ("/", "/a"),
         "writable": (True, False),
         "mode": (0o755, 0o700),
@@ -123,16 +128,27 @@ GROUNDS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
         "level": (None, 0),
     }
 }
-TABLES = STEPS | MOUNTS | GROUNDS
+OPTIONS: dict[type[Any], dict[str, tuple[Any, ...]]] = {
+    CopyOptions: {
+        "parents": (False, True),
+        "chown": ("1:2", "1"),
+        "chmod": ("755", "u+x"),
+        "excludes": (("a", "b"), ("b", "a")),
+        "link": (False, True),
+    }
+}
+TABLES = STEPS | MOUNTS | OPTIONS | GROUNDS
 
 
 def key_of(value: Any) -> StepKey:
-    """The key of a step, of a RUN with a mount, or of a step in this context."""
+    """The key of a step, of a RUN with a mount, of a COPY with options, or of a step in this context."""
     match value:
         case RunStep():
             return run_key(KEY_CONTEXT, value, ("x",))
         case CopyStep():
             return copy_key(KEY_CONTEXT, value, ("x",))
+        case CopyOptions():
+            return key_of(replace(made(CopyStep), options=value))
         case WorkdirStep():
             return workdir_key(KEY_CONTEXT, value)
         case KeyContext():
@@ -140,23 +156,117 @@ def key_of(value: Any) -> StepKey:
     return key_of(replace(made(RunStep), mounts=(value,)))
 
 
+def shown(value: Any) -> str:
+    """What ``imagewright plan --values`` has of it."""
+    match value:
+        case RunStep() | CopyStep() | WorkdirStep():
+            step: Any = value
+        case CopyOptions():
+            step = replace(made(CopyStep), options=value)
+        case _:
+            step = replace(made(RunStep), mounts=(value,))
+    config = ImageConfig.scratch(Platform("linux", "amd64"))
+    from_ = From(Location("Dockerfile", 1), "FROM scratch", "FROM scratch", "scratch")
+    stages = [StagePlan(i, from_, ScratchBase(), config.platform, (step,) * i, config) for i in range(2)]
+    return render(BuildPlan(tuple(stages)), values=True)
+
+
+def two_values(cls: type[Any], field: dataclasses.Field[Any]) -> tuple[Any, Any]:
+    if field.name in TABLES[cls]:
+        value, other = TABLES[cls][field.name]
+        return value, other
+    match field.default:
+        case bool():
+            return field.default, not field.default
+        case str() | int():
+            return field.default, field.default * 2 or type(field.default)(1)
+        case tuple():
+            return field.default, ("x",)
+    pytest.fail(f"give {cls.__name__}.{field.name} two values in TABLES")
+
+
 def made(cls: type[Any]) -> Any:
-    return cls(**{name: values[0] for name, values in TABLES[cls].items()})
+    return cls(**{field.name: two_values(cls, field)[0] for field in dataclasses.fields(cls)})
 
 
-def fields() -> Iterator[tuple[type[Any], str]]:
+def of_each_field() -> Iterator[Any]:
     for cls in TABLES:
         for field in dataclasses.fields(cls):
-            yield cls, field.name
+            yield pytest.param(cls, field, id=f"{cls.__name__}-{field.name}")
 
 
-@pytest.mark.parametrize(("cls", "name"), list(fields()), ids=lambda value: getattr(value, "__name__", value))
-def test_another_value_of_a_field_is_another_key(cls: type[Any], name: str) -> None:
-    assert name in TABLES[cls], f"give {cls.__name__}.{name} two values in this table, and add it to cache/keys.py"
-    value, other, *why_not = TABLES[cls][name]
+@pytest.mark.parametrize(("cls", "field"), list(of_each_field()))
+def test_another_value_of_a_field_is_another_key(cls: type[Any], field: dataclasses.Field[Any]) -> None:
+    value, other = two_values(cls, field)
     assert value != other
-    one, two = made(cls), replace(made(cls), **{name: other})
-    assert (key_of(one).text == key_of(two).text) == bool(why_not)
+    one, two = made(cls), replace(made(cls), **{field.name: other})
+    assert (key_of(one).text == key_of(two).text) == bool(why_not_in_key(field))
+
+
+@pytest.mark.parametrize("cls", [*get_args(Step), *get_args(Mount), CopyOptions])
+def test_every_step_and_mount_is_in_the_table(cls: type[Any]) -> None:
+    assert cls in TABLES or cls is MetadataStep  # which makes no layer
+
+
+# --- a field that is added
+
+
+class Level(StrEnum):
+    LOW = "low"
+    HIGH = "high"
+
+
+@dataclass(frozen=True)
+class Pair:
+    name: str
+    numbers: tuple[int, ...]
+
+
+ADDED: list[tuple[Any, Any]] = [
+    (False, True),
+    ("", "x"),
+    (0, 1),
+    (None, 0),
+    ((), ("a", "b")),
+    (Level.LOW, Level.HIGH),
+    (None, Pair("a", (1, 2))),
+    (Pair("a", (1, 2)), Pair("a", (1,))),
+]
+
+
+@pytest.mark.parametrize(("default", "value"), ADDED)
+@pytest.mark.parametrize("cls", [*STEPS, *MOUNTS, *OPTIONS])
+def test_an_added_field_counts_once_it_is_set(cls: type[Any], default: Any, value: Any) -> None:
+    """Where it has its default, the key is the released one."""
+    added = dataclasses.make_dataclass("Added", [("added", Any, default)], bases=(cls,), frozen=True)
+    given = {field.name: getattr(made(cls), field.name) for field in dataclasses.fields(cls)}
+    assert key_of(added(**given)).text == key_of(made(cls)).text
+    changed = added(**given, added=value)
+    assert key_of(changed).text != key_of(made(cls)).text
+    assert "added" not in shown(added(**given))
+    assert cls is CopyOptions or f"added {value}" in shown(changed)
+
+
+def test_an_added_flag_of_copy_is_read_shown_and_counted() -> None:
+    """Declared with a field of the options, and nowhere else."""
+
+    @dataclass(frozen=True)
+    class Options(CopyOptions):
+        follow: bool = switch("follow")
+        owners: tuple[str, ...] = values("owner")
+
+    @dataclass(frozen=True)
+    class Copying:
+        options: Options = dataclasses.field(default_factory=Options, metadata=flags_in(Options))
+
+    known = {"COPY": flags_of_instruction("COPY", Copying)}
+    source = SourceText("Dockerfile", ("COPY --follow --owner=a --owner=b --link a b",))
+    words = ("--follow", "--owner=a", "--owner=b", "--link")
+    options = read_flags("COPY", known, words, source, Location("Dockerfile", 1))["options"]
+    assert options == Options(link=True, follow=True, owners=("a", "b"))
+    assert "      flags --link --follow --owner=a --owner=b\n" in shown(options)
+    keys = {key_of(each).text for each in (options, replace(options, follow=False), replace(options, owners=("ab",)))}
+    assert len(keys) == 3
 
 
 def test_every_hash_of_files_counts() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from imagewright.cache.entry import Entry, read_entry
 from imagewright.cache.keys import KeyContext, StepKey, copy_key, run_key, workdir_key
 from imagewright.digest import Digest, FramedHash
+from imagewright.dockerfile.model import CopyOptions
 from imagewright.errors import ImagewrightError, Location
 from imagewright.fs.copy.contents import copied_contents
 from imagewright.fs.copy.copier import CopyRequest
@@ -68,13 +69,9 @@ COPIES = st.builds(
     st.lists(WORDS, max_size=3).map(tuple),
     WORDS,
     st.just(ContextOrigin()),
-    WORDS,
-    WORDS,
+    st.builds(CopyOptions, st.booleans(), WORDS, WORDS, st.lists(WORDS, max_size=2).map(tuple), st.booleans()),
     st.booleans(),
     st.lists(st.builds(InlineFile, WORDS, WORDS), max_size=2).map(tuple),
-    st.booleans(),
-    st.lists(WORDS, max_size=2).map(tuple),
-    st.booleans(),
 )
 GROUNDS = st.builds(
     KeyContext,

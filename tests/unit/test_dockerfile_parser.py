@@ -14,6 +14,7 @@ from imagewright.dockerfile.model import (
     Arg,
     ArgItem,
     Copy,
+    CopyOptions,
     Dockerfile,
     Env,
     ExecForm,
@@ -171,15 +172,15 @@ def test_copy_with_every_flag() -> None:
         'COPY --from=b --chown="a b":c --chmod=755 --link --parents=false --exclude=*.a --exclude=b x y /z'
     )
     assert isinstance(instruction, Copy)
-    assert (instruction.from_, instruction.chown, instruction.chmod) == ("b", "a b:c", "755")
-    assert (instruction.link, instruction.parents, instruction.excludes) == (True, False, ("*.a", "b"))
+    assert instruction.from_ == "b"
+    assert instruction.options == CopyOptions(False, "a b:c", "755", ("*.a", "b"), True)
     assert (instruction.sources, instruction.destination) == (("x", "y"), "/z")
 
 
 def test_two_dashes_end_the_flags() -> None:
     instruction = one("COPY -- --link /z")
     assert isinstance(instruction, Copy)
-    assert (instruction.sources, instruction.link) == (("--link",), False)
+    assert (instruction.sources, instruction.options) == (("--link",), CopyOptions())
 
 
 def test_add_flags_tell_absent_from_false() -> None:

@@ -9,8 +9,9 @@ key, since their content differs in nothing but times when they are made anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from imagewright.digest import Field, FramedHash
 from imagewright.plan.remote import UrlSource
@@ -24,6 +25,8 @@ from imagewright.plan.steps import (
     SshMount,
     TmpfsMount,
     WorkdirStep,
+    later_fields,
+    released_fields,
 )
 
 _VERSION = 1  # of this module's rules: raise it when the same parts would make another layer
@@ -65,9 +68,9 @@ def chain(layers: Iterable[str]) -> str:
 
 
 def run_key(context: KeyContext, step: RunStep, sources: Sequence[str]) -> StepKey:
-    """Of a RUN. ``sources`` are hashes of what its mounts show, in order.
+    """The key of a RUN. ``sources`` are hashes of the files that its mounts show, in order.
 
-    The value of a secret is no part of it, nor is what a cache mount holds: as in BuildKit, neither makes another layer.
+    Neither the value of a secret nor the content of a cache mount is part of it, as in BuildKit.
     """
     script = (step.script.path, step.script.content) if step.script else (None, None)
     parts = [
@@ -83,44 +86,83 @@ def run_key(context: KeyContext, step: RunStep, sources: Sequence[str]) -> StepK
     shown = [(name, value) for name, value in step.env if name not in step.proxies]
     parts.append(("the names of variables", _hash(*(name for name, _ in shown))))
     parts += [(f"the variable {name}", _hash(value)) for name, value in shown]
-    return StepKey(tuple(parts))
+    return StepKey((*parts, *_later_parts(step)))
 
 
 def copy_key(context: KeyContext, step: CopyStep, sources: Sequence[str]) -> StepKey:
-    """Of a COPY or ADD. ``sources`` are hashes of what is copied, or of the layers that it is copied from."""
-    flags = (step.chown, step.chmod, step.extract, step.parents, step.link)
-    # What is elsewhere is known by its content, and by whether it is unpacked.
+    """The key of a COPY or ADD. ``sources`` are hashes of the files that are copied, or of the layers that have them."""
+    options = step.options
+    # A remote source counts by its content, and by whether it is unpacked.
     written: list[Field] = [
         source if isinstance(source, str) else isinstance(source, UrlSource) and source.unpack is True
         for source in step.sources
     ]
-    instruction = FramedHash(step.destination, *flags)
+    instruction = FramedHash(
+        step.destination, options.chown, options.chmod, step.extract, options.parents, options.link
+    )
     instruction.add_list(written)
-    instruction.add_list(step.excludes)
+    instruction.add_list(options.excludes)
     instruction.add_list(text for file in step.files for text in (file.name, file.content))
+    files = ("files that are copied", _hash(*sources))
     return StepKey(
-        (*context.parts(), ("the instruction", instruction.hexdigest()), ("files that are copied", _hash(*sources)))
+        (
+            *context.parts(),
+            ("the instruction", instruction.hexdigest()),
+            files,
+            *_later_parts(step),
+            *_later_parts(options),
+        )
     )
 
 
 def workdir_key(context: KeyContext, step: WorkdirStep) -> StepKey:
-    """Of a WORKDIR, which makes a folder where there is none."""
-    return StepKey((*context.parts(), ("the instruction", _hash(step.path, step.user))))
+    """The key of a WORKDIR, which creates a directory where there is none."""
+    instruction = ("the instruction", _hash(step.path, step.user))
+    return StepKey((*context.parts(), instruction, *_later_parts(step)))
+
+
+def _later_parts(record: Any) -> Iterator[tuple[str, str]]:
+    """A part of its own for each field that was added after the first release, where it is set."""
+    return ((name, _hash(*_flat(value))) for name, value in later_fields(record))
 
 
 def _mount(mount: Mount) -> list[Field]:
+    released: list[Field] = [getattr(mount, name) for name in released_fields(mount)]
+    later = [field for name, value in later_fields(mount) for field in (name, *_flat(value))]
+    return [_kind(mount), *released, *later]
+
+
+def _kind(mount: Mount) -> str:
     match mount:
         case BindMount():
-            return ["bind", mount.target, mount.source, mount.writable]
+            return "bind"
         case CacheMount():
-            shape: list[Field] = [mount.mode, mount.uid, mount.gid, mount.writable]
-            return ["cache", mount.target, mount.id, mount.sharing, mount.source, *shape]
+            return "cache"
         case TmpfsMount():
-            return ["tmpfs", mount.target, mount.size_bytes]
+            return "tmpfs"
         case SecretMount():
-            return ["secret", mount.id, mount.target, mount.env, mount.required, mount.mode, mount.uid, mount.gid]
+            return "secret"
         case SshMount():
-            return ["ssh", mount.id, mount.target, mount.required, mount.mode, mount.uid, mount.gid]
+            return "ssh"
+
+
+def _flat(value: Any) -> Iterator[Field]:
+    """A field's value as plain ones, each record and list with its length before it.
+
+    Raises:
+        TypeError: for a value of a type that has no such form.
+    """
+    match value:
+        case None | bool() | int() | str() | bytes():
+            yield value
+        case tuple() | list():
+            yield len(value)
+            for one in value:
+                yield from _flat(one)
+        case _:
+            yield type(value).__name__
+            for one in fields(value):
+                yield from _flat(getattr(value, one.name))
 
 
 def _hash_lists(lists: Iterable[list[Field]]) -> str:

@@ -1,105 +1,210 @@
-"""The ``--name=value`` flags of instructions: which exist, of what kind, and their values.
+"""The ``--name=value`` flags of instructions: each is declared with the field that holds its value.
 
-No I/O. Called by ``dockerfile.instructions``. Every flag of the reference is known here.
+No I/O. ``switch``, ``value`` and ``values`` declare a field of an instruction in ``dockerfile.model``, and ``flags_in``
+marks one with a record of such fields that several instructions share. Which flags an instruction takes, how they are read and what their
+errors say follow from the fields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from typing import Any
 
+from imagewright.dockerfile.duration import parse_duration
 from imagewright.dockerfile.source import SourceText, did_you_mean
 from imagewright.errors import Location
 
+_MIN_INTERVAL_NS = 1_000_000  # Docker refuses shorter ones
+_MAX_RETRIES = 2**31 - 1
+_OCTAL = re.compile(r"0*[0-7]{1,4}")
+_SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
+_FLAG, _GROUP = "flag", "flags"  # keys of a field's metadata
+
 
 class FlagKind(Enum):
-    """BOOL may stand alone, VALUE needs one value, LIST may be given again."""
+    """SWITCH may stand alone, VALUE takes one value, LIST may be repeated."""
 
-    BOOL = "bool"
+    SWITCH = "switch"
     VALUE = "value"
     LIST = "list"
 
 
-_COPYING = {
-    "chown": FlagKind.VALUE,
-    "chmod": FlagKind.VALUE,
-    "link": FlagKind.BOOL,
-    "exclude": FlagKind.LIST,
-}
-FLAGS: Mapping[str, Mapping[str, FlagKind]] = {
-    "FROM": {"platform": FlagKind.VALUE},
-    "RUN": {
-        "mount": FlagKind.LIST,
-        "network": FlagKind.VALUE,
-        "security": FlagKind.VALUE,
-        "device": FlagKind.LIST,
-    },
-    "COPY": _COPYING | {"from": FlagKind.VALUE, "parents": FlagKind.BOOL},
-    "ADD": _COPYING | {"checksum": FlagKind.VALUE, "keep-git-dir": FlagKind.BOOL, "unpack": FlagKind.BOOL},
-    "HEALTHCHECK": {
-        "interval": FlagKind.VALUE,
-        "timeout": FlagKind.VALUE,
-        "start-period": FlagKind.VALUE,
-        "start-interval": FlagKind.VALUE,
-        "retries": FlagKind.VALUE,
-    },
-}
+class FlagError(Exception):
+    """A value that a flag doesn't take. ``word`` is the part of it to point at."""
+
+    def __init__(self, reason: str, word: str = "", hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.word, self.hint = reason, word, hint
 
 
 @dataclass(frozen=True, slots=True)
-class Flags:
-    """The flags that were given, by name without dashes, each with its values in order."""
+class Flag:
+    """``name`` is without dashes. ``field`` holds the value, within the ``record`` of the field ``group`` where there is one.
 
-    given: Mapping[str, tuple[str, ...]]
+    ``read`` turns a value as written into the field's and raises ``FlagError``. ``check`` raises it for a value whose
+    variables are expanded. ``only`` names the instructions that take a flag of a shared record, all where it is empty.
+    ``in_history``: the image's history shows the flag, as BuildKit's does.
+    """
 
-    def value(self, name: str) -> str:
-        """The value, ``""`` where the flag was not given."""
-        return self.given.get(name, ("",))[0]
+    name: str
+    kind: FlagKind
+    read: Callable[[str], Any] = str
+    check: Callable[[str], None] | None = None
+    hint: str = ""
+    only: tuple[str, ...] = ()
+    in_history: bool = False
+    field: str = ""
+    group: str = ""
+    record: type[Any] | None = None
 
-    def all(self, name: str) -> tuple[str, ...]:
-        return self.given.get(name, ())
+    def as_written(self, value: Any) -> tuple[str, ...]:
+        """The flag as a Dockerfile has it, once for each value; nothing for what is the same as without it."""
+        match value:
+            case None | "" | False:
+                return ()
+            case bool():
+                return (f"--{self.name}",)
+            case tuple():
+                return tuple(f"--{self.name}={one}" for one in value)
+            case _:
+                return (f"--{self.name}={value}",)
 
-    def switch(self, name: str) -> bool | None:
-        """Of a BOOL flag: what it says, None where it was not given."""
-        return None if name not in self.given else self.given[name][0] == "true"
+
+def switch(name: str, *, default: bool | None = False, **options: Any) -> Any:
+    """A field of ``bool``, or of ``bool | None`` with the default None where it matters whether the flag is given."""
+    return field(default=default, metadata={_FLAG: Flag(name, FlagKind.SWITCH, **options)})
 
 
-def read_flags(instruction: str, words: Sequence[str], source: SourceText, location: Location) -> Flags:
-    """Check and take the flags of one instruction.
+def value(name: str, *, default: str | int = "", **options: Any) -> Any:
+    """A field of what ``read`` makes of the value, which is ``str`` unless given."""
+    return field(default=default, metadata={_FLAG: Flag(name, FlagKind.VALUE, **options)})
+
+
+def values(name: str, **options: Any) -> Any:
+    """A field of a tuple with one item each time the flag is given."""
+    return field(default=(), metadata={_FLAG: Flag(name, FlagKind.LIST, **options)})
+
+
+def flags_in(record: type[Any]) -> Mapping[str, Any]:
+    """The metadata of a field with a record whose fields are flags."""
+    return {_GROUP: record}
+
+
+def flags_of(record: Any) -> Mapping[str, Flag]:
+    """The flags that a dataclass declares, by name."""
+    found: dict[str, Flag] = {}
+    for each in fields(record):
+        if _FLAG in each.metadata:
+            flag = replace(each.metadata[_FLAG], field=each.name)
+            found[flag.name] = flag
+        elif _GROUP in each.metadata:
+            record = each.metadata[_GROUP]
+            inner = flags_of(record).values()
+            found |= {flag.name: replace(flag, group=each.name, record=record) for flag in inner}
+    return found
+
+
+def flags_of_instruction(name: str, cls: type[Any]) -> Mapping[str, Flag]:
+    """As ``flags_of``, without those that only other instructions take."""
+    return {flag.name: flag for flag in flags_of(cls).values() if not flag.only or name in flag.only}
+
+
+def read_flags(
+    instruction: str,
+    known: Mapping[str, Mapping[str, Flag]],
+    words: Sequence[str],
+    source: SourceText,
+    location: Location,
+) -> dict[str, Any]:
+    """The fields of one instruction that its flags give. ``known`` has the flags of each instruction.
 
     Raises:
-        DockerfileError: an unknown flag, a missing value, a value that is no boolean, a flag given twice.
+        DockerfileError: an unknown flag, a missing or invalid value, a flag given twice.
     """
-    known = FLAGS.get(instruction, {})
-    given: dict[str, tuple[str, ...]] = {}
+    given: dict[str, Any] = {}
     for word in words:
-        name, equals, value = word[2:].partition("=")
-        kind = known.get(name)
+        name, equals, text = word[2:].partition("=")
+        flag = known[instruction].get(name)
         shown = f"--{name}"
-        if kind is None:
-            raise source.error(
-                f"{instruction} has no flag {shown}", location, word=shown, hint=_unknown_hint(instruction, name)
-            )
-        if name in given and kind is not FlagKind.LIST:
-            raise source.error(f"{shown} is given twice", location, word=shown)
-        if kind is FlagKind.BOOL:
-            value = value.lower() if equals else "true"
-            if value not in ("true", "false"):
-                raise source.error(f"{word} is neither true nor false", location, word=shown, hint=f"Write {shown}.")
-        elif not equals:
-            raise source.error(f"{shown} needs a value", location, word=shown, hint=f"Write {shown}=value.")
-        given[name] = (*given.get(name, ()), value)
-    return Flags(given)
+        if flag is None:
+            message, hint = f"unknown flag {shown} for {instruction}", _unknown_hint(instruction, name, known)
+            raise source.error(message, location, word=shown, hint=hint)
+        if name in given and flag.kind is not FlagKind.LIST:
+            raise source.error(f"flag {shown} can be given only once", location, word=shown)
+        if flag.kind is FlagKind.SWITCH:
+            given[name] = _read_switch(word, text if equals else "true", source, location)
+            continue
+        if not equals:
+            raise source.error(f"flag {shown} needs a value", location, word=shown, hint=f"Use {shown}=value.")
+        item = _read_value(flag, text, source, location)
+        given[name] = (*given.get(name, ()), item) if flag.kind is FlagKind.LIST else item
+    return _as_fields(known[instruction], given)
 
 
-def _unknown_hint(instruction: str, name: str) -> str:
-    known = FLAGS.get(instruction, {})
-    if hint := did_you_mean(f"--{name}", [f"--{k}" for k in known]):
+def _read_switch(word: str, text: str, source: SourceText, location: Location) -> bool:
+    if text.lower() not in ("true", "false"):
+        shown = word.partition("=")[0]
+        message = f'invalid {shown} value "{text}": must be true or false'
+        raise source.error(message, location, word=shown, hint=f"Use {shown} alone, or {shown}=false.")
+    return text.lower() == "true"
+
+
+def _read_value(flag: Flag, text: str, source: SourceText, location: Location) -> Any:
+    try:
+        return flag.read(text)
+    except FlagError as error:
+        message = f'invalid --{flag.name} value "{text[:100]}": {error.reason}'
+        word, hint = error.word or text, error.hint or flag.hint
+        raise source.error(message, location, word=word, hint=hint) from None
+
+
+def _as_fields(known: Mapping[str, Flag], given: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, item in given.items():
+        flag = known[name]
+        if flag.record is None:
+            found[flag.field] = item
+        else:
+            found[flag.group] = replace(found.get(flag.group, flag.record()), **{flag.field: item})
+    return found
+
+
+def _unknown_hint(instruction: str, name: str, known: Mapping[str, Mapping[str, Flag]]) -> str:
+    own = [f"--{flag}" for flag in known[instruction]]
+    if hint := did_you_mean(f"--{name}", own):
         return hint
-    owners = [owner for owner, flags in FLAGS.items() if name in flags]
+    owners = [owner for owner, flags in known.items() if name in flags]
     if owners:
-        return f"--{name} is a flag of {' and '.join(owners)}."
-    if not known:
-        return f"{instruction} takes no flags."
-    return f"{instruction} takes {', '.join(f'--{k}' for k in known)}."
+        return f"Use --{name} with {' or '.join(owners)}."
+    if not own:
+        return f"Remove it: {instruction} takes no flags."
+    return f"Use one of {', '.join(own)}."
+
+
+# --- values
+
+
+def read_interval(text: str) -> int:
+    """A time of HEALTHCHECK in nanoseconds, 0 for an empty one."""
+    nanoseconds = parse_duration(text) if text else 0
+    if nanoseconds is None:
+        raise FlagError("not a duration")
+    if nanoseconds != 0 and nanoseconds < _MIN_INTERVAL_NS:
+        raise FlagError("shorter than 1ms")
+    return nanoseconds
+
+
+def read_retries(text: str) -> int:
+    """A number of retries, 0 for an empty one."""
+    if text and not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_RETRIES):
+        raise FlagError(f"not a number from 0 to {_MAX_RETRIES}")
+    return int(text or "0")
+
+
+def check_mode(text: str) -> None:
+    """A file mode, octal or symbolic; an empty one stands for none."""
+    if text and not _OCTAL.fullmatch(text) and not _SYMBOLIC.fullmatch(text):
+        raise FlagError("not a file mode")

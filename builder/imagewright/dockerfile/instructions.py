@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, get_args
 
-from imagewright.dockerfile.duration import parse_duration
-from imagewright.dockerfile.flags import Flags, read_flags
+from imagewright.dockerfile.flags import Flag, flags_of_instruction, read_flags
 from imagewright.dockerfile.lexer import parse_heredoc
 from imagewright.dockerfile.model import (
     Add,
@@ -39,14 +39,11 @@ from imagewright.dockerfile.model import (
     Volume,
     Workdir,
 )
-from imagewright.dockerfile.mounts import read_mounts
 from imagewright.dockerfile.source import SourceText, did_you_mean
 from imagewright.dockerfile.words import WordsError, parse_json, split_flags, split_name, split_quoted, split_white
 from imagewright.errors import DockerfileError, Location
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
-_MIN_INTERVAL_NS = 1_000_000  # Docker refuses shorter ones
-_MAX_RETRIES = 2**31 - 1
 _NEVER_IN_ONBUILD = {
     "ONBUILD": "ONBUILD can't hold another ONBUILD",
     "FROM": "ONBUILD can't hold a FROM",
@@ -68,11 +65,11 @@ class RawInstruction:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A RawInstruction taken apart: upper-case name, flags, the rest."""
+    """A RawInstruction taken apart: upper-case name, the fields that its flags give, the rest."""
 
     raw: RawInstruction
     name: str
-    flags: Flags
+    flags: Mapping[str, Any]
     rest: str
 
     @property
@@ -112,7 +109,7 @@ def read_instruction(raw: RawInstruction) -> From | Instruction:
         raise raw.source.error(f"there is no instruction {word[:40]}", raw.location, word=word, hint=hint)
     _refuse_unprintable(raw)
     words, rest = split_flags(rest)
-    return reader(_Line(raw, name, read_flags(name, words, raw.source, raw.location), rest))
+    return reader(_Line(raw, name, read_flags(name, FLAGS, words, raw.source, raw.location), rest))
 
 
 def _refuse_unprintable(raw: RawInstruction) -> None:
@@ -127,16 +124,15 @@ def _refuse_unprintable(raw: RawInstruction) -> None:
 
 def _from(line: _Line) -> From:
     words = split_white(line.need("FROM image"))
-    platform = line.flags.value("platform")
     match words:
         case (image,):
-            return From(*line.at, image, "", platform)
+            return From(*line.at, image, **line.flags)
         case (image, keyword, written) if keyword.upper() == "AS":
             name = written.lower()
             if not _STAGE_NAME.fullmatch(name):
                 hint = "A stage's name begins with a letter and goes on with letters, digits, '.', '_' and '-'."
                 raise line.error(f"{written!r} can't be the name of a stage", word=written, hint=hint)
-            return From(*line.at, image, name, platform)
+            return From(*line.at, image, name, **line.flags)
         case (_, keyword, _):
             raise line.error(f"FROM: {keyword!r} stands where AS must", word=keyword, hint="Write FROM image AS name.")
         case _:
@@ -199,16 +195,7 @@ def _run(line: _Line) -> Run:
     command = _command(line)
     if command == ExecForm(()):
         raise line.error("RUN [] runs nothing", hint='Write RUN ["program", "argument"].')
-    flags = line.flags
-    return Run(
-        *line.at,
-        command,
-        line.raw.heredocs,
-        read_mounts(flags.all("mount"), line.raw.source, line.raw.location),
-        flags.value("network"),
-        flags.value("security"),
-        flags.all("device"),
-    )
+    return Run(*line.at, command, line.raw.heredocs, **line.flags)
 
 
 def _cmd(line: _Line) -> Cmd:
@@ -241,38 +228,11 @@ def _sources_and_destination(line: _Line) -> tuple[tuple[str, ...], str]:
 
 
 def _copy(line: _Line) -> Copy:
-    sources, destination = _sources_and_destination(line)
-    flags = line.flags
-    return Copy(
-        *line.at,
-        sources,
-        destination,
-        line.raw.heredocs,
-        from_=flags.value("from"),
-        chown=flags.value("chown"),
-        chmod=flags.value("chmod"),
-        link=flags.switch("link") or False,
-        parents=flags.switch("parents") or False,
-        excludes=flags.all("exclude"),
-    )
+    return Copy(*line.at, *_sources_and_destination(line), line.raw.heredocs, **line.flags)
 
 
 def _add(line: _Line) -> Add:
-    sources, destination = _sources_and_destination(line)
-    flags = line.flags
-    return Add(
-        *line.at,
-        sources,
-        destination,
-        line.raw.heredocs,
-        chown=flags.value("chown"),
-        chmod=flags.value("chmod"),
-        link=flags.switch("link") or False,
-        excludes=flags.all("exclude"),
-        checksum=flags.value("checksum"),
-        keep_git_dir=flags.switch("keep-git-dir"),
-        unpack=flags.switch("unpack"),
-    )
+    return Add(*line.at, *_sources_and_destination(line), line.raw.heredocs, **line.flags)
 
 
 def _workdir(line: _Line) -> Workdir:
@@ -318,7 +278,7 @@ def _healthcheck(line: _Line) -> Healthcheck:
     example = "HEALTHCHECK CMD command, or HEALTHCHECK NONE"
     kind, rest = split_name(line.need(example))
     if kind.upper() == "NONE":
-        if rest or line.flags.given:
+        if rest or line.flags:
             raise line.error("HEALTHCHECK NONE takes neither arguments nor flags", word=rest or "--")
         return Healthcheck(*line.at, None)
     if kind.upper() != "CMD":
@@ -326,37 +286,7 @@ def _healthcheck(line: _Line) -> Healthcheck:
     command = _command(_Line(line.raw, "HEALTHCHECK CMD", line.flags, rest))
     if command == ExecForm(()):
         raise line.error("HEALTHCHECK CMD has no command", hint=f"Write {example}.")
-    return Healthcheck(
-        *line.at,
-        command,
-        _interval(line, "interval"),
-        _interval(line, "timeout"),
-        _interval(line, "start-period"),
-        _interval(line, "start-interval"),
-        _retries(line),
-    )
-
-
-def _interval(line: _Line, name: str) -> int:
-    text = line.flags.value(name)
-    if not text:
-        return 0
-    value = parse_duration(text)
-    if value is None:
-        hint = f"Write a number with a unit, such as --{name}=30s or --{name}=1m30s."
-        raise line.error(f"--{name}={text} is no duration", word=text, hint=hint)
-    if value != 0 and value < _MIN_INTERVAL_NS:
-        raise line.error(f"--{name}={text} is shorter than 1ms", word=text)
-    return value
-
-
-def _retries(line: _Line) -> int:
-    text = line.flags.value("retries")
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_RETRIES):
-        raise line.error(f"--retries={text} is not a number of tries", word=text, hint="Write --retries=3.")
-    return int(text)
+    return Healthcheck(*line.at, command, **line.flags)
 
 
 def _onbuild(line: _Line) -> Onbuild:
@@ -374,6 +304,10 @@ def _onbuild(line: _Line) -> Onbuild:
     return Onbuild(*line.at, line.rest + bodies, mistake)
 
 
+# The flags of each instruction, by their names.
+FLAGS: Mapping[str, Mapping[str, Flag]] = {
+    cls.__name__.upper(): flags_of_instruction(cls.__name__.upper(), cls) for cls in (From, *get_args(Instruction))
+}
 INSTRUCTIONS: Mapping[str, Callable[[_Line], From | Instruction]] = {
     "ADD": _add,
     "ARG": _arg,

@@ -7,8 +7,11 @@ escapes and variables: expansion needs the values of ARG and ENV and belongs to 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from imagewright.dockerfile.flags import check_mode, flags_in, read_interval, read_retries, switch, value, values
+from imagewright.dockerfile.mounts import RunMount, read_mount
 from imagewright.errors import Location
 
 
@@ -105,7 +108,7 @@ class From(Located):
 
     image: str
     name: str = ""
-    platform: str = ""
+    platform: str = value("platform")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,37 +122,35 @@ class Label(Located):
 
 
 @dataclass(frozen=True, slots=True)
-class MountOption:
-    """One option of a ``--mount``: its long name, its raw value (None where it stands alone), how it is written."""
-
-    name: str
-    value: str | None
-    written: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunMount:
-    """One ``--mount``, as written and its options in order."""
-
-    written: str
-    options: tuple[MountOption, ...]
-
-    @property
-    def from_(self) -> str:
-        """The stage or image that it reads, ``""`` without."""
-        return next((o.value or "" for o in reversed(self.options) if o.name == "from"), "")
-
-
-@dataclass(frozen=True, slots=True)
 class Run(Located):
     """``mounts`` are in order."""
 
     command: Command
     heredocs: tuple[Heredoc, ...] = ()
-    mounts: tuple[RunMount, ...] = ()
-    network: str = ""
-    security: str = ""
-    devices: tuple[str, ...] = ()
+    mounts: tuple[RunMount, ...] = values("mount", read=read_mount)
+    network: str = value("network")
+    security: str = value("security")
+    devices: tuple[str, ...] = values("device")
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """The flags of COPY and ADD that say how files are copied: as written in an instruction, expanded in a ``CopyStep``.
+
+    A field is all that such a flag needs but its execution (``engine.copying``): the parser, the planner, cache keys and
+    ``imagewright plan`` go over the fields.
+    """
+
+    parents: bool = switch("parents", only=("COPY",), in_history=True)
+    chown: str = value("chown", in_history=True)
+    chmod: str = value(
+        "chmod",
+        check=check_mode,
+        hint="Use an octal mode up to 7777, as in --chmod=755, or a symbolic one, as in --chmod=u+x,go=r.",
+        in_history=True,
+    )
+    excludes: tuple[str, ...] = values("exclude")
+    link: bool = switch("link")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +160,8 @@ class Copy(Located):
     sources: tuple[str, ...]
     destination: str
     heredocs: tuple[Heredoc, ...] = ()
-    from_: str = ""
-    chown: str = ""
-    chmod: str = ""
-    link: bool = False
-    parents: bool = False
-    excludes: tuple[str, ...] = ()
+    options: CopyOptions = field(default_factory=CopyOptions, metadata=flags_in(CopyOptions))
+    from_: str = value("from")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +171,10 @@ class Add(Located):
     sources: tuple[str, ...]
     destination: str
     heredocs: tuple[Heredoc, ...] = ()
-    chown: str = ""
-    chmod: str = ""
-    link: bool = False
-    excludes: tuple[str, ...] = ()
-    checksum: str = ""
-    keep_git_dir: bool | None = None
-    unpack: bool | None = None
+    options: CopyOptions = field(default_factory=CopyOptions, metadata=flags_in(CopyOptions))
+    checksum: str = value("checksum")
+    keep_git_dir: bool | None = switch("keep-git-dir", default=None)
+    unpack: bool | None = switch("unpack", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,16 +222,21 @@ class Maintainer(Located):
     name: str
 
 
+def _interval(name: str) -> Any:
+    hint = f"Use a number with a unit, for example --{name}=30s or --{name}=1m30s."
+    return value(name, default=0, read=read_interval, hint=hint)
+
+
 @dataclass(frozen=True, slots=True)
 class Healthcheck(Located):
     """``command`` is None for NONE. Times are in nanoseconds, as the image configuration has them; 0 means unset."""
 
     command: Command | None
-    interval_ns: int = 0
-    timeout_ns: int = 0
-    start_period_ns: int = 0
-    start_interval_ns: int = 0
-    retries: int = 0
+    interval_ns: int = _interval("interval")
+    timeout_ns: int = _interval("timeout")
+    start_period_ns: int = _interval("start-period")
+    start_interval_ns: int = _interval("start-interval")
+    retries: int = value("retries", default=0, read=read_retries, hint="Use, for example, --retries=3.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,84 +1,102 @@
-"""``RUN --mount=…``: its options, as written (Dockerfile reference, "RUN --mount").
+"""``RUN --mount=…``: its options as written, and which type takes which (Dockerfile reference, "RUN --mount").
 
-No I/O. Called by ``dockerfile.instructions``. Values may hold variables, so ``plan.mounts`` checks them.
+No I/O. Values may hold variables: ``plan.mounts`` expands and checks them.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from imagewright.dockerfile.model import MountOption, RunMount
-from imagewright.dockerfile.source import SourceText, did_you_mean
-from imagewright.errors import Location
+from imagewright.dockerfile.flags import FlagError
+from imagewright.dockerfile.source import did_you_mean
 
-# Every spelling of an option, and its name.
-OPTIONS: Mapping[str, str] = {
-    "type": "type",
-    "from": "from",
-    "source": "source",
-    "src": "source",
-    "target": "target",
-    "dst": "target",
-    "destination": "target",
-    "readonly": "readonly",
-    "ro": "readonly",
-    "readwrite": "readwrite",
-    "rw": "readwrite",
-    "id": "id",
-    "sharing": "sharing",
-    "required": "required",
-    "size": "size",
-    "mode": "mode",
-    "uid": "uid",
-    "gid": "gid",
-    "env": "env",
-}
-_MAY_STAND_ALONE = frozenset({"readonly", "readwrite", "required"})
+_OWNED = ("cache", "secret", "ssh")
+TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 
 
-def read_mounts(texts: Sequence[str], source: SourceText, location: Location) -> tuple[RunMount, ...]:
-    """The mounts of a RUN: of each the options, which are comma-separated values, quotes and all.
+@dataclass(frozen=True, slots=True)
+class OptionKind:
+    """An option by its name. ``types`` are the mounts that take it; ``switch``: it may stand without a value.
+
+    BuildKit accepts a few more on some types and ignores them.
+    """
+
+    name: str
+    types: tuple[str, ...]
+    spellings: tuple[str, ...] = ()
+    switch: bool = False
+
+
+OPTIONS: tuple[OptionKind, ...] = (
+    OptionKind("type", TYPES),
+    OptionKind("target", TYPES, ("dst", "destination")),
+    OptionKind("from", ("bind", "cache")),
+    OptionKind("source", ("bind", "cache", "secret"), ("src",)),
+    OptionKind("readonly", ("bind", "cache", "secret", "ssh"), ("ro",), switch=True),
+    OptionKind("readwrite", ("bind", "cache", "tmpfs"), ("rw",), switch=True),
+    OptionKind("id", ("cache", "secret", "ssh")),
+    OptionKind("sharing", ("cache",)),
+    OptionKind("size", ("tmpfs",)),
+    OptionKind("required", ("secret", "ssh"), switch=True),
+    OptionKind("env", ("secret",)),
+    OptionKind("mode", _OWNED),
+    OptionKind("uid", _OWNED),
+    OptionKind("gid", _OWNED),
+)
+_BY_SPELLING = {spelling: option for option in OPTIONS for spelling in (option.name, *option.spellings)}
+
+
+def options_of(kind: str) -> tuple[str, ...]:
+    """The names of the options that a type of mount takes besides ``type``."""
+    return tuple(option.name for option in OPTIONS if kind in option.types and option.name != "type")
+
+
+@dataclass(frozen=True, slots=True)
+class MountOption:
+    """One option of a ``--mount``: its long name, its raw value (None where it stands alone), how it is written."""
+
+    name: str
+    value: str | None
+    written: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunMount:
+    """One ``--mount``, as written and its options in order."""
+
+    written: str
+    options: tuple[MountOption, ...]
+
+    @property
+    def from_(self) -> str:
+        """The stage or image that it reads, ``""`` without."""
+        return next((o.value or "" for o in reversed(self.options) if o.name == "from"), "")
+
+
+def read_mount(text: str) -> RunMount:
+    """The value of one ``--mount``: comma-separated options, which may be quoted.
 
     Raises:
-        DockerfileError: an unknown option, one without its value, a ``from`` with a variable.
+        FlagError: an unknown option, one without its value, a ``from`` with a variable.
     """
-    try:
-        return tuple(_mount(text) for text in texts)
-    except _MountError as error:
-        raise source.error(error.message, location, word=error.word, hint=error.hint) from error
-
-
-class _MountError(Exception):
-    """What to say, the word to point at, and a hint."""
-
-    def __init__(self, message: str, word: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message, self.word, self.hint = message, word, hint
-
-
-def _mount(text: str) -> RunMount:
     try:
         fields = next(csv.reader([text], strict=True), [])
     except csv.Error as error:
-        hint = """Quote an option that holds a comma, and all of them again: --mount='type=cache,"target=/a,b"'."""
-        raise _MountError(f"--mount={text}: the quotes don't match", text, hint) from error
+        hint = """Quote an option that has a comma, and the whole value: --mount='type=cache,"target=/a,b"'."""
+        raise FlagError("mismatched quotes", hint=hint) from error
     return RunMount(text, tuple(_option(field) for field in fields))
 
 
 def _option(field: str) -> MountOption:
     key, equals, value = field.partition("=")
-    name = OPTIONS.get(key.lower())
-    if name is None:
-        shown = f"--mount has no option {key!r}" if key else "--mount: an option is empty"
-        hint = did_you_mean(key, OPTIONS, f"The options are {', '.join(dict.fromkeys(OPTIONS.values()))}.")
-        raise _MountError(shown, field or "--mount", hint)
-    if not equals and name not in _MAY_STAND_ALONE:
-        raise _MountError(f"--mount: {key} needs a value", field, f"Write {key}=value.")
-    if name == "from" and "$" in value[:-1]:
-        raise _MountError(
-            f"--mount: from={value}: variables are not expanded here",
-            field,
-            f"Add a stage 'FROM {value} AS name' with a global ARG, and write from=name.",
-        )
-    return MountOption(name, value if equals else None, field)
+    option = _BY_SPELLING.get(key.lower())
+    if option is None:
+        hint = did_you_mean(key, _BY_SPELLING, f"Use one of {', '.join(option.name for option in OPTIONS)}.")
+        raise FlagError(f'unknown option "{key}"' if key else "empty option", field or "--mount", hint)
+    if not equals and not option.switch:
+        raise FlagError(f'option "{key}" needs a value', field, f"Use {key}=value.")
+    if option.name == "from" and "$" in value[:-1]:
+        hint = f"Add a stage 'FROM {value} AS name' with a global ARG, and use from=name."
+        raise FlagError('variables are not expanded in "from"', field, hint)
+    return MountOption(option.name, value if equals else None, field)

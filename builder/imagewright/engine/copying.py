@@ -53,9 +53,9 @@ class Copying:
             SourceError: as ``contents``.
         """
         step = self.step
-        owner = users.lookup_ownership(rootfs, step.chown) if step.chown else None
+        owner = users.lookup_ownership(rootfs, step.options.chown) if step.options.chown else None
         requests = [replace(request, ownership=owner) for request in self._gathered()]
-        if step.link:
+        if step.options.link:
             staged = os.path.join(self.scratch, "linked")
             os.mkdir(staged, 0o755)
             changes = copy_linked(rootfs, Rootfs(staged), requests)
@@ -101,11 +101,13 @@ def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRe
         source=source,
         patterns=(),
         destination=step.destination,
-        mode=ModeChange.parse(step.chmod) if step.chmod else None,
+        mode=ModeChange.parse(step.options.chmod) if step.options.chmod else None,
         extract=step.extract,
         ignore=ignore,
         preserve_owner=not isinstance(step.origin, ContextOrigin),
-        exclude=IgnorePatterns.parse("\n".join(step.excludes), "--exclude", comments=False) if step.excludes else None,
+        exclude=IgnorePatterns.parse("\n".join(step.options.excludes), "--exclude", comments=False)
+        if step.options.excludes
+        else None,
     )
     apart = replace(request, ignore=None, preserve_owner=False, extract=False)
     remotes = session.remotes.saying(step.text.substitutions.as_written)
@@ -113,7 +115,7 @@ def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRe
     for is_path, group in itertools.groupby(step.sources, lambda each: isinstance(each, str)):
         if is_path:
             paths = tuple(each for each in group if isinstance(each, str))
-            only = tuple(_parents_pattern(path) for path in paths) if step.parents else ()
+            only = tuple(_parents_pattern(path) for path in paths) if step.options.parents else ()
             yield replace(request, patterns=paths, only=only)
             continue
         for remote in group:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from imagewright.digest import Digest
-from imagewright.dockerfile.model import Copy, Dockerfile, From, MountOption, Run
+from imagewright.dockerfile.model import Copy, Dockerfile, From, Run
+from imagewright.dockerfile.mounts import MountOption
 from imagewright.dockerfile.parser import parse
 from imagewright.dockerfile.source import SourceText, excerpt
 from imagewright.errors import DockerfileError, ImagewrightError, Location

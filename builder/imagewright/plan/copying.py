@@ -5,12 +5,13 @@ No I/O. Called by ``plan.stage``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
-from imagewright.dockerfile.model import Add, Copy, Heredoc, Located
+from imagewright.dockerfile.flags import FlagError, flags_of
+from imagewright.dockerfile.model import Add, Copy, CopyOptions, Heredoc, Located
 from imagewright.plan import paths
 from imagewright.plan.origins import ContextOrigin
 from imagewright.plan.remote import (
@@ -26,9 +27,6 @@ from imagewright.plan.remote import (
 from imagewright.plan.scope import PlannedInstruction, StageScope
 from imagewright.plan.steps import CopyStep, InlineFile
 
-_OCTAL = re.compile(r"0*[0-7]{1,4}")
-_SYMBOLIC = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
-
 
 def plan_copy(scope: StageScope, instruction: Copy | Add, item: PlannedInstruction) -> CopyStep:
     """The step that a COPY or ADD is.
@@ -39,35 +37,46 @@ def plan_copy(scope: StageScope, instruction: Copy | Add, item: PlannedInstructi
     sources = tuple(scope.expand(instruction, source) for source in instruction.sources)
     destination = scope.expand(instruction, instruction.destination)
     remotes = _remotes(scope, instruction, sources)
-    chown = scope.expand(instruction, instruction.chown)
-    chmod = scope.expand(instruction, instruction.chmod)
-    _check_mode(scope, instruction, chmod, instruction.chmod)
-    excludes = tuple(scope.expand(instruction, pattern) for pattern in instruction.excludes)
+    options = _options(scope, instruction)
     files = tuple(_inline_file(scope, instruction, heredoc) for heredoc in instruction.heredocs)
-    parents = isinstance(instruction, Copy) and instruction.parents
     name = type(instruction).__name__.upper()
-    flags = ["--parents"] if parents else []
-    flags += [f"--chown={chown}"] if chown else []
-    flags += [f"--chmod={chmod}"] if chmod else []
+    recorded = [flag for flag in flags_of(CopyOptions).values() if flag.in_history]
+    flags = [word for flag in recorded for word in flag.as_written(getattr(options, flag.field))]
     shown = [*sources, *(f"<<{file.name}" for file in files)]
     created_by = " ".join([name, *flags, *shown, destination, "# buildkit"])
     origin = item.origins[instruction.from_] if isinstance(instruction, Copy) and instruction.from_ else ContextOrigin()
     return CopyStep(
         scope.text(item, created_by),
         tuple(
-            remote or (_with_pivot(scope, instruction, path, written) if parents else paths.source(path))
+            remote or (_with_pivot(scope, instruction, path, written) if options.parents else paths.source(path))
             for written, path, remote in zip(instruction.sources, sources, remotes, strict=True)
         ),
         paths.destination(scope.image.workdir, destination),
         origin,
-        chown,
-        chmod,
+        options,
         isinstance(instruction, Add) and instruction.unpack is not False,
         files,
-        parents,
-        excludes,
-        instruction.link and not chmod,  # with both, BuildKit copies as without --link
     )
+
+
+def _options(scope: StageScope, instruction: Copy | Add) -> CopyOptions:
+    """The flags, with variables expanded."""
+    expanded: dict[str, Any] = {}
+    for flag in flags_of(CopyOptions).values():
+        written = getattr(instruction.options, flag.field)
+        match written:
+            case str():
+                expanded[flag.field] = scope.expand(instruction, written)
+            case tuple():
+                expanded[flag.field] = tuple(scope.expand(instruction, one) for one in written)
+        if flag.check is not None:
+            try:
+                flag.check(expanded[flag.field])
+            except FlagError as error:
+                message = f'invalid --{flag.name} value "{written}": {error.reason}'
+                raise scope.error(instruction, message, written, flag.hint) from None
+    options = replace(instruction.options, **expanded)
+    return replace(options, link=options.link and not options.chmod)  # with both, BuildKit copies as without --link
 
 
 def _remotes(scope: StageScope, instruction: Copy | Add, sources: tuple[str, ...]) -> tuple[RemoteSource | None, ...]:
@@ -150,9 +159,3 @@ def _with_pivot(scope: StageScope, instruction: Located, path: str, written: str
         hint = "Leave --parents out: all of a folder's contents keep their places without it."
         raise scope.error(instruction, f"--parents: {written} names nothing whose folders could be kept", written, hint)
     return f"{paths.source(before)}/./{paths.source(after)}" if pivot else paths.source(path)
-
-
-def _check_mode(scope: StageScope, instruction: Located, chmod: str, written: str) -> None:
-    if chmod and not _OCTAL.fullmatch(chmod) and not _SYMBOLIC.fullmatch(chmod):
-        hint = "Write an octal mode up to 7777, as in --chmod=755, or a symbolic one, as in --chmod=u+x,go=r."
-        raise scope.error(instruction, f'invalid --chmod value "{written}"', written, hint)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from imagewright.contract import DEFAULT_SSH_ID
-from imagewright.dockerfile.model import MountOption, Run, RunMount
+from imagewright.dockerfile.model import Run
+from imagewright.dockerfile.mounts import TYPES, MountOption, RunMount, options_of
 from imagewright.dockerfile.source import did_you_mean
 from imagewright.errors import DockerfileError
 from imagewright.plan import paths
@@ -23,14 +24,6 @@ from imagewright.plan.steps import BindMount, CacheMount, CacheSharing, Mount, S
 
 _OWNED = ("mode", "uid", "gid")
 _ACCESS = ("readonly", "readwrite")
-# What each type takes beside ``type`` and ``target``. BuildKit takes some more in places, and ignores it.
-OPTIONS_OF: Mapping[str, tuple[str, ...]] = {
-    "bind": ("from", "source", "readonly", "readwrite"),
-    "cache": ("from", "source", "readonly", "readwrite", "id", "sharing", *_OWNED),
-    "tmpfs": ("size", "readwrite"),
-    "secret": ("id", "source", "required", "env", "readonly", *_OWNED),
-    "ssh": ("id", "required", "readonly", *_OWNED),
-}
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _MAX_ID = (1 << 32) - 2
@@ -61,10 +54,10 @@ class _Reader:
 
     def mount(self, origins: Mapping[str, Origin], sockets: int) -> Mount:
         kind = self._kind()
-        takes = OPTIONS_OF[kind]
+        takes = options_of(kind)
         for option in self.raw.options:
-            if option.name not in ("type", "target", *takes):
-                hint = f"type={kind} takes target, {', '.join(takes)}."
+            if option.name not in ("type", *takes):
+                hint = f"type={kind} takes {', '.join(takes)}."
                 raise self._error(f"--mount: {option.name} is no option of type={kind}", option, hint)
         self._check_access(kind)
         match kind:
@@ -84,8 +77,8 @@ class _Reader:
 
     def _kind(self) -> str:
         kind = self._given("type", "bind").lower()
-        if kind not in OPTIONS_OF:
-            hint = did_you_mean(kind, OPTIONS_OF, f"The types are {', '.join(OPTIONS_OF)}.")
+        if kind not in TYPES:
+            hint = did_you_mean(kind, TYPES, f"The types are {', '.join(TYPES)}.")
             raise self._error(f"--mount: there is no type {kind!r}", self._option("type"), hint)
         return kind
 

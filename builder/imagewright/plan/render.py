@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from imagewright.dockerfile.flags import Flag, flags_of
+from imagewright.dockerfile.model import CopyOptions
 from imagewright.plan.model import BuildPlan, StagePlan
 from imagewright.plan.origins import (
     Base,
@@ -34,6 +36,7 @@ from imagewright.plan.steps import (
     Step,
     TmpfsMount,
     WorkdirStep,
+    later_fields,
 )
 
 
@@ -126,17 +129,20 @@ def _executed(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) -
             yield f"copy {' '.join([*map(str, step.sources), *files])} to {step.destination}"
             yield from (f"fetch {remote}{_fetching(remote)}" for remote in remotes)
             yield from (f"file {f.name} {json.dumps(f.content, ensure_ascii=False)}" for f in step.files)
-            options = [f"owner {step.chown}" * bool(step.chown), f"mode {step.chmod}" * bool(step.chmod)]
-            options.append("unpack archives" * (step.extract and len(remotes) < len(step.sources)))
-            options.append("keep the folders above" * step.parents)
-            options += [f"without {pattern}" for pattern in step.excludes]
-            options.append("as into an empty image" * step.link)
-            if any(options):
-                yield ", ".join(filter(None, options))
+            flags = [word for flag in flags_of(step.options).values() for word in _words(flag, step.options)]
+            if flags:
+                yield f"flags {' '.join(flags)}"
+            if step.extract and len(remotes) < len(step.sources):
+                yield "unpack archives"
         case WorkdirStep():
             yield f"make {step.path} as {step.user or 'root'}"
         case MetadataStep():
-            return
+            pass
+    yield from (f"{name} {value}" for name, value in later_fields(step))
+
+
+def _words(flag: Flag, options: CopyOptions) -> tuple[str, ...]:
+    return flag.as_written(getattr(options, flag.field))
 
 
 def _fetching(remote: RemoteSource) -> str:
@@ -151,6 +157,11 @@ def _fetching(remote: RemoteSource) -> str:
 
 
 def _mount(plan: BuildPlan, mount: Mount) -> str:
+    others = "".join(f", {name} {value}" for name, value in later_fields(mount))
+    return _released_mount(plan, mount) + others
+
+
+def _released_mount(plan: BuildPlan, mount: Mount) -> str:
     match mount:
         case BindMount(target, origin, source, writable):
             how = "writable, thrown away" if writable else "read-only"

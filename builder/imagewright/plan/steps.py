@@ -5,13 +5,46 @@ No I/O. Made by ``plan.run``, ``plan.copying`` and ``plan.stage``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
+from imagewright.dockerfile.model import CopyOptions
 from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
 from imagewright.errors import Location
 from imagewright.plan.origins import Origin
 from imagewright.plan.remote import RemoteSource
+
+_NOT_IN_KEY = "not in the cache key because"
+NOT_EXECUTED = {_NOT_IN_KEY: "it is shown and recorded, not executed"}
+BY_CONTENT = {_NOT_IN_KEY: "the hash of the files stands for where they are from"}
+
+
+def why_not_in_key(one: Field[Any]) -> str:
+    """Why a field of a step or mount is no part of its cache key, ``""`` for one that is: any that doesn't say so."""
+    return str(one.metadata.get(_NOT_IN_KEY, ""))
+
+
+def later_fields(record: Any) -> Iterator[tuple[str, Any]]:
+    """Fields of a step, its options or a mount that ``RELEASED_FIELDS`` doesn't list, where they aren't the default.
+
+    Cache keys and ``imagewright plan`` have a form of their own for the listed ones and go over all others, by name, so
+    that no field is forgotten and steps that don't use it keep their keys.
+    """
+    for one in fields(record):
+        value = getattr(record, one.name)
+        if one.name not in released_fields(record) and not why_not_in_key(one) and value != _default(one):
+            yield one.name, value
+
+
+def released_fields(record: Any) -> tuple[str, ...]:
+    """Those of ``RELEASED_FIELDS``, in its order."""
+    return next((RELEASED_FIELDS[cls] for cls in type(record).__mro__ if cls in RELEASED_FIELDS), ())
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +65,7 @@ class StepText:
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    text: StepText
+    text: StepText = field(metadata=NOT_EXECUTED)
 
     @property
     def title(self) -> str:
@@ -64,7 +97,7 @@ class BindMount:
     """``--mount=type=bind``. ``source`` is a path in the origin (``/`` its root); what a writable one is changed is lost."""
 
     target: str
-    origin: Origin
+    origin: Origin = field(metadata=BY_CONTENT)
     source: str = "/"
     writable: bool = False
 
@@ -79,7 +112,7 @@ class CacheMount:
     target: str
     id: str
     sharing: CacheSharing = CacheSharing.SHARED
-    origin: Origin | None = None
+    origin: Origin | None = field(default=None, metadata=BY_CONTENT)
     source: str = "/"
     writable: bool = True
     mode: int | None = 0o755
@@ -176,23 +209,16 @@ class CopyStep(_Described):
     """COPY or ADD. ``sources`` are patterns relative to the origin's root, or (ADD) what is elsewhere; ``destination`` is
     absolute.
 
-    ``files`` come after them. ``parents`` keeps the folders above what a source names, but for those before ``/./`` in it.
-    ``excludes`` are patterns of what is left out, relative to each source. ``link`` copies as into an empty image.
-
-    A trailing ``/`` of the destination is kept: it says that a folder is meant. ``chown`` is ``user[:group]`` or ``""``,
-    ``chmod`` an octal or symbolic mode or ``""``. ``extract`` (ADD) unpacks local archives.
+    ``files`` come after them. A trailing ``/`` of the destination is kept: it marks a directory. ``extract`` (ADD)
+    unpacks local archives.
     """
 
     sources: tuple[str | RemoteSource, ...]
     destination: str
-    origin: Origin
-    chown: str = ""
-    chmod: str = ""
+    origin: Origin = field(metadata=BY_CONTENT)
+    options: CopyOptions = field(default_factory=CopyOptions)
     extract: bool = False
     files: tuple[InlineFile, ...] = ()
-    parents: bool = False
-    excludes: tuple[str, ...] = ()
-    link: bool = False
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -214,3 +240,17 @@ class MetadataStep(_Described):
 
 
 Step = RunStep | CopyStep | WorkdirStep | MetadataStep
+
+# What cache keys were made of when they were first released, in the order in which it is hashed. A field that is added
+# to a step or mount later is not listed here.
+RELEASED_FIELDS: Mapping[type[Any], tuple[str, ...]] = {
+    RunStep: ("argv", "env", "user", "workdir", "mounts", "network", "script", "proxies"),
+    CopyStep: ("sources", "destination", "options", "extract", "files"),
+    CopyOptions: ("parents", "chown", "chmod", "excludes", "link"),
+    WorkdirStep: ("path", "user"),
+    BindMount: ("target", "source", "writable"),
+    CacheMount: ("target", "id", "sharing", "source", "mode", "uid", "gid", "writable"),
+    TmpfsMount: ("target", "size_bytes"),
+    SecretMount: ("id", "target", "env", "required", "mode", "uid", "gid"),
+    SshMount: ("id", "target", "required", "mode", "uid", "gid"),
+}
