@@ -38,13 +38,8 @@ def one_input(data: bytes) -> None:
 
 
 def plan(data: bytes) -> None:
-    questions = make_plan(parse(data, "Dockerfile"), _OPTIONS)
-    try:
-        next(questions)
-        while True:
-            questions.send(_BASE)
-    except StopIteration as stop:
-        render(stop.value, values=True).encode("utf-8", "surrogatepass")
+    built = make_plan(parse(data, "Dockerfile"), _OPTIONS, lambda _: _BASE)
+    render(built, values=True).encode("utf-8", "surrogatepass")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tomllib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +27,7 @@ from imagewright.lint.run import lint, lint_options
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan.model import BuildPlan
-from imagewright.plan.options import FolderContext, NeedConfig, PlanOptions
+from imagewright.plan.options import ConfigRequest, FolderContext, PlanOptions
 from imagewright.plan.origins import ImageOrigin
 from imagewright.plan.resolve import make_plan
 from imagewright.plan.steps import RunStep
@@ -115,14 +115,20 @@ class Case:
     def is_catalogued(self, familiar: str) -> bool:
         return familiar in _CATALOGUED and familiar not in self.table.get("images", {})
 
-    def plan(self) -> tuple[BuildPlan, tuple[NeedConfig, ...]]:
+    def plan(self) -> tuple[BuildPlan, tuple[ConfigRequest, ...]]:
         """The plan, and the images that it asked for.
 
         Raises:
             ImagewrightError: the case is one of an error.
         """
-        asked: list[NeedConfig] = []
-        return self._drive(make_plan(parse(self.dockerfile, "Dockerfile"), self.options()), asked), tuple(asked)
+        asked: list[ConfigRequest] = []
+
+        def config_of(request: ConfigRequest) -> ImageConfig:
+            assert request not in asked, "the same image was asked for twice"
+            asked.append(request)
+            return ImageConfig.scratch(request.platform).with_config(self.image(request.reference.familiar()))
+
+        return make_plan(parse(self.dockerfile, "Dockerfile"), self.options(), config_of), tuple(asked)
 
     def lint(self) -> tuple[DockerfileWarning, ...]:
         """The warnings, as a build shows them."""
@@ -131,18 +137,6 @@ class Case:
         options = self.options()
         applied = lint_options(dockerfile, options)
         return lint(dockerfile, options, applied, self.plan()[0], IgnorePatterns.parse(ignore))
-
-    def _drive(self, questions: Generator[NeedConfig, ImageConfig, BuildPlan], asked: list[NeedConfig]) -> BuildPlan:
-        answer: ImageConfig | None = None
-        while True:
-            try:
-                question = next(questions) if answer is None else questions.send(answer)
-            except StopIteration as stop:
-                plan: BuildPlan = stop.value
-                return plan
-            assert question not in asked, "the same image was asked for twice"
-            asked.append(question)
-            answer = ImageConfig.scratch(question.platform).with_config(self.image(question.reference.familiar()))
 
     def images(self) -> set[tuple[Reference, Platform]]:
         """Every image that a build of the case pulls; what its FROM lines name where it can't be planned."""

@@ -134,14 +134,9 @@ def _error_of(data: bytes, build_args: dict[str, str]) -> ImagewrightError | Non
 
 
 def _plan_whole(dockerfile: Dockerfile, build_args: dict[str, str]) -> None:
-    questions = make_plan(dockerfile, PlanOptions("", build_args, _AMD64, _AMD64))
     config = ImageConfig.scratch(_AMD64).with_config({"OnBuild": ["RUN x"]})
-    try:
-        next(questions)
-        while True:
-            questions.send(config)
-    except StopIteration as stop:
-        render(stop.value, values=True).encode("utf-8", "surrogatepass")
+    built = make_plan(dockerfile, PlanOptions("", build_args, _AMD64, _AMD64), lambda _: config)
+    render(built, values=True).encode("utf-8", "surrogatepass")
 
 
 def test_arg() -> None:

@@ -30,14 +30,8 @@ _AMD64 = Platform("linux", "amd64")
 
 
 def plan(text: str) -> BuildPlan:
-    questions = make_plan(parse(text.encode(), "Dockerfile"), PlanOptions("", {}, _AMD64, _AMD64))
-    try:
-        question = next(questions)
-        while True:
-            question = questions.send(ImageConfig.scratch(question.platform))
-    except StopIteration as stop:
-        built: BuildPlan = stop.value
-    return built
+    options = PlanOptions("", {}, _AMD64, _AMD64)
+    return make_plan(parse(text.encode(), "Dockerfile"), options, lambda need: ImageConfig.scratch(need.platform))
 
 
 def mounts(options: str, before: str = "") -> tuple[Mount, ...]:

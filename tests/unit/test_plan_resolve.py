@@ -10,7 +10,7 @@ from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan.gotext import quote, quote_list
 from imagewright.plan.model import BuildPlan
-from imagewright.plan.options import NeedConfig, PlanOptions
+from imagewright.plan.options import ConfigRequest, PlanOptions
 from imagewright.plan.origins import ImageOrigin, StageOrigin
 from imagewright.plan.paths import destination, resolve, source
 from imagewright.plan.ports import PortError, parse_ports
@@ -21,16 +21,15 @@ _AMD64 = Platform("linux", "amd64")
 _ARM64 = Platform("linux", "arm64")
 
 
-def plan(text: str, options: PlanOptions | None = None, **config: object) -> tuple[BuildPlan, list[NeedConfig]]:
-    questions = make_plan(parse(text.encode(), "Dockerfile"), options or PlanOptions("", {}, _AMD64, _AMD64))
-    asked: list[NeedConfig] = []
-    try:
-        asked.append(next(questions))
-        while True:
-            asked.append(questions.send(ImageConfig.scratch(asked[-1].platform).with_config(config)))
-    except StopIteration as stop:
-        built: BuildPlan = stop.value
-    return built, asked
+def plan(text: str, options: PlanOptions | None = None, **config: object) -> tuple[BuildPlan, list[ConfigRequest]]:
+    asked: list[ConfigRequest] = []
+
+    def config_of(request: ConfigRequest) -> ImageConfig:
+        asked.append(request)
+        return ImageConfig.scratch(request.platform).with_config(config)
+
+    dockerfile = parse(text.encode(), "Dockerfile")
+    return make_plan(dockerfile, options or PlanOptions("", {}, _AMD64, _AMD64), config_of), asked
 
 
 def test_every_needed_image_is_asked_for_once_with_its_place() -> None:
@@ -127,11 +126,8 @@ def test_rootfs_and_history_of_the_base_are_left_as_they_are() -> None:
         b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["sha256:' + b"a" * 64 + b'"]},'
         b'"history":[{"created_by":"base"}],"config":{"Env":["PATH=/bin"]},"moby.future":1}'
     )
-    questions = make_plan(parse(b"FROM a\nENV A=b\n", "Dockerfile"), PlanOptions("", {}, _AMD64, _AMD64))
-    next(questions)
-    with pytest.raises(StopIteration) as stop:
-        questions.send(base)
-    config = stop.value.value.target.config
+    options = PlanOptions("", {}, _AMD64, _AMD64)
+    config = make_plan(parse(b"FROM a\nENV A=b\n", "Dockerfile"), options, lambda _: base).target.config
     assert config.diff_ids == base.diff_ids
     assert config.history == base.history
     assert config.to_json()["moby.future"] == 1

@@ -29,14 +29,8 @@ def options(value: str = VALUE) -> PlanOptions:
 
 
 def plan(text: str, value: str = VALUE) -> BuildPlan:
-    questions = make_plan(parse(text.encode(), "Dockerfile"), options(value))
-    try:
-        question = next(questions)
-        while True:
-            question = questions.send(ImageConfig.scratch(question.platform))
-    except StopIteration as stop:
-        built: BuildPlan = stop.value
-    return built
+    dockerfile = parse(text.encode(), "Dockerfile")
+    return make_plan(dockerfile, options(value), lambda need: ImageConfig.scratch(need.platform))
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ from imagewright.oci.config import ImageConfig
 from imagewright.plan.arguments import EPOCH, source_date_epoch
 from imagewright.plan.epoch import epoch_source
 from imagewright.plan.model import BuildPlan
+from imagewright.plan.options import ConfigRequest
 from imagewright.plan.origins import ImageOrigin
 from imagewright.plan.resolve import make_plan
 from imagewright.reference import Reference
@@ -313,13 +314,7 @@ class _Build:
         given = given or EPOCH_OF[request.image.timestamps]
         epoch = resolve_epoch(given, fetched, partial(epoch_source, inputs.dockerfile, options), remotes)
         options = options.with_build_arg(EPOCH, str(epoch) if epoch is not None else None)
-        steps = make_plan(inputs.dockerfile, options)
-        try:
-            need = next(steps)
-            while True:
-                need = steps.send(images.config_for(need) if images else ImageConfig.scratch(need.platform))
-        except StopIteration as done:
-            build_plan: BuildPlan = done.value
+        build_plan = make_plan(inputs.dockerfile, options, images.config_for if images is not None else _empty_config)
         applied = lint_options(inputs.dockerfile, options)
         warnings = lint(inputs.dockerfile, options, applied, build_plan, inputs.ignore)
         build_plan = replace(build_plan, warnings=warnings)
@@ -409,3 +404,8 @@ def _freed(planned: _Planned, root: BuildRoot, request: BuildRequest) -> _Planne
     roots = root.free({name: context.rootfs for name, context in planned.contexts.items()}, folders)
     contexts = {name: BuildContext(roots[name], context.ignore) for name, context in planned.contexts.items()}
     return replace(planned, contexts=contexts)
+
+
+def _empty_config(request: ConfigRequest) -> ImageConfig:
+    """A base image that defines nothing, where no registry is asked."""
+    return ImageConfig.scratch(request.platform)

@@ -27,7 +27,7 @@ from imagewright.fs.tar.decompress import open_layer
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.platform import Platform
-from imagewright.plan.options import NeedConfig
+from imagewright.plan.options import ConfigRequest
 from imagewright.plan.origins import ImageOrigin
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RemoteImage
@@ -105,19 +105,19 @@ class Images:
         self._unpacking: set[Digest] = set()
         self._freed = threading.Condition()
 
-    def config_for(self, need: NeedConfig) -> ImageConfig:
-        """Answer the planner.
+    def config_for(self, request: ConfigRequest) -> ImageConfig:
+        """The configuration of a base image, for the planner.
 
         Raises:
             RegistryError: with the place in the Dockerfile that names the image.
         """
-        return self._resolve_named(need, need.location).config
+        return self._resolve_named(request, request.location).config
 
     def check(self, origin: ImageOrigin, location: Location) -> None:
         """Resolve what a COPY --from names, so that a wrong name fails before anything is built."""
         self._resolve_named(origin, location)
 
-    def _resolve_named(self, named: NeedConfig | ImageOrigin, location: Location | None) -> RemoteImage:
+    def _resolve_named(self, named: ConfigRequest | ImageOrigin, location: Location | None) -> RemoteImage:
         try:
             return self.resolve(named.reference, named.platform)
         except ImagewrightError as error:

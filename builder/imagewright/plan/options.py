@@ -57,8 +57,8 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class NeedConfig:
-    """Asked by ``make_plan``: the configuration of this image for this platform.
+class ConfigRequest:
+    """The planner needs the configuration of this image for this platform.
 
     ``location`` is the FROM that names it; ``hint`` is to be shown when there is no such image (a stage's name, mistyped).
     """

@@ -1,11 +1,11 @@
 """Dockerfile x options x base configurations -> BuildPlan: which stages are needed, from what, in which order.
 
-No I/O: what it needs of a registry it yields as ``NeedConfig``. Called by the engine.
+No I/O of its own: the configurations of base images come from a callback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
@@ -17,7 +17,7 @@ from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan.arguments import global_arguments, may_be_undeclared, proxy_environment
 from imagewright.plan.model import BuildPlan, StagePlan
-from imagewright.plan.options import FolderContext, ImageContext, NamedContext, NeedConfig, PlanOptions
+from imagewright.plan.options import ConfigRequest, FolderContext, ImageContext, NamedContext, PlanOptions
 from imagewright.plan.origins import (
     Base,
     ContextBase,
@@ -33,11 +33,11 @@ from imagewright.plan.scope import BuildScope, PlannedInstruction
 from imagewright.plan.stage import FinishedStage, plan_stage
 from imagewright.reference import Reference
 
-Questions = Generator[NeedConfig, ImageConfig, BuildPlan]
 
-
-def make_plan(dockerfile: Dockerfile, options: PlanOptions) -> Questions:
-    """Plan a build. Yields ``NeedConfig`` once for every base image that is needed and is sent its configuration.
+def make_plan(
+    dockerfile: Dockerfile, options: PlanOptions, config_of: Callable[[ConfigRequest], ImageConfig]
+) -> BuildPlan:
+    """Plan a build. ``config_of`` is called once for each base image and platform that the target needs.
 
     Raises:
         DockerfileError: with the place in the Dockerfile.
@@ -58,7 +58,7 @@ def make_plan(dockerfile: Dockerfile, options: PlanOptions) -> Questions:
             key = (base.kind.reference, base.kind.platform)
             if key not in configs:
                 location = dockerfile.stages[index].from_.location
-                configs[key] = yield NeedConfig(*key, location, base.hint)
+                configs[key] = config_of(ConfigRequest(*key, location, base.hint))
         stage = resolver.needed_stage(index, configs)
         needed[index] = stage
         waiting.extend(stage.needs)
