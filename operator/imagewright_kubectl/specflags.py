@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from imagewright.contract.sources import KINDS
 from imagewright.errors import UsageError
 from imagewright_kubectl.options import Parser
 from imagewright_kubectl.printing import Json
@@ -18,7 +19,7 @@ from imagewright_kubectl.printing import Json
 _COMMIT = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _SOURCES = ("git", "http", "oci", "configmap", "volume", "inline")
 _WITH_LOGIN = ("git", "http", "oci")
-_CONVERTED_WITH_LOGIN = (*_WITH_LOGIN, "s3", "gcs", "azureBlob")  # those that only a manifest gives
+_CONVERTED_WITH_LOGIN = tuple(kind.field for kind in KINDS if kind.secret_keys)  # some only a manifest gives
 
 _KEY_EXAMPLES = {"secret": "npmrc=my-secret/.npmrc", "ssh": "default=my-key/ssh-privatekey"}
 

@@ -1,10 +1,17 @@
-"""What tests of several parts take away from the machine that they run on."""
+"""Fixtures of several parts: a machine without the clouds' logins, sources fetched as the engine does it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+
+from imagewright.context.fetch import fetch as fetch_source
+from imagewright.context.job import FetchedContext, FetchJob
+from imagewright.contract.sources import Source
+from imagewright.engine.inputs import unpack_archive
+from imagewright.errors import ImagewrightError
 
 _VARIABLES = (
     "AWS_ACCESS_KEY_ID",
@@ -27,3 +34,37 @@ def no_cloud_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # Not HOME: what the servers are built into is below it.
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "CLOUDSDK_CONFIG", "AZURE_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
+
+
+@pytest.fixture
+def fetch(tmp_path: Path) -> Callable[..., FetchedContext]:
+    """Fetches a source below a new work directory each time, and checks that nothing else is left there."""
+    count = 0
+
+    def run(source: Source, environment: Mapping[str, str] = {}, log: list[str] | None = None) -> FetchedContext:
+        nonlocal count
+        count += 1
+        work = tmp_path / f"work directory {count}"
+        work.mkdir()
+        lines = log if log is not None else []
+        job = FetchJob(str(work), environment, lines.append, (0.0, 0.0), unpack=unpack_archive)
+        try:
+            return fetch_source(source, job)
+        finally:
+            left = {path.name for path in work.iterdir()} - {"context", "git"}
+            assert not left, "an archive or a key is left behind"
+
+    return run
+
+
+@pytest.fixture
+def fetch_error(fetch: Callable[..., FetchedContext]) -> Callable[..., ImagewrightError]:
+    """The error that fetching a source ends with, which has a hint."""
+
+    def run(source: Source, environment: Mapping[str, str] = {}) -> ImagewrightError:
+        with pytest.raises(ImagewrightError) as caught:
+            fetch(source, environment)
+        assert caught.value.hint
+        return caught.value
+
+    return run

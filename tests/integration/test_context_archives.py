@@ -8,16 +8,15 @@ import hashlib
 import io
 import lzma
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import zstandard
 from servers.scripted import Answer, Asked, ScriptedServer
 
-from imagewright.context.fetch import Fetcher
-from imagewright.contract.sources import HttpArchiveSource
-from imagewright.engine.inputs import unpack_archive
+from imagewright.context.job import FetchedContext
+from imagewright.contract.sources import HttpArchiveSource, Source
 from imagewright.errors import ImagewrightError, Reason, SourceError
 
 
@@ -34,24 +33,20 @@ def archive() -> bytes:
 TAR = archive()
 
 
+Fetch = Callable[..., Path]
+FetchError = Callable[..., ImagewrightError]
+
+
 @pytest.fixture
-def fetch(tmp_path: Path) -> Callable[..., Path]:
-    (tmp_path / "work").mkdir()
+def fetch(fetch: Callable[..., FetchedContext]) -> Fetch:
+    """The directory of a context that came as an archive."""
 
-    def fetch(source: HttpArchiveSource) -> Path:
-        fetcher = Fetcher(str(tmp_path / "work"), lambda text: None, unpack_archive, retry_delays_s=(0.0, 0.0))
-        found = fetcher.fetch(source)
-        assert found.digest.startswith("sha256:")
-        return Path(found.path)
+    def run(source: Source, environment: Mapping[str, str] = {}) -> Path:
+        fetched = fetch(source, environment)
+        assert fetched.digest.startswith("sha256:")
+        return Path(fetched.path)
 
-    return fetch
-
-
-def failing(fetch: Callable[..., Path], source: HttpArchiveSource) -> ImagewrightError:
-    with pytest.raises(ImagewrightError) as caught:
-        fetch(source)
-    assert caught.value.hint
-    return caught.value
+    return run
 
 
 @pytest.mark.parametrize(
@@ -59,18 +54,18 @@ def failing(fetch: Callable[..., Path], source: HttpArchiveSource) -> Imagewrigh
     [TAR, gzip.compress(TAR), bz2.compress(TAR), lzma.compress(TAR), zstandard.compress(TAR)],
     ids=["tar", "gz", "bz2", "xz", "zstd"],
 )
-def test_archives_of_every_kind(fetch: Callable[..., Path], packed: bytes) -> None:
+def test_archives_of_every_kind(fetch: Fetch, packed: bytes) -> None:
     with ScriptedServer(lambda asked: Answer(200, {}, packed)) as server:
         folder = fetch(HttpArchiveSource(url=f"http://{server.host}/a"))
     assert (folder / "folder/file").read_text() == "folder/file"
 
 
-def test_a_checksum_pins_it(fetch: Callable[..., Path]) -> None:
+def test_a_checksum_pins_it(fetch: Fetch, fetch_error: FetchError) -> None:
     with ScriptedServer(lambda asked: Answer(200, {}, TAR)) as server:
         url = f"http://{server.host}/a.tar"
-        error = failing(fetch, HttpArchiveSource(url=url, sha256="0" * 64))
+        error = fetch_error(HttpArchiveSource(url=url, sha256="0" * 64))
         assert "not what spec.source.http.sha256 says" in error.message
-        assert "no SHA-256" in failing(fetch, HttpArchiveSource(url=url, sha256="abc")).message
+        assert "no SHA-256" in fetch_error(HttpArchiveSource(url=url, sha256="abc")).message
         fetch(HttpArchiveSource(url=url, sha256=hashlib.sha256(TAR).hexdigest()))
 
 
@@ -82,7 +77,7 @@ def test_a_checksum_pins_it(fetch: Callable[..., Path]) -> None:
     ],
 )
 def test_a_login_goes_to_the_server_that_was_named_alone(
-    fetch: Callable[..., Path], tmp_path: Path, secret: dict[str, str], sent: str
+    fetch: Fetch, tmp_path: Path, secret: dict[str, str], sent: str
 ) -> None:
     folder = tmp_path / "secret"
     folder.mkdir()
@@ -100,9 +95,9 @@ def test_a_login_goes_to_the_server_that_was_named_alone(
         assert [asked.authorization for asked in other.asked] == [""]
 
 
-def test_a_refusal_says_how_to_log_in(fetch: Callable[..., Path]) -> None:
+def test_a_refusal_says_how_to_log_in(fetch_error: FetchError) -> None:
     with ScriptedServer(lambda asked: Answer(403)) as server:
-        error = failing(fetch, HttpArchiveSource(url=f"http://user:hunter2@{server.host}/a.tar?sig=hunter2"))
+        error = fetch_error(HttpArchiveSource(url=f"http://user:hunter2@{server.host}/a.tar?sig=hunter2"))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "hunter2" not in error.render()
 
@@ -123,20 +118,20 @@ def test_a_refusal_says_how_to_log_in(fetch: Callable[..., Path]) -> None:
         (Answer(503), Reason.SOURCE_UNREACHABLE, "status 503"),
     ],
 )
-def test_what_is_no_archive_is_said(fetch: Callable[..., Path], answer: Answer, reason: Reason, says: str) -> None:
+def test_what_is_no_archive_is_said(fetch_error: FetchError, answer: Answer, reason: Reason, says: str) -> None:
     with ScriptedServer(lambda asked: answer) as server:
-        error = failing(fetch, HttpArchiveSource(url=f"http://{server.host}/a.tar.gz"))
+        error = fetch_error(HttpArchiveSource(url=f"http://{server.host}/a.tar.gz"))
     assert error.reason is reason, error.render()
     assert says in error.message
 
 
-def test_a_cut_is_tried_again(fetch: Callable[..., Path]) -> None:
+def test_a_cut_is_tried_again(fetch: Fetch) -> None:
     answers = [Answer(200, {}, TAR[:600], length=len(TAR)), Answer(502), Answer(200, {}, TAR)]
     with ScriptedServer(lambda asked: answers.pop(0)) as server:
         assert (fetch(HttpArchiveSource(url=f"http://{server.host}/a.tar")) / "Dockerfile").exists()
 
 
-def test_a_path_out_of_the_context_is_refused(fetch: Callable[..., Path]) -> None:
+def test_a_path_out_of_the_context_is_refused(fetch: Fetch) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("../../evil"))

@@ -9,19 +9,34 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from cluster.certificates import Authority, Identity
 from servers.buckets import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, azure_server, gcs_server, s3_server
 
-from imagewright.context.fetch import Fetcher
+from imagewright.context.job import FetchedContext
 from imagewright.contract.sources import AzureBlobSource, GcsSource, S3Source, Source
-from imagewright.engine.inputs import unpack_archive
 from imagewright.errors import ImagewrightError, Reason, exit_code
 
 pytestmark = pytest.mark.usefixtures("no_cloud_login")
+
+
+Fetch = Callable[..., Path]
+FetchError = Callable[..., ImagewrightError]
+
+
+@pytest.fixture
+def fetch(fetch: Callable[..., FetchedContext]) -> Fetch:
+    """The directory of a context that came as an archive."""
+
+    def run(source: Source, environment: Mapping[str, str] = {}) -> Path:
+        fetched = fetch(source, environment)
+        assert fetched.digest.startswith("sha256:")
+        return Path(fetched.path)
+
+    return run
 
 
 def archive(size: int = 0) -> bytes:
@@ -32,22 +47,6 @@ def archive(size: int = 0) -> bytes:
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
     return out.getvalue()
-
-
-def fetch(tmp_path: Path, source: Source, environment: Mapping[str, str] = {}) -> Path:
-    work = tmp_path / f"work-{len(list(tmp_path.glob('work-*')))}"
-    work.mkdir()
-    fetched = Fetcher(str(work), lambda text: None, unpack_archive, environment).fetch(source)
-    assert fetched.digest.startswith("sha256:")
-    assert [path.name for path in work.iterdir()] == ["context"], "the archive itself is gone"
-    return Path(fetched.path)
-
-
-def failing(tmp_path: Path, source: Source, environment: Mapping[str, str] = {}) -> ImagewrightError:
-    with pytest.raises(ImagewrightError) as caught:
-        fetch(tmp_path, source, environment)
-    assert caught.value.hint
-    return caught.value
 
 
 def secret(tmp_path: Path, **values: str) -> str:
@@ -70,36 +69,36 @@ def s3(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def test_context_in_s3(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_in_s3(fetch: Fetch, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     login = secret(tmp_path, accesskey=S3_KEY, secretkey=S3_SECRET)
     source = S3Source(bucket="bucket", key="deep/context.tar.gz", endpoint=s3, path_style=True, credentials_dir=login)
-    assert (fetch(tmp_path, source) / "Dockerfile").read_text() == "FROM scratch\n"
+    assert (fetch(source) / "Dockerfile").read_text() == "FROM scratch\n"
     large = source.model_copy(update={"key": "deep/large.tar"})
-    assert (fetch(tmp_path, large) / "Dockerfile").stat().st_size > 20 << 20
+    assert (fetch(large) / "Dockerfile").stat().st_size > 20 << 20
     # The SDK's own chain, as a Pod's environment has it.
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
-    fetch(tmp_path, source.model_copy(update={"credentials_dir": ""}))
+    fetch(source.model_copy(update={"credentials_dir": ""}))
 
 
-def test_what_s3_refuses_has_a_reason(s3: str, tmp_path: Path) -> None:
+def test_what_s3_refuses_has_a_reason(fetch_error: FetchError, s3: str, tmp_path: Path) -> None:
     login = secret(tmp_path, accesskey=S3_KEY, secretkey=S3_SECRET)
     source = S3Source(bucket="bucket", key="deep/none.tar", endpoint=s3, path_style=True, credentials_dir=login)
-    assert failing(tmp_path, source).reason is Reason.FILE_NOT_FOUND
-    assert failing(tmp_path, source.model_copy(update={"bucket": "nobucket"})).reason is Reason.FILE_NOT_FOUND
-    anonymous = failing(tmp_path, source.model_copy(update={"credentials_dir": ""}))
+    assert fetch_error(source).reason is Reason.FILE_NOT_FOUND
+    assert fetch_error(source.model_copy(update={"bucket": "nobucket"})).reason is Reason.FILE_NOT_FOUND
+    anonymous = fetch_error(source.model_copy(update={"credentials_dir": ""}))
     assert anonymous.reason is Reason.SOURCE_AUTH_FAILED
     wrong = secret(tmp_path, accesskey=S3_KEY, secretkey="hunter3hunter3", sessiontoken="")
-    refused = failing(tmp_path, source.model_copy(update={"credentials_dir": wrong}))
+    refused = fetch_error(source.model_copy(update={"credentials_dir": wrong}))
     assert refused.reason is Reason.SOURCE_AUTH_FAILED
     assert "hunter" not in refused.render()
-    page = failing(tmp_path, source.model_copy(update={"key": "deep/page.html"}))
+    page = fetch_error(source.model_copy(update={"key": "deep/page.html"}))
     assert "is a web page" in page.message
-    nobody = failing(tmp_path, source.model_copy(update={"endpoint": "http://127.0.0.1:1"}))
+    nobody = fetch_error(source.model_copy(update={"endpoint": "http://127.0.0.1:1"}))
     assert nobody.reason is Reason.SOURCE_UNREACHABLE
 
 
-def test_a_public_bucket_of_s3_asks_for_no_login(s3: str, tmp_path: Path) -> None:
+def test_a_public_bucket_of_s3_asks_for_no_login(fetch: Fetch, s3: str) -> None:
     import boto3
 
     statement = {
@@ -112,7 +111,7 @@ def test_a_public_bucket_of_s3_asks_for_no_login(s3: str, tmp_path: Path) -> Non
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     boto3.client("s3", endpoint_url=s3, **login).put_bucket_policy(Bucket="bucket", Policy=policy)
     source = S3Source(bucket="bucket", key="deep/context.tar.gz", endpoint=s3, path_style=True)
-    assert (fetch(tmp_path, source) / "Dockerfile").exists()
+    assert (fetch(source) / "Dockerfile").exists()
 
 
 def test_a_server_of_s3_by_its_own_authority_is_trusted_as_every_other(tmp_path: Path) -> None:
@@ -138,19 +137,21 @@ def test_a_server_of_s3_by_its_own_authority_is_trusted_as_every_other(tmp_path:
     assert planned.returncode == 0, planned.stderr
 
 
-def test_context_in_a_bucket_of_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_in_a_bucket_of_google(
+    fetch: Fetch, fetch_error: FetchError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket = tmp_path / "gcs" / "bucket" / "deep"
     bucket.mkdir(parents=True)
     (bucket / "context.tar.gz").write_bytes(gzip.compress(archive()))
     with gcs_server(tmp_path / "gcs") as address:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
         source = GcsSource(bucket="bucket", object="deep/context.tar.gz")
-        assert (fetch(tmp_path, source) / "Dockerfile").exists()
-        missing = failing(tmp_path, source.model_copy(update={"object": "none"}))
+        assert (fetch(source) / "Dockerfile").exists()
+        missing = fetch_error(source.model_copy(update={"object": "none"}))
         assert missing.reason is Reason.FILE_NOT_FOUND
 
 
-def test_context_in_azure(tmp_path: Path) -> None:
+def test_context_in_azure(fetch: Fetch, fetch_error: FetchError, tmp_path: Path) -> None:
     from azure.storage.blob import BlobServiceClient
 
     with azure_server(tmp_path / "azure") as address:
@@ -159,11 +160,11 @@ def test_context_in_azure(tmp_path: Path) -> None:
             box.upload_blob("context.tar.gz", gzip.compress(archive()))
         source = AzureBlobSource(url=f"{address}/box/context.tar.gz")
         # kaniko's variable, and a Secret.
-        assert (fetch(tmp_path, source, {"AZURE_STORAGE_ACCESS_KEY": AZURE_KEY}) / "Dockerfile").exists()
+        assert (fetch(source, {"AZURE_STORAGE_ACCESS_KEY": AZURE_KEY}) / "Dockerfile").exists()
         login = secret(tmp_path, accountKey=AZURE_KEY)
-        fetch(tmp_path, source.model_copy(update={"credentials_dir": login}))
+        fetch(source.model_copy(update={"credentials_dir": login}))
         missing = source.model_copy(update={"url": f"{address}/box/none", "credentials_dir": login})
-        assert failing(tmp_path, missing).reason is Reason.FILE_NOT_FOUND
+        assert fetch_error(missing).reason is Reason.FILE_NOT_FOUND
         wrong = secret(tmp_path, accountKey="aHVudGVyMg==")
-        refused = failing(tmp_path, source.model_copy(update={"credentials_dir": wrong}))
+        refused = fetch_error(source.model_copy(update={"credentials_dir": wrong}))
         assert refused.reason is Reason.SOURCE_AUTH_FAILED

@@ -5,16 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from servers.scripted import Answer, Asked, ScriptedServer
 
-from imagewright.context.fetch import Fetcher
 from imagewright.contract.sources import AzureBlobSource, GcsSource, S3Source, Source
-from imagewright.engine.inputs import unpack_archive
 from imagewright.errors import ImagewrightError, Reason
 
 pytestmark = pytest.mark.usefixtures("no_cloud_login")
@@ -22,13 +20,7 @@ pytestmark = pytest.mark.usefixtures("no_cloud_login")
 PASSWORD = "hunter2/hunter2+hunter2"
 
 
-def failing(tmp_path: Path, source: Source, environment: Mapping[str, str] = {}) -> ImagewrightError:
-    work = tmp_path / f"work-{len(list(tmp_path.glob('work-*')))}"
-    work.mkdir()
-    with pytest.raises(ImagewrightError) as caught:
-        Fetcher(str(work), lambda text: None, unpack_archive, environment).fetch(source)
-    assert caught.value.hint
-    return caught.value
+FetchError = Callable[..., ImagewrightError]
 
 
 def secret(tmp_path: Path, **values: str) -> str:
@@ -67,14 +59,16 @@ def said(code: str, message: str) -> bytes:
 
 @pytest.mark.parametrize("status", [301, 307])
 def test_a_bucket_that_is_always_in_another_region(
-    server: ScriptedServer, answers: list[Answer], tmp_path: Path, status: int
+    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path, status: int
 ) -> None:
     answers.append(Answer(status, {"x-amz-bucket-region": "us-east-1"}, said("PermanentRedirect", "elsewhere")))
     login = secret(tmp_path, accesskey="me", secretkey=PASSWORD)
-    assert failing(tmp_path, s3(server, credentials_dir=login)).reason is Reason.SOURCE_UNREACHABLE
+    assert fetch_error(s3(server, credentials_dir=login)).reason is Reason.SOURCE_UNREACHABLE
 
 
-def test_a_bucket_that_says_the_login_back(server: ScriptedServer, answers: list[Answer], tmp_path: Path) -> None:
+def test_a_bucket_that_says_the_login_back(
+    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path
+) -> None:
     # S3 itself does so for a wrong key: <AWSAccessKeyId>, and the signature that it expected.
     message = f"{PASSWORD} {quote(PASSWORD, safe='')} {base64.b64encode(PASSWORD.encode()).decode()}"
     answers.append(Answer(403, {}, said("SignatureDoesNotMatch", message)))
@@ -82,7 +76,7 @@ def test_a_bucket_that_says_the_login_back(server: ScriptedServer, answers: list
     server.script = lambda asked: (
         Answer(200, {"Content-Length": "9", "ETag": '"0"'}) if asked.method == "HEAD" else answers[0]
     )
-    error = failing(tmp_path, s3(server, credentials_dir=secret(tmp_path, accesskey="me", secretkey=PASSWORD)))
+    error = fetch_error(s3(server, credentials_dir=secret(tmp_path, accesskey="me", secretkey=PASSWORD)))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "***" in error.message
     assert "hunter2" not in error.render()
@@ -93,7 +87,8 @@ def test_a_bucket_that_says_the_login_back(server: ScriptedServer, answers: list
     ("environment", "written", "region"),
     [({}, "", "us-east-1"), ({"AWS_REGION": "eu-x-1"}, "", "eu-x-1"), ({"AWS_REGION": "eu-x-1"}, "af-y-2", "af-y-2")],
 )
-def test_the_region_is_the_source_s_else_the_environment_s(
+def test_the_region_is_the_source_s_else_the_environment_s(  # noqa: PLR0917
+    fetch_error: FetchError,
     server: ScriptedServer,
     answers: list[Answer],
     tmp_path: Path,
@@ -104,16 +99,16 @@ def test_the_region_is_the_source_s_else_the_environment_s(
     answers.append(Answer(404))
     login = secret(tmp_path, accesskey="me", secretkey=PASSWORD)
     source = s3(server, credentials_dir=login, region=written)
-    assert failing(tmp_path, source, environment).reason is Reason.FILE_NOT_FOUND
+    assert fetch_error(source, environment).reason is Reason.FILE_NOT_FOUND
     assert f"/{region}/s3/" in server.asked[0].authorization
 
 
 @pytest.mark.parametrize("values", [{"accesskey": "me"}, {"secretkey": PASSWORD}, {"accesskey": "me", "secretkey": ""}])
 def test_half_a_login_is_none(
-    server: ScriptedServer, answers: list[Answer], tmp_path: Path, values: dict[str, str]
+    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path, values: dict[str, str]
 ) -> None:
     answers.append(Answer(404))
-    error = failing(tmp_path, s3(server, credentials_dir=secret(tmp_path, **values)))
+    error = fetch_error(s3(server, credentials_dir=secret(tmp_path, **values)))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "lacks accesskey or secretkey" in error.message
     assert not server.asked
@@ -125,21 +120,23 @@ def test_half_a_login_is_none(
 @pytest.mark.parametrize(
     "key", ["[]", "{}", "null", '"text"', "no JSON", '{"type": "service_account"}', '{"client_email": 1}']
 )
-def test_a_key_that_is_none(tmp_path: Path, key: str) -> None:
+def test_a_key_that_is_none(fetch_error: FetchError, tmp_path: Path, key: str) -> None:
     source = GcsSource(bucket="bucket", object="a.tar", credentials_dir=secret(tmp_path, serviceaccount=key))
-    error = failing(tmp_path, source)
+    error = fetch_error(source)
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "the key serviceaccount of the Secret can't be used" in error.message
 
 
 @pytest.mark.parametrize("text", [None, "[]", "no JSON", json.dumps({"type": "frobnicated"})])
-def test_a_key_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+def test_a_key_file_that_is_none(
+    fetch_error: FetchError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
     file = tmp_path / "key.json"
     if text is not None:
         file.write_text(text)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
     source = GcsSource(bucket="bucket", object="a.tar")
-    error = failing(tmp_path, source, {"GOOGLE_APPLICATION_CREDENTIALS": str(file)})
+    error = fetch_error(source, {"GOOGLE_APPLICATION_CREDENTIALS": str(file)})
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert f"GOOGLE_APPLICATION_CREDENTIALS={file} can't be used" in error.message
 
@@ -148,7 +145,7 @@ def test_a_key_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_blob_s_server_that_says_the_signature_back(
-    server: ScriptedServer, answers: list[Answer], tmp_path: Path
+    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path
 ) -> None:
     url = f"http://{server.host}/account/box/a.tar"
     answers.append(
@@ -158,14 +155,14 @@ def test_a_blob_s_server_that_says_the_signature_back(
         AzureBlobSource(url=f"{url}?sv=2024&sig=hunter2"),
         AzureBlobSource(url=url, credentials_dir=secret(tmp_path, sasToken="?sv=2024&sig=hunter2")),
     ):
-        error = failing(tmp_path, source)
+        error = fetch_error(source)
         assert error.reason is Reason.SOURCE_AUTH_FAILED
         assert "hunter2" not in error.render()
 
 
-def test_an_application_s_login_without_its_tenant(tmp_path: Path) -> None:
+def test_an_application_s_login_without_its_tenant(fetch_error: FetchError, tmp_path: Path) -> None:
     login = secret(tmp_path, clientId="me", clientSecret=PASSWORD)
-    error = failing(tmp_path, AzureBlobSource(url="http://127.0.0.1:1/account/box/a.tar", credentials_dir=login))
+    error = fetch_error(AzureBlobSource(url="http://127.0.0.1:1/account/box/a.tar", credentials_dir=login))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "lacks tenantId" in error.message
 
@@ -180,14 +177,14 @@ def test_an_application_s_login_without_its_tenant(tmp_path: Path) -> None:
     ],
 )
 def test_an_sdk_that_is_not_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, source: Source, extra: str
+    fetch_error: FetchError, monkeypatch: pytest.MonkeyPatch, module: str, source: Source, extra: str
 ) -> None:
     __import__(module)
     parent, _, name = module.rpartition(".")
     if parent:
         monkeypatch.delattr(sys.modules[parent], name)
     monkeypatch.setitem(sys.modules, module, None)  # what Python itself does for an import that is forbidden
-    error = failing(tmp_path, source)
+    error = fetch_error(source)
     assert error.reason is Reason.NOT_SUPPORTED
     assert f"pip install '.[{extra}]'" in error.hint
 
@@ -201,9 +198,9 @@ def test_an_sdk_that_is_not_installed(
     ],
     ids=["s3", "gcs", "azure"],
 )
-def test_a_secret_for_something_else(tmp_path: Path, source: Source) -> None:
+def test_a_secret_for_something_else(fetch_error: FetchError, tmp_path: Path, source: Source) -> None:
     other = source.model_copy(update={"credentials_dir": secret(tmp_path, token="hunter2")})
-    error = failing(tmp_path, other)
+    error = fetch_error(other)
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "none of the keys" in error.message
     assert "it has token" in error.message

@@ -14,12 +14,13 @@ import pytest
 from servers.git import GitServer, GitServerOptions
 from servers.repository import Link, Repository, Submodule
 
-from imagewright.context.fetch import FetchedContext, Fetcher
+from imagewright.context.job import FetchedContext
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
 PASSWORD = "correct horse/battery%20staple"
 Serve = Callable[..., GitServer]
+Fetch = Callable[..., FetchedContext]
 
 
 @pytest.fixture
@@ -40,28 +41,16 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def fetch(tmp_path: Path) -> Callable[..., FetchedContext]:
-    """Fetch with a work folder of its own, in an environment that holds what is given and the way to the programs."""
-    count = 0
+def fetch(fetch: Fetch) -> Fetch:
+    """Fetch in an environment that holds PATH, the server's CA and what is given."""
 
     def run(
         source: GitSource, server: GitServer | None = None, log: list[str] | None = None, **environment: str
     ) -> FetchedContext:
-        nonlocal count
-        count += 1
-        work = tmp_path / f"work-{count}"
-        work.mkdir()
         env = {"PATH": os.environ["PATH"], **({"SSL_CERT_FILE": str(server.ca_file)} if server else {}), **environment}
-
-        def unpack(stream: object, folder: str) -> None:
-            raise AssertionError("git sources are no archives")
-
-        return Fetcher(str(work), (log if log is not None else []).append, unpack, env, (0.0, 0.0)).fetch(source)
+        return fetch(source, env, log)
 
     return run
-
-
-Fetch = Callable[..., FetchedContext]
 
 
 def refused(fetch: Fetch, source: GitSource, server: GitServer | None = None, **environment: str) -> SourceError:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from servers.repository import Repository
 from servers.ssh import SshServer, why_not
 
-from imagewright.context.fetch import FetchedContext, Fetcher
+from imagewright.context.job import FetchedContext
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
+
+Fetch = Callable[..., FetchedContext]
 
 
 @pytest.fixture(scope="module")
@@ -33,76 +35,72 @@ def repository(tmp_path: Path) -> Repository:
     return repository
 
 
-def fetch(tmp_path: Path, url: str, secret: dict[str, bytes], mode: int = 0o400) -> FetchedContext:
-    folder = tmp_path / "secret folder"
-    folder.mkdir()
-    for name, value in secret.items():
-        (folder / name).write_bytes(value)
-        (folder / name).chmod(mode)
-    work = tmp_path / "work folder"
-    work.mkdir()
-    source = GitSource(url=url, credentials_dir=str(folder))
-    environment = {"PATH": os.environ["PATH"]}
+@pytest.fixture
+def fetch(fetch: Fetch, tmp_path: Path) -> Fetch:
+    """Fetch a URL with a mounted Secret."""
 
-    def unpack(stream: object, target: str) -> None:
-        raise AssertionError("git sources are no archives")
+    def run(url: str, secret: dict[str, bytes], mode: int = 0o400) -> FetchedContext:
+        folder = tmp_path / "secret folder"
+        folder.mkdir()
+        for name, value in secret.items():
+            (folder / name).write_bytes(value)
+            (folder / name).chmod(mode)
+        return fetch(GitSource(url=url, credentials_dir=str(folder)), {"PATH": os.environ["PATH"]})
 
-    try:
-        return Fetcher(str(work), lambda text: None, unpack, environment, ()).fetch(source)
-    finally:
-        left = set(os.listdir(work)) - {"git"}
-        assert not left, "a key may be left behind"
+    return run
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o440], ids=["for its owner", "for a group, as mounted for an ordinary user"])
-def test_the_secret_s_key(server: SshServer, repository: Repository, tmp_path: Path, mode: int) -> None:
+def test_the_secret_s_key(server: SshServer, repository: Repository, fetch: Fetch, mode: int) -> None:
     secret = {"identity": server.identity, "known_hosts": server.known_hosts.encode()}
-    context = fetch(tmp_path, server.url(repository.path), secret, mode)
+    context = fetch(server.url(repository.path), secret, mode)
     assert context.commit == repository.git("rev-parse", "main")
     assert Path(context.path, "a").read_text() == "1"
 
 
-def test_a_key_that_lost_its_last_line_break(server: SshServer, repository: Repository, tmp_path: Path) -> None:
+def test_a_key_that_lost_its_last_line_break(server: SshServer, repository: Repository, fetch: Fetch) -> None:
     secret = {"identity": server.identity.rstrip(), "known_hosts": server.known_hosts.encode()}
-    assert fetch(tmp_path, server.url(repository.path), secret).commit
+    assert fetch(server.url(repository.path), secret).commit
 
 
-def test_a_key_that_the_server_does_not_know(server: SshServer, repository: Repository, tmp_path: Path) -> None:
+def test_a_key_that_the_server_does_not_know(server: SshServer, repository: Repository, fetch: Fetch) -> None:
     secret = {"identity": server.stranger, "known_hosts": server.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
-        fetch(tmp_path, server.url(repository.path), secret)
+        fetch(server.url(repository.path), secret)
     assert caught.value.reason is Reason.GIT_AUTH_FAILED
     assert "refuses the ssh key" in caught.value.message
 
 
-def test_what_is_no_key(server: SshServer, repository: Repository, tmp_path: Path) -> None:
+def test_what_is_no_key(server: SshServer, repository: Repository, fetch: Fetch) -> None:
     secret = {"identity": b"-----BEGIN NONSENSE-----\n", "known_hosts": server.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
-        fetch(tmp_path, server.url(repository.path), secret)
+        fetch(server.url(repository.path), secret)
     assert caught.value.reason is Reason.GIT_AUTH_FAILED
     assert "NONSENSE" not in caught.value.render()
 
 
 @pytest.mark.parametrize("another", [True, False], ids=["another one is known", "none is known"])
-def test_a_host_key_that_is_not_known(server: SshServer, repository: Repository, tmp_path: Path, another: bool) -> None:
+def test_a_host_key_that_is_not_known(
+    server: SshServer, repository: Repository, fetch: Fetch, tmp_path: Path, another: bool
+) -> None:
     known = server.known_hosts.replace(server.known_hosts.split()[2], _other_key(tmp_path)) if another else ""
     with pytest.raises(SourceError) as caught:
-        fetch(tmp_path, server.url(repository.path), {"identity": server.identity, "known_hosts": known.encode()})
+        fetch(server.url(repository.path), {"identity": server.identity, "known_hosts": known.encode()})
     assert caught.value.reason is Reason.GIT_AUTH_FAILED
     assert "ssh-keyscan" in caught.value.hint
 
 
-def test_no_such_repository(server: SshServer, tmp_path: Path) -> None:
+def test_no_such_repository(server: SshServer, fetch: Fetch, tmp_path: Path) -> None:
     secret = {"identity": server.identity, "known_hosts": server.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
-        fetch(tmp_path, server.url(tmp_path / "nope.git"), secret)
+        fetch(server.url(tmp_path / "nope.git"), secret)
     assert caught.value.reason is Reason.GIT_REPOSITORY_NOT_FOUND
 
 
-def test_nobody_listens(server: SshServer, tmp_path: Path) -> None:
+def test_nobody_listens(server: SshServer, fetch: Fetch) -> None:
     secret = {"identity": server.identity, "known_hosts": server.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
-        fetch(tmp_path, "ssh://git@127.0.0.1:1/app.git", secret)
+        fetch("ssh://git@127.0.0.1:1/app.git", secret)
     assert caught.value.reason is Reason.SOURCE_UNREACHABLE
 
 

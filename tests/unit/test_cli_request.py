@@ -61,7 +61,7 @@ def request(*words: str, environment: dict[str, str] | None = None) -> BuildRequ
             "https://account.blob.core.windows.net/box/a.tar.gz",
             AzureBlobSource(url="https://account.blob.core.windows.net/box/a.tar.gz"),
         ),
-        ("oci://registry.example.com/context:1", OciSource(reference="registry.example.com/context:1")),
+        ("oci://registry.example.com/context:1", OciSource(image="registry.example.com/context:1")),
     ],
 )
 def test_context(text: str, source: object) -> None:

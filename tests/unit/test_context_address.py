@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.context.gitaddress import Address, Login, check_ref, find_login, without_login
+from imagewright.context.git.address import Address, Login, check_ref, find_login, without_login
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 

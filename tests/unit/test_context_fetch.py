@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.context.fetch import FetchedContext, Fetcher, HashedStream
+from imagewright.context.fetch import fetch as fetch_source
+from imagewright.context.job import FetchedContext, FetchJob, Readable
 from imagewright.contract.sources import ConfigMapSource, DirectorySource, InlineSource, Source, TarSource
 from imagewright.errors import FileSystemError, Reason, SourceError
 
@@ -21,7 +22,7 @@ class Unpack:
         self.reads = reads
         self.error = error
 
-    def __call__(self, stream: HashedStream, folder: str) -> None:
+    def __call__(self, stream: Readable, folder: str) -> None:
         Path(folder, "unpacked").write_bytes(stream.read(self.reads))
         if self.error is not None:
             raise self.error
@@ -35,7 +36,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def fetch(work: Path, source: Source, unpack: Unpack | None = None) -> FetchedContext:
-    return Fetcher(str(work), lambda text: None, unpack or Unpack(0)).fetch(source)
+    return fetch_source(source, FetchJob(str(work), {}, lambda text: None, unpack=unpack or Unpack(0)))
 
 
 def test_a_folder_is_taken_where_it_is(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from imagewright.context.gitaddress import Login
-from imagewright.context.giterrors import explain
+from imagewright.context.git.address import Login
+from imagewright.context.git.errors import explain
 from imagewright.errors import Reason
 
 URL = "https://git.example.com/team/TLS-certificate.git"

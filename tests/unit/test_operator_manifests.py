@@ -400,7 +400,7 @@ CREDENTIALS = "/kaniko/credentials/source"
         ),
         (
             {"oci": {"image": "reg.example.com/context:1", **LOGIN}},
-            OciSource(reference="reg.example.com/context:1", docker_config_dir=CREDENTIALS),
+            OciSource(image="reg.example.com/context:1", credentials_dir=CREDENTIALS),
         ),
     ],
 )

@@ -1,88 +1,174 @@
-"""An archive that is elsewhere becomes a file: behind an address, in a bucket, in a registry.
+"""Contexts that are archives: a download becomes a file, which becomes a directory. Those of web servers and registries.
 
-Talks to the network and writes one file. Called by ``context.fetch``.
+Talks to the network, writes below the job's work directory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, TypeVar
 
-from imagewright.context.buckets.azure import fetch_azure
-from imagewright.context.buckets.gcs import fetch_gcs
-from imagewright.context.buckets.s3 import fetch_s3
 from imagewright.context.download import HttpOptions, basic, download
-from imagewright.context.gitaddress import without_login
-from imagewright.context.gitprogram import Machine
+from imagewright.context.git.address import without_login
+from imagewright.context.job import FetchedContext, FetchJob
 from imagewright.context.mountedsecret import read_login
-from imagewright.contract.sources import AzureBlobSource, GcsSource, HttpArchiveSource, OciSource, S3Source
-from imagewright.errors import SourceError, UsageError
+from imagewright.contract.sources import HttpArchiveSource, OciSource
+from imagewright.errors import FileSystemError, Reason, SourceError, UsageError
+from imagewright.reference import Reference
 
-ArchiveSource = HttpArchiveSource | S3Source | GcsSource | AzureBlobSource | OciSource
-PullArtifact = Callable[[OciSource, str], None]  # (source, path): writes the artifact's layer into the new file
 _CA = "ca.crt"
 _LOGIN_HINT = (
-    "Write https://USER:PASSWORD@…, or give a Secret with username and password or bearerToken (ImageBuild: "
-    "source.http.secretRef)."
+    "Write https://USER:PASSWORD@…, or name a Secret with username and password, or bearerToken "
+    "(ImageBuild: spec.source.http.secretRef)."
 )
+_SNIFFED_BYTES = 1024
+
+_Archive = TypeVar("_Archive")
 
 
-def download_archive(source: ArchiveSource, path: str, machine: Machine, pull: PullArtifact | None) -> str:
-    """Write the archive into the new file ``path``; what it is called in messages.
+def archived(download: Callable[[_Archive, str, FetchJob], str]) -> Callable[[_Archive, FetchJob], FetchedContext]:
+    """The fetcher for a kind whose ``download(source, path, job)`` writes the archive to the new file ``path``.
+
+    It returns what messages call the archive. Downloading to a file first, a transfer that breaks leaves nothing behind.
+    """
+
+    def fetch(source: _Archive, job: FetchJob) -> FetchedContext:
+        path = os.path.join(job.work_dir, "context.archive")
+        name = download(source, path, job)
+        try:
+            with open(path, "rb") as stream:
+                _refuse_web_page(name, stream.read(_SNIFFED_BYTES))
+                stream.seek(0)
+                return unpack_stream(stream, name, job, "Create and upload the archive again.")
+        finally:
+            os.unlink(path)
+
+    return fetch
+
+
+def unpack_stream(stream: BinaryIO, name: str, job: FetchJob, empty_hint: str) -> FetchedContext:
+    """Unpack an archive into the job's context directory; ``empty_hint`` tells what to do about one without a byte.
 
     Raises:
-        SourceError: what ``context.download`` and ``context.buckets`` raise.
-        RegistryError: what ``pull`` raises.
+        SourceError: it is damaged, too large or empty.
     """
-    match source:
-        case HttpArchiveSource():
-            name = without_login(source.url).partition("?")[0]
-            machine.log(f"fetching {name}")
-            download(source.url, path, _checksum(source), _options(source, machine))
-            return name
-        case S3Source():
-            machine.log(f"fetching s3://{source.bucket}/{source.key}")
-            fetch_s3(source, path, machine.environment)
-            return f"s3://{source.bucket}/{source.key}"
-        case GcsSource():
-            machine.log(f"fetching gs://{source.bucket}/{source.object}")
-            fetch_gcs(source, path, machine.environment)
-            return f"gs://{source.bucket}/{source.object}"
-        case AzureBlobSource():
-            name = source.url.partition("?")[0]
-            machine.log(f"fetching {name}")
-            fetch_azure(source, path, machine.environment)
-            return name
-        case OciSource():
-            if pull is None:
-                raise SourceError(f"{source.reference}: there is no registry to ask here", hint="Use another source.")
-            machine.log(f"pulling the context {source.reference}")
-            pull(source, path)
-            return source.reference
+    target = job.make_directory()
+    hashed = HashedStream(stream)
+    try:
+        job.unpack(hashed, target)
+        while hashed.read(1 << 20):
+            pass
+    except FileSystemError as error:
+        damaged = error.reason is Reason.LAYER_INVALID
+        raise SourceError(
+            f"cannot unpack the context archive {name}: {error.message}",
+            reason=Reason.SOURCE_FETCH_FAILED if damaged else error.reason,
+            hint=error.hint,
+        ) from error
+    if not hashed.size:
+        raise SourceError(f"cannot unpack the context archive {name}: it is empty", hint=empty_hint)
+    job.log(f"context archive sha256:{hashed.digest}")
+    return FetchedContext(target, digest=f"sha256:{hashed.digest}")
+
+
+def _refuse_web_page(name: str, beginning: bytes) -> None:
+    """A server that wants a login often answers with a page for people and status 200."""
+    if beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        raise SourceError(
+            f"cannot unpack the context archive {name}: it is a web page",
+            hint="Name the file itself, not the page that links to it, and check whether the server wants a login.",
+        )
+
+
+class HashedStream:
+    """Hashes and counts an archive's bytes while it is read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._hasher = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> str:
+        return self._hasher.hexdigest()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self._hasher.update(data)
+        self.size += len(data)
+        return data
+
+
+# --- web servers
+
+
+def parse_http(text: str, rest: str, environment: Mapping[str, str]) -> HttpArchiveSource:
+    """``https://HOST/PATH``."""
+    return HttpArchiveSource(url=text)
+
+
+def download_http(source: HttpArchiveSource, path: str, job: FetchJob) -> str:
+    """Download from a web server.
+
+    Raises:
+        SourceError, UsageError: as ``context.download.download``; the checksum is malformed.
+    """
+    name = without_login(source.url).partition("?")[0]
+    checksum = _checksum(source)
+    job.log(f"fetching {name}")
+    download(source.url, path, checksum, _options(source, job))
+    return name
 
 
 def _checksum(source: HttpArchiveSource) -> str:
     digest = source.sha256.removeprefix("sha256:").lower()
     if digest and (len(digest) != 64 or not set(digest) <= set("0123456789abcdef")):
         raise UsageError(
-            f"{source.sha256!r} is no SHA-256: not 64 hexadecimal digits", hint="sha256sum FILE prints it."
+            f'invalid SHA-256 "{source.sha256}": not 64 hexadecimal digits', hint="Copy what sha256sum FILE prints."
         )
     return f"sha256:{digest}" if digest else ""
 
 
-def _options(source: HttpArchiveSource, machine: Machine) -> HttpOptions:
-    secret = read_login(source.credentials_dir, ("username", "password", "bearerToken", _CA))
+def _options(source: HttpArchiveSource, job: FetchJob) -> HttpOptions:
+    secret = read_login(source)
     login = ""
     if "bearerToken" in secret:
         login = f"Bearer {secret['bearerToken']}"
     elif "username" in secret or "password" in secret:
         login = basic(secret.get("username", ""), secret.get("password", ""))
     return HttpOptions(
-        machine.log,
+        job.log,
         lambda host: login,
-        machine.retry_delays_s,
+        job.retry_delays_s,
         ca_file=os.path.join(source.credentials_dir, _CA) if _CA in secret else "",
         verify=not source.insecure_skip_tls_verify,
         login_hint=_LOGIN_HINT,
         checksum_option="spec.source.http.sha256",
     )
+
+
+# --- registries
+
+
+def parse_oci(text: str, rest: str, environment: Mapping[str, str]) -> OciSource:
+    """``oci://REFERENCE``.
+
+    Raises:
+        ImagewrightError: reason ``ReferenceInvalid``.
+    """
+    return OciSource(image=str(Reference.parse(rest)))
+
+
+def download_oci(source: OciSource, path: str, job: FetchJob) -> str:
+    """Pull an artifact's only layer.
+
+    Raises:
+        RegistryError, SourceError: as ``job.pull``.
+    """
+    if job.pull is None:
+        raise SourceError(f"cannot pull the context {source.image}: no registry client", hint="Use another source.")
+    job.log(f"pulling the context {source.image}")
+    job.pull(source, path)
+    return source.image

@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 import requests
 
-from imagewright.context.gitaddress import without_login
+from imagewright.context.git.address import without_login
 from imagewright.errors import ImagewrightError, Reason, SourceError
 from imagewright.http.session import BROKEN, Pace, TlsAdapter, TooSlow, certificate_fault, new_session, root_cause
 

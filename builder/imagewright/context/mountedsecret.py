@@ -1,57 +1,59 @@
-"""A Secret that is mounted for a context: a file for each key.
+"""The Secret that is mounted for a source: one file per key.
 
-Reads small files. Called by the modules that need a login: git's, an address's, a bucket's.
+Reads small files.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
-from imagewright.errors import Reason, SourceError
+from imagewright.contract.sources import LoginSource, kind_of
+from imagewright.errors import SourceError
 
 _MAX_BYTES = 1 << 20
 
 
-def read_secret(folder: str, keys: Sequence[str], reason: Reason = Reason.SOURCE_AUTH_FAILED) -> dict[str, bytes]:
-    """Those of ``keys`` that are there, with their values; empty where ``folder`` is ``""``.
+def read_secret(source: LoginSource) -> dict[str, bytes]:
+    """The keys of the source's kind that its Secret has, with their values; empty where it has no Secret.
 
     Raises:
-        SourceError: with ``reason``: a key can't be read, or none of them is there, which is a Secret for something else.
+        SourceError: with the kind's ``auth_reason``: a key can't be read, or the Secret has none of them.
     """
+    folder, kind = source.credentials_dir, kind_of(source)
     if not folder:
         return {}
+    keys, reason = kind.secret_keys, kind.auth_reason
     try:
         values = {key: value for key in keys if (value := _read(os.path.join(folder, key))) is not None}
         there = [name for name in sorted(os.listdir(folder)) if not name.startswith("..")]
     except OSError as error:
         raise SourceError(
-            f"{error.filename} can't be read: {error.strerror}",
+            f"cannot read the mounted Secret {error.filename}: {error.strerror}",
             reason=reason,
-            hint="It is a mounted Secret, a file for each key, which the user that the build runs as must be able to read.",
+            hint="Let the user that the build runs as read the mounted Secret.",
         ) from error
     if not values:
         raise SourceError(
-            f"the Secret at {folder} has none of the keys {', '.join(keys)}; it has {', '.join(there) or 'no key at all'}",
+            f"the Secret mounted at {folder} has none of the keys {', '.join(keys)}; it has {', '.join(there) or 'no keys'}",
             reason=reason,
-            hint="docs/contexts.md says which keys are read for which source.",
+            hint="See docs/contexts.md for the keys that each kind of source takes.",
         )
     return values
 
 
-def read_login(folder: str, keys: Sequence[str]) -> dict[str, str]:
-    """Like ``read_secret``, of text; without space at both ends, which Secrets made from files have.
+def read_login(source: LoginSource) -> dict[str, str]:
+    """Like ``read_secret``, as text without surrounding white space, which Secrets made from files have.
 
     Raises:
-        SourceError: what ``read_secret`` raises, and for a key that is no text.
+        SourceError: as ``read_secret``; a value is not text.
     """
     try:
-        return {key: value.decode().strip() for key, value in read_secret(folder, keys).items()}
+        return {key: value.decode().strip() for key, value in read_secret(source).items()}
     except UnicodeDecodeError as error:
         raise SourceError(
-            f"the Secret at {folder} holds a value that is no text",
-            reason=Reason.SOURCE_AUTH_FAILED,
-            hint="kubectl create secret takes values as they are: no base64 is needed there.",
+            f"cannot read the Secret mounted at {source.credentials_dir}: a value is not text",
+            reason=kind_of(source).auth_reason,
+            hint="Pass the values to kubectl create secret as they are, not in base64.",
         ) from error
 
 

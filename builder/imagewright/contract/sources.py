@@ -1,51 +1,47 @@
-"""Where the files of a build come from: the build's own source, and named contexts.
+"""Where the files of a build come from: the kinds of source, in one table, and named contexts.
 
-No I/O.
+No I/O. To add a kind, write its model and its row of ``KINDS`` here, a fetcher in ``context`` with its entry in
+``context.fetch``, and its field in the resource's ``api.source``. Help, hints, the request, the Pod's mounts, kubectl's
+conversion and the pages in docs follow from these.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from imagewright.contract import Model
+from imagewright.errors import Reason
 
 
-class DirectorySource(Model):
-    """A folder on the executor's file system."""
+class SourceModel(Model):
+    """A source of a build."""
+
+
+class LoginSource(SourceModel):
+    """A source that may take a login. ``credentials_dir`` is a mounted Secret with keys of the kind's row; "" for none."""
+
+    credentials_dir: str = ""
+
+
+class DirectorySource(SourceModel):
+    """A directory on the executor's file system."""
 
     kind: Literal["directory"] = "directory"
     path: str
 
 
-class ConfigMapSource(Model):
-    """A mounted ConfigMap: its keys become plain files, without the kubelet's ``..data`` links."""
-
-    kind: Literal["configMap"] = "configMap"
-    path: str
-
-
-class InlineSource(Model):
-    """A Dockerfile without a context."""
-
-    kind: Literal["inline"] = "inline"
-    dockerfile: str
-
-
-class TarSource(Model):
+class TarSource(SourceModel):
     """A tar archive, compressed or not; path ``-`` is standard input."""
 
     kind: Literal["tar"] = "tar"
     path: str
 
 
-class GitSource(Model):
-    """A git repository. ``ref`` is a branch, tag or full ref (empty: the remote's HEAD); ``commit`` pins it.
-
-    ``credentials_dir`` is a mounted Secret with the keys Flux and Argo CD use: ``username`` and ``password``,
-    ``bearerToken``, or ``identity`` and ``known_hosts``, and ``ca.crt``; the engine also reads GIT_TOKEN and its kin.
-    """
+class GitSource(LoginSource):
+    """A git repository. ``ref`` is a branch, tag or full ref (empty: the remote's HEAD); ``commit`` pins it."""
 
     kind: Literal["git"] = "git"
     url: str
@@ -55,88 +51,171 @@ class GitSource(Model):
     subdir: str = ""
     depth: Annotated[int, Field(ge=0)] = 1  # commits; 0 is the whole history
     submodules: bool = False
-    credentials_dir: str = ""
     insecure_skip_tls_verify: bool = False
 
 
-class HttpArchiveSource(Model):
-    """A tar archive, compressed or not, behind an http(s) address.
+class AzureBlobSource(LoginSource):
+    """A tar archive in Azure Blob Storage: ``url`` is ``https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB``."""
 
-    ``sha256`` pins it (64 hexadecimal digits). ``credentials_dir`` is a mounted Secret: ``username`` and ``password``,
-    or ``bearerToken``, and ``ca.crt``.
-    """
+    kind: Literal["azureBlob"] = "azureBlob"
+    url: str
+
+
+class HttpArchiveSource(LoginSource):
+    """A tar archive, compressed or not, at an http(s) URL. ``sha256`` pins it (64 hexadecimal digits)."""
 
     kind: Literal["httpArchive"] = "httpArchive"
     url: str
     sha256: str = ""
-    credentials_dir: str = ""
     insecure_skip_tls_verify: bool = False
 
 
-class S3Source(Model):
-    """A tar archive in an S3 bucket. ``endpoint`` (an http(s) address) and ``region`` empty: what the SDK's chain says.
-
-    ``credentials_dir`` is a mounted Secret with ``accesskey`` and ``secretkey`` (Flux) or the names of the environment
-    variables; without it, the SDK's chain: environment, files, web identity, the machine's role.
-    """
+class S3Source(LoginSource):
+    """A tar archive in an S3 bucket. ``endpoint`` (an http(s) URL) and ``region`` empty: the SDK's defaults."""
 
     kind: Literal["s3"] = "s3"
     bucket: str
     key: str
     endpoint: str = ""
     region: str = ""
-    path_style: bool = False  # http://endpoint/bucket/key; what most servers beside Amazon's need
-    credentials_dir: str = ""
+    path_style: bool = False  # http://endpoint/bucket/key, which most servers other than Amazon's need
 
 
-class GcsSource(Model):
-    """A tar archive in a Google Cloud Storage bucket.
-
-    ``credentials_dir`` is a mounted Secret with ``serviceaccount`` (a JSON key); without it, the SDK's chain.
-    """
+class GcsSource(LoginSource):
+    """A tar archive in a Google Cloud Storage bucket."""
 
     kind: Literal["gcs"] = "gcs"
     bucket: str
     object: str
-    credentials_dir: str = ""
 
 
-class AzureBlobSource(Model):
-    """A tar archive in Azure Blob Storage: ``url`` is ``https://ACCOUNT.blob.core.windows.net/CONTAINER/PATH``.
+class OciSource(LoginSource):
+    """An OCI artifact in a registry whose only layer is a tar archive, as Flux pushes them.
 
-    ``credentials_dir`` is a mounted Secret with ``accountKey`` or ``sasToken`` or ``tenantId``, ``clientId`` and
-    ``clientSecret``; without it, AZURE_STORAGE_ACCESS_KEY, then the SDK's chain.
-    """
-
-    kind: Literal["azureBlob"] = "azureBlob"
-    url: str
-    credentials_dir: str = ""
-
-
-class OciSource(Model):
-    """An OCI artifact in a registry that holds the context: its only layer is a tar archive (as Flux pushes them).
-
-    ``docker_config_dir`` holds the config.json with the login for it; empty: that of the whole build.
+    ``credentials_dir`` holds a config.json; empty: the whole build's.
     """
 
     kind: Literal["oci"] = "oci"
-    reference: str
-    docker_config_dir: str = ""
+    image: str
+
+
+class ConfigMapSource(SourceModel):
+    """A mounted ConfigMap: its keys become plain files, without the kubelet's ``..data`` links."""
+
+    kind: Literal["configMap"] = "configMap"
+    path: str
+
+
+class InlineSource(SourceModel):
+    """A Dockerfile without a context."""
+
+    kind: Literal["inline"] = "inline"
+    dockerfile: str
 
 
 Source = Annotated[
     DirectorySource
-    | ConfigMapSource
-    | InlineSource
     | TarSource
     | GitSource
+    | AzureBlobSource
     | HttpArchiveSource
     | S3Source
     | GcsSource
-    | AzureBlobSource
-    | OciSource,
+    | OciSource
+    | ConfigMapSource
+    | InlineSource,
     Field(discriminator="kind"),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """A kind of source, as the command line, the resource and the docs have it."""
+
+    model: type[SourceModel]
+    summary: str  # a noun phrase
+    schemes: tuple[str, ...] = ()  # what addresses on the command line start with
+    forms: tuple[str, ...] = ()  # such addresses, as help, hints and docs show them
+    field: str = ""  # of spec.source; empty: the resource has none
+    secret_keys: tuple[str, ...] = ()  # of the Secret that the resource's secretRef names
+    login_variables: tuple[str, ...] = ()  # of the environment: the login, where there is no Secret
+    address_variables: tuple[str, ...] = ()  # of the environment: what an address on the command line leaves out
+    auth_reason: Reason = Reason.SOURCE_AUTH_FAILED
+
+
+_WEB_LOGIN = ("username", "password", "bearerToken")
+DOCKER_CONFIG_KEY = ".dockerconfigjson"  # of Secrets of type kubernetes.io/dockerconfigjson
+
+# Where several kinds share a scheme, the first whose parser accepts the address has it.
+KINDS: tuple[SourceKind, ...] = (
+    SourceKind(DirectorySource, "a directory", ("dir://",), ("PATH", "dir://PATH"), field="volume"),
+    SourceKind(TarSource, "a tar archive, or one on standard input", ("tar://",), ("tar://FILE", "tar://stdin")),
+    SourceKind(
+        GitSource,
+        "a git repository",
+        ("git://", "ssh://", "git@", "https://", "http://"),
+        ("git://HOST/PATH", "https://HOST/PATH.git", "ssh://git@HOST/PATH", "git@HOST:PATH"),
+        field="git",
+        secret_keys=(*_WEB_LOGIN, "identity", "known_hosts", "ca.crt"),
+        login_variables=("GIT_USERNAME", "GIT_PASSWORD", "GIT_TOKEN"),
+        auth_reason=Reason.GIT_AUTH_FAILED,
+    ),
+    SourceKind(
+        AzureBlobSource,
+        "an archive in Azure Blob Storage",
+        ("https://", "http://"),
+        ("https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB",),
+        field="azureBlob",
+        secret_keys=("accountKey", "sasToken", "tenantId", "clientId", "clientSecret"),
+        login_variables=("AZURE_STORAGE_ACCESS_KEY",),
+    ),
+    SourceKind(
+        HttpArchiveSource,
+        "an archive on a web server",
+        ("https://", "http://"),
+        ("https://HOST/PATH.tar.gz",),
+        field="http",
+        secret_keys=(*_WEB_LOGIN, "ca.crt"),
+    ),
+    SourceKind(
+        S3Source,
+        "an archive in an S3 bucket",
+        ("s3://",),
+        ("s3://BUCKET/KEY",),
+        field="s3",
+        secret_keys=(
+            *("accesskey", "secretkey", "sessiontoken"),  # Flux's names, then the environment's
+            *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        ),
+        login_variables=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        address_variables=("S3_ENDPOINT", "S3_FORCE_PATH_STYLE", "AWS_REGION"),
+    ),
+    SourceKind(
+        GcsSource,
+        "an archive in Google Cloud Storage",
+        ("gs://",),
+        ("gs://BUCKET/OBJECT",),
+        field="gcs",
+        secret_keys=("serviceaccount",),
+        login_variables=("GOOGLE_APPLICATION_CREDENTIALS",),
+    ),
+    SourceKind(
+        OciSource,
+        "an OCI artifact whose only layer is an archive",
+        ("oci://",),
+        ("oci://REFERENCE",),
+        field="oci",
+        secret_keys=(DOCKER_CONFIG_KEY,),
+        auth_reason=Reason.REGISTRY_AUTH_FAILED,
+    ),
+    SourceKind(ConfigMapSource, "the keys of a ConfigMap as files", field="configMap"),
+    SourceKind(InlineSource, "a Dockerfile without a context", field="inline"),
+)
+
+
+def kind_of(source: SourceModel) -> SourceKind:
+    """The row of a source's kind."""
+    return next(kind for kind in KINDS if kind.model is type(source))
 
 
 class HttpSource(Model):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from imagewright.cache.layers import LayerCache
-from imagewright.context.fetch import FetchedContext, Fetcher
+from imagewright.context.fetch import fetch
+from imagewright.context.job import FetchedContext, FetchJob
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure, SourceResult, StepResult
 from imagewright.contract.sources import ContextSource, DirectorySource, OciSource, Source
@@ -333,13 +334,13 @@ class _Build:
         return {name: BuildContext(root, read_ignore(ignore_file_of(root))) for name, root in roots.items()}
 
     def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
-        fetcher = Fetcher(work_dir, self._reporter.message, unpack_archive, self._environment, pull=self._pull)
-        return fetcher.fetch(source)
+        job = FetchJob(work_dir, self._environment, self._reporter.message, unpack=unpack_archive, pull=self._pull)
+        return fetch(source, job)
 
     def _pull(self, source: OciSource, path: str) -> None:
         """A context that is in a registry; only for such a one are logins read here."""
-        client = open_client(self._request, self._environment, source.docker_config_dir)
-        pull_artifact(client, source.reference, path)
+        client = open_client(self._request, self._environment, source.credentials_dir)
+        pull_artifact(client, source.image, path)
 
     def result(self, error: ImagewrightError | None) -> BuildResult:
         image = self._image if error is None else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 
-from imagewright.context.fetch import FetchedContext
+from imagewright.context.job import FetchedContext
 from imagewright.contract.sources import DirectorySource, GitSource, HttpSource, ImageSource, LayoutSource, Source
 from imagewright.contract.sources import NamedContext as RequestedContext
 from imagewright.engine.layouts import layout_reference

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from imagewright.context.fetch import FetchedContext
+from imagewright.context.job import FetchedContext
 from imagewright.contract.request import Timestamps
 from imagewright.engine.remote import Remotes
 from imagewright.errors import ImagewrightError, UsageError

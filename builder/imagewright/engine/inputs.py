@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from imagewright.context.fetch import FetchedContext
+from imagewright.context.job import FetchedContext
 from imagewright.contract.request import BuildRequest
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.dockerfile.model import Dockerfile

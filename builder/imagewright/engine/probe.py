@@ -9,8 +9,8 @@ import os
 import tempfile
 from collections.abc import Mapping
 
-from imagewright.context.git import find_commit
-from imagewright.context.gitprogram import Machine
+from imagewright.context.git.checkout import find_commit
+from imagewright.context.job import Machine
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, SourceResult
 from imagewright.contract.sources import GitSource

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from urllib.parse import urlsplit
 
-from imagewright.context import git
 from imagewright.context.download import HttpOptions, download
-from imagewright.context.gitprogram import Machine
+from imagewright.context.git.checkout import Checkout, CheckoutOptions, clone
+from imagewright.context.job import Machine
 from imagewright.contract import DEFAULT_SSH_ID
 from imagewright.contract.sources import GitSource
 from imagewright.descent import temporary_directory
@@ -94,11 +94,11 @@ class Remotes:
             with open(path, "rb", buffering=0) as file:
                 return archive.newest(file)
 
-    def checkout(self, source: GitRemote, folder: str) -> git.Checkout:
+    def checkout(self, source: GitRemote, folder: str) -> Checkout:
         """Check a revision out below ``folder``, which exists.
 
         Raises:
-            SourceError, UsageError: as ``context.git.clone``; a secret that is no login.
+            SourceError, UsageError: as ``context.git.checkout.clone``; a secret that is no login.
         """
         if source.keep_git_dir and source.subdir:
             self.log(f"the .git of {source} is not kept: a folder of a repository has none")
@@ -121,9 +121,9 @@ class Remotes:
                 if socket is not None:
                     environment["SSH_AUTH_SOCK"] = socket
             machine = Machine(folder, environment, self.log)
-            extras = git.Wanted(source.checksum, bool(source.keep_git_dir), source.commit_times)
+            extras = CheckoutOptions(source.checksum, bool(source.keep_git_dir), source.commit_times)
             try:
-                return git.clone(wanted, machine, extras)
+                return clone(wanted, machine, extras)
             except SourceError as error:
                 if error.reason is Reason.GIT_AUTH_FAILED and (not login or _by_ssh(source.url)):
                     raise SourceError(error.message, reason=error.reason, hint=_hint(source.url, error)) from error

@@ -10,16 +10,7 @@ import re
 
 from imagewright.cli.arguments import Arguments
 from imagewright.contract.request import BuildRequest
-from imagewright.contract.sources import (
-    AzureBlobSource,
-    DirectorySource,
-    GcsSource,
-    GitSource,
-    HttpArchiveSource,
-    OciSource,
-    S3Source,
-    TarSource,
-)
+from imagewright.contract.sources import DirectorySource, GitSource, SourceModel, TarSource, kind_of
 from imagewright.streams import own_descriptor, stream_name
 from imagewright_kubectl.kaniko.container import Json, Mounts, Variables
 from imagewright_kubectl.kaniko.diagnostics import Problems
@@ -46,34 +37,24 @@ class Sources:
         """``source``, ``contextDir`` and ``dockerfile``."""
         root, folder = _CHECKOUT, ""
         match request.context.source:
-            case GitSource():
-                source: Json = {"git": self._git(request.context.source)}
-                folder = request.context.source.subdir
-            case HttpArchiveSource():
-                source = {"http": {"url": self._without_login(request.context.source.url)}}
-            case S3Source():
-                source = {"s3": self._s3(request.context.source)}
-            case GcsSource():
-                source = {"gcs": {"bucket": request.context.source.bucket, "object": request.context.source.object}}
-            case AzureBlobSource():
-                source = {"azureBlob": {"url": request.context.source.url}}
-            case OciSource():
-                source = {"oci": {"image": request.context.source.reference}}
-            case DirectorySource():
-                root = self._found.path(request.context.source.path)
+            case GitSource() as git:
+                source: Json = {"git": self._git(git)}
+                folder = git.subdir
+            case DirectorySource() as directory:
+                root = self._found.path(directory.path)
                 source, folder = self._directory(root)
-            case TarSource():
+            case TarSource() as tar:
                 source = {}
-                what = "standard input" if request.context.source.path == "-" else request.context.source.path
+                what = "standard input" if tar.path == "-" else tar.path
                 message = f"--context=tar://…: an ImageBuild can't read {what}: put the archive into a bucket, behind a URL or into an OCI artifact"
                 self._problems.must(message, "context")
-            case _:
-                raise AssertionError(f"no flag gives {request.context.source.kind}")
+            case given:
+                source = self._same_fields(given)
         if source and not self._problems.is_dropped("context"):
             spec["source"] = source
         else:
-            git = source.get("git", {})
-            self.left = {name: git[name] for name in _OF_ANY_GIT if name in git}
+            fields = source.get("git", {})
+            self.left = {name: fields[name] for name in _OF_ANY_GIT if name in fields}
         context = posixpath.normpath(posixpath.join(folder.strip("/") or ".", request.context.directory))
         if context != ".":
             spec["contextDir"] = context
@@ -137,16 +118,14 @@ class Sources:
             )
         return _LOGIN.sub(r"\1://", url)
 
-    def _s3(self, source: S3Source) -> Json:
-        s3: Json = {"bucket": source.bucket, "key": source.key}
-        if source.endpoint:
-            s3["endpoint"] = source.endpoint
-        if region := self._variables.plain.get("AWS_REGION"):
-            s3["region"] = region
-        if source.path_style:
-            s3["pathStyle"] = True
-        self._variables.used |= {"S3_ENDPOINT", "S3_FORCE_PATH_STYLE", "AWS_REGION"}
-        return s3
+    def _same_fields(self, source: SourceModel) -> Json:
+        """For a kind whose fields the resource has by the same names."""
+        kind = kind_of(source)
+        self._variables.used |= set(kind.address_variables)
+        fields = source.model_dump(by_alias=True, exclude_defaults=True, exclude={"credentials_dir"})
+        if "url" in fields:
+            fields["url"] = self._without_login(fields["url"])
+        return {kind.field: fields}
 
     def _directory(self, path: str) -> tuple[Json, str]:
         """The source that a folder of the container is, and the context's folder in it."""

@@ -6,13 +6,15 @@ this version can build from.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
 from imagewright_operator.api.base import (
     IS_DURATION,
     MAX_INLINE_BYTES,
+    Json,
     KeyReference,
     LocalReference,
     Model,
@@ -22,9 +24,6 @@ from imagewright_operator.api.base import (
     rule,
     rules,
 )
-
-SOURCES = ("git", "http", "s3", "gcs", "azureBlob", "oci", "configMap", "inline", "volume")
-CHOICES = "git, configMap, inline, http, s3, gcs, azureBlob, oci or volume"
 
 Url = Annotated[
     str,
@@ -94,7 +93,20 @@ class GitRef(Model):
     commit: Commit | None = Field(default=None, description="A whole commit hash, 40 or 64 hexadecimal digits.")
 
 
-class GitSource(Model):
+class SourceFields(Model):
+    """The fields of a kind of source. They are named as the request's (``contract.sources``), or ``for_request`` maps them.
+
+    What is ``mounted`` reaches the engine as a volume of the Pod.
+    """
+
+    mounted: ClassVar[bool] = False
+
+    def for_request(self) -> Json:
+        """The request's fields, but for its ``credentials_dir``."""
+        return self.model_dump(exclude={"secret_ref"}, exclude_none=True)
+
+
+class GitSource(SourceFields):
     """A git repository over https, http or ssh."""
 
     model_config = ConfigDict(
@@ -135,8 +147,16 @@ class GitSource(Model):
         description="Secret with username and password, or bearerToken, or identity and known_hosts; and ca.crt where needed.",
     )
 
+    def for_request(self) -> Json:
+        fields = {"url": self.url, "depth": self.depth, "submodules": self.submodules}
+        ref = self.ref
+        if ref is None:
+            return fields
+        kind = "branch" if ref.branch else "tag" if ref.tag else "any"
+        return {**fields, "ref": ref.branch or ref.tag or "", "ref_type": kind, "commit": (ref.commit or "").lower()}
 
-class HttpSource(Model):
+
+class HttpSource(SourceFields):
     """A tar archive behind a URL."""
 
     url: Url = Field(description="Of the archive.")
@@ -158,7 +178,7 @@ class HttpSource(Model):
     )
 
 
-class S3Source(Model):
+class S3Source(SourceFields):
     """A tar archive in an S3 bucket."""
 
     bucket: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="Its name.")
@@ -171,7 +191,7 @@ class S3Source(Model):
     )
 
 
-class GcsSource(Model):
+class GcsSource(SourceFields):
     """A tar archive in Google Cloud Storage."""
 
     bucket: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="Its name.")
@@ -181,7 +201,7 @@ class GcsSource(Model):
     )
 
 
-class AzureBlobSource(Model):
+class AzureBlobSource(SourceFields):
     """A tar archive in Azure Blob Storage."""
 
     url: Url = Field(description="Of the archive.")
@@ -191,7 +211,7 @@ class AzureBlobSource(Model):
     )
 
 
-class OciSource(Model):
+class OciSource(SourceFields):
     """An OCI artifact that holds the context."""
 
     image: Repository = Field(description="Reference of the artifact.")
@@ -200,7 +220,7 @@ class OciSource(Model):
     )
 
 
-class InlineSource(Model):
+class InlineSource(SourceFields):
     """A Dockerfile written right here, with an empty context."""
 
     dockerfile: Annotated[
@@ -219,28 +239,34 @@ class InlineSource(Model):
     ]
 
 
-class VolumeSource(Model):
+class ConfigMapSource(SourceFields, LocalReference):
+    """Name of a ConfigMap in the same namespace."""
+
+    mounted = True
+
+
+class VolumeSource(SourceFields):
     """A folder of a PersistentVolumeClaim."""
+
+    mounted = True
 
     claim_name: ObjectName = Field(description="Of the PersistentVolumeClaim.")
     sub_path: RelativePath | None = Field(default=None, description="Folder of the volume.")
 
 
+def _exactly_one(schema: Json) -> None:
+    """The rules of ``spec.source``, for whatever fields it has."""
+    given = f"[{', '.join(f'has(self.{name})' for name in schema['properties'])}]"
+    schema |= rules(
+        rule(f"{given}.exists(x, x)", f"names no source: write exactly one of {choices()}"),
+        rule(f"{given}.filter(x, x).size() < 2", f"names more than one source: keep exactly one of {choices()}"),
+    )
+
+
 class Source(Model):
     """Exactly one place that the build context comes from."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].exists(x, x)",
-                f"names no source: write exactly one of {CHOICES}",
-            ),
-            rule(
-                f"[{', '.join(f'has(self.{name})' for name in SOURCES)}].filter(x, x).size() < 2",
-                f"names more than one source: keep exactly one of {CHOICES}",
-            ),
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=_exactly_one)
 
     git: GitSource | None = None
     http: HttpSource | None = None
@@ -248,9 +274,26 @@ class Source(Model):
     gcs: GcsSource | None = None
     azure_blob: AzureBlobSource | None = None
     oci: OciSource | None = None
-    config_map: LocalReference | None = Field(default=None, description="Its keys are the files of the context.")
+    config_map: ConfigMapSource | None = Field(default=None, description="Its keys are the files of the context.")
     inline: InlineSource | None = None
     volume: VolumeSource | None = None
 
+    @property
+    def given(self) -> Mapping[str, SourceFields]:
+        """What is set, by the field's name as users write it; a spec that can be built has exactly one."""
+        values = {str(field.alias): getattr(self, name) for name, field in Source.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
 
-__all__ = ["CHOICES", "SOURCES", "GitRef", "GitSource", "InlineSource", "KeyReference", "Source"]
+    @property
+    def secret_ref(self) -> LocalReference | None:
+        """The Secret with the login for what is given."""
+        return next((getattr(value, "secret_ref", None) for value in self.given.values()), None)
+
+
+def choices() -> str:
+    """The fields of ``spec.source``, for messages."""
+    *names, last = (str(field.alias) for field in Source.model_fields.values())
+    return f"{', '.join(names)} or {last}"
+
+
+__all__ = ["GitRef", "GitSource", "InlineSource", "KeyReference", "LocalReference", "Source", "SourceFields", "choices"]

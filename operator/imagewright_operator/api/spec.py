@@ -26,7 +26,7 @@ from imagewright_operator.api.base import (
     rules,
 )
 from imagewright_operator.api.podtemplate import PodTemplate
-from imagewright_operator.api.source import CHOICES, Source
+from imagewright_operator.api.source import Source, choices
 
 
 class Sandbox(StrEnum):
@@ -269,7 +269,7 @@ class Spec(Model):
         json_schema_extra=rules(
             rule(
                 "has(self.source)",
-                f"names no source: write exactly one of {CHOICES} below spec.source",
+                f"names no source: write exactly one of {choices()} below spec.source",
             ),
             rule(
                 "has(self.output)",

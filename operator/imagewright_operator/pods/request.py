@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from imagewright.contract import DEFAULT_CACHE_TTL_S, sources
+from imagewright.contract import DEFAULT_CACHE_TTL_S
 from imagewright.contract.request import (
     BuildArg,
     BuildRequest,
@@ -25,10 +25,10 @@ from imagewright.contract.request import (
     SshSource,
     Timestamps,
 )
+from imagewright.contract.sources import KINDS
 from imagewright.reference import Reference
 from imagewright_operator.api import ImageBuild, Spec
-from imagewright_operator.api.base import Json, LocalReference, parse_duration
-from imagewright_operator.api.source import Source
+from imagewright_operator.api.base import Json, parse_duration
 from imagewright_operator.api.spec import Compression, Format
 from imagewright_operator.pods.volumes import (
     BUILD_CA_DIR,
@@ -53,7 +53,7 @@ def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
     """The request for a spec that ``validation`` lets pass."""
     spec, output = imagebuild.spec, imagebuild.spec.output
     return BuildRequest(
-        context=ContextSettings(source=_source(spec.source), directory=spec.context_dir),
+        context=_context(spec),
         plan=PlanSettings(
             dockerfile=spec.dockerfile,
             target=spec.target or "",
@@ -99,51 +99,15 @@ def _cache(spec: Spec) -> CacheSettings | None:
     return CacheSettings(repository=spec.cache.repository, ttl_s=ttl_s)
 
 
-def _source(source: Source) -> sources.Source:
-    """The one source that is given."""
-    if source.git is not None:
-        git = source.git
-        ref = git.ref
-        return sources.GitSource(
-            url=git.url,
-            ref=(ref.branch or ref.tag or "") if ref else "",
-            ref_type=("branch" if ref.branch else "tag" if ref.tag else "any") if ref else "any",
-            commit=(ref.commit or "").lower() if ref else "",
-            depth=git.depth,
-            submodules=git.submodules,
-            credentials_dir=_credentials(git.secret_ref),
-        )
-    if source.http is not None:
-        login = _credentials(source.http.secret_ref)
-        return sources.HttpArchiveSource(url=source.http.url, sha256=source.http.sha256 or "", credentials_dir=login)
-    if source.s3 is not None:
-        s3 = source.s3
-        return sources.S3Source(
-            bucket=s3.bucket,
-            key=s3.key,
-            endpoint=s3.endpoint or "",
-            region=s3.region or "",
-            path_style=s3.path_style,
-            credentials_dir=_credentials(s3.secret_ref),
-        )
-    if source.gcs is not None:
-        gcs = source.gcs
-        return sources.GcsSource(bucket=gcs.bucket, object=gcs.object, credentials_dir=_credentials(gcs.secret_ref))
-    if source.azure_blob is not None:
-        blob = source.azure_blob
-        return sources.AzureBlobSource(url=blob.url, credentials_dir=_credentials(blob.secret_ref))
-    if source.oci is not None:
-        return sources.OciSource(reference=source.oci.image, docker_config_dir=_credentials(source.oci.secret_ref))
-    if source.config_map is not None:
-        return sources.ConfigMapSource(path=CONTEXT_DIR)
-    if source.volume is not None:
-        return sources.DirectorySource(path=CONTEXT_DIR)
-    assert source.inline is not None, "validation lets only exactly one source pass"
-    return sources.InlineSource(dockerfile=source.inline.dockerfile)
-
-
-def _credentials(reference: LocalReference | None) -> str:
-    return SOURCE_CREDENTIALS_DIR if reference is not None else ""
+def _context(spec: Spec) -> ContextSettings:
+    """The source's fields, and where the Pod mounts what belongs to it."""
+    ((name, given),) = spec.source.given.items()
+    model = next(kind.model for kind in KINDS if kind.field == name)
+    fields = {"path": CONTEXT_DIR} if given.mounted else given.for_request()
+    if spec.source.secret_ref is not None:
+        fields["credentials_dir"] = SOURCE_CREDENTIALS_DIR
+    source = {"kind": model.model_fields["kind"].default, **fields}
+    return ContextSettings.model_validate({"source": source, "directory": spec.context_dir})
 
 
 def _registries(spec: Spec, settings: Settings) -> tuple[RegistrySettings, ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from imagewright.contract.sources import DOCKER_CONFIG_KEY, KINDS
 from imagewright_operator.api import Spec
-from imagewright_operator.api.base import Json, KeyReference, LocalReference
+from imagewright_operator.api.base import Json, KeyReference
 from imagewright_operator.settings import Settings
 
 # Below /kaniko, the engine's own folder: no path of an image that is built in the ``root`` sandbox is hidden by a mount.
@@ -41,15 +42,15 @@ def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]
         volumes.append({"name": f"imagewright-{name}", **source})
         mounts.append({"name": f"imagewright-{name}", "mountPath": path, "readOnly": True})
 
-    item = {"key": ".dockerconfigjson", "path": "config.json"}
+    item = {"key": DOCKER_CONFIG_KEY, "path": "config.json"}
     mode = 0o440 if group_of_ordinary_user(spec.pod_template.security_context or {}) is not None else 0o400
     if spec.output.push_secret_ref is not None:
         secret: Json = {"secretName": spec.output.push_secret_ref.name, "items": [item], "defaultMode": mode}
         add("docker-config", DOCKER_CONFIG_DIR, {"secret": secret})
-    login = _source_login(spec)
+    login = spec.source.secret_ref
     if login is not None:
         secret = {"secretName": login.name, "defaultMode": mode}
-        if spec.source.oci is not None:
+        if any(kind.field in spec.source.given and kind.secret_keys == (DOCKER_CONFIG_KEY,) for kind in KINDS):
             secret["items"] = [item]
         add("source-credentials", SOURCE_CREDENTIALS_DIR, {"secret": secret})
     # Files, and none in the environment, which every process of the engine's would hand on. Named by their place in the
@@ -92,12 +93,6 @@ def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]
             secret = {"secretName": registry.client_certificate_secret_ref.name, "items": pair, "defaultMode": mode}
             add(f"client-certificate-{index}", f"{CLIENT_CERTIFICATES_DIR}/{index}", {"secret": secret})
     return volumes, mounts
-
-
-def _source_login(spec: Spec) -> LocalReference | None:
-    source = spec.source
-    named = (source.git, source.http, source.s3, source.gcs, source.azure_blob, source.oci)
-    return next((one.secret_ref for one in named if one is not None), None)
 
 
 def _named_keys(kind: str, references: Sequence[KeyReference]) -> list[Json]:

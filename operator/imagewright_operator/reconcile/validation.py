@@ -15,7 +15,7 @@ from imagewright.errors import ImagewrightError, UsageError
 from imagewright.reference import Reference
 from imagewright_operator.api import ImageBuild, Metadata, Spec, Status
 from imagewright_operator.api.base import MAX_INLINE_BYTES, describe, parse_duration
-from imagewright_operator.api.source import SOURCES
+from imagewright_operator.api.source import choices
 from imagewright_operator.api.spec import Compression, Format
 from imagewright_operator.pods.request import build_request
 from imagewright_operator.reconcile import allowlist
@@ -53,10 +53,10 @@ def read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:
 
 
 def _source(spec: Spec) -> Iterator[str]:
-    given = [name for name in SOURCES if name in spec.source.model_dump(by_alias=True, exclude_none=True)]
+    given = [*spec.source.given]
     if len(given) != 1:
         found = " and ".join(given) or "none"
-        yield f"spec.source must name exactly one source, it names {found}: write one of {', '.join(SOURCES)}"
+        yield f"spec.source must name exactly one source, it names {found}: write one of {choices()}"
         return
     inline = spec.source.inline
     if inline is not None and len(inline.dockerfile.encode()) > MAX_INLINE_BYTES:

@@ -6,13 +6,17 @@ No I/O.
 from __future__ import annotations
 
 from imagewright.cli.flags.model import Flag, Kind
+from imagewright.contract.sources import KINDS
+
+# Each scheme once, without those that mean the same as another.
+_SCHEMES = dict.fromkeys(scheme for kind in KINDS for scheme in kind.schemes if scheme not in ("http://", "git@"))
 
 SOURCE_FLAGS: tuple[Flag, ...] = (
     Flag(
         "context",
         Kind.TEXT,
         "SOURCE",
-        "dir://, a path, tar://, tar://stdin, git://, https://….git, https://….tar.gz, s3://, gs://, oci:// or a blob of Azure's",
+        f"the files to build from: a directory, {', '.join(_SCHEMES)}",
         "c",
     ),
     Flag("context-sub-path", Kind.TEXT, "PATH", "folder inside the context to build from"),

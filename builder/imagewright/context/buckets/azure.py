@@ -1,7 +1,6 @@
 """A context in Azure Blob Storage.
 
-Talks to the network through azure-storage-blob and azure-identity (extra ``azure``) and writes one file. Called by
-``context.fetch``.
+Talks to the network through azure-storage-blob and azure-identity (extra ``azure``) and writes one file.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
+from imagewright.context.job import FetchJob
 from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import AzureBlobSource
 
@@ -18,16 +18,23 @@ _HINT = (
     "Set AZURE_STORAGE_ACCESS_KEY, give the Pod's identity the role Storage Blob Data Reader, or a Secret with accountKey, "
     "sasToken, or tenantId, clientId and clientSecret (ImageBuild: source.azureBlob.secretRef)."
 )
+_HOSTS = (".blob.core.windows.net", ".blob.core.chinacloudapi.cn", ".blob.core.usgovcloudapi.net")
 _APPLICATION = ("tenantId", "clientId", "clientSecret")
 
 
-def fetch_azure(source: AzureBlobSource, path: str, environment: Mapping[str, str]) -> None:
-    """Download the blob into the new file ``path``.
+def parse(text: str, rest: str, environment: Mapping[str, str]) -> AzureBlobSource | None:
+    """``https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB``; other web addresses are no blobs."""
+    return AzureBlobSource(url=text) if (urlsplit(text).hostname or "").endswith(_HOSTS) else None
+
+
+def download(source: AzureBlobSource, path: str, job: FetchJob) -> str:
+    """Download the blob to the new file ``path``.
 
     Raises:
         SourceError: reasons ``FileNotFound``, ``SourceAuthFailed``, ``SourceUnreachable``.
     """
     what = source.url.partition("?")[0]  # what follows may be a signature
+    job.log(f"fetching {what}")
     try:
         import azure.identity  # noqa: F401, PLC0415 -- an extra, for all but keys and signatures
         from azure.core.exceptions import (  # noqa: PLC0415
@@ -39,7 +46,7 @@ def fetch_azure(source: AzureBlobSource, path: str, environment: Mapping[str, st
         from azure.storage.blob import BlobClient  # noqa: PLC0415
     except ImportError:
         raise missing_sdk(what, "azure") from None
-    login = _login(what, source, environment)
+    login = _login(what, source, job.environment)
     secrets = [*login.values(), *parse_qs(urlsplit(source.url).query).get("sig", [])]
     try:
         credential = _credential(source, login)
@@ -55,6 +62,7 @@ def fetch_azure(source: AzureBlobSource, path: str, environment: Mapping[str, st
         raise unreachable(what, str(error), secrets) from error
     except (AzureError, ValueError) as error:
         raise unreachable(what, str(error), secrets) from error
+    return what
 
 
 def _login(what: str, source: AzureBlobSource, environment: Mapping[str, str]) -> dict[str, str]:
@@ -62,7 +70,7 @@ def _login(what: str, source: AzureBlobSource, environment: Mapping[str, str]) -
     if not source.credentials_dir:
         key = environment.get("AZURE_STORAGE_ACCESS_KEY", "")
         return {"accountKey": key} if key else {}
-    secret = read_login(source.credentials_dir, ("accountKey", "sasToken", *_APPLICATION))
+    secret = read_login(source)
     login = {name: value for name, value in secret.items() if value}
     if not ("accountKey" in login or "sasToken" in login or login.keys() >= set(_APPLICATION)):
         lacking = ", ".join(name for name in _APPLICATION if name not in login)

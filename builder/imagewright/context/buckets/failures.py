@@ -8,7 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from imagewright.context.hiding import hidden
-from imagewright.errors import Reason, SourceError
+from imagewright.errors import Reason, SourceError, UsageError
+
+_DEFAULT_KEY = "context.tar.gz"
+
+
+def split_address(rest: str) -> tuple[str, str]:
+    """Bucket and key of ``BUCKET[/KEY]``; a bucket alone means kaniko's ``context.tar.gz`` in it.
+
+    Raises:
+        UsageError: no bucket.
+    """
+    bucket, _, key = rest.partition("/")
+    if not bucket:
+        raise UsageError("the bucket's name is missing")
+    return bucket, key or _DEFAULT_KEY
 
 
 def missing_sdk(what: str, extra: str) -> SourceError:

@@ -1,6 +1,6 @@
 """A context in a bucket of Google Cloud Storage.
 
-Talks to the network through google-cloud-storage (extra ``gcs``) and writes one file. Called by ``context.fetch``.
+Talks to the network through google-cloud-storage (extra ``gcs``) and writes one file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
+from imagewright.context.buckets.failures import missing_sdk, not_there, refused, split_address, unreachable
+from imagewright.context.job import FetchJob
 from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import GcsSource
 
@@ -21,13 +22,24 @@ _KEY = "serviceaccount"
 _KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
-def fetch_gcs(source: GcsSource, path: str, environment: Mapping[str, str]) -> None:
-    """Download the object into the new file ``path``; its checksum is verified by the SDK. STORAGE_EMULATOR_HOST is read.
+def parse(text: str, rest: str, environment: Mapping[str, str]) -> GcsSource:
+    """``gs://BUCKET/OBJECT``.
+
+    Raises:
+        UsageError: no bucket.
+    """
+    bucket, name = split_address(rest)
+    return GcsSource(bucket=bucket, object=name)
+
+
+def download(source: GcsSource, path: str, job: FetchJob) -> str:
+    """Download the object to the new file ``path``; the SDK verifies its checksum, and reads STORAGE_EMULATOR_HOST.
 
     Raises:
         SourceError: reasons ``FileNotFound``, ``SourceAuthFailed``, ``SourceUnreachable``.
     """
     what = f"gs://{source.bucket}/{source.object}"
+    job.log(f"fetching {what}")
     try:
         from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized  # noqa: PLC0415
         from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
@@ -37,7 +49,7 @@ def fetch_gcs(source: GcsSource, path: str, environment: Mapping[str, str]) -> N
     except ImportError:
         raise missing_sdk(what, "gcs") from None
     try:
-        client = _client(what, storage, source, environment)
+        client = _client(what, storage, source, job.environment)
         client.bucket(source.bucket).blob(source.object).download_to_filename(path)
     except NotFound as error:
         raise not_there(what) from error
@@ -45,6 +57,7 @@ def fetch_gcs(source: GcsSource, path: str, environment: Mapping[str, str]) -> N
         raise refused(what, str(error), _HINT) from error
     except (GoogleAPIError, DataCorruption, RequestException, ValueError) as error:
         raise unreachable(what, str(error)) from error
+    return what
 
 
 def _client(what: str, storage: Any, source: GcsSource, environment: Mapping[str, str]) -> Any:
@@ -55,9 +68,7 @@ def _client(what: str, storage: Any, source: GcsSource, environment: Mapping[str
     origin = f"the key {_KEY} of the Secret" if source.credentials_dir else f"{_KEY_FILE}={named}"
     try:
         if source.credentials_dir:
-            return storage.Client.from_service_account_info(
-                json.loads(read_login(source.credentials_dir, [_KEY])[_KEY]), project=None
-            )
+            return storage.Client.from_service_account_info(json.loads(read_login(source)[_KEY]), project=None)
         return storage.Client(project=None)  # an object's address needs none, and not every identity has one
     except DefaultCredentialsError as error:
         if not named and not source.credentials_dir:

@@ -1,6 +1,6 @@
 """A context in an S3 bucket, of Amazon or of any server that speaks its protocol.
 
-Talks to the network through boto3 (extra ``s3``) and writes one file. Called by ``context.fetch``.
+Talks to the network through boto3 (extra ``s3``) and writes one file.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
+from imagewright.context.buckets.failures import missing_sdk, not_there, refused, split_address, unreachable
+from imagewright.context.job import FetchJob
 from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import S3Source
 from imagewright.errors import SourceError
+from imagewright.plan.gotext import parse_bool
 
 _DEFAULT_REGION = "us-east-1"  # what servers that have no regions expect
 _HINT = (
@@ -25,15 +27,32 @@ _KEYS = {
 }
 
 
-def fetch_s3(source: S3Source, path: str, environment: Mapping[str, str]) -> None:
-    """Download the object into the new file ``path``; several ranges at a time, each again after a failure that may pass.
+def parse(text: str, rest: str, environment: Mapping[str, str]) -> S3Source:
+    """``s3://BUCKET/KEY``, at the server that kaniko's variables name.
 
-    Without credentials the object is asked for anonymously: there are public buckets.
+    Raises:
+        UsageError: no bucket.
+    """
+    bucket, key = split_address(rest)
+    return S3Source(
+        bucket=bucket,
+        key=key,
+        endpoint=environment.get("S3_ENDPOINT", ""),
+        region=environment.get("AWS_REGION", ""),
+        path_style=parse_bool(environment.get("S3_FORCE_PATH_STYLE", "")) is True,
+    )
+
+
+def download(source: S3Source, path: str, job: FetchJob) -> str:
+    """Download the object to the new file ``path``, several ranges at a time, each retried after a transient failure.
+
+    Without credentials the request is anonymous: there are public buckets.
 
     Raises:
         SourceError: reasons ``FileNotFound``, ``SourceAuthFailed``, ``SourceUnreachable``.
     """
     what = f"s3://{source.bucket}/{source.key}"
+    job.log(f"fetching {what}")
     try:
         import boto3  # noqa: PLC0415 -- an extra
         from boto3.exceptions import Boto3Error  # noqa: PLC0415
@@ -45,7 +64,7 @@ def fetch_s3(source: S3Source, path: str, environment: Mapping[str, str]) -> Non
     try:
         session = boto3.session.Session(**login)
         anonymous = session.get_credentials() is None
-        region = source.region or environment.get("AWS_REGION") or session.region_name or _DEFAULT_REGION
+        region = source.region or job.environment.get("AWS_REGION") or session.region_name or _DEFAULT_REGION
         client = session.client(
             "s3", endpoint_url=source.endpoint or None, region_name=region, config=_config(source, anonymous=anonymous)
         )
@@ -56,11 +75,12 @@ def fetch_s3(source: S3Source, path: str, environment: Mapping[str, str]) -> Non
         raise unreachable(what, "the server says that the bucket is in another region") from error
     except (BotoCoreError, Boto3Error, ValueError) as error:
         raise unreachable(what, str(error), login.values()) from error
+    return what
 
 
 def _login(what: str, source: S3Source) -> dict[str, str]:
     """The Secret's, as boto3's session takes it; empty where its own chain is asked."""
-    secret = read_login(source.credentials_dir, [name for names in _KEYS.values() for name in names])
+    secret = read_login(source)
     found = {
         argument: next((secret[name] for name in names if secret.get(name)), "") for argument, names in _KEYS.items()
     }

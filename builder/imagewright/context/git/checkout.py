@@ -1,7 +1,7 @@
 """Git repositories as build contexts: one revision, its submodules, one folder of it.
 
 Writes below the work folder it is given. Called by ``context.fetch``. The repository and its server are hostile: git
-runs shut in (``context.gitprogram``), what is written into a command is validated (``context.gitaddress``), and the
+runs shut in (``context.git.program``), what is written into a command is validated (``context.git.address``), and the
 folder that is handed on lies inside the checkout.
 """
 
@@ -14,9 +14,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from imagewright.context.gitaddress import Address, check_ref, find_login, is_commit, pull_method
-from imagewright.context.giterrors import GitError
-from imagewright.context.gitprogram import Git, Machine
+from imagewright.context.git.address import Address, check_ref, find_login, is_commit, pull_method
+from imagewright.context.git.errors import GitError
+from imagewright.context.git.program import Git
+from imagewright.context.job import FetchedContext, FetchJob, Machine
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
@@ -26,7 +27,7 @@ _GITLINK = "160000"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CheckoutOptions:
     """What ADD asks of a checkout and a context doesn't.
 
     ``checksum`` is how the commit's hash, or that of the tag that was named, must begin. ``git_dir``: ``.git`` is kept, of a
@@ -50,10 +51,20 @@ class Checkout:
     time_s: int
 
 
-_A_CONTEXT = Wanted()
+_OF_CONTEXTS = CheckoutOptions()
 
 
-def clone(source: GitSource, machine: Machine, wanted: Wanted = _A_CONTEXT) -> Checkout:
+def fetch_git(source: GitSource, job: FetchJob) -> FetchedContext:
+    """The revision's files.
+
+    Raises:
+        SourceError: as ``clone``.
+    """
+    checkout = clone(source, job)
+    return FetchedContext(checkout.path, commit=checkout.commit, time_s=checkout.time_s)
+
+
+def clone(source: GitSource, machine: Machine, options: CheckoutOptions = _OF_CONTEXTS) -> Checkout:
     """Fetch one revision into ``git`` below the machine's work folder. As with BuildKit, the history is no part of it.
 
     Raises:
@@ -71,21 +82,21 @@ def clone(source: GitSource, machine: Machine, wanted: Wanted = _A_CONTEXT) -> C
         revision = _resolve(source, git, address)
         commit, time_s = fetching.fetch(address, revision, target)
         log(f"at commit {commit}")
-        if not (commit.startswith(wanted.checksum) or revision.tip.startswith(wanted.checksum)):
+        if not (commit.startswith(options.checksum) or revision.tip.startswith(options.checksum)):
             raise SourceError(
-                f"{address.url} is at commit {commit}, not at one that begins with {wanted.checksum}",
+                f"{address.url} is at commit {commit}, not at one that begins with {options.checksum}",
                 reason=Reason.GIT_REVISION_NOT_FOUND,
                 hint="Was the branch or tag moved? Find out why before you write the new checksum.",
             )
         if source.submodules:
             fetching.submodules(address, target, 1)
-        if wanted.git_dir and not source.subdir:
+        if options.git_dir and not source.subdir:
             fetching.keep(address, revision, target)
     finally:
         git.close()
         shutil.rmtree(os.path.join(work_dir, "git-objects"), ignore_errors=True)
     path = _subdirectory(target, source.subdir)
-    if wanted.commit_times:
+    if options.commit_times:
         _set_times(path, time_s)
     return Checkout(path, commit, time_s)
 

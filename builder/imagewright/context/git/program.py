@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from imagewright.context.gitaddress import Address, Login, read_git_secret
-from imagewright.context.giterrors import GitError, explain
+from imagewright.context.git.address import Address, Login, read_git_secret
+from imagewright.context.git.errors import GitError, explain
+from imagewright.context.job import Machine
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
@@ -65,16 +65,6 @@ _CONFIGURATION = """[core]
 \tfollowRedirects = {redirects}
 \tsslVerify = {verify}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Where git runs: a folder to write into, the environment, and how long to wait before trying again (seconds)."""
-
-    work_dir: str
-    environment: Mapping[str, str]
-    log: Callable[[str], None]
-    retry_delays_s: tuple[float, ...] = (1.0, 4.0)
 
 
 class Git:

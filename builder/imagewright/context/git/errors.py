@@ -1,6 +1,6 @@
 """What git says when it fails, as errors that a person can act on.
 
-Pure; no I/O. Called by ``context.gitprogram``. git's words hold those of the server, which may be hostile.
+Pure; no I/O. Called by ``context.git.program``. git's words hold those of the server, which may be hostile.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from imagewright.context.gitaddress import Login, without_login
+from imagewright.context.git.address import Login, without_login
 from imagewright.context.hiding import hidden
 from imagewright.errors import Reason, SourceError
 

@@ -13,13 +13,14 @@ from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from imagewright.context.mountedsecret import read_secret
 from imagewright.contract.sources import GitSource
-from imagewright.errors import Reason, SourceError
+from imagewright.errors import Reason, SourceError, UsageError
 
 _REF = re.compile(r"[A-Za-z0-9_][^\s~^:?*\[\\\x00-\x1f\x7f]*")
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^:-].*)")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
-_SECRET_KEYS = ("username", "password", "bearerToken", "identity", "known_hosts", "ca.crt")
+_FORGES = re.compile(r"(?:https?://)?(?:github\.com|gitlab\.com|bitbucket\.org)/")
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -89,6 +90,30 @@ class Address:
         return address
 
 
+def parse_git(text: str, rest: str, environment: Mapping[str, str]) -> GitSource | None:
+    """``#ref``, ``#ref#commit`` and ``#commit`` as kaniko writes them, ``#ref:subdir`` as BuildKit does.
+
+    A web address is a repository where it ends with ``.git``, or is on a well-known forge and doesn't end as an archive.
+
+    Raises:
+        UsageError: the commit is abbreviated.
+    """
+    url, _, fragment = text.partition("#")
+    if url.startswith(("https://", "http://")) and not (
+        url.endswith(".git") or (_FORGES.match(url) is not None and not url.endswith(_ARCHIVES))
+    ):
+        return None
+    ref, _, commit = fragment.partition("#")
+    ref, _, subdir = ref.partition(":")
+    if ":" in commit:
+        commit, _, subdir = commit.partition(":")
+    if is_commit(ref) and not commit:
+        ref, commit = "", ref
+    if commit and not is_commit(commit):
+        raise UsageError(f'"{commit}" is not a full commit hash', hint="Write #ref#commit with all 40 digits.")
+    return GitSource(url=url, ref=ref, commit=commit, subdir=subdir)
+
+
 def find_login(source: GitSource, written: Login, environment: Mapping[str, str]) -> Login:
     """The mounted Secret's login, else the address's, else that of kaniko's variables.
 
@@ -116,7 +141,7 @@ def read_git_secret(source: GitSource) -> dict[str, bytes]:
     Raises:
         SourceError: reason ``GitAuthFailed``.
     """
-    return read_secret(source.credentials_dir, _SECRET_KEYS, Reason.GIT_AUTH_FAILED)
+    return read_secret(source)
 
 
 def pull_method(environment: Mapping[str, str]) -> str:

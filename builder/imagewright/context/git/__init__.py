@@ -1,0 +1,1 @@
+"""Git repositories, for contexts and for ADD: addresses and logins, the git program, checkouts."""
