@@ -93,7 +93,7 @@ def test_what_s3_refuses_has_a_reason(fetch_error: FetchError, s3: str, tmp_path
     assert refused.reason is Reason.SOURCE_AUTH_FAILED
     assert "hunter" not in refused.render()
     page = fetch_error(source.model_copy(update={"key": "deep/page.html"}))
-    assert "is a web page" in page.message
+    assert "it is a web page" in page.message
     nobody = fetch_error(source.model_copy(update={"endpoint": "http://127.0.0.1:1"}))
     assert nobody.reason is Reason.SOURCE_UNREACHABLE
 

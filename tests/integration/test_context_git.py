@@ -220,8 +220,8 @@ class TestRevisions:
         server = serve()
         server.repository("app.git").commit({"a": "1"})
         fetch(GitSource(url=server.url("app.git")), server)
-        assert os.listdir(tmp_path / "work-1") == ["git"]
-        assert os.listdir(tmp_path / "work-1" / "git") == ["a"]
+        assert os.listdir(tmp_path / "work directory 1") == ["git"]
+        assert os.listdir(tmp_path / "work directory 1" / "git") == ["a"]
 
 
 class TestLogin:

@@ -70,18 +70,18 @@ def test_names_have_one_form(written: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["base"], "not NAME=VALUE", "oci-layout://FOLDER"),
-        (["=x"], "not NAME=VALUE", "oci-layout://FOLDER"),
-        (["base="], "not NAME=VALUE", "oci-layout://FOLDER"),
-        (["Base=docker-image://a"], "'Base' is neither the name of a stage nor of an image", "write 'base'"),
-        (["a=docker-image://b", "a:latest=docker-image://c"], "names a twice", "leave one"),
-        (["a=alpine:3.20"], "no such folder", "a=docker-image://alpine:3.20"),
-        (["a=/etc/passwd"], "not a folder", "oci-layout://FOLDER"),
-        (["a=oci-layout://"], "names no folder", "oci-layout://FOLDER"),
+        (["base"], "not NAME=SOURCE", "oci-layout://FOLDER"),
+        (["=x"], "not NAME=SOURCE", "oci-layout://FOLDER"),
+        (["base="], "not NAME=SOURCE", "oci-layout://FOLDER"),
+        (["Base=docker-image://a"], '"Base": not the name of a stage or an image', "write 'base'"),
+        (["a=docker-image://b", "a:latest=docker-image://c"], 'duplicate --build-context for "a"', "one source"),
+        (["a=alpine:3.20"], "no such directory", "a=docker-image://alpine:3.20"),
+        (["a=/etc/passwd"], "not a directory", "oci-layout://FOLDER"),
+        (["a=oci-layout://"], "the directory's name is missing", "oci-layout://FOLDER"),
         (["a=oci-layout:///:x@sha256:1"], "sha256", ""),
         (["a=docker-image://With Space"], "not an image reference", ""),
-        (["a=target://b"], "unknown kind of source target://", "docker-image://"),
-        (["a=git@h:a.git#m#abc"], "'abc' is no full commit hash", "40 digits"),
+        (["a=target://b"], "unknown scheme target://", "docker-image://"),
+        (["a=git@h:a.git#m#abc"], '"abc" is not a full commit hash', "40 digits"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(words: list[str], message: str, hint: str) -> None:

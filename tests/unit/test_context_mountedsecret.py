@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from imagewright.context.mountedsecret import read_login, read_secret
+from imagewright.contract.sources import HttpArchiveSource
 from imagewright.errors import Reason, SourceError
-
-KEYS = ("username", "password")
 
 
 def mounted(folder: Path, **values: bytes) -> str:
@@ -23,31 +22,35 @@ def mounted(folder: Path, **values: bytes) -> str:
     return str(folder)
 
 
+def source(folder: str) -> HttpArchiveSource:
+    return HttpArchiveSource(url="https://files.example.com/a.tar", credentials_dir=folder)
+
+
 def failing(folder: str) -> SourceError:
     with pytest.raises(SourceError) as caught:
-        read_login(folder, KEYS)
+        read_login(source(folder))
     assert caught.value.hint
     return caught.value
 
 
 def test_keys_are_read_and_others_left(tmp_path: Path) -> None:
     folder = mounted(tmp_path, username=b"me\n", other=b"x")
-    assert read_secret(folder, KEYS) == {"username": b"me\n"}
-    assert read_login(folder, KEYS) == {"username": "me"}
+    assert read_secret(source(folder)) == {"username": b"me\n"}
+    assert read_login(source(folder)) == {"username": "me"}
 
 
 def test_no_secret_is_no_login() -> None:
-    assert read_login("", KEYS) == {}
+    assert read_login(source("")) == {}
 
 
 def test_one_for_something_else_is_refused_by_what_it_has(tmp_path: Path) -> None:
     error = failing(mounted(tmp_path, token=b"hunter2"))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
-    assert error.message.endswith("has none of the keys username, password; it has token")
+    assert error.message.endswith("has none of the keys username, password, bearerToken, ca.crt; it has token")
 
 
 def test_an_empty_one_is_refused(tmp_path: Path) -> None:
-    assert failing(mounted(tmp_path)).message.endswith("it has no key at all")
+    assert failing(mounted(tmp_path)).message.endswith("it has no keys")
 
 
 def test_one_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -56,5 +59,5 @@ def test_one_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_text_is_refused_and_not_shown(tmp_path: Path) -> None:
     error = failing(mounted(tmp_path, password=b"\xffhunter2"))
-    assert "no text" in error.message
+    assert "not text" in error.message
     assert "hunter2" not in error.render()

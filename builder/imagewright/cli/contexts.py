@@ -88,7 +88,7 @@ def with_git_options(source: Source, text: str) -> Source:
                 pass  # nothing but the revision is ever fetched
             case _:
                 raise UsageError(
-                    f'invalid --git value "{text}": unknown option "{option}"',
+                    f'invalid --git value "{text}": invalid option "{option}"',
                     hint="Write branch=NAME, depth=NUMBER, recurse-submodules=true, insecure-skip-tls=true or single-branch=true.",
                 )
     return source.model_copy(update=changes)

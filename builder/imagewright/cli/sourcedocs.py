@@ -32,10 +32,10 @@ def _logins() -> str:
 
 
 def _login(kind: SourceKind) -> str:
-    text = f"- `{kind.field}`: a Secret with {_code(kind.secret_keys)}"
+    text = f"- `{kind.field}`: Secret keys {_code(kind.secret_keys)}"
     if kind.login_variables:
-        text += f"; or the environment's {_code(kind.login_variables)}"
-    text += f". A refused login is `{kind.auth_reason.value}`."
+        text += f"; variables {_code(kind.login_variables)}"
+    text += f"; a refused login is `{kind.auth_reason.value}`"
     return textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 

@@ -5,6 +5,7 @@ Talks to the network, writes below the job's work directory.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -36,14 +37,15 @@ def archived(download: Callable[[_Archive, str, FetchJob], str]) -> Callable[[_A
 
     def fetch(source: _Archive, job: FetchJob) -> FetchedContext:
         path = os.path.join(job.work_dir, "context.archive")
-        name = download(source, path, job)
         try:
+            name = download(source, path, job)
             with open(path, "rb") as stream:
                 _refuse_web_page(name, stream.read(_SNIFFED_BYTES))
                 stream.seek(0)
                 return unpack_stream(stream, name, job, "Create and upload the archive again.")
         finally:
-            os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     return fetch
 

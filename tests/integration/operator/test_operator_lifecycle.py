@@ -240,17 +240,17 @@ def secret(name: str) -> dict[str, Any]:
     return {"id": name, "secretKeyRef": {"name": "a", "key": "b"}}
 
 
-NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of git, configMap, inline"
+NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of git, http, s3"
 
 
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
         ({"source": {}}, NO_SOURCE),
-        ({"source": None}, "spec: Invalid value: names no source: write exactly one of git, configMap, inline"),
+        ({"source": None}, "spec: Invalid value: names no source: write exactly one of git, http, s3"),
         (
             {"source": {"inline": {"dockerfile": "FROM scratch"}, "configMap": {"name": "a"}}},
-            "names more than one source: keep exactly one of git, configMap, inline",
+            "names more than one source: keep exactly one of git, http, s3",
         ),
         ({"output": {"tags": ["registry.example.com/my app:1"]}}, "must not hold spaces: write one image per line"),
         ({"output": {"tags": ["registry.example.com/App:1"]}}, "is not an image reference: write it as"),
