@@ -23,13 +23,13 @@ def test_a_git_source_of_the_users_keeps_the_manifests_login() -> None:
     url = "https://git.example.com/other.git"
     spec, said = created(manifest, f"--git={url}")
     assert spec["source"]["git"] == {"url": url, "submodules": True, "depth": 0, "secretRef": {"name": "git"}}
-    assert "note: the Secret git with the manifest's login for git is kept for --git" in said
+    assert 'note: --git uses the Secret "git" with the manifest\'s git login' in said
     spec, said = created(manifest, f"--git={url}", "--source-secret=mine")
     assert spec["source"]["git"]["secretRef"] == {"name": "mine"}
-    assert "login for git" not in said
+    assert "git login" not in said
     spec, said = created(manifest, "--http=https://h/a.tar.gz")
     assert spec["source"] == {"http": {"url": "https://h/a.tar.gz"}}
-    assert "note: the Secret git with the manifest's login for git is left out" in said
+    assert 'note: ignored the Secret "git" with the manifest\'s git login' in said
 
 
 def test_flags_add_to_the_manifests_source() -> None:
@@ -38,7 +38,7 @@ def test_flags_add_to_the_manifests_source() -> None:
     assert created(pod(GIT), *flags)[0]["source"] == {"git": {"url": "git://git.example.com/team/app.git", **about}}
     with_login = pod("--context=git://me:s3cr3t@git.example.com/team/app.git")
     text = created(with_login)[1]
-    assert "put it into a Secret, and name that (--source-secret)" in text
+    assert "put them into a Secret and name it with --source-secret" in text
     spec, said = created(with_login, "--source-secret=git")
     assert spec["source"] == {"git": {"url": "git://git.example.com/team/app.git", "secretRef": {"name": "git"}}}
     assert "s3cr3t" not in text + said

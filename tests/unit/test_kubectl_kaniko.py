@@ -11,16 +11,16 @@ from imagebuilds.kanikopods import GIT, from_secret, mounted, pod
 from imagebuilds.plugin import Plugin
 
 from imagewright.errors import ImagewrightError
-from imagewright_kubectl.kaniko import Converted, convert, find, of_words
+from imagewright_kubectl.kaniko import Conversion, convert, find_workload, workload_of_flags
 from imagewright_operator.api import ImageBuild
 
 INVOCATIONS = Path(__file__).parents[1] / "invocations"
 LOGIN = {"pushSecretRef": {"name": "regcred"}}
 
 
-def converted(manifest: str, *dropped: str, replaced: tuple[str, ...] = ()) -> Converted:
-    found = find(yaml.safe_load_all(manifest))
-    made = convert(found, frozenset(dropped), frozenset(replaced))
+def converted(manifest: str, *dropped: str, replaced: tuple[str, ...] = ()) -> Conversion:
+    workload = find_workload(yaml.safe_load_all(manifest))
+    made = convert(workload, frozenset(dropped), frozenset(replaced))
     ImageBuild.parse({"metadata": {"name": "app"}, "spec": made.spec})
     return made
 
@@ -85,15 +85,15 @@ def test_invocation_becomes(name: str) -> None:
 
 
 REFUSALS = {
-    "job": "--push-retry: the engine tries again by itself|--context=/workspace/repository: it is on an emptyDir",
-    "single-snapshot": "--single-snapshot: there is no field|--ignore-path: |--drop single-snapshot --drop ignore-path",
-    "standard-input": "--context=tar://…: an ImageBuild can't read standard input",
-    "warmed": "--cache-dir=/cache is not the root of a PersistentVolumeClaim",
+    "job": "--push-retry: not needed: |--context=/workspace/repository: it is on an emptyDir",
+    "single-snapshot": "--single-snapshot: an ImageBuild has no such field|--ignore-path: |--drop single-snapshot --drop ignore-path",
+    "standard-input": "--context=tar://…: an ImageBuild cannot read standard input",
+    "warmed": "--cache-dir=/cache: not the root of a PersistentVolumeClaim",
     **dict.fromkeys(
         ["drone-plugin", "gitlab-ci", "gitlab-ci-ca", "gitlab-ci-cache", "gitlab-ci-spaces", "jenkins-pod"],
-        "from a shell script|create NAME -- --context=",
+        "a shell script runs kaniko|create NAME -- --context=",
     ),
-    **dict.fromkeys(["layout-and-login", "scan-before-push", "secret-and-dryrun"], "from a shell script"),
+    **dict.fromkeys(["layout-and-login", "scan-before-push", "secret-and-dryrun"], "a shell script runs kaniko"),
 }
 
 
@@ -184,7 +184,7 @@ def test_a_cache_that_is_not_asked_for_is_told_of() -> None:
     made = converted(pod(GIT, "--cache-repo=registry.example.com/cache", "--cache-ttl=6h"))
     assert "cache" not in made.spec
     for name in ("cache-repo", "cache-ttl"):
-        assert f"--{name} is left out: without --cache kaniko has no cache of layers" in made.notes
+        assert f"ignored --{name}: kaniko caches no layers without --cache" in made.notes
 
 
 @pytest.mark.parametrize(
@@ -215,13 +215,16 @@ def test_context_becomes_source(context: str, source: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", ["-", "/dev/stdin", "/proc/self/fd/0"])
 def test_a_dockerfile_from_standard_input_cant_be_converted(path: str) -> None:
     says = refused(pod(GIT, f"--dockerfile={path}"))
-    assert f"--dockerfile={path}: an ImageBuild can't read standard input: put it into the context" in says
+    assert f"--dockerfile={path}: an ImageBuild cannot read standard input: put the Dockerfile into the context" in says
     assert "dockerfile" not in converted(pod(GIT, f"--dockerfile={path}"), "dockerfile").spec
 
 
 def test_a_dockerfile_at_an_address_cant_be_converted() -> None:
     manifest = pod(GIT, "--dockerfile=https://example.com/Dockerfile")
-    assert "--dockerfile=https://example.com/Dockerfile: an address: put it into the context" in refused(manifest)
+    assert (
+        "--dockerfile=https://example.com/Dockerfile: an ImageBuild cannot read a URL: put the Dockerfile into the context"
+        in refused(manifest)
+    )
     assert "dockerfile" not in converted(manifest, "dockerfile").spec
 
 
@@ -273,9 +276,9 @@ def test_logins_for_git_are_secrets() -> None:
 
 def test_no_secret_that_is_written_down_gets_into_an_imagebuild() -> None:
     text = refused(pod(GIT, env=[{"name": "GIT_TOKEN", "value": "s3cr3t"}]))
-    assert "the variable GIT_TOKEN: a secret is written into the manifest: put it into a Secret" in text
+    assert "variable GIT_TOKEN: the manifest contains a secret: put it into a Secret" in text
     text += refused(pod("--context=https://me:s3cr3t@git.example.com/app.git"))
-    assert "the address holds a login" in text
+    assert "the URL contains credentials" in text
     assert "s3cr3t" not in text
 
 
@@ -296,7 +299,7 @@ def test_a_login_that_is_of_another_form_is_refused_with_the_command_that_mends_
     assert "--type=kubernetes.io/dockerconfigjson" in refused(pod(GIT, **given))
     assert "output" in converted(pod(GIT, **given), "/kaniko/.docker").spec
     helper = mounted("/kaniko/.docker", configMap={"name": "ecr"})
-    assert "the engine finds a cloud's own by itself" in refused(pod(GIT, **helper))
+    assert "the engine uses a cloud's login by itself" in refused(pod(GIT, **helper))
 
 
 def test_secrets_and_arguments_of_the_build() -> None:
@@ -320,9 +323,9 @@ def test_secrets_and_arguments_of_the_build() -> None:
     ]
     assert spec["ssh"] == [{"id": "default", "secretKeyRef": {"name": "files", "key": "key"}}]
     assert "podTemplate" not in spec
-    assert "would be in the image's history" in refused(pod(GIT, "--build-arg=NPM_TOKEN", env=env))
+    assert "the image's history would show it" in refused(pod(GIT, "--build-arg=NPM_TOKEN", env=env))
     assert "--build-arg X: the container has no variable X" in refused(pod(GIT, "--build-arg=X"))
-    assert "/tmp/token is no Secret's key" in refused(pod(GIT, "--secret=id=a,src=/tmp/token"))
+    assert '"/tmp/token" does not refer to a key of a Secret' in refused(pod(GIT, "--secret=id=a,src=/tmp/token"))
 
 
 def test_certificates_are_config_maps_and_secrets() -> None:
@@ -363,8 +366,8 @@ def test_the_pods_place_and_size_go_on() -> None:
         "env": env[:1],
         "volumes": [{"name": "v", "secret": {"secretName": "gcloud"}, "mountPath": "/secret"}],
     }
-    assert "the variable LANG is left out: the engine doesn't read it" in made.notes
-    assert "securityContext.privileged is left out: no build needs it" in made.notes
+    assert "ignored the variable LANG: the engine does not read it" in made.notes
+    assert "ignored securityContext.privileged: builds run without privilege" in made.notes
 
 
 def test_kinds_of_manifest() -> None:
@@ -392,24 +395,24 @@ def test_a_task_with_parameters_wants_their_values() -> None:
     args += ["$(params.EXTRA_ARGS)"]
     manifest = yaml.safe_dump({"kind": "Task", "spec": {"steps": [{"image": "$(params.BUILDER)", "args": args}]}})
     text = refused(manifest)
-    assert (
-        "dockerfile: $(params.DOCKERFILE) stands for something that the manifest doesn't say: write its value" in text
-    )
+    assert "dockerfile: the manifest has no value for $(params.DOCKERFILE): write the value" in text
     dropped = ("dockerfile", "$(params.EXTRA_ARGS)")
     made = converted(manifest, *dropped, replaced=("context", "destination"))
     assert "source" not in made.spec
 
 
 def test_manifests_that_cant_be_read() -> None:
-    assert "no container that runs kaniko" in refused("kind: Pod\nspec: {containers: [{name: a, image: nginx}]}")
-    assert "is an ImageBuild already" in refused("kind: ImageBuild")
-    assert "is no YAML mapping" in refused("kaniko")
-    assert "2 containers run kaniko: kaniko, kaniko" in refused(pod(GIT) + "---\n" + pod(GIT))
+    assert "no container runs kaniko" in refused("kind: Pod\nspec: {containers: [{name: a, image: nginx}]}")
+    assert "it is an ImageBuild" in refused("kind: ImageBuild")
+    assert "not a YAML mapping" in refused("kaniko")
+    assert '2 run kaniko: "kaniko", "kaniko"' in refused(pod(GIT) + "---\n" + pod(GIT))
     assert "unknown flag --destinaton" in refused(pod("--destinaton=x"))
-    assert "command of the container kaniko is no list" in refused(pod(GIT, command="/kaniko/executor"))
+    assert 'invalid command of container "kaniko": not a list of strings' in refused(
+        pod(GIT, command="/kaniko/executor")
+    )
     with pytest.raises(ImagewrightError) as error:
-        convert(of_words([GIT]))
-    assert "--destination is not given: name the image to push" in error.value.render()
+        convert(workload_of_flags([GIT]))
+    assert "--destination: missing: name the image to push" in error.value.render()
 
 
 @pytest.mark.parametrize(
@@ -417,7 +420,7 @@ def test_manifests_that_cant_be_read() -> None:
     [
         ({"env": [{"name": "A", "value": 1}]}, "kaniko.env[0].value: input should be a valid string"),
         ({"env": [None]}, "kaniko.env[0]: input should be a mapping"),
-        ({"volumes": [{"name": "v", "secret": "s"}]}, "spec.volumes[0].secret: input should be a mapping"),
+        ({"volumes": [{"name": "v", "secret": "s"}]}, "volumes[0].secret: input should be a mapping"),
         ({"pod": {"activeDeadlineSeconds": True}}, "spec.activeDeadlineSeconds: input should be a valid integer"),
         ({"resources": {"limits": ["1Gi"]}}, "kaniko.resources.limits: input should be a valid dictionary"),
     ],

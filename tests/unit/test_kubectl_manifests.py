@@ -9,7 +9,7 @@ import yaml
 from imagebuilds.kanikopods import GIT, pod
 
 from imagewright.errors import ImagewrightError
-from imagewright_kubectl.kaniko import convert, find
+from imagewright_kubectl.kaniko import convert, find_workload
 
 WRONG: list[Any] = [None, 5, "x", [], {}, ["x"], {"a": "b"}, True, [1], [None], "", [[]]]
 
@@ -52,7 +52,7 @@ def everything() -> Any:
 
 
 def test_whatever_is_wrong_in_a_manifest_is_an_error_of_ours() -> None:
-    convert(find([everything()]), frozenset({"envFrom"}))
+    convert(find_workload([everything()]), frozenset({"envFrom"}))
     for number, path in enumerate(nodes(everything())):
         for wrong in (WRONG[number % len(WRONG)], WRONG[(number * 7 + 5) % len(WRONG)]):
             manifest = everything()
@@ -61,4 +61,4 @@ def test_whatever_is_wrong_in_a_manifest_is_an_error_of_ours() -> None:
                 place = place[key]
             place[path[-1]] = wrong
             with contextlib.suppress(ImagewrightError):  # anything else is a bug
-                convert(find([manifest]), frozenset({"envFrom"}))
+                convert(find_workload([manifest]), frozenset({"envFrom"}))

@@ -1,7 +1,6 @@
-"""``create``: an ImageBuild from flags, from a manifest that runs kaniko or from kaniko's own flags, or from several.
+"""``create``: an ImageBuild from flags, from a manifest that runs kaniko, from kaniko's flags, or from flags and one of these.
 
-I/O: reads the manifest, asks the API server unless nothing is to be created, writes to standard output and error. Called by
-``main``.
+I/O: reads the manifest, asks the API server except for a client-side dry run, writes to standard output and error.
 """
 
 from __future__ import annotations
@@ -23,29 +22,28 @@ from imagewright_kubectl.specflags import given_fields, joined_source, merged
 from imagewright_operator.api import API_VERSION, KIND, MAX_NAME, ImageBuild
 from imagewright_operator.api.base import describe
 
-_RULES = "`kubectl explain imagebuild.spec` has the rules."
-
 
 def run(options: argparse.Namespace) -> int:
-    """Create it, or show what would be created; 0."""
+    """Create it, or print what would be created; 0."""
     given = given_fields(options)
     name, namespace = options.name, options.namespace
     if options.manifest and options.kaniko:
-        raise UsageError("--from and kaniko's flags are given", hint="The one or the other says what is built.")
+        raise UsageError("--from and kaniko's flags cannot be combined", hint="Use one of them.")
     if options.manifest or options.kaniko:
-        found_name, found_namespace, spec = _from_manifest(options, given)
-        name, namespace = name or found_name, namespace or found_namespace
+        manifest_name, manifest_namespace, spec = _from_kaniko(options, given)
+        name, namespace = name or manifest_name, namespace or manifest_namespace
     else:
         spec = _from_flags(options, given)
-    _check_whole(spec)
+    _check_required(spec)
     if not name:
-        raise UsageError("no name is given", hint="kubectl imagewright create NAME …")
+        raise UsageError("missing NAME", hint="Use kubectl imagewright create NAME …")
     if len(name) > MAX_NAME:
         raise UsageError(
-            f"the name {name} is longer than {MAX_NAME} characters", hint="Pods are named after it: give a NAME."
+            f'invalid name "{name}": longer than {MAX_NAME} characters',
+            hint="Choose a shorter NAME: Pods are named after it.",
         )
     body: Json = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
-    _check(body)
+    _validate(body)
     if options.dry_run == "client":
         if namespace:
             body["metadata"]["namespace"] = namespace
@@ -64,55 +62,61 @@ def run(options: argparse.Namespace) -> int:
 def _from_flags(options: argparse.Namespace, given: Json) -> Json:
     for flag, value in (("--container", options.container), ("--drop", options.drop)):
         if value:
-            raise UsageError(f"{flag} is given without --from", hint="It says how a manifest is converted.")
+            raise UsageError(f"{flag} requires --from", hint="It applies to the conversion of a manifest.")
     return given
 
 
-def _check_whole(spec: Json) -> None:
+def _check_required(spec: Json) -> None:
     if "source" not in spec:
-        hint = "One of --git, --http, --oci, --configmap, --volume, --inline; or --from FILE, which runs kaniko."
-        raise UsageError("nothing says what to build", hint=hint)
+        hint = "Use one of --git, --http, --oci, --configmap, --volume and --inline, or --from FILE."
+        raise UsageError("missing source", hint=hint)
     if not spec.get("output", {}).get("tags"):
-        raise UsageError("nothing says where to push the image", hint="--tag registry.example.com/team/app:1.0")
+        raise UsageError(
+            "missing --tag", hint="Name the image to push, for example --tag registry.example.com/team/app:1.0."
+        )
 
 
-def _from_manifest(options: argparse.Namespace, given: Json) -> tuple[str, str, Json]:
-    # Here, since the executor's code for kaniko's flags is slow to load, and only made for Linux.
-    from imagewright_kubectl.kaniko import convert, find, of_words  # noqa: PLC0415
+def _from_kaniko(options: argparse.Namespace, given: Json) -> tuple[str, str, Json]:
+    # Here, because the executor's code for kaniko's flags is slow to load, and only made for Linux.
+    from imagewright_kubectl.kaniko import convert, find_workload, workload_of_flags  # noqa: PLC0415
 
     if options.kaniko:
-        found = of_words(options.kaniko)
+        workload = workload_of_flags(options.kaniko)
     else:
-        found = find(_documents(options.manifest), options.container)
+        file = "standard input" if options.manifest == "-" else options.manifest
+        workload = find_workload(_documents(options.manifest), options.container, file)
     dropped = {name.removeprefix("--") for name in options.drop}
     replaced = _replaced(given) | ({"source-secret"} if options.source_secret else set())
-    converted = convert(found, frozenset(dropped), frozenset(replaced))
-    for line in converted.notes:
+    conversion = convert(workload, frozenset(dropped), frozenset(replaced))
+    for line in conversion.notes:
         note(line)
-    spec = merged(converted.spec, given)
+    spec = merged(conversion.spec, given)
     if "source" in given:
-        _keep_of_git(converted.git, spec["source"])
-    elif source := joined_source(converted.spec.get("source", {}), options):
+        _keep_git_settings(conversion.git_settings, spec["source"])
+    elif source := joined_source(conversion.spec.get("source", {}), options):
         spec["source"] = source
-    return found.name, found.namespace, spec
+    return workload.name, workload.namespace, spec
 
 
-def _keep_of_git(kept: Json, source: Json) -> None:
-    """What the manifest says of its git source, said of the one that the user gives instead."""
-    login = kept.get("secretRef", {}).get("name")
+def _keep_git_settings(settings: Json, source: Json) -> None:
+    """Apply the settings of the manifest's git source to the one that the user gave."""
+    login = settings.get("secretRef", {}).get("name")
     if "git" not in source:
         if login:
-            note(f"the Secret {login} with the manifest's login for git is left out: the source isn't git any more")
+            note(f'ignored the Secret "{login}" with the manifest\'s git login: the source is not git')
         return
     if login and "secretRef" not in source["git"]:
-        note(f"the Secret {login} with the manifest's login for git is kept for --git; --source-secret names another")
-    source["git"] = {**source["git"], **{name: value for name, value in kept.items() if name not in source["git"]}}
+        note(f'--git uses the Secret "{login}" with the manifest\'s git login; choose another with --source-secret')
+    source["git"] = {
+        **source["git"],
+        **{name: value for name, value in settings.items() if name not in source["git"]},
+    }
 
 
 def _replaced(given: Json) -> set[str]:
-    """kaniko's flags that flags of ``create`` take the place of: they need not be converted."""
+    """kaniko's flags that flags of ``create`` replace: they aren't converted."""
     output, cache = given.get("output", {}), given.get("cache", {})
-    found = {
+    replaced = {
         "context": "source" in given,
         "dockerfile": "dockerfile" in given,
         "destination": "tags" in output,
@@ -123,26 +127,29 @@ def _replaced(given: Json) -> set[str]:
         "cache-repo": "repository" in cache,
         "cache-dir": "volume" in cache,
     }
-    return {name for name, is_given in found.items() if is_given}
+    return {name for name, is_given in replaced.items() if is_given}
 
 
-def _documents(place: str) -> list[Any]:
+def _documents(file: str) -> list[Any]:
     try:
-        text = sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8")
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         return [*yaml.safe_load_all(text)]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"--from={place}: it can't be read: {error}", hint="Name a manifest, or - for standard input."
+            f"cannot read --from={file}: {getattr(error, 'strerror', None) or error}",
+            hint="Name a manifest, or - for standard input.",
         ) from None
     except yaml.YAMLError as error:
         raise UsageError(
-            f"--from={place}: no YAML: {error}", hint="Name a manifest as kubectl apply takes it."
+            f"cannot parse --from={file}: invalid YAML: {error}", hint="Check it with `kubectl apply --dry-run=client`."
         ) from None
 
 
-def _check(body: Json) -> None:
-    """What the resource's models say of types and lengths."""
+def _validate(body: Json) -> None:
+    """Fields, types and lengths by the resource's models."""
     try:
         ImageBuild.parse(body)
     except ValidationError as error:
-        raise ImagewrightError(describe(error), reason=Reason.INVALID_SPEC, hint=_RULES) from None
+        raise ImagewrightError(
+            describe(error), reason=Reason.INVALID_SPEC, hint="See `kubectl explain imagebuild.spec`."
+        ) from None

@@ -1,9 +1,9 @@
-"""A manifest that runs kaniko becomes an ImageBuild's spec.
+"""Converts a manifest or a command line that runs kaniko to an ImageBuild's spec.
 
-No I/O. Called by ``createcommand``. kaniko's flags are read by the executor's own code (``imagewright.cli``).
+No I/O. The executor's own code (``imagewright.cli``) parses kaniko's flags.
 """
 
-from imagewright_kubectl.kaniko.conversion import Converted, convert
-from imagewright_kubectl.kaniko.manifest import Found, find, of_words
+from imagewright_kubectl.kaniko.conversion import Conversion, convert
+from imagewright_kubectl.kaniko.manifest import Workload, find_workload, workload_of_flags
 
-__all__ = ["Converted", "Found", "convert", "find", "of_words"]
+__all__ = ["Conversion", "Workload", "convert", "find_workload", "workload_of_flags"]

@@ -1,6 +1,6 @@
-"""What a container's environment and mounts stand for: values, Secrets, ConfigMaps, PersistentVolumeClaims.
+"""A container's environment and volume mounts: the values, Secrets, ConfigMaps and claims behind a name or a path.
 
-No I/O. Both classes record what the conversion has used, so that the rest can be kept in ``podTemplate``.
+No I/O. Both classes record what the conversion has used; ``podsettings`` keeps the rest in ``podTemplate``.
 """
 
 from __future__ import annotations
@@ -11,157 +11,176 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from imagewright_kubectl.kaniko.diagnostics import Problems
+from imagewright_kubectl.kaniko.diagnostics import Diagnostics
 
 Json = dict[str, Any]
 
-_REFERENCE = re.compile(r"\$\$|\$\(([^()]*)\)|\{\{[^{}]*\}\}")  # the kubelet's, and Tekton's; Argo's
+_REFERENCE = re.compile(r"\$\$|\$\(([^()]*)\)|\{\{[^{}]*\}\}")  # the kubelet's and Tekton's; Argo's
 
 
-class Variables:
-    """What ``env`` says. Remembers which are used in the arguments."""
+class Environment:
+    """The variables of ``env``: ``values`` that are written in the manifest, ``references`` to Secrets and ConfigMaps."""
 
-    def __init__(self, container: Mapping[str, Any], problems: Problems) -> None:
-        self.plain: dict[str, str] = {}
+    def __init__(self, container: Mapping[str, Any], diagnostics: Diagnostics) -> None:
+        self.values: dict[str, str] = {}
         self.references: dict[str, Json] = {}
         self.used: set[str] = set()
-        self._problems = problems
-        for one in container.get("env") or ():
-            name = str(one.get("name"))
-            if one.get("valueFrom"):
-                self.references[name] = one["valueFrom"]
+        self._diagnostics = diagnostics
+        for variable in container.get("env") or ():
+            name = str(variable.get("name"))
+            if variable.get("valueFrom"):
+                self.references[name] = variable["valueFrom"]
             else:
-                self.plain[name] = self._known(str(one.get("value") or ""))[0]
-        for one in container.get("envFrom") or ():
-            source = (one.get("configMapRef") or one.get("secretRef") or {}).get("name", "")
-            problems.add(
-                "envFrom", f"envFrom: what {source} holds can't be seen from here: name the variables that count in env"
+                self.values[name] = self._expand(str(variable.get("value") or ""))[0]
+        for source in container.get("envFrom") or ():
+            name = (source.get("configMapRef") or source.get("secretRef") or {}).get("name", "")
+            diagnostics.error(
+                "envFrom", f'envFrom "{name}": its variables are unknown: list those that the build needs in env'
             )
 
     def expand(self, words: list[str]) -> list[str]:
-        """Arguments as the kubelet hands them over, without those that can't be known and are dropped."""
+        """Arguments as the kubelet passes them on, without those of unknown value that the user drops."""
         expanded, flag = [], ""
         for word in words:
             name = word.partition("=")[0] if word.startswith("-") else flag or word
-            text, unknown = self._known(word)
-            if unknown and name == word and self._problems.is_dropped(word):
+            text, unresolved = self._expand(word)
+            if unresolved and name == word and self._diagnostics.is_dropped(word):
                 continue
-            if unknown:
-                self._unknown(name.lstrip("-"), unknown)
+            if unresolved:
+                self._report_unresolved(name.lstrip("-"), unresolved)
             expanded.append(text)
             flag = word if word.startswith("-") and "=" not in word else ""
         return expanded
 
-    def _known(self, text: str) -> tuple[str, str]:
-        """With the values that are written down in place of their names, and the last name that has none; it stays."""
-        unknown = ""
+    def _expand(self, text: str) -> tuple[str, str]:
+        """The expanded text, and the last reference without a value, which stays as it is."""
+        unresolved = ""
 
-        def one(found: re.Match[str]) -> str:
-            nonlocal unknown
+        def replacement(found: re.Match[str]) -> str:
+            nonlocal unresolved
             if found[0] == "$$":
                 return "$"
-            if found[1] is None or found[1] not in self.plain:
-                unknown = found[0]
+            if found[1] is None or found[1] not in self.values:
+                unresolved = found[0]
                 return found[0]
             self.used.add(found[1])
-            return self.plain[found[1]]
+            return self.values[found[1]]
 
-        return _REFERENCE.sub(one, text), unknown
+        return _REFERENCE.sub(replacement, text), unresolved
 
-    def _unknown(self, name: str, written: str) -> None:
-        variable = written[2:-1]
+    def _report_unresolved(self, name: str, reference: str) -> None:
+        variable = reference[2:-1]
         if variable in self.references:
             self.used.add(variable)
-            what = f"the value of {variable} is in a Secret or ConfigMap"
+            problem = f"the value of {variable} is in a Secret or ConfigMap"
         else:
-            what = f"{written} stands for something that the manifest doesn't say"
-        self._problems.must(f"{name}: {what}: write its value, or give the field as a flag of create", name)
+            problem = f"the manifest has no value for {reference}"
+        self._diagnostics.missing(name, f"{name}: {problem}: write the value, or use a flag of create for this field")
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One entry of volumeMounts with its volume."""
+    """An entry of ``volumeMounts`` with its volume. ``path`` is normalised."""
 
     path: str
     sub_path: str
     volume: Json
 
     @property
-    def kind(self) -> str:
-        """``secret``, ``emptyDir``, …; "" where the manifest doesn't show the volume."""
+    def name(self) -> str:
+        """The volume's."""
+        return str(self.volume.get("name"))
+
+    @property
+    def type(self) -> str:
+        """``secret``, ``emptyDir``, …; "" where the manifest doesn't have the volume."""
         return next((key for key in self.volume if key != "name"), "")
 
-    def inside(self, path: str) -> str:
-        """A path of the container as one of the volume; "" is its root."""
+    def path_in_volume(self, path: str) -> str:
+        """A path of the container, relative to the volume's root; "" is the root."""
         rest = path[len(self.path) :].strip("/")
         joined = posixpath.normpath(posixpath.join(self.sub_path.strip("/"), rest)) if self.sub_path or rest else ""
         return "" if joined == "." else joined
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimPath:
+    """A path of the container on a PersistentVolumeClaim: below ``sub_path``, which is mounted, at ``directory``."""
+
+    claim: str
+    sub_path: str
+    directory: str
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is the root of the volume."""
+        return not self.sub_path and not self.directory
+
+
 class Mounts:
-    """The container's mounts."""
+    """The container's mounts; ``used`` has the paths of those that a field of the spec replaces."""
 
     def __init__(self, container: Mapping[str, Any], volumes: Iterable[Json]) -> None:
         by_name = {volume.get("name"): volume for volume in volumes}
         self.all = [
             Mount(
-                path="/" + posixpath.normpath(str(one.get("mountPath") or "/")).lstrip("/"),
-                sub_path=str(one.get("subPath") or ""),
-                volume=by_name.get(one.get("name")) or {"name": one.get("name")},
+                path="/" + posixpath.normpath(str(mount.get("mountPath") or "/")).lstrip("/"),
+                sub_path=str(mount.get("subPath") or ""),
+                volume=by_name.get(mount.get("name")) or {"name": mount.get("name")},
             )
-            for one in container.get("volumeMounts") or ()
+            for mount in container.get("volumeMounts") or ()
         ]
         self.used: set[str] = set()
 
-    def at(self, path: str) -> Mount | None:
-        """The innermost mount that a path is in."""
-        around = [one for one in self.all if path == one.path or path.startswith(one.path.rstrip("/") + "/")]
-        return max(around, key=lambda one: len(one.path), default=None)
+    def innermost(self, path: str) -> Mount | None:
+        """The innermost mount that contains a path."""
+        around = [mount for mount in self.all if path == mount.path or path.startswith(mount.path.rstrip("/") + "/")]
+        return max(around, key=lambda mount: len(mount.path), default=None)
 
     def secret_key(self, path: str) -> Json | None:
-        """The Secret's key that is this file."""
+        """The reference to the Secret's key behind this file."""
         return self._key(path, "secret", "secretName")
 
     def config_map_key(self, path: str) -> Json | None:
-        """The ConfigMap's key that is this file."""
+        """The reference to the ConfigMap's key behind this file."""
         return self._key(path, "configMap", "name")
 
     def config_map(self, path: str) -> str | None:
-        """The ConfigMap that is this folder, whole."""
-        mount = self.at(path)
+        """The name of the ConfigMap that is mounted as this directory as a whole."""
+        mount = self.innermost(path)
         source = mount.volume.get("configMap") if mount is not None else None
-        if mount is None or not source or source.get("items") or mount.inside(path):
+        if mount is None or not source or source.get("items") or mount.path_in_volume(path):
             return None
         self.used.add(mount.path)
         name: str = source.get("name", "")
         return name
 
-    def claim(self, path: str) -> tuple[str, str, str] | None:
-        """A claim, the folder of it that is mounted, and this path below that."""
-        mount = self.at(path)
+    def claim(self, path: str) -> ClaimPath | None:
+        """The claim behind this path."""
+        mount = self.innermost(path)
         source = mount.volume.get("persistentVolumeClaim") if mount is not None else None
         if mount is None or not source:
             return None
         self.used.add(mount.path)
-        return source.get("claimName", ""), mount.sub_path.strip("/"), path[len(mount.path) :].strip("/")
+        return ClaimPath(source.get("claimName", ""), mount.sub_path.strip("/"), path[len(mount.path) :].strip("/"))
 
-    def _key(self, path: str, kind: str, name_field: str) -> Json | None:
-        mount = self.at(path)
+    def _key(self, path: str, volume_type: str, name_field: str) -> Json | None:
+        mount = self.innermost(path)
         if mount is None:
             return None
-        for source in _sources(mount.volume, kind):
-            inside = mount.inside(path)
+        for source in _sources(mount.volume, volume_type):
+            inside = mount.path_in_volume(path)
             items = source.get("items")
-            keys = [one.get("key") for one in items if one.get("path") == inside] if items else [inside]
+            keys = [item.get("key") for item in items if item.get("path") == inside] if items else [inside]
             if keys and keys[0] and "/" not in keys[0]:
                 self.used.add(mount.path)
                 return {"name": source.get(name_field) or source.get("name", ""), "key": keys[0]}
         return None
 
 
-def _sources(volume: Json, kind: str) -> list[Json]:
-    """The sources of this kind: the volume itself, or those that it projects."""
-    if volume.get(kind):
-        return [volume[kind]]
+def _sources(volume: Json, volume_type: str) -> list[Json]:
+    """The volume's source where it is of this type, or those of this type that it projects."""
+    if volume.get(volume_type):
+        return [volume[volume_type]]
     projected = (volume.get("projected") or {}).get("sources") or ()
-    return [source[kind] for source in projected if source.get(kind)]
+    return [source[volume_type] for source in projected if source.get(volume_type)]

@@ -1,6 +1,6 @@
-"""kaniko's command line, as the executor reads it, becomes the fields of an ImageBuild's spec.
+"""Converts kaniko's command line, parsed as the executor parses it, to the fields of an ImageBuild's spec.
 
-No I/O: files that the flags name are the container's, and are looked up in its mounts. Called by ``createcommand``.
+No I/O: the files that flags name are the container's, and are looked up in its mounts.
 """
 
 from __future__ import annotations
@@ -14,158 +14,163 @@ from imagewright.cli.request import build_request
 from imagewright.cli.secrets import secret_place
 from imagewright.contract.request import BuildRequest, Timestamps
 from imagewright_kubectl.kaniko import flags
-from imagewright_kubectl.kaniko.container import Json, Mounts, Variables
-from imagewright_kubectl.kaniko.diagnostics import Problems
-from imagewright_kubectl.kaniko.manifest import Found
-from imagewright_kubectl.kaniko.podsettings import Surroundings, duration
-from imagewright_kubectl.kaniko.source import Sources
+from imagewright_kubectl.kaniko.container import Environment, Json, Mounts
+from imagewright_kubectl.kaniko.diagnostics import Diagnostics
+from imagewright_kubectl.kaniko.manifest import Workload
+from imagewright_kubectl.kaniko.podsettings import PodSettings, duration
+from imagewright_kubectl.kaniko.source import SourceConverter
 
-# Flags whose files are the container's: build_request would look for them here.
-_OF_FILES = ("secret", "ssh", "registry-certificate", "registry-client-cert", "build-context", "cache-dir")
-# Without a context or a destination others can't be read, even where the spec doesn't take them from the manifest.
-_STILL_READ = ("context", "destination", "dockerfile")
+# Flags that name files of the container: build_request would read them on this machine.
+_FILE_FLAGS = ("secret", "ssh", "registry-certificate", "registry-client-cert", "build-context", "cache-dir")
+# build_request needs them, even where the spec takes them from elsewhere.
+_ALWAYS_PARSED = ("context", "destination", "dockerfile")
 _DEFAULT_CACHE_DIR = "/cache"
-_OF_CACHE = ("cache-repo", "cache-ttl")
+_CACHE_FLAGS = ("cache-repo", "cache-ttl")
 
 
 @dataclass(frozen=True, slots=True)
-class Converted:
-    """A spec, as it would be written by hand: without what equals its default. ``notes`` are for a person to read.
+class Conversion:
+    """A spec without the fields that equal their default; notes for the user.
 
-    ``git`` is what a git source keeps of the manifest's where the user gives it himself: the login, submodules, depth.
+    ``git_settings`` are the fields of the manifest's git source that still apply when the user replaces it.
     """
 
     spec: Json
     notes: tuple[str, ...]
-    git: Json
+    git_settings: Json
 
 
-def convert(found: Found, dropped: frozenset[str] = frozenset(), replaced: frozenset[str] = frozenset()) -> Converted:
-    """The spec that builds what the manifest builds.
+def convert(
+    workload: Workload, dropped: frozenset[str] = frozenset(), replaced: frozenset[str] = frozenset()
+) -> Conversion:
+    """The spec that builds what the workload builds.
 
     Args:
-        dropped: flags (without dashes), mount paths and variables that the user leaves out.
-        replaced: flags whose fields the user gives by himself; ``login`` is that of ``/kaniko/.docker``,
+        dropped: flags (without dashes), mount paths and variables to leave out.
+        replaced: flags whose fields the user sets otherwise; ``login`` is that of ``/kaniko/.docker``,
             ``source-secret`` the one for the context.
 
     Raises:
-        UnsupportedError: all that can't be converted, each with what to do.
-        UsageError: kaniko's own flags can't be read.
+        UnsupportedError: everything that can't be converted, each with a remedy.
+        UsageError: kaniko's own flags are invalid.
     """
-    problems = Problems(dropped, replaced)
-    variables = Variables(found.container, problems)
-    words = variables.expand(found.arguments)
-    problems.check()
-    return _Conversion(found, _parsed(words, variables.plain), variables, problems).convert()
+    diagnostics = Diagnostics(dropped, replaced)
+    environment = Environment(workload.container, diagnostics)
+    words = environment.expand(workload.arguments)
+    diagnostics.raise_errors(workload.subject)
+    return _Converter(workload, _parse(words, environment.values), environment, diagnostics).convert()
 
 
-def _parsed(words: list[str], environment: Mapping[str, str]) -> Arguments:
-    """As this project's executor image reads them: kaniko's flags, or its own command ``build``, which takes more."""
+def _parse(words: list[str], environment: Mapping[str, str]) -> Arguments:
+    """As the executor image parses them: kaniko's flags, or those of the command ``build``, which has more."""
     return parse_build(words[1:], environment) if words[:1] == ["build"] else parse(words, environment)
 
 
-class _Conversion:
-    def __init__(self, found: Found, arguments: Arguments, variables: Variables, problems: Problems) -> None:
-        self.found, self.arguments, self.variables, self.problems = found, arguments, variables, problems
-        self.mounts = Mounts(found.container, found.volumes)
+class _Converter:
+    def __init__(
+        self, workload: Workload, arguments: Arguments, environment: Environment, diagnostics: Diagnostics
+    ) -> None:
+        self.workload, self.arguments = workload, arguments
+        self.environment, self.diagnostics = environment, diagnostics
+        self.mounts = Mounts(workload.container, workload.volumes)
         self.spec: Json = {}
 
-    def convert(self) -> Converted:
+    def convert(self) -> Conversion:
         for line in outdated(self.arguments, {}):
-            self.problems.note(line)
+            self.diagnostics.note(line)
         for name in [*self.arguments.values]:
-            if self.problems.is_dropped(name) and name not in _STILL_READ:
+            if self.diagnostics.is_dropped(name) and name not in _ALWAYS_PARSED:
                 del self.arguments.values[name]
-        flags.look(self.arguments, self.problems)
-        of_files = {name: self.arguments.values.pop(name, []) for name in _OF_FILES}
-        request = build_request(self.arguments, self.variables.plain)
-        sources = Sources(self.found, self.arguments, self.variables, self.mounts, self.problems)
-        sources.fill(request, self.spec)
+        flags.remove_unsupported(self.arguments, self.diagnostics)
+        file_flags = {name: self.arguments.values.pop(name, []) for name in _FILE_FLAGS}
+        request = build_request(self.arguments, self.environment.values)
+        source = SourceConverter(self.workload, self.arguments, self.environment, self.mounts, self.diagnostics)
+        source.fill(request, self.spec)
         if request.plan.target:
             self.spec["target"] = request.plan.target
         self._build_args(request)
-        self._secrets(of_files["secret"])
-        self._ssh(of_files["ssh"])
+        self._secrets(file_flags["secret"])
+        self._ssh(file_flags["ssh"])
         self._output(request)
         if request.plan.platform:
             self.spec["platforms"] = [request.plan.platform]
-        self._cache(request, of_files["cache-dir"])
-        self._registries(request, of_files)
+        self._cache(request, file_flags["cache-dir"])
+        self._registries(request, file_flags)
         if request.run.sandbox != "auto":
             self.spec["sandbox"] = request.run.sandbox.value.capitalize()
-        Surroundings(self.found, self.variables, self.mounts, self.problems).fill(self.spec)
-        for name in sorted(self.problems.unused):
-            self.problems.note(f"--drop {name}: there is no such thing in the manifest")
-        self.problems.check()
-        return Converted(self.spec, tuple(self.problems.notes), sources.left)
+        PodSettings(self.workload, self.environment, self.mounts, self.diagnostics).fill(self.spec)
+        for name in sorted(self.diagnostics.unused_drops):
+            self.diagnostics.note(f'ignored --drop {name}: the manifest has no "{name}"')
+        self.diagnostics.raise_errors(self.workload.subject)
+        return Conversion(self.spec, tuple(self.diagnostics.notes), source.git_settings)
 
     def _build_args(self, request: BuildRequest) -> None:
-        listed: dict[str, Json] = {}
+        build_args: dict[str, Json] = {}
         for arg in request.plan.build_args:
             value, name = arg.value, arg.name
             if arg.from_env:
-                self.variables.used.add(name)
-                value = self.variables.plain.get(name)
-            reference = (self.variables.references.get(name) or {}).get("configMapKeyRef")
+                self.environment.used.add(name)
+                value = self.environment.values.get(name)
+            reference = (self.environment.references.get(name) or {}).get("configMapKeyRef")
             if value is not None:
-                listed[name] = {"name": name, "value": value}
+                build_args[name] = {"name": name, "value": value}
             elif reference:
                 key = {"name": reference.get("name"), "key": reference.get("key")}
-                listed[name] = {"name": name, "valueFrom": {"configMapKeyRef": key}}
-            elif name in self.variables.references:
-                self.problems.add(
+                build_args[name] = {"name": name, "valueFrom": {"configMapKeyRef": key}}
+            elif name in self.environment.references:
+                self.diagnostics.error(
                     "build-arg",
-                    f"--build-arg {name}: its value is in a Secret, and would be in the image's history: give it as a "
+                    f"--build-arg {name}: its value is in a Secret, and the image's history would show it: pass it as a "
                     "secret (--secret, RUN --mount=type=secret)",
                 )
             else:
-                self.problems.add(
+                self.diagnostics.error(
                     "build-arg",
-                    f"--build-arg {name}: the container has no variable {name}: write --build-arg {name}=VALUE",
+                    f"--build-arg {name}: the container has no variable {name}: use --build-arg {name}=VALUE",
                 )
-        if listed:
-            self.spec["buildArgs"] = [*listed.values()]
+        if build_args:
+            self.spec["buildArgs"] = [*build_args.values()]
 
     def _secrets(self, values: list[str]) -> None:
-        listed = []
+        secrets = []
         for value in values:
-            names = {*self.variables.plain, *self.variables.references}
+            names = {*self.environment.values, *self.environment.references}
             source, _ = secret_place(value, names)
             if source.env:
-                self.variables.used.add(source.env)
-                key = (self.variables.references.get(source.env) or {}).get("secretKeyRef")
-                place = f"the variable {source.env}"
+                self.environment.used.add(source.env)
+                key = (self.environment.references.get(source.env) or {}).get("secretKeyRef")
+                place = f"variable {source.env}"
             else:
-                key, place = self.mounts.secret_key(self.found.path(source.file)), source.file
+                key, place = self.mounts.secret_key(self.workload.path(source.file)), f'"{source.file}"'
             if key:
-                listed.append({"id": source.id, "secretKeyRef": {"name": key.get("name"), "key": key.get("key")}})
+                secrets.append({"id": source.id, "secretKeyRef": {"name": key.get("name"), "key": key.get("key")}})
             else:
-                self.problems.add(
+                self.diagnostics.error(
                     "secret",
-                    f"--secret id={source.id}: {place} is no Secret's key: put it into a Secret, and mount that",
+                    f"--secret id={source.id}: {place} does not refer to a key of a Secret: put the value into a Secret and mount it",
                 )
-        if listed:
-            self.spec["secrets"] = listed
+        if secrets:
+            self.spec["secrets"] = secrets
 
     def _ssh(self, values: list[str]) -> None:
-        listed = []
+        keys = []
         for value in values:
             name, _, paths = value.partition("=")
-            key = self.mounts.secret_key(self.found.path(paths)) if paths and "," not in paths else None
+            key = self.mounts.secret_key(self.workload.path(paths)) if paths and "," not in paths else None
             if key:
-                listed.append({"id": name or "default", "secretKeyRef": key})
+                keys.append({"id": name or "default", "secretKeyRef": key})
             else:
-                self.problems.add(
+                self.diagnostics.error(
                     "ssh",
-                    f"--ssh {name}: an ImageBuild takes one private key of a Secret for an id: mount that, and name it",
+                    f"--ssh {name}: an ImageBuild needs one private key of a Secret per id: mount the Secret and name its file",
                 )
-        if listed:
-            self.spec["ssh"] = listed
+        if keys:
+            self.spec["ssh"] = keys
 
     def _output(self, request: BuildRequest) -> None:
         output: Json = {"tags": [*dict.fromkeys(request.output.destinations)]}
         if not request.output.destinations:
-            self.problems.must("--destination is not given: name the image to push", "destination")
+            self.diagnostics.missing("destination", "--destination: missing: name the image to push")
         if request.plan.labels:
             output["labels"] = dict(request.plan.labels)
         if request.image.annotations:
@@ -182,61 +187,63 @@ class _Conversion:
             output["insecure"] = True
         self.spec["output"] = output
 
-    def _cache(self, request: BuildRequest, folders: list[str]) -> None:
+    def _cache(self, request: BuildRequest, directories: list[str]) -> None:
         cache: Json = {}
         if request.cache is not None:
             if request.cache.repository.startswith("oci:"):
-                self.problems.add(
-                    "cache-repo", f"--cache-repo={request.cache.repository}: a folder: name a repository of a registry"
+                self.diagnostics.error(
+                    "cache-repo",
+                    f"--cache-repo={request.cache.repository}: an ImageBuild caches layers in a registry only: name a repository",
                 )
             cache["repository"] = request.cache.repository
             if "cache-ttl" in self.arguments.values:
                 cache["ttl"] = duration(request.cache.ttl_s)
-        for name in () if request.cache else _OF_CACHE:
-            if name in self.arguments.values and not self.problems.is_dropped(name):
-                self.problems.note(f"--{name} is left out: without --cache kaniko has no cache of layers")
-        folder = self.found.path(folders[-1]) if folders else _DEFAULT_CACHE_DIR
-        claim = self.mounts.claim(folder)
-        if claim is not None and not claim[1] and not claim[2]:
-            cache["volume"] = {"claimName": claim[0]}
-        elif folders:
-            self.problems.add(
+        for name in () if request.cache else _CACHE_FLAGS:
+            if name in self.arguments.values and not self.diagnostics.is_dropped(name):
+                self.diagnostics.note(f"ignored --{name}: kaniko caches no layers without --cache")
+        directory = self.workload.path(directories[-1]) if directories else _DEFAULT_CACHE_DIR
+        on_claim = self.mounts.claim(directory)
+        if on_claim is not None and on_claim.is_root:
+            cache["volume"] = {"claimName": on_claim.claim}
+        elif directories:
+            self.diagnostics.error(
                 "cache-dir",
-                f"--cache-dir={folders[-1]} is not the root of a PersistentVolumeClaim, so nothing of it would stay",
+                f"--cache-dir={directories[-1]}: not the root of a PersistentVolumeClaim, so nothing would be kept there",
             )
         if cache:
             self.spec["cache"] = cache
 
-    def _registries(self, request: BuildRequest, of_files: dict[str, list[str]]) -> None:
+    def _registries(self, request: BuildRequest, file_flags: dict[str, list[str]]) -> None:
         registries: dict[str, Json] = {}
-        for one in request.registry.hosts:
-            entry = registries.setdefault(one.host, {"host": one.host})
-            if one.mirrors:
-                entry["mirrors"] = [*one.mirrors]
-            if one.mirrors_only:
+        for registry in request.registry.hosts:
+            entry = registries.setdefault(registry.host, {"host": registry.host})
+            if registry.mirrors:
+                entry["mirrors"] = [*registry.mirrors]
+            if registry.mirrors_only:
                 entry["mirrorsOnly"] = True
-            if one.insecure:
+            if registry.insecure:
                 entry["insecure"] = True
-        certificates = Arguments(values=of_files)
+        certificates = Arguments(values=file_flags)
         for host, path in certificates.pairs("registry-certificate"):
-            key = self.mounts.config_map_key(self.found.path(path))
+            key = self.mounts.config_map_key(self.workload.path(path))
             if key:
                 registries.setdefault(host, {"host": host})["caBundleRef"] = key
             else:
-                self.problems.add(
+                self.diagnostics.error(
                     "registry-certificate",
-                    f"--registry-certificate={host}={path}: no key of a ConfigMap is mounted there: put the certificate into one "
-                    "(kubectl create configmap), and mount that",
+                    f"--registry-certificate={host}={path}: no key of a ConfigMap is mounted there: put the certificate into a "
+                    "ConfigMap (kubectl create configmap) and mount it",
                 )
         for host, pair in certificates.pairs("registry-client-cert"):
-            keys = [self.mounts.secret_key(self.found.path(path)) for path in pair.split(",")]
+            keys = [self.mounts.secret_key(self.workload.path(path)) for path in pair.split(",")]
             names = {key["name"] for key in keys if key}
             if len(keys) == 2 and len(names) == 1 and [key and key["key"] for key in keys] == ["tls.crt", "tls.key"]:
                 registries.setdefault(host, {"host": host})["clientCertificateSecretRef"] = {"name": names.pop()}
             else:
-                self.problems.add(
+                self.diagnostics.error(
                     "registry-client-cert",
-                    f"--registry-client-cert={host}=…: not the tls.crt and tls.key of one Secret: kubectl create secret tls",
+                    f"--registry-client-cert={host}=…: not the keys tls.crt and tls.key of one Secret: create it with "
+                    "kubectl create secret tls",
                 )
         if registries:
             self.spec["registries"] = [*registries.values()]

@@ -1,6 +1,6 @@
-"""What stands in the way of a conversion, gathered: a person mends all of it at once.
+"""The errors and notes of a conversion, collected so that a user can fix all errors at once.
 
-No I/O. Called by the modules beside this one.
+No I/O.
 """
 
 from __future__ import annotations
@@ -8,44 +8,50 @@ from __future__ import annotations
 from imagewright.errors import UnsupportedError
 
 
-class Problems:
-    """Each with the name that ``--drop`` takes it out by."""
+class Diagnostics:
+    """Errors, each with the name that ``--drop`` ignores it by, and notes.
+
+    Args:
+        dropped: names that the user gave to ``--drop``.
+        replaced: names that flags of ``create`` take the place of.
+    """
 
     def __init__(self, dropped: frozenset[str], replaced: frozenset[str] = frozenset()) -> None:
-        self._dropped = dropped | replaced
-        self._found: list[str] = []
+        self._ignored = dropped | replaced
+        self._errors: list[str] = []
         self._droppable: dict[str, None] = {}
         self.notes: list[str] = []
-        self.unused = set(dropped)
+        self.unused_drops = set(dropped)
 
     def is_dropped(self, name: str) -> bool:
-        """Whether the user has said to leave this out."""
-        self.unused.discard(name)
-        return name in self._dropped
+        """Whether the user left this out."""
+        self.unused_drops.discard(name)
+        return name in self._ignored
 
-    def add(self, name: str, message: str) -> None:
-        """``name`` can't be converted, unless it is dropped."""
+    def error(self, name: str, message: str) -> None:
+        """``name`` can't be converted; ignored where the user drops it."""
         if not self.is_dropped(name):
             self._droppable[name] = None
-            self._found.append(f"  {message}")
+            self._errors.append(f"  {message}")
 
-    def must(self, message: str, name: str) -> None:
-        """What an ImageBuild can't do without: no hint that it may be dropped, but ``create`` may be given the field itself."""
+    def missing(self, name: str, message: str) -> None:
+        """As ``error``, of a field that an ImageBuild must have: the hint doesn't suggest to drop it."""
         if not self.is_dropped(name):
-            self._found.append(f"  {message}")
+            self._errors.append(f"  {message}")
 
-    def note(self, text: str) -> None:
-        """What a person should know of a conversion that works."""
-        self.notes.append(text)
+    def note(self, message: str) -> None:
+        """Something that the user should know of a successful conversion."""
+        self.notes.append(message)
 
-    def check(self) -> None:
-        """
+    def raise_errors(self, subject: str) -> None:
+        """``subject`` is what is converted.
+
         Raises:
-            UnsupportedError: all that was found.
+            UnsupportedError: there are errors; it has all of them.
         """
-        if not self._found:
+        if not self._errors:
             return
+        count = "1 error" if len(self._errors) == 1 else f"{len(self._errors)} errors"
         drops = " ".join(f"--drop {name}" for name in self._droppable)
-        hint = f"What the build can do without is left out by {drops}" if drops else ""
-        things = "one thing" if len(self._found) == 1 else f"{len(self._found)} things"
-        raise UnsupportedError(f"{things} can't be converted to an ImageBuild", excerpt=self._found, hint=hint)
+        hint = f"To convert it without them, add {drops}." if drops else ""
+        raise UnsupportedError(f"cannot convert {subject} to an ImageBuild: {count}", excerpt=self._errors, hint=hint)

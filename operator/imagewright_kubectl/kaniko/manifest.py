@@ -1,6 +1,6 @@
-"""Finds the container that runs kaniko in a manifest of any kind: Pod, Job, CronJob, a Tekton task, an Argo workflow, a mere container.
+"""Finds the container that runs kaniko in a manifest: a Pod, Job, CronJob, Tekton task, Argo workflow or a bare container.
 
-No I/O. Called by ``createcommand``. What surrounds the container (volumes, the Pod's settings, the Job's) comes with it.
+No I/O.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from imagewright.errors import Reason, UsageError
@@ -22,128 +22,141 @@ _SHELLS = ("sh", "bash", "ash", "busybox", "cat")
 _EXECUTOR = re.compile(r"(?:^|[\s/])executor(?:\s|$)")
 _TAG = re.compile(r"(@sha256:[0-9a-f]+|:[^/:@]+)+$")
 _SCRIPT_HINT = (
-    "What a script executes is known when it runs: give the executor's line, with its values, after two dashes: "
+    "Pass the executor's flags, with their values, after two dashes: "
     "kubectl imagewright create NAME -- --context=git://… --destination=…"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A container that runs kaniko, and what surrounds it; what is not there is empty."""
+class Workload:
+    """A container that runs kaniko, with its Pod and Job as far as the manifest has them."""
 
+    file: str  # as messages call it; "" for flags alone
     name: str  # the manifest's
     namespace: str
     kind: str
     container: Json
-    pod: Json  # the mapping that the container is in
+    pod: Json  # the mapping that has the container
     job: Json  # a Job's spec
     volumes: tuple[Json, ...] = ()
-    others: tuple[str, ...] = field(default=())  # containers that are not converted
+    other_containers: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> list[str]:
-        """The words after the program's name, as they are written."""
+        """The words after the program's name, not expanded."""
         return [*_words(self.container, "command")[1:], *_words(self.container, "args")]
 
+    @property
+    def subject(self) -> str:
+        """What messages call it: ``container "kaniko" of "pod.yaml"``."""
+        return f'container "{_name(self.container)}" of "{self.file}"' if self.file else "the flags"
+
     def path(self, given: str) -> str:
-        """A path as the container has it, whole."""
+        """An absolute path of the container."""
         return posixpath.normpath(posixpath.join(self.container.get("workingDir") or "/workspace", given))
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Candidate:
     container: Json
-    around: tuple[Json, ...]  # the mappings that it is in, the innermost first
-    is_main: bool  # not one of initContainers
+    parents: tuple[Json, ...]  # the mappings around it, the innermost first
 
 
-def find(documents: Iterable[Any], wanted: str = "") -> Found:
-    """The one container that runs kaniko; ``wanted`` names it where there are several.
+def find_workload(documents: Iterable[Any], container: str = "", file: str = "manifest") -> Workload:
+    """The container that runs kaniko; ``container`` names it where there are several.
 
     Raises:
-        UsageError: there is none, or there are several, or it is a shell script.
+        UsageError: there is none, there are several, or it is run by a shell script.
     """
     scripts: list[str] = []
-    found: list[tuple[Json, _Place, list[_Place]]] = []
-    for document in _unpacked(documents):
-        places = list(_places(document, ()))
-        for place in places:
-            name = _name(place.container)
-            if wanted and name != wanted:
+    found: list[tuple[Json, _Candidate, list[_Candidate]]] = []
+    for document in _flatten(documents, file):
+        candidates = list(_containers(document, ()))
+        for candidate in candidates:
+            name = _name(candidate.container)
+            if container and name != container:
                 continue
-            if _is_executor(place.container):
-                found.append((document, place, places))
-            elif _is_script(place.container):
+            if _is_executor(candidate.container):
+                found.append((document, candidate, candidates))
+            elif _is_script(candidate.container):
                 scripts.append(name)
     if not found:
-        raise _nothing(scripts, wanted)
+        raise _none_found(scripts, container, file)
     if len(found) > 1:
-        names = ", ".join(_name(place.container) for _, place, _ in found)
+        names = ", ".join(f'"{_name(candidate.container)}"' for _, candidate, _ in found)
         raise UsageError(
-            f"{len(found)} containers run kaniko: {names}",
-            hint="An ImageBuild makes one image: --container NAME chooses one; give each a manifest of its own.",
+            f'cannot choose a container of "{file}": {len(found)} run kaniko: {names}',
+            hint="Choose one with --container NAME: an ImageBuild builds one image.",
         )
-    return _found(*found[0])
+    return _workload(file, *found[0])
 
 
-def of_words(words: Sequence[str]) -> Found:
-    """kaniko's flags alone, as a script has them."""
-    return Found("", "", "", {"image": "executor", "name": "executor", "args": [*words]}, {}, {})
+def workload_of_flags(words: Sequence[str]) -> Workload:
+    """kaniko's flags without a manifest."""
+    return Workload("", "", "", "", {"image": "executor", "name": "executor", "args": [*words]}, {}, {})
 
 
-def _found(document: Json, place: _Place, places: list[_Place]) -> Found:
-    podspec.validate(podspec.Container, place.container, _name(place.container))
+def _workload(file: str, document: Json, candidate: _Candidate, candidates: list[_Candidate]) -> Workload:
+    podspec.validate(podspec.Container, candidate.container, _name(candidate.container))
     volumes: list[Json] = []
-    for around in place.around:
-        podspec.validate(podspec.Volumes, around, "spec")
-        volumes += around.get("volumes") or ()
+    for parent in candidate.parents:
+        podspec.validate(podspec.Volumes, parent, "")
+        volumes += parent.get("volumes") or ()
     metadata, kind = document.get("metadata") or {}, str(document.get("kind"))
     podspec.validate(podspec.Metadata, metadata, "metadata")
     # The Pod's spec, its template, the Job's spec.
-    job = place.around[2] if kind in ("Job", "CronJob") and len(place.around) > 2 else {}
+    job = candidate.parents[2] if kind in ("Job", "CronJob") and len(candidate.parents) > 2 else {}
     podspec.validate(podspec.Job, job, "spec")
-    pod = place.around[0] if place.around and _is_pod(place.around[0]) else {}
+    pod = candidate.parents[0] if candidate.parents and _is_pod(candidate.parents[0]) else {}
     podspec.validate(podspec.Pod, pod, "spec")
-    same_pod = [one for one in places if one.around[:1] == place.around[:1] and one.container is not place.container]
-    return Found(
+    others = [
+        one
+        for one in candidates
+        if one.parents[:1] == candidate.parents[:1] and one.container is not candidate.container
+    ]
+    return Workload(
+        file=file,
         name=metadata.get("name") or "",
         namespace=metadata.get("namespace") or "",
         kind=kind,
-        container=place.container,
+        container=candidate.container,
         pod=pod,
         job=job,
         volumes=tuple(volumes),
-        others=tuple(_name(one.container) for one in same_pod),
+        other_containers=tuple(_name(one.container) for one in others),
     )
 
 
-def _unpacked(documents: Iterable[Any]) -> Iterator[Json]:
+def _flatten(documents: Iterable[Any], file: str) -> Iterator[Json]:
+    """The documents, and in place of a List its items."""
     for given in documents:
         if given is None:
             continue
-        # A list is what was cut out of a Tekton task or a Pod.
+        # A list is an excerpt of a Tekton task or a Pod.
         document = {"steps": given} if isinstance(given, list) else given
         if not isinstance(document, dict):
-            raise UsageError("the manifest is no YAML mapping", hint="Give a Pod, a Job or a container.")
+            raise UsageError(f'cannot read "{file}": not a YAML mapping', hint="Use a Pod, a Job or a container.")
         if document.get("kind") == KIND:
-            raise UsageError("the manifest is an ImageBuild already", hint="`kubectl apply -f FILE` creates it.")
+            raise UsageError(
+                f'cannot convert "{file}": it is an ImageBuild', hint="Create it with `kubectl apply -f FILE`."
+            )
         if str(document.get("kind", "")).endswith("List") and isinstance(document.get("items"), list):
-            yield from _unpacked(document["items"])
+            yield from _flatten(document["items"], file)
         else:
             yield document
 
 
-def _places(node: Any, around: tuple[Json, ...], is_main: bool = True) -> Iterator[_Place]:
-    """Every container below a node, wherever it is."""
+def _containers(node: Any, parents: tuple[Json, ...]) -> Iterator[_Candidate]:
+    """Every container below a node, at any depth."""
     if isinstance(node, list):
         for item in node:
-            yield from _places(item, around, is_main)
+            yield from _containers(item, parents)
     elif isinstance(node, dict):
         if _is_container(node):
-            yield _Place(node, around, is_main)
+            yield _Candidate(node, parents)
             return
-        for key, value in node.items():
-            yield from _places(value, (node, *around), key != "initContainers")
+        for value in node.values():
+            yield from _containers(value, (node, *parents))
 
 
 def _is_container(node: Mapping[str, Any]) -> bool:
@@ -173,17 +186,18 @@ def _is_script(container: Mapping[str, Any]) -> bool:
     return shell and (_EXECUTOR.search(text) is not None or "kaniko" in container["image"])
 
 
-def _nothing(scripts: list[str], wanted: str) -> UsageError:
+def _none_found(scripts: list[str], container: str, file: str) -> UsageError:
     if scripts:
+        names = ", ".join(f'"{name}"' for name in scripts)
         return UsageError(
-            f"the container {', '.join(scripts)} runs kaniko from a shell script, which can't be converted",
+            f'cannot convert container {names} of "{file}": a shell script runs kaniko, and its arguments are unknown',
             reason=Reason.NOT_SUPPORTED,
             hint=_SCRIPT_HINT,
         )
-    which = f"container {wanted}" if wanted else "container"
+    which = f'container "{container}"' if container else "container"
     return UsageError(
-        f"the manifest has no {which} that runs kaniko",
-        hint="Its image is kaniko's (or this project's executor), or its command is /kaniko/executor, and its args are flags.",
+        f'cannot convert "{file}": no {which} runs kaniko',
+        hint="Use a container with kaniko's image, this project's executor image or the command /kaniko/executor.",
     )
 
 
@@ -195,7 +209,7 @@ def _words(container: Mapping[str, Any], key: str) -> list[str]:
     words = container.get(key) or []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UsageError(
-            f"{key} of the container {_name(container)} is no list of texts",
-            hint=f'Write {key}: ["--dockerfile=Dockerfile", …], each in quotes.',
+            f'invalid {key} of container "{_name(container)}": not a list of strings',
+            hint=f'Use, for example, {key}: ["--dockerfile=Dockerfile"].',
         )
     return words

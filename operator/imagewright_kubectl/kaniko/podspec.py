@@ -138,7 +138,8 @@ def validate(model: type[_Part], node: Any, path: str) -> None:
         model.model_validate(node)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        field = (path + "".join(parts)).lstrip(".")
         # pydantic's own message for a model names its class
         problem = (
             "input should be a mapping" if first["type"] == "model_type" else first["msg"].replace("Input", "input", 1)

@@ -1,6 +1,6 @@
-"""Where kaniko's context comes from becomes ``spec.source``, ``contextDir`` and ``dockerfile``.
+"""Converts kaniko's context to ``spec.source``, ``contextDir`` and ``dockerfile``.
 
-No I/O. Called by ``conversion``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -12,26 +12,34 @@ from imagewright.cli.arguments import Arguments
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.sources import DirectorySource, GitSource, SourceModel, TarSource, kind_of
 from imagewright.streams import own_descriptor, stream_name
-from imagewright_kubectl.kaniko.container import Json, Mounts, Variables
-from imagewright_kubectl.kaniko.diagnostics import Problems
-from imagewright_kubectl.kaniko.manifest import Found
+from imagewright_kubectl.kaniko.container import Environment, Json, Mounts
+from imagewright_kubectl.kaniko.diagnostics import Diagnostics
+from imagewright_kubectl.kaniko.manifest import Workload
 
-_CHECKOUT = "/kaniko/buildcontext"  # where kaniko has a context that it fetches
-_LOGIN = re.compile(r"^(https?|git)://[^/@]*@")
-_ELSEWHERE = "name where the files come from: --git URL --revision BRANCH, or a volume that stays (--volume CLAIM)"
+_CHECKOUT = "/kaniko/buildcontext"  # where kaniko puts a context that it fetches
+_USERINFO = re.compile(r"^(https?|git)://[^/@]*@")
+_USE_INSTEAD = "use --git URL --revision BRANCH, or a persistent volume (--volume CLAIM)"
 _GIT_LOGIN = ("GIT_USERNAME", "GIT_PASSWORD")
-_OF_ANY_GIT = ("submodules", "depth", "secretRef")  # fields that hold of another address, too
+_OF_ANY_GIT = ("submodules", "depth", "secretRef")  # fields that apply to another repository as well
 
 
-class Sources:
-    """Fills the fields of one spec. ``left`` is what holds of a git source that the user gives in the place of the manifest's."""
+class SourceConverter:
+    """Fills these fields of one spec.
+
+    ``git_settings`` are the fields of a git source that still apply when the user replaces its URL.
+    """
 
     def __init__(
-        self, found: Found, arguments: Arguments, variables: Variables, mounts: Mounts, problems: Problems
+        self,
+        workload: Workload,
+        arguments: Arguments,
+        environment: Environment,
+        mounts: Mounts,
+        diagnostics: Diagnostics,
     ) -> None:
-        self._found, self._arguments, self._variables = found, arguments, variables
-        self._mounts, self._problems = mounts, problems
-        self.left: Json = {}
+        self._workload, self._arguments, self._environment = workload, arguments, environment
+        self._mounts, self._diagnostics = mounts, diagnostics
+        self.git_settings: Json = {}
 
     def fill(self, request: BuildRequest, spec: Json) -> None:
         """``source``, ``contextDir`` and ``dockerfile``."""
@@ -41,20 +49,23 @@ class Sources:
                 source: Json = {"git": self._git(git)}
                 folder = git.subdir
             case DirectorySource() as directory:
-                root = self._found.path(directory.path)
+                root = self._workload.path(directory.path)
                 source, folder = self._directory(root)
             case TarSource() as tar:
                 source = {}
-                what = "standard input" if tar.path == "-" else tar.path
-                message = f"--context=tar://…: an ImageBuild can't read {what}: put the archive into a bucket, behind a URL or into an OCI artifact"
-                self._problems.must(message, "context")
+                what = "standard input" if tar.path == "-" else f'"{tar.path}"'
+                self._diagnostics.missing(
+                    "context",
+                    f"--context=tar://…: an ImageBuild cannot read {what}: upload the archive to a bucket, a web server "
+                    "or an OCI registry",
+                )
             case given:
                 source = self._same_fields(given)
-        if source and not self._problems.is_dropped("context"):
+        if source and not self._diagnostics.is_dropped("context"):
             spec["source"] = source
         else:
             fields = source.get("git", {})
-            self.left = {name: fields[name] for name in _OF_ANY_GIT if name in fields}
+            self.git_settings = {name: fields[name] for name in _OF_ANY_GIT if name in fields}
         context = posixpath.normpath(posixpath.join(folder.strip("/") or ".", request.context.directory))
         if context != ".":
             spec["contextDir"] = context
@@ -64,9 +75,9 @@ class Sources:
 
     def _git(self, source: GitSource) -> Json:
         url = self._without_login(source.url)
-        if self._variables.plain.get("GIT_PULL_METHOD") == "http":
+        if self._environment.values.get("GIT_PULL_METHOD") == "http":
             url = re.sub(r"^git://", "http://", url)
-        self._variables.used.add("GIT_PULL_METHOD")
+        self._environment.used.add("GIT_PULL_METHOD")
         git: Json = {"url": url}
         ref: Json = {}
         if source.ref.startswith("refs/tags/"):
@@ -74,13 +85,13 @@ class Sources:
         elif source.ref.startswith("refs/heads/"):
             ref["branch"] = source.ref.removeprefix("refs/heads/")
         elif source.ref.startswith("refs/"):
-            self._problems.must(
-                f"--context=…#{source.ref}: neither a branch nor a tag: name one, or a commit", "context"
+            self._diagnostics.missing(
+                "context", f'--context: unsupported ref "{source.ref}": use a branch, a tag or a commit'
             )
         elif source.ref:
             ref["branch"] = source.ref
             if "branch=" not in self._arguments.text("git"):
-                self._problems.note(f"{source.ref} is taken for a branch; if it is a tag, write source.git.ref.tag")
+                self._diagnostics.note(f'assuming that "{source.ref}" is a branch; for a tag, set source.git.ref.tag')
         if source.commit:
             ref["commit"] = source.commit
         if ref:
@@ -90,83 +101,93 @@ class Sources:
         if source.depth != 1:
             git["depth"] = source.depth
         if source.insecure_skip_tls_verify:
-            self._problems.add(
-                "git", "--git=insecure-skip-tls: put the server's authority into the key ca.crt of source.git.secretRef"
+            self._diagnostics.error(
+                "git",
+                "--git=insecure-skip-tls: an ImageBuild cannot skip TLS verification: put the server's CA under the key "
+                "ca.crt of the Secret of source.git.secretRef",
             )
         if secret := self._git_secret():
             git["secretRef"] = {"name": secret}
         return git
 
     def _git_secret(self) -> str:
-        """The Secret with ``username`` and ``password`` that variables are taken from.
+        """The Secret whose keys ``username`` and ``password`` the variables refer to.
 
-        One with other keys stays what it is, a variable of the executor: ``surroundings`` passes it on.
+        A reference to other keys stays a variable of the executor: ``podsettings`` keeps it.
         """
-        keys = {name: (self._variables.references.get(name) or {}).get("secretKeyRef") or {} for name in _GIT_LOGIN}
+        references = self._environment.references
+        keys = {name: (references.get(name) or {}).get("secretKeyRef") or {} for name in _GIT_LOGIN}
         names = {key.get("name") for key in keys.values()}
         if [key.get("key") for key in keys.values()] == ["username", "password"] and len(names) == 1:
-            self._variables.used |= set(keys)
+            self._environment.used |= set(keys)
             return str(names.pop())
         return ""
 
     def _without_login(self, url: str) -> str:
-        if not _LOGIN.match(url):
+        if not _USERINFO.match(url):
             return url
-        if not self._problems.is_dropped("source-secret"):
-            self._problems.must(
-                "--context: the address holds a login: put it into a Secret, and name that (--source-secret)", "context"
+        if not self._diagnostics.is_dropped("source-secret"):
+            self._diagnostics.missing(
+                "context",
+                "--context: the URL contains credentials: put them into a Secret and name it with --source-secret",
             )
-        return _LOGIN.sub(r"\1://", url)
+        return _USERINFO.sub(r"\1://", url)
 
     def _same_fields(self, source: SourceModel) -> Json:
         """For a kind whose fields the resource has by the same names."""
         kind = kind_of(source)
-        self._variables.used |= set(kind.address_variables)
+        self._environment.used |= set(kind.address_variables)
         fields = source.model_dump(by_alias=True, exclude_defaults=True, exclude={"credentials_dir"})
         if "url" in fields:
             fields["url"] = self._without_login(fields["url"])
         return {kind.field: fields}
 
     def _directory(self, path: str) -> tuple[Json, str]:
-        """The source that a folder of the container is, and the context's folder in it."""
+        """The source behind a directory of the container, and the context's directory in it."""
         if name := self._mounts.config_map(path):
             return {"configMap": {"name": name}}, ""
-        claim = self._mounts.claim(path)
-        if claim is not None:
-            name, sub_path, folder = claim
-            return {"volume": {"claimName": name, **({"subPath": sub_path} if sub_path else {})}}, folder
-        mount = self._mounts.at(path)
+        on_claim = self._mounts.claim(path)
+        if on_claim is not None:
+            sub_path = {"subPath": on_claim.sub_path} if on_claim.sub_path else {}
+            return {"volume": {"claimName": on_claim.claim, **sub_path}}, on_claim.directory
+        mount = self._mounts.innermost(path)
         if mount is None:
-            what = "nothing is mounted there"
-        elif mount.kind == "emptyDir":
-            what = "it is on an emptyDir, which another container fills"
-        elif mount.kind == "configMap":
-            what = "it is a part of a ConfigMap, and only a whole one is a source"
+            problem = "no volume is mounted there"
+        elif mount.type == "emptyDir":
+            problem = "it is on an emptyDir that another container fills"
+        elif mount.type == "configMap":
+            problem = "it is a part of a ConfigMap, and a source is a whole one"
         else:
-            what = f"it is on a volume of type {mount.kind}" if mount.kind else "the manifest doesn't show its volume"
-        self._problems.must(f"--context={path}: {what}: {_ELSEWHERE}", "context")
+            problem = (
+                f"it is on a volume of type {mount.type}" if mount.type else "the manifest does not have its volume"
+            )
+        self._diagnostics.missing("context", f"--context={path}: {problem}: {_USE_INSTEAD}")
         return {}, ""
 
     def _dockerfile(self, request: BuildRequest, context: str) -> str:
         path = posixpath.normpath(request.plan.dockerfile)
         descriptor = own_descriptor(request.plan.dockerfile)
         if "://" in request.plan.dockerfile or descriptor is not None:
-            what = "an address" if descriptor is None else f"an ImageBuild can't read {stream_name(descriptor, path)}"
+            what = "a URL" if descriptor is None else stream_name(descriptor, path)
             given = self._arguments.text("dockerfile")
-            self._problems.add("dockerfile", f"--dockerfile={given}: {what}: put it into the context")
+            self._diagnostics.error(
+                "dockerfile",
+                f"--dockerfile={given}: an ImageBuild cannot read {what}: put the Dockerfile into the context",
+            )
             return "Dockerfile"
         if path.startswith("/"):
             base = posixpath.normpath(context)
             if not path.startswith(base.rstrip("/") + "/"):
-                if not self._problems.is_dropped("context"):
-                    self._problems.add(
+                if not self._diagnostics.is_dropped("context"):
+                    self._diagnostics.error(
                         "dockerfile",
-                        f"--dockerfile={path} is not in the context {base}: put it there, and write its path in it",
+                        f'--dockerfile={path}: outside the context "{base}": put the Dockerfile into the context',
                     )
                 return posixpath.basename(path)
             path = path[len(base) :].lstrip("/")
         if path.startswith(".."):
-            self._problems.add(
-                "dockerfile", f"--dockerfile={request.plan.dockerfile} leads out of the context: put it there"
+            self._diagnostics.error(
+                "dockerfile",
+                f"--dockerfile={request.plan.dockerfile}: outside the context: put the Dockerfile into the context",
             )
         return path

@@ -6,16 +6,19 @@ everything is on a list of what is allowed, and what is not on it is refused by 
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from imagewright_operator.api.podtemplate import PodTemplate, Volume
+from imagewright_operator.api.volumerules import (
+    PROJECTED_SOURCES,
+    RESERVED_VOLUME_PREFIX,
+    VOLUME_TYPES,
+    mount_path_problem,
+)
 from imagewright_operator.settings import Profile, Settings
 
 _WHERE = "spec.podTemplate"
-_VOLUMES = ("emptyDir", "configMap", "secret", "projected", "persistentVolumeClaim")
-_PROJECTIONS = ("configMap", "secret", "downwardAPI")
 _SECURITY_CONTEXT = {
     "allowPrivilegeEscalation",
     "appArmorProfile",
@@ -27,19 +30,6 @@ _SECURITY_CONTEXT = {
     "seLinuxOptions",
     "seccompProfile",
 }
-# The engine's folder and workspace, what the kubelet and the kernel provide, and the root itself.
-_RESERVED_PATHS = (
-    "/kaniko",
-    "/imagewright",
-    "/proc",
-    "/sys",
-    "/dev",
-    "/etc/hosts",
-    "/etc/resolv.conf",
-    "/etc/hostname",
-    "/var/run/secrets/kubernetes.io",
-    "/run/secrets/kubernetes.io",
-)
 _RESERVED_ENVIRONMENT = ("IMAGEWRIGHT_", "DOCKER_CONFIG", "LD_", "PYTHON", "PATH", "HOME")
 _OWN_LABELS = ("imagewright.dev/", "app.kubernetes.io/", "kubernetes.io/", "k8s.io/")
 _LOW_PROFILES = ("RuntimeDefault", "Localhost")
@@ -93,7 +83,7 @@ def _security_context(context: Mapping[str, Any], settings: Settings) -> Iterato
 
 def _volume(volume: Volume, settings: Settings) -> Iterator[str]:
     where = f"{_WHERE}.volumes {volume.name!r}"
-    allowed = (*_VOLUMES, "csi") if settings.csi_volumes else _VOLUMES
+    allowed = (*VOLUME_TYPES, "csi") if settings.csi_volumes else VOLUME_TYPES
     kinds = sorted(volume.source)
     if len(kinds) != 1:
         yield f"{where} must have exactly one of {', '.join(allowed)}"
@@ -103,14 +93,10 @@ def _volume(volume: Volume, settings: Settings) -> Iterator[str]:
         yield f"{where} of type {kind} is not allowed: use one of {', '.join(allowed)}"
     elif kind == "projected":
         yield from _projection(volume, where)
-    path = "/" + posixpath.normpath(volume.mount_path).lstrip("/")  # POSIX keeps two slashes at the start
-    if ".." in volume.mount_path.split("/") or path == "/":
-        yield f"{where} can't be mounted at {volume.mount_path!r}: write an absolute path without '..'"
-    for reserved in _RESERVED_PATHS:
-        if path == reserved or path.startswith(reserved + "/") or reserved.startswith(path + "/"):
-            yield f"{where} can't be mounted at {volume.mount_path!r}: {reserved} belongs to the executor"
-    if volume.name.startswith("imagewright"):
-        yield f"{where} can't have a name that starts with 'imagewright': the operator's own volumes do"
+    if problem := mount_path_problem(volume.mount_path):
+        yield f'{where}: invalid mountPath "{volume.mount_path}": {problem}'
+    if volume.name.startswith(RESERVED_VOLUME_PREFIX):
+        yield f'{where}: invalid name: the prefix "{RESERVED_VOLUME_PREFIX}" is reserved for the operator'
 
 
 def _projection(volume: Volume, where: str) -> Iterator[str]:
@@ -118,5 +104,5 @@ def _projection(volume: Volume, where: str) -> Iterator[str]:
     listed = sources.get("sources", []) if isinstance(sources, Mapping) else []
     for source in listed:
         for kind in source if isinstance(source, Mapping) else ["?"]:
-            if kind not in _PROJECTIONS:
-                yield f"{where} may not project {kind}: use {', '.join(_PROJECTIONS)}"
+            if kind not in PROJECTED_SOURCES:
+                yield f"{where} may not project {kind}: use {', '.join(PROJECTED_SOURCES)}"

@@ -87,15 +87,15 @@ def test_what_the_api_server_refuses_is_shown_in_its_words(plugin: Plugin) -> No
     assert "is not an image reference: write it as registry.example.com/team/app:1.0, in lower case" in done.stderr
     assert "[InvalidSpec]\nhint: " in done.stderr
     for words, said in (
-        (["app"], "nothing says what to build"),
-        (["app", "--git=https://h/a.git"], "nothing says where to push the image"),
-        (["--git=https://h/a.git", "-t", "r/a:1"], "no name is given"),
+        (["app"], "missing source"),
+        (["app", "--git=https://h/a.git"], "missing --tag"),
+        (["--git=https://h/a.git", "-t", "r/a:1"], "missing NAME"),
         (["app", "--git=https://h/a.git", "--inline=-"], "not allowed with argument --git"),
         (["app", "--configmap=a", "--revision=main", "-t", "r/a:1"], "--revision is given without --git"),
         (["app", "--http=https://a/b", "--poll=5m", "-t", "r/a:1"], "--poll is given without --git"),
         (["app", "--inline=/nonexistent", "-t", "r/a:1"], "the Dockerfile can't be read"),
         (["app", "--git=https://h/a.git", "-t", "r/a:1", "--timeout=soon"], "is not a duration"),
-        (["app", "--from=/nonexistent"], "it can't be read"),
+        (["app", "--from=/nonexistent"], "cannot read --from=/nonexistent: No such file"),
         (["x" * 53, "--git=https://h/a.git", "-t", "r/a:1"], "longer than 52 characters"),
     ):
         done = plugin.run("create", *words)
