@@ -12,6 +12,7 @@ from imagewright.context.job import FetchedContext, FetchJob
 from imagewright.contract.sources import Source
 from imagewright.engine.inputs import unpack_archive
 from imagewright.errors import ImagewrightError
+from imagewright.http.retry import RetryPolicy
 
 _VARIABLES = (
     "AWS_ACCESS_KEY_ID",
@@ -47,7 +48,7 @@ def fetch(tmp_path: Path) -> Callable[..., FetchedContext]:
         work = tmp_path / f"work directory {count}"
         work.mkdir()
         lines = log if log is not None else []
-        job = FetchJob(str(work), environment, lines.append, (0.0, 0.0), unpack=unpack_archive)
+        job = FetchJob(str(work), environment, lines.append, RetryPolicy(2, 0.0), unpack=unpack_archive)
         try:
             return fetch_source(source, job)
         finally:

@@ -64,7 +64,7 @@ def test_a_checksum_pins_it(fetch: Fetch, fetch_error: FetchError) -> None:
     with ScriptedServer(lambda asked: Answer(200, {}, TAR)) as server:
         url = f"http://{server.host}/a.tar"
         error = fetch_error(HttpArchiveSource(url=url, sha256="0" * 64))
-        assert "not what spec.source.http.sha256 says" in error.message
+        assert "does not match spec.source.http.sha256" in error.message
         assert "invalid SHA-256" in fetch_error(HttpArchiveSource(url=url, sha256="abc")).message
         fetch(HttpArchiveSource(url=url, sha256=hashlib.sha256(TAR).hexdigest()))
 
@@ -112,9 +112,9 @@ def test_a_refusal_says_how_to_log_in(fetch_error: FetchError) -> None:
             "is a web page",
         ),
         (Answer(200, {}, b""), Reason.SOURCE_FETCH_FAILED, "it is empty"),
-        (Answer(200, {}, TAR[: len(TAR) // 2], length=len(TAR)), Reason.SOURCE_UNREACHABLE, "broke before"),
+        (Answer(200, {}, TAR[: len(TAR) // 2], length=len(TAR)), Reason.SOURCE_UNREACHABLE, "interrupted 3 times"),
         (Answer(200, {}, gzip.compress(TAR)[:-20]), Reason.SOURCE_FETCH_FAILED, "cannot unpack"),
-        (Answer(302, {"Location": "ftp://example.com/a"}), Reason.SOURCE_FETCH_FAILED, "no http or https address"),
+        (Answer(302, {"Location": "ftp://example.com/a"}), Reason.SOURCE_FETCH_FAILED, "not an http or https address"),
         (Answer(503), Reason.SOURCE_UNREACHABLE, "status 503"),
     ],
 )

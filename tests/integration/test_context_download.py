@@ -6,7 +6,8 @@ import gzip
 import hashlib
 import os
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.context.download import Downloaded, HttpOptions, download
 from imagewright.errors import ImagewrightError, Reason, SourceError
+from imagewright.http.retry import RetryPolicy
 
 BODY = b"what the server has\n" * 1000
 DIGEST = "sha256:" + hashlib.sha256(BODY).hexdigest()
@@ -66,7 +68,7 @@ def target(tmp_path: Path) -> Path:
 
 def fetch(url: str, target: Path, checksum: str = "", *, login: str = "", max_bytes: int = 1 << 30) -> Downloaded:
     log: list[str] = []
-    options = HttpOptions(log.append, lambda host: login, retry_delays_s=(0.0, 0.0), max_bytes=max_bytes)
+    options = HttpOptions(log.append, lambda host: login, retry=RetryPolicy(2, 0.0), max_bytes=max_bytes)
     return download(url, str(target), checksum, options)
 
 
@@ -104,7 +106,7 @@ def test_the_umask_does_not_matter(server: ScriptedServer, target: Path) -> None
 def test_the_checksum_is_compared(server: ScriptedServer, target: Path) -> None:
     assert fetch(f"http://{server.host}/a", target, DIGEST).digest == DIGEST
     error = failing(f"http://{server.host}/a", target, "sha256:" + "0" * 64)
-    assert "not what --checksum says" in error.message
+    assert "does not match --checksum" in error.message
     assert DIGEST in error.message
     assert not target.exists()
 
@@ -115,13 +117,13 @@ def test_redirects_are_followed(server: ScriptedServer, other: ScriptedServer, t
 
 @pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1/a", "//127.0.0.1:99999999/"])
 def test_redirects_lead_to_http_only(server: ScriptedServer, target: Path, where: str) -> None:
-    assert "no http or https address" in failing(f"http://{server.host}/to/{where}", target).message
+    assert "invalid redirect" in failing(f"http://{server.host}/to/{where}", target).message
     assert not target.exists()
 
 
 def test_redirects_end(server: ScriptedServer, target: Path) -> None:
     server.script = lambda asked: Answer(302, {"Location": asked.path})
-    assert "redirects more than 10 times" in failing(f"http://{server.host}/a", target).message
+    assert "more than 10 redirects" in failing(f"http://{server.host}/a", target).message
     assert len(server.asked) == 11
 
 
@@ -159,7 +161,7 @@ def test_no_netrc_and_no_cookies(
     ("status", "reason", "words"),
     [
         (401, Reason.SOURCE_AUTH_FAILED, "HTTP_AUTH_TOKEN_127.0.0.1"),
-        (404, Reason.FILE_NOT_FOUND, "there is no such file"),
+        (404, Reason.FILE_NOT_FOUND, "no such file"),
         (418, Reason.SOURCE_FETCH_FAILED, "status 418"),
         (503, Reason.SOURCE_UNREACHABLE, "in trouble"),
     ],
@@ -180,7 +182,7 @@ def test_a_server_in_trouble_is_asked_again(server: ScriptedServer, target: Path
 def test_a_file_that_is_cut_off_is_no_file(server: ScriptedServer, target: Path) -> None:
     error = failing(f"http://{server.host}/cut", target)
     assert error.reason is Reason.SOURCE_UNREACHABLE
-    assert "broke before the file's end" in error.message
+    assert "interrupted 3 times" in error.message
     assert len(server.asked) == 3
 
 
@@ -211,7 +213,7 @@ def test_encryption_is_not_left_but_with_a_checksum(
     secure: ScriptedServer, server: ScriptedServer, target: Path
 ) -> None:
     url = f"https://{secure.host}/to/http://{server.host}/a"
-    assert "out of encryption" in failing(url, target).message
+    assert "is not HTTPS" in failing(url, target).message
     assert not server.asked
     assert fetch(url, target, DIGEST).digest == DIGEST
 
@@ -222,3 +224,138 @@ def test_a_proxy_is_asked(server: ScriptedServer, target: Path, monkeypatch: pyt
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert fetch("http://elsewhere.example/a", target).digest == DIGEST
     assert server.asked[0].path == "http://elsewhere.example/a"
+
+
+# --- resuming
+
+LARGE = bytes(range(256)) * 4000
+HALF = len(LARGE) // 2
+
+
+def versioned(body: bytes, etag: str, cut: bool) -> Callable[[Asked], Answer]:
+    """A server with ranges (RFC 9110, section 13.1.5); if ``cut``, a response from the beginning breaks in the middle."""
+
+    def script(asked: Asked) -> Answer:
+        headers = {"ETag": etag} if etag else {}
+        if "range" in asked.headers and asked.headers.get("if-range") == etag:
+            begin = int(asked.headers["range"].removeprefix("bytes=").removesuffix("-"))
+            headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
+            return Answer(206, headers, body[begin:])
+        return Answer(200, headers, body[:HALF], length=len(body)) if cut else Answer(200, headers, body)
+
+    return script
+
+
+def test_a_download_with_an_etag_is_resumed(server: ScriptedServer, target: Path) -> None:
+    server.script = versioned(LARGE, '"v1"', cut=True)
+    assert fetch(f"http://me:hunter2@{server.host}/a", target).size == len(LARGE)
+    assert target.read_bytes() == LARGE
+    assert [(a.headers.get("range"), a.headers.get("if-range")) for a in server.asked] == [
+        (None, None),
+        (f"bytes={HALF}-", '"v1"'),
+    ]
+    assert len({asked.authorization for asked in server.asked}) == 1, "the login is sent again"
+
+
+@pytest.mark.parametrize("etag", ["", 'W/"v1"'])
+def test_a_download_without_a_strong_etag_starts_over(server: ScriptedServer, target: Path, etag: str) -> None:
+    whole, cut = versioned(LARGE, etag, cut=False), versioned(LARGE, etag, cut=True)
+    server.script = lambda asked: cut(asked) if len(server.asked) == 1 else whole(asked)
+    assert fetch(f"http://{server.host}/a", target).digest == "sha256:" + hashlib.sha256(LARGE).hexdigest()
+    assert target.read_bytes() == LARGE
+    assert ["range" in asked.headers for asked in server.asked] == [False, False]
+
+
+def test_a_file_that_changes_during_the_download_starts_over(server: ScriptedServer, target: Path) -> None:
+    other = LARGE[::-1] + b"longer"
+    before, after = versioned(LARGE, '"v1"', cut=True), versioned(other, '"v2"', cut=False)
+    server.script = lambda asked: before(asked) if len(server.asked) == 1 else after(asked)
+    assert fetch(f"http://{server.host}/a", target).size == len(other)
+    assert target.read_bytes() == other, "nothing of the version before"
+
+
+def test_another_version_sent_as_the_rest_is_not_appended(server: ScriptedServer, target: Path) -> None:
+    def script(asked: Asked) -> Answer:
+        if "range" in asked.headers:
+            headers = {"ETag": '"v2"', "Content-Range": f"bytes {HALF}-{len(LARGE) - 1}/{len(LARGE)}"}
+            return Answer(206, headers, b"x" * HALF)
+        return Answer(200, {"ETag": '"v1"'}, LARGE[:HALF], length=len(LARGE))
+
+    server.script = script
+    error = failing(f"http://{server.host}/a", target)
+    assert error.reason is Reason.SOURCE_UNREACHABLE
+    assert "the file changed during the download" in error.message
+    assert not target.exists()
+
+
+def test_a_server_that_ignores_ranges_sends_the_same_version_again(server: ScriptedServer, target: Path) -> None:
+    cut = Answer(200, {"ETag": '"v1"'}, LARGE[:HALF], length=len(LARGE))
+    server.script = lambda asked: cut if len(server.asked) == 1 else Answer(200, {"ETag": '"v1"'}, LARGE)
+    fetch(f"http://{server.host}/a", target)
+    assert target.read_bytes() == LARGE
+
+
+def test_a_later_range_than_requested_is_refused(server: ScriptedServer, target: Path) -> None:
+    def script(asked: Asked) -> Answer:
+        if "range" in asked.headers:
+            headers = {"ETag": '"v1"', "Content-Range": f"bytes {HALF + 1}-{len(LARGE) - 1}/{len(LARGE)}"}
+            return Answer(206, headers, LARGE[HALF + 1 :])
+        return Answer(200, {"ETag": '"v1"'}, LARGE[:HALF], length=len(LARGE))
+
+    server.script = script
+    assert f"sent bytes from {HALF + 1} on" in failing(f"http://{server.host}/a", target).message
+    assert not target.exists()
+
+
+def test_a_decoded_download_starts_over(server: ScriptedServer, target: Path) -> None:
+    """Its position in the file says nothing of the position in what was sent."""
+    packed = gzip.compress(BODY)
+    headers = {"ETag": '"v1"', "Content-Encoding": "gzip"}
+    cut = Answer(200, headers, packed[:-20], length=len(packed))
+    server.script = lambda asked: cut if len(server.asked) == 1 else Answer(200, headers, packed)
+    assert fetch(f"http://{server.host}/a", target).digest == DIGEST
+    assert ["range" in asked.headers for asked in server.asked] == [False, False]
+
+
+def test_a_resumed_download_sends_no_login_to_where_it_is_redirected(
+    server: ScriptedServer, other: ScriptedServer, target: Path
+) -> None:
+    server.script = lambda asked: Answer(302, {"Location": f"http://{other.host}/a"})
+    other.script = versioned(LARGE, '"v1"', cut=True)
+    fetch(f"http://{server.host}/a", target, login="Bearer t0ken")
+    assert target.read_bytes() == LARGE
+    assert [asked.authorization for asked in server.asked] == ["Bearer t0ken"] * 2
+    assert [asked.authorization for asked in other.asked] == [""] * 2
+
+
+def test_the_limit_holds_for_a_resumed_download_too(server: ScriptedServer, target: Path) -> None:
+    server.script = versioned(LARGE, '"v1"', cut=True)
+    error = failing(f"http://{server.host}/a", target, max_bytes=len(LARGE) - 1)
+    assert error.reason is Reason.LIMIT_EXCEEDED
+    assert not target.exists()
+
+
+def test_a_server_that_does_not_know_of_its_tls_is_still_asked_by_https(secure: ScriptedServer, target: Path) -> None:
+    assert fetch(f"https://{secure.host}/to/http://{secure.host}/a", target).digest == DIGEST
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/a", "http://[::1/a", "http://host:port/a"])
+def test_an_invalid_address_is_an_error_of_usage(target: Path, url: str) -> None:
+    assert failing(url, target).reason is Reason.USAGE_INVALID
+    assert not target.exists()
+
+
+def test_a_download_that_is_stopped_does_not_wait_for_its_next_attempt(server: ScriptedServer, target: Path) -> None:
+    stopped = threading.Event()
+    log: list[str] = []
+
+    def note(text: str) -> None:
+        log.append(text)
+        stopped.set()
+
+    server.script = lambda asked: Answer(503, {"Retry-After": "60"})
+    with pytest.raises(ImagewrightError) as caught:
+        download(f"http://{server.host}/a", str(target), "", HttpOptions(note, stopped=stopped))
+    assert caught.value.reason is Reason.CANCELLED
+    assert log == [f"cannot fetch http://{server.host}/a: status 503; retrying in 60.0 s"]
+    assert len(server.asked) == 1

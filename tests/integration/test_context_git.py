@@ -387,7 +387,7 @@ class TestReaching:
         commit = server.repository("app.git").commit({"a": "1"})
         log: list[str] = []
         assert fetch(GitSource(url=server.url("app.git")), server, log).commit == commit
-        assert sum("trying again" in line for line in log) == 2
+        assert sum("retrying in" in line for line in log) == 2
 
     def test_a_server_in_trouble_is_not_asked_for_ever(self, serve: Serve, fetch: Fetch) -> None:
         server = serve(failures=1000)
@@ -403,7 +403,7 @@ class TestReaching:
         context = fetch(GitSource(url=server.url("app.git")), server, log)
         assert context.commit == commit
         assert os.path.getsize(os.path.join(context.path, "a")) == 100_000
-        assert any("the connection broke" in line and "trying again" in line for line in log)
+        assert any("the connection broke" in line and "retrying in" in line for line in log)
 
     def test_answers_that_are_always_cut_off(self, serve: Serve, fetch: Fetch) -> None:
         server = serve(cuts=1000)

@@ -21,6 +21,7 @@ from cluster.progress import step
 from imagewright.cli.arguments import parse
 from imagewright.cli.request import build_request
 from imagewright.errors import RegistryError
+from imagewright.http.retry import RetryPolicy
 from imagewright.oci.platform import host_platform
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
@@ -74,7 +75,7 @@ def publish(target: Target, names: Sequence[str] = TARGETS) -> dict[str, str]:
 def is_there(reference: str, flags: Sequence[str]) -> bool:
     """Whether the registry has the image, asked as the engine would ask with these flags."""
     access = build_request(parse(flags, os.environ), os.environ).registry
-    options = RegistryOptions(access.hosts, insecure_pull=access.insecure, retries=0)
+    options = RegistryOptions(access.hosts, insecure_pull=access.insecure, retry=RetryPolicy(0))
     client = RegistryClient(options, Keychain.load(None))
     try:
         client.resolve(Reference.parse(reference), host_platform())

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, TypeVar
 
 from imagewright.context.download import HttpOptions, basic, download
-from imagewright.context.git.address import without_login
 from imagewright.context.job import FetchedContext, FetchJob
 from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import HttpArchiveSource, OciSource
 from imagewright.errors import FileSystemError, Reason, SourceError, UsageError
+from imagewright.http.exchange import shown_url
+from imagewright.http.session import Tls
 from imagewright.reference import Reference
 
 _CA = "ca.crt"
@@ -117,7 +118,7 @@ def download_http(source: HttpArchiveSource, path: str, job: FetchJob) -> str:
     Raises:
         SourceError, UsageError: as ``context.download.download``; the checksum is malformed.
     """
-    name = without_login(source.url).partition("?")[0]
+    name = shown_url(source.url)
     checksum = _checksum(source)
     job.log(f"fetching {name}")
     download(source.url, path, checksum, _options(source, job))
@@ -143,9 +144,11 @@ def _options(source: HttpArchiveSource, job: FetchJob) -> HttpOptions:
     return HttpOptions(
         job.log,
         lambda host: login,
-        job.retry_delays_s,
-        ca_file=os.path.join(source.credentials_dir, _CA) if _CA in secret else "",
-        verify=not source.insecure_skip_tls_verify,
+        job.retry,
+        tls=Tls(
+            verify=not source.insecure_skip_tls_verify,
+            ca_file=os.path.join(source.credentials_dir, _CA) if _CA in secret else "",
+        ),
         login_hint=_LOGIN_HINT,
         checksum_option="spec.source.http.sha256",
     )

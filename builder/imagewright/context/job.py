@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from imagewright.contract.sources import OciSource
+from imagewright.http.retry import RetryPolicy
 
 
 class Readable(Protocol):
@@ -28,13 +29,13 @@ class Machine:
     """Where a source is fetched.
 
     ``work_dir`` exists and is empty. ``environment`` holds logins, proxies and trusted certificates.
-    ``retry_delays_s`` are the seconds before each further attempt at a server that isn't reached.
+    ``retry`` says how often, and after how long, a server is asked again.
     """
 
     work_dir: str
     environment: Mapping[str, str]
     log: Callable[[str], None]
-    retry_delays_s: tuple[float, ...] = (1.0, 4.0)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

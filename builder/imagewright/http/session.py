@@ -1,6 +1,6 @@
-"""HTTP sessions that send nothing of this machine's own and trust whom they are told to, and what their failures say.
+"""Connections that send nothing of this machine's own and trust only what the caller says.
 
-Makes sessions; who uses them talks to the network. Used by ``registry`` and ``context``, which know nothing of each other.
+Opens connections through ``requests``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import ssl
 import time
+from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -15,62 +16,45 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError
 
-# What a connection can end with.
-BROKEN = (requests.RequestException, HTTPError, OSError)
-SLOW_BYTES, SLOW_S = 60_000, 60.0  # as git's http.lowSpeedLimit: what sends less has stopped
-_MAX_HEADER_LINES = 500  # http.client takes 100 headers an answer; some answers have others before them
+from imagewright.http.failures import TlsFileError, TooSlow
+
+_MAX_HEADER_LINES = 500  # http.client allows 100 headers per response, but does not bound interim responses
 _HEADERS_S = 120.0  # from the first byte to the last
+_CONNECTIONS_PER_HOST = 32  # kept open; more than there are threads
 
 
-class TooSlow(TimeoutError):
-    """An answer comes so slowly that it would never end."""
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a server is verified, and the client certificate for servers that require one (mutual TLS).
 
+    ``ca_file`` is trusted in addition to the system's certificates.
+    """
 
-class Pace:
-    """Reads what there is of an answer, and sees that it comes fast enough: who sends a byte now and then never is silent, and
-    never ends. Only the time that is waited counts, not what the reader takes between two reads."""
-
-    def __init__(self, response: requests.Response, *, decode: bool) -> None:
-        self._raw: Any = response.raw
-        self._decode = decode
-        self._waited_s = 0.0
-        self._bytes = 0
-
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes, b"" at the end.
-
-        Raises:
-            TooSlow: less than SLOW_BYTES came in SLOW_S seconds. And whatever else BROKEN names.
-        """
-        begin = time.monotonic()
-        data: bytes = self._raw.read1(size, decode_content=self._decode) or b""
-        self._waited_s += time.monotonic() - begin
-        self._bytes += len(data)
-        if self._waited_s >= SLOW_S:
-            if data and self._bytes < SLOW_BYTES:
-                raise TooSlow(f"less than {SLOW_BYTES} bytes came in {SLOW_S:g} seconds")
-            self._waited_s, self._bytes = 0.0, 0
-        return data
+    verify: bool = True
+    ca_file: str = ""
+    client_cert_file: str = ""
+    client_key_file: str = ""
 
 
 class _WholeHeaders(http.client.HTTPResponse):
-    """An answer whose headers are all there. Python takes a connection's end among them for the end of the headers, and what
-    is missing for what was not sent; and it reads "100 Continue" for as long as that comes."""
+    """A response with complete headers.
+
+    Python treats a connection that closes among the headers as the end of the headers, and reads "100 Continue" without limit.
+    """
 
     def begin(self) -> None:
         lines: Any = _Lines(self.fp)
         self.fp = lines
         super().begin()
         if lines.last not in (b"\r\n", b"\n"):
-            raise http.client.HTTPException("the answer ended among its headers")
+            raise http.client.HTTPException("the connection closed among the response headers")
         if self.fp is not None:  # closed already where there is no body
             self.fp = lines.stream
 
 
 class _Lines:
-    """Lines of a stream, a bounded number of them and in bounded time; remembers the last."""
+    """Reads a bounded number of header lines in bounded time; remembers the last."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -81,17 +65,17 @@ class _Lines:
     def readline(self, limit: int = -1) -> bytes:
         self._count += 1
         if self._count > _MAX_HEADER_LINES:
-            raise http.client.HTTPException("the answer's headers don't end")
+            raise http.client.HTTPException(f"the response has more than {_MAX_HEADER_LINES} header lines")
         line = b""
         while not line.endswith(b"\n") and (limit < 0 or len(line) < limit):
-            # What has arrived, and no more: inside one long readline() nobody could look at the clock.
+            # Only what has arrived: one long readline() could not check the deadline.
             ready = self.stream.peek(1)
             if not ready:
                 break
             now = time.monotonic()
             self._deadline = self._deadline or now + _HEADERS_S
             if now > self._deadline:
-                raise TooSlow(f"the answer's headers take more than {_HEADERS_S:g} seconds")
+                raise TooSlow(f"the response headers took longer than {_HEADERS_S:g} seconds")
             end = ready.find(b"\n") + 1
             wanted = end or len(ready)
             line += self.stream.read(wanted if limit < 0 else min(wanted, limit - len(line)))
@@ -110,7 +94,7 @@ class _HttpsConnection(HTTPSConnection):
     response_class = _WholeHeaders
 
     def send(self, data: Any) -> None:
-        """What the other side said before it hung up (that it wants a certificate, say) tells more than that it did."""
+        """Report the TLS alert that the server sent before it closed (certificate required, say), not the closed connection."""
         try:
             super().send(data)
         except (ssl.SSLEOFError, ConnectionResetError) as error:
@@ -124,90 +108,104 @@ class _HttpsConnection(HTTPSConnection):
             raise error
 
 
-class HttpPool(HTTPConnectionPool):
-    """Connections without TLS."""
-
+class _HttpPool(HTTPConnectionPool):
     ConnectionCls = _HttpConnection
 
 
-class HttpsPool(HTTPSConnectionPool):
-    """Connections with TLS."""
-
+class _HttpsPool(HTTPSConnectionPool):
     ConnectionCls = _HttpsConnection
 
 
-class WebAdapter(HTTPAdapter):
-    """Connections whose answers are whole or fail."""
+class _UnverifiedPool(_HttpsPool):
+    """Without the warning at every request: the user has turned verification off once and for all."""
 
-    https_pool: type[HttpsPool] = HttpsPool
+    def _validate_conn(self, conn: Any) -> None:
+        if conn.is_closed:
+            conn.connect()
+
+
+class _Adapter(HTTPAdapter):
+    """Connections with complete headers, and TLS by a context of our own instead of the certificates bundled with requests."""
+
+    def __init__(self, context: ssl.SSLContext, *, verify: bool) -> None:
+        self._context = context
+        self._https_pool = _HttpsPool if verify else _UnverifiedPool
+        super().__init__(pool_maxsize=_CONNECTIONS_PER_HOST)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
         self._use_pools(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
+        manager = super().proxy_manager_for(*args, ssl_context=self._context, **kwargs)
         self._use_pools(manager)
         return manager
 
     def _use_pools(self, manager: Any) -> None:
-        manager.pool_classes_by_scheme = {"http": HttpPool, "https": self.https_pool}
-
-
-class TlsAdapter(WebAdapter):
-    """TLS with a context of our own, not with the certificates that come with requests."""
-
-    def __init__(self, context: ssl.SSLContext, **pools: Any) -> None:
-        self.context = context
-        super().__init__(**pools)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self.context, **kwargs)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(*args, ssl_context=self.context, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _HttpPool, "https": self._https_pool}
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
 
 
-def new_session(user_agent: str, adapter: TlsAdapter) -> requests.Session:
-    """A session without .netrc and cookies. Each request says by ``verify`` whether the other side must prove who it is."""
+def new_session(user_agent: str, tls: Tls) -> requests.Session:
+    """A session without .netrc and cookies.
+
+    Raises:
+        TlsFileError: a certificate file cannot be used.
+    """
     session = _Session()
     session.headers["User-Agent"] = user_agent
     session.auth = _no_netrc
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = _Adapter(_tls_context(tls), verify=tls.verify)
     session.mount("https://", adapter)
-    session.mount("http://", WebAdapter())
+    session.mount("http://", adapter)
     return session
-
-
-def certificate_fault(error: BaseException) -> str:
-    """Why a certificate was refused, as OpenSSL says it; ``""`` where it says nothing."""
-    _, _, rest = str(error).partition("certificate verify failed: ")
-    return rest.partition(" (_ssl.c")[0]
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """The first of the failures that led to this one."""
-    for _ in range(8):
-        following = error.__cause__ or error.__context__
-        if following is None:
-            break
-        error = following
-    return error
 
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: even where it is to follow no redirect, requests would parse where one leads, and fail in its own words."""
+        """None: requests parses the target even of redirects that it must not follow, and fails with an error of its own."""
         return None
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """Proxies come from the environment; whom to trust does not (REQUESTS_CA_BUNDLE): the request says that."""
+        """Take proxies from the environment, but not certificates (REQUESTS_CA_BUNDLE)."""
         return super().merge_environment_settings(url, proxies, stream, verify, cert) | {"verify": verify}
 
 
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Without an ``auth``, requests would send what ~/.netrc holds for the host."""
+    """Sessions without an ``auth`` send the login that ~/.netrc has for the host."""
     return request
+
+
+def _tls_context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if tls.ca_file:
+        try:
+            context.load_verify_locations(tls.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise TlsFileError(f'cannot read the CA certificate "{tls.ca_file}": {why}') from error
+    if tls.client_cert_file:
+        _load_client_certificate(context, tls)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _load_client_certificate(context: ssl.SSLContext, tls: Tls) -> None:
+    try:
+        context.load_cert_chain(tls.client_cert_file, tls.client_key_file, password=_no_passphrase)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        if isinstance(error, ssl.SSLError) and "KEY_VALUES_MISMATCH" in str(error):
+            why = "the key belongs to another certificate"
+        else:
+            why = str(error) if isinstance(error, ValueError) else error.strerror or str(error)
+        what = f'cannot use the client certificate "{tls.client_cert_file}" with the key "{tls.client_key_file}"'
+        raise TlsFileError(f"{what}: {why}", client=True) from error
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase")

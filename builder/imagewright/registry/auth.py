@@ -1,6 +1,6 @@
-"""Answers a registry's 401: which request to make for a token, and the header that comes of it.
+"""Logins, and how a registry's 401 is answered with one: the request for a token, and the header that it leads to.
 
-No I/O: ``authorize`` is a generator that yields requests and is sent answers. Called by ``registry.transport``.
+No I/O: ``authorize`` is a generator that yields requests and is sent their responses.
 Follows the distribution token specification ("Bearer") and RFC 7617 ("Basic").
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from imagewright.errors import Reason, RegistryError
+from imagewright.http.failures import clean
 
 _PARAMETER = re.compile(r'([a-zA-Z0-9_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SCHEME = re.compile(r"(?:^|,)\s*(Bearer|Basic)(?:\s+|$)", re.IGNORECASE)
@@ -71,7 +72,7 @@ def pull_scope(repository: str) -> str:
 
 
 def push_scope(repository: str) -> str:
-    """The same to push; looking whether a blob is there needs the right to pull."""
+    """The same to push; looking for a blob needs the right to pull."""
     return f"repository:{repository}:pull,push"
 
 
@@ -90,9 +91,9 @@ def authorize(
     schemes = _challenges(challenge)
     if "bearer" in schemes:
         if login is not None and login.registry_token:
-            if login.flaw:  # it would be no header
+            if login.flaw:  # it would not be a valid header
                 raise RegistryError(
-                    f"the registry asks for a token, and {login.flaw}",
+                    f"the registry requires a token, and {login.flaw}",
                     status=401,
                     reason=Reason.REGISTRY_AUTH_FAILED,
                     hint="Check registrytoken in config.json.",
@@ -103,17 +104,18 @@ def authorize(
     if "basic" in schemes:
         if login is None or not login.username:
             raise RegistryError(
-                "the registry asks for a user name and a password, and none is configured for it",
+                "the registry requires a user name and a password, and none is configured",
                 status=401,
                 reason=Reason.REGISTRY_AUTH_FAILED,
-                hint="Add it to config.json: docker login, or kubectl create secret docker-registry (ImageBuild: output.pushSecretRef).",
+                hint="Add a login to config.json with docker login, or kubectl create secret docker-registry (ImageBuild: "
+                "output.pushSecretRef).",
             )
         return _basic(login)
     raise RegistryError(
-        f"the registry asks for an unknown kind of login: {challenge[:200]!r}",
+        f'the registry requires the unsupported authentication "{clean(challenge)}"',
         status=401,
         reason=Reason.REGISTRY_AUTH_FAILED,
-        hint="Bearer and Basic are known.",
+        hint="Use a registry with Bearer or Basic authentication.",
     )
 
 
@@ -123,10 +125,10 @@ def _bearer(
     realm = parameters.get("realm", "")
     if not realm.startswith(("https://", "http://")):
         raise RegistryError(
-            f"the registry names {realm[:200]!r} as its token server, which is no address",
+            f'the registry names the invalid token server "{clean(realm)}"',
             status=401,
             reason=Reason.REGISTRY_AUTH_FAILED,
-            hint="The registry is not set up rightly, or a proxy before it answers in its place.",
+            hint="Check the registry's configuration, and whether a proxy answers in its place.",
         )
     service = parameters.get("service", "")
     if login is not None and login.identity_token:
@@ -144,17 +146,17 @@ def _bearer(
         answer = yield TokenRequest(realm, (*query, *(("scope", scope) for scope in scopes)), headers)
     if answer.status != 200:
         known = login is not None and (login.username or login.identity_token)
-        who = f"user {login.username!r}" if login is not None and login.username else "an anonymous user"
+        who = f'the user "{clean(login.username)}"' if login is not None and login.username else "anonymous access"
         advice = (
-            "Check user name and password in config.json."
+            "Check the user name and the password in config.json."
             if known
             else (
-                "Check the image's name; where it is private, add a login to config.json (docker login, kubectl create secret "
-                "docker-registry)."
+                "Check the image's name; if it is private, add a login to config.json with docker login, or kubectl create secret "
+                "docker-registry."
             )
         )
         raise RegistryError(
-            f"the registry's token server refused {who} with status {answer.status}",
+            f"the token server denied {who}: status {answer.status}",
             status=answer.status,
             reason=Reason.REGISTRY_AUTH_FAILED if answer.status < 500 else Reason.REGISTRY_UNAVAILABLE,
             hint=advice if answer.status < 500 else "Try again later.",
@@ -166,9 +168,9 @@ def _bearer(
         token = None
     if not isinstance(token, str) or not token or not token.isprintable():
         raise RegistryError(
-            "the registry's token server answered without a token",
+            "the token server's response has no token",
             reason=Reason.REGISTRY_PROTOCOL_ERROR,
-            hint="Something between here and there answers in its place: a proxy, or a login page.",
+            hint="Check for a proxy or a login page that answers in its place.",
         )
     return token
 

@@ -1,34 +1,29 @@
-"""One blob on its way here: verified, resumed after cuts, asked for elsewhere when an address fails.
+"""Downloads one blob: verified, resumed after interruptions, taken from another address if one fails.
 
-Talks to registries through ``registry.transport``. Made by ``registry.pull``
-(distribution specification, "Pulling blobs"; RFC 9110, 14: ranges).
+Talks to registries through ``transport`` (distribution specification, "Pulling blobs").
 """
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 import requests
 
 from imagewright.errors import RegistryError
-from imagewright.http.session import BROKEN, Pace
+from imagewright.http.body import Interrupted, ResumingReader, WrongRange, range_begin
 from imagewright.oci.descriptor import Descriptor
 from imagewright.registry.auth import pull_scope
 from imagewright.registry.endpoints import Endpoint
-from imagewright.registry.failures import clean, protocol_error
+from imagewright.registry.failures import interrupted, protocol_error
 from imagewright.registry.transport import Request, Transport
-
-_CUTS = 8  # in a row, without progress between them
-_CUTS_AT_MIRROR = 2  # where another address is left
-_PROGRESS_BYTES = 8 << 20  # so that a cut every few bytes is no endless download
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 
 
 @dataclass(frozen=True, slots=True)
-class BlobPlace:
+class BlobLocation:
     """An address, and the repository's name there."""
 
     endpoint: Endpoint
@@ -36,20 +31,23 @@ class BlobPlace:
 
 
 class BlobReader:
-    """Reads a blob; a context manager. After a cut it goes on where it was, a bounded number of times."""
+    """Reads a blob; a context manager. ``locations`` are asked in turn: where one fails, the next continues."""
 
-    def __init__(self, transport: Transport, places: Sequence[BlobPlace], descriptor: Descriptor) -> None:
-        self._transport = transport
-        self._places = list(places)
+    def __init__(self, transport: Transport, locations: Sequence[BlobLocation], descriptor: Descriptor) -> None:
         self._descriptor = descriptor
         self._hasher = descriptor.digest.hasher()
-        self._position = 0
-        self._cuts = 0
-        self._cut_at = 0
         self._verified = False
-        self._response: requests.Response | None = None
+        self._source = _Source(transport, locations, descriptor)
+        self._reader = ResumingReader(
+            self._source,
+            transport.pull_policy,
+            size=descriptor.size,
+            decode=False,
+            verified=True,
+            wait=lambda seconds, _: time.sleep(seconds),
+        )
 
-    def __enter__(self) -> BlobReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -59,118 +57,94 @@ class BlobReader:
         """Up to ``size`` bytes, b"" once all were read and verified.
 
         Raises:
-            RegistryError: reason ``RegistryProtocolError`` for wrong content, ``RegistryUnavailable`` for cuts.
+            RegistryError: reason ``RegistryProtocolError`` for wrong content, ``RegistryUnavailable`` for interruptions.
         """
-        size = size if size > 0 else 1 << 20
-        while not self._verified:
-            try:
-                if self._response is None:
-                    self._response = self._open()
-                data = self._pace.read(size)
-                if not data and self._position < self._descriptor.size:
-                    raise OSError("the answer ended too early")
-            except BROKEN as error:
-                self._cut(clean(str(error)))
-                continue
-            if not data:
-                self._verify()
-                break
-            self._position += len(data)
-            if self._position > self._descriptor.size:
-                raise self._wrong(f"it has more than the {self._descriptor.size} bytes that its descriptor says")
+        if self._verified:
+            return b""
+        try:
+            data = self._reader.read(size if size > 0 else 1 << 20)
+        except Interrupted as error:
+            raise interrupted(f"cannot download {self._source}", str(error)) from error
+        except WrongRange as error:
+            raise self._source.wrong(str(error)) from error
+        if self._reader.position > self._descriptor.size:
+            raise self._source.wrong(f"it has more than the {self._descriptor.size} bytes of its descriptor")
+        if data:
             self._hasher.update(data)
             return data
+        if self._hasher.hexdigest() != self._descriptor.digest.hex:
+            raise self._source.wrong(
+                f"its content has the digest {self._descriptor.digest.algorithm}:{self._hasher.hexdigest()}"
+            )
+        self._verified = True
+        self.close()
         return b""
 
     def close(self) -> None:
-        """Give the connection up."""
-        if self._response is not None:
-            self._response.close()
-            self._response = None
+        """Close the connection."""
+        self._reader.close()
 
-    @property
-    def _place(self) -> BlobPlace:
-        return self._places[0]
 
-    def _open(self) -> requests.Response:
+class _Source:
+    """A blob at one of several addresses (``http.body.Source``)."""
+
+    def __init__(self, transport: Transport, locations: Sequence[BlobLocation], descriptor: Descriptor) -> None:
+        self._transport = transport
+        self._locations = list(locations)
+        self._descriptor = descriptor
+
+    def __str__(self) -> str:
+        return f"the blob {self._descriptor.digest} from {self._locations[0].endpoint.host}"
+
+    def open(self, position: int, etag: str) -> requests.Response:
         while True:
             try:
-                return self._open_at(self._place)
+                return self._open_at(self._locations[0], position)
             except RegistryError:
-                if len(self._places) == 1:
+                if not self.switch():
                     raise
-                del self._places[0]  # what a mirror has begun, the next one goes on with: the digest is of the whole
 
-    def _open_at(self, place: BlobPlace) -> requests.Response:
-        begin = self._position
+    def switch(self) -> bool:
+        if len(self._locations) == 1:
+            return False
+        del self._locations[0]  # the next one continues what this one began: the digest is that of the whole
+        return True
+
+    def wrong(self, why: str) -> RegistryError:
+        return protocol_error(
+            f"invalid response for {self}: {why}",
+            "The registry, or a proxy in front of it, has damaged content; push the image again.",
+        )
+
+    def _open_at(self, place: BlobLocation, position: int) -> requests.Response:
         request = Request(
             "GET",
             f"{place.repository}/blobs/{self._descriptor.digest}",
             (pull_scope(place.repository),),
-            frozenset({200, 206} if begin else {200}),
-            {"Range": f"bytes={begin}-"} if begin else {},
-            again=len(self._places) == 1,
+            frozenset({200, 206} if position else {200}),
+            {"Range": f"bytes={position}-"} if position else {},
+            repeatable=False if len(self._locations) > 1 else None,
         )
         response = self._transport.send(place.endpoint, place.repository, request)
-        self._pace = Pace(response, decode=False)
         try:
-            self._skip(response, begin)
+            self._check_size(response, position)
         except BaseException:
             response.close()
             raise
         return response
 
-    def _skip(self, response: requests.Response, wanted: int) -> None:
-        """Pass over what we have: a server without ranges begins anew."""
-        begin, length = 0, response.headers.get("Content-Length", "")
-        if response.status_code == 206:
-            match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-            begin = _number(match[1]) if match else wanted
-        if begin > wanted:
-            raise self._wrong("it comes with another range than was asked for")
-        has = begin + _number(length) if length.isdecimal() else self._descriptor.size
-        if has != self._descriptor.size and "Content-Encoding" not in response.headers:
-            raise self._wrong(f"it has {has} bytes, and {self._descriptor.size} by its descriptor")
-        skip = wanted - begin
-        while skip:
-            data = self._pace.read(min(1 << 20, skip))
-            if not data:
-                raise OSError("the answer ended too early")
-            skip -= len(data)
-
-    def _cut(self, why: str) -> None:
-        self.close()
-        if self._position - self._cut_at >= _PROGRESS_BYTES:
-            self._cuts = 0
-        self._cut_at = self._position
-        self._cuts += 1
-        if self._cuts > _CUTS_AT_MIRROR and len(self._places) > 1:
-            self._cuts = 0
-            del self._places[0]
-        if self._cuts > _CUTS + self._transport.pull_retries:
-            raise RegistryError(
-                f"{self._place.endpoint.host} cut off the blob {self._descriptor.digest} {self._cuts} times, "
-                f"last at byte {self._position} of {self._descriptor.size}: {why}",
-                hint="The network or the registry is in trouble; try again later.",
-            )
-        if self._cuts > 1:
-            self._transport.pause(self._cuts - 1)
-
-    def _verify(self) -> None:
-        if self._hasher.hexdigest() != self._descriptor.digest.hex:
-            raise self._wrong(
-                f"its content has the digest {self._descriptor.digest.algorithm}:{self._hasher.hexdigest()}"
-            )
-        self._verified = True
-        self.close()
-
-    def _wrong(self, why: str) -> RegistryError:
-        return protocol_error(
-            f"{self._place.endpoint.host} answers wrongly for the blob {self._descriptor.digest}: {why}",
-            "The registry, or a proxy before it, holds damaged content; push the image again.",
-        )
+    def _check_size(self, response: requests.Response, position: int) -> None:
+        length = response.headers.get("Content-Length", "")
+        if not length.isdecimal() or "Content-Encoding" in response.headers:
+            return
+        try:
+            size = range_begin(response, position) + _number(length)
+        except WrongRange as error:
+            raise self.wrong(str(error)) from error
+        if size != self._descriptor.size:
+            raise self.wrong(f"it has {size} bytes, and {self._descriptor.size} by its descriptor")
 
 
 def _number(digits: str) -> int:
-    """A count of bytes; Python refuses to read thousands of digits, and no blob has that many."""
+    """A count of bytes. Python refuses to read thousands of digits, and no blob has that many."""
     return int(digits) if len(digits) < 20 else 10**20

@@ -1,19 +1,23 @@
 """Logins that clouds and CI systems give to what runs in them: Amazon, Google, Azure, GitLab, plain variables.
 
-Asks the clouds' own SDKs, where they are installed, which read files, the environment and the machine's metadata. Called by
-``registry.loginsources``. Each function gives None for hosts that aren't its own, and raises what its SDK raises.
+Asks the clouds' SDKs, if they are installed, which read files, the environment and the machine's metadata. Each ``from_``
+function returns None for hosts that are not its own, and raises what its SDK raises.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import re
-import ssl
 import threading
 from collections.abc import Callable, Mapping
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.http.session import BROKEN, TlsAdapter, new_session
+from imagewright.http.body import TooLarge, read_body
+from imagewright.http.exchange import HttpClient, HttpRequest
+from imagewright.http.failures import BROKEN
+from imagewright.http.retry import Refusal, RetryPolicy, StatusRefusal, with_retries
+from imagewright.http.session import Tls
 from imagewright.registry.auth import Login
 
 _ECR = re.compile(
@@ -26,7 +30,7 @@ _GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _AZURE = re.compile(r"[a-z0-9-]+\.azurecr\.(?:io|cn|us|de)")
 _AZURE_SCOPE = "https://containerregistry.azure.net/.default"
 _AZURE_USER = "00000000-0000-0000-0000-000000000000"
-_TIMEOUT_S = 30.0
+_MAX_ANSWER_BYTES = 1 << 20
 
 
 def from_variables(host: str, environment: Mapping[str, str]) -> Login | None:
@@ -109,13 +113,20 @@ def exchange_azure(address: str, host: str, token: str) -> str:
         RegistryError: reason ``RegistryAuthFailed``.
     """
     form = {"grant_type": "access_token", "service": host, "access_token": token}
+    request = HttpRequest("POST", f"{address}/oauth2/exchange", form=form)
     try:
-        with new_session("imagewright", TlsAdapter(ssl.create_default_context())) as session:
-            answer = session.post(
-                f"{address}/oauth2/exchange", data=form, timeout=_TIMEOUT_S, allow_redirects=False, verify=True
-            )
-            refresh = answer.json()["refresh_token"] if answer.status_code == 200 else None
-    except (*BROKEN, ValueError, KeyError, TypeError):
+        with HttpClient() as client:
+
+            def attempt() -> bytes:
+                response = client.send(request, Tls())
+                body = read_body(response, _MAX_ANSWER_BYTES)
+                if response.status_code != 200:
+                    raise StatusRefusal(response, body)
+                return body
+
+            # A token that is issued twice harms nobody, so that this POST counts as idempotent.
+            refresh = json.loads(with_retries(attempt, RetryPolicy(), idempotent=True))["refresh_token"]
+    except (*BROKEN, Refusal, TooLarge, ValueError, KeyError, TypeError, RecursionError):
         refresh = None
     if not isinstance(refresh, str) or not refresh:
         raise RegistryError(

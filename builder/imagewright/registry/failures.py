@@ -1,188 +1,163 @@
-"""What a registry's refusals and broken connections mean to the user.
+"""A registry's refusals and broken connections as errors for the user.
 
-Pure but for reading the rest of an answer. Called by all of ``registry`` that talks. A registry's own words are shown, bounded
-and without control characters: they are a stranger's text.
+Reads the rest of a refusal. A registry's own words are shown, bounded and without control characters: they are not to be trusted.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
 import requests
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.http.session import BROKEN, certificate_fault, root_cause
+from imagewright.http.body import BodyReader
+from imagewright.http.exchange import shown_url
+from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
+from imagewright.http.retry import Refusal, retry_after_s
 from imagewright.registry.endpoints import Endpoint
 
-_SAID_BYTES = 8192
-# What a server that wants a client certificate ends a connection with (RFC 8446, 6.2), as OpenSSL names it.
-_CLIENT_CERTIFICATE = (
-    "ALERT_CERTIFICATE_REQUIRED",
-    "ALERT_BAD_CERTIFICATE",
-    "ALERT_UNSUPPORTED_CERTIFICATE",
-    "ALERT_CERTIFICATE_EXPIRED",
-    "ALERT_CERTIFICATE_REVOKED",
-    "ALERT_CERTIFICATE_UNKNOWN",
-    "ALERT_UNKNOWN_CA",
-)
-_CLIENT_CERTIFICATE_HINT = (
-    "Name it with --registry-client-cert HOST=CERT,KEY (ImageBuild: registries[].clientCertificateSecretRef)."
-)
-_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
-_INSECURE_HINT = "For a registry with plain HTTP use --insecure-registry HOST (ImageBuild: registries[].insecure)."
+_MAX_WORDS_BYTES = 8192
+_UNAVAILABLE_HINT = "The network or the registry is in trouble; try again later."
 
 
-class Refused(RegistryError):
-    """An answer with a status that is none of the expected. ``retry_after_s`` is what it asks us to wait, 0 if nothing."""
+class Refused(RegistryError, Refusal):
+    """A response with an unexpected status. ``words`` are the registry's own, ``""`` if it gave none."""
 
-    def __init__(self, error: RegistryError, retry_after_s: float) -> None:
+    def __init__(self, error: RegistryError, words: str, retry_after_s: float) -> None:
         super().__init__(error.message, status=error.status, reason=error.reason, hint=error.hint)
+        self.words = words
         self.retry_after_s = retry_after_s
 
 
-def is_lasting(error: BaseException) -> bool:
-    """Whether a broken connection will break again: certificates, plain HTTP, addresses that are none."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return not_tls(error) or _says(error, ("CERTIFICATE_VERIFY_FAILED", *_CLIENT_CERTIFICATE))
-    return isinstance(error, ValueError)  # InvalidURL, InvalidSchema, InvalidHeader, …
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What was asked of a registry, for messages."""
 
+    endpoint: Endpoint
+    method: str
+    repository: str
+    pushing: bool
 
-def not_tls(error: BaseException) -> bool:
-    """Whether the other side answered a TLS greeting with something that is no TLS."""
-    return _says(error, _NO_TLS)
-
-
-def _says(error: BaseException, words: tuple[str, ...]) -> bool:
-    text = str(error).upper().replace(" ", "_")
-    return any(word in text for word in words)
+    def __str__(self) -> str:
+        return f"cannot {'push to' if self.pushing else 'pull from'} {self.endpoint.host}/{self.repository}"
 
 
 def unreachable(endpoint: Endpoint, error: BaseException) -> RegistryError:
-    """For a connection that broke or never was."""
-    host = _host_of(error) or endpoint.host
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+    """For one of ``http.failures.BROKEN``."""
+    failure = classify(error)
+    host, why = failure.host or endpoint.host, failure.why
+    match failure.kind:
+        case FailureKind.UNTRUSTED_CERTIFICATE:
+            return RegistryError(
+                f"cannot verify the certificate of {host}: {why}",
+                hint="Give its CA with --registry-certificate HOST=FILE (ImageBuild: registries[].caBundleRef or "
+                "output.caBundleRef).",
+            )
+        case FailureKind.CLIENT_CERTIFICATE:
+            shown = endpoint.tls.client_cert_file
+            return RegistryError(
+                f'{host} rejected the client certificate "{shown}"'
+                if shown
+                else f"{host} requires a client certificate",
+                reason=Reason.REGISTRY_AUTH_FAILED,
+                hint="Give one that it accepts with --registry-client-cert HOST=CERT,KEY (ImageBuild: "
+                "registries[].clientCertificateSecretRef).",
+            )
+        case FailureKind.NO_TLS:
+            return RegistryError(
+                f"cannot connect to {host}: it does not speak TLS",
+                hint="For a registry with plain HTTP, use --insecure-registry HOST (ImageBuild: registries[].insecure).",
+            )
+        case FailureKind.INVALID_URL:
+            return protocol_error(f"invalid redirect from {endpoint}: {why}")
+        case FailureKind.PROXY:
+            return RegistryError(
+                f"cannot reach {host} through the proxy: {why}",
+                hint="Check HTTPS_PROXY or HTTP_PROXY, and the login in it; list hosts to be reached directly in NO_PROXY.",
+            )
+        case FailureKind.NOT_CONNECTED | FailureKind.INTERRUPTED:
+            return RegistryError(f"cannot reach {host}: {why}", hint="Check the host name, the port and the network.")
+
+
+def interrupted(what: str, why: str) -> RegistryError:
+    """For a response that did not arrive whole."""
+    return RegistryError(f"{what}: {why}", hint=_UNAVAILABLE_HINT)
+
+
+def unusable_file(endpoint: Endpoint, error: TlsFileError) -> RegistryError:
+    """For a certificate or key that cannot be used."""
+    if error.client:
         return RegistryError(
-            f"the certificate of {host} can't be verified: {_certificate_fault(error)}",
-            hint="Name its CA: registries[].caBundleRef or output.caBundleRef of an ImageBuild, "
-            "--registry-certificate HOST=FILE on the command line.",
-        )
-    if _says(error, _CLIENT_CERTIFICATE):
-        shown = endpoint.client_cert_file
-        return RegistryError(
-            f"{host} does not accept the client certificate {shown}"
-            if shown
-            else f"{host} asks for a client certificate",
+            f"cannot connect to {endpoint.host}: {error}",
             reason=Reason.REGISTRY_AUTH_FAILED,
-            hint=_CLIENT_CERTIFICATE_HINT,
+            hint="Both must be PEM files: the certificate followed by its intermediates, and its key without a passphrase.",
         )
-    if isinstance(error, requests.exceptions.SSLError) and not_tls(error):
-        return RegistryError(f"{host} does not speak TLS", hint=_INSECURE_HINT)
-    if isinstance(error, requests.RequestException) and isinstance(error, ValueError):
-        return protocol_error(f"{endpoint} leads to an address that is none: {clean(str(error))}")
-    why = "no answer in time" if isinstance(error, requests.exceptions.Timeout) else _root_cause(error)
-    if isinstance(error, requests.exceptions.ProxyError) or "Tunnel connection failed" in str(error):
-        return RegistryError(
-            f"{host} can't be reached through the proxy: {why}",
-            hint="HTTPS_PROXY or HTTP_PROXY names it, with its login; hosts in NO_PROXY are reached without it.",
-        )
-    return RegistryError(f"{host} can't be reached: {why}", hint="Check the host's name, port and the network.")
+    return RegistryError(
+        f"cannot connect to {endpoint.host}: {error}", hint="Give a file with certificates in PEM form."
+    )
 
 
-def refused(endpoint: Endpoint, what: str, pushing: bool, response: requests.Response) -> Refused:
-    """For an answer that is not among the expected ones; closes it. ``what`` is method and repository."""
+def refused(attempted: Attempted, response: requests.Response) -> Refused:
+    """For a response with an unexpected status; closes it."""
     status = response.status_code
-    said = _said(_rest(response))
-    wait = retry_after_s(response.headers.get("Retry-After", ""))
-    host = endpoint.host
-    reason, hint = Reason.REGISTRY_UNAVAILABLE, ""
+    words = _words(_rest(response))
+    said = f": {words}" if words else ""
+    reason = Reason.REGISTRY_UNAVAILABLE
     if status in (401, 403):
-        message = f"{host} does not let us {'push to' if pushing else 'pull from'} {what.partition(' ')[2]}: status {status}{said}"
-        reason, hint = (
-            Reason.REGISTRY_AUTH_FAILED,
-            "Check user name, password and rights, and that the repository exists.",
-        )
+        why, reason = f"access denied (status {status}{said})", Reason.REGISTRY_AUTH_FAILED
+        hint = "Check the user name, the password and its rights, and that the repository exists."
     elif status == 429:
-        message, hint = f"{host} limits our rate{said}", "Log in, or try again later."
-    elif status >= 500 or status == 408:
-        message, hint = f"{what} at {host}: status {status}{said}", "The registry is in trouble; try again later."
+        why, hint = f"rate limit exceeded (status {status}{said})", "Log in, or try again later."
     else:
-        message, reason = f"{what} at {host}: status {status}{said}", Reason.REGISTRY_PROTOCOL_ERROR
-        hint = (
-            "Check that the repository exists and that the address is a registry's."
-            if not said
-            else ("The registry's own words say why.")
-        )
-    return Refused(RegistryError(message, status=status, reason=reason, hint=hint), wait)
+        why = f"{attempted.method} failed with status {status}" + (f" ({words})" if words else "")
+        if status >= 500 or status in (408, 425):
+            hint = "The registry is in trouble; try again later."
+        else:
+            reason = Reason.REGISTRY_PROTOCOL_ERROR
+            hint = "Check that the repository exists and that the address is a registry's."
+            if words:
+                hint = "Look up the registry's own words in its documentation."
+    error = RegistryError(f"{attempted}: {why}", status=status, reason=reason, hint=hint)
+    return Refused(error, words, retry_after_s(response.headers.get("Retry-After", "")))
 
 
 def protocol_error(message: str, hint: str = "") -> RegistryError:
-    """For an answer that no registry may give."""
-    hint = hint or "The registry, or a proxy before it, answers with something else than the distribution protocol."
+    """For a response that a registry must not give."""
+    hint = hint or "The registry, or a proxy in front of it, does not follow the distribution specification."
     return RegistryError(message, reason=Reason.REGISTRY_PROTOCOL_ERROR, hint=hint)
 
 
-def retry_after_s(value: str) -> float:
-    """Retry-After in seconds: a number, or a date (RFC 9110, 10.2.3); 0 for anything else."""
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
-
-
-def clean(text: str, limit: int = 200) -> str:
-    """A stranger's text for one line of a message."""
-    return "".join(c if c.isprintable() else " " for c in text)[:limit]
+def too_large(response_url: str, why: str) -> RegistryError:
+    """For a response that is larger than any of its kind."""
+    return protocol_error(f"the response of {clean(shown_url(response_url))} is too large: {why}")
 
 
 def _rest(response: requests.Response) -> bytes:
+    data, body = b"", BodyReader(response, decode=True)
     try:
-        return response.raw.read(_SAID_BYTES, decode_content=True) or b""
+        while len(data) < _MAX_WORDS_BYTES and (chunk := body.read(_MAX_WORDS_BYTES - len(data))):
+            data += chunk
     except BROKEN:
-        return b""
+        pass
     finally:
         response.close()
+    return data
 
 
-def _said(body: bytes) -> str:
-    """The registry's own words, as the distribution specification's error document has them."""
+def _words(body: bytes) -> str:
+    """The registry's own words (distribution specification, "Error codes")."""
     try:
         first = json.loads(body)["errors"][0]
         code, message = first.get("code", ""), first.get("message", "")
-        detail = _words_of(first.get("detail"))
+        detail = _sentence(first.get("detail"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
-    return f" ({clean(str(code), 60)}: {clean(str(message), 300)}{f', {clean(detail, 200)}' if detail else ''})"
+    return f"{clean(str(code), 60)}: {clean(str(message), 300)}" + (f", {clean(detail)}" if detail else "")
 
 
-def _words_of(detail: object) -> str:
-    """The sentence in an error's ``detail``, which may be anything: Quay and Artifactory have what matters only there."""
+def _sentence(detail: object) -> str:
+    """The sentence in an error's ``detail``, which may be anything: Quay and Artifactory put what matters only there."""
     if isinstance(detail, dict):
         detail = next((detail[name] for name in ("message", "description") if name in detail), "")
     return detail if isinstance(detail, str) else ""
-
-
-def _host_of(error: BaseException) -> str:
-    """The host that was really asked: after a redirect it is another than the registry."""
-    url = error.request.url if isinstance(error, requests.RequestException) and error.request is not None else None
-    try:
-        return urlsplit(url or "").netloc.rpartition("@")[2]
-    except ValueError:
-        return ""
-
-
-def _certificate_fault(error: BaseException) -> str:
-    return clean(certificate_fault(error).strip("')\" ")) or "it is not trusted"
-
-
-def _root_cause(error: BaseException) -> str:
-    cause = root_cause(error)
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return clean(str(cause)) or type(cause).__name__

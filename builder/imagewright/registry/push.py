@@ -1,6 +1,6 @@
-"""Pushing: what a repository lacks is mounted or uploaded, then the manifest is put under its tags.
+"""Pushes images: blobs that a repository lacks are mounted or uploaded, then the manifest is put under its tags.
 
-Talks to registries through ``registry.transport``. Called by ``registry.client`` (distribution specification, "Push").
+Talks to registries through ``transport`` (distribution specification, "Push").
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from functools import partial
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
+from imagewright.http.body import finish
+from imagewright.http.failures import clean
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import OCI_MANIFEST
 from imagewright.reference import Reference
-from imagewright.registry.connections import finish
 from imagewright.registry.endpoints import Endpoints
-from imagewright.registry.failures import clean, protocol_error
+from imagewright.registry.failures import Refused, protocol_error
 from imagewright.registry.transport import Request, Transport
 from imagewright.registry.upload import BlobSource, Content, Progress, Target, Uploader
 
@@ -31,9 +32,9 @@ _IMMUTABLE = (
     "tag already exists",
     "disallowed on this registry",
 )
-# How a registry that knows Docker's manifests alone refuses others: Quay 2, old Amazon ECR, GitLab and Docker's own.
-_KNOWS_NO_OCI = frozenset({400, 405, 415, 422})
-_KNOWS_NO_OCI_WORDS = (
+# What registries answer that support only Docker's manifests: Quay 2, old Amazon ECR, GitLab and Docker's own.
+_NO_OCI = frozenset({400, 405, 415, 422})
+_NO_OCI_WORDS = (
     "manifest_invalid",
     "manifest invalid",
     "unsupported manifest",
@@ -42,15 +43,13 @@ _KNOWS_NO_OCI_WORDS = (
     "mediatype",
     "schema version",
 )
-_NOT_ALLOWED = ("forbidden", "denied", "unauthorized")  # what Artifactory says within MANIFEST_INVALID
-_DOCKER_HINT = (
-    "The registry may not take OCI manifests: build with --image-format=docker (ImageBuild: output.format: Docker)."
-)
+_NOT_ALLOWED = ("forbidden", "denied", "unauthorized")  # in the words that Artifactory adds to MANIFEST_INVALID
+_DOCKER_HINT = "If the registry does not support OCI manifests, build with --image-format=docker (ImageBuild: output.format: Docker)."
 
 
 @dataclass(frozen=True, slots=True)
 class PushImage:
-    """``config`` are the configuration's bytes. ``mount_from`` says in which image a registry may already have a layer."""
+    """``config`` are the configuration's bytes. ``mount_from`` names images in which a registry may already have a layer."""
 
     manifest: Manifest
     config: bytes
@@ -58,14 +57,14 @@ class PushImage:
 
 
 class TagImmutable(RegistryError):
-    """The registry doesn't let a tag be moved to another image. All blobs are there, and other names were done."""
+    """The registry does not let a tag be moved. All blobs are stored, and all other names were pushed."""
 
     default_reason = Reason.TAG_IMMUTABLE
 
     def __init__(self, references: Sequence[Reference], message: str) -> None:
         super().__init__(
             message,
-            hint="Push under a new tag; or take that for success with --push-ignore-immutable-tag-errors.",
+            hint="Push under a new tag, or ignore such tags with --push-ignore-immutable-tag-errors.",
         )
         self.references = tuple(references)
 
@@ -79,10 +78,10 @@ class Pusher:
         self._uploader = Uploader(transport)
 
     def push(self, image: PushImage, destinations: Sequence[Reference], blobs: BlobSource, progress: Progress) -> None:
-        """Bring what is missing to every repository; only then put the manifest under every name.
+        """Upload what is missing to every repository; only then put the manifest under every name.
 
         Raises:
-            TagImmutable: once all other names are done.
+            TagImmutable: after all other names were pushed.
             RegistryError: reasons ``PushFailed``, ``RegistryAuthFailed``, ``RegistryUnavailable``.
         """
         contents = self._contents(image, blobs, progress)
@@ -90,9 +89,9 @@ class Pusher:
         for destination in destinations:
             siblings = [d for d in done if d.registry == destination.registry]
             if not any(d.repository == destination.repository for d in siblings):
-                # One upload for many destinations: the others of a registry mount what the first one got.
+                # Blobs are uploaded once: the registry's other repositories mount them from the first one.
                 mount_from = image.mount_from if not siblings else {c.descriptor.digest: siblings[0] for c in contents}
-                self._bring(destination, contents, mount_from)
+                self._upload_missing(destination, contents, mount_from)
             done.append(destination)
         fixed: list[TagImmutable] = []
         for destination in destinations:
@@ -104,21 +103,21 @@ class Pusher:
             raise TagImmutable([name for error in fixed for name in error.references], fixed[0].message)
 
     def check_push(self, destination: Reference) -> None:
-        """Whether we may push there, asked before a long build: an upload is begun and cancelled.
+        """Make sure, before a long build, that it can be pushed: an upload is begun and cancelled.
 
         Raises:
-            RegistryError
+            RegistryError: what a push would raise for lack of rights.
         """
         target = self._target(destination)
         try:
             location = self._uploader.begin(target)
         except RegistryError as error:
-            raise _failed(error, f"pushing to {destination.familiar()}") from error
-        request = Request("DELETE", location, target.scopes, frozenset(range(200, 500)), again=False)
+            raise _failed(error, f"cannot push to {destination.familiar()}") from error
+        request = Request("DELETE", location, target.scopes, frozenset(range(200, 500)), repeatable=False)
         try:
             finish(self._transport.send(target.endpoint, target.repository, request))
         except RegistryError:
-            return  # some registries can't cancel; an upload that is never finished expires
+            return  # some registries cannot cancel uploads; unfinished ones expire
 
     def _target(self, destination: Reference) -> Target:
         endpoint = self._endpoints.for_push(destination)
@@ -127,31 +126,31 @@ class Pusher:
     @staticmethod
     def _contents(image: PushImage, blobs: BlobSource, progress: Progress) -> list[Content]:
         unique = {layer.digest: layer for layer in image.manifest.layers}
-        given_up = threading.Event()
-        layers = [Content(layer, partial(blobs.open, layer), progress, given_up) for layer in unique.values()]
+        cancelled = threading.Event()
+        layers = [Content(layer, partial(blobs.open, layer), progress, cancelled) for layer in unique.values()]
         return [*layers, Content.of_bytes(image.manifest.config, image.config)]
 
-    def _bring(
+    def _upload_missing(
         self, destination: Reference, contents: Sequence[Content], mount_from: Mapping[Digest, Reference]
     ) -> None:
         target = self._target(destination)
 
-        def bring(content: Content) -> None:
-            self._bring_one(target, content, _mountable(mount_from.get(content.descriptor.digest), destination))
+        def upload(content: Content) -> None:
+            self._upload_one(target, content, _mountable(mount_from.get(content.descriptor.digest), destination))
 
         with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="push") as pool:
-            waiting = [pool.submit(bring, content) for content in contents]
+            waiting = [pool.submit(upload, content) for content in contents]
             try:
                 for future in as_completed(waiting):
                     future.result()
-            except BaseException:  # the first failure, or a signal: uploads under way needn't be waited for
+            except BaseException:  # the first failure, or a signal: do not wait for the other uploads
                 for content in contents:
-                    content.given_up.set()
+                    content.cancelled.set()
                 for future in waiting:
                     future.cancel()
                 raise
 
-    def _bring_one(self, target: Target, content: Content, origin: Reference | None) -> None:
+    def _upload_one(self, target: Target, content: Content, origin: Reference | None) -> None:
         descriptor = content.descriptor
         try:
             location = ""
@@ -161,7 +160,7 @@ class Pusher:
                 if origin is None or location:
                     self._uploader.upload(target, content, location)
         except RegistryError as error:
-            raise _failed(error, f"uploading {descriptor.digest} to {target}") from error
+            raise _failed(error, f"cannot upload {descriptor.digest} to {target}") from error
         content.progress(descriptor, descriptor.size, True)
 
     def _put_manifest(self, manifest: Manifest, destination: Reference) -> None:
@@ -177,10 +176,10 @@ class Pusher:
         try:
             response = self._transport.send(target.endpoint, target.repository, request)
         except RegistryError as error:
-            failed = _failed(error, f"putting the manifest of {destination.familiar()}")
+            failed = _failed(error, f"cannot push the manifest of {destination.familiar()}")
             if destination.tag and _is_immutable(error):
                 raise TagImmutable([destination], failed.message) from error
-            if manifest.media_type == OCI_MANIFEST and _knows_no_oci(error):
+            if manifest.media_type == OCI_MANIFEST and _lacks_oci(error):
                 failed.hint = _DOCKER_HINT
             raise failed from error
         finish(response)
@@ -188,42 +187,43 @@ class Pusher:
         if said and said != str(manifest.digest):
             raise protocol_error(
                 f"{target.endpoint.host} stored {destination.familiar()} as {clean(said, 80)}, not as {manifest.digest}",
-                "It changes manifests on their way; nothing that was pushed there can be trusted.",
+                "Find out what changes manifests on the way, a proxy perhaps; do not trust what was pushed.",
             )
         if response.status_code != 201 and not said:
-            # Something that answers 200 to everything is no registry.
+            # A server that answers everything with 200 is not a registry.
             raise protocol_error(
-                f"{target.endpoint.host} answers the manifest of {destination.familiar()} with status "
-                f"{response.status_code} and without its digest: it may not be stored"
+                f"cannot push the manifest of {destination.familiar()}: {target.endpoint.host} answered with status "
+                f"{response.status_code} and without a digest, so it may not be stored"
             )
 
 
 def _mountable(origin: Reference | None, destination: Reference) -> Reference | None:
-    """Layers can be mounted within one registry only."""
+    """Blobs can only be mounted within one registry."""
     if origin is None or origin.registry != destination.registry or origin.repository == destination.repository:
         return None
     return origin
 
 
 def _failed(error: RegistryError, what: str) -> ImagewrightError:
-    """The same failure as one of a push. What is wrong with a login or the network is that first of all."""
-    lasting = error.reason is Reason.REGISTRY_PROTOCOL_ERROR
-    if not lasting and error.status != 413:
+    """The same failure as one of the push, unless a login or the network is the cause."""
+    if error.reason is not Reason.REGISTRY_PROTOCOL_ERROR and error.status != 413:
         return error
-    return RegistryError(
-        f"{what} failed: {error.message}", status=error.status, reason=Reason.PUSH_FAILED, hint=error.hint
-    )
+    return RegistryError(f"{what}: {error.message}", status=error.status, reason=Reason.PUSH_FAILED, hint=error.hint)
 
 
 def _is_immutable(error: RegistryError) -> bool:
-    """Whether a manifest was refused since its tag is taken, as Amazon, Google, Azure, Harbor, Quay and others say it."""
-    said = error.message.lower()
+    """Whether a manifest was refused because its tag is immutable, in the words of Amazon, Google, Azure, Harbor, Quay, …"""
+    said = _words(error)
     return 400 <= error.status < 500 and any(words in said for words in _IMMUTABLE)
 
 
-def _knows_no_oci(error: RegistryError) -> bool:
-    """Whether an OCI manifest may have been refused for being one; a status of 415 says nothing else."""
-    said = error.message.lower()
-    if error.status not in _KNOWS_NO_OCI or any(words in said for words in _NOT_ALLOWED):
+def _lacks_oci(error: RegistryError) -> bool:
+    """Whether an OCI manifest may have been refused for being one; status 415 has no other meaning."""
+    said = _words(error)
+    if error.status not in _NO_OCI or any(words in said for words in _NOT_ALLOWED):
         return False
-    return error.status == 415 or any(words in said for words in _KNOWS_NO_OCI_WORDS)
+    return error.status == 415 or any(words in said for words in _NO_OCI_WORDS)
+
+
+def _words(error: RegistryError) -> str:
+    return error.words.lower() if isinstance(error, Refused) else ""

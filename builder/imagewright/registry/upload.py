@@ -1,7 +1,6 @@
-"""One blob on its way to a registry: asked for, mounted, or uploaded, again where that may help.
+"""Uploads one blob: looked for, mounted or sent, repeatedly where that may help.
 
-Talks to registries through ``registry.transport``. Called by ``registry.push``
-(distribution specification, "Pushing blobs": POST then PUT; mount; PATCH).
+Talks to registries through ``transport`` (distribution specification, "Pushing blobs": POST then PUT; mount; PATCH).
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,27 +19,28 @@ from urllib.parse import quote, urlencode
 import requests
 
 from imagewright.errors import ImagewrightError, Reason, RegistryError
+from imagewright.http.body import finish
+from imagewright.http.exchange import Body
+from imagewright.http.retry import is_repeatable
 from imagewright.oci.descriptor import Descriptor
 from imagewright.registry.auth import pull_scope, push_scope
-from imagewright.registry.connections import finish
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import Refused, protocol_error
-from imagewright.registry.transport import MAY_PASS, Body, Request, Transport
+from imagewright.registry.transport import Request, Transport
 from imagewright.streams import Readable
 
-_TRIES = 4
+_LOOKS = 4  # for a blob whose upload was answered with an unusual status
 _STORED = frozenset({201, 204})
-_MAYBE_STORED = frozenset({200, 202})  # some registries, and proxies before them, end an upload so
+_MAYBE_STORED = frozenset({200, 202})  # what some registries, and proxies in front of them, end an upload with
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
-_MAY_PASS = frozenset({0}) | MAY_PASS  # 0: the connection broke
-# A registry that can't take a whole blob in one PUT says so in one of these ways.
+# What registries answer that cannot take a whole blob in one PUT.
 _NOT_MONOLITHIC = frozenset({400, 404, 405, 411, 415, 416, 501})
 Progress = Callable[[Descriptor, int, bool], None]  # (blob, bytes sent, finished)
 OpenBody = Callable[[], AbstractContextManager[Body]]
 
 
 class BlobSource(Protocol):
-    """Where layers come from; asked again for each try."""
+    """Where layers come from; asked for each attempt."""
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]: ...
 
@@ -61,12 +62,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is to be sent, opened anew for each try. When ``given_up`` is set, nothing more of it is sent."""
+    """What is sent, opened for each attempt. Once ``cancelled`` is set, no more of it is sent."""
 
     descriptor: Descriptor
     open: Callable[[], AbstractContextManager[Readable]]
     progress: Progress
-    given_up: threading.Event
+    cancelled: threading.Event
 
     @classmethod
     def of_bytes(cls, descriptor: Descriptor, data: bytes) -> Content:
@@ -74,7 +75,7 @@ class Content:
 
     @contextmanager
     def open_body(self, begin: int = 0) -> Iterator[Body]:
-        """The body of a request: the content from byte ``begin`` on."""
+        """A request's body: the content from byte ``begin`` on."""
         with self.open() as stream:
             left = begin
             while left and (data := stream.read(min(left, 1 << 20))):
@@ -84,7 +85,7 @@ class Content:
 
 @dataclass(slots=True)
 class _Upload:
-    """An upload that is begun (``location``), or is to be (``""``). ``received`` bytes of it are there already."""
+    """``location`` is that of an upload that has begun, ``""`` if none has. The registry has ``received`` bytes of it."""
 
     location: str
     received: int = 0
@@ -97,7 +98,7 @@ class Uploader:
         self._transport = transport
 
     def has(self, target: Target, descriptor: Descriptor) -> bool:
-        """Whether the repository holds a blob. One of another length is something else: uploading it will show."""
+        """Whether the repository has a blob. One of another length is something else, which the upload will reveal."""
         path = f"{target.repository}/blobs/{descriptor.digest}"
         response = self._send(target, Request("HEAD", path, target.scopes, frozenset({200, 404})))
         return response.status_code == 200 and response.headers.get("Content-Length", str(descriptor.size)) == str(
@@ -105,19 +106,20 @@ class Uploader:
         )
 
     def mount(self, target: Target, descriptor: Descriptor, origin: str) -> str:
-        """Ask for a blob of the repository ``origin``: "" when it is there now, else where to upload it."""
+        """Mount a blob of the repository ``origin``: "" if that worked, else where to upload it."""
         query = urlencode({"mount": str(descriptor.digest), "from": origin}, quote_via=quote)
         request = Request(
             "POST",
             f"{target.repository}/blobs/uploads/?{query}",
             (*target.scopes, pull_scope(origin)),
             frozenset({201, 202}),
+            repeatable=True,
         )
         try:
             response = self._send(target, request)
         except RegistryError as error:
             if 400 <= error.status < 500 and error.status != 429:
-                return self.begin(target)  # it may not be read, or the registry can't mount
+                return self.begin(target)  # no right to read it, or the registry cannot mount
             raise
         if response.status_code == 201:
             return ""
@@ -125,20 +127,20 @@ class Uploader:
 
     def begin(self, target: Target) -> str:
         """Where to upload a blob."""
-        response = self._send(
-            target, Request("POST", f"{target.repository}/blobs/uploads/", target.scopes, frozenset({202}))
-        )
+        path = f"{target.repository}/blobs/uploads/"
+        # An upload that is begun twice harms nobody: the first one expires.
+        response = self._send(target, Request("POST", path, target.scopes, frozenset({202}), repeatable=True))
         return self._where(target, response)
 
     def upload(self, target: Target, content: Content, location: str = "") -> None:
-        """Upload a blob; after a failure a few times more, from where the registry says that it is.
+        """Upload a blob; after a failure again, from where the registry says that it is.
 
         Raises:
             RegistryError
         """
         state, in_one = _Upload(location), True
-        tries = _TRIES + self._transport.push_retries
-        for attempt in range(1, tries + 1):
+        policy = self._transport.push_policy
+        for attempt in range(1, policy.retries + 2):
             try:
                 state.location = state.location or self.begin(target)
                 if in_one and not state.received:
@@ -149,23 +151,24 @@ class Uploader:
             except RegistryError as error:
                 resumed = bool(state.received)
                 fallback = in_one and not resumed and isinstance(error, Refused) and error.status in _NOT_MONOLITHIC
-                may_pass = error.reason is Reason.REGISTRY_UNAVAILABLE and error.status in _MAY_PASS
-                if attempt == tries or not (fallback or may_pass or resumed):
+                broken = error.reason is Reason.REGISTRY_UNAVAILABLE and error.status == 0
+                # Not a repetition but a new upload, or the rest of this one, so that any request may be followed by it.
+                transient = broken or is_repeatable(error.status, idempotent=True)
+                if attempt > policy.retries or not (fallback or transient or resumed):
                     raise
                 in_one = in_one and not fallback
-                if may_pass:
-                    self._transport.pause(attempt, error.retry_after_s if isinstance(error, Refused) else 0.0)
+                if transient:
+                    time.sleep(policy.wait_s(attempt, error.retry_after_s if isinstance(error, Refused) else 0.0))
                 if self.has(target, content.descriptor):
-                    return  # only the answer was lost
-                broke = may_pass and error.status == 0
-                state = self._state_after(target, state, content) if broke and state.location else _Upload("")
+                    return  # only the response was lost
+                state = self._state_after(target, state, content) if broken and state.location else _Upload("")
 
     def _state_after(self, target: Target, state: _Upload, content: Content) -> _Upload:
-        """Where an upload goes on after its connection broke: the registry is asked, and may know nothing of it.
+        """Where an upload continues after its connection broke: the registry is asked, and may not know.
 
         (distribution specification, "Pushing a blob in chunks": GET to the location; 204 with Range)
         """
-        request = Request("GET", state.location, target.scopes, frozenset({202, 204}), again=False)
+        request = Request("GET", state.location, target.scopes, frozenset({202, 204}), repeatable=False)
         try:
             response = self._send(target, request)
             location = self._transport.locate(target.endpoint, response) or state.location
@@ -173,7 +176,7 @@ class Uploader:
             return _Upload("")
         match = _RANGE.fullmatch(response.headers.get("Range", ""))
         received = int(match[1]) + 1 if match else 0
-        if not 1 < received < content.descriptor.size:  # "0-0" is how some say that they have nothing
+        if not 1 < received < content.descriptor.size:  # some registries answer "0-0" for nothing
             return _Upload("")
         return _Upload(location, received)
 
@@ -182,7 +185,7 @@ class Uploader:
         self._finish(target, location, content.descriptor, headers, content.open_body)
 
     def _patch_and_put(self, target: Target, state: _Upload, content: Content) -> None:
-        """What the registry doesn't have as one chunk, then the PUT that names the blob's digest."""
+        """Send what the registry lacks as one chunk, then the PUT that names the blob's digest."""
         headers = {"Content-Type": "application/octet-stream"}
         size = content.descriptor.size
         if size:
@@ -195,36 +198,36 @@ class Uploader:
     def _finish(
         self, target: Target, location: str, descriptor: Descriptor, headers: Mapping[str, str], body: OpenBody | None
     ) -> None:
-        """The PUT that ends an upload. Whether one with an unusual answer did, a HEAD shows, if need be the fourth."""
+        """Send the PUT that ends an upload. After an unusual status, HEAD requests show whether the blob is stored."""
         url = _with_digest(location, descriptor)
         response = self._send(target, _once("PUT", url, target, _STORED | _MAYBE_STORED, headers, body))
         if response.status_code in _STORED:
             return
-        for attempt in range(1, _TRIES + 1):
+        for look in range(1, _LOOKS + 1):
             if self.has(target, descriptor):
                 return
-            if attempt < _TRIES:
-                self._transport.pause(attempt)
+            if look < _LOOKS:
+                time.sleep(self._transport.push_policy.wait_s(look))
         raise protocol_error(
             f"{target.endpoint.host} answered the upload of {descriptor.digest} with status {response.status_code}, "
-            "and does not have the blob"
+            "but does not have the blob"
         )
 
     def _where(self, target: Target, response: requests.Response) -> str:
         location = self._transport.locate(target.endpoint, response)
         if not location:
-            raise protocol_error(f"{target.endpoint.host} takes an upload without saying where it goes on")
+            raise protocol_error(f"{target.endpoint.host} began an upload without a Location for it")
         return location
 
     def _send(self, target: Target, request: Request) -> requests.Response:
-        """Send what is answered without a body that matters."""
+        """Send a request whose response has no body of interest."""
         response = self._transport.send(target.endpoint, target.repository, request)
         finish(response)
         return response
 
 
 class _Body:
-    """A blob on its way, of known length, that tells how far it is."""
+    """The body of an upload, of known length; reports its progress."""
 
     def __init__(self, stream: Readable, content: Content, sent: int) -> None:
         self._stream = stream
@@ -236,16 +239,16 @@ class _Body:
         return self._descriptor.size - self._sent
 
     def read(self, size: int = -1, /) -> bytes:
-        if self._content.given_up.is_set():
-            raise ImagewrightError("the push was given up", reason=Reason.CANCELLED)
+        if self._content.cancelled.is_set():
+            raise ImagewrightError("the push was cancelled", reason=Reason.CANCELLED)
         data = self._stream.read(max(size, 1 << 18))
         self._sent += len(data)
         short = not data and self._sent < self._descriptor.size
         if short or self._sent > self._descriptor.size:
-            # The registry would wait for what never comes.
+            # Otherwise the registry would wait for the rest.
             raise ImagewrightError(
-                f"the blob {self._descriptor.digest} has {self._sent} bytes here, and {self._descriptor.size} by its descriptor",
-                hint="Files of the build were changed or damaged while it ran.",
+                f"cannot upload the blob {self._descriptor.digest}: it has {self._sent} bytes, and {self._descriptor.size} by its descriptor",
+                hint="Make sure that nothing changes the build's files while it runs.",
             )
         self._content.progress(self._descriptor, self._sent, False)
         return data
@@ -259,8 +262,8 @@ def _once(
     headers: Mapping[str, str],
     body: OpenBody | None,
 ) -> Request:
-    """A step of an upload: it is never repeated on its own, since an upload in doubt begins anew."""
-    return Request(method, url, target.scopes, expect, headers, body, again=False)
+    """A step of an upload, never repeated by itself: an upload in doubt is resumed, or begun again."""
+    return Request(method, url, target.scopes, expect, headers, body, repeatable=False)
 
 
 def _with_digest(location: str, descriptor: Descriptor) -> str:

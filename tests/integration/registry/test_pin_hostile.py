@@ -35,7 +35,7 @@ def test_the_play_itself_is_honest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        pytest.param(Answer(404), "is not in", id="no-such-tag"),
+        pytest.param(Answer(404), "not found in", id="no-such-tag"),
         pytest.param(
             Answer(200, HONEST | {"Docker-Content-Digest": str(Digest.of(b"another"))}, INDEX),
             "does not have the digest",
@@ -49,7 +49,7 @@ def test_the_play_itself_is_honest(tmp_path: Path) -> None:
         pytest.param(Answer(200, {"Content-Type": "text/html"}, b"<html>Log in</html>"), "not JSON", id="login-page"),
         pytest.param(Answer(200, HONEST, b"{}"), "RegistryProtocolError", id="an-object"),
         pytest.param(Answer(200, HONEST, b" " * (5 << 20)), "more than", id="without-an-end"),
-        pytest.param(Answer(403), "does not let us pull", id="forbidden"),
+        pytest.param(Answer(403), "access denied", id="forbidden"),
     ],
 )
 def test_a_wrong_answer_leaves_the_file_alone(tmp_path: Path, answer: Answer, said: str) -> None:

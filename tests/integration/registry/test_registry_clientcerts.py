@@ -13,6 +13,7 @@ from servers.scripted import Answer, ScriptedServer
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import Reason, RegistryError
+from imagewright.http.retry import RetryPolicy
 from imagewright.reference import Reference
 from imagewright.registry.endpoints import Endpoints, RegistryOptions
 from imagewright.registry.keychain import Keychain
@@ -48,7 +49,7 @@ def ask(server: ScriptedServer, authority: Path, certificate: Path | None = None
         client_cert_file=str(certificate or ""),
         client_key_file=str(key or ""),
     )
-    options = RegistryOptions((settings,), retries=1, backoff_s=0)
+    options = RegistryOptions((settings,), retry=RetryPolicy(1, 0))
     (endpoint,) = Endpoints(options).for_pull(Reference.parse(f"{host}/app"))
     request = Request("GET", "app/tags/list", (), frozenset({200}))
     return Transport(options, Keychain({})).fetch(endpoint, "app", request, 1000)[1]
@@ -59,7 +60,7 @@ def test_a_client_certificate_is_shown(server: ScriptedServer, authority: Path) 
 
 
 def test_a_registry_that_asks_for_a_client_certificate_is_said_to(server: ScriptedServer, authority: Path) -> None:
-    with pytest.raises(RegistryError, match="asks for a client certificate") as caught:
+    with pytest.raises(RegistryError, match="requires a client certificate") as caught:
         ask(server, authority)
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "--registry-client-cert" in caught.value.hint
@@ -69,7 +70,7 @@ def test_a_client_certificate_of_somebody_else_is_said_to_be_refused(
     server: ScriptedServer, authority: Path, tmp_path: Path
 ) -> None:
     Authority(tmp_path, "somebody else").issue(Identity("client", "client"))
-    with pytest.raises(RegistryError, match="does not accept the client certificate") as caught:
+    with pytest.raises(RegistryError, match="rejected the client certificate") as caught:
         ask(server, authority, tmp_path / "client.crt", tmp_path / "client.key")
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
 
@@ -86,8 +87,11 @@ def encrypt(path: Path) -> None:
     [
         (Path.unlink, "No such file"),
         (encrypt, "the key has a passphrase"),
-        (lambda path: path.write_text("no PEM"), "can't be used"),
-        (lambda path: path.write_bytes((path.parent / "other.key").read_bytes()), "the key is of another certificate"),
+        (lambda path: path.write_text("no PEM"), "cannot use the client certificate"),
+        (
+            lambda path: path.write_bytes((path.parent / "other.key").read_bytes()),
+            "the key belongs to another certificate",
+        ),
     ],
 )
 def test_a_key_that_can_not_be_used(

@@ -14,6 +14,7 @@ from servers.scripted import Answer, Asked, ScriptedServer
 from imagewright.contract.request import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
+from imagewright.http.retry import RetryPolicy
 from imagewright.oci.mediatypes import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, ImageFormat
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
@@ -29,7 +30,7 @@ Script = Callable[[Asked], Answer]
 
 
 def client(*settings: RegistrySettings, logins: dict[str, Login] | None = None) -> RegistryClient:
-    return RegistryClient(RegistryOptions(settings, retries=2, backoff_s=0), Keychain(logins or {}))
+    return RegistryClient(RegistryOptions(settings, retry=RetryPolicy(2, 0)), Keychain(logins or {}))
 
 
 def pull(server: ScriptedServer, name: str = "app:1") -> bytes:
@@ -240,7 +241,7 @@ def test_a_configuration_with_nonsense_in_it(config: dict[str, object]) -> None:
         pytest.param(Answer(200, body=b"short"), "has 5 bytes", id="too-short"),
         pytest.param(
             Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Length: chaos\r\n\r\nx"),
-            "can't be reached|cut off",
+            "cannot reach|cannot download",
             id="length-is-no-number",
         ),
         pytest.param(Answer(404), "status 404", id="not-there"),
@@ -275,7 +276,7 @@ def test_a_blob_without_a_length_that_goes_on_too_long() -> None:
 )
 def test_an_answer_that_is_no_http(raw: bytes) -> None:
     script = but(lambda asked: Answer(raw=raw) if "/manifests/" in asked.path else None)
-    with ScriptedServer(script) as server, fails("can't be reached|cuts its answer", Reason.REGISTRY_UNAVAILABLE):
+    with ScriptedServer(script) as server, fails("cannot reach", Reason.REGISTRY_UNAVAILABLE):
         pull(server)
 
 
@@ -287,9 +288,9 @@ def test_a_loop_of_redirects() -> None:
         return Answer(307, {"Location": asked.path}) if "/manifests/" in asked.path else None
 
     with ScriptedServer(but(script)) as server:
-        with fails("redirects .* more than 5 times"):
+        with fails("more than 10 redirects"):
             pull(server)
-        assert len([a for a in server.asked if "/manifests/" in a.path]) == 6
+        assert len([a for a in server.asked if "/manifests/" in a.path]) == 11
 
 
 @pytest.mark.parametrize(
@@ -298,7 +299,7 @@ def test_a_loop_of_redirects() -> None:
 )
 def test_a_redirect_to_nowhere(location: str) -> None:
     headers = {"Location": location} if location else {}
-    with ScriptedServer(manifests(Answer(302, headers))) as server, fails("address|saying where"):
+    with ScriptedServer(manifests(Answer(302, headers))) as server, fails("address|where to"):
         pull(server)
 
 
@@ -404,7 +405,7 @@ def test_an_upload_to_nowhere(location: str) -> None:
     def script(asked: Asked) -> Answer:
         return Answer(202, {"Location": location}) if asked.method == "POST" else Answer(404)
 
-    with ScriptedServer(script) as server, fails("address|where", Reason.PUSH_FAILED):
+    with ScriptedServer(script) as server, fails("address|Location", Reason.PUSH_FAILED):
         push(server)
 
 

@@ -12,6 +12,7 @@ from imagewright.digest import Digest
 from imagewright.engine.delivery import push_image
 from imagewright.engine.destinations import Destinations
 from imagewright.errors import Reason, RegistryError
+from imagewright.http.retry import RetryPolicy
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions, TagImmutable
 from imagewright.registry.keychain import Keychain
@@ -59,7 +60,7 @@ def test_immutable_tag(status: int, code: str, message: str, pushed: list[str]) 
     image = memory_image([b"layer"])
     with registry(status, code, message, pushed) as server:
         names = [Reference.parse(f"{server.host}/app:{tag}") for tag in ("1", "2")]
-        client = RegistryClient(RegistryOptions(retries=0, backoff_s=0), Keychain({}))
+        client = RegistryClient(RegistryOptions(retry=RetryPolicy(0, 0)), Keychain({}))
         with pytest.raises(TagImmutable) as caught:
             client.push(PushImage(image.manifest, image.config), names, image, lambda *_: None)
     assert caught.value.reason is Reason.TAG_IMMUTABLE
@@ -72,7 +73,7 @@ def test_immutable_tag(status: int, code: str, message: str, pushed: list[str]) 
 def test_another_refusal_is_none_of_that(pushed: list[str]) -> None:
     image = memory_image([b"layer"])
     with registry(400, "MANIFEST_INVALID", "no such media type", pushed) as server:
-        client = RegistryClient(RegistryOptions(retries=0, backoff_s=0), Keychain({}))
+        client = RegistryClient(RegistryOptions(retry=RetryPolicy(0, 0)), Keychain({}))
         name = Reference.parse(f"{server.host}/app:1")
         with pytest.raises(RegistryError) as caught:
             client.push(PushImage(image.manifest, image.config), [name], image, lambda *_: None)
@@ -101,7 +102,7 @@ def test_an_immutable_tag_is_a_warning_where_that_is_asked_for(ignored: bool, pu
     said = Said()
     with registry(*WORDS[0], pushed) as server:
         names = tuple(Reference.parse(f"{server.host}/app:{tag}") for tag in ("1", "2"))
-        client = RegistryClient(RegistryOptions(retries=0, backoff_s=0), Keychain({}))
+        client = RegistryClient(RegistryOptions(retry=RetryPolicy(0, 0)), Keychain({}))
         destinations = Destinations(names, ignore_immutable_tags=ignored)
         push = PushImage(image.manifest, image.config)
         if not ignored:

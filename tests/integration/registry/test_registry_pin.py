@@ -108,7 +108,7 @@ def test_an_image_that_is_not_there_leaves_every_file_alone(host: str, tmp_path:
     done = run(host, tmp_path, "a", "b")
     assert done.returncode != 0
     assert "b:2" in done.stderr
-    assert "nowhere:1 is not in" in done.stderr
+    assert "nowhere:1: not found in" in done.stderr
     assert (tmp_path / "a").read_text() == "FROM four:1\n"
 
 

@@ -15,6 +15,7 @@ from servers.tunnelproxy import TunnelProxy
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import RegistryError
+from imagewright.http.retry import RetryPolicy
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login
 from imagewright.registry.endpoints import Endpoints, RegistryOptions
@@ -62,7 +63,7 @@ def server(authority: Path) -> Iterator[ScriptedServer]:
 
 def ask(host: str, authority: Path | None = None, insecure: bool = False) -> bytes:
     settings = RegistrySettings(host=host, ca_file=str(authority / "ca.crt") if authority else "", insecure=insecure)
-    options = RegistryOptions((settings,), retries=1, backoff_s=0)
+    options = RegistryOptions((settings,), retry=RetryPolicy(1, 0))
     (endpoint,) = Endpoints(options).for_pull(Reference.parse(f"{host}/app"))
     request = Request("GET", "app/tags/list", (), frozenset({200}))
     keychain = Keychain({host: Login("user", "secret")})
@@ -138,7 +139,7 @@ def test_no_proxy(monkeypatch: pytest.MonkeyPatch, host: str, no_proxy: str, thr
     with TunnelProxy(authorization="nobody has it") as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
         monkeypatch.setenv("NO_PROXY", no_proxy)
-        monkeypatch.setattr("imagewright.registry.connections._CONNECT_S", 0.2)
-        with pytest.raises(RegistryError, match="proxy" if through else "reached"):
+        monkeypatch.setattr("imagewright.http.exchange._CONNECT_S", 0.2)
+        with pytest.raises(RegistryError, match="through the proxy" if through else "cannot reach [^ ]*: "):
             ask(f"{host}:1")
     assert bool(proxy.asked) is through

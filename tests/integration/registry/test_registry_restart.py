@@ -10,6 +10,7 @@ import pytest
 from servers.images import memory_image
 from servers.registry import RegistryServer, RegistryServerOptions
 
+from imagewright.http.retry import RetryPolicy
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
@@ -50,7 +51,7 @@ class Restarting:
 
 def test_a_push_and_a_pull_outlive_the_registry_being_killed(tmp_path: Path, programs: Path) -> None:
     image = memory_image([CONTENT, b"small"])
-    client = RegistryClient(RegistryOptions(retries=6), Keychain({}))
+    client = RegistryClient(RegistryOptions(retry=RetryPolicy(6)), Keychain({}))
     registry = Restarting(tmp_path, programs / "registry")
     try:
         reference = Reference.parse(f"{registry.server.host}/restart:1")

@@ -140,7 +140,7 @@ def test_an_index_is_resolved_by_platform_and_variant(registry: RegistryServer, 
 
 
 def test_what_is_not_there_is_named(registry: RegistryServer) -> None:
-    with pytest.raises(RegistryError, match=r"no/such:9 is not in") as caught:
+    with pytest.raises(RegistryError, match=r"no/such:9: not found in") as caught:
         client().resolve(Reference.parse(f"{registry.host}/no/such:9"), AMD64)
     assert (caught.value.reason, caught.value.status) == (Reason.BASE_IMAGE_PULL_FAILED, 404)
     assert caught.value.hint

@@ -12,7 +12,8 @@ import pytest
 from servers.images import memory_image
 
 from imagewright.errors import Reason, RegistryError
-from imagewright.http import session
+from imagewright.http import body, session
+from imagewright.http.retry import RetryPolicy
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient, RegistryOptions
@@ -101,12 +102,12 @@ def serving() -> Iterator[Callable[[Serve], RawServer]]:
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "SLOW_S", 0.3)
+    monkeypatch.setattr(body, "SLOW_S", 0.3)
     monkeypatch.setattr(session, "_HEADERS_S", 0.3)
 
 
 def pull(server: RawServer) -> bytes:
-    client = RegistryClient(RegistryOptions(retries=1, backoff_s=0), Keychain({}))
+    client = RegistryClient(RegistryOptions(retry=RetryPolicy(1, 0)), Keychain({}))
     image = client.resolve(Reference.parse(f"{server.host}/app:1"), Platform.parse("linux/amd64"))
     with client.open_blob(image, image.manifest.layers[0]) as stream:
         return b"".join(iter(lambda: stream.read(65536), b""))

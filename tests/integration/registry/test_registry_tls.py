@@ -11,6 +11,8 @@ from cluster.certificates import Authority, Identity
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.errors import Reason, RegistryError
+from imagewright.http.retry import RetryPolicy
+from imagewright.http.session import Tls
 from imagewright.registry.auth import Login
 from imagewright.registry.endpoints import Endpoint, RegistryOptions
 from imagewright.registry.keychain import Keychain
@@ -35,13 +37,13 @@ def context(authority: Path) -> ssl.SSLContext:
 
 def ask(endpoint: Endpoint, path: str = "app/tags/list", login: Login | None = None) -> bytes:
     logins = {endpoint.login_host: login} if login else {}
-    transport = Transport(RegistryOptions(retries=1, backoff_s=0), Keychain(logins))
+    transport = Transport(RegistryOptions(retry=RetryPolicy(1, 0)), Keychain(logins))
     request = Request("GET", path, ("repository:app:pull",), frozenset({200}))
     return transport.fetch(endpoint, "app", request, 1000)[1]
 
 
 def at(host: str, *, plain_http: bool = False, skip: bool = False, ca: Path | None = None) -> Endpoint:
-    return Endpoint(host, "", host, plain_http, skip, str(ca / "ca.crt") if ca else "")
+    return Endpoint(host, "", host, plain_http, Tls(verify=not skip, ca_file=str(ca / "ca.crt") if ca else ""))
 
 
 def ok(_: Asked) -> Answer:
@@ -59,7 +61,7 @@ def test_plain_http_is_not_spoken_unless_allowed() -> None:
 
 def test_allowing_plain_http_does_not_excuse_a_bad_certificate(authority: Path) -> None:
     with ScriptedServer(ok, context(authority)) as server:
-        with pytest.raises(RegistryError, match=r"certificate of .* can't be verified") as caught:
+        with pytest.raises(RegistryError, match=r"cannot verify the certificate of localhost") as caught:
             ask(at(f"localhost:{server.port}", plain_http=True))
         assert "--registry-certificate" in caught.value.hint
         assert not server.asked
@@ -68,13 +70,13 @@ def test_allowing_plain_http_does_not_excuse_a_bad_certificate(authority: Path) 
 def test_a_certificate_for_another_name(authority: Path) -> None:
     with ScriptedServer(ok, context(authority)) as server:
         assert ask(at(f"localhost:{server.port}", ca=authority)) == b"fine"
-        with pytest.raises(RegistryError, match=r"127\.0\.0\.1:\d+ can't be verified"):
+        with pytest.raises(RegistryError, match=r"cannot verify the certificate of 127\.0\.0\.1:\d+"):
             ask(at(server.host, ca=authority))
 
 
 def test_a_ca_file_that_is_none(authority: Path, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("not PEM")
-    for folder, why in ((tmp_path, "can't be read"), (tmp_path / "none", "No such file")):
+    for folder, why in ((tmp_path, "cannot read the CA certificate"), (tmp_path / "none", "No such file")):
         with pytest.raises(RegistryError, match=why) as caught:
             ask(at("localhost:1", ca=folder))
         assert "PEM" in caught.value.hint
@@ -91,11 +93,11 @@ def test_skipping_verification_holds_whatever_the_environment_says(
 
 
 def test_a_registry_that_is_down_is_not_taken_for_one_without_tls(authority: Path) -> None:
-    transport = Transport(RegistryOptions(retries=0), Keychain({}))
+    transport = Transport(RegistryOptions(retry=RetryPolicy(0)), Keychain({}))
     request = Request("GET", "app/tags/list", (), frozenset({200}))
     with ScriptedServer(lambda _: Answer(raw=b"")) as broken:
         endpoint = at(f"localhost:{broken.port}", plain_http=True, ca=authority)
-        with pytest.raises(RegistryError, match="can't be reached"):
+        with pytest.raises(RegistryError, match="cannot reach"):
             transport.send(endpoint, "app", request)
         broken._server.context = context(authority)
         broken.script = ok
@@ -127,7 +129,7 @@ def test_a_login_is_not_sent_unencrypted_to_names_that_look_like_this_machine(au
     challenge = Answer(401, {"WWW-Authenticate": f'Bearer realm="http://{host}/token"'})
     with (
         ScriptedServer(lambda _: challenge, context(authority)) as server,
-        pytest.raises(RegistryError, match="without encryption") as caught,
+        pytest.raises(RegistryError, match="not HTTPS") as caught,
     ):
         ask(at(f"localhost:{server.port}", ca=authority), login=Login("user", "secret"))
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED

@@ -90,13 +90,15 @@ class Git:
         Raises:
             GitError
         """
-        for delay_s in self._machine.retry_delays_s:
+        policy = self._machine.retry
+        for retry in range(1, policy.retries + 1):
             try:
                 return self._run(*words, url=url, git_dir=git_dir, work_tree=work_tree)
             except GitError as error:
                 if error.reason is not Reason.SOURCE_UNREACHABLE:
                     raise
-                self._machine.log(f"{error.message}: trying again in {delay_s:g} s")
+                delay_s = policy.wait_s(retry)
+                self._machine.log(f"{error.message}; retrying in {delay_s:.1f} s")
                 time.sleep(delay_s)
         return self._run(*words, url=url, git_dir=git_dir, work_tree=work_tree)
 
