@@ -10,7 +10,7 @@ import pytest
 from imagewright.context.fetch import fetch as fetch_source
 from imagewright.context.job import FetchedContext, FetchJob
 from imagewright.contract.sources import Source
-from imagewright.engine.inputs import unpack_archive
+from imagewright.engine.source.inputs import unpack_archive
 from imagewright.errors import ImagewrightError
 from imagewright.http.retry import RetryPolicy
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.engine.cachemounts import CacheMounts
+from imagewright.engine.steps.cachemounts import CacheMounts
 from imagewright.errors import FileSystemError, ImagewrightError
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.steps import CacheMount, CacheSharing
@@ -183,7 +183,7 @@ def test_a_stopped_build_does_not_wait(tmp_path: Path, caches: CacheMounts) -> N
 
 PROGRAM = """
 import os, signal, sys, threading
-from imagewright.engine import cachemounts
+from imagewright.engine.steps import cachemounts
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.steps import CacheMount, CacheSharing
 def killed(*given):

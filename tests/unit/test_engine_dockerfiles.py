@@ -13,7 +13,7 @@ import pytest
 from imagewright.context.fetch import FetchedContext
 from imagewright.contract.request import BuildRequest, ContextSettings, PlanSettings
 from imagewright.contract.sources import DirectorySource
-from imagewright.engine.inputs import Inputs, read_inputs
+from imagewright.engine.source.inputs import Inputs, read_inputs
 from imagewright.errors import DockerfileError, Reason
 from imagewright.streams import own_descriptor
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from imagewright.context.fetch import FetchedContext
 from imagewright.contract.request import BuildRequest, ContextSettings
 from imagewright.contract.sources import DirectorySource
-from imagewright.engine.inputs import read_inputs
+from imagewright.engine.source.inputs import read_inputs
 
 
 def test_a_form_feed_in_a_line_does_not_move_those_below(tmp_path: Path) -> None:

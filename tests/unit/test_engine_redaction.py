@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagewright.engine.redaction import MASK, Redaction
+from imagewright.engine.steps.redaction import MASK, Redaction
 
 
 def shown(secrets: list[bytes], *pieces: bytes) -> bytes:

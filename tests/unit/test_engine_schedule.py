@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagewright.engine.schedule import run_side_by_side
+from imagewright.engine.stages.schedule import run_side_by_side
 
 _DIAMOND = {0: frozenset[int](), 1: frozenset({0}), 2: frozenset({0}), 3: frozenset({1, 2})}
 

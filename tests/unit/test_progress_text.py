@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagewright.progress.text import duration, size
+from imagewright.progress.display import duration, size
 from imagewright.terminal import Lines, clean
 
 

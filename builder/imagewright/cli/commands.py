@@ -30,7 +30,7 @@ from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure
 from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
-from imagewright.engine.probe import probe
+from imagewright.engine.source.contexts import probe
 from imagewright.errors import ImagewrightError, Interruption, Reason, UsageError, exit_code
 from imagewright.plan.render import render
 from imagewright.progress.display import Level

@@ -13,10 +13,10 @@ from imagewright.cli.displays import open_display
 from imagewright.cli.flags import BUILD_FLAGS, Flag
 from imagewright.cli.flags.registry import REGISTRY_FLAGS
 from imagewright.cli.request import build_request
-from imagewright.engine.delivery import open_stored_image, push_image
-from imagewright.engine.destinations import read_destinations
+from imagewright.engine.output.destinations import read_destinations
+from imagewright.engine.output.push import open_stored_image, push_image
+from imagewright.engine.output.resultfiles import references_with_digest, write_digests
 from imagewright.engine.registries import open_client
-from imagewright.engine.resultfiles import references_with_digest, write_digests
 from imagewright.errors import UsageError
 from imagewright.oci.platform import Platform, host_platform
 

@@ -15,8 +15,8 @@ from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
 from imagewright.contract.sources import DirectorySource
 from imagewright.engine import build as engine
+from imagewright.engine.pull.layouts import warm
 from imagewright.engine.registries import open_client
-from imagewright.engine.warmed import warm
 from imagewright.errors import UsageError
 from imagewright.oci.platform import Platform, host_platform
 from imagewright.plan.origins import ImageBase, ImageOrigin

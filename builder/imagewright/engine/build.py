@@ -18,30 +18,35 @@ from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure, SourceResult, StepResult
 from imagewright.contract.sources import ContextSource, DirectorySource, OciSource, Source
 from imagewright.dockerfile.model import DockerfileWarning
-from imagewright.engine.agent import Agents
-from imagewright.engine.artifacts import pull_artifact
-from imagewright.engine.buildroot import BuildRoot
-from imagewright.engine.cachemounts import CacheMounts
-from imagewright.engine.caching import open_cache, tell_of_cache
-from imagewright.engine.contexts import fetch_contexts
-from imagewright.engine.destinations import Destinations, read_destinations
-from imagewright.engine.epoch import EPOCH_OF, resolve_epoch
+from imagewright.engine.caching.layercache import open_cache, tell_of_cache
 from imagewright.engine.events import Reporter
-from imagewright.engine.images import BrokenEntry, Images, Sources
-from imagewright.engine.inputs import ignore_file_of, plan_options, read_ignore, read_inputs, unpack_archive
-from imagewright.engine.layering import layering
-from imagewright.engine.layouts import Layouts
-from imagewright.engine.output import BuiltImage, Output, assemble
-from imagewright.engine.redaction import Redaction
+from imagewright.engine.output.destinations import Destinations, read_destinations
+from imagewright.engine.output.image import BuiltImage, Output, assemble
+from imagewright.engine.output.resultfiles import references_with_digest, write_digests, write_result
+from imagewright.engine.pull.images import BrokenEntry, Images, Sources
+from imagewright.engine.pull.layouts import Layouts, WarmedLayers
 from imagewright.engine.registries import open_client
-from imagewright.engine.remote import Remotes
-from imagewright.engine.resultfiles import references_with_digest, write_digests, write_result
-from imagewright.engine.schedule import run_side_by_side
-from imagewright.engine.secrets import check_required, read_secrets
-from imagewright.engine.session import BuildContext, Session
-from imagewright.engine.stage import StageExecutor
-from imagewright.engine.views import ContextViews
-from imagewright.engine.warmed import WarmedLayers
+from imagewright.engine.source.contexts import fetch_contexts, pull_artifact
+from imagewright.engine.source.inputs import (
+    EPOCH_OF,
+    ignore_file_of,
+    plan_options,
+    read_ignore,
+    read_inputs,
+    resolve_epoch,
+    unpack_archive,
+)
+from imagewright.engine.source.remotes import Remotes
+from imagewright.engine.source.secrets import check_required, read_secrets
+from imagewright.engine.source.sshagents import Agents
+from imagewright.engine.stages.layering import layering
+from imagewright.engine.stages.schedule import run_side_by_side
+from imagewright.engine.stages.stage import StageExecutor
+from imagewright.engine.steps.bindsources import ContextViews
+from imagewright.engine.steps.buildroot import BuildRoot
+from imagewright.engine.steps.cachemounts import CacheMounts
+from imagewright.engine.steps.redaction import Redaction
+from imagewright.engine.steps.session import BuildContext, Session
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
 from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT

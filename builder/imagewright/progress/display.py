@@ -1,12 +1,19 @@
-"""What a display is beyond what the engine needs: it can also say why a build failed. No I/O. Called by ``cli``."""
+"""What the displays have in common: their interface, and how a failure, a size and a duration read.
+
+No I/O. An excerpt holds a command's output and a Dockerfile's lines, and a message may hold a server's answer: their
+escapes never reach a terminal.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import Protocol
 
+from rich.text import Text
+
 from imagewright.engine.events import Reporter
-from imagewright.errors import ImagewrightError
+from imagewright.errors import ImagewrightError, StepError
+from imagewright.terminal import clean
 
 
 class Level(IntEnum):
@@ -23,3 +30,57 @@ class Display(Reporter, Protocol):
 
     def failed(self, error: ImagewrightError) -> None:
         """The build has failed: message, reason, place, excerpt and hint. Called at most once, as the last thing."""
+
+
+def failure_lines(error: ImagewrightError) -> list[str]:
+    """Message with reason, place, the lines around it, the command's last lines of output, hint; without escapes."""
+    return [clean(line) for line in error.render().split("\n")]
+
+
+def failure_text(error: ImagewrightError) -> Text:
+    """The same with colours."""
+    text = Text()
+    for number, line in enumerate(failure_lines(error)):
+        text.append("\n" if number else "")
+        head, colon, rest = line.partition(":")
+        match head:
+            case "error" if number == 0:
+                text.append("error:", "bold red").append(rest)
+            case "hint":
+                text.append("hint:", "bold cyan").append(rest)
+            case _ if line.lstrip().startswith("-->"):
+                text.append(line, "bold")
+            case _ if set(line.partition("|")[2].strip()) == {"^"}:
+                text.append(line, "red")
+            case _:
+                text.append(head + colon + rest)
+    return text
+
+
+def failure_fields(error: ImagewrightError) -> dict[str, object]:
+    """The same as fields; those that don't apply are left out."""
+    fields: dict[str, object] = {"reason": error.reason.value, "hint": error.hint, "instruction": error.instruction}
+    if error.location is not None:
+        fields |= {"file": error.location.file, "line": error.location.line}
+    if isinstance(error, StepError):
+        fields["exitCode"] = error.exit_code
+    fields["excerpt"] = [clean(line) for line in error.excerpt]
+    return {name: value for name, value in fields.items() if value not in ("", [])}
+
+
+def size(count: int) -> str:
+    """Bytes as people read them, in powers of 1000, as registries show them."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if round(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or round(value, 1) >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Tenths below a minute, minutes and seconds above."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"

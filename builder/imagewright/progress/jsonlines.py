@@ -14,8 +14,7 @@ from imagewright.contract import timestamp
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
-from imagewright.progress.display import Level
-from imagewright.progress.failure import failure_fields
+from imagewright.progress.display import Level, failure_fields
 from imagewright.terminal import Lines, clean
 
 _NAMES = {Level.ERROR: "error", Level.WARN: "warning", Level.INFO: "info", Level.DEBUG: "debug"}

@@ -20,9 +20,7 @@ from rich.text import Text
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
-from imagewright.progress.display import Level
-from imagewright.progress.failure import failure_text
-from imagewright.progress.text import duration, size
+from imagewright.progress.display import Level, duration, failure_text, size
 from imagewright.terminal import Lines, clean
 
 _LINES_SHOWN = 6

@@ -14,9 +14,7 @@ from imagewright.contract import timestamp
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.progress.display import Level
-from imagewright.progress.failure import failure_lines
-from imagewright.progress.text import duration, size
+from imagewright.progress.display import Level, duration, failure_lines, size
 from imagewright.terminal import Lines, clean
 
 _WORTH_A_LINE_BYTES = 1_000_000  # smaller blobs come and go in a blink

@@ -9,8 +9,8 @@ from servers.images import memory_image
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.digest import Digest
-from imagewright.engine.delivery import push_image
-from imagewright.engine.destinations import Destinations
+from imagewright.engine.output.destinations import Destinations
+from imagewright.engine.output.push import push_image
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.retry import RetryPolicy
 from imagewright.reference import Reference

@@ -1,0 +1,1 @@
+"""The layer cache as a build uses it."""

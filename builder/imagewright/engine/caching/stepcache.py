@@ -1,0 +1,168 @@
+"""The steps of a stage and the layer cache: which key a step has, what is found under it, what is stored.
+
+Reads what steps take, to hash it, and asks ``cache.layers``. Called by ``engine.stage``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from imagewright.cache.entry import Entry
+from imagewright.cache.keys import KeyContext, StepKey, chain, copy_key, run_key, workdir_key
+from imagewright.cache.layers import LayerCache
+from imagewright.digest import FramedHash
+from imagewright.engine.pull.images import Layer, LayerOrigin
+from imagewright.engine.steps.copying import Copying
+from imagewright.engine.steps.session import Session, StageState
+from imagewright.errors import FileSystemError
+from imagewright.fs.copy.contents import copied_contents
+from imagewright.fs.copy.copier import CopyRequest
+from imagewright.fs.copy.glob import escape
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.mediatypes import layer_compression
+from imagewright.plan.origins import ContextOrigin, ImageOrigin, Origin, StageOrigin
+from imagewright.plan.steps import BindMount, CacheMount, CopyStep, RunStep, Step, WorkdirStep
+from imagewright.streams import Readable
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What came of asking for a step. ``layer`` is None where the entry changed no file; ``why`` says why it was a miss.
+
+    ``keys`` are those that were tried: what is made now is stored under each, unless ``apart`` says that such steps are
+    not cached. The last of them is what later steps know the files of a COPY or WORKDIR by.
+    """
+
+    found: bool = False
+    layer: Layer | None = None
+    why: str = ""
+    keys: tuple[StepKey, ...] = ()
+    apart: bool = False
+
+    def made_of(self, step: Step) -> str:
+        """What later steps know the layer by that is made now; ``""`` for its content."""
+        return self.keys[-1].text if self.keys and not isinstance(step, RunStep) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCache:
+    """The cache as one stage's steps see it."""
+
+    session: Session
+    cache: LayerCache
+    stage: str  # the stage's name, for people
+
+    def look(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
+        """Ask for a step's layer, and note what it is made from for the next build that wonders. ``copying`` is given for a COPY.
+
+        Raises:
+            ImagewrightError: a COPY's source that isn't there, or can't be fetched.
+        """
+        if type(step) not in self.session.layering.cached_kinds:
+            keys = () if isinstance(step, RunStep) else tuple(self._keys(state, step, copying))
+            return Lookup(keys=keys, apart=True)
+        lookup = self._look(state, step, copying)
+        if lookup.keys:
+            self.cache.remember(self.stage, step.title, lookup.keys[-1])
+        return lookup
+
+    def _look(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
+        tried: list[StepKey] = []
+        why = ""
+        for key in self._keys(state, step, copying):
+            tried.append(key)
+            found = self.cache.find(key.text)
+            if isinstance(found, Entry) and not self._is_of_this_build(found):
+                self.cache.spoil(key.text, "its layer is compressed otherwise than its key says")
+            elif isinstance(found, Entry):
+                layer = self._layer(state, found)
+                if layer is not None:
+                    for other in tried[:-1]:  # so that the next build needs no files to find it
+                        self._keep(state, step, other, layer, found.created_s)
+                return Lookup(True, layer, keys=tuple(tried))
+            else:
+                why = why or found.why
+        return Lookup(why=why or self.cache.explain(self.stage, step.title, tried), keys=tuple(tried))
+
+    def keep(self, state: StageState, step: Step, lookup: Lookup, layer: Layer | None) -> None:
+        """Store what a step that was executed made."""
+        for key in () if lookup.apart else lookup.keys:
+            self._keep(state, step, key, layer, time.time())
+
+    def _is_of_this_build(self, entry: Entry) -> bool:
+        """Compression is a part of every key, so an entry with another was not made by this engine."""
+        wanted = self.session.layering.pack.compression
+        return entry.layer is None or layer_compression(entry.layer.media_type) == wanted
+
+    def _keep(self, state: StageState, step: Step, key: StepKey, layer: Layer | None, created_s: float) -> None:
+        entry = Entry(key.text, created_s, step.title)
+        if layer is not None:
+            entry = replace(entry, layer=layer.descriptor, diff_id=layer.diff_id, made_of=layer.made_of)
+        origin = layer.origin if layer is not None else None
+        self.cache.keep(entry, state.plan.platform, origin.open if origin is not None else self._open_own)
+
+    def _open_own(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        return self.session.blobs.open(descriptor.digest)
+
+    def _layer(self, state: StageState, entry: Entry) -> Layer | None:
+        if entry.layer is None or entry.diff_id is None:
+            return None
+        found = entry.layer.of_family(state.image_format)
+        origin = LayerOrigin(partial(self.cache.open, entry.key), self.cache.found_at, entry.key)
+        own = self.session.blobs.has(found.digest)
+        return Layer(found, entry.diff_id, None if own else origin, entry.made_of)
+
+    # --- keys
+
+    def _keys(self, state: StageState, step: Step, copying: Copying | None) -> Iterator[StepKey]:
+        """Those under which a step may be found, the cheapest first; each is made when it is asked for."""
+        session = self.session
+        pack = session.layering.pack
+        layers = [layer.identity for layer in state.layers]
+        context = KeyContext(layers, str(state.plan.platform), session.epoch, pack.compression, pack.level)
+        match step:
+            case RunStep():
+                try:
+                    sources = [
+                        self._mounted(mount) for mount in step.mounts if isinstance(mount, BindMount | CacheMount)
+                    ]
+                except FileSystemError:
+                    return  # whoever executes the step says it better
+                yield run_key(context, step, sources)
+            case CopyStep():
+                assert copying is not None
+                if not isinstance(step.origin, ContextOrigin):
+                    yield copy_key(context, step, ["layers", self._layers_of(step.origin)])
+                if not isinstance(step.origin, ImageOrigin):  # an image is what its layers say
+                    yield copy_key(context, step, ["files", *copying.contents()])
+            case WorkdirStep():
+                yield workdir_key(context, step)
+
+    def _mounted(self, mount: BindMount | CacheMount) -> str:
+        """A hash of what a mount shows, or begins with."""
+        if mount.origin is None:
+            return ""
+        if not isinstance(mount.origin, ContextOrigin):
+            return self._layers_of(mount.origin)
+        root, ignore = self.session.origin(mount.origin)
+        path = mount.source.strip("/")
+        contents = copied_contents(CopyRequest(root, (escape(path) if path else ".",), "/", ignore=ignore))
+        try:
+            mode = root.lstat(os.fsencode(path)).st_mode if path else 0
+        except OSError:
+            mode = 0  # behind a link, where its own mode doesn't show
+        return FramedHash(contents, mode).hexdigest()
+
+    def _layers_of(self, origin: Origin) -> str:
+        match origin:
+            case StageOrigin(stage=index):
+                return chain(layer.identity for layer in self.session.states[index].layers)
+            case ImageOrigin(reference=reference, platform=platform):
+                return chain(str(layer) for layer in self.session.images.resolve(reference, platform).config.diff_ids)
+            case ContextOrigin():
+                raise AssertionError("a context has no layers")

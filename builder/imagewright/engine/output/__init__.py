@@ -1,0 +1,1 @@
+"""What a build produces: image, archives, layouts, result files, and the push."""

@@ -1,0 +1,127 @@
+"""What a finished stage becomes: configuration and manifest, pushed and written to where they were asked for.
+
+Writes files and pushes through the client it is given. Called by ``engine.build``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from imagewright.digest import Digest
+from imagewright.engine.events import Reporter
+from imagewright.engine.output.destinations import Destinations
+from imagewright.engine.output.push import push_image
+from imagewright.engine.pull.images import Images, Layer
+from imagewright.engine.steps.session import StageState
+from imagewright.errors import UsageError
+from imagewright.fs.tar import writer
+from imagewright.fs.tar.entries import REGULAR, Entry
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import Manifest
+from imagewright.oci.mediatypes import ImageFormat, layer_compression
+from imagewright.reference import Reference
+from imagewright.registry.client import PushImage, RegistryClient
+from imagewright.store.archive import write_docker_archive
+from imagewright.store.blobs import BlobStore
+from imagewright.store.layout import write_layout
+from imagewright.streams import Readable
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """The image that a build made."""
+
+    manifest: Manifest
+    config: bytes
+    layers: tuple[Layer, ...]
+
+
+def assemble(state: StageState, created: str, destinations: Destinations) -> BuiltImage:
+    """The target stage's configuration with all layers and the whole history, and the manifest for it.
+
+    Raises:
+        UsageError: Docker's format is asked for, and a layer of the base image is compressed as it has no type for.
+    """
+    image_format = _format(state, destinations)
+    # A base of the other family is written in this one.
+    layers = [replace(layer, descriptor=layer.descriptor.of_family(image_format)) for layer in state.layers]
+    config = state.plan.config.with_layers([layer.diff_id for layer in layers], state.history).with_created(created)
+    raw = config.dump()
+    descriptor = Descriptor.of(image_format.config, raw)
+    described = [layer.descriptor for layer in layers]
+    manifest = Manifest.build(image_format, descriptor, described, destinations.annotations)
+    return BuiltImage(manifest, raw, tuple(layers))
+
+
+def _format(state: StageState, destinations: Destinations) -> ImageFormat:
+    """What was asked for, else the base image's; annotations and zstd are OCI's alone."""
+    asked = destinations.image_format or (ImageFormat.OCI if destinations.annotations else state.image_format)
+    if asked is ImageFormat.DOCKER and any(
+        layer_compression(layer.descriptor.media_type) == "zstd" for layer in state.layers
+    ):
+        raise UsageError(
+            "the image can't have Docker's media types: layers of its base image are compressed with zstd",
+            hint="Leave --image-format out, or write --image-format=oci.",
+        )
+    return asked
+
+
+@dataclass(slots=True)
+class Output:
+    """Delivers one image."""
+
+    image: BuiltImage
+    images: Images
+    blobs: BlobStore
+    reporter: Reporter
+    also_at: Reference | None = None  # a repository that new layers may have reached already: the layer cache's
+    _by_digest: dict[Digest, Layer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._by_digest = {layer.descriptor.digest: layer for layer in self.image.layers}
+
+    def write(self, destinations: Destinations) -> None:
+        """Files first: they fail for reasons that can be known before a tag moves.
+
+        Raises:
+            ImagewrightError: reason ``OutputFailed``.
+        """
+        image = self.image
+        if destinations.oci_layout_path:
+            name = destinations.references[0].tag if destinations.references else ""
+            write_layout(destinations.oci_layout_path, image.manifest, image.config, self.open, name)
+            self.reporter.message(f"wrote the OCI layout {destinations.oci_layout_path}")
+        if destinations.tar_path:
+            write_docker_archive(
+                destinations.tar_path, image.manifest, image.config, destinations.references, (self.open, _file_header)
+            )
+            self.reporter.message(f"wrote the archive {destinations.tar_path}")
+
+    def push(self, client: RegistryClient, destinations: Destinations) -> tuple[Reference, ...]:
+        """Push to every destination; those that have the image now."""
+        mount_from = {
+            d: layer.origin.found_at
+            for d, layer in self._by_digest.items()
+            if layer.origin is not None and layer.origin.found_at is not None
+        }
+        if self.also_at is not None:
+            mount_from |= {d: self.also_at for d, layer in self._by_digest.items() if layer.origin is None}
+        return push_image(
+            client, PushImage(self.image.manifest, self.image.config, mount_from), destinations, self, self.reporter
+        )
+
+    @contextmanager
+    def open(self, descriptor: Descriptor) -> Iterator[Readable]:
+        """A layer as it is stored: from this build, or from the registry that the base came from."""
+        if self.blobs.has(descriptor.digest):
+            with self.blobs.open(descriptor.digest) as file:
+                yield file
+        else:
+            with self.images.open_stored(self._by_digest[descriptor.digest]) as stream:
+                yield stream
+
+
+def _file_header(name: str, size: int) -> bytes:
+    return writer.header(Entry(name.encode(), REGULAR, 0o644, 0, 0, size, 0))

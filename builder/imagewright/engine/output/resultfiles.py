@@ -1,0 +1,60 @@
+"""Files that say what came of a build: the image's digest and names, the whole result as JSON.
+
+Writes files. Called by ``engine.build`` last of all, so that who sees one finds the image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from imagewright.contract.result import BuildResult
+from imagewright.digest import Digest
+from imagewright.engine.output.destinations import Destinations
+from imagewright.reference import Reference
+from imagewright.store.files import replacing, write_error
+
+
+def write_digests(destinations: Destinations, names: Sequence[Reference], digest: Digest) -> None:
+    """``names`` are those that have the image, or would have it. The files of --digest-file, --image-name-with-digest-file and --image-name-tag-with-digest-file.
+
+    Raises:
+        ImagewrightError: reason ``OutputFailed``.
+    """
+    if destinations.digest_file:
+        _write(destinations.digest_file, str(digest), "--digest-file")
+    if destinations.name_with_digest_file:
+        lines = _lines([f"{reference.name}@{digest}" for reference in names])
+        _write(destinations.name_with_digest_file, lines, "--image-name-with-digest-file")
+    if destinations.name_tag_with_digest_file:
+        lines = _lines([str(reference.with_digest(digest)) for reference in names])
+        _write(destinations.name_tag_with_digest_file, lines, "--image-name-tag-with-digest-file")
+
+
+def write_result(path: str, result: BuildResult) -> None:
+    """The result of a build, good or bad, as one JSON object.
+
+    Raises:
+        ImagewrightError: reason ``OutputFailed``.
+    """
+    _write(path, result.to_json() + "\n", "--result-file")
+
+
+def references_with_digest(destinations: Sequence[Reference], digest: Digest) -> tuple[str, ...]:
+    """``name:tag@digest`` for each destination."""
+    return tuple(reference.with_digest(digest).familiar() for reference in destinations)
+
+
+def _lines(texts: Sequence[str]) -> str:
+    return "".join(f"{text}\n" for text in texts)
+
+
+def _write(path: str, text: str, flag: str) -> None:
+    try:
+        folder = os.path.dirname(path)
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        with replacing(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise write_error(f"the file {path}", error, flag) from error

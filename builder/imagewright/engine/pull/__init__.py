@@ -1,0 +1,1 @@
+"""Base images: resolved, downloaded and unpacked."""

@@ -1,0 +1,299 @@
+"""Images of registries, as a build uses them: resolved once, their layers streamed into a root file system.
+
+Talks to registries through the client it is given. Called by ``engine.build`` and ``engine.stage``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from imagewright.digest import Digest
+from imagewright.engine.events import Reporter, Transfer
+from imagewright.engine.pull.layouts import Layouts, WarmedLayers
+from imagewright.engine.pull.streaming import InflatedLayer, Spool
+from imagewright.engine.workspace import Workspace
+from imagewright.errors import ImagewrightError, Location, Reason, RegistryError
+from imagewright.fs.layer.unmodified import StoredLayer
+from imagewright.fs.layer.unpack import unpack_layer
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.tar.decompress import open_layer
+from imagewright.oci.config import ImageConfig
+from imagewright.oci.descriptor import Descriptor, OpenBlob
+from imagewright.oci.platform import Platform
+from imagewright.plan.options import ConfigRequest
+from imagewright.plan.origins import ImageOrigin
+from imagewright.reference import Reference
+from imagewright.registry.client import RegistryClient, RemoteImage
+from imagewright.store.blobs import BlobStore
+from imagewright.streams import Readable
+
+_DOWNLOADS_AT_ONCE = 3
+_NOT_THE_ENTRY = frozenset({Reason.CANCELLED, Reason.DISK_FULL, Reason.ID_OUT_OF_RANGE})
+_PULL_FAILURES = frozenset({Reason.REGISTRY_UNAVAILABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOrigin:
+    """Where a layer can be had. ``found_at`` names its repository, None where it is a folder.
+
+    ``cache_key`` is the entry of the layer cache that it is of, ``""`` for a layer of a base image.
+    """
+
+    open: OpenBlob
+    found_at: Reference | None
+    cache_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of the image that is being built. ``origin`` is None where this build made it.
+
+    ``made_of`` is the key of the COPY or WORKDIR that made it, ``""`` for others: it stands for files whose times are
+    those of the moment.
+    """
+
+    descriptor: Descriptor
+    diff_id: Digest
+    origin: LayerOrigin | None = None
+    made_of: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What cache keys of later steps know it by."""
+        return self.made_of or str(self.diff_id)
+
+
+class BrokenEntry(ImagewrightError):
+    """A layer of the cache can't be had, or isn't what its entry says: the build begins anew without it."""
+
+    default_reason = Reason.REGISTRY_PROTOCOL_ERROR
+
+    def __init__(self, key: str, error: ImagewrightError) -> None:
+        super().__init__(error.message, reason=error.reason, hint=error.hint)
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where images come from: registries, layouts that named contexts bring, layers that are kept in a folder."""
+
+    client: RegistryClient
+    layouts: Layouts
+    warmed: WarmedLayers
+
+
+class Images:
+    """Resolves references and unpacks images. ``resolve`` and ``open_stored`` may be called from several threads."""
+
+    def __init__(self, sources: Sources, workspace: Workspace, blobs: BlobStore, reporter: Reporter) -> None:
+        self._client = sources.client
+        self._layouts = sources.layouts
+        self._warmed = sources.warmed
+        self._workspace = workspace
+        self.blobs = blobs
+        self._reporter = reporter
+        self._resolved: dict[tuple[Reference, Platform], RemoteImage] = {}
+        self._unpacked: dict[Digest, Rootfs] = {}
+        self._lock = threading.Lock()
+        self._unpacking: set[Digest] = set()
+        self._freed = threading.Condition()
+
+    def config_for(self, request: ConfigRequest) -> ImageConfig:
+        """The configuration of a base image, for the planner.
+
+        Raises:
+            RegistryError: with the place in the Dockerfile that names the image.
+        """
+        return self._resolve_named(request, request.location).config
+
+    def check(self, origin: ImageOrigin, location: Location) -> None:
+        """Resolve what a COPY --from names, so that a wrong name fails before anything is built."""
+        self._resolve_named(origin, location)
+
+    def _resolve_named(self, named: ConfigRequest | ImageOrigin, location: Location | None) -> RemoteImage:
+        try:
+            return self.resolve(named.reference, named.platform)
+        except ImagewrightError as error:
+            error.location = error.location or location
+            if error.reason in _PULL_FAILURES:
+                error.reason = Reason.BASE_IMAGE_PULL_FAILED
+            error.hint = " ".join(filter(None, (named.hint, error.hint)))
+            raise
+
+    def _source(self, reference: Reference) -> RegistryClient | Layouts:
+        return self._layouts if self._layouts.has(reference) else self._client
+
+    def resolve(self, reference: Reference, platform: Platform) -> RemoteImage:
+        """The image's manifest and configuration, asked for once in a build so that a moving tag can't split it."""
+        with self._lock:
+            image = self._resolved.get((reference, platform))
+            if image is None:
+                image = self._source(reference).resolve(reference, platform)
+                if len(image.config.diff_ids) != len(image.manifest.layers):
+                    raise RegistryError(
+                        f"{reference.familiar()} has {len(image.manifest.layers)} layers in its manifest and "
+                        f"{len(image.config.diff_ids)} in its configuration",
+                        reason=Reason.REGISTRY_PROTOCOL_ERROR,
+                        hint="The image is damaged; push it again, or use another.",
+                    )
+                self._resolved[(reference, platform)] = image
+                self._reporter.message(f"{reference.familiar()} is {image.manifest.digest} for {platform}")
+            return image
+
+    def layers(self, image: RemoteImage) -> list[Layer]:
+        """The image's layers, base first."""
+        source = self._source(image.reference)
+
+        def open_layer_of(descriptor: Descriptor) -> AbstractContextManager[Readable]:
+            if self._warmed.has(descriptor):
+                return self._warmed.open(descriptor)
+            return source.open_blob(image, descriptor)
+
+        origin = LayerOrigin(open_layer_of, _found_at(image))
+        return [
+            Layer(descriptor, diff_id, origin)
+            for descriptor, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)
+        ]
+
+    def unpack(self, layers: Sequence[Layer], rootfs: Rootfs, name: str) -> None:
+        """Apply layers to ``rootfs``, in order; downloads run ahead. ``name`` is of the image, for warnings.
+
+        Layers stay in the blob store: another stage may start from them, and a push to another registry, or an
+        archive, needs them once more.
+        """
+        with self._alone({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
+            spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
+            pool = stack.enter_context(ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="pull"))
+            for spool in spools.values():
+                stack.callback(spool.close)
+                pool.submit(spool.download)
+            skipped = sum(self._apply(layer, rootfs, spools) for layer in layers)
+        if skipped:
+            self._reporter.warning(
+                f"{name} has {skipped} devices that can't be made in a user namespace: RUN doesn't see them"
+            )
+
+    @contextmanager
+    def _alone(self, digests: set[Digest]) -> Iterator[None]:
+        """Wait until no other stage works with one of these, and keep others waiting: a layer is downloaded once."""
+        with self._freed:
+            self._freed.wait_for(lambda: self._unpacking.isdisjoint(digests))
+            self._unpacking |= digests
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._unpacking -= digests
+                self._freed.notify_all()
+
+    def _apply(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
+        """Unpack one layer and keep it; how many devices were passed over."""
+        with entries_break(layer):
+            return self._apply_sound(layer, rootfs, spools)
+
+    def _apply_sound(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
+        digest = layer.descriptor.digest
+        with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, _short(layer)) as tar:
+            try:
+                stats = unpack_layer(rootfs, tar)
+                tar.finish()
+            except BaseException:
+                for spool in spools.values():
+                    spool.stop()  # nothing waits for a download that nobody reads any more
+                raise
+        if not self._has(layer):
+            spools[digest].keep(self.blobs.path(digest))
+        return stats.skipped_devices
+
+    def _has(self, layer: Layer) -> bool:
+        return self.blobs.has(layer.descriptor.digest)
+
+    def _spool(self, layer: Layer) -> Spool:
+        return Spool(os.path.join(self._workspace.layers, layer.descriptor.digest.hex), lambda: self.open_stored(layer))
+
+    @contextmanager
+    def _inflated(self, layer: Layer, spools: Mapping[Digest, Spool]) -> Iterator[Readable]:
+        if self._has(layer):
+            with self._open_kept(layer.descriptor.digest) as stream:
+                yield stream
+        else:
+            yield open_layer(spools[layer.descriptor.digest])
+
+    def rootfs_of(self, reference: Reference, platform: Platform) -> Rootfs:
+        """The unpacked image for COPY --from, made once in a build."""
+        image = self.resolve(reference, platform)
+        digest = image.manifest.digest
+        with self._alone({digest}):
+            if digest not in self._unpacked:
+                rootfs = Rootfs(self._workspace.image(digest.hex))
+                self.unpack(self.layers(image), rootfs, reference.familiar())
+                self._unpacked[digest] = rootfs
+            return self._unpacked[digest]
+
+    def stored(self, layers: Sequence[Layer]) -> Iterator[StoredLayer]:
+        """The layers that are kept here, topmost first, down to the first that isn't."""
+        for descriptor in (layer.descriptor for layer in reversed(layers)):
+            if not self.blobs.has(descriptor.digest):
+                return
+            yield StoredLayer(descriptor.size, partial(self._open_kept, descriptor.digest))
+
+    @contextmanager
+    def _open_kept(self, digest: Digest) -> Iterator[Readable]:
+        with self.blobs.open(digest) as file:
+            yield open_layer(file)
+
+    @contextmanager
+    def open_stored(self, layer: Layer) -> Iterator[Readable]:
+        """The bytes of a layer that came from elsewhere, as they are stored there, verified."""
+        assert layer.origin is not None
+        with entries_break(layer), layer.origin.open(layer.descriptor) as stream:
+            yield _Counted(stream, layer.descriptor, self._reporter)
+
+
+@contextmanager
+def entries_break(layer: Layer) -> Iterator[None]:
+    """What goes wrong with a layer of the cache is the fault of its entry."""
+    try:
+        yield
+    except BrokenEntry:
+        raise
+    except ImagewrightError as error:
+        if layer.origin is None or not layer.origin.cache_key or error.reason in _NOT_THE_ENTRY:
+            raise
+        raise BrokenEntry(layer.origin.cache_key, error) from error
+
+
+def _found_at(image: RemoteImage) -> Reference | None:
+    """The base image by where it was found: a mirror's layers can be mounted in the mirror's registry."""
+    if not image.location:
+        return None
+    endpoint = image.location[0]
+    return Reference.parse(f"{endpoint.host}/{endpoint.repository(image.reference)}")
+
+
+class _Counted:
+    """Tells the reporter how far a download is."""
+
+    def __init__(self, stream: Readable, descriptor: Descriptor, reporter: Reporter) -> None:
+        self._stream = stream
+        self._descriptor = descriptor
+        self._reporter = reporter
+        self._done = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self._done += len(data)
+        self._reporter.transfer(
+            Transfer("pull", self._descriptor.digest.hex[:12], self._done, self._descriptor.size, finished=not data)
+        )
+        return data
+
+
+def _short(layer: Layer) -> str:
+    return f"sha256:{layer.descriptor.digest.hex[:12]}"

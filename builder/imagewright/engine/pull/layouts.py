@@ -1,0 +1,111 @@
+"""Images in OCI layouts on this machine: named contexts (``oci-layout://``), and base images that ``imagewright warm`` kept.
+
+Reads and writes folders; ``warm`` asks registries. The images of named contexts are treated as those of a registry that
+is never asked. Of warmed images only layers are taken, by digest: a build still asks the registry what a tag is now.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from imagewright.contract.sources import LayoutSource, NamedContext
+from imagewright.oci.descriptor import Descriptor
+from imagewright.oci.manifest import Manifest
+from imagewright.oci.platform import Platform
+from imagewright.reference import Reference
+from imagewright.registry.client import RegistryClient, RemoteImage
+from imagewright.store.copying import is_whole
+from imagewright.store.layout import blob_path, write_layout
+from imagewright.store.layoutreader import LayoutReader
+from imagewright.streams import Readable, read_whole
+
+_REGISTRY = "oci-layout.invalid"  # no host can have this name (RFC 2606)
+
+
+def layout_reference(context: str) -> Reference:
+    """How the image of a named context is called in a build."""
+    return Reference.parse(f"{_REGISTRY}/{re.sub('[^a-z0-9/]+', '-', context).strip('-/')}")
+
+
+class Layouts:
+    """The layouts of a build, by the references that ``layout_reference`` gives."""
+
+    def __init__(self, contexts: Iterable[NamedContext]) -> None:
+        self._sources: Mapping[Reference, LayoutSource] = {
+            layout_reference(context.name): context.source
+            for context in contexts
+            if isinstance(context.source, LayoutSource)
+        }
+
+    def has(self, reference: Reference) -> bool:
+        return reference in self._sources
+
+    def resolve(self, reference: Reference, platform: Platform) -> RemoteImage:
+        """The image for a platform.
+
+        Raises:
+            ImagewrightError: it isn't there, or is damaged.
+        """
+        source = self._sources[reference]
+        manifest, config = LayoutReader(source.path).find(source.tag, source.digest, platform)
+        return RemoteImage(reference, manifest, config, ())
+
+    @contextmanager
+    def open_blob(self, image: RemoteImage, descriptor: Descriptor) -> Iterator[Readable]:
+        with LayoutReader(self._sources[image.reference].path).open(descriptor) as stream:
+            yield stream
+
+
+_FOLDER = "images"  # below the cache folder, beside the cache mounts
+
+
+def warm(
+    client: RegistryClient,
+    images: Iterable[tuple[Reference, Platform]],
+    cache_dir: str,
+    say: Callable[[str], None],
+) -> None:
+    """Bring images into the cache folder; what is there already, and whole, is not downloaded again.
+
+    Raises:
+        RegistryError: an image can't be pulled; those before it are there.
+        ImagewrightError: reason ``OutputFailed``.
+    """
+    for reference, platform in images:
+        image = client.resolve(reference, platform)
+        config = _read(client, image, image.manifest)
+        write_layout(
+            os.path.join(cache_dir, _FOLDER),
+            image.manifest,
+            config,
+            lambda descriptor, image=image: client.open_blob(image, descriptor),  # type: ignore[misc]
+            reference.familiar(),
+        )
+        say(f"{reference.familiar()} ({platform}) is {image.manifest.digest}")
+
+
+def _read(client: RegistryClient, image: RemoteImage, manifest: Manifest) -> bytes:
+    """The configuration as it is stored: read and written again it would have another digest."""
+    with client.open_blob(image, manifest.config) as stream:
+        return read_whole(stream)
+
+
+class WarmedLayers:
+    """The layers of a cache folder; ``""`` is none."""
+
+    def __init__(self, cache_dir: str) -> None:
+        folder = os.path.join(cache_dir, _FOLDER) if cache_dir else ""
+        self._folder = folder if folder and os.path.isfile(os.path.join(folder, "index.json")) else ""
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether a layer is there, whole: it is read to see that."""
+        return bool(self._folder) and is_whole(blob_path(self._folder, descriptor.digest), descriptor)
+
+    @contextmanager
+    def open(self, descriptor: Descriptor) -> Iterator[Readable]:
+        """A layer that is there."""
+        with open(blob_path(self._folder, descriptor.digest), "rb") as file:
+            yield file

@@ -1,0 +1,126 @@
+"""Contexts: what named ones (--build-context) are to the planner, and how files get here.
+
+Fetches the named contexts that the plan reads, pulls a context that is an OCI artifact, and asks a git server for a commit.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+
+from imagewright.context.git.checkout import find_commit
+from imagewright.context.job import FetchedContext, Machine
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.result import BuildResult, SourceResult
+from imagewright.contract.sources import DirectorySource, GitSource, HttpSource, ImageSource, LayoutSource, Source
+from imagewright.contract.sources import NamedContext as RequestedContext
+from imagewright.engine.events import Reporter
+from imagewright.engine.pull.layouts import layout_reference
+from imagewright.errors import Reason, RegistryError, SourceError
+from imagewright.plan.options import FolderContext, ImageContext, NamedContext
+from imagewright.plan.remote import UrlSource
+from imagewright.reference import Reference
+from imagewright.registry.client import RegistryClient
+
+
+def plan_contexts(requested: Iterable[RequestedContext]) -> Mapping[str, NamedContext]:
+    """What each name means to the planner.
+
+    Raises:
+        ReferenceError: an image that can't be named so.
+    """
+    return {each.name: _planned(each) for each in requested}
+
+
+def _planned(requested: RequestedContext) -> NamedContext:
+    match requested.source:
+        case ImageSource(reference=reference):
+            return ImageContext(Reference.parse(reference))
+        case DirectorySource() | GitSource() | HttpSource():
+            return FolderContext()
+        case LayoutSource():
+            return ImageContext(layout_reference(requested.name))
+
+
+def fetch_contexts(
+    requested: Iterable[RequestedContext],
+    wanted: frozenset[str],
+    folder: str,
+    fetch: Callable[[str, Source], FetchedContext],
+    download: Callable[[UrlSource, str], None],
+) -> dict[str, str]:
+    """The folders of those contexts that the plan takes files from, by name.
+
+    Args:
+        fetch: fetches a source; the first argument is a folder to work in, which is made here.
+        download: writes what is at a URL into a folder. Such a context is that one file, called ``context`` (BuildKit).
+
+    Raises:
+        SourceError
+    """
+    folders: dict[str, str] = {}
+    for number, each in enumerate(requested):
+        if each.name not in wanted or isinstance(each.source, ImageSource | LayoutSource):
+            continue
+        work_dir = os.path.join(folder, f"named-{number}")
+        os.mkdir(work_dir, 0o700)
+        if isinstance(each.source, HttpSource):
+            download(UrlSource(each.source.url, "context"), work_dir)
+            folders[each.name] = work_dir
+        else:
+            folders[each.name] = fetch(work_dir, each.source).path
+    return folders
+
+
+_CHUNK_BYTES = 1 << 20
+
+
+def pull_artifact(client: RegistryClient, reference: str, path: str) -> None:
+    """Write the layer of an artifact (manifest.md, "Guidelines for Artifact Usage") into the new file ``path``, verified.
+
+    Raises:
+        RegistryError, UsageError: what the registry answers; a name that is none.
+        SourceError: it isn't there, or has not exactly one layer.
+    """
+    name = Reference.parse(reference)
+    manifest = client.find(name, pulling=True)
+    if manifest is None:
+        raise SourceError(
+            f"the context {name.familiar()} is not in its registry",
+            reason=Reason.FILE_NOT_FOUND,
+            hint="Check the name and the tag.",
+        )
+    if len(manifest.layers) != 1:
+        raise SourceError(
+            f"the context {name.familiar()} has {len(manifest.layers)} layers, and an artifact that holds a context has one",
+            hint="Push it with flux push artifact, or oras push REFERENCE context.tar.gz.",
+        )
+    try:
+        with client.open_found(name, manifest.layers[0], pulling=True) as stream, open(path, "wb") as file:
+            while data := stream.read(_CHUNK_BYTES):
+                file.write(data)
+    except RegistryError as error:
+        raise SourceError(
+            f"the context {name.familiar()} can't be pulled: {error.message}", reason=error.reason, hint=error.hint
+        ) from error
+
+
+def probe(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> BuildResult:
+    """A result that names nothing but the commit.
+
+    Raises:
+        SourceError: what ``context.git`` raises; the source is no git repository.
+    """
+    if not isinstance(request.context.source, GitSource):
+        raise SourceError(
+            "only a git repository can be asked for its commit",
+            reason=Reason.NOT_SUPPORTED,
+            hint="Leave poll out of other sources.",
+        )
+    if request.work_dir:
+        os.makedirs(request.work_dir, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=request.work_dir or None) as folder:
+        commit = find_commit(request.context.source, Machine(folder, environment, reporter.message))
+    reporter.message(f"at commit {commit}")
+    return BuildResult(source=SourceResult(commit=commit))

@@ -1,0 +1,1 @@
+"""Executors of steps that change files: RUN with its mounts, COPY and ADD."""

@@ -1,0 +1,150 @@
+"""Executes a COPY or ADD: where its sources are, and what is asked of ``fs.copy``.
+
+Reads contexts, stages and images, and has what is elsewhere fetched; writes into a stage's root file system. Called by ``engine.stage``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from imagewright.descent import temporary_directory
+from imagewright.dockerfile.ignore import IgnorePatterns
+from imagewright.engine.steps.session import Session
+from imagewright.fs.copy.contents import copied_contents
+from imagewright.fs.copy.copier import CopyRequest, ParentsPattern, copy, copy_linked
+from imagewright.fs.copy.glob import escape
+from imagewright.fs.copy.mode import ModeChange
+from imagewright.fs.layer.changes import Changes
+from imagewright.fs.rootfs import users
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.plan.origins import ContextOrigin
+from imagewright.plan.remote import GitRemote, UrlSource
+from imagewright.plan.steps import CopyStep, InlineFile
+
+
+@dataclass(slots=True)
+class Copying:
+    """One COPY or ADD. What it takes is gathered when it is first asked for: a cached step may not need it."""
+
+    session: Session
+    step: CopyStep
+    scratch: str  # a folder for what is fetched
+    _requests: list[CopyRequest] | None = field(default=None)
+
+    def contents(self) -> list[str]:
+        """Hashes of what is copied, one for each part.
+
+        Raises:
+            FileSystemError: a source that isn't there.
+            SourceError: a URL or a repository that can't be fetched.
+        """
+        return [copied_contents(request) for request in self._gathered()]
+
+    def copy_into(self, rootfs: Rootfs) -> Changes:
+        """Carry it out; the changes that it made.
+
+        Raises:
+            FileSystemError: also for a destination that can't be written.
+            SourceError: as ``contents``.
+        """
+        step = self.step
+        owner = users.lookup_ownership(rootfs, step.options.chown) if step.options.chown else None
+        requests = [replace(request, ownership=owner) for request in self._gathered()]
+        if step.options.link:
+            staged = os.path.join(self.scratch, "linked")
+            os.mkdir(staged, 0o755)
+            changes = copy_linked(rootfs, Rootfs(staged), requests)
+        else:
+            changes = copy(rootfs, *requests)
+        self._warn_of_file(rootfs)
+        return changes
+
+    def _warn_of_file(self, rootfs: Rootfs) -> None:
+        """Where several sources were written for a folder and one file was there, they have become that file."""
+        step = self.step
+        if len(step.sources) + len(step.files) < 2 or step.destination.endswith("/"):
+            return
+        try:
+            place = rootfs.realpath(os.fsencode(step.destination))
+            is_folder = stat.S_ISDIR(rootfs.lstat(place).st_mode)
+        except OSError:
+            return  # none was there
+        if not is_folder:
+            destination = step.text.substitutions.as_written(step.destination)
+            self.session.reporter.warning(
+                f"{step.location}: of several sources one file was left, which {destination} is now; "
+                f"with a slash at the end, {destination}/, it is always a folder"
+            )
+
+    def _gathered(self) -> list[CopyRequest]:
+        if self._requests is None:
+            self._requests = list(_requests(self.session, self.step, self.scratch))
+        return self._requests
+
+
+@contextmanager
+def copying(session: Session, step: CopyStep) -> Iterator[Copying]:
+    """A COPY or ADD that can be looked at and carried out, until what was fetched for it is removed."""
+    with temporary_directory("copy-", session.workspace.path) as scratch:
+        yield Copying(session, step, scratch)
+
+
+def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRequest]:
+    """One for each run of paths, one for each source that is elsewhere, one for the heredocs, in the order written."""
+    source, ignore = session.origin(step.origin)
+    request = CopyRequest(
+        source=source,
+        patterns=(),
+        destination=step.destination,
+        mode=ModeChange.parse(step.options.chmod) if step.options.chmod else None,
+        extract=step.extract,
+        ignore=ignore,
+        preserve_owner=not isinstance(step.origin, ContextOrigin),
+        exclude=IgnorePatterns.parse("\n".join(step.options.excludes), "--exclude", comments=False)
+        if step.options.excludes
+        else None,
+    )
+    apart = replace(request, ignore=None, preserve_owner=False, extract=False)
+    remotes = session.remotes.saying(step.text.substitutions.as_written)
+    number = 0
+    for is_path, group in itertools.groupby(step.sources, lambda each: isinstance(each, str)):
+        if is_path:
+            paths = tuple(each for each in group if isinstance(each, str))
+            only = tuple(_parents_pattern(path) for path in paths) if step.options.parents else ()
+            yield replace(request, patterns=paths, only=only)
+            continue
+        for remote in group:
+            number += 1
+            folder = os.path.join(scratch, f"remote-{number}")
+            os.mkdir(folder, 0o755)
+            if isinstance(remote, UrlSource):
+                remotes.file(remote, folder)
+                yield replace(apart, source=Rootfs(folder), patterns=(escape(remote.name),), extract=remote.unpack)
+            elif isinstance(remote, GitRemote):
+                yield replace(apart, source=Rootfs(remotes.checkout(remote, folder).path), patterns=(".",))
+    if step.files:
+        inline = _written(step.files, os.path.join(scratch, "inline"))
+        names = tuple(escape(file.name) for file in step.files)
+        yield replace(apart, source=inline, patterns=names, exclude=None)
+
+
+def _written(files: Sequence[InlineFile], folder: str) -> Rootfs:
+    os.mkdir(folder, 0o755)
+    for file in files:
+        path = os.path.join(folder, file.name)
+        with open(path, "wb") as out:
+            out.write(file.content.encode("utf-8", "surrogateescape"))
+        os.chmod(path, 0o644)
+    return Rootfs(folder)
+
+
+def _parents_pattern(source: str) -> ParentsPattern:
+    base, pivot, pattern = source.partition("/./")
+    if not pivot:
+        base, pattern = "", source
+    return ParentsPattern(base, pattern, IgnorePatterns.parse(pattern, "--parents", comments=False))
