@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagewright.dockerfile.ignore import IgnorePatterns
-from imagewright.engine.steps.bindsources import ContextViews
+from imagewright.engine.steps.bindsources import BindSources
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import FileSystemError
 from imagewright.fs.rootfs.root import Rootfs
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.root  # files get owners
 
 
 @pytest.fixture
-def views(tmp_path: Path) -> Iterator[ContextViews]:
+def views(tmp_path: Path) -> Iterator[BindSources]:
     with closing(Workspace(str(tmp_path / "work"))) as workspace:
-        yield ContextViews(workspace)
+        yield BindSources(workspace)
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def names(view: Rootfs) -> list[str]:
     return sorted(str(path.relative_to(view.path)) for path in found)
 
 
-def test_nothing_is_copied_where_the_folder_itself_will_do(views: ContextViews, context: Rootfs) -> None:
+def test_nothing_is_copied_where_the_folder_itself_will_do(views: BindSources, context: Rootfs) -> None:
     assert views.of("", context, None, "/a") is context
 
 
-def test_only_what_is_mounted_is_copied(views: ContextViews, context: Rootfs) -> None:
+def test_only_what_is_mounted_is_copied(views: BindSources, context: Rootfs) -> None:
     assert names(views.of("", context, IGNORE, "/a")) == ["a", "a/deep", "a/deep/kept", "a/kept", "a/out"]
     assert names(views.of("", context, IGNORE, "/b/kept")) == ["b", "b/kept"]
     whole = views.of("", context, IGNORE, "/")
@@ -58,29 +58,29 @@ def test_only_what_is_mounted_is_copied(views: ContextViews, context: Rootfs) ->
     assert views.of("", context, IGNORE, "/kept") is whole, "what is there already is used"
 
 
-def test_each_is_made_once(views: ContextViews, context: Rootfs) -> None:
+def test_each_is_made_once(views: BindSources, context: Rootfs) -> None:
     assert views.of("", context, IGNORE, "/a") is views.of("", context, IGNORE, "/a/")
     assert views.of("", context, IGNORE, "/a") is not views.of("other", context, IGNORE, "/a")
 
 
 @pytest.mark.parametrize("path", ["/a/secret", "/none", "/kept/none"])
-def test_what_is_hidden_is_not_there(views: ContextViews, context: Rootfs, path: str) -> None:
+def test_what_is_hidden_is_not_there(views: BindSources, context: Rootfs, path: str) -> None:
     assert not os.path.exists(views.of("", context, IGNORE, path).path + path)
 
 
-def test_a_link_on_the_way_leads_where_it_would(views: ContextViews, context: Rootfs) -> None:
+def test_a_link_on_the_way_leads_where_it_would(views: BindSources, context: Rootfs) -> None:
     view = views.of("", context, IGNORE, "/link/deep")
     assert Path(view.path, "link", "deep", "kept").read_text() == "a/deep/kept"
 
 
-def test_all_belongs_to_root(views: ContextViews, context: Rootfs) -> None:
+def test_all_belongs_to_root(views: BindSources, context: Rootfs) -> None:
     os.chown(Path(context.path, "a", "deep", "kept"), 5, 6)
     assert views.of("", context, None, "/b") is context, "what isn't mounted doesn't matter"
     view = views.of("", context, None, "/a")
     assert os.stat(Path(view.path, "a", "deep", "kept")).st_uid == 0
 
 
-def test_folders_that_no_path_reaches_are_an_error(views: ContextViews, context: Rootfs) -> None:
+def test_folders_that_no_path_reaches_are_an_error(views: BindSources, context: Rootfs) -> None:
     folder = os.open(Path(context.path, "b"), os.O_RDONLY)
     for _ in range(50):
         os.mkdir("d" * 200, dir_fd=folder)

@@ -20,6 +20,7 @@ from imagewright.contract.sources import ContextSource, DirectorySource, OciSour
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.caching.layercache import open_cache, tell_of_cache
 from imagewright.engine.events import Reporter
+from imagewright.engine.layers import layer_options
 from imagewright.engine.output.destinations import Destinations, read_destinations
 from imagewright.engine.output.image import BuiltImage, Output, assemble
 from imagewright.engine.output.resultfiles import references_with_digest, write_digests, write_result
@@ -39,14 +40,18 @@ from imagewright.engine.source.inputs import (
 from imagewright.engine.source.remotes import Remotes
 from imagewright.engine.source.secrets import check_required, read_secrets
 from imagewright.engine.source.sshagents import Agents
-from imagewright.engine.stages.layering import layering
 from imagewright.engine.stages.schedule import run_side_by_side
+from imagewright.engine.stages.session import Session, StageReaders
 from imagewright.engine.stages.stage import StageExecutor
-from imagewright.engine.steps.bindsources import ContextViews
+from imagewright.engine.stages.steplog import StepLog
+from imagewright.engine.steps.bindsources import BindSources
 from imagewright.engine.steps.buildroot import BuildRoot
 from imagewright.engine.steps.cachemounts import CacheMounts
+from imagewright.engine.steps.copying import CopyExecutor
+from imagewright.engine.steps.mounts import MountSources
+from imagewright.engine.steps.origins import OriginFiles, Origins
 from imagewright.engine.steps.redaction import Redaction
-from imagewright.engine.steps.session import BuildContext, Session
+from imagewright.engine.steps.run import RunExecutor
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
 from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
@@ -143,7 +148,7 @@ class _Planned:
 
     plan: BuildPlan
     lines: tuple[str, ...]  # of the Dockerfile
-    contexts: Mapping[str, BuildContext]
+    contexts: Mapping[str, OriginFiles]
     epoch: int | None
     lint: LintOptions
 
@@ -223,33 +228,25 @@ class _Build:
 
     def _session(self, planned: _Planned, images: Images, remotes: Remotes) -> Session:
         """What the stages share. Made anew where the build has to begin anew: what was resolved and fetched stays."""
-        request, workspace, sandbox = self._request, self._workspace, self._sandbox
+        request, reporter, workspace, sandbox = self._request, self._reporter, self._workspace, self._sandbox
         assert workspace is not None
         assert sandbox is not None
         caches = CacheMounts(
             request.run.cache_dir or workspace.caches, self._reporter.message, remotes.stopped, alone=not sandbox.mounts
         )
+        origins = Origins(planned.contexts, images, workspace)
+        mounts = MountSources(origins, BindSources(workspace), caches, remotes.secrets, remotes.agents)
+        redaction = Redaction(remotes.secrets.values())
         return Session(
-            plan=planned.plan,
-            reporter=self._reporter,
-            sandbox=sandbox,
-            images=images,
-            blobs=images.blobs,
-            workspace=workspace,
-            contexts=planned.contexts,
-            views=ContextViews(workspace),
-            secrets=remotes.secrets,
-            redaction=Redaction(remotes.secrets.values()),
-            agents=remotes.agents,
-            remotes=remotes,
-            caches=caches,
-            layering=layering(request),
-            build_root=self._root,
-            cache=self._cache,
-            stopped=remotes.stopped,
-            lines=planned.lines,
-            epoch=planned.epoch,
-            results=self._steps,
+            planned.plan,
+            origins,
+            StageReaders(planned.plan),
+            layer_options(request, planned.epoch),
+            RunExecutor(sandbox, mounts, reporter, redaction, planned.lines, self._root),
+            CopyExecutor(origins, remotes, reporter, workspace.path),
+            StepLog(reporter, planned.lines, remotes.stopped, self._steps),
+            self._cache,
+            self._root,
         )
 
     def _execute_stages(self, session: Session) -> None:
@@ -263,24 +260,26 @@ class _Build:
                     session.finish(StageExecutor(session, session.plan.stage(index), positions[index]).execute())
             except BrokenEntry as error:
                 broken.append(error)
-                session.stopped.set()  # the others end after the step that they are at; then all begin anew
+                session.steps.stopped.set()  # the others end after the step that they are at; then all begin anew
             except ImagewrightError:
                 if not broken:
                     raise
 
         def stop() -> None:
-            session.stopped.set()
-            session.sandbox.close()
+            session.steps.stopped.set()
+            session.runs.sandbox.close()
 
         needs = {stage.index: stage.needs for stage in stages}
-        run_side_by_side(needs, session.sandbox.parallel, execute, stop)
+        run_side_by_side(needs, session.runs.sandbox.parallel, execute, stop)
         if broken:
             raise broken[0]
 
     def _deliver(self, session: Session, client: RegistryClient, destinations: Destinations) -> None:
         """Assemble the image and bring it to where it was asked for."""
-        self._image = assemble(session.states[session.plan.target.index], session.created(), destinations)
-        output = Output(self._image, session.images, session.blobs, self._reporter)
+        self._image = assemble(
+            session.origins.stages[session.plan.target.index], session.layers.created(), destinations
+        )
+        output = Output(self._image, session.origins.images, self._reporter)
         if session.cache is not None:
             session.cache.finish(session.plan.target.platform)
             output.also_at = session.cache.found_at
@@ -328,15 +327,15 @@ class _Build:
             for step, origin in (read for stage in build_plan.stages for read in stage.origins):
                 if isinstance(origin, ImageOrigin):
                     images.check(origin, step.location)
-        own = BuildContext(inputs.context, inputs.ignore)
+        own = OriginFiles(inputs.context, inputs.ignore)
         contexts = {"": own} | self._named_contexts(workspace, build_plan, remotes)
         return _Planned(build_plan, inputs.lines, contexts, epoch, applied)
 
-    def _named_contexts(self, workspace: Workspace, build_plan: BuildPlan, remotes: Remotes) -> dict[str, BuildContext]:
+    def _named_contexts(self, workspace: Workspace, build_plan: BuildPlan, remotes: Remotes) -> dict[str, OriginFiles]:
         wanted = frozenset[str]().union(*(stage.contexts for stage in build_plan.stages))
         folders = fetch_contexts(self._request.context.named, wanted, workspace.source, self._fetch, remotes.file)
         roots = {name: Rootfs(path) for name, path in folders.items()}
-        return {name: BuildContext(root, read_ignore(ignore_file_of(root))) for name, root in roots.items()}
+        return {name: OriginFiles(root, read_ignore(ignore_file_of(root))) for name, root in roots.items()}
 
     def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
         job = FetchJob(work_dir, self._environment, self._reporter.message, unpack=unpack_archive, pull=self._pull)
@@ -408,7 +407,7 @@ def _freed(planned: _Planned, root: BuildRoot, request: BuildRequest) -> _Planne
     """The plan with its contexts where no image is in their way."""
     folders = [source.path for source in _sources(request) if isinstance(source, DirectorySource)]
     roots = root.free({name: context.rootfs for name, context in planned.contexts.items()}, folders)
-    contexts = {name: BuildContext(roots[name], context.ignore) for name, context in planned.contexts.items()}
+    contexts = {name: OriginFiles(roots[name], context.ignore) for name, context in planned.contexts.items()}
     return replace(planned, contexts=contexts)
 
 

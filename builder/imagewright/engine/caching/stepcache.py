@@ -1,6 +1,6 @@
 """The steps of a stage and the layer cache: which key a step has, what is found under it, what is stored.
 
-Reads what steps take, to hash it, and asks ``cache.layers``. Called by ``engine.stage``.
+Hashes what steps read, and asks ``cache.layers``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from imagewright.cache.entry import Entry
 from imagewright.cache.keys import KeyContext, StepKey, chain, copy_key, run_key, workdir_key
 from imagewright.cache.layers import LayerCache
 from imagewright.digest import FramedHash
-from imagewright.engine.pull.images import Layer, LayerOrigin
+from imagewright.engine.layers import Layer, LayerOptions, LayerOrigin
 from imagewright.engine.steps.copying import Copying
-from imagewright.engine.steps.session import Session, StageState
+from imagewright.engine.steps.origins import Origins, StageState
 from imagewright.errors import FileSystemError
 from imagewright.fs.copy.contents import copied_contents
 from imagewright.fs.copy.copier import CopyRequest
@@ -53,9 +53,10 @@ class Lookup:
 class StepCache:
     """The cache as one stage's steps see it."""
 
-    session: Session
     cache: LayerCache
-    stage: str  # the stage's name, for people
+    origins: Origins
+    options: LayerOptions
+    stage: str  # its name, for people
 
     def look(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
         """Ask for a step's layer, and note what it is made from for the next build that wonders. ``copying`` is given for a COPY.
@@ -63,7 +64,7 @@ class StepCache:
         Raises:
             ImagewrightError: a COPY's source that isn't there, or can't be fetched.
         """
-        if type(step) not in self.session.layering.cached_kinds:
+        if type(step) not in self.options.cached_kinds:
             keys = () if isinstance(step, RunStep) else tuple(self._keys(state, step, copying))
             return Lookup(keys=keys, apart=True)
         lookup = self._look(state, step, copying)
@@ -96,7 +97,7 @@ class StepCache:
 
     def _is_of_this_build(self, entry: Entry) -> bool:
         """Compression is a part of every key, so an entry with another was not made by this engine."""
-        wanted = self.session.layering.pack.compression
+        wanted = self.options.pack.compression
         return entry.layer is None or layer_compression(entry.layer.media_type) == wanted
 
     def _keep(self, state: StageState, step: Step, key: StepKey, layer: Layer | None, created_s: float) -> None:
@@ -107,24 +108,23 @@ class StepCache:
         self.cache.keep(entry, state.plan.platform, origin.open if origin is not None else self._open_own)
 
     def _open_own(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
-        return self.session.blobs.open(descriptor.digest)
+        return self.origins.images.blobs.open(descriptor.digest)
 
     def _layer(self, state: StageState, entry: Entry) -> Layer | None:
         if entry.layer is None or entry.diff_id is None:
             return None
         found = entry.layer.of_family(state.image_format)
         origin = LayerOrigin(partial(self.cache.open, entry.key), self.cache.found_at, entry.key)
-        own = self.session.blobs.has(found.digest)
+        own = self.origins.images.blobs.has(found.digest)
         return Layer(found, entry.diff_id, None if own else origin, entry.made_of)
 
     # --- keys
 
     def _keys(self, state: StageState, step: Step, copying: Copying | None) -> Iterator[StepKey]:
         """Those under which a step may be found, the cheapest first; each is made when it is asked for."""
-        session = self.session
-        pack = session.layering.pack
+        pack = self.options.pack
         layers = [layer.identity for layer in state.layers]
-        context = KeyContext(layers, str(state.plan.platform), session.epoch, pack.compression, pack.level)
+        context = KeyContext(layers, str(state.plan.platform), self.options.epoch_s, pack.compression, pack.level)
         match step:
             case RunStep():
                 try:
@@ -149,9 +149,10 @@ class StepCache:
             return ""
         if not isinstance(mount.origin, ContextOrigin):
             return self._layers_of(mount.origin)
-        root, ignore = self.session.origin(mount.origin)
+        files = self.origins.files(mount.origin)
+        root = files.rootfs
         path = mount.source.strip("/")
-        contents = copied_contents(CopyRequest(root, (escape(path) if path else ".",), "/", ignore=ignore))
+        contents = copied_contents(CopyRequest(root, (escape(path) if path else ".",), "/", ignore=files.ignore))
         try:
             mode = root.lstat(os.fsencode(path)).st_mode if path else 0
         except OSError:
@@ -161,8 +162,8 @@ class StepCache:
     def _layers_of(self, origin: Origin) -> str:
         match origin:
             case StageOrigin(stage=index):
-                return chain(layer.identity for layer in self.session.states[index].layers)
+                return chain(layer.identity for layer in self.origins.stages[index].layers)
             case ImageOrigin(reference=reference, platform=platform):
-                return chain(str(layer) for layer in self.session.images.resolve(reference, platform).config.diff_ids)
+                return chain(str(layer) for layer in self.origins.images.resolve(reference, platform).config.diff_ids)
             case ContextOrigin():
                 raise AssertionError("a context has no layers")

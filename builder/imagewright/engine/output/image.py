@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from imagewright.digest import Digest
 from imagewright.engine.events import Reporter
+from imagewright.engine.layers import Layer
 from imagewright.engine.output.destinations import Destinations
 from imagewright.engine.output.push import push_image
-from imagewright.engine.pull.images import Images, Layer
-from imagewright.engine.steps.session import StageState
+from imagewright.engine.pull.images import Images
+from imagewright.engine.steps.origins import StageState
 from imagewright.errors import UsageError
 from imagewright.fs.tar import writer
 from imagewright.fs.tar.entries import REGULAR, Entry
@@ -24,7 +25,6 @@ from imagewright.oci.mediatypes import ImageFormat, layer_compression
 from imagewright.reference import Reference
 from imagewright.registry.client import PushImage, RegistryClient
 from imagewright.store.archive import write_docker_archive
-from imagewright.store.blobs import BlobStore
 from imagewright.store.layout import write_layout
 from imagewright.streams import Readable
 
@@ -74,7 +74,6 @@ class Output:
 
     image: BuiltImage
     images: Images
-    blobs: BlobStore
     reporter: Reporter
     also_at: Reference | None = None  # a repository that new layers may have reached already: the layer cache's
     _by_digest: dict[Digest, Layer] = field(init=False)
@@ -115,8 +114,8 @@ class Output:
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
         """A layer as it is stored: from this build, or from the registry that the base came from."""
-        if self.blobs.has(descriptor.digest):
-            with self.blobs.open(descriptor.digest) as file:
+        if self.images.blobs.has(descriptor.digest):
+            with self.images.blobs.open(descriptor.digest) as file:
                 yield file
         else:
             with self.images.open_stored(self._by_digest[descriptor.digest]) as stream:

@@ -15,6 +15,7 @@ from functools import partial
 
 from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer
+from imagewright.engine.layers import Layer, LayerOrigin
 from imagewright.engine.pull.layouts import Layouts, WarmedLayers
 from imagewright.engine.pull.streaming import InflatedLayer, Spool
 from imagewright.engine.workspace import Workspace
@@ -24,7 +25,7 @@ from imagewright.fs.layer.unpack import unpack_layer
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.decompress import open_layer
 from imagewright.oci.config import ImageConfig
-from imagewright.oci.descriptor import Descriptor, OpenBlob
+from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
 from imagewright.plan.options import ConfigRequest
 from imagewright.plan.origins import ImageOrigin
@@ -36,37 +37,6 @@ from imagewright.streams import Readable
 _DOWNLOADS_AT_ONCE = 3
 _NOT_THE_ENTRY = frozenset({Reason.CANCELLED, Reason.DISK_FULL, Reason.ID_OUT_OF_RANGE})
 _PULL_FAILURES = frozenset({Reason.REGISTRY_UNAVAILABLE})
-
-
-@dataclass(frozen=True, slots=True)
-class LayerOrigin:
-    """Where a layer can be had. ``found_at`` names its repository, None where it is a folder.
-
-    ``cache_key`` is the entry of the layer cache that it is of, ``""`` for a layer of a base image.
-    """
-
-    open: OpenBlob
-    found_at: Reference | None
-    cache_key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A layer of the image that is being built. ``origin`` is None where this build made it.
-
-    ``made_of`` is the key of the COPY or WORKDIR that made it, ``""`` for others: it stands for files whose times are
-    those of the moment.
-    """
-
-    descriptor: Descriptor
-    diff_id: Digest
-    origin: LayerOrigin | None = None
-    made_of: str = ""
-
-    @property
-    def identity(self) -> str:
-        """What cache keys of later steps know it by."""
-        return self.made_of or str(self.diff_id)
 
 
 class BrokenEntry(ImagewrightError):

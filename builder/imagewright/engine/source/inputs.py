@@ -165,7 +165,7 @@ def resolve_epoch(
     source = None if text.isdigit() else source_of(text)
     if source is not None:
         try:
-            return remotes.saying(source.substitutions.as_written).time_of(source.remote)
+            return remotes.rewording(source.substitutions.as_written).time_of(source.remote)
         except ImagewrightError as error:
             source.substitutions.restore(error)
             raise

@@ -48,9 +48,9 @@ class Remotes:
     log: Callable[[str], None]
     stopped: Event
 
-    def saying(self, words: Callable[[str], str]) -> Remotes:
-        """The same, with what is logged put into other words."""
-        return replace(self, log=lambda text: self.log(words(text)))
+    def rewording(self, reword: Callable[[str], str]) -> Remotes:
+        """The same; ``reword`` changes each line of the log."""
+        return replace(self, log=lambda text: self.log(reword(text)))
 
     def file(self, source: UrlSource, folder: str) -> None:
         """Download into ``folder``, which exists, under the source's name.

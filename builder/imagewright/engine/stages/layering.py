@@ -1,48 +1,35 @@
-"""What steps changed becomes layers and history: a snapshot before and after a RUN, packing, the one layer of --single-snapshot.
+"""Turns what steps changed into layers and history: a snapshot before and after a RUN, packing, the one layer of --single-snapshot.
 
-Reads a stage's root file system and writes blobs. Called by ``engine.stage``.
+Reads a stage's root file system and writes blobs.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from imagewright.contract.request import BuildRequest
-from imagewright.engine.pull.images import Layer
-from imagewright.engine.steps.session import Layering, Session, StageState
+from imagewright.engine.layers import Layer, LayerOptions
+from imagewright.engine.pull.images import Images
+from imagewright.engine.steps.origins import StageState
 from imagewright.fs.layer.changes import Changes, diff
-from imagewright.fs.layer.compress import PackOptions
 from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.snapshot import Snapshot, scan
 from imagewright.fs.layer.unmodified import drop_unmodified
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.oci.config import HistoryEntry
 from imagewright.oci.descriptor import Descriptor
-from imagewright.plan.steps import CopyStep, RunStep, Step, WorkdirStep
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
 _NOTHING = Changes((), ())
 
 
-def layering(request: BuildRequest) -> Layering:
-    """What becomes a layer in this build, and how it is packed."""
-    kinds: set[type[Step]] = {WorkdirStep}
-    if request.cache is not None:
-        kinds |= {RunStep} if request.cache.run_layers else set()
-        kinds |= {CopyStep} if request.cache.copy_layers else set()
-    ignored = tuple(os.fsencode(path.strip("/")) for path in request.image.ignore_paths if path.strip("/"))
-    pack = PackOptions(request.image.compression, request.image.compression_level)
-    return Layering(pack, request.image.single_layer, ignored, frozenset(kinds))
-
-
 class LayerMaker:
     """Makes the layers of one stage; with ``makes_layers`` False none, and no history. ``single``: one, at the end."""
 
-    def __init__(self, session: Session, *, makes_layers: bool, single: bool) -> None:
-        self._session = session
+    def __init__(self, images: Images, options: LayerOptions, *, makes_layers: bool, single: bool) -> None:
+        self._images = images
+        self._options = options
         self._makes_layers = makes_layers
         self._single = single
         self._snapshot: Snapshot | None = None  # of the root file system as it is now, None when it may have moved on
@@ -92,7 +79,7 @@ class LayerMaker:
         if layer is not None:
             state.layers.append(layer)
         entry = HistoryEntry(
-            created_by, self._session.created(), comment="imagewright.dockerfile.v0", empty_layer=layer is None
+            created_by, self._options.created(), comment="imagewright.dockerfile.v0", empty_layer=layer is None
         )
         state.history.append(entry.to_json())
 
@@ -117,13 +104,12 @@ class LayerMaker:
         state.history[-1] = last
 
     def _settled(self, state: StageState, rootfs: Rootfs, changes: Changes) -> Changes:
-        changes = drop_unmodified(rootfs, changes, self._session.images.stored(state.layers))
-        return changes.without(self._session.layering.ignored)
+        changes = drop_unmodified(rootfs, changes, self._images.stored(state.layers))
+        return changes.without(self._options.ignored)
 
     def _packed(self, state: StageState, rootfs: Rootfs, changes: Changes) -> Layer:
-        session = self._session
-        options = replace(session.layering.pack, clamp_mtime_s=session.epoch)
-        with session.blobs.writer() as out:
+        options = replace(self._options.pack, clamp_mtime_s=self._options.epoch_s)
+        with self._images.blobs.writer() as out:
             packed = pack_layer(rootfs, changes, out, options)
             out.commit(packed.digest)
         media_type = state.image_format.layer(options.compression)

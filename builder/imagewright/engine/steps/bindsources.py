@@ -16,7 +16,7 @@ from imagewright.fs.copy.filters import Ignore, combine
 from imagewright.fs.rootfs.root import Rootfs
 
 
-class ContextViews:
+class BindSources:
     """The views of a build, each made once. May be used from several threads."""
 
     def __init__(self, workspace: Workspace) -> None:

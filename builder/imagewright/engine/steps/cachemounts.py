@@ -50,9 +50,9 @@ class CacheMounts:
         self._say = say
         self._stopped = stopped
 
-    def saying(self, words: Callable[[str], str]) -> CacheMounts:
-        """The same, with what is said put into other words."""
-        return CacheMounts(self._folder, lambda text: self._say(words(text)), self._stopped, alone=self._alone)
+    def rewording(self, reword: Callable[[str], str]) -> CacheMounts:
+        """The same caches; ``reword`` changes each message."""
+        return CacheMounts(self._folder, lambda text: self._say(reword(text)), self._stopped, alone=self._alone)
 
     @contextmanager
     def hold(self, wanted: Sequence[Wanted]) -> Iterator[list[str]]:

@@ -1,6 +1,6 @@
-"""Executes a COPY or ADD: where its sources are, and what is asked of ``fs.copy``.
+"""Executes a COPY or ADD: finds its sources, fetches remote ones, and copies them.
 
-Reads contexts, stages and images, and has what is elsewhere fetched; writes into a stage's root file system. Called by ``engine.stage``.
+Reads contexts, stages and images; writes into a stage's root file system.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 
 from imagewright.descent import temporary_directory
 from imagewright.dockerfile.ignore import IgnorePatterns
-from imagewright.engine.steps.session import Session
+from imagewright.engine.events import Reporter
+from imagewright.engine.source.remotes import Remotes
+from imagewright.engine.steps.origins import Origins
 from imagewright.fs.copy.contents import copied_contents
 from imagewright.fs.copy.copier import CopyRequest, ParentsPattern, copy, copy_linked
 from imagewright.fs.copy.glob import escape
@@ -27,11 +29,27 @@ from imagewright.plan.remote import GitRemote, UrlSource
 from imagewright.plan.steps import CopyStep, InlineFile
 
 
+@dataclass(frozen=True, slots=True)
+class CopyExecutor:
+    """Executes the COPYs and ADDs of a build. ``folder`` is for what is fetched."""
+
+    origins: Origins
+    remotes: Remotes
+    reporter: Reporter
+    folder: str
+
+    @contextmanager
+    def prepared(self, step: CopyStep) -> Iterator[Copying]:
+        """A COPY or ADD whose sources can be hashed and copied, until what was fetched for it is removed."""
+        with temporary_directory("copy-", self.folder) as scratch:
+            yield Copying(self, step, scratch)
+
+
 @dataclass(slots=True)
 class Copying:
-    """One COPY or ADD. What it takes is gathered when it is first asked for: a cached step may not need it."""
+    """One COPY or ADD. Its sources are gathered when they are first needed: a cached step may never need them."""
 
-    session: Session
+    executor: CopyExecutor
     step: CopyStep
     scratch: str  # a folder for what is fetched
     _requests: list[CopyRequest] | None = field(default=None)
@@ -76,61 +94,54 @@ class Copying:
             return  # none was there
         if not is_folder:
             destination = step.text.substitutions.as_written(step.destination)
-            self.session.reporter.warning(
+            self.executor.reporter.warning(
                 f"{step.location}: of several sources one file was left, which {destination} is now; "
                 f"with a slash at the end, {destination}/, it is always a folder"
             )
 
     def _gathered(self) -> list[CopyRequest]:
         if self._requests is None:
-            self._requests = list(_requests(self.session, self.step, self.scratch))
+            self._requests = list(self._make_requests())
         return self._requests
 
-
-@contextmanager
-def copying(session: Session, step: CopyStep) -> Iterator[Copying]:
-    """A COPY or ADD that can be looked at and carried out, until what was fetched for it is removed."""
-    with temporary_directory("copy-", session.workspace.path) as scratch:
-        yield Copying(session, step, scratch)
-
-
-def _requests(session: Session, step: CopyStep, scratch: str) -> Iterator[CopyRequest]:
-    """One for each run of paths, one for each source that is elsewhere, one for the heredocs, in the order written."""
-    source, ignore = session.origin(step.origin)
-    request = CopyRequest(
-        source=source,
-        patterns=(),
-        destination=step.destination,
-        mode=ModeChange.parse(step.options.chmod) if step.options.chmod else None,
-        extract=step.extract,
-        ignore=ignore,
-        preserve_owner=not isinstance(step.origin, ContextOrigin),
-        exclude=IgnorePatterns.parse("\n".join(step.options.excludes), "--exclude", comments=False)
-        if step.options.excludes
-        else None,
-    )
-    apart = replace(request, ignore=None, preserve_owner=False, extract=False)
-    remotes = session.remotes.saying(step.text.substitutions.as_written)
-    number = 0
-    for is_path, group in itertools.groupby(step.sources, lambda each: isinstance(each, str)):
-        if is_path:
-            paths = tuple(each for each in group if isinstance(each, str))
-            only = tuple(_parents_pattern(path) for path in paths) if step.options.parents else ()
-            yield replace(request, patterns=paths, only=only)
-            continue
-        for remote in group:
-            number += 1
-            folder = os.path.join(scratch, f"remote-{number}")
-            os.mkdir(folder, 0o755)
-            if isinstance(remote, UrlSource):
-                remotes.file(remote, folder)
-                yield replace(apart, source=Rootfs(folder), patterns=(escape(remote.name),), extract=remote.unpack)
-            elif isinstance(remote, GitRemote):
-                yield replace(apart, source=Rootfs(remotes.checkout(remote, folder).path), patterns=(".",))
-    if step.files:
-        inline = _written(step.files, os.path.join(scratch, "inline"))
-        names = tuple(escape(file.name) for file in step.files)
-        yield replace(apart, source=inline, patterns=names, exclude=None)
+    def _make_requests(self) -> Iterator[CopyRequest]:
+        """One for each run of paths, one for each source that is elsewhere, one for the heredocs, in the order written."""
+        step, scratch = self.step, self.scratch
+        files = self.executor.origins.files(step.origin)
+        request = CopyRequest(
+            source=files.rootfs,
+            patterns=(),
+            destination=step.destination,
+            mode=ModeChange.parse(step.options.chmod) if step.options.chmod else None,
+            extract=step.extract,
+            ignore=files.ignore,
+            preserve_owner=not isinstance(step.origin, ContextOrigin),
+            exclude=IgnorePatterns.parse("\n".join(step.options.excludes), "--exclude", comments=False)
+            if step.options.excludes
+            else None,
+        )
+        apart = replace(request, ignore=None, preserve_owner=False, extract=False)
+        remotes = self.executor.remotes.rewording(step.text.substitutions.as_written)
+        number = 0
+        for is_path, group in itertools.groupby(step.sources, lambda each: isinstance(each, str)):
+            if is_path:
+                paths = tuple(each for each in group if isinstance(each, str))
+                only = tuple(_parents_pattern(path) for path in paths) if step.options.parents else ()
+                yield replace(request, patterns=paths, only=only)
+                continue
+            for remote in group:
+                number += 1
+                folder = os.path.join(scratch, f"remote-{number}")
+                os.mkdir(folder, 0o755)
+                if isinstance(remote, UrlSource):
+                    remotes.file(remote, folder)
+                    yield replace(apart, source=Rootfs(folder), patterns=(escape(remote.name),), extract=remote.unpack)
+                elif isinstance(remote, GitRemote):
+                    yield replace(apart, source=Rootfs(remotes.checkout(remote, folder).path), patterns=(".",))
+        if step.files:
+            inline = _written(step.files, os.path.join(scratch, "inline"))
+            names = tuple(escape(file.name) for file in step.files)
+            yield replace(apart, source=inline, patterns=names, exclude=None)
 
 
 def _written(files: Sequence[InlineFile], folder: str) -> Rootfs:

@@ -1,25 +1,26 @@
-"""Executes a RUN: who it runs as, what it sees, and what is said of it when it fails.
+"""Executes a RUN: its user, what it sees, and the error when it fails.
 
-Runs a command in the sandbox. Called by ``engine.stage``, which finds out what changed.
+Runs a command in the sandbox.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from imagewright.dockerfile.source import excerpt as source_excerpt
-from imagewright.engine.events import StepStarted
+from imagewright.engine.events import Reporter, StepStarted
+from imagewright.engine.steps.buildroot import BuildRoot
 from imagewright.engine.steps.diagnosis import Memory, why_failed, why_lost
-from imagewright.engine.steps.mounts import prepared
-from imagewright.engine.steps.session import Session
+from imagewright.engine.steps.mounts import MountSources
+from imagewright.engine.steps.redaction import Redaction
 from imagewright.errors import Reason, SandboxError, StepError
 from imagewright.fs.rootfs import users
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.steps import Network, RunStep
 from imagewright.sandbox.kernel.memory import counts
-from imagewright.sandbox.model import RunCommand, RunnerLost
+from imagewright.sandbox.model import RunCommand, RunnerLost, Sandbox
 from imagewright.terminal import Lines
 
 _OUTPUT_LINES_KEPT = 20
@@ -27,55 +28,66 @@ _LAST_WORDS = 200
 _LINE_WIDTH = 500
 
 
-def run(session: Session, step: RunStep, rootfs: Rootfs, user: users.User, started: StepStarted) -> None:
-    """Run the step's command in ``rootfs``, where its work folder exists.
+@dataclass(frozen=True, slots=True)
+class RunExecutor:
+    """Executes the RUNs of a build. ``build_root`` is where the sandbox builds, None where any folder will do."""
 
-    Raises:
-        StepError: with the exit code and the last lines of output.
-        SandboxError: when it could not be started.
-    """
-    env = dict(step.env)
-    env.setdefault("HOME", user.home)
-    tail = _Tail()
-    redacted = session.redaction.stream()
+    sandbox: Sandbox
+    mounts: MountSources
+    reporter: Reporter
+    redaction: Redaction
+    dockerfile_lines: Sequence[str]
+    build_root: BuildRoot | None = None
 
-    def show(data: bytes) -> None:
-        tail.add(data)
-        session.reporter.output(started, data)
+    def execute(self, step: RunStep, rootfs: Rootfs, user: users.User, started: StepStarted) -> None:
+        """Run the step's command in ``rootfs``, where its working directory exists.
 
-    root = session.build_root
-    with prepared(session, step) as extra:
-        command = RunCommand(
-            rootfs.path,
-            step.argv,
-            tuple((env | extra.env).items()),
-            step.workdir,
-            user.uid,
-            user.gid,
-            user.groups,
-            tuple(extra.mounts),
-            network=step.network is not Network.NONE,
-            excluded=root.taken if root is not None else frozenset(),
-        )
-        before = counts()
-        try:
-            code = session.sandbox.run(command, lambda data: show(redacted.feed(data)))
-        except RunnerLost as lost:
-            why = why_lost(Memory(before, counts()))
-            raise SandboxError(f"{lost.message}{why.words}", reason=why.reason, hint=why.hint) from lost
-        show(redacted.end())
-    if code != 0:
-        why = why_failed(code, step, dict(command.env), tail.lines(), Memory(before, counts()))
-        if why.reason is Reason.STEP_FAILED and root is not None and (mounted := root.hint(step, tail.lines())):
-            why = replace(why, hint=mounted)
-        raise StepError(
-            f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}{why.words}",
-            exit_code=code,
-            reason=why.reason,
-            location=step.location,
-            excerpt=_excerpt(session.lines, step, tail.lines()),
-            hint=why.hint,
-        )
+        Raises:
+            StepError: with the exit code and the last lines of output.
+            SandboxError: it could not be started.
+        """
+        env = dict(step.env)
+        env.setdefault("HOME", user.home)
+        tail = _Tail()
+        redacted = self.redaction.stream()
+
+        def show(data: bytes) -> None:
+            tail.add(data)
+            self.reporter.output(started, data)
+
+        root = self.build_root
+        with self.mounts.prepared(step) as extra:
+            command = RunCommand(
+                rootfs.path,
+                step.argv,
+                tuple((env | extra.env).items()),
+                step.workdir,
+                user.uid,
+                user.gid,
+                user.groups,
+                tuple(extra.mounts),
+                network=step.network is not Network.NONE,
+                excluded=root.taken if root is not None else frozenset(),
+            )
+            before = counts()
+            try:
+                code = self.sandbox.run(command, lambda data: show(redacted.feed(data)))
+            except RunnerLost as lost:
+                why = why_lost(Memory(before, counts()))
+                raise SandboxError(f"{lost.message}{why.words}", reason=why.reason, hint=why.hint) from lost
+            show(redacted.end())
+        if code != 0:
+            why = why_failed(code, step, dict(command.env), tail.lines(), Memory(before, counts()))
+            if why.reason is Reason.STEP_FAILED and root is not None and (mounted := root.hint(step, tail.lines())):
+                why = replace(why, hint=mounted)
+            raise StepError(
+                f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}{why.words}",
+                exit_code=code,
+                reason=why.reason,
+                location=step.location,
+                excerpt=_excerpt(self.dockerfile_lines, step, tail.lines()),
+                hint=why.hint,
+            )
 
 
 class _Tail:
