@@ -66,7 +66,7 @@ TABLE: dict[str, Expected] = {
     "gitlab-ci": Expected(("gitlab/app:1.0",)),
     "gitlab-ci-cache": Expected(
         ("gitlab/cached:0123abcd", "gitlab/cached:latest"),
-        ("--snapshot-mode has no meaning here", "steps were in the cache registry.example.com/gitlab/cached/cache"),
+        ("--snapshot-mode has no meaning here", "steps were cached in registry.example.com/gitlab/cached/cache"),
         {"sha": "0123abcd", "org.opencontainers.image.revision": "0123abcd"},
     ),
     "gitlab-ci-ca": Expected(("gitlab/ca:1",)),

@@ -183,7 +183,7 @@ def told(context: Path, tmp_path: Path) -> BuildResult:
         (f"ADD http://{NOBODY}/$N /x", None, f"http://{NOBODY}/$N"),
         ("ADD http://$N.invalid/x /x", None, "$N.invalid"),
         (f"ADD http://{NOBODY}/$N.git#$N /x", None, f"http://{NOBODY}/$N.git"),
-        ("RUN --mount=type=secret,id=$N,required x", Reason.SECRET_NOT_FOUND, "the secret $N is required"),
+        ("RUN --mount=type=secret,id=$N,required x", Reason.SECRET_NOT_FOUND, 'required secret "$N" was not provided'),
         ("RUN --mount=type=ssh,id=$N,required x", Reason.SECRET_NOT_FOUND, "the ssh agent $N is required"),
     ],
 )
@@ -218,7 +218,7 @@ def test_what_is_said_of_a_cache_that_is_waited_for_has_no_value(context: Path) 
     with (context / "Dockerfile").open("a") as file:
         file.write("FROM scratch\nCOPY --from=0 /c* /bin/sh /a/\nCOPY --from=b /c* /bin/sh /b/\n")
     ended = run("build", "--no-push", f"--context={context}", f"--build-arg=N={VALUE}")
-    assert "waiting for the cache $N, which" in ended.err
+    assert 'waiting for cache "$N", locked' in ended.err
     assert NEEDLES.in_text(ended.out + ended.err) == set()
 
 

@@ -58,15 +58,15 @@ SHELL = "COPY busybox /bin/sh\n"
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        (f"{SHELL}RUN : {LONG}", "one argument, and this command has 195: COPY it as a script"),
-        (f"{SHELL}ENV BIG={LONG}\nRUN true", "one variable, and BIG has 195: put its value into a file"),
-        ("COPY busybox /bin/\nCOPY busybox /bin/sh\nRUN /bin/busybox : $(yes | head -c 7000000)", "use xargs or find"),
-        ('COPY foreign /\nRUN ["/foreign"]', "a program for another architecture"),
-        ('COPY plain /\nRUN ["/plain"]', "look at its mode"),
-        ('COPY --chmod=755 plain /\nRUN ["/plain"]', "the program in its #! line"),
-        ("COPY plain /\nRUN true", "The image has no /bin/sh"),
-        (f"{SHELL}RUN nothing", "install it in an earlier step"),
-        (f"{SHELL}WORKDIR /w\nRUN chmod 700 /w\nUSER 7\nRUN true", "must be able to enter WORKDIR"),
+        (f"{SHELL}RUN : {LONG}", "one argument, and this command has 195 KiB. COPY it as a script"),
+        (f"{SHELL}ENV BIG={LONG}\nRUN true", "one variable, and BIG has 195 KiB. Put its value into a file"),
+        ("COPY busybox /bin/\nCOPY busybox /bin/sh\nRUN /bin/busybox : $(yes | head -c 7000000)", "Use xargs or find"),
+        ('COPY foreign /\nRUN ["/foreign"]', "Check that the program is for this architecture"),
+        ('COPY plain /\nRUN ["/plain"]', "Check its mode"),
+        ('COPY --chmod=755 plain /\nRUN ["/plain"]', "its interpreter (#! line)"),
+        ("COPY plain /\nRUN true", 'The image has no "/bin/sh"'),
+        (f"{SHELL}RUN nothing", "Install the command in an earlier step"),
+        (f"{SHELL}WORKDIR /w\nRUN chmod 700 /w\nUSER 7\nRUN true", "enter WORKDIR"),
     ],
 )
 def test_of_a_command(context: Path, sandbox: str, text: str, hint: str) -> None:
@@ -98,7 +98,7 @@ def test_root_without_a_capability_is_told_which(context: Path, missing: tuple[s
 def test_a_user_that_root_may_not_become(context: Path) -> None:
     said = failure(context, f"{SHELL}USER 7\nRUN true", "--sandbox=chroot", before=without("setuid"))
     assert "can't run as 7:0: Operation not permitted" in said
-    assert "hint: The container lacks the capabilities SETUID and SETGID" in said
+    assert "hint: Add the capabilities SETUID and SETGID to the container" in said
 
 
 @needs_setpriv
@@ -195,7 +195,7 @@ def test_a_cache_folder_on_a_disk_that_is_full(context: Path, full: Path) -> Non
     text = f"{SHELL}FROM scratch\n{SHELL}RUN --mount=type=cache,target=/c,from=0 true"
     said = failure(context, text, f"--cache-dir={full}")
     assert "[DiskFull]" in said
-    assert "hint: Free space there, or name a larger folder with --cache-dir." in said
+    assert "hint: Free some space there, or name another folder with --cache-dir." in said
 
 
 def test_a_work_folder_that_is_too_small_for_a_config_map(context: Path, full: Path) -> None:

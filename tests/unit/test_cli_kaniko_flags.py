@@ -45,21 +45,21 @@ class Row:
 
 FILE = __file__
 TABLE: dict[str, Row] = {
-    "annotation": Row("a=b", "image.annotations", {"a": "b"}, (), "test_annotations_are_the_manifests"),
+    "annotation": Row("a=b", "image.annotations", {"a": "b"}, (), "test_annotations_are_in_the_manifest"),
     "bucket": Row("bucket/a.tar.gz", "context.source.object", "a.tar.gz", (), "test_context_in_a_bucket_of_google"),
-    "build-arg": Row("A=b", "plan.build_args.0.value", "b", (), "test_what_a_run_sees"),
+    "build-arg": Row("A=b", "plan.build_args.0.value", "b", (), "test_the_environment_of_a_run"),
     "cache": Row(
         "true", "cache.repository", "r.example.com/app/cache", (), "test_a_cached_build_pulls_and_unpacks_nothing"
     ),
     "cache-copy-layers": Row(
-        "false", "cache.copy_layers", False, ("--cache",), "test_copies_are_cached_unless_that_is_turned_off"
+        "false", "cache.copy_layers", False, ("--cache",), "test_caching_of_copies_can_be_turned_off"
     ),
     "cache-dir": Row(
         "/tmp",
         "run.cache_dir",
         "/tmp",
         (),
-        "test_a_locked_cache_is_had_by_one_build_after_the_other_even_if_the_first_is_killed",
+        "test_a_locked_cache_is_free_again_after_its_build_is_killed",
     ),
     "cache-repo": Row(
         "r.example.com/c",
@@ -68,17 +68,13 @@ TABLE: dict[str, Row] = {
         ("--cache",),
         "test_a_cached_build_pulls_and_unpacks_nothing",
     ),
-    "cache-run-layers": Row(
-        "false", "cache.run_layers", False, ("--cache",), "test_runs_are_cached_unless_that_is_turned_off"
-    ),
+    "cache-run-layers": Row("false", "cache.run_layers", False, ("--cache",), "test_caching_of_runs_can_be_turned_off"),
     "cache-ttl": Row("6h", "cache.ttl_s", 21600, ("--cache",), "test_an_old_entry_is_a_miss"),
     "cleanup": Row("true"),
     "compressed-caching": Row("false"),
     "compression": Row("zstd", "image.compression", "zstd", (), "test_zstd"),
     "compression-level": Row("9", "image.compression_level", 9, (), "test_compression_level"),
-    "context": Row(
-        "dir:///tmp", "context.source.path", "/tmp", (), "test_each_step_makes_the_layer_of_what_it_changed"
-    ),
+    "context": Row("dir:///tmp", "context.source.path", "/tmp", (), "test_each_step_makes_a_layer_of_its_changes"),
     "context-sub-path": Row("sub", "context.directory", "sub", (), "test_context_sub_path"),
     "credential-helpers": Row("ecr", "registry.credential_helpers", ("ecr",), (), "test_helpers_that_are_asked"),
     "custom-platform": Row("linux/arm64", "plan.platform", "linux/arm64", (), "test_image_of_another_platform"),
@@ -89,22 +85,22 @@ TABLE: dict[str, Row] = {
         (),
         "test_many_destinations_archive_digest_file_and_labels",
     ),
-    "digest-file": Row("/tmp/d", "output.digest_file", "/tmp/d", (), "test_files_that_say_the_digest"),
-    "dockerfile": Row("Other", "plan.dockerfile", "Other", (), "test_dockerfile_elsewhere"),
+    "digest-file": Row("/tmp/d", "output.digest_file", "/tmp/d", (), "test_digest_files"),
+    "dockerfile": Row("Other", "plan.dockerfile", "Other", (), "test_dockerfile_outside_the_context"),
     "dryrun": Row("true", shown_by="test_dryrun_prints_the_plan_and_builds_nothing"),
     "force": Row("true"),
     "force-build-metadata": Row("true"),
     "git": Row("branch=main", "context.source.ref", "main", (f"--context={GIT}",), "test_git_options_of_kaniko"),
-    "ignore-path": Row("/cache", "image.ignore_paths", ("/cache",), (), "test_ignored_paths_enter_no_layer"),
+    "ignore-path": Row("/cache", "image.ignore_paths", ("/cache",), (), "test_ignored_paths_are_in_no_layer"),
     "ignore-var-run": Row("true"),
     "image-download-retry": Row("3", "registry.pull_retries", 3, (), "test_more_tries_of_a_pull"),
-    "image-format": Row("docker", "image.format", "docker", (), "test_media_types_are_those_that_are_asked_for"),
+    "image-format": Row("docker", "image.format", "docker", (), "test_media_types_are_those_requested"),
     "image-fs-extract-retry": Row("3", "registry.pull_retries", 3, (), "test_more_tries_of_a_pull"),
     "image-name-tag-with-digest-file": Row(
-        "/tmp/t", "output.image_name_tag_with_digest_file", "/tmp/t", (), "test_files_that_say_the_digest"
+        "/tmp/t", "output.image_name_tag_with_digest_file", "/tmp/t", (), "test_digest_files"
     ),
     "image-name-with-digest-file": Row(
-        "/tmp/n", "output.image_name_with_digest_file", "/tmp/n", (), "test_files_that_say_the_digest"
+        "/tmp/n", "output.image_name_with_digest_file", "/tmp/n", (), "test_digest_files"
     ),
     "insecure": Row("true", "registry.insecure", True, (), "test_plain_http_is_not_spoken_unless_allowed"),
     "insecure-pull": Row("true", "registry.insecure_pull", True, (), "test_plain_http_is_not_spoken_unless_allowed"),
@@ -121,7 +117,7 @@ TABLE: dict[str, Row] = {
     "log-timestamp": Row("true", shown_by="test_timestamps"),
     "materialize": Row("true"),
     "no-push": Row("true", "output.push", False, (), "test_no_push"),
-    "no-push-cache": Row("true", "cache.push", False, ("--cache",), "test_nothing_is_stored_where_that_is_turned_off"),
+    "no-push-cache": Row("true", "cache.push", False, ("--cache",), "test_storing_can_be_turned_off"),
     "oci-layout-path": Row("/tmp/o", "output.oci_layout_path", "/tmp/o", (), "test_a_layout"),
     "pre-cleanup": Row("true"),
     "preserve-context": Row("true"),
@@ -163,7 +159,7 @@ TABLE: dict[str, Row] = {
         "run.secrets.0",
         SecretSource(id="a", file=FILE),
         (),
-        "test_what_a_run_mounts_and_prints_is_nowhere",
+        "test_a_mounted_secret_that_is_printed_appears_nowhere",
     ),
     "single-snapshot": Row("true", "image.single_layer", True, (), "test_single_snapshot_makes_one_layer"),
     "skip-default-registry-fallback": Row(
@@ -188,7 +184,7 @@ TABLE: dict[str, Row] = {
     "tar-path": Row(
         "/tmp/t.tar", "output.tar_path", "/tmp/t.tar", (), "test_an_archive_of_many_tags_is_loaded_by_skopeo"
     ),
-    "target": Row("stage", "plan.target", "stage", (), "test_stages_targets_and_stages_that_nobody_needs"),
+    "target": Row("stage", "plan.target", "stage", (), "test_targets_and_unneeded_stages"),
     "use-new-run": Row("true"),
     "verbosity": Row("debug", shown_by="test_verbosity"),
     "whitelist-var-run": Row("true"),

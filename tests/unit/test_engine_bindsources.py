@@ -1,4 +1,4 @@
-"""What a bind mount shows of a context: no more than .dockerignore lets, no more copied than is mounted."""
+"""What a bind mount shows of a context: without ignored files, and copying only what is mounted."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def names(view: Rootfs) -> list[str]:
     return sorted(str(path.relative_to(view.path)) for path in found)
 
 
-def test_nothing_is_copied_where_the_folder_itself_will_do(views: BindSources, context: Rootfs) -> None:
+def test_nothing_is_copied_if_the_folder_itself_can_be_mounted(views: BindSources, context: Rootfs) -> None:
     assert views.of("", context, None, "/a") is context
 
 
-def test_only_what_is_mounted_is_copied(views: BindSources, context: Rootfs) -> None:
+def test_only_the_mounted_part_is_copied(views: BindSources, context: Rootfs) -> None:
     assert names(views.of("", context, IGNORE, "/a")) == ["a", "a/deep", "a/deep/kept", "a/kept", "a/out"]
     assert names(views.of("", context, IGNORE, "/b/kept")) == ["b", "b/kept"]
     whole = views.of("", context, IGNORE, "/")
@@ -58,29 +58,29 @@ def test_only_what_is_mounted_is_copied(views: BindSources, context: Rootfs) -> 
     assert views.of("", context, IGNORE, "/kept") is whole, "what is there already is used"
 
 
-def test_each_is_made_once(views: BindSources, context: Rootfs) -> None:
+def test_each_source_is_made_once(views: BindSources, context: Rootfs) -> None:
     assert views.of("", context, IGNORE, "/a") is views.of("", context, IGNORE, "/a/")
     assert views.of("", context, IGNORE, "/a") is not views.of("other", context, IGNORE, "/a")
 
 
 @pytest.mark.parametrize("path", ["/a/secret", "/none", "/kept/none"])
-def test_what_is_hidden_is_not_there(views: BindSources, context: Rootfs, path: str) -> None:
+def test_ignored_files_are_absent(views: BindSources, context: Rootfs, path: str) -> None:
     assert not os.path.exists(views.of("", context, IGNORE, path).path + path)
 
 
-def test_a_link_on_the_way_leads_where_it_would(views: BindSources, context: Rootfs) -> None:
+def test_a_link_on_the_way_is_followed(views: BindSources, context: Rootfs) -> None:
     view = views.of("", context, IGNORE, "/link/deep")
     assert Path(view.path, "link", "deep", "kept").read_text() == "a/deep/kept"
 
 
-def test_all_belongs_to_root(views: BindSources, context: Rootfs) -> None:
+def test_root_owns_everything(views: BindSources, context: Rootfs) -> None:
     os.chown(Path(context.path, "a", "deep", "kept"), 5, 6)
     assert views.of("", context, None, "/b") is context, "what isn't mounted doesn't matter"
     view = views.of("", context, None, "/a")
     assert os.stat(Path(view.path, "a", "deep", "kept")).st_uid == 0
 
 
-def test_folders_that_no_path_reaches_are_an_error(views: BindSources, context: Rootfs) -> None:
+def test_folders_deeper_than_a_path_are_an_error(views: BindSources, context: Rootfs) -> None:
     folder = os.open(Path(context.path, "b"), os.O_RDONLY)
     for _ in range(50):
         os.mkdir("d" * 200, dir_fd=folder)

@@ -1,4 +1,4 @@
-"""Where a Dockerfile is read from, which .dockerignore is its own, and what is said where there is none."""
+"""Where a Dockerfile is read from, which .dockerignore applies, and the error if there is none."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def write(folder: Path, *names: str, text: str = TEXT) -> None:
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The working folder, where a Dockerfile is looked for too."""
+    """An empty working directory, where a Dockerfile is looked for, too."""
     monkeypatch.chdir(tmp_path_factory.mktemp("nowhere"))
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """Its own .dockerignore hides ``of-context``, that of build/app.Dockerfile ``of-dockerfile``."""
+    """Its .dockerignore excludes ``of-context``, that of build/app.Dockerfile ``of-dockerfile``."""
     folder = tmp_path / "context"
     write(folder, "build/app.Dockerfile")
     write(folder, ".dockerignore", text="of-context\n")
@@ -64,7 +64,7 @@ def fails(context: Path, dockerfile: str | Path) -> DockerfileError:
 
 @contextmanager
 def piped(content: bytes) -> Iterator[str]:
-    """A pipe with an end that a child would inherit, as a shell makes one for ``<(…)``; its path."""
+    """The path of an inheritable pipe, as a shell creates for ``<(…)``."""
     reading, writing = os.pipe()
     os.set_inheritable(reading, True)
     with open(writing, "wb") as stream:
@@ -87,13 +87,13 @@ def test_an_absolute_path_in_the_context(context: Path) -> None:
     assert inputs.dockerfile.name == str(context / "build/app.Dockerfile")
 
 
-def test_an_absolute_path_in_a_context_that_is_named_by_a_link(context: Path, tmp_path: Path) -> None:
+def test_an_absolute_path_in_a_context_behind_a_link(context: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(context)
     assert hidden(read(context, tmp_path / "link/build/app.Dockerfile")) == "of-dockerfile"
     assert hidden(read(tmp_path / "link", context / "build/app.Dockerfile")) == "of-dockerfile"
 
 
-def test_an_absolute_path_elsewhere(context: Path, tmp_path: Path) -> None:
+def test_an_absolute_path_outside_the_context(context: Path, tmp_path: Path) -> None:
     write(tmp_path, "elsewhere/app.Dockerfile")
     path = tmp_path / "elsewhere/app.Dockerfile"
     assert hidden(read(context, path)) == "of-context"
@@ -101,17 +101,17 @@ def test_an_absolute_path_elsewhere(context: Path, tmp_path: Path) -> None:
     assert hidden(read(context, path)) == "of-dockerfile"
 
 
-def test_a_folder_whose_name_begins_like_the_context_s_is_elsewhere(context: Path, tmp_path: Path) -> None:
+def test_a_folder_with_the_contexts_name_as_prefix_is_outside(context: Path, tmp_path: Path) -> None:
     write(tmp_path, "context-too/Dockerfile")
     assert hidden(read(context, tmp_path / "context-too/Dockerfile")) == "of-context"
 
 
-def test_a_path_above_the_folder_that_is_built(context: Path) -> None:
+def test_a_path_above_the_context_subdirectory(context: Path) -> None:
     write(context, "sub/.dockerignore", text="of-context\n")
     assert hidden(read(context, context / "build/app.Dockerfile", context_dir="sub")) == "of-dockerfile"
 
 
-def test_a_path_that_only_the_working_folder_has(
+def test_a_path_relative_to_the_working_directory(
     context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, "elsewhere/app.Dockerfile")
@@ -120,7 +120,7 @@ def test_a_path_that_only_the_working_folder_has(
     assert hidden(read(context, "app.Dockerfile")) == "of-dockerfile"
 
 
-def test_nothing_lies_beside_an_address_or_a_pipe(context: Path, tmp_path: Path) -> None:
+def test_urls_and_pipes_have_no_dockerignore_of_their_own(context: Path, tmp_path: Path) -> None:
     assert hidden(read(context, "https://example.com/build/app.Dockerfile")) == "of-context"
     with piped(TEXT.encode()) as path:
         assert hidden(read(context, path)) == "of-context"
@@ -134,24 +134,24 @@ def test_nothing_lies_beside_an_address_or_a_pipe(context: Path, tmp_path: Path)
     assert hidden(inputs) == "of-context"
 
 
-def test_one_without_patterns_replaces_the_context_s(context: Path) -> None:
+def test_an_empty_dockerignore_replaces_that_of_the_context(context: Path) -> None:
     write(context, "build/app.Dockerfile.dockerignore", text="")
     assert not read(context, context / "build/app.Dockerfile").ignore.ignores("of-context")
 
 
 @pytest.mark.parametrize("name", [".dockerignore", "Dockerfile.dockerignore"])
-def test_one_that_can_not_be_read_is_not_taken_for_none(context: Path, name: str) -> None:
+def test_an_unreadable_dockerignore_is_an_error(context: Path, name: str) -> None:
     write(context, "Dockerfile")
     (context / name).unlink(missing_ok=True)
-    (context / name).symlink_to(name)  # a loop: as unreadable for root as for anybody
+    (context / name).symlink_to(name)  # a loop, which root cannot read either
     error = fails(context, "Dockerfile")
-    assert error.message == f"cannot read {name}: Too many levels of symbolic links"
+    assert error.message == f'cannot read "{name}": Too many levels of symbolic links'
 
 
 # --- pipes
 
 
-def test_a_pipe_of_the_shell(context: Path) -> None:
+def test_a_process_substitution(context: Path) -> None:
     with piped(b"FROM scratch\nLABEL a=b\n") as path:
         inputs = read(context, path)
     assert inputs.lines == ("FROM scratch", "LABEL a=b")
@@ -159,7 +159,7 @@ def test_a_pipe_of_the_shell(context: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["/dev/fd/{}", "/proc/self/fd/{}", "/proc/thread-self/fd/{}", "//dev/./fd/{}"])
-def test_a_descriptor_has_many_paths(context: Path, form: str) -> None:
+def test_all_paths_of_a_descriptor(context: Path, form: str) -> None:
     with piped(TEXT.encode()) as path:
         assert read(context, form.format(path.rpartition("/")[2])).lines == ("FROM scratch",)
 
@@ -181,7 +181,7 @@ def test_a_descriptor_has_many_paths(context: Path, form: str) -> None:
         ("/dev/null", None),
     ],
 )
-def test_paths_that_mean_a_descriptor(path: str, descriptor: int | None) -> None:
+def test_which_paths_are_descriptors(path: str, descriptor: int | None) -> None:
     path = path.replace("OWN", str(os.getpid())).replace("OTHER", str(os.getpid() + 1))
     assert own_descriptor(path) == descriptor
 
@@ -192,31 +192,31 @@ def test_a_file_behind_a_descriptor(context: Path) -> None:
         assert read(context, f"/dev/fd/{file.fileno()}").lines == ("FROM scratch",)
 
 
-def test_a_pipe_that_says_nothing(context: Path) -> None:
+def test_an_empty_pipe(context: Path) -> None:
     with piped(b"") as path:
         error = fails(context, path)
-    assert error.message == f"cannot read the Dockerfile from {path}: not a single byte came"
+    assert error.message == f"cannot read the Dockerfile from {path}: it is empty"
     assert "command" in error.hint
 
 
-def test_a_pipe_without_an_end(context: Path) -> None:
+def test_an_endless_pipe(context: Path) -> None:
     with open("/dev/zero", "rb") as zero:
         os.set_inheritable(zero.fileno(), True)
         assert fails(context, f"/dev/fd/{zero.fileno()}").reason is Reason.LIMIT_EXCEEDED
     assert fails(context, "/dev/zero").reason is Reason.LIMIT_EXCEEDED
 
 
-def test_a_descriptor_that_nobody_gave_is_not_read(context: Path) -> None:
-    reading, writing = os.pipe()  # not inheritable: this process's own
+def test_a_descriptor_that_was_not_passed_on_is_not_read(context: Path) -> None:
+    reading, writing = os.pipe()  # not inheritable
     os.close(writing)
     error = fails(context, f"/dev/fd/{reading}")
     os.close(reading)
-    assert error.message == f"/dev/fd/{reading} can't be read: Bad file descriptor"
+    assert error.message == f'cannot read "/dev/fd/{reading}": Bad file descriptor'
 
 
 @contextmanager
-def written_again_and_again(fifo: Path) -> Iterator[None]:
-    """Whoever reads the pipe to its end gets a Dockerfile; who only opens it breaks it, which does no harm."""
+def written_repeatedly(fifo: Path) -> Iterator[None]:
+    """Write a Dockerfile into a pipe whenever it is opened for reading."""
     done = threading.Event()
 
     def write_again() -> None:
@@ -235,19 +235,19 @@ def written_again_and_again(fifo: Path) -> Iterator[None]:
         os.close(reading)
 
 
-def test_a_pipe_in_the_context_is_not_waited_for(context: Path) -> None:
+def test_a_pipe_in_the_context_is_refused(context: Path) -> None:
     os.mkfifo(context / "Dockerfile")
-    with written_again_and_again(context / "Dockerfile"):
+    with written_repeatedly(context / "Dockerfile"):
         for path in ("Dockerfile", context / "Dockerfile"):
             error = fails(context, path)
-            assert error.message == f"{path} can't be read: /Dockerfile is no regular file"
+            assert error.message == f'cannot read "{path}": /Dockerfile is no regular file'
             assert "build/app.Dockerfile" in error.hint
 
 
 # --- links
 
 
-def test_a_link_leads_out_of_neither_the_context_nor_a_folder(context: Path, tmp_path: Path) -> None:
+def test_links_do_not_lead_out_of_the_context_or_a_folder(context: Path, tmp_path: Path) -> None:
     write(tmp_path, "secret", text="FROM the-secret\n")
     (context / "Dockerfile").symlink_to("../secret")
     (tmp_path / "elsewhere").mkdir()
@@ -255,10 +255,10 @@ def test_a_link_leads_out_of_neither_the_context_nor_a_folder(context: Path, tmp
     for path, root in (
         ("Dockerfile", "the build context"),
         (context / "Dockerfile", "the build context"),
-        (tmp_path / "elsewhere/Dockerfile", str(tmp_path / "elsewhere")),
+        (tmp_path / "elsewhere/Dockerfile", f'"{tmp_path}/elsewhere"'),
     ):
         error = fails(context, path)
-        assert error.message == f"cannot read {path}: its symbolic link leads nowhere in {root}"
+        assert error.message == f'cannot read "{path}": the symbolic link has no target in {root}'
         assert error.reason is Reason.DOCKERFILE_NOT_FOUND
         assert "the-secret" not in error.render()
 
@@ -272,7 +272,7 @@ def test_a_link_to_another_folder_of_the_context(context: Path, tmp_path: Path) 
     assert read(context, tmp_path / "link/sub/Dockerfile").lines == ("FROM scratch",)
 
 
-# --- none there
+# --- no Dockerfile
 
 ADVICE = "Name it with --dockerfile (ImageBuild: dockerfile), relative to the context."
 
@@ -285,9 +285,9 @@ ADVICE = "Name it with --dockerfile (ImageBuild: dockerfile), relative to the co
         (["Dockerfile"], "Dockerfile.prod", "Did you mean Dockerfile?"),
         (["Containerfile", "x"], "Containerfil", "Did you mean Containerfile?"),
         (["a/image.txt", "b"], "image.txt", "Did you mean a/image.txt?"),
-        (["Dockerfile.dockerignore"], "Dockerfile", f"{ADVICE} None was found in the context, which holds {{}}."),
-        (["src/main.go", "README.md"], "Dockerfile", f"{ADVICE} None was found in the context, which holds README.md, src/."),
-        ([], "Dockerfile", f"{ADVICE} None was found in the context, which is empty."),
+        (["Dockerfile.dockerignore"], "Dockerfile", f"{ADVICE} The context contains {{}}."),
+        (["src/main.go", "README.md"], "Dockerfile", f"{ADVICE} The context contains README.md, src/."),
+        ([], "Dockerfile", f"{ADVICE} The context is empty."),
         (["web/Dockerfile"], "x", f"{ADVICE} Found: web/Dockerfile."),
         (
             ["app/Dockerfile", "web/Dockerfile", "api/Dockerfile"],
@@ -300,35 +300,35 @@ ADVICE = "Name it with --dockerfile (ImageBuild: dockerfile), relative to the co
             "Did you mean 0/Dockerfile? Also found: 1/Dockerfile, 2/Dockerfile, 3/Dockerfile, 4/Dockerfile, 5/Dockerfile"
             " and 3 more.",
         ),
-        (["bad\x1b[2J/Dockerfile", "a"], "Dockerfile", f"{ADVICE} None was found in the context, which holds a and 1 more."),
+        (["bad\x1b[2J/Dockerfile", "a"], "Dockerfile", f"{ADVICE} The context contains a and 1 more."),
     ],
 )  # fmt: skip
-def test_those_that_are_there_are_listed(tmp_path: Path, there: list[str], asked: str, hint: str) -> None:
+def test_the_hint_lists_candidates_of_the_context(tmp_path: Path, there: list[str], asked: str, hint: str) -> None:
     write(tmp_path, *there)
     for path in (asked, tmp_path / asked):
         error = fails(tmp_path, path)
-        assert error.message.startswith(f"there is no Dockerfile at {path}")
+        assert error.message.startswith(f'cannot find Dockerfile "{path}"')
         assert error.reason is Reason.DOCKERFILE_NOT_FOUND
         assert error.hint == hint.format(", ".join(there))
 
 
-def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+def test_the_hint_for_a_folder_lists_its_files(tmp_path: Path) -> None:
     write(tmp_path, "build/app.Dockerfile", "web/Dockerfile")
     error = fails(tmp_path, "build")
     assert error.hint == "Did you mean build/app.Dockerfile? Also found: web/Dockerfile."
 
 
-def test_those_beside_a_path_elsewhere_are_listed(tmp_path: Path) -> None:
+def test_the_hint_lists_siblings_of_a_path_outside(tmp_path: Path) -> None:
     write(tmp_path, "context/a", "elsewhere/app.Dockerfile", "elsewhere/other")
     error = fails(tmp_path / "context", tmp_path / "elsewhere/app.dockerfile")
     assert error.hint == f"Did you mean {tmp_path}/elsewhere/app.Dockerfile?"
 
 
-def test_a_large_context_is_not_searched_to_its_end(tmp_path: Path) -> None:
+def test_only_part_of_a_large_context_is_searched(tmp_path: Path) -> None:
     for number in range(5001):
         (tmp_path / f"{number:04}").touch()
     (tmp_path / "zz").mkdir()
     write(tmp_path, "zz/Dockerfile")
     hint = fails(tmp_path, "Dockerfile").hint
-    assert "None was found" in hint
+    assert "zz/Dockerfile" not in hint
     assert "more." in hint

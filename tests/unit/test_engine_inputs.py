@@ -1,4 +1,4 @@
-"""What a build is made from: the Dockerfile's lines are those that its locations count."""
+"""The inputs of a build: the Dockerfile's lines are numbered as its locations are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imagewright.contract.sources import DirectorySource
 from imagewright.engine.source.inputs import read_inputs
 
 
-def test_a_form_feed_in_a_line_does_not_move_those_below(tmp_path: Path) -> None:
+def test_a_form_feed_does_not_end_a_line(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_bytes(b"FROM scratch\n# a\x0cb\x1cc\xe2\x80\xa8d\r\nLABEL e=f\n")
     request = BuildRequest(context=ContextSettings(source=DirectorySource(path=str(tmp_path))))
     inputs = read_inputs(request, FetchedContext(str(tmp_path)), lambda url, max_bytes: b"")

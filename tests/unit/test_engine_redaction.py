@@ -1,4 +1,4 @@
-"""No secret gets through, however the output is cut into pieces; everything else does, and at once where it can."""
+"""No secret gets through, however output is cut into pieces; everything else does, and at once if possible."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def shown(secrets: list[bytes], *pieces: bytes) -> bytes:
         ([], b"anything", b"anything"),
     ],
 )
-def test_what_is_shown(secrets: list[bytes], output: bytes, expected: bytes) -> None:
+def test_secrets_are_masked(secrets: list[bytes], output: bytes, expected: bytes) -> None:
     assert shown(secrets, output) == expected
     assert shown(secrets, *(bytes([byte]) for byte in output)) == expected
 
 
-def test_output_that_can_be_no_secret_is_shown_at_once() -> None:
+def test_other_output_is_passed_on_at_once() -> None:
     stream = Redaction([b"hunter2"]).stream()
     assert stream.feed(b"Do you want to continue? ") == b"Do you want to continue? "
     assert stream.feed(b"hun") == b""
@@ -48,7 +48,7 @@ _WORDS = st.text("ab", min_size=4, max_size=8).map(str.encode)
 
 
 @given(st.lists(_WORDS, max_size=4), st.lists(st.text("ab\n", max_size=12).map(str.encode), max_size=12))
-def test_it_does_not_matter_where_the_output_is_cut(secrets: list[bytes], pieces: list[bytes]) -> None:
+def test_masking_does_not_depend_on_how_output_is_cut(secrets: list[bytes], pieces: list[bytes]) -> None:
     whole = shown(secrets, b"".join(pieces))
     assert shown(secrets, *pieces) == whole
     assert not any(secret in whole for secret in secrets)
@@ -57,16 +57,16 @@ def test_it_does_not_matter_where_the_output_is_cut(secrets: list[bytes], pieces
     assert shown(many, *pieces) == whole, "many are looked for in another way than few"
 
 
-def test_what_is_held_back_is_bounded() -> None:
-    """Even where a secret overlaps with itself, so that one occurrence goes over into the next without an end."""
+def test_held_back_bytes_are_bounded() -> None:
+    """Even for a secret that overlaps with itself, so that occurrences follow each other endlessly."""
     stream = Redaction([b"0000"]).stream()
     said = [stream.feed(b"0" * 1000) for _ in range(100)]
     assert said[0] == b"***"
     assert b"".join([*said, stream.feed(b"1\n"), stream.end()]) == b"***1\n"
 
 
-def test_a_bundle_of_certificates_does_not_slow_the_output_down() -> None:
-    """Thousands of lines that all begin alike to four bytes, and output that comes in thousands of small pieces without a line's end."""
+def test_a_bundle_of_certificates_is_searched_fast() -> None:
+    """Thousands of lines with a common prefix of four bytes, and thousands of small pieces of output without a line end."""
     lines = [b"MIIF%d" % (7919**20 * (number + 1)) for number in range(4000)]
     stream = Redaction([b"\n".join(lines)]).stream()
     shown = b"".join([stream.feed(b"MIIF0000 progress %d%% " % number) for number in range(5000)] + [stream.end()])
@@ -75,7 +75,7 @@ def test_a_bundle_of_certificates_does_not_slow_the_output_down() -> None:
     assert stream.feed(b"> " + lines[7] + b"\n") == b"> ***\n"
 
 
-def test_a_large_secret_of_one_line_is_cheap() -> None:
+def test_a_large_secret_of_one_line_is_searched_fast() -> None:
     secret = bytes(33 + number * 7919 % 90 for number in range(500 * 1024))
     out = shown([secret], b"begin " + secret + b" end")
     assert out.replace(b"***", b"") == b"begin  end"

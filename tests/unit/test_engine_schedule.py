@@ -1,4 +1,4 @@
-"""Stages run side by side: never before what they need, never more at once than allowed, and all end when one fails."""
+"""Stages run in parallel: after those they need, within the limit, and all end when one fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagewright.engine.stages.schedule import run_side_by_side
+from imagewright.engine.stages.schedule import run_in_parallel
 
 _DIAMOND = {0: frozenset[int](), 1: frozenset({0}), 2: frozenset({0}), 3: frozenset({1, 2})}
 
@@ -21,7 +21,7 @@ def graphs(draw: Callable[..., frozenset[int]]) -> dict[int, frozenset[int]]:
 
 
 @given(graphs(), st.integers(1, 4))
-def test_each_runs_once_after_what_it_needs(needs: Mapping[int, frozenset[int]], at_once: int) -> None:
+def test_each_stage_runs_once_after_those_it_needs(needs: Mapping[int, frozenset[int]], at_once: int) -> None:
     lock = threading.Lock()
     order: list[int] = []
     running = most = 0
@@ -36,22 +36,22 @@ def test_each_runs_once_after_what_it_needs(needs: Mapping[int, frozenset[int]],
             running -= 1
             order.append(index)
 
-    run_side_by_side(needs, at_once, execute, lambda: None)
+    run_in_parallel(needs, at_once, execute, lambda: None)
     assert sorted(order) == sorted(needs)
     assert most <= at_once
 
 
-def test_independent_stages_are_under_way_at_the_same_time() -> None:
+def test_independent_stages_run_at_the_same_time() -> None:
     together = threading.Barrier(2, timeout=30)
 
     def execute(index: int) -> None:
         if index in (1, 2):
             together.wait()
 
-    run_side_by_side(_DIAMOND, 2, execute, lambda: None)
+    run_in_parallel(_DIAMOND, 2, execute, lambda: None)
 
 
-def test_a_failure_stops_the_others_and_is_the_one_that_is_raised() -> None:
+def test_a_failure_stops_the_other_stages_and_is_raised() -> None:
     stopped = threading.Event()
     ended: list[int] = []
 
@@ -65,12 +65,12 @@ def test_a_failure_stops_the_others_and_is_the_one_that_is_raised() -> None:
         ended.append(index)
 
     with pytest.raises(ValueError, match="the first"):
-        run_side_by_side(_DIAMOND, 2, execute, stopped.set)
+        run_in_parallel(_DIAMOND, 2, execute, stopped.set)
     assert ended == [0, 2]
 
 
-def test_a_chain_needs_no_thread() -> None:
+def test_a_chain_of_stages_needs_no_thread() -> None:
     threads = set()
     chain = {0: frozenset[int](), 1: frozenset({0}), 2: frozenset({1})}
-    run_side_by_side(chain, 4, lambda _: threads.add(threading.current_thread()), lambda: None)
+    run_in_parallel(chain, 4, lambda _: threads.add(threading.current_thread()), lambda: None)
     assert threads == {threading.main_thread()}

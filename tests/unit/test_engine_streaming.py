@@ -1,4 +1,4 @@
-"""Base layers on their way: what is kept is complete, and nobody waits for a download that was given up."""
+"""Streaming of base layers: kept downloads are complete, and nothing waits for a stopped one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imagewright.engine.pull.streaming import Spool
 
 
 class _Slow:
-    """Gives its last piece, or its failure, only when it is let go on."""
+    """Blocks before its last piece, or its failure, until it is released."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.go_on = threading.Event()
@@ -51,7 +51,7 @@ def _spool(folder: Path, source: _Slow) -> Spool:
     return Spool(str(folder / "spool"), opener)
 
 
-def test_what_is_kept_is_complete(tmp_path: Path) -> None:
+def test_a_kept_download_is_complete(tmp_path: Path) -> None:
     source = _Slow()
     spool = _spool(tmp_path, source)
     with _downloading(spool, source):
@@ -60,7 +60,7 @@ def test_what_is_kept_is_complete(tmp_path: Path) -> None:
         assert (tmp_path / "kept").read_bytes() == b"firstlast"
 
 
-def test_a_download_that_turns_out_wrong_is_not_kept(tmp_path: Path) -> None:
+def test_a_failed_download_is_not_kept(tmp_path: Path) -> None:
     source = _Slow(ValueError("wrong digest"))
     spool = _spool(tmp_path, source)
     with _downloading(spool, source):
@@ -70,7 +70,7 @@ def test_a_download_that_turns_out_wrong_is_not_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_reads_what_was_given_up_reads_its_end(tmp_path: Path) -> None:
+def test_a_reader_of_a_stopped_download_sees_its_end(tmp_path: Path) -> None:
     source = _Slow()
     spool = _spool(tmp_path, source)
     with _downloading(spool, source):
@@ -79,14 +79,14 @@ def test_who_reads_what_was_given_up_reads_its_end(tmp_path: Path) -> None:
         assert not source.go_on.is_set()
 
 
-def test_what_was_never_begun_is_closed_at_once_and_stays_so(tmp_path: Path) -> None:
+def test_a_download_that_never_began_is_closed_at_once(tmp_path: Path) -> None:
     spool = _spool(tmp_path, _Slow())
     spool.close()  # a pool that can't start a thread never calls download
     spool.download()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_lost_between_file_and_reader(tmp_path: Path) -> None:
+def test_the_reader_gets_every_byte(tmp_path: Path) -> None:
     data = bytes(range(256)) * 20_000
     spool = Spool(str(tmp_path / "spool"), lambda: io.BytesIO(data))
     thread = threading.Thread(target=spool.download)

@@ -1,4 +1,4 @@
-"""The same build told to each display: what a log, a log collector and a terminal see of it."""
+"""The same build on each display: in a log, for a log collector, and on a terminal."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TestPlain:
             "  done in 1 min 01 s, layer of 1.5 MB",
         ]
 
-    def test_a_failure_has_the_last_word(self) -> None:
+    def test_a_failure_comes_last(self) -> None:
         lines = plain(failure=FAILURE)
         assert "  failed after 1 min 01 s, layer of 1.5 MB" in lines
         assert lines[lines.index("error: 'RUN make' ended with exit code 2 [StepFailed]") :] == [
@@ -103,11 +103,11 @@ class TestPlain:
         assert plain(Level.ERROR) == []
         assert plain(Level.ERROR, FAILURE)[0].startswith("error: ")
 
-    def test_timestamps_stand_before_every_line(self) -> None:
+    def test_every_line_has_a_timestamp(self) -> None:
         pattern = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z .*")
         assert all(pattern.fullmatch(line) for line in plain(failure=FAILURE, timestamps=True))
 
-    def test_output_of_one_step_is_not_glued_to_the_next_one_s(self) -> None:
+    def test_unfinished_output_of_a_step_ends_its_line(self) -> None:
         stream = io.StringIO()
         display = PlainReporter(stream, Level.INFO)
         display.step_started(STEP)
@@ -190,12 +190,12 @@ class TestJson:
             ],
         }
 
-    def test_a_failure_without_a_place(self) -> None:
+    def test_a_failure_without_a_location(self) -> None:
         failed = events(failure=RegistryError("it said \x1b[31mno", reason=Reason.PUSH_FAILED))[-1]
         assert set(failed) == {"time", "level", "event", "msg", "reason"}
         assert failed["msg"] == "it said no"
 
-    def test_transfers_are_for_those_who_ask(self) -> None:
+    def test_transfers_are_logged_at_debug_level(self) -> None:
         found = [event for event in events(Level.DEBUG) if event["event"] == "transfer"]
         assert [(event["kind"], event["blob"], event["size"]) for event in found] == [
             ("pull", "small", 10),
@@ -224,8 +224,8 @@ class TestLive:
         assert text.rstrip().endswith("hint: Look at the Makefile.")
         assert "no rule" in text
 
-    def test_what_happens_now(self) -> None:
-        """The frame itself: the step, its last lines and the one without end, transfers with their amounts."""
+    def test_the_frame_shows_running_steps_and_transfers(self) -> None:
+        """The step, its last lines and the unfinished one, and transfers with their sizes."""
         stream = io.StringIO()
         display = LiveReporter(Console(file=stream, force_terminal=True, width=80, height=24), Level.INFO)
         display.step_started(STEP)
@@ -244,8 +244,8 @@ class TestLive:
         assert lines[-1].strip() == "and 24 more"
         assert len(lines) < 24
 
-    def test_no_thread_before_there_is_something_to_draw(self) -> None:
-        """The sandbox forks after the display is made; a process with threads can't make a user namespace."""
+    def test_no_thread_starts_before_something_is_drawn(self) -> None:
+        """The sandbox forks after the display is created, and a process with threads cannot create a user namespace."""
         before = set(threading.enumerate())
         display = LiveReporter(Console(file=io.StringIO(), force_terminal=True), Level.INFO)
         display.message("sandbox namespace")
@@ -256,7 +256,7 @@ class TestLive:
         drawing.join(60)
         assert not drawing.is_alive()
 
-    def test_drawing_and_printing_from_many_threads_never_wait_for_each_other(self) -> None:
+    def test_drawing_and_printing_from_many_threads_do_not_deadlock(self) -> None:
         console = Console(file=io.StringIO(), force_terminal=True, width=80)
         display = LiveReporter(console, Level.DEBUG)
 
@@ -287,14 +287,14 @@ class TestLive:
         display.close()
 
     @pytest.mark.parametrize("failure", [None, FAILURE])
-    def test_the_terminal_is_given_back(self, failure: ImagewrightError | None) -> None:
+    def test_the_terminal_is_restored(self, failure: ImagewrightError | None) -> None:
         stream = io.StringIO()
         tell(LiveReporter(Console(file=stream, force_terminal=True, width=80), Level.INFO), failure)
         assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") == 1
 
 
 def _screen(failure: ImagewrightError | None = None) -> str:
-    """What is left on a terminal when the build has ended."""
+    """The content of a terminal after the build."""
     stream = io.StringIO()
     tell(LiveReporter(Console(file=stream, force_terminal=True, width=80, height=24), Level.INFO), failure)
     text = stream.getvalue()
@@ -303,7 +303,7 @@ def _screen(failure: ImagewrightError | None = None) -> str:
 
 
 def _terminal(text: str) -> str:
-    """The lines of a terminal that knows what the display uses: line ends, cursor up, erase line, colours."""
+    """A terminal's lines. It supports what the display uses: line feeds, cursor up, erase line, colours."""
     lines, row, column = [""], 0, 0
     for match in re.finditer(r"\x1b\[([0-?]*)([@-~])|\r|\n|[^\x1b\r\n]+", text):
         match match.group(0), match.group(2):

@@ -1,4 +1,4 @@
-"""What foreign text becomes before a person sees it, and how numbers read."""
+"""Cleaning of foreign text, and the format of numbers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_clean(line: str, shown: str) -> None:
 
 
 @given(st.text())
-def test_what_is_clean_can_be_written_and_stays_clean(text: str) -> None:
+def test_clean_text_can_be_encoded_and_stays_clean(text: str) -> None:
     line = clean(text)
     line.encode()
     assert "\x1b" not in line
@@ -47,7 +47,7 @@ def test_what_is_clean_can_be_written_and_stays_clean(text: str) -> None:
 
 
 @given(st.lists(st.binary(max_size=40)), st.data())
-def test_lines_don_t_depend_on_where_the_stream_is_cut(pieces: list[bytes], data: st.DataObject) -> None:
+def test_lines_do_not_depend_on_how_the_stream_is_cut(pieces: list[bytes], data: st.DataObject) -> None:
     whole = b"".join(pieces)
     cut = data.draw(st.integers(0, len(whole)))
 
@@ -58,20 +58,20 @@ def test_lines_don_t_depend_on_where_the_stream_is_cut(pieces: list[bytes], data
     assert lines(*pieces) == lines(whole[:cut], whole[cut:]) == lines(whole)
 
 
-def test_a_character_cut_in_two_is_whole_again() -> None:
+def test_a_character_split_between_pieces_is_joined() -> None:
     reader = Lines()
     text = "größe\n".encode()
     assert [line for byte in text for line in reader.add(bytes([byte]))] == ["größe"]
 
 
-def test_an_endless_line_is_cut_and_none_of_it_lost() -> None:
+def test_an_endless_line_is_split_without_loss() -> None:
     reader = Lines()
     lines = reader.add(b"x" * 100_000)
     assert max(map(len, lines)) <= 16 * 1024
     assert len("".join([*lines, *reader.rest()])) == 100_000
 
 
-def test_an_endless_progress_bar_keeps_its_last_version_only() -> None:
+def test_of_an_endless_progress_bar_only_the_last_version_is_kept() -> None:
     reader = Lines()
     lines = [line for number in range(20_000) for line in reader.add(b"\r%d of 20000" % number)]
     assert lines == []

@@ -30,7 +30,7 @@ from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure
 from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
-from imagewright.engine.source.contexts import probe
+from imagewright.engine.source.contexts import find_source_commit
 from imagewright.errors import ImagewrightError, Interruption, Reason, UsageError, exit_code
 from imagewright.plan.render import render
 from imagewright.progress.display import Level
@@ -166,7 +166,9 @@ def _execute(environment: Mapping[str, str], prepare: Prepare) -> int:
 
 def _probe(environment: Mapping[str, str], prepare: Prepare) -> int:
     """The same for a request of which only the source's commit is wanted."""
-    return _report(lambda request, display: (probe(request, environment, display), None), environment, prepare)
+    return _report(
+        lambda request, display: (find_source_commit(request, environment, display), None), environment, prepare
+    )
 
 
 def _report(

@@ -1,1 +1,1 @@
-"""Composes the parts: the only place that knows them all."""
+"""The engine: builds an image from a request, composing all other packages."""

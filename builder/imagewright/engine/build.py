@@ -1,6 +1,6 @@
-"""A BuildRequest becomes a BuildResult: the only place that composes source, plan, stages and outputs.
+"""A BuildRequest becomes a BuildResult: composes source, plan, stages and outputs.
 
-Called by ``cli``. Everything that can fail early does so before the first layer is pulled.
+Everything that can fail early does so before the first layer is pulled.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure, SourceResult, StepResult
 from imagewright.contract.sources import ContextSource, DirectorySource, OciSource, Source
 from imagewright.dockerfile.model import DockerfileWarning
-from imagewright.engine.caching.layercache import open_cache, tell_of_cache
+from imagewright.engine.caching.layercache import log_cache_use, open_cache
 from imagewright.engine.events import Reporter
 from imagewright.engine.layers import layer_options
 from imagewright.engine.output.destinations import Destinations, read_destinations
 from imagewright.engine.output.image import BuiltImage, Output, assemble
 from imagewright.engine.output.resultfiles import references_with_digest, write_digests, write_result
-from imagewright.engine.pull.images import BrokenEntry, Images, Sources
-from imagewright.engine.pull.layouts import Layouts, WarmedLayers
+from imagewright.engine.pull.images import BrokenEntry, Images, ImageSources
+from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.registries import open_client
 from imagewright.engine.source.contexts import fetch_contexts, pull_artifact
 from imagewright.engine.source.inputs import (
@@ -39,8 +39,8 @@ from imagewright.engine.source.inputs import (
 )
 from imagewright.engine.source.remotes import Remotes
 from imagewright.engine.source.secrets import check_required, read_secrets
-from imagewright.engine.source.sshagents import Agents
-from imagewright.engine.stages.schedule import run_side_by_side
+from imagewright.engine.source.sshagents import SshAgents
+from imagewright.engine.stages.schedule import run_in_parallel
 from imagewright.engine.stages.session import Session, StageReaders
 from imagewright.engine.stages.stage import StageExecutor
 from imagewright.engine.stages.steplog import StepLog
@@ -71,19 +71,19 @@ from imagewright.sandbox.choose import start as start_sandbox
 from imagewright.sandbox.model import Sandbox, SandboxOptions
 from imagewright.store.blobs import BlobStore
 
-_STAGES_AT_ONCE = max(2, min(os.cpu_count() or 1, 8))  # a stage waits for network and disk as much as it computes
+_MAX_PARALLEL_STAGES = max(2, min(os.cpu_count() or 1, 8))  # a stage waits for network and disk as much as it computes
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``error`` is None where the build succeeded; ``result`` says the same for machines."""
+    """``error`` is None if the build succeeded; ``result`` is the same for machines."""
 
     result: BuildResult
     error: ImagewrightError | None = None
 
 
 def build(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> Outcome:
-    """Build an image. Never raises an ImagewrightError or an Interruption: the outcome holds it."""
+    """Build an image. Instead of raising an ImagewrightError or an Interruption, returns it in the outcome."""
     building = _Build(request, environment, reporter)
     error: ImagewrightError | None = None
     try:
@@ -91,7 +91,7 @@ def build(request: BuildRequest, environment: Mapping[str, str], reporter: Repor
     except ImagewrightError as failure:
         error = failure
     except OSError as failure:
-        error = _of_system(failure)
+        error = _from_os_error(failure)
     except Interruption as signal:
         error = signal.as_error()
     finally:
@@ -123,13 +123,13 @@ def plan(request: BuildRequest, environment: Mapping[str, str], reporter: Report
 def find_warnings(
     request: BuildRequest, environment: Mapping[str, str], reporter: Reporter, *, resolve: bool
 ) -> tuple[DockerfileWarning, ...]:
-    """What a build of this request would warn of.
+    """The warnings of a build of this request.
 
-    Without ``resolve`` no registry is asked. Then nobody knows what base images define, so undefined variables are only
-    looked for in stages that start from scratch.
+    Without ``resolve`` no registry is contacted. The variables of base images are then unknown, so undefined ones are
+    reported only in stages that start from scratch.
 
     Raises:
-        ImagewrightError: for what can't be read or planned.
+        ImagewrightError: the Dockerfile cannot be read or planned.
     """
     building = _Build(request, environment, reporter)
     try:
@@ -138,13 +138,15 @@ def find_warnings(
         building.close()
     if resolve:
         return build_plan.warnings
-    known = [stage.index for stage in build_plan.stages if build_plan.starts_from_scratch(stage.index)]
-    return tuple(w for w in build_plan.warnings if w.rule != "UndefinedVar" or build_plan.stage_at(w.location) in known)
+    scratch = [stage.index for stage in build_plan.stages if build_plan.starts_from_scratch(stage.index)]
+    return tuple(
+        w for w in build_plan.warnings if w.rule != "UndefinedVar" or build_plan.stage_at(w.location) in scratch
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """What is known before anything is built. ``epoch`` is SOURCE_DATE_EPOCH in seconds, None without."""
+    """The plan, and what else the build needs of its source. ``epoch`` is SOURCE_DATE_EPOCH in seconds, None without."""
 
     plan: BuildPlan
     lines: tuple[str, ...]  # of the Dockerfile
@@ -160,7 +162,7 @@ class _Build:
         self._reporter = reporter
         self._workspace: Workspace | None = None
         self._sandbox: Sandbox | None = None
-        self._agents: Agents | None = None
+        self._agents: SshAgents | None = None
         self._root: BuildRoot | None = None
         self._cache: LayerCache | None = None
         self._fetched: FetchedContext | None = None
@@ -186,9 +188,9 @@ class _Build:
         request, reporter = self._request, self._reporter
         destinations = read_destinations(request)
         workspace = self._workspace = Workspace(request.work_dir)
-        # Before anything that starts a thread or reads a credential.
+        # Before anything starts a thread or reads a credential.
         sandbox = self._sandbox = start_sandbox(
-            request.run.sandbox, SandboxOptions(workspace.path, _kept(request), _STAGES_AT_ONCE)
+            request.run.sandbox, SandboxOptions(workspace.path, _paths_to_keep(request), _MAX_PARALLEL_STAGES)
         )
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
         stopped = threading.Event()
@@ -205,34 +207,37 @@ class _Build:
         refuse_warnings(planned.lint, planned.plan.warnings)
         check_required(planned.plan, planned.lines, remotes.secrets, [source.id for source in request.run.ssh])
         if sandbox.build_root is not None:
-            self._root = BuildRoot(sandbox, workspace, reporter, _needed(request))
-            planned = _freed(planned, self._root, request)
+            self._root = BuildRoot(sandbox, workspace, reporter, _paths_to_read(request))
+            planned = _with_released_contexts(planned, self._root, request)
         cache = self._cache = open_cache(request, client, reporter.warning)
         outputs = (client, destinations)
         while True:
             session = self._session(planned, images, remotes)
             try:
                 self._execute_stages(session)
-                self._deliver(session, *outputs)
+                self._write_outputs(session, *outputs)
                 break
             except BrokenEntry as broken:
                 if cache is None or not cache.spoil(broken.key, broken.message):
                     raise
-                reporter.message("beginning anew without that entry")
+                reporter.message("starting over without that cache entry")
                 stopped.clear()
                 self._steps.clear()
         if cache is not None:
-            tell_of_cache(
+            log_cache_use(
                 cache.name, self._steps, reporter.message, each=request.cache is not None and request.cache.explain
             )
 
     def _session(self, planned: _Planned, images: Images, remotes: Remotes) -> Session:
-        """What the stages share. Made anew where the build has to begin anew: what was resolved and fetched stays."""
+        """What the stages share. A build that starts over gets a new session, but keeps what was resolved and fetched."""
         request, reporter, workspace, sandbox = self._request, self._reporter, self._workspace, self._sandbox
         assert workspace is not None
         assert sandbox is not None
         caches = CacheMounts(
-            request.run.cache_dir or workspace.caches, self._reporter.message, remotes.stopped, alone=not sandbox.mounts
+            request.run.cache_dir or workspace.caches,
+            self._reporter.message,
+            remotes.stopped,
+            exclusive=not sandbox.mounts,
         )
         origins = Origins(planned.contexts, images, workspace)
         mounts = MountSources(origins, BindSources(workspace), caches, remotes.secrets, remotes.agents)
@@ -260,7 +265,7 @@ class _Build:
                     session.finish(StageExecutor(session, session.plan.stage(index), positions[index]).execute())
             except BrokenEntry as error:
                 broken.append(error)
-                session.steps.stopped.set()  # the others end after the step that they are at; then all begin anew
+                session.steps.stopped.set()  # the others end after their current step; then all start over
             except ImagewrightError:
                 if not broken:
                     raise
@@ -270,12 +275,12 @@ class _Build:
             session.runs.sandbox.close()
 
         needs = {stage.index: stage.needs for stage in stages}
-        run_side_by_side(needs, session.runs.sandbox.parallel, execute, stop)
+        run_in_parallel(needs, session.runs.sandbox.parallel, execute, stop)
         if broken:
             raise broken[0]
 
-    def _deliver(self, session: Session, client: RegistryClient, destinations: Destinations) -> None:
-        """Assemble the image and bring it to where it was asked for."""
+    def _write_outputs(self, session: Session, client: RegistryClient, destinations: Destinations) -> None:
+        """Assemble the image, write it and push it."""
         self._image = assemble(
             session.origins.stages[session.plan.target.index], session.layers.created(), destinations
         )
@@ -290,7 +295,7 @@ class _Build:
         write_digests(destinations, names, self._image.manifest.digest)
 
     def make_plan(self, *, ask: bool = True) -> BuildPlan:
-        """Only plan. With ``ask`` False no registry is asked: base images are taken to define nothing."""
+        """Only plan. With ``ask`` False no registry is contacted, as if base images defined nothing."""
         workspace = self._workspace = Workspace(self._request.work_dir)
         images = (
             self._images(open_client(self._request, self._environment), workspace, BlobStore(workspace.blobs))
@@ -301,13 +306,13 @@ class _Build:
 
     def _images(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore) -> Images:
         request = self._request
-        sources = Sources(client, Layouts(request.context.named), WarmedLayers(request.run.cache_dir))
+        sources = ImageSources(client, Layouts(request.context.named), WarmCache(request.run.cache_dir))
         return Images(sources, workspace, blobs, self._reporter)
 
     def _remotes(self, workspace: Workspace, stopped: threading.Event) -> Remotes:
-        """What is elsewhere, with the secrets and agents that the build was given, which are read here."""
+        """The fetcher of remote sources; reads the secrets and ssh keys that the build was given."""
         secrets = read_secrets(self._request.run.secrets, self._environment)
-        agents = self._agents = Agents(workspace.agents, self._request.run.ssh)
+        agents = self._agents = SshAgents(workspace.agents, self._request.run.ssh)
         return Remotes(workspace.path, self._environment, secrets, agents, self._reporter.message, stopped)
 
     def _plan(self, workspace: Workspace, images: Images | None, remotes: Remotes) -> _Planned:
@@ -342,7 +347,7 @@ class _Build:
         return fetch(source, job)
 
     def _pull(self, source: OciSource, path: str) -> None:
-        """A context that is in a registry; only for such a one are logins read here."""
+        """Pull a context from a registry. Its logins are read only for such a context."""
         client = open_client(self._request, self._environment, source.credentials_dir)
         pull_artifact(client, source.image, path)
 
@@ -375,23 +380,25 @@ def _failure(error: ImagewrightError) -> Failure:
     )
 
 
-def _of_system(error: OSError) -> ImagewrightError:
-    """A failure of the machine that no part foresaw."""
+def _from_os_error(error: OSError) -> ImagewrightError:
+    """An error of the operating system that was not expected."""
     if error.errno in DISK_FULL:
-        return ImagewrightError("no space is left for the build's files", reason=Reason.DISK_FULL, hint=DISK_FULL_HINT)
+        return ImagewrightError("no space left for the build's files", reason=Reason.DISK_FULL, hint=DISK_FULL_HINT)
     what = f"{error.filename}: " if error.filename else ""
-    return ImagewrightError(f"{what}{error.strerror or error}", hint="If it comes again, report it with the whole log.")
+    return ImagewrightError(
+        f"{what}{error.strerror or error}", hint="Report it with the whole log if it happens again."
+    )
 
 
-def _kept(request: BuildRequest) -> tuple[str, ...]:
-    """What the build reads of this machine: one in place of the container's own / leaves it alone."""
+def _paths_to_keep(request: BuildRequest) -> tuple[str, ...]:
+    """Files and folders of this machine that a sandbox in the container's own / must not remove."""
     paths = [source.path for source in _sources(request) if hasattr(source, "path")]
     paths += [secret.file for secret in request.run.secrets]
-    return tuple(path for path in (*paths, *_needed(request)) if path and os.path.exists(path))
+    return tuple(path for path in (*paths, *_paths_to_read(request)) if path and os.path.exists(path))
 
 
-def _needed(request: BuildRequest) -> tuple[str, ...]:
-    """What of that is read until the end, by its path."""
+def _paths_to_read(request: BuildRequest) -> tuple[str, ...]:
+    """Those that are read until the end, so they cannot be moved."""
     paths = [
         path for each in request.registry.hosts for path in (each.ca_file, each.client_cert_file, each.client_key_file)
     ]
@@ -403,10 +410,10 @@ def _sources(request: BuildRequest) -> tuple[Source | ContextSource, ...]:
     return request.context.source, *(context.source for context in request.context.named)
 
 
-def _freed(planned: _Planned, root: BuildRoot, request: BuildRequest) -> _Planned:
-    """The plan with its contexts where no image is in their way."""
+def _with_released_contexts(planned: _Planned, root: BuildRoot, request: BuildRequest) -> _Planned:
+    """The plan, its contexts moved out of the image's way."""
     folders = [source.path for source in _sources(request) if isinstance(source, DirectorySource)]
-    roots = root.free({name: context.rootfs for name, context in planned.contexts.items()}, folders)
+    roots = root.release_contexts({name: context.rootfs for name, context in planned.contexts.items()}, folders)
     contexts = {name: OriginFiles(roots[name], context.ignore) for name, context in planned.contexts.items()}
     return replace(planned, contexts=contexts)
 

@@ -1,6 +1,6 @@
-"""What a build tells while it runs: one Protocol that the terminal, the plain log and the JSON log each implement.
+"""Events of a running build, and the protocol that the terminal, the plain log and the JSON log implement.
 
-No I/O here. Called by the engine, from several threads (layers download side by side): an implementation locks.
+No I/O. The engine calls a reporter from several threads (layers download in parallel), so an implementation needs a lock.
 Sizes are in bytes, durations in seconds.
 """
 
@@ -29,22 +29,22 @@ class StepStarted:
 
     @property
     def name(self) -> str:
-        """``build 2/3``: short, and no other step's."""
+        """``build 2/3``: short and unique."""
         return f"{self.stage_label} {self.step}/{self.steps}"
 
     @property
     def label(self) -> str:
-        """``[build 2/3] RUN …`` as people know it from BuildKit."""
+        """``[build 2/3] RUN …``, as in BuildKit."""
         return f"[{self.name}] {self.title}"
 
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """The end of a step that began. ``layer_size`` is 0 where it added none; ``error`` is None where it succeeded.
+    """A step has ended. ``layer_size`` is 0 if it added no layer, ``error`` None if it succeeded.
 
-    Its reason is ``Cancelled`` where the step was ended from outside: by a signal, or since another stage failed.
+    The error's reason is ``Cancelled`` if a signal or the failure of another stage ended the step.
 
-    ``cached``: its layer came from the cache, and nothing was executed.
+    ``cached``: its layer is from the cache, and nothing was executed.
     """
 
     started: StepStarted
@@ -56,7 +56,7 @@ class StepEnded:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A blob on its way. ``total`` is 0 where it isn't known; ``done`` never shrinks; the last call has ``finished``."""
+    """Progress of a blob. ``total`` is 0 if unknown; ``done`` never decreases; the last event has ``finished``."""
 
     kind: TransferKind
     name: str
@@ -66,19 +66,19 @@ class Transfer:
 
 
 class Reporter(Protocol):
-    """Everything that is said of a build, in order. Steps of several stages may run at the same time."""
+    """Receives everything that a build reports, in order. Steps of several stages may run at the same time."""
 
     def message(self, text: str) -> None:
-        """One line of information: the sandbox and its reason, the commit of the source, the base image's digest."""
+        """One line of information, for example the sandbox and its reason, or a base image's digest."""
 
     def warning(self, text: str) -> None:
-        """Something legal that is probably not what was meant."""
+        """Something valid that was probably not intended."""
 
     def lint(self, warning: DockerfileWarning) -> None:
-        """A warning that has a place in the Dockerfile."""
+        """A warning with a location in the Dockerfile."""
 
     def debug(self, text: str) -> None:
-        """One line for those who ask for ``--verbosity debug``."""
+        """One line for ``--verbosity debug``."""
 
     def step_started(self, step: StepStarted) -> None: ...
 
@@ -88,7 +88,7 @@ class Reporter(Protocol):
     def step_ended(self, step: StepEnded) -> None: ...
 
     def transfer(self, transfer: Transfer) -> None:
-        """A layer's progress; called often, so an implementation draws at its own pace."""
+        """A layer's progress. Called often: an implementation decides how often to draw it."""
 
     def close(self) -> None:
-        """Draw what is left and give the terminal back. Called once, whatever happened."""
+        """Flush, and restore the terminal. Called once, whatever happened."""

@@ -1,6 +1,6 @@
-"""The registry client that a request asks for: how registries are reached, and where logins come from.
+"""The registry client of a request.
 
-Reads docker's config.json. Called by ``engine.build``, ``engine.warming`` and ``imagewright pin``.
+Reads docker's config.json.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from imagewright.registry.keychain import Keychain
 def open_client(
     request: BuildRequest, environment: Mapping[str, str], docker_config_dir: str | None = None
 ) -> RegistryClient:
-    """A client; ``docker_config_dir`` holds the config.json, None: that of the request, else DOCKER_CONFIG, else ~/.docker.
+    """A client. ``docker_config_dir`` has the config.json; the default is the request's, DOCKER_CONFIG, or ~/.docker.
 
     Raises:
-        RegistryError: reason ``RegistryAuthFailed``, when the file is no config.json.
+        RegistryError: reason ``RegistryAuthFailed``, the file is not a valid config.json.
     """
     access = request.registry
     options = RegistryOptions(

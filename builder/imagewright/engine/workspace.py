@@ -1,7 +1,6 @@
 """The folder a build works in: root file systems of stages and images, blobs, the fetched source.
 
-Makes and removes folders. Called by ``engine.build``. Its content is the engine's own and never an image's: in the
-``root`` sandbox the folder is excluded from the root file system.
+Creates and removes folders. The folder is never part of an image: the ``root`` sandbox excludes it from the root file system.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
 
 
 class Workspace:
-    """A fresh folder below ``parent`` (empty: the system's folder for temporary files), removed by ``close``."""
+    """A new folder below ``parent`` ("": the system's temporary folder), removed by ``close``."""
 
     def __init__(self, parent: str) -> None:
         try:
@@ -31,9 +30,9 @@ class Workspace:
         except OSError as error:
             full = error.errno in DISK_FULL
             raise ImagewrightError(
-                f"can't make a work folder in {parent or tempfile.gettempdir()}: {error.strerror}",
+                f'cannot create a work folder in "{parent or tempfile.gettempdir()}": {error.strerror}',
                 reason=Reason.DISK_FULL if full else Reason.OUTPUT_FAILED,
-                hint=DISK_FULL_HINT if full else "Name a folder that can be written with --work-dir.",
+                hint=DISK_FULL_HINT if full else "Name a writable folder with --work-dir.",
             ) from error
 
     @property
@@ -46,43 +45,43 @@ class Workspace:
 
     @property
     def layers(self) -> str:
-        """For layers of base images on their way; what is unpacked becomes a blob."""
+        """For layers of base images that are being downloaded; an unpacked one becomes a blob."""
         return os.path.join(self.path, "layers")
 
     @property
-    def shadow(self) -> str:
-        """For what an image has where the container has something mounted."""
-        return self._folder("shadow")
+    def masked(self) -> str:
+        """For entries of an image that mounts of the container hide."""
+        return self._folder("masked")
 
     @property
     def aside(self) -> str:
-        """For contexts that an image would be in the way of."""
+        """For contexts that are moved out of an image's way."""
         return self._folder("aside")
 
     @property
     def caches(self) -> str:
-        """For cache mounts of this build alone; made by the first."""
+        """For cache mounts without a cache folder; created when first needed."""
         return os.path.join(self.path, "caches")
 
     @property
     def agents(self) -> str:
-        """For the sockets of ssh agents; made by the first."""
+        """For the sockets of ssh agents; created when first needed."""
         return os.path.join(self.path, "agents")
 
     def stage(self, index: int) -> str:
-        """The root file system of a stage; made when it is asked for."""
+        """The root file system of a stage; created here."""
         return self._rootfs("stages", str(index))
 
     def image(self, name: str) -> str:
-        """The root file system of an image that COPY --from names."""
+        """The root file system of an image that a step reads."""
         return self._rootfs("images", name)
 
-    def view(self, name: str) -> str:
+    def bind_source(self, name: str) -> str:
         """A context as bind mounts show it."""
-        return self._rootfs("views", name)
+        return self._rootfs("bind-sources", name)
 
     def close(self) -> None:
-        """Remove everything. A file that can't be removed is left behind: the build's outcome doesn't hang on it."""
+        """Remove everything. Files that cannot be removed are left behind: that does not fail the build."""
         remove_tree(self.path, ignore_errors=True)
 
     def _folder(self, name: str) -> str:
@@ -93,7 +92,7 @@ class Workspace:
     def _rootfs(self, kind: str, name: str) -> str:
         path = os.path.join(self.path, kind, name, "rootfs")
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        # Its mode is what `ls -ld /` shows in the build; the folders above it keep others out.
+        # `ls -ld /` in the build shows this mode; the parent folders keep other users out.
         os.makedirs(path, mode=0o755, exist_ok=True)
         os.chmod(path, 0o755)  # noqa: S103
         return path

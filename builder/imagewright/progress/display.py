@@ -17,7 +17,7 @@ from imagewright.terminal import clean
 
 
 class Level(IntEnum):
-    """What is shown: everything up to this. Errors always are."""
+    """Everything up to the level is shown, so errors always are."""
 
     ERROR = 0
     WARN = 1
@@ -26,19 +26,19 @@ class Level(IntEnum):
 
 
 class Display(Reporter, Protocol):
-    """A reporter that has the last word too."""
+    """A reporter that also shows why a build failed."""
 
     def failed(self, error: ImagewrightError) -> None:
-        """The build has failed: message, reason, place, excerpt and hint. Called at most once, as the last thing."""
+        """The build has failed: show message, reason, location, excerpt and hint. Called at most once, at the end."""
 
 
 def failure_lines(error: ImagewrightError) -> list[str]:
-    """Message with reason, place, the lines around it, the command's last lines of output, hint; without escapes."""
+    """Message with reason, location, lines around it, last lines of output, and hint; without escapes."""
     return [clean(line) for line in error.render().split("\n")]
 
 
 def failure_text(error: ImagewrightError) -> Text:
-    """The same with colours."""
+    """The same in colour."""
     text = Text()
     for number, line in enumerate(failure_lines(error)):
         text.append("\n" if number else "")
@@ -58,7 +58,7 @@ def failure_text(error: ImagewrightError) -> Text:
 
 
 def failure_fields(error: ImagewrightError) -> dict[str, object]:
-    """The same as fields; those that don't apply are left out."""
+    """The same as fields, without those that don't apply."""
     fields: dict[str, object] = {"reason": error.reason.value, "hint": error.hint, "instruction": error.instruction}
     if error.location is not None:
         fields |= {"file": error.location.file, "line": error.location.line}
@@ -69,7 +69,7 @@ def failure_fields(error: ImagewrightError) -> dict[str, object]:
 
 
 def size(count: int) -> str:
-    """Bytes as people read them, in powers of 1000, as registries show them."""
+    """A size in bytes for people, in powers of 1000, as registries show it."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if round(value) < 1000:
@@ -79,7 +79,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Tenths below a minute, minutes and seconds above."""
+    """A duration for people: tenths of a second below a minute, minutes and seconds above."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

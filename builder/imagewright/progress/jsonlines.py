@@ -1,6 +1,6 @@
-"""One JSON object a line, for log collectors. The field names are stable; docs/logging.md lists them.
+"""One JSON object per line, for log collectors. The field names are stable; docs/logging.md lists them.
 
-Writes to a text stream. Called through ``progress.display.Display``, from several threads.
+Writes to a text stream.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class JsonReporter:
 
 
 def _clean(text: str) -> str:
-    """Foreign text may hold terminal escapes, and who looks at a log with jq has a terminal."""
+    """Remove terminal escapes from foreign text: a log may be shown in a terminal, for example by jq."""
     return "\n".join(clean(line) for line in text.split("\n"))
 
 

@@ -1,7 +1,7 @@
-"""A display for terminals: finished lines scroll by, below them what happens now.
+"""A display for terminals: finished steps scroll by, and below them is what runs now.
 
-Draws through rich. Called through ``progress.display.Display``, from several threads. rich's thread calls ``_draw`` with
-its own lock held, so nothing here prints while it holds ``_lock``: the two would wait for each other for ever.
+Draws through rich, whose thread calls ``_draw`` while it holds its own lock. So nothing may print while it holds ``_lock``:
+the two would deadlock.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from imagewright.progress.display import Level, duration, failure_text, size
 from imagewright.terminal import Lines, clean
 
 _LINES_SHOWN = 6
-_TRANSFERS_SHOWN = 6  # a base may have a hundred layers; a terminal has 24 lines
+_TRANSFERS_SHOWN = 6  # a base image may have a hundred layers, a terminal has 24 lines
 _BAR_WIDTH = 24
 
 
 @dataclass(slots=True)
-class _Moving:
+class _RunningTransfer:
     transfer: Transfer
     since: float
 
 
-class _Running:
-    """A step that runs, since when, and the end of its output."""
+class _RunningStep:
+    """A running step: when it started, and the end of its output."""
 
     def __init__(self) -> None:
         self.since = time.monotonic()
@@ -47,39 +47,39 @@ class _Running:
 
 
 class LiveReporter:
-    """Shows the running steps with the last lines of its output, and layers on their way.
+    """Shows the running steps with their last lines of output, and the transfers of layers.
 
-    No thread is started before the first step or transfer: the sandbox forks before that.
+    No thread is started before the first step or transfer, since the sandbox forks before that.
     """
 
     def __init__(self, console: Console, level: Level) -> None:
         self._console = console
         self._level = level
         self._lock = threading.Lock()
-        self._running: dict[StepStarted, _Running] = {}
-        self._moving: dict[tuple[str, str], _Moving] = {}
+        self._running: dict[StepStarted, _RunningStep] = {}
+        self._transfers_table: dict[tuple[str, str], _RunningTransfer] = {}
         self._starting = threading.Lock()
         self._live: Live | None = None
 
     def message(self, text: str) -> None:
-        self._say(Level.INFO, Text(clean(text), "dim"))
+        self._print(Level.INFO, Text(clean(text), "dim"))
 
     def warning(self, text: str) -> None:
-        self._say(Level.WARN, Text.assemble(("warning: ", "yellow"), clean(text)))
+        self._print(Level.WARN, Text.assemble(("warning: ", "yellow"), clean(text)))
 
     def lint(self, warning: DockerfileWarning) -> None:
         rule = (f" ({warning.rule})", "dim")
         place = (f"{warning.location}: ", "bold")
-        self._say(Level.WARN, Text.assemble(("warning: ", "yellow"), place, clean(warning.message), rule))
+        self._print(Level.WARN, Text.assemble(("warning: ", "yellow"), place, clean(warning.message), rule))
         for line in warning.excerpt:
-            self._say(Level.WARN, Text(f"  {clean(line)}", "dim"))
+            self._print(Level.WARN, Text(f"  {clean(line)}", "dim"))
 
     def debug(self, text: str) -> None:
-        self._say(Level.DEBUG, Text(clean(text), "dim"))
+        self._print(Level.DEBUG, Text(clean(text), "dim"))
 
     def step_started(self, step: StepStarted) -> None:
         with self._lock:
-            self._running[step] = _Running()
+            self._running[step] = _RunningStep()
         self._start()
 
     def output(self, step: StepStarted, data: bytes) -> None:
@@ -91,26 +91,26 @@ class LiveReporter:
         with self._lock:
             del self._running[step.started]
         if self._live is not None:
-            self._live.refresh()  # or the step would be drawn once more, below the line that says that it ended
+            self._live.refresh()  # otherwise the step would be drawn again, below the line about its end
         mark, style = ("✗", "bold red") if step.error is not None else ("✓", "green")
         added = f"  {size(step.layer_size)}" if step.layer_size else ""
         line = Text.assemble((f"{mark} ", style), clean(step.started.label))
         time = "cached" if step.cached else duration(step.seconds)
-        self._say(Level.INFO, line.append(f"  {time}{added}", "dim"))
+        self._print(Level.INFO, line.append(f"  {time}{added}", "dim"))
 
     def transfer(self, transfer: Transfer) -> None:
         key = (transfer.kind, transfer.name)
         with self._lock:
             if transfer.finished:
-                self._moving.pop(key, None)
-            elif key in self._moving:
-                self._moving[key].transfer = transfer
+                self._transfers_table.pop(key, None)
+            elif key in self._transfers_table:
+                self._transfers_table[key].transfer = transfer
             else:
-                self._moving[key] = _Moving(transfer, time.monotonic())
+                self._transfers_table[key] = _RunningTransfer(transfer, time.monotonic())
         self._start()
 
     def failed(self, error: ImagewrightError) -> None:
-        self._say(Level.ERROR, failure_text(error))
+        self._print(Level.ERROR, failure_text(error))
 
     def close(self) -> None:
         with self._starting:
@@ -125,14 +125,14 @@ class LiveReporter:
                 )
                 self._live.start()
 
-    def _say(self, level: Level, text: Text) -> None:
+    def _print(self, level: Level, text: Text) -> None:
         if level <= self._level:
             self._console.print(text, soft_wrap=True, highlight=False)
 
     def _draw(self) -> RenderableType:
         with self._lock:
             steps = [(step, running.since, running.lines()) for step, running in self._running.items()]
-            moving = [_Moving(one.transfer, one.since) for one in self._moving.values()]
+            running = [_RunningTransfer(one.transfer, one.since) for one in self._transfers_table.values()]
         now = time.monotonic()
         parts: list[RenderableType] = []
         shown = max(1, _LINES_SHOWN // max(1, len(steps)))
@@ -140,8 +140,8 @@ class LiveReporter:
             elapsed = duration(now - since)
             parts.append(_one_line(Text.assemble(("• ", "cyan"), (clean(step.label), "bold"), (f"  {elapsed}", "dim"))))
             parts.extend(_one_line(Text(f"    {line}", "dim")) for line in lines[-shown:])
-        if moving:
-            parts.append(_transfers(moving, now))
+        if running:
+            parts.append(_transfers_table(running, now))
         return Group(*parts)
 
 
@@ -150,9 +150,9 @@ def _one_line(text: Text) -> Text:
     return text
 
 
-def _transfers(moving: list[_Moving], now: float) -> RenderableType:
+def _transfers_table(running: list[_RunningTransfer], now: float) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0))
-    for one in moving[:_TRANSFERS_SHOWN]:
+    for one in running[:_TRANSFERS_SHOWN]:
         transfer = one.transfer
         known = transfer.total or None
         bar = ProgressBar(total=known, completed=transfer.done, width=_BAR_WIDTH, pulse=known is None)
@@ -160,7 +160,7 @@ def _transfers(moving: list[_Moving], now: float) -> RenderableType:
         elapsed = now - one.since
         speed = f"{size(int(transfer.done / elapsed))}/s" if elapsed >= 1 else ""
         table.add_row(f"    {transfer.kind} {clean(transfer.name)}", bar, amount, Text(speed, "dim"))
-    hidden = moving[_TRANSFERS_SHOWN:]
+    hidden = running[_TRANSFERS_SHOWN:]
     if not hidden:
         return table
     return Group(table, Text(f"    and {len(hidden)} more", "dim"))

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a build left: exit code, output, and where the image is."""
+    """The result of a build: exit code, output, and the image."""
 
     code: int
     stdout: str
@@ -44,7 +44,7 @@ class Built:
 
     @property
     def history(self) -> list[tuple[str, bool]]:
-        """(created_by, whether it added a layer) of what this build added and the base had."""
+        """(created_by, whether it added a layer) of the whole history, base first."""
         return [(h["created_by"], not h.get("empty_layer", False)) for h in self.config["history"]]
 
     def _blob(self, digest: str) -> Json:
@@ -54,7 +54,7 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Runs ``imagewright build`` in a folder of the test's own."""
+    """Runs ``imagewright build`` in a temporary folder."""
 
     host: str
     folder: Path
@@ -74,7 +74,7 @@ class Engine:
         return path
 
     def build(self, context: Path, *flags: str, env: Mapping[str, str] = {}) -> Built:
-        """Build and push; the image is written as a layout too."""
+        """Build and push; the image is also written as a layout."""
         name = f"{self.host}/test/{self.folder.name.lower()}:1"
         layout = self.folder / f"layout-{len(list(self.folder.glob('layout-*')))}"
         command = [
@@ -89,7 +89,7 @@ class Engine:
         return Built(done.returncode, done.stdout, done.stderr, layout, self.host, name)
 
     def image(self, dockerfile: str, files: Mapping[str, str | bytes] = {}, *flags: str) -> Built:
-        """Build what must succeed."""
+        """Run a build that must succeed."""
         built = self.build(self.context(dockerfile, files), *flags)
         assert built.code == 0, built.stderr
         return built

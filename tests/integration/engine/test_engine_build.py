@@ -22,7 +22,7 @@ def layer_names(layout: Path, digest: str) -> list[str]:
         return [member.name for member in tar]
 
 
-def test_each_step_makes_the_layer_of_what_it_changed(engine: Engine) -> None:
+def test_each_step_makes_a_layer_of_its_changes(engine: Engine) -> None:
     built = engine.image(
         "FROM busybox\n"
         "RUN mkdir -p /a/b && echo one >/a/b/file && echo two >/a/other\n"
@@ -52,7 +52,7 @@ def test_each_step_makes_the_layer_of_what_it_changed(engine: Engine) -> None:
     assert built.config["config"]["WorkingDir"] == "/work/here"
 
 
-def test_what_a_run_sees(engine: Engine) -> None:
+def test_the_environment_of_a_run(engine: Engine) -> None:
     built = engine.build(
         engine.context(
             "FROM busybox\nARG A=1\nENV B=2\nRUN echo me:x:1234:1234::/home/me:/bin/sh >>/etc/passwd\nWORKDIR /w\nUSER me\n"
@@ -65,7 +65,7 @@ def test_what_a_run_sees(engine: Engine) -> None:
     assert "imagewright" not in "".join(line for line in built.stderr.splitlines() if "| " in line).lower()
 
 
-def test_stages_targets_and_stages_that_nobody_needs(engine: Engine) -> None:
+def test_targets_and_unneeded_stages(engine: Engine) -> None:
     dockerfile = (
         "FROM busybox AS first\nRUN echo first >/first\n"
         "FROM busybox AS never\nRUN false\n"
@@ -92,7 +92,7 @@ def test_a_stage_that_is_both_base_and_source_keeps_its_files(engine: Engine) ->
     assert "| a" in built.stderr
 
 
-def test_several_sources_of_which_one_is_there_are_warned_of(engine: Engine) -> None:
+def test_a_single_existing_source_of_several_is_warned_about(engine: Engine) -> None:
     context = engine.context(
         "FROM scratch\nCOPY a nothing* /dest\nCOPY a nothing* /folder/\nCOPY a a /folder\nCOPY nothing* no* /none\n"
         "ARG SOMEWHERE=/some/where\nCOPY a nothing* $SOMEWHERE\n"
@@ -100,17 +100,17 @@ def test_several_sources_of_which_one_is_there_are_warned_of(engine: Engine) -> 
     (context / "a").write_text("a")
     built = engine.build(context)
     assert built.code == 0, built.stderr
-    assert [line for line in built.stderr.splitlines() if "of several sources" in line] == [
-        f"warning: Dockerfile:{line}:1: of several sources one file was left, which {destination} is now; "
-        f"with a slash at the end, {destination}/, it is always a folder"
+    assert [line for line in built.stderr.splitlines() if "only one of the sources" in line] == [
+        f'warning: Dockerfile:{line}:1: only one of the sources exists, so "{destination}" is a file; '
+        f'write "{destination}/" to copy into a folder in any case'
         for line, destination in ((2, "/dest"), (7, "$SOMEWHERE"))
     ]
 
 
-def test_a_build_of_metadata_alone_pulls_no_layer(engine: Engine) -> None:
+def test_a_build_of_only_metadata_pulls_no_layer(engine: Engine) -> None:
     built = engine.build(engine.context("FROM debian\nENV A=b\nLABEL c=d\nCMD echo\n"), "--verbosity=debug")
     assert built.code == 0, built.stderr
-    before_push = built.stderr.partition("wrote the OCI layout")[0]
+    before_push = built.stderr.partition("wrote OCI layout")[0]
     assert "done in" not in before_push
     assert built.config["config"]["Labels"] == {"c": "d"}
 
@@ -179,7 +179,7 @@ def test_onbuild_of_a_base_runs_in_the_child(engine: Engine, base_registry: str)
         ("FROM busybox\nRUN --security=insecure true\n", 2, "NotSupported", "--security"),
     ],
 )  # fmt: skip
-def test_a_failing_build_names_reason_place_and_remedy(
+def test_an_error_has_a_reason_a_location_and_a_hint(
     engine: Engine, dockerfile: str, code: int, reason: str, says: str
 ) -> None:
     built = engine.build(engine.context(dockerfile))
@@ -190,7 +190,7 @@ def test_a_failing_build_names_reason_place_and_remedy(
     assert not built.layout.exists()
 
 
-def test_a_failing_run_shows_its_lines_and_the_end_of_its_output(engine: Engine) -> None:
+def test_a_failing_run_shows_its_instruction_and_last_output(engine: Engine) -> None:
     built = engine.build(
         engine.context("FROM busybox\nENV A=1\nRUN echo before && sh -c 'echo last words; exit 9'\nRUN true\n")
     )
@@ -199,7 +199,7 @@ def test_a_failing_run_shows_its_lines_and_the_end_of_its_output(engine: Engine)
         assert line in end
 
 
-def test_a_cancelled_build_leaves_nothing(engine: Engine) -> None:
+def test_a_cancelled_build_leaves_nothing_behind(engine: Engine) -> None:
     import os
     import signal
     import sys
@@ -251,15 +251,15 @@ def test_the_plan_is_printed_without_building(engine: Engine) -> None:
     assert "COPY" in done.stdout
 
 
-def test_a_stage_that_is_only_copied_from_packs_no_layer(engine: Engine) -> None:
+def test_a_stage_that_is_only_copied_from_makes_no_layer(engine: Engine) -> None:
     built = engine.image("FROM busybox AS made\nRUN echo x >/x\nFROM scratch\nCOPY --from=made /x /\n")
     made, _, final = built.stderr.partition("COPY --from=made")
     assert "layer of" not in made
     assert "layer of" in final
 
 
-def test_a_named_context_may_be_an_image_of_an_oci_layout(engine: Engine) -> None:
-    """As a base with its configuration, and as what COPY --from reads; no registry is asked for it."""
+def test_a_named_context_can_be_an_image_of_an_oci_layout(engine: Engine) -> None:
+    """As a base with its configuration, and for COPY --from, without contacting a registry."""
     base = engine.image("FROM busybox\nENV FROM_LAYOUT=yes\nRUN echo text >/file\n")
     flag = f"--build-context=mine=oci-layout://{base.layout}"
     built = engine.image(

@@ -1,4 +1,4 @@
-"""The layer cache in whole builds: what hits, what misses and why, and that a damaged cache never makes a wrong image."""
+"""The layer cache in whole builds: hits, misses and their reasons; a damaged cache never makes a wrong image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FILES = {"src/a": "a", "src/b": "b"}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a build left. ``steps`` are those that people see, with whether each was cached."""
+    """The result of a build. ``steps`` are the visible ones, with whether each was cached."""
 
     code: int
     digest: str
@@ -50,7 +50,7 @@ class Outcome:
 
 
 class Builds:
-    """Builds in folders of a test's own, against one registry, whose log says what it was asked."""
+    """Builds in temporary folders against one registry, whose log has the requests."""
 
     def __init__(self, registry: RegistryServer, folder: Path) -> None:
         self.registry = registry
@@ -125,7 +125,7 @@ def test_a_cached_build_pulls_and_unpacks_nothing(builds: Builds) -> None:
     assert len(blobs) == 1, again.requests
 
 
-def test_requests_of_a_cached_build_are_a_constant_and_two_for_each_layer(builds: Builds) -> None:
+def test_a_cached_build_needs_two_requests_per_layer(builds: Builds) -> None:
     counts = []
     for steps in (2, 8):
         runs = "".join(f"RUN echo {number} >/file-{number}\n" for number in range(steps))
@@ -150,7 +150,7 @@ def test_requests_of_a_cached_build_are_a_constant_and_two_for_each_layer(builds
         ("echo tool|echo other", ["RUN mkdir", "COPY --from"], "no such step"),
     ],
 )
-def test_what_a_change_makes_anew(builds: Builds, change: str, executed: list[str], why: str) -> None:
+def test_which_steps_a_change_rebuilds(builds: Builds, change: str, executed: list[str], why: str) -> None:
     builds.good(builds.context(THREE_STEPS))
     old, _, new = change.partition("|")
     assert old in THREE_STEPS
@@ -165,7 +165,7 @@ def test_what_a_change_makes_anew(builds: Builds, change: str, executed: list[st
     assert why in "".join(outcome.misses.values())
 
 
-def test_files_that_changed_and_files_that_are_not_copied(builds: Builds) -> None:
+def test_only_copied_files_count(builds: Builds) -> None:
     builds.good(builds.context(THREE_STEPS))
     assert builds.good(builds.context(THREE_STEPS, {**FILES, "README": "not copied"})).executed == []
     changed = builds.good(builds.context(THREE_STEPS, {**FILES, "src/a": "other"}))
@@ -182,8 +182,8 @@ def test_files_that_changed_and_files_that_are_not_copied(builds: Builds) -> Non
     assert builds.good(times).executed == []
 
 
-def test_a_step_whose_result_is_the_same_lets_later_steps_hit(builds: Builds) -> None:
-    """As kaniko never does: after a miss the cache is asked again."""
+def test_later_steps_hit_if_the_result_is_unchanged(builds: Builds) -> None:
+    """Unlike in kaniko, steps after a miss are looked up again."""
     dockerfile = "FROM busybox\nARG A\nRUN echo {} >/dev/null; echo fixed >/file\nRUN date +%s%N >/when\n"
     first = builds.good(builds.context(dockerfile.format(1)), "--reproducible")
     second = builds.good(builds.context(dockerfile.format(2)), "--reproducible")
@@ -191,7 +191,7 @@ def test_a_step_whose_result_is_the_same_lets_later_steps_hit(builds: Builds) ->
     assert second.digest != first.digest  # the history has another command
 
 
-def test_copy_from_a_stage_that_was_built_anew_with_equal_files_hits(builds: Builds) -> None:
+def test_copy_from_a_rebuilt_stage_with_equal_files_hits(builds: Builds) -> None:
     builds.good(builds.context(THREE_STEPS))
     # /tools/when is another, and /tools/tool is the same.
     again = builds.good(builds.context(THREE_STEPS.replace("echo tool", "printf 'tool\\n'")))
@@ -200,7 +200,7 @@ def test_copy_from_a_stage_that_was_built_anew_with_equal_files_hits(builds: Bui
     assert builds.good(builds.context(THREE_STEPS.replace("echo tool", "printf 'tool\\n'"))).executed == []
 
 
-def test_arguments_count_where_they_can_be_seen_and_proxies_nowhere(builds: Builds) -> None:
+def test_visible_arguments_count_and_proxies_do_not(builds: Builds) -> None:
     dockerfile = "FROM busybox\nRUN echo before >/a\nARG A\nRUN echo after >/b\n"
     context = builds.context(dockerfile)
     builds.good(context, "--build-arg=A=1")
@@ -224,20 +224,20 @@ def test_bind_mounts_count_and_secrets_do_not(builds: Builds, tmp_path: Path) ->
     assert outcome.misses[outcome.executed[0]] == "changed: files that are mounted"
 
 
-def test_copies_are_cached_unless_that_is_turned_off(builds: Builds) -> None:
+def test_caching_of_copies_can_be_turned_off(builds: Builds) -> None:
     context = builds.context(THREE_STEPS)
     builds.good(context)
     outcome = builds.good(context, "--cache-copy-layers=false")
     assert [name.partition(" ")[0] for name in outcome.executed] == ["COPY", "COPY"]
 
 
-def test_runs_are_cached_unless_that_is_turned_off(builds: Builds) -> None:
+def test_caching_of_runs_can_be_turned_off(builds: Builds) -> None:
     context = builds.context("FROM busybox\nCOPY src /src\nRUN echo always\n")
     builds.good(context)
     assert builds.good(context, "--cache-run-layers=false").executed == ["RUN echo always"]
 
 
-def test_nothing_is_stored_where_that_is_turned_off(builds: Builds) -> None:
+def test_storing_can_be_turned_off(builds: Builds) -> None:
     context = builds.context(THREE_STEPS)
     outcome = builds.good(context, "--no-push-cache")
     assert not [request for request in outcome.requests if "PUT" in request and "/cache/" in request]
@@ -254,7 +254,7 @@ def test_an_old_entry_is_a_miss(builds: Builds) -> None:
     assert "are allowed" in outcome.misses["RUN echo a >/a"]
 
 
-def test_a_layout_serves_as_a_cache(builds: Builds, tmp_path: Path) -> None:
+def test_a_layout_as_a_cache(builds: Builds, tmp_path: Path) -> None:
     cache = f"oci:{tmp_path / 'layers'}"
     context = builds.context(THREE_STEPS)
     first = builds.good(context, "--reproducible", cache=cache)
@@ -264,7 +264,7 @@ def test_a_layout_serves_as_a_cache(builds: Builds, tmp_path: Path) -> None:
 
 
 def layers_of(registry: RegistryServer, name: str) -> list[Path]:
-    """The files in which a registry keeps the blobs of a repository, largest first."""
+    """The files of a repository's blobs in a registry, largest first."""
     root = registry.options.state / "content" / "docker" / "registry" / "v2"
     links = (root / "repositories" / name / "_layers" / "sha256").iterdir()
     files = [root / "blobs" / "sha256" / link.name[:2] / link.name / "data" for link in links]
@@ -302,10 +302,8 @@ def test_a_damaged_layer_is_a_miss_with_a_warning(registry: RegistryServer, buil
     assert layers(registry, again) == layers(registry, outcome)
 
 
-def test_a_damaged_layer_under_two_keys_costs_one_more_beginning_and_no_build(
-    registry: RegistryServer, builds: Builds
-) -> None:
-    """The files of a COPY --from are found by their content, under the stage's new layers too; then they turn out damaged."""
+def test_a_damaged_layer_under_two_keys_restarts_the_build_once(registry: RegistryServer, builds: Builds) -> None:
+    """A COPY --from is found by its files' content under the stage's new layers, too; then its layer is damaged."""
     dockerfile = (
         "FROM busybox AS made\nRUN head -c 200000 /bin/busybox >/app; date +%s%N >/{}\n"
         "FROM busybox\nCOPY --from=made /app /app\nRUN echo {} && wc -c /app\n"
@@ -320,16 +318,16 @@ def test_a_damaged_layer_under_two_keys_costs_one_more_beginning_and_no_build(
     assert builds.good(changed).executed == []
 
 
-def test_nothing_is_cached_of_a_build_that_ignores_paths(builds: Builds) -> None:
-    """What is ignored is in no layer, so no key would have it, and a later step sees it all the same."""
+def test_a_build_with_ignored_paths_is_not_cached(builds: Builds) -> None:
+    """Ignored files are in no layer and so in no key, but later steps see them."""
     dockerfile = "FROM busybox\nRUN echo {} >/tmp/f\nRUN cp /tmp/f /out && cat /out\n"
     builds.good(builds.context(dockerfile.format(1)), "--ignore-path=/tmp")
     outcome = builds.good(builds.context(dockerfile.format(2)), "--ignore-path=/tmp")
-    assert "with --ignore-path nothing is cached" in outcome.log
+    assert "layer cache is off: with --ignore-path" in outcome.log
     assert len(outcome.executed) == 2
 
 
-def test_build_arguments_are_in_no_entry(registry: RegistryServer, builds: Builds) -> None:
+def test_entries_contain_no_build_arguments(registry: RegistryServer, builds: Builds) -> None:
     dockerfile = (
         "FROM busybox AS made\nARG TOKEN\nRUN test -n $TOKEN && echo app >/app\nFROM scratch\nCOPY --from=made /app /\n"
     )
@@ -338,7 +336,7 @@ def test_build_arguments_are_in_no_entry(registry: RegistryServer, builds: Build
     assert not [file for file in blobs.rglob("data") if b"hunter2hunter2" in file.read_bytes()]
 
 
-def test_a_foreign_image_in_the_place_of_an_entry_is_a_miss(registry: RegistryServer, builds: Builds) -> None:
+def test_a_foreign_image_instead_of_an_entry_is_a_miss(registry: RegistryServer, builds: Builds) -> None:
     context = builds.context("FROM busybox\nRUN echo a >/a\n")
     first = builds.good(context, "--reproducible")
     root = registry.options.state / "content" / "docker" / "registry" / "v2" / "repositories"
@@ -354,13 +352,13 @@ def test_a_foreign_image_in_the_place_of_an_entry_is_a_miss(registry: RegistrySe
     assert outcome.digest == first.digest
 
 
-def test_a_cache_that_cannot_be_reached_costs_a_warning(builds: Builds) -> None:
+def test_an_unreachable_cache_is_a_warning(builds: Builds) -> None:
     outcome = builds.good(builds.context(THREE_STEPS), cache="127.0.0.1:1/cache")
     assert "can't be read, so every step is executed" in outcome.log
     assert len(outcome.executed) == 5
 
 
-def test_two_builds_that_fill_one_cache_at_once_are_both_right(builds: Builds) -> None:
+def test_two_builds_can_fill_one_cache_at_once(builds: Builds) -> None:
     context = builds.context(THREE_STEPS)
     outcomes: list[Outcome] = []
     threads = [threading.Thread(target=lambda: outcomes.append(builds.build(context))) for _ in range(3)]

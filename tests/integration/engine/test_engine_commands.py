@@ -1,4 +1,4 @@
-"""The commands beside build: push what a build left in a file, warm a folder of base images, log in."""
+"""Other commands than build: push an archive or a layout, warm a cache of base images, log in."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_an_archive_and_a_layout_are_pushed(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8b broken"])
-def test_what_is_no_image_is_not_pushed(engine: Engine, content: bytes) -> None:
+def test_push_of_something_else_than_an_image_fails(engine: Engine, content: bytes) -> None:
     file = engine.folder / "file"
     file.write_bytes(content)
     done = imagewright("push", str(file), f"--destination={engine.host}/pushed/app:1")
     assert done.returncode != 0
     assert "no docker-archive that can be pushed" in done.stderr
     missing = imagewright("push", str(engine.folder / "none"), f"--destination={engine.host}/pushed/app:1")
-    assert "there is no image at" in missing.stderr
+    assert "cannot find image" in missing.stderr
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def layers_asked_for(registry: RegistryServer, since: int) -> list[str]:
     return [m[0] for line in lines if (m := re.search(r'"GET /v2/library/busybox/blobs/sha256:\w+', line))]
 
 
-def test_a_warmed_base_is_not_downloaded_and_a_damaged_one_is(bases: RegistryServer, tmp_path: Path) -> None:
+def test_only_a_damaged_layer_of_a_warmed_base_is_downloaded(bases: RegistryServer, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     (tmp_path / "context").mkdir()
     dockerfile = tmp_path / "context" / "Dockerfile"
@@ -98,7 +98,7 @@ def test_a_warmed_base_is_not_downloaded_and_a_damaged_one_is(bases: RegistrySer
     assert len(layers_asked_for(bases, before)) > 1
 
 
-def test_what_they_report_is_as_the_flags_say(bases: RegistryServer, tmp_path: Path) -> None:
+def test_log_flags_of_push_and_warm(bases: RegistryServer, tmp_path: Path) -> None:
     warm = ("warm", f"--cache-dir={tmp_path}", f"--image={bases.host}/library/busybox", "--force")
     lines = imagewright(*warm, "--log-format=json").stderr.splitlines()
     assert {json.loads(line)["level"] for line in lines} == {"info", "warning"}
@@ -111,7 +111,7 @@ def test_what_they_report_is_as_the_flags_say(bases: RegistryServer, tmp_path: P
         assert "--log-format=xml" in imagewright(*command, "--log-format=xml").stderr
 
 
-def test_warm_needs_something_to_keep(tmp_path: Path) -> None:
+def test_warm_needs_an_image_and_a_folder(tmp_path: Path) -> None:
     done = imagewright("warm", f"--cache-dir={tmp_path}")
     assert done.returncode == 2
     assert "nothing to keep" in done.stderr
@@ -150,7 +150,7 @@ def test_login_writes_what_a_build_reads(tmp_path: Path) -> None:
         (["a.example.com", "b.example.com", "-u", "me", "-p", "x"], "one registry at a time"),
     ],
 )
-def test_a_login_that_is_none_is_refused(words: list[str], says: str, tmp_path: Path) -> None:
+def test_an_invalid_login_is_refused(words: list[str], says: str, tmp_path: Path) -> None:
     done = imagewright("login", *words, env={"DOCKER_CONFIG": str(tmp_path)})
     assert done.returncode == 2
     assert says in done.stderr

@@ -43,7 +43,7 @@ HANGS_S = 300  # far above any sum of retries
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """``digest`` is of a build that went well, ``reason`` of one that didn't. ``rss_kib`` is the process's peak."""
+    """``digest`` is of a successful build, ``reason`` of a failed one. ``rss_kib`` is the peak of the process."""
 
     kind: int
     digest: str

@@ -1,4 +1,4 @@
-"""kaniko's flags in whole builds, where no other test has shown what they do."""
+"""kaniko's flags in whole builds, as far as no other test covers them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.root, pytest.mark.registry]
 
 
-def test_dockerfile_elsewhere(engine: Engine) -> None:
+def test_dockerfile_outside_the_context(engine: Engine) -> None:
     other = engine.folder / "Elsewhere"
     other.write_text("FROM scratch\nCOPY f /f\nLABEL from=elsewhere\n")
     built = engine.build(engine.context("FROM nowhere\n", {"f": "x"}), f"--dockerfile={other}")
@@ -23,7 +23,7 @@ def test_dockerfile_elsewhere(engine: Engine) -> None:
     assert built.config["config"]["Labels"] == {"from": "elsewhere"}
 
 
-def test_dockerfile_at_an_address(engine: Engine) -> None:
+def test_dockerfile_at_a_url(engine: Engine) -> None:
     context = engine.context("FROM nowhere\n", {"f": "x", "g": "x", ".dockerignore": "g\n"})
     bodies = {"/good": b"FROM scratch\nCOPY f /\nLABEL from=an-address\n", "/ignored": b"FROM scratch\nCOPY g /\n"}
     with ScriptedServer(
@@ -61,7 +61,7 @@ def test_no_check(engine: Engine) -> None:
 
 def test_work_folder(engine: Engine) -> None:
     built = engine.build(engine.context("FROM scratch\n"), "--kaniko-dir=/proc/none")
-    assert "can't make a work folder in /proc/none" in built.stderr
+    assert 'cannot create a work folder in "/proc/none"' in built.stderr
 
 
 def test_image_of_another_platform(engine: Engine) -> None:
@@ -78,7 +78,7 @@ def test_mirrors_only(engine: Engine) -> None:
     assert "127.0.0.1:1" in alone.stderr
 
 
-def test_what_has_no_meaning_is_said_and_the_image_is_the_same(engine: Engine) -> None:
+def test_flags_without_effect_are_reported_and_change_nothing(engine: Engine) -> None:
     flags = ["--cleanup", "--snapshot-mode=redo", "--use-new-run", "--compressed-caching=false", "--force"]
     plain = engine.image("FROM busybox\nRUN echo a >/a\n", {}, "--reproducible")
     built = engine.build(engine.context("FROM busybox\nRUN echo a >/a\n"), "--reproducible", *flags)

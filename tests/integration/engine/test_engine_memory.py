@@ -1,4 +1,4 @@
-"""Memory does not grow with what a layer holds: a file of 2 GB, and 100,000 files."""
+"""Memory does not grow with the content of a layer: a file of 2 GB, and 100,000 files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RUN --mount between builds: caches of one folder that several builds use, and what a killed one leaves of them."""
+"""RUN --mount=type=cache between builds: one cache folder for several builds, one of which is killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.root, pytest.mark.registry]
 
 @contextmanager
 def building(engine: Engine, name: str, dockerfile: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A build that goes on in the background, and its log."""
+    """A build in the background, and its log."""
     context, log = engine.folder / name, engine.folder / f"{name}.log"
     context.mkdir()
     (context / "Dockerfile").write_text(dockerfile)
@@ -42,20 +42,20 @@ def locked(script: str) -> str:
     return f"FROM busybox\nRUN --mount=type=cache,target=/c,sharing=locked {script}\n"
 
 
-def test_a_locked_cache_is_had_by_one_build_after_the_other_even_if_the_first_is_killed(engine: Engine) -> None:
-    """The kernel ends a lock with its process, so nothing has to be tidied up before the next build."""
+def test_a_locked_cache_is_free_again_after_its_build_is_killed(engine: Engine) -> None:
+    """The kernel releases a lock with its process, so the next build needs no clean-up."""
     with ExitStack() as stack:
         first, _ = stack.enter_context(building(engine, "first", locked("echo 1 >/c/first; sleep 600")))
         eventually(lambda: list((engine.folder / "cache").rglob("first")), "the first RUN")
         second, log = stack.enter_context(building(engine, "second", locked("echo found $(cat /c/first); ls /c")))
-        eventually(lambda: b"waiting for the cache /c" in log.read_bytes(), "the second's message")
+        eventually(lambda: b'waiting for cache "/c"' in log.read_bytes(), "the second's message")
         assert second.poll() is None
         first.send_signal(signal.SIGKILL)
         assert second.wait() == 0, log.read_text()
         assert "found 1" in log.read_text()
 
 
-def test_a_private_cache_is_a_second_one_while_the_first_is_had(engine: Engine) -> None:
+def test_a_second_private_cache_is_created_while_the_first_is_in_use(engine: Engine) -> None:
     dockerfile = "FROM busybox\nRUN --mount=type=cache,target=/c,sharing=private {}\n"
     with building(engine, "first", dockerfile.format("echo 1 >/c/first; sleep 600")):
         eventually(lambda: list((engine.folder / "cache").rglob("first")), "the first RUN")

@@ -1,4 +1,4 @@
-"""What a build leaves: media types, compression, annotations, files that say the digest, one layer or many."""
+"""Outputs of a build: media types, compression, annotations, digest files, one layer or many."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def blob(layout: Path, digest: str) -> bytes:
 
 
 @pytest.mark.parametrize(("asked", "family"), [("docker", DOCKER), ("oci", OCI)])
-def test_media_types_are_those_that_are_asked_for(engine: Engine, asked: str, family: str) -> None:
+def test_media_types_are_those_requested(engine: Engine, asked: str, family: str) -> None:
     built = engine.image(DOCKERFILE, FILES, f"--image-format={asked}")
     assert {name for name in types(built.manifest) if not name.startswith(family)} == set()
 
 
-def test_a_family_is_kept_in_what_is_built_on_it(engine: Engine) -> None:
+def test_a_base_images_format_is_kept(engine: Engine) -> None:
     name = f"{engine.host}/test/base-{engine.folder.name.lower()}:1"
     engine.image(DOCKERFILE, FILES, "--image-format=docker", f"--destination={name}")
     again = engine.image(f"FROM {name}\nRUN echo more >/more\n")
@@ -78,28 +78,28 @@ def test_compression_level(engine: Engine, level: int) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--compression=zstd", "--image-format=docker"], "contradict each other"),
-        (["--annotation=a=b", "--image-format=docker"], "contradict each other"),
+        (["--compression=zstd", "--image-format=docker"], "cannot combine"),
+        (["--annotation=a=b", "--image-format=docker"], "cannot combine"),
         (["--compression-level=10"], "gzip has levels 0 to 9"),
         (["--compression=zstd", "--compression-level=23"], "zstd has levels 1 to 22"),
         (["--compression=estargz"], "--compression=estargz: not one of gzip, zstd"),
     ],
 )
-def test_what_can_not_be_is_said_before_anything_is_built(engine: Engine, flags: list[str], says: str) -> None:
+def test_conflicting_flags_fail_before_the_build(engine: Engine, flags: list[str], says: str) -> None:
     built = engine.build(engine.context("FROM busybox\nRUN echo never\n"), *flags)
     assert built.code == 2, built.stderr
     assert says in built.stderr
     assert "never" not in built.stderr
 
 
-def test_annotations_are_the_manifests(engine: Engine) -> None:
+def test_annotations_are_in_the_manifest(engine: Engine) -> None:
     built = engine.image(DOCKERFILE, FILES, "--annotation=org.example.a=b=c", "--annotation=empty=", "--label=x=y")
     assert built.manifest["annotations"] == {"empty": "", "org.example.a": "b=c"}
     assert built.manifest["mediaType"] == f"{OCI}manifest.v1+json"
     assert built.config["config"]["Labels"] == {"a": "b", "x": "y"}
 
 
-def test_files_that_say_the_digest(engine: Engine) -> None:
+def test_digest_files(engine: Engine) -> None:
     folder = engine.folder / "out"
     other = f"{engine.host}/test/other-{engine.folder.name.lower()}:2"
     built = engine.image(
@@ -112,7 +112,7 @@ def test_files_that_say_the_digest(engine: Engine) -> None:
     assert (folder / "tag").read_text() == "".join(f"{n}@{built.digest}\n" for n in names)
 
 
-def test_result_file_of_a_good_and_of_a_failed_build(engine: Engine) -> None:
+def test_result_file_of_a_successful_and_a_failed_build(engine: Engine) -> None:
     file = engine.folder / "result.json"
     built = engine.image(DOCKERFILE, FILES, f"--result-file={file}")
     result = json.loads(file.read_text())
@@ -126,7 +126,7 @@ def test_result_file_of_a_good_and_of_a_failed_build(engine: Engine) -> None:
     assert result["failure"]["line"] == 2
 
 
-def test_a_result_file_that_can_not_be_written_fails_the_build(engine: Engine) -> None:
+def test_an_unwritable_result_file_fails_the_build(engine: Engine) -> None:
     built = engine.build(engine.context("FROM busybox\n"), "--result-file=/proc/result.json")
     assert built.code == 6
     assert "--result-file" in built.stderr
@@ -153,7 +153,7 @@ def test_single_snapshot_makes_one_layer(engine: Engine) -> None:
     )
 
 
-def test_ignored_paths_enter_no_layer(engine: Engine) -> None:
+def test_ignored_paths_are_in_no_layer(engine: Engine) -> None:
     dockerfile = "FROM busybox\nRUN mkdir -p /cache /var/run && echo a >/cache/a && echo b >/var/run/b && echo c >/c\n"
     built = engine.image(dockerfile, {}, "--ignore-path=/cache", "--ignore-path=/var/run")
     with tarfile.open(built.layout / "blobs/sha256" / built.manifest["layers"][-1]["digest"].partition(":")[2]) as tar:

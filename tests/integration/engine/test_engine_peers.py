@@ -87,7 +87,7 @@ CASES: dict[str, tuple[str, Files]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_image_is_what_buildah_makes(engine: Engine, name: str) -> None:
+def test_the_image_equals_buildahs(engine: Engine, name: str) -> None:
     dockerfile, files = CASES[name]
     context = engine.context(dockerfile, files)
     built = engine.build(context)

@@ -1,4 +1,4 @@
-"""What ADD fetches: logins that stay where they belong, .git kept or not, submodules, keys; real servers on the other side."""
+"""Remote sources of ADD against real servers: logins, .git folders, submodules, keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from servers.ssh import SshServer, why_not
 
 from imagewright.contract.request import SshSource
 from imagewright.engine.source.remotes import Remotes
-from imagewright.engine.source.sshagents import Agents
+from imagewright.engine.source.sshagents import SshAgents
 from imagewright.errors import Reason, SourceError, UsageError
 from imagewright.plan.remote import GitRemote, UrlSource, parse_remote
 
@@ -47,7 +47,7 @@ def remotes(
     ssh: tuple[SshSource, ...] = (),
 ) -> Remotes:
     LOG.clear()
-    agents = Agents(str(tmp_path / "agents"), ssh)
+    agents = SshAgents(str(tmp_path / "agents"), ssh)
     around = {"PATH": os.environ["PATH"], **(environment or {})}
     return Remotes(str(tmp_path), around, secrets or {}, agents, LOG.append, threading.Event())
 
@@ -75,7 +75,7 @@ def test_a_checkout_has_no_git_folder(tmp_path: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["", "#main", "#light", "#heavy", "?tag=heavy", "?branch=main"])
-def test_a_git_folder_that_is_kept_is_a_clean_checkout(tmp_path: Path, folder: Path, where: str) -> None:
+def test_a_kept_git_folder_is_a_clean_checkout(tmp_path: Path, folder: Path, where: str) -> None:
     with server(tmp_path) as here:
         repository = here.repository("a.git")
         repository.commit({"x": "0"})
@@ -97,7 +97,7 @@ def test_a_git_folder_that_is_kept_is_a_clean_checkout(tmp_path: Path, folder: P
     assert not [name for name in everything(path) if name.startswith((".git/hooks", ".git/FETCH_HEAD"))]
 
 
-def test_the_checksum_is_the_beginning_of_a_hash(tmp_path: Path, folder: Path) -> None:
+def test_the_checksum_can_be_a_prefix_of_the_hash(tmp_path: Path, folder: Path) -> None:
     with server(tmp_path) as here:
         repository = here.repository("a.git")
         commit = repository.commit({"x": "1"})
@@ -112,7 +112,7 @@ def test_the_checksum_is_the_beginning_of_a_hash(tmp_path: Path, folder: Path) -
     assert caught.value.reason is Reason.GIT_REVISION_NOT_FOUND
 
 
-def test_a_commit_is_fetched_though_its_branch_has_moved(tmp_path: Path, folder: Path) -> None:
+def test_a_commit_is_fetched_after_its_branch_has_moved(tmp_path: Path, folder: Path) -> None:
     with server(tmp_path) as here:
         repository = here.repository("a.git")
         commit = repository.commit({"x": "old"})
@@ -123,7 +123,7 @@ def test_a_commit_is_fetched_though_its_branch_has_moved(tmp_path: Path, folder:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_submodules_come_along_unless_they_are_not_wanted(tmp_path: Path, folder: Path, *, wanted: bool) -> None:
+def test_submodules_can_be_left_out(tmp_path: Path, folder: Path, *, wanted: bool) -> None:
     with server(tmp_path) as here:
         commit = here.repository("sub.git").commit({"y": "2"})
         here.repository("a.git").commit({"x": "1", "sub": Submodule("../sub.git", commit)})
@@ -131,7 +131,7 @@ def test_submodules_come_along_unless_they_are_not_wanted(tmp_path: Path, folder
     assert ("sub/y" in everything(path)) is wanted
 
 
-def test_files_are_as_old_as_the_commit_where_the_address_says_so(tmp_path: Path, folder: Path) -> None:
+def test_files_get_the_commits_time_on_request(tmp_path: Path, folder: Path) -> None:
     with server(tmp_path) as here:
         here.repository("a.git").commit({"x": "1", "sub/y": "2", "link": Link("sub")})
         path = remotes(tmp_path).checkout(git_remote(f"{here.url('a.git')}?mtime=commit"), str(folder)).path
@@ -147,7 +147,7 @@ def test_files_are_as_old_as_the_commit_where_the_address_says_so(tmp_path: Path
     ],
     ids=["for all", "for the host", "a header"],
 )
-def test_a_repository_s_login_is_a_secret(tmp_path: Path, folder: Path, secrets: dict[str, bytes]) -> None:
+def test_a_secret_is_the_login_for_a_repository(tmp_path: Path, folder: Path, secrets: dict[str, bytes]) -> None:
     with server(tmp_path, username="x-access-token", password="t0ken") as here:
         here.repository("a.git").commit({"x": "1"})
         path = remotes(tmp_path, secrets).checkout(git_remote(here.url("a.git")), str(folder)).path
@@ -155,13 +155,13 @@ def test_a_repository_s_login_is_a_secret(tmp_path: Path, folder: Path, secrets:
     assert "t0ken" not in " ".join(LOG)
 
 
-def test_a_bearer_s_header(tmp_path: Path, folder: Path) -> None:
+def test_a_bearer_header(tmp_path: Path, folder: Path) -> None:
     with server(tmp_path, bearer="t0ken") as here:
         here.repository("a.git").commit({"x": "1"})
         remotes(tmp_path, {"GIT_AUTH_HEADER": b"bearer t0ken"}).checkout(git_remote(here.url("a.git")), str(folder))
 
 
-def test_the_context_s_login_is_not_sent(tmp_path: Path, folder: Path) -> None:
+def test_the_login_of_the_context_is_not_sent(tmp_path: Path, folder: Path) -> None:
     with server(tmp_path, username="me", password="secret") as here:
         here.repository("a.git").commit({"x": "1"})
         environment = {"GIT_USERNAME": "me", "GIT_PASSWORD": "secret", "GIT_TOKEN": "secret"}
@@ -173,8 +173,8 @@ def test_the_context_s_login_is_not_sent(tmp_path: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("header", [b"basic !", b"basic bm90aGluZw==", b"digest x", b"two\nlines"])
-def test_a_secret_that_is_no_login(tmp_path: Path, folder: Path, header: bytes) -> None:
-    with pytest.raises(UsageError, match="GIT_AUTH_HEADER is no login"):
+def test_an_invalid_login(tmp_path: Path, folder: Path, header: bytes) -> None:
+    with pytest.raises(UsageError, match='invalid secret "GIT_AUTH_HEADER"'):
         remotes(tmp_path, {"GIT_AUTH_HEADER": header}).checkout(git_remote("https://localhost/a.git"), str(folder))
 
 
@@ -186,7 +186,7 @@ def test_a_secret_that_is_no_login(tmp_path: Path, folder: Path, header: bytes) 
         ({"HTTP_AUTH_TOKEN_example.com": b"t0ken"}, ""),
     ],
 )
-def test_a_file_s_login_is_a_secret(tmp_path: Path, folder: Path, secrets: dict[str, bytes], sent: str) -> None:
+def test_a_secret_is_the_login_for_a_file(tmp_path: Path, folder: Path, secrets: dict[str, bytes], sent: str) -> None:
     with ScriptedServer(lambda asked: Answer(200, {}, b"text")) as here:
         remotes(tmp_path, secrets).file(UrlSource(f"http://{here.host}/a", "a"), str(folder))
         assert [asked.authorization for asked in here.asked] == [sent]
@@ -220,12 +220,12 @@ def by_ssh(ssh: SshServer, tmp_path: Path, folder: Path, secrets: Mapping[str, b
         fetching.agents.close()
 
 
-def test_over_ssh_the_build_s_key_and_the_known_host(ssh: SshServer, tmp_path: Path, folder: Path) -> None:
+def test_ssh_with_a_key_and_a_known_host(ssh: SshServer, tmp_path: Path, folder: Path) -> None:
     path = by_ssh(ssh, tmp_path, folder, {"GIT_KNOWN_HOSTS": ssh.known_hosts.encode()}, ssh.identity)
     assert Path(path, "x").read_text() == "1"
 
 
-def test_over_ssh_an_unknown_server_is_not_trusted(ssh: SshServer, tmp_path: Path, folder: Path) -> None:
+def test_ssh_to_an_unknown_host_fails(ssh: SshServer, tmp_path: Path, folder: Path) -> None:
     with pytest.raises(SourceError) as caught:
         by_ssh(ssh, tmp_path, folder, {}, ssh.identity)
     assert caught.value.reason is Reason.GIT_AUTH_FAILED
@@ -233,7 +233,7 @@ def test_over_ssh_an_unknown_server_is_not_trusted(ssh: SshServer, tmp_path: Pat
 
 
 @pytest.mark.parametrize("stranger", [True, False])
-def test_over_ssh_without_a_key_that_opens(ssh: SshServer, tmp_path: Path, folder: Path, *, stranger: bool) -> None:
+def test_ssh_without_an_accepted_key_fails(ssh: SshServer, tmp_path: Path, folder: Path, *, stranger: bool) -> None:
     with pytest.raises(SourceError) as caught:
         by_ssh(
             ssh,
@@ -281,7 +281,7 @@ def test_the_time_of_a_commit(tmp_path: Path) -> None:
 
 
 def test_a_named_context_from_a_url_is_one_file(tmp_path: Path) -> None:
-    """As in BuildKit (frontend/dockerui, named contexts): the file is called ``context`` and not unpacked."""
+    """As in BuildKit (frontend/dockerui, named contexts) the file is named ``context`` and not unpacked."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source/Dockerfile").write_text("FROM scratch\nCOPY --from=data context /data.tar.gz\n")
     command = [sys.executable, "-m", "imagewright", "build", f"--context={tmp_path / 'source'}", "--no-push"]

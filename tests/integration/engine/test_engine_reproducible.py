@@ -1,4 +1,4 @@
-"""The same input gives the same digest: twice, elsewhere, under another umask, in another time zone, on another file system."""
+"""The same input gives the same digest: again, in another folder, umask, time zone and file system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The root sandbox where an image is in its context's place: the context is moved aside, or the image lacks no file."""
+"""The root sandbox with a context at a path of the image: it is moved aside, or the image still has all its files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCAFFOLD = "FROM base\nWORKDIR /workspace\nCOPY below below\nRUN busybox ls -A >
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["one file system", "another file system"])
-def test_a_context_of_the_container_is_moved_aside_and_back(container: Container, elsewhere: bool) -> None:
+def test_a_context_in_the_container_is_moved_aside_and_back(container: Container, elsewhere: bool) -> None:
     make_base(container)
     if elsewhere:
         container.volume("scratch", {})
@@ -44,7 +44,7 @@ def test_a_context_of_the_container_is_moved_aside_and_back(container: Container
         assert [(s.st_mode, s.st_mtime_ns) for s in after] == [(s.st_mode, s.st_mtime_ns) for s in before]
 
 
-def test_a_part_of_a_context_and_named_contexts_move_too(container: Container) -> None:
+def test_context_subdirectories_and_named_contexts_are_moved(container: Container) -> None:
     make_base(container)
     write_context(
         container.root / "src/app",
@@ -58,7 +58,7 @@ def test_a_part_of_a_context_and_named_contexts_move_too(container: Container) -
     assert sorted(path.name for path in (container.root / "opt").iterdir()) == ["Dockerfile", "below"]
 
 
-def test_a_context_comes_back_after_a_failure(container: Container) -> None:
+def test_a_context_is_moved_back_after_a_failure(container: Container) -> None:
     make_base(container)
     write_context(container.root / "workspace", "FROM base\nCOPY below /workspace\nRUN busybox false\n")
     container.execute("/workspace")
@@ -66,7 +66,7 @@ def test_a_context_comes_back_after_a_failure(container: Container) -> None:
     assert sorted(path.name for path in (container.root / "workspace").iterdir()) == ["Dockerfile", "below"]
 
 
-def test_a_context_comes_back_beside_a_mount_that_an_image_led_there(container: Container) -> None:
+def test_a_context_is_moved_back_next_to_a_mount_linked_there(container: Container) -> None:
     token = container.volume("var/run/secrets/token", {"token": "secret"})
     make_base(container, {"var": 0o755, "var/run": "-> /workspace/run"})
     write_context(container.root / "workspace", "FROM base\nRUN busybox cat /workspace/run/secrets/token/token\n")
@@ -77,7 +77,7 @@ def test_a_context_comes_back_beside_a_mount_that_an_image_led_there(container: 
     assert sorted(path.name for path in (container.root / "workspace").iterdir()) == ["Dockerfile", "below", "run"]
 
 
-def test_a_mounted_context_lets_copies_through(container: Container) -> None:
+def test_copies_onto_a_mounted_context_reach_the_image(container: Container) -> None:
     make_base(container)
     volume = container.volume("workspace", {"Dockerfile": "", "below/file": "file"})
     (volume / "Dockerfile").write_text(
@@ -99,9 +99,9 @@ def test_a_mounted_context_lets_copies_through(container: Container) -> None:
         ("WORKDIR /workspace\nRUN echo\n", 'its working directory "/workspace" is in "/workspace"'),
         ("WORKDIR /workspace/sub\nRUN echo\n", 'its working directory "/workspace/sub" is in "/workspace"'),
         ("COPY below /workspace\nRUN echo\n", 'would not see the files that the image has in "/workspace"'),
-        ("RUN busybox ls /workspace/below\n", 'it names "/workspace"'),
-        ("RUN A=/workspace; echo $A\n", 'it names "/workspace"'),
-        ("RUN <<EOF\necho >/workspace/x\nEOF\n", 'it names "/workspace"'),
+        ("RUN busybox ls /workspace/below\n", 'it mentions "/workspace"'),
+        ("RUN A=/workspace; echo $A\n", 'it mentions "/workspace"'),
+        ("RUN <<EOF\necho >/workspace/x\nEOF\n", 'it mentions "/workspace"'),
     ],
 )
 def test_a_command_that_would_see_a_mounted_context_is_refused(container: Container, steps: str, why: str) -> None:
@@ -115,7 +115,7 @@ def test_a_command_that_would_see_a_mounted_context_is_refused(container: Contai
     assert sorted(path.name for path in volume.iterdir()) == ["Dockerfile", "below"]
 
 
-def test_a_command_that_names_another_path_is_not_refused(container: Container) -> None:
+def test_a_command_that_mentions_another_path_is_not_refused(container: Container) -> None:
     make_base(container)
     dockerfile = "FROM base\nRUN echo https://example.com/workspace /workspaces /a/workspace /workspace.d\n"
     container.volume("workspace", {"Dockerfile": dockerfile})

@@ -1,4 +1,4 @@
-"""The root sandbox where things are mounted: the image is what it would be without them, and they stay as they are."""
+"""The root sandbox in a container with mounts: the image is the same as without them, and they are not changed."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_a_token_below_a_link_of_the_image(container: Container) -> None:
     assert (token / "token").read_text() == "secret"
 
 
-def test_a_secret_beside_a_token(container: Container) -> None:
-    """Both are below /run/secrets, which is no folder of the image."""
+def test_a_secret_next_to_a_token(container: Container) -> None:
+    """Both are below /run/secrets, which the image does not have."""
     container.volume(TOKEN, {"token": "secret"})
     (container.root / "kaniko/password").write_text("hunter2")
     make_base(container, DEBIAN)
@@ -63,7 +63,7 @@ def test_every_stage_finds_a_mount_where_its_image_leads_to_it(container: Contai
     assert not any(name.startswith(("var", "run")) for layer in layers[-3:] for name in layer.entries)
 
 
-def test_a_link_to_a_folder_that_is_there_already(container: Container) -> None:
+def test_a_link_to_an_existing_folder(container: Container) -> None:
     """UBI: the folder of the certificates is a link, and a file in it is mounted."""
     certificate = container.file("etc/ssl/certs/ca-certificates.crt", "the cluster's")
     make_base(
@@ -104,7 +104,7 @@ def test_a_folder_of_the_image_keeps_its_mode(container: Container) -> None:
     assert (set(layers[-1].entries), layers[-1].entries["cache"].mode) == ({"cache", "cache/new"}, 0o750)
 
 
-def test_nothing_of_the_executors_own_root_or_of_an_earlier_stage_is_seen(container: Container) -> None:
+def test_a_stage_sees_neither_the_executors_files_nor_an_earlier_stages(container: Container) -> None:
     container.volume("etc/app/deep", {})
     make_base(container, {"opt": 0o755, "etc": 0o711, "etc/app": "-> /opt"})
     layers = container.build(
@@ -118,7 +118,7 @@ def test_nothing_of_the_executors_own_root_or_of_an_earlier_stage_is_seen(contai
     assert 'RUN wrote "/etc/app/lost", which is not in the image' in container.log
 
 
-def test_what_is_copied_onto_a_mount_reaches_the_layer_alone(container: Container) -> None:
+def test_files_copied_onto_a_mount_reach_only_the_layer(container: Container) -> None:
     conf = container.file("etc/app/x.conf", "the cluster's")
     volume = container.volume("cache/deep", {"kept": "kept"})
     make_base(container, {"etc": 0o755, "etc/app": 0o755, "etc/app/x.conf": "the base's", "etc/app/y.conf": "y"})
@@ -152,7 +152,7 @@ def test_what_is_copied_onto_a_mount_reaches_the_layer_alone(container: Containe
     assert [path.name for path in volume.iterdir()] == ["kept"]
 
 
-def test_one_layer_of_all_has_what_was_copied_onto_a_mount(container: Container) -> None:
+def test_a_single_layer_has_files_copied_onto_a_mount(container: Container) -> None:
     container.volume("cache/deep", {"kept": "kept"})
     make_base(container)
     layers = container.build(
@@ -161,7 +161,7 @@ def test_one_layer_of_all_has_what_was_copied_onto_a_mount(container: Container)
     assert set(layers[-1].entries) == {"cache", "cache/deep", "cache/deep/file", "ran"}
 
 
-def test_what_a_command_writes_below_a_mount_is_told_once(container: Container) -> None:
+def test_a_write_into_a_mount_is_reported_once(container: Container) -> None:
     volume = container.volume("cache/deep", {"old": "old"})
     make_base(container)
     layers = container.build(
@@ -169,7 +169,7 @@ def test_what_a_command_writes_below_a_mount_is_told_once(container: Container) 
     )
     assert [set(layer.entries) for layer in layers[-2:]] == [{"x"}, {"y"}]
     assert container.log.count("is not in the image") == 1
-    assert '"/cache/deep/new" changed during RUN, and is not in the image: "/cache/deep" is mounted' in container.log
+    assert 'RUN changed "/cache/deep/new", which is not in the image: "/cache/deep" is mounted' in container.log
     assert sorted(path.name for path in volume.iterdir()) == ["new", "newer", "old"]
 
 
@@ -196,7 +196,7 @@ def test_a_mounted_file_cannot_be_replaced_and_the_hint_names_it(container: Cont
 @pytest.mark.parametrize(
     "command", ["echo x: Read-only file system; exit 1", "echo /etc/app/x.conf: no such thing; exit 1"]
 )
-def test_a_command_that_fails_otherwise_gets_no_hint_of_mounts(container: Container, command: str) -> None:
+def test_other_failures_get_no_hint_about_mounts(container: Container, command: str) -> None:
     container.file("etc/app/x.conf", "x")
     make_base(container)
     container.execute(container.context(f"FROM base\nRUN {command}\n"))
@@ -204,7 +204,7 @@ def test_a_command_that_fails_otherwise_gets_no_hint_of_mounts(container: Contai
     assert "no RUN can replace" not in container.log
 
 
-def test_folders_on_the_way_to_a_mount_are_the_images_when_it_makes_them(container: Container) -> None:
+def test_folders_above_a_mount_are_in_the_image_if_it_creates_them(container: Container) -> None:
     container.volume("a/deep", {})
     container.volume("b/way/deep", {})
     container.volume("c/deep", {})
@@ -222,7 +222,7 @@ def test_folders_on_the_way_to_a_mount_are_the_images_when_it_makes_them(contain
     assert set(copied.entries) == {"a", "a/x"}
 
 
-def test_a_command_that_moves_a_mount_takes_it_out_of_no_volume_and_into_no_layer(container: Container) -> None:
+def test_a_moved_mount_stays_in_its_volume_and_out_of_the_layer(container: Container) -> None:
     volume = container.volume("cache/deep", {"kept": "kept"})
     make_base(container, {"cache": 0o755, "cache/file": "file"})
     layers = container.build(

@@ -64,7 +64,7 @@ RUN --mount=type=secret,id=token --mount=type=secret,id=text,target=/text --moun
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What a build is given, and what looks for it."""
+    """The secrets of a build, and the search for them."""
 
     token: str
     needles: Needles
@@ -77,7 +77,7 @@ class Secrets:
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Secrets:
-    """Secrets in files, with and without a line's end, in a variable, and a private key; outside of what is searched."""
+    """Secrets in files, with and without a final line feed, in a variable, and a private key, outside the searched folders."""
     folder = tmp_path / "given"
     folder.mkdir()
     token, variable = f"token-{uuid.uuid4().hex}", f"variable-{uuid.uuid4()}"
@@ -97,7 +97,7 @@ def secrets(tmp_path: Path) -> Secrets:
 
 
 @pytest.mark.parametrize("sandbox", ["namespace", "chroot"])
-def test_what_a_run_mounts_and_prints_is_nowhere(engine: Engine, secrets: Secrets, sandbox: str) -> None:
+def test_a_mounted_secret_that_is_printed_appears_nowhere(engine: Engine, secrets: Secrets, sandbox: str) -> None:
     context = engine.context(secrets.dockerfile(PRINTS))
     archive = engine.folder / "image.tar"
     flags = (f"--sandbox={sandbox}", "--verbosity=trace", f"--tar-path={archive}", *secrets.flags)
@@ -111,8 +111,8 @@ def test_what_a_run_mounts_and_prints_is_nowhere(engine: Engine, secrets: Secret
 
 
 @pytest.mark.parametrize("sandbox", ["namespace", "chroot"])
-def test_nothing_of_a_mount_is_in_a_layer(engine: Engine, secrets: Secrets, sandbox: str) -> None:
-    """Not even a folder that was made to mount upon."""
+def test_layers_contain_nothing_of_a_mount(engine: Engine, secrets: Secrets, sandbox: str) -> None:
+    """Not even a mount point."""
     context = engine.context(secrets.dockerfile(PRINTS))
     built = engine.build(context, f"--sandbox={sandbox}", *secrets.flags, env=secrets.environment)
     assert built.code == 0, built.stderr
@@ -124,7 +124,9 @@ def test_nothing_of_a_mount_is_in_a_layer(engine: Engine, secrets: Secrets, sand
 
 
 @pytest.mark.parametrize("log_format", ["text", "json", "color"])
-def test_a_failing_run_says_nothing_of_it_in_any_format(engine: Engine, secrets: Secrets, log_format: str) -> None:
+def test_the_error_of_a_run_does_not_show_it_in_any_log_format(
+    engine: Engine, secrets: Secrets, log_format: str
+) -> None:
     built = engine.build(engine.context(FAILS), f"--log-format={log_format}", *secrets.flags, env=secrets.environment)
     assert built.code != 0
     assert "the password is ***" in built.stderr, "the message's last words"
@@ -133,7 +135,7 @@ def test_a_failing_run_says_nothing_of_it_in_any_format(engine: Engine, secrets:
 
 
 @pytest.mark.parametrize("text", [PRINTS, FAILS], ids=["prints", "fails"])
-def test_the_live_display_says_nothing_of_it(engine: Engine, secrets: Secrets, text: str) -> None:
+def test_the_live_display_does_not_show_it(engine: Engine, secrets: Secrets, text: str) -> None:
     context = engine.context(secrets.dockerfile(text))
     command = [
         sys.executable, "-m", "imagewright", "build", f"--context={context}", "--no-push", *secrets.flags,
@@ -158,8 +160,8 @@ def _on_a_terminal(command: list[str], environment: dict[str, str]) -> Iterator[
 
 
 @pytest.mark.parametrize("text", [PRINTS, FAILS], ids=["prints", "fails"])
-def test_what_the_operator_is_told_says_nothing_of_it(engine: Engine, secrets: Secrets, text: str) -> None:
-    """The Pod's log and its last line, the result, which becomes the ImageBuild's status."""
+def test_log_and_result_for_the_operator_do_not_show_it(engine: Engine, secrets: Secrets, text: str) -> None:
+    """The Pod's log and the result in its last line, which becomes the ImageBuild's status."""
     given = engine.folder / "given"
     request = BuildRequest(
         context=ContextSettings(source=DirectorySource(path=str(engine.context(secrets.dockerfile(text))))),
@@ -186,7 +188,7 @@ def test_what_the_operator_is_told_says_nothing_of_it(engine: Engine, secrets: S
     assert secrets.needles.in_text(done.stdout + done.stderr + request) == set()
 
 
-def test_plan_says_nothing_of_it(engine: Engine, secrets: Secrets) -> None:
+def test_plan_does_not_show_it(engine: Engine, secrets: Secrets) -> None:
     context = engine.context(secrets.dockerfile(PRINTS))
     command = [
         sys.executable, "-m", "imagewright", "plan", f"--context={context}", *secrets.flags,
@@ -199,7 +201,7 @@ def test_plan_says_nothing_of_it(engine: Engine, secrets: Secrets) -> None:
     assert secrets.needles.in_text(done.stdout + done.stderr) == set()
 
 
-def test_an_engine_that_is_killed_leaves_none_on_the_disk(engine: Engine, secrets: Secrets) -> None:
+def test_a_killed_engine_leaves_no_secret_on_disk(engine: Engine, secrets: Secrets) -> None:
     """In the namespace mode a secret is in memory alone, so that no tidying up is needed."""
     dockerfile = (
         "FROM busybox\nRUN --mount=type=secret,id=token --mount=type=secret,id=text,target=/etc/text "

@@ -1,4 +1,4 @@
-"""Keys served by an agent, and the user's own agent behind a door: OpenSSH's programs on both sides."""
+"""Keys served by an agent, and the user's own agent behind a filter, with OpenSSH's programs on both sides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imagebuilds.waiting import eventually
 from servers.ssh import SshServer, why_not
 
 from imagewright.contract.request import SshSource
-from imagewright.engine.source.sshagents import Agents
+from imagewright.engine.source.sshagents import SshAgents
 from imagewright.errors import SandboxError, UsageError
 from imagewright.plan.steps import SshMount
 
@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def keys(made: Path, tmp_path: Path) -> Path:
-    """The same as mounted Secrets and other tools leave them."""
+    """The same, as mounted Secrets and other tools write them."""
     for path in made.iterdir():
         shutil.copy(path, tmp_path)
     (tmp_path / "ed25519").chmod(0o644)
@@ -62,7 +62,7 @@ def ask(path: str | None, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def own_agent(tmp_path: Path) -> Iterator[str]:
-    """An agent as a person has it, with no key."""
+    """A user's agent, without keys."""
     path = str(tmp_path / "own")
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as process:
         # Its socket is there a moment before it listens: ssh-add ends with 2 where no agent answers, with 1 where it has no key.
@@ -73,12 +73,12 @@ def own_agent(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Makes the socket of a RUN --mount=type=ssh for these paths; all ends with the test."""
+    """Creates the socket of a RUN --mount=type=ssh for these paths, until the end of the test."""
     with contextlib.ExitStack() as stack:
 
         def make(*paths: Path | str, folder: Path = tmp_path / "agents", mode: int = 0o600) -> str:
             agents = stack.enter_context(
-                contextlib.closing(Agents(str(folder), [SshSource(paths=tuple(map(str, paths)))]))
+                contextlib.closing(SshAgents(str(folder), [SshSource(paths=tuple(map(str, paths)))]))
             )
             mount = SshMount("default", "/x", mode=mode, uid=os.geteuid(), gid=os.getegid())
             door = stack.enter_context(agents.socket(mount))
@@ -88,15 +88,15 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
         yield make
 
 
-def test_keys_are_served_whatever_their_mode_and_line_ends(keys: Path, serve: Callable[..., str]) -> None:
+def test_keys_are_served_regardless_of_mode_and_line_endings(keys: Path, serve: Callable[..., str]) -> None:
     door = serve(*(keys / name for name in ("windows", "rsa", "ecdsa")))
     assert [line.split()[2] for line in ask(door, "-l").stdout.splitlines()] == ["ed25519", "rsa", "ecdsa"]
     for name in ("ed25519", "rsa", "ecdsa"):
         assert ask(door, "-T", str(keys / f"{name}.pub")).returncode == 0, "it signs"
 
 
-def test_a_socket_is_gone_with_its_run_and_the_agent_with_the_build(tmp_path: Path, keys: Path) -> None:
-    agents = Agents(str(tmp_path / "agents"), [SshSource(paths=(str(keys / "ed25519"),))])
+def test_a_socket_ends_with_its_run_and_the_agent_with_the_build(tmp_path: Path, keys: Path) -> None:
+    agents = SshAgents(str(tmp_path / "agents"), [SshSource(paths=(str(keys / "ed25519"),))])
     mount = SshMount("default", "/x", uid=os.geteuid(), gid=os.getegid())
     with agents.socket(mount) as first, agents.socket(mount) as second:
         assert first != second
@@ -112,12 +112,12 @@ def test_a_socket_is_gone_with_its_run_and_the_agent_with_the_build(tmp_path: Pa
     eventually(lambda: ask(agent, "-l").returncode == 2, "the agent's end")
 
 
-def test_of_an_id_that_was_not_given_there_is_none(tmp_path: Path) -> None:
-    with Agents(str(tmp_path / "agents"), []).socket(SshMount("other", "/x")) as door:
+def test_an_unknown_id_has_no_socket(tmp_path: Path) -> None:
+    with SshAgents(str(tmp_path / "agents"), []).socket(SshMount("other", "/x")) as door:
         assert door is None
 
 
-def test_a_command_logs_in_with_it(tmp_path: Path, server: SshServer, serve: Callable[..., str]) -> None:
+def test_a_command_logs_in_with_the_key(tmp_path: Path, server: SshServer, serve: Callable[..., str]) -> None:
     (tmp_path / "key").write_bytes(server.identity)
     command = [
         "ssh", "-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
@@ -141,7 +141,7 @@ def test_no_command_changes_the_users_own_agent(keys: Path, own_agent: str, serv
 @pytest.mark.parametrize(
     "sent", [b"\0\0\0\0", b"\xff\xff\xff\xff\x0b", b"\0\0\0", b"\0\0\0\1\x0b" * 50, b"\0\0\0\1\x13" * 50]
 )
-def test_what_is_no_request_ends_its_connection_alone(keys: Path, serve: Callable[..., str], sent: bytes) -> None:
+def test_an_invalid_request_ends_only_its_connection(keys: Path, serve: Callable[..., str], sent: bytes) -> None:
     door = serve(keys / "rsa")
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(door)
@@ -157,7 +157,7 @@ def test_the_socket_has_the_mounts_mode(keys: Path, serve: Callable[..., str]) -
     assert stat.S_IMODE(os.stat(serve(keys / "rsa", mode=0o640)).st_mode) == 0o640
 
 
-def test_a_long_path_is_no_obstacle(tmp_path: Path, keys: Path, serve: Callable[..., str]) -> None:
+def test_a_long_path_works(tmp_path: Path, keys: Path, serve: Callable[..., str]) -> None:
     folder = tmp_path / ("long" * 20) / ("long" * 20)
     door = serve(keys / "rsa", folder=folder)
     (tmp_path / "short").symlink_to(folder)
@@ -166,35 +166,35 @@ def test_a_long_path_is_no_obstacle(tmp_path: Path, keys: Path, serve: Callable[
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("locked", "passphrase"), ("rsa.pub", "is no private key"), ("nowhere", "can't be read: No such file")],
+    [("locked", "passphrase"), ("rsa.pub", "cannot use key"), ("nowhere", "No such file")],
 )
-def test_a_key_that_can_not_be_used_is_named(keys: Path, serve: Callable[..., str], name: str, said: str) -> None:
+def test_an_unusable_key_is_named(keys: Path, serve: Callable[..., str], name: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         serve(keys / name)
     assert said in caught.value.render()
     assert str(keys / name) in caught.value.message
 
 
-def test_an_agent_that_is_gone_is_named(tmp_path: Path, serve: Callable[..., str]) -> None:
+def test_a_stale_agent_socket_is_named(tmp_path: Path, serve: Callable[..., str]) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "stale"))
-    with pytest.raises(SandboxError, match=r"no agent answers on .*: Connection refused"):
+    with pytest.raises(SandboxError, match=r"cannot connect to the agent .*: Connection refused"):
         serve(tmp_path / "stale")
 
 
 def test_no_agent_outlives_the_engine(tmp_path: Path, keys: Path) -> None:
-    """Killed, it can end nothing: the agent sees that its standard input has."""
+    """A killed engine cannot end the agent, which sees its standard input close."""
     program = (
-        "import os, sys\nfrom imagewright.contract import SshSource\nfrom imagewright.engine.source.sshagents import Agents\n"
+        "import os, sys\nfrom imagewright.contract import SshSource\nfrom imagewright.engine.source.sshagents import SshAgents\n"
         "from imagewright.plan.steps import SshMount\n"
-        f"agents = Agents({str(tmp_path / 'agents')!r}, [SshSource(paths=({str(keys / 'rsa')!r},))])\n"
+        f"agents = SshAgents({str(tmp_path / 'agents')!r}, [SshSource(paths=({str(keys / 'rsa')!r},))])\n"
         "with agents.socket(SshMount('default', '/x', uid=os.geteuid(), gid=os.getegid())):\n    os.kill(os.getpid(), 9)\n"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
     eventually(lambda: ask(str(tmp_path / "agents" / "agent-0" / "socket"), "-l").returncode == 2, "the agent's end")
 
 
-def test_a_run_cannot_have_the_engine_start_threads_without_end(keys: Path, serve: Callable[..., str]) -> None:
+def test_a_run_cannot_make_the_engine_start_endless_threads(keys: Path, serve: Callable[..., str]) -> None:
     door = serve(keys / "ed25519")
     before = threading.active_count()
     with contextlib.ExitStack() as stack:

@@ -55,7 +55,7 @@ def test_a_context_out_of_a_private_registry(private_registry: RegistryServer, p
     assert planned.returncode == 0, planned.stderr
     assert "came" in planned.stdout
     two = plan(private_registry, "contexts/two:1", config)
-    assert "has 2 layers, and an artifact that holds a context has one [SourceFetchFailed]" in two.stderr
+    assert "it has 2 layers instead of one [SourceFetchFailed]" in two.stderr
     assert "[FileNotFound]" in plan(private_registry, "contexts/none:1", config).stderr
     refused = plan(private_registry, "contexts/one:1", login(tmp_path / "wrong", private_registry, "hunter2"))
     assert "[RegistryAuthFailed]" in refused.stderr

@@ -111,6 +111,6 @@ def test_an_immutable_tag_is_a_warning_where_that_is_asked_for(ignored: bool, pu
             return
         assert push_image(client, push, destinations, image, said) == names[1:]  # type: ignore[arg-type]
     assert said.lines == [
-        f"warning: {names[0].familiar()} stays what it was: the registry doesn't let the tag be moved",
+        f'warning: did not push "{names[0].familiar()}": the tag is immutable',
         f"pushed {names[1].familiar()}@{image.manifest.digest}",
     ]

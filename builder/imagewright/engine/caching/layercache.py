@@ -1,6 +1,6 @@
-"""The layer cache of a build: what the request asks for, where entries are stored, and what is logged at the end.
+"""The layer cache of a build: opened for a request, where its entries are stored, and the log of its use.
 
-Entries are in a repository of a registry, reached through the client it is given, or in an OCI image layout in a folder.
+Entries are in a repository of a registry, reached through the given client, or in an OCI image layout in a folder.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from imagewright.store.layout import write_layout
 from imagewright.store.layoutreader import LayoutReader
 from imagewright.streams import Readable
 
-_LAYOUT = "oci:"  # kaniko's way to write a folder
+_LAYOUT = "oci:"  # kaniko's prefix for a folder
 
 
 def open_store(repository: str, client: RegistryClient) -> EntryStore:
     """The store that ``--cache-repo`` names.
 
     Raises:
-        UsageError: it names no repository, or one with a tag or a digest, or no folder.
+        UsageError: neither a repository without tag and digest nor a folder.
     """
     if repository.startswith(_LAYOUT):
         folder = repository.removeprefix(_LAYOUT).removeprefix("//")
         if not folder:
-            raise UsageError(f"the cache {repository} names no folder", hint="Write oci:FOLDER.")
+            raise UsageError(f'invalid cache "{repository}": no folder', hint="Use, for example, oci:/cache.")
         return LayoutStore(folder)
     try:
-        reference = Reference.parse(f"{repository}:cache")  # which fails where there is a tag or a digest already
+        reference = Reference.parse(f"{repository}:cache")  # fails if there is a tag or a digest already
     except ImagewrightError as error:
         raise UsageError(
-            f"the cache {repository[:300]!r} is no repository",
-            hint="Write registry.example.com/team/app/cache without a tag, or oci:FOLDER.",
+            f'invalid cache "{repository[:300]}": neither a repository without a tag nor a folder',
+            hint="Use, for example, registry.example.com/team/app/cache, or oci:/cache.",
         ) from error
     return RepositoryStore(client, reference)
 
@@ -104,7 +104,7 @@ class LayoutStore:
 
 @dataclass(frozen=True, slots=True)
 class _Blobs:
-    """The layer of an entry, or the one that stands for none."""
+    """The layer of an entry, or the empty one of an entry without."""
 
     open_layer: OpenBlob
 
@@ -118,31 +118,29 @@ class _Blobs:
 
 
 def open_cache(request: BuildRequest, client: RegistryClient, warn: Callable[[str], None]) -> LayerCache | None:
-    """The cache that a request asks for, None without one.
+    """The cache of a request, None without one.
 
     Raises:
-        UsageError: it names no repository and no folder.
+        UsageError: neither a repository nor a folder.
     """
     wanted = request.cache
     if wanted is None:
         return None
     if request.image.ignore_paths:
-        # Later steps see what is there, and no layer has it: neither does a key.
-        warn(
-            "with --ignore-path nothing is cached: what a RUN leaves at such a path is in no layer, and later steps see it"
-        )
+        # Later steps see files at these paths that neither layers nor cache keys contain.
+        warn("layer cache is off: with --ignore-path later steps see files that no layer contains")
         return None
-    # A build is explained by the last one of the same target for the same destinations.
+    # Cache misses are explained by the last build with the same target and destinations.
     names = [Reference.parse(text).name for text in request.output.destinations]
     build = json.dumps([names, request.plan.target, request.plan.dockerfile, request.context.directory])
     return LayerCache(open_store(wanted.repository, client), Settings(wanted.ttl_s, wanted.push, build), warn)
 
 
-def tell_of_cache(name: str, results: Sequence[StepResult], say: Callable[[str], None], *, each: bool) -> None:
-    """How many steps were cached; with ``each``, every step with why it was not (``--explain-cache``)."""
-    asked = [step for step in results if step.cached or step.cache_miss]
-    if not asked:
+def log_cache_use(name: str, results: Sequence[StepResult], log: Callable[[str], None], *, each: bool) -> None:
+    """Log how many steps were cached; with ``each`` every step and why it was not (``--explain-cache``)."""
+    looked_up = [step for step in results if step.cached or step.cache_miss]
+    if not looked_up:
         return
-    say(f"{sum(step.cached for step in asked)} of {len(asked)} steps were in the cache {name}")
-    for step in asked if each else ():
-        say(f"  {step.name}: {'cached' if step.cached else step.cache_miss}")
+    log(f"{sum(step.cached for step in looked_up)} of {len(looked_up)} steps were cached in {name}")
+    for step in looked_up if each else ():
+        log(f"  {step.name}: {'cached' if step.cached else step.cache_miss}")

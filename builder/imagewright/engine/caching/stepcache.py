@@ -32,20 +32,20 @@ from imagewright.streams import Readable
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What came of asking for a step. ``layer`` is None where the entry changed no file; ``why`` says why it was a miss.
+    """The result of a lookup. ``layer`` is None for a step that changed no file; ``miss`` is why it was not found.
 
-    ``keys`` are those that were tried: what is made now is stored under each, unless ``apart`` says that such steps are
-    not cached. The last of them is what later steps know the files of a COPY or WORKDIR by.
+    ``keys`` are those that were tried: the layer that is made instead is stored under each, unless ``uncacheable``. The
+    last one identifies the files of a COPY or WORKDIR in the keys of later steps.
     """
 
     found: bool = False
     layer: Layer | None = None
-    why: str = ""
+    miss: str = ""
     keys: tuple[StepKey, ...] = ()
-    apart: bool = False
+    uncacheable: bool = False
 
     def made_of(self, step: Step) -> str:
-        """What later steps know the layer by that is made now; ``""`` for its content."""
+        """How keys of later steps refer to the layer that the step makes; ``""`` for its content."""
         return self.keys[-1].text if self.keys and not isinstance(step, RunStep) else ""
 
 
@@ -58,49 +58,49 @@ class StepCache:
     options: LayerOptions
     stage: str  # its name, for people
 
-    def look(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
-        """Ask for a step's layer, and note what it is made from for the next build that wonders. ``copying`` is given for a COPY.
+    def find(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
+        """Look up a step's layer, and record its key to explain misses of the next build. ``copying`` is given for a COPY.
 
         Raises:
-            ImagewrightError: a COPY's source that isn't there, or can't be fetched.
+            ImagewrightError: a COPY's source is missing, or cannot be fetched.
         """
         if type(step) not in self.options.cached_kinds:
             keys = () if isinstance(step, RunStep) else tuple(self._keys(state, step, copying))
-            return Lookup(keys=keys, apart=True)
-        lookup = self._look(state, step, copying)
+            return Lookup(keys=keys, uncacheable=True)
+        lookup = self._find(state, step, copying)
         if lookup.keys:
             self.cache.remember(self.stage, step.title, lookup.keys[-1])
         return lookup
 
-    def _look(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
+    def _find(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
         tried: list[StepKey] = []
-        why = ""
+        miss = ""
         for key in self._keys(state, step, copying):
             tried.append(key)
             found = self.cache.find(key.text)
             if isinstance(found, Entry) and not self._is_of_this_build(found):
-                self.cache.spoil(key.text, "its layer is compressed otherwise than its key says")
+                self.cache.spoil(key.text, "its compression does not match its key")
             elif isinstance(found, Entry):
                 layer = self._layer(state, found)
                 if layer is not None:
-                    for other in tried[:-1]:  # so that the next build needs no files to find it
-                        self._keep(state, step, other, layer, found.created_s)
+                    for other in tried[:-1]:  # the next build can then find it without reading files
+                        self._store(state, step, other, layer, found.created_s)
                 return Lookup(True, layer, keys=tuple(tried))
             else:
-                why = why or found.why
-        return Lookup(why=why or self.cache.explain(self.stage, step.title, tried), keys=tuple(tried))
+                miss = miss or found.why
+        return Lookup(miss=miss or self.cache.explain(self.stage, step.title, tried), keys=tuple(tried))
 
-    def keep(self, state: StageState, step: Step, lookup: Lookup, layer: Layer | None) -> None:
-        """Store what a step that was executed made."""
-        for key in () if lookup.apart else lookup.keys:
-            self._keep(state, step, key, layer, time.time())
+    def store(self, state: StageState, step: Step, lookup: Lookup, layer: Layer | None) -> None:
+        """Store the layer of a step that was executed."""
+        for key in () if lookup.uncacheable else lookup.keys:
+            self._store(state, step, key, layer, time.time())
 
     def _is_of_this_build(self, entry: Entry) -> bool:
-        """Compression is a part of every key, so an entry with another was not made by this engine."""
+        """Whether the compression matches: it is part of every key, so this engine wrote no entry with another."""
         wanted = self.options.pack.compression
         return entry.layer is None or layer_compression(entry.layer.media_type) == wanted
 
-    def _keep(self, state: StageState, step: Step, key: StepKey, layer: Layer | None, created_s: float) -> None:
+    def _store(self, state: StageState, step: Step, key: StepKey, layer: Layer | None, created_s: float) -> None:
         entry = Entry(key.text, created_s, step.title)
         if layer is not None:
             entry = replace(entry, layer=layer.descriptor, diff_id=layer.diff_id, made_of=layer.made_of)
@@ -121,7 +121,7 @@ class StepCache:
     # --- keys
 
     def _keys(self, state: StageState, step: Step, copying: Copying | None) -> Iterator[StepKey]:
-        """Those under which a step may be found, the cheapest first; each is made when it is asked for."""
+        """The keys of a step, the cheapest first; each is computed when it is needed."""
         pack = self.options.pack
         layers = [layer.identity for layer in state.layers]
         context = KeyContext(layers, str(state.plan.platform), self.options.epoch_s, pack.compression, pack.level)
@@ -132,7 +132,7 @@ class StepCache:
                         self._mounted(mount) for mount in step.mounts if isinstance(mount, BindMount | CacheMount)
                     ]
                 except FileSystemError:
-                    return  # whoever executes the step says it better
+                    return  # executing the step gives a better error
                 yield run_key(context, step, sources)
             case CopyStep():
                 assert copying is not None
@@ -144,7 +144,7 @@ class StepCache:
                 yield workdir_key(context, step)
 
     def _mounted(self, mount: BindMount | CacheMount) -> str:
-        """A hash of what a mount shows, or begins with."""
+        """A hash of a mount's source, or of its initial content."""
         if mount.origin is None:
             return ""
         if not isinstance(mount.origin, ContextOrigin):
@@ -156,7 +156,7 @@ class StepCache:
         try:
             mode = root.lstat(os.fsencode(path)).st_mode if path else 0
         except OSError:
-            mode = 0  # behind a link, where its own mode doesn't show
+            mode = 0  # behind a symbolic link, whose own mode doesn't matter
         return FramedHash(contents, mode).hexdigest()
 
     def _layers_of(self, origin: Origin) -> str:

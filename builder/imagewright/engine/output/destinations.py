@@ -1,6 +1,6 @@
-"""Where an image goes and in what form: read out of the request and checked before anything is pulled.
+"""Where an image goes and in what format, read from the request and checked before anything is pulled.
 
-No I/O. Called by ``engine.build``; read by ``engine.output`` and ``engine.resultfiles``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FORMATS = {"": None, "oci": ImageFormat.OCI, "docker": ImageFormat.DOCKER}
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """``image_format`` None is the base image's. The last three are files that say what the image is called."""
+    """``image_format`` None is the base image's. The last three are files for the image's digest and names."""
 
     references: tuple[Reference, ...] = ()
     push: bool = True
@@ -34,25 +34,25 @@ class Destinations:
 
 
 def read_destinations(request: BuildRequest) -> Destinations:
-    """What a request says of where its image goes.
+    """The destinations of a request's image.
 
     Raises:
-        UsageError: no destination where one is needed, one with a digest; options that contradict each other.
+        UsageError: a missing destination, one with a digest; conflicting options.
     """
     output, image = request.output, request.image
     references = tuple(Reference.parse(text) for text in output.destinations)
     for reference in references:
         if reference.digest is not None:
             raise UsageError(
-                f"{reference.familiar()}: a destination can't have a digest, since that is what the build finds out",
-                hint="Give it a tag.",
+                f'invalid destination "{reference.familiar()}": a destination cannot have a digest',
+                hint="Use a tag.",
             )
     if output.push and not references:
-        raise UsageError(
-            "there is no destination to push to", hint="Name one with --destination, or build with --no-push."
-        )
+        raise UsageError("no destination to push to", hint="Name one with --destination, or build with --no-push.")
     if (output.image_name_with_digest_file or output.image_name_tag_with_digest_file) and not references:
-        raise UsageError("a file is to say the image's name, and it has none", hint="Name one with --destination.")
+        raise UsageError(
+            "cannot write a file with the image's name: no destination", hint="Name one with --destination."
+        )
     _check_form(image)
     return Destinations(
         references,
@@ -71,17 +71,17 @@ def read_destinations(request: BuildRequest) -> Destinations:
 def _check_form(image: ImageSettings) -> None:
     if image.format == "docker" and image.compression == "zstd":
         raise UsageError(
-            "--image-format=docker and --compression=zstd contradict each other: Docker's media types have no zstd",
-            hint="Leave one of them out; --image-format=oci has zstd.",
+            "cannot combine --image-format=docker with --compression=zstd: Docker's format has no zstd layers",
+            hint="Use --image-format=oci, or remove one of the two.",
         )
     if image.format == "docker" and image.annotations:
         raise UsageError(
-            "--image-format=docker and --annotation contradict each other: Docker's manifests have no annotations",
+            "cannot combine --image-format=docker with --annotation: Docker's manifests have no annotations",
             hint="Use --label, or --image-format=oci.",
         )
     level, levels = image.compression_level, COMPRESSION_LEVELS[image.compression]
     if level is not None and level not in levels:
         raise UsageError(
             f"--compression-level={level}: {image.compression} has levels {levels[0]} to {levels[-1]}",
-            hint="Leave it out: the engine's own choice is fast and small.",
+            hint="Remove it to use the default, which is fast and small.",
         )

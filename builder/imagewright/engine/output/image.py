@@ -1,6 +1,6 @@
-"""What a finished stage becomes: configuration and manifest, pushed and written to where they were asked for.
+"""The image that a build made: its configuration and manifest, and writing or pushing it to all destinations.
 
-Writes files and pushes through the client it is given. Called by ``engine.build``.
+Writes files, and pushes through the given client.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def assemble(state: StageState, created: str, destinations: Destinations) -> Bui
     """The target stage's configuration with all layers and the whole history, and the manifest for it.
 
     Raises:
-        UsageError: Docker's format is asked for, and a layer of the base image is compressed as it has no type for.
+        UsageError: Docker's format is requested, but has no media type for the compression of a base layer.
     """
     image_format = _format(state, destinations)
-    # A base of the other family is written in this one.
+    # Layers of a base in the other format get this one's media types.
     layers = [replace(layer, descriptor=layer.descriptor.of_family(image_format)) for layer in state.layers]
     config = state.plan.config.with_layers([layer.diff_id for layer in layers], state.history).with_created(created)
     raw = config.dump()
@@ -56,33 +56,33 @@ def assemble(state: StageState, created: str, destinations: Destinations) -> Bui
 
 
 def _format(state: StageState, destinations: Destinations) -> ImageFormat:
-    """What was asked for, else the base image's; annotations and zstd are OCI's alone."""
+    """The requested format, else the base image's; only OCI has annotations and zstd."""
     asked = destinations.image_format or (ImageFormat.OCI if destinations.annotations else state.image_format)
     if asked is ImageFormat.DOCKER and any(
         layer_compression(layer.descriptor.media_type) == "zstd" for layer in state.layers
     ):
         raise UsageError(
-            "the image can't have Docker's media types: layers of its base image are compressed with zstd",
-            hint="Leave --image-format out, or write --image-format=oci.",
+            "cannot use --image-format=docker: it has no media type for the base image's zstd layers",
+            hint="Remove --image-format, or use --image-format=oci.",
         )
     return asked
 
 
 @dataclass(slots=True)
 class Output:
-    """Delivers one image."""
+    """Writes and pushes one image."""
 
     image: BuiltImage
     images: Images
     reporter: Reporter
-    also_at: Reference | None = None  # a repository that new layers may have reached already: the layer cache's
+    also_at: Reference | None = None  # another repository that may have new layers already: the layer cache's
     _by_digest: dict[Digest, Layer] = field(init=False)
 
     def __post_init__(self) -> None:
         self._by_digest = {layer.descriptor.digest: layer for layer in self.image.layers}
 
     def write(self, destinations: Destinations) -> None:
-        """Files first: they fail for reasons that can be known before a tag moves.
+        """Write the files. Before the push, so that no tag moves if a file cannot be written.
 
         Raises:
             ImagewrightError: reason ``OutputFailed``.
@@ -91,15 +91,15 @@ class Output:
         if destinations.oci_layout_path:
             name = destinations.references[0].tag if destinations.references else ""
             write_layout(destinations.oci_layout_path, image.manifest, image.config, self.open, name)
-            self.reporter.message(f"wrote the OCI layout {destinations.oci_layout_path}")
+            self.reporter.message(f"wrote OCI layout {destinations.oci_layout_path}")
         if destinations.tar_path:
             write_docker_archive(
                 destinations.tar_path, image.manifest, image.config, destinations.references, (self.open, _file_header)
             )
-            self.reporter.message(f"wrote the archive {destinations.tar_path}")
+            self.reporter.message(f"wrote archive {destinations.tar_path}")
 
     def push(self, client: RegistryClient, destinations: Destinations) -> tuple[Reference, ...]:
-        """Push to every destination; those that have the image now."""
+        """Push to every destination; those that now have the image."""
         mount_from = {
             d: layer.origin.found_at
             for d, layer in self._by_digest.items()
@@ -113,7 +113,7 @@ class Output:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
-        """A layer as it is stored: from this build, or from the registry that the base came from."""
+        """A layer as it is stored: of this build, or of the base image's registry."""
         if self.images.blobs.has(descriptor.digest):
             with self.images.blobs.open(descriptor.digest) as file:
                 yield file

@@ -1,6 +1,6 @@
-"""Pushes an image to all its destinations, and one that a file holds: ``imagewright push``.
+"""Pushes an image to all its destinations, also one that an archive or a layout holds (``imagewright push``).
 
-Talks to registries through the client it is given; reads an archive or a layout. Called by ``engine.output`` and ``cli.pushcommand``.
+Talks to registries through the given client; reads archives and layouts.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from imagewright.store.layoutreader import LayoutReader
 def push_image(
     client: RegistryClient, image: PushImage, destinations: Destinations, blobs: BlobSource, reporter: Reporter
 ) -> tuple[Reference, ...]:
-    """Push to every destination; those that have the image now.
+    """Push to every destination; those that now have the image.
 
     Raises:
-        RegistryError: also for a tag that the registry won't move, where that is not to be taken for success.
+        RegistryError: also for an immutable tag, unless such tags are ignored.
     """
 
     def progress(descriptor: Descriptor, done: int, finished: bool) -> None:
@@ -39,18 +39,18 @@ def push_image(
         kept = error.references
     for reference in destinations.references:
         if reference in kept:
-            reporter.warning(f"{reference.familiar()} stays what it was: the registry doesn't let the tag be moved")
+            reporter.warning(f'did not push "{reference.familiar()}": the tag is immutable')
         else:
             reporter.message(f"pushed {reference.familiar()}@{image.manifest.digest}")
     return tuple(reference for reference in destinations.references if reference not in kept)
 
 
 def open_stored_image(path: str, platform: Platform) -> tuple[PushImage, BlobSource]:
-    """The only image of a docker-archive or of an OCI image layout, and where its blobs are read.
+    """The only image of a docker-archive or an OCI image layout, and the source of its blobs.
 
     Raises:
-        SourceError: reason ``FileNotFound``, there is nothing.
-        ImagewrightError: reason ``LayerInvalid``: it is neither, is damaged, or holds several images.
+        SourceError: reason ``FileNotFound``.
+        ImagewrightError: reason ``LayerInvalid``, neither of the two, damaged, or with several images.
     """
     if os.path.isdir(path):
         reader = LayoutReader(path)
@@ -59,9 +59,9 @@ def open_stored_image(path: str, platform: Platform) -> tuple[PushImage, BlobSou
             return PushImage(manifest, stream.read(manifest.config.size)), reader
     if not os.path.isfile(path):
         raise SourceError(
-            f"there is no image at {path}",
+            f'cannot find image "{path}"',
             reason=Reason.FILE_NOT_FOUND,
-            hint="Name what --tar-path or --oci-layout-path of a build made.",
+            hint="Name an archive or a layout, as --tar-path and --oci-layout-path write them.",
         )
     archive = ArchiveImage.read(path)
     return PushImage(archive.manifest, archive.config), archive

@@ -1,6 +1,6 @@
-"""Files that say what came of a build: the image's digest and names, the whole result as JSON.
+"""Files with the result of a build: the image's digest and names, and the whole result as JSON.
 
-Writes files. Called by ``engine.build`` last of all, so that who sees one finds the image.
+Writes files, after everything else: when one of them exists, the image does too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from imagewright.store.files import replacing, write_error
 
 
 def write_digests(destinations: Destinations, names: Sequence[Reference], digest: Digest) -> None:
-    """``names`` are those that have the image, or would have it. The files of --digest-file, --image-name-with-digest-file and --image-name-tag-with-digest-file.
+    """Write the files of --digest-file, --image-name-with-digest-file and --image-name-tag-with-digest-file.
+
+    ``names`` are the references that have the image, or would have if it were pushed.
 
     Raises:
         ImagewrightError: reason ``OutputFailed``.
@@ -32,7 +34,7 @@ def write_digests(destinations: Destinations, names: Sequence[Reference], digest
 
 
 def write_result(path: str, result: BuildResult) -> None:
-    """The result of a build, good or bad, as one JSON object.
+    """Write the result of a build, successful or not, as one JSON object.
 
     Raises:
         ImagewrightError: reason ``OutputFailed``.

@@ -1,6 +1,6 @@
-"""Images of registries, as a build uses them: resolved once, their layers streamed into a root file system.
+"""Base images as a build uses them: resolved once, their layers streamed into a root file system.
 
-Talks to registries through the client it is given. Called by ``engine.build`` and ``engine.stage``.
+Talks to registries through the given client.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer
 from imagewright.engine.layers import Layer, LayerOrigin
-from imagewright.engine.pull.layouts import Layouts, WarmedLayers
+from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.pull.streaming import InflatedLayer, Spool
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Location, Reason, RegistryError
@@ -35,12 +35,12 @@ from imagewright.store.blobs import BlobStore
 from imagewright.streams import Readable
 
 _DOWNLOADS_AT_ONCE = 3
-_NOT_THE_ENTRY = frozenset({Reason.CANCELLED, Reason.DISK_FULL, Reason.ID_OUT_OF_RANGE})
+_NOT_THE_ENTRYS_FAULT = frozenset({Reason.CANCELLED, Reason.DISK_FULL, Reason.ID_OUT_OF_RANGE})
 _PULL_FAILURES = frozenset({Reason.REGISTRY_UNAVAILABLE})
 
 
 class BrokenEntry(ImagewrightError):
-    """A layer of the cache can't be had, or isn't what its entry says: the build begins anew without it."""
+    """A layer of the cache cannot be read, or does not match its entry: the build starts over without that entry."""
 
     default_reason = Reason.REGISTRY_PROTOCOL_ERROR
 
@@ -50,21 +50,21 @@ class BrokenEntry(ImagewrightError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """Where images come from: registries, layouts that named contexts bring, layers that are kept in a folder."""
+class ImageSources:
+    """Where images come from: registries, OCI layouts of named contexts, layers of the warm cache."""
 
     client: RegistryClient
     layouts: Layouts
-    warmed: WarmedLayers
+    warm_cache: WarmCache
 
 
 class Images:
     """Resolves references and unpacks images. ``resolve`` and ``open_stored`` may be called from several threads."""
 
-    def __init__(self, sources: Sources, workspace: Workspace, blobs: BlobStore, reporter: Reporter) -> None:
+    def __init__(self, sources: ImageSources, workspace: Workspace, blobs: BlobStore, reporter: Reporter) -> None:
         self._client = sources.client
         self._layouts = sources.layouts
-        self._warmed = sources.warmed
+        self._warm_cache = sources.warm_cache
         self._workspace = workspace
         self.blobs = blobs
         self._reporter = reporter
@@ -72,18 +72,18 @@ class Images:
         self._unpacked: dict[Digest, Rootfs] = {}
         self._lock = threading.Lock()
         self._unpacking: set[Digest] = set()
-        self._freed = threading.Condition()
+        self._released = threading.Condition()
 
     def config_for(self, request: ConfigRequest) -> ImageConfig:
         """The configuration of a base image, for the planner.
 
         Raises:
-            RegistryError: with the place in the Dockerfile that names the image.
+            RegistryError: with the location of the image's name in the Dockerfile.
         """
         return self._resolve_named(request, request.location).config
 
     def check(self, origin: ImageOrigin, location: Location) -> None:
-        """Resolve what a COPY --from names, so that a wrong name fails before anything is built."""
+        """Resolve the image of a COPY --from, so that a wrong name fails before anything is built."""
         self._resolve_named(origin, location)
 
     def _resolve_named(self, named: ConfigRequest | ImageOrigin, location: Location | None) -> RemoteImage:
@@ -100,17 +100,17 @@ class Images:
         return self._layouts if self._layouts.has(reference) else self._client
 
     def resolve(self, reference: Reference, platform: Platform) -> RemoteImage:
-        """The image's manifest and configuration, asked for once in a build so that a moving tag can't split it."""
+        """The image's manifest and configuration, fetched once in a build: a tag that moves can't change it half way."""
         with self._lock:
             image = self._resolved.get((reference, platform))
             if image is None:
                 image = self._source(reference).resolve(reference, platform)
                 if len(image.config.diff_ids) != len(image.manifest.layers):
                     raise RegistryError(
-                        f"{reference.familiar()} has {len(image.manifest.layers)} layers in its manifest and "
-                        f"{len(image.config.diff_ids)} in its configuration",
+                        f'cannot use image "{reference.familiar()}": its manifest has {len(image.manifest.layers)} layers, '
+                        f"its configuration {len(image.config.diff_ids)}",
                         reason=Reason.REGISTRY_PROTOCOL_ERROR,
-                        hint="The image is damaged; push it again, or use another.",
+                        hint="The image is damaged: push it again, or use another one.",
                     )
                 self._resolved[(reference, platform)] = image
                 self._reporter.message(f"{reference.familiar()} is {image.manifest.digest} for {platform}")
@@ -121,53 +121,51 @@ class Images:
         source = self._source(image.reference)
 
         def open_layer_of(descriptor: Descriptor) -> AbstractContextManager[Readable]:
-            if self._warmed.has(descriptor):
-                return self._warmed.open(descriptor)
+            if self._warm_cache.has(descriptor):
+                return self._warm_cache.open(descriptor)
             return source.open_blob(image, descriptor)
 
-        origin = LayerOrigin(open_layer_of, _found_at(image))
+        origin = LayerOrigin(open_layer_of, _repository_of(image))
         return [
             Layer(descriptor, diff_id, origin)
             for descriptor, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)
         ]
 
     def unpack(self, layers: Sequence[Layer], rootfs: Rootfs, name: str) -> None:
-        """Apply layers to ``rootfs``, in order; downloads run ahead. ``name`` is of the image, for warnings.
+        """Unpack layers into ``rootfs``, in order; downloads run ahead. ``name`` is the image's, for warnings.
 
-        Layers stay in the blob store: another stage may start from them, and a push to another registry, or an
-        archive, needs them once more.
+        Layers stay in the blob store: another stage may start from them, and a push to another registry or an archive
+        needs them again.
         """
-        with self._alone({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
+        with self._exclusive({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
             spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
             pool = stack.enter_context(ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="pull"))
             for spool in spools.values():
                 stack.callback(spool.close)
                 pool.submit(spool.download)
-            skipped = sum(self._apply(layer, rootfs, spools) for layer in layers)
+            skipped = sum(self._unpack_one(layer, rootfs, spools) for layer in layers)
         if skipped:
-            self._reporter.warning(
-                f"{name} has {skipped} devices that can't be made in a user namespace: RUN doesn't see them"
-            )
+            self._reporter.warning(f"skipped {skipped} devices of {name}: they cannot be created in a user namespace")
 
     @contextmanager
-    def _alone(self, digests: set[Digest]) -> Iterator[None]:
-        """Wait until no other stage works with one of these, and keep others waiting: a layer is downloaded once."""
-        with self._freed:
-            self._freed.wait_for(lambda: self._unpacking.isdisjoint(digests))
+    def _exclusive(self, digests: set[Digest]) -> Iterator[None]:
+        """Wait until no other stage uses one of these, and make others wait: each layer is downloaded once."""
+        with self._released:
+            self._released.wait_for(lambda: self._unpacking.isdisjoint(digests))
             self._unpacking |= digests
         try:
             yield
         finally:
-            with self._freed:
+            with self._released:
                 self._unpacking -= digests
-                self._freed.notify_all()
+                self._released.notify_all()
 
-    def _apply(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
-        """Unpack one layer and keep it; how many devices were passed over."""
-        with entries_break(layer):
-            return self._apply_sound(layer, rootfs, spools)
+    def _unpack_one(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
+        """Unpack one layer and keep it; the number of skipped devices."""
+        with blaming_entry(layer):
+            return self._unpack_layer(layer, rootfs, spools)
 
-    def _apply_sound(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
+    def _unpack_layer(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
         digest = layer.descriptor.digest
         with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, _short(layer)) as tar:
             try:
@@ -175,7 +173,7 @@ class Images:
                 tar.finish()
             except BaseException:
                 for spool in spools.values():
-                    spool.stop()  # nothing waits for a download that nobody reads any more
+                    spool.stop()  # nothing reads the other downloads any more
                 raise
         if not self._has(layer):
             spools[digest].keep(self.blobs.path(digest))
@@ -196,10 +194,10 @@ class Images:
             yield open_layer(spools[layer.descriptor.digest])
 
     def rootfs_of(self, reference: Reference, platform: Platform) -> Rootfs:
-        """The unpacked image for COPY --from, made once in a build."""
+        """The unpacked image of a COPY --from, unpacked once in a build."""
         image = self.resolve(reference, platform)
         digest = image.manifest.digest
-        with self._alone({digest}):
+        with self._exclusive({digest}):
             if digest not in self._unpacked:
                 rootfs = Rootfs(self._workspace.image(digest.hex))
                 self.unpack(self.layers(image), rootfs, reference.familiar())
@@ -207,7 +205,7 @@ class Images:
             return self._unpacked[digest]
 
     def stored(self, layers: Sequence[Layer]) -> Iterator[StoredLayer]:
-        """The layers that are kept here, topmost first, down to the first that isn't."""
+        """The layers in the blob store, topmost first, down to the first that isn't there."""
         for descriptor in (layer.descriptor for layer in reversed(layers)):
             if not self.blobs.has(descriptor.digest):
                 return
@@ -220,35 +218,35 @@ class Images:
 
     @contextmanager
     def open_stored(self, layer: Layer) -> Iterator[Readable]:
-        """The bytes of a layer that came from elsewhere, as they are stored there, verified."""
+        """A layer of a registry or cache, as it is stored there, verified."""
         assert layer.origin is not None
-        with entries_break(layer), layer.origin.open(layer.descriptor) as stream:
-            yield _Counted(stream, layer.descriptor, self._reporter)
+        with blaming_entry(layer), layer.origin.open(layer.descriptor) as stream:
+            yield _ReportedStream(stream, layer.descriptor, self._reporter)
 
 
 @contextmanager
-def entries_break(layer: Layer) -> Iterator[None]:
-    """What goes wrong with a layer of the cache is the fault of its entry."""
+def blaming_entry(layer: Layer) -> Iterator[None]:
+    """Turn errors of a cached layer into ``BrokenEntry``."""
     try:
         yield
     except BrokenEntry:
         raise
     except ImagewrightError as error:
-        if layer.origin is None or not layer.origin.cache_key or error.reason in _NOT_THE_ENTRY:
+        if layer.origin is None or not layer.origin.cache_key or error.reason in _NOT_THE_ENTRYS_FAULT:
             raise
         raise BrokenEntry(layer.origin.cache_key, error) from error
 
 
-def _found_at(image: RemoteImage) -> Reference | None:
-    """The base image by where it was found: a mirror's layers can be mounted in the mirror's registry."""
+def _repository_of(image: RemoteImage) -> Reference | None:
+    """The repository that the image was pulled from: a mirror's layers can be mounted in the mirror's registry."""
     if not image.location:
         return None
     endpoint = image.location[0]
     return Reference.parse(f"{endpoint.host}/{endpoint.repository(image.reference)}")
 
 
-class _Counted:
-    """Tells the reporter how far a download is."""
+class _ReportedStream:
+    """Reports the progress of a download."""
 
     def __init__(self, stream: Readable, descriptor: Descriptor, reporter: Reporter) -> None:
         self._stream = stream

@@ -1,7 +1,7 @@
-"""Images in OCI layouts on this machine: named contexts (``oci-layout://``), and base images that ``imagewright warm`` kept.
+"""Images in OCI layouts on this machine: named contexts (``oci-layout://``), and the cache that ``imagewright warm`` fills.
 
-Reads and writes folders; ``warm`` asks registries. The images of named contexts are treated as those of a registry that
-is never asked. Of warmed images only layers are taken, by digest: a build still asks the registry what a tag is now.
+Reads and writes folders; ``warm`` talks to registries. An image of a named context has a reference like one of a registry,
+which is never contacted. Of the warm cache only layers are used, by digest: a build still resolves tags at the registry.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REGISTRY = "oci-layout.invalid"  # no host can have this name (RFC 2606)
 
 
 def layout_reference(context: str) -> Reference:
-    """How the image of a named context is called in a build."""
+    """The reference of a named context's image inside a build."""
     return Reference.parse(f"{_REGISTRY}/{re.sub('[^a-z0-9/]+', '-', context).strip('-/')}")
 
 
@@ -47,7 +47,7 @@ class Layouts:
         """The image for a platform.
 
         Raises:
-            ImagewrightError: it isn't there, or is damaged.
+            ImagewrightError: it does not exist, or is damaged.
         """
         source = self._sources[reference]
         manifest, config = LayoutReader(source.path).find(source.tag, source.digest, platform)
@@ -59,7 +59,7 @@ class Layouts:
             yield stream
 
 
-_FOLDER = "images"  # below the cache folder, beside the cache mounts
+_FOLDER = "images"  # in the cache folder, next to the cache mounts
 
 
 def warm(
@@ -68,10 +68,10 @@ def warm(
     cache_dir: str,
     say: Callable[[str], None],
 ) -> None:
-    """Bring images into the cache folder; what is there already, and whole, is not downloaded again.
+    """Pull images into the cache folder; complete blobs that it has already are not downloaded again.
 
     Raises:
-        RegistryError: an image can't be pulled; those before it are there.
+        RegistryError: an image cannot be pulled; those before it are in the folder.
         ImagewrightError: reason ``OutputFailed``.
     """
     for reference, platform in images:
@@ -88,24 +88,24 @@ def warm(
 
 
 def _read(client: RegistryClient, image: RemoteImage, manifest: Manifest) -> bytes:
-    """The configuration as it is stored: read and written again it would have another digest."""
+    """The configuration as it is stored: parsed and written again it could have another digest."""
     with client.open_blob(image, manifest.config) as stream:
         return read_whole(stream)
 
 
-class WarmedLayers:
-    """The layers of a cache folder; ``""`` is none."""
+class WarmCache:
+    """The layers in a cache folder; ``""`` for none."""
 
     def __init__(self, cache_dir: str) -> None:
         folder = os.path.join(cache_dir, _FOLDER) if cache_dir else ""
         self._folder = folder if folder and os.path.isfile(os.path.join(folder, "index.json")) else ""
 
     def has(self, descriptor: Descriptor) -> bool:
-        """Whether a layer is there, whole: it is read to see that."""
+        """Whether the folder has a layer, complete; reads it to verify that."""
         return bool(self._folder) and is_whole(blob_path(self._folder, descriptor.digest), descriptor)
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
-        """A layer that is there."""
+        """Open a layer of the folder."""
         with open(blob_path(self._folder, descriptor.digest), "rb") as file:
             yield file

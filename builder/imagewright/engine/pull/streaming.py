@@ -1,7 +1,7 @@
 """Layers of a base image on their way from the registry into the unpacker, with bounded memory.
 
-Reads from the registry and writes temporary files. Called by ``engine.images``. Download, inflation with hashing, and
-unpacking overlap: the C libraries that do the first two let go of the interpreter lock.
+Reads from the registry and writes temporary files. Download, inflation with hashing, and unpacking overlap: the C libraries
+of the first two release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNKS_AHEAD = 8
 
 
 class Spool:
-    """A download into a file that is read while it grows, so that a layer need not be complete to be unpacked."""
+    """A download into a file that is read while it grows: unpacking a layer begins before it is complete."""
 
     def __init__(self, path: str, opener: Callable[[], AbstractContextManager[Readable]]) -> None:
         self._path = path
@@ -37,7 +37,7 @@ class Spool:
         self._position = 0
 
     def download(self) -> None:
-        """Fetch everything; runs in a thread of its own. An error is raised where the content is read."""
+        """Download everything, in a thread of its own. An error is raised by ``read``."""
         with self._changed:
             if self._stopped:
                 return
@@ -46,11 +46,11 @@ class Spool:
             with open(self._path, "wb") as out, self._opener() as stream:
                 while not self._stopped and (chunk := stream.read(_CHUNK_BYTES)):
                     out.write(chunk)
-                    out.flush()  # a reader sees what is counted
+                    out.flush()  # counted bytes must be visible to the reader
                     with self._changed:
                         self._written += len(chunk)
                         self._changed.notify_all()
-        except BaseException as error:  # noqa: BLE001 -- carried over to the thread that reads
+        except BaseException as error:  # noqa: BLE001 -- raised again in the thread that reads
             self._error = error
         finally:
             with self._changed:
@@ -73,7 +73,7 @@ class Spool:
         return data
 
     def keep(self, path: str) -> None:
-        """Give the download another place, once it is complete and so verified. Raises what the download raised."""
+        """Move the download to ``path`` once it is complete, and so verified. Raises what the download raised."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended)
         if self._error is not None:
@@ -81,13 +81,13 @@ class Spool:
         os.rename(self._path, path)
 
     def stop(self) -> None:
-        """Let the download end as soon as it can; nobody waits for what it would bring."""
+        """End the download soon; its content is no longer needed."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop the download, wait for its end and remove the file. One that was not begun yet never will be."""
+        """Stop the download, wait for its end and remove the file. A download that has not begun never will."""
         self.stop()
         if self._file is not None:
             os.close(self._file)
@@ -102,9 +102,9 @@ class InflatedLayer:
     """The uncompressed tar of one layer, inflated and hashed in a thread; verifies the diff ID at its end.
 
     Args:
-        inflate: gives the stream of uncompressed bytes; called in the thread.
-        diff_id: what the image's configuration says that the uncompressed layer hashes to (config.md, "Layer DiffID").
-        name: of the layer, for the error.
+        inflate: opens the stream of uncompressed bytes; called in the thread.
+        diff_id: of the uncompressed layer, from the image's configuration (config.md, "Layer DiffID").
+        name: the layer's, for the error.
     """
 
     def __init__(self, inflate: Callable[[], AbstractContextManager[Readable]], diff_id: Digest, name: str) -> None:
@@ -155,7 +155,7 @@ class InflatedLayer:
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
     def finish(self) -> None:
-        """Read what follows the tar's end, so that the whole layer is hashed and verified."""
+        """Read what follows the end of the tar, so that the whole layer is verified."""
         while self.read(_CHUNK_BYTES):
             pass
 
@@ -170,11 +170,11 @@ class InflatedLayer:
                         return
             if hasher.hexdigest() != self._diff_id.hex:
                 raise RegistryError(
-                    f"layer {self._name} is not what the image's configuration says: its content hashes to "
-                    f"{self._diff_id.algorithm}:{hasher.hexdigest()}, not {self._diff_id}",
+                    f"cannot verify layer {self._name}: expected diff ID {self._diff_id}, got "
+                    f"{self._diff_id.algorithm}:{hasher.hexdigest()}",
                     reason=Reason.REGISTRY_PROTOCOL_ERROR,
-                    hint="The image is damaged or was tampered with; push it again, or use another.",
+                    hint="The image is damaged or was tampered with: push it again, or use another one.",
                 )
             self._chunks.put(b"")
-        except BaseException as error:  # noqa: BLE001 -- carried over to the thread that reads
+        except BaseException as error:  # noqa: BLE001 -- raised again in the thread that reads
             self._chunks.put(error)

@@ -1,4 +1,4 @@
-"""Contexts: what named ones (--build-context) are to the planner, and how files get here.
+"""Contexts: how the planner sees named ones (--build-context), and how their files are fetched.
 
 Fetches the named contexts that the plan reads, pulls a context that is an OCI artifact, and asks a git server for a commit.
 """
@@ -25,10 +25,10 @@ from imagewright.registry.client import RegistryClient
 
 
 def plan_contexts(requested: Iterable[RequestedContext]) -> Mapping[str, NamedContext]:
-    """What each name means to the planner.
+    """The named contexts for the planner.
 
     Raises:
-        ReferenceError: an image that can't be named so.
+        ReferenceError: an invalid image reference.
     """
     return {each.name: _planned(each) for each in requested}
 
@@ -50,11 +50,11 @@ def fetch_contexts(
     fetch: Callable[[str, Source], FetchedContext],
     download: Callable[[UrlSource, str], None],
 ) -> dict[str, str]:
-    """The folders of those contexts that the plan takes files from, by name.
+    """Fetch the contexts that the plan reads; their folders by name.
 
     Args:
-        fetch: fetches a source; the first argument is a folder to work in, which is made here.
-        download: writes what is at a URL into a folder. Such a context is that one file, called ``context`` (BuildKit).
+        fetch: fetches a source; the first argument is a folder to work in, which is created here.
+        download: writes the file at a URL into a folder. As in BuildKit such a context is one file named ``context``.
 
     Raises:
         SourceError
@@ -80,21 +80,21 @@ def pull_artifact(client: RegistryClient, reference: str, path: str) -> None:
     """Write the layer of an artifact (manifest.md, "Guidelines for Artifact Usage") into the new file ``path``, verified.
 
     Raises:
-        RegistryError, UsageError: what the registry answers; a name that is none.
-        SourceError: it isn't there, or has not exactly one layer.
+        RegistryError, UsageError: of the registry; an invalid reference.
+        SourceError: it does not exist, or does not have exactly one layer.
     """
     name = Reference.parse(reference)
     manifest = client.find(name, pulling=True)
     if manifest is None:
         raise SourceError(
-            f"the context {name.familiar()} is not in its registry",
+            f'cannot pull context "{name.familiar()}": not found',
             reason=Reason.FILE_NOT_FOUND,
             hint="Check the name and the tag.",
         )
     if len(manifest.layers) != 1:
         raise SourceError(
-            f"the context {name.familiar()} has {len(manifest.layers)} layers, and an artifact that holds a context has one",
-            hint="Push it with flux push artifact, or oras push REFERENCE context.tar.gz.",
+            f'cannot use "{name.familiar()}" as a context: it has {len(manifest.layers)} layers instead of one',
+            hint="Push the context with flux push artifact, or oras push REFERENCE context.tar.gz.",
         )
     try:
         with client.open_found(name, manifest.layers[0], pulling=True) as stream, open(path, "wb") as file:
@@ -102,21 +102,21 @@ def pull_artifact(client: RegistryClient, reference: str, path: str) -> None:
                 file.write(data)
     except RegistryError as error:
         raise SourceError(
-            f"the context {name.familiar()} can't be pulled: {error.message}", reason=error.reason, hint=error.hint
+            f'cannot pull context "{name.familiar()}": {error.message}', reason=error.reason, hint=error.hint
         ) from error
 
 
-def probe(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> BuildResult:
-    """A result that names nothing but the commit.
+def find_source_commit(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> BuildResult:
+    """Ask which commit a build would use, without fetching it.
 
     Raises:
-        SourceError: what ``context.git`` raises; the source is no git repository.
+        SourceError: as ``context.git``; the source is not a git repository.
     """
     if not isinstance(request.context.source, GitSource):
         raise SourceError(
-            "only a git repository can be asked for its commit",
+            "cannot look up the commit of a source that is not a git repository",
             reason=Reason.NOT_SUPPORTED,
-            hint="Leave poll out of other sources.",
+            hint="Remove poll, or use a git source.",
         )
     if request.work_dir:
         os.makedirs(request.work_dir, exist_ok=True)

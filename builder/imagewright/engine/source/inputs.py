@@ -1,7 +1,7 @@
-"""What a build is made from, read and checked: build arguments, platform, Dockerfile, .dockerignore, SOURCE_DATE_EPOCH.
+"""The inputs of a build, read and checked: build arguments, platform, Dockerfile, .dockerignore, SOURCE_DATE_EPOCH.
 
-Reads the source's folder and the environment it is given. SOURCE_DATE_EPOCH is a number, ``context`` (the time of the
-commit that is built) or the name of a stage with one remote ADD, whose time is asked for (Dockerfile 1.24).
+Reads the source's folder and the given environment. SOURCE_DATE_EPOCH is a number, ``context`` (the time of the commit
+that is built) or the name of a stage with one remote ADD, whose time is looked up (Dockerfile 1.24).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.dockerfile.model import Dockerfile
 from imagewright.dockerfile.parser import parse
 from imagewright.engine.source.contexts import plan_contexts
-from imagewright.engine.source.dockerfile import MAX_DOCKERFILE_BYTES, FoundDockerfile, Place, find_dockerfile
+from imagewright.engine.source.dockerfile import MAX_DOCKERFILE_BYTES, FoundDockerfile, RootedFile, find_dockerfile
 from imagewright.engine.source.remotes import Remotes
 from imagewright.errors import DockerfileError, ImagewrightError, Reason, SourceError, UsageError
 from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
@@ -31,7 +31,7 @@ from imagewright.streams import Readable
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """``context`` is the folder that COPY sees, ``ignore`` what it doesn't see of it."""
+    """``context`` is the folder that COPY reads, ``ignore`` the patterns of its .dockerignore."""
 
     context: Rootfs
     ignore: IgnorePatterns
@@ -39,15 +39,15 @@ class Inputs:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The Dockerfile's, as its locations count them: not every character that ends a line for Python does there."""
+        """The Dockerfile's, numbered as its locations are: Python would split lines at more characters."""
         return self.dockerfile.lines
 
 
 def plan_options(request: BuildRequest, environment: Mapping[str, str]) -> PlanOptions:
-    """The request's part of the plan.
+    """The planner's options in a request.
 
     Raises:
-        UsageError: for a bad platform, or a build argument whose variable isn't set.
+        UsageError: an invalid platform, or a build argument whose variable isn't set.
     """
     build_platform = host_platform()
     platform = Platform.parse(request.plan.platform) if request.plan.platform else build_platform
@@ -63,10 +63,10 @@ def plan_options(request: BuildRequest, environment: Mapping[str, str]) -> PlanO
 
 
 def read_inputs(request: BuildRequest, fetched: FetchedContext, download: Callable[[str, int], bytes]) -> Inputs:
-    """Find and parse the Dockerfile and its .dockerignore. ``download`` gives what is at an address, up to a size.
+    """Find and parse the Dockerfile and its .dockerignore. ``download`` reads a URL, up to a size in bytes.
 
     Raises:
-        SourceError: a context folder that isn't there; what ``download`` raises.
+        SourceError: the context folder does not exist; as ``download``.
         DockerfileError: reasons ``DockerfileNotFound`` and ``DockerfileInvalid``.
     """
     source = Rootfs(fetched.path)
@@ -76,14 +76,14 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext, download: Callab
             real = os.readlink(f"/proc/self/fd/{fd}")
     except OSError as error:
         raise SourceError(
-            f"the source has no folder {request.context.directory!r}",
+            f'cannot find context folder "{request.context.directory}" in the source',
             reason=Reason.FILE_NOT_FOUND,
-            hint="contextDir (--context-sub-path) is relative to the source's root.",
+            hint="Write contextDir (--context-sub-path) relative to the root of the source.",
         ) from error
     context = Rootfs(real)
     if fetched.dockerfile is not None:
         found = FoundDockerfile("Dockerfile", fetched.dockerfile)
-    elif request.plan.dockerfile.startswith(("http://", "https://")):  # kaniko takes one so
+    elif request.plan.dockerfile.startswith(("http://", "https://")):  # as kaniko does
         found = FoundDockerfile("Dockerfile", download(request.plan.dockerfile, MAX_DOCKERFILE_BYTES))
     else:
         found = find_dockerfile(request.plan.dockerfile, context)
@@ -92,36 +92,36 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext, download: Callab
 
 
 def unpack_archive(stream: Readable, folder: str) -> None:
-    """Unpack a context that came as an archive; owners don't matter, since COPY sets them."""
+    """Unpack the archive of a context; owners don't matter, since COPY sets them."""
     found, peeked = sniff(stream)
     options = UnpackOptions(whiteouts=False, ownership=(os.geteuid(), os.getegid()))
     inflated = inflate(peeked, found)
     unpack_layer(Rootfs(folder), inflated, options)
     while inflated.read(1 << 20):
-        pass  # what is compressed ends with its checksum: an archive that was cut there would pass for whole
+        pass  # the checksum at the end reveals a truncated archive
 
 
-def ignore_file_of(context: Rootfs) -> Place:
-    """Where a context's own .dockerignore is."""
-    return Place(context, ".dockerignore", ".dockerignore")
+def ignore_file_of(context: Rootfs) -> RootedFile:
+    """A context's own .dockerignore."""
+    return RootedFile(context, ".dockerignore", ".dockerignore")
 
 
-def read_ignore(*places: Place) -> IgnorePatterns:
-    """The patterns of the first of the files that is there; its own patterns replace the others'.
+def read_ignore(*files: RootedFile) -> IgnorePatterns:
+    """The patterns of the first file that exists; the others are not read.
 
     Raises:
-        DockerfileError: one that is there and can't be read: without it, what it hides would get into the image.
+        DockerfileError: it exists and cannot be read: files that it excludes would get into the image.
     """
-    for place in places:
+    for file in files:
         try:
-            content = place.read()
+            content = file.read()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise DockerfileError(
-                f"cannot read {place.name}: {error.strerror}", hint="Check its mode and owner."
+                f'cannot read "{file.name}": {error.strerror}', hint="Check its mode and owner."
             ) from error
-        return IgnorePatterns.parse(content.decode("utf-8", "replace"), place.name)
+        return IgnorePatterns.parse(content.decode("utf-8", "replace"), file.name)
     return IgnorePatterns.parse("", ".dockerignore")
 
 
@@ -133,30 +133,30 @@ def _build_args(request: BuildRequest, environment: Mapping[str, str]) -> dict[s
         elif arg.from_env in environment:
             args[arg.name] = environment[arg.from_env]
         elif arg.from_env != arg.name:
-            # The operator put it there. `--build-arg NAME` of an unset variable is no argument, as with docker build.
+            # Set by the operator. As in docker build, `--build-arg NAME` of an unset variable is ignored.
             raise UsageError(
-                f"the build argument {arg.name} has no value: {arg.from_env} is not set",
+                f'no value for build argument "{arg.name}": variable "{arg.from_env}" is not set',
                 hint="Set the variable, or give the argument a value.",
             )
     return args
 
 
 _FROM_CONTEXT = "context"
-# What stands for SOURCE_DATE_EPOCH where none is given.
+# What SOURCE_DATE_EPOCH defaults to.
 EPOCH_OF = {Timestamps.BUILD: "", Timestamps.SOURCE: _FROM_CONTEXT, Timestamps.ZERO: "0"}
 
 
 def resolve_epoch(
     text: str, fetched: FetchedContext, source_of: Callable[[str], EpochSource | None], remotes: Remotes
 ) -> int | None:
-    """Seconds since 1970; None without a value, or where the context has no time of its own (a folder).
+    """Seconds since 1970; None without a value, or if the context has no time of its own (a folder).
 
     Args:
-        source_of: gives what the stage of a name adds, None where there is no such stage.
+        source_of: returns what the stage of a name adds, None if there is no such stage.
 
     Raises:
-        UsageError: when it is neither a number nor ``context`` nor a stage's name.
-        DockerfileError, SourceError: a stage of another kind, a source that can't be fetched.
+        UsageError: neither a number nor ``context`` nor the name of a stage.
+        DockerfileError, SourceError: another kind of stage, a source that cannot be fetched.
     """
     if not text:
         return None
@@ -171,7 +171,7 @@ def resolve_epoch(
             raise
     if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 33:
         raise UsageError(
-            f"{EPOCH}={text}: neither a number of seconds since 1970 nor 'context' nor a stage's name",
-            hint="git log -1 --pretty=%ct gives a good one; 'context' takes it from a git context.",
+            f'invalid {EPOCH} "{text}": neither seconds since 1970, "context", nor the name of a stage',
+            hint="Use, for example, the output of git log -1 --pretty=%ct, or context for a git context.",
         )
     return int(text)

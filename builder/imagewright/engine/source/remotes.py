@@ -1,8 +1,8 @@
-"""What ADD takes from elsewhere, fetched: a file from a URL, a checkout of a git repository.
+"""Fetches the remote sources of ADD: a file from a URL, a checkout of a git repository.
 
-Talks to the network through ``context``; writes below a folder that it is given. Called by ``engine.copying``. A login is
-only ever what the build was given for ADD: the secrets that BuildKit's reference names. kaniko's GIT_TOKEN and its kin are
-for the build context; a Dockerfile could send them anywhere.
+Talks to the network through ``context``, and writes below a given folder. The only logins are those that the build was given
+for ADD: the secrets that BuildKit's reference names. kaniko's GIT_TOKEN and similar variables are for the build context: a
+Dockerfile could send them to any host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imagewright.context.job import Machine
 from imagewright.contract import DEFAULT_SSH_ID
 from imagewright.contract.sources import GitSource
 from imagewright.descent import temporary_directory
-from imagewright.engine.source.sshagents import Agents
+from imagewright.engine.source.sshagents import SshAgents
 from imagewright.errors import Reason, SourceError, UsageError
 from imagewright.fs.copy import archive
 from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
@@ -31,20 +31,18 @@ from imagewright.plan.steps import SshMount
 
 _FOR_CONTEXTS = frozenset({"GIT_USERNAME", "GIT_PASSWORD", "GIT_TOKEN", "GIT_PULL_METHOD", "SSH_AUTH_SOCK"})
 _HEADER = re.compile(r"(basic|bearer) +(\S+)", re.IGNORECASE)
-_KNOWN_HOSTS = (
-    "GIT_KNOWN_HOSTS"  # of this project: a Pod has no ~/.ssh/known_hosts, and nobody is trusted at first sight
-)
+_KNOWN_HOSTS = "GIT_KNOWN_HOSTS"  # our own: a Pod has no ~/.ssh/known_hosts, and unknown host keys are never trusted
 _TOKEN_USER = "x-access-token"  # noqa: S105 -- the user name that goes with a token
 
 
 @dataclass(frozen=True, slots=True)
 class Remotes:
-    """Fetches for a build. ``environment`` has proxies and trusted certificates; ``secrets`` are the build's, by id."""
+    """Fetches remote sources. ``environment`` has proxies and trusted certificates; ``secrets`` are the build's, by id."""
 
-    folder: str  # for what is asked for its time only
+    folder: str  # for sources of which only the time is needed
     environment: Mapping[str, str] = field(repr=False)
     secrets: Mapping[str, bytes] = field(repr=False)
-    agents: Agents
+    agents: SshAgents
     log: Callable[[str], None]
     stopped: Event
 
@@ -56,15 +54,15 @@ class Remotes:
         """Download into ``folder``, which exists, under the source's name.
 
         Raises:
-            SourceError, UsageError: as ``context.download.download``; a secret that is no login.
+            SourceError, UsageError: as ``context.download.download``; a secret that is not a valid login.
         """
         self._download(source, folder, HttpOptions(self.log, self._authorization, stopped=self.stopped))
 
     def dockerfile(self, url: str, max_bytes: int) -> bytes:
-        """The Dockerfile at an address.
+        """The Dockerfile at a URL.
 
         Raises:
-            SourceError, UsageError: as ``file``; it is larger than ``max_bytes``.
+            SourceError, UsageError: as ``file``; larger than ``max_bytes``.
         """
         options = HttpOptions(self.log, self._authorization, stopped=self.stopped, max_bytes=max_bytes)
         with temporary_directory("dockerfile-", self.folder) as folder:
@@ -78,7 +76,7 @@ class Remotes:
         self.log(f"{done.size} bytes, {done.digest}")
 
     def time_of(self, source: RemoteSource) -> int | None:
-        """When a commit was made, or a file was changed as its server says, else what is newest in an archive; in seconds.
+        """The time of a commit, else a file's Last-Modified, else that of the newest entry of an archive; in seconds.
 
         Raises:
             SourceError, UsageError: as ``file`` and ``checkout``.
@@ -88,20 +86,20 @@ class Remotes:
                 return self.checkout(source, folder).time_s
             self.file(source, folder)
             path = os.path.join(folder, source.name)
-            modified_s = int(os.stat(path).st_mtime)  # 1970 where the server doesn't say
+            modified_s = int(os.stat(path).st_mtime)  # 1970 if the server sends none
             if modified_s:
                 return modified_s
             with open(path, "rb", buffering=0) as file:
                 return archive.newest(file)
 
     def checkout(self, source: GitRemote, folder: str) -> Checkout:
-        """Check a revision out below ``folder``, which exists.
+        """Check out a revision below the existing ``folder``.
 
         Raises:
-            SourceError, UsageError: as ``context.git.checkout.clone``; a secret that is no login.
+            SourceError, UsageError: as ``context.git.checkout.clone``; a secret that is not a valid login.
         """
         if source.keep_git_dir and source.subdir:
-            self.log(f"the .git of {source} is not kept: a folder of a repository has none")
+            self.log(f'the .git folder of "{source}" is not kept: only part of the repository is added')
         private = os.path.join(folder, "private")
         os.mkdir(private, 0o700)
         login = self._git_login(source.url, private)
@@ -115,7 +113,7 @@ class Remotes:
         )
         environment = {name: value for name, value in self.environment.items() if name not in _FOR_CONTEXTS}
         with ExitStack() as stack:
-            if _by_ssh(source.url):
+            if _is_ssh(source.url):
                 mount = SshMount(DEFAULT_SSH_ID, "", uid=os.geteuid(), gid=os.getegid())
                 socket = stack.enter_context(self.agents.socket(mount))
                 if socket is not None:
@@ -125,23 +123,23 @@ class Remotes:
             try:
                 return clone(wanted, machine, extras)
             except SourceError as error:
-                if error.reason is Reason.GIT_AUTH_FAILED and (not login or _by_ssh(source.url)):
+                if error.reason is Reason.GIT_AUTH_FAILED and (not login or _is_ssh(source.url)):
                     raise SourceError(error.message, reason=error.reason, hint=_hint(source.url, error)) from error
                 raise
 
     # --- logins
 
     def _authorization(self, host: str) -> str:
-        """What is sent to a host: the secrets of the reference, "ADD", "Secrets"."""
+        """The Authorization header for a host (Dockerfile reference, "ADD", "Secrets")."""
         token = self._secret(f"HTTP_AUTH_TOKEN_{host}")
         return f"Bearer {token}" if token else self._secret(f"HTTP_AUTH_HEADER_{host}")
 
     def _git_login(self, url: str, folder: str) -> str:
-        """Write a login, or the keys of ssh servers, as ``context.git`` reads them; ``""`` where there is none.
+        """Write a login, or the keys of ssh servers, as ``context.git`` reads them; the folder, ``""`` without any.
 
-        Of the host's own secret and the one for all, the host's own is taken.
+        A secret for the host takes precedence over the one for all hosts.
         """
-        if _by_ssh(url):
+        if _is_ssh(url):
             known_hosts = self.secrets.get(_KNOWN_HOSTS, b"").decode("utf-8", "surrogateescape")
             return _write(folder, {"known_hosts": known_hosts}) if known_hosts else ""
         parts = urlsplit(url)
@@ -156,19 +154,19 @@ class Remotes:
         return ""
 
     def _secret(self, name: str) -> str:
-        """A secret's text on one line, ``""`` where it wasn't given."""
+        """A one-line secret, ``""`` if it wasn't given."""
         text = self.secrets.get(name, b"").decode("utf-8", "surrogateescape").rstrip("\r\n")
         if not text.isprintable() or not text.isascii():
-            raise UsageError(f"the secret {name} is no login", hint="It is one line of ASCII characters.")
+            raise UsageError(f'invalid secret "{name}": not a single line of ASCII characters', hint="Check its value.")
         return text
 
 
-def _by_ssh(url: str) -> bool:
+def _is_ssh(url: str) -> bool:
     return url.startswith("ssh://") or "://" not in url
 
 
 def _read_header(header: str, name: str) -> Mapping[str, str]:
-    """An ``Authorization`` header's value in the form of a mounted Secret."""
+    """The login of an ``Authorization`` header, as the files of a mounted Secret."""
     match = _HEADER.fullmatch(header)
     if match is not None and match[1].lower() == "bearer":
         return {"bearerToken": match[2]}
@@ -179,8 +177,8 @@ def _read_header(header: str, name: str) -> Mapping[str, str]:
     username, colon, password = pair.partition(":")
     if not colon:
         raise UsageError(
-            f"the secret {name} is no login",
-            hint="Write 'basic' and the base64 of user:password, or 'bearer' and a token.",
+            f'invalid secret "{name}": not an Authorization header',
+            hint="Write basic and the base64 of user:password, or bearer and a token.",
         )
     return {"username": username, "password": password}
 
@@ -193,11 +191,9 @@ def _write(folder: str, login: Mapping[str, str]) -> str:
 
 
 def _hint(url: str, error: SourceError) -> str:
-    if not _by_ssh(url):
+    if not _is_ssh(url):
         host = urlsplit(url).hostname
-        return f"Give a token with --secret id=GIT_AUTH_TOKEN.{host},src=FILE (ImageBuild: spec.secrets)."
+        return f"Provide a token with --secret id=GIT_AUTH_TOKEN.{host},src=FILE (ImageBuild: spec.secrets)."
     if "host key" in error.message:
-        return (
-            f"Give what ssh-keyscan prints for it with --secret id={_KNOWN_HOSTS},src=FILE (ImageBuild: spec.secrets)."
-        )
-    return "Give a key with --ssh default=KEYFILE, or an agent with --ssh default (ImageBuild: spec.ssh)."
+        return f"Provide the output of ssh-keyscan with --secret id={_KNOWN_HOSTS},src=FILE (ImageBuild: spec.secrets)."
+    return "Provide a key with --ssh default=KEYFILE, or an agent with --ssh default (ImageBuild: spec.ssh)."

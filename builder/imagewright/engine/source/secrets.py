@@ -1,7 +1,6 @@
-"""The secrets that RUN --mount=type=secret names: read once, before the first command runs, and kept in memory.
+"""The secrets of RUN --mount=type=secret: read once, before the first command runs, and kept in memory.
 
-Reads files and the environment it is given. Called by ``engine.build``; used by ``engine.mounts``. What a build requires
-and wasn't given is refused before anything is built.
+Reads files and the given environment. A build that lacks a required secret is refused before anything is built.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from imagewright.plan.steps import RunStep, SecretMount, SshMount
 
 
 def read_secrets(sources: Iterable[SecretSource], environment: Mapping[str, str]) -> Mapping[str, bytes]:
-    """The secrets' values by id. One whose variable isn't set is not there.
+    """The values by id, without those whose variable isn't set.
 
     Raises:
-        ImagewrightError: reason ``SecretNotFound`` for a file that can't be read; too large a secret.
+        ImagewrightError: reason ``SecretNotFound``, a file cannot be read; a secret is too large.
     """
     values: dict[str, bytes] = {}
     for source in sources:
@@ -33,9 +32,9 @@ def read_secrets(sources: Iterable[SecretSource], environment: Mapping[str, str]
             values[source.id] = _read(source)
         if len(values.get(source.id, b"")) > MAX_SECRET_BYTES:
             raise ImagewrightError(
-                f"the secret {source.id} has more than {MAX_SECRET_BYTES} bytes",
+                f'secret "{source.id}" is larger than {MAX_SECRET_BYTES} bytes',
                 reason=Reason.USAGE_INVALID,
-                hint="A secret is a token or a key; other files belong into the build context.",
+                hint="Use secrets for tokens and keys, and the build context for other files.",
             )
     return values
 
@@ -46,16 +45,19 @@ def _read(source: SecretSource) -> bytes:
             return file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         raise ImagewrightError(
-            f"the secret {source.id} can't be read from {source.file}: {error.strerror}",
+            f'cannot read secret "{source.id}" from "{source.file}": {error.strerror}',
             reason=Reason.SECRET_NOT_FOUND,
-            hint="--secret id=NAME,src=FILE names a file that the build can read.",
+            hint="Name a readable file with --secret id=NAME,src=FILE.",
         ) from error
 
 
 def check_required(plan: BuildPlan, lines: Sequence[str], secrets: Collection[str], agents: Collection[str]) -> None:
-    """Refuse a build whose RUNs require what wasn't given. ``secrets`` and ``agents`` are the ids that were.
+    """Refuse a build whose RUNs require a secret or an ssh agent that it wasn't given.
 
-    ``lines`` are the Dockerfile's.
+    Args:
+        lines: the Dockerfile's.
+        secrets: ids of those that were given.
+        agents: ids of those that were given.
 
     Raises:
         ImagewrightError: reason ``SecretNotFound``, with the step's place in the Dockerfile.
@@ -65,20 +67,20 @@ def check_required(plan: BuildPlan, lines: Sequence[str], secrets: Collection[st
             for mount in step.mounts:
                 if isinstance(mount, SecretMount) and mount.required and mount.id not in secrets:
                     raise _missing(
-                        step, lines, f"secret {mount.id}", f"--secret id={mount.id},src=FILE", "spec.secrets"
+                        step, lines, f'secret "{mount.id}"', f"--secret id={mount.id},src=FILE", "spec.secrets"
                     )
                 if isinstance(mount, SshMount) and mount.required and mount.id not in agents:
                     how = f"--ssh {mount.id} (your agent) or --ssh {mount.id}=KEYFILE"
-                    raise _missing(step, lines, f"ssh agent {mount.id}", how, "spec.ssh")
+                    raise _missing(step, lines, f'ssh agent "{mount.id}"', how, "spec.ssh")
 
 
 def _missing(step: RunStep, lines: Sequence[str], what: str, how: str, field: str) -> ImagewrightError:
     error = ImagewrightError(
-        f"the {what} is required and was not given",
+        f"required {what} was not provided",
         reason=Reason.SECRET_NOT_FOUND,
         location=step.location,
         excerpt=excerpt(lines, step.location),
-        hint=f"Give it with {how}; in an ImageBuild: {field}.",
+        hint=f"Provide it with {how}; in an ImageBuild: {field}.",
     )
     error.instruction = step.title
     step.text.substitutions.restore(error, VALUES_HINT)

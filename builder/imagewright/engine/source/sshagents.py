@@ -1,8 +1,8 @@
-"""RUN --mount=type=ssh: an agent that a command can ask to list keys and to sign, and nothing else.
+"""RUN --mount=type=ssh: an agent that lets a command list keys and sign, and nothing else.
 
-Runs OpenSSH's ssh-agent for keys that are files, listens on sockets below the work folder and carries requests over.
-Called by ``engine.mounts``. The key itself is never where a RUN could read it; what a RUN could do to the user's own agent
-(add, remove, lock) is answered by a failure, as BuildKit does.
+Runs OpenSSH's ssh-agent for keys that are files, listens on sockets below the work folder and forwards requests. A RUN can
+never read the key itself. Requests that would change the user's own agent (add, remove, lock) are answered with a failure,
+as in BuildKit.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _REQUEST_IDENTITIES, _SIGN_REQUEST = 11, 13
 _ALLOWED = frozenset({_REQUEST_IDENTITIES, _SIGN_REQUEST})
 _MAX_MESSAGE_BYTES = 256 * 1024  # OpenSSH's own limit
 _MAX_KEY_BYTES = 1 << 20
-_MAX_CONNECTIONS = 64  # of one RUN at the same time; each is a thread of the engine
-_AGENT = 'echo "$SSH_AGENT_PID"; read -r line'  # it lives as long as this waits for a line that never comes
+_MAX_CONNECTIONS = 64  # at once of one RUN; each takes a thread of the engine
+_AGENT = 'echo "$SSH_AGENT_PID"; read -r line'  # runs until its standard input is closed
 
 
-class Agents:
-    """The agents of a build. Nothing is started before a RUN asks for one; ``close`` ends all."""
+class SshAgents:
+    """The agents of a build, each started when a RUN first needs it; ``close`` ends all."""
 
     def __init__(self, folder: str, sources: Sequence[SshSource]) -> None:
-        """``folder`` need not exist. Programs are found now: later there may be an image's in their place."""
+        """``folder`` need not exist. Programs are looked up now: later an image's may have replaced them."""
         self._folder = folder
         self._sources = {source.id: source for source in sources}
         programs = f"{os.path.dirname(os.path.realpath(sys.executable))}:{os.environ.get('PATH', '')}"
@@ -45,15 +45,15 @@ class Agents:
         self._lock = threading.Lock()
         self._upstream: dict[str, str] = {}
         self._started: list[subprocess.Popen[bytes]] = []
-        self._doors = 0
+        self._sockets = 0
 
     @contextlib.contextmanager
     def socket(self, mount: SshMount) -> Iterator[str | None]:
-        """Path of a socket of the mount's mode and owner, None where the build was given no such agent.
+        """Path of a socket with the mount's mode and owner, None if the build was given no such agent.
 
         Raises:
-            UsageError: a key that can't be used.
-            SandboxError: no agent can be started, or the user's own is gone.
+            UsageError: an unusable key.
+            SandboxError: an agent cannot be started, or the user's own has ended.
         """
         source = self._sources.get(mount.id)
         if source is None:
@@ -63,18 +63,18 @@ class Agents:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             if mount.id not in self._upstream:
                 self._upstream[mount.id] = self._agent_of(source)
-            path = os.path.join(self._folder, f"door-{self._doors}")
-            self._doors += 1
-        with contextlib.closing(_Door(path, self._upstream[mount.id])):
+            path = os.path.join(self._folder, f"socket-{self._sockets}")
+            self._sockets += 1
+        with contextlib.closing(_ForwardingSocket(path, self._upstream[mount.id])):
             os.chown(path, mount.uid, mount.gid)
             os.chmod(path, mount.mode)
             yield path
 
     def close(self) -> None:
-        """End what was started. Harmless when called again."""
+        """End all agents. May be called again."""
         with self._lock:
             for process in self._started:
-                process.communicate()  # its standard input ends, and so does it
+                process.communicate()  # closes its standard input, which ends it
             self._started = []
 
     def _agent_of(self, source: SshSource) -> str:
@@ -86,11 +86,11 @@ class Agents:
                 return path
         except OSError as error:
             raise SandboxError(
-                f"--ssh {source.id}: no agent answers on {path}: {error.strerror}",
+                f'cannot connect to the agent "{path}" of --ssh {source.id}: {error.strerror}',
                 reason=Reason.USAGE_INVALID,
-                hint="It is another user's: give one of your own."
+                hint="Use an agent of your own user."
                 if isinstance(error, PermissionError)
-                else "Start one again: eval $(ssh-agent); ssh-add.",
+                else "Start an agent: eval $(ssh-agent); ssh-add.",
             ) from None
 
     def _serve(self, source: SshSource) -> str:
@@ -107,22 +107,22 @@ class Agents:
                 stderr=subprocess.PIPE,
             )
         except OSError as error:
-            raise SandboxError(f"ssh-agent can't be started: {error.strerror}") from error
+            raise SandboxError(f"cannot start ssh-agent: {error.strerror}") from error
         assert process.stdout is not None
         if not process.stdout.readline():
-            raise SandboxError(f"ssh-agent ended: {_words(process.communicate()[1])}")
+            raise SandboxError(f"cannot start ssh-agent: {_last_line(process.communicate()[1])}")
         self._started.append(process)
         for path in source.paths:
             self._add(source.id, path, folder, environment)
         return os.path.join(folder, "socket")
 
     def _add(self, name: str, path: str, folder: str, environment: dict[str, str]) -> None:
-        """By standard input: as a file, ssh-add would refuse one that a group can read, as mounted ones may be."""
+        """Through standard input: ssh-add refuses files that a group can read, as mounted Secrets may be."""
         try:
             with open(path, "rb") as file:
                 key = file.read(_MAX_KEY_BYTES)
         except OSError as error:
-            raise UsageError(f"--ssh {name}: {path} can't be read: {error.strerror}") from None
+            raise UsageError(f'cannot read key "{path}" of --ssh {name}: {error.strerror}') from None
         key = key.replace(b"\r\n", b"\n").rstrip(b"\n") + b"\n"
         done = subprocess.run(
             [self._program("ssh-add"), "-q", "-"],
@@ -130,27 +130,27 @@ class Agents:
             env={**environment, "SSH_AUTH_SOCK": "socket", "SSH_ASKPASS_REQUIRE": "never"},
             input=key,
             capture_output=True,
-            start_new_session=True,  # away from the terminal, on which it would ask for a passphrase
+            start_new_session=True,  # without a terminal, or it would ask there for a passphrase
             check=False,
         )
         if done.returncode:
             raise UsageError(
-                f"--ssh {name}: {path} is no private key that can be used: {_words(done.stderr)}",
-                hint="It must be a private key without a passphrase, as ssh-keygen -N '' makes it; or name an agent's socket.",
+                f'cannot use key "{path}" of --ssh {name}: {_last_line(done.stderr)}',
+                hint="Use a private key without a passphrase (ssh-keygen -N ''), or name an agent's socket.",
             )
 
     def _program(self, name: str) -> str:
         found = self._programs[name]
         if found is None:
             raise SandboxError(
-                f"{name} isn't installed, and it serves the keys of --ssh",
-                hint="Install OpenSSH's client, or name an agent's socket.",
+                f"cannot serve the keys of --ssh: {name} is not installed",
+                hint="Install the OpenSSH client, or name an agent's socket.",
             )
         return found
 
 
-class _Door:
-    """A listening socket whose connections reach an agent with allowed requests only."""
+class _ForwardingSocket:
+    """A listening socket that forwards allowed requests to an agent."""
 
     def __init__(self, path: str, agent: str) -> None:
         self._path, self._agent = path, agent
@@ -159,7 +159,7 @@ class _Door:
         with reachable(path) as short:
             self._listener.bind(short)
         self._listener.listen()
-        threading.Thread(target=self._accept, name="ssh-door", daemon=True).start()
+        threading.Thread(target=self._accept, name="ssh-forward", daemon=True).start()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -174,12 +174,12 @@ class _Door:
             except OSError:
                 return
             if self._free.acquire(blocking=False):
-                threading.Thread(target=self._carry, args=(connection,), name="ssh-door", daemon=True).start()
+                threading.Thread(target=self._forward, args=(connection,), name="ssh-forward", daemon=True).start()
             else:
                 connection.close()
 
-    def _carry(self, connection: socket.socket) -> None:
-        """Requests and answers, one after the other, until one side has enough."""
+    def _forward(self, connection: socket.socket) -> None:
+        """Forward requests and answers in turn until either side closes."""
         try:
             with contextlib.suppress(OSError, EOFError), connection, _connected(self._agent) as agent:
                 while True:
@@ -194,19 +194,19 @@ class _Door:
 
 
 def _message(stream: socket.socket) -> bytes:
-    """One message with its length in front.
+    """One message, including its length prefix.
 
     Raises:
-        EOFError: there is none, or it is no message.
+        EOFError: the stream has ended, or the length is invalid.
     """
-    head = _exactly(stream, 4)
+    head = _read_exactly(stream, 4)
     (size,) = struct.unpack(">I", head)
     if not 0 < size <= _MAX_MESSAGE_BYTES:
         raise EOFError
-    return head + _exactly(stream, size)
+    return head + _read_exactly(stream, size)
 
 
-def _exactly(stream: socket.socket, size: int) -> bytes:
+def _read_exactly(stream: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         more = stream.recv(size - len(data))
@@ -224,6 +224,6 @@ def _connected(path: str) -> Iterator[socket.socket]:
         yield connection
 
 
-def _words(stderr: bytes) -> str:
+def _last_line(stderr: bytes) -> str:
     lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it says nothing"
+    return lines[-1] if lines else "no output"

@@ -1,6 +1,6 @@
-"""Runs the stages of a plan side by side: each as soon as those it needs are finished.
+"""Executes the stages of a plan in parallel, each as soon as the stages that it needs are finished.
 
-Starts threads. Called by ``engine.build``; what a stage does is the caller's affair.
+Starts threads.
 """
 
 from __future__ import annotations
@@ -10,25 +10,24 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 
-_SECONDS_TO_END = 10.0  # for stages that go on when another has failed; after that they are left to the process's end
+_JOIN_TIMEOUT_S = 10.0  # for running stages when another has failed; then their threads end with the process
 
 
-def run_side_by_side(
-    needs: Mapping[int, frozenset[int]], at_once: int, execute: Callable[[int], None], stop: Callable[[], None]
+def run_in_parallel(
+    needs: Mapping[int, frozenset[int]], max_parallel: int, execute: Callable[[int], None], stop: Callable[[], None]
 ) -> None:
-    """Call ``execute`` for every key of ``needs``, after all that it needs, at most ``at_once`` at the same time.
+    """Call ``execute`` for every key of ``needs``, after all that it needs, at most ``max_parallel`` at the same time.
 
-    The order of the keys decides between those that could begin. Where nothing can run beside another, everything
-    runs in this thread.
+    Of several that could begin, the order of the keys decides. Without any parallelism everything runs in this thread.
 
     Args:
-        needs: for each stage, those that must be finished before; they are keys too, and there is no circle.
-        stop: called once when a stage fails, or a signal's handler raises: makes the others end soon.
+        needs: for each stage the ones that must be finished before; they are keys, too, and there are no cycles.
+        stop: called once when a stage fails or a signal handler raises; makes the others end soon.
 
     Raises:
         BaseException: the first that ``execute`` raised.
     """
-    if at_once <= 1 or _is_a_chain(needs):
+    if max_parallel <= 1 or _is_a_chain(needs):
         for index in needs:
             execute(index)
         return
@@ -38,7 +37,7 @@ def run_side_by_side(
         failure: BaseException | None = None
         try:
             execute(index)
-        except BaseException as error:  # noqa: BLE001 -- carried over to the thread that waits
+        except BaseException as error:  # noqa: BLE001 -- raised again in the calling thread
             failure = error
         ended.put((index, failure))
 
@@ -47,7 +46,7 @@ def run_side_by_side(
     finished: set[int] = set()
     try:
         while waiting or running:
-            for index in [i for i in waiting if needs[i] <= finished][: at_once - len(running)]:
+            for index in [i for i in waiting if needs[i] <= finished][: max_parallel - len(running)]:
                 waiting.remove(index)
                 running[index] = threading.Thread(target=run, args=(index,), name=f"stage-{index}", daemon=True)
                 running[index].start()
@@ -59,11 +58,11 @@ def run_side_by_side(
     except BaseException:
         stop()
         for thread in running.values():
-            thread.join(_SECONDS_TO_END / len(running))
+            thread.join(_JOIN_TIMEOUT_S / len(running))
         raise
 
 
 def _is_a_chain(needs: Mapping[int, frozenset[int]]) -> bool:
-    """Whether each needs the one before it, so that nothing can be side by side."""
+    """Whether each needs the one before it, so that nothing can run in parallel."""
     order = list(needs)
     return all(before in needs[after] for before, after in itertools.pairwise(order))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from imagewright.engine.caching.stepcache import Lookup, StepCache
 from imagewright.engine.events import StepStarted
 from imagewright.engine.layers import Layer
-from imagewright.engine.stages.layering import LayerMaker
+from imagewright.engine.stages.layering import LayerWriter
 from imagewright.engine.stages.session import Session
 from imagewright.engine.stages.steplog import StepOutcome, cancelled
 from imagewright.engine.steps.copying import Copying
@@ -30,33 +30,33 @@ from imagewright.plan.steps import CopyStep, MetadataStep, RunStep, Step, Workdi
 class StageExecutor:
     """Executes one stage. ``position`` counts from 0 in execution order.
 
-    With a layer cache nothing is unpacked before a step has to be executed.
+    With a layer cache nothing is unpacked until a step has to be executed.
     """
 
     def __init__(self, session: Session, plan: StagePlan, position: int) -> None:
         self._session = session
         self._plan = plan
         self._position = position
-        self._shown = [step for step in plan.steps if not isinstance(step, MetadataStep)]
-        self._wanted_later = session.readers.has_any(plan.index)
+        self._visible_steps = [step for step in plan.steps if not isinstance(step, MetadataStep)]
+        self._read_later = session.readers.has_any(plan.index)
         is_target = plan.index == session.plan.target.index
-        self._single = session.layers.single and is_target and bool(self._shown)
-        # A stage that is only copied from gives files, no layers: nothing of it is looked for or packed, but for a cache.
+        self._single = session.layers.single and is_target and bool(self._visible_steps)
+        # Of a stage that is only copied from, layers are needed for a cache only.
         makes_layers = plan.index in session.plan.ancestry or session.cache is not None
-        self._layers = LayerMaker(
+        self._layers = LayerWriter(
             session.origins.images, session.layers, makes_layers=makes_layers, single=self._single
         )
         cache = None if self._single else session.cache
         self._cache = StepCache(cache, session.origins, session.layers, plan.label) if cache is not None else None
 
     def execute(self) -> StageState:
-        """Run every step; the finished stage's state.
+        """Execute every step; the finished stage's state.
 
         Raises:
-            ImagewrightError: with the step's place in the Dockerfile.
+            ImagewrightError: with the step's location in the Dockerfile.
         """
         state = self._start()
-        number = 1  # of the step as people see it; the base is the first
+        number = 1  # of the step as users see it; the base is the first
         for step in self._plan.steps:
             if self._session.steps.stopped.is_set():
                 raise cancelled()
@@ -67,7 +67,7 @@ class StageExecutor:
                 self._show(number, step, lambda started, step=step: self._step(state, step, started))  # type: ignore[misc]
         if self._single:
             self._layers.finish_single(state)
-        self._park(state)
+        self._release_build_root(state)
         return state
 
     # --- the base
@@ -75,7 +75,7 @@ class StageExecutor:
     def _start(self) -> StageState:
         state = self._base()
         if self._session.layers.pack.compression == "zstd":
-            state.image_format = ImageFormat.OCI  # Docker's media types have none
+            state.image_format = ImageFormat.OCI  # Docker's format has no media type for it
         if isinstance(self._plan.base, ContextBase) or (self._needs_files and self._cache is None):
             self._files(state)
         if self._single:
@@ -100,10 +100,10 @@ class StageExecutor:
 
     @property
     def _needs_files(self) -> bool:
-        return bool(self._shown) or self._wanted_later or isinstance(self._plan.base, ContextBase)
+        return bool(self._visible_steps) or self._read_later or isinstance(self._plan.base, ContextBase)
 
     def _files(self, state: StageState) -> Rootfs:
-        """The stage's files, with all its layers so far: made when a step first has to be executed."""
+        """The stage's files with all its layers so far, created when a step first has to be executed."""
         if state.rootfs is None:
             self._make_rootfs(state)
         assert state.rootfs is not None
@@ -113,9 +113,9 @@ class StageExecutor:
         return state.rootfs
 
     def _make_rootfs(self, state: StageState) -> None:
-        """The folder that this stage is built in, empty, then filled with its base."""
+        """Create the folder that this stage is built in, with the files of its base."""
         root = self._session.build_root
-        if root is not None and any(isinstance(step, RunStep) for step in self._shown):
+        if root is not None and any(isinstance(step, RunStep) for step in self._visible_steps):
             rootfs = root.rootfs
         else:
             rootfs = Rootfs(self._session.origins.workspace.stage(self._plan.index))
@@ -125,31 +125,31 @@ class StageExecutor:
             case ContextBase(context=name):
                 self._show(1, None, lambda started: self._from_context(state, rootfs, name))
             case StageBase(stage=index):
-                self._take_over(self._session.origins.stages[index], state, rootfs)
+                self._start_from_stage(self._session.origins.stages[index], state, rootfs)
             case ImageBase():
                 self._show(1, None, lambda started: self._unpack(state, rootfs))
             case ScratchBase():
                 pass
 
     def _from_context(self, state: StageState, rootfs: Rootfs, name: str) -> StepOutcome:
-        """A named context's files as a base; they are a layer of the image, which has no other place for them."""
+        """Copy the files of a named context, which is the base, into the first layer of the image."""
         context = self._session.origins.contexts[name]
         changes = copy(rootfs, CopyRequest(context.rootfs, (".",), "/", ignore=context.ignore))
         layer = self._layers.record(state, f"FROM {name} # context", changes) if not changes.empty else None
         return StepOutcome(_size(layer))
 
     def _unpack(self, state: StageState, rootfs: Rootfs) -> StepOutcome:
-        """The base image as a step, with what was cached above it: it makes no layer."""
+        """Unpack the base image, with cached layers above it, as a step that makes no layer."""
         self._session.origins.unpack_missing(state, rootfs)
         return StepOutcome()
 
-    def _take_over(self, base: StageState, state: StageState, rootfs: Rootfs) -> None:
-        """Start from another stage's files, where there are any: moved if nobody else wants them, copied otherwise."""
+    def _start_from_stage(self, base: StageState, state: StageState, rootfs: Rootfs) -> None:
+        """Start from another stage's files: moved if no other stage needs them, copied otherwise."""
         index = base.plan.index
         read_from = any(origin == StageOrigin(index) for _, origin in self._plan.origins)
         with base.lock:
             if base.rootfs is None:
-                return  # it was cached; its layers are among ours
+                return  # the stage was cached: its layers will be unpacked
             if read_from or self._session.readers.has_any(index, besides=self._plan.index):
                 tree.copy_tree(base.rootfs, rootfs)
             else:
@@ -157,28 +157,28 @@ class StageExecutor:
                 base.rootfs = None
             state.applied = base.applied
 
-    def _park(self, state: StageState) -> None:
-        """Leave the build root to the next stage, with this stage's files where later ones find them."""
+    def _release_build_root(self, state: StageState) -> None:
+        """Move the stage's files out of the build root, which the next stage needs, if later stages read them."""
         rootfs = state.rootfs
         if rootfs is None:
             return
-        if not self._wanted_later:
+        if not self._read_later:
             state.rootfs = None
         elif self._session.build_root is not None and rootfs is self._session.build_root.rootfs:
-            parked = Rootfs(self._session.origins.workspace.stage(self._plan.index))
-            tree.move_tree(rootfs, parked)
-            state.rootfs = parked
+            moved = Rootfs(self._session.origins.workspace.stage(self._plan.index))
+            tree.move_tree(rootfs, moved)
+            state.rootfs = moved
 
     # --- steps
 
     def _show(self, number: int, step: Step | None, action: Callable[[StepStarted], StepOutcome]) -> None:
-        """Execute ``action`` as a step that users see; None is the stage's FROM."""
+        """Execute ``action`` as a step that users see. ``step`` is None for the stage's FROM."""
         started = StepStarted(
             self._position + 1,
             len(self._session.plan.stages),
             self._plan.label,
             number,
-            1 + len(self._shown),
+            1 + len(self._visible_steps),
             self._plan.title if step is None else step.title,
             self._plan.location if step is None else step.location,
         )
@@ -194,49 +194,49 @@ class StageExecutor:
             case WorkdirStep():
                 return self._cached(state, step, None, lambda rootfs: self._workdir(step, rootfs))
             case MetadataStep():
-                raise AssertionError("has no files")
+                raise AssertionError("changes no files")
 
     def _cached(
         self, state: StageState, step: Step, sources: Copying | None, execute: Callable[[Rootfs], Changes]
     ) -> StepOutcome:
-        """A step's layer out of the cache, else by executing it."""
-        lookup = self._cache.look(state, step, sources) if self._cache is not None else Lookup()
+        """Take a step's layer from the cache, or execute the step."""
+        lookup = self._cache.find(state, step, sources) if self._cache is not None else Lookup()
         if lookup.found:
             self._layers.add(state, step.created_by, lookup.layer)
             return StepOutcome(_size(lookup.layer), cached=True)
         changes = execute(self._files(state))
         layer = self._layers.record(state, step.created_by, changes, lookup.made_of(step))
         if self._cache is not None:
-            self._cache.keep(state, step, lookup, layer)
-        return StepOutcome(_size(layer), cache_miss=lookup.why)
+            self._cache.store(state, step, lookup, layer)
+        return StepOutcome(_size(layer), cache_miss=lookup.miss)
 
     def _copy(self, sources: Copying, rootfs: Rootfs) -> Changes:
         self._layers.forget()
-        return self._told(rootfs, sources.copy_into(rootfs))
+        return self._report_hidden(rootfs, sources.copy_into(rootfs))
 
     def _workdir(self, step: WorkdirStep, rootfs: Rootfs) -> Changes:
-        # As with --chown, a number is the group too: BuildKit makes the folder as it does a copy's.
+        # As with --chown and in BuildKit, a numeric user is the group, too.
         owner = users.lookup_workdir_ownership(rootfs, step.user) if step.user else None
-        return self._told(rootfs, self._make_directory(rootfs, step.path, owner))
+        return self._report_hidden(rootfs, self._make_directory(rootfs, step.path, owner))
 
-    def _told(self, rootfs: Rootfs, changes: Changes) -> Changes:
-        """The same changes, once people know which of them no RUN sees."""
+    def _report_hidden(self, rootfs: Rootfs, changes: Changes) -> Changes:
+        """Report which of the changes are hidden from RUN; returns them unchanged."""
         root = self._session.build_root
         if root is not None and rootfs is root.rootfs:
-            root.tell_of_hidden(changes)
+            root.report_hidden(changes)
         return changes
 
     def _run(self, state: StageState, step: RunStep, rootfs: Rootfs, started: StepStarted) -> Changes:
         self._layers.before_run(rootfs)
         user = users.lookup_user(rootfs, step.user or "0")
         self._make_directory(rootfs, step.workdir, Ownership(user.uid, user.gid))
-        mounted_over = mount_points(rootfs, step)
+        covered = mount_points(rootfs, step)
         root = self._session.build_root
         if root is not None:
             root.before_run(step)
         self._session.runs.execute(step, rootfs, user, started)
         moved = root.after_run() if root is not None else ()
-        return self._layers.after_run(state, rootfs, mounted_over).along_with(moved)
+        return self._layers.after_run(state, rootfs, covered).along_with(moved)
 
     def _make_directory(self, rootfs: Rootfs, path: str, owner: Ownership | None) -> Changes:
         changes = Changes(tree.make_workdir(rootfs, path, owner), ())

@@ -29,7 +29,7 @@ def cancelled() -> ImagewrightError:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """``layer_size`` is in bytes, 0 without a layer; ``cache_miss`` says why the step was not found, "" if it was or wasn't looked up."""
+    """``layer_size`` is in bytes, 0 without a layer. ``cache_miss`` is why a lookup failed, "" if there was none."""
 
     layer_size: int = 0
     cached: bool = False
@@ -49,7 +49,7 @@ class StepLog:
         """Call ``action`` as one step. ``step`` is None for a stage's FROM.
 
         Raises:
-            ImagewrightError: of ``action``, with the step's place in the Dockerfile.
+            ImagewrightError: of ``action``, with the step's location in the Dockerfile.
         """
         begin, clock = datetime.now(UTC), time.monotonic()
         exit_code = 0 if isinstance(step, RunStep) else None
@@ -82,7 +82,7 @@ class StepLog:
             )
 
     def _complete(self, error: ImagewrightError, started: StepStarted, step: Step | None) -> None:
-        """Add the step's place in the Dockerfile to its error."""
+        """Add the step's location in the Dockerfile to its error."""
         if step is not None and not isinstance(error, StepError):  # a command's output stays as it is
             step.text.substitutions.restore(error, VALUES_HINT)
         if self.stopped.is_set():  # the step was ended from outside, and did not fail by itself

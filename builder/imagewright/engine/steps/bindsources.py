@@ -1,6 +1,6 @@
-"""A context as RUN --mount=type=bind shows it: without what .dockerignore hides, and owned by root.
+"""A context as RUN --mount=type=bind shows it: without the files that .dockerignore excludes, and owned by root.
 
-Copies files where the folder itself won't do, and of them what is mounted only. Called by ``engine.mounts``.
+Copies files only if the folder itself cannot be mounted, and then only those that are mounted.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from imagewright.fs.rootfs.root import Rootfs
 
 
 class BindSources:
-    """The views of a build, each made once. May be used from several threads."""
+    """The sources of a build's bind mounts, each made once. May be used from several threads."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._made: dict[tuple[str, str], Rootfs] = {}
+        self._sources: dict[tuple[str, str], Rootfs] = {}
         self._lock = threading.Lock()
 
     def of(self, name: str, root: Rootfs, ignore: Ignore | None, path: str) -> Rootfs:
-        """A view of the context ``name``, whose files are in ``root``, in which at least ``path`` is.
+        """A folder with at least ``path`` of the context ``name``, whose files are in ``root``.
 
         Raises:
-            FileSystemError: when it can't be copied.
+            FileSystemError: it cannot be copied.
         """
-        shown = _without_links(root, path)
+        mounted = _without_links(root, path)
         with self._lock:
-            view = self._made.get((name, "")) or self._made.get((name, shown))
-            if view is None:
-                usable = ignore is None and _belongs_to_root(os.path.join(root.path, shown))
-                view = root if usable else self._copied(root, combine(ignore, _Only(shown) if shown else None))
-                self._made[name, shown] = view
-            return view
+            source = self._sources.get((name, "")) or self._sources.get((name, mounted))
+            if source is None:
+                as_is = ignore is None and _belongs_to_root(os.path.join(root.path, mounted))
+                source = root if as_is else self._copied(root, combine(ignore, _Only(mounted) if mounted else None))
+                self._sources[name, mounted] = source
+            return source
 
     def _copied(self, root: Rootfs, ignore: Ignore | None) -> Rootfs:
-        view = Rootfs(self._workspace.view(str(len(self._made))))
-        copy(view, CopyRequest(root, (".",), "/", ignore=ignore))
-        return view
+        source = Rootfs(self._workspace.bind_source(str(len(self._sources))))
+        copy(source, CopyRequest(root, (".",), "/", ignore=ignore))
+        return source
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,16 @@ class _Only:
 
 
 def _without_links(root: Rootfs, path: str) -> str:
-    """``path`` as it is below the root; ``""``, which is the whole, where links have to be followed on the way."""
-    place = path.strip("/")
+    """``path`` relative to the root; ``""``, the whole context, if a symbolic link is on the way."""
+    relative = path.strip("/")
     try:
-        return place if os.fsdecode(root.realpath(os.fsencode(place))) == place else ""
+        return relative if os.fsdecode(root.realpath(os.fsencode(relative))) == relative else ""
     except OSError:
         return ""
 
 
 def _belongs_to_root(path: str) -> bool:
-    """Whether everything does, as BuildKit has all files of a context; nothing is read but metadata."""
+    """Whether root owns everything, as in BuildKit's contexts; reads metadata only."""
     waiting = [path]
     try:
         while waiting:
@@ -79,6 +79,6 @@ def _belongs_to_root(path: str) -> bool:
             if stat.S_ISDIR(info.st_mode):
                 with os.scandir(here) as entries:
                     waiting += [entry.path for entry in entries]
-    except OSError:  # too deep for a path, say: whoever copies it has the error's words
+    except OSError:  # for example, too deep for a path: copying it will give a better error
         return False
     return True

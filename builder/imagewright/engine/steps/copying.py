@@ -51,23 +51,23 @@ class Copying:
 
     executor: CopyExecutor
     step: CopyStep
-    scratch: str  # a folder for what is fetched
+    scratch: str  # a folder for remote sources and heredocs
     _requests: list[CopyRequest] | None = field(default=None)
 
     def contents(self) -> list[str]:
-        """Hashes of what is copied, one for each part.
+        """Hashes of the copied files, one for each group of sources.
 
         Raises:
-            FileSystemError: a source that isn't there.
-            SourceError: a URL or a repository that can't be fetched.
+            FileSystemError: a missing source.
+            SourceError: a URL or a repository that cannot be fetched.
         """
         return [copied_contents(request) for request in self._gathered()]
 
     def copy_into(self, rootfs: Rootfs) -> Changes:
-        """Carry it out; the changes that it made.
+        """Copy; the changes that it made.
 
         Raises:
-            FileSystemError: also for a destination that can't be written.
+            FileSystemError: also for a destination that cannot be written.
             SourceError: as ``contents``.
         """
         step = self.step
@@ -79,24 +79,24 @@ class Copying:
             changes = copy_linked(rootfs, Rootfs(staged), requests)
         else:
             changes = copy(rootfs, *requests)
-        self._warn_of_file(rootfs)
+        self._warn_about_file(rootfs)
         return changes
 
-    def _warn_of_file(self, rootfs: Rootfs) -> None:
-        """Where several sources were written for a folder and one file was there, they have become that file."""
+    def _warn_about_file(self, rootfs: Rootfs) -> None:
+        """Warn if only one of several sources exists: the destination is then a file, not a folder."""
         step = self.step
         if len(step.sources) + len(step.files) < 2 or step.destination.endswith("/"):
             return
         try:
-            place = rootfs.realpath(os.fsencode(step.destination))
-            is_folder = stat.S_ISDIR(rootfs.lstat(place).st_mode)
+            path = rootfs.realpath(os.fsencode(step.destination))
+            is_folder = stat.S_ISDIR(rootfs.lstat(path).st_mode)
         except OSError:
-            return  # none was there
+            return  # nothing was copied
         if not is_folder:
             destination = step.text.substitutions.as_written(step.destination)
             self.executor.reporter.warning(
-                f"{step.location}: of several sources one file was left, which {destination} is now; "
-                f"with a slash at the end, {destination}/, it is always a folder"
+                f'{step.location}: only one of the sources exists, so "{destination}" is a file; '
+                f'write "{destination}/" to copy into a folder in any case'
             )
 
     def _gathered(self) -> list[CopyRequest]:
@@ -105,7 +105,7 @@ class Copying:
         return self._requests
 
     def _make_requests(self) -> Iterator[CopyRequest]:
-        """One for each run of paths, one for each source that is elsewhere, one for the heredocs, in the order written."""
+        """One for each sequence of paths, one for each remote source, one for all heredocs, in the order written."""
         step, scratch = self.step, self.scratch
         files = self.executor.origins.files(step.origin)
         request = CopyRequest(
@@ -120,7 +120,7 @@ class Copying:
             if step.options.excludes
             else None,
         )
-        apart = replace(request, ignore=None, preserve_owner=False, extract=False)
+        separate = replace(request, ignore=None, preserve_owner=False, extract=False)
         remotes = self.executor.remotes.rewording(step.text.substitutions.as_written)
         number = 0
         for is_path, group in itertools.groupby(step.sources, lambda each: isinstance(each, str)):
@@ -135,13 +135,15 @@ class Copying:
                 os.mkdir(folder, 0o755)
                 if isinstance(remote, UrlSource):
                     remotes.file(remote, folder)
-                    yield replace(apart, source=Rootfs(folder), patterns=(escape(remote.name),), extract=remote.unpack)
+                    yield replace(
+                        separate, source=Rootfs(folder), patterns=(escape(remote.name),), extract=remote.unpack
+                    )
                 elif isinstance(remote, GitRemote):
-                    yield replace(apart, source=Rootfs(remotes.checkout(remote, folder).path), patterns=(".",))
+                    yield replace(separate, source=Rootfs(remotes.checkout(remote, folder).path), patterns=(".",))
         if step.files:
             inline = _written(step.files, os.path.join(scratch, "inline"))
             names = tuple(escape(file.name) for file in step.files)
-            yield replace(apart, source=inline, patterns=names, exclude=None)
+            yield replace(separate, source=inline, patterns=names, exclude=None)
 
 
 def _written(files: Sequence[InlineFile], folder: str) -> Rootfs:

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from imagewright.engine.source.sshagents import Agents
+from imagewright.engine.source.sshagents import SshAgents
 from imagewright.engine.steps.bindsources import BindSources
-from imagewright.engine.steps.cachemounts import CacheMounts
+from imagewright.engine.steps.cachemounts import CacheMounts, CacheRequest
 from imagewright.engine.steps.origins import Origins
 from imagewright.errors import FileSystemError, ImagewrightError, Reason
 from imagewright.fs.rootfs.root import Rootfs
@@ -48,7 +48,7 @@ class MountSources:
     bind_sources: BindSources
     caches: CacheMounts
     secrets: Mapping[str, bytes] = field(repr=False)
-    agents: Agents
+    agents: SshAgents
 
     @contextmanager
     def prepared(self, step: RunStep) -> Iterator[RunMounts]:
@@ -58,10 +58,10 @@ class MountSources:
             ImagewrightError: a missing source, a secret that cannot be a variable.
         """
         result = RunMounts()
-        wanted = [(mount, self._seed(mount)) for mount in step.mounts if isinstance(mount, CacheMount)]
+        requests = [CacheRequest(mount, self._seed(mount)) for mount in step.mounts if isinstance(mount, CacheMount)]
         with ExitStack() as stack:
             caches = self.caches.rewording(step.text.substitutions.as_written)
-            resources = _Resources(stack, iter(stack.enter_context(caches.hold(wanted))))
+            resources = _Resources(stack, iter(stack.enter_context(caches.hold(requests))))
             for mount in step.mounts:
                 self._prepare(mount, result, resources)
             if _AGENT_VARIABLE in dict(step.env):
@@ -99,14 +99,14 @@ class MountSources:
         if mount.env:
             if b"\0" in value:
                 raise ImagewrightError(
-                    f"the secret {mount.id} holds a zero byte, which no variable can",
+                    f'cannot set variable "{mount.env}" to secret "{mount.id}": it contains a zero byte',
                     reason=Reason.USAGE_INVALID,
-                    hint="Mount it as a file: leave env out.",
+                    hint="Mount the secret as a file, without env.",
                 )
             result.env[mount.env] = value.decode("utf-8", "surrogateescape")
 
     def _source(self, origin: Origin, path: str) -> str:
-        """Where the sandbox finds ``path`` of an origin: links are followed inside it, and none leads out.
+        """Where the sandbox finds ``path`` of an origin. Symbolic links are resolved inside the origin.
 
         Raises:
             FileSystemError: reason ``FileNotFound``.
@@ -118,25 +118,25 @@ class MountSources:
         try:
             return os.path.join(root.path, os.fsdecode(root.realpath(os.fsencode(path.lstrip("/")))))
         except OSError as error:
-            where = "the build context" if origin == ContextOrigin() else "what from= names"
+            where = "the build context" if origin == ContextOrigin() else "the source that from= names"
             raise FileSystemError(
-                f"{path} is not in {where}, so it can't be mounted: {error.strerror}",
+                f'cannot mount "{path}" of {where}: {error.strerror}',
                 reason=Reason.FILE_NOT_FOUND,
-                hint="Look at source=; it is relative to the root of the context, stage or image.",
+                hint="Write source= relative to the root of the context, stage or image.",
             ) from error
 
 
 def mount_points(rootfs: Rootfs, step: RunStep) -> tuple[bytes, ...]:
-    """Where the mounts of a RUN lie over the image, root-relative, links followed. What is there is none of its changes.
+    """The paths that the mounts of a RUN cover, root-relative, links followed. The image's entries there have not changed.
 
-    Only where the sandbox has to move it aside and back do times tell that it was there.
+    A sandbox that moves them aside and back changes their times.
     """
     targets = [mount.target for mount in step.mounts] + ([step.script.path] if step.script is not None else [])
     return tuple(rootfs.resolve(os.fsencode(target).strip(b"/")) for target in targets if target.strip("/"))
 
 
 def _add_agent(mount: SshMount, socket: str | None, result: RunMounts) -> None:
-    """As in BuildKit, the variable names the first socket of a RUN, whether there is an agent behind it or not."""
+    """As in BuildKit, the variable names the first socket of a RUN, whether an agent is behind it or not."""
     result.env.setdefault(_AGENT_VARIABLE, mount.target)
     if socket is not None:
         result.mounts.append(SocketMount(mount.target, socket, mount.mode, mount.uid, mount.gid))

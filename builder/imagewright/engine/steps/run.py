@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from imagewright.dockerfile.source import excerpt as source_excerpt
 from imagewright.engine.events import Reporter, StepStarted
 from imagewright.engine.steps.buildroot import BuildRoot
-from imagewright.engine.steps.diagnosis import Memory, why_failed, why_lost
+from imagewright.engine.steps.diagnosis import MemoryCounts, diagnose_exit, diagnose_lost_runner
 from imagewright.engine.steps.mounts import MountSources
 from imagewright.engine.steps.redaction import Redaction
 from imagewright.errors import Reason, SandboxError, StepError
@@ -67,26 +67,32 @@ class RunExecutor:
                 user.groups,
                 tuple(extra.mounts),
                 network=step.network is not Network.NONE,
-                excluded=root.taken if root is not None else frozenset(),
+                excluded=root.excluded_paths if root is not None else frozenset(),
             )
             before = counts()
             try:
                 code = self.sandbox.run(command, lambda data: show(redacted.feed(data)))
             except RunnerLost as lost:
-                why = why_lost(Memory(before, counts()))
-                raise SandboxError(f"{lost.message}{why.words}", reason=why.reason, hint=why.hint) from lost
+                diagnosis = diagnose_lost_runner(MemoryCounts(before, counts()))
+                raise SandboxError(
+                    f"{lost.message}{diagnosis.detail}", reason=diagnosis.reason, hint=diagnosis.hint
+                ) from lost
             show(redacted.end())
         if code != 0:
-            why = why_failed(code, step, dict(command.env), tail.lines(), Memory(before, counts()))
-            if why.reason is Reason.STEP_FAILED and root is not None and (mounted := root.hint(step, tail.lines())):
-                why = replace(why, hint=mounted)
+            diagnosis = diagnose_exit(code, step, dict(command.env), tail.lines(), MemoryCounts(before, counts()))
+            if (
+                diagnosis.reason is Reason.STEP_FAILED
+                and root is not None
+                and (mounted := root.hint(step, tail.lines()))
+            ):
+                diagnosis = replace(diagnosis, hint=mounted)
             raise StepError(
-                f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}{why.words}",
+                f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}{diagnosis.detail}",
                 exit_code=code,
-                reason=why.reason,
+                reason=diagnosis.reason,
                 location=step.location,
                 excerpt=_excerpt(self.dockerfile_lines, step, tail.lines()),
-                hint=why.hint,
+                hint=diagnosis.hint,
             )
 
 
@@ -101,7 +107,7 @@ class _Tail:
         self._kept.extend(self._output.add(data))
 
     def last_words(self) -> str:
-        """The last line that says something, for places that show one line only."""
+        """The last non-empty line, for displays of a single line."""
         last = next((line.strip() for line in reversed(self.lines()) if line.strip()), "")
         return f": {last[:_LAST_WORDS]}" if last else ""
 
@@ -115,7 +121,7 @@ def _how_it_ended(code: int) -> str:
 
 
 def _excerpt(lines: Sequence[str], step: RunStep, output: Sequence[str]) -> list[str]:
-    """The Dockerfile's lines with two around them, then the last lines of output."""
+    """The instruction with two lines around it, then the last lines of output."""
     shown = list(source_excerpt(lines, step.location, around=2))
     if output:
         shown += ["", "the last lines of its output:", *(f"    {line}" for line in output), ""]
