@@ -1,286 +1,214 @@
-"""The Kubernetes API as the plugin uses it.
+"""The plugin's requests to the API server.
 
-I/O: HTTPS requests to the API server. Called by the commands. Objects are plain JSON, as the API server gives them: what
-a newer operator writes is shown, not dropped.
+I/O: HTTPS requests. Objects are plain JSON: fields of a newer operator are shown, not dropped.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes import client
 
-from imagewright_kubectl.errors import ClusterError, TimedOut, no_answer, not_found, refusal
-from imagewright_operator.api import GROUP, PLURAL, VERSION
+from imagewright_kubectl.errors import TimedOut, explain, is_definition_missing, not_found
+from imagewright_operator.api import API_VERSION, GROUP, KIND
+from imagewright_operator.kubeapi.client import Client
+from imagewright_operator.kubeapi.errors import GONE, NOT_FOUND, ApiError
+from imagewright_operator.kubeapi.paths import core, imagebuilds
 
 Json = dict[str, Any]
 
 _AGENT = "kubectl-imagewright"
-_JSON = "application/json"
 _TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _CONNECT_S, _READ_S = 10.0, 30.0
-_WATCH_S = 50  # the server ends a watch after that; a connection that has silently died is noticed soon after
-_GIVE_UP_S = 120.0
-_PAUSES_S = (0.5, 1.0, 2.0, 5.0)
-_SHORT_S = 1.0  # a watch that ends before that is as good as one that fails: some proxies let none live
+_WATCH_S = 50  # the API server ends a watch after that; a connection that has silently died is noticed soon after
+_WATCH_READ_S = _WATCH_S + 10.0
+_LOG_READ_S = 20.0  # a log may be silent for longer: the caller then checks whether the Pod still exists
+_UNAVAILABLE_S = 120.0
+_BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
+_SHORT_WATCH_S = 1.0  # a shorter watch counts as failed: some proxies end each at once
 _PAGE = 500
-_QUIET_S = 20.0  # of a log; then it is looked whether the Pod is still there
-_GONE = 410
-NOT_FOUND = 404
 
 
 class ApiServer:
-    """One API server, as one user."""
+    """One API server, as one user. Failed requests raise ``ApiError``, unless a method says otherwise."""
 
     def __init__(self, api: client.ApiClient) -> None:
-        self._api = api
+        self._client = Client(api, _AGENT, _timeout(_READ_S))
 
     def imagebuild(self, namespace: str, name: str) -> Json:
-        """As stored now.
+        """An ImageBuild.
 
         Raises:
-            ClusterError: reason ``ImageBuildNotFound`` among others.
+            ClusterError: reason ``ImageBuildNotFound``.
         """
-        try:
-            return self._json("GET", _imagebuilds(namespace, name))
-        except ClusterError as error:
-            raise _named(error, namespace, name) from None
+        with _named(namespace, name):
+            return self._client.json("GET", imagebuilds(namespace, name))
 
     def imagebuilds(self, namespace: str, selector: str = "") -> list[Json]:
-        """All of a namespace, or of the cluster where it is ""."""
-        return list(self._list(_imagebuilds(namespace), {"labelSelector": selector}))
+        """Those of a namespace, or all where it is ""; with the type that lists leave out of their items."""
+        items = self._client.items(imagebuilds(namespace), {"labelSelector": selector}, page=_PAGE)
+        return [{"apiVersion": API_VERSION, "kind": KIND, **item} for item in items]
 
     def table(self, namespace: str, name: str = "", selector: str = "") -> Json:
-        """What kubectl get shows: columns and rows by the resource's own definition."""
-        try:
-            return self._json("GET", _imagebuilds(namespace, name), {"labelSelector": selector}, accept=_TABLE)
-        except ClusterError as error:
-            raise (_named(error, namespace, name) if name else error) from None
+        """The columns and rows of kubectl get, by the resource's definition.
+
+        Raises:
+            ClusterError: reason ``ImageBuildNotFound``.
+        """
+        query = {"labelSelector": selector}
+        with _named(namespace, name):
+            return self._client.json("GET", imagebuilds(namespace, name), query, accept=_TABLE)
 
     def create(self, body: Json, *, dry_run: bool = False) -> Json:
-        """Create an ImageBuild; the server's view of it. An unknown field is an error."""
+        """Create an ImageBuild; as the API server stored it. An unknown field is an error.
+
+        Raises:
+            UsageError: the API server refused the object.
+        """
         query = {"fieldValidation": "Strict", "fieldManager": _AGENT, "dryRun": "All" if dry_run else ""}
-        return self._json("POST", _imagebuilds(body["metadata"]["namespace"]), query, body)
+        try:
+            return self._client.json("POST", imagebuilds(body["metadata"]["namespace"]), query, body)
+        except ApiError as error:
+            raise explain(error, "POST") from error
 
     def patch(self, namespace: str, name: str, change: Json) -> Json:
-        """Merge a change into an ImageBuild."""
+        """Merge a change into an ImageBuild; as it is now.
+
+        Raises:
+            ClusterError: reason ``ImageBuildNotFound``.
+            UsageError: the API server refused the change.
+        """
         try:
-            return self._json("PATCH", _imagebuilds(namespace, name), {"fieldManager": _AGENT}, change)
-        except ClusterError as error:
-            raise _named(error, namespace, name) from None
+            with _named(namespace, name):
+                return self._client.json("PATCH", imagebuilds(namespace, name), {"fieldManager": _AGENT}, change)
+        except ApiError as error:
+            raise explain(error, "PATCH") from error
 
     def namespaces(self) -> list[str]:
         """The names of all."""
-        return [one["metadata"]["name"] for one in self._list("/api/v1/namespaces", {})]
+        return [item["metadata"]["name"] for item in self._client.items(core("namespaces"), page=_PAGE)]
 
     def pods(self, namespace: str, uid: str) -> list[Json]:
         """Executor Pods of the ImageBuild with this UID, in no order."""
-        return list(self._list(_pods(namespace), {"labelSelector": f"{GROUP}/uid={uid}"}))
+        return list(self._client.items(core("pods", namespace), {"labelSelector": f"{GROUP}/uid={uid}"}, page=_PAGE))
 
     def pod(self, namespace: str, name: str) -> Json | None:
-        """As stored now, None when it is gone."""
-        try:
-            return self._json("GET", _pods(namespace, name))
-        except ClusterError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
+        """A Pod, None where it is gone."""
+        return self._client.find(core("pods", namespace, name))
 
     def log(self, namespace: str, pod: str, query: Mapping[str, str]) -> Iterator[bytes]:
-        """A container's log in pieces, while it is written.
+        """A container's log in chunks, as it is written.
 
         Raises:
-            ClusterError: also when nothing comes for a while; the connection may be dead then.
+            ApiError: also when nothing arrives for a while; the connection may be dead then.
         """
-        with self._request("GET", _pods(namespace, pod) + "/log", query, read_s=_QUIET_S) as response:
-            try:
-                yield from response.stream(64 * 1024)
-            except urllib3.exceptions.HTTPError as error:
-                raise no_answer(self._server, error) from error
+        return self._client.stream(core("pods", namespace, pod) + "/log", query, timeout=_timeout(_LOG_READ_S))
 
     def versions(self, namespace: str, name: str, until: float | None, note: Callable[[str], None]) -> Iterator[Json]:
-        """Every version of an ImageBuild, from the present one on, without an end.
+        """Every version of an ImageBuild, beginning with the current one; never ends.
 
         Args:
             until: the monotonic time at which to give up, None for never.
-            note: told when the server doesn't answer and is asked again.
+            note: called with a message when the API server is unavailable and the request is retried.
 
         Raises:
             TimedOut: at ``until``.
-            ClusterError: it isn't there or has been deleted, or the server doesn't answer for two minutes.
+            ClusterError: reason ``ImageBuildNotFound``: it doesn't exist or has been deleted.
+            ApiError: the API server has been unavailable for two minutes.
         """
-        patience = _Patience(until, note)
+        query, retry = {"fieldSelector": f"metadata.name={name}"}, _Retry(until, note)
         while True:
             try:
-                # By a list, not a get: a watch goes on from the list's resource version without a gap.
-                page = self._json("GET", _imagebuilds(namespace), _only(name), read_s=patience.left(_READ_S))
-                patience.answered()
+                # A list, not a get: a watch continues from a list's resource version without a gap.
+                page = self._client.json("GET", imagebuilds(namespace), query, timeout=_timeout(retry.limit(_READ_S)))
+                retry.listed()
                 if not page["items"]:
                     raise not_found(namespace, name)
                 yield page["items"][0]
-                began = time.monotonic()
-                yield from self._watch(namespace, name, page["metadata"]["resourceVersion"], patience)
-                patience.watched(time.monotonic() - began)
-            except ClusterError as error:
-                patience.failed(error)
+                yield from self._watch(namespace, name, page["metadata"]["resourceVersion"], retry)
+            except ApiError as error:
+                retry.failed(error)
 
-    def _watch(self, namespace: str, name: str, version: str, patience: _Patience) -> Iterator[Json]:
-        """Later versions, until the server ends the watch."""
-        query = {**_only(name), "watch": "true", "resourceVersion": version, "timeoutSeconds": str(_WATCH_S)}
-        with self._request("GET", _imagebuilds(namespace), query, read_s=patience.left(_WATCH_S + 10.0)) as response:
-            for event in _events(response, patience):
-                match event["type"]:
-                    case "DELETED":
-                        raise not_found(namespace, name)
-                    case "ERROR":
-                        return  # 410 or another that a new list mends
-                    case "ADDED" | "MODIFIED":
-                        yield event["object"]
-                patience.left(1.0)
-
-    def _list(self, path: str, query: Mapping[str, str]) -> Iterator[Json]:
-        token = ""
-        while True:
-            page = self._json("GET", path, {**query, "limit": str(_PAGE), "continue": token})
-            kind, version = page.get("kind", "").removesuffix("List"), page.get("apiVersion", "")
-            yield from ({"apiVersion": version, "kind": kind, **item} for item in page.get("items") or ())
-            token = (page.get("metadata") or {}).get("continue") or ""
-            if not token:
-                return
-
-    def _json(
-        self,
-        verb: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        *,
-        accept: str = _JSON,
-        read_s: float = _READ_S,
-    ) -> Json:
-        with self._request(verb, path, query, body, accept=accept, read_s=read_s) as response:
-            try:
-                answer: Json = json.loads(response.data)
-            except (ValueError, urllib3.exceptions.HTTPError) as error:
-                raise no_answer(self._server, error) from error
-        return answer
-
-    def _request(
-        self,
-        verb: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        *,
-        accept: str = _JSON,
-        read_s: float | None = _READ_S,
-    ) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": accept, "User-Agent": _AGENT}
-        if body is not None:
-            headers["Content-Type"] = "application/merge-patch+json" if verb == "PATCH" else _JSON
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, verb, body)
-        given = {key: value for key, value in (query or {}).items() if value}
+    def _watch(self, namespace: str, name: str, version: str, retry: _Retry) -> Iterator[Json]:
+        """Later versions, until the watch ends or its connection breaks."""
+        query, began = {"fieldSelector": f"metadata.name={name}"}, time.monotonic()
+        timeout = _timeout(retry.limit(_WATCH_READ_S))
         try:
-            response: urllib3.BaseHTTPResponse = self._api.rest_client.pool_manager.request(
-                verb,
-                self._server + path + ("?" + urlencode(given) if given else ""),
-                body=json.dumps(body) if body is not None else None,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=_CONNECT_S, read=read_s),
-                retries=False,
-                preload_content=False,
-            )
-            if not 200 <= response.status < 300:
-                with response:
-                    raise refusal(verb, path, response.status, response.data.decode(errors="replace"))
-        except urllib3.exceptions.HTTPError as error:
-            raise no_answer(self._server, error) from error
-        return response
-
-    @property
-    def _server(self) -> str:
-        host: str = self._api.configuration.host
-        return host.rstrip("/")
+            for event in self._client.watch(imagebuilds(namespace), query, version, seconds=_WATCH_S, timeout=timeout):
+                if event.type == "DELETED":
+                    raise not_found(namespace, name)
+                if event.type in ("ADDED", "MODIFIED"):
+                    yield event.object
+                retry.limit(1.0)
+        except ApiError as error:
+            if error.status not in (0, GONE) or time.monotonic() - began < _SHORT_WATCH_S:
+                raise
+        retry.watched(time.monotonic() - began)
 
 
-class _Patience:
-    """How long a server may stay silent, and when all of it is over."""
+class _Retry:
+    """When to list again after a failure or the end of a watch, and when to give up."""
 
     def __init__(self, until: float | None, note: Callable[[str], None]) -> None:
         self._until, self._note = until, note
-        self._silent_since: float | None = None
+        self._unavailable_since: float | None = None
         self._failures = 0
 
-    def left(self, at_most_s: float) -> float:
-        """Seconds that a request may take.
+    def limit(self, seconds: float) -> float:
+        """At most these seconds, and at most until the end.
 
         Raises:
             TimedOut
         """
         if self._until is None:
-            return at_most_s
+            return seconds
         left = self._until - time.monotonic()
         if left <= 0:
-            raise TimedOut("the time is over")
-        return min(at_most_s, max(left, 0.05))
+            raise TimedOut("timed out")
+        return min(seconds, max(left, 0.05))
 
-    def answered(self) -> None:
-        self._silent_since = None  # not the failures: a server may answer lists, and no watch
+    def listed(self) -> None:
+        """A list succeeded."""
+        self._unavailable_since = None  # not the failures: a server may answer lists, and no watch
 
-    def watched(self, lasted_s: float) -> None:
-        """A watch has ended: pause before the next list where it ended at once."""
-        if lasted_s < _SHORT_S:
-            self._pause()
+    def watched(self, seconds: float) -> None:
+        """A watch ended: wait before the next list if it was short."""
+        if seconds < _SHORT_WATCH_S:
+            self._wait()
         else:
             self._failures = 0
 
-    def failed(self, error: ClusterError) -> None:
-        """Pause before the next try; the error is raised where none can help."""
+    def failed(self, error: ApiError) -> None:
+        """Wait before the next list; raises the error where a retry is pointless."""
         now = time.monotonic()
-        self._silent_since = self._silent_since or now
-        self.left(1.0)
-        if error.status != _GONE:
-            if not error.passes or (self._until is None and now - self._silent_since > _GIVE_UP_S):
+        self._unavailable_since = self._unavailable_since or now
+        self.limit(1.0)
+        if error.status != GONE:
+            if not error.is_transient or (self._until is None and now - self._unavailable_since > _UNAVAILABLE_S):
                 raise error
-            if self._failures == 1:  # a watch that breaks off once is nothing to tell of
-                self._note(f"{error.message}; asking again")
-        self._pause()
+            if self._failures == 1:  # a watch that breaks once is not worth a message
+                self._note(f"{error.message}; retrying")
+        self._wait()
 
-    def _pause(self) -> None:
-        time.sleep(self.left(_PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]))
+    def _wait(self) -> None:
+        time.sleep(self.limit(_BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]))
         self._failures += 1
 
 
-def _events(response: urllib3.BaseHTTPResponse, patience: _Patience) -> Iterator[Json]:
-    """Events of a watch: one JSON document a line."""
-    rest = b""
+@contextmanager
+def _named(namespace: str, name: str) -> Iterator[None]:
+    """The ImageBuild of a request that has a name is what isn't found."""
     try:
-        for chunk in response.stream(64 * 1024):
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from (json.loads(line) for line in lines if line.strip())
-    except (urllib3.exceptions.HTTPError, ValueError):
-        patience.left(1.0)  # broken off, or silent for too long: the caller lists anew
+        yield
+    except ApiError as error:
+        if name and error.status == NOT_FOUND and not is_definition_missing(error):
+            raise not_found(namespace, name) from None
+        raise
 
 
-def _named(error: ClusterError, namespace: str, name: str) -> ClusterError:
-    """The same, said of the ImageBuild where it is the one that is missing."""
-    missing = error.status == NOT_FOUND and "knows no ImageBuilds" not in error.message
-    return not_found(namespace, name) if missing else error
-
-
-def _only(name: str) -> dict[str, str]:
-    return {"fieldSelector": f"metadata.name={name}"}
-
-
-def _imagebuilds(namespace: str, name: str = "") -> str:
-    place = f"/namespaces/{quote(namespace)}" if namespace else ""
-    return f"/apis/{GROUP}/{VERSION}{place}/{PLURAL}" + (f"/{quote(name)}" if name else "")
-
-
-def _pods(namespace: str, name: str = "") -> str:
-    return f"/api/v1/namespaces/{quote(namespace)}/pods" + (f"/{quote(name)}" if name else "")
+def _timeout(read_s: float) -> urllib3.Timeout:
+    return urllib3.Timeout(connect=_CONNECT_S, read=read_s)

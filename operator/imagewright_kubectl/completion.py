@@ -18,6 +18,7 @@ from imagewright.errors import ImagewrightError
 from imagewright_kubectl.kubeconfig import Place, connect, kubeconfig_files
 from imagewright_kubectl.options import Parser
 from imagewright_kubectl.parser import parser
+from imagewright_operator.kubeapi.errors import ApiError
 
 _NO_FILES, _FILES = 4, 0  # cobra's ShellCompDirective
 _OF_FILES = ("--kubeconfig", "--from", "--inline")
@@ -40,7 +41,7 @@ def answer(words: Sequence[str]) -> list[str]:
     try:
         found, directive = _candidates(place, unfinished)
         fitting = sorted({one for one in found if one[0].startswith(unfinished)})
-    except (ImagewrightError, config.ConfigException, OSError):
+    except (ImagewrightError, ApiError, config.ConfigException, OSError):
         fitting, directive = [], _NO_FILES  # a key was pressed: no place for an error
     return [*(f"{name}\t{about}" if about else name for name, about in fitting), f":{directive}"]
 

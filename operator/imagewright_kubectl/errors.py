@@ -1,81 +1,59 @@
-"""What goes wrong between the plugin and an API server, in words, and which of it may pass.
+"""The plugin's errors: what failed requests to the API server mean to a user.
 
-No I/O. Raised by ``connection`` and ``apiserver``; ``main`` shows it.
+No I/O.
 """
 
 from __future__ import annotations
 
-import json
-
 from imagewright.errors import ImagewrightError, Reason, UsageError
-from imagewright_operator.api import PLURAL
-
-_PASSING = (0, 429, 500, 502, 503, 504)
-_MISSING = "Install the operator first, by Helm or an overlay of yours: docs/installing.md."
+from imagewright_operator.kubeapi.errors import CONFLICT, FORBIDDEN, NOT_FOUND, ApiError
 
 
 class ClusterError(ImagewrightError):
-    """The API server can't be reached, or refuses. ``status`` is HTTP's, 0 where there was no answer."""
+    """A request to the API server failed, or there is no way to make one."""
 
     default_reason = Reason.KUBERNETES_API_FAILED
 
-    def __init__(self, message: str, *, status: int = 0, reason: Reason | None = None, hint: str = "") -> None:
-        super().__init__(message, reason=reason, hint=hint)
-        self.status = status
-
-    @property
-    def passes(self) -> bool:
-        """Whether asking again may help."""
-        return self.status in _PASSING
-
 
 class TimedOut(ImagewrightError):
-    """What was waited for did not come in time."""
+    """The condition was not met in time."""
 
     default_reason = Reason.TIMEOUT
 
 
 def not_found(namespace: str, name: str) -> ClusterError:
-    """There is no such ImageBuild."""
+    """The ImageBuild doesn't exist."""
     return ClusterError(
-        f"there is no ImageBuild {name} in the namespace {namespace}",
-        status=404,
+        f'ImageBuild "{name}" not found in namespace "{namespace}"',
         reason=Reason.IMAGE_BUILD_NOT_FOUND,
-        hint="`kubectl imagewright get` lists those that are there; -n names another namespace.",
+        hint="List those that exist with `kubectl imagewright get`; choose another namespace with -n.",
     )
 
 
-def no_answer(server: str, error: Exception) -> ClusterError:
-    """Nothing came back from the API server."""
-    return ClusterError(
-        f"the API server {server} doesn't answer: {error}",
-        hint="Is it the right cluster? `kubectl config current-context` says which, --context chooses another.",
-    )
+def is_definition_missing(error: ApiError) -> bool:
+    """Whether the cluster doesn't have the resource, rather than the object."""
+    return error.status == NOT_FOUND and "could not find the requested resource" in error.message
 
 
-def refusal(verb: str, path: str, status: int, text: str) -> ImagewrightError:
-    """What an answer other than success means."""
-    message = text[:500].strip()
-    try:
-        answer = json.loads(text)
-        message = answer.get("message") or message
-    except (ValueError, AttributeError):
-        pass
-    message = message or f"HTTP status {status}"
-    match status:
+def explain(error: ApiError, verb: str = "GET") -> ImagewrightError:
+    """The error to show for a failed request."""
+    message = error.message
+    match error.status:
+        case 0:
+            hint = "Check the context with `kubectl config current-context`; choose another with --context."
+            return ClusterError(message, hint=hint)
         case 401:
-            hint = "Your login has ended or is of another cluster: log in again, or choose another --context."
-            return ClusterError(f"the API server doesn't know you: {message}", status=status, hint=hint)
-        case 403:
-            hint = "Ask your cluster's admin for this right; docs/kubectl.md lists what each command needs."
-            return ClusterError(f"you may not do this: {message}", status=status, hint=hint)
-        case 404 if PLURAL in path and "could not find the requested resource" in message:
-            return ClusterError("this cluster knows no ImageBuilds", status=status, hint=_MISSING)
-        case 409 if verb == "POST":
-            hint = "Choose another name, or change the one that is there: --dry-run prints it for kubectl apply."
+            hint = "Log in again, or choose another --context."
+            return ClusterError(f"login refused by the API server: {message}", hint=hint)
+        case _ if error.status == FORBIDDEN:
+            hint = "Ask an administrator of the cluster for this right; docs/kubectl.md lists what each command needs."
+            return ClusterError(f"forbidden: {message}", hint=hint)
+        case _ if is_definition_missing(error):
+            hint = "Install the operator first: see docs/installing.md."
+            return ClusterError("the cluster does not have the resource ImageBuild", hint=hint)
+        case _ if error.status == CONFLICT and verb == "POST":
+            hint = "Choose another name, or change the existing one: --dry-run prints YAML for kubectl apply."
             return UsageError(message, hint=hint)
         case 400 | 422 if verb != "GET":
-            return UsageError(
-                message, reason=Reason.INVALID_SPEC, hint="`kubectl explain imagebuild.spec` has the rules."
-            )
-    return ClusterError(f"the API server refuses: {message}", status=status)
+            return UsageError(message, reason=Reason.INVALID_SPEC, hint="See `kubectl explain imagebuild.spec`.")
+    return ClusterError(f"request refused by the API server: {message}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import urllib3
 import yaml
@@ -15,8 +14,8 @@ from kubernetes import client, config
 
 from imagewright_kubectl.client import ApiServer
 from imagewright_kubectl.errors import ClusterError
+from imagewright_operator.kubeapi.config import SERVICE_ACCOUNT_NAMESPACE
 
-_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _DEFAULT_CONFIG = "~/.kube/config"
 
 
@@ -47,7 +46,7 @@ def connect(place: Place) -> Connection:
     settings.retries = False  # what may be repeated is repeated knowingly
     file = kubeconfig_files(place)
     named = bool(place.kubeconfig or place.context)
-    if not named and not _exists(file) and _ACCOUNT_NAMESPACE.exists():
+    if not named and not _exists(file) and SERVICE_ACCOUNT_NAMESPACE.exists():
         namespace = _in_cluster(settings)
     else:
         namespace = _by_kubeconfig(file, place.context, settings)
@@ -84,7 +83,7 @@ def _by_kubeconfig(file: str, context: str, settings: client.Configuration) -> s
 def _in_cluster(settings: client.Configuration) -> str:
     try:
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-        return _ACCOUNT_NAMESPACE.read_text().strip() or "default"
+        return SERVICE_ACCOUNT_NAMESPACE.read_text().strip() or "default"
     except (config.ConfigException, OSError) as error:
         raise ClusterError(
             f"there is no kubeconfig, and the Pod's service account can't be used: {error}",

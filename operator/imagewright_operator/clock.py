@@ -1,7 +1,7 @@
-"""The time by the API server's clock: what the operator compares with times that servers have written.
+"""The API server's time, which is what times in objects are compared with.
 
-No I/O. Told by ``cluster`` of every answer's Date; asked through it. A Pod's start is the kubelet's and an object's creation the
-API server's: by a clock of its own that is an hour ahead, an operator would end every build as having taken an hour.
+No I/O. The kubelet and the API server write these times: an operator whose own clock is an hour ahead would end every
+build for having taken an hour.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The Kubernetes API as the operator uses it: what it asks for, and what the answers mean (kopf's watches and the lease aside).
+"""The operator's requests to the API server, without kopf's watches and the lease, and what the answers mean.
 
-I/O: HTTPS requests to the API server by ``connection``, blocking, from worker threads only. Called by ``controller``.
+I/O: blocking HTTPS requests, from worker threads only.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 import urllib3
 from kubernetes import client
 
 from imagewright.errors import Reason
-from imagewright_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION, ImageBuild
+from imagewright_operator.api import API_VERSION, KIND, ImageBuild
 from imagewright_operator.api.base import Json
-from imagewright_operator.connection import CONTROLLER, ApiError, Connection
+from imagewright_operator.clock import ServerClock
+from imagewright_operator.kubeapi.client import Client
+from imagewright_operator.kubeapi.config import CONTROLLER
+from imagewright_operator.kubeapi.errors import ApiError
+from imagewright_operator.kubeapi.paths import core, imagebuilds
 from imagewright_operator.pods.manifests import CONTAINER, POD_SELECTOR, UID_LABEL
 from imagewright_operator.pods.observation import Observation
 from imagewright_operator.reconcile.actions import Notice, Refusal
@@ -32,7 +35,7 @@ _NO_ACCOUNT = re.compile(r"error looking up service account|serviceaccount \"[^\
 
 
 class Cluster:
-    """One connection for all workers; ``count`` and ``before`` are its."""
+    """One client for all workers; ``count`` and ``before`` are the client's."""
 
     def __init__(
         self,
@@ -40,21 +43,22 @@ class Cluster:
         count: Callable[[str, str, int], None] = lambda *_: None,
         before: Callable[[], None] = lambda: None,
     ) -> None:
-        self._server = Connection(api, _TIMEOUT, count, before)
+        self._clock = ServerClock()
+        self._client = Client(api, CONTROLLER, _TIMEOUT, count, before, self._clock.heard)
 
     def now(self) -> datetime:
         """The API server's time."""
-        return self._server.clock.now()
+        return self._clock.now()
 
     # --- ImageBuilds
 
     def imagebuild(self, namespace: str, name: str) -> Json | None:
         """As stored now, or None when there is none."""
-        return self._server.find(_imagebuilds(namespace, name))
+        return self._client.find(imagebuilds(namespace, name))
 
     def imagebuilds(self, namespace: str = "") -> Iterator[Json]:
         """All of a namespace, or of the cluster; read page by page, without what is half of each and of no use here."""
-        for body in self._list(_imagebuilds(namespace)):
+        for body in self._client.items(imagebuilds(namespace), page=_PAGE):
             body["metadata"].pop("managedFields", None)
             yield body
 
@@ -66,17 +70,16 @@ class Cluster:
         """
         metadata = body["metadata"]
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}, "status": status}
-        path = _imagebuilds(metadata["namespace"], metadata["name"]) + "/status"
-        return self._server.json("PATCH", path, {"fieldManager": CONTROLLER}, patch)
+        path = imagebuilds(metadata["namespace"], metadata["name"]) + "/status"
+        return self._client.json("PATCH", path, {"fieldManager": CONTROLLER}, patch)
 
     # --- Pods
 
     def pods(self, namespace: str = "", uid: str = "", *, running: bool = False) -> Iterator[Json]:
         """Executor Pods of one ImageBuild, or all there are; ``running``: none that have ended."""
         selector = POD_SELECTOR + (f",{UID_LABEL}={uid}" if uid else "")
-        return self._list(
-            _core("pods", namespace), {"labelSelector": selector, "fieldSelector": _NOT_ENDED if running else ""}
-        )
+        query = {"labelSelector": selector, "fieldSelector": _NOT_ENDED if running else ""}
+        return self._client.items(core("pods", namespace), query, page=_PAGE)
 
     def create_pod(self, pod: Json) -> Refusal | None:
         """Create it; None also when the very Pod is there already, whoever has created it.
@@ -86,7 +89,7 @@ class Cluster:
         """
         metadata = pod["metadata"]
         try:
-            self._server.json("POST", _core("pods", metadata["namespace"]), {"fieldManager": CONTROLLER}, pod)
+            self._client.json("POST", core("pods", metadata["namespace"]), {"fieldManager": CONTROLLER}, pod)
         except ApiError as error:
             if error.status == 409:
                 return self._conflict(pod)
@@ -97,14 +100,15 @@ class Cluster:
         """Ask for its deletion, if it is still the same Pod; one that is gone is fine."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.uid}}
         try:
-            self._server.json("DELETE", _core("pods", namespace, pod.name), {}, options)
+            self._client.json("DELETE", core("pods", namespace, pod.name), {}, options)
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
 
     def events_of(self, namespace: str, uid: str) -> list[Json]:
         """Events about the object with this UID."""
-        return list(self._list(_core("events", namespace), {"fieldSelector": f"involvedObject.uid={uid}"}))
+        query = {"fieldSelector": f"involvedObject.uid={uid}"}
+        return list(self._client.items(core("events", namespace), query, page=_PAGE))
 
     def log(self, namespace: str, pod: str) -> bytes:
         """The last part of the executor's log; b"" when the Pod or its container is gone.
@@ -113,25 +117,22 @@ class Cluster:
             ApiError: when the node doesn't answer.
         """
         query = {"container": CONTAINER, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_READ)}
+        kept = b""
         try:
-            with self._server.request("GET", _core("pods", namespace, pod) + "/log", query) as response:
-                kept = b""
-                for chunk in response.stream(_LOG_KEPT):
-                    kept = (kept + chunk)[-_LOG_KEPT:]
-                return kept
-        except urllib3.exceptions.HTTPError as error:
-            raise ApiError(0, f"the log of Pod {pod} can't be read: {error}") from error
+            for chunk in self._client.stream(core("pods", namespace, pod) + "/log", query):
+                kept = (kept + chunk)[-_LOG_KEPT:]
         except ApiError as error:
             if error.status in (400, 404):  # 400: the container has never run
                 return b""
             raise
+        return kept
 
     # --- the rest
 
     def nodes(self) -> list[Json]:
         """All nodes; none when the operator may not see them (an installation for some namespaces only)."""
         try:
-            return list(self._list("/api/v1/nodes"))
+            return list(self._client.items(core("nodes"), page=_PAGE))
         except ApiError as error:
             if error.status == 403:
                 return []
@@ -162,7 +163,7 @@ class Cluster:
             "count": 1,
         }
         try:
-            self._server.json("POST", _core("events", metadata.namespace), {}, event)
+            self._client.json("POST", core("events", metadata.namespace), {}, event)
         except ApiError as error:
             if error.status not in (403, 404, 409):  # 403: the namespace is being deleted
                 raise
@@ -170,7 +171,7 @@ class Cluster:
     def _conflict(self, pod: Json) -> Refusal | None:
         """A Pod of that name exists: ours, if it has the same owner."""
         metadata = pod["metadata"]
-        there = self._server.find(_core("pods", metadata["namespace"], metadata["name"]))
+        there = self._client.find(core("pods", metadata["namespace"], metadata["name"]))
         if there is None:
             raise ApiError(409, f"Pod {metadata['name']} was there a moment ago")
         uids = {owner.get("uid") for owner in there["metadata"].get("ownerReferences") or ()}
@@ -178,15 +179,6 @@ class Cluster:
             return None
         message = f"a Pod {metadata['name']} that is not this build's is in the way: delete it, the build starts then"
         return Refusal(Reason.POD_REJECTED, message, heals=True)
-
-    def _list(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[Json]:
-        token = ""
-        while True:
-            page = self._server.json("GET", path, {**(query or {}), "limit": str(_PAGE), "continue": token})
-            yield from page.get("items") or ()
-            token = (page.get("metadata") or {}).get("continue") or ""
-            if not token:
-                return
 
 
 def _refusal(error: ApiError) -> Refusal:
@@ -208,16 +200,6 @@ def _refusal(error: ApiError) -> Refusal:
     if error.status in (400, 403, 422):
         return Refusal(Reason.POD_REJECTED, f"the cluster refuses the executor Pod: {error.message}", heals=False)
     raise error
-
-
-def _imagebuilds(namespace: str, name: str = "") -> str:
-    place = f"/namespaces/{quote(namespace)}" if namespace else ""
-    return f"/apis/{GROUP}/{VERSION}{place}/{PLURAL}" + (f"/{quote(name)}" if name else "")
-
-
-def _core(resource: str, namespace: str, name: str = "") -> str:
-    place = f"/namespaces/{quote(namespace)}" if namespace else ""
-    return f"/api/v1{place}/{resource}" + (f"/{quote(name)}" if name else "")
 
 
 def _event_name(name: str, uid: str, key: str) -> str:

@@ -27,11 +27,11 @@ from typing import Protocol
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import Json
 from imagewright_operator.clock import local_time
-from imagewright_operator.connection import ApiError
+from imagewright_operator.kubeapi.config import SERVICE_ACCOUNT_NAMESPACE
+from imagewright_operator.kubeapi.errors import ApiError
 
 _LOG = logging.getLogger(__name__)
 LOST = 1  # the exit code of an operator that has lost its lease
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _RETRY_S = 2.0
 _JITTER = 0.2
 _STUCK_S = 300.0
@@ -75,7 +75,7 @@ class Terms:
         return self.deadline_s / 2
 
 
-def own_namespace(environment: Mapping[str, str], file: Path = _NAMESPACE_FILE) -> str:
+def own_namespace(environment: Mapping[str, str], file: Path = SERVICE_ACCOUNT_NAMESPACE) -> str:
     """The namespace of the operator's own Pod, where its lease is kept.
 
     Raises:

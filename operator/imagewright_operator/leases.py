@@ -1,21 +1,20 @@
-"""The Lease by which operators agree who works, as it is on the API server.
+"""The Lease by which operators elect a leader.
 
-I/O: HTTPS requests to the API server by ``connection``, blocking. Called by ``leadership``. Apart from ``cluster``, whose requests
-may take longer than a lease lasts and need it: these have a timeout of their own and nothing keeps them back.
+I/O: blocking HTTPS requests to the API server, by a client of their own: requests of ``cluster`` may take longer than a
+lease lasts and wait for it, these have a short timeout and wait for nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import quote
 
 import urllib3
 from kubernetes import client
 
 from imagewright_operator.api.base import Json
-from imagewright_operator.connection import Connection
-
-_API_VERSION = "coordination.k8s.io/v1"
+from imagewright_operator.kubeapi.client import Client
+from imagewright_operator.kubeapi.config import CONTROLLER
+from imagewright_operator.kubeapi.paths import LEASES, leases
 
 
 class Leases:
@@ -29,10 +28,9 @@ class Leases:
         timeout_s: float,
         count: Callable[[str, str, int], None] = lambda *_: None,
     ) -> None:
-        self._server = Connection(api, urllib3.Timeout(total=timeout_s), count)
+        self._client = Client(api, CONTROLLER, urllib3.Timeout(total=timeout_s), count)
         self._namespace, self._name = namespace, name
-        self._all = f"/apis/{_API_VERSION}/namespaces/{quote(namespace)}/leases"
-        self._one = f"{self._all}/{quote(name)}"
+        self._all, self._one = leases(namespace), leases(namespace, name)
 
     def read(self) -> Json | None:
         """As stored now, or None when there is none.
@@ -40,14 +38,14 @@ class Leases:
         Raises:
             ApiError: as all of these.
         """
-        return self._server.find(self._one)
+        return self._client.find(self._one)
 
     def create(self, spec: Json) -> Json:
         """The first one; status 409 when there is one."""
         metadata = {"name": self._name, "namespace": self._namespace}
-        body = {"apiVersion": _API_VERSION, "kind": "Lease", "metadata": metadata, "spec": spec}
-        return self._server.json("POST", self._all, body=body)
+        body = {"apiVersion": LEASES, "kind": "Lease", "metadata": metadata, "spec": spec}
+        return self._client.json("POST", self._all, body=body)
 
     def replace(self, body: Json) -> Json:
         """Put ``body`` in the place of the version that it names; status 409 when it is another by now."""
-        return self._server.json("PUT", self._one, body=body)
+        return self._client.json("PUT", self._one, body=body)

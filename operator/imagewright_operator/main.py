@@ -22,7 +22,7 @@ from kubernetes.config import ConfigException
 
 from imagewright.errors import ImagewrightError
 from imagewright_operator.cluster import Cluster
-from imagewright_operator.connection import Access, access, connect
+from imagewright_operator.kubeapi.config import Access, access, connect
 from imagewright_operator.leadership import Elector, Leadership, Terms, own_identity, own_namespace
 from imagewright_operator.leases import Leases
 from imagewright_operator.monitoring.metrics import Metrics

@@ -11,7 +11,7 @@ from kubernetes import client
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright_operator.cluster import Cluster
-from imagewright_operator.connection import ApiError
+from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.leases import Leases
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.settings import Settings

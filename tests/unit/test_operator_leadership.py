@@ -17,7 +17,7 @@ from imagebuilds.clock import Clock
 
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import Json
-from imagewright_operator.connection import ApiError
+from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.leadership import Elector, Leadership, Standing, Terms, own_identity, own_namespace
 
 TERMS = Terms(15)

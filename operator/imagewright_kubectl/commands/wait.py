@@ -9,12 +9,13 @@ import argparse
 import time
 
 from imagewright.errors import UsageError
-from imagewright_kubectl.errors import ClusterError, TimedOut
+from imagewright_kubectl.errors import ClusterError, TimedOut, explain
 from imagewright_kubectl.kstatus import State, Verdict, failure_of, state_of
 from imagewright_kubectl.kubeconfig import connect
 from imagewright_kubectl.options import place_of
 from imagewright_kubectl.printing import Json, named, say, show
 from imagewright_operator.api.base import parse_duration
+from imagewright_operator.kubeapi.errors import ApiError
 
 SUCCESS, FAILURE, TIMED_OUT = 0, 1, 124  # the last as timeout(1) has it
 
@@ -39,8 +40,8 @@ def run(options: argparse.Namespace) -> int:
         hint = "" if state.phase else "\nhint: Does the operator run? kubectl get pods -n imagewright-system"
         say(f"error: not ready after {options.timeout}: {state.line} [Timeout]{hint}")
         return TIMED_OUT
-    except ClusterError as error:
-        say(error.render())
+    except (ClusterError, ApiError) as failure:
+        say((explain(failure) if isinstance(failure, ApiError) else failure).render())
         return FAILURE
     raise AssertionError("versions only ends by an exception")
 

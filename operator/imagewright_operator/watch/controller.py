@@ -17,7 +17,7 @@ from imagewright.errors import Reason
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import Json
 from imagewright_operator.cluster import Cluster
-from imagewright_operator.connection import ApiError
+from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.pods import profile
 from imagewright_operator.pods.manifests import executor_pod, is_probe, owner_uid, pods_of, probe_pod

@@ -12,7 +12,7 @@ from typing import Any
 import kopf
 
 from imagewright_operator.api import GROUP, PLURAL, VERSION
-from imagewright_operator.connection import Access
+from imagewright_operator.kubeapi.config import Access
 from imagewright_operator.pods.manifests import NAME_LABEL, POD_SELECTOR
 from imagewright_operator.reconcile.limiter import Key
 from imagewright_operator.watch.controller import Controller

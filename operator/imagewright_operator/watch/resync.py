@@ -15,7 +15,7 @@ from datetime import datetime
 
 from imagewright_operator.api.base import Json
 from imagewright_operator.cluster import Cluster
-from imagewright_operator.connection import ApiError
+from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.pods.manifests import is_probe, owner_uid, pods_of
 from imagewright_operator.pods.observation import PodState, observe

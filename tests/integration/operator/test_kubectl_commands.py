@@ -91,7 +91,9 @@ def test_waiting_for_an_imagebuild_that_is_deleted_ends(plugin: Plugin, namespac
         assert waiting.stderr is not None
         assert waiting.stderr.readline() == "not seen by the operator yet\n"
         namespace.kubectl("delete", "imagebuild", "app")
-        assert f"there is no ImageBuild app in the namespace {namespace.name}" in waiting.stderr.read()
+        assert (
+            f'ImageBuild "app" not found in namespace "{namespace.name}" [ImageBuildNotFound]' in waiting.stderr.read()
+        )
     assert waiting.returncode == 1
 
 
@@ -99,14 +101,12 @@ def test_errors_say_what_to_do(plugin: Plugin, api: ApiServer, namespace: Namesp
     for words in (["get", "nix"], ["rebuild", "nix"], ["cancel", "nix"], ["wait", "nix"]):
         done = plugin.run(*words)
         assert done.returncode == 1
-        assert (
-            f"error: there is no ImageBuild nix in the namespace {namespace.name} [ImageBuildNotFound]" in done.stderr
-        )
+        assert f'error: ImageBuild "nix" not found in namespace "{namespace.name}" [ImageBuildNotFound]' in done.stderr
         assert "hint: " in done.stderr
     stranger = Plugin(api.kubeconfig("unknown-token"), namespace.name).run("get")
     assert (stranger.returncode, "[KubernetesApiFailed]" in stranger.stderr) == (1, True)
     nowhere = Plugin(api.kubeconfig("admin-token", "https://127.0.0.1:1"), namespace.name).run("get")
-    assert "doesn't answer" in nowhere.stderr
+    assert "no answer from the API server" in nowhere.stderr
     unreadable = Plugin(api.certificate, namespace.name).run("get")  # type: ignore[arg-type]
     assert "can't be used" in unreadable.stderr
     assert plugin.run("gett").stderr.startswith("error: unknown command 'gett' [UsageInvalid]\nhint: ")

@@ -1,0 +1,57 @@
+"""How the operator reaches its API server, and what kopf needs to reach the same.
+
+I/O: reads the Pod's service account or the kubeconfig.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubernetes import client, config
+
+CONTROLLER = "imagewright-operator"  # User-Agent, field manager and source of Events
+SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The API server's URL and the credentials for it; the files are PEM, "" where there is none."""
+
+    server: str
+    token: str
+    ca_file: str
+    certificate_file: str
+    key_file: str
+    insecure: bool
+
+
+def connect() -> client.ApiClient:
+    """By the Pod's service account, or else the kubeconfig.
+
+    Raises:
+        kubernetes.config.ConfigException: there is neither.
+    """
+    settings = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    settings.retries = False  # the workqueue retries, with backoff
+    return client.ApiClient(settings)
+
+
+def access(api: client.ApiClient) -> Access:
+    """As of now: the kubelet renews a service account's token every hour."""
+    settings = api.configuration
+    headers: dict[str, str] = {}
+    api.update_params_for_auth(headers, [], ["BearerToken"], "", "GET", None)
+    token = next((value for name, value in headers.items() if name.lower() == "authorization"), "")
+    return Access(
+        server=settings.host,
+        token=token.partition(" ")[2] or token,
+        ca_file=settings.ssl_ca_cert or "",
+        certificate_file=settings.cert_file or "",
+        key_file=settings.key_file or "",
+        insecure=not settings.verify_ssl,
+    )
