@@ -9,14 +9,11 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from imagewright.cache.layers import LayerCache
-from imagewright.context.fetch import fetch
-from imagewright.context.job import FetchedContext, FetchJob
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure, SourceResult, StepResult
-from imagewright.contract.sources import ContextSource, DirectorySource, OciSource, Source
+from imagewright.contract.sources import ContextSource, DirectorySource, Source
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.caching.layercache import log_cache_use, open_cache
 from imagewright.engine.events import Reporter
@@ -24,19 +21,10 @@ from imagewright.engine.layers import layer_options
 from imagewright.engine.output.destinations import Destinations, read_destinations
 from imagewright.engine.output.image import BuiltImage, Output, assemble
 from imagewright.engine.output.resultfiles import references_with_digest, write_digests, write_result
+from imagewright.engine.planning import PlannedBuild, Planner
 from imagewright.engine.pull.images import BrokenEntry, Images, ImageSources
 from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.registries import open_client
-from imagewright.engine.source.contexts import fetch_contexts, pull_artifact
-from imagewright.engine.source.inputs import (
-    EPOCH_OF,
-    ignore_file_of,
-    plan_options,
-    read_ignore,
-    read_inputs,
-    resolve_epoch,
-    unpack_archive,
-)
 from imagewright.engine.source.remotes import Remotes
 from imagewright.engine.source.secrets import check_required, read_secrets
 from imagewright.engine.source.sshagents import SshAgents
@@ -55,16 +43,8 @@ from imagewright.engine.steps.run import RunExecutor
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
 from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
-from imagewright.fs.rootfs.root import Rootfs
-from imagewright.lint.options import LintOptions
-from imagewright.lint.run import lint, lint_options, refuse_warnings
-from imagewright.oci.config import ImageConfig
-from imagewright.plan.arguments import EPOCH, source_date_epoch
-from imagewright.plan.epoch import epoch_source
+from imagewright.lint.run import refuse_warnings
 from imagewright.plan.model import BuildPlan
-from imagewright.plan.options import ConfigRequest
-from imagewright.plan.origins import ImageOrigin
-from imagewright.plan.resolve import make_plan
 from imagewright.reference import Reference
 from imagewright.registry.client import RegistryClient
 from imagewright.sandbox.choose import start as start_sandbox
@@ -144,18 +124,9 @@ def find_warnings(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """The plan, and what else the build needs of its source. ``epoch`` is SOURCE_DATE_EPOCH in seconds, None without."""
-
-    plan: BuildPlan
-    lines: tuple[str, ...]  # of the Dockerfile
-    contexts: Mapping[str, OriginFiles]
-    epoch: int | None
-    lint: LintOptions
-
-
 class _Build:
+    """One build: what it has opened, to be closed in the end, and what its result reports."""
+
     def __init__(self, request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> None:
         self._request = request
         self._environment = environment
@@ -165,7 +136,7 @@ class _Build:
         self._agents: SshAgents | None = None
         self._root: BuildRoot | None = None
         self._cache: LayerCache | None = None
-        self._fetched: FetchedContext | None = None
+        self._planner: Planner | None = None
         self._image: BuiltImage | None = None
         self._steps: list[StepResult] = []
         self._references: tuple[Reference, ...] = ()
@@ -201,21 +172,23 @@ class _Build:
                 client.check_push(reference)
         blobs = BlobStore(workspace.blobs)
         images = self._images(client, workspace, blobs)
-        planned = self._plan(workspace, images, remotes)
+        planner = self._planner = Planner(request, self._environment, reporter, workspace.source)
+        planned = planner.plan(images, remotes)
         for warning in planned.plan.warnings:
             reporter.lint(warning)
         refuse_warnings(planned.lint, planned.plan.warnings)
-        check_required(planned.plan, planned.lines, remotes.secrets, [source.id for source in request.run.ssh])
+        check_required(
+            planned.plan, planned.dockerfile_lines, remotes.secrets, [source.id for source in request.run.ssh]
+        )
         if sandbox.build_root is not None:
             self._root = BuildRoot(sandbox, workspace, reporter, _paths_to_read(request))
             planned = _with_released_contexts(planned, self._root, request)
         cache = self._cache = open_cache(request, client, reporter.warning)
-        outputs = (client, destinations)
         while True:
             session = self._session(planned, images, remotes)
             try:
                 self._execute_stages(session)
-                self._write_outputs(session, *outputs)
+                self._write_outputs(session, client, destinations)
                 break
             except BrokenEntry as broken:
                 if cache is None or not cache.spoil(broken.key, broken.message):
@@ -228,7 +201,7 @@ class _Build:
                 cache.name, self._steps, reporter.message, each=request.cache is not None and request.cache.explain
             )
 
-    def _session(self, planned: _Planned, images: Images, remotes: Remotes) -> Session:
+    def _session(self, planned: PlannedBuild, images: Images, remotes: Remotes) -> Session:
         """What the stages share. A build that starts over gets a new session, but keeps what was resolved and fetched."""
         request, reporter, workspace, sandbox = self._request, self._reporter, self._workspace, self._sandbox
         assert workspace is not None
@@ -246,10 +219,10 @@ class _Build:
             planned.plan,
             origins,
             StageReaders(planned.plan),
-            layer_options(request, planned.epoch),
-            RunExecutor(sandbox, mounts, reporter, redaction, planned.lines, self._root),
+            layer_options(request, planned.epoch_s),
+            RunExecutor(sandbox, mounts, reporter, redaction, planned.dockerfile_lines, self._root),
             CopyExecutor(origins, remotes, reporter, workspace.path),
-            StepLog(reporter, planned.lines, remotes.stopped, self._steps),
+            StepLog(reporter, planned.dockerfile_lines, remotes.stopped, self._steps),
             self._cache,
             self._root,
         )
@@ -302,7 +275,8 @@ class _Build:
             if ask
             else None
         )
-        return self._plan(workspace, images, self._remotes(workspace, threading.Event())).plan
+        planner = Planner(self._request, self._environment, self._reporter, workspace.source)
+        return planner.plan(images, self._remotes(workspace, threading.Event())).plan
 
     def _images(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore) -> Images:
         request = self._request
@@ -315,45 +289,10 @@ class _Build:
         agents = self._agents = SshAgents(workspace.agents, self._request.run.ssh)
         return Remotes(workspace.path, self._environment, secrets, agents, self._reporter.message, stopped)
 
-    def _plan(self, workspace: Workspace, images: Images | None, remotes: Remotes) -> _Planned:
-        request = self._request
-        options = plan_options(request, self._environment)
-        fetched = self._fetched = self._fetch(workspace.source, request.context.source)
-        inputs = read_inputs(request, fetched, remotes.dockerfile)
-        given = source_date_epoch(inputs.dockerfile, options) or self._environment.get(EPOCH, "")
-        given = given or EPOCH_OF[request.image.timestamps]
-        epoch = resolve_epoch(given, fetched, partial(epoch_source, inputs.dockerfile, options), remotes)
-        options = options.with_build_arg(EPOCH, str(epoch) if epoch is not None else None)
-        build_plan = make_plan(inputs.dockerfile, options, images.config_for if images is not None else _empty_config)
-        applied = lint_options(inputs.dockerfile, options)
-        warnings = lint(inputs.dockerfile, options, applied, build_plan, inputs.ignore)
-        build_plan = replace(build_plan, warnings=warnings)
-        if images is not None:
-            for step, origin in (read for stage in build_plan.stages for read in stage.origins):
-                if isinstance(origin, ImageOrigin):
-                    images.check(origin, step.location)
-        own = OriginFiles(inputs.context, inputs.ignore)
-        contexts = {"": own} | self._named_contexts(workspace, build_plan, remotes)
-        return _Planned(build_plan, inputs.lines, contexts, epoch, applied)
-
-    def _named_contexts(self, workspace: Workspace, build_plan: BuildPlan, remotes: Remotes) -> dict[str, OriginFiles]:
-        wanted = frozenset[str]().union(*(stage.contexts for stage in build_plan.stages))
-        folders = fetch_contexts(self._request.context.named, wanted, workspace.source, self._fetch, remotes.file)
-        roots = {name: Rootfs(path) for name, path in folders.items()}
-        return {name: OriginFiles(root, read_ignore(ignore_file_of(root))) for name, root in roots.items()}
-
-    def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
-        job = FetchJob(work_dir, self._environment, self._reporter.message, unpack=unpack_archive, pull=self._pull)
-        return fetch(source, job)
-
-    def _pull(self, source: OciSource, path: str) -> None:
-        """Pull a context from a registry. Its logins are read only for such a context."""
-        client = open_client(self._request, self._environment, source.credentials_dir)
-        pull_artifact(client, source.image, path)
-
     def result(self, error: ImagewrightError | None) -> BuildResult:
         image = self._image if error is None else None
-        sandbox, fetched = self._sandbox, self._fetched
+        sandbox = self._sandbox
+        fetched = self._planner.fetched if self._planner is not None else None
         digest = image.manifest.digest if image else None
         return BuildResult(
             digest=str(digest) if digest else "",
@@ -410,14 +349,9 @@ def _sources(request: BuildRequest) -> tuple[Source | ContextSource, ...]:
     return request.context.source, *(context.source for context in request.context.named)
 
 
-def _with_released_contexts(planned: _Planned, root: BuildRoot, request: BuildRequest) -> _Planned:
+def _with_released_contexts(planned: PlannedBuild, root: BuildRoot, request: BuildRequest) -> PlannedBuild:
     """The plan, its contexts moved out of the image's way."""
     folders = [source.path for source in _sources(request) if isinstance(source, DirectorySource)]
     roots = root.release_contexts({name: context.rootfs for name, context in planned.contexts.items()}, folders)
     contexts = {name: OriginFiles(roots[name], context.ignore) for name, context in planned.contexts.items()}
     return replace(planned, contexts=contexts)
-
-
-def _empty_config(request: ConfigRequest) -> ImageConfig:
-    """A base image that defines nothing, where no registry is asked."""
-    return ImageConfig.scratch(request.platform)
