@@ -96,7 +96,7 @@ class Descent:
             if _identity(above) != level.identity:
                 os.close(above)
                 self._above.append(level)
-                raise OSError(errno.ESTALE, "a directory was moved while it was being read")
+                raise OSError(errno.ESTALE, "directory was moved while it was being read")
         self._close(self.fd)
         self.fd = above
 

@@ -67,7 +67,7 @@ def test_the_hint_names_a_long_variable_without_its_value() -> None:
         (127, "", "PATH"),
         (127, "x: error while loading shared libraries: liby.so.1: cannot open shared object file", "library"),
         (127, "Error loading shared library liby.so.1: No such file or directory (needed by /x)", "library"),
-        (127, "imagewright: exec /bin/sh: not found (or its interpreter isn't)", 'The image has no "/bin/sh"'),
+        (127, "imagewright: exec /bin/sh: executable or its interpreter not found", 'The image has no "/bin/sh"'),
     ],
 )
 def test_hints_for_output_of_shells_and_sandbox(code: int, output: str, expected: str) -> None:
@@ -75,9 +75,9 @@ def test_hints_for_output_of_shells_and_sandbox(code: int, output: str, expected
 
 
 def test_the_hint_for_a_path_does_not_mention_the_search_path() -> None:
-    line = "imagewright: exec /app/x: not found (or its interpreter isn't)"
+    line = "imagewright: exec /app/x: executable or its interpreter not found"
     assert "loader" in hint(127, line, run=step("/app/x"))
-    assert "PATH" in hint(127, "imagewright: exec x: not found (or its interpreter isn't)", run=step("x"))
+    assert "PATH" in hint(127, "imagewright: exec x: executable or its interpreter not found", run=step("x"))
 
 
 def test_the_hint_for_a_script_names_its_interpreter() -> None:

@@ -297,12 +297,12 @@ def test_several_sources_count_by_what_is_there(context: Path, root: Path) -> No
     do("d", "b", to="/directory")
     assert files(root) == {"one": "a", "two": "a", "directory/c": "d/c", "directory/b": "b"}
     for patterns, also in ((("a", "b"), ""), (("[ab]",), ""), (("a",), "b")):
-        with pytest.raises(FileSystemError, match="only the last would be left") as caught:
+        with pytest.raises(FileSystemError, match="cannot copy several files to") as caught:
             do(*patterns, to="/three", also=also)
         assert caught.value.reason is Reason.USAGE_INVALID
-        assert caught.value.hint == "End the destination with a slash: /three/"
+        assert caught.value.hint == 'End the destination with a slash: "/three/".'
     do("a", to="/four", also="a")
-    with pytest.raises(FileSystemError, match="a directory is needed there"):
+    with pytest.raises(FileSystemError, match="a non-directory exists there"):
         do("a", "d", to="/five")
 
 
@@ -582,7 +582,7 @@ def test_an_archive_leaves_the_destination_as_it_is(context: Path, root: Path, r
 
 def test_a_cut_off_archive_is_named(context: Path, root: Path, run: Copy) -> None:
     (context / "x.tar").write_bytes(archive_of(("a", "A" * 5000))[:2000])
-    with pytest.raises(FileSystemError, match="cut off"):
+    with pytest.raises(FileSystemError, match="the archive is truncated"):
         run("x.tar", to="/app", extract=True)
 
 
@@ -616,9 +616,9 @@ def test_an_archive_has_the_destination_for_its_root(context: Path, root: Path, 
 
 
 def test_a_hard_link_finds_nothing_out_of_the_destination(context: Path, root: Path, run: Copy) -> None:
-    write(root, "etc/masked")
-    (context / "x.tar").write_bytes(make_tar(hardlink("mine", "../etc/masked")))
-    with pytest.raises(FileSystemError, match="which isn't there"):
+    write(root, "etc/shadow")
+    (context / "x.tar").write_bytes(make_tar(hardlink("mine", "../etc/shadow")))
+    with pytest.raises(FileSystemError, match="which does not exist"):
         run("x.tar", to="/app", extract=True)
 
 
@@ -628,7 +628,7 @@ def test_what_is_excluded_below_the_destination_stays(context: Path, root: Path,
     run("x.tar", to="/app", extract=True, excluded="app/own")
     assert files(root) == {"app/a": "x", "app/own/key": "app/own/key"}
     (context / "x.tar").write_bytes(make_tar(symlink("l", "/own"), Item("l/key", data=b"x")))
-    with pytest.raises(FileSystemError, match="is the executor's own"):
+    with pytest.raises(FileSystemError, match="a directory of the executor"):
         run("x.tar", to="/app", extract=True, excluded="app/own")
     assert (root / "app/own/key").read_text() == "app/own/key"
 

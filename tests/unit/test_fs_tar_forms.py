@@ -134,7 +134,7 @@ def test_unknown_kinds_are_named(kind: bytes) -> None:
 
 
 def test_what_is_no_archive() -> None:
-    with pytest.raises(FileSystemError, match="no tar archive"):
+    with pytest.raises(FileSystemError, match="not a tar archive"):
         entries(b"#!/bin/sh\n" * 100)
 
 

@@ -216,7 +216,7 @@ def test_a_hard_link_to_the_file_itself_is_that_file(tmp_path: Path, whiteouts: 
     assert names(tmp_path) == ["d", "d/a", "d/b", "l"]
     assert (tmp_path / "d/a").read_bytes() == b"x"
     assert (tmp_path / "d/a").stat().st_nlink == 2
-    with pytest.raises(FileSystemError, match="which isn't there"):
+    with pytest.raises(FileSystemError, match="which does not exist"):
         apply(tmp_path, hardlink("new", "new"), options=options)
 
 

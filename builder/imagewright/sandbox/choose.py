@@ -67,42 +67,42 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
 def _choose(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> Sandbox:
     ids = Ids.read()
     if kind is SandboxKind.ROOT:
-        return _root(runners, ids, options, "it was asked for by name")
+        return _root(runners, ids, options, "requested explicitly")
     if kind is SandboxKind.CHROOT:
         failure = _try(SandboxKind.CHROOT, runners, options)
         if failure is not None:
             raise SandboxError(
-                f"the chroot sandbox doesn't work here: {failure.message}",
-                hint="It needs the capability SYS_CHROOT; try namespace.",
+                f"the chroot sandbox is not available: {failure.message}",
+                hint="Add the capability SYS_CHROOT, or use --sandbox=namespace.",
             )
-        return _Chosen(kind, "it was asked for by name; it is no security boundary", runners, ids)
+        return _Chosen(kind, "requested explicitly; it is not a security boundary", runners, ids)
     failure = _try(SandboxKind.NAMESPACE, runners, options)
     if failure is None:
-        reason = "user and mount namespaces work here"
+        reason = "user and mount namespaces are available"
         if kind is not SandboxKind.AUTO:
-            reason = f"it was asked for by name; {reason}"
+            reason = f"requested explicitly; {reason}"
         return _Chosen(SandboxKind.NAMESPACE, reason, runners, ids)
     why = failure.message + _confinement()
     if kind is SandboxKind.AUTO and os.path.exists(IMAGE_MARKER):
-        return _root(runners, ids, options, f"namespaces don't work here: {why}")
+        return _root(runners, ids, options, f"namespaces are not available: {why}")
     raise SandboxError(
-        f"the namespace sandbox doesn't work here: {why}",
+        f"the namespace sandbox is not available: {why}",
         hint=failure.hint
-        or "User namespaces must be allowed: no seccomp or AppArmor profile that refuses them, and "
-        "user.max_user_namespaces not 0. The executor image can also build in the root sandbox.",
+        or "Allow user namespaces: use seccomp and AppArmor profiles that permit them, and set "
+        "user.max_user_namespaces above 0. Or build in the executor image, which also has the root sandbox.",
     )
 
 
 def _try(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> SandboxError | None:
     """None where the mode works, else why not."""
-    with tempfile.TemporaryDirectory(prefix="probe-", dir=options.work_dir) as rootfs:
+    with tempfile.TemporaryDirectory(prefix="trial-", dir=options.work_dir) as rootfs:
         try:
             code = runners.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
         except SandboxError as error:
             if error.reason is Reason.DISK_FULL:
                 raise  # no mode would have more space
             return error
-    return None if code == 0 else SandboxError(f"the probe ended with {code}")
+    return None if code == 0 else SandboxError(f"the trial run exited with code {code}")
 
 
 def _confinement() -> str:
@@ -121,11 +121,11 @@ def _confinement() -> str:
 def _root(runners: RunnerPool, ids: Ids, options: SandboxOptions, why: str) -> Sandbox:
     if not os.path.exists(IMAGE_MARKER):
         raise SandboxError(
-            "the root sandbox builds in place of this machine's own file system, so it runs in the executor image only",
+            "the root sandbox is only available in the executor image: it builds in place of the machine's file system",
             hint="Use --sandbox=namespace or --sandbox=chroot here.",
         )
     runners.keep_one()  # there is one / only
-    reason = f"{why}; it is no security boundary: RUN can read what the container can"
+    reason = f"{why}; it is not a security boundary: RUN can read whatever the container can"
     # The build's /etc/nsswitch.conf must not say which libraries are loaded into the engine.
     linux.pin_name_services()
     kept = frozenset(os.path.realpath(path).strip("/") for path in (options.work_dir, *options.kept))

@@ -19,10 +19,10 @@ from imagewright.sandbox.processes.child import FAILED, Parent, spawn
 
 _UNSHARED = b"unshared"
 _NOT_ALLOWED = (
-    "Run as root, or allow it: sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "
+    "Run as root, or allow user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "
     "kernel.unprivileged_userns_clone=1 on old Debian."
 )
-_NO_MORE = "Run as root, or allow more of them: sysctl user.max_user_namespaces."
+_NO_MORE = "Run as root, or allow more user namespaces: sysctl user.max_user_namespaces."
 _PATIENCE_S = 60.0  # newuidmap may ask name services for the user
 
 
@@ -45,7 +45,7 @@ def enter_user_namespace_if_needed() -> None:
         mapper.kill()  # there is nothing to map
         mapper.wait()
         raise SandboxError(
-            f"an ordinary user needs a user namespace, and it isn't allowed: {error.strerror}",
+            f"cannot create a user namespace, which builds without root need: {error.strerror}",
             hint=_NO_MORE if error.errno == errno.EUSERS else _NOT_ALLOWED,
         ) from error
     with contextlib.suppress(ConnectionError):  # it was killed: its exit code says so
@@ -55,7 +55,7 @@ def enter_user_namespace_if_needed() -> None:
             _map_own_ids(uid, gid)
         except OSError as error:
             raise SandboxError(
-                f"the ids of a user namespace can't be mapped: {error.strerror}",
+                f"cannot map user and group ids into the new user namespace: {error.strerror}",
                 hint="Check the ranges in /etc/subuid and /etc/subgid (see newuidmap(1)), or run as root. On Ubuntu "
                 "user namespaces must be allowed: sysctl kernel.apparmor_restrict_unprivileged_userns=0.",
             ) from error

@@ -47,9 +47,9 @@ def test_a_pod_without_setfcap_builds_in_the_root_sandbox_or_says_why_it_cannot(
     logs = {name: cluster.kubectl("logs", "builds", "-c", name, "-n", namespace) for name in ("auto", "namespace")}
     codes = {state["name"]: state["state"]["terminated"]["exitCode"] for state in states}
     assert codes == {"auto": 0, "namespace": 8}, logs
-    assert f"sandbox root: namespaces don't work here: {WHY}; it is no security boundary" in logs["auto"]
+    assert f"sandbox root: namespaces are not available: {WHY}; it is not a security boundary" in logs["auto"]
     assert "| made by 1000\n" in logs["auto"]
-    assert f"error: the namespace sandbox doesn't work here: {WHY} [SandboxUnavailable]\n" in logs["namespace"]
+    assert f"error: the namespace sandbox is not available: {WHY} [SandboxUnavailable]\n" in logs["namespace"]
     assert (
         "hint: Add SETFCAP to the container's capabilities, or build in the executor image with --sandbox=root.\n"
         in (logs["namespace"])

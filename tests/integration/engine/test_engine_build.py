@@ -168,7 +168,7 @@ def test_onbuild_of_a_base_runs_in_the_child(engine: Engine, base_registry: str)
         ("FROM busybox\nRUN echo out; exit 3\n", 7, "StepFailed", "exit code 3"),
         ("FROM busybox\nRUN [\"/nothing\"]\n", 7, "StepFailed", "exit code 127"),
         ("FROM busybox\nRUN kill -9 $$\n", 7, "StepFailed", "signal 9"),
-        ("FROM busybox\nCOPY nothing /\n", 4, "FileNotFound", "/nothing is not in the build context"),
+        ("FROM busybox\nCOPY nothing /\n", 4, "FileNotFound", '"/nothing" not found in the build context'),
         ("FROM busybox\nCOPY --from=debian /nothing /\n", 4, "FileNotFound", "/nothing"),
         ("FROM busybox\nCOPY --chown=nobody-here Dockerfile /\n", 4, "FileNotFound", "nobody-here"),
         ("FROM busybox\nUSER ghost\nRUN id\n", 4, "FileNotFound", "ghost"),

@@ -77,7 +77,7 @@ def test_the_secret_is_out_of_reach_where_processes_are_hidden(engine: Engine) -
 
 def test_the_secret_is_out_of_reach_where_processes_are_seen(engine: Engine) -> None:
     done = engine("auto", "exec /bin/attack spy", MASKED)
-    assert done.stdout.startswith("namespace: user and mount namespaces work here\n"), done
+    assert done.stdout.startswith("namespace: user and mount namespaces are available\n"), done
     seen, opened = done.stdout.splitlines()[-1].split()[1::2]
     assert int(seen) >= 4, "the engine and its runners are there to be attacked"
     assert opened == "0", done.stdout
@@ -110,8 +110,8 @@ def test_a_chroot_inside_the_root_leads_nowhere(engine: Engine, kind: str, rootf
 def test_root_is_chosen_where_namespaces_do_not_work_in_the_executor_image(engine: Engine, rootfs: Path) -> None:
     done = engine("auto", "id -u; exec /bin/true", EXECUTOR.format(base=rootfs.parent))
     first, *rest = done.stdout.splitlines()
-    assert first.startswith("root: namespaces don't work here: unshare(CLONE_NEWUSER): Operation not permitted"), done
-    assert "no security boundary" in first
+    assert first.startswith("root: namespaces are not available: unshare(CLONE_NEWUSER): Operation not permitted"), done
+    assert "not a security boundary" in first
     assert rest == ["0"]
 
 
@@ -122,7 +122,7 @@ def test_in_the_root_mode_the_engine_s_memory_is_closed(engine: Engine, rootfs: 
         script,
         "umount -l /proc; mount -t proc proc /proc; " + EXECUTOR.format(base=rootfs.parent) + AS_IN_A_POD,
     )
-    assert done.stdout.startswith("root: it was asked for by name; it is no security boundary"), done
+    assert done.stdout.startswith("root: requested explicitly; it is not a security boundary"), done
     seen, opened = done.stdout.splitlines()[-1].split()[1::2]
     assert int(seen) >= 2
     assert opened == "0", done.stdout
@@ -141,7 +141,7 @@ def test_without_namespaces_and_without_the_image_the_error_names_the_call(engin
     prelude = EXECUTOR.format(base=rootfs.parent).replace("touch", ": touch")
     done = engine("auto", "echo never", prelude)
     assert done.returncode == 99
-    assert "the namespace sandbox doesn't work here: unshare(CLONE_NEWUSER): Operation not permitted" in done.stdout
+    assert "the namespace sandbox is not available: unshare(CLONE_NEWUSER): Operation not permitted" in done.stdout
 
 
 def test_chroot_without_the_capability_is_an_error_that_names_it(engine: Engine) -> None:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.root
 
 PROCESS = Path(__file__).parent / "choice_process.py"
 LAST = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
-NAMESPACE = "namespace: user and mount namespaces work here"
+NAMESPACE = "namespace: user and mount namespaces are available"
 # What the kernel asks for of whoever maps ids that aren't their own, and root's (user_namespaces(7)).
 NEEDED = {7: "SETUID", 6: "SETGID", 31: "SETFCAP"}
 
@@ -71,8 +71,8 @@ def unmapped(missing: str) -> str:
 
 
 def fallen_back(missing: str) -> str:
-    reason = "it is no security boundary: RUN can read what the container can"
-    return f"root: namespaces don't work here: {unmapped(missing)}; {reason}"
+    reason = "it is not a security boundary: RUN can read whatever the container can"
+    return f"root: namespaces are not available: {unmapped(missing)}; {reason}"
 
 
 def test_without_a_single_capability(choice: Choice) -> None:
@@ -107,7 +107,7 @@ def test_with_the_lists_of_clusters(choice: Choice) -> None:
 def test_by_name_it_fails_with_the_capabilities_to_add(choice: Choice) -> None:
     chosen = choice("namespace", ["-all", *(f"-cap_{number}" for number in NEEDED)])
     assert chosen == [
-        f"error: the namespace sandbox doesn't work here: {unmapped(missing)} [SandboxUnavailable] "
+        f"error: the namespace sandbox is not available: {unmapped(missing)} [SandboxUnavailable] "
         f"hint: Add {missing} to the container's capabilities, or build in the executor image with --sandbox=root."
         for missing in ("SETUID, SETGID, SETFCAP", *NEEDED.values())
     ]

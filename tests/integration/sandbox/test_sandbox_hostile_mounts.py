@@ -225,7 +225,7 @@ def test_a_secret_is_for_whom_its_mode_lets(field: Field) -> None:
     "target", ["/proc/x", "/proc", "/sys/kernel/x", "/dev", "/", "/proc/../dev/.", "/sub/../proc/1/x"]
 )
 def test_the_sandbox_s_own_places_are_no_targets(field: Field, target: str) -> None:
-    with pytest.raises(SandboxError, match=f"nothing can be mounted at {target}") as caught:
+    with pytest.raises(SandboxError, match=f'cannot mount at "{target}"') as caught:
         field.run("true", FileMount(target, b"x"))
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
     assert list(field.outside.iterdir()) == []
@@ -233,7 +233,7 @@ def test_the_sandbox_s_own_places_are_no_targets(field: Field, target: str) -> N
 
 def test_not_even_through_a_link_of_the_image(field: Field) -> None:
     (field.outside / "link").symlink_to("../../../../../../proc/self")
-    with pytest.raises(SandboxError, match=r"which is /proc/.*belongs to the sandbox"):
+    with pytest.raises(SandboxError, match=r'"/proc/.*", where it leads, belongs to the sandbox'):
         field.run("true", FileMount(f"{field.base}/link/x", b"x"))
 
 
@@ -251,7 +251,7 @@ def test_a_file_covers_no_directory_and_a_directory_no_file(field: Field, mount:
             mount = DirectoryMount(target, source)
         case _:
             mount = TmpfsMount(target)
-    with pytest.raises(SandboxError, match=f"can't be mounted at {target}, where a") as caught:
+    with pytest.raises(SandboxError, match=f'cannot mount a .* at "{target}"') as caught:
         field.run("true", mount)
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
     assert (field.outside / "file").read_text() == "the image's"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 STEPPING = Path(__file__).parent / "stepping.py"
-RAN, KILLED, GONE = "code 0", "code 137", "the process that runs commands ended unexpectedly"
+RAN, KILLED, GONE = "code 0", "code 137", "the process that runs commands exited unexpectedly"
 # What the engine may be told of the run in which a process is killed, and of the next one. The command itself is well
 # when it was over already, or when only what carries a socket for it was killed.
 EXPECTED = {

@@ -161,5 +161,5 @@ def test_without_a_network_is_what_the_table_says(mode: Mode, work: Path, rights
         assert (done.returncode, done.stdout.split()) == (0, ["lo", "1"])
     else:
         assert done.returncode == 99
-        assert "--network=none isn't possible in this sandbox" in done.stdout
+        assert "cannot isolate the network (--network=none)" in done.stdout
         assert "in the namespace sandbox it is" in done.stdout

@@ -98,7 +98,7 @@ def test_close_ends_commands_that_run_and_those_that_wait(
     for thread in threads:
         thread.join()
     assert len(failures) == COUNT + 2
-    assert set(failures) == {"the process that runs commands was ended"}
+    assert set(failures) == {"the process that runs commands was stopped"}
     assert running(f"sleep\0{name}") == []
 
 
@@ -119,7 +119,7 @@ def test_what_the_reader_of_the_output_raises_ends_its_command_alone(
             found.append(text(sandbox, shell(rootfs, "echo fine")))
         except SandboxError as error:
             found.append(error.message)
-    assert sorted(found) == ["fine\n", "fine\n", "the process that runs commands was ended"]
+    assert sorted(found) == ["fine\n", "fine\n", "the process that runs commands was stopped"]
 
 
 def test_descriptors_of_one_are_not_those_of_another(work: Path) -> None:

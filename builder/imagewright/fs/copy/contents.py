@@ -14,8 +14,9 @@ from imagewright.descent import Descent, Walk, run
 from imagewright.digest import FramedHash
 from imagewright.fs.copy.copier import CopyRequest, filtered
 from imagewright.fs.copy.sources import Source, Sources, clean
+from imagewright.fs.paths import check_length
 from imagewright.fs.rootfs.attributes import proc_path, read_xattrs
-from imagewright.fs.rootfs.errors import check_length, explain
+from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.root import Rootfs
 
 _CHUNK_BYTES = 1 << 20
@@ -42,7 +43,7 @@ def copied_contents(request: CopyRequest) -> str:
                 with whole.open(match) as source:
                     walker.add_source(source, filtered(request, source.path))
     except OSError as error:
-        raise explain(error, "looking at what is copied") from error
+        raise explain(error, "read the files to copy") from error
     return walker.hexdigest()
 
 

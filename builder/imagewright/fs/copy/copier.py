@@ -24,10 +24,11 @@ from imagewright.fs.layer.changes import Changes
 from imagewright.fs.layer.compress import PackOptions
 from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.unpack import unpack_layer
+from imagewright.fs.paths import check_length, join, quote_path
 from imagewright.fs.rootfs.attributes import Attributes, Ownership, copy_attributes
 from imagewright.fs.rootfs.directorycache import DirectoryCache, link_target
 from imagewright.fs.rootfs.entrystate import EntryState
-from imagewright.fs.rootfs.errors import check_length, explain
+from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.filecopy import FileCopier, make_directory
 from imagewright.fs.rootfs.root import Rootfs
 
@@ -81,7 +82,7 @@ def copy(rootfs: Rootfs, *requests: CopyRequest) -> Changes:
         try:
             copier.run()
         except OSError as error:
-            raise explain(error, f"copying to {request.destination}") from error
+            raise explain(error, f'copy to "{request.destination}"') from error
         finally:
             copier.close()
     return Changes(tuple(sorted(written)), ())
@@ -150,13 +151,13 @@ class _Copier:
         with self._sources.open(place):
             pass
         above, _, name = pattern.rpartition(b"/")
-        parent = _join(base, above) if above else base
+        parent = join(base, above) if above else base
         with self._sources.open(parent) as directory:
             if directory.path != parent:
                 raise FileSystemError(
-                    f"/{os.fsdecode(place)} is reached by a symbolic link, which --parents does not follow",
+                    f"cannot copy {quote_path(place)}: it is reached by a symbolic link, which --parents does not follow",
                     reason=Reason.FILE_NOT_FOUND,
-                    hint=f"Name it by where it is: /{os.fsdecode(_join(directory.path, name))}.",
+                    hint=f"Use its real path: {quote_path(join(directory.path, name))}.",
                 )
 
     def _copy_match(self, source: Source) -> None:
@@ -174,7 +175,7 @@ class _Copier:
             parent, name = destination, source.name
         else:
             parent, name = self._follow_link(destination)
-            self._refuse_second(_join(parent, name), source)
+            self._refuse_second(join(parent, name), source)
         directory = self._directory(parent)
         source_directory, _, source_name = source.path.rpartition(b"/")
         with request.source.directory(source_directory) as fd:
@@ -188,7 +189,7 @@ class _Copier:
             if directory is None:
                 return parent, name
             real = self._real(directory)
-            target = link_target(self._rootfs.parent_fd(directory, _join(real, name)), name)
+            target = link_target(self._rootfs.parent_fd(directory, join(real, name)), name)
             if target is None:
                 return parent, name
             # No circle: who looked for a directory there would have met it.
@@ -201,9 +202,9 @@ class _Copier:
         if self._single.setdefault(place, origin) != origin:
             destination = self._request.destination
             raise FileSystemError(
-                f"cannot copy several files to {destination}: it is no directory, so only the last would be left",
+                f'cannot copy several files to "{destination}": not a directory',
                 reason=Reason.USAGE_INVALID,
-                hint=f"End the destination with a slash: {destination}/",
+                hint=f'End the destination with a slash: "{destination}/".',
             )
 
     def _directory(self, path: bytes, mode: int | None = None) -> int:
@@ -233,9 +234,9 @@ class _Copier:
 
     def _not_allowed(self, path: bytes) -> FileSystemError:
         return FileSystemError(
-            f"/{os.fsdecode(path)} can't be written: it is the executor's own, not the image's",
+            f"cannot write to {quote_path(path)}: it belongs to the executor, not to the image",
             reason=Reason.PATH_NOT_ALLOWED,
-            hint="Copy to another directory, or let the build run in the namespace sandbox, which has a root of its own.",
+            hint="Copy to another directory, or use the namespace sandbox, which has its own root.",
         )
 
     # --- copying
@@ -263,7 +264,7 @@ class _Copier:
             found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
         found.sort(key=lambda pair: pair[0])
         for name, info in found:
-            place = _join(path, name)
+            place = join(path, name)
             if sources.root.excluded and sources.root.is_excluded(place):
                 continue
             hidden = sources.hides(place)
@@ -284,7 +285,7 @@ class _Copier:
         place, down = source
         above, into = target
         name = place.rpartition(b"/")[2]
-        real = _join(above, name)
+        real = join(above, name)
         if self._rootfs.excluded and self._rootfs.is_excluded(real):
             raise self._not_allowed(real)
         before = self._make_or_find(into.fd, place, real)
@@ -307,9 +308,9 @@ class _Copier:
             home, name = self._rootfs.parent_fd(directory, real), real.rpartition(b"/")[2]
             if not stat.S_ISDIR(os.stat(name, dir_fd=home, follow_symlinks=False).st_mode):
                 raise FileSystemError(
-                    f"the directory /{os.fsdecode(place)} can't be copied over /{os.fsdecode(real)}, which is none",
+                    f"cannot copy directory {quote_path(place)} to {quote_path(real)}: a non-directory exists there",
                     reason=Reason.PATH_NOT_ALLOWED,
-                    hint="Copy it to where the link points, or remove what is in the way in an earlier RUN.",
+                    hint="Remove it in an earlier RUN, or, if it is a symbolic link, copy to its target.",
                 ) from None
             return EntryState((home, name))
         return None
@@ -317,7 +318,7 @@ class _Copier:
     def _copy_file(
         self, source: tuple[int, bytes], target: tuple[int, bytes], info: os.stat_result, below: bytes
     ) -> None:
-        real = _join(below, target[1])
+        real = join(below, target[1])
         if self._rootfs.excluded and self._rootfs.is_excluded(real):
             raise self._not_allowed(real)
         attributes = self._attributes(info)
@@ -340,9 +341,9 @@ class _Copier:
             self._files.remove(target)
         except (IsADirectoryError, PermissionError):
             raise FileSystemError(
-                f"the file {os.fsdecode(name)} can't be copied over the directory /{os.fsdecode(real)}",
+                f'cannot copy file "{os.fsdecode(name)}" to {quote_path(real)}: a directory exists there',
                 reason=Reason.PATH_NOT_ALLOWED,
-                hint="Remove the directory in an earlier RUN, or name another destination."
+                hint="Remove the directory in an earlier RUN, or use another destination."
                 if self._request.destination.endswith("/")
                 else "End the destination with / to copy into the directory.",
             ) from None
@@ -375,17 +376,13 @@ class _Copier:
             root = self._rootfs.below(real)
             written = archive.extract(root, file, (owner.uid, owner.gid) if owner else None)
         self._directories.invalidate()
-        self._written.update(_join(real, path) for path in written)
+        self._written.update(join(real, path) for path in written)
         return True
 
 
 def _directory_mode(mode: ModeChange | None) -> int:
     """Of a directory made on the way: an octal --chmod without its special bits; a symbolic one is not for it (BuildKit)."""
     return _NEW_DIRECTORY if mode is None or mode.octal is None else mode.octal & 0o777
-
-
-def _join(directory: bytes, name: bytes) -> bytes:
-    return directory + b"/" + name if directory else name
 
 
 def copy_linked(rootfs: Rootfs, empty: Rootfs, requests: Sequence[CopyRequest]) -> Changes:

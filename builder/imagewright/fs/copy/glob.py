@@ -119,7 +119,7 @@ def _letter(part: str, position: int) -> tuple[str, int]:
 
 def _bad(part: str) -> FileSystemError:
     return FileSystemError(
-        f"{part!r} is no pattern: a bracket is not closed, or an escape ends it",
+        f'invalid pattern "{part}": unclosed bracket or trailing escape',
         reason=Reason.USAGE_INVALID,
-        hint="Write [a-z] for a set of letters, and \\[ for the bracket itself.",
+        hint="Use [a-z] for a set of characters, and \\[ for a literal bracket.",
     )

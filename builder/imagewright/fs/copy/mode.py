@@ -39,8 +39,8 @@ class ModeChange:
             match = _CLAUSE.fullmatch(clause)
             if match is None:
                 raise UsageError(
-                    f"--chmod={text}: {clause!r} is no mode",
-                    hint="Write an octal mode (755) or a symbolic one (u=rwX,go=rX).",
+                    f'invalid --chmod value "{text}"' + (f': "{clause}" is not a valid mode' if clause != text else ""),
+                    hint="Use an octal mode (755) or a symbolic one (u=rwX,go=rX).",
                 )
             clauses += [(match[1] or "a", a[1], a[2]) for a in _ACTION.finditer(match[2])]
         return cls(None, tuple(clauses))

@@ -16,6 +16,7 @@ from imagewright.descent import Descent, Walk, run
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.copy import glob
 from imagewright.fs.copy.filters import Ignore
+from imagewright.fs.paths import quote_path
 from imagewright.fs.rootfs.root import Rootfs
 
 
@@ -132,17 +133,15 @@ class Sources:
     def _missing(self, path: bytes, *, hidden: bool = False) -> FileSystemError:
         text = os.fsdecode(path)
         if self._ignore is None:
-            hint = "Look at the path; it is that of the stage or image that --from names."
+            hint = "Check the path: it is relative to the root of the stage or image that --from names."
             where = "the source of --from"
         elif hidden or self.hides(path):
-            hint = (
-                f".dockerignore, or the Dockerfile's own, hides it: add a line !{text} there, or copy something else."
-            )
+            hint = f"Add a line !{text} to .dockerignore, or to the Dockerfile's own ignore file, which excludes it."
             where = "the build context"
         else:
-            hint = "Paths are relative to the context's directory."
+            hint = "Check the path: it is relative to the root of the build context."
             where = "the build context"
-        return FileSystemError(f"/{text} is not in {where}", reason=Reason.FILE_NOT_FOUND, hint=hint)
+        return FileSystemError(f"{quote_path(path)} not found in {where}", reason=Reason.FILE_NOT_FOUND, hint=hint)
 
 
 def clean(path: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.layer.compress import LayerSink, PackedLayer, PackOptions
+from imagewright.fs.paths import quote_path
 from imagewright.fs.rootfs.attributes import proc_path, read_xattrs
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import explain
@@ -47,7 +48,7 @@ def pack_layer(rootfs: Rootfs, changes: Changes, out: Writable, options: PackOpt
         packer.run(changes)
         return sink.finish()
     except OSError as error:
-        raise explain(error, f"packing /{os.fsdecode(packer.current)}") from error
+        raise explain(error, f"pack {quote_path(packer.current)}") from error
     finally:
         sink.stop()
 
@@ -84,13 +85,13 @@ class _Packer:
         parent, _, name = path.rpartition(b"/")
         if name.startswith(_WHITEOUT):
             raise FileSystemError(
-                f"/{os.fsdecode(path)} can't be in a layer: names that begin with .wh. delete files there",
+                f'cannot pack {quote_path(path)}: the prefix ".wh." is reserved for whiteouts in layers',
                 reason=Reason.PATH_NOT_ALLOWED,
-                hint="Rename it, or remove it in the step that made it.",
+                hint="Rename it, or remove it in the step that created it.",
             )
         directory = self._directories.find(parent)
         if directory is None:
-            raise _moving(path, "vanished")
+            raise _changed_meanwhile(path, "removed")
         directory = self._rootfs.parent_fd(directory, self._directories.real_path(parent, name))
         info = os.stat(name, dir_fd=directory, follow_symlinks=False)
         mtime_ns = info.st_mtime_ns if self._clamp_ns is None else min(info.st_mtime_ns, self._clamp_ns)
@@ -128,7 +129,7 @@ class _Packer:
             self._set_xattrs(entry, fd)
             self._sink.write(writer.header(entry))
             if self._sink.write_from(fd, size) < size:
-                raise _moving(entry.name, "shrank")
+                raise _changed_meanwhile(entry.name, "truncated")
             if size % BLOCK:
                 self._sink.write(writer.padding(size))
         finally:
@@ -139,15 +140,15 @@ class _Packer:
         for name in entry.xattrs:
             if b"=" in name:  # PAX has no way to write it
                 raise FileSystemError(
-                    f"/{os.fsdecode(entry.name)} has the extended attribute {os.fsdecode(name)!r}: no layer can hold it",
-                    hint="Remove it in the step that made it: setfattr -x.",
+                    f'cannot pack {quote_path(entry.name)}: layers cannot hold the extended attribute "{os.fsdecode(name)}"',
+                    hint="Remove the attribute in the step that set it: setfattr -x.",
                 )
 
 
-def _moving(path: bytes, how: str) -> FileSystemError:
+def _changed_meanwhile(path: bytes, how: str) -> FileSystemError:
     return FileSystemError(
-        f"/{os.fsdecode(path)} {how} while its layer was being packed",
-        hint="Something beside the build writes to its files: let it have a work directory of its own.",
+        f"cannot pack {quote_path(path)}: it was {how} at the same time",
+        hint="Use a work directory that nothing else writes to.",
     )
 
 

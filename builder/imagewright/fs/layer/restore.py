@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from imagewright.fs.paths import quote_entry
 from imagewright.fs.rootfs.attributes import proc_path, read_xattrs, write_xattr
 from imagewright.fs.rootfs.errors import owner_error
 from imagewright.fs.tar.entries import SYMLINK, Entry
@@ -57,7 +58,7 @@ def set_metadata(fd: int, entry: Entry, owner: tuple[int, int]) -> None:
     try:
         os.fchown(fd, *owner)
     except OSError as error:
-        raise owner_error(error, show(entry.name), owner) from error
+        raise owner_error(error, quote_entry(entry.name), owner) from error
     os.fchmod(fd, entry.mode & _PERMISSIONS)  # after the owner: chown drops setuid
     for name, value in entry.xattrs.items():
         write_xattr(fd, name, value)
@@ -69,7 +70,7 @@ def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[in
     try:
         os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
     except OSError as error:
-        raise owner_error(error, show(entry.name), owner) from error
+        raise owner_error(error, quote_entry(entry.name), owner) from error
     if entry.type != SYMLINK:
         os.chmod(name, entry.mode & _PERMISSIONS, dir_fd=directory)  # just made: no link that could be followed
     for key, value in entry.xattrs.items():
@@ -82,8 +83,3 @@ def drop_xattrs(fd: int, entry: Entry) -> None:
     for name in read_xattrs(fd):  # what is the machine's own stays
         if os.fsencode(name) not in entry.xattrs:
             os.removexattr(fd, name)
-
-
-def show(name: bytes) -> str:
-    """A name for messages: absolute, printable, not endless."""
-    return "/" + name[:300].decode("utf-8", "backslashreplace").lstrip("/")

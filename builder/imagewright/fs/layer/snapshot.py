@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from imagewright.descent import Descent, Walk, run
+from imagewright.fs.paths import check_length
 from imagewright.fs.rootfs.attributes import read_xattrs
-from imagewright.fs.rootfs.errors import check_length, explain
+from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.root import Rootfs
 
 # inode, ctime, mtime, size, mode, uid, gid, hash of a directory's xattrs, device number, length of the name
@@ -78,7 +79,7 @@ def scan(rootfs: Rootfs) -> Snapshot:
         info = os.fstat(rootfs.fd)
         return Snapshot(directories, _record(info, read_xattrs(rootfs.fd)))
     except OSError as error:
-        raise explain(error, "looking for changed files") from error
+        raise explain(error, "look for changed files") from error
 
 
 def _scanning(down: Descent, path: bytes, apart: frozenset[bytes], directories: dict[bytes, bytes]) -> Walk[None]:

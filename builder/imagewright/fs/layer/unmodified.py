@@ -54,7 +54,7 @@ def drop_unmodified(rootfs: Rootfs, changes: Changes, layers: Iterable[StoredLay
                 search.read(TarReader(stream))
         same = search.unchanged()
     except OSError as error:
-        raise explain(error, "comparing files with the layers below") from error
+        raise explain(error, "compare files with the layers below") from error
     finally:
         directories.close()
     return Changes(tuple(path for path in changes.written if path not in same), changes.removed)

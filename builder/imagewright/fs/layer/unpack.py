@@ -14,11 +14,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from imagewright.errors import FileSystemError, Reason
-from imagewright.fs.layer.restore import drop_xattrs, set_metadata, set_special_metadata, show, write_data, write_sparse
+from imagewright.fs.layer.restore import drop_xattrs, set_metadata, set_special_metadata, write_data, write_sparse
+from imagewright.fs.paths import check_length, quote_entry
 from imagewright.fs.rootfs.attributes import Place
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.entrystate import state_of
-from imagewright.fs.rootfs.errors import check_length, explain
+from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.filecopy import FileCopier, make_directory
 from imagewright.fs.rootfs.root import OPEN_DIRECTORY, Rootfs
 from imagewright.fs.rootfs.tree import remove_entry
@@ -109,12 +110,13 @@ class _Unpacker:
                 if self._stats.entries > self._options.limits.entries or self._stats.size > self._options.limits.size:
                     limits = self._options.limits
                     raise malformed(
-                        f"{what} holds more than {limits.entries} entries or {limits.size} bytes", Reason.LIMIT_EXCEEDED
+                        f"{what} is too large: the limits are {limits.entries} entries and {limits.size} bytes",
+                        Reason.LIMIT_EXCEEDED,
                     )
                 self._apply(entry, reader)
             self._set_times()
         except OSError as error:
-            raise explain(error, f"unpacking {show(entry.name) if entry else 'a layer'}") from error
+            raise explain(error, f"unpack {quote_entry(entry.name) if entry else 'a layer'}") from error
         finally:
             self._directories.close()
         return self._stats
@@ -153,7 +155,7 @@ class _Unpacker:
             FileSystemError: it is no path, or one of a layer that points out of the root.
         """
         if b"\0" in name:
-            raise malformed(f"{show(name)} holds a NUL byte")
+            raise malformed(f"entry {quote_entry(name)} has a NUL byte in its name")
         parts: list[bytes] = []
         for part in name.split(b"/"):
             if part == b"..":
@@ -193,7 +195,7 @@ class _Unpacker:
             return
         hidden = name[len(_WHITEOUT) :]
         if hidden in (b"", b".", b".."):
-            raise malformed(f"the layer has the whiteout {show(parent + b'/' + name)}, which names no file")
+            raise malformed(f"invalid whiteout {quote_entry(parent + b'/' + name)}: it does not name a file")
         path = parent + b"/" + hidden if parent else hidden
         directory = self._directories.find(parent)
         if directory is None or (self._rootfs.excluded and self._directories.is_excluded(parent, hidden)):
@@ -246,7 +248,7 @@ class _Unpacker:
                 return
             case entries.SYMLINK:
                 if not entry.linkname or b"\0" in entry.linkname:
-                    raise malformed(f"{show(destination.path)} is a symbolic link to nothing")
+                    raise malformed(f"symbolic link {quote_entry(destination.path)} has an invalid target")
                 self._replacing(destination, lambda: self._symlink(entry, destination))
             case entries.HARDLINK:
                 self._hardlink(entry, destination)
@@ -346,7 +348,7 @@ class _Unpacker:
             except FileNotFoundError:
                 raise _nothing_there(path, entry) from None
             except PermissionError:
-                raise malformed(f"{show(path)} is a hard link to a directory") from None
+                raise malformed(f"hard link {quote_entry(path)} refers to a directory") from None
 
         # The descriptors stay good while the cache is emptied, since `existing` and `directory` keep the last few open.
         self._replacing(destination, make)
@@ -398,21 +400,21 @@ class _Unpacker:
 
 def _not_the_images(path: bytes, entry: Entry) -> FileSystemError:
     return FileSystemError(
-        f"{show(path)} is a hard link to {show(entry.linkname)}, which is none of the image's files",
+        f"hard link {quote_entry(path)} refers to {quote_entry(entry.linkname)}, which is not a file of the image",
         reason=Reason.PATH_NOT_ALLOWED,
-        hint="Where that is a file of the executor's own, the namespace sandbox has no such limit: its root is separate.",
+        hint="If it is a file of the executor, use the namespace sandbox, which has its own root.",
     )
 
 
 def _nothing_there(path: bytes, entry: Entry) -> FileSystemError:
-    return malformed(f"{show(path)} is a hard link to {show(entry.linkname)}, which isn't there")
+    return malformed(f"hard link {quote_entry(path)} refers to {quote_entry(entry.linkname)}, which does not exist")
 
 
 def _points_out(name: bytes) -> FileSystemError:
     return FileSystemError(
-        f"{show(name)} points out of the root file system",
+        f"entry {quote_entry(name)} is outside the root file system",
         reason=Reason.PATH_NOT_ALLOWED,
-        hint="Images with '..' in a name are made to attack those who unpack them; don't use this one.",
+        hint="Do not use this image: '..' in the name of an entry is an attack on whoever unpacks it.",
     )
 
 

@@ -100,7 +100,7 @@ def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
         else:
             os.chown(target[1], *owner, dir_fd=target[0], follow_symlinks=False)
     except OSError as error:
-        raise owner_error(error, "what is written here", owner) from error
+        raise owner_error(error, "a file", owner) from error
 
 
 def proc_path(place: Place) -> bytes:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.paths import quote_path
 from imagewright.fs.rootfs.resolve import MAX_LINKS
 from imagewright.fs.rootfs.root import OPEN_DIRECTORY, Rootfs
 
@@ -43,9 +44,9 @@ class DirectoryCache:
                 return None
             if error.errno == errno.ELOOP:
                 raise FileSystemError(
-                    f"/{os.fsdecode(path)} is a circle of symbolic links",
+                    f"cannot resolve {quote_path(path)}: too many levels of symbolic links",
                     reason=Reason.PATH_NOT_ALLOWED,
-                    hint="The base image or an earlier step made them: remove one, or name another directory.",
+                    hint="Remove one of the links, which come from the base image or an earlier step, or use another directory.",
                 ) from error
             raise
         return self._keep(path, fd)
@@ -103,15 +104,15 @@ class DirectoryCache:
             target = link_target(self._rootfs.parent_fd(above, place), name)
             if target is None or links >= MAX_LINKS:
                 raise FileSystemError(
-                    f"/{os.fsdecode(path)} is in the way: a directory is needed there, and it is none",
+                    f"cannot create directory {quote_path(path)}: a non-directory exists there",
                     reason=Reason.PATH_NOT_ALLOWED,
-                    hint="Remove it in an earlier step, or name another directory.",
+                    hint="Remove it in an earlier step, or use another directory.",
                 ) from None
             wanted = target if target.startswith(b"/") else parent + b"/" + target
             self.ensure(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)
         fd = self.find(path)
         if fd is None:
-            raise FileSystemError(f"/{os.fsdecode(path)} vanished while it was being made")
+            raise FileSystemError(f"cannot create directory {quote_path(path)}: it was removed at the same time")
         return fd
 
     def invalidate(self) -> None:
@@ -133,9 +134,9 @@ class DirectoryCache:
         real = self._rootfs.path_of(fd)
         if self._rootfs.is_excluded(real) and not self._rootfs.is_excluded(path):
             raise FileSystemError(
-                f"/{os.fsdecode(path)} leads to a directory that is the executor's own, not the image's",
+                f"cannot write to {quote_path(path)}: it leads to a directory of the executor, not of the image",
                 reason=Reason.PATH_NOT_ALLOWED,
-                hint="Write to another directory, or let the build run in the namespace sandbox, which has a root of its own.",
+                hint="Use another directory, or the namespace sandbox, which has its own root.",
             )
         return real
 

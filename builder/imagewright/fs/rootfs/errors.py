@@ -6,66 +6,48 @@ Reads /proc/self: root may lack capabilities, and a user namespace maps only som
 from __future__ import annotations
 
 import errno
-import os
 
 from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.paths import TOO_LONG_HINT
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-DISK_FULL_HINT = "Give the build a larger work directory: --work-dir, or the size of the Pod's workspace volume."
-_MAX_PATH_BYTES = 4095  # PATH_MAX without the NUL: limits.h(0p)
-_TOO_LONG_HINT = (
-    "Use shorter names, or fewer directories inside each other: Linux takes names of 255 bytes and paths of 4095."
-)
+DISK_FULL_HINT = "Give the build a larger work directory: set --work-dir, or the size of the Pod's workspace volume."
 # What is needed to make files as an image has them (capabilities(7)), by number.
 _NEEDED = {0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 31: "SETFCAP"}
 
 
-def explain(error: OSError, what: str) -> FileSystemError:
-    """A failure of the file system as users see it: a full disk and ids that are not mapped have reasons of their own."""
+def explain(error: OSError, action: str) -> FileSystemError:
+    """The error that users see: what could not be done (``action``, as in ``copy to "/app"``), and why."""
     if error.errno == errno.ENAMETOOLONG:
-        return FileSystemError(f"{what} failed: {error.strerror}", reason=Reason.LIMIT_EXCEEDED, hint=_TOO_LONG_HINT)
+        return FileSystemError(f"cannot {action}: {error.strerror}", reason=Reason.LIMIT_EXCEEDED, hint=TOO_LONG_HINT)
     if error.errno in DISK_FULL:
         return FileSystemError(
-            f"no space left while {what}",
+            f"cannot {action}: no space left on device",
             reason=Reason.DISK_FULL,
             hint=DISK_FULL_HINT,
         )
     denied = error.errno in (errno.EPERM, errno.EACCES)
     return FileSystemError(
-        f"{what} failed: {error.strerror or error}",
+        f"cannot {action}: {error.strerror or error}",
         reason=Reason.LAYER_INVALID,
         hint=permission_hint() if denied else "",
     )
 
 
-def check_length(path: bytes) -> None:
-    """Refuse a root-relative path that no system call takes: nobody could unpack a layer that has it.
-
-    Raises:
-        FileSystemError: reason ``LimitExceeded``.
-    """
-    if len(path) > _MAX_PATH_BYTES:
-        raise FileSystemError(
-            f"the path /{os.fsdecode(path)[:100]}… is {len(path)} bytes long, in {path.count(b'/')} directories",
-            reason=Reason.LIMIT_EXCEEDED,
-            hint=_TOO_LONG_HINT,
-        )
-
-
 def owner_error(error: OSError, what: str, owner: tuple[int, int]) -> OSError | FileSystemError:
-    """A failed chown as users see it; the error itself where it has nothing to do with ids."""
-    who = f"{what} belongs to {owner[0]}:{owner[1]}"
+    """A failed chown as users see it; ``error`` itself where ids are not the cause."""
+    action = f"cannot change the owner of {what} to {owner[0]}:{owner[1]}"
     if error.errno == errno.EINVAL:
         users, alone = _ids("uid_map")
         groups, _ = _ids("gid_map")
         return FileSystemError(
-            f"{who}, an id that this user namespace doesn't hold: it has the users {users} and the groups {groups}",
+            f"{action}: this user namespace maps only the users {users} and the groups {groups}",
             reason=Reason.ID_OUT_OF_RANGE,
             hint=_ALONE if alone else _TOO_FEW,
         )
     if error.errno == errno.EPERM:
         return FileSystemError(
-            f"{who}, and this process may not give files away",
+            f"{action}: operation not permitted",
             reason=Reason.ID_OUT_OF_RANGE,
             hint=permission_hint() or _REFUSED_BY_FILE_SYSTEM,
         )
@@ -74,11 +56,11 @@ def owner_error(error: OSError, what: str, owner: tuple[int, int]) -> OSError | 
 
 _ALONE = "Run as root, or as a user with ranges in /etc/subuid and /etc/subgid and with newuidmap installed."
 _TOO_FEW = (
-    "Use ids that are there, or build where more are: in a Pod without `hostUsers: false` (profile plain or hardened), or "
-    "as a user with larger ranges in /etc/subuid and /etc/subgid."
+    "Use mapped ids, or build where more ids are mapped: in a Pod without `hostUsers: false` (profile plain or hardened), "
+    "or as a user with larger ranges in /etc/subuid and /etc/subgid."
 )
 _REFUSED_BY_FILE_SYSTEM = (
-    "The file system refuses it, as one over the network may: name a directory on another with --work-dir."
+    "Set --work-dir to a directory on another file system: network file systems may refuse to change owners."
 )
 
 

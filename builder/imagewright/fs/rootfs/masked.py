@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imagewright.descent import remove_tree
+from imagewright.fs.paths import is_at_or_below
 from imagewright.fs.rootfs.attributes import read_xattrs
 from imagewright.fs.rootfs.mounts import MountPoint, mounts_below, move_mounts, return_mount
 
@@ -76,7 +77,7 @@ class MaskedEntries:
 
     def mount_of(self, path: bytes) -> bytes | None:
         """The mount that ``path`` is, or lies below."""
-        return next((mount for mount in self.mounts if _is_at_or_below(path, mount)), None)
+        return next((mount for mount in self.mounts if is_at_or_below(path, mount)), None)
 
     def writable(self) -> tuple[bytes, ...]:
         """The mounts that aren't read-only, sorted."""
@@ -85,11 +86,11 @@ class MaskedEntries:
 
     def can_release(self, path: bytes) -> bool:
         """Whether nothing really is mounted at ``path`` or below."""
-        return not any(_is_at_or_below(point.path, path) for point in self._points.values())
+        return not any(is_at_or_below(point.path, path) for point in self._points.values())
 
     def release(self, path: bytes) -> None:
         """Keep what is at ``path`` and below no longer."""
-        self._kept = frozenset(each for each in self._kept if not _is_at_or_below(each, path))
+        self._kept = frozenset(each for each in self._kept if not is_at_or_below(each, path))
         self._read_table()
 
     # --- the image's entries
@@ -149,7 +150,7 @@ class MaskedEntries:
 
     def drop(self, path: bytes) -> None:
         """The image no longer has a directory where the disk keeps one, since it leads to a mount."""
-        self._directories = {directory for directory in self._directories if not _is_at_or_below(directory, path)}
+        self._directories = {directory for directory in self._directories if not is_at_or_below(directory, path)}
         self._forget(path)
         self._reset(path, 0o755)
         self._mask()
@@ -258,10 +259,10 @@ class MaskedEntries:
 
     def _read_table(self) -> None:
         points = mounts_below(os.fsdecode(self._root))
-        ours = [point for point in points if not any(_is_at_or_below(point.path, each) for each in self._excluded)]
+        ours = [point for point in points if not any(is_at_or_below(point.path, each) for each in self._excluded)]
         self._points = {point.number: point for point in ours}
         paths = {point.path for point in ours} | {
-            path for path in self._kept if not any(_is_at_or_below(path, each) for each in self._excluded)
+            path for path in self._kept if not any(is_at_or_below(path, each) for each in self._excluded)
         }
         self.mounts = frozenset(path for path in paths if not any(path[:end] in paths for end in _ends(path)[:-1]))
         self._mask()
@@ -279,7 +280,7 @@ class MaskedEntries:
         return [
             directory
             for directory in above
-            if not any(_is_at_or_below(directory, mask) for mask in self.masks)
+            if not any(is_at_or_below(directory, mask) for mask in self.masks)
             and os.path.isdir(os.path.join(self._root, directory))
         ]
 
@@ -321,7 +322,7 @@ class MaskedEntries:
             remove_tree(os.fsdecode(os.path.join(place, name)))
 
     def _close(self, path: bytes) -> None:
-        for parent in [each for each in self._parents if not path or _is_at_or_below(each, path)]:
+        for parent in [each for each in self._parents if not path or is_at_or_below(each, path)]:
             os.close(self._parents.pop(parent))
 
 
@@ -373,7 +374,3 @@ class MaskedEntriesView:
 def _ends(path: bytes) -> list[int]:
     """Where the components of a path end, the last with the path itself."""
     return [index for index, letter in enumerate(path) if letter == 0x2F] + [len(path)]
-
-
-def _is_at_or_below(path: bytes, place: bytes) -> bool:
-    return path == place or path.startswith(place + b"/")

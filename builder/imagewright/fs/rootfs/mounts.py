@@ -56,13 +56,13 @@ def move_mounts(root: bytes, source: bytes, target: bytes, mounts: Iterable[byte
     the file system can't rename it (one of a lower layer of overlayfs).
     """
     for mount in mounts:
-        parent = _join(target, mount[len(source) + 1 :].rpartition(b"/")[0])
+        parent = _below(target, mount[len(source) + 1 :].rpartition(b"/")[0])
         if not _is_free(root, parent):
             return False
     try:
         with _times_kept(root, target):
-            os.makedirs(os.path.dirname(_join(root, target)), mode=0o755, exist_ok=True)
-            _merge(_join(root, source), _join(root, target))
+            os.makedirs(os.path.dirname(_below(root, target)), mode=0o755, exist_ok=True)
+            _merge(_below(root, source), _below(root, target))
     except OSError:
         return False
     return True
@@ -74,7 +74,7 @@ def return_mount(root: bytes, now: bytes, before: bytes) -> None:
     Raises:
         OSError
     """
-    source, target = (_join(root, path.rpartition(b"/")[0]) for path in (now, before))
+    source, target = (_below(root, path.rpartition(b"/")[0]) for path in (now, before))
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
     os.rename(source, target)
     while (source := os.path.dirname(source)) != root.rstrip(b"/"):
@@ -86,11 +86,11 @@ def return_mount(root: bytes, now: bytes, before: bytes) -> None:
 
 def _is_free(root: bytes, path: bytes) -> bool:
     """Whether nothing is at ``path``, and nothing but directories above it."""
-    if os.path.lexists(_join(root, path)):
+    if os.path.lexists(_below(root, path)):
         return False
     while path:
         path = path.rpartition(b"/")[0]
-        place = _join(root, path)
+        place = _below(root, path)
         if os.path.lexists(place):
             return os.path.isdir(place) and not os.path.islink(place)
     return True
@@ -101,14 +101,14 @@ def _merge(source: bytes, target: bytes) -> None:
         os.rename(source, target)
         return
     for name in os.listdir(source):
-        _merge(_join(source, name), _join(target, name))
+        _merge(_below(source, name), _below(target, name))
     os.rmdir(source)
 
 
 @contextlib.contextmanager
 def _times_kept(root: bytes, path: bytes) -> Iterator[None]:
     """Of the innermost directory that is there on the way to ``path``, and of that itself."""
-    directories = [_join(root, path)]
+    directories = [_below(root, path)]
     while not os.path.isdir(directories[-1]) or len(directories) == 1:
         directories.append(os.path.dirname(directories[-1]))
     times = {place: os.stat(place) for place in directories if os.path.isdir(place)}
@@ -117,5 +117,5 @@ def _times_kept(root: bytes, path: bytes) -> Iterator[None]:
         os.utime(place, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
-def _join(directory: bytes, name: bytes) -> bytes:
-    return os.path.join(directory, name) if name else directory
+def _below(directory: bytes, path: bytes) -> bytes:
+    return os.path.join(directory, path) if path else directory

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.paths import quote_path
 from imagewright.fs.rootfs.masked import MaskedEntries, MaskedEntriesView
 from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
 
@@ -87,7 +88,7 @@ class Rootfs:
         """
         flags |= os.O_CLOEXEC
         if b"\0" in path:
-            raise OSError(errno.EINVAL, "a path with a NUL byte", os.fsdecode(path))
+            raise OSError(errno.EINVAL, "path contains a NUL byte", os.fsdecode(path))
         return self._resolve(self.fd, path, flags, mode)
 
     def open_directory(self, path: bytes) -> int:
@@ -123,13 +124,17 @@ class Rootfs:
         try:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
-                raise FileSystemError(f"/{os.fsdecode(path)} is no regular file", reason=Reason.PATH_NOT_ALLOWED)
+                raise FileSystemError(
+                    f"{quote_path(path)} is not a regular file", reason=Reason.PATH_NOT_ALLOWED
+                )
             with os.fdopen(os.dup(fd), "rb") as file:
                 data = file.read(limit + 1)
         finally:
             os.close(fd)
         if len(data) > limit:
-            raise FileSystemError(f"/{os.fsdecode(path)} is larger than {limit} bytes", reason=Reason.LIMIT_EXCEEDED)
+            raise FileSystemError(
+                f"{quote_path(path)} is larger than {limit} bytes", reason=Reason.LIMIT_EXCEEDED
+            )
         return data
 
     def path_of(self, fd: int) -> bytes:
@@ -143,7 +148,7 @@ class Rootfs:
             return here[len(self.masked.directory) + 1 :]
         prefix = root if root.endswith(b"/") else root + b"/"
         if here != root and not here.startswith(prefix):
-            raise FileSystemError(f"{os.fsdecode(here)} is not below {self.path}", reason=Reason.PATH_NOT_ALLOWED)
+            raise FileSystemError(f'"{os.fsdecode(here)}" is not below "{self.path}"', reason=Reason.PATH_NOT_ALLOWED)
         return here[len(prefix) :]
 
     def realpath(self, path: bytes) -> bytes:

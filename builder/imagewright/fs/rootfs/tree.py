@@ -14,9 +14,10 @@ from collections import deque
 from imagewright import descent
 from imagewright.descent import Descent, Walk
 from imagewright.errors import FileSystemError
+from imagewright.fs.paths import check_length, quote_path
 from imagewright.fs.rootfs.attributes import Ownership, copy_attributes
 from imagewright.fs.rootfs.directorycache import DirectoryCache
-from imagewright.fs.rootfs.errors import check_length, explain
+from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.filecopy import FileCopier, make_directory, open_directory
 from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
@@ -33,7 +34,7 @@ def remove(rootfs: Rootfs) -> None:
         if isinstance(masked, MaskedEntries):
             masked.reset()
     except OSError as error:
-        raise explain(error, "removing a stage's files") from error
+        raise explain(error, "remove a stage's files") from error
 
 
 def remove_entry(directory: int, path: bytes, rootfs: Rootfs) -> bool:
@@ -87,7 +88,7 @@ def _removed(directory: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
 def _check_is_there(fd: int, path: bytes, rootfs: Rootfs) -> None:
     if rootfs.masked is not None and rootfs.path_of(fd) != path:  # then it may be a mount, whose files are not ours
         raise FileSystemError(
-            f'cannot remove "/{os.fsdecode(path)}": it is "/{os.fsdecode(rootfs.path_of(fd))}" by now'
+            f"cannot remove {quote_path(path)}: it has been moved to {quote_path(rootfs.path_of(fd))}"
         )
 
 
@@ -99,7 +100,7 @@ def copy_tree(source: Rootfs, target: Rootfs) -> None:
             descent.run(_copying(source, target, (down, target_down), b"", FileCopier(target)))
         copy_attributes(source.fd, target.fd)
     except OSError as error:
-        raise explain(error, "copying a stage's files") from error
+        raise explain(error, "copy a stage's files") from error
 
 
 def _copying(
@@ -141,7 +142,7 @@ def move_tree(source: Rootfs, target: Rootfs) -> None:
             copy_attributes(source.fd, target.fd)
         os.utime(target.fd, ns=(mtime_ns, mtime_ns))
     except OSError as error:
-        raise explain(error, "moving a stage's files") from error
+        raise explain(error, "move a stage's files") from error
 
 
 def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
@@ -183,7 +184,7 @@ def make_workdir(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tupl
         directories.ensure(wanted, make)
         return tuple(sorted(made))
     except OSError as error:
-        raise explain(error, f"making the directory {path}") from error
+        raise explain(error, f'create directory "{path}"') from error
     finally:
         directories.close()
 

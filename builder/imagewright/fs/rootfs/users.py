@@ -159,14 +159,14 @@ def _number(text: str) -> int:
     number = int(text) if len(text) <= 10 else _MAX_ID + 1
     if number > _MAX_ID:
         raise FileSystemError(
-            f"{text[:40]} is no user or group id: the largest is {_MAX_ID}", reason=Reason.USAGE_INVALID
+            f'invalid user or group id "{text[:40]}": the largest is {_MAX_ID}', reason=Reason.USAGE_INVALID
         )
     return number
 
 
 def _unknown(kind: str, name: str, file: str) -> FileSystemError:
     return FileSystemError(
-        f"there is no {kind} {name!r} in the image's /etc/{file}",
+        f'{kind} "{name}" not found in /etc/{file} of the image',
         reason=Reason.FILE_NOT_FOUND,
-        hint=f"Add it in an earlier step ({kind}add or add{kind}), or use its number.",
+        hint=f"Add the {kind} in an earlier step ({kind}add or add{kind}), or use its numeric id.",
     )

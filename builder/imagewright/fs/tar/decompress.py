@@ -22,6 +22,7 @@ _IGZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # t
 _INPUT_BYTES = 256 * 1024
 _MAX_WINDOW_BYTES = 128 * 1024 * 1024  # of zstd; what its long mode writes at most by default
 _MAX_XZ_MEMORY_BYTES = 128 * 1024 * 1024
+_HINT = "Rebuild the layer or archive: it is damaged."
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_RLE_BLOCK = 1
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
@@ -123,9 +124,7 @@ class _Inflater:
                 chunk = self._stream.read(_INPUT_BYTES)
                 if not chunk:
                     if self._fed:
-                        raise FileSystemError(
-                            f"the {self._name} stream is cut off", hint="It is damaged; make it anew."
-                        )
+                        raise FileSystemError(f"the {self._name} stream is truncated", hint=_HINT)
                     self._ended = True
                     break
                 data = self._feed(chunk, limit)
@@ -140,9 +139,7 @@ class _Inflater:
         try:
             return self._decompressor.decompress(chunk, limit)
         except (_IGZIP_ERROR, OSError, lzma.LZMAError, EOFError) as error:
-            raise FileSystemError(
-                f"the {self._name} stream is damaged: {error}", hint="The layer or archive is broken; make it anew."
-            ) from error
+            raise FileSystemError(f"cannot decompress the {self._name} stream: {error}", hint=_HINT) from error
 
 
 class _Zstd:
@@ -160,7 +157,7 @@ class _Zstd:
         try:
             return self._reader.read(size if size > 0 else 1 << 20)
         except zstandard.ZstdError as error:
-            raise FileSystemError(f"the zstd stream is damaged: {error}", hint="It is broken; make it anew.") from error
+            raise FileSystemError(f"cannot decompress the zstd stream: {error}", hint=_HINT) from error
 
 
 class _ZstdFrames:
@@ -185,7 +182,7 @@ class _ZstdFrames:
         if data:
             self._follow(data)
         elif self._in_frame or self._head or self._skip:
-            raise FileSystemError("the zstd stream is cut off", hint="It is damaged; make it anew.")
+            raise FileSystemError("the zstd stream is truncated", hint=_HINT)
         return data
 
     def _follow(self, data: bytes) -> None:

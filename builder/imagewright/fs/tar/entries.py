@@ -39,7 +39,7 @@ class Entry:
 def malformed(message: str, reason: Reason | None = None) -> FileSystemError:
     """For an archive that no sound program writes. ``reason`` is ``LayerInvalid`` unless another is given."""
     return FileSystemError(
-        message, reason=reason, hint="It was damaged or written by a faulty program: make the image or archive anew."
+        message, reason=reason, hint="Rebuild the image or archive: it is damaged, or was written by a faulty program."
     )
 
 
@@ -61,7 +61,7 @@ def number(field_: bytes, what: str) -> int:
             return int(text, 8)
         except ValueError:
             pass
-        raise malformed(f"{what} has a header with a number that is none: {text[:20]!r}") from None
+        raise malformed(f"{what} is malformed: invalid number {text[:20]!r} in a header") from None
 
 
 def signed_sum(block: bytes) -> int:
@@ -82,10 +82,10 @@ def pax_records(data: bytes, what: str) -> list[tuple[bytes, bytes]]:
             length = 0
         end = position + length
         if space < 0 or length < 5 or end > len(data) or data[end - 1] != 0x0A:
-            raise malformed(f"{what} has a PAX header that can't be read")
+            raise malformed(f"{what} is malformed: invalid PAX header")
         key, separator, value = data[space + 1 : end - 1].partition(b"=")
         if not separator:
-            raise malformed(f"{what} has a PAX record without '='")
+            raise malformed(f"{what} is malformed: PAX record without '='")
         records.append((key, value))
         position = end
     return records

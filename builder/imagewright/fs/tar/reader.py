@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 
 from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.paths import quote_entry
 from imagewright.fs.tar.entries import (
     BLOCK,
     BLOCK_DEVICE,
@@ -99,7 +100,7 @@ class TarReader:
                         pax.update(records)
                         if len(self._global) > _MAX_GLOBAL_RECORDS:
                             raise malformed(
-                                f"{self._what} has more than {_MAX_GLOBAL_RECORDS} global PAX records",
+                                f"{self._what} has too many global PAX records: the limit is {_MAX_GLOBAL_RECORDS}",
                                 reason=Reason.LIMIT_EXCEEDED,
                             )
                     else:
@@ -156,7 +157,7 @@ class TarReader:
             stored = -1
         # Adler-32's low half is 1 + the sum of the bytes, modulo 65521: many times faster than sum().
         if ((zlib.adler32(block) & 0xFFFF) - sum(field_) + 255 - stored) % 65521 and stored != signed_sum(block):
-            raise malformed(f"{self._what} is no tar archive, or is damaged: a header's checksum is wrong")
+            raise malformed(f"{self._what} is not a tar archive, or is damaged: header checksum mismatch")
         return block
 
     def _take(self, count: int, *, at_end: bool = False) -> bytes | None:
@@ -195,14 +196,14 @@ class TarReader:
         size = number(header[124:136], self._what)
         if not 0 <= size <= _MAX_EXTENSION_BYTES:
             raise malformed(
-                f"{self._what} has an extended header of {size} bytes, more than {_MAX_EXTENSION_BYTES}",
+                f"{self._what} has an extended header of {size} bytes: the limit is {_MAX_EXTENSION_BYTES}",
                 reason=Reason.LIMIT_EXCEEDED,
             )
         padded = self._take(size + -size % BLOCK) or b""
         return padded[:size]
 
     def _cut_off(self) -> FileSystemError:
-        return malformed(f"{self._what} is cut off: its tar archive ends too early")
+        return malformed(f"{self._what} is truncated: unexpected end of the tar archive")
 
     # --- the entry
 
@@ -221,8 +222,8 @@ class TarReader:
         type_ = _TYPES.get(kind)
         if type_ is None:
             raise FileSystemError(
-                f"{what} has an entry of type {kind.decode('latin-1')!r} ({name[:100].decode('utf-8', 'replace')}), which no image has",
-                hint="Make it with a common tar program.",
+                f"{what} has an entry of unsupported type {kind.decode('latin-1')!r}: {quote_entry(name)}",
+                hint="Write it with a common tar program.",
             )
         name = long_names[0] or name
         linkname = long_names[1] or link.partition(b"\0")[0]
@@ -266,7 +267,7 @@ class TarReader:
             if not -limit < entry.mtime_ns < limit:
                 entry.mtime_ns = 0  # nonsense, and nothing that anybody relies on
             return
-        raise malformed(f"{self._what} has an entry with {why}: {entry.name[:100].decode('utf-8', 'replace')}")
+        raise malformed(f"{self._what} has an entry with {why}: {quote_entry(entry.name)}")
 
     def _apply(self, entry: Entry, pax: dict[bytes, bytes]) -> None:
         for key, value in pax.items():
@@ -288,11 +289,11 @@ class TarReader:
                 elif key.startswith(_XATTR):
                     name = key[len(_XATTR) :]
                     if not name or b"\0" in name:
-                        raise malformed(f"{self._what} has an extended attribute without a proper name")
+                        raise malformed(f"{self._what} has an extended attribute with an invalid name")
                     entry.xattrs[name] = value
             except ValueError:
                 raise malformed(
-                    f"{self._what} has a PAX record {key[:50].decode('utf-8', 'replace')} that is no number"
+                    f'{self._what} has an invalid number in the PAX record "{key[:50].decode("utf-8", "replace")}"'
                 ) from None
 
     def _old_sparse(self, entry: Entry, header: bytes) -> None:
@@ -331,9 +332,9 @@ class TarReader:
             else:
                 return
         except (ValueError, KeyError):
-            raise malformed(f"{self._what} has a sparse file whose map is no list of numbers") from None
+            raise malformed(f"{self._what} has a sparse file with an invalid map") from None
         if len(numbers) % 2:
-            raise malformed(f"{self._what} has a sparse file whose map has an odd count of numbers")
+            raise malformed(f"{self._what} has a sparse file with an invalid map: odd count of numbers")
         self._set_segments(entry, list(zip(numbers[::2], numbers[1::2], strict=True)))
 
     def _sparse_map(self) -> list[int]:
@@ -361,13 +362,16 @@ class TarReader:
         end = 0
         for offset, length in segments:
             if offset < end or length < 0 or offset + length > entry.real_size:
-                raise malformed(f"{self._what} has a sparse file whose segments overlap or leave it")
+                raise malformed(
+                    f"{self._what} has a sparse file with an invalid map: segments overlap or exceed its size"
+                )
             end = offset + length
         if sum(length for _, length in segments) != self._left:
-            raise malformed(f"{self._what} has a sparse file whose map and data differ in length")
+            raise malformed(f"{self._what} has a sparse file with an invalid map: it differs in length from the data")
         entry.segments = tuple(s for s in segments if s[1])
 
     def _too_sparse(self) -> FileSystemError:
         return malformed(
-            f"{self._what} has a sparse file of more than {_MAX_SPARSE_SEGMENTS} segments", reason=Reason.LIMIT_EXCEEDED
+            f"{self._what} has a sparse file with too many segments: the limit is {_MAX_SPARSE_SEGMENTS}",
+            reason=Reason.LIMIT_EXCEEDED,
         )

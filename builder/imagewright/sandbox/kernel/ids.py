@@ -68,9 +68,9 @@ class Ids:
         for kind, number, there in wanted:
             if number not in there:
                 raise SandboxError(
-                    f"RUN as {kind} {number} isn't possible: the {kind} ids here are {there}",
+                    f"cannot run as {kind} {number}: only the {kind} ids {there} are mapped",
                     reason=Reason.ID_OUT_OF_RANGE,
-                    hint="Use a smaller id in USER, or build where more ids are mapped: in a Pod without "
+                    hint="Use a mapped id in USER, or build where more ids are mapped: in a Pod without "
                     "`hostUsers: false`, or as a user with larger ranges in /etc/subuid and /etc/subgid.",
                 )
         return command if self.groups_allowed else replace(command, groups=())
@@ -101,7 +101,7 @@ def map_ids(pid: int) -> None:
             f"cannot map user and group ids into a new user namespace: {why}",
             hint=f"Add {missing} to the container's capabilities, or build in the executor image with --sandbox=root."
             if missing
-            else "Build in the executor image with --sandbox=root, or see whether a security module forbids the mapping.",
+            else "Build in the executor image with --sandbox=root, or check whether a security module forbids the mapping.",
         ) from error
 
 

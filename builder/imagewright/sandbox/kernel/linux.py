@@ -113,7 +113,7 @@ def unshare(flags: int) -> None:
         if error.errno != errno.ENOSPC:
             raise
         # "No space left on device" is what it is called, and no device is full.
-        text = f"{what}: no further namespaces are allowed (/proc/sys/user)"
+        text = f"{what}: too many namespaces (see /proc/sys/user)"
         raise OSError(errno.EUSERS, text) from error
 
 
@@ -134,7 +134,7 @@ def pivot_root(new: str, old: str) -> None:
     """pivot_root(2)."""
     number = _SYS_PIVOT_ROOT.get(os.uname().machine)
     if number is None:
-        raise OSError(38, f"pivot_root is not known on {os.uname().machine}")
+        raise OSError(38, f"pivot_root is not supported on {os.uname().machine}")
     _check(_LIBC.syscall(number, os.fsencode(new), os.fsencode(old)), "pivot_root")
 
 

@@ -96,7 +96,7 @@ def _isolate_network(command: RunCommand) -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"--network=none isn't possible in this sandbox ({describe(error)}); in the namespace sandbox it is",
+            f"cannot isolate the network (--network=none): {describe(error)}; the namespace sandbox can",
         ) from None
     linux.bring_loopback_up()
 

@@ -159,8 +159,8 @@ class _Root:
                 raise
             above = max((m.target for m in self.asked if each.target.startswith(f"{m.target}/")), key=len, default="/")
             text = (
-                f"{each.target} is not in what is mounted at {above}, and can't be made there, since that is read-only: "
-                "make it in the source, or mount that with rw"
+                f'cannot create the mount point "{each.target}" in what is mounted read-only at "{above}": '
+                "create it in the source, or mount that with rw"
             )
             raise OSError(errno.EROFS, text) from None
 

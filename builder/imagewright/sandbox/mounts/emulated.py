@@ -90,7 +90,7 @@ class EmulatedMounts:
                 with times_kept(target.directory):
                     target.restore()
             except OSError as error:
-                text = f"what was mounted at {target.written} can't be taken out: {describe(error)}"
+                text = f'cannot unmount "{target.written}": {describe(error)}'
                 failures.append(OSError(error.errno, text))
             os.close(target.directory)
         self._targets.clear()
@@ -106,8 +106,8 @@ class EmulatedMounts:
         if mount.source in self._moved_in:
             raise OSError(
                 errno.EEXIST,
-                f"what is mounted at {self._moved_in[mount.source]} can't be at {mount.target} as well; "
-                "in the namespace sandbox it can",
+                f'cannot mount the source of "{self._moved_in[mount.source]}" at "{mount.target}" as well: '
+                "only the namespace sandbox can",
             )
         if mount.writable:
             self._moved_in[mount.source] = mount.target
@@ -119,8 +119,8 @@ class EmulatedMounts:
             if path == excluded or below:
                 raise OSError(
                     errno.EEXIST,
-                    f"{written} can't be a mount's target in the root sandbox: /{excluded} belongs to the container; "
-                    "in the namespace sandbox it can",
+                    f'cannot mount at "{written}" in the root sandbox: "/{excluded}" belongs to the container; '
+                    "the namespace sandbox can",
                 )
 
 
@@ -159,7 +159,7 @@ class _Target:
         assert failure is not None, "its own directory is one to try"
         raise OSError(
             failure.errno,
-            f"{self.written} can't be covered by a mount here: {failure.strerror}; in the namespace sandbox it can",
+            f'cannot mount over "{self.written}": {failure.strerror}; the namespace sandbox can',
         )
 
     def restore(self) -> None:

@@ -88,7 +88,7 @@ def resolve(path: str) -> str:
     """
     target = os.path.realpath(path)
     if target == "/" or os.path.islink(target):
-        raise OSError(errno.ELOOP, f"{path} in the image: {os.strerror(errno.ELOOP)}")
+        raise OSError(errno.ELOOP, f'cannot resolve "{path}" in the image: {os.strerror(errno.ELOOP)}')
     return target
 
 
@@ -100,8 +100,8 @@ def resolve_target(path: str) -> str:
     """
     target = os.path.realpath(path)
     if target in ("/", "/proc", "/sys", "/dev") or target.startswith(("/proc/", "/sys/")):
-        where = "" if target == os.path.normpath(path) else f"which is {target}, "
-        raise OSError(errno.EEXIST, f"nothing can be mounted at {path}, {where}which belongs to the sandbox")
+        which = "it" if target == os.path.normpath(path) else f'"{target}", where it leads,'
+        raise OSError(errno.EEXIST, f'cannot mount at "{path}": {which} belongs to the sandbox')
     return resolve(path)
 
 
@@ -112,9 +112,9 @@ def check_kind(written: str, place: str, *, directory: bool) -> None:
         OSError
     """
     if directory and os.path.lexists(place) and not os.path.isdir(place):
-        raise OSError(errno.ENOTDIR, f"a directory can't be mounted at {written}, where a file is")
+        raise OSError(errno.ENOTDIR, f'cannot mount a directory at "{written}": a file exists there')
     if not directory and os.path.isdir(place):
-        raise OSError(errno.EISDIR, f"a file can't be mounted at {written}, where a directory is")
+        raise OSError(errno.EISDIR, f'cannot mount a file at "{written}": a directory exists there')
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def exec_command(command: RunCommand, kept: frozenset[int], parent: Parent) -> N
     try:
         os.execvpe(argv[0], argv, env)
     except FileNotFoundError:
-        _fail(f"exec {command.argv[0]}: not found (or its interpreter isn't)", NOT_FOUND)
+        _fail(f"exec {command.argv[0]}: executable or its interpreter not found", NOT_FOUND)
     except OSError as error:
         _fail(f"exec {command.argv[0]}: {error.strerror}", NOT_EXECUTABLE)
 
@@ -51,7 +51,7 @@ def _set_user(command: RunCommand) -> None:
         os.setresgid(command.gid, command.gid, command.gid)
         os.setresuid(command.uid, command.uid, command.uid)
     except OSError as error:
-        raise OSError(error.errno, f"can't run as {command.uid}:{command.gid}: {error.strerror}") from error
+        raise OSError(error.errno, f"cannot run as {command.uid}:{command.gid}: {error.strerror}") from error
 
 
 def describe(error: OSError) -> str:

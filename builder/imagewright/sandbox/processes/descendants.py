@@ -56,7 +56,7 @@ def end_all(proc: int) -> None:
             return
         kill_descendants(proc, os.getpid())
         time.sleep(_PAUSE_S)
-    raise OSError(errno.EBUSY, "processes that the command left behind can't be ended")
+    raise OSError(errno.EBUSY, "cannot kill the processes that the command left behind")
 
 
 def _parents(proc: int) -> dict[int, int]:

@@ -25,7 +25,7 @@ from imagewright.sandbox.runner import server
 _REASONS = dict.fromkeys(
     (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
 ) | {errno.ENOSPC: Reason.DISK_FULL}
-_FULL = "Give the build a larger work directory: --work-dir, or the size of the Pod's workspace volume."
+_FULL = "Give the build a larger work directory: set --work-dir, or the size of the Pod's workspace volume."
 
 
 class Runner:
@@ -62,7 +62,7 @@ class Runner:
         with self._state:
             self._refuse_if_closed()  # whatever it answered was the kill's doing
         if data is None:
-            raise RunnerLost("the process that runs commands ended unexpectedly")
+            raise RunnerLost("the process that runs commands exited unexpectedly")
         answer = json.loads(data)
         if "error" in answer:
             number = answer["errno"]
@@ -92,7 +92,7 @@ class Runner:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise SandboxError("the process that runs commands was ended")
+            raise SandboxError("the process that runs commands was stopped")
 
     def close(self) -> None:
         """End the process, and with it whatever command still runs. Any thread may call it, at any time.

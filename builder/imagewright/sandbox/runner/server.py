@@ -119,4 +119,4 @@ def _have_ids_mapped(runner: Parent) -> None:
     linux.set_dumpable(True)  # /proc/PID/uid_map of one that isn't belongs to the machine's root
     runner.send(_UNSHARED)
     if runner.receive() is None:
-        raise OSError(errno.EPERM, "the user namespace's ids can't be mapped")
+        raise OSError(errno.EPERM, "cannot map user and group ids into the new user namespace")
