@@ -1,7 +1,7 @@
-"""Directories inside each other to any depth: what walks them needs neither the call stack nor a descriptor for each level.
+"""Walks directories nested to any depth without recursion on the call stack and without a descriptor for each level.
 
-Opens and removes files. A walk is written as a recursive generator, in which ``yield walk(…)`` stands for a call, and
-``run`` drives it; a ``Descent`` holds the way down, of which only the last directories are open.
+Opens and removes files. A walk is a recursive generator in which ``yield walk(…)`` stands for a call, driven by
+``run``; a ``Descent`` holds the current path, of which only the innermost directories are open.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# Yields calls of the same kind, is sent what they return, and returns a T.
+# Yields walks, is sent their results, and returns a T.
 Walk = Generator[Any, Any, T]
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_KEPT = 32  # directories that are open at once, the last ones of the way
+_KEPT = 32  # directories that are open at once, the innermost ones
 _NOTHING: frozenset[bytes] = frozenset()
 
 
 def run(walk: Walk[T]) -> T:
-    """What a walk returns; what it raises goes through the walks above it, as through callers."""
+    """The result of a walk; exceptions propagate through the calling walks."""
     stack: list[Walk[Any]] = [walk]
     value: Any = None
     error: BaseException | None = None
@@ -45,14 +45,14 @@ def run(walk: Walk[T]) -> T:
         try:
             raise error
         finally:
-            del error  # or it would hold this frame, which holds it, and all that the walks had open
+            del error  # breaks the reference cycle between it and this frame, which keeps descriptors open
     result: T = value
     return result
 
 
 @dataclass(slots=True)
 class _Level:
-    """A directory on the way: open, or else what it is, to know it again. ``pinned``: what was entered has another ``..``."""
+    """A directory above: open, or its identity, to recognize it. ``pinned``: the entered one has a different ``..``."""
 
     fd: int
     pinned: bool
@@ -60,9 +60,9 @@ class _Level:
 
 
 class Descent:
-    """A way down from an open directory. ``fd`` is where it is now; another number may stand for a directory after coming back.
+    """A descent from an open directory. ``fd`` is the current one; its number may differ after a return to a directory.
 
-    The directory that it begins in stays the caller's. No link is followed.
+    The caller keeps ownership of the first directory. Links are never followed.
     """
 
     def __init__(self, directory: int) -> None:
@@ -70,24 +70,24 @@ class Descent:
         self._begin = directory
         self._above: list[_Level] = []  # outermost first
 
-    def enter(self, name: bytes, home: int | None = None) -> int:
-        """Go down into a directory of the present one; its descriptor. ``home`` is where it is instead, if it isn't in that.
+    def enter(self, name: bytes, parent: int | None = None) -> int:
+        """Enter a directory in the current one, or in ``parent`` if given; returns its descriptor.
 
         Raises:
-            OSError: also where it is a link.
+            OSError: also if it is a link.
         """
-        fd = os.open(name, _OPEN, dir_fd=self.fd if home is None else home)
-        self._above.append(_Level(self.fd, pinned=home not in (None, self.fd)))
+        fd = os.open(name, _OPEN, dir_fd=self.fd if parent is None else parent)
+        self._above.append(_Level(self.fd, pinned=parent not in (None, self.fd)))
         self.fd = fd
         if len(self._above) > _KEPT:
             self._shut(self._above[-1 - _KEPT])
         return fd
 
     def leave(self) -> None:
-        """Go up to the directory that this one was entered from.
+        """Return to the directory from which the current one was entered.
 
         Raises:
-            OSError: ESTALE where the directory has been moved out of it meanwhile.
+            OSError: ESTALE if the current one has been moved out of it.
         """
         level = self._above.pop()
         above = level.fd
@@ -101,7 +101,7 @@ class Descent:
         self.fd = above
 
     def close(self) -> None:
-        """Close what is open, wherever it is; harmless when it has come back."""
+        """Close everything, at any depth; may be called again."""
         for level in self._above:
             self._close(level.fd)
         self._above.clear()
@@ -132,13 +132,13 @@ def _identity(directory: int) -> tuple[int, int]:
 
 
 def remove(directory: int, name: bytes, kept: frozenset[bytes] = _NOTHING, *, ignore_errors: bool = False) -> bool:
-    """Remove ``name`` from an open directory, and all that is below it, without following any link.
+    """Remove ``name`` from an open directory, and everything below it, without following links.
 
-    ``kept`` are paths relative to ``directory`` that stay, with the directories that lead to them. ``ignore_errors``: what can't
-    be removed stays, too. Returns whether it is gone.
+    ``kept`` are paths relative to ``directory`` that stay, with the directories above them. With ``ignore_errors``,
+    what cannot be removed stays, too. Returns whether everything was removed.
 
     Raises:
-        OSError: FileNotFoundError among others; with ``ignore_errors`` none.
+        OSError: FileNotFoundError among others; never with ``ignore_errors``.
     """
     try:
         with Descent(directory) as descent:
@@ -150,10 +150,10 @@ def remove(directory: int, name: bytes, kept: frozenset[bytes] = _NOTHING, *, ig
 
 
 def remove_tree(path: str, *, ignore_errors: bool = False) -> None:
-    """``remove`` what is at ``path``.
+    """``remove`` by path.
 
     Raises:
-        OSError: with ``ignore_errors`` none.
+        OSError: never with ``ignore_errors``.
     """
     above, name = os.path.split(os.path.abspath(path))
     with contextlib.suppress(*[OSError] if ignore_errors else []):
@@ -166,7 +166,7 @@ def remove_tree(path: str, *, ignore_errors: bool = False) -> None:
 
 @contextlib.contextmanager
 def temporary_directory(prefix: str, parent: str | None = None) -> Iterator[str]:
-    """A new directory in ``parent``, by default the system's place for them, for as long as it is needed.
+    """A new directory in ``parent``, by default the system's, that is removed at the end.
 
     Raises:
         OSError
@@ -206,7 +206,7 @@ def _removing(descent: Descent, name: bytes, kept: frozenset[bytes], *, ignore_e
 
 
 def try_unlink(directory: int, name: bytes) -> bool:
-    """Remove what is no directory; whether it was none.
+    """Remove an entry unless it is a directory; returns whether it was removed.
 
     Raises:
         OSError
@@ -215,7 +215,7 @@ def try_unlink(directory: int, name: bytes) -> bool:
         os.unlink(name, dir_fd=directory)
     except IsADirectoryError:
         return False
-    except PermissionError:  # what unlink(2) says of a directory on some file systems
+    except PermissionError:  # unlink(2) of a directory on some file systems
         if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             raise
         return False

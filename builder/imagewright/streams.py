@@ -1,7 +1,7 @@
-"""Streams: the interface that files, downloads and inflating readers share, and paths that mean a stream of this process.
+"""Streams: the interface of files, downloads and decompressors, and paths that stand for a stream of this process.
 
-No I/O. ``/dev/stdin``, and what a shell writes for ``<(…)``, is not a path to look up: it need not lead to a file, and may
-be readable only once.
+No I/O. ``/dev/stdin``, and what a shell writes for ``<(…)``, is not a path to look up: it need not lead to a file, and
+may be readable only once.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ _CHUNK_BYTES = 1 << 16
 
 
 class Readable(Protocol):
-    """``read(n)`` gives up to n bytes, b"" at the end alone."""
+    """``read(n)`` returns up to n bytes, b"" only at the end."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
 
 class Writable(Protocol):
-    """``write`` takes all of ``data``; what it returns says nothing."""
+    """``write`` writes all of ``data``; its result has no meaning."""
 
     def write(self, data: bytes, /) -> object: ...
 
 
 def read_whole(stream: Readable) -> bytes:
-    """All that is left of a stream; for what is known to be small."""
+    """The rest of a stream that is known to be small."""
     return b"".join(iter(lambda: stream.read(_CHUNK_BYTES), b""))
 
 
 def own_descriptor(path: str) -> int | None:
-    """The descriptor of this process that a path means, None for any other path."""
+    """The descriptor of this process that a path stands for, None for any other path."""
     path = posixpath.normpath(path)
     if path == STANDARD_INPUT:
         return 0
@@ -46,5 +46,5 @@ def own_descriptor(path: str) -> int | None:
 
 
 def stream_name(descriptor: int, path: str) -> str:
-    """What people call it."""
+    """The name of a descriptor in messages."""
     return STANDARD_INPUT_NAME if descriptor == 0 else path

@@ -1,4 +1,4 @@
-"""Root-relative paths as bytes: joined, compared, checked, quoted for messages.
+"""Root-relative paths as bytes: join, compare, check, quote for messages.
 
 No I/O.
 """
@@ -25,7 +25,7 @@ def is_at_or_below(path: bytes, directory: bytes) -> bool:
 
 
 def quote_path(path: bytes) -> str:
-    """A root-relative path for messages: absolute and quoted, whole, so that a value in it can be recognized there."""
+    """A root-relative path for messages: absolute and quoted; whole, so that secret values in it are recognized."""
     return f'"/{os.fsdecode(path)}"'
 
 

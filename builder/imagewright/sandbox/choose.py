@@ -1,6 +1,6 @@
-"""Chooses the mode: the one that was asked for, or by trying which one works here.
+"""Chooses the sandbox mode: the requested one, or the first one that works in a trial run.
 
-Forks the helper and tries modes. Called by the engine before it starts its first thread.
+Forks the runners and tries modes. To be called before the first thread is started.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from imagewright.sandbox.kernel.ids import Ids
 from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
 from imagewright.sandbox.runner.client import RunnerPool
 
-# Only the executor image has it: elsewhere the root mode would replace a machine's own file system.
+# Exists only in the executor image: elsewhere the root mode would replace the machine's own file system.
 IMAGE_MARKER = "/imagewright/executor-image"
 _EXECUTOR_OWN = frozenset({"imagewright", "kaniko", "proc", "sys", "dev"})
 
@@ -49,12 +49,12 @@ class _Chosen:
 
 
 def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
-    """Start a sandbox of this kind; AUTO is ``namespace`` where it works, else ``root`` in the executor image.
+    """Start a sandbox of this kind; AUTO is ``namespace`` if it works, else ``root`` in the executor image.
 
     Raises:
-        SandboxError: with what was tried and why it failed.
+        SandboxError: naming what was tried and why it failed.
     """
-    linux.set_dumpable(False)  # the engine's memory will hold credentials; what is forked from here on inherits it
+    linux.set_dumpable(False)  # the engine's memory will hold credentials; inherited by all forks
     linux.hide_arguments()
     runners = RunnerPool(options.work_dir, options.parallel)
     try:
@@ -94,19 +94,19 @@ def _choose(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> 
 
 
 def _try(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> SandboxError | None:
-    """None where the mode works, else why not."""
+    """Try a mode; None if it works, else the error."""
     with tempfile.TemporaryDirectory(prefix="trial-", dir=options.work_dir) as rootfs:
         try:
             code = runners.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
         except SandboxError as error:
             if error.reason is Reason.DISK_FULL:
-                raise  # no mode would have more space
+                raise  # no other mode would have more space
             return error
     return None if code == 0 else SandboxError(f"the trial run exited with code {code}")
 
 
 def _confinement() -> str:
-    """What confines this process, as most likely the cause of a refusal: " (seccomp filter, AppArmor profile x)"."""
+    """The confinement of this process, the likely cause of a refusal: " (seccomp filter, AppArmor or SELinux: x)"."""
     found = []
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         if any(line.split() == ["Seccomp:", "2"] for line in file):
@@ -124,11 +124,11 @@ def _root(runners: RunnerPool, ids: Ids, options: SandboxOptions, why: str) -> S
             "the root sandbox is only available in the executor image: it builds in place of the machine's file system",
             hint="Use --sandbox=namespace or --sandbox=chroot here.",
         )
-    runners.keep_one()  # there is one / only
+    runners.keep_one()  # there is only one /
     reason = f"{why}; it is not a security boundary: RUN can read whatever the container can"
-    # The build's /etc/nsswitch.conf must not say which libraries are loaded into the engine.
+    # The build's /etc/nsswitch.conf must not determine which libraries are loaded into the engine.
     linux.pin_name_services()
     kept = frozenset(os.path.realpath(path).strip("/") for path in (options.work_dir, *options.kept))
-    # This early / is still the executor image's: a /busybox is that of its debug variant.
+    # At this point / is still the executor image's: a /busybox is that of its debug variant.
     excluded = _EXECUTOR_OWN | ({"busybox"} if os.path.exists("/busybox") else frozenset())
     return _Chosen(SandboxKind.ROOT, reason, runners, ids, "/", excluded, kept - {""})

@@ -1,6 +1,6 @@
-"""What a sandbox is asked and what it is.
+"""Commands, their mounts, and the interface of sandboxes.
 
-No I/O. Shared by the modes, the process that runs them, and the engine.
+No I/O.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ TMPFS_MODE = 0o1777
 
 
 class RunnerLost(SandboxError):
-    """The process that starts commands is gone, and with it the command."""
+    """The process that runs commands exited, and with it the command."""
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryMount:
-    """A directory or file of this machine at ``target``, which is absolute and in the rootfs.
+    """A directory or file of this machine, mounted at ``target``, an absolute path in the rootfs.
 
-    With ``discard`` the command may write, and nothing of it is kept; ``writable`` alone keeps what it writes.
+    With ``discard`` the command may write to it, and its changes are discarded; with ``writable`` alone they are kept.
     """
 
     target: str
@@ -35,9 +35,9 @@ class DirectoryMount:
 
 @dataclass(frozen=True, slots=True)
 class TmpfsMount:
-    """An empty directory in memory. ``size_bytes`` is 0 for the kernel's default.
+    """An empty directory in memory, owned by root. ``size_bytes`` 0: the kernel's default.
 
-    Its mode is that of the directory that it covers, else ``TMPFS_MODE``; it belongs to root.
+    Its mode is that of the directory it covers, else ``TMPFS_MODE``.
     """
 
     target: str
@@ -46,7 +46,7 @@ class TmpfsMount:
 
 @dataclass(frozen=True, slots=True)
 class FileMount:
-    """A file that is nowhere on disk: a secret, a script."""
+    """A file that is not on disk: a secret, a script."""
 
     target: str
     content: bytes
@@ -57,7 +57,7 @@ class FileMount:
 
 @dataclass(frozen=True, slots=True)
 class SocketMount:
-    """A socket at ``target`` whose connections are carried to the socket ``source`` of this machine."""
+    """A socket at ``target`` whose connections are forwarded to the socket ``source`` of this machine."""
 
     target: str
     source: str
@@ -71,10 +71,10 @@ SandboxMount = DirectoryMount | TmpfsMount | FileMount | SocketMount
 
 @dataclass(frozen=True, slots=True)
 class RunCommand:
-    """One command. ``env`` is all that it sees; ``workdir`` exists in ``rootfs``; ids are numbers of the image's.
+    """One command. ``env`` is its whole environment; ``workdir`` exists in ``rootfs``; ids are the image's.
 
-    ``mounts`` are made in their order and gone afterwards. ``network`` False: nothing but loopback. ``excluded`` are
-    root-relative paths that aren't the image's: nothing of ``mounts`` can be there.
+    ``mounts`` are mounted in this order and unmounted afterwards. ``network`` False: only loopback. ``excluded`` are
+    root-relative paths that do not belong to the image; nothing can be mounted there.
     """
 
     rootfs: str
@@ -89,7 +89,7 @@ class RunCommand:
     excluded: frozenset[str] = frozenset()
 
     def encode(self) -> bytes:
-        """For the way to the process that runs it: both ends are this program, and only the engine can write."""
+        """Serialize for the process that runs it: both ends are this program, and only the engine can write."""
         return pickle.dumps(self)
 
     @classmethod
@@ -102,9 +102,9 @@ class RunCommand:
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """``work_dir`` is a directory of the engine's own. ``kept``: what else a build in place of ``/`` must leave alone.
+    """``work_dir``: a directory of the engine. ``kept``: further paths that a build in place of ``/`` must not touch.
 
-    ``parallel``: how many commands may be asked for at the same time.
+    ``parallel``: how many commands may be run at the same time.
     """
 
     work_dir: str
@@ -113,14 +113,14 @@ class SandboxOptions:
 
 
 class Sandbox(Protocol):
-    """Something that runs commands, one at a time."""
+    """Runs commands, each isolated from the engine as well as the mode allows."""
 
     @property
     def kind(self) -> SandboxKind: ...
 
     @property
     def reason(self) -> str:
-        """Why this mode and no other, as a sentence."""
+        """Why this mode was chosen, as a sentence."""
 
     @property
     def parallel(self) -> int:
@@ -128,28 +128,28 @@ class Sandbox(Protocol):
 
     @property
     def mounts(self) -> bool:
-        """Whether mounts are the kernel's. Where not, a directory can be in one place at a time only."""
+        """Whether mounts are real. If they are emulated, a directory can be at one target at a time only."""
 
     @property
     def build_root(self) -> str | None:
-        """The directory in which every stage that has a RUN must be built; None where any directory will do."""
+        """The directory in which every stage with a RUN must be built; None if any directory will do."""
 
     @property
     def excluded(self) -> frozenset[str]:
-        """Root-relative paths in ``build_root`` that are never an image's: the engine's own and the kernel's."""
+        """Root-relative paths in ``build_root`` that never belong to an image, but to the engine and the kernel."""
 
     @property
     def kept(self) -> frozenset[str]:
-        """Root-relative paths in ``build_root`` that stay as they are, whatever the image has there. So do mounts."""
+        """Root-relative paths in ``build_root`` that, like mounts, stay as they are, whatever the image has there."""
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        """Run a command to its end; its exit code, 128 + n where signal n ended it.
+        """Run a command to its end; returns its exit code, 128 + n if it was killed by signal n.
 
-        ``output`` gets stdout and stderr as they come. Nothing that the command started is alive afterwards.
+        ``output`` receives stdout and stderr as they arrive. No process that the command started is alive afterwards.
 
         Raises:
-            SandboxError: when it could not even be started.
+            SandboxError: it could not be started.
         """
 
     def close(self) -> None:
-        """End what the sandbox started. Harmless when called again."""
+        """Stop everything that the sandbox started. May be called again."""

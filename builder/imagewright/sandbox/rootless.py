@@ -1,6 +1,6 @@
-"""Makes an ordinary user root of a user namespace of their own, so that images can be built without root.
+"""Rootless builds: makes an ordinary user root of a new user namespace.
 
-Replaces the process by itself, inside the namespace. Called by the command line before the first thread starts.
+Executes this program again, inside the namespace. To be called before the first thread is started.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _NOT_ALLOWED = (
     "kernel.unprivileged_userns_clone=1 on old Debian."
 )
 _NO_MORE = "Run as root, or allow more user namespaces: sysctl user.max_user_namespaces."
-_PATIENCE_S = 60.0  # newuidmap may ask name services for the user
+_PATIENCE_S = 60.0  # newuidmap may look up the user in name services
 
 
 def enter_user_namespace_if_needed() -> None:
-    """Return at once for root; else execute this program again as root of a new user namespace.
+    """Return at once for root; otherwise execute this program again as root of a new user namespace.
 
-    The ids are the user's own and the ranges of /etc/subuid and /etc/subgid, where newuidmap and newgidmap are there
-    to map them; else the user's own alone.
+    It maps the user's own ids and the ranges of /etc/subuid and /etc/subgid, if newuidmap and newgidmap are installed;
+    else only the user's own.
 
     Raises:
-        SandboxError: where user namespaces are not allowed.
+        SandboxError: user namespaces are not allowed.
     """
     if os.geteuid() == 0:
         return
@@ -42,7 +42,7 @@ def enter_user_namespace_if_needed() -> None:
     try:
         linux.unshare(linux.CLONE_NEWUSER)
     except OSError as error:
-        mapper.kill()  # there is nothing to map
+        mapper.kill()  # nothing to map
         mapper.wait()
         raise SandboxError(
             f"cannot create a user namespace, which builds without root need: {error.strerror}",
@@ -67,14 +67,14 @@ def _map_when_told(parent: Parent, pid: int, uid: int, gid: int) -> int:
 
 
 def _map_own_ids(uid: int, gid: int) -> None:
-    """Without helpers a process may map its own id, once it gave up setgroups."""
+    """Map only this process's own id, which needs no helper programs once setgroups is denied."""
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
 
 
 def _map(pid: int, uid: int, gid: int) -> bool:
-    """Map the user's ranges into the namespace of ``pid``; False where that can't be done."""
+    """Map the user's ranges into the namespace of ``pid``; False if that is not possible."""
     done = []
     for tool, file, own in (("newuidmap", "/etc/subuid", uid), ("newgidmap", "/etc/subgid", gid)):
         program = shutil.which(tool)
@@ -98,7 +98,7 @@ def _map(pid: int, uid: int, gid: int) -> bool:
 
 def _ranges(path: str, uid: int) -> list[tuple[int, int]]:
     try:
-        name = pwd.getpwuid(uid).pw_name  # not LOGNAME, which may say anything
+        name = pwd.getpwuid(uid).pw_name  # not LOGNAME, which is not reliable
     except KeyError:
         name = ""
     found = []

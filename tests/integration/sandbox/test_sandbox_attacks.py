@@ -132,7 +132,7 @@ def test_in_the_root_mode_the_engine_s_memory_is_closed(engine: Engine, rootfs: 
 def test_root_is_refused_on_a_machine_of_someone(engine: Engine) -> None:
     done = engine("root", "echo never")
     assert done.returncode == 99
-    assert "runs in the executor image only" in done.stdout
+    assert "only available in the executor image" in done.stdout
     assert "[SandboxUnavailable]" in done.stdout
     assert "never" not in done.stdout
 

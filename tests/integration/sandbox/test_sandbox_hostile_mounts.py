@@ -204,7 +204,7 @@ def test_a_cache_in_two_places(field: Field) -> None:
     if field.mode.kind is SandboxKind.NAMESPACE:
         assert field.run("echo new >a/new; cat b/new", *mounts).text == "new\n"
     else:
-        with pytest.raises(SandboxError, match=r"mounted at .*/a can't be at .*/b as well; in the namespace sandbox"):
+        with pytest.raises(SandboxError, match=r'at ".*/b" as well: only the namespace sandbox can'):
             field.run("true", *mounts)
     assert (field.cache / "file").read_bytes() == b"cache"
     assert list(field.outside.iterdir()) == []
@@ -334,7 +334,9 @@ def test_devices_and_setuid_programs_of_a_mount_are_none(namespace: Mode, tmp_pa
 
 def test_what_is_not_in_a_read_only_mount_can_t_be_mounted_on(namespace: Mode, tmp_path: Path) -> None:
     mounts = (DirectoryMount("/src", str(tmp_path)), TmpfsMount("/src/node_modules"))
-    with pytest.raises(SandboxError, match="/src/node_modules is not in what is mounted at /src, and") as caught:
+    with pytest.raises(
+        SandboxError, match='cannot create the mount point "/src/node_modules": the mount at "/src" is read-only'
+    ) as caught:
         namespace.command(RunCommand(str(namespace.rootfs), ("/bin/sh",), (), "/", mounts=mounts))
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
     assert sorted(os.listdir(namespace.rootfs)) == ["bin"]

@@ -131,7 +131,7 @@ def test_links_of_the_image_lead_nowhere_outside(namespace: Mode, tmp_path: Path
 @pytest.mark.parametrize("name", ["dev", "proc"])
 def test_a_link_that_leads_round_is_an_error_that_names_it(namespace: Mode, name: str) -> None:
     (namespace.rootfs / name).symlink_to(name)
-    with pytest.raises(SandboxError, match=f"/{name} in the image"):
+    with pytest.raises(SandboxError, match=f'cannot resolve "/{name}" in the image'):
         namespace.sh("true")
     (namespace.rootfs / name).unlink()
     assert namespace.sh("true").code == 0
@@ -139,7 +139,7 @@ def test_a_link_that_leads_round_is_an_error_that_names_it(namespace: Mode, name
 
 def test_a_link_to_the_root_itself_is_an_error_that_names_it(namespace: Mode) -> None:
     (namespace.rootfs / "proc").symlink_to("/")
-    with pytest.raises(SandboxError, match="/proc in the image"):
+    with pytest.raises(SandboxError, match='cannot resolve "/proc" in the image'):
         namespace.sh("true")
 
 

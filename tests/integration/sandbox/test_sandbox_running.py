@@ -36,7 +36,7 @@ def test_how_a_command_ended_is_told_as_shells_tell_it(mode: Mode, script: str, 
 def test_a_program_that_is_not_there_is_127_and_named(mode: Mode) -> None:
     outcome = mode.run("/no/such/program")
     assert outcome.code == 127
-    assert "/no/such/program: not found" in outcome.text
+    assert "exec /no/such/program: executable or its interpreter not found" in outcome.text
 
 
 def test_a_program_without_the_permission_is_126_and_named(mode: Mode) -> None:

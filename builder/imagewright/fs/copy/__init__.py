@@ -1,1 +1,1 @@
-"""COPY and ADD: which files a request selects, how they are copied or extracted, and what a cache key sees of them."""
+"""COPY and ADD: selecting sources, copying them, extracting archives, hashing them for cache keys."""

@@ -1,6 +1,6 @@
-"""Archives that ADD unpacks: what counts as one, and unpacking it without the meaning that names have in layers.
+"""Archives that ADD extracts: detection, and extraction without the whiteouts of layers.
 
-Reads the archive, writes below the root it is given. Called by ``fs.copy``.
+Reads the archive, writes below the root it is given.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from imagewright.fs.tar.reader import TarReader
 
 
 def is_tar(file: FileIO) -> bool:
-    """Whether a file is a tar archive, plain or compressed with gzip, bzip2, xz or zstd: its first header must read.
+    """Whether a file is a tar archive, plain or compressed (gzip, bzip2, xz, zstd): its first header must be valid.
 
-    The name doesn't matter (Dockerfile reference, "ADD"). The file is back at its start afterwards.
+    The name does not matter (Dockerfile reference, "ADD"). The file is rewound afterwards.
     """
     try:
         found, stream = sniff(file)
@@ -32,7 +32,7 @@ def is_tar(file: FileIO) -> bool:
 
 
 def newest(file: FileIO) -> int | None:
-    """When the newest regular file in an archive was changed, in seconds since 1970; None for what is no archive."""
+    """The mtime of the newest regular file in an archive, in seconds since 1970; None if it is not an archive."""
     try:
         found, stream = sniff(file)
         times = [entry.mtime_ns for entry in TarReader(inflate(stream, found)) if entry.type == REGULAR]
@@ -42,7 +42,7 @@ def newest(file: FileIO) -> int | None:
 
 
 def extract(rootfs: Rootfs, file: FileIO, ownership: tuple[int, int] | None) -> list[bytes]:
-    """Unpack into a root; the paths, without links in them, of what is there now because of it.
+    """Extract into a root; returns the paths, without links, of the entries written.
 
     Raises:
         FileSystemError
@@ -58,7 +58,7 @@ def extract(rootfs: Rootfs, file: FileIO, ownership: tuple[int, int] | None) -> 
 
 
 def _place(rootfs: Rootfs, directories: DirectoryCache, path: bytes) -> bytes | None:
-    """Where an entry is; None where a later one has taken its place or that of a directory above it."""
+    """The real path of an entry; None if a later entry replaced it or a directory above it."""
     parent, _, name = path.rpartition(b"/")
     directory = directories.find(parent)
     if directory is None:

@@ -1,7 +1,6 @@
-"""A hash over what a COPY or ADD would take, or over a whole tree: content and metadata, but no times.
+"""Hashes over the sources of a COPY or ADD, or over a whole tree: content and metadata, without times.
 
-Reads files below the source's root. Called by the engine, for the keys of the layer cache and the names of cache mounts.
-As in BuildKit, modification times don't count: a checkout gives every file a new one.
+Reads files below the source's root. As in BuildKit, modification times do not count: every checkout changes them.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _CHUNK_BYTES = 1 << 20
 
 
 def copied_contents(request: CopyRequest) -> str:
-    """A hash over everything that ``fs.copy.copy`` would copy for this request.
+    """A hash over everything that ``copy`` would copy for this request.
 
-    Names, types, modes, content, links, devices and extended attributes; owners where the copy keeps them. What the
-    request itself says (destination, --chown) is not part of it.
+    Names, types, modes, content, links, devices and extended attributes; owners if the copy preserves them. The
+    request's own fields (destination, --chown) are not included.
 
     Raises:
-        FileSystemError: as ``copy``, for a source that isn't there.
+        FileSystemError: as ``copy``, for a missing source.
     """
     walker = _Walker(owners=request.preserve_owner)
     whole = Sources(request.source, request.ignore)
@@ -63,7 +62,7 @@ class _Walker:
     def __init__(self, *, owners: bool) -> None:
         self._owners = owners
         self._hash = FramedHash()
-        self._seen: dict[tuple[int, int], int] = {}  # inodes with several names: what is one file stays one
+        self._seen: dict[tuple[int, int], int] = {}  # inodes with several hard links, numbered
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -72,7 +71,7 @@ class _Walker:
         if stat.S_ISDIR(source.info.st_mode):
             opened = os.open(b"/proc/self/fd/%d" % source.fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                self.add_directory(opened, source.path, shown)  # its own name and mode are nowhere in the copy
+                self.add_directory(opened, source.path, shown)  # its own name and mode are not copied
             finally:
                 os.close(opened)
             return
@@ -103,7 +102,7 @@ class _Walker:
                 self._add_xattrs(below)
                 yield self._adding(down, place, shown)
             down.leave()
-        self._hash.add(None)  # the directory's end
+        self._hash.add(None)  # end of the directory
 
     def add_metadata(self, name: bytes, info: os.stat_result) -> None:
         self._hash.add(name, info.st_mode)

@@ -1,7 +1,7 @@
-"""COPY and ADD: files of a context, stage or image into a root file system (Dockerfile reference, "COPY" and "ADD").
+"""COPY and ADD: copies files of a context, stage or image to a root file system (Dockerfile reference, "COPY", "ADD").
 
-Reads below the source's root and writes below the target's. Called by the engine. It knows what it wrote, so no scan
-follows it. BuildKit's behaviour is followed where builders differ; each corner is named where it is decided.
+Reads below the source's root and writes below the target's. It records what it writes, so no scan is needed. Where
+builders differ it behaves as BuildKit; comments mark these cases.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _NEW_DIRECTORY = 0o755  # without --chmod
 class CopyRequest:
     """One COPY or ADD.
 
-    ``patterns`` are relative to the source's root. ``destination`` is absolute; its trailing ``/`` says that a directory
-    is meant. Without ``ownership``, files belong to 0:0, or with ``preserve_owner`` (``--from``) to whom they did.
-    ``extract`` unpacks archives (ADD). ``exclude`` is asked about paths below what is copied, a file's own name
-    included. ``only`` are the matchers of the patterns, one each, for ``--parents``: the directories above what matches are
-    copied too, but for those before ``/./``.
+    ``patterns`` are relative to the source's root. ``destination`` is absolute; a trailing ``/`` denotes a directory.
+    Without ``ownership``, files belong to 0:0, or with ``preserve_owner`` (``--from``) to their present owners.
+    ``extract``: unpack archives (ADD). ``exclude`` applies to paths relative to each copied source, including the name
+    of a single file. ``only`` (``--parents``) has a matcher for each pattern: directories above a match are copied too,
+    except those before ``/./``.
     """
 
     source: Rootfs
@@ -60,7 +60,7 @@ class CopyRequest:
 
 @dataclass(frozen=True, slots=True)
 class ParentsPattern:
-    """A source of ``COPY --parents``: ``pattern`` is relative to the directory ``base``, ``matcher`` says what it names."""
+    """A source of ``COPY --parents``: ``pattern`` is relative to the directory ``base``; ``matcher`` matches it."""
 
     base: str
     pattern: str
@@ -68,12 +68,13 @@ class ParentsPattern:
 
 
 def copy(rootfs: Rootfs, *requests: CopyRequest) -> Changes:
-    """Carry the requests of one instruction out, in order; the changes that they made. What is written over its equal is none.
+    """Carry out the requests of one instruction, in order; returns the changes. Overwriting an equal file is none.
 
     Raises:
-        FileSystemError: ``FileNotFound`` for a source that isn't there; ``PathNotAllowed`` where the destination is
-            not the image's, or a directory and a file are in each other's place; ``UsageInvalid`` where several files would
-            have one name.
+        FileSystemError: ``FileNotFound`` for a missing source; ``PathNotAllowed`` if the destination does not belong to
+        the
+            image, or if a file would replace a directory or a directory a file; ``UsageInvalid`` if several files would
+            get one name.
     """
     written: set[bytes] = set()
     files: dict[bytes, tuple[str, bytes]] = {}
@@ -89,9 +90,9 @@ def copy(rootfs: Rootfs, *requests: CopyRequest) -> Changes:
 
 
 def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = None) -> Sources:
-    """The sources as they are seen while ``base`` is copied: --exclude is relative to that, .dockerignore to the context.
+    """The sources as filtered while ``base`` is copied: --exclude is relative to that, .dockerignore to the context.
 
-    ``only`` is the pattern of --parents that ``base`` is the directory of.
+    ``only``: the pattern of --parents with ``base`` as its base directory.
     """
     place = os.fsdecode(base)
     exclude = request.exclude and RelativeTo(request.exclude, place)
@@ -100,8 +101,8 @@ def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = No
 
 
 class _Copier:
-    """Carries one request out. ``written`` and ``files``, the sources of files that are not in a directory by where they went, are
-    of the whole instruction.
+    """Carries out one request. ``written`` and ``files`` are shared by all requests of the instruction; ``files`` are
+    the sources of files copied to a destination that is not a directory, by destination.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class _Copier:
     ) -> None:
         self._rootfs = rootfs
         self._request = request
-        self._sources = Sources(request.source, request.ignore)  # while a source is copied: as it is filtered
+        self._sources = Sources(request.source, request.ignore)  # filtered while a source is copied
         self._directories = DirectoryCache(rootfs)
         self._files = FileCopier(rootfs)
         self._written = written
@@ -129,7 +130,7 @@ class _Copier:
 
     @contextmanager
     def _filtered(self, base: bytes, only: ParentsPattern | None = None) -> Iterator[None]:
-        """While one source is copied. What is one file by hard links in two sources becomes two (BuildKit)."""
+        """Apply the filters while one source is copied. Hard links across sources become separate files (BuildKit)."""
         whole, self._sources = self._sources, filtered(self._request, base, only)
         self._files = FileCopier(self._rootfs)
         yield
@@ -147,7 +148,7 @@ class _Copier:
                 self._copy_contents(source, os.fsencode(clean(self._request.destination)))
 
     def _check_parents(self, place: bytes, base: bytes, pattern: bytes) -> None:
-        """``pattern`` below ``base`` must be there, and not behind a link: what is kept is where things are (BuildKit)."""
+        """``pattern`` below ``base`` must exist and not be behind a link: --parents keeps real paths (BuildKit)."""
         with self._sources.open(place):
             pass
         above, _, name = pattern.rpartition(b"/")
@@ -182,7 +183,7 @@ class _Copier:
             self._copy_file((fd, source_name), (directory, name), source.info, self._real(directory))
 
     def _follow_link(self, destination: bytes) -> tuple[bytes, bytes]:
-        """The directory and the name that a file goes to: a link at the end of what is written is followed (BuildKit)."""
+        """The directory and name to copy a file to: a link at the end of the destination is followed (BuildKit)."""
         while True:
             parent, _, name = destination.rpartition(b"/")
             directory = self._directories.find(parent)
@@ -192,12 +193,12 @@ class _Copier:
             target = link_target(self._rootfs.parent_fd(directory, join(real, name)), name)
             if target is None:
                 return parent, name
-            # No circle: who looked for a directory there would have met it.
+            # Not a loop: looking for a directory there would have detected it.
             destination = target if target.startswith(b"/") else real + b"/" + target
             destination = b"/".join(part for part in destination.split(b"/") if part not in (b"", b"."))
 
     def _refuse_second(self, place: bytes, source: Source) -> None:
-        """Of several files of one name the last would be left, and nobody told (BuildKit)."""
+        """Refuse several files for one name, of which only the last would remain (BuildKit)."""
         origin = (self._request.source.path, source.path)
         if self._single.setdefault(place, origin) != origin:
             destination = self._request.destination
@@ -208,9 +209,9 @@ class _Copier:
             )
 
     def _directory(self, path: bytes, mode: int | None = None) -> int:
-        """The directory at ``path`` of the target; missing ones are made, with the owner and mode of --chown and --chmod.
+        """The directory at ``path`` of the target; missing ones are created, with --chown and --chmod applied.
 
-        ``mode`` is one for them instead of that of --chmod.
+        ``mode`` overrides --chmod.
         """
         if self._rootfs.is_excluded(path):
             raise self._not_allowed(path)
@@ -242,7 +243,7 @@ class _Copier:
     # --- copying
 
     def _copy_contents(self, source: Source, destination: bytes) -> None:
-        """A directory's contents into ``destination``, which never gets the directory's own owner and mode (BuildKit)."""
+        """Copy the content of a directory to ``destination``, but not the directory's own owner and mode (BuildKit)."""
         existed = self._directories.find(destination) is not None
         directory = self._directory(destination)
         real = self._real(directory)
@@ -252,11 +253,11 @@ class _Copier:
                 run(self._copying((source.path, down), (real, target)))
         finally:
             os.close(opened)
-        if not existed:  # the clock would be a different one on every build
+        if not existed:  # the current time would differ in every build
             os.utime(directory, ns=(source.info.st_mtime_ns, source.info.st_mtime_ns))
 
     def _copying(self, source: tuple[bytes, Descent], target: tuple[bytes, Descent]) -> Walk[None]:
-        """What is in the directory where ``source`` is into the one where ``target`` is, each with its path."""
+        """Copy the content of the current directory of ``source`` to that of ``target``; each comes with its path."""
         sources = self._sources
         path, down = source
         check_length(path)
@@ -273,7 +274,7 @@ class _Copier:
                     self._copy_file((down.fd, name), (target[1].fd, name), info, target[0])
                 continue
             below = down.enter(name)
-            # A hidden one is there only where something below it is not hidden.
+            # A hidden directory is copied only if something below it is not hidden.
             if not hidden or sources.shows_below(place, below):
                 yield self._copying_directory((place, down), target, info, hidden=hidden)
             down.leave()
@@ -281,7 +282,7 @@ class _Copier:
     def _copying_directory(
         self, source: tuple[bytes, Descent], target: tuple[bytes, Descent], info: os.stat_result, *, hidden: bool
     ) -> Walk[None]:
-        """The directory that ``source`` is in now, into the one where ``target`` is."""
+        """Copy the current directory of ``source`` into that of ``target``."""
         place, down = source
         above, into = target
         name = place.rpartition(b"/")[2]
@@ -292,7 +293,7 @@ class _Copier:
         into.enter(name, self._rootfs.parent_fd(into.fd, real))
         yield self._copying(source, (real, into))
         attributes = self._attributes(info)
-        if before is not None and hidden and self._request.only:  # on the way to what --parents copies (BuildKit)
+        if before is not None and hidden and self._request.only:  # above a match of --parents (BuildKit)
             there = os.fstat(into.fd)
             attributes = replace(attributes, owner=(there.st_uid, there.st_gid))
         copy_attributes(down.fd, into.fd, attributes)
@@ -301,7 +302,7 @@ class _Copier:
             self._written.add(real)
 
     def _make_or_find(self, directory: int, place: bytes, real: bytes) -> EntryState | None:
-        """Make a directory of the target; what it is where it was there."""
+        """Create a directory of the target; returns its state if it existed."""
         try:
             self._rootfs.mkdir(directory, real)
         except FileExistsError:
@@ -365,14 +366,14 @@ class _Copier:
     # --- archives
 
     def _extract(self, fd: int, destination: bytes) -> bool:
-        """Unpack an archive into ``destination``; False where the file is none."""
+        """Extract an archive to ``destination``; False if the file is not an archive."""
         with open(b"/proc/self/fd/%d" % fd, "rb", buffering=0) as file:
             if not archive.is_tar(file):
                 return False
-            # --chmod is not for what comes out of an archive, nor for the directories that are made for it (BuildKit).
+            # --chmod applies neither to extracted files nor to the directories created for them (BuildKit).
             real = self._real(self._directory(destination, _NEW_DIRECTORY))
             owner = self._request.ownership
-            # The destination is the archive's root: no link in it or in the archive leads out of it (BuildKit).
+            # The destination is the root for the archive: no link in either leads out of it (BuildKit).
             root = self._rootfs.below(real)
             written = archive.extract(root, file, (owner.uid, owner.gid) if owner else None)
         self._directories.invalidate()
@@ -381,17 +382,17 @@ class _Copier:
 
 
 def _directory_mode(mode: ModeChange | None) -> int:
-    """Of a directory made on the way: an octal --chmod without its special bits; a symbolic one is not for it (BuildKit)."""
+    """The mode of created parents: an octal --chmod without special bits; a symbolic one is ignored (BuildKit)."""
     return _NEW_DIRECTORY if mode is None or mode.octal is None else mode.octal & 0o777
 
 
 def copy_linked(rootfs: Rootfs, empty: Rootfs, requests: Sequence[CopyRequest]) -> Changes:
-    """``COPY --link``: carry the requests out in ``empty``, an empty root, and apply the result to ``rootfs`` as a layer.
+    """``COPY --link``: carry out the requests in ``empty``, an empty root; apply the result to ``rootfs`` as a layer.
 
-    So no link of the image is followed, and whatever is at a destination is replaced.
+    Links of the image are not followed, and whatever exists at a destination is replaced.
 
     Raises:
-        FileSystemError: as ``fs.copy.copy``.
+        FileSystemError: as ``copy``.
     """
     changes = copy(empty, *requests)
     with tempfile.TemporaryFile(dir=empty.path) as layer:

@@ -1,6 +1,6 @@
-"""What of a source is copied: .dockerignore, ``--exclude`` and ``--parents`` as one answer about a path.
+"""Filters of sources: .dockerignore, ``--exclude`` and ``--parents`` combined.
 
-No I/O. Called by ``fs.copy``; asked by ``fs.sources``. Paths are relative to the source's root, with ``/``.
+No I/O. Paths are relative to the source's root, with ``/``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from imagewright.fs.copy import glob
 
 
 class Ignore(Protocol):
-    """What a list of patterns hides (moby's rules)."""
+    """Paths hidden by a list of patterns (moby's rules)."""
 
     def ignores(self, path: str, /) -> bool: ...
 
@@ -22,7 +22,7 @@ class Ignore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelativeTo:
-    """Patterns that are relative to the directory ``base`` (``""`` the root): what lies elsewhere they don't hide."""
+    """Patterns relative to the directory ``base`` (``""``: the root); paths elsewhere are not hidden."""
 
     patterns: Ignore
     base: str
@@ -42,7 +42,7 @@ class RelativeTo:
 
 @dataclass(frozen=True, slots=True)
 class OnlyMatching:
-    """Hides all but what ``patterns`` match and what is below that; ``pattern`` is the one they were made of."""
+    """Hides everything except matches of ``patterns`` and what is below them; ``pattern`` is their source."""
 
     patterns: Ignore
     pattern: str
@@ -62,7 +62,7 @@ class OnlyMatching:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Hides what one of several hides."""
+    """Hides what any of several filters hides."""
 
     several: Sequence[Ignore]
 
@@ -74,6 +74,6 @@ class AnyOf:
 
 
 def combine(*several: Ignore | None) -> Ignore | None:
-    """One for those that are there."""
+    """One filter for all given ones; None if there are none."""
     given = [one for one in several if one is not None]
     return given[0] if len(given) == 1 else AnyOf(given) if given else None

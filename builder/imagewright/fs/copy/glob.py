@@ -1,6 +1,6 @@
 """The wildcards of COPY and ADD: Go's filepath.Match, one path component at a time.
 
-Reads directories of the source. Called by ``fs.sources``.
+Reads directories of the source.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _WILDCARD = re.compile(r"(?:[^\\*?\[]|\\.)*[*?\[]", re.DOTALL)
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Whether a pattern can match more than one text. One that can't is taken as it is, its backslashes too (BuildKit)."""
+    """Whether a pattern can match several names. Others are taken literally, including backslashes (BuildKit)."""
     return _WILDCARD.match(pattern) is not None
 
 
 def escape(name: str) -> str:
-    """The pattern that matches this name only."""
+    """A pattern that matches only this name."""
     return re.sub(r"[\\*?\[]", lambda special: f"[\\{special[0]}]", name) if has_wildcard(name) else name
 
 
 def expand(source: Rootfs, pattern: str) -> list[bytes]:
-    """The entries that a pattern with wildcards names, sorted; links are followed only before the first wildcard."""
+    """The entries that match a pattern with wildcards, sorted; links are followed only before the first wildcard."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     first = next(index for index, part in enumerate(parts) if has_wildcard(part))
     found = _children(source, os.fsencode("/".join(parts[:first])), parts[first])
@@ -43,7 +43,7 @@ def _children(source: Rootfs, directory: bytes, part: str) -> list[bytes]:
         with source.directory(directory) as fd:
             names = os.listdir(fd)
     except OSError:
-        return []  # not a directory: nothing below it
+        return []  # not a directory
     prefix = directory + b"/" if directory else b""
     return [prefix + os.fsencode(name) for name in names if expression.fullmatch(name)]
 
@@ -60,7 +60,7 @@ def translate(part: str) -> re.Pattern[str]:
     """One component of a pattern as a regular expression.
 
     Raises:
-        FileSystemError: for a bracket that isn't closed or an escape at the end (Go's ErrBadPattern).
+        FileSystemError: for an unclosed bracket or a trailing escape (Go's ErrBadPattern).
     """
     out: list[str] = []
     position = 0

@@ -1,6 +1,6 @@
-"""The modes of --chmod: octal, and symbolic as chmod(1) takes it.
+"""Modes of --chmod: octal, and symbolic as in chmod(1).
 
-Pure; no I/O. Called by the engine and ``fs.copy``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from imagewright.errors import UsageError
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXst]*|[-+=][ugo])+)")
 _ACTION = re.compile(r"([-+=])([ugo](?![rwxXst])|[rwxXst]*)")
 _BITS = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
-# What a clause may touch; without a letter it is everything, as with an empty umask.
+# The bits that a clause may change; without a letter all of them, as with an empty umask.
 _WHO = {"u": 0o4700, "g": 0o2070, "o": 0o1007, "a": 0o7777}
 
 
 @dataclass(frozen=True, slots=True)
 class ModeChange:
-    """A parsed mode. ``octal`` is None for a symbolic one."""
+    """A parsed mode; ``octal`` is None for a symbolic one."""
 
     octal: int | None
     clauses: tuple[tuple[str, str, str], ...] = ()  # (who, operator, what)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``755``, ``0644`` or ``u=rwX,go=rX``.
+        """Parse ``755``, ``0644`` or ``u=rwX,go=rX``.
 
         Raises:
             UsageError
@@ -46,7 +46,7 @@ class ModeChange:
         return cls(None, tuple(clauses))
 
     def apply(self, mode: int, *, is_directory: bool) -> int:
-        """The permission bits that an entry with ``mode`` gets."""
+        """The permission bits for an entry that has ``mode``."""
         if self.octal is not None:
             return self.octal
         mode &= 0o7777

@@ -1,6 +1,6 @@
-"""What COPY and ADD take from: patterns become entries of the source, .dockerignore decided, links followed inside it.
+"""Sources of COPY and ADD: patterns are expanded to entries, filtered by .dockerignore, links followed inside the root.
 
-Reads directories below the source's root. Called by ``fs.copy``.
+Reads directories below the source's root.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from imagewright.fs.rootfs.root import Rootfs
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An entry to copy: ``name`` is what it is called at the destination, ``path`` where it really is, ``fd`` is O_PATH."""
+    """An entry to copy: ``name`` at the destination, ``path`` its real path, ``fd`` an O_PATH descriptor."""
 
     name: bytes
     path: bytes
@@ -31,20 +31,20 @@ class Source:
 
 
 class Sources:
-    """A context, stage or image as COPY sees it. ``ignore`` is None for all but the context."""
+    """A context, stage or image as a source of COPY. ``ignore`` is None except for contexts."""
 
     def __init__(self, root: Rootfs, ignore: Ignore | None) -> None:
         self.root = root
         self._ignore = ignore
-        self._showing: dict[bytes, bool] = {}  # hidden directories, and whether something below them shows
+        self._showing: dict[bytes, bool] = {}  # hidden directories, and whether something below them is shown
 
     def matches(self, patterns: Sequence[str]) -> list[bytes]:
-        """The paths that the patterns name, in the patterns' order, those of one pattern sorted.
+        """The paths that match the patterns, in the order of the patterns, sorted within each.
 
-        A pattern without wildcards is not looked up here. One with wildcards may match nothing (BuildKit).
+        A pattern without wildcards is not looked up yet. One with wildcards may match nothing (BuildKit).
 
         Raises:
-            FileSystemError: for a pattern that can't be read.
+            FileSystemError: for an invalid pattern.
         """
         found: list[bytes] = []
         for pattern in patterns:
@@ -57,7 +57,7 @@ class Sources:
 
     @contextmanager
     def open(self, path: bytes) -> Iterator[Source]:
-        """One of the matches; a link at its end is followed inside the root.
+        """Open one of the matches; a link at its end is followed inside the root.
 
         Raises:
             FileSystemError: reason ``FileNotFound``.
@@ -78,11 +78,11 @@ class Sources:
             os.close(fd)
 
     def hides(self, path: bytes) -> bool:
-        """Whether .dockerignore hides a path; of a hidden directory something may show: ``shows_below`` tells."""
+        """Whether .dockerignore hides a path; below a hidden directory something may be shown (``shows_below``)."""
         return self._ignore is not None and bool(path) and self._ignore.ignores(os.fsdecode(path))
 
     def shows_below(self, path: bytes, fd: int) -> bool:
-        """Whether a hidden directory, open as ``fd``, holds something that .dockerignore takes in again."""
+        """Whether a hidden directory, open as ``fd``, contains something that .dockerignore includes again."""
         if self._ignore is None:
             return False
         with Descent(fd) as down:
@@ -110,7 +110,7 @@ class Sources:
         return False
 
     def _is_hidden(self, path: bytes, *, is_directory: bool) -> bool:
-        """Whether nothing of an entry is there."""
+        """Whether an entry is hidden with everything below it."""
         if not self.hides(path):
             return False
         if not is_directory:
@@ -119,7 +119,7 @@ class Sources:
             return not self.shows_below(path, fd)
 
     def _is_shown(self, path: bytes) -> bool:
-        """Whether a path that may go through links, and end in one, is there to be named."""
+        """Whether a path, which may contain links, may be named as a source."""
         if self.root.is_excluded(path):
             return False
         if not self.hides(path):
@@ -127,7 +127,7 @@ class Sources:
         try:
             mode = self.root.lstat(path).st_mode
         except OSError:
-            return True  # whoever opens it says so
+            return True  # opening it reports the error
         return stat.S_ISDIR(mode) and not self._is_hidden(path, is_directory=True)
 
     def _missing(self, path: bytes, *, hidden: bool = False) -> FileSystemError:
@@ -145,7 +145,7 @@ class Sources:
 
 
 def clean(path: str) -> str:
-    """Relative to the root, without ``.``; ``..`` can't leave it (BuildKit clamps)."""
+    """Make a path relative to the root, without ``.``; ``..`` cannot leave the root (as in BuildKit)."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":

@@ -1,1 +1,1 @@
-"""Layers: what a step changed, packed as a tar; layers of images, applied to a root file system."""
+"""Layers: changes of a step found and packed as a tar; layers of images applied to a root file system."""

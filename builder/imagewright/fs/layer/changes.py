@@ -1,7 +1,7 @@
-"""What a step changed in a root file system; for a RUN the difference of two snapshots (layer.md, "Determining Changes").
+"""Changes of a step to a root file system; for a RUN the difference of two snapshots (layer.md, "Determining Changes").
 
-No I/O. A file whose ctime moved counts as changed, content included, until ``layer.unmodified`` has compared it. A
-directory counts only when its mode, owner or xattrs changed.
+No I/O. A file with a new ctime counts as changed, content included, until ``layer.unmodified`` has compared it. A
+directory counts as changed only if its mode, owner or xattrs changed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from imagewright.fs.layer.snapshot import Record, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Root-relative paths without links in them, sorted bytewise: what was written, and what is gone (whiteouts).
+    """Root-relative paths without links, sorted bytewise: what was written, and what was removed (whiteouts).
 
-    ``touched`` are those of ``written`` of which nothing but the ctime says that they changed.
+    ``touched`` are those of ``written`` for which only the ctime indicates a change.
     """
 
     written: tuple[bytes, ...]
@@ -28,35 +28,35 @@ class Changes:
         return not self.written and not self.removed
 
     def along_with(self, written: Iterable[bytes]) -> Changes:
-        """The same, and these paths written too."""
+        """These changes, with more paths written."""
         return replace(self, written=tuple(sorted({*self.written, *written})))
 
-    def without(self, places: Iterable[bytes]) -> Changes:
-        """The same but for what is at these paths and below them."""
-        covered = frozenset(places)
-        below = tuple(place + b"/" for place in covered)
+    def without(self, excluded: Iterable[bytes]) -> Changes:
+        """These changes, except at and below the paths ``excluded``."""
+        exact = frozenset(excluded)
+        below = tuple(path + b"/" for path in exact)
 
         def rest(paths: tuple[bytes, ...]) -> tuple[bytes, ...]:
-            return tuple(path for path in paths if path not in covered and not path.startswith(below))
+            return tuple(path for path in paths if path not in exact and not path.startswith(below))
 
-        return Changes(rest(self.written), rest(self.removed), self.touched) if covered else self
+        return Changes(rest(self.written), rest(self.removed), self.touched) if exact else self
 
 
 def diff(before: Snapshot, after: Snapshot) -> Changes:
-    """What was written and what is gone between two scans of one root file system."""
+    """The changes between two scans of one root file system."""
     found = _Found()
     for path, packed in after.directories.items():
         old = before.directories.get(path, b"")
         if packed != old:
             _directory(path, dict(Snapshot.entries(old)), packed, found)
-    # A file that got another name goes into the layer with it, where both can be one file.
+    # A file with a new hard link is packed along with it, so that both are one file in the layer.
     touched = frozenset(path for path, inode in found.touched if inode not in found.inodes)
     return Changes(tuple(sorted(found.written)), tuple(sorted(found.removed)), touched)
 
 
 @dataclass(slots=True)
 class _Found:
-    """``touched`` are paths and inodes; ``inodes`` those of all else that was written."""
+    """``touched`` are paths and inodes; ``inodes`` are those of everything else that was written."""
 
     written: list[bytes] = field(default_factory=list)
     removed: list[bytes] = field(default_factory=list)

@@ -1,6 +1,6 @@
-"""Where the bytes of a new layer go: hashed, compressed, hashed again and written out, in one pass.
+"""The sink for the tar of a new layer: hashes, compresses, hashes again and writes it, in one pass.
 
-Writes to the stream it is given. Called by ``fs.pack``. A second thread compresses while the first reads and hashes.
+Writes to the stream it is given. A second thread compresses while the first reads and hashes.
 """
 
 from __future__ import annotations
@@ -24,15 +24,19 @@ from imagewright.streams import Writable
 _CHUNK_BYTES = 1 << 20
 _BUFFERS = 6
 _PIECE_BYTES = 1 << 17
-# isal's levels 0 to 2 give the same bytes on every x86 generation; level 3 does not.
+# Levels 0 to 2 of isal give the same bytes on every x86 generation; level 3 does not.
 _GZIP_LEVEL = 1
-_ISAL_LEVELS = range(3)  # for those above, zlib: slow, and the same bytes wherever it is of the same version
+_ISAL_LEVELS = range(3)  # above them zlib: slow, with the same bytes wherever its version is the same
 _ZSTD_LEVEL = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PackOptions:
-    """``level`` is the compressor's (gzip 0 to 9, zstd 1 to 22), None for ours; ``clamp_mtime_s`` bounds modification times (SOURCE_DATE_EPOCH)."""
+    """How a layer is packed.
+
+    ``level``: of the compressor (gzip 0 to 9, zstd 1 to 22), None for our default. ``clamp_mtime_s``: upper bound of
+    modification times (SOURCE_DATE_EPOCH).
+    """
 
     compression: Compression = "gzip"
     level: int | None = None
@@ -41,7 +45,7 @@ class PackOptions:
 
 @dataclass(frozen=True, slots=True)
 class PackedLayer:
-    """``diff_id`` is of the tar, ``digest`` of what was written; sizes in bytes, of what was written and of the tar."""
+    """``diff_id`` and ``raw_size`` (bytes) are those of the tar, ``digest`` and ``size`` of the compressed layer."""
 
     diff_id: Digest
     digest: Digest
@@ -50,7 +54,7 @@ class PackedLayer:
 
 
 class LayerSink:
-    """Hashes what is written, hands it to a thread that compresses, hashes again and writes out."""
+    """Hashes the tar, and passes it to a thread that compresses it, hashes the result and writes it."""
 
     def __init__(self, out: Writable, options: PackOptions) -> None:
         self._out = out
@@ -58,7 +62,7 @@ class LayerSink:
         self._raw = hashlib.sha256()
         self._stored = hashlib.sha256()
         self._raw_size = self._size = 0
-        # A fixed set of buffers goes round between the two threads: memory is the same for any layer.
+        # A fixed set of buffers circulates between the two threads: memory does not depend on the layer.
         self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
         for _ in range(_BUFFERS):
             self._free.put(bytearray(_CHUNK_BYTES))
@@ -70,7 +74,7 @@ class LayerSink:
         self._thread.start()
 
     def write(self, data: bytes) -> None:
-        """Add some bytes of the tar."""
+        """Append bytes of the tar."""
         end = self._used + len(data)
         if end < _CHUNK_BYTES:
             self._buffer[self._used : end] = data
@@ -84,7 +88,7 @@ class LayerSink:
             self._added(count)
 
     def write_from(self, fd: int, count: int) -> int:
-        """Add ``count`` bytes that are read from ``fd``; how many there were, fewer only where the file ends."""
+        """Append ``count`` bytes read from ``fd``; returns how many were read, fewer only if the file ends."""
         left = count
         while left:
             room = memoryview(self._buffer)[self._used : self._used + min(_CHUNK_BYTES - self._used, left)]
@@ -109,7 +113,7 @@ class LayerSink:
         )
 
     def stop(self) -> None:
-        """End the thread; harmless when it has ended."""
+        """Stop the thread; may be called again."""
         if self._thread.is_alive():
             self._chunks.put(None)
             self._thread.join()
@@ -137,11 +141,11 @@ class LayerSink:
         if self._error is None:
             try:
                 action(*arguments)
-            except BaseException as error:  # noqa: BLE001 -- carried over to the thread that packs
+            except BaseException as error:  # noqa: BLE001 -- raised again in the thread that packs
                 self._error = error
 
     def _compress(self, buffer: bytearray, used: int) -> None:
-        # Small pieces: what a compressor returns for large ones is allocated anew each time, by hundreds of MiB.
+        # Small pieces: for large ones a compressor would allocate hundreds of MiB again and again.
         with memoryview(buffer) as view:
             for start in range(0, used, _PIECE_BYTES):
                 self._emit(self._compressor.compress(view[start : min(start + _PIECE_BYTES, used)]))
@@ -174,11 +178,11 @@ def _compressor(options: PackOptions) -> _Compressor:
         case "gzip":
             level = _GZIP_LEVEL if options.level is None else options.level
             library = isal_zlib if level in _ISAL_LEVELS else zlib
-            compressor: _Compressor = library.compressobj(level, library.DEFLATED, 31)  # 31: gzip, no time in it
+            compressor: _Compressor = library.compressobj(level, library.DEFLATED, 31)  # 31: gzip, without a time
             return compressor
         case "zstd":
             level = _ZSTD_LEVEL if options.level is None else options.level
-            # One thread: more give other bytes.
+            # One thread: more would give different bytes.
             return zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
         case _:
             return _Stored()

@@ -1,7 +1,6 @@
-"""Changes become a layer: one deterministic tar, hashed, compressed and hashed again while it is written.
+"""Packs changes as a layer (layer.md, "Creating"): one deterministic tar.
 
-Reads the root file system and writes to the stream it is given. Called by the engine after each step
-(layer.md, "Creating"). A second thread compresses while the first reads and hashes; neither holds more than some MiB.
+Reads the root file system and writes to the stream it is given, with a few MiB of memory.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _DEFAULTS = PackOptions()
 
 
 def pack_layer(rootfs: Rootfs, changes: Changes, out: Writable, options: PackOptions = _DEFAULTS) -> PackedLayer:
-    """Write the layer with these changes, their parent directories included.
+    """Write a layer with these changes and their parent directories.
 
     Raises:
         FileSystemError: reason ``DiskFull`` among others.
@@ -118,7 +117,7 @@ class _Packer:
             entry.type = CHARACTER if kind == stat.S_IFCHR else BLOCK_DEVICE
             entry.major, entry.minor = os.major(info.st_rdev), os.minor(info.st_rdev)
         else:
-            return  # a socket: nothing listens on it in another container, and tar has no type for it
+            return  # a socket: useless in another container, and tar has no type for it
         self._set_xattrs(entry, proc_path((directory, name)))
         self._sink.write(writer.header(entry))
 
@@ -138,9 +137,9 @@ class _Packer:
     def _set_xattrs(self, entry: Entry, target: int | bytes) -> None:
         entry.xattrs = {os.fsencode(name): value for name, value in read_xattrs(target).items()}
         for name in entry.xattrs:
-            if b"=" in name:  # PAX has no way to write it
+            if b"=" in name:  # PAX cannot represent it
                 raise FileSystemError(
-                    f'cannot pack {quote_path(entry.name)}: layers cannot hold the extended attribute "{os.fsdecode(name)}"',
+                    f'cannot pack {quote_path(entry.name)}: unsupported extended attribute "{os.fsdecode(name)}"',
                     hint="Remove the attribute in the step that set it: setfattr -x.",
                 )
 
@@ -153,7 +152,7 @@ def _changed_meanwhile(path: bytes, how: str) -> FileSystemError:
 
 
 def _in_order(changes: Changes) -> Iterator[tuple[bytes, bool]]:
-    """Every path once, parents before what is in them, bytewise by component; whether it is a whiteout."""
+    """Every path once, parents first, sorted bytewise by component; with whether it is a whiteout."""
     paths: dict[bytes, bool] = {}
     for removed, group in ((False, changes.written), (True, changes.removed)):
         for path in group:
@@ -161,5 +160,5 @@ def _in_order(changes: Changes) -> Iterator[tuple[bytes, bool]]:
             while (above := above.rpartition(b"/")[0]) and above not in paths:
                 paths[above] = False
             paths[path] = removed
-    for path in sorted(paths, key=lambda p: p.replace(b"/", b"\0")):  # no name holds a NUL: as by component
+    for path in sorted(paths, key=lambda p: p.replace(b"/", b"\0")):  # sorts by component, since names contain no NUL
         yield path, paths[path]

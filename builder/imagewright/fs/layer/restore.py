@@ -1,6 +1,6 @@
-"""Gives what was made on disk all that its tar entry says: data, owner, mode, extended attributes, times.
+"""Restores the data, owner, mode, extended attributes and times of a tar entry to a file on disk.
 
-Writes to the descriptors that it is given. Called by ``fs.unpack``.
+Writes to the descriptors it is given.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PERMISSIONS = 0o7777
 
 
 def write_data(fd: int, reader: TarReader) -> None:
-    """The current entry's data."""
+    """Write the data of the current entry."""
     whole = reader.buffered()
     if whole is None:
         for piece in reader.chunks():
@@ -33,7 +33,7 @@ def _write(fd: int, data: bytes | memoryview) -> None:
 
 
 def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:
-    """The data of a sparse file, holes between them."""
+    """Write the data of a sparse file, with holes between."""
     segments = iter(entry.segments or ())
     offset = left = 0
     for chunk in reader.chunks():
@@ -50,10 +50,10 @@ def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:
 
 
 def set_metadata(fd: int, entry: Entry, owner: tuple[int, int]) -> None:
-    """Owner, mode and xattrs of an open file or directory.
+    """Set owner, mode and xattrs of an open file or directory.
 
     Raises:
-        FileSystemError: reason ``IdOutOfRange`` for an owner that can't be given here.
+        FileSystemError: reason ``IdOutOfRange`` for an owner that cannot be set here.
     """
     try:
         os.fchown(fd, *owner)
@@ -65,21 +65,23 @@ def set_metadata(fd: int, entry: Entry, owner: tuple[int, int]) -> None:
 
 
 def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[int, int]) -> None:
-    """All of a link, fifo or device, which is not opened: ``place`` is (descriptor of its directory, name)."""
+    """Set all metadata of a link, fifo or device without opening it."""
     directory, name = place
     try:
         os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
     except OSError as error:
         raise owner_error(error, quote_entry(entry.name), owner) from error
     if entry.type != SYMLINK:
-        os.chmod(name, entry.mode & _PERMISSIONS, dir_fd=directory)  # just made: no link that could be followed
+        os.chmod(
+            name, entry.mode & _PERMISSIONS, dir_fd=directory
+        )  # just created, so not a link that could be followed
     for key, value in entry.xattrs.items():
         write_xattr(proc_path(place), key, value)
     os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 
 def drop_xattrs(fd: int, entry: Entry) -> None:
-    """Remove what a directory had from lower layers and has no more."""
-    for name in read_xattrs(fd):  # what is the machine's own stays
+    """Remove the xattrs that a directory has from lower layers but not in this entry."""
+    for name in read_xattrs(fd):  # not those of the machine
         if os.fsencode(name) not in entry.xattrs:
             os.removexattr(fd, name)

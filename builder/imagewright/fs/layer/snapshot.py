@@ -1,8 +1,8 @@
-"""A snapshot of a root file system's metadata: what a later scan is compared with to find what a RUN changed.
+"""Snapshots of the metadata of a root file system; two of them show what a RUN changed.
 
-Reads directories and inodes, never a file's content. Called by the engine before and after each RUN. No process can set a
-ctime, so (inode, ctime, mtime, size, mode, owner) tells every change. Entries are packed into one bytes object a
-directory: half a million files take some forty MB, and directories that did not change compare equal in one step.
+Reads directories and inodes, never the content of files. No process can set a ctime, so (inode, ctime, mtime, size,
+mode, owner) reveals every change. Entries are packed into one bytes object per directory: half a million files take
+some 40 MB, and unchanged directories compare equal in one step.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from imagewright.fs.rootfs.attributes import read_xattrs
 from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.root import Rootfs
 
-# inode, ctime, mtime, size, mode, uid, gid, hash of a directory's xattrs, device number, length of the name
+# inode, ctime, mtime, size, mode, uid, gid, hash of the xattrs of a directory, device number, length of the name
 _RECORD = struct.Struct("=QqqqIIIIQH")
 
 
 class Record(NamedTuple):
-    """One entry's metadata; times in nanoseconds. ``xattrs`` is a hash, of directories only: a file's show in its ctime."""
+    """Metadata of one entry. ``xattrs`` is a hash, only for directories: those of a file affect its ctime."""
 
     inode: int
     ctime_ns: int
@@ -44,7 +44,7 @@ class Record(NamedTuple):
 
     @property
     def directory_key(self) -> tuple[int, ...]:
-        """What a change of a directory itself shows in; its times move with every entry that comes or goes."""
+        """The attributes of a directory itself; its times change with every entry that is added or removed."""
         return self.mode, self.uid, self.gid, self.xattrs
 
 
@@ -67,10 +67,10 @@ class Snapshot:
 
 
 def scan(rootfs: Rootfs) -> Snapshot:
-    """Take a snapshot. What ``rootfs`` has set apart isn't in it.
+    """Take a snapshot, without foreign paths of ``rootfs``.
 
     Raises:
-        FileSystemError: reason ``LimitExceeded`` for a path that is too long to be in a layer.
+        FileSystemError: reason ``LimitExceeded`` for a path that is too long for a layer.
     """
     directories: dict[bytes, bytes] = {}
     try:
@@ -134,5 +134,5 @@ def _record(info: os.stat_result, xattrs: dict[str, bytes]) -> Record:
 
 
 def _hash(xattrs: dict[str, bytes]) -> int:
-    """32 bits are enough: two sets of one directory that differ are compared, not many of many."""
+    """32 bits suffice: only two sets of one directory are compared."""
     return zlib.crc32(repr(sorted(xattrs.items())).encode()) if xattrs else 0

@@ -1,7 +1,7 @@
-"""Of files whose ctime alone moved, find those that are what they were: chmod to the same mode, link and unlink.
+"""Filters out files whose ctime changed but nothing else: chmod to the same mode, link and unlink.
 
-Reads layers and the root file system. Called by the engine after a RUN. Without the old file at hand, its content is
-that in the topmost layer that has it.
+Reads layers and the root file system. Since the old file is not available, it is compared with the topmost layer that
+has it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from imagewright.fs.tar.entries import HARDLINK, REGULAR, SYMLINK, Entry
 from imagewright.fs.tar.reader import TarReader
 from imagewright.streams import Readable
 
-# A byte that a layer needn't hold is worth some that are read again; beyond that the file is packed, which is no error.
+# A byte saved in a layer is worth reading this many; beyond that the file is packed, which is not an error.
 _WORTH = 8
 _FREE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class StoredLayer:
-    """A layer below: its compressed size in bytes, and how to read its tar."""
+    """A lower layer: its compressed size in bytes, and a function that opens its tar."""
 
     size: int
     open: Callable[[], AbstractContextManager[Readable]]
 
 
 def drop_unmodified(rootfs: Rootfs, changes: Changes, layers: Iterable[StoredLayer]) -> Changes:
-    """The changes without the files that are as the layers have them. ``layers`` come topmost first.
+    """The changes without files that are equal in the layers. ``layers``: topmost first.
 
     Raises:
-        FileSystemError: a file can't be read, or a layer is damaged.
+        FileSystemError: a file cannot be read, or a layer is damaged.
     """
     if not changes.touched:
         return changes
@@ -61,7 +61,7 @@ def drop_unmodified(rootfs: Rootfs, changes: Changes, layers: Iterable[StoredLay
 
 
 class _Search:
-    """``wanted`` are the paths that no layer had so far."""
+    """``wanted`` are the paths that no layer has contained so far."""
 
     def __init__(self, directories: DirectoryCache, touched: Iterable[bytes]) -> None:
         self._directories = directories
@@ -71,7 +71,7 @@ class _Search:
         self.size = sum(info.st_size for info in self._info.values())
 
     def read(self, reader: TarReader) -> None:
-        """Compare what a layer has of the wanted paths."""
+        """Compare the wanted paths that a layer contains."""
         found: set[bytes] = set()
         for entry in reader:
             path = os.path.normpath(entry.name).lstrip(b"/")
@@ -83,7 +83,7 @@ class _Search:
         self.wanted -= found
 
     def unchanged(self) -> set[bytes]:
-        """Those of which every name is as it was: one that is packed alone would be a file of its own."""
+        """Paths of which every hard link is unmodified: one that is packed alone would become a separate file."""
         changed = {self._inode(path) for path in self._info if path not in self._same}
         return {path for path in self._same if self._inode(path) not in changed}
 

@@ -1,7 +1,7 @@
 """Applies a layer to a root file system (OCI image-layout layer.md, "Applying Changesets").
 
-Writes below the root it is given, never outside. Called by the engine for base images and by ``fs.archive`` for archives
-that ADD unpacks. Every entry's parent is resolved inside the root and written through its descriptor.
+Writes below the root it is given, never outside. The parent of every entry is resolved inside the root, and entries are
+created through its descriptor.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from imagewright.streams import Readable
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
-_AUFS = b".wh..wh."  # AUFS kept its own files under names like .wh..wh.plnk: they are no content
+_AUFS = b".wh..wh."  # AUFS kept its own files under names like .wh..wh.plnk: not content
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds against archives that are made to fill disk or memory: entries, and bytes of a layer on disk."""
+    """Limits against archives made to fill disk or memory: entries, and bytes of a layer on disk."""
 
     entries: int = 5_000_000
     size: int = 1 << 40
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(slots=True)
 class UnpackStats:
-    """What an unpack did. ``written``, the paths of what is not as it was before, is kept only where the caller asks for it."""
+    """What was unpacked. ``written``, the paths that changed, is only collected with ``UnpackOptions.keep_written``."""
 
     entries: int = 0
     size: int = 0
@@ -55,9 +55,9 @@ class UnpackStats:
 class UnpackOptions:
     """How an archive is applied.
 
-    ``whiteouts``: names that begin with ``.wh.`` delete (layers), or are plain names (archives, as those of ADD). In
-    archives ``..`` can't leave the root (BuildKit); in layers it is an error.
-    ``ownership``: (uid, gid) of everything instead of the archive's. ``keep_written``: collect the paths.
+    ``whiteouts``: names with the prefix ``.wh.`` delete files (layers), or are ordinary names (archives of ADD). In
+    archives ``..`` cannot leave the root (BuildKit); in layers it is an error.
+    ``ownership``: (uid, gid) for everything, instead of the archive's. ``keep_written``: collect the written paths.
     """
 
     whiteouts: bool = True
@@ -70,14 +70,15 @@ def unpack_layer(rootfs: Rootfs, stream: Readable, options: UnpackOptions = Unpa
     """Apply an uncompressed tar.
 
     Raises:
-        FileSystemError: reasons ``LayerInvalid``, ``PathNotAllowed``, ``IdOutOfRange``, ``LimitExceeded``, ``DiskFull``.
+        FileSystemError: reasons ``LayerInvalid``, ``PathNotAllowed``, ``IdOutOfRange``, ``LimitExceeded``,
+        ``DiskFull``.
     """
     return _Unpacker(rootfs, options).run(stream)
 
 
 @dataclass(frozen=True, slots=True)
 class _Destination:
-    """Where an entry goes: the open directory above it, its path as the archive has it, and ``place``, that without links."""
+    """Where an entry goes: its open parent, its path in the archive, and ``place``, its path without links."""
 
     directory: int
     path: bytes
@@ -94,10 +95,10 @@ class _Unpacker:
         self._options = options
         self._directories = DirectoryCache(rootfs)
         self._stats = UnpackStats()
-        self._times: dict[bytes, int] = {}  # of directories: set at the end, since writing into them moves them
-        # This layer's paths and their parents: a whiteout, wherever it stands, hides only what is below the layer.
+        self._times: dict[bytes, int] = {}  # of directories: set at the end, since adding entries changes them
+        # Paths of this layer and their parents: a whiteout, at any position, hides only entries of lower layers.
         self._fresh: set[bytes] = set()
-        self._skipped: set[bytes] = set()  # devices that could not be made
+        self._skipped: set[bytes] = set()  # devices that could not be created
 
     def run(self, stream: Readable) -> UnpackStats:
         entry: Entry | None = None
@@ -149,10 +150,10 @@ class _Unpacker:
                 self._stats.written.append(path)
 
     def _path(self, name: bytes) -> bytes:
-        """A tar name, or that of a hard link's target, as a root-relative path.
+        """The name of an entry, or of the target of a hard link, as a root-relative path.
 
         Raises:
-            FileSystemError: it is no path, or one of a layer that points out of the root.
+            FileSystemError: it is not a path, or, in a layer, is outside the root.
         """
         if b"\0" in name:
             raise malformed(f"entry {quote_entry(name)} has a NUL byte in its name")
@@ -182,7 +183,7 @@ class _Unpacker:
             self._times[b""] = entry.mtime_ns
 
     def _make_missing(self, parent_fd: int, path: bytes) -> None:
-        """A directory that no entry describes."""
+        """Create a directory that no entry describes."""
         make_directory(self._rootfs, parent_fd, path, self._options.ownership or (0, 0))
 
     # --- whiteouts
@@ -204,10 +205,10 @@ class _Unpacker:
         if path not in self._fresh:
             self._remove(directory, place)
         elif _is_directory(self._rootfs.parent_fd(directory, place), hidden):
-            self._make_opaque(path)  # this very layer has it, too: what lower layers have in it goes
+            self._make_opaque(path)  # it is also in this layer: remove what lower layers have in it
 
     def _make_opaque(self, parent: bytes) -> None:
-        """Hide what lower layers have in a directory; what this layer brought stays, whatever the order in the tar."""
+        """Remove what lower layers have in a directory; entries of this layer stay, in any order of the tar."""
         waiting = [parent]
         while waiting:
             parent = waiting.pop()
@@ -215,7 +216,7 @@ class _Unpacker:
             if directory is None:
                 continue
             prefix = parent + b"/" if parent else b""
-            real = self._rootfs.path_of(directory)  # once: a link on the way there may be among what is removed
+            real = self._rootfs.path_of(directory)  # once: a link on the path may be removed below
             for name in self._rootfs.names(directory, real):
                 path, place = prefix + name, real + b"/" + name if real else name
                 if self._rootfs.excluded and self._rootfs.is_excluded(place):
@@ -226,7 +227,7 @@ class _Unpacker:
                     waiting.append(path)
 
     def _remove(self, directory: int, place: bytes) -> None:
-        """Remove the entry at ``place``, a path without links, of the open directory above it."""
+        """Remove the entry at ``place``, a path without links, from its open parent."""
         try:
             name, home = place.rpartition(b"/")[2], self._rootfs.parent_fd(directory, place)
             mode = os.stat(name, dir_fd=home, follow_symlinks=False).st_mode
@@ -263,7 +264,7 @@ class _Unpacker:
         set_special_metadata((self._parent_fd(destination), destination.name), entry, self._owner(entry))
 
     def _parent_fd(self, destination: _Destination) -> int:
-        """The open directory that has the entry, or is to have it: another one where something is mounted at its place."""
+        """The open directory that is to contain the entry: a different one if its path is masked."""
         return self._rootfs.parent_fd(destination.directory, destination.place)
 
     def _symlink(self, entry: Entry, destination: _Destination) -> None:
@@ -272,7 +273,7 @@ class _Unpacker:
         os.symlink(entry.linkname, destination.name, dir_fd=self._parent_fd(destination))
 
     def _replacing(self, destination: _Destination, make: Callable[[], None]) -> None:
-        """Run ``make``; where something is in the way, remove it and run it again."""
+        """Run ``make``; if an entry exists already, remove it and retry."""
         try:
             make()
         except FileExistsError:
@@ -327,7 +328,9 @@ class _Unpacker:
         parent, _, target_name = target.rpartition(b"/")
 
         def source() -> Place:
-            directory = self._directories.find(parent)  # asked anew: it may be in what the link takes the place of
+            directory = self._directories.find(
+                parent
+            )  # looked up again: it may be below an entry that the link replaces
             if directory is None:
                 raise _nothing_there(path, entry)
             return self._rootfs.parent_fd(directory, self._directories.real_path(parent, target_name)), target_name
@@ -340,7 +343,7 @@ class _Unpacker:
         if self._rootfs.excluded and self._directories.is_excluded(parent, target_name):
             raise _not_the_images(path, entry)
         if _is_one_file(file, (self._parent_fd(destination), destination.name)):
-            return  # it was put into the archive twice: GNU tar writes the second as a link to the first, which is itself
+            return  # added to the archive twice: GNU tar writes the second as a link to the first, which is itself
 
         def make() -> None:
             try:
@@ -350,7 +353,7 @@ class _Unpacker:
             except PermissionError:
                 raise malformed(f"hard link {quote_entry(path)} refers to a directory") from None
 
-        # The descriptors stay good while the cache is emptied, since `existing` and `directory` keep the last few open.
+        # Descriptors stay valid when the cache is invalidated: it keeps the most recent ones open.
         self._replacing(destination, make)
 
     def _link(self, source: Place, target: Place) -> None:
@@ -359,7 +362,7 @@ class _Unpacker:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            # One of the two is where something else is mounted: for the image's layers they are one, here two alike.
+            # One of the two is at a masked path, on another file system: a copy stands for the link.
             info = os.stat(source[1], dir_fd=source[0], follow_symlinks=False)
             if stat.S_ISDIR(info.st_mode):
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from error
@@ -374,8 +377,8 @@ class _Unpacker:
                 lambda: os.mknod(destination.name, kind | 0o600, number, dir_fd=self._parent_fd(destination)),
             )
         except PermissionError:
-            # In a user namespace nobody may make devices, and containers find theirs in a /dev of their own. The layer
-            # itself is kept as it is: the image has the device, only a RUN of this build can't see it.
+            # Devices cannot be created in a user namespace, and containers have their own /dev. The layer itself is
+            # unchanged: the image has the device, only a RUN of this build cannot see it.
             self._stats.skipped_devices += 1
             self._skipped.add(destination.path)
             return False

@@ -1,6 +1,6 @@
-"""Owners, modes, times and extended attributes of single entries, as an image has them.
+"""Owners, modes, times and extended attributes of single entries.
 
-Reads and changes inodes by descriptors and never follows a link.
+Reads and changes inodes through descriptors; never follows a link.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from imagewright.fs.rootfs.errors import owner_error
 
 Place = tuple[int, bytes]  # (descriptor of the directory, name in it)
 
-# What belongs to the machine rather than to the image.
+# Attributes of the machine rather than of the image.
 _FOREIGN_XATTRS = (
     b"security.selinux",
     b"security.ima",
@@ -35,7 +35,7 @@ class Ownership:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What a copy gets instead of the source's: None keeps. ``mode`` is of the permission bits."""
+    """Attributes of a copy that differ from its source's; None keeps the source's. ``mode``: permission bits."""
 
     owner: tuple[int, int] | None = None
     mode: int | None = None
@@ -45,7 +45,7 @@ AS_SOURCE = Attributes()
 
 
 def copy_attributes(source: int, target: int, attributes: Attributes = AS_SOURCE) -> None:
-    """Give one open directory the owner, mode, xattrs and time of another, but for what ``attributes`` says."""
+    """Copy owner, mode, xattrs and mtime of one open directory to another; ``attributes`` take precedence."""
     info = os.fstat(source)
     change_owner(target, attributes.owner or (info.st_uid, info.st_gid))
     os.fchmod(target, mode_of(info, attributes))
@@ -55,7 +55,7 @@ def copy_attributes(source: int, target: int, attributes: Attributes = AS_SOURCE
 
 
 def read_xattrs(target: int | bytes) -> dict[str, bytes]:
-    """The extended attributes that belong to an image, sorted by name. A path's last component is not followed."""
+    """The extended attributes of the image, sorted by name. The last component of a path is not followed."""
     follow = isinstance(target, int)
     try:
         names = os.listxattr(target, follow_symlinks=follow)
@@ -71,10 +71,10 @@ def read_xattrs(target: int | bytes) -> dict[str, bytes]:
 
 
 def write_xattr(target: int | bytes, name: str | bytes, value: bytes) -> None:
-    """Set an extended attribute. A path's last component is not followed.
+    """Set an extended attribute. The last component of a path is not followed.
 
-    What the file system or the user namespace has no place for is left out, but for file capabilities: without them a
-    program would fail where it worked before.
+    Attributes that the file system or the user namespace does not support are skipped, except file capabilities:
+    without them a program that worked before would fail.
 
     Raises:
         OSError
@@ -88,11 +88,11 @@ def write_xattr(target: int | bytes, name: str | bytes, value: bytes) -> None:
 
 
 def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
-    """Give an open file, or an entry of a directory (itself, if it is a link), to (uid, gid).
+    """Change the owner of an open file, or of an entry of a directory (of a link itself), to (uid, gid).
 
     Raises:
-        FileSystemError: reason ``IdOutOfRange`` where the user namespace doesn't hold the id, or may not give it.
-        OSError
+        FileSystemError: reason ``IdOutOfRange`` if the user namespace does not map the id, or does not permit the
+        change. OSError
     """
     try:
         if isinstance(target, int):
@@ -104,7 +104,7 @@ def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
 
 
 def proc_path(place: Place) -> bytes:
-    """A path of an entry in an open directory, for calls that take no ``dir_fd``."""
+    """A path of an entry of an open directory, for calls without ``dir_fd``."""
     return b"/proc/self/fd/%d/" % place[0] + place[1]
 
 

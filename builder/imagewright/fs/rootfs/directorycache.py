@@ -1,6 +1,6 @@
-"""Descriptors of the directories that are being written into, kept for a while: entries of a directory follow one another.
+"""A cache of open directories: consecutive entries of an archive or tree mostly share their parent.
 
-Opens and makes directories inside the root. Called by ``fs.unpack``, ``fs.pack``, ``fs.copy`` and ``fs.tree``.
+Opens and creates directories inside the root.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ MakeDirectory = Callable[[int, bytes], None]  # (descriptor of the parent, path 
 
 
 class DirectoryCache:
-    """A cache of open directories by path. A descriptor that was handed out stays open until 64 others were asked for."""
+    """Open directories by path. A returned descriptor stays open until 64 others have been requested."""
 
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._retired: list[int] = []
-        self._real: dict[bytes, bytes] = {}  # of the open ones, kept only where a part of the root is set apart
+        self._real: dict[bytes, bytes] = {}  # real paths of the open ones, only where the root has foreign paths
         self._apart = bool(rootfs.excluded) or rootfs.masked is not None
 
     def find(self, path: bytes) -> int | None:
-        """The directory at ``path`` (links followed inside the root), None where there is none."""
+        """The directory at ``path`` (links followed inside the root), None if there is none."""
         fd = self._open.get(path)
         if fd is not None:
             self._open.move_to_end(path)
@@ -46,7 +46,7 @@ class DirectoryCache:
                 raise FileSystemError(
                     f"cannot resolve {quote_path(path)}: too many levels of symbolic links",
                     reason=Reason.PATH_NOT_ALLOWED,
-                    hint="Remove one of the links, which come from the base image or an earlier step, or use another directory.",
+                    hint="Remove one of the links in an earlier step, or use another directory.",
                 ) from error
             raise
         return self._keep(path, fd)
@@ -66,20 +66,21 @@ class DirectoryCache:
         return fd
 
     def real_path(self, path: bytes, name: bytes) -> bytes:
-        """The path of ``name`` in the directory at ``path``, links resolved where a part of the root is set apart."""
+        """The path of ``name`` in the directory at ``path``; links are resolved if the root has foreign paths."""
         if self._apart and path and path not in self._real:
             self.find(path)
         real = self._real.get(path, path)
         return real + b"/" + name if real else name
 
     def is_excluded(self, path: bytes, name: bytes) -> bool:
-        """Whether ``name`` in the directory at ``path`` is not the image's, links resolved."""
+        """Whether ``name`` in the directory at ``path`` is excluded from the image, links resolved."""
         return self._rootfs.is_excluded(self.real_path(path, name))
 
     def ensure(self, path: bytes, make: MakeDirectory, links: int = 0) -> int:
-        """The directory at ``path``; those that are missing are made by ``make``, outermost first.
+        """The directory at ``path``; ``make`` creates the missing ones, outermost first.
 
-        A link among the parents that leads to nothing gets the directory that it names (inside the root, as BuildKit does).
+        For a dangling link among the parents, the directory that it names is created (inside the root, as BuildKit
+        does).
         """
         missing: list[bytes] = []
         while (fd := self.find(path)) is None:
@@ -90,8 +91,8 @@ class DirectoryCache:
         return fd
 
     def _made(self, path: bytes, above: int, make: MakeDirectory, links: int) -> int:
-        """The directory at ``path``, which is made in the open directory ``above``."""
-        # As the target of a link it may have "..", behind which there is what was there before.
+        """The directory at ``path``, created in the open directory ``above``."""
+        # The target of a link may contain "..", after which existing directories follow.
         if b".." in path and (there := self.find(path)) is not None:
             return there
         parent, _, name = path.rpartition(b"/")
@@ -116,7 +117,7 @@ class DirectoryCache:
         return fd
 
     def invalidate(self) -> None:
-        """Something was removed: a path may mean another directory from now on."""
+        """To be called when something was removed: paths may refer to other directories from now on."""
         for fd in self._open.values():
             self._retire(fd)
         self._open.clear()
@@ -130,7 +131,7 @@ class DirectoryCache:
         self._retired.clear()
 
     def _checked_real_path(self, fd: int, path: bytes) -> bytes:
-        """A path whose text says nothing may lead by links to what is not the image's: the directory itself decides."""
+        """A path may lead through links to a foreign one, so the real path of the open directory is checked."""
         real = self._rootfs.path_of(fd)
         if self._rootfs.is_excluded(real) and not self._rootfs.is_excluded(path):
             raise FileSystemError(
@@ -141,7 +142,7 @@ class DirectoryCache:
         return real
 
     def _retire(self, fd: int) -> None:
-        """Callers may still hold it: it is closed when 64 more are retired."""
+        """Callers may still use it, so it is closed only when 64 more have been retired."""
         self._retired.append(fd)
         if len(self._retired) > 2 * _KEPT:
             for old in self._retired[:_KEPT]:
@@ -150,7 +151,7 @@ class DirectoryCache:
 
 
 def link_target(directory: int, name: bytes) -> bytes | None:
-    """What a link says; None for what is none."""
+    """The target of a symbolic link; None for anything else."""
     try:
         return os.readlink(name, dir_fd=directory)
     except OSError:

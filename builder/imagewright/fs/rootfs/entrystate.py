@@ -1,7 +1,7 @@
-"""What stood at a place before something was put there, to tell whether that changed anything.
+"""The state of an entry before a step overwrites it, to tell whether the step changed it.
 
-Reads files by descriptors of their directories. As BuildKit does, what is written over its equal is no change, and no part
-of a layer.
+Reads files through descriptors of their directories. As in BuildKit, overwriting a file with its equal is not a change,
+and such a file is not part of the layer.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _CHUNK_BYTES = 1 << 20
 
 
 class EntryState:
-    """An entry that is about to be replaced or changed; its data stay readable until ``close``."""
+    """An entry that is about to be overwritten; its content stays readable until ``close``."""
 
     def __init__(self, place: Place) -> None:
         """
         Raises:
-            OSError: nothing is there.
+            OSError: nothing exists there.
         """
         self._info = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
         self._xattrs = read_xattrs(proc_path(place))
@@ -28,9 +28,9 @@ class EntryState:
         self._file = _open(place) if stat.S_ISREG(self._info.st_mode) else -1
 
     def equals(self, place: Place) -> bool:
-        """Whether what is there now can't be told from it; of a directory its time doesn't count, which moves with what is in it.
+        """Whether the entry is still the same. For a directory mtime is ignored, since it changes with the content.
 
-        Of a file with several names this is never said.
+        Always False for a file with several hard links.
         """
         try:
             info = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
@@ -71,7 +71,7 @@ class EntryState:
 
 
 def state_of(place: Place) -> EntryState | None:
-    """What is there now, None where nothing is.
+    """The present state of an entry, None if nothing exists there.
 
     Raises:
         OSError

@@ -1,6 +1,6 @@
-"""Failures of the file system as users see them: a full disk, paths that are too long, ids and capabilities that are missing.
+"""File system errors as users see them: full disks, paths that are too long, missing capabilities, unmapped ids.
 
-Reads /proc/self: root may lack capabilities, and a user namespace maps only some ids.
+Reads /proc/self.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from imagewright.fs.paths import TOO_LONG_HINT
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_FULL_HINT = "Give the build a larger work directory: set --work-dir, or the size of the Pod's workspace volume."
-# What is needed to make files as an image has them (capabilities(7)), by number.
+# Capabilities needed to create the files of an image, by number (capabilities(7)).
 _NEEDED = {0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 31: "SETFCAP"}
 
 
@@ -65,13 +65,13 @@ _REFUSED_BY_FILE_SYSTEM = (
 
 
 def permission_hint() -> str:
-    """Which capabilities would help where something is not permitted; ``""`` where none is missing."""
+    """A hint that names the missing capabilities; ``""`` if none is missing."""
     names = ", ".join(missing_capabilities(_read("status")))
     return f"Add {names} to the container's capabilities (securityContext.capabilities.add)." if names else ""
 
 
 def missing_capabilities(status: str) -> tuple[str, ...]:
-    """Names of the needed capabilities that are not in effect, by the text of /proc/PID/status (proc_pid_status(5))."""
+    """Names of the needed capabilities that are not effective, from /proc/PID/status (proc_pid_status(5))."""
     line = next((line for line in status.splitlines() if line.startswith("CapEff:")), "")
     try:
         effective = int(line.partition(":")[2], 16)
@@ -81,7 +81,7 @@ def missing_capabilities(status: str) -> tuple[str, ...]:
 
 
 def _ids(name: str) -> tuple[str, bool]:
-    """The ids of this user namespace in words, and whether it is one alone (user_namespaces(7))."""
+    """The ids that this user namespace maps, as text, and whether it is only one (user_namespaces(7))."""
     rows = [line.split() for line in _read(name).splitlines()]
     ranges = [(int(inside), int(count)) for inside, _, count in rows]
     words = ", ".join(f"{first}-{first + count - 1}" if count > 1 else str(first) for first, count in ranges)

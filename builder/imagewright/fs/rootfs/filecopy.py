@@ -1,4 +1,4 @@
-"""Copies single entries of open directories, and creates directories, with everything that a layer can hold.
+"""Copies single entries of open directories, with all attributes that a layer can hold, and creates directories.
 
 Reads and writes files; never follows a link.
 """
@@ -27,16 +27,16 @@ _FALLBACK_BYTES = 1 << 20
 
 
 class FileCopier:
-    """Copies entries other than directories; entries that were one by hard links become one again.
+    """Copies entries other than directories; hard links among them are preserved.
 
     Args:
-        target: the root file system that is written into.
+        target: the root file system to write to.
     """
 
     def __init__(self, target: Rootfs) -> None:
         self._target = target
-        # Where the first of several names went, by its own device and inode: its directory in the target, and the name there.
-        # Paths and not descriptors, since a tree may have hard links in any number of directories.
+        # Where the first of several hard links was copied to (directory and name), by the source's device and inode.
+        # Paths rather than descriptors, since a tree may have hard links in any number of directories.
         self._seen: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self._origins: dict[tuple[int, int], tuple[int, int]] = {}  # by device and inode in the target
         self._can_clone = True
@@ -48,7 +48,7 @@ class FileCopier:
         info: os.stat_result,
         attributes: Attributes = AS_SOURCE,
     ) -> None:
-        """Copy one entry; the target, its home, must not exist. Sockets are left out, as no layer can hold them.
+        """Copy one entry; the target must not exist. Sockets are skipped, since layers cannot hold them.
 
         Raises:
             OSError
@@ -66,7 +66,7 @@ class FileCopier:
             self._origins[_inode(target)] = key
 
     def remove(self, target: Place) -> None:
-        """Unlink what is in the way of a copy; if it was copied earlier, nothing is linked to it any more.
+        """Unlink an entry that a copy will replace; if it was copied earlier, nothing is linked to it from now on.
 
         Raises:
             OSError: IsADirectoryError or PermissionError for a directory.
@@ -91,7 +91,7 @@ class FileCopier:
         os.utime(target[1], ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=target[0], follow_symlinks=False)
 
     def _link(self, target: Place, info: os.stat_result) -> bool:
-        """Whether there was an earlier copy of the same inode to link to."""
+        """Link to an earlier copy of the same inode; False if there is none."""
         first = self._seen.get((info.st_dev, info.st_ino))
         if first is None:
             return False
@@ -101,7 +101,7 @@ class FileCopier:
             try:
                 os.link(name, target[1], src_dir_fd=home, dst_dir_fd=target[0], follow_symlinks=False)
             except OSError as error:
-                if error.errno == errno.EXDEV:  # one is where something else is mounted
+                if error.errno == errno.EXDEV:  # one of the two is at a masked path, on another file system
                     return False
                 raise
         return True
@@ -146,7 +146,7 @@ class FileCopier:
 
 
 def _copy_sparse(read: int, write: int, size: int) -> None:
-    """Copy the data between holes; a file system that knows no holes reports one piece."""
+    """Copy the data between holes; a file system without support for holes reports a single segment."""
     offset = 0
     while offset < size:
         try:
@@ -154,7 +154,7 @@ def _copy_sparse(read: int, write: int, size: int) -> None:
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            break  # nothing but a hole up to the end
+            break  # only a hole remains
         end = os.lseek(read, begin, os.SEEK_HOLE)
         while begin < end:
             data = os.pread(read, min(_FALLBACK_BYTES, end - begin), begin)
@@ -167,10 +167,10 @@ def _copy_sparse(read: int, write: int, size: int) -> None:
 
 @contextmanager
 def open_directory(directory: int, name: bytes) -> Iterator[int]:
-    """A descriptor of the directory ``name`` of an open directory.
+    """A descriptor of the directory ``name`` in an open directory.
 
     Raises:
-        OSError: also where it is a link.
+        OSError: also if it is a link.
     """
     fd = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
     try:
@@ -180,7 +180,7 @@ def open_directory(directory: int, name: bytes) -> Iterator[int]:
 
 
 def make_directory(rootfs: Rootfs, directory: int, path: bytes, owner: tuple[int, int], mode: int = 0o755) -> None:
-    """Make the directory ``path``, which has no links in it, in the open directory above it, whatever the umask is.
+    """Create the directory ``path``, which contains no links, in its open parent, regardless of the umask.
 
     Raises:
         FileSystemError: as ``change_owner``.

@@ -1,13 +1,13 @@
-"""What an image has on those paths of its root file system where the container has something mounted.
+"""Entries of an image at paths of its root file system that are masked by mounts of the container.
 
-Reads the mount table; reads and writes a directory of its own, in which those entries of the image are that can't be on the
-disk. A path is masked where the disk has something that isn't the image's: at a mount, and at the directories that lead to a
-mount, as long as the image has no directory there, but a link, a file, or nothing. So a COPY onto a ConfigMap's file is in
-the image, and the ConfigMap's file is what it was.
+Reads the mount table; reads and writes a directory of its own, which holds the masked entries. A path is masked if the
+disk has something there that does not belong to the image: a mount, or a directory above a mount where the image has a
+link, a file or nothing instead. So a COPY to the path of a ConfigMap's file ends up in the image, and the ConfigMap's
+file stays as it is.
 
-Where the image has a link to a directory and a mount lies below the directory that the disk has in its place (``/var/run`` and a
-ServiceAccount's token), the directories that lead to the mount are moved to where the link points: there it would have been
-mounted, had the container been started from this image.
+If the image has a link to a directory where the disk has a directory above a mount (``/var/run`` and a ServiceAccount's
+token), the directories above the mount are moved to the target of the link, where the mount would be if the container
+had been started from this image.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _Key = tuple[int, int, int]  # mode, owner and group of a directory
 
 @dataclass(frozen=True, slots=True)
 class MaskedChanges:
-    """What a command did on masked paths.
+    """Effects of a command on masked paths.
 
-    ``moved``: where a directory with a mount in it was given another name, the image's entries went with it, to these paths.
-    ``lost``: what it wrote into a directory of the disk that is none in the image.
+    ``moved``: new paths of the image's entries that moved because a directory above a mount was renamed.
+    ``lost``: what was written to a directory of the disk that is not a directory in the image.
     """
 
     moved: tuple[bytes, ...] = ()
@@ -41,14 +41,15 @@ class MaskedChanges:
 
 
 class MaskedEntries:
-    """Of one root file system. All paths are relative to its root, without links.
+    """The masked entries of one root file system. All paths are root-relative and contain no links.
 
-    ``mounts`` are the paths that are the container's own; ``masks`` those at which this, and not the disk, has what is
-    the image's: itself and all ``below``, which are the beginnings of such paths.
+    ``mounts`` are the paths that belong to the container. ``masks`` are the topmost masked paths, ``below`` the same as
+    prefixes: entries of the image at or below them are kept here instead of on the disk.
     """
 
     def __init__(self, root: str, directory: str, excluded: Iterable[str] = (), kept: Iterable[str] = ()) -> None:
-        """``directory`` is this one's own, empty. ``excluded``: below these nothing is anybody's. ``kept`` are treated as mounts.
+        """``directory`` is empty and used by nothing else. Mounts below ``excluded`` are ignored; ``kept`` are treated as
+        mounts.
 
         Raises:
             OSError
@@ -58,9 +59,9 @@ class MaskedEntries:
         self._excluded = frozenset(os.fsencode(path.strip("/")) for path in excluded)
         self._kept = frozenset(os.fsencode(path.strip("/")) for path in kept) - {b""}
         self._points: dict[int, MountPoint] = {}
-        self._directories: set[bytes] = set()  # those on the way to a mount that are the image's
-        self._parents: dict[bytes, int] = {}  # open directories of the masked, by path
-        self._before: dict[bytes, _Key | None] = {}  # the disk's directories at masks, before a command
+        self._directories: set[bytes] = set()  # directories above mounts that belong to the image
+        self._parents: dict[bytes, int] = {}  # open parents of masked entries, by path
+        self._before: dict[bytes, _Key | None] = {}  # attributes of the disk's directories at masks before a command
         self.mounts: frozenset[bytes] = frozenset()
         self.masks: frozenset[bytes] = frozenset()
         self.below: tuple[bytes, ...] = ()
@@ -76,20 +77,20 @@ class MaskedEntries:
         return any(mount.startswith(path + b"/") for mount in self.mounts)
 
     def mount_of(self, path: bytes) -> bytes | None:
-        """The mount that ``path`` is, or lies below."""
+        """The mount at or above ``path``."""
         return next((mount for mount in self.mounts if is_at_or_below(path, mount)), None)
 
     def writable(self) -> tuple[bytes, ...]:
-        """The mounts that aren't read-only, sorted."""
+        """The mounts that are not read-only, sorted."""
         fixed = {point.path for point in self._points.values() if point.read_only}
         return tuple(sorted(self.mounts - fixed - self._kept))
 
     def can_release(self, path: bytes) -> bool:
-        """Whether nothing really is mounted at ``path`` or below."""
+        """Whether ``path`` is only kept: nothing is actually mounted at or below it."""
         return not any(is_at_or_below(point.path, path) for point in self._points.values())
 
     def release(self, path: bytes) -> None:
-        """Keep what is at ``path`` and below no longer."""
+        """Stop treating ``path`` and what is below it as a mount."""
         self._kept = frozenset(each for each in self._kept if not is_at_or_below(each, path))
         self._read_table()
 
@@ -97,11 +98,11 @@ class MaskedEntries:
 
     @property
     def directory(self) -> bytes:
-        """Where they are: each at its own path below this."""
+        """The directory of the masked entries, each at its own path below it."""
         return self._directory
 
     def parent_of(self, path: bytes) -> int:
-        """The open directory that has, or is to have, the image's entry at the mask ``path``; stays open."""
+        """The open parent of the image's entry at the mask ``path``, created if needed; it stays open."""
         parent = path.rpartition(b"/")[0]
         fd = self._parents.get(parent)
         if fd is None:
@@ -111,37 +112,37 @@ class MaskedEntries:
         return fd
 
     def has(self, path: bytes) -> bool:
-        """Whether the image has something at a mask."""
+        """Whether the image has an entry at a mask."""
         return os.path.lexists(os.path.join(self._directory, path))
 
     def hides(self, path: bytes) -> bool:
-        """Whether the image has more than an empty directory at the mount ``path``."""
+        """Whether the mount ``path`` hides an entry of the image other than an empty directory."""
         if path not in self.masks or not self.has(path):
             return False
         place = os.path.join(self._directory, path)
         return os.path.islink(place) or not os.path.isdir(place) or bool(os.listdir(place))
 
     def names(self, directory: bytes) -> list[bytes]:
-        """Names of the image's entries in ``directory`` that are here."""
+        """Names of the masked entries in ``directory``."""
         prefix = directory + b"/" if directory else b""
         found = (path[len(prefix) :] for path in self.masks if path.startswith(prefix) and self.has(path))
         return [name for name in found if b"/" not in name]
 
     def seen_from(self, directory: bytes) -> MaskedEntriesView:
-        """The same, of the part that is below a directory of the image."""
+        """The masked entries below ``directory``, with paths relative to it."""
         return MaskedEntriesView(self, directory)
 
-    # --- directories that lead to mounts
+    # --- directories above mounts
 
     def adopt(self, path: bytes) -> None:
-        """Let the disk's directory at a mask become the image's, as if it was made now, for root alone.
+        """Make the disk's directory at a mask part of the image, as if newly created with mode 0700.
 
         Raises:
             FileExistsError: the image has something else there.
         """
         if self.has(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(path))
-        for name in self._listed(path):  # a command may have left something where the image had a link or a file
+        for name in self._listed(path):  # leftovers of a command, from when the image had a link or a file here
             if not self._leads(path + b"/" + name):
                 remove_tree(os.fsdecode(os.path.join(self._root, path, name)))
         self._reset(path, 0o700)
@@ -149,16 +150,16 @@ class MaskedEntries:
         self._mask()
 
     def drop(self, path: bytes) -> None:
-        """The image no longer has a directory where the disk keeps one, since it leads to a mount."""
+        """Remove a directory from the image that must stay on the disk, since a mount is below it."""
         self._directories = {directory for directory in self._directories if not is_at_or_below(directory, path)}
         self._forget(path)
         self._reset(path, 0o755)
         self._mask()
 
     def relocate_mounts(self, path: bytes, target: bytes) -> bool:
-        """Have what is mounted below the mask ``path`` moved to ``target``, where a link at ``path`` will lead.
+        """Move the mounts below the mask ``path`` to ``target``, which a link at ``path`` will point to.
 
-        False, and all is as it was, where that isn't possible.
+        Returns False, with nothing changed, if that is not possible.
         """
         on_the_way = [target[:end] for end in _ends(target)]
         if any(each in self.mounts or (each in self.masks and self.has(each)) for each in on_the_way):
@@ -178,19 +179,19 @@ class MaskedEntries:
         return moved
 
     def adopt_all(self) -> None:
-        """Take all that is on the disk, but mounts, for the image's, so that whoever removes the image removes it."""
+        """Make everything on the disk except mounts part of the image, so that removing the image removes it."""
         self._forget(b"")
         self._directories = {mount[:end] for mount in self.mounts for end in _ends(mount)[:-1]}
         self._mask()
 
     def reset(self) -> None:
-        """The image has nothing any more. What was moved comes back to where it was mounted."""
+        """To be called when the image has been removed: moves the mounts back to where they were at first."""
         self._directories.clear()
-        # The shallow ones first: a directory with a mount in it can only become one that isn't there.
+        # Shallow ones first: a directory above a mount can only be renamed to a path that does not exist.
         for number, path in sorted(self._at_first.items(), key=lambda item: item[1].count(b"/")):
             point = self._points.get(number)
             if point is not None and point.path != path:
-                with contextlib.suppress(OSError):  # where it is now it is left alone as well
+                with contextlib.suppress(OSError):  # it is protected at its present path as well
                     return_mount(self._root, point.path, path)
                 self._read_table()
         self._mask()
@@ -198,11 +199,11 @@ class MaskedEntries:
     # --- commands
 
     def before_command(self) -> None:
-        """Remember the directories at masks: a command may do something with them."""
+        """Record the attributes of the directories at masks, which a command may change."""
         self._before = {mask: self._key(mask) for mask in self.masks if self.leads_to_mount(mask)}
 
     def after_command(self) -> MaskedChanges:
-        """Look where the mounts are now, and take for the image's the directories on the way to them that a command filled."""
+        """Find out where the mounts are now, and adopt directories above them that the command wrote to."""
         before = {number: point.path for number, point in self._points.items()}
         masks = self.masks
         self._read_table()
@@ -222,7 +223,10 @@ class MaskedEntries:
         return MaskedChanges(tuple(sorted(moved)), tuple(lost))
 
     def _take_in(self, mask: bytes) -> list[bytes]:
-        """Adopt the directories down to the innermost that a command changed; what it wrote where the image has a link or file."""
+        """Adopt the directories down to the innermost that a command changed.
+
+        Returns the paths that it wrote where the image has a link or a file.
+        """
         changed = self._before.get(mask) != self._key(mask)
         lost = []
         for mount in self.mounts:
@@ -239,7 +243,7 @@ class MaskedEntries:
         return lost
 
     def _carry(self, source: bytes, target: bytes) -> list[bytes]:
-        """Bring the image's entries at a mount to where a command has moved the mount; their paths now."""
+        """Move the image's entries at a mount along with the mount; returns their new paths."""
         if not self.has(source):
             return []
         self._close(source)
@@ -255,7 +259,7 @@ class MaskedEntries:
                         waiting.append(entry.path)
         return found
 
-    # --- within
+    # --- internals
 
     def _read_table(self) -> None:
         points = mounts_below(os.fsdecode(self._root))
@@ -275,7 +279,7 @@ class MaskedEntries:
         self.masks, self.below = frozenset(masks), tuple(mask + b"/" for mask in masks)
 
     def _directories_to(self, path: bytes) -> list[bytes]:
-        """The directories above ``path`` that the image has on the disk."""
+        """The directories above ``path`` that belong to the image and are on the disk."""
         above = [path[:end] for end in _ends(path)[:-1]]
         return [
             directory
@@ -301,7 +305,7 @@ class MaskedEntries:
         return stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
 
     def _reset(self, path: bytes, mode: int) -> None:
-        """Nothing of what an earlier image gave the disk's directory stays."""
+        """Remove all attributes that an earlier image gave to the disk's directory."""
         fd = os.open(os.path.join(self._root, path), _DIRECTORY)
         try:
             for name in read_xattrs(fd):
@@ -327,7 +331,7 @@ class MaskedEntries:
 
 
 class MaskedEntriesView:
-    """A masked as it is seen from a directory of the root, in which all paths begin."""
+    """Masked entries below one directory, with paths relative to it."""
 
     def __init__(self, masked: MaskedEntries, top: bytes) -> None:
         self._masked = masked
@@ -372,5 +376,5 @@ class MaskedEntriesView:
 
 
 def _ends(path: bytes) -> list[int]:
-    """Where the components of a path end, the last with the path itself."""
+    """The end index of each component of a path."""
     return [index for index, letter in enumerate(path) if letter == 0x2F] + [len(path)]

@@ -1,7 +1,7 @@
 """Mounts below a directory: read from this process's mount table (proc_pid_mountinfo(5)), and moved elsewhere.
 
-Reads /proc/self/mountinfo; renames directories of a root file system. The kernel refuses to rename a mount point, but it
-renames a directory above one, and the mount moves with it.
+Reads /proc/self/mountinfo; renames directories of a root file system. The kernel refuses to rename a mount point, but
+it renames a directory above one, and the mount moves with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TABLE = "/proc/self/mountinfo"
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """``path`` is relative to the directory that was asked about; ``number`` is the mount's own, wherever it is moved to."""
+    """``path`` is relative to the directory in question; ``number`` is the mount's id, which survives moves."""
 
     number: int
     path: bytes
@@ -25,7 +25,7 @@ class MountPoint:
 
 
 def mounts_below(directory: str) -> tuple[MountPoint, ...]:
-    """Everything that is mounted below ``directory``: the cluster's files, volumes and secrets; not what it itself is.
+    """Everything that is mounted below ``directory``, itself not included.
 
     Raises:
         OSError
@@ -35,7 +35,7 @@ def mounts_below(directory: str) -> tuple[MountPoint, ...]:
 
 
 def parse_mountinfo(table: bytes, directory: bytes = b"/") -> tuple[MountPoint, ...]:
-    """The same of a table's text, which has white space in paths as octal numbers."""
+    """The mounts in the text of a mount table, which escapes white space in paths as octal numbers."""
     prefix = directory.rstrip(b"/") + b"/"
     found = []
     for line in table.split(b"\n"):
@@ -49,11 +49,11 @@ def parse_mountinfo(table: bytes, directory: bytes = b"/") -> tuple[MountPoint, 
 
 
 def move_mounts(root: bytes, source: bytes, target: bytes, mounts: Iterable[bytes]) -> bool:
-    """Bring what is mounted below the directory ``source`` to the same directories below ``target``; whether that was possible.
+    """Move ``mounts`` from below the directory ``source`` to the same places below ``target``; False if impossible.
 
-    Paths are relative to ``root``, without links. ``source`` holds nothing but the directories that lead to ``mounts``, and is
-    gone afterwards. It stays where a directory with a mount in it would have to become one that is there already, or where
-    the file system can't rename it (one of a lower layer of overlayfs).
+    Paths are relative to ``root`` and contain no links. ``source`` contains only the directories above ``mounts`` and
+    is gone afterwards. It is impossible if a directory above a mount would replace an existing one, or if the file
+    system cannot rename it (a directory of a lower layer of overlayfs).
     """
     for mount in mounts:
         parent = _below(target, mount[len(source) + 1 :].rpartition(b"/")[0])
@@ -69,7 +69,7 @@ def move_mounts(root: bytes, source: bytes, target: bytes, mounts: Iterable[byte
 
 
 def return_mount(root: bytes, now: bytes, before: bytes) -> None:
-    """Bring a mount back from ``now`` to ``before``, with what else is mounted in its directory; directories left empty go.
+    """Move a mount, and others in the same directory, back from ``now`` to ``before``; removes directories left empty.
 
     Raises:
         OSError
@@ -85,7 +85,7 @@ def return_mount(root: bytes, now: bytes, before: bytes) -> None:
 
 
 def _is_free(root: bytes, path: bytes) -> bool:
-    """Whether nothing is at ``path``, and nothing but directories above it."""
+    """Whether nothing exists at ``path``, and only directories above it."""
     if os.path.lexists(_below(root, path)):
         return False
     while path:
@@ -107,7 +107,7 @@ def _merge(source: bytes, target: bytes) -> None:
 
 @contextlib.contextmanager
 def _times_kept(root: bytes, path: bytes) -> Iterator[None]:
-    """Of the innermost directory that is there on the way to ``path``, and of that itself."""
+    """Preserve the times of ``path``, if it exists, and of the innermost existing directory above it."""
     directories = [_below(root, path)]
     while not os.path.isdir(directories[-1]) or len(directories) == 1:
         directories.append(os.path.dirname(directories[-1]))

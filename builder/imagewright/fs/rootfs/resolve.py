@@ -1,7 +1,7 @@
 """Opens paths below a root directory, whatever their symbolic links say.
 
-Opens files. The kernel resolves where it has openat2(2) with RESOLVE_IN_ROOT (Linux 5.6); elsewhere a walk component by
-component does. Both pass the same hostile corpus.
+Opens files. Paths are resolved by the kernel if it has openat2(2) with RESOLVE_IN_ROOT (Linux 5.6), else by walking
+them component by component. Both pass the same tests with hostile trees.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Resolver = Callable[[int, bytes, int, int], int]  # (descriptor of the root, pat
 
 @functools.cache
 def kernel_resolves() -> bool:
-    """Whether openat2 works here: old kernels and some seccomp filters refuse it."""
+    """Whether openat2 is available: old kernels and some seccomp filters reject it."""
     try:
         os.close(kernel_open(-100, b"/", os.O_PATH | os.O_CLOEXEC, 0))
     except OSError:
@@ -34,10 +34,10 @@ def kernel_resolves() -> bool:
 
 
 def kernel_open(dir_fd: int, path: bytes, flags: int, mode: int, *, links: bool = True) -> int:
-    """Open ``path`` below ``dir_fd`` with openat2(2), which takes the directory for the root of every link.
+    """Open ``path`` below ``dir_fd`` with openat2(2), which treats the directory as the root of every link.
 
     Raises:
-        OSError: as openat2(2); ELOOP where a link would be followed and ``links`` is False.
+        OSError: as openat2(2); ELOOP if a link would be followed and ``links`` is False.
     """
     resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | (0 if links else _RESOLVE_NO_SYMLINKS)
     how = struct.pack("=QQQ", flags, mode, resolve)
@@ -58,10 +58,10 @@ def _same(directory: int, path: bytes) -> int:
 def walk_open(
     root_fd: int, path: bytes, flags: int, mode: int = 0, *, parent_fd: Callable[[int, bytes], int] = _same
 ) -> int:
-    """Open ``path`` below ``root_fd`` by walking it: what openat2 does, for kernels without it.
+    """Open ``path`` below ``root_fd`` by walking it, with the result of openat2 on kernels without it.
 
-    ``parent_fd`` gives the directory in which the next component is looked for, from the one that was walked to and the path
-    from the root on, without links.
+    ``parent_fd`` maps the directory reached so far and the root-relative path of the next component, without links, to
+    the directory in which that component is looked up.
 
     Raises:
         OSError: as open(2); ELOOP after 40 links.
@@ -105,7 +105,7 @@ def walk_open(
 
 
 class _Walk:
-    """A directory below a root, and how it is reached from there without links. However deep it is, only it is open."""
+    """A directory below a root and its path there, without links. Only this directory is open, however deep it is."""
 
     def __init__(self, root_fd: int, parent_fd: Callable[[int, bytes], int]) -> None:
         self._root = root_fd

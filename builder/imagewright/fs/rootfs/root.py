@@ -17,21 +17,22 @@ from imagewright.fs.paths import quote_path
 from imagewright.fs.rootfs.masked import MaskedEntries, MaskedEntriesView
 from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
 
-OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # the directory itself, through no link
-_MOST_MOVED = 100  # directories on the way to where mounts are moved
-_DOTS = re.compile(rb"^/|//|(^|/)\.")  # a path that has them may not be what ``realpath`` gives for it
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # never through a link
+_MOST_MOVED = 100  # components of the path that mounts are moved to
+_DOTS = re.compile(rb"^/|//|(^|/)\.")  # a path with one of these may differ from its ``realpath``
 
 
 class Rootfs:
-    """A directory that is some image's ``/``.
+    """The root directory of an image's file system.
 
     Args:
         path: the directory.
-        excluded: root-relative paths ("proc", "etc/hosts") that are not the image's: never read, written, deleted or
-            packed by those who walk the tree.
-        resolver: how paths are opened inside the root; the kernel's way where it has one.
-        masked: what the image has where something else is mounted on the disk. Then a path is resolved as the image has
-            it, and whoever works with the entries of an open directory asks ``parent_fd`` where each of them is.
+        excluded: root-relative paths ("proc", "etc/hosts") that do not belong to the image: never read, written,
+        deleted
+            or packed when the tree is walked.
+        resolver: opens paths inside the root; by default the kernel if it can.
+        masked: the image's entries at paths where the container has mounts. Paths are then resolved as the image has
+            them, and ``parent_fd`` tells in which open directory an entry is.
     """
 
     def __init__(
@@ -48,17 +49,17 @@ class Rootfs:
         self.excluded = frozenset(os.fsencode(name.strip("/")) for name in excluded)
         self._below_excluded = tuple(name + b"/" for name in self.excluded)
         self._fd = -1
-        self._in_whole: tuple[Rootfs, bytes] | None = None  # of one that is below another: that, and where in it
+        self._in_whole: tuple[Rootfs, bytes] | None = None  # if it is below another root: that, and the path in it
 
     @property
     def fd(self) -> int:
-        """A descriptor of the root directory; lives as long as this value."""
+        """A descriptor of the root directory, open as long as this object exists."""
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._fd
 
     def below(self, path: bytes) -> Rootfs:
-        """The directory at ``path``, which holds no link, as a root of its own.
+        """The directory at ``path``, which contains no links, as a root of its own.
 
         Raises:
             OSError
@@ -66,7 +67,7 @@ class Rootfs:
         if not path:
             return self
         inside = (os.fsdecode(name[len(path) + 1 :]) for name in self.excluded if name.startswith(path + b"/"))
-        # At or below a mask all is in the masked, which is a directory like any other then.
+        # At or below a mask everything is among the masked entries, which are an ordinary directory then.
         masked = None if self.masked is None or self.is_foreign(path) else self.masked.seen_from(path)
         root = Rootfs(os.path.join(self.path, os.fsdecode(path)), frozenset(inside), self._plain, masked)
         root._fd = self.open_directory(path)
@@ -92,12 +93,12 @@ class Rootfs:
         return self._resolve(self.fd, path, flags, mode)
 
     def open_directory(self, path: bytes) -> int:
-        """A descriptor of a directory inside the root, good for ``dir_fd=`` and for listing."""
+        """A descriptor of a directory inside the root, for ``dir_fd=`` and for listing."""
         return self.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     @contextmanager
     def directory(self, path: bytes) -> Iterator[int]:
-        """``open_directory`` that closes."""
+        """``open_directory`` as a context manager."""
         fd = self.open_directory(path)
         try:
             yield fd
@@ -117,9 +118,9 @@ class Rootfs:
 
         Raises:
             OSError: as open(2).
-            FileSystemError: when it is no regular file, or has more than ``limit`` bytes (reason ``LimitExceeded``).
+            FileSystemError: it is not a regular file, or has more than ``limit`` bytes (reason ``LimitExceeded``).
         """
-        # O_NONBLOCK: opening a fifo that a hostile image put there must not wait for a writer.
+        # O_NONBLOCK: opening a fifo of a hostile image must not wait for a writer.
         fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             info = os.fstat(fd)
@@ -138,10 +139,10 @@ class Rootfs:
         return data
 
     def path_of(self, fd: int) -> bytes:
-        """The root-relative path, without any link in it, of an open file or directory below the root.
+        """The root-relative path, without links, of an open file or directory below the root.
 
         Raises:
-            FileSystemError: when it is not below the root.
+            FileSystemError: it is not below the root.
         """
         here, root = os.readlink(b"/proc/self/fd/%d" % fd), os.readlink(b"/proc/self/fd/%d" % self.fd)
         if self.masked is not None and here.startswith(self.masked.directory + b"/"):
@@ -152,10 +153,10 @@ class Rootfs:
         return here[len(prefix) :]
 
     def realpath(self, path: bytes) -> bytes:
-        """Where ``path`` leads, root-relative: links are followed inside the root, the one at its end too.
+        """The root-relative real path of ``path``: links are followed inside the root, including one at the end.
 
         Raises:
-            OSError: nothing is there.
+            OSError: nothing exists there.
         """
         fd = self.open(path, os.O_PATH)
         try:
@@ -164,7 +165,7 @@ class Rootfs:
             os.close(fd)
 
     def resolve(self, path: bytes) -> bytes:
-        """Where a path leads or will lead: what is there already may be a link, and the rest is yet to be made."""
+        """As ``realpath``, but the last components need not exist."""
         rest: list[bytes] = []
         while path:
             try:
@@ -175,11 +176,11 @@ class Rootfs:
         return b"/".join(reversed(rest))
 
     def is_excluded(self, path: bytes) -> bool:
-        """Whether ``path`` is one of the excluded ones or lies below one."""
+        """Whether ``path`` is at or below an excluded path."""
         return path in self.excluded or path.startswith(self._below_excluded)
 
     def _open_around_mounts(self, directory: int, path: bytes, flags: int, mode: int) -> int:
-        """As the image has it. Where there is neither link nor mask on the way the kernel does it, which is far quicker."""
+        """Open a path as the image has it. The kernel does it where no link and no mask is involved, much faster."""
         if kernel_resolves() and not _DOTS.search(path) and not self.is_foreign(path):
             try:
                 return kernel_open(directory, path, flags, mode, links=False)
@@ -188,11 +189,11 @@ class Rootfs:
                     raise
         return walk_open(directory, path, flags, mode, parent_fd=self.parent_fd)
 
-    # --- entries of open directories; paths are link-free, as those of ``realpath``
+    # --- entries of open directories; paths contain no links, as those of ``realpath``
 
     @property
     def foreign(self) -> frozenset[bytes]:
-        """The paths at which the disk has nothing of the image's: the excluded ones, and those masked by a mount."""
+        """The paths at which the disk has nothing of the image: the excluded ones, and those masked by a mount."""
         return self.excluded | self.masked.masks if self.masked is not None else self.excluded
 
     def is_foreign(self, path: bytes) -> bool:
@@ -211,13 +212,13 @@ class Rootfs:
         return True
 
     def parent_fd(self, directory: int, path: bytes) -> int:
-        """The open directory that has the image's entry ``path``: ``directory``, unless something else is mounted there."""
+        """The open directory that contains the image's entry ``path``: ``directory``, unless the path is masked."""
         if self.masked is None or path not in self.masked.masks:
             return directory
         return self.masked.parent_of(path)
 
     def names(self, directory: int, path: bytes) -> list[bytes]:
-        """The names in the open directory ``path``, as the image has them; what is excluded among them too."""
+        """The names in the open directory ``path``, as the image has them, including excluded ones."""
         names = [os.fsencode(name) for name in os.listdir(directory)]
         if self.masked is None:
             return names
@@ -225,7 +226,7 @@ class Rootfs:
         return [name for name in names if prefix + name not in masks] + self.masked.names(path)
 
     def mkdir(self, directory: int, path: bytes) -> None:
-        """Make the directory ``path``, for root alone, in the open directory above it.
+        """Create the directory ``path``, with mode 0700, in its open parent.
 
         Raises:
             OSError: FileExistsError among others.
@@ -237,14 +238,14 @@ class Rootfs:
             os.mkdir(path.rpartition(b"/")[2], 0o700, dir_fd=self.parent_fd(directory, path))
 
     def relocate_mounts(self, path: bytes, link: bytes) -> bool:
-        """Before a link is made at ``path``: have mounts that are in its way moved to where it leads, if that is possible.
+        """Before a link is created at ``path``, move mounts below it to where the link leads, if possible.
 
-        Whether they were moved: then a descriptor that was open may be of another path.
+        Returns whether they were moved: open descriptors may then refer to other paths.
         """
         masked = self.masked
         if masked is None or path not in masked.masks or not masked.leads_to_mount(path):
             return False
-        if self._in_whole is not None:  # the link leads to where it does in the image
+        if self._in_whole is not None:  # the link is resolved as in the whole image
             whole, top = self._in_whole
             return whole.relocate_mounts(top + b"/" + path, link)
         if link.count(b"/") > _MOST_MOVED:

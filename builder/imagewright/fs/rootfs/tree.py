@@ -1,4 +1,4 @@
-"""Whole trees: removing, copying, moving, making directories, finding what changed since a moment.
+"""Operations on whole trees: remove, copy, move, create directories, find changes since a moment.
 
 Writes below the roots it is given.
 """
@@ -24,7 +24,7 @@ from imagewright.fs.rootfs.root import Rootfs
 
 
 def remove(rootfs: Rootfs) -> None:
-    """Empty a root file system; what is excluded stays, and so do the directories that lead to it."""
+    """Empty a root file system, except for excluded paths and the directories above them."""
     try:
         masked = rootfs.masked
         if isinstance(masked, MaskedEntries):
@@ -38,10 +38,10 @@ def remove(rootfs: Rootfs) -> None:
 
 
 def remove_entry(directory: int, path: bytes, rootfs: Rootfs) -> bool:
-    """Remove the image's entry ``path`` and all that is below it, without following any link.
+    """Remove the image's entry ``path`` and everything below it, without following links.
 
-    ``directory`` is the open directory above it; ``path`` has no links in it: what is set apart is told by it. Returns
-    whether the disk has nothing there any more.
+    ``directory`` is its open parent; ``path`` contains no links, so that foreign paths are recognized. Returns whether
+    the disk has nothing there any more.
 
     Raises:
         OSError: FileNotFoundError among others.
@@ -55,7 +55,9 @@ def _removing(down: Descent, path: bytes, rootfs: Rootfs) -> Walk[bool]:
         return False
     name, masked = path.rpartition(b"/")[2], rootfs.masked
     home = rootfs.parent_fd(down.fd, path)
-    if not any(apart.startswith(path + b"/") for apart in rootfs.foreign):  # from here on paths don't matter
+    if not any(
+        apart.startswith(path + b"/") for apart in rootfs.foreign
+    ):  # no foreign path below: paths no longer matter
         return _removed(home, name, path, rootfs) and home == down.fd
     if descent.try_unlink(home, name):
         return home == down.fd
@@ -76,7 +78,7 @@ def _removing(down: Descent, path: bytes, rootfs: Rootfs) -> Walk[bool]:
 
 
 def _removed(directory: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
-    """Remove an entry below which nothing is set apart."""
+    """Remove an entry with no foreign path below it."""
     if rootfs.masked is not None:
         if descent.try_unlink(directory, name):
             return True
@@ -86,16 +88,18 @@ def _removed(directory: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
 
 
 def _check_is_there(fd: int, path: bytes, rootfs: Rootfs) -> None:
-    if rootfs.masked is not None and rootfs.path_of(fd) != path:  # then it may be a mount, whose files are not ours
+    if (
+        rootfs.masked is not None and rootfs.path_of(fd) != path
+    ):  # it may be a mount now, whose files must not be removed
         raise FileSystemError(
             f"cannot remove {quote_path(path)}: it has been moved to {quote_path(rootfs.path_of(fd))}"
         )
 
 
 def copy_tree(source: Rootfs, target: Rootfs) -> None:
-    """Copy everything with owners, modes, times, xattrs and hard links; what either side excludes is left out."""
+    """Copy everything with owners, modes, times, xattrs and hard links, except paths that either side excludes."""
     try:
-        # Opened anew: several stages may copy one base at a time, and a listing moves the descriptor that it reads.
+        # A descriptor of its own: stages may copy one base concurrently, and listing changes a descriptor's position.
         with source.directory(b"") as opened, Descent(opened) as down, Descent(target.fd) as target_down:
             descent.run(_copying(source, target, (down, target_down), b"", FileCopier(target)))
         copy_attributes(source.fd, target.fd)
@@ -119,7 +123,7 @@ def _copying(
             copier.copy_entry((home, name), (target.parent_fd(target_down.fd, place), name), info)
             continue
         check_length(place)
-        with contextlib.suppress(FileExistsError):  # it leads to something excluded
+        with contextlib.suppress(FileExistsError):  # an excluded path is below it
             target.mkdir(target_down.fd, place)
         down.enter(name, home)
         target_down.enter(name, target.parent_fd(target_down.fd, place))
@@ -130,12 +134,12 @@ def _copying(
 
 
 def move_tree(source: Rootfs, target: Rootfs) -> None:
-    """Move everything, by renaming where both are on one file system; what either side excludes stays."""
+    """Move everything, by renaming within one file system, except paths that either side excludes."""
     try:
-        mtime_ns = os.fstat(source.fd).st_mtime_ns  # it moves with what leaves
+        mtime_ns = os.fstat(source.fd).st_mtime_ns  # it changes when entries leave
         for name in source.names(source.fd, b""):
             if not _renamed(source, target, name):
-                copy_tree(source, target)  # hard links across top-level directories need it to be done in one go
+                copy_tree(source, target)  # all at once, for hard links across top-level directories
                 remove(source)
                 break
         else:
@@ -146,7 +150,7 @@ def move_tree(source: Rootfs, target: Rootfs) -> None:
 
 
 def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
-    """Whether a top-level entry could be renamed; one that is excluded counts as done, one that leads there not."""
+    """Rename a top-level entry; False if that is impossible. True for an excluded one, False for one above such."""
     if source.is_excluded(name) or target.is_excluded(name):
         return True
     apart = source.foreign | target.foreign
@@ -162,12 +166,12 @@ def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
 
 
 def make_workdir(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tuple[bytes, ...]:
-    """Make a directory and its missing parents (WORKDIR), each with mode 0755 and the given owner, by default root.
+    """Create a directory and its missing parents (WORKDIR), each with mode 0755 and the given owner, by default root.
 
-    Returns the paths of the directories that were made, sorted.
+    Returns the paths of the created directories, sorted.
 
     Raises:
-        FileSystemError: when something that is no directory is in the way.
+        FileSystemError: a non-directory exists at one of the paths.
     """
     made: set[bytes] = set()
     owner = ownership or Ownership(0, 0)
@@ -190,10 +194,10 @@ def make_workdir(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tupl
 
 
 def changed_since(path: bytes, moment_ns: int, limit: int) -> bytes | None:
-    """The first entry found whose ctime isn't before ``moment_ns``, nearest to ``path`` first; None without.
+    """The first entry with a ctime at or after ``moment_ns``, nearest to ``path`` first; None if there is none.
 
-    Of a directory, what is in it is told rather than itself. After ``limit`` entries it is left open, and so is what can't
-    be read.
+    No process can set a ctime. For a changed directory, a changed entry in it is preferred. Gives up after ``limit``
+    entries, and skips what cannot be read.
     """
     directories: list[bytes] = []
     waiting = deque([path])

@@ -1,7 +1,7 @@
-"""Users and groups by the names that a root file system's own passwd and group files give them.
+"""Users and groups by name, from the passwd and group files of a root file system.
 
-Reads two files below the root it is given. Called by the engine for USER and --chown. The files are an image's and
-therefore hostile: regular, of bounded size, resolved inside the root.
+Reads two files below the root. They come from an image and may be hostile: they must be regular, are of bounded size
+and resolved inside the root.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from imagewright.fs.rootfs.root import Rootfs
 
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 _MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
-_DIGITS = re.compile(r"[0-9]+")  # str.isdigit takes superscripts too
+_DIGITS = re.compile(r"[0-9]+")  # str.isdigit accepts superscripts
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who a RUN is: ids, supplementary groups (sorted; ``gid`` is one of them) and home directory."""
+    """The user of a RUN: ids, supplementary groups (sorted, including ``gid``) and home directory."""
 
     uid: int
     gid: int
@@ -34,18 +34,18 @@ def lookup_user(rootfs: Rootfs, text: str) -> User:
     """``user[:group]`` of USER: names from the root's files, numbers with or without an entry there.
 
     A number without an entry has group 0 and home ``/``. Supplementary groups are those of the group file, unless a
-    group is named, and the user's own: without it there, a process that gives up its group could get past a file's
-    mode that denies the group more than others (as containerd's and BuildKit's user lookup).
+    group is named, plus the user's own: without it, a process could drop its group to get around a file mode that
+    denies the group more than others (as in the user lookup of containerd and BuildKit).
 
     Raises:
-        FileSystemError: reason ``FileNotFound`` for a name that isn't there.
+        FileSystemError: reason ``FileNotFound`` for an unknown name.
     """
     name, colon, group = text.partition(":")
     entry = next((e for e in _passwd(rootfs) if e.name == name), None)
     if entry is None and _DIGITS.fullmatch(name):
         number = _number(name)
         entry = next((e for e in _passwd(rootfs) if e.uid == number), None) or _Passwd("", number, 0, "/")
-    if entry is None and name in ("", "root"):  # an image needs no files to have root
+    if entry is None and name in ("", "root"):  # root exists without any files
         entry = _Passwd("", 0, 0, "/root")
     if entry is None:
         raise _unknown("user", name, "passwd")
@@ -59,10 +59,10 @@ def lookup_user(rootfs: Rootfs, text: str) -> User:
 
 
 def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:
-    """``user[:group]`` of --chown. A number alone is the group too; a name alone brings its own group.
+    """``user[:group]`` of --chown. A number alone is also the group; a name alone implies its own group.
 
     Raises:
-        FileSystemError: reason ``FileNotFound`` for a name that isn't there.
+        FileSystemError: reason ``FileNotFound`` for an unknown name.
     """
     name, _, group = text.partition(":")
     owner = _owner(rootfs, name)
@@ -77,11 +77,11 @@ def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:
 
 
 def lookup_workdir_ownership(rootfs: Rootfs, text: str) -> Ownership:
-    """``lookup_ownership`` for a directory of WORKDIR: root in place of a user that isn't there, the user's own group in place
-    of such a group (BuildKit). The user may be added later, or never be.
+    """``lookup_ownership`` for WORKDIR: root instead of an unknown user, the user's own group instead of an unknown
+    group (BuildKit). The user may be added later, or never.
 
     Raises:
-        FileSystemError: an id that is none.
+        FileSystemError: an invalid id.
     """
     name, _, group = text.partition(":")
     owner = _owner(rootfs, name) or Ownership(0, 0)
@@ -90,7 +90,7 @@ def lookup_workdir_ownership(rootfs: Rootfs, text: str) -> Ownership:
 
 
 def _owner(rootfs: Rootfs, name: str) -> Ownership | None:
-    """A user and the group that comes with it; None for a name that isn't there."""
+    """A user and their group; None for an unknown name."""
     if _DIGITS.fullmatch(name):
         return Ownership(_number(name), _number(name))
     entry = next((e for e in _passwd(rootfs) if e.name == name), None)
@@ -142,13 +142,13 @@ def _lines(rootfs: Rootfs, path: bytes) -> Iterator[list[str]]:
     try:
         data = rootfs.read_file(path, _MAX_FILE_BYTES)
     except OSError:
-        return  # no such file: an image without users
-    for line in io.BytesIO(data):  # one at a time: a file of nothing but newlines makes a list of many MB
+        return  # an image without users
+    for line in io.BytesIO(data):  # one at a time: a list of empty lines could take many MB
         yield line.decode("utf-8", "replace").rstrip("\n").split(":")
 
 
 def _entry_id(text: str) -> int | None:
-    """An id in a file; None where there is none that could be one: such lines are passed over, as by libc."""
+    """An id in a file; None if it is not valid: such lines are skipped, as by libc."""
     if not _DIGITS.fullmatch(text) or len(text) > 10:
         return None
     number = int(text)

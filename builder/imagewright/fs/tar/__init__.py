@@ -1,1 +1,1 @@
-"""The tar format and its compression: reading and writing archives as streams. No file system."""
+"""The tar format and its compression: archives read and written as streams, without a file system."""

@@ -1,6 +1,7 @@
-"""Inflates layers and archives while they are read, with bounded memory.
+"""Decompresses layers and archives while they are read, with bounded memory.
 
-No I/O of its own: reads from the stream it is given. gzip goes through isal, which inflates twice as fast as zlib; several gzip members after one another are one stream.
+No I/O of its own: reads from the stream it is given. gzip is decompressed by isal, twice as fast as by zlib;
+consecutive gzip members are one stream.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Format = Literal["none", "gzip", "zstd", "bzip2", "xz"]
 
 _IGZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # the stubs take the class for a value
 _INPUT_BYTES = 256 * 1024
-_MAX_WINDOW_BYTES = 128 * 1024 * 1024  # of zstd; what its long mode writes at most by default
+_MAX_WINDOW_BYTES = 128 * 1024 * 1024  # of zstd: the default maximum of its long mode
 _MAX_XZ_MEMORY_BYTES = 128 * 1024 * 1024
 _HINT = "Rebuild the layer or archive: it is damaged."
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -45,7 +46,7 @@ class _Decompressor(Protocol):
 
 
 class PeekedStream:
-    """A stream whose first bytes were looked at."""
+    """A stream whose first bytes have been inspected."""
 
     def __init__(self, stream: Readable, head: bytes) -> None:
         self._stream = stream
@@ -59,7 +60,7 @@ class PeekedStream:
 
 
 def sniff(stream: Readable) -> tuple[Format, PeekedStream]:
-    """How a stream is compressed, by its first bytes, and the stream with these bytes back in it."""
+    """The compression of a stream, by its first bytes, and the stream with these bytes restored."""
     head = b""
     while len(head) < 6 and (more := stream.read(6 - len(head))):
         head += more
@@ -70,12 +71,12 @@ def sniff(stream: Readable) -> tuple[Format, PeekedStream]:
 
 
 def open_layer(stream: Readable) -> Readable:
-    """The uncompressed bytes of ``stream``; ``read(n)`` gives up to n bytes, b"" at the end.
+    """The uncompressed bytes of ``stream``; ``read(n)`` returns up to n bytes, b"" at the end.
 
-    The content says how it is compressed, not the media type: those of registries are wrong now and then.
+    The compression is detected from the content: media types in registries are not always right.
 
     Raises:
-        FileSystemError: from ``read``, reason ``LayerInvalid``: damaged or cut off.
+        FileSystemError: from ``read``, reason ``LayerInvalid``: damaged or truncated.
     """
     found, peeked = sniff(stream)
     return inflate(peeked, found)
@@ -97,14 +98,14 @@ def inflate(stream: Readable, found: Format) -> Readable:
 
 
 class _Inflater:
-    """Drives a decompressor of the bz2 module's shape over one or more members."""
+    """Runs a decompressor with the interface of the bz2 module's over one or more members."""
 
     def __init__(self, stream: Readable, make: Callable[[], _Decompressor], name: str) -> None:
         self._stream = stream
         self._make = make
         self._name = name
         self._decompressor = make()
-        self._fed = False  # whether the current member has begun
+        self._fed = False  # whether the current member has started
         self._ended = False
 
     def read(self, size: int = -1, /) -> bytes:
@@ -161,10 +162,10 @@ class _Zstd:
 
 
 class _ZstdFrames:
-    """Passes a stream of zstd frames through, and tells whether it is whole (RFC 8878, "Zstandard Frames").
+    """Passes a stream of zstd frames through, and detects truncation (RFC 8878, "Zstandard Frames").
 
-    The library takes a truncated frame for the end of the stream. Only the sizes of frames and blocks are looked at, a
-    few bytes in 128 KiB: checking their content is the library's job.
+    The library treats a truncated frame as the end of the stream. Only the sizes of frames and blocks are inspected, a
+    few bytes per 128 KiB; the library checks their content.
 
     Raises:
         FileSystemError: from ``read``, reason ``LayerInvalid``: the stream ends within a frame.
@@ -172,10 +173,10 @@ class _ZstdFrames:
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
-        self._head = b""  # what was read of the frame's or block's header
-        self._skip = 0  # bytes that belong to the current block, or to what follows the last one
+        self._head = b""  # what has been read of the frame's or block's header
+        self._skip = 0  # remaining bytes of the current block, or of what follows the last one
         self._in_frame = False
-        self._checksum = 0  # bytes of it after the last block
+        self._checksum = 0  # its length after the last block
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._stream.read(size)
@@ -207,7 +208,7 @@ class _ZstdFrames:
         if self._head[:4] == _ZSTD_MAGIC:
             self._in_frame = True
             self._checksum = 4 if self._head[4] & 4 else 0
-        else:  # a skippable frame; the library refuses whatever else it may be
+        else:  # a skippable frame; the library rejects anything else
             self._skip = int.from_bytes(self._head[4:8], "little")
         self._head = b""
 
@@ -221,7 +222,7 @@ class _ZstdFrames:
 
 
 def _header_size(head: bytes) -> int:
-    """How long a frame's header is, as far as ``head`` tells."""
+    """The length of a frame's header, as far as ``head`` determines it."""
     if len(head) < 5:
         return 5
     if head[:4] != _ZSTD_MAGIC:

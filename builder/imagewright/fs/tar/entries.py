@@ -16,9 +16,10 @@ REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1
 
 @dataclass(slots=True)
 class Entry:
-    """One entry. ``type`` is one of this module's constants; names are bytes as written, ``size`` is of the stored data.
+    """One entry. ``type`` is one of this module's constants; names are bytes as written; ``size``: of the stored data.
 
-    ``segments`` (offset, length) say where a sparse file's stored data belong, ``real_size`` how long it is.
+    ``segments`` (offset, length) tell where the stored data of a sparse file belong, ``real_size`` how long the file
+    is.
     """
 
     name: bytes
@@ -37,14 +38,14 @@ class Entry:
 
 
 def malformed(message: str, reason: Reason | None = None) -> FileSystemError:
-    """For an archive that no sound program writes. ``reason`` is ``LayerInvalid`` unless another is given."""
+    """The error for a malformed archive. ``reason`` defaults to ``LayerInvalid``."""
     return FileSystemError(
         message, reason=reason, hint="Rebuild the image or archive: it is damaged, or was written by a faulty program."
     )
 
 
 def number(field_: bytes, what: str) -> int:
-    """Octal text, or GNU's base-256: the first byte's high bit set, big-endian two's complement after it."""
+    """Octal text, or GNU's base-256: the high bit of the first byte set, followed by big-endian two's complement."""
     if field_[0] & 0x80:
         value = int.from_bytes(field_, "big") & ((1 << (8 * len(field_) - 1)) - 1)
         return value if field_[0] == 0x80 else value - (1 << (8 * len(field_) - 1))
@@ -65,7 +66,7 @@ def number(field_: bytes, what: str) -> int:
 
 
 def signed_sum(block: bytes) -> int:
-    """Old implementations summed signed characters."""
+    """The checksum as old implementations computed it, over signed characters."""
     signed = struct.unpack("512b", block)
     return int(sum(signed) - sum(signed[148:156]) + 256)
 
@@ -92,7 +93,7 @@ def pax_records(data: bytes, what: str) -> list[tuple[bytes, bytes]]:
 
 
 def nanoseconds(value: bytes) -> int:
-    """A PAX time, decimal seconds with a fraction, as nanoseconds since 1970; digits beyond those are cut off.
+    """A PAX time, decimal seconds with a fraction, as nanoseconds since 1970; further digits are truncated.
 
     Raises:
         ValueError

@@ -1,7 +1,7 @@
-"""Reads tar archives entry by entry: ustar, GNU long names and sparse files, PAX (POSIX.1-2001) with extended attributes.
+"""Reads tar archives by entry: ustar, GNU long names and sparse files, PAX (POSIX.1-2001) with extended attributes.
 
-No I/O of its own: reads from the stream it is given. Called by ``fs.unpack`` and ``fs.archive``. The standard library's
-``tarfile`` takes ten times as long for a header, and has rules of its own for what it extracts.
+No I/O of its own: reads from the stream it is given. The standard library's ``tarfile`` takes ten times as long for a
+header, and has its own rules for extraction.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from imagewright.fs.tar.entries import (
 from imagewright.streams import Readable
 
 _BUFFER_BYTES = 1 << 20
-_MAX_EXTENSION_BYTES = 1 << 20  # of one PAX header or GNU long name
+_MAX_EXTENSION_BYTES = 1 << 20  # per PAX header or GNU long name
 _MAX_SPARSE_SEGMENTS = 1 << 18
 _MAX_GLOBAL_RECORDS = 1000
 _MAX_NUMBER_LINE = 32  # bytes of one number in a sparse map
 _MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
 _MAX_DEVICE = (1 << 31) - 1
-_MAX_TIME_S = 1 << 33  # what every file system can hold; utimensat takes 64 bits, Python's arithmetic any number
+_MAX_TIME_S = 1 << 33  # supported by every file system; utimensat takes 64 bits, and Python has no limit
 _XATTR = b"SCHILY.xattr."
 
 _TYPES = {
     b"\0": REGULAR,
-    b"7": REGULAR,  # contiguous file, as good as regular
+    b"7": REGULAR,  # contiguous file, treated as regular
     b"S": REGULAR,  # GNU sparse
     **{t: t for t in (REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO)},
 }
@@ -51,10 +51,10 @@ _FIELDS = struct.Struct("100s8s8s8s12s12s8xc100s8s64x8s8s155s12x")
 
 
 class TarReader:
-    """The entries of a tar stream, in order. The data of an entry is read before the next entry is asked for, or skipped.
+    """The entries of a tar stream, in order. The data of an entry is read before the next one is requested, or skipped.
 
     Raises:
-        FileSystemError: reason ``LayerInvalid`` for what is no tar or is cut off.
+        FileSystemError: reason ``LayerInvalid``: not a tar archive, damaged, or truncated.
     """
 
     def __init__(self, stream: Readable, what: str = "the layer") -> None:
@@ -111,7 +111,7 @@ class TarReader:
             return self._entry(header, pax, sparse_pairs, (long_name, long_link))
 
     def buffered(self) -> memoryview | None:
-        """The stored data of the entry that ``next`` gave, if all of it is in memory: so it is for most files."""
+        """The stored data of the entry from ``next``, if all of it is in memory, as for most files."""
         begin = self._position
         end = begin + self._left
         if end > len(self._buffer):
@@ -121,7 +121,7 @@ class TarReader:
         return memoryview(self._buffer)[begin:end]
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        """The stored data of the entry that ``next`` gave, in pieces of at most a MiB."""
+        """The stored data of the entry from ``next``, in chunks of at most a MiB."""
         while self._left:
             available = len(self._buffer) - self._position
             if available:
@@ -161,7 +161,7 @@ class TarReader:
         return block
 
     def _take(self, count: int, *, at_end: bool = False) -> bytes | None:
-        """Exactly ``count`` bytes; None at the end of the stream where that is allowed."""
+        """Exactly ``count`` bytes; None at the end of the stream if ``at_end`` is set."""
         position = self._position
         if len(self._buffer) - position >= count:
             self._position = position + count
@@ -242,9 +242,9 @@ class TarReader:
         if pax:
             self._apply(entry, pax)
         if type_ == REGULAR and name.endswith(b"/") and kind in (b"\0", b"0") and not magic.startswith(b"ustar"):
-            entry.type = DIRECTORY  # the way of tar programs before POSIX
+            entry.type = DIRECTORY  # pre-POSIX tar programs mark directories this way
         if entry.type != REGULAR:
-            entry.size = 0  # a hard link's may tell the target's; only regular files have data
+            entry.size = 0  # a hard link's may be that of its target; only regular files have data
         self._check(entry)
         self._left, self._padding = entry.size, -entry.size % BLOCK
         entry.real_size = entry.size
@@ -255,7 +255,7 @@ class TarReader:
         return entry
 
     def _check(self, entry: Entry) -> None:
-        """Numbers that no system call would take, and that Python would only trip over later."""
+        """Reject numbers that no system call would accept, before Python fails on them later."""
         if entry.size < 0:
             why = f"a size of {entry.size} bytes"
         elif not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
@@ -265,7 +265,7 @@ class TarReader:
         else:
             limit = _MAX_TIME_S * 1_000_000_000
             if not -limit < entry.mtime_ns < limit:
-                entry.mtime_ns = 0  # nonsense, and nothing that anybody relies on
+                entry.mtime_ns = 0  # nonsense that nobody relies on
             return
         raise malformed(f"{self._what} has an entry with {why}: {quote_entry(entry.name)}")
 
@@ -273,7 +273,7 @@ class TarReader:
         for key, value in pax.items():
             try:
                 if not value and not key.startswith(_XATTR):
-                    continue  # an empty value takes a record back
+                    continue  # an empty value cancels a record
                 if key == b"path":
                     entry.name = value
                 elif key == b"linkpath":
@@ -297,7 +297,7 @@ class TarReader:
                 ) from None
 
     def _old_sparse(self, entry: Entry, header: bytes) -> None:
-        """GNU's old format: segments in the header's tail and in blocks after it."""
+        """GNU's old format: segments at the end of the header and in the blocks after it."""
         segments: list[tuple[int, int]] = []
         block, offset, count, flag = header, 386, 4, 482
         entry.real_size = number(header[483:495], self._what)
@@ -315,7 +315,7 @@ class TarReader:
         self._set_segments(entry, segments)
 
     def _pax_sparse(self, entry: Entry, pax: dict[bytes, bytes], pairs: list[tuple[bytes, bytes]]) -> None:
-        """GNU's PAX formats 0.0 (pairs of records), 0.1 (one record) and 1.0 (a map before the data)."""
+        """GNU's PAX formats 0.0 (pairs of records), 0.1 (one record) and 1.0 (a map in front of the data)."""
         try:
             if b"GNU.sparse.name" in pax:
                 entry.name = pax[b"GNU.sparse.name"]
@@ -338,7 +338,7 @@ class TarReader:
         self._set_segments(entry, list(zip(numbers[::2], numbers[1::2], strict=True)))
 
     def _sparse_map(self) -> list[int]:
-        """Format 1.0: decimal numbers, one a line, the count of pairs first, padded to a block; part of the stored data."""
+        """Format 1.0, in the stored data: decimal numbers in lines, the count of pairs first, padded to a block."""
         text = b""
         numbers: list[int] = []
         wanted = 1

@@ -1,6 +1,6 @@
-"""Builds tar headers: ustar where it can say everything, with a PAX header before it (POSIX.1-2001) where it can't.
+"""Builds tar headers: ustar where that suffices, else preceded by a PAX header (POSIX.1-2001).
 
-No I/O. Called by ``fs.pack`` and, for docker-archives, by ``engine.output``. The same entry always gives the same bytes.
+No I/O. The same entry always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_OCTAL_11 = 0o77777777777
 
 
 def header(entry: Entry) -> bytes:
-    """The header blocks of an entry: names relative, directories with a trailing slash, no user or group names."""
+    """The header blocks of an entry: relative names, directories with a trailing slash, no user or group names."""
     name = entry.name + b"/" if entry.type == DIRECTORY else entry.name
     records: dict[bytes, bytes] = {}
     if len(name) > 100 or not name.isascii():
@@ -46,7 +46,7 @@ def header(entry: Entry) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """Zeros that fill a file's last block."""
+    """Zeros that fill the last block of a file."""
     return bytes(-size % BLOCK)
 
 

@@ -1,1 +1,1 @@
-"""What the kernel offers to sandboxes: system calls, id maps, memory accounting."""
+"""Interfaces of the kernel that sandboxes use: system calls, id maps, memory accounting."""

@@ -1,6 +1,6 @@
-"""The user and group ids that exist here: a container with a user namespace of its own has 65,536, a user alone one.
+"""User and group ids mapped in this user namespace: 65,536 in most containers, a single one for some users.
 
-Reads /proc/self, and writes the maps of a process that has made a user namespace.
+Reads /proc/self, and writes the id maps of a process that created a user namespace.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from imagewright.sandbox.model import RunCommand
 
 @dataclass(frozen=True, slots=True)
 class IdMap:
-    """Ranges of ids as (first, count), in this namespace's numbers."""
+    """Ranges of ids as (first, count), as numbered in this namespace."""
 
     ranges: tuple[tuple[int, int], ...]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From /proc/PID/uid_map or gid_map (user_namespaces(7)): lines of inside, outside, count."""
+        """Parse /proc/PID/uid_map or gid_map (user_namespaces(7)): lines of inside, outside, count."""
         rows = [[int(word) for word in line.split()] for line in text.splitlines()]
         return cls(tuple((inside, count) for inside, _, count in rows))
 
@@ -39,13 +39,13 @@ class IdMap:
         return ", ".join(f"{first}-{first + count - 1}" if count > 1 else str(first) for first, count in self.ranges)
 
     def identity(self) -> str:
-        """The map of a namespace below this one in which every id is the same as here."""
+        """The map for a child namespace with the same ids as this one."""
         return "".join(f"{first} {first} {count}\n" for first, count in self.ranges)
 
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """What a command may be run as. ``groups_allowed``: setgroups(2) isn't denied."""
+    """The ids that a command may run as. ``groups_allowed``: setgroups(2) is permitted."""
 
     users: IdMap
     groups: IdMap
@@ -57,10 +57,11 @@ class Ids:
             return cls(IdMap.read("uid_map"), IdMap.read("gid_map"), file.read().strip() == "allow")
 
     def check(self, command: RunCommand) -> RunCommand:
-        """The command as it can be run. Where groups can't be set, no file belongs to them either: it goes without.
+        """The command as it can be run: without supplementary groups where they cannot be set, since no file can belong
+        to them either.
 
         Raises:
-            SandboxError: IdOutOfRange, naming the id.
+            SandboxError: reason ``IdOutOfRange``, naming the id.
         """
         wanted = [("user", command.uid, self.users), ("group", command.gid, self.groups)]
         if self.groups_allowed:
@@ -76,15 +77,15 @@ class Ids:
         return command if self.groups_allowed else replace(command, groups=())
 
 
-# What the kernel asks of whoever maps more than their own id, and root (user_namespaces(7)).
+# Capabilities needed to map more than one's own id, and root (user_namespaces(7)).
 _TO_MAP = {linux.SETUID: "SETUID", linux.SETGID: "SETGID", linux.SETFCAP: "SETFCAP"}
 
 
 def map_ids(pid: int) -> None:
-    """Give the new user namespace of a child process every id that there is here, by the same number.
+    """Map all ids of this namespace, under the same numbers, into the new user namespace of a child process.
 
     Raises:
-        SandboxError: the kernel doesn't allow it, and which capabilities are missing for it.
+        SandboxError: the kernel refuses; names the missing capabilities.
     """
     ids = Ids.read()
     if not ids.groups_allowed:
@@ -101,7 +102,7 @@ def map_ids(pid: int) -> None:
             f"cannot map user and group ids into a new user namespace: {why}",
             hint=f"Add {missing} to the container's capabilities, or build in the executor image with --sandbox=root."
             if missing
-            else "Build in the executor image with --sandbox=root, or check whether a security module forbids the mapping.",
+            else "Build in the executor image with --sandbox=root, or check for a security module that forbids it.",
         ) from error
 
 

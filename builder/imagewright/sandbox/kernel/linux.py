@@ -1,6 +1,6 @@
-"""System calls that Python has no names for, through ctypes.
+"""System calls that Python does not provide, through ctypes.
 
-Changes the calling process. Called by the modes and by what comes before them, while there is one thread only.
+Changes the calling process, which must have a single thread.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _CAPABILITIES = 64
 _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280, "armv7l": 311}
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "armv7l": 218}
 
-# What Docker and containerd leave a container (capability numbers of linux/capability.h).
+# The default capabilities of containers in Docker and containerd (numbers of linux/capability.h).
 DEFAULT_CAPABILITIES = frozenset(
     {
         0,  # CHOWN
@@ -112,7 +112,7 @@ def unshare(flags: int) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        # "No space left on device" is what it is called, and no device is full.
+        # Reported as "No space left on device", although no device is full.
         text = f"{what}: too many namespaces (see /proc/sys/user)"
         raise OSError(errno.EUSERS, text) from error
 
@@ -139,7 +139,7 @@ def pivot_root(new: str, old: str) -> None:
 
 
 def clone_mount(path: str, *, recursive: bool) -> int:
-    """A copy of what is mounted at ``path``, attached nowhere yet (open_tree(2)); a descriptor."""
+    """A detached copy of the mount at ``path`` (open_tree(2)), as a descriptor."""
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
     fd = _LIBC.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
     _check(fd, f"open_tree({path})")
@@ -147,7 +147,7 @@ def clone_mount(path: str, *, recursive: bool) -> int:
 
 
 def attach_mount(fd: int, target: str) -> None:
-    """Attach what ``clone_mount`` gave at ``target``, links followed (move_mount(2))."""
+    """Attach a detached mount at ``target``, links followed (move_mount(2))."""
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_SYMLINKS
     result = _LIBC.syscall(_SYS_MOVE_MOUNT, fd, b"", _AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags))
     _check(result, f"move_mount({target})")
@@ -165,26 +165,26 @@ def restrict_mount(where: int | str, attributes: int, *, recursive: bool) -> Non
 
 
 def bring_loopback_up() -> None:
-    """A new network namespace has a loopback interface, and it is down (netdevice(7))."""
+    """Enable the loopback interface, which is down in a new network namespace (netdevice(7))."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sH22x", b"lo", _IFF_UP | _IFF_RUNNING)
         fcntl.ioctl(control, _SIOCSIFFLAGS, request)
 
 
 def die_with_parent() -> None:
-    """Be killed when the parent ends."""
+    """Have this process killed when its parent exits."""
     _prctl(_PR_SET_PDEATHSIG, 9)
 
 
 def set_dumpable(value: bool) -> None:
-    """Whether others of this user may look into this process (ptrace, /proc/PID/environ, mem, root)."""
+    """Set whether other processes of this user may inspect this one (ptrace, /proc/PID/environ, mem, root)."""
     _prctl(_PR_SET_DUMPABLE, int(value))
 
 
 def hide_arguments() -> None:
-    """Overwrite what /proc/PID/cmdline shows of this process and its children: it is for all to read.
+    """Overwrite what /proc/PID/cmdline, which anybody can read, shows for this process and its children.
 
-    People write credentials into URLs. Python has copies of its own by now.
+    Arguments may hold URLs with credentials. Python has its own copies by now.
     """
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
@@ -196,9 +196,9 @@ def hide_arguments() -> None:
 
 
 def pin_name_services() -> None:
-    """Have names looked up as the C library does by itself, whatever /etc/nsswitch.conf will say. glibc only.
+    """Configure name lookups with the C library's own services, regardless of a later /etc/nsswitch.conf. glibc only.
 
-    Otherwise a file there names libraries (libnss_NAME.so.2) that are loaded into this process.
+    Otherwise that file would determine libraries (libnss_NAME.so.2) to be loaded into this process.
     """
     configure = getattr(_LIBC, "__nss_configure_lookup", None)
     if configure is not None:
@@ -208,27 +208,27 @@ def pin_name_services() -> None:
 
 
 def become_subreaper() -> None:
-    """Orphans among the descendants become children of this process."""
+    """Have orphaned descendants become children of this process."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def keep_capabilities(kept: frozenset[int]) -> None:
-    """Drop all others: what is executed next can't get them, not even as root.
+    """Drop all other capabilities: a program executed later cannot regain them, even as root.
 
     Raises:
-        OSError: when one is there and can't be dropped.
+        OSError: one cannot be dropped.
     """
     _LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    # Root gets the inheritable set on execve, whatever the bounding set says (CVE-2022-24769).
+    # Root gets the inheritable set on execve, regardless of the bounding set (CVE-2022-24769).
     _clear_inheritable()
     for number in range(_CAPABILITIES):
-        # -1: this kernel doesn't know it. The kernel is asked: a file of the image could lie.
+        # -1: unknown to this kernel. Not read from /proc, which the image could fake.
         if number not in kept and _LIBC.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1:
             _check(_LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), f"dropping capability {number}")
 
 
 def effective_capabilities() -> frozenset[int]:
-    """What this process may do now, as numbers."""
+    """The effective capabilities of this process, as numbers."""
     _, data = _own_capabilities()
     return frozenset(32 * half + bit for half in (0, 1) for bit in range(32) if data[half].effective >> bit & 1)
 
@@ -248,7 +248,7 @@ def _own_capabilities() -> tuple[_CapabilityHeader, ctypes.Array[_CapabilityData
 
 
 def join_new_session_keyring() -> None:
-    """Leave the keys of whoever started the engine behind. Where the call is refused, so is every use of keys."""
+    """Replace the session keyring of the engine's user. If the call is refused, so is any other use of keys."""
     number = _SYS_KEYCTL.get(os.uname().machine)
     if number is not None:
         _LIBC.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)

@@ -1,7 +1,7 @@
-"""What the kernel has done about the memory of this process's control group: how often it killed, and at what use.
+"""Memory of this process's control group: usage, limit, and how often the kernel killed a process for it.
 
-Reads files of /sys/fs/cgroup, of either version of it. Called by ``engine.run``, before and after a command, to say of
-one that was killed whose memory had run out. Where nothing can be read, nothing is claimed.
+Reads /sys/fs/cgroup, of either version. Read before and after a command, it tells whose memory was exhausted when the
+command was killed. What cannot be read is None.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ _UNLIMITED = 1 << 62  # version 1 writes the largest number of whole pages for "
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """``kills``: processes of the group that the kernel has killed, whether the group's own limit was reached or one
-    above it. Sizes are bytes; ``limit`` is None for none of its own, ``peak`` where the kernel is too old to keep it.
+    """``kills``: processes of the group that the kernel killed because of the group's own limit or one above it.
+
+    Sizes are bytes; ``limit`` is None if the group has none, ``peak`` if the kernel is too old to record it.
     """
 
     kills: int
@@ -27,10 +28,10 @@ class MemoryUse:
 
     @property
     def reached_limit(self) -> bool:
-        """Whether the limit may have been what a process was killed for.
+        """Whether a process may have been killed because of the limit.
 
-        When it is, the peak is short of it by what one request can ask for, and by what the container shares its Pod's
-        limit with. The other way round nothing follows: files that were written fill memory up to the limit, too.
+        In that case the peak is below the limit by at most the size of one request, and by what other containers of the
+        Pod use. The reverse does not hold: the page cache fills memory up to the limit, too.
         """
         if self.limit is None or self.peak is None:
             return self.limit is not None
@@ -39,16 +40,14 @@ class MemoryUse:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the kernel has counted so far: of this process's group, and how many processes it killed on the whole machine.
-    None is what can't be seen.
-    """
+    """Counters of this process's group, and of processes killed on the whole machine; None if not visible."""
 
     group: MemoryUse | None
     machine_kills: int | None
 
 
 def counts() -> Counts:
-    """Those of this moment."""
+    """The present counters."""
     return Counts(memory_use(), _machine_kills())
 
 
@@ -60,7 +59,7 @@ def _machine_kills(path: Path = _MACHINE) -> int | None:
 
 
 def memory_use(root: Path = _ROOT, process: Path = Path("/proc/self/cgroup")) -> MemoryUse | None:
-    """Of the group that this process is in, as far as it is visible; None where it isn't."""
+    """The memory use of this process's group; None if it is not visible."""
     try:
         lines = process.read_text().splitlines()
     except OSError:
@@ -73,7 +72,7 @@ def memory_use(root: Path = _ROOT, process: Path = Path("/proc/self/cgroup")) ->
             top, read = root / "memory", _legacy
         else:
             continue
-        # A container sees its own group as the top one, though its path may be that of the host.
+        # A container sees its own group as the topmost one, although the path may be that of the host.
         for directory in (top / path.lstrip("/"), top):
             if (found := _read(read, directory)) is not None:
                 return found
@@ -83,7 +82,7 @@ def memory_use(root: Path = _ROOT, process: Path = Path("/proc/self/cgroup")) ->
 def _read(read: Callable[[Path], MemoryUse], directory: Path) -> MemoryUse | None:
     try:
         return read(directory)
-    except (OSError, ValueError, KeyError):  # not there, or in a form that this kernel doesn't write
+    except (OSError, ValueError, KeyError):  # missing, or in an unknown format
         return None
 
 

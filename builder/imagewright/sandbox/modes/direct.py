@@ -1,8 +1,8 @@
 """The modes without namespaces: ``root``, where the build's root is this container's own ``/``, and ``chroot``.
 
-Runs in a forked child of the helper that has one thread and reaps orphans. Called by ``sandbox.helper``. Neither is a
-security boundary: a command may read whatever files the container's root may. What can be taken away is taken away:
-capabilities, environment, and the engine's memory, which isn't dumpable.
+Runs in a forked child of the runner with a single thread, which reaps orphans. Neither mode is a security boundary: a
+command may read any file that the container's root may. What can be withheld is withheld: capabilities, the
+environment, and the engine's memory, which is not dumpable.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from imagewright.sandbox.processes.descendants import end_all
 
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
-_ENGINE = "/imagewright"  # the executor image's directory, which no build replaces and which is on the file system of /
+_ENGINE = "/imagewright"  # the executor image's own directory, never replaced by a build, on the file system of /
 
 
 def run_in_root(command: RunCommand, scratch: str) -> int:
-    """Run a command in this container as it is. ``scratch`` is an empty directory of this command's own.
+    """Run a command directly in this container. ``scratch`` is an empty directory for this command.
 
     Raises:
-        OSError: a mount or a network that can't be had here.
+        OSError: a mount, or isolation of the network, is not possible here.
     """
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     _isolate_network(command)
@@ -38,12 +38,13 @@ def run_in_root(command: RunCommand, scratch: str) -> int:
 
 
 def run_in_chroot(command: RunCommand, scratch: str) -> int:
-    """Run a command after chroot(2) into its rootfs; without ``argv`` only try it.
+    """Run a command after chroot(2) into its rootfs; without ``argv`` only check that this works.
 
     Raises:
-        OSError: naming the system call that isn't allowed; a mount or a network that can't be had here.
+        OSError: naming the system call that is not permitted; a mount, or isolation of the network, is not possible
+        here.
     """
-    # Without /proc inside, this descriptor is how leftovers are found; the command never has it.
+    # There is no /proc inside: leftover processes are found through this descriptor, which the command never gets.
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     files = {path: data for path in _NETWORK_FILES if (data := _read(path))}
     _isolate_network(command)
@@ -65,7 +66,7 @@ def run_in_chroot(command: RunCommand, scratch: str) -> int:
 
 @contextlib.contextmanager
 def _changed_root(rootfs: str) -> Iterator[None]:
-    """The root file system as this process's root, and back: a chroot keeps nobody in who may chroot again."""
+    """Change this process's root to ``rootfs``, and back, which is possible for a process that may chroot again."""
     outside = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.chroot(rootfs)
@@ -88,7 +89,7 @@ def _resolve_here(path: str, made: MountPoints) -> str:
 
 
 def _isolate_network(command: RunCommand) -> None:
-    """Leave the network, where this process may: as root of a machine, but not in a Pod."""
+    """Enter a new network namespace for a command without network; possible for a machine's root, not in a Pod."""
     if command.network:
         return
     try:
@@ -110,8 +111,8 @@ def _run(command: RunCommand, proc: int, kept: frozenset[int]) -> int:
 
 
 def _add_essentials(mount_points: MountPoints, files: dict[str, bytes]) -> None:
-    """What programs can't do without, where the image has none: devices, the files of name resolution."""
-    with contextlib.suppress(OSError):  # a /dev that is a link or a file: the image's own affair
+    """Add what programs depend on if the image lacks it: devices, the files of name resolution."""
+    with contextlib.suppress(OSError):  # the image's /dev is a link or a file
         directory = resolve("/dev")
         mount_points.directory(directory)
         for name, number in _DEVICES.items():

@@ -1,10 +1,10 @@
-"""The ``namespace`` mode: user, mount, PID, IPC and UTS namespaces of its own for each command.
+"""The ``namespace`` mode: new user, mount, PID, IPC and UTS namespaces for each command.
 
-Runs in a forked child of the helper that has one thread. Called by ``sandbox.helper``.
+Runs in a forked child of the runner with a single thread.
 
-The command's user namespace is below the engine's and its ids are the same: so it can read none of the engine's
-processes, whatever it does, while owners on disk need no translation. Its root is pivoted into the rootfs; whatever is
-mounted there is first made ready outside (detached copies) and attached from inside, where no link leads out.
+The command's user namespace is a child of the engine's with the same ids, so it cannot access any of the engine's
+processes, while owners on disk need no translation. The root is pivoted to the rootfs; mounts are prepared outside
+(detached copies) and attached from inside, where no link leads out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import TMPFS_MODE, RunCommand, SandboxMount
@@ -27,8 +28,8 @@ from imagewright.sandbox.processes.command import describe, exec_command
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
-# What containers keep from their root. The command's root may be the machine's own (its ids are the same), and then
-# only this is between it and, say, /proc/sys/kernel/core_pattern.
+# What containers are denied. The command's root may be the machine's own (the ids are the same), and then only this
+# protects, for example, /proc/sys/kernel/core_pattern.
 _READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 _HIDDEN = "acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats".split()
 _HIDDEN_SYS = ("firmware", "devices/virtual/powercap")
@@ -36,20 +37,20 @@ _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linu
 
 
 def run(command: RunCommand, scratch: str, map_ids: Callable[[], None]) -> int:
-    """Run a command in namespaces of its own; without ``argv`` only try whether it can be done.
+    """Run a command in new namespaces; without ``argv`` only check that this works.
 
     Args:
-        scratch: an empty directory for the copies of files that are mounted into the rootfs.
-        map_ids: has this process's ids mapped from outside; called after the user namespace was made.
+        scratch: an empty directory for copies of files that are mounted into the rootfs.
+        map_ids: requests the mapping of this process's ids from outside; called once the user namespace exists.
 
     Raises:
-        OSError: naming the system call that isn't allowed.
+        OSError: naming the system call that is not permitted.
     """
     linux.unshare(linux.CLONE_NEWUSER)
     map_ids()
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    linux.set_dumpable(False)  # it was needed for the mapping; from here on nobody looks into this process
+    linux.set_dumpable(False)  # only needed for the mapping; from here on nobody may inspect this process
     linux.unshare(_NAMESPACES if command.network else _NAMESPACES | linux.CLONE_NEWNET)
     if not command.network:
         linux.bring_loopback_up()
@@ -58,7 +59,7 @@ def run(command: RunCommand, scratch: str, map_ids: Callable[[], None]) -> int:
 
 
 def _init(command: RunCommand, scratch: str, parent: Parent) -> int:
-    """PID 1 of the namespace: sets the root up, starts the command, ends everything with it."""
+    """PID 1 of the namespace: sets up the root, runs the command, and ends all processes with it."""
     try:
         linux.set_dumpable(False)
         root = _Root(command.rootfs, scratch, command.mounts)
@@ -79,7 +80,7 @@ def _init(command: RunCommand, scratch: str, parent: Parent) -> int:
 
 
 def _wait(child: Child) -> int:
-    """Reap whatever ends until the command does."""
+    """Reap processes until the command ends; returns its exit code."""
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == child.pid:
@@ -87,7 +88,7 @@ def _wait(child: Child) -> int:
 
 
 def _end_all() -> None:
-    """A daemon that the command left behind doesn't outlive it, and can't hinder the tidying up."""
+    """Kill what the command left behind, such as daemons, before the cleanup."""
     try:
         os.kill(-1, signal.SIGKILL)
         while True:
@@ -98,7 +99,7 @@ def _end_all() -> None:
 
 @dataclass(slots=True)
 class _Root:
-    """The command's root: what is mounted there, and what had to be made for it to be mounted on."""
+    """The command's root: its mounts, and the mount points created for them."""
 
     rootfs: str
     scratch: str
@@ -119,19 +120,19 @@ class _Root:
         files = {path: linux.clone_mount(copy, recursive=False) for path, copy in self._copies().items()}
         asked = prepare(self.asked, self.scratch)
         linux.mount(self.rootfs, self.rootfs, "", linux.MS_BIND)
-        # An image may bring the machine's disk as a device.
+        # An image may contain a device for the machine's disk.
         linux.restrict_mount(self.rootfs, linux.MOUNT_ATTR_NODEV, recursive=False)
         old = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
         os.chdir(self.rootfs)
         linux.pivot_root(".", ".")
         os.chdir("/")
-        # From here on every path is resolved inside the rootfs. The old root is still there, hidden: the kernel lets a
-        # fresh /proc be mounted only beside one that shows everything.
+        # From here on every path is resolved inside the rootfs. The old root stays for now, hidden: the kernel only
+        # permits a new /proc while another one is fully visible.
         self._attach("/dev", lambda target: self._dev(target, devices))
         self._attach("/proc", lambda target: self._proc(target, proc))
         self._attach("/sys", lambda target: self._sys(target, sys_))
         for path, fd in files.items():
-            self._attach(path, lambda target, fd=fd: linux.attach_mount(fd, target), directory=False)  # type: ignore[misc]
+            self._attach(path, partial(linux.attach_mount, fd), directory=False)
         for each in asked:
             self._attach_asked(each)
         os.fchdir(old)
@@ -140,7 +141,7 @@ class _Root:
         os.close(old)
 
     def leave(self) -> None:
-        """Take everything out again: no mount point enters a layer. Holds even if the command renamed a directory."""
+        """Unmount everything and remove the mount points, even in renamed directories, so that none enters a layer."""
         for directory, name in reversed(self.mounted):
             with contextlib.suppress(OSError):
                 os.fchdir(directory)
@@ -159,7 +160,7 @@ class _Root:
                 raise
             above = max((m.target for m in self.asked if each.target.startswith(f"{m.target}/")), key=len, default="/")
             text = (
-                f'cannot create the mount point "{each.target}" in what is mounted read-only at "{above}": '
+                f'cannot create the mount point "{each.target}": the mount at "{above}" is read-only; '
                 "create it in the source, or mount that with rw"
             )
             raise OSError(errno.EROFS, text) from None
@@ -179,8 +180,8 @@ class _Root:
         try:
             linux.mount("proc", target, "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
         except PermissionError:
-            # A container's /proc is masked here and there, so a fresh one isn't allowed. The outer one shows
-            # processes of the engine; their user namespace keeps them closed.
+            # Parts of a container's /proc are masked, so a new one is not permitted. The outer one shows the engine's
+            # processes; their user namespace protects them.
             linux.attach_mount(outside, target)
         for name in _READ_ONLY:
             path = f"{target}/{name}"
@@ -220,7 +221,7 @@ class _Root:
         os.symlink("pts/ptmx", f"{target}/ptmx")
 
     def _copies(self) -> dict[str, str]:
-        """The files of name resolution, copied: a command may write them, and it changes nothing."""
+        """Copies of the files of name resolution, which a command may write without effect."""
         copies = {}
         for path in _NETWORK_FILES:
             try:
@@ -237,7 +238,7 @@ class _Root:
 
 
 def _hide(directory: str, names: Iterable[str]) -> None:
-    """Cover what is there with nothing: files with /dev/null, directories with an empty one."""
+    """Mask existing paths: files with /dev/null, directories with an empty one."""
     for path in (f"{directory}/{name}" for name in names):
         if os.path.isdir(path):
             linux.mount("tmpfs", path, "tmpfs", linux.MS_RDONLY, "mode=755,size=4k")

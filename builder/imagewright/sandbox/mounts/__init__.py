@@ -1,1 +1,1 @@
-"""What is mounted for a command: by the kernel, or emulated where nothing can be mounted."""
+"""Mounts for commands: real ones, and emulated ones where mounting is not permitted."""

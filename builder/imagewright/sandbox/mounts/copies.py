@@ -1,7 +1,6 @@
-"""A copy of a tree with everything that a command could see of it: owners, modes, times, links, attributes.
+"""Copies of trees with everything that a command can see: owners, modes, times, links, attributes.
 
-Reads and writes files by path, and follows no link: what it is used on must not change meanwhile. Called where a directory
-can't be mounted as it is: by ``sandbox.attach`` and ``sandbox.standins``.
+Reads and writes files by path without following links; the trees must not change meanwhile.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ _FileId = tuple[int, int]  # device and inode
 
 
 def copy(source: str, target: str) -> None:
-    """Copy a file, link or directory to ``target``, where nothing is. Hard links within stay what they are.
+    """Copy a file, link or directory to ``target``, which must not exist. Hard links within it are preserved.
 
     Raises:
         OSError
     """
-    seen: dict[_FileId, str] = {}  # files of several names
+    seen: dict[_FileId, str] = {}  # files with several hard links
     directories = []
     waiting = [(source, target)]
     while waiting:
@@ -34,12 +33,12 @@ def copy(source: str, target: str) -> None:
             os.link(first, new, follow_symlinks=False)
         elif _make(old, new, info):
             _copy_metadata(old, new, info)
-    for old, new, info in reversed(directories):  # their times last
+    for old, new, info in reversed(directories):  # last, since copying entries changes their times
         _copy_metadata(old, new, info)
 
 
 def break_hard_links(directory: str) -> None:
-    """Make every file in a directory its own that has names outside it too: what is written there is not seen here.
+    """Replace files that have hard links outside ``directory`` with copies, so that writes there do not affect it.
 
     Raises:
         OSError
@@ -74,7 +73,7 @@ def _make(old: str, new: str, info: os.stat_result) -> bool:
     elif kind == stat.S_IFLNK:
         os.symlink(os.readlink(old), new)
     elif kind == stat.S_IFSOCK:
-        return False  # one that nobody listens on any more
+        return False  # nobody listens on it any more
     else:
         os.mknod(new, kind | 0o600, info.st_rdev)
     return True
@@ -83,8 +82,8 @@ def _make(old: str, new: str, info: os.stat_result) -> bool:
 def _copy_metadata(source: str, target: str, info: os.stat_result) -> None:
     os.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
     if not stat.S_ISLNK(info.st_mode):
-        os.chmod(target, stat.S_IMODE(info.st_mode))  # after chown, which takes setuid away
+        os.chmod(target, stat.S_IMODE(info.st_mode))  # after chown, which drops setuid
         for name in os.listxattr(source, follow_symlinks=False):
-            with contextlib.suppress(OSError):  # one that only the kernel or a larger namespace may set
+            with contextlib.suppress(OSError):  # may be reserved to the kernel or the parent namespace
                 os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
     os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)

@@ -1,6 +1,6 @@
-"""What a RUN mounts, made ready outside the rootfs as detached mounts, which nothing in an image can lead astray.
+"""Prepares the mounts of a RUN outside the rootfs, as detached mounts, which nothing in an image can redirect.
 
-Mounts in the calling process's mount namespace. Called by ``sandbox.namespace``, before the root is changed.
+Mounts in the calling process's mount namespace, before the root is changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SAFE = linux.MS_NOSUID | linux.MS_NODEV
 
 @dataclass(frozen=True, slots=True)
 class DetachedMount:
-    """A mount that waits for its place. ``fd`` is None for a tmpfs of so many bytes, which is made in its place."""
+    """A mount to be attached. ``fd`` is None for a tmpfs of ``size_bytes``, which is mounted directly at its target."""
 
     target: str
     directory: bool
@@ -27,7 +27,7 @@ class DetachedMount:
     size_bytes: int = 0
 
     def attach(self, place: str, mode: int) -> None:
-        """Mount it at ``place``, a path without links. A tmpfs has the mode of the directory that it covers."""
+        """Attach it at ``place``, a path without links. ``mode``: for a tmpfs."""
         if self.fd is None:
             size = f",size={self.size_bytes}" if self.size_bytes else ""
             linux.mount("tmpfs", place, "tmpfs", _SAFE, f"mode={mode:o}{size}")
@@ -37,10 +37,10 @@ class DetachedMount:
 
 
 def prepare(mounts: Sequence[SandboxMount], scratch: str) -> list[DetachedMount]:
-    """Make each ready, in order. ``scratch`` is an empty directory of this command's own.
+    """Prepare each mount, in order. ``scratch`` is an empty directory for this command.
 
     Raises:
-        OSError: naming the source that isn't there or the call that isn't allowed.
+        OSError: naming the missing source or the system call that is not permitted.
     """
     return [_prepare(mount, os.path.join(scratch, f"mount-{number}")) for number, mount in enumerate(mounts)]
 
@@ -65,7 +65,7 @@ def _prepare(mount: SandboxMount, scratch: str) -> DetachedMount:
 
 
 def _file_in_memory(file: FileMount, scratch: str) -> int:
-    """A detached mount of one file on a tmpfs of its own, which is mounted nowhere else."""
+    """A detached mount of one file on its own tmpfs, which is not mounted anywhere else."""
     os.mkdir(scratch, 0o700)
     linux.mount("tmpfs", scratch, "tmpfs", _SAFE, f"mode=700,size={len(file.content) + 65536}")
     path = os.path.join(scratch, "file")
@@ -81,7 +81,7 @@ def _file_in_memory(file: FileMount, scratch: str) -> int:
 
 
 def _thrown_away(source: str, scratch: str) -> str:
-    """Where ``source`` can be written and nothing of it lasts: an overlay, or a copy where there are none."""
+    """A path with the content of ``source`` for writes that are discarded: an overlay, else a copy."""
     os.mkdir(scratch, 0o700)
     if not os.path.isdir(source):
         return _copied(source, os.path.join(scratch, "copy"))
@@ -96,7 +96,7 @@ def _thrown_away(source: str, scratch: str) -> str:
     data = ",".join(f"{key}={_escaped(path)}" for key, path in options.items())
     try:
         linux.mount("overlay", directories["merged"], "overlay", _SAFE, f"{data},userxattr")
-    except OSError:  # an old kernel, or a file system that can't be below one
+    except OSError:  # an old kernel, or a file system that overlayfs does not support
         return _copied(source, os.path.join(scratch, "copy"))
     return directories["merged"]
 

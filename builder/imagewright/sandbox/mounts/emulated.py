@@ -1,11 +1,11 @@
-"""What a RUN mounts, in the modes where nothing can be mounted: put in target before the command, taken out after it.
+"""Emulates mounts in modes without them: files are put at the targets before the command and removed afterwards.
 
-Makes, moves and removes files of a root file system, in a process that has one thread, while no command runs in it.
-Called by ``sandbox.direct``. What the image has at a target is moved aside and back. After the command nothing of the root
-file system is trusted: directories and files are those opened before it, names in them are not followed.
+Creates, moves and removes files of a root file system, in a process with a single thread, while no command runs in it.
+What the image has at a target is moved aside and back. After the command nothing in the root file system is trusted:
+only directories and files that were opened before it are used, and links are not followed.
 
-The command sees the same files. What differs is in docs/sandbox.md: what is read-only for others can be written here and
-is thrown away, a secret is on the disk while its command runs, and a tmpfs has no limit and is on the disk as well.
+The command sees the same files. The differences are in docs/sandbox.md: read-only mounts can be written, and writes are
+discarded; a secret is on disk while its command runs; a tmpfs is on disk and has no size limit.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from imagewright.sandbox.processes.command import describe
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A root file system seen from outside. ``path`` is its directory, "" where it is this process's own root.
+    """A root file system seen from outside. ``path`` is its directory, "" for this process's own root.
 
-    ``resolve`` says where an absolute path leads in it, with links followed inside, and makes the directories above;
-    ``excluded`` are root-relative paths that are not the image's.
+    ``resolve`` returns where an absolute path leads in it, following links inside, and creates the directories above;
+    ``excluded`` are root-relative paths that do not belong to the image.
     """
 
     path: str
@@ -42,23 +42,23 @@ class Root:
 
 
 class EmulatedMounts:
-    """Everything that one command mounts."""
+    """All mounts of one command."""
 
     def __init__(self, root: Root, aside: Sequence[str]) -> None:
-        """``aside`` are directories for what is in the way; one of them should be on the root's file system."""
+        """``aside``: directories for entries that are covered; one of them should be on the root's file system."""
         self._root = root
         self._mount_points = MountPoints()
         self._aside = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in aside if os.path.isdir(path)]
         self._targets: list[_Target] = []
-        self._moved_in: dict[str, str] = {}  # directories that were moved here, and for which target
+        self._moved_in: dict[str, str] = {}  # directories that were moved here, with their targets
 
     @contextlib.contextmanager
     def in_place(self, mounts: Sequence[SandboxMount]) -> Iterator[None]:
-        """Put all in target, in order, and take them out again, the last first. What a cache has become is kept.
+        """Put all mounts in place, in order, and remove them in reverse order. Changes of caches are kept.
 
         Raises:
-            OSError: naming the target, and the mode that could do it; what couldn't be taken out, for that would get
-                into a layer or out of a cache.
+            OSError: naming the target and the mode that supports it; or what could not be removed, since it would get
+                into a layer or be lost from a cache.
         """
         try:
             for mount in mounts:
@@ -115,7 +115,7 @@ class EmulatedMounts:
     def _refuse_excluded(self, written: str, target: str) -> None:
         path = target.strip("/")
         for excluded in self._root.excluded:
-            below = path.startswith(excluded + "/") and excluded != "dev"  # where scripts of heredocs are
+            below = path.startswith(excluded + "/") and excluded != "dev"  # scripts of heredocs are in /dev
             if path == excluded or below:
                 raise OSError(
                     errno.EEXIST,
@@ -125,7 +125,7 @@ class EmulatedMounts:
 
 
 class _Target:
-    """A name in a directory: what stands there meanwhile, and where what it had is."""
+    """The target of an emulated mount: what is there during the command, and where the covered entry is."""
 
     def __init__(self, written: str, directory: int, name: str, aside: Sequence[int]) -> None:
         self.written, self.directory, self.name = written, directory, name
@@ -133,15 +133,15 @@ class _Target:
         self._aside = aside
         self._cleared = False
         self._moved: tuple[int, str] | None = None
-        self.end: Callable[[], None] = lambda: None  # called before the name is cleared again
+        self.end: Callable[[], None] = lambda: None  # called before the target is removed
 
     @property
     def path(self) -> str:
-        """For calls that take no descriptor; only good while no command runs."""
+        """A path for calls that take no descriptor; only valid while no command runs."""
         return f"/proc/self/fd/{self.directory}/{self.name}"
 
     def clear(self) -> None:
-        """Move what is there aside."""
+        """Move the existing entry aside."""
         if not os.path.lexists(self.path):
             self._cleared = True
             return
@@ -163,9 +163,9 @@ class _Target:
         )
 
     def restore(self) -> None:
-        """What was there before, whatever stands there now."""
+        """Restore the previous entry, whatever is there now."""
         if not self._cleared:
-            return  # it is the image's own
+            return  # the entry is still the image's
         try:
             self.end()
         finally:
@@ -174,7 +174,7 @@ class _Target:
                 aside, hidden = self._moved
                 try:
                     os.rename(hidden, self.name, src_dir_fd=aside, dst_dir_fd=self.directory)
-                except FileNotFoundError:  # the command removed the directory, and so what was in it
+                except FileNotFoundError:  # the command removed the directory with the covered entry
                     _remove(aside, hidden)
 
 
@@ -213,7 +213,7 @@ def _write(target: _Target, file: FileMount) -> None:
 
 
 def _wipe(fd: int) -> None:
-    """No other name that the command gave the file leads to the secret; one that it was moved to is removed."""
+    """Erase the content, so that no hard link or new name of the file reveals it; remove the file if it was moved."""
     try:
         os.truncate(f"/proc/self/fd/{fd}", 0)
         where = _current_path(fd)
@@ -224,7 +224,7 @@ def _wipe(fd: int) -> None:
 
 
 def _current_path(fd: int) -> str | None:
-    """Where an open file or directory is by now; None where it has been removed. No command runs any more."""
+    """The present path of an open file or directory; None if it was removed. To be called while no command runs."""
     path = os.readlink(f"/proc/self/fd/{fd}")
     try:
         return path if os.path.samestat(os.lstat(path), os.fstat(fd)) else None
@@ -233,7 +233,7 @@ def _current_path(fd: int) -> str | None:
 
 
 def _move_in(target: _Target, source: str) -> None:
-    """A directory whose changes are kept: itself, where a move can bring it here and back, else a copy that replaces it."""
+    """Put a directory whose changes are kept at the target: renamed, else as a copy that replaces it afterwards."""
     moved = True
     try:
         os.rename(source, target.name, dst_dir_fd=target.directory)
@@ -247,7 +247,7 @@ def _move_in(target: _Target, source: str) -> None:
 
 
 def _move_back(fd: int, source: str, *, moved: bool) -> None:
-    """Whatever stands in its target, it is the directory that was lent that comes back, empty if the command removed it."""
+    """Move the directory itself back, wherever the command moved it to; an empty one if the command removed it."""
     try:
         where = _current_path(fd)
         if where is None:
@@ -268,7 +268,7 @@ def _move_back(fd: int, source: str, *, moved: bool) -> None:
 
 
 def _replace(source: str, changed: str) -> None:
-    """A kill in the middle leaves the old directory, the new one, or both beside the name."""
+    """Replace a directory. Killed in between, it leaves the old one, the new one, or both under other names."""
     new, old = f"{source}.changed", f"{source}.old"
     for left in (new, old):
         remove_tree(left, ignore_errors=True)
@@ -282,7 +282,7 @@ def _replace(source: str, changed: str) -> None:
 
 
 def _forward_socket(target: _Target, mount: SocketMount) -> None:
-    """Listen there in a process of its own, until the command has ended, and carry bytes to the socket ``source``."""
+    """Start a process that listens at the target and forwards to the socket ``source`` until the command has ended."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(target.path)
     os.chown(target.name, mount.uid, mount.gid, dir_fd=target.directory, follow_symlinks=False)

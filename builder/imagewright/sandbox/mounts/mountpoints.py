@@ -1,8 +1,8 @@
-"""What has to be in a root file system while a command runs and must not be there afterwards: mount points, devices.
+"""Temporary entries of a root file system while a command runs: mount points, devices.
 
-Makes and removes files by descriptors of their directories, so that renaming a directory above them misleads nobody, and
-gives the directories their times back, so that they don't look changed. Called by every mode, in a process whose root is the
-root file system.
+Creates and removes files through descriptors of their directories, which stay valid when a directory is renamed, and
+restores the times of the directories, so that they do not look changed. To be used in a process whose root is the root
+file system.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class _MountPoint:
 
 @dataclass(slots=True)
 class MountPoints:
-    """What was made, in order."""
+    """The entries that were created, in order."""
 
     _made: list[_MountPoint] = field(default_factory=list)
 
     def directory(self, path: str) -> None:
-        """Make a directory, and those above it, where there is none. ``path`` is absolute and holds no link."""
+        """Create a directory and its parents, unless they exist. ``path`` is absolute and contains no links."""
         missing = []
         while not os.path.isdir(path):
             missing.append(path)
@@ -38,7 +38,7 @@ class MountPoints:
             self._make(each, b"", lambda name, directory: os.mkdir(name, 0o755, dir_fd=directory))
 
     def file(self, path: str, content: bytes = b"") -> None:
-        """Make a file where there is nothing; it is removed unless the command changed what is in it."""
+        """Create a file unless something exists there; it is removed later, unless the command changed its content."""
 
         def create(name: str, directory: int) -> None:
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
@@ -51,7 +51,7 @@ class MountPoints:
             self._make(path, content, create)
 
     def device(self, path: str, number: tuple[int, int]) -> None:
-        """Make a character device for everybody where there is nothing."""
+        """Create a character device for everybody unless something exists there."""
 
         def create(name: str, directory: int) -> None:
             os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(*number), dir_fd=directory)
@@ -61,7 +61,7 @@ class MountPoints:
             self._make(path, b"", create)
 
     def remove(self) -> None:
-        """Take everything out again, but what the command made its own."""
+        """Remove everything again, except what the command changed."""
         for point in reversed(self._made):
             with contextlib.suppress(OSError), times_kept(point.directory):
                 _remove(point)
@@ -81,10 +81,10 @@ class MountPoints:
 
 
 def resolve(path: str) -> str:
-    """Where ``path`` leads inside the root file system, links followed.
+    """The real path of ``path`` in the root file system.
 
     Raises:
-        OSError: ELOOP, or the path is the root itself.
+        OSError: ELOOP, also if the path is the root itself.
     """
     target = os.path.realpath(path)
     if target == "/" or os.path.islink(target):
@@ -93,7 +93,7 @@ def resolve(path: str) -> str:
 
 
 def resolve_target(path: str) -> str:
-    """``resolve`` for what a RUN mounts: not over the root, and not over the kernel's own files, in no mode.
+    """``resolve`` for the target of a mount, which in no mode may be the root or among the kernel's files.
 
     Raises:
         OSError
@@ -106,7 +106,7 @@ def resolve_target(path: str) -> str:
 
 
 def check_kind(written: str, place: str, *, directory: bool) -> None:
-    """Refuse to cover a file by a directory or a directory by a file. ``place``: where ``written`` leads to.
+    """Refuse to mount a directory over a file or a file over a directory. ``place``: the real path of ``written``.
 
     Raises:
         OSError
@@ -119,7 +119,7 @@ def check_kind(written: str, place: str, *, directory: bool) -> None:
 
 @contextlib.contextmanager
 def times_kept(directory: int) -> Iterator[None]:
-    """Give an open directory its times back after something in it was made or removed."""
+    """Preserve the times of an open directory while entries are created or removed."""
     info = os.fstat(directory)
     try:
         yield

@@ -19,7 +19,7 @@ _MAX_PATH_BYTES = 100  # sun_path has 108 (unix(7))
 
 @contextlib.contextmanager
 def reachable(path: str) -> Iterator[str]:
-    """The same path, short enough for a socket's address."""
+    """An equivalent path that is short enough for a socket's address."""
     if len(os.fsencode(path)) <= _MAX_PATH_BYTES:
         yield path
         return
@@ -31,7 +31,7 @@ def reachable(path: str) -> Iterator[str]:
 
 
 def forward(listener: socket.socket, source: str, parent: Parent) -> int:
-    """One thread for all connections: few, and of short messages. Until the parent hangs up."""
+    """Forward all connections of ``listener`` to the socket ``source``, in one thread, until the parent hangs up."""
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ, None)
         selector.register(parent, selectors.EVENT_READ, None)
@@ -66,6 +66,6 @@ def _pass_on(one: socket.socket, other: socket.socket, selector: selectors.BaseS
         other.sendall(data)
     if not data:
         for each in (one, other):
-            with contextlib.suppress(KeyError, ValueError):  # both ends may have ended in the same moment
+            with contextlib.suppress(KeyError, ValueError):  # both ends may have closed at the same time
                 selector.unregister(each)
             each.close()

@@ -1,1 +1,1 @@
-"""Forked processes: starting them, becoming the command, ending what a command left behind."""
+"""Forked processes: starting them, executing the command, killing what it left behind."""

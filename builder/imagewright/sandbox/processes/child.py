@@ -1,8 +1,8 @@
-"""Forked processes that their parent never waits for in vain, and that never outlive it.
+"""Forked processes that never outlive their parent, and for which it never waits in vain.
 
-Forks. A child has the descriptors that it was given and no others, so that the end of a pipe or socket is seen by whoever
-waits for it: nobody else holds a copy. Whatever is waited for comes from the child, and the child itself is watched
-meanwhile (pidfd_open(2)): killed at any instruction, it ends the wait.
+Forks. A child has only the descriptors that it was given: nobody else holds a copy of a pipe or socket, so its end is
+noticed by whoever waits for it. While the parent waits for a message it also watches the child (pidfd_open(2)): the
+wait ends if the child is killed, at any instruction.
 """
 
 from __future__ import annotations
@@ -21,45 +21,47 @@ from typing import Final, NoReturn
 
 from imagewright.sandbox.kernel import linux
 
-FAILED: Final = 125  # the exit code of a child that could not do what it was forked for
+FAILED: Final = 125  # exit code of a child that failed before or instead of its task
 _LENGTH = struct.Struct("!I")
 _MAX_DESCRIPTORS = 1 << 20
-_PIPE_BYTES = 1 << 20  # as much as a pipe can hold: one read empties it
-_INTERVAL_MS = 200  # how often a child is looked after where the kernel has no pidfd, or a filter refuses it
+_PIPE_BYTES = 1 << 20  # the capacity of a pipe: one read empties it
+_INTERVAL_MS = 200  # of checks on a child if pidfd is not available
 
 
 class Parent:
-    """The parent, as the child sees it: messages, which keep their order and boundaries."""
+    """The child's connection to its parent: messages, which keep their order and boundaries."""
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
 
     def fileno(self) -> int:
-        """Readable when a message is there or the parent has gone."""
+        """Readable when a message has arrived or the parent has exited."""
         return self._line.fileno()
 
     def bind_lifetime(self) -> None:
-        """Be killed when the parent ends; end now where it already has. To be repeated after a change of user ids,
-        which unties (prctl(2), PR_SET_PDEATHSIG)."""
+        """Have this process killed when the parent exits; exit now if it already has.
+
+        To be repeated after a change of user ids, which resets it (prctl(2), PR_SET_PDEATHSIG).
+        """
         linux.die_with_parent()
         poll = select.poll()
         poll.register(self._line, 0)
-        if poll.poll(0):  # it has hung up: it ended before this process was tied to it
+        if poll.poll(0):  # it has hung up: it exited before the signal was requested
             os._exit(FAILED)
 
     def send(self, message: bytes) -> None:
         """
         Raises:
-            OSError: the parent has gone.
+            OSError: the parent has exited.
         """
         self._line.sendall(_LENGTH.pack(len(message)) + message)
 
     def report(self, number: int, text: str) -> None:
-        """Say as the last message which error (errno(3), 0 for none) keeps this process from what it was forked for."""
+        """Report, as the last message, an error (errno(3), 0 for none) that prevents the task of this process."""
         self.send(f"{number} {text}".encode(errors="replace"))
 
     def receive(self) -> tuple[bytes, list[int]] | None:
-        """The next message and the descriptors that came with it; None when the parent has gone."""
+        """The next message and the descriptors that came with it; None if the parent has exited."""
         try:
             head, fds, _, _ = socket.recv_fds(self._line, _LENGTH.size, 1, socket.MSG_WAITALL)
             if len(head) < _LENGTH.size:
@@ -72,7 +74,7 @@ class Parent:
 
 
 class Child:
-    """A child, as its parent sees it. To be used by one thread at a time, but for ``kill``."""
+    """The parent's connection to a child. To be used by one thread at a time, except for ``kill``."""
 
     def __init__(self, pid: int, line: socket.socket) -> None:
         self.pid = pid
@@ -84,7 +86,7 @@ class Child:
     def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         """
         Raises:
-            BrokenPipeError: it has gone.
+            BrokenPipeError: it has exited.
         """
         left = memoryview(_LENGTH.pack(len(message)) + message)
         while left:
@@ -95,10 +97,10 @@ class Child:
             fds = ()
 
     def receive(self, pipe: int = -1, output: Callable[[bytes], None] = lambda _: None) -> bytes | None:
-        """The next message; None when there will be none: the child has ended, or has closed its side.
+        """The next message; None if there will be none: the child has exited, or has closed its side.
 
-        Until then whatever can be read from ``pipe`` goes to ``output``, and what is in it when the message comes. Its
-        end is not waited for: anybody may hold it open.
+        Until then data from ``pipe`` are passed to ``output``, including what is in the pipe when the message arrives.
+        Its end is not awaited: other processes may hold it open.
         """
         wanted = {self._line.fileno(): select.POLLIN}
         if pipe >= 0:
@@ -114,16 +116,16 @@ class Child:
                 return self._message()
 
     def wait(self) -> int:
-        """Reap it and give up what belonged to it; its wait status."""
+        """Reap the child and release its resources; returns its wait status."""
         status = os.waitpid(self.pid, 0)[1]
         self.close()
         return status
 
     def finish(self, message: bytes | None) -> int:
-        """Reap it; its exit code.
+        """Reap the child; returns its exit code.
 
         Raises:
-            OSError: ``message``, its last, is a report.
+            OSError: ``message``, its last one, is a report of an error.
         """
         code = exit_code(self.wait())
         if message is not None:
@@ -132,11 +134,11 @@ class Child:
         return code
 
     def kill(self) -> None:
-        """End it. To be followed by ``wait``, before which its number is nobody else's."""
+        """Kill the child. To be followed by ``wait``: until then its pid is not reused."""
         os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Hang up: it sees its parent gone. For one that ends then, and that something else reaps."""
+        """Hang up, for a child that exits then and is reaped by others."""
         self._line.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
@@ -160,7 +162,7 @@ class Child:
         return data
 
     def _poll(self, wanted: dict[int, int]) -> tuple[set[int], bool]:
-        """Wait until something can be read or written, or the child has ended: what can be, and whether it has."""
+        """Wait until a descriptor is ready or the child has exited; returns the ready ones, and whether it has."""
         poll = select.poll()
         for fd, event in wanted.items():
             poll.register(fd, event)
@@ -169,20 +171,20 @@ class Child:
         while True:
             ready = {fd for fd, _ in poll.poll(None if self._pidfd >= 0 else _INTERVAL_MS)}
             ended = self._pidfd in ready if self._pidfd >= 0 else _has_ended(self.pid)
-            if ended:  # looked at again: the last it did came before its end
+            if ended:  # again: it may have written before it exited
                 ready = {fd for fd, _ in poll.poll(0)}
             if ready or ended:
                 return ready & set(wanted), ended
 
 
 def spawn(body: Callable[[Parent], int], keep: Iterable[int] = ()) -> Child:
-    """Fork a process that calls ``body`` and ends with what it returns. Called by a process with one thread.
+    """Fork a process that calls ``body`` and exits with its result. The caller must have a single thread.
 
     Args:
-        keep: descriptors that it needs, beside 0 to 2 and the line to its parent.
+        keep: descriptors that it needs, in addition to 0 to 2 and the connection to its parent.
 
     Raises:
-        OSError: no process or no descriptor is left.
+        OSError: the limit of processes or descriptors is reached.
     """
     ours, theirs = socket.socketpair()
     with theirs, contextlib.ExitStack() as failed:
@@ -195,7 +197,7 @@ def spawn(body: Callable[[Parent], int], keep: Iterable[int] = ()) -> Child:
 
 
 def exit_code(status: int) -> int:
-    """A wait status as shells see it: 128 + n where signal n ended it."""
+    """The exit code for a wait status, as in shells: 128 + n if killed by signal n."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
@@ -203,11 +205,11 @@ def exit_code(status: int) -> int:
 def _live(body: Callable[[Parent], int], parent: Parent, kept: set[int]) -> NoReturn:
     code = FAILED
     try:
-        gc.freeze()  # what was the parent's is not collected here: its numbers are soon those of other files
+        gc.freeze()  # the parent's objects must not be collected here: their descriptors will be reused
         _close_all_but(kept)
         parent.bind_lifetime()
         code = body(parent)
-    except Exception:  # noqa: BLE001 -- a fault of this program: the parent sees an exit code only
+    except Exception:  # noqa: BLE001 -- a bug in this program: the parent only gets an exit code
         os.write(2, traceback.format_exc().encode(errors="replace"))
     finally:
         os._exit(code)

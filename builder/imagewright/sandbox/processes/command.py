@@ -1,6 +1,6 @@
-"""The end of every mode: becoming the command.
+"""Executes the command, the last step of every mode.
 
-Changes the calling process, a forked child of the helper.
+Changes the calling process, a forked child of the runner.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOT_FOUND = 127
 
 
 def exec_command(command: RunCommand, kept: frozenset[int], parent: Parent) -> NoReturn:
-    """Drop what the command must not have and execute it. Descriptors 0 to 2 are in place and there are no others."""
+    """Drop what the command must not have, and execute it. Only descriptors 0 to 2 are open."""
     try:
         os.setsid()
         _reset_signals()
@@ -46,7 +46,7 @@ def _set_user(command: RunCommand) -> None:
         try:
             os.setgroups(command.groups)
         except PermissionError:
-            if command.groups:  # a namespace with one id denies setgroups; then there are none to set
+            if command.groups:  # a namespace with a single id denies setgroups, and has no groups to set
                 raise
         os.setresgid(command.gid, command.gid, command.gid)
         os.setresuid(command.uid, command.uid, command.uid)
@@ -55,13 +55,13 @@ def _set_user(command: RunCommand) -> None:
 
 
 def describe(error: OSError) -> str:
-    """What failed and why, for people."""
+    """What failed and why, as text."""
     text = error.strerror or str(error)
     return f"{os.fsdecode(error.filename)}: {text}" if isinstance(error.filename, str | bytes) else text
 
 
 def _reset_signals() -> None:
-    """Ignored signals stay ignored across execve, and Python ignores SIGPIPE: shells would never see it."""
+    """Restore default handlers: ignored signals stay ignored across execve, and Python ignores SIGPIPE."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,6 +1,6 @@
-"""Ends what a command left behind, or a build that is cancelled, where no PID namespace does it.
+"""Kills what a command left behind, or a cancelled build, where no PID namespace does it.
 
-Reads /proc and sends signals. Orphans are found in the subreaper to which they come.
+Reads /proc and sends signals. Orphans are found as children of the subreaper.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import signal
 import time
 from collections.abc import Iterable
 
-# Children made with clone(2) and no SIGCHLD are waited for as well.
+# Also waits for children of clone(2) without SIGCHLD.
 _WALL = 0x40000000
 _PAUSE_S = 0.002
 _PATIENCE_S = 20.0
 
 
 def kill_descendants(proc: int, root: int) -> list[int]:
-    """Kill every process below ``root``; the ones found. ``proc`` is a descriptor of /proc."""
+    """Kill all descendants of ``root``; returns their pids. ``proc`` is a descriptor of /proc."""
     parents = _parents(proc)
     below: list[int] = []
     frontier = {root}
     while frontier:
         frontier = {pid for pid, parent in parents.items() if parent in frontier}
         below.extend(frontier)
-    # Stopped first, so that none of them can start another while the next one is killed.
+    # Stopped first, so that none of them can fork while others are killed.
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in below:
             with contextlib.suppress(ProcessLookupError):
@@ -35,17 +35,17 @@ def kill_descendants(proc: int, root: int) -> list[int]:
 
 
 def await_end(proc: int, pids: Iterable[int], patience_s: float = _PATIENCE_S) -> None:
-    """Wait until these, which have been killed, are no more, or only to be reaped; not for ever, if one hangs in the kernel."""
+    """Wait until killed processes have exited, reaped or not; at most ``patience_s``, as one may hang in the kernel."""
     deadline = time.monotonic() + patience_s
     while any(_lives(proc, pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(_PAUSE_S)
 
 
 def end_all(proc: int) -> None:
-    """Kill and reap this process's descendants until there are none. Orphans become its children (subreaper).
+    """Kill and reap this process's descendants until none is left. Orphans become its children (subreaper).
 
     Raises:
-        OSError: when some live on: processes that become others faster than they are found.
+        OSError: some remain, which fork faster than they are found.
     """
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
@@ -62,7 +62,7 @@ def end_all(proc: int) -> None:
 def _parents(proc: int) -> dict[int, int]:
     found = {}
     for pid in map(int, filter(str.isdigit, os.listdir(proc))):
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # it has exited
             found[pid] = int(_stat(proc, pid)[1])
     return found
 
@@ -77,5 +77,5 @@ def _lives(proc: int, pid: int) -> bool:
 def _stat(proc: int, pid: int) -> list[bytes]:
     """State, parent and so on (proc_pid_stat(5))."""
     with os.fdopen(os.open(f"{pid}/stat", os.O_RDONLY, dir_fd=proc), "rb") as file:
-        # The name between the parentheses may hold anything, parentheses too.
+        # The name in parentheses may contain anything, including parentheses.
         return file.read().rpartition(b")")[2].split()

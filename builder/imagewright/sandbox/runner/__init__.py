@@ -1,1 +1,1 @@
-"""The process that runs commands: the engine's side of it, and its own."""
+"""The runner, a process that runs commands: the engine's side, and its own."""

@@ -1,7 +1,8 @@
-"""A process with one thread that starts the commands: unshare(CLONE_NEWUSER) fails in one that has more.
+"""The engine's side of runners: processes with a single thread that run commands.
 
-Forked before the engine starts its first thread, and before it reads any credential; what the environment held stays in
-its memory, which therefore isn't dumpable. Talks to it over a line that only the two of them hold.
+unshare(CLONE_NEWUSER) fails in a process with several threads. Runners are forked before the engine starts its first
+thread and reads any credential; their memory, which holds the environment, is not dumpable. The engine talks to each
+over a socket that nobody else holds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from imagewright.sandbox.processes.child import spawn
 from imagewright.sandbox.processes.descendants import await_end, kill_descendants
 from imagewright.sandbox.runner import server
 
-# What an image or a Dockerfile may be wrong about: a place where nothing can be mounted.
+# Errors caused by the image or the Dockerfile: a target where nothing can be mounted.
 _REASONS = dict.fromkeys(
     (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
 ) | {errno.ENOSPC: Reason.DISK_FULL}
@@ -29,7 +30,7 @@ _FULL = "Give the build a larger work directory: set --work-dir, or the size of 
 
 
 class Runner:
-    """The engine's side."""
+    """One runner, which runs one command at a time."""
 
     def __init__(self, work_dir: str) -> None:
         self._child = spawn(lambda parent: server.serve(parent, work_dir))
@@ -42,12 +43,12 @@ class Runner:
         return self._child.pid
 
     def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        """Have a command run in a mode.
+        """Run a command in a mode.
 
-        Whatever ``output`` raises ends the command and this runner.
+        An exception of ``output`` stops the command and this runner.
 
         Raises:
-            SandboxError: when it could not be started; the message names the system call. When ``close`` was called.
+            SandboxError: it could not be started; the message names the system call. Or ``close`` was called.
         """
         with self._state:
             self._refuse_if_closed()
@@ -55,12 +56,12 @@ class Runner:
         try:
             data = self._ask(kind, command, output)
         except BaseException:
-            self.close()  # its answer would be taken for that to the next command
+            self.close()  # its answer would be taken for that of the next command
             raise
         finally:
             self._finished()
         with self._state:
-            self._refuse_if_closed()  # whatever it answered was the kill's doing
+            self._refuse_if_closed()  # its answer is only a result of the kill
         if data is None:
             raise RunnerLost("the process that runs commands exited unexpectedly")
         answer = json.loads(data)
@@ -71,7 +72,7 @@ class Runner:
         return int(answer["code"])
 
     def _ask(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> bytes | None:
-        """The answer; None from one that has ended."""
+        """The answer of the process; None if it has exited."""
         read, write = os.pipe()
         try:
             try:
@@ -95,16 +96,16 @@ class Runner:
             raise SandboxError("the process that runs commands was stopped")
 
     def close(self) -> None:
-        """End the process, and with it whatever command still runs. Any thread may call it, at any time.
+        """Stop the process, and with it a running command. Any thread may call it at any time.
 
-        Whoever waits for a command is told when all is over.
+        A thread that waits for a command gets a SandboxError once everything has stopped.
         """
         with self._state:
             if self._closed:
                 return
             self._closed = True
             self._kill()
-            if not self._running:  # else the thread that waits for it reaps it: it is the one to see it end
+            if not self._running:  # else the thread that waits for it reaps it
                 self._child.wait()
 
     def _kill(self) -> None:
@@ -117,7 +118,7 @@ class Runner:
 
 
 class RunnerPool:
-    """Each runs one command at a time; who asks waits for one that is free."""
+    """Several runners, for stages that run in parallel; callers wait for a free one."""
 
     def __init__(self, work_dir: str, count: int) -> None:
         self._all: list[Runner] = []
@@ -135,13 +136,13 @@ class RunnerPool:
         return len(self._all)
 
     def keep_one(self) -> None:
-        """End all but one: where only one command can run at a time. Called before the first one is asked for."""
+        """Stop all but one, for modes with one command at a time. To be called before the first command."""
         while len(self._all) > 1:
             self._all.remove(runner := self._free.get())
             runner.close()
 
     def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        """As ``Runner.run``. One that ended says so again to everybody who gets it, rather than have them wait for ever.
+        """As ``Runner.run``. A stopped runner raises for every caller, instead of having them wait forever.
 
         Raises:
             SandboxError
@@ -153,6 +154,6 @@ class RunnerPool:
             self._free.put(runner)
 
     def close(self) -> None:
-        """End them all, and the commands that they run: those who wait for one get a SandboxError."""
+        """Stop all runners and their commands: threads that wait for one get a SandboxError."""
         for runner in self._all:
             runner.close()

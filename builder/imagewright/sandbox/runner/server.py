@@ -1,7 +1,7 @@
-"""The process that starts the commands, and one for each command: what is asked, done and answered.
+"""The runner's own side: serves requests of the engine, each in a process of its own.
 
-Serves requests of the engine until it has gone. Forks, becomes the reaper of whatever the commands leave behind, and makes
-and removes directories in the work directory.
+Runs until the engine has exited. Forks, reaps what commands leave behind, and creates and removes directories in the
+work directory.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ _UNSHARED, _MAPPED = b"unshared", b"mapped"
 
 
 def request(kind: SandboxKind, command: RunCommand) -> bytes:
-    """What to send for a command; the descriptor for its output goes with it."""
+    """The request for a command; the descriptor for its output is sent along."""
     return kind.value.encode() + b"\n" + command.encode()
 
 
 def serve(engine: Parent, work_dir: str) -> int:
-    """Answer each request by JSON: ``code``, or ``error`` with ``errno`` (null where no call failed) and ``hint``."""
+    """Answer each request as JSON: ``code``, or ``error`` with ``errno`` (null if no call failed) and ``hint``."""
     linux.set_dumpable(False)
     os.setpgid(0, 0)
     linux.become_subreaper()
     os.environ.clear()
-    # Ctrl-C is the engine's to handle; it ends this process.
+    # Ctrl-C is handled by the engine, which stops this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while (asked := engine.receive()) is not None:
         message, (output,) = asked
         kind, _, command = message.partition(b"\n")
         answer = _answer(SandboxKind(kind.decode()), RunCommand.decode(command), output, work_dir)
-        with contextlib.suppress(ConnectionError):  # the engine has gone
+        with contextlib.suppress(ConnectionError):  # the engine has exited
             engine.send(json.dumps(answer).encode())
     return 0
 
@@ -63,7 +63,7 @@ def _answer(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) 
 
 
 def _run(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> int:
-    """Run in a child whose descriptors 0 to 2 are the command's."""
+    """Run the command in a child that has the command's descriptors 0 to 2."""
     with (
         _scratch(work_dir) as scratch,
         contextlib.closing(
@@ -81,7 +81,7 @@ def _run(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> 
 
 @contextlib.contextmanager
 def _scratch(work_dir: str) -> Iterator[str]:
-    """An empty directory for one command. In the end nothing that was started meanwhile is alive, whoever was killed."""
+    """An empty directory for one command. At the end all processes started meanwhile are killed."""
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         directory = tempfile.mkdtemp(prefix="run-", dir=work_dir)
@@ -115,8 +115,8 @@ def _execute(kind: SandboxKind, command: RunCommand, channels: tuple[int, str], 
 
 
 def _have_ids_mapped(runner: Parent) -> None:
-    """Ask for the map of the user namespace that this process just made, and wait for it."""
-    linux.set_dumpable(True)  # /proc/PID/uid_map of one that isn't belongs to the machine's root
+    """Request the id map of the user namespace that this process has just created, and wait for it."""
+    linux.set_dumpable(True)  # else /proc/PID/uid_map belongs to the machine's root
     runner.send(_UNSHARED)
     if runner.receive() is None:
         raise OSError(errno.EPERM, "cannot map user and group ids into the new user namespace")
