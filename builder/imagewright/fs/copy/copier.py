@@ -156,7 +156,7 @@ class _Copier:
         with self._sources.open(parent) as directory:
             if directory.path != parent:
                 raise FileSystemError(
-                    f"cannot copy {quote_path(place)}: it is reached by a symbolic link, which --parents does not follow",
+                    f"cannot copy {quote_path(place)}: --parents does not follow the symbolic link in its path",
                     reason=Reason.FILE_NOT_FOUND,
                     hint=f"Use its real path: {quote_path(join(directory.path, name))}.",
                 )

@@ -56,8 +56,8 @@ def owner_error(error: OSError, what: str, owner: tuple[int, int]) -> OSError | 
 
 _ALONE = "Run as root, or as a user with ranges in /etc/subuid and /etc/subgid and with newuidmap installed."
 _TOO_FEW = (
-    "Use mapped ids, or build where more ids are mapped: in a Pod without `hostUsers: false` (profile plain or hardened), "
-    "or as a user with larger ranges in /etc/subuid and /etc/subgid."
+    "Use mapped ids, or build where more ids are mapped: in a Pod without `hostUsers: false` (profile plain or "
+    "hardened), or as a user with larger ranges in /etc/subuid and /etc/subgid."
 )
 _REFUSED_BY_FILE_SYSTEM = (
     "Set --work-dir to a directory on another file system: network file systems may refuse to change owners."
