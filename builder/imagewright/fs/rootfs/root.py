@@ -125,17 +125,13 @@ class Rootfs:
         try:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
-                raise FileSystemError(
-                    f"{quote_path(path)} is not a regular file", reason=Reason.PATH_NOT_ALLOWED
-                )
+                raise FileSystemError(f"{quote_path(path)} is not a regular file", reason=Reason.PATH_NOT_ALLOWED)
             with os.fdopen(os.dup(fd), "rb") as file:
                 data = file.read(limit + 1)
         finally:
             os.close(fd)
         if len(data) > limit:
-            raise FileSystemError(
-                f"{quote_path(path)} is larger than {limit} bytes", reason=Reason.LIMIT_EXCEEDED
-            )
+            raise FileSystemError(f"{quote_path(path)} is larger than {limit} bytes", reason=Reason.LIMIT_EXCEEDED)
         return data
 
     def path_of(self, fd: int) -> bytes:
