@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cluster.client import Cluster
@@ -53,6 +54,51 @@ def test_from_a_cluster_and_a_registry_to_a_pushed_image(cluster: Cluster, nobod
     namespaces = ("imagewright-system", "imagewright-quickstart")
     assert cluster.kubectl("get", "namespace", *namespaces, "--ignore-not-found") == "", gone.stdout + gone.stderr
     assert "imagewright.dev" not in cluster.kubectl("api-resources")
+
+
+_KIND = """#!/bin/sh
+case "$1 $2" in
+  "get clusters") echo imagewright-quickstart ;;
+  "get kubeconfig") cat {kubeconfig} ;;
+  "get nodes") ;;
+  "delete cluster") touch {folder}/deleted ;;
+  *) exit 1 ;;
+esac
+"""
+_DOCKER = """#!/bin/sh
+case "$1" in
+  info | rm) ;;
+  ps) echo imagewright-quickstart ;;
+  port) echo {host} ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+def test_from_an_installed_kind_to_a_pushed_image(cluster: Cluster, nobodys: None, tmp_path: Path) -> None:
+    """kind and docker are stand-ins: cluster and registry are those of the tests."""
+    for name, text in (("kind", _KIND), ("docker", _DOCKER)):
+        script = text.format(kubeconfig=cluster.kubeconfig, folder=tmp_path, host=cluster.registry.host)
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "tests"),
+        "DOCKER_CONFIG": "/nonexistent",
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
+    command = [sys.executable, "-m", "quickstart"]
+    given = ["--with=kind", f"--mirror={cluster.registry.host}"]
+    done = subprocess.run([*command, *given], check=False, capture_output=True, text=True, env=environment)
+    try:
+        assert done.returncode == 0, done.stderr
+        assert "Using kind, which is installed" in done.stdout + done.stderr
+        assert f"Pushed {cluster.registry.host}/imagewright/hello:1.0" in done.stdout
+        gone = subprocess.run([*command, "--down"], check=False, capture_output=True, text=True, env=environment)
+        assert gone.returncode == 0, gone.stderr
+        assert (tmp_path / "deleted").exists()
+    finally:
+        quickstart(cluster, "--down")
 
 
 def test_a_kubeconfig_without_a_registry_is_refused(cluster: Cluster) -> None:

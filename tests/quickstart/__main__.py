@@ -1,7 +1,7 @@
 """From nothing to a pushed image in a cluster: what ``scripts/quickstart`` runs.
 
-Starts a cluster of its own, or uses the one it is given; builds the project's images with the project's engine, installs
-the operator, applies an example and shows it run.
+Takes the quickest way to a cluster that the machine offers: the one that is given, one by kind, k3d, minikube or k3s, or
+one of its own. Builds the project's images with the project's engine, installs the operator, and runs an example.
 """
 
 from __future__ import annotations
@@ -10,43 +10,26 @@ import argparse
 import base64
 import json
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.binaries import binaries
-from cluster.lifecycle import down, up
-from cluster.places import REGISTRY_PORT, ClusterError, Places
+from cluster.lifecycle import down
+from cluster.places import ClusterError, cache_root
 from cluster.progress import say, step
-from quickstart.images import Target, publish
+from quickstart.access import PLACES, ClusterAccess, given_access, own_access
+from quickstart.images import publish
 from quickstart.install import install, uninstall
+from quickstart.localclusters import K3s, choose, tools
 from quickstart.watch import watch
 
 NAMESPACE = "imagewright-quickstart"
-PLACES = Places("quickstart", 1)  # independent of the tests' cluster
+WAYS = ("kind", "k3d", "minikube", "k3s", "own")
+_CHOSEN = cache_root() / "run" / "quickstart-local" / "tool"
 _EXAMPLE = """FROM busybox
 RUN echo "Built inside Kubernetes, without a daemon, at $(date -u)" > /hello.txt
 CMD ["cat", "/hello.txt"]
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """Where it all happens: how to call kubectl, where images go, what the operator must know of registries."""
-
-    kubectl: tuple[str, ...]
-    target: Target
-    registries: tuple[dict[str, object], ...]
-    login: Path | None = None  # a config.json for the registry
-
-    def run(self, *words: str, stdin: str | None = None) -> str:
-        done = subprocess.run([*self.kubectl, *words], check=False, input=stdin, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise ClusterError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
-        return done.stdout
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -55,6 +38,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--registry", metavar="HOST/REPO", help="where its images go; needed with --kubeconfig")
     parser.add_argument("--insecure", action="store_true", help="the registry speaks plain HTTP")
     parser.add_argument("--mirror", metavar="HOST", default="", help="pull Docker Hub's images from there")
+    parser.add_argument(
+        "--with", dest="way", choices=WAYS, default="", help="how to get a cluster; the first that works if not given"
+    )
     parser.add_argument("--down", action="store_true", help="stop and remove what quickstart started, nothing else")
     given = parser.parse_args(arguments)
     if bool(given.kubeconfig) != bool(given.registry) and not given.down:
@@ -62,53 +48,38 @@ def main(arguments: Sequence[str]) -> int:
     if given.down:
         take_down(given)
         return 0
-    ground = own_ground() if not given.kubeconfig else given_ground(given.kubeconfig, given.registry, given)
-    images = publish(ground.target)
+    access = access_of(given)
+    images = publish(access.target)
     with step("Installing the operator", "ten seconds"):
-        install(ground.run, images, {"REGISTRIES": list(ground.registries)})
-    show(ground)
+        install(access.run, images, {"REGISTRIES": list(access.registries)})
+    show(access)
     return 0
 
 
-def own_ground() -> Ground:
-    """A one-node cluster with a registry."""
-    up(PLACES)
-    host = f"{PLACES.node_address}:{REGISTRY_PORT}"
-    flags = (f"--insecure-registry={host}", f"--registry-endpoint=docker.io={host}")
-    return Ground(
-        (str(binaries() / "kubectl"), f"--kubeconfig={PLACES.kubeconfig}"),
-        Target(f"{host}/imagewright", flags),
-        ({"host": host, "insecure": True}, {"host": "docker.io", "mirrors": [host]}),
-    )
+def access_of(given: argparse.Namespace) -> ClusterAccess:
+    """The quickest way: the given cluster, one by a tool of this machine, or the cluster of our own."""
+    if given.kubeconfig:
+        say(f"Using the cluster of {given.kubeconfig} and the registry {given.registry}, as given")
+        return given_access(Path(given.kubeconfig), given.registry, insecure=given.insecure, mirror=given.mirror)
+    if not given.way and PLACES.supervisor_pid.exists():
+        say("Using the cluster of our own, which is running")
+        return own_access()
+    tool = None if given.way == "own" else choose(given.way)
+    if tool is None:
+        return own_access()
+    _CHOSEN.parent.mkdir(parents=True, exist_ok=True)
+    _CHOSEN.write_text(tool.name)  # for --down; before the start, which may fail halfway
+    kubeconfig, host = tool.start()
+    return given_access(kubeconfig, f"{host}/imagewright", insecure=True, mirror=given.mirror)
 
 
-def given_ground(kubeconfig: str, registry: str, given: argparse.Namespace) -> Ground:
-    """The user's cluster and registry."""
-    if not os.path.isfile(kubeconfig):
-        raise ClusterError(f'cannot read kubeconfig "{kubeconfig}": no such file')
-    program = shutil.which("kubectl") or str(binaries() / "kubectl")
-    host = registry.partition("/")[0]
-    login = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
-    flags: tuple[str, ...] = (f"--insecure-registry={host}",) if given.insecure else ()
-    registries: tuple[dict[str, object], ...] = ({"host": host, "insecure": True},) if given.insecure else ()
-    if given.mirror:
-        flags += (f"--registry-mirror={given.mirror}",)
-        registries += ({"host": "docker.io", "mirrors": [given.mirror]},)
-    return Ground(
-        (program, f"--kubeconfig={os.path.abspath(kubeconfig)}"),
-        Target(registry, flags),
-        registries,
-        login if login.is_file() else None,
-    )
-
-
-def show(ground: Ground) -> None:
+def show(access: ClusterAccess) -> None:
     """Apply the example, follow it, and end with what the user would type next."""
-    image = f"{ground.target.repository}/hello:1.0"
+    image = f"{access.target.repository}/hello:1.0"
     output: dict[str, object] = {"tags": [image]}
     items: list[dict[str, object]] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}]
-    if ground.login is not None:
-        data = {".dockerconfigjson": base64.b64encode(ground.login.read_bytes()).decode()}
+    if access.login is not None:
+        data = {".dockerconfigjson": base64.b64encode(access.login.read_bytes()).decode()}
         metadata = {"name": "registry-login", "namespace": NAMESPACE}
         items.append(
             {
@@ -126,13 +97,13 @@ def show(ground: Ground) -> None:
         "metadata": {"name": "hello", "namespace": NAMESPACE},
         "spec": {"source": {"inline": {"dockerfile": _EXAMPLE}}, "output": output},
     }
-    ground.run("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [*items, build]}))
+    access.run("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [*items, build]}))
     say("Applied the ImageBuild hello: FROM busybox, one RUN, a CMD")
-    status = watch(ground.kubectl, NAMESPACE, "hello")
-    program, kubeconfig = ground.kubectl[0], ground.kubectl[1].partition("=")[2]
+    status = watch(access.kubectl, NAMESPACE, "hello")
+    program, kubeconfig = access.kubectl[0], access.kubectl[1].partition("=")[2]
     print()
     print(f"$ kubectl get imagebuilds -n {NAMESPACE}")
-    print(ground.run("get", "imagebuilds", "-n", NAMESPACE), end="")
+    print(access.run("get", "imagebuilds", "-n", NAMESPACE), end="")
     print()
     print(f"Pushed {image}")
     print(f"digest {status['image']['digest']}")
@@ -148,26 +119,37 @@ def show(ground: Ground) -> None:
 
 def take_down(given: argparse.Namespace) -> None:
     """The cluster that quickstart started, or what it installed into the given one."""
-    if not given.kubeconfig:
+    kubeconfig = Path(given.kubeconfig) if given.kubeconfig else None
+    if kubeconfig is None and _CHOSEN.is_file():
+        (tool,) = (tool for tool in tools() if tool.name == _CHOSEN.read_text())
+        if isinstance(tool, K3s):
+            kubeconfig = tool.start()[0]
+        else:
+            tool.delete()
+            say(f"The {tool.name} cluster and its registry are gone.")
+        _CHOSEN.unlink()
+        if kubeconfig is None:
+            return
+    if kubeconfig is None:
         down(PLACES)
         say("The cluster is gone; its programs and base images stay cached for the next time.")
         return
-    ground = given_ground(given.kubeconfig, given.registry or "unused", given)
-    ground.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
-    others = imagebuilds_of_others(ground)
+    access = given_access(kubeconfig, given.registry or "unused", insecure=False, mirror="")
+    access.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
+    others = imagebuilds_of_others(access)
     if others:
         say(f"The example is gone. There are ImageBuilds of others, so the operator stays: {', '.join(others)}.")
         say("docs/uninstalling.md says how it goes without them, and how with them.")
         return
-    uninstall(ground.run)
+    uninstall(access.run)
     say("The example and the operator are gone from the cluster; the images stay in the registry.")
 
 
-def imagebuilds_of_others(ground: Ground) -> list[str]:
+def imagebuilds_of_others(access: ClusterAccess) -> list[str]:
     """As NAMESPACE/NAME. Those of a namespace that is being deleted, or is gone, are nobody's any more."""
-    namespaces = json.loads(ground.run("get", "namespaces", "-o", "json"))["items"]
+    namespaces = json.loads(access.run("get", "namespaces", "-o", "json"))["items"]
     active = {one["metadata"]["name"] for one in namespaces if one["status"]["phase"] == "Active"}
-    found = ground.run("get", "imagebuilds", "-A", "--ignore-not-found", "-o", "json")
+    found = access.run("get", "imagebuilds", "-A", "--ignore-not-found", "-o", "json")
     places = [item["metadata"] for item in json.loads(found or '{"items": []}')["items"]]
     return [f"{place['namespace']}/{place['name']}" for place in places if place["namespace"] in active]
 

@@ -1,0 +1,195 @@
+"""Which cluster the quickstart takes, and what it asks of kind, k3d and minikube: by stand-ins with their interfaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cluster.places import ClusterError
+from quickstart.localclusters import K3d, K3s, Kind, Minikube, choose
+
+# Answers as the tools do, refuses flags that they don't document, and notes each call with what it was given.
+_STAND_IN = """#!{python}
+import argparse, json, os, pathlib, sys
+state = pathlib.Path({state!r})
+name = pathlib.Path(sys.argv[0]).name
+words = sys.argv[1:]
+given = "" if sys.stdin.isatty() or words[:1] == ["info"] else sys.stdin.read()
+with (state / "calls").open("a") as calls:
+    calls.write(json.dumps([name, words, given, os.environ.get("KUBECONFIG", "")]) + chr(10))
+verb = [word for word in words if not word.startswith("-")]
+made = state / name
+FLAGS = {{
+    "kind": {{"--name", "--config", "--wait", "-"}},
+    "k3d": {{"--registry-config", "--kubeconfig-update-default", "--kubeconfig-switch-context", "--wait", "-o"}},
+    "minikube": {{"--profile", "--driver", "--container-runtime", "--insecure-registry"}},
+    "docker": {{"--format", "--detach", "--restart", "--publish", "--name", "--force", "--volumes", "-i", "-p"}},
+}}
+for word in words:
+    if word.startswith("-") and word.partition("=")[0] not in FLAGS[name]:
+        sys.exit(f"unknown flag: {{word}}")
+if name == "docker":
+    if verb[0] == "info" and (state / "no-daemon").exists():
+        sys.exit("Cannot connect to the Docker daemon")
+    elif verb[0] == "ps":
+        print(made.read_text() if made.exists() else "other")
+    elif verb[:2] == ["network", "inspect"]:
+        print("172.17.0.1")
+    elif verb[0] == "run":
+        made.write_text("imagewright-quickstart")
+    elif verb[0] == "port":
+        print("172.17.0.1:5001")
+elif verb[:2] == ["get", "clusters"]:
+    print(made.read_text() if made.exists() else "")
+elif verb[:2] == ["cluster", "list"]:
+    print(json.dumps([{{"name": made.read_text()}}] if made.exists() else []))
+elif "create" in verb:
+    made.write_text("imagewright-quickstart")
+elif "kubeconfig" in verb:
+    print("kubeconfig of " + name)
+elif verb[:2] == ["get", "nodes"]:
+    print("node-1" + chr(10) + "node-2")
+elif verb[:1] == ["start"]:
+    pathlib.Path(os.environ["KUBECONFIG"]).write_text("kubeconfig of minikube")
+elif "delete" in verb:
+    made.unlink()
+"""
+
+Machine = Callable[..., None]
+
+
+class Calls:
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def all(self) -> list[tuple[str, str, str, str]]:
+        """Program, its words on one line, standard input, $KUBECONFIG."""
+        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        return [(name, " ".join(words), given, config) for name, words, given, config in map(json.loads, lines)]
+
+    def lines(self) -> list[str]:
+        return [f"{name} {words}" for name, words, _, _ in self.all()]
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Calls:
+    return Calls(tmp_path / "calls")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Puts programs on a PATH where there are no others."""
+    monkeypatch.setenv("IMAGEWRIGHT_CACHE", str(tmp_path / "cache"))
+
+    def install(*names: str) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(_STAND_IN.format(python=sys.executable, state=str(tmp_path)))
+            (folder / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+
+    return install
+
+
+def test_the_first_tool_that_works_is_taken_and_named(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    machine("docker", "k3d", "minikube")
+    tool = choose()
+    assert tool is not None
+    assert tool.name == "k3d"
+    assert "Using k3d, which is installed" in "".join(capsys.readouterr())
+
+
+def test_without_a_tool_the_own_cluster_is_taken_and_every_reason_is_given(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine("docker", "kind")
+    (tmp_path / "no-daemon").touch()
+    assert choose() is None
+    told = "".join(capsys.readouterr())
+    assert (
+        "kind: docker's daemon doesn't answer; k3d: not installed; minikube: not installed; k3s: not installed" in told
+    )
+
+
+def test_a_tool_that_is_asked_for_and_not_there_is_an_error(machine: Machine) -> None:
+    machine("docker", "kind")
+    with pytest.raises(ClusterError, match=r"^cannot use minikube: not installed$"):
+        choose("minikube")
+
+
+def test_kind_gets_a_registry_that_each_node_pulls_from(machine: Machine, calls: Calls) -> None:
+    machine("docker", "kind")
+    kubeconfig, host = Kind().start()
+    assert (kubeconfig.read_text(), host) == ("kubeconfig of kind\n", "172.17.0.1:5001")
+    assert (
+        "docker run --detach --restart=always --publish=172.17.0.1:5001:5000 --name=imagewright-quickstart registry:2"
+        in calls.lines()
+    )
+    (create,) = (given for name, words, given, _ in calls.all() if (name, words[:6]) == ("kind", "create"))
+    assert 'config_path = "/etc/containerd/certs.d"' in create
+    folder = "/etc/containerd/certs.d/172.17.0.1:5001"
+    for node in ("node-1", "node-2"):
+        assert f"docker exec {node} mkdir -p {folder}" in calls.lines()
+        copied = [
+            given for _, words, given, _ in calls.all() if words == f"exec -i {node} cp /dev/stdin {folder}/hosts.toml"
+        ]
+        assert copied == ['server = "http://172.17.0.1:5001"\n']
+
+
+@pytest.mark.parametrize("tool", [Kind(), K3d()], ids=["kind", "k3d"])
+def test_what_runs_is_used_again_and_what_was_made_is_deleted(
+    machine: Machine, calls: Calls, tmp_path: Path, tool: Kind | K3d
+) -> None:
+    machine("docker", tool.name)
+    assert tool.start() == tool.start()
+    assert sum("create" in line for line in calls.lines()) == 1
+    assert sum(line.startswith("docker run") for line in calls.lines()) == 1
+    tool.delete()
+    assert not (tmp_path / tool.name).exists()
+    assert calls.lines()[-1] == "docker rm --force --volumes imagewright-quickstart"
+
+
+def test_k3d_reads_the_registry_from_a_file_and_leaves_the_users_kubeconfig(machine: Machine, calls: Calls) -> None:
+    machine("docker", "k3d")
+    kubeconfig, host = K3d().start()
+    assert (kubeconfig.read_text(), host) == ("kubeconfig of k3d\n", "172.17.0.1:5001")
+    (create,) = (line for line in calls.lines() if line.startswith("k3d cluster create"))
+    assert "--kubeconfig-update-default=false --kubeconfig-switch-context=false" in create
+    file = Path(create.partition("--registry-config=")[2].split()[0])
+    assert json.loads(file.read_text()) == {"mirrors": {host: {"endpoint": [f"http://{host}"]}}}
+
+
+def test_minikube_trusts_the_registry_and_writes_a_kubeconfig_of_its_own(machine: Machine, calls: Calls) -> None:
+    machine("docker", "minikube")
+    kubeconfig, host = Minikube().start()
+    assert kubeconfig.read_text() == "kubeconfig of minikube"
+    (start,) = (words for name, words, _, _ in calls.all() if name == "minikube")
+    assert f"--insecure-registry={host}" in start
+    assert all(config == str(kubeconfig) for name, _, _, config in calls.all() if name == "minikube")
+
+
+def test_k3s_is_taken_with_a_registry_of_its_settings_and_nothing_of_it_changes(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine("k3s")
+    folder = tmp_path / "etc"
+    tool = K3s(folder)
+    assert tool.obstacle() == f"cannot read {folder}/k3s.yaml: it isn't running, or you aren't root"
+    folder.mkdir()
+    (folder / "k3s.yaml").write_text("kubeconfig of k3s")
+    assert tool.obstacle() == f"no plain-HTTP registry in {folder}/registries.yaml"
+    mirrors = {
+        "docker.io": {"endpoint": ["https://m.example.com"]},
+        "10.0.0.1:5000": {"endpoint": ["http://10.0.0.1:5000/"]},
+    }
+    (folder / "registries.yaml").write_text(json.dumps({"mirrors": mirrors}))
+    before = sorted(os.listdir(folder))
+    assert tool.obstacle() == ""
+    assert tool.start() == (folder / "k3s.yaml", "10.0.0.1:5000")
+    tool.delete()
+    assert sorted(os.listdir(folder)) == before
