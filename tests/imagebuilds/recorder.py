@@ -16,7 +16,7 @@ from types import TracebackType
 from imagebuilds.kstatus import kstatus
 from imagebuilds.rest import IMAGEBUILDS, Json, Rest
 
-# The table of operator.md: conditions -> phases in which they may stand, and what kstatus makes of them.
+# The table of docs/guide.md: conditions -> phases in which they may stand, and what kstatus makes of them.
 _PROGRESSING = (("Ready", "Unknown"), ("Reconciling", "True"))
 _WAITING = (("Ready", "False"), ("Reconciling", "True"))
 _DONE = (("Ready", "True"),)

@@ -28,7 +28,7 @@ field that isn't in this list (strict validation, its default). The operator ref
 The annotation `imagewright.dev/requestedAt`, any text, asks for a build of the same inputs once more when it changes.
 """
 _STATUS = """
-Written by the operator alone; [operator.md](operator.md#status) explains phases, conditions and reasons.
+Written by the operator alone; [guide.md](guide.md#status) explains phases, conditions and reasons.
 """
 _WIDTH = 120
 _NOT_YET = "Not supported yet"
