@@ -23,7 +23,7 @@ from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.kubeapi.paths import core, imagebuilds
 from imagewright_operator.pods.manifests import CONTAINER, POD_SELECTOR, UID_LABEL
 from imagewright_operator.pods.observation import Observation
-from imagewright_operator.reconcile.actions import Notice, Refusal
+from imagewright_operator.reconcile.actions import CreateError, Event
 
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 _PAGE = 250
@@ -81,7 +81,7 @@ class Cluster:
         query = {"labelSelector": selector, "fieldSelector": _NOT_ENDED if running else ""}
         return self._client.items(core("pods", namespace), query, page=_PAGE)
 
-    def create_pod(self, pod: Json) -> Refusal | None:
+    def create_pod(self, pod: Json) -> CreateError | None:
         """Create it; None also when the very Pod is there already, whoever has created it.
 
         Raises:
@@ -138,14 +138,14 @@ class Cluster:
                 return []
             raise
 
-    def post_event(self, imagebuild: ImageBuild, notice: Notice, now: datetime) -> None:
+    def post_event(self, imagebuild: ImageBuild, event: Event, now: datetime) -> None:
         """Post it once: its name follows from its key, and one that is there already is left as it is."""
         metadata = imagebuild.metadata
         moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        event = {
+        body = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": _event_name(metadata.name, metadata.uid, notice.key), "namespace": metadata.namespace},
+            "metadata": {"name": _event_name(metadata.name, metadata.uid, event.key), "namespace": metadata.namespace},
             "involvedObject": {
                 "apiVersion": API_VERSION,
                 "kind": KIND,
@@ -153,9 +153,9 @@ class Cluster:
                 "namespace": metadata.namespace,
                 "uid": metadata.uid,
             },
-            "reason": notice.reason,
-            "message": notice.message[:1024],
-            "type": "Warning" if notice.warning else "Normal",
+            "reason": event.reason,
+            "message": event.message[:1024],
+            "type": "Warning" if event.warning else "Normal",
             "source": {"component": CONTROLLER},
             "reportingComponent": CONTROLLER,
             "firstTimestamp": moment,
@@ -163,12 +163,12 @@ class Cluster:
             "count": 1,
         }
         try:
-            self._client.json("POST", core("events", metadata.namespace), {}, event)
+            self._client.json("POST", core("events", metadata.namespace), {}, body)
         except ApiError as error:
             if error.status not in (403, 404, 409):  # 403: the namespace is being deleted
                 raise
 
-    def _conflict(self, pod: Json) -> Refusal | None:
+    def _conflict(self, pod: Json) -> CreateError | None:
         """A Pod of that name exists: ours, if it has the same owner."""
         metadata = pod["metadata"]
         there = self._client.find(core("pods", metadata["namespace"], metadata["name"]))
@@ -178,10 +178,10 @@ class Cluster:
         if metadata["ownerReferences"][0]["uid"] in uids:
             return None
         message = f"a Pod {metadata['name']} that is not this build's is in the way: delete it, the build starts then"
-        return Refusal(Reason.POD_REJECTED, message, heals=True)
+        return CreateError(Reason.POD_REJECTED, message, transient=True)
 
 
-def _refusal(error: ApiError) -> Refusal:
+def _refusal(error: ApiError) -> CreateError:
     """What the answer to a creation means for the build.
 
     Raises:
@@ -189,16 +189,18 @@ def _refusal(error: ApiError) -> Refusal:
     """
     if error.status == 403 and "exceeded quota" in error.message:
         words = f"{error.message}: the build starts when there is room"
-        return Refusal(Reason.QUOTA_EXCEEDED, words, heals=True)
+        return CreateError(Reason.QUOTA_EXCEEDED, words, transient=True)
     if error.status == 403 and _NO_ACCOUNT.search(error.message):
-        return Refusal(Reason.POD_REJECTED, f"{error.message}: the build starts when it is there", heals=True)
+        return CreateError(Reason.POD_REJECTED, f"{error.message}: the build starts when it is there", transient=True)
     if error.status == 403 and error.cause == "NamespaceTerminating":
         raise error
     if error.status == 500 and "webhook" in error.message:
         words = f"the cluster can't say whether it takes the executor Pod: {error.message}: it is asked again"
-        return Refusal(Reason.POD_REJECTED, words, heals=True)
+        return CreateError(Reason.POD_REJECTED, words, transient=True)
     if error.status in (400, 403, 422):
-        return Refusal(Reason.POD_REJECTED, f"the cluster refuses the executor Pod: {error.message}", heals=False)
+        return CreateError(
+            Reason.POD_REJECTED, f"the cluster refuses the executor Pod: {error.message}", transient=False
+        )
     raise error
 
 

@@ -45,16 +45,16 @@ class Lease(Protocol):
     def replace(self, body: Json) -> Json: ...
 
 
-class Standing(Enum):
+class ElectionResult(Enum):
     """What came of an attempt to get or to keep the lease."""
 
     LEADS = auto()
-    STANDS_BY = auto()
+    STANDBY = auto()
     LOST = auto()  # it was held, and another holds it now
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LeaseTimings:
     """How long a lease lasts, and what follows from it: 15, 10 and 2 seconds, as Kubernetes' own components have it."""
 
     lease_s: int
@@ -108,8 +108,10 @@ def monotonic() -> float:
 class Elector:
     """The rules, without threads. ``attempt`` and ``release`` are for one thread, ``holds`` is for all."""
 
-    def __init__(self, lease: Lease, identity: str, terms: Terms, clock: Callable[[], float] = monotonic) -> None:
-        self._lease, self._identity, self._terms, self._clock = lease, identity, terms, clock
+    def __init__(
+        self, lease: Lease, identity: str, timings: LeaseTimings, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._lease, self._identity, self._timings, self._clock = lease, identity, timings, clock
         self._body: Json = {}  # as seen last
         self._version = ""  # its resourceVersion; "" when it is gone, or has never been
         self._changed_at = float("-inf")
@@ -133,29 +135,29 @@ class Elector:
     def _spec(self) -> Json:
         return self._body.get("spec") or {}
 
-    def attempt(self) -> Standing:
+    def try_acquire_or_renew(self) -> ElectionResult:
         """Get the lease, or renew it.
 
         Raises:
             ApiError: when the API server doesn't say; what was held is held until its deadline.
         """
         if not self._leads:
-            self._look()
+            self._refresh()
         for _ in range(2):
-            if not self._may_take():
-                return Standing.LOST if self._leads else Standing.STANDS_BY
+            if not self._may_acquire():
+                return ElectionResult.LOST if self._leads else ElectionResult.STANDBY
             sent = self._clock()
             try:
-                body = self._write(self._claim())
+                body = self._write(self._held_spec())
             except ApiError as error:
                 if error.status not in (404, 409):
                     raise
-                self._look()  # somebody was faster, or has deleted it; or our own last request was stored unanswered
+                self._refresh()  # somebody was faster, or has deleted it; or our own last request was stored unanswered
                 continue
-            self._see(body)
-            self._leads, self._until = True, sent + self._terms.deadline_s
-            return Standing.LEADS
-        return Standing.STANDS_BY  # it changes all the time: the next attempt tells
+            self._observe(body)
+            self._leads, self._until = True, sent + self._timings.deadline_s
+            return ElectionResult.LEADS
+        return ElectionResult.STANDBY  # it changes all the time: the next attempt tells
 
     def release(self) -> None:
         """Let another take it at once.
@@ -172,23 +174,23 @@ class Elector:
             now = _micro_time()
             spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
             try:
-                self._see(self._write({**self._spec, **spec}))
+                self._observe(self._write({**self._spec, **spec}))
             except ApiError as error:
                 if error.status not in (404, 409):
                     raise
-                self._look()
+                self._refresh()
 
-    def _may_take(self) -> bool:
+    def _may_acquire(self) -> bool:
         """One that is gone has not been given up: it is waited for as if it were there."""
-        lasts_s = self._spec.get("leaseDurationSeconds") or self._terms.lease_s
+        lasts_s = self._spec.get("leaseDurationSeconds") or self._timings.lease_s
         return self.holder in ("", self._identity) or self._clock() - self._changed_at > lasts_s
 
-    def _claim(self) -> Json:
+    def _held_spec(self) -> Json:
         now, spec = _micro_time(), self._spec
         claim = {
             **spec,
             "holderIdentity": self._identity,
-            "leaseDurationSeconds": self._terms.lease_s,
+            "leaseDurationSeconds": self._timings.lease_s,
             "renewTime": now,
         }
         if self.holder != self._identity:
@@ -201,14 +203,14 @@ class Elector:
             return self._lease.create(spec)
         return self._lease.replace({**self._body, "spec": spec})
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         body = self._lease.read()
         if body is None:
             self._version = ""
         else:
-            self._see(body)
+            self._observe(body)
 
-    def _see(self, body: Json) -> None:
+    def _observe(self, body: Json) -> None:
         version = body["metadata"]["resourceVersion"]
         if version != self._version:
             self._body, self._version, self._changed_at = body, version, self._clock()
@@ -220,21 +222,21 @@ class Leadership:
     ``end`` is given the cause and does not return.
     """
 
-    def __init__(self, elector: Elector, terms: Terms, end: Callable[[str], None] | None = None) -> None:
-        self._elector, self._terms = elector, terms
+    def __init__(self, elector: Elector, timings: LeaseTimings, end: Callable[[str], None] | None = None) -> None:
+        self._elector, self._timings = elector, timings
         self._end = end or _end_process
         self._stopped = threading.Event()
         self._heard = threading.Event()
         self._leads = threading.Event()
         self._on_lead: Callable[[], None] = lambda: None
-        self._beat = time.monotonic()
+        self._heartbeat = time.monotonic()
         self._threads: list[threading.Thread] = []
-        self._said = ""
+        self._last_logged = ""
 
     def start(self, on_lead: Callable[[], None]) -> None:
         """Stand for election; ``on_lead`` is called, by a thread of this one's, when it is won."""
         self._on_lead = on_lead
-        self._run("leadership", self._campaign)
+        self._run("leadership", self._run_election)
 
     def leads(self) -> bool:
         """Whether it has been won, now or before."""
@@ -246,9 +248,9 @@ class Leadership:
 
     def is_alive(self) -> bool:
         """Whether the attempts go on. An API server that doesn't answer is no reason to be restarted."""
-        return all(thread.is_alive() for thread in self._threads) and time.monotonic() - self._beat < _STUCK_S
+        return all(thread.is_alive() for thread in self._threads) and time.monotonic() - self._heartbeat < _STUCK_S
 
-    def assure(self) -> None:
+    def ensure_leading(self) -> None:
         """Return where this operator may work. For each request anew: it may have been frozen since the last.
 
         Raises:
@@ -263,7 +265,7 @@ class Leadership:
         """Give the lease back, if it is held: nothing that needs it may go on."""
         self._stopped.set()
         for thread in self._threads:
-            thread.join(self._terms.timeout_s)
+            thread.join(self._timings.timeout_s)
             if thread.is_alive():  # a request that hangs: the lease is over before it is given back
                 return
         try:
@@ -276,42 +278,42 @@ class Leadership:
         self._threads.append(thread)
         thread.start()
 
-    def _campaign(self) -> None:
+    def _run_election(self) -> None:
         pause = 0.0
         while not self._stopped.wait(pause):
-            self._beat = time.monotonic()
+            self._heartbeat = time.monotonic()
             try:
-                self._follow(self._elector.attempt())
+                self._apply(self._elector.try_acquire_or_renew())
             except ApiError as error:
-                self._say(logging.WARNING, f"the lease can't be read or written: {error}")
+                self._log_once(logging.WARNING, f"the lease can't be read or written: {error}")
             except Exception:  # noqa: BLE001 - a defect must not end the attempts: the deadline ends what they don't renew
                 _LOG.exception("the lease could not be seen to")
-            pause = self._terms.retry_s * (1 if self.leads() else 1 + random.uniform(0, _JITTER))  # noqa: S311
+            pause = self._timings.retry_s * (1 if self.leads() else 1 + random.uniform(0, _JITTER))  # noqa: S311
 
-    def _follow(self, standing: Standing) -> None:
+    def _apply(self, result: ElectionResult) -> None:
         self._heard.set()
-        if standing is Standing.LOST:
+        if result is ElectionResult.LOST:
             self._end(f"{self._elector.holder} holds the lease now")
-        elif standing is Standing.STANDS_BY:
-            self._say(logging.INFO, f"stands by: {self._elector.holder or 'another'} holds the lease")
+        elif result is ElectionResult.STANDBY:
+            self._log_once(logging.INFO, f"stands by: {self._elector.holder or 'another'} holds the lease")
         elif not self.leads():
-            self._say(logging.INFO, f"holds the lease as {self._elector.holder}, and works")
+            self._log_once(logging.INFO, f"holds the lease as {self._elector.holder}, and works")
             self._leads.set()
-            self._run("lease-deadline", self._guard)
+            self._run("lease-deadline", self._enforce_deadline)
             self._on_lead()
         else:
-            self._said = ""
+            self._last_logged = ""
 
-    def _guard(self) -> None:
+    def _enforce_deadline(self) -> None:
         """However long a request for the lease takes, the deadline is kept."""
         while not self._stopped.wait(max(0.0, self._elector.left_s())):
             if not self._elector.holds():
-                self._end(f"the lease has not been renewed for {self._terms.deadline_s:.3g} s")
+                self._end(f"the lease has not been renewed for {self._timings.deadline_s:.3g} s")
 
-    def _say(self, level: int, text: str) -> None:
+    def _log_once(self, level: int, text: str) -> None:
         """Once, not with every attempt."""
-        if text != self._said:
-            self._said = text
+        if text != self._last_logged:
+            self._last_logged = text
             _LOG.log(level, "%s", text)
 
 

@@ -23,10 +23,10 @@ from kubernetes.config import ConfigException
 from imagewright.errors import ImagewrightError
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.kubeapi.config import Access, access, connect
-from imagewright_operator.leadership import Elector, Leadership, Terms, own_identity, own_namespace
+from imagewright_operator.leadership import Elector, Leadership, LeaseTimings, own_identity, own_namespace
 from imagewright_operator.leases import Leases
 from imagewright_operator.monitoring.metrics import Metrics
-from imagewright_operator.monitoring.server import Probes
+from imagewright_operator.monitoring.server import HealthServer
 from imagewright_operator.settings import Settings
 from imagewright_operator.watch import handlers
 from imagewright_operator.watch.controller import Controller
@@ -55,27 +55,27 @@ def main() -> int:
     except ConfigException as error:
         sys.stderr.write(f"error: no cluster to talk to: {error}\nhint: Run it in a Pod, or set KUBECONFIG.\n")
         return 2
-    cluster = Cluster(api, metrics.request, leadership.assure if leadership is not None else _always)
+    cluster = Cluster(api, metrics.request, leadership.ensure_leading if leadership is not None else _unrestricted)
     operator = _Operator(
         Controller(cluster, settings, metrics), partial(access, api), settings.namespaces, leadership, metrics
     )
-    probes = Probes(settings.http_port, operator.is_alive, operator.is_ready, metrics.registry)
+    health = HealthServer(settings.http_port, operator.is_alive, operator.is_ready, metrics.registry)
     _LOG.info("starts; executor image %s, profile %s", settings.executor_image, settings.profile.value)
     try:
         asyncio.run(operator.run())
     finally:
         operator.stop()
-        probes.close()
+        health.close()
     return 0
 
 
 def _leadership(api: client.ApiClient, settings: Settings, metrics: Metrics) -> Leadership:
-    terms = Terms(settings.lease_s)
-    leases = Leases(api, own_namespace(os.environ), settings.lease_name, terms.timeout_s, metrics.request)
-    return Leadership(Elector(leases, own_identity(os.environ), terms), terms)
+    timings = LeaseTimings(settings.lease_s)
+    leases = Leases(api, own_namespace(os.environ), settings.lease_name, timings.timeout_s, metrics.request)
+    return Leadership(Elector(leases, own_identity(os.environ), timings), timings)
 
 
-def _always() -> None:
+def _unrestricted() -> None:
     """Without leader election nothing keeps a request back."""
 
 
@@ -137,7 +137,7 @@ class _Operator:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is: meanwhile the resync looks at everything
                 _LOG.error("the watches have ended: %s; they start again in %d s", error, _PAUSE_S)
-                self.controller.catch_up()
+                self.controller.relist()
             else:
                 return
             _catch_signals(stop)

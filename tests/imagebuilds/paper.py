@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,11 +12,13 @@ from imagebuilds.kstatus import kstatus
 
 from imagewright.contract.result import BuildResult, Failure, SourceResult
 from imagewright_operator.api import ImageBuild
+from imagewright_operator.api.status import Build
 from imagewright_operator.pods.manifests import pod_name
 from imagewright_operator.pods.observation import observe
 from imagewright_operator.reconcile import polling, reconciler
-from imagewright_operator.reconcile.actions import Decision, Refusal, World
+from imagewright_operator.reconcile.actions import Actions, CreateError, ReconcileInput
 from imagewright_operator.settings import Settings
+from imagewright_operator.status.conditions import CONDITIONS, ConditionType
 from imagewright_operator.status.records import status_patch
 
 START = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
@@ -49,11 +52,12 @@ class Paper:
         self.status: dict[str, Any] = {"observedGeneration": -1}
         self.pods: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
+        self.conditions: Sequence[ConditionType] = CONDITIONS
         self.log = b"step 1\nstep 2\n"
         self.created: list[str] = []
-        self.notices: dict[str, str] = {}
+        self.posted: dict[str, str] = {}
         self.versions: list[str] = []
-        self.wake_s: float | None = None
+        self.requeue_after_s: float | None = None
 
     def imagebuild(self) -> ImageBuild:
         metadata = {
@@ -70,53 +74,61 @@ class Paper:
         self.spec.update(spec)
         self.generation += 1
 
-    def decide(self) -> tuple[World, Decision]:
+    def decide(self) -> tuple[ReconcileInput, Actions]:
         observations = tuple(observe(pod, self.events) for pod in self.pods.values())
-        world = World.of(self.imagebuild(), observations, self.now)
-        decision = reconciler.reconcile(world, SETTINGS)
-        if decision.wants_log:
-            world = replace(world, log=self.log)
-            decision = reconciler.reconcile(world, SETTINGS)
-            assert not world.log or decision.wants_log == ""
-        return world, decision
+        observed = ReconcileInput.of(self.imagebuild(), observations, self.now)
+        asked: list[str] = []
 
-    def step(self, cut_after: int = 99, refuse: Refusal | None = None) -> Decision:
+        def read_log(pod: str) -> bytes:
+            asked.append(pod)
+            return self.log
+
+        def admit(build: Build) -> str:
+            asked.append(build.id)
+            return ""
+
+        observed = replace(observed, read_log=read_log, admit=admit, conditions=self.conditions)
+        actions = reconciler.reconcile(observed, SETTINGS)
+        assert len(asked) == len(set(asked)), "a log is read once a pass, and a build asks once"
+        return observed, actions
+
+    def step(self, cut_after: int = 99, error: CreateError | None = None) -> Actions:
         """One pass; the operator is killed after ``cut_after`` of its steps."""
-        world, decision = self.decide()
-        self.wake_s = decision.wake_s
+        observed, actions = self.decide()
+        self.requeue_after_s = actions.requeue_after_s
         if cut_after < 1:
-            return decision
-        self.store(decision)
+            return actions
+        self.store(actions)
         if cut_after < 2:
-            return decision
-        for pod in decision.delete:
+            return actions
+        for pod in actions.delete:
             self._delete(pod.name)
-        if cut_after >= 3 and decision.probe and refuse is not None:
-            self.store(Decision(polling.refused(decision.status, refuse.message, self.now)))
-        elif cut_after >= 3 and decision.probe:
-            self._create(decision.probe)
-        if cut_after < 3 or decision.create is None:
-            return decision
-        if refuse is not None:
-            self.store(reconciler.refused(world, decision, refuse, SETTINGS))
-            return decision
-        self._create(pod_name("app", decision.create))
-        return decision
+        if cut_after >= 3 and actions.poll_pod and error is not None:
+            self.store(Actions(polling.not_started(actions.status, error.message, self.now)))
+        elif cut_after >= 3 and actions.poll_pod:
+            self._create(actions.poll_pod)
+        if cut_after < 3 or actions.create is None:
+            return actions
+        if error is not None:
+            self.store(reconciler.create_failed(observed, actions, error, SETTINGS))
+            return actions
+        self._create(pod_name("app", actions.create))
+        return actions
 
-    def settle(self) -> Decision:
+    def settle(self) -> Actions:
         """Passes until nothing changes."""
         for _ in range(20):
             before = json.dumps([self.status, sorted(self.pods)])
-            decision = self.step()
+            actions = self.step()
             if json.dumps([self.status, sorted(self.pods)]) == before:
-                return decision
+                return actions
         raise AssertionError("it never comes to rest")
 
-    def store(self, decision: Decision) -> None:
-        patch = status_patch(self.status, decision.status)
+    def store(self, actions: Actions) -> None:
+        patch = status_patch(self.status, actions.status)
         self.status = _merged(self.status, patch)
-        for notice in decision.notices:
-            self.notices.setdefault(notice.key, f"{notice.reason}: {notice.message}")
+        for event in actions.events:
+            self.posted.setdefault(event.key, f"{event.reason}: {event.message}")
         self.versions.append(self.kstatus())
 
     def pod(self) -> dict[str, Any]:
@@ -131,14 +143,14 @@ class Paper:
         pod["spec"]["nodeName"] = "node-1"
         pod["status"] = {"phase": "Running", "containerStatuses": [{"name": "executor", "state": state}]}
 
-    def probe(self) -> dict[str, Any]:
+    def poll_pod(self) -> dict[str, Any]:
         """The Pod that looks where the branch is."""
         return self.pods[self.status["poll"]["podName"]]
 
     def answers(self, commit: str = "", **failure: Any) -> None:
         """The probe ends, with a commit or a failure."""
         report = BuildResult(source=SourceResult(commit=commit), failure=Failure(**failure) if failure else None)
-        self.ends(report.to_json(), exit_code=1 if failure else 0, pod=self.probe())
+        self.ends(report.to_json(), exit_code=1 if failure else 0, pod=self.poll_pod())
 
     def ends(self, report: str = "", exit_code: int = 0, pod: dict[str, Any] | None = None, **status: Any) -> None:
         pod = pod or self.pod()

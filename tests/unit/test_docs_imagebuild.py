@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from imagewright_operator.api.crd import definition
-from imagewright_operator.api.fielddocs import markdown
+from imagewright_operator.schema.crd import definition
+from imagewright_operator.schema.fielddocs import markdown
 
 PAGE = Path(__file__).parents[2] / "docs/imagebuild.md"
 
@@ -17,7 +17,7 @@ def fields(path: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
 
 
 def test_page_is_what_the_definition_gives() -> None:
-    assert PAGE.read_text() == markdown(), "run `python -m imagewright_operator.api.fielddocs > docs/imagebuild.md`"
+    assert PAGE.read_text() == markdown(), "run `python -m imagewright_operator.schema.fielddocs > docs/imagebuild.md`"
 
 
 def test_kubectl_explain_has_a_word_for_every_field() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imagewright.errors import Reason
 from imagewright_operator.reconcile import reconciler
-from imagewright_operator.status import records
+from imagewright_operator.status import conditions
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "troubleshooting.md"
@@ -59,13 +59,13 @@ def test_what_the_operator_says_is_explained_in_full() -> None:
 
 
 def test_what_else_an_imagebuild_can_show_has_a_place_to_look_at() -> None:
-    shown = {reason.value for reason in set(Reason) - OF_THE_PLUGIN} | OF_CONDITIONS | {records.SUCCEEDED}
+    shown = {reason.value for reason in set(Reason) - OF_THE_PLUGIN} | OF_CONDITIONS | {conditions.SUCCEEDED}
     assert shown - explained() - mentioned() == set()
 
 
 def test_no_entry_is_of_a_reason_that_is_gone() -> None:
     assert explained() <= {reason.value for reason in Reason}
-    assert mentioned() <= {reason.value for reason in Reason} | OF_CONDITIONS | {records.SUCCEEDED}
+    assert mentioned() <= {reason.value for reason in Reason} | OF_CONDITIONS | {conditions.SUCCEEDED}
 
 
 def test_its_parts_and_the_pages_that_it_names_are_there() -> None:

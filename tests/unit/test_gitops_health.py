@@ -15,8 +15,8 @@ from imagebuilds.paper import Paper, result
 
 from imagewright.contract.result import BuildResult, Failure
 from imagewright.errors import Reason
-from imagewright_operator.api import crd
-from imagewright_operator.reconcile.actions import Refusal
+from imagewright_operator.reconcile.actions import CreateError
+from imagewright_operator.schema import crd
 
 Json = dict[str, Any]
 
@@ -70,10 +70,10 @@ def settled(paper: Paper) -> Paper:
     return paper
 
 
-def refused(heals: bool) -> Paper:
+def refused(transient: bool) -> Paper:
     paper = Paper()
-    reason = Reason.QUOTA_EXCEEDED if heals else Reason.POD_REJECTED
-    paper.step(refuse=Refusal(reason, "says the API server", heals=heals))
+    reason = Reason.QUOTA_EXCEEDED if transient else Reason.POD_REJECTED
+    paper.step(error=CreateError(reason, "says the API server", transient=transient))
     return paper
 
 
@@ -100,7 +100,7 @@ STATES: dict[str, tuple[Callable[[], Paper], str]] = {
     "not seen by the operator": (not_seen, "Progressing"),
     "pending": (pending, "Progressing"),
     "running": (running, "Progressing"),
-    "queued by a quota": (lambda: refused(heals=True), "Progressing"),
+    "queued by a quota": (lambda: refused(transient=True), "Progressing"),
     "waiting for a secret": (waiting_for_a_secret, "Progressing"),
     "tried again": (retried, "Progressing"),
     "succeeded": (succeeded, "Healthy"),
@@ -109,7 +109,7 @@ STATES: dict[str, tuple[Callable[[], Paper], str]] = {
     "failed": (failed, "Degraded"),
     "failed, then edited": (lambda: edited(failed()), "Progressing"),
     "building again after a failure": (lambda: settled(edited(failed())), "Progressing"),
-    "rejected": (lambda: refused(heals=False), "Degraded"),
+    "rejected": (lambda: refused(transient=False), "Degraded"),
     "cancelled": (cancelled, "Degraded"),
     "suspended": (lambda: settled(Paper(suspend=True)), "Suspended"),
     "invalid": (lambda: settled(Paper(cache={"repository": "reg.example.com/cache:1"})), "Degraded"),

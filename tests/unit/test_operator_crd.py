@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from imagewright_operator.api import crd
+from imagewright_operator.schema import crd
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "crds" / "imagewright.dev_imagebuilds.yaml"
@@ -30,7 +30,7 @@ def nodes(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_the_committed_file_has_not_drifted_from_the_models() -> None:
-    assert FILE.read_text(encoding="utf-8") == crd.render(), "run python -m imagewright_operator.api.crd"
+    assert FILE.read_text(encoding="utf-8") == crd.render(), "run python -m imagewright_operator.schema.crd"
 
 
 def test_check_tells_of_drift(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,16 @@ from imagebuilds.clock import Clock
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import Json
 from imagewright_operator.kubeapi.errors import ApiError
-from imagewright_operator.leadership import Elector, Leadership, Standing, Terms, own_identity, own_namespace
+from imagewright_operator.leadership import (
+    ElectionResult,
+    Elector,
+    Leadership,
+    LeaseTimings,
+    own_identity,
+    own_namespace,
+)
 
-TERMS = Terms(15)
+TERMS = LeaseTimings(15)
 
 
 class Server:
@@ -57,7 +64,7 @@ class Server:
         return copy.deepcopy(body)
 
 
-class World:
+class ReconcileInput:
     """Some operators on machines with clocks of their own, and the time that passes between and within their requests."""
 
     def __init__(self, random: Random, count: int) -> None:
@@ -84,7 +91,7 @@ class World:
 class Member:
     """An operator: its requests take their time, in which others act, and may get lost before or after they are stored."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ReconcileInput) -> None:
         self._world = world
         # A tenth too slow or too fast is far more than any real clock, and begins anywhere.
         self._start, self._rate = world.random.uniform(0, 1e6), world.random.uniform(0.9, 1.1)
@@ -106,9 +113,9 @@ class Member:
             elif self._world.random.random() < 0.05:
                 self._starts()  # killed, and started again
             else:
-                standing = self.elector.attempt()
-                self._world.led += standing is Standing.LEADS
-                if standing is Standing.LOST:
+                standing = self.elector.try_acquire_or_renew()
+                self._world.led += standing is ElectionResult.LEADS
+                if standing is ElectionResult.LOST:
                     self._starts()
         except ApiError:
             pass
@@ -146,7 +153,7 @@ class Member:
 @given(seed=st.integers(0, 2**32), count=st.integers(2, 4))
 def test_two_never_work_at_once(seed: int, count: int) -> None:
     random = Random(seed)
-    world = World(random, count)
+    world = ReconcileInput(random, count)
     for _ in range(60):
         world.step()
         world.passes(random.choice((0.5, 2, 2, 20)))
@@ -154,7 +161,7 @@ def test_two_never_work_at_once(seed: int, count: int) -> None:
 
 def test_the_simulation_has_leaders() -> None:
     """Else the test above would hold for operators that never work."""
-    world = World(Random(1), 3)
+    world = ReconcileInput(Random(1), 3)
     for _ in range(2000):
         world.step()
         world.passes(2)
@@ -186,7 +193,7 @@ def test_the_lease_has_what_kubernetes_components_write(
     stand: Callable[[str], Elector], server: Server, clock: Clock
 ) -> None:
     first, second = stand("a"), stand("b")
-    assert first.attempt() is Standing.LEADS
+    assert first.try_acquire_or_renew() is ElectionResult.LEADS
     made = spec(server)
     assert set(made) == {
         "holderIdentity",
@@ -197,15 +204,15 @@ def test_the_lease_has_what_kubernetes_components_write(
     }
     assert (made["holderIdentity"], made["leaseDurationSeconds"], made["leaseTransitions"]) == ("a", 15, 0)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", made["renewTime"])
-    assert second.attempt() is Standing.STANDS_BY
+    assert second.try_acquire_or_renew() is ElectionResult.STANDBY
     assert spec(server) == made, "who stands by only reads"
     clock.now = 5
-    first.attempt()
+    first.try_acquire_or_renew()
     assert (spec(server)["acquireTime"], spec(server)["leaseTransitions"]) == (made["acquireTime"], 0)
     assert spec(server)["renewTime"] > made["renewTime"]
     first.release()
     assert (spec(server)["holderIdentity"], spec(server)["leaseDurationSeconds"]) == ("", 1)
-    assert second.attempt() is Standing.LEADS
+    assert second.try_acquire_or_renew() is ElectionResult.LEADS
     assert (spec(server)["leaseDurationSeconds"], spec(server)["leaseTransitions"]) == (15, 1)
     assert spec(server)["acquireTime"] > made["acquireTime"]
 
@@ -213,22 +220,22 @@ def test_the_lease_has_what_kubernetes_components_write(
 def test_it_is_taken_when_it_has_not_changed_for_its_duration_whatever_its_times_say(
     stand: Callable[[str], Elector], server: Server, clock: Clock
 ) -> None:
-    stand("a").attempt()
+    stand("a").try_acquire_or_renew()
     clock.now = 1000.0
     server.edit(renewTime="1970-01-01T00:00:00.000000Z")
     second = stand("b")
-    assert second.attempt() is Standing.STANDS_BY, "it counts from when it has seen it"
+    assert second.try_acquire_or_renew() is ElectionResult.STANDBY, "it counts from when it has seen it"
     clock.now += 14.9
-    assert second.attempt() is Standing.STANDS_BY
+    assert second.try_acquire_or_renew() is ElectionResult.STANDBY
     server.edit(renewTime="1970-01-01T00:00:00.000000Z", acquireTime="1970-01-01T00:00:00.000000Z")
     clock.now += 14.9
-    assert second.attempt() is Standing.STANDS_BY, "a change is a change"
+    assert second.try_acquire_or_renew() is ElectionResult.STANDBY, "a change is a change"
     server.edit(leaseDurationSeconds=60)
-    assert second.attempt() is Standing.STANDS_BY
+    assert second.try_acquire_or_renew() is ElectionResult.STANDBY
     clock.now += 59
-    assert second.attempt() is Standing.STANDS_BY, "the holder's duration holds"
+    assert second.try_acquire_or_renew() is ElectionResult.STANDBY, "the holder's duration holds"
     clock.now += 2
-    assert second.attempt() is Standing.LEADS
+    assert second.try_acquire_or_renew() is ElectionResult.LEADS
 
 
 def test_it_works_until_its_deadline_and_that_is_before_the_lease_is_over(
@@ -236,13 +243,13 @@ def test_it_works_until_its_deadline_and_that_is_before_the_lease_is_over(
 ) -> None:
     first = stand("a")
     assert not first.holds()
-    first.attempt()
+    first.try_acquire_or_renew()
     clock.now = 9.9
     assert first.holds()
     clock.now = 10.0
     assert not first.holds()
     for lease_s in (3, 15, 3600):
-        terms = Terms(lease_s)
+        terms = LeaseTimings(lease_s)
         assert 2 * terms.timeout_s <= terms.deadline_s < lease_s
         assert 0 < terms.retry_s <= min(2, terms.deadline_s / 4)
 
@@ -251,37 +258,37 @@ def test_one_that_is_deleted_is_made_again_by_its_holder_and_by_nobody_else_befo
     stand: Callable[[str], Elector], server: Server, clock: Clock
 ) -> None:
     first, second = stand("a"), stand("b")
-    first.attempt()
-    second.attempt()
+    first.try_acquire_or_renew()
+    second.try_acquire_or_renew()
     server.body = None
-    assert second.attempt() is Standing.STANDS_BY
-    assert first.attempt() is Standing.LEADS
+    assert second.try_acquire_or_renew() is ElectionResult.STANDBY
+    assert first.try_acquire_or_renew() is ElectionResult.LEADS
     assert spec(server)["leaseTransitions"] == 0
-    second.attempt()
+    second.try_acquire_or_renew()
     server.body = None
     clock.now += 16
-    assert second.attempt() is Standing.LEADS
-    assert first.attempt() is Standing.LOST
+    assert second.try_acquire_or_renew() is ElectionResult.LEADS
+    assert first.try_acquire_or_renew() is ElectionResult.LOST
 
 
 def test_what_others_write_into_the_lease_stays_and_costs_the_holder_nothing(
     stand: Callable[[str], Elector], server: Server
 ) -> None:
     first = stand("a")
-    first.attempt()
+    first.try_acquire_or_renew()
     assert server.body is not None
     server.body["metadata"]["labels"] = {"team": "platform"}
     server.edit(preferredHolder="z")
-    assert first.attempt() is Standing.LEADS
+    assert first.try_acquire_or_renew() is ElectionResult.LEADS
     assert server.body["metadata"]["labels"] == {"team": "platform"}
     assert spec(server)["preferredHolder"] == "z"
 
 
 def test_who_finds_another_in_its_place_has_lost(stand: Callable[[str], Elector], server: Server) -> None:
     first = stand("a")
-    first.attempt()
+    first.try_acquire_or_renew()
     server.edit(holderIdentity="b")
-    assert first.attempt() is Standing.LOST
+    assert first.try_acquire_or_renew() is ElectionResult.LOST
     first.release()
     assert spec(server)["holderIdentity"] == "b"
 
@@ -302,20 +309,20 @@ def test_a_defect_in_what_asks_for_the_lease_ends_at_the_deadline_and_is_told(
         causes.append(cause)
         ended.set()
 
-    terms = Terms(3)
+    terms = LeaseTimings(3)
     leadership = Leadership(Elector(Broken(), "a", terms), terms, end)
     leads = threading.Event()
     with caplog.at_level(logging.ERROR):
         leadership.start(leads.set)
         assert leads.wait(60)
-        leadership.assure()
+        leadership.ensure_leading()
         assert leadership.is_ready()
         assert ended.wait(60)
     assert causes[0] == "the lease has not been renewed for 2 s"
     assert "made by the test" in caplog.text
     leadership.stop()
     with pytest.raises(ApiError, match="gives its lease back"):
-        leadership.assure()
+        leadership.ensure_leading()
 
 
 def test_a_thread_that_wakes_up_too_late_ends_the_operator_before_its_next_request(clock: Clock) -> None:
@@ -325,10 +332,10 @@ def test_a_thread_that_wakes_up_too_late_ends_the_operator_before_its_next_reque
     leadership = Leadership(Elector(Server(), "a", TERMS, clock), TERMS, causes.append)
     leadership.start(leads.set)
     assert leads.wait(60)
-    leadership.assure()
+    leadership.ensure_leading()
     assert causes == []
     clock.now = 16
-    leadership.assure()
+    leadership.ensure_leading()
     assert causes[0] == "the lease has not been renewed in time"
     leadership.stop()
 

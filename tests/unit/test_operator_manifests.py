@@ -21,7 +21,7 @@ from imagewright.errors import UsageError
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
 from imagewright_operator.pods import volumes
-from imagewright_operator.pods.manifests import executor_pod, is_probe, pods_of, probe_pod
+from imagewright_operator.pods.manifests import executor_pod, is_poll_pod, pods_of, poll_pod
 from imagewright_operator.pods.request import build_request
 from imagewright_operator.settings import Profile, Settings
 
@@ -248,8 +248,8 @@ def test_a_probe_has_the_login_of_the_source_and_no_other() -> None:
         buildArgs=[{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}],
         podTemplate={"nodeSelector": {"pool": "builds"}},
     )
-    made = probe_pod(built, "app-1a2b-probe", Settings(), Profile.HARDENED)
-    assert is_probe(made["metadata"]["name"])
+    made = poll_pod(built, "app-1a2b-probe", Settings(), Profile.HARDENED)
+    assert is_poll_pod(made["metadata"]["name"])
     assert container(made)["args"] == ["probe"]
     volumes = [one.get("secret", {}).get("secretName") or one["name"] for one in made["spec"]["volumes"]]
     assert volumes == ["imagewright-work", "git"]

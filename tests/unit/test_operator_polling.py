@@ -9,7 +9,7 @@ from imagebuilds.paper import Paper, result
 
 from imagewright.errors import Reason
 from imagewright_operator.api import REQUESTED_AT_ANNOTATION
-from imagewright_operator.reconcile.actions import Refusal
+from imagewright_operator.reconcile.actions import CreateError
 
 GIT = {"git": {"url": "https://git.example.com/app.git", "ref": {"branch": "main"}, "poll": "10m"}}
 SAME, OTHER = "c" * 40, "d" * 40  # the first is what Paper's builds are of
@@ -28,13 +28,13 @@ def built() -> Paper:
 def asks(paper: Paper) -> None:
     paper.wait(minutes=11)  # the interval, and its tenth
     paper.settle()
-    assert paper.probe()
+    assert paper.poll_pod()
 
 
 def test_it_is_looked_at_by_the_interval_and_not_at_once() -> None:
     paper = built()
-    assert paper.wake_s is not None
-    assert 600 <= paper.wake_s <= 660
+    assert paper.requeue_after_s is not None
+    assert 600 <= paper.requeue_after_s <= 660
     paper.wait(minutes=9)
     paper.settle()
     assert "poll" not in paper.status or "podName" not in paper.status["poll"]
@@ -64,7 +64,7 @@ def test_a_move_builds_once_and_says_why() -> None:
     assert paper.status["build"]["number"] == 2
     assert paper.status["build"]["polledCommit"] == OTHER
     assert paper.kstatus() == "InProgress"
-    assert any(f"moved to {OTHER[:12]}" in text for text in paper.notices.values())
+    assert any(f"moved to {OTHER[:12]}" in text for text in paper.posted.values())
     paper.starts()
     paper.ends(result("sha256:" + "b" * 64).replace(SAME, OTHER))
     paper.settle()
@@ -165,7 +165,7 @@ def test_a_build_that_took_longer_than_the_interval_is_not_looked_after_at_once(
 def test_a_probe_that_is_refused_says_so_and_is_tried_at_the_next_time() -> None:
     paper = built()
     paper.wait(minutes=11)
-    paper.step(refuse=Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods", heals=True))
+    paper.step(error=CreateError(Reason.QUOTA_EXCEEDED, "exceeded quota: pods", transient=True))
     assert paper.status["poll"]["message"] == "exceeded quota: pods"
     assert "podName" not in paper.status["poll"]
     assert paper.kstatus() == "Current"
@@ -180,7 +180,7 @@ def test_a_probe_that_never_ends_is_given_up() -> None:
     asks(paper)
     paper.wait(minutes=6)
     paper.settle()
-    assert "did not end" in paper.status["poll"]["message"]
+    assert "did not report a commit" in paper.status["poll"]["message"]
     assert not [name for name in paper.pods if "probe" in name]
 
 
@@ -235,6 +235,6 @@ def test_hundreds_are_not_looked_at_in_one_moment() -> None:
         paper.ends(result())
         paper.settle()
         papers.append(paper)
-    times = sorted(paper.wake_s or 0 for paper in papers)
+    times = sorted(paper.requeue_after_s or 0 for paper in papers)
     assert times[-1] - times[0] > 30
     assert len(set(times)) > 30

@@ -25,5 +25,5 @@ def test_only_what_the_pods_status_does_not_tell_is_polled(
     paper.settle()
     paper.pod()["status"] = status
     paper.settle()
-    assert paper.wake_s is not None
-    assert least_s <= paper.wake_s <= most_s
+    assert paper.requeue_after_s is not None
+    assert least_s <= paper.requeue_after_s <= most_s

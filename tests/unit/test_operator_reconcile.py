@@ -17,7 +17,7 @@ from imagewright.errors import Reason
 from imagewright_operator.api import REQUESTED_AT_ANNOTATION
 from imagewright_operator.pods.manifests import pod_name
 from imagewright_operator.reconcile import reconciler
-from imagewright_operator.reconcile.actions import Refusal
+from imagewright_operator.reconcile.actions import CreateError
 
 
 def built(**spec: Any) -> Paper:
@@ -56,7 +56,7 @@ def test_from_apply_to_a_digest() -> None:
     assert paper.status["duration"] == "1m23s"
     assert paper.status["log"]["tail"] == "step 1\nstep 2\n"
     assert [entry["outcome"] for entry in paper.status["history"]] == ["Succeeded"]
-    assert [text.split(":")[0] for text in paper.notices.values()] == ["BuildQueued", "BuildStarted", "BuildSucceeded"]
+    assert [text.split(":")[0] for text in paper.posted.values()] == ["BuildQueued", "BuildStarted", "BuildSucceeded"]
     assert paper.versions == sorted(paper.versions, reverse=True), (
         "InProgress, and Current only once the image is pushed"
     )
@@ -69,13 +69,13 @@ def test_while_it_runs_the_step_and_the_log_are_in_the_status_and_silence_is_no_
     paper.log = b"[build 1/3] FROM busybox\n  done in 1s\n[build 2/3] RUN make\n  | [build 9/9] not a step\n"
     paper.settle()
     assert "log" not in paper.status, "not at once"
-    assert paper.wake_s == 10
+    assert paper.requeue_after_s == 10
     paper.wait(seconds=10)
     paper.settle()
     assert paper.status["build"]["currentStep"] == "[build 2/3] RUN make"
     assert paper.status["log"]["tail"].endswith("| [build 9/9] not a step\n")
     (message,) = [one["message"] for one in paper.status["conditions"] if one["type"] == "Ready"]
-    assert message.endswith("builds the image: [build 2/3] RUN make")
+    assert message.endswith("is building the image: [build 2/3] RUN make")
     before = json.dumps(paper.status)
     paper.wait(seconds=30)
     paper.settle()
@@ -89,7 +89,7 @@ def test_while_it_runs_the_step_and_the_log_are_in_the_status_and_silence_is_no_
     paper.log = b"  | more and more\n"
     paper.settle()
     assert paper.status["log"]["tail"] == "  | more\n", "not yet"
-    assert paper.wake_s == 60, "an old build is looked at every minute"
+    assert paper.requeue_after_s == 60, "an old build is looked at every minute"
     paper.ends(result())
     paper.settle()
     assert "currentStep" not in paper.status["build"]
@@ -200,7 +200,7 @@ def test_a_missing_secret_waits_without_end_and_heals() -> None:
         paper.wait(minutes=3)
         paper.settle()
         assert paper.condition("Ready") == "False SecretNotFound"
-    assert {entry.split(":")[0] for entry in paper.notices.values()} == {"BuildQueued", "SecretNotFound"}
+    assert {entry.split(":")[0] for entry in paper.posted.values()} == {"BuildQueued", "SecretNotFound"}
     assert len(set(paper.created)) == 1, "always the same attempt"
     paper.events = []
     paper.starts()
@@ -246,11 +246,11 @@ def test_a_deleted_pod_whose_container_the_kubelet_cannot_locate_costs_an_attemp
     paper.ends(result())
     paper.settle()
     assert paper.status["phase"] == "Succeeded"
-    assert {text.split(":")[0] for text in paper.notices.values()} == {"BuildQueued", "BuildStarted", "BuildSucceeded"}
+    assert {text.split(":")[0] for text in paper.posted.values()} == {"BuildQueued", "BuildStarted", "BuildSucceeded"}
 
 
 @pytest.mark.parametrize("waiting", [{}, {"reason": "ImagePullBackOff", "message": "not found"}])
-def test_a_pod_that_does_not_start_inrfc3339(waiting: dict[str, str]) -> None:
+def test_a_pod_that_does_not_start_in_time_fails_the_build(waiting: dict[str, str]) -> None:
     paper = Paper(startTimeout="5m")
     paper.settle()
     paper.pod()["status"]["containerStatuses"] = [{"name": "executor", "state": {"waiting": waiting}}]
@@ -259,7 +259,7 @@ def test_a_pod_that_does_not_start_inrfc3339(waiting: dict[str, str]) -> None:
     paper.settle()
     reason = "ImagePullFailed" if waiting else "StartTimeout"
     assert paper.condition("Stalled") == f"True {reason}"
-    assert "startTimeout of 5m" in paper.status["build"]["failure"]["message"]
+    assert "spec.startTimeout (5m)" in paper.status["build"]["failure"]["message"]
     assert not paper.pods
 
 
@@ -272,11 +272,11 @@ def test_the_timeout_counts_from_the_start_of_the_container() -> None:
     paper.wait(minutes=9, seconds=59)
     paper.settle()
     assert paper.status["phase"] == "Running"
-    assert paper.wake_s == 1
+    assert paper.requeue_after_s == 1
     paper.wait(seconds=2)
     paper.settle()
     assert paper.condition("Stalled") == "True Timeout"
-    assert "spec.timeout of 10m" in paper.status["build"]["failure"]["message"]
+    assert "spec.timeout (10m)" in paper.status["build"]["failure"]["message"]
     assert paper.status["log"]["tail"] == "step 1\nstep 2\n"
     assert not paper.pods
 
@@ -294,7 +294,7 @@ def test_an_eviction_is_tried_again_as_often_as_the_spec_says() -> None:
     paper.settle()
     assert paper.condition("Stalled") == "True PodEvicted"
     assert len(paper.created) == 3
-    assert len({text for text in paper.notices.values() if text.startswith("BuildRetried")}) == 2
+    assert len({text for text in paper.posted.values() if text.startswith("BuildRetried")}) == 2
 
 
 def test_a_build_that_failed_by_itself_is_never_tried_again() -> None:
@@ -351,7 +351,7 @@ def test_a_pod_on_a_node_that_does_not_answer_is_given_up() -> None:
     paper.settle()
     assert paper.status["phase"] == "Running"
     (message,) = [one["message"] for one in paper.status["conditions"] if one["type"] == "Ready"]
-    assert message.endswith("is being deleted: its node has yet to say how it ended")
+    assert message.endswith("is being deleted: waiting for its node to report how it ended")
     paper.wait(seconds=91)
     paper.step()
     assert paper.condition("Ready") == "Unknown NodeLost"
@@ -421,14 +421,14 @@ def test_suspend_starts_nothing_and_ends_nothing() -> None:
 
 def test_a_full_quota_keeps_it_queued_and_says_so_once() -> None:
     paper = Paper()
-    refusal = Refusal(Reason.QUOTA_EXCEEDED, "exceeded quota: pods", heals=True)
-    paper.step(refuse=refusal)
+    refusal = CreateError(Reason.QUOTA_EXCEEDED, "exceeded quota: pods", transient=True)
+    paper.step(error=refusal)
     said = json.dumps(paper.status["conditions"])
     assert paper.condition("Ready") == "False QuotaExceeded"
     assert paper.status["phase"] == "Queued"
     for _ in range(5):
         paper.wait(seconds=15)
-        paper.step(refuse=refusal)
+        paper.step(error=refusal)
         assert json.dumps(paper.status["conditions"]) == said
     paper.settle()
     assert paper.status["phase"] == "Pending"
@@ -437,7 +437,7 @@ def test_a_full_quota_keeps_it_queued_and_says_so_once() -> None:
 
 def test_a_pod_that_the_cluster_refuses_is_a_failure_in_the_clusters_words() -> None:
     paper = Paper()
-    paper.step(refuse=Refusal(Reason.POD_REJECTED, 'violates PodSecurity "restricted"', heals=False))
+    paper.step(error=CreateError(Reason.POD_REJECTED, 'violates PodSecurity "restricted"', transient=False))
     assert paper.condition("Stalled") == "True PodRejected"
     assert paper.status["build"]["failure"]["message"] == 'violates PodSecurity "restricted"'
     paper.settle()
@@ -446,7 +446,7 @@ def test_a_pod_that_the_cluster_refuses_is_a_failure_in_the_clusters_words() -> 
 
 def test_finished_pods_go_when_their_time_has_come_and_the_result_stays() -> None:
     paper = built(retention={"podTTL": "1h"})
-    assert paper.wake_s == pytest.approx(3600)
+    assert paper.requeue_after_s == pytest.approx(3600)
     paper.wait(minutes=59)
     paper.settle()
     assert paper.pods

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from imagewright_operator.api import ImageBuild
-from imagewright_operator.reconcile.actions import World
+from imagewright_operator.reconcile.actions import ReconcileInput
 from imagewright_operator.reconcile.reconciler import reconcile
 from imagewright_operator.settings import Settings
 from imagewright_operator.status.records import status_json
@@ -31,6 +31,6 @@ def test_it_is_left_as_it_is(version: str, stored: dict[str, Any]) -> None:
     metadata = {**stored["metadata"], "namespace": "ns", "uid": "uid-1", "generation": 1}
     imagebuild = ImageBuild.parse({**stored, "metadata": metadata})
     assert status_json(imagebuild.status) == stored["status"], "nothing of it is unknown today"
-    decision = reconcile(World(imagebuild, (), LATER), Settings())
+    decision = reconcile(ReconcileInput(imagebuild, (), LATER), Settings())
     assert decision.is_idle(imagebuild.status)
-    assert not decision.notices
+    assert not decision.events

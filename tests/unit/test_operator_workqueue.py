@@ -11,7 +11,7 @@ import pytest
 from imagebuilds.clock import Clock
 from prometheus_client import CollectorRegistry, Counter
 
-from imagewright_operator.monitoring.server import Probes
+from imagewright_operator.monitoring.server import HealthServer
 from imagewright_operator.watch.workqueue import WorkQueue
 
 
@@ -47,19 +47,19 @@ def test_a_key_that_waits_already_waits_once(queue: WorkQueue[str]) -> None:
 def test_the_first_go_before_all_others_once_and_never_by_two_workers(queue: WorkQueue[str]) -> None:
     for key in ("a", "b", "c"):
         queue.add(key)
-    queue.add("c", first=True)
-    queue.add("d", first=True)
+    queue.add("c", priority=True)
+    queue.add("d", priority=True)
     queue.add("d")
     assert queue.depth() == 4
     assert queue.get() == "c"
-    queue.add("c", first=True)
+    queue.add("c", priority=True)
     assert [queue.get(), queue.get(), queue.get()] == ["d", "a", "b"], "c is being worked on, though it was there twice"
     for key in ("a", "b", "c", "d"):
         queue.done(key)
     queue.add("e")
     assert waiting(queue) == ["c", "e"], "first also after it was worked on"
     queue.add("c")
-    queue.add("e", first=True)
+    queue.add("e", priority=True)
     assert waiting(queue) == ["e", "c"], "and no longer"
 
 
@@ -139,16 +139,16 @@ class Health:
 
 
 @pytest.fixture
-def probes() -> Iterator[tuple[Probes, Health]]:
+def probes() -> Iterator[tuple[HealthServer, Health]]:
     health = Health()
     registry = CollectorRegistry()
     Counter("things", "Things.", registry=registry).inc()
-    server = Probes(0, lambda: health.alive, lambda: health.ready, registry)
+    server = HealthServer(0, lambda: health.alive, lambda: health.ready, registry)
     yield server, health
     server.close()
 
 
-def ask(probes: Probes, path: str) -> tuple[int, str]:
+def ask(probes: HealthServer, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{probes.port}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
@@ -157,7 +157,7 @@ def ask(probes: Probes, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_probes_follow_what_they_ask(probes: tuple[Probes, Health]) -> None:
+def test_probes_follow_what_they_ask(probes: tuple[HealthServer, Health]) -> None:
     server, health = probes
     assert ask(server, "/healthz") == (200, "ok\n")
     assert ask(server, "/readyz")[0] == 503

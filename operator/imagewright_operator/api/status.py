@@ -31,7 +31,7 @@ class Phase(StrEnum):
 class Condition(Model):
     """As the Kubernetes API conventions have them."""
 
-    type: Literal["Ready", "Reconciling", "Stalled"] = Field(description="Which of the three.")
+    type: str = Field(description="Type of the condition.")
     status: Literal["True", "False", "Unknown"] = Field(description="Unknown while it is being found out.")
     observed_generation: int = Field(default=0, description="Of the spec that this is about.")
     last_transition_time: str = Field(description="When the status last changed.")

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 
-class Probes:
+class HealthServer:
     """Serves until it is closed. ``alive`` and ``ready`` are asked anew for every request."""
 
     def __init__(

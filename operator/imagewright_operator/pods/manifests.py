@@ -43,13 +43,13 @@ def pod_name(imagebuild_name: str, build: Build) -> str:
     return f"{imagebuild_name}-{build.id}-{build.attempt}"
 
 
-def probe_name(imagebuild_name: str, uid: str, number: int) -> str:
+def poll_pod_name(imagebuild_name: str, uid: str, number: int) -> str:
     """Name of the Pod that looks for the ``number``-th time where a branch is; no longer than a build's Pod's."""
     digest = hashlib.sha256(json.dumps([uid, "probe", number]).encode()).hexdigest()
     return f"{imagebuild_name}-{digest[:4]}{_PROBE_SUFFIX}"
 
 
-def is_probe(name: str) -> bool:
+def is_poll_pod(name: str) -> bool:
     """Whether a Pod of ours looks where a branch is, and builds nothing."""
     return name.endswith(_PROBE_SUFFIX)
 
@@ -126,7 +126,7 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
     return pod
 
 
-def probe_pod(imagebuild: ImageBuild, name: str, settings: Settings, profile: Profile) -> Json:
+def poll_pod(imagebuild: ImageBuild, name: str, settings: Settings, profile: Profile) -> Json:
     """The Pod that says which commit the source is at: as the executor's, with the source's login and no other.
 
     Raises:

@@ -31,7 +31,7 @@ class PodState(StrEnum):
 class Observation:
     """One Pod at one moment.
 
-    ``reason`` and ``message`` say why it waits or has failed; ``heals`` that it waits for something that only has to
+    ``reason`` and ``message`` say why it waits or has failed; ``transient`` that it waits for something that only has to
     appear, however long that takes. ``retry`` is set for failures of the infrastructure. Times are RFC 3339, "" unknown.
     """
 
@@ -41,7 +41,7 @@ class Observation:
     node: str = ""
     reason: str = ""
     message: str = ""
-    heals: bool = False
+    transient: bool = False
     retry: RetryCause | None = None
     result: BuildResult | None = None
     exit_code: int | None = None
@@ -122,8 +122,8 @@ def observe(pod: PodJson, events: Sequence[Mapping[str, Any]] = ()) -> Observati
         return _ended(pod, terminated, facts)
     if running or terminated:  # terminated: the Pod's phase follows within moments
         return _running(pod, facts)
-    reason, message, heals = _why_waiting(pod, state.get("waiting") or {}, events)
-    return Observation(state=PodState.WAITING, reason=reason, message=message, heals=heals, **facts)
+    reason, message, transient = _why_waiting(pod, state.get("waiting") or {}, events)
+    return Observation(state=PodState.WAITING, reason=reason, message=message, transient=transient, **facts)
 
 
 def parse_time(text: str) -> datetime | None:
@@ -266,7 +266,7 @@ def _memory_limit(spec: Mapping[str, Any]) -> str:
 def _why_waiting(
     pod: PodJson, waiting: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str, bool]:
-    """Reason, message, and whether it heals by something appearing. Empty: nothing is wrong as far as is known."""
+    """Reason, message, and whether it transient by something appearing. Empty: nothing is wrong as far as is known."""
     status = pod.get("status") or {}
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":

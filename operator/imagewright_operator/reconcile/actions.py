@@ -1,46 +1,57 @@
-"""What ``reconcile`` is given and what it gives back.
+"""The input of ``reconcile`` and the actions that it returns.
 
-No I/O. Made and carried out by ``controller``.
+No I/O of its own: what must be read or asked during the decision is a callback of the input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from imagewright.errors import Reason
 from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.status import Build
-from imagewright_operator.pods.manifests import is_probe
+from imagewright_operator.pods.manifests import is_poll_pod
 from imagewright_operator.pods.observation import Observation
+from imagewright_operator.status.conditions import CONDITIONS, ConditionType
+
+
+def _no_log(_pod: str) -> None:
+    return None
+
+
+def _admit_all(_build: Build) -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What is known at one moment: the ImageBuild as it was read before its Pods, and all Pods that it owns.
+class ReconcileInput:
+    """The state of one ImageBuild at one moment: the object as it was read before its Pods, and all Pods that it owns.
 
-    ``log`` is the end of the log that ``Decision.wants_log`` asked for; None before it was read, b"" when there is none.
-    ``hold`` says why no Pod may be created now, "" where one may. ``probes`` are the Pods that look where a branch is.
+    ``read_log`` returns the end of the log of the Pod with that name, b"" when there is none; None leaves the log in the
+    status as it is. ``admit`` is asked once for a build whose Pod could be created now: "" admits it, any other text is
+    the reason to keep it queued. ``poll_pods`` are the Pods that look up a branch; they build nothing.
     """
 
     imagebuild: ImageBuild
     pods: tuple[Observation, ...]
     now: datetime
-    log: bytes | None = None
-    hold: str = ""
-    probes: tuple[Observation, ...] = ()
+    poll_pods: tuple[Observation, ...] = ()
+    read_log: Callable[[str], bytes | None] = _no_log
+    admit: Callable[[Build], str] = _admit_all
+    conditions: Sequence[ConditionType] = CONDITIONS
 
     @classmethod
-    def of(cls, imagebuild: ImageBuild, pods: Sequence[Observation], now: datetime) -> World:
-        """With those Pods apart that build nothing."""
-        probes = tuple(pod for pod in pods if is_probe(pod.name))
-        return cls(imagebuild, tuple(pod for pod in pods if not is_probe(pod.name)), now, probes=probes)
+    def of(cls, imagebuild: ImageBuild, pods: Sequence[Observation], now: datetime) -> ReconcileInput:
+        """Without callbacks: no log is read, and every build is admitted."""
+        poll_pods = tuple(pod for pod in pods if is_poll_pod(pod.name))
+        return cls(imagebuild, tuple(pod for pod in pods if not is_poll_pod(pod.name)), now, poll_pods)
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """An Event for people. ``key`` is the same however often it is decided on: it is posted once."""
+class Event:
+    """A Kubernetes Event. An Event with the same ``key`` is posted once, however often it is decided on."""
 
     reason: str
     message: str
@@ -49,32 +60,31 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why the API server has not created a Pod. ``heals``: the same request may pass later."""
+class CreateError:
+    """Why the API server did not create a Pod. ``transient``: the same request may succeed later."""
 
     reason: Reason
     message: str
-    heals: bool
+    transient: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do, in this order: store the status, delete Pods, create the Pod of ``create``, post notices.
+class Actions:
+    """What to do, in this order: patch the status, delete Pods, create Pods, post Events.
 
-    ``wants_log`` names a Pod whose log belongs into the status: read it and decide again, before doing anything.
-    ``probe`` names the Pod to create that looks where a branch is. ``wake_s`` is when to look again though nothing has
-    happened. ``finished`` is the build that this decision ends.
+    ``create`` is the build whose Pod to create, ``poll_pod`` the name of the Pod to create that looks up a branch.
+    ``requeue_after_s`` is when to reconcile again if no event arrives before, None for never. ``finished`` is the build
+    that these actions complete.
     """
 
     status: Status
     delete: tuple[Observation, ...] = ()
     create: Build | None = None
-    notices: tuple[Notice, ...] = ()
-    wake_s: float | None = None
-    wants_log: str = ""
-    probe: str = ""
+    events: tuple[Event, ...] = ()
+    requeue_after_s: float | None = None
+    poll_pod: str = ""
     finished: Build | None = None
 
     def is_idle(self, before: Status) -> bool:
         """Whether there is nothing to do now."""
-        return self.status == before and not self.delete and self.create is None and not self.probe
+        return self.status == before and not self.delete and self.create is None and not self.poll_pod

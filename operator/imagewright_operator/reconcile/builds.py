@@ -1,6 +1,6 @@
-"""The records that builds begin with: whether one is due, a new build's, and that of another attempt.
+"""Build records: whether a build is due, the record of a new one and of a further attempt, and which finished Pods expire.
 
-No I/O. Called by ``reconcile``. What is claimed is stored before anything is done for it, under a resource version.
+No I/O. A build is recorded in the status, under a resource version, before anything is done for it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from imagewright_operator.pods.manifests import pod_name
 from imagewright_operator.pods.observation import Observation, parse_time
 from imagewright_operator.reconcile import polling
 from imagewright_operator.reconcile.inputs import Inputs, build_id
-from imagewright_operator.reconcile.limiter import Claim, Key, PodKey
+from imagewright_operator.reconcile.limiter import ObjectKey, PodKey, QueuedBuild
 
 
 def is_due(imagebuild: ImageBuild, inputs: Inputs, build: Build) -> bool:
-    """Whether there is something to build, after ``build``, which is over."""
-    if not inputs.is_of(build) or polling.moved(imagebuild, build):
+    """Whether there is something to build after ``build``, which has finished."""
+    if not inputs.is_of(build) or polling.new_commit(imagebuild, build):
         return True
-    if build.outcome == "Failed":  # what could have been the cause was edited
+    if build.outcome == "Failed":  # a field that may have caused the failure was edited
         return build.environment_hash != inputs.environment_hash
     return build.outcome in ("Cancelled", "Replaced")
 
 
-def new(imagebuild: ImageBuild, inputs: Inputs, last: Build | None, now: datetime) -> Build:
-    """The next build of an ImageBuild."""
+def new_build(imagebuild: ImageBuild, inputs: Inputs, last: Build | None, now: datetime) -> Build:
+    """The record of the next build of an ImageBuild."""
     number = last.number + 1 if last is not None else 1
     return Build(
         id=build_id(imagebuild.metadata.uid, inputs, number),
@@ -37,13 +37,13 @@ def new(imagebuild: ImageBuild, inputs: Inputs, last: Build | None, now: datetim
         inputs_hash=inputs.inputs_hash,
         environment_hash=inputs.environment_hash,
         requested_at=inputs.requested_at,
-        polled_commit=polling.moved(imagebuild, last) if last is not None else "",
+        polled_commit=polling.new_commit(imagebuild, last) if last is not None else "",
         queue_time=timestamp(now),
     )
 
 
-def again(build: Build, not_before: datetime) -> Build:
-    """Another attempt of the same build."""
+def next_attempt(build: Build, not_before: datetime) -> Build:
+    """The record of another attempt of the same build."""
     return Build(
         id=build.id,
         number=build.number,
@@ -57,31 +57,31 @@ def again(build: Build, not_before: datetime) -> Build:
     )
 
 
-def slot(imagebuild: ImageBuild, build: Build) -> Claim:
-    """What a build that wants a Pod asks ``slots`` for."""
+def queued_build(imagebuild: ImageBuild, build: Build) -> QueuedBuild:
+    """The build as the concurrency limiter knows it."""
     metadata = imagebuild.metadata
     pod = PodKey(metadata.namespace, pod_name(metadata.name, build))
-    return Claim(Key(metadata.namespace, metadata.name), pod, build.queue_time)
+    return QueuedBuild(ObjectKey(metadata.namespace, metadata.name), pod, build.queue_time)
 
 
 @dataclass(frozen=True, slots=True)
-class Tidying:
-    """``delete`` now; ``wakes`` are the seconds until the others' time has come."""
+class PodCleanup:
+    """``delete`` now; ``requeues_s`` are the seconds until the other Pods expire."""
 
     delete: tuple[Observation, ...]
-    wakes: tuple[float, ...]
+    requeues_s: tuple[float, ...]
 
 
-def tidy(pods: Iterable[Observation], keep: timedelta, now: datetime) -> Tidying:
-    """End what still runs, delete what ended ``keep`` ago. Each of ``pods`` is of a build that is over."""
-    delete, wakes = [], []
+def expired_pods(pods: Iterable[Observation], ttl: timedelta, now: datetime) -> PodCleanup:
+    """Of Pods whose builds have finished: those that still run, and those that ended at least ``ttl`` ago."""
+    delete, requeues_s = [], []
     for pod in pods:
         if pod.deleted:
             continue
         ended = parse_time(pod.finished or pod.created)
-        left = (ended + keep - now).total_seconds() if pod.ended and ended is not None else 0.0
+        left = (ended + ttl - now).total_seconds() if pod.ended and ended is not None else 0.0
         if left <= 0:
             delete.append(pod)
         else:
-            wakes.append(left)
-    return Tidying(tuple(delete), tuple(wakes))
+            requeues_s.append(left)
+    return PodCleanup(tuple(delete), tuple(requeues_s))

@@ -1,7 +1,7 @@
-"""Watching a branch: when a probe of its own asks the git server again, and what its answer means.
+"""Polling a branch or tag: when a Pod asks the git server again, and what its answer means.
 
-No I/O. Called by ``reconcile`` for an ImageBuild with ``source.git.poll`` whose last build is over. The probe is a Pod, so
-that the operator needs no git login; its name follows from what the status says, as that of a build's Pod does.
+No I/O. For an ImageBuild with ``source.git.poll`` whose last build has finished. A Pod asks, so that the operator needs no
+git credentials; its name follows from the status, as that of a build's Pod does.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ from datetime import datetime, timedelta
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import parse_duration
 from imagewright_operator.api.status import Build, Poll, Status
-from imagewright_operator.pods.manifests import probe_name
+from imagewright_operator.pods.manifests import poll_pod_name
 from imagewright_operator.pods.observation import Observation, parse_time
 from imagewright_operator.status.records import clipped, second
 
-_PATIENCE = timedelta(minutes=5)  # for a probe to start, ask and end
-_LOOK_AFTER_S = 5.0
-_JITTER = 10  # per cent of the interval, so that a thousand ImageBuilds don't ask at the same moment
+_TIMEOUT = timedelta(minutes=5)  # for the Pod to start, ask and end
+_CHECK_S = 5.0
+_JITTER = 10  # percent of the interval, so that a thousand ImageBuilds do not ask at the same moment
 
 
 @dataclass(frozen=True, slots=True)
 class Polling:
-    """``status`` is what to store, ``create`` whether its Pod is to be created; ``wake_s`` is when to look again."""
+    """The poll status to store, whether to create its Pod, and when to reconcile again."""
 
     status: Poll
     create: bool = False
-    wake_s: float = 0.0
+    requeue_after_s: float = 0.0
 
 
-def poll(imagebuild: ImageBuild, build: Build, probes: Iterable[Observation], now: datetime) -> Polling | None:
-    """The next step of watching, after ``build``: wait, start a probe, or take what it has found; None where nothing is
-    watched."""
+def poll(imagebuild: ImageBuild, build: Build, poll_pods: Iterable[Observation], now: datetime) -> Polling | None:
+    """The next step of polling after ``build``: wait, start a Pod, or take its answer; None if nothing is polled."""
     interval = _interval(imagebuild)
     if interval is None:
         return None
@@ -46,40 +45,41 @@ def poll(imagebuild: ImageBuild, build: Build, probes: Iterable[Observation], no
     if not before.pod_name:
         left = seconds_until_next(before)
         if left > 0:
-            return Polling(before, wake_s=left)
+            return Polling(before, requeue_after_s=left)
         number = before.number + 1
-        name = probe_name(imagebuild.metadata.name, imagebuild.metadata.uid, number)
+        name = poll_pod_name(imagebuild.metadata.name, imagebuild.metadata.uid, number)
         started = before.model_copy(update={"number": number, "pod_name": name, "start_time": second(now)})
-        return Polling(started, create=True, wake_s=_LOOK_AFTER_S)
-    pod = next((one for one in probes if one.name == before.pod_name), None)
+        return Polling(started, create=True, requeue_after_s=_CHECK_S)
+    pod = next((one for one in poll_pods if one.name == before.pod_name), None)
     if pod is not None and pod.ended:
-        over = _answered(before, pod, now)
-        news = over.commit != before.commit  # looked at by the next pass
-        return Polling(over, wake_s=0.2 if news else seconds_until_next(over))
+        finished = _answered(before, pod, now)
+        moved = finished.commit != before.commit  # the next pass starts a build
+        return Polling(finished, requeue_after_s=0.2 if moved else seconds_until_next(finished))
     began = parse_time(before.start_time) or now
-    if now < began + _PATIENCE:
-        return Polling(before, create=pod is None, wake_s=_LOOK_AFTER_S)
-    why = pod.message if pod is not None and pod.message else "the probe did not end within five minutes"
-    over = _over(before, now, message=clipped(why))
-    return Polling(over, wake_s=seconds_until_next(over))
+    if now < began + _TIMEOUT:
+        return Polling(before, create=pod is None, requeue_after_s=_CHECK_S)
+    default = f"Pod {before.pod_name} did not report a commit within 5 minutes"
+    message = pod.message if pod is not None and pod.message else default
+    finished = _finished(before, now, message=clipped(message))
+    return Polling(finished, requeue_after_s=seconds_until_next(finished))
 
 
-def stopped(imagebuild: ImageBuild) -> Poll | None:
-    """What stays known while nothing is watched: nothing, if nothing is to be watched any more."""
+def paused(imagebuild: ImageBuild) -> Poll | None:
+    """The poll status while no Pod asks; None once polling is turned off."""
     known = imagebuild.status.poll
     if known is None or _interval(imagebuild) is None:
         return None
     return known.model_copy(update={"pod_name": "", "start_time": ""})
 
 
-def refused(status: Status, why: str, now: datetime) -> Status:
-    """The status of a look that is over, since its Pod was not taken."""
-    assert status.poll is not None, "there is a look"
-    return status.model_copy(update={"poll": _over(status.poll, now, message=clipped(why))})
+def not_started(status: Status, message: str, now: datetime) -> Status:
+    """The status after the Pod that was to ask could not be created."""
+    assert status.poll is not None, "the poll was recorded"
+    return status.model_copy(update={"poll": _finished(status.poll, now, message=clipped(message))})
 
 
-def moved(imagebuild: ImageBuild, build: Build) -> str:
-    """The commit that a new build is due for, "" for none: one that was seen after ``build`` was asked for, and isn't its."""
+def new_commit(imagebuild: ImageBuild, build: Build) -> str:
+    """The commit that needs a new build: one that was seen after ``build`` was queued and differs from its; "" for none."""
     seen = imagebuild.status.poll
     if seen is None or not seen.commit or _interval(imagebuild) is None:
         return ""
@@ -91,13 +91,13 @@ def moved(imagebuild: ImageBuild, build: Build) -> str:
 
 
 def _interval(imagebuild: ImageBuild) -> timedelta | None:
-    """How often the branch or tag is looked at, None for never."""
+    """How often the branch or tag is polled, None for never."""
     git = imagebuild.spec.source.git
     return parse_duration(git.poll) if git is not None and git.poll is not None else None
 
 
 def _due(uid: str, build: Build, status: Poll, interval: timedelta) -> datetime:
-    """After the last look, or the last build's end, by the interval and up to a tenth of it more."""
+    """The interval, and up to a tenth of it more, after the last poll or the end of the last build."""
     times = [parse_time(text) for text in (status.check_time, build.completion_time, build.queue_time)]
     start = max(time for time in times if time is not None)
     seed = hashlib.sha256(f"{uid} {status.number}".encode()).digest()[0]
@@ -107,12 +107,12 @@ def _due(uid: str, build: Build, status: Poll, interval: timedelta) -> datetime:
 def _answered(before: Poll, pod: Observation, now: datetime) -> Poll:
     result = pod.result
     if result is not None and result.source.commit and result.failure is None:
-        return _over(before, now, commit=result.source.commit)
-    return _over(before, now, message=clipped(pod.message or "the probe ended without an answer"))
+        return _finished(before, now, commit=result.source.commit)
+    return _finished(before, now, message=clipped(pod.message or f"Pod {pod.name} ended without reporting a commit"))
 
 
-def _over(before: Poll, now: datetime, commit: str = "", message: str = "") -> Poll:
-    """Where nothing was found out, the commit that was seen last stays, and when."""
+def _finished(before: Poll, now: datetime, commit: str = "", message: str = "") -> Poll:
+    """Without a commit, the one that was seen last stays, and its time."""
     seen = {"commit": commit, "seen_time": second(now)} if commit else {}
-    over = {"check_time": second(now), "message": message, "pod_name": "", "start_time": ""}
-    return before.model_copy(update={**over, **seen})
+    update = {"check_time": second(now), "message": message, "pod_name": "", "start_time": ""}
+    return before.model_copy(update={**update, **seen})

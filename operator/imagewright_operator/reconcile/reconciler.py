@@ -1,9 +1,9 @@
-"""What to do next for one ImageBuild: (ImageBuild, Pods, now) -> Decision.
+"""The reconciler: what to do next for one ImageBuild, as ``ReconcileInput -> Actions``.
 
-No I/O. Called by ``controller`` for every event, wake-up and resync alike. Level-triggered and idempotent: the same
-state gives the same decision, so a lost, doubled or reordered event changes nothing, and nothing that matters lives in
-memory. A build is claimed in the status first, under a resource version; its Pod's name follows from the claim, so
-that an operator killed between two steps, or a second operator, continues with the same Pod instead of another one.
+No I/O. Level-triggered and idempotent: the same state gives the same actions, so a lost, duplicated or reordered event
+changes nothing, and nothing that matters is kept in memory. A build is recorded in the status first, under a resource
+version; the name of its Pod follows from that record, so that an operator that was killed between two steps, or a
+second operator, continues with the same Pod instead of creating another one.
 """
 
 from __future__ import annotations
@@ -22,169 +22,162 @@ from imagewright_operator.pods import logtail
 from imagewright_operator.pods.manifests import pod_name
 from imagewright_operator.pods.observation import Observation, PodState, parse_time
 from imagewright_operator.reconcile import builds, polling, validation
-from imagewright_operator.reconcile.actions import Decision, Notice, Refusal, World
+from imagewright_operator.reconcile.actions import Actions, CreateError, Event, ReconcileInput
 from imagewright_operator.reconcile.inputs import Inputs
 from imagewright_operator.settings import Settings
-from imagewright_operator.status import records
-from imagewright_operator.status.records import Kind, State
+from imagewright_operator.status import conditions, records
+from imagewright_operator.status.conditions import State, StateKind
 
 QUEUED, PENDING, RUNNING = "BuildQueued", "PodPending", "BuildRunning"
 SUSPENDED, RETRYING = "Suspended", "BuildRetrying"
 
-_LINGER = timedelta(seconds=60)  # after its grace period a Pod that is still there is on a node that doesn't answer
+_LINGER = timedelta(seconds=60)  # a Pod that still exists so long after its grace period is on an unresponsive node
 _RETRY_BACKOFF = timedelta(seconds=10)  # doubled with every attempt
-REFUSAL_PAUSE_S = 15.0
-_POLL_S = 5.0  # a failing mount doesn't touch the Pod: nothing but its Events tell of it
-_TOLD_BY_THE_POD = (Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED)  # its status changes when they do: no need to poll
-_REFUSALS = (Reason.QUOTA_EXCEEDED, Reason.POD_REJECTED)
-_HEALING = (Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND)
+CREATE_RETRY_S = 15.0
+_POLL_S = 5.0  # a failing mount is reported by Events only, the Pod's status does not change
+_REPORTED_BY_POD_STATUS = (Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED)  # no need to poll
+_CREATE_ERRORS = (Reason.QUOTA_EXCEEDED, Reason.POD_REJECTED)
+_TRANSIENT = (Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND)
 
 
-def reconcile(world: World, settings: Settings) -> Decision:
-    """The next step. Of an ImageBuild that is being deleted its owner references clean up."""
-    if world.imagebuild.metadata.deletion_timestamp:
-        return Decision(world.imagebuild.status)
-    return _Pass(world, settings).decide()
+def reconcile(observed: ReconcileInput, settings: Settings) -> Actions:
+    """The next step. An ImageBuild that is being deleted needs none: its Pods are garbage-collected."""
+    if observed.imagebuild.metadata.deletion_timestamp:
+        return Actions(observed.imagebuild.status)
+    return _Pass(observed, settings).decide()
 
 
-def refused(world: World, decision: Decision, refusal: Refusal, settings: Settings) -> Decision:
-    """What becomes of a build whose Pod was refused, after ``decision`` was stored."""
-    imagebuild = world.imagebuild.model_copy(update={"status": decision.status})
-    return _Pass(replace(world, imagebuild=imagebuild, pods=()), settings).refuse(refusal)
+def create_failed(observed: ReconcileInput, actions: Actions, error: CreateError, settings: Settings) -> Actions:
+    """What follows when the Pod of ``actions.create`` could not be created, after the status was stored."""
+    imagebuild = observed.imagebuild.model_copy(update={"status": actions.status})
+    return _Pass(replace(observed, imagebuild=imagebuild, pods=()), settings).create_failed(error)
 
 
-def unreadable(imagebuild: ImageBuild, message: str, now: datetime) -> Decision:
-    """For a spec that this version can't even read; everything else in the status stays."""
-    state = State(Kind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, message)
-    return Decision(records.status_of(imagebuild, state, now))
+def invalid(imagebuild: ImageBuild, message: str, now: datetime) -> Actions:
+    """Report a spec that this version cannot parse; everything else in the status stays."""
+    state = State(StateKind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, message)
+    return Actions(conditions.status_of(imagebuild, state, now))
 
 
 def is_live(pod: Observation, now: datetime) -> bool:
-    """Whether it may still run. One that is there long after its deletion is on a node that doesn't answer."""
+    """Whether it may still run. One that still exists long after its deletion is on an unresponsive node."""
     gone_by = parse_time(pod.deleted)
     return not pod.ended and (gone_by is None or now < gone_by + _LINGER)
 
 
 class _Pass:
-    """One decision in the making."""
+    """One pass over one ImageBuild: collects the actions."""
 
-    def __init__(self, world: World, settings: Settings) -> None:
-        self.world = world
-        self.now = world.now
-        self.imagebuild = world.imagebuild
-        self.spec = world.imagebuild.spec
+    def __init__(self, observed: ReconcileInput, settings: Settings) -> None:
+        self.observed = observed
+        self.now = observed.now
+        self.imagebuild = observed.imagebuild
+        self.spec = observed.imagebuild.spec
         self.settings = settings
-        self.inputs = Inputs.of(world.imagebuild)
-        self.problems = validation.problems(world.imagebuild, settings)
-        self.build = world.imagebuild.status.build
+        self.inputs = Inputs.of(observed.imagebuild)
+        self.problems = validation.problems(observed.imagebuild, settings)
+        self.build = observed.imagebuild.status.build
         self.changes: dict[str, object] = {}
         self.delete: list[Observation] = []
         self.create: Build | None = None
-        self.notices: list[Notice] = []
-        self.wakes: list[float] = []
-        self.wants_log = ""
-        self.probe = ""
+        self.events: list[Event] = []
+        self.requeues_s: list[float] = []
+        self.poll_pod = ""
         self.finished: Build | None = None
 
-    def decide(self) -> Decision:
+    def decide(self) -> Actions:
         state = self._active(self.build) if self.build is not None and not self.build.outcome else None
-        return self._decision(state or self._idle())
+        return self._actions(state or self._idle())
 
-    def refuse(self, refusal: Refusal) -> Decision:
-        assert self.build is not None, "a Pod is only created for a claim"
-        if refusal.heals:
-            self.wakes.append(REFUSAL_PAUSE_S)
-            if self._ready_reason() != refusal.reason:
-                self._notify(refusal.reason, refusal.message, warning=True)
-            return self._decision(State(Kind.WAITING, Phase.QUEUED, refusal.reason, refusal.message))
-        self._finish("Failed", FailureStatus(reason=refusal.reason, message=records.clipped(refusal.message)))
-        return self._decision(records.finished_state(self.build))
+    def create_failed(self, error: CreateError) -> Actions:
+        assert self.build is not None, "a Pod is only created for a recorded build"
+        if error.transient:
+            self.requeues_s.append(CREATE_RETRY_S)
+            if self._ready_reason() != error.reason:
+                self._record_event(error.reason, error.message, warning=True)
+            return self._actions(State(StateKind.WAITING, Phase.QUEUED, error.reason, error.message))
+        self._finish("Failed", FailureStatus(reason=error.reason, message=records.clipped(error.message)))
+        return self._actions(conditions.finished_state(self.build))
 
-    def _decision(self, state: State) -> Decision:
-        self._tidy()
-        status = records.status_of(self.imagebuild, state, self.now, build=self.build, **self.changes)
-        return Decision(
+    def _actions(self, state: State) -> Actions:
+        self._clean_up()
+        changes = {"build": self.build, **self.changes}
+        status = conditions.status_of(self.imagebuild, state, self.now, changes, self.observed.conditions)
+        return Actions(
             status=status,
             delete=tuple(self.delete),
             create=self.create,
-            notices=tuple(self.notices),
-            wake_s=max(0.2, min(self.wakes)) if self.wakes else None,
-            wants_log=self.wants_log,
-            probe=self.probe,
+            events=tuple(self.events),
+            requeue_after_s=max(0.2, min(self.requeues_s)) if self.requeues_s else None,
+            poll_pod=self.poll_pod,
             finished=self.finished,
         )
 
-    # --- a build that is under way
+    # --- a build in progress
 
     def _active(self, build: Build) -> State | None:
-        """What a build without an outcome is doing; None when it has just got one."""
+        """The state of a build without an outcome; None if it has just finished."""
         seen = self._pod_of(build) or self._pushed_before(build)
         if seen is None:
-            return self._stop(build, None) or self._without_pod(build)
-        self.build = build = records.absorbed(build, seen, seen.result)
+            return self._stop(build, None) or self._start(build)
+        self.build = build = records.with_observation(build, seen, seen.result)
         if seen.ended:
             return self._ended(build, seen)
         if not is_live(seen, self.now):
             lost = seen.reason or Reason.NODE_LOST
-            words = seen.message or f"Pod {seen.name} can't be deleted: its node doesn't answer"
-            return self._failed(build, replace(seen, reason=lost, message=words), None)
+            message = seen.message or f"cannot delete Pod {seen.name}: its node is not responding"
+            return self._failed(build, replace(seen, reason=lost, message=message), None)
         return self._stop(build, seen) or (
             self._waiting(build, seen) if seen.state is PodState.WAITING else self._running(build, seen)
         )
 
     def _stop(self, build: Build, seen: Observation | None) -> State | None:
-        """End a build that is no longer wanted; None when it is wanted, or has just ended."""
+        """End a build that is no longer wanted; None if it is wanted."""
         superseded = bool(self.problems) or not self.inputs.is_of(build)
         if self.spec.cancelled:
             failure = FailureStatus(reason=Reason.CANCELLED, message="cancelled: spec.cancelled is true")
             outcome: Literal["Cancelled", "Replaced"] = "Cancelled"
         elif superseded and (seen is None or self.spec.concurrency_policy is ConcurrencyPolicy.REPLACE):
-            failure = FailureStatus(reason=Reason.CANCELLED, message="replaced: the spec was changed during the build")
+            failure = FailureStatus(reason=Reason.CANCELLED, message="replaced: the spec changed during the build")
             outcome = "Replaced"
         else:
             return None
         if seen is not None:
             self.delete.append(seen)
             if seen.state is PodState.RUNNING and outcome == "Cancelled":
-                self._keep_log(seen)
+                self._read_log(seen)
         self._finish(outcome, failure)
         return self._idle()
 
-    def _without_pod(self, build: Build) -> State:
+    def _start(self, build: Build) -> State:
         if build.pod_names:
-            words = f"Pod {build.pod_names[0]} was deleted before it had reported a result"
+            message = f"Pod {build.pod_names[0]} was deleted before it reported a result"
             gone = Observation(
                 state=PodState.FAILED,
                 name=build.pod_names[0],
                 uid="",
                 reason=Reason.POD_DELETED,
-                message=words,
+                message=message,
                 retry=RetryCause.POD_DELETED,
             )
             return self._failed(build, gone, None) or self._idle()
-        others = [pod for pod in self.world.pods if is_live(pod, self.now)]
+        others = [pod for pod in self.observed.pods if is_live(pod, self.now)]
         if others:
-            self.wakes.append(_POLL_S)
-            return State(
-                Kind.PROGRESSING, Phase.QUEUED, QUEUED, f"waits for Pod {others[0].name} of an earlier build to end"
-            )
+            self.requeues_s.append(_POLL_S)
+            return _queued(QUEUED, f"waiting for Pod {others[0].name} of an earlier build to finish")
         if self.spec.suspend:
             return _suspended()
         left = self._seconds_until(build.not_before)
         if left > 0:
-            self.wakes.append(left)
-            return self._said_before("Unknown") or State(
-                Kind.PROGRESSING, Phase.QUEUED, RETRYING, f"attempt {build.attempt} starts at {build.not_before}"
-            )
-        if self.world.hold:
-            return self._said_before("False") or State(Kind.PROGRESSING, Phase.QUEUED, QUEUED, self.world.hold)
-        self.create = build
-        return self._said_before("False") or State(
-            Kind.PROGRESSING, Phase.QUEUED, QUEUED, "the executor Pod is being created"
-        )
+            self.requeues_s.append(left)
+            starts = f"attempt {build.attempt} starts at {build.not_before}"
+            return self._reported_before("Unknown") or _queued(RETRYING, starts)
+        wait_reason = self.observed.admit(build)
+        self.create = None if wait_reason else build
+        return self._reported_before("False") or _queued(QUEUED, wait_reason or "creating the executor Pod")
 
-    def _said_before(self, ready_status: str) -> State | None:
-        """Why the Pod was refused, or why there is another attempt: it stays said until something else happens."""
+    def _reported_before(self, ready_status: str) -> State | None:
+        """The reported cause of a failed creation or of another attempt: it stays until something else happens."""
         ready = self.imagebuild.status.condition("Ready")
         waits = self.imagebuild.status.condition("Reconciling") is not None
         if (
@@ -195,43 +188,44 @@ class _Pass:
         ):
             return None
         if ready_status == "False":
-            return State(Kind.WAITING, Phase.QUEUED, ready.reason, ready.message) if ready.reason in _REFUSALS else None
-        return State(Kind.PROGRESSING, Phase.QUEUED, ready.reason, ready.message)
+            state = State(StateKind.WAITING, Phase.QUEUED, ready.reason, ready.message)
+            return state if ready.reason in _CREATE_ERRORS else None
+        return _queued(ready.reason, ready.message)
 
     def _waiting(self, build: Build, seen: Observation) -> State | None:
         limit = parse_duration(self.spec.start_timeout)
         left = self._seconds_until(seen.created, limit)
         if seen.deleted:
-            return self._anew(build, seen, max(1.0, self._seconds_until(seen.deleted, _LINGER)))
-        if left <= 0 and seen.heals:
-            # The deadline that the kubelet enforces counts this wait: a new Pod gives the build its whole time again.
+            return self._recreate(build, seen, max(1.0, self._seconds_until(seen.deleted, _LINGER)))
+        if left <= 0 and seen.transient:
+            # activeDeadlineSeconds includes this wait: a new Pod gives the build its full time.
             self.delete.append(seen)
-            self._let_go(build)
+            self._release_pod(build)
         elif left <= 0:
-            return self._gave_up(seen)
+            return self._start_timed_out(seen)
         else:
-            self.wakes.append(left if seen.reason in _TOLD_BY_THE_POD else min(left, _POLL_S))
+            self.requeues_s.append(left if seen.reason in _REPORTED_BY_POD_STATUS else min(left, _POLL_S))
         if not seen.reason:
-            return State(Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} is starting")
+            return _pending(f"Pod {seen.name} is starting")
         if self._ready_reason() != seen.reason:
-            self._notify(seen.reason, seen.message, warning=True)
-        return State(Kind.WAITING, Phase.PENDING, seen.reason, seen.message)
+            self._record_event(seen.reason, seen.message, warning=True)
+        return State(StateKind.WAITING, Phase.PENDING, seen.reason, seen.message)
 
-    def _anew(self, build: Build, seen: Observation, wake_s: float = 1.0) -> State:
-        """It has never run: another Pod under the same name starts the same attempt, and nothing is lost."""
-        self._let_go(build, wake_s)
-        return State(Kind.PROGRESSING, Phase.PENDING, PENDING, f"Pod {seen.name} is deleted and will be started anew")
+    def _recreate(self, build: Build, seen: Observation, requeue_after_s: float = 1.0) -> State:
+        """Start the same attempt again with a new Pod of the same name: this one never ran, nothing is lost."""
+        self._release_pod(build, requeue_after_s)
+        return _pending(f"Pod {seen.name} is being deleted: a new Pod starts the same attempt")
 
-    def _let_go(self, build: Build, wake_s: float = 1.0) -> None:
-        """Its Pod is the build's no more, and has told nothing: look soon whether another can be created."""
+    def _release_pod(self, build: Build, requeue_after_s: float = 1.0) -> None:
+        """Detach the build from its Pod, which reported nothing; requeue to create another one."""
         self.build = build.model_copy(update={"pod_names": [], "node_name": "", "completion_time": ""})
-        self.wakes.append(wake_s)
+        self.requeues_s.append(requeue_after_s)
 
-    def _gave_up(self, seen: Observation) -> State | None:
+    def _start_timed_out(self, seen: Observation) -> State | None:
         if not seen.ended:
             self.delete.append(seen)
-        limit = f"it did not start within spec.startTimeout of {self.spec.start_timeout}"
-        message = f"{seen.message.rstrip('. ')}; {limit}" if seen.reason else f"Pod {seen.name}: {limit}"
+        expired = f"Pod {seen.name} did not start within spec.startTimeout ({self.spec.start_timeout})"
+        message = f"{expired}: {seen.message.rstrip('. ')}" if seen.reason else expired
         reason = seen.reason or Reason.START_TIMEOUT
         self._finish("Failed", records.failure(reason, message, seen))
         return None
@@ -240,68 +234,68 @@ class _Pass:
         left = self._seconds_until(seen.started, parse_duration(self.spec.timeout))
         if left <= 0 and not seen.finished:
             self.delete.append(seen)
-            self._keep_log(seen)
+            self._read_log(seen)
             self._finish("Failed", records.failure(Reason.TIMEOUT, self._timed_out(), seen))
             return None
-        self.wakes.append(max(left, 1.0))
+        self.requeues_s.append(max(left, 1.0))
         if seen.deleted:
-            self.wakes.append(max(1.0, self._seconds_until(seen.deleted, _LINGER)))
+            self.requeues_s.append(max(1.0, self._seconds_until(seen.deleted, _LINGER)))
         before = self.imagebuild.status.build
         if before is None or before.start_time != build.start_time:
-            self._notify("BuildStarted", f"Pod {seen.name} builds on node {seen.node}")
-        self.build = build = self._follow(build, seen)
-        words = f"Pod {seen.name} builds the image" + (f": {build.current_step}" if build.current_step else "")
+            self._record_event("BuildStarted", f"Pod {seen.name} is building on node {seen.node}")
+        self.build = build = self._with_current_step(build, seen)
+        message = f"Pod {seen.name} is building the image" + (f": {build.current_step}" if build.current_step else "")
         if seen.deleted:
-            words = f"Pod {seen.name} is being deleted: its node has yet to say how it ended"
-        return State(Kind.PROGRESSING, Phase.RUNNING, RUNNING, records.clipped(words))
+            message = f"Pod {seen.name} is being deleted: waiting for its node to report how it ended"
+        return State(StateKind.PROGRESSING, Phase.RUNNING, RUNNING, records.clipped(message))
 
-    # --- a build that has ended
+    # --- a build whose Pod has ended
 
     def _ended(self, build: Build, seen: Observation) -> State | None:
         if seen.deleted and seen.retry is RetryCause.NODE_LOST and not (seen.started or build.start_time):
-            return self._anew(build, seen)  # the kubelet has no status of a container that was never there
-        self._keep_log(seen)
-        result = self._result(seen)
-        self.build = build = records.absorbed(build, seen, result)
+            return self._recreate(build, seen)  # there never was a container to report
+        result = self._result(seen, self._read_log(seen))
+        self.build = build = records.with_observation(build, seen, result)
         if seen.state is PodState.SUCCEEDED and result is not None and result.digest and result.failure is None:
             self.changes["image"] = records.image_of(result)
             self._finish("Succeeded", None, digest=result.digest)
             return None
         if seen.state is PodState.SUCCEEDED:
-            words = "the executor ended without a report: operator and executor image should be of the same release"
-            seen = replace(seen, reason=Reason.INTERNAL_ERROR, message=words)
+            message = "executor exited without a result: use operator and executor image of the same release"
+            seen = replace(seen, reason=Reason.INTERNAL_ERROR, message=message)
         if seen.reason == Reason.TIMEOUT and not seen.started:
-            if self._ready_reason() in _HEALING:
+            if self._ready_reason() in _TRANSIENT:
                 self.delete.append(seen)
-                return self._anew(build, seen)
-            return self._gave_up(replace(seen, reason=""))
+                return self._recreate(build, seen)
+            return self._start_timed_out(replace(seen, reason=""))
         if seen.reason == Reason.TIMEOUT:
             seen = replace(seen, message=self._timed_out())
         return self._failed(build, seen, result)
 
-    def _result(self, seen: Observation) -> BuildResult | None:
-        """The termination message's, or the log's where that is the fuller one.
+    @staticmethod
+    def _result(seen: Observation, log: bytes) -> BuildResult | None:
+        """The result of the termination message, or that of the log, which is not truncated.
 
-        The log is believed only where the container ended well by itself: any RUN can print such a line.
+        The log is trusted only if the container exited with 0: any RUN can print such a line.
         """
-        whole = logtail.result(self.world.log or b"") if seen.state is PodState.SUCCEEDED else None
+        whole = logtail.result(log) if seen.state is PodState.SUCCEEDED else None
         if whole is None or (seen.result is not None and whole.digest != seen.result.digest):
             return seen.result
         return whole
 
     def _failed(self, build: Build, seen: Observation, result: BuildResult | None) -> State | None:
-        """After a failure of the infrastructure the next attempt, else the end of the build."""
+        """The next attempt after a failure of the infrastructure; else the build has failed."""
         retry = self.spec.retry
         wanted = not self.spec.cancelled and not self.problems and self.inputs.is_of(build)
         if seen.retry is None or seen.retry not in retry.causes or build.attempt > retry.limit or not wanted:
             self._finish("Failed", records.failure_of(seen, result))
             return None
         wait = _RETRY_BACKOFF * 2 ** (build.attempt - 1)
-        self.build = builds.again(build, self.now + wait)
-        self.wakes.append(wait.total_seconds())
-        words = f"{seen.message}; attempt {build.attempt + 1} of {retry.limit + 1} follows"
-        self._notify("BuildRetried", words, warning=True)
-        return State(Kind.PROGRESSING, Phase.QUEUED, seen.reason, words)
+        self.build = builds.next_attempt(build, self.now + wait)
+        self.requeues_s.append(wait.total_seconds())
+        message = f"{seen.message}; retrying, attempt {build.attempt + 1} of {retry.limit + 1}"
+        self._record_event("BuildRetried", message, warning=True)
+        return _queued(seen.reason, message)
 
     def _finish(
         self,
@@ -309,7 +303,7 @@ class _Pass:
         failure: FailureStatus | None,
         digest: str = "",
     ) -> None:
-        """Record the outcome: in the build, the history and the notices."""
+        """Record the outcome: in the build, the history and the events."""
         assert self.build is not None
         self.build = self.finished = build = records.completed(self.build, outcome, failure, self.now)
         duration = records.duration_of(build)
@@ -318,95 +312,94 @@ class _Pass:
         self.changes["history"] = records.with_history(self.imagebuild.status, build, digest, limit)
         if outcome == "Succeeded":
             took = f" in {duration}" if duration else ""
-            self._notify("BuildSucceeded", f"pushed {', '.join(self.spec.output.tags)} as {digest}{took}")
+            self._record_event("BuildSucceeded", f"pushed {', '.join(self.spec.output.tags)} as {digest}{took}")
         elif failure is not None and outcome == "Failed":
-            self._notify("BuildFailed", f"{failure.reason}: {failure.message}", warning=True)
+            self._record_event("BuildFailed", f"{failure.reason}: {failure.message}", warning=True)
         elif failure is not None:
-            self._notify("BuildCancelled", failure.message)
+            self._record_event("BuildCancelled", failure.message)
 
-    # --- no build, or one that is over
+    # --- no build, or a finished one
 
     def _idle(self) -> State:
         if self.problems:
-            words = "; ".join(self.problems)
+            message = "; ".join(self.problems)
             if self._ready_reason() != Reason.INVALID_SPEC:
                 key = f"{Reason.INVALID_SPEC}-{self.imagebuild.metadata.generation}"
-                self.notices.append(Notice("BuildFailed", f"{Reason.INVALID_SPEC}: {words}", key, warning=True))
-            return State(Kind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, words)
+                self.events.append(Event("BuildFailed", f"{Reason.INVALID_SPEC}: {message}", key, warning=True))
+            return State(StateKind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, message)
         if self.build is not None and not builds.is_due(self.imagebuild, self.inputs, self.build):
             self._poll(self.build)
-            return records.finished_state(self.build)
+            return conditions.finished_state(self.build)
         if self.spec.cancelled:
-            words = "cancelled: set spec.cancelled to false to build"
-            return State(Kind.FAILED, Phase.CANCELLED, Reason.CANCELLED, words)
+            message = "cancelled: set spec.cancelled to false to start a build"
+            return State(StateKind.FAILED, Phase.CANCELLED, Reason.CANCELLED, message)
         if self.spec.suspend:
             return _suspended()
-        self.build = build = builds.new(self.imagebuild, self.inputs, self.build, self.now)
+        self.build = build = builds.new_build(self.imagebuild, self.inputs, self.build, self.now)
         self.changes |= {"log": None, "duration": ""}
-        why = f", since its source has moved to {build.polled_commit[:12]}" if build.polled_commit else ""
-        self._notify("BuildQueued", f"build {build.number} of {', '.join(self.spec.output.tags)}{why}")
+        cause = f": the source moved to {build.polled_commit[:12]}" if build.polled_commit else ""
+        self._record_event("BuildQueued", f"queued build {build.number} of {', '.join(self.spec.output.tags)}{cause}")
         if self._pod_of(build) is not None:
-            self.wakes.append(0.2)  # a status was lost, its Pod was not: the next pass takes it up
-            return State(Kind.PROGRESSING, Phase.QUEUED, QUEUED, "the executor Pod is there already")
-        return self._without_pod(build)
+            self.requeues_s.append(0.2)  # its status was lost, the Pod was not: the next pass adopts it
+            return _queued(QUEUED, "the executor Pod already exists")
+        return self._start(build)
 
     def _poll(self, build: Build) -> None:
-        """Look where the branch is, when nothing else is to be done and it is time."""
+        """Look up the branch when nothing else is to be done and the interval has passed."""
         if self.spec.suspend or self.spec.cancelled:
             return
-        polled = polling.poll(self.imagebuild, build, self.world.probes, self.now)
+        polled = polling.poll(self.imagebuild, build, self.observed.poll_pods, self.now)
         if polled is None:
             return
         self.changes["poll"] = polled.status
-        self.probe = polled.status.pod_name if polled.create else ""
-        self.wakes.append(polled.wake_s)
+        self.poll_pod = polled.status.pod_name if polled.create else ""
+        self.requeues_s.append(polled.requeue_after_s)
 
-    # --- all of it
+    # --- in every state
 
-    def _tidy(self) -> None:
-        """Pods of builds that are over: end what still runs, delete what has ended when its time has come."""
+    def _clean_up(self) -> None:
+        """Delete the Pods of finished builds: running ones now, ended ones after ``retention.podTTL``."""
         current = pod_name(self.imagebuild.metadata.name, self.build) if self.build and not self.build.outcome else ""
-        going = {pod.uid for pod in self.delete}
+        deleted = {pod.uid for pod in self.delete}
         keep = parse_duration(self.spec.retention.pod_ttl) if not self.problems else timedelta(hours=1)
-        asks = self.changes.setdefault("poll", polling.stopped(self.imagebuild))
-        asking = asks.pod_name if isinstance(asks, Poll) else ""
-        self.delete += [pod for pod in self.world.probes if pod.name != asking and not pod.deleted]
-        over = [pod for pod in self.world.pods if pod.name != current and pod.uid not in going]
-        tidying = builds.tidy(over, keep, self.now)
-        self.delete += tidying.delete
-        self.wakes += tidying.wakes
+        poll = self.changes.setdefault("poll", polling.paused(self.imagebuild))
+        polling_pod = poll.pod_name if isinstance(poll, Poll) else ""
+        self.delete += [pod for pod in self.observed.poll_pods if pod.name != polling_pod and not pod.deleted]
+        finished = [pod for pod in self.observed.pods if pod.name != current and pod.uid not in deleted]
+        cleanup = builds.expired_pods(finished, keep, self.now)
+        self.delete += cleanup.delete
+        self.requeues_s += cleanup.requeues_s
 
-    def _follow(self, build: Build, seen: Observation) -> Build:
-        """The record with the step that a running build is at; its log now and then, more rarely as it goes on."""
+    def _with_current_step(self, build: Build, seen: Observation) -> Build:
+        """The record with the step that a running build executes, by its log, which is read less often as time passes."""
         log = self.imagebuild.status.log
         read = log.read_time if log is not None and log.pod == seen.name else ""
         pause = logtail.pause_s(-self._seconds_until(seen.started), self.settings.log_refresh_s)
         if not pause:
             return build
         left = self._seconds_until(read or seen.started, timedelta(seconds=pause))
-        self.wakes.append(left if left > 0 else pause)
-        if left <= 0:
-            self._keep_log(seen)
-        step = logtail.step(self.world.log or b"")
+        self.requeues_s.append(left if left > 0 else pause)
+        step = logtail.step(self._read_log(seen)) if left <= 0 else ""
         return build.model_copy(update={"current_step": step}) if step else build
 
-    def _keep_log(self, seen: Observation) -> None:
-        if self.world.log is None:
-            self.wants_log = seen.name
-        elif self.world.log:
-            self.changes["log"] = records.log_of(seen, self.world.log, self.now, self.imagebuild.status.log)
+    def _read_log(self, seen: Observation) -> bytes:
+        """The end of its log, which goes into the status, too; b"" when there is none or it is not read in this pass."""
+        log = self.observed.read_log(seen.name)
+        if log:
+            self.changes["log"] = records.log_of(seen, log, self.now, self.imagebuild.status.log)
+        return log or b""
 
     def _pod_of(self, build: Build) -> Observation | None:
         name = pod_name(self.imagebuild.metadata.name, build)
-        return next((pod for pod in self.world.pods if pod.name == name), None)
+        return next((pod for pod in self.observed.pods if pod.name == name), None)
 
     def _pushed_before(self, build: Build) -> Observation | None:
-        """An earlier attempt that had pushed after all, though it was given up: its last word came late."""
+        """An earlier attempt that was given up but pushed after all: its result arrived late."""
         prefix = pod_name(self.imagebuild.metadata.name, build).removesuffix(str(build.attempt))
         return next(
             (
                 pod
-                for pod in self.world.pods
+                for pod in self.observed.pods
                 if pod.name.startswith(prefix) and pod.state is PodState.SUCCEEDED and pod.result is not None
             ),
             None,
@@ -417,20 +410,29 @@ class _Pass:
         return ready.reason if ready is not None else ""
 
     def _timed_out(self) -> str:
-        return f"the build took longer than spec.timeout of {self.spec.timeout}: raise it, or make the build shorter"
+        return f"build exceeded spec.timeout ({self.spec.timeout}): raise the timeout or speed up the build"
 
     def _seconds_until(self, start: str, after: timedelta = timedelta()) -> float:
-        """Until ``after`` has passed since ``start``; 0 or less when it has. An unknown start is now."""
+        """Until ``after`` has passed since ``start``; 0 or less if it has. An unknown start counts as now."""
         moment = parse_time(start)
         if moment is None:
             return after.total_seconds()
         return (moment + after - self.now).total_seconds()
 
-    def _notify(self, reason: str, message: str, *, warning: bool = False) -> None:
+    def _record_event(self, reason: str, message: str, *, warning: bool = False) -> None:
         build = self.build
         key = f"{build.id}-{build.attempt}-{reason}" if build is not None else reason
-        self.notices.append(Notice(reason, message, key, warning))
+        self.events.append(Event(reason, message, key, warning))
+
+
+def _queued(reason: str, message: str) -> State:
+    return State(StateKind.PROGRESSING, Phase.QUEUED, reason, message)
+
+
+def _pending(message: str) -> State:
+    return State(StateKind.PROGRESSING, Phase.PENDING, PENDING, message)
 
 
 def _suspended() -> State:
-    return State(Kind.WAITING, Phase.QUEUED, SUSPENDED, "spec.suspend is true: the build starts when it is false")
+    message = "suspended: set spec.suspend to false to start the build"
+    return State(StateKind.WAITING, Phase.QUEUED, SUSPENDED, message)

@@ -1,116 +1,30 @@
-"""The status as people and kstatus read it: phase, conditions, records of finished builds.
-
-No I/O. Called by ``reconcile``. Conditions follow one table:
-
-==============================================  ==============  ===========  =======
-state                                           Ready           Reconciling  Stalled
-==============================================  ==============  ===========  =======
-queued, running, retrying                       Unknown         True         absent
-waiting for something that heals                False, reason   True         absent
-done                                            True            absent       absent
-failed, invalid                                 False, reason   absent       True
-==============================================  ==============  ===========  =======
-"""
+"""What the status records of builds: builds, failures, logs, history; and the patch that stores it. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Literal
 
 from imagewright.contract import timestamp
 from imagewright.contract.result import BuildResult
-from imagewright.errors import Reason
-from imagewright_operator.api import ImageBuild, Status
+from imagewright_operator.api import Status
 from imagewright_operator.api.base import Json
 from imagewright_operator.api.status import (
     MAX_MESSAGE,
     MAX_STEPS,
     Build,
-    Condition,
     FailureLocation,
     FailureStatus,
     HistoryEntry,
     Image,
     Log,
-    Phase,
     SourceStatus,
     Step,
 )
 from imagewright_operator.pods import logtail
 from imagewright_operator.pods.manifests import CONTAINER
 from imagewright_operator.pods.observation import Observation, parse_time
-
-
-class Kind(StrEnum):
-    """The rows of the table."""
-
-    PROGRESSING = "progressing"
-    WAITING = "waiting"
-    DONE = "done"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What is to be said now."""
-
-    kind: Kind
-    phase: Phase
-    reason: str
-    message: str
-
-
-SUCCEEDED = "BuildSucceeded"
-_OUTCOME_PHASES = {
-    "Succeeded": Phase.SUCCEEDED,
-    "Failed": Phase.FAILED,
-    "Cancelled": Phase.CANCELLED,
-    "Replaced": Phase.CANCELLED,
-}
-_CONDITIONS: dict[Kind, dict[Literal["Ready", "Reconciling", "Stalled"], Literal["True", "False", "Unknown"]]] = {
-    Kind.PROGRESSING: {"Ready": "Unknown", "Reconciling": "True"},
-    Kind.WAITING: {"Ready": "False", "Reconciling": "True"},
-    Kind.DONE: {"Ready": "True"},
-    Kind.FAILED: {"Ready": "False", "Stalled": "True"},
-}
-
-
-def status_of(imagebuild: ImageBuild, state: State, now: datetime, **changes: object) -> Status:
-    """The present status with ``state`` said and ``changes`` made. A condition's time moves only with its status."""
-    before = imagebuild.status
-    conditions = []
-    for kind, value in _CONDITIONS[state.kind].items():
-        old = before.condition(kind)
-        moved = old is None or old.status != value
-        conditions.append(
-            Condition(
-                type=kind,
-                status=value,
-                observed_generation=imagebuild.metadata.generation,
-                last_transition_time=second(now) if moved or old is None else old.last_transition_time,
-                reason=state.reason,
-                message=clipped(state.message),
-            )
-        )
-    update = {
-        "observed_generation": imagebuild.metadata.generation,
-        "phase": state.phase,
-        "conditions": conditions,
-        **changes,
-    }
-    return before.model_copy(update=update)
-
-
-def finished_state(build: Build) -> State:
-    """What a build with an outcome means."""
-    phase = _OUTCOME_PHASES[build.outcome]
-    if build.outcome == "Succeeded":
-        return State(Kind.DONE, phase, SUCCEEDED, "the image was built and pushed")
-    failure = build.failure or FailureStatus(reason=Reason.INTERNAL_ERROR)
-    return State(Kind.FAILED, phase, failure.reason, failure.message)
 
 
 def completed(
@@ -126,7 +40,7 @@ def completed(
     )
 
 
-def absorbed(build: Build, seen: Observation, result: BuildResult | None) -> Build:
+def with_observation(build: Build, seen: Observation, result: BuildResult | None) -> Build:
     """The record with what a Pod, and its result if there is one, have told."""
     update: dict[str, object] = {
         "pod_names": [seen.name],

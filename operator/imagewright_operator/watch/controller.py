@@ -1,7 +1,7 @@
-"""Carries out what ``reconcile`` decides: worker threads, the resync, and the order of the steps.
+"""The controller: worker threads that reconcile one ImageBuild at a time and carry out the actions.
 
-I/O: only through ``cluster``. Started and stopped by ``main``, nudged by ``handlers`` for every event. All state that
-matters is in the cluster: killed between any two steps, the next pass of any operator goes on from there.
+I/O: only through ``cluster``. All state that matters is in the cluster: an operator that is killed between any two steps
+leaves nothing that the next pass of any operator does not continue.
 """
 
 from __future__ import annotations
@@ -12,82 +12,103 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from imagewright.errors import Reason
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import Json
+from imagewright_operator.api.status import Build
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.pods import profile
-from imagewright_operator.pods.manifests import executor_pod, is_probe, owner_uid, pods_of, probe_pod
+from imagewright_operator.pods.manifests import executor_pod, is_poll_pod, owner_uid, pods_of, poll_pod
 from imagewright_operator.pods.observation import Observation, PodState, observe, parse_time
 from imagewright_operator.reconcile import builds, polling, reconciler, validation
-from imagewright_operator.reconcile.actions import Decision, World
-from imagewright_operator.reconcile.limiter import Claim, Key, PodKey
+from imagewright_operator.reconcile.actions import Actions, ReconcileInput
+from imagewright_operator.reconcile.limiter import ConcurrencyLimiter, ObjectKey, PodKey, QueuedBuild
 from imagewright_operator.settings import Profile, Settings
 from imagewright_operator.status.records import status_patch
 from imagewright_operator.watch.resync import Resync
 from imagewright_operator.watch.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
-_NODES_FOR_S = 60.0  # how long a list of nodes is believed
-_LOG_PATIENCE = timedelta(minutes=2)  # for a node that has to give the log, when the result may be nowhere else
+_NODES_TTL_S = 60.0  # of a list of nodes
+_LOG_PATIENCE = timedelta(minutes=2)  # with a node that does not serve the log, when the result may be in the log only
 _STUCK_S = 300.0
-_LOOK_AFTER_S = 3.0  # at a new Pod, should its event be lost
+_CHECK_NEW_POD_S = 3.0  # in case its watch event is lost
 _NODES_PATIENCE_S = 60.0
-_FAILURE_PAUSE_S = 5.0  # of a build whose Pod could not be created, while others have its turn
+_FAILURE_BACKOFF_S = 5.0  # of a build whose Pod could not be created; other builds may start meanwhile
+
+
+class _Admission:
+    """Asks the limiter to admit a build, in one pass over one ImageBuild."""
+
+    def __init__(self, limiter: ConcurrencyLimiter, imagebuild: ImageBuild) -> None:
+        self._limiter, self._imagebuild = limiter, imagebuild
+        self.queued: QueuedBuild | None = None
+        self.wait_reason = ""
+
+    def __call__(self, build: Build) -> str:
+        self.queued = builds.queued_build(self._imagebuild, build)
+        self.wait_reason = self._limiter.acquire(self.queued)
+        return self.wait_reason
+
+    @property
+    def admitted(self) -> QueuedBuild | None:
+        """The build that counts as running from now on."""
+        return self.queued if not self.wait_reason else None
 
 
 class Controller:
-    """One per process. ``nudge`` may be called from anywhere, at once and as often as one likes."""
+    """One per process. ``enqueue``, ``relist`` and ``pod_changed`` may be called from any thread."""
 
     def __init__(self, cluster: Cluster, settings: Settings, metrics: Metrics) -> None:
         self._cluster = cluster
         self._settings = settings
         self._metrics = metrics
-        self._queue: WorkQueue[Key] = WorkQueue()
+        self._queue: WorkQueue[ObjectKey] = WorkQueue()
         self._resync = Resync(cluster, settings, metrics, self._queue)
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._gone: dict[Key, list[Json]] = {}
+        self._deleted_pods: dict[ObjectKey, list[Json]] = {}
         self._nodes: tuple[float, list[Json]] = (float("-inf"), [])
         self._nodes_lock = threading.Lock()
-        census, slots = self._resync.census, self._resync.slots
-        metrics.watch(phases=census.phases, counts=slots.counts, depth=self._queue.depth)
+        store, limiter = self._resync.store, self._resync.limiter
+        metrics.watch(phases=store.phases, counts=limiter.counts, depth=self._queue.depth)
 
-    def nudge(self, namespace: str, name: str) -> None:
+    def enqueue(self, namespace: str, name: str) -> None:
         """Something about this ImageBuild may have changed."""
-        self._queue.add(Key(namespace, name))
+        self._queue.add(ObjectKey(namespace, name))
 
-    def catch_up(self) -> None:
-        """A watch has begun and lists what is there: of what happened before that no event will tell."""
-        self._resync.catch_up()
+    def relist(self) -> None:
+        """A watch has begun with a list: changes before that are not announced by events."""
+        self._resync.relist()
 
-    def pod_changed(self, key: Key, pod: Json, *, gone: bool) -> None:
-        """A Pod of this ImageBuild has come, changed or gone.
+    def pod_changed(self, key: ObjectKey, pod: Json, *, gone: bool) -> None:
+        """A Pod of this ImageBuild was added, changed or deleted.
 
-        One that has ended may be gone before its result was read; until then it is kept in memory.
+        An ended Pod may be deleted before its result was read; until then it is kept in memory.
         """
         ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
         if ended:
             with self._lock:
-                self._gone.setdefault(key, []).append(pod)
-        place = PodKey(key.namespace, pod["metadata"]["name"])
-        if is_probe(place.name) or not owner_uid(pod):
+                self._deleted_pods.setdefault(key, []).append(pod)
+        pod_key = PodKey(key.namespace, pod["metadata"]["name"])
+        if is_poll_pod(pod_key.name) or not owner_uid(pod):
             pass  # it builds nothing
         elif ended or gone:
-            self._start_more(self._resync.slots.release(place))
+            self._enqueue_all(self._resync.limiter.release(pod_key))
         else:
-            self._resync.slots.hold(place)
-        self._queue.add(key, first=True)
+            self._resync.limiter.mark_running(pod_key)
+        self._queue.add(key, priority=True)
 
-    def _start_more(self, keys: Iterable[Key]) -> None:
+    def _enqueue_all(self, keys: Iterable[ObjectKey]) -> None:
         for key in keys:
-            self._queue.add(key, first=True)
+            self._queue.add(key, priority=True)
 
     def start(self) -> None:
-        """Start the workers and the resync, which looks at everything at once."""
+        """Start the workers and the resync, which begins with a full one."""
         self._threads = [
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
             for number in range(self._settings.workers)
@@ -97,7 +118,7 @@ class Controller:
             thread.start()
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Let every worker finish what it is at; what is not finished in time is left to the next operator."""
+        """Let every worker finish its current pass; what takes longer is left to the next operator."""
         self._resync.stop()
         self._queue.close()
         end = time.monotonic() + timeout_s
@@ -105,113 +126,109 @@ class Controller:
             thread.join(max(0.0, end - time.monotonic()))
 
     def is_ready(self) -> bool:
-        """Whether all ImageBuilds have been looked at once."""
+        """Whether the first full resync is done."""
         return self._resync.is_ready()
 
     def is_alive(self) -> bool:
-        """Whether resync and workers go on. An API server that doesn't answer is no reason to be restarted."""
+        """Whether resync and workers make progress. An unreachable API server is no reason to restart."""
         alive = all(thread.is_alive() for thread in self._threads)
         return alive and not self._resync.is_late() and self._queue.longest_work_s() < _STUCK_S
 
-    def sync(self, key: Key) -> float | None:
-        """One pass for one ImageBuild; in how many seconds to look again, if at all.
+    def sync(self, key: ObjectKey) -> float | None:
+        """One pass for one ImageBuild. Returns in how many seconds to repeat it, None for never.
 
         Raises:
-            ApiError: to be repeated.
+            ApiError: the pass has to be retried.
         """
         with self._lock:
-            gone = tuple(self._gone.get(key, ()))
+            gone = tuple(self._deleted_pods.get(key, ()))
         body = self._cluster.imagebuild(*key)
-        wake_s = None
+        requeue_after_s = None
         if body is not None:
-            self._resync.census.see(body)
-            wake_s = self._pass(key, body, gone)
+            self._resync.store.update(body)
+            requeue_after_s = self._reconcile(key, body, gone)
         else:
-            self._resync.census.gone(key)
-            self._start_more(self._resync.slots.leave(key))
+            self._resync.store.delete(key)
+            self._enqueue_all(self._resync.limiter.withdraw(key))
         with self._lock:
-            self._forget(key, gone)
-        return wake_s
+            self._forget_deleted(key, gone)
+        return requeue_after_s
 
-    def _pass(self, key: Key, body: Json, gone: Sequence[Json]) -> float | None:
+    def _reconcile(self, key: ObjectKey, body: Json, gone: Sequence[Json]) -> float | None:
         imagebuild, problem = validation.read(body)
         if problem:
-            self._start_more(self._resync.slots.leave(key))
-            self._store(body, imagebuild, reconciler.unreadable(imagebuild, problem, self._cluster.now()))
+            self._enqueue_all(self._resync.limiter.withdraw(key))
+            self._store(body, imagebuild, reconciler.invalid(imagebuild, problem, self._cluster.now()))
             return None
-        world = World.of(imagebuild, self._observe(key.namespace, imagebuild, gone), self._cluster.now())
-        decision = reconciler.reconcile(world, self._settings)
-        if decision.wants_log:
-            log = self._log_of(key.namespace, decision.wants_log, world)
-            world = replace(world, log=log)
-            decision = reconciler.reconcile(world, self._settings)
-        claim = builds.slot(imagebuild, decision.create) if decision.create is not None else None
-        if claim is None:
-            self._start_more(self._resync.slots.leave(key))
-        elif hold := self._resync.slots.take(claim):
-            world, claim = replace(world, hold=hold), None
-            decision = reconciler.reconcile(world, self._settings)
+        pods = self._observe(key.namespace, imagebuild, gone)
+        admission = _Admission(self._resync.limiter, imagebuild)
+        read_log = partial(self._read_log, key.namespace, pods)
+        observed = ReconcileInput.of(imagebuild, pods, self._cluster.now())
+        observed = replace(observed, read_log=read_log, admit=admission)
         try:
-            self._carry_out(body, world, decision)
+            actions = reconciler.reconcile(observed, self._settings)
+            if admission.queued is None:
+                self._enqueue_all(self._resync.limiter.withdraw(key))
+            self._carry_out(body, observed, actions)
         except Exception as error:
-            if claim is not None:
+            if admission.admitted is not None:
                 lost_race = isinstance(error, ApiError) and error.status == 409
-                self._give_back(claim, 0.0 if lost_race else _FAILURE_PAUSE_S)
+                self._back_off(admission.admitted, 0.0 if lost_race else _FAILURE_BACKOFF_S)
             raise
-        return decision.wake_s
+        return actions.requeue_after_s
 
-    def _give_back(self, claim: Claim, pause_s: float, *, namespace: bool = False) -> None:
-        """No Pod came of a slot: others may start, and this build may try again after a pause."""
-        self._start_more(self._resync.slots.give_back(claim, pause_s, namespace=namespace))
-        if pause_s:
-            self._queue.add_after(claim.key, pause_s)
+    def _back_off(self, queued: QueuedBuild, backoff_s: float, *, namespace: bool = False) -> None:
+        """The Pod of an admitted build was not created: others may start, and this build tries again later."""
+        self._enqueue_all(self._resync.limiter.back_off(queued, backoff_s, namespace=namespace))
+        if backoff_s:
+            self._queue.add_after(queued.key, backoff_s)
 
-    def _carry_out(self, body: Json, world: World, decision: Decision) -> None:
-        imagebuild, namespace = world.imagebuild, world.imagebuild.metadata.namespace
-        body = self._store(body, imagebuild, decision)
-        for ended in decision.delete:
+    def _carry_out(self, body: Json, observed: ReconcileInput, actions: Actions) -> None:
+        imagebuild, namespace = observed.imagebuild, observed.imagebuild.metadata.namespace
+        body = self._store(body, imagebuild, actions)
+        for ended in actions.delete:
             self._cluster.delete_pod(namespace, ended)
-        if decision.probe:
-            pod = probe_pod(imagebuild, decision.probe, self._settings, self._profile_of(imagebuild))
-            refusal = self._cluster.create_pod(pod)
-            if refusal is not None:
-                over = polling.refused(decision.status, refusal.message, self._cluster.now())
-                body = self._store(body, imagebuild, Decision(over))
-        if decision.create is not None:
-            pod = executor_pod(imagebuild, decision.create, self._settings, self._profile_of(imagebuild))
-            refusal = self._cluster.create_pod(pod)
-            claim = builds.slot(imagebuild, decision.create)
-            if refusal is None:
-                self._queue.add_after(claim.key, _LOOK_AFTER_S)
-                self._start_more(self._resync.slots.ready())  # those whose namespace was refused a moment ago
+        if actions.poll_pod:
+            pod = poll_pod(imagebuild, actions.poll_pod, self._settings, self._profile_of(imagebuild))
+            error = self._cluster.create_pod(pod)
+            if error is not None:
+                status = polling.not_started(actions.status, error.message, self._cluster.now())
+                body = self._store(body, imagebuild, Actions(status))
+        if actions.create is not None:
+            pod = executor_pod(imagebuild, actions.create, self._settings, self._profile_of(imagebuild))
+            error = self._cluster.create_pod(pod)
+            queued = builds.queued_build(imagebuild, actions.create)
+            if error is None:
+                self._queue.add_after(queued.key, _CHECK_NEW_POD_S)
+                self._enqueue_all(self._resync.limiter.startable())  # builds of a namespace that was backing off
             else:
-                quota = refusal.reason is Reason.QUOTA_EXCEEDED
-                self._give_back(claim, reconciler.REFUSAL_PAUSE_S, namespace=quota)
-                self._store(body, imagebuild, reconciler.refused(world, decision, refusal, self._settings))
+                quota = error.reason is Reason.QUOTA_EXCEEDED
+                self._back_off(queued, reconciler.CREATE_RETRY_S, namespace=quota)
+                self._store(body, imagebuild, reconciler.create_failed(observed, actions, error, self._settings))
 
-    def _store(self, body: Json, imagebuild: ImageBuild, decision: Decision) -> Json:
-        """Patch the status where it differs, then tell of what has happened."""
-        patch = status_patch(body.get("status") or {}, decision.status)
+    def _store(self, body: Json, imagebuild: ImageBuild, actions: Actions) -> Json:
+        """Patch the status where it differs, then report: metrics, log and Events."""
+        patch = status_patch(body.get("status") or {}, actions.status)
         if patch:
             body = self._cluster.patch_status(body, patch)
-            self._resync.census.see(body)
+            self._resync.store.update(body)
         name = f"{imagebuild.metadata.namespace}/{imagebuild.metadata.name}"
-        if decision.finished is not None:
-            self._metrics.finished(decision.finished)
-            _LOG.info("%s: build %d %s", name, decision.finished.number, decision.finished.outcome)
-        for notice in decision.notices:
+        if actions.finished is not None:
+            self._metrics.finished(actions.finished)
+            _LOG.info("%s: build %d %s", name, actions.finished.number, actions.finished.outcome)
+        for event in actions.events:
             try:
-                self._cluster.post_event(imagebuild, notice, self._cluster.now())
-            except ApiError as error:  # Events are for people: what is to be done must not fail for one
-                _LOG.warning("%s: the Event %s is lost: %s", name, notice.reason, error)
+                self._cluster.post_event(imagebuild, event, self._cluster.now())
+            except ApiError as error:  # Events are informational: a pass must not fail for one
+                _LOG.warning("%s: cannot post Event %s: %s", name, event.reason, error)
         return body
 
-    def _forget(self, key: Key, handled: Sequence[Json]) -> None:
-        left = [pod for pod in self._gone.get(key, ()) if pod not in handled]
+    def _forget_deleted(self, key: ObjectKey, handled: Sequence[Json]) -> None:
+        left = [pod for pod in self._deleted_pods.get(key, ()) if pod not in handled]
         if left:
-            self._gone[key] = left
+            self._deleted_pods[key] = left
         else:
-            self._gone.pop(key, None)
+            self._deleted_pods.pop(key, None)
 
     def _observe(self, namespace: str, imagebuild: ImageBuild, gone: Sequence[Json]) -> list[Observation]:
         uid = imagebuild.metadata.uid
@@ -226,29 +243,31 @@ class Controller:
             seen.append(observation)
         return seen
 
-    def _log_of(self, namespace: str, name: str, world: World) -> bytes:
-        """The log's end. A node that doesn't answer is waited for as long as the result may be only there."""
-        pod = next((one for one in world.pods if one.name == name), None)
+    def _read_log(self, namespace: str, pods: Sequence[Observation], name: str) -> bytes:
+        """The end of the log. An unresponsive node is waited for as long as the result may be in the log only."""
+        pod = next((one for one in pods if one.name == name), None)
         try:
             return self._cluster.log(namespace, name)
         except ApiError:
             finished = parse_time(pod.finished) if pod is not None else None
-            if pod is None or pod.result is not None or finished is None or world.now - finished > _LOG_PATIENCE:
+            if pod is None or pod.result is not None or finished is None:
+                return b""
+            if self._cluster.now() - finished > _LOG_PATIENCE:
                 return b""
             raise
 
     def _profile_of(self, imagebuild: ImageBuild) -> Profile:
-        return profile.choose(imagebuild.spec, self._settings, self._known_nodes())
+        return profile.choose(imagebuild.spec, self._settings, self._cached_nodes())
 
-    def _known_nodes(self) -> list[Json]:
+    def _cached_nodes(self) -> list[Json]:
         read, nodes = self._nodes
-        if time.monotonic() - read <= _NODES_FOR_S:
+        if time.monotonic() - read <= _NODES_TTL_S:
             return nodes
-        # Workers that start builds side by side need one list, not one each: who comes meanwhile takes the old one.
+        # Workers that start builds at the same time need one list, not one each: meanwhile the others use the old one.
         if self._nodes_lock.acquire(blocking=not nodes, timeout=-1 if nodes else _NODES_PATIENCE_S):
             try:
                 read, nodes = self._nodes
-                if time.monotonic() - read > _NODES_FOR_S:
+                if time.monotonic() - read > _NODES_TTL_S:
                     nodes = self._cluster.nodes()
                     self._nodes = (time.monotonic(), nodes)
             finally:
@@ -258,17 +277,17 @@ class Controller:
     def _work(self) -> None:
         while (key := self._queue.get()) is not None:
             try:
-                wake_s = self.sync(key)
+                requeue_after_s = self.sync(key)
             except ApiError as error:
                 pause = self._queue.failed(key, error.retry_after_s)
                 self._metrics.failed(f"ApiError{error.status}")
                 if error.status != 409:
-                    _LOG.warning("%s/%s: %s; again in %.1f s", *key, error, pause)
-            except Exception:  # noqa: BLE001 - a defect must not end the worker: the key is repeated, the log tells of it
+                    _LOG.warning("%s/%s: %s; retrying in %.1f s", *key, error, pause)
+            except Exception:  # noqa: BLE001 - a defect must not end the worker: the key is retried and the error logged
                 self._metrics.failed("Defect")
                 pause = self._queue.failed(key)
-                _LOG.exception("%s/%s: could not be reconciled; again in %.1f s", *key, pause)
+                _LOG.exception("%s/%s: reconcile failed; retrying in %.1f s", *key, pause)
             else:
                 self._queue.done(key)
-                if wake_s is not None:
-                    self._queue.add_after(key, wake_s)
+                if requeue_after_s is not None:
+                    self._queue.add_after(key, requeue_after_s)

@@ -14,7 +14,7 @@ import kopf
 from imagewright_operator.api import GROUP, PLURAL, VERSION
 from imagewright_operator.kubeapi.config import Access
 from imagewright_operator.pods.manifests import NAME_LABEL, POD_SELECTOR
-from imagewright_operator.reconcile.limiter import Key
+from imagewright_operator.reconcile.limiter import ObjectKey
 from imagewright_operator.watch.controller import Controller
 
 
@@ -36,17 +36,17 @@ def register(registry: kopf.OperatorRegistry, controller: Controller, access: Ca
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def imagebuild_changed(type: str | None, namespace: str | None, name: str | None, **_: Any) -> None:
         if type is None:  # listed as the watch begins: the resync looks at all of them, with two requests
-            controller.catch_up()
+            controller.relist()
         else:
-            controller.nudge(namespace or "", name or "")
+            controller.enqueue(namespace or "", name or "")
 
     @kopf.on.event("", "v1", "pods", registry=registry)
     async def pod_changed(type: str | None, namespace: str | None, body: kopf.Body, **_: Any) -> None:
         name = body.metadata.labels.get(NAME_LABEL)
         if type is None:
-            controller.catch_up()
+            controller.relist()
         elif name:
-            controller.pod_changed(Key(namespace or "", name), dict(body), gone=type == "DELETED")
+            controller.pod_changed(ObjectKey(namespace or "", name), dict(body), gone=type == "DELETED")
 
 
 def configure_kopf(settings: kopf.OperatorSettings, *, clusterwide: bool) -> None:

@@ -1,7 +1,6 @@
-"""What this process knows of every ImageBuild: its phase, and whether it has nothing to do until it changes.
+"""A store of what is known of every ImageBuild: its phase, and whether it is idle until it changes.
 
-No I/O but the clock. Filled by ``resync`` from lists and by ``controller`` from each pass, read by ``resync`` and the metrics.
-Only an account of what the cluster holds: every look at everything makes it anew.
+No I/O but the clock. Only a cache of what the cluster holds: every full resync rebuilds it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from imagewright_operator.api.base import Json
-from imagewright_operator.reconcile.limiter import Key
+from imagewright_operator.reconcile.limiter import ObjectKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,81 +22,81 @@ class _Entry:
     uid: str
     version: str
     phase: str
-    settled: bool
+    idle: bool
     at: float
 
     def is_of(self, body: Json) -> bool:
-        """Whether it is this very object, unchanged."""
+        """Whether it is of this version of this object."""
         return (self.uid, self.version) == (body["metadata"]["uid"], body["metadata"]["resourceVersion"])
 
 
-class Known(NamedTuple):
-    """Which ImageBuild, and its phase as it was seen last."""
+class StoredObject(NamedTuple):
+    """The key of an ImageBuild, and its phase when it was last seen."""
 
-    key: Key
+    key: ObjectKey
     phase: str
 
 
-class Census:
-    """Thread-safe. ``clock`` gives monotonic seconds; a list tells of the moment when it was begun."""
+class ObjectStore:
+    """Thread-safe. ``clock`` gives monotonic seconds; the content of a list counts as of the moment it was begun."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._entries: dict[Key, _Entry] = {}
-        self._gone: dict[Key, float] = {}
+        self._entries: dict[ObjectKey, _Entry] = {}
+        self._deleted: dict[ObjectKey, float] = {}
 
-    def see(self, body: Json, *, at: float | None = None) -> None:
-        """It is so; or was ``at`` that time, then what is known of a later moment stays."""
+    def update(self, body: Json, *, at: float | None = None) -> None:
+        """Store an object as it is now, or as it was ``at`` that time unless something later is known."""
         metadata, key = body["metadata"], key_of(body)
         phase = (body.get("status") or {}).get("phase") or "New"
         moment = self._clock() if at is None else at
         with self._lock:
-            known = self._entries.get(key)
-            if self._gone.get(key, -math.inf) > moment or (known is not None and known.at > moment):
+            entry = self._entries.get(key)
+            if self._deleted.get(key, -math.inf) > moment or (entry is not None and entry.at > moment):
                 return
-            self._gone.pop(key, None)
-            stays = known is not None and known.settled and known.is_of(body)
-            self._entries[key] = _Entry(metadata["uid"], metadata["resourceVersion"], phase, stays, moment)
+            self._deleted.pop(key, None)
+            idle = entry is not None and entry.idle and entry.is_of(body)
+            self._entries[key] = _Entry(metadata["uid"], metadata["resourceVersion"], phase, idle, moment)
 
-    def settle(self, body: Json) -> None:
-        """As it is here it has nothing to do, now or later."""
+    def mark_idle(self, body: Json) -> None:
+        """This version of the object needs nothing, now or later."""
         key = key_of(body)
         with self._lock:
-            known = self._entries.get(key)
-            if known is not None and known.is_of(body):
-                self._entries[key] = replace(known, settled=True)
+            entry = self._entries.get(key)
+            if entry is not None and entry.is_of(body):
+                self._entries[key] = replace(entry, idle=True)
 
-    def gone(self, key: Key) -> None:
-        """There is none of this name."""
+    def delete(self, key: ObjectKey) -> None:
+        """There is no object of this name."""
         with self._lock:
             self._entries.pop(key, None)
-            self._gone[key] = self._clock()
+            self._deleted[key] = self._clock()
 
-    def keep(self, keys: Iterable[Key], began: float) -> None:
-        """A list that was ``began`` at that time has these and no others; what came after that stays."""
+    def retain(self, keys: Iterable[ObjectKey], began: float) -> None:
+        """Forget what is not in ``keys``, the content of a list begun at ``began``, unless it was seen later."""
         listed = set(keys)
         with self._lock:
             self._entries = {key: entry for key, entry in self._entries.items() if key in listed or entry.at >= began}
-            self._gone = {key: moment for key, moment in self._gone.items() if moment >= began}
+            self._deleted = {key: moment for key, moment in self._deleted.items() if moment >= began}
 
-    def is_settled(self, body: Json) -> bool:
-        """Whether it had nothing to do when it was looked at, and hasn't changed since."""
+    def is_idle(self, body: Json) -> bool:
+        """Whether this version of the object was marked idle."""
         with self._lock:
-            known = self._entries.get(key_of(body))
-        return known is not None and known.settled and known.is_of(body)
+            entry = self._entries.get(key_of(body))
+        return entry is not None and entry.idle and entry.is_of(body)
 
     def phases(self) -> Counter[str]:
-        """How many there are in each phase; ``New`` is one without a status."""
+        """The number of ImageBuilds in each phase; ``New`` is one without a status."""
         with self._lock:
             return Counter(entry.phase for entry in self._entries.values())
 
-    def known(self) -> dict[str, Known]:
-        """All of them, by UID."""
+    def by_uid(self) -> dict[str, StoredObject]:
+        """All ImageBuilds by their UID."""
         with self._lock:
-            return {entry.uid: Known(key, entry.phase) for key, entry in self._entries.items()}
+            return {entry.uid: StoredObject(key, entry.phase) for key, entry in self._entries.items()}
 
 
-def key_of(body: Json) -> Key:
-    """Its namespace and name."""
-    return Key(body["metadata"]["namespace"], body["metadata"]["name"])
+def key_of(body: Json) -> ObjectKey:
+    """Namespace and name of an object."""
+    return ObjectKey(body["metadata"]["namespace"], body["metadata"]["name"])

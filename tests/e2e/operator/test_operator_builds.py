@@ -174,7 +174,7 @@ def test_a_pod_that_cannot_start_says_why_and_is_given_up(
     builds.becomes(f"False {reason}")
     builds.phase("Failed")
     assert builds.ready() == f"False {reason}"
-    assert "startTimeout of 20s" in builds.status()["build"]["failure"]["message"]
+    assert "spec.startTimeout (20s)" in builds.status()["build"]["failure"]["message"]
 
 
 def test_a_missing_secret_and_a_missing_config_map_heal(builds: Namespace, operator: Operator) -> None:

@@ -82,7 +82,7 @@ def test_a_build_on_a_node_that_is_deleted_is_built_again(
     first = first_attempt(builds)
     cluster.kubectl("delete", "node", cluster.node)
     status = builds.becomes("Unknown NodeLost")
-    assert "attempt 2 of 3 follows" in status["conditions"][0]["message"]
+    assert "retrying, attempt 2 of 3" in status["conditions"][0]["message"]
     cluster.component("kubelet").restart()
     is_built_once(cluster, builds, attempt=2)
     is_gone(cluster, container_of(first))

@@ -13,7 +13,7 @@ from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
 
-HELD = "waits its turn: 2 builds may run at once"
+HELD = "queued: the limit of 2 running builds is reached"
 
 
 @pytest.fixture
@@ -76,12 +76,12 @@ def test_a_namespace_has_a_limit_of_its_own(
     namespace.apply("a")
     namespace.pod("a")
     namespace.apply("b")
-    held(namespace, "b", "waits its turn: one build may run at once in a namespace")
+    held(namespace, "b", "queued: the limit of one running build for a namespace is reached")
     other.apply("c")
     other.pod("c")
     # One that waits and is suspended, deleted or made invalid lets the next one go.
     namespace.apply("d")
-    held(namespace, "d", "waits its turn: one build may run at once in a namespace")
+    held(namespace, "d", "queued: the limit of one running build for a namespace is reached")
     namespace.kubectl("delete", "imagebuild", "b")
     namespace.kubectl("delete", "imagebuild", "a")
     namespace.kubectl("delete", "pods", "--all", "--force")
@@ -103,7 +103,7 @@ def test_a_claim_that_waits_costs_no_requests(
     for number in range(5):
         namespace.apply(f"waits-{number}")
     for number in range(5):
-        held(namespace, f"waits-{number}", "waits its turn: one build may run at once")
+        held(namespace, f"waits-{number}", "queued: the limit of one running build is reached")
 
     def requests() -> float:
         """For ImageBuilds and Pods, so far: lists, single ones and patches."""

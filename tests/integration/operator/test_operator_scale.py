@@ -20,8 +20,8 @@ from kubernetes import client, config
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.reconcile import reconciler
-from imagewright_operator.reconcile.actions import Decision, World
-from imagewright_operator.reconcile.limiter import Key
+from imagewright_operator.reconcile.actions import Actions, ReconcileInput
+from imagewright_operator.reconcile.limiter import ObjectKey
 from imagewright_operator.settings import Settings
 from imagewright_operator.watch.controller import Controller
 from imagewright_operator.watch.resync import Resync
@@ -91,29 +91,29 @@ def test_what_has_nothing_to_do_is_looked_at_once(
     cluster, settings = connected(api), Settings(namespaces=(place.name,))
     controller, resync = Controller(cluster, settings, Metrics()), Resync(cluster, settings, Metrics(), WorkQueue())
     for name in names:
-        controller.sync(Key(place.name, name))  # the status says that it is suspended
+        controller.sync(ObjectKey(place.name, name))  # the status says that it is suspended
     decided: list[str] = []
     decide = reconciler.reconcile
 
-    def spy(world: World, settings: Settings) -> Decision:
-        decided.append(world.imagebuild.metadata.name)
-        return decide(world, settings)
+    def spy(observed: ReconcileInput, settings: Settings) -> Actions:
+        decided.append(observed.imagebuild.metadata.name)
+        return decide(observed, settings)
 
     monkeypatch.setattr(reconciler, "reconcile", spy)
 
     def looked_at() -> list[str]:
         decided.clear()
-        resync.everything()
+        resync.resync_all()
         return sorted(decided)
 
     assert looked_at() == sorted(names)
     assert looked_at() == []
     place.edit("app-3", retention={"historyLimit": 1})
     assert looked_at() == ["app-3"]
-    controller.sync(Key(place.name, "app-3"))
+    controller.sync(ObjectKey(place.name, "app-3"))
     assert looked_at() == ["app-3"], "its status was written anew"
     place.edit("app-4", suspend=False)
-    controller.sync(Key(place.name, "app-4"))
+    controller.sync(ObjectKey(place.name, "app-4"))
     assert set(looked_at()) == set(looked_at()) == {"app-4"}, "it has a Pod, whose event may get lost"
     controller.stop()
 
@@ -124,29 +124,29 @@ def test_between_two_looks_at_everything_one_request_finds_the_pods_whose_end_no
     (place,) = places(1)
     asked: list[tuple[str, str, int]] = []
     cluster, settings = connected(api, lambda *request: asked.append(request)), Settings(namespaces=(place.name,))
-    queue: WorkQueue[Key] = WorkQueue()
+    queue: WorkQueue[ObjectKey] = WorkQueue()
     controller, resync = Controller(cluster, settings, Metrics()), Resync(cluster, settings, Metrics(), queue)
     names = ["goes-on", "has-ended", "is-gone", "has-started", "waits"]
     for name in names:
         place.apply(name, suspend=name == "waits")
-        for _ in range(2):  # the claim and the Pod; that it is there
-            controller.sync(Key(place.name, name))
+        for _ in range(2):  # its record and the Pod; that the Pod exists
+            controller.sync(ObjectKey(place.name, name))
         if name != "waits":
             place.starts(place.pod(name))
         if name != "has-started":
-            controller.sync(Key(place.name, name))
-    resync.everything()
+            controller.sync(ObjectKey(place.name, name))
+    resync.resync_all()
     while queue.depth():
-        queue.done(queue.get() or Key("", ""))
+        queue.done(queue.get() or ObjectKey("", ""))
 
     place.kubelet(place.pod("has-ended"), timed(pushed(place.pod("has-ended"))))
     gone = place.pod("is-gone")["metadata"]["name"]
     place.kubectl("delete", "pod", gone, "--force", "--grace-period=0")
     asked.clear()
-    resync.running()
+    resync.resync_running()
     assert asked == [("GET", "pods", 200)]
     found = {queue.get() for _ in range(queue.depth())}
-    assert found == {Key(place.name, name) for name in ("has-ended", "is-gone", "has-started")}
-    assert resync.slots.counts()[0] == 2
-    assert resync.census.phases() == {"Running": 3, "Pending": 1, "Queued": 1}
+    assert found == {ObjectKey(place.name, name) for name in ("has-ended", "is-gone", "has-started")}
+    assert resync.limiter.counts()[0] == 2
+    assert resync.store.phases() == {"Running": 3, "Pending": 1, "Queued": 1}
     controller.stop()

@@ -36,7 +36,7 @@ def waiting(events: list[dict[str, Any]] | None = None, **status: Any) -> Observ
 
 def test_a_new_pod_waits_for_nothing_in_particular() -> None:
     seen = waiting()
-    assert (seen.state, seen.reason, seen.heals) == (PodState.WAITING, "", False)
+    assert (seen.state, seen.reason, seen.transient) == (PodState.WAITING, "", False)
 
 
 def test_a_pushed_image_counts_whatever_happened_to_the_pod_afterwards() -> None:
@@ -221,7 +221,7 @@ def test_unschedulable_in_the_schedulers_words() -> None:
         "message": "0/3 nodes are available",
     }
     seen = waiting(conditions=[condition])
-    assert (seen.reason, seen.message, seen.heals) == ("Unschedulable", "0/3 nodes are available", False)
+    assert (seen.reason, seen.message, seen.transient) == ("Unschedulable", "0/3 nodes are available", False)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_unschedulable_in_the_schedulers_words() -> None:
 )  # fmt: skip
 def test_what_is_missing_heals(words: str, reason: str, said: str) -> None:
     seen = waiting([{"reason": "FailedMount", "message": words, "lastTimestamp": "2026-11-25T12:00:02Z"}])
-    assert (seen.reason, seen.heals) == (reason, True)
+    assert (seen.reason, seen.transient) == (reason, True)
     assert seen.message == f"{said}: the build starts when it is there"
 
 
@@ -286,7 +286,7 @@ def test_a_secret_or_config_map_that_lacks_a_key_is_named(volume: dict[str, Any]
 def test_a_missing_source_of_an_environment_variable_heals(words: str, reason: str) -> None:
     state = {"waiting": {"reason": "CreateContainerConfigError", "message": words}}
     seen = waiting(containerStatuses=[{"name": "executor", "state": state}])
-    assert (seen.reason, seen.heals) == (reason, True)
+    assert (seen.reason, seen.transient) == (reason, True)
 
 
 def test_the_newest_event_counts() -> None:

@@ -1,4 +1,4 @@
-"""docs/imagebuild.md, made from the CustomResourceDefinition: ``python -m imagewright_operator.api.fielddocs > docs/imagebuild.md``.
+"""docs/imagebuild.md, made from the CustomResourceDefinition: ``python -m imagewright_operator.schema.fielddocs > docs/imagebuild.md``.
 
 Prints when run as a program. Read by the test that keeps the file true.
 """
@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from imagewright_operator.api import MAX_NAME
-from imagewright_operator.api.crd import definition
+from imagewright_operator.schema.crd import definition
+from imagewright_operator.status.conditions import CONDITIONS
 
 _HEAD = f"""# The fields of an ImageBuild
 
-Made from the resource's definition by `python -m imagewright_operator.api.fielddocs`; don't edit.
+Made from the resource's definition by `python -m imagewright_operator.schema.fielddocs`; don't edit.
 `kubectl explain imagebuild.spec --recursive` says the same about the version that is installed.
 [examples/](../examples) has ImageBuilds to start from.
 
@@ -45,6 +46,8 @@ def markdown() -> str:
     parts = [_HEAD]
     parts += _section("spec", properties["spec"])
     parts += _section("status", properties["status"], _STATUS)
+    parts += ["\n## Conditions\n\n| type | meaning |\n|---|---|\n"]
+    parts += [f"| `{row.name}` | {_sentence(row.meaning)}. |\n" for row in CONDITIONS]
     parts += ["\n## Columns\n\n| column | is | shown with |\n|---|---|---|\n"]
     parts += [
         f"| {column['name'].upper()} | `{column['jsonPath'].replace('|', '&#124;')}` | "

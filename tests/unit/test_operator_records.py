@@ -14,7 +14,7 @@ from imagewright_operator.api.status import Build, Step
 from imagewright_operator.pods import logtail
 from imagewright_operator.pods.observation import Observation, PodState
 from imagewright_operator.reconcile.inputs import Inputs, build_id
-from imagewright_operator.status.records import absorbed, clipped, duration_of, status_json, status_patch
+from imagewright_operator.status.records import clipped, duration_of, status_json, status_patch, with_observation
 
 
 def imagebuild(**spec: Any) -> ImageBuild:
@@ -37,7 +37,9 @@ def test_what_was_cached_and_why_another_step_missed_reach_the_status() -> None:
         StepResult(name="RUN b", start_time="x", completion_time="y", cache_miss="its text is new", exit_code=0),
     ]
     seen = Observation(state=PodState.SUCCEEDED, name="pod", uid="u")
-    stored = status_json(Status(build=absorbed(Build(id="a", inputs_hash="x"), seen, BuildResult(steps=tuple(told)))))
+    stored = status_json(
+        Status(build=with_observation(Build(id="a", inputs_hash="x"), seen, BuildResult(steps=tuple(told))))
+    )
     first, second = stored["build"]["steps"]
     assert (first["cached"], "cacheMiss" in first) == (True, False)
     assert ("cached" in second, second["cacheMiss"]) == (False, "its text is new")

@@ -1,6 +1,6 @@
 """The CustomResourceDefinition, made from the pydantic models.
 
-I/O: ``python -m imagewright_operator.api.crd`` writes the file, with ``--check`` it compares; the rest is pure.
+I/O: ``python -m imagewright_operator.schema.crd`` writes the file, with ``--check`` it compares; the rest is pure.
 pydantic's JSON schema is no structural schema as Kubernetes wants it: references are inlined, ``anyOf`` with null
 becomes an optional field, titles go, and of the defaults only the scalar ones stay (an object that GitOps tools
 compare should not grow empty lists).
@@ -18,8 +18,11 @@ import yaml
 
 from imagewright_operator.api import GROUP, KIND, PLURAL, VERSION, ImageBuild, Spec, Status
 from imagewright_operator.api.base import Json
+from imagewright_operator.status.conditions import CONDITIONS
 
-_HEADER = "# Generated from operator/imagewright_operator/api by python -m imagewright_operator.api.crd; do not edit.\n"
+_HEADER = (
+    "# Generated from operator/imagewright_operator/api by python -m imagewright_operator.schema.crd; do not edit.\n"
+)
 _FILE = Path("crds") / f"{GROUP}_{PLURAL}.yaml"
 _KEPT = (
     "description",
@@ -126,6 +129,8 @@ def _root() -> Json:
     status = Status.model_json_schema(by_alias=True, mode="serialization")
     outer = ImageBuild.model_json_schema(by_alias=True)
     status_schema = _without_defaults(structural(status, status.get("$defs", {})))
+    condition = status_schema["properties"]["conditions"]["items"]["properties"]
+    condition["type"]["enum"] = [row.name for row in CONDITIONS]
     # kstatus takes an object without conditions for a finished one, unless the generation is known to be older.
     status_schema["default"] = {"observedGeneration": -1}
     return {
@@ -156,7 +161,7 @@ def _without_defaults(schema: Json) -> Json:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write or check the committed file; 1 when it has drifted or can't be written."""
-    parser = argparse.ArgumentParser(prog="python -m imagewright_operator.api.crd", description="Make the CRD.")
+    parser = argparse.ArgumentParser(prog="python -m imagewright_operator.schema.crd", description="Make the CRD.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail when FILE differs from the models")
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", default=_FILE, help=f"default: {_FILE}")
     given = parser.parse_args(arguments)
@@ -165,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not given.check:
             file.write_text(render(), encoding="utf-8")
         elif file.read_text(encoding="utf-8") != render():
-            sys.stderr.write(f"{file} differs from the models: run python -m imagewright_operator.api.crd\n")
+            sys.stderr.write(f"{file} differs from the models: run python -m imagewright_operator.schema.crd\n")
             return 1
     except OSError as error:
         sys.stderr.write(f"error: {error.filename}: {error.strerror}; run it at the top of the repository\n")

@@ -1,0 +1,68 @@
+"""What the operator knows of every ImageBuild: the latest holds, whether a list or a pass has told of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imagebuilds.clock import Clock
+
+from imagewright_operator.reconcile.limiter import ObjectKey
+from imagewright_operator.watch.store import ObjectStore, StoredObject
+
+KEY = ObjectKey("team", "app")
+
+
+def body(version: int, phase: str = "", uid: str = "u") -> dict[str, Any]:
+    status = {"phase": phase} if phase else {}
+    return {
+        "metadata": {"namespace": "team", "name": "app", "uid": uid, "resourceVersion": str(version)},
+        "status": status,
+    }
+
+
+def test_a_list_that_was_begun_earlier_undoes_nothing() -> None:
+    clock = Clock()
+    store = ObjectStore(clock)
+    clock.now = 5.0
+    store.update(body(2, "Running"))
+    store.update(body(1), at=4.0)
+    assert store.phases() == {"Running": 1}
+    assert store.by_uid() == {"u": StoredObject(KEY, "Running")}
+    store.update(body(3, "Succeeded"), at=6.0)
+    assert store.phases() == {"Succeeded": 1}
+    clock.now = 7.0
+    store.delete(KEY)
+    store.update(body(3, "Succeeded"), at=6.0)
+    assert store.phases() == {}
+    store.update(body(4, uid="another"), at=8.0)
+    assert store.phases() == {"New": 1}
+
+
+def test_what_a_list_does_not_have_is_gone_unless_it_came_later() -> None:
+    clock = Clock()
+    store = ObjectStore(clock)
+    store.update(body(1, "Succeeded"))
+    clock.now = 5.0
+    store.retain([KEY], 5.0)
+    assert store.phases() == {"Succeeded": 1}
+    store.retain([], 0.0)
+    assert store.phases() == {"Succeeded": 1}, "it came when the list was begun"
+    store.retain([], 5.0)
+    assert store.phases() == {}
+
+
+def test_what_has_nothing_to_do_has_it_until_it_changes() -> None:
+    store = ObjectStore(Clock())
+    store.mark_idle(body(1))
+    assert not store.is_idle(body(1)), "never seen"
+    store.update(body(1, "Succeeded"))
+    store.mark_idle(body(1))
+    assert store.is_idle(body(1))
+    store.update(body(1, "Succeeded"))
+    assert store.is_idle(body(1))
+    assert not store.is_idle(body(2))
+    assert not store.is_idle(body(1, uid="made anew"))
+    store.update(body(2, "Succeeded"))
+    assert not store.is_idle(body(1))
+    store.mark_idle(body(1))
+    assert not store.is_idle(body(1)), "that version is no more"
