@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,3 +84,17 @@ def test_the_columns_of_kubectl_get() -> None:
     columns = yaml.safe_load(FILE.read_text(encoding="utf-8"))["spec"]["versions"][0]["additionalPrinterColumns"]
     assert [c["name"] for c in columns if not c.get("priority")] == ["Phase", "Image", "Digest", "Duration", "Age"]
     assert [c["name"] for c in columns if c.get("priority")] == ["Reason", "Commit", "Pod", "Message"]
+
+
+FRAGMENT = re.compile(r"(?i)(?:Of|As|Its?|For|In|From|Since|With|That|These|Where|When|Whose|Which|One)\b")
+
+
+def test_every_description_stands_alone_in_kubectl_explain() -> None:
+    undocumented = {".apiVersion", ".kind", ".metadata"}  # as in every resource
+    for path, node in nodes(schema()):
+        description = node.get("description", "")
+        if description:
+            assert not FRAGMENT.match(description), f"{path}: {description}"
+            assert re.fullmatch(r"[A-Z].*\.", description, re.S), f"{path}: {description}"
+        else:
+            assert path.endswith("]") or path in undocumented, f"{path} has no description"

@@ -189,13 +189,13 @@ Repository = Annotated[
 
 
 class LocalReference(Model):
-    """The name of an object in the same namespace."""
+    """A reference to an object in the same namespace."""
 
-    name: ObjectName = Field(description="Of an object in the same namespace.")
+    name: ObjectName = Field(description="Name of an object in the same namespace.")
 
 
 class KeyReference(Model):
-    """One key of an object in the same namespace."""
+    """A reference to one key of an object in the same namespace."""
 
-    name: ObjectName = Field(description="Of an object in the same namespace.")
-    key: Key = Field(description="One of its keys.")
+    name: ObjectName = Field(description="Name of an object in the same namespace.")
+    key: Key = Field(description="Key in the object's data.")

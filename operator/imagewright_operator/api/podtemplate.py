@@ -21,24 +21,30 @@ LabelText = Annotated[str, Field(max_length=512)]
 class Resources(Model):
     """Requests and limits of the executor's container, as in a Pod."""
 
-    requests: Annotated[dict[str, int | str], Field(max_length=16, description="As in a Pod.")] = {}
-    limits: Annotated[dict[str, int | str], Field(max_length=16, description="As in a Pod.")] = {}
+    requests: Annotated[
+        dict[str, int | str], Field(max_length=16, description="Requested resources, as in a Pod.")
+    ] = {}
+    limits: Annotated[dict[str, int | str], Field(max_length=16, description="Resource limits, as in a Pod.")] = {}
 
 
 class Toleration(Model):
-    """As in a Pod."""
+    """A toleration, as in a Pod."""
 
-    key: Annotated[str, Field(max_length=317)] | None = Field(default=None, description="Of the taint.")
-    operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Equal if not given.")
-    value: Annotated[str, Field(max_length=63)] | None = Field(default=None, description="Of the taint.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="Every effect if not given."
+    key: Annotated[str, Field(max_length=317)] | None = Field(default=None, description="Key of the taint.")
+    operator: Literal["Exists", "Equal"] | None = Field(
+        default=None, description="Comparison with the taint's value; Equal by default."
     )
-    toleration_seconds: int | None = Field(default=None, description="Of NoExecute.")
+    value: Annotated[str, Field(max_length=63)] | None = Field(default=None, description="Value of the taint.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Effect of the taint; every effect by default."
+    )
+    toleration_seconds: int | None = Field(
+        default=None, description="Number of seconds for which a NoExecute taint is tolerated."
+    )
 
 
 class EnvSource(Model):
-    """Where an environment variable's value comes from."""
+    """The source of an environment variable's value."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -66,14 +72,14 @@ class EnvVar(Model):
         str,
         Field(
             max_length=128,
-            description="Of the variable.",
+            description="Name of the variable.",
             json_schema_extra=rules(
                 rule("self.matches('^[A-Za-z_][A-Za-z0-9_]*$')", "is not a variable's name: write letters, digits, '_'")
             ),
         ),
     ]
-    value: Annotated[str, Field(max_length=4096)] | None = Field(default=None, description="Its text.")
-    value_from: EnvSource | None = Field(default=None, description="Where the value is.")
+    value: Annotated[str, Field(max_length=4096)] | None = Field(default=None, description="Value of the variable.")
+    value_from: EnvSource | None = Field(default=None, description="Source of the value.")
 
 
 class Volume(Model):
@@ -85,7 +91,7 @@ class Volume(Model):
         str,
         Field(
             max_length=63,
-            description="Of the volume.",
+            description="Name of the volume.",
             json_schema_extra=rules(
                 rule(
                     "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "is not a volume's name: write a-z, 0-9 and '-'"
@@ -97,13 +103,13 @@ class Volume(Model):
         str,
         Field(
             max_length=512,
-            description="Where the engine sees it.",
+            description="Path at which the volume is mounted in the executor's container.",
             json_schema_extra=rules(
                 rule("self.startsWith('/') && self.size() > 1", "must be an absolute path, such as /cache"),
             ),
         ),
     ]
-    read_only: bool = Field(default=True, description="false mounts it for writing.")
+    read_only: bool = Field(default=True, description="Whether the volume is mounted read-only.")
 
     @property
     def source(self) -> dict[str, Any]:
@@ -112,43 +118,49 @@ class Volume(Model):
 
 
 class PodTemplate(Model):
-    """How the executor Pod is placed, sized and reached."""
+    """Scheduling, resources and environment of the executor Pod."""
 
     service_account_name: ObjectName | None = Field(
-        default=None, description="One that the installation allows; its token is never mounted."
+        default=None,
+        description="Service account of the Pod, one that the installation allows; its token is never mounted.",
     )
     resources: Resources | None = Field(
-        default=None, description="Of the executor's container; if not given, the installation's."
+        default=None, description="Resources of the executor's container; the installation's by default."
     )
-    node_selector: Annotated[dict[str, LabelText], Field(max_length=32, description="As in a Pod.")] = {}
-    tolerations: Annotated[list[Toleration], Field(max_length=32, description="As in a Pod.")] = []
+    node_selector: Annotated[
+        dict[str, LabelText], Field(max_length=32, description="Labels that the node must have, as in a Pod.")
+    ] = {}
+    tolerations: Annotated[list[Toleration], Field(max_length=32, description="Tolerations, as in a Pod.")] = []
     affinity: Annotated[dict[str, Any], Field(json_schema_extra=_OPEN)] | None = Field(
-        default=None, description="As in a Pod."
+        default=None, description="Affinity rules, as in a Pod."
     )
-    priority_class_name: ObjectName | None = Field(default=None, description="None of the cluster's own (system-…).")
-    runtime_class_name: ObjectName | None = Field(default=None, description="As in a Pod.")
+    priority_class_name: ObjectName | None = Field(
+        default=None, description="Priority class of the Pod, other than the cluster's own (system-…)."
+    )
+    runtime_class_name: ObjectName | None = Field(default=None, description="Runtime class of the Pod.")
     image_pull_secrets: Annotated[
-        list[LocalReference], Field(max_length=16, description="For the executor's own image, not for base images.")
+        list[LocalReference],
+        Field(max_length=16, description="Secrets to pull the executor image; base images are pulled without them."),
     ] = []
     host_users: bool | None = Field(
         default=None,
-        description="false gives the Pod a user namespace of its own; without it the installation chooses.",
+        description="Whether the Pod uses the node's user namespace; false gives it one of its own. The installation chooses by default.",
     )
     security_context: Annotated[dict[str, Any], Field(json_schema_extra=_OPEN)] | None = Field(
         default=None,
-        description="Of the container; only what lowers its rights (seccompProfile, capabilities.drop, …).",
+        description="Security context of the container, limited to what reduces its privileges (seccompProfile, capabilities.drop, …).",
     )
     labels: Annotated[
-        dict[str, LabelText], Field(max_length=64, description="Of the Pod, beside the operator's own.")
+        dict[str, LabelText], Field(max_length=64, description="Labels of the Pod, in addition to the operator's.")
     ] = {}
     annotations: Annotated[
-        dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64, description="Of the Pod.")
+        dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64, description="Annotations of the Pod.")
     ] = {}
     env: Annotated[
         list[EnvVar],
         Field(
             max_length=64,
-            description="Of the engine, such as HTTPS_PROXY. RUN sees none of it: give it proxies as buildArgs.",
+            description="Environment variables of the engine, such as HTTPS_PROXY. RUN does not see them: pass proxies as buildArgs.",
             json_schema_extra=rules(list_type="map", list_map_keys=["name"]),
         ),
     ] = []
@@ -156,7 +168,7 @@ class PodTemplate(Model):
         list[Volume],
         Field(
             max_length=16,
-            description="Of the executor's container: emptyDir, configMap, secret, projected, persistentVolumeClaim.",
+            description="Volumes of the executor's container: emptyDir, configMap, secret, projected, persistentVolumeClaim.",
             json_schema_extra=rules(list_type="map", list_map_keys=["name"]),
         ),
     ] = []

@@ -88,15 +88,15 @@ class GitRef(Model):
         )
     )
 
-    branch: GitName | None = Field(default=None, description="Its newest commit when the build starts.")
-    tag: GitName | None = Field(default=None, description="The commit that the tag names.")
-    commit: Commit | None = Field(default=None, description="A whole commit hash, 40 or 64 hexadecimal digits.")
+    branch: GitName | None = Field(default=None, description="Branch whose latest commit is built.")
+    tag: GitName | None = Field(default=None, description="Tag whose commit is built.")
+    commit: Commit | None = Field(default=None, description="Full commit hash, 40 or 64 hexadecimal digits.")
 
 
 class SourceFields(Model):
-    """The fields of a kind of source. They are named as the request's (``contract.sources``), or ``for_request`` maps them.
+    """The fields of a kind of source. They have the request's names (``contract.sources``), or ``for_request`` maps them.
 
-    What is ``mounted`` reaches the engine as a volume of the Pod.
+    A ``mounted`` source reaches the engine as a volume of the Pod.
     """
 
     mounted: ClassVar[bool] = False
@@ -122,7 +122,7 @@ class GitSource(SourceFields):
         str,
         Field(
             max_length=2048,
-            description="Address of the repository; git:// means https, as in kaniko.",
+            description="URL of the repository; git:// is treated as https://, as in kaniko.",
             json_schema_extra=rules(
                 rule(
                     "self.matches('^(https?|git|ssh)://[^ ]+$') || self.matches('^[-A-Za-z0-9_.]+@[-A-Za-z0-9.]+:[^ ]+$')",
@@ -135,16 +135,20 @@ class GitSource(SourceFields):
             ),
         ),
     ]
-    ref: GitRef | None = Field(default=None, description="What to check out; without it the remote's HEAD.")
-    submodules: bool = Field(default=False, description="Check out submodules too.")
-    depth: Annotated[int, Field(ge=0, le=1_000_000, description="Commits of history to fetch; 0 is all of it.")] = 1
+    ref: GitRef | None = Field(
+        default=None, description="Branch, tag or commit to check out; the remote's HEAD by default."
+    )
+    submodules: bool = Field(default=False, description="Whether to check out submodules as well.")
+    depth: Annotated[
+        int, Field(ge=0, le=1_000_000, description="Number of commits of history to fetch; 0 fetches all of it.")
+    ] = 1
     poll: PollInterval | None = Field(
         default=None,
-        description="How often to see whether the branch or tag has moved, and to build then; at least 1m. If not given, never.",
+        description="Interval at which to check whether the branch or tag has moved, and to build if so; at least 1m. Never by default.",
     )
     secret_ref: LocalReference | None = Field(
         default=None,
-        description="Secret with username and password, or bearerToken, or identity and known_hosts; and ca.crt where needed.",
+        description="Secret with username and password, or bearerToken, or identity and known_hosts; optionally ca.crt.",
     )
 
     def for_request(self) -> Json:
@@ -157,14 +161,14 @@ class GitSource(SourceFields):
 
 
 class HttpSource(SourceFields):
-    """A tar archive behind a URL."""
+    """A tar archive at a URL."""
 
-    url: Url = Field(description="Of the archive.")
+    url: Url = Field(description="URL of the archive.")
     sha256: Annotated[
         str | None,
         Field(
             max_length=64,
-            description="What the archive must hash to.",
+            description="Expected SHA-256 of the archive, in hexadecimal.",
             json_schema_extra=rules(
                 rule(
                     "self.matches('^[0-9a-f]{64}$')",
@@ -174,61 +178,65 @@ class HttpSource(SourceFields):
         ),
     ] = None
     secret_ref: LocalReference | None = Field(
-        default=None, description="Secret with username and password or bearerToken, and ca.crt where needed."
+        default=None, description="Secret with username and password, or bearerToken; optionally ca.crt."
     )
 
 
 class S3Source(SourceFields):
     """A tar archive in an S3 bucket."""
 
-    bucket: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="Its name.")
-    key: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Of the archive.")
-    endpoint: Url | None = Field(default=None, description="Of a server other than Amazon's.")
-    region: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Of the bucket.")
-    path_style: bool = Field(default=False, description="The bucket is in the path, not in the host's name.")
+    bucket: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="Name of the bucket.")
+    key: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Key of the archive in the bucket.")
+    endpoint: Url | None = Field(default=None, description="URL of an S3-compatible server; Amazon's by default.")
+    region: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Region of the bucket.")
+    path_style: bool = Field(
+        default=False, description="Whether to address the bucket in the path instead of the host name."
+    )
     secret_ref: LocalReference | None = Field(
-        default=None, description="Secret with accesskey and secretkey; without it, the service account's role."
+        default=None, description="Secret with accesskey and secretkey; without it, the service account's role is used."
     )
 
 
 class GcsSource(SourceFields):
     """A tar archive in Google Cloud Storage."""
 
-    bucket: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="Its name.")
-    object: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Of the archive.")
+    bucket: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="Name of the bucket.")
+    object: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
+        description="Name of the archive in the bucket."
+    )
     secret_ref: LocalReference | None = Field(
-        default=None, description="Secret with serviceaccount, a JSON key; without it, workload identity."
+        default=None, description="Secret with serviceaccount, a JSON key; without it, workload identity is used."
     )
 
 
 class AzureBlobSource(SourceFields):
     """A tar archive in Azure Blob Storage."""
 
-    url: Url = Field(description="Of the archive.")
+    url: Url = Field(description="URL of the archive.")
     secret_ref: LocalReference | None = Field(
         default=None,
-        description="Secret with accountKey, sasToken, or tenantId, clientId and clientSecret; without it, the identity.",
+        description="Secret with accountKey, or sasToken, or tenantId, clientId and clientSecret; without it, the Pod's identity is used.",
     )
 
 
 class OciSource(SourceFields):
     """An OCI artifact that holds the context."""
 
-    image: Repository = Field(description="Reference of the artifact.")
+    image: Repository = Field(description="Reference of the artifact, such as registry.example.com/team/context:1.0.")
     secret_ref: LocalReference | None = Field(
-        default=None, description="Secret of type kubernetes.io/dockerconfigjson."
+        default=None, description="Secret of type kubernetes.io/dockerconfigjson with the registry's credentials."
     )
 
 
 class InlineSource(SourceFields):
-    """A Dockerfile written right here, with an empty context."""
+    """A Dockerfile in the resource itself, with an empty build context."""
 
     dockerfile: Annotated[
         str,
         Field(
             min_length=1,
             max_length=MAX_INLINE_BYTES,
-            description="At most 16 KiB of UTF-8; a longer one goes into a ConfigMap or a git repository.",
+            description="Text of the Dockerfile, at most 16 KiB of UTF-8; put a longer one into a ConfigMap or a git repository.",
             json_schema_extra=rules(
                 rule(
                     f"bytes(self).size() <= {MAX_INLINE_BYTES}",
@@ -250,8 +258,8 @@ class VolumeSource(SourceFields):
 
     mounted = True
 
-    claim_name: ObjectName = Field(description="Of the PersistentVolumeClaim.")
-    sub_path: RelativePath | None = Field(default=None, description="Folder of the volume.")
+    claim_name: ObjectName = Field(description="Name of a PersistentVolumeClaim in the same namespace.")
+    sub_path: RelativePath | None = Field(default=None, description="Folder of the volume; its root by default.")
 
 
 def _exactly_one(schema: Json) -> None:
@@ -264,7 +272,7 @@ def _exactly_one(schema: Json) -> None:
 
 
 class Source(Model):
-    """Exactly one place that the build context comes from."""
+    """The source of the build context; exactly one kind."""
 
     model_config = ConfigDict(json_schema_extra=_exactly_one)
 
@@ -274,7 +282,9 @@ class Source(Model):
     gcs: GcsSource | None = None
     azure_blob: AzureBlobSource | None = None
     oci: OciSource | None = None
-    config_map: ConfigMapSource | None = Field(default=None, description="Its keys are the files of the context.")
+    config_map: ConfigMapSource | None = Field(
+        default=None, description="ConfigMap whose keys are the files of the build context."
+    )
     inline: InlineSource | None = None
     volume: VolumeSource | None = None
 

@@ -39,14 +39,14 @@ class Sandbox(StrEnum):
 
 
 class ConcurrencyPolicy(StrEnum):
-    """What a change of spec does to a build that is running."""
+    """What happens to a running build when the spec changes."""
 
     REPLACE = "Replace"
     QUEUE = "Queue"
 
 
 class RetryCause(StrEnum):
-    """Failures of the infrastructure, after which a build may be started again."""
+    """A failure of the infrastructure, after which a build may be retried."""
 
     EVICTED = "Evicted"
     PREEMPTED = "Preempted"
@@ -72,13 +72,13 @@ class Timestamp(StrEnum):
 
 
 class BuildArgSource(Model):
-    """Where a build argument's value comes from. Not from a Secret: build arguments end up in the image's history."""
+    """The source of a build argument's value. Not a Secret: build arguments end up in the image's history."""
 
     config_map_key_ref: KeyReference = Field(description="Key of a ConfigMap.")
 
 
 class BuildArg(Model):
-    """A build argument, with its value or where to find it."""
+    """A build argument, with its value or a reference to it."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -90,7 +90,7 @@ class BuildArg(Model):
         str,
         Field(
             max_length=128,
-            description="As the Dockerfile's ARG names it.",
+            description="Name of the ARG instruction's variable.",
             json_schema_extra=rules(
                 rule(
                     "self.matches('^[A-Za-z_][A-Za-z0-9_]*$')",
@@ -101,9 +101,11 @@ class BuildArg(Model):
     ]
     value: Annotated[str, Field(max_length=32768)] | None = Field(
         default=None,
-        description="As in --build-arg NAME=VALUE. It ends up in the image's history: no place for secrets.",
+        description="Value of the argument. It is recorded in the image's history: do not put secrets here.",
     )
-    value_from: BuildArgSource | None = Field(default=None, description="Read when the Pod starts.")
+    value_from: BuildArgSource | None = Field(
+        default=None, description="Source of the value, read when the Pod starts."
+    )
 
 
 MountId = Annotated[
@@ -121,18 +123,18 @@ MountId = Annotated[
 
 
 class BuildSecret(Model):
-    """A secret for ``RUN --mount=type=secret,id=…``: a file of the executor Pod, never a variable of it."""
+    """A secret for ``RUN --mount=type=secret,id=…``, mounted as a file and never set as an environment variable."""
 
-    id: MountId = Field(description="As the Dockerfile names it.")
-    secret_key_ref: KeyReference = Field(description="Key of a Secret; the build waits until it is there.")
+    id: MountId = Field(description="ID by which RUN --mount refers to the secret.")
+    secret_key_ref: KeyReference = Field(description="Key of a Secret; the build waits until it exists.")
 
 
 class BuildSsh(Model):
-    """A private key for ``RUN --mount=type=ssh``: RUN sees an agent that signs with it, never the key."""
+    """A private key for ``RUN --mount=type=ssh``: RUN can use an agent that signs with it, but cannot read the key."""
 
-    id: MountId = Field(default=DEFAULT_SSH_ID, description="As the Dockerfile names it.")
+    id: MountId = Field(default=DEFAULT_SSH_ID, description="ID by which RUN --mount refers to the key.")
     secret_key_ref: KeyReference = Field(
-        description="Key of a Secret with a private key without passphrase, such as ssh-privatekey."
+        description="Key of a Secret with an unencrypted private key, such as ssh-privatekey."
     )
 
 
@@ -140,7 +142,7 @@ _DOCKER = "has(self.format) && self.format == 'Docker'"
 
 
 class Output(Model):
-    """Where the image goes and what is written on it."""
+    """The image to push: its references, format and metadata."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -165,39 +167,44 @@ class Output(Model):
     )
 
     tags: Annotated[list[ImageTag], Field(max_length=16, json_schema_extra=rules(list_type="set"))] = Field(
-        default=[], description="Images to push, 1 to 16; all get the same digest."
+        default=[], description="Image references to push, 1 to 16; all get the same digest."
     )
     push_secret_ref: LocalReference | None = Field(
         default=None,
-        description="Secret of type kubernetes.io/dockerconfigjson, as kubectl create secret docker-registry makes it.",
+        description="Secret of type kubernetes.io/dockerconfigjson with the credentials to push, as created by kubectl create secret docker-registry.",
     )
-    format: Format | None = Field(default=None, description="Media types; those of the base image if not given.")
-    compression: Compression = Field(default=Compression.GZIP, description="Of new layers. Zstd makes an OCI image.")
+    format: Format | None = Field(
+        default=None, description="Format of manifest and layers; that of the base image by default."
+    )
+    compression: Compression = Field(
+        default=Compression.GZIP, description="Compression of new layers. Zstd implies an OCI image."
+    )
     compression_level: Annotated[int, Field(ge=0, le=22)] | None = Field(
-        default=None, description="Of the compressor: Gzip 0 to 9, Zstd 1 to 22; the engine's own choice if not given."
+        default=None,
+        description="Compression level: 0 to 9 for Gzip, 1 to 22 for Zstd; chosen by the engine by default.",
     )
     labels: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = Field(
-        default={}, description="Labels of the image, as with --label; they win over the Dockerfile's."
+        default={}, description="Labels of the image, as with --label; they override the Dockerfile's."
     )
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = Field(
-        default={}, description="Of the manifest, which then is an OCI one."
+        default={}, description="Annotations of the manifest, which is then an OCI manifest."
     )
     timestamp: Timestamp = Field(
         default=Timestamp.BUILD,
-        description="Which times files and image bear: 1970's, the commit's (of a git source; else as Build), those of the build.",
+        description="Timestamps of files and image: Zero is 1970-01-01, Source that of the commit (of a git source; otherwise as Build), Build those of the build.",
     )
-    insecure: bool = Field(default=False, description="Push over plain HTTP where HTTPS is not answered.")
+    insecure: bool = Field(default=False, description="Whether to push over plain HTTP if HTTPS does not answer.")
     ca_bundle_ref: KeyReference | None = Field(
-        default=None, description="Key of a ConfigMap with PEM certificates to trust beside the system's."
+        default=None, description="Key of a ConfigMap with PEM certificates to trust in addition to the system's."
     )
 
 
 class CacheVolume(Model):
-    claim_name: ObjectName = Field(description="Of a PersistentVolumeClaim.")
+    claim_name: ObjectName = Field(description="Name of a PersistentVolumeClaim in the same namespace.")
 
 
 class Cache(Model):
-    """What is kept between builds."""
+    """Caches that are kept between builds."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -207,16 +214,16 @@ class Cache(Model):
     )
 
     repository: Repository | None = Field(
-        default=None, description="Of a registry, without a tag: layers are taken from there, and new ones stored."
+        default=None, description="Repository of a registry, without a tag, in which layers are looked up and stored."
     )
-    ttl: Duration | None = Field(default=None, description="Older layers are made anew; two weeks if not given.")
+    ttl: Duration | None = Field(default=None, description="Maximum age of a cached layer; two weeks by default.")
     volume: CacheVolume | None = Field(
-        default=None, description="Where RUN --mount=type=cache lives. Builds that share it share what is in it."
+        default=None, description="Volume for RUN --mount=type=cache. Builds with the same volume share its contents."
     )
 
 
 class Registry(Model):
-    """How one registry is reached by this build."""
+    """Settings of this build for one registry."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -227,39 +234,49 @@ class Registry(Model):
         )
     )
 
-    host: RegistryHost = Field(description="As in image references; docker.io is Docker Hub.")
+    host: RegistryHost = Field(description="Host of the registry, as in image references; docker.io is Docker Hub.")
     mirrors: Annotated[list[Repository], Field(max_length=8)] = Field(
-        default=[], description="Tried first, in order, when base images are pulled."
+        default=[], description="Mirrors to pull base images from, tried in this order before the registry itself."
     )
-    insecure: bool = Field(default=False, description="Plain HTTP where HTTPS is not answered, for pulls and pushes.")
-    ca_bundle_ref: KeyReference | None = Field(default=None, description="Key of a ConfigMap with PEM certificates.")
+    insecure: bool = Field(
+        default=False, description="Whether to pull and push over plain HTTP if HTTPS does not answer."
+    )
+    ca_bundle_ref: KeyReference | None = Field(
+        default=None, description="Key of a ConfigMap with PEM certificates to trust."
+    )
     mirrors_only: bool = Field(
-        default=False, description="An image that no mirror has is not asked for at the registry itself."
+        default=False, description="Whether to pull from the mirrors only, never from the registry itself."
     )
     client_certificate_secret_ref: LocalReference | None = Field(
-        default=None, description="Secret of type kubernetes.io/tls with the build's own certificate, for mutual TLS."
+        default=None, description="Secret of type kubernetes.io/tls with a client certificate, for mutual TLS."
     )
 
 
 class Retry(Model):
-    """When to start again after a failure of the infrastructure. A failing RUN is never repeated."""
+    """Retries after failures of the infrastructure. A failing RUN is never retried."""
 
-    limit: Annotated[int, Field(ge=0, le=8)] = Field(default=2, description="How often at most; 0 is never.")
+    limit: Annotated[int, Field(ge=0, le=8)] = Field(
+        default=2, description="Maximum number of retries; 0 disables them."
+    )
     causes: Annotated[
         list[RetryCause],
         Field(
             max_length=8,
-            description="Which failures are tried again; all of them if not given.",
+            description="Failures to retry after; all of them by default.",
             json_schema_extra=rules(list_type="set"),
         ),
     ] = list(RetryCause)  # not "on": YAML 1.1, which kubectl reads, takes that key for the word true
 
 
 class Retention(Model):
-    """How long things are kept after a build. The ImageBuild itself is never deleted."""
+    """How long Pods and history are kept after a build. The ImageBuild itself is never deleted."""
 
-    pod_ttl: Annotated[Duration, Field(alias="podTTL", description="Of finished Pods and their logs.")] = "1h"
-    history_limit: Annotated[int, Field(ge=0, le=50, description="Finished builds that status.history names.")] = 5
+    pod_ttl: Annotated[
+        Duration, Field(alias="podTTL", description="How long finished Pods and their logs are kept.")
+    ] = "1h"
+    history_limit: Annotated[
+        int, Field(ge=0, le=50, description="Number of finished builds to keep in status.history.")
+    ] = 5
 
 
 class Spec(Model):
@@ -278,14 +295,14 @@ class Spec(Model):
         )
     )
 
-    source: Source = Field(default=Source(), description="Where the build context comes from; exactly one.")
-    context_dir: RelativePath = Field(default=".", description="Folder of the source that is the build context.")
-    dockerfile: RelativePath = Field(default="Dockerfile", description="Path of the Dockerfile in the context.")
+    source: Source = Field(default=Source(), description="Source of the build context; exactly one kind.")
+    context_dir: RelativePath = Field(default=".", description="Folder of the source to use as the build context.")
+    dockerfile: RelativePath = Field(default="Dockerfile", description="Path of the Dockerfile in the build context.")
     target: Annotated[
         str | None,
         Field(
             max_length=128,
-            description="The stage to build; the last one if not given.",
+            description="Stage to build; the last one by default.",
             json_schema_extra=rules(
                 rule(
                     "self.matches('^[-A-Za-z0-9_.]+$')", "is not a stage: write the name that follows AS in a FROM line"
@@ -305,7 +322,7 @@ class Spec(Model):
         list[BuildSecret],
         Field(
             max_length=32,
-            description="For RUN --mount=type=secret.",
+            description="Secrets for RUN --mount=type=secret.",
             json_schema_extra=rules(list_type="map", list_map_keys=["id"]),
         ),
     ] = []
@@ -313,7 +330,7 @@ class Spec(Model):
         list[BuildSsh],
         Field(
             max_length=32,
-            description="For RUN --mount=type=ssh.",
+            description="Private keys for RUN --mount=type=ssh.",
             json_schema_extra=rules(list_type="map", list_map_keys=["id"]),
         ),
     ] = []
@@ -335,7 +352,7 @@ class Spec(Model):
         ],
         Field(
             max_length=16,
-            description="What to build for; if not given, the node that the Pod runs on. More than one is not supported yet.",
+            description="Platforms to build for; by default that of the node on which the Pod runs. More than one is not supported yet.",
             json_schema_extra=rules(list_type="set"),
         ),
     ] = []
@@ -344,15 +361,19 @@ class Spec(Model):
         list[Registry],
         Field(
             max_length=32,
-            description="How registries are reached, beside what the installation says of them.",
+            description="Settings for registries, in addition to those of the installation.",
             json_schema_extra=rules(list_type="map", list_map_keys=["host"]),
         ),
     ] = []
-    timeout: BuildDuration = Field(default="1h", description="Of the running build; more than 0s, at most 24h.")
-    start_timeout: BuildDuration = Field(default="10m", description="Of the time before it runs.")
+    timeout: BuildDuration = Field(
+        default="1h", description="Maximum duration of a running build; more than 0s, at most 24h."
+    )
+    start_timeout: BuildDuration = Field(
+        default="10m", description="Maximum time until a build runs; more than 0s, at most 24h."
+    )
     retry: Retry = Retry()
-    suspend: bool = Field(default=False, description="true starts no new build.")
-    cancelled: bool = Field(default=False, description="true ends a running build.")
+    suspend: bool = Field(default=False, description="Whether to start no new build; a running build continues.")
+    cancelled: bool = Field(default=False, description="Whether to end a running build and start no other.")
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.REPLACE
     retention: Retention = Retention()
     sandbox: Sandbox = Sandbox.AUTO

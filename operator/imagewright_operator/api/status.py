@@ -18,7 +18,7 @@ MAX_MESSAGE = 1024
 
 
 class Phase(StrEnum):
-    """For people; machines read the conditions."""
+    """A summary for people; programs read the conditions."""
 
     PENDING = "Pending"
     QUEUED = "Queued"
@@ -29,58 +29,58 @@ class Phase(StrEnum):
 
 
 class Condition(Model):
-    """As the Kubernetes API conventions have them."""
+    """A condition, as in the Kubernetes API conventions."""
 
     type: str = Field(description="Type of the condition.")
-    status: Literal["True", "False", "Unknown"] = Field(description="Unknown while it is being found out.")
-    observed_generation: int = Field(default=0, description="Of the spec that this is about.")
-    last_transition_time: str = Field(description="When the status last changed.")
-    reason: str = Field(description="In one word; docs/errors.md lists them.")
-    message: str = Field(default="", description="In a sentence, with what to do.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Status of the condition.")
+    observed_generation: int = Field(default=0, description="Generation of the spec that the condition is about.")
+    last_transition_time: str = Field(description="Time at which the status last changed.")
+    reason: str = Field(description="Reason code; docs/errors.md lists them.")
+    message: str = Field(default="", description="Explanation for people, with what to do.")
 
 
 class Image(Model):
-    """The last good image; it stays while a rebuild runs or fails."""
+    """The last image that was pushed; it stays while a rebuild runs or fails."""
 
-    reference: str = Field(description="name:tag@digest of the first tag.")
-    digest: str = Field(description="Of the manifest.")
-    size: int = Field(default=0, description="Bytes in the registry: configuration and layers.")
+    reference: str = Field(description="Reference of the image, name:tag@digest, with the first tag.")
+    digest: str = Field(description="Digest of the manifest.")
+    size: int = Field(default=0, description="Size in the registry, in bytes: configuration and layers.")
 
 
 class SourceStatus(Model):
-    """What was built."""
+    """The source that was built."""
 
-    commit: str = Field(default="", description="Of a git source.")
-    digest: str = Field(default="", description="Of another source.")
+    commit: str = Field(default="", description="Commit of a git source.")
+    digest: str = Field(default="", description="Digest of any other source.")
 
 
 class Step(Model):
     """One executed instruction."""
 
-    name: str = Field(description="As the log shows it.")
-    start_time: str = Field(default="", description="When it began.")
-    completion_time: str = Field(default="", description="When it ended.")
-    cached: bool = Field(default=False, description="Whether its layer was found in the cache.")
-    cache_miss: str = Field(default="", description="Why it was executed, where a cache was asked.")
-    exit_code: int | None = Field(default=None, description="Of a RUN that failed.")
+    name: str = Field(description="Name of the step, as in the log.")
+    start_time: str = Field(default="", description="Time at which the step started.")
+    completion_time: str = Field(default="", description="Time at which the step ended.")
+    cached: bool = Field(default=False, description="Whether the step's layer was found in the cache.")
+    cache_miss: str = Field(default="", description="Reason for executing the step although a cache is configured.")
+    exit_code: int | None = Field(default=None, description="Exit code of a RUN that failed.")
 
 
 class FailureLocation(Model):
-    """Whose log to read."""
+    """The container whose log tells more."""
 
-    pod: str = Field(default="", description="Its name.")
-    container: str = Field(default="", description="Its name.")
+    pod: str = Field(default="", description="Name of the Pod.")
+    container: str = Field(default="", description="Name of the container.")
 
 
 class FailureStatus(Model):
-    """Why a build failed."""
+    """A failed build's reason and place in the Dockerfile."""
 
-    reason: str = Field(description="In one word; docs/errors.md lists them.")
-    message: str = Field(default="", description="What happened, and what to do.")
-    instruction: str = Field(default="", description="Of the Dockerfile, as written.")
-    file: str = Field(default="", description="The Dockerfile's name.")
-    line: int | None = Field(default=None, description="In that file, from 1.")
-    exit_code: int | None = Field(default=None, description="Of the RUN.")
+    reason: str = Field(description="Reason code; docs/errors.md lists them.")
+    message: str = Field(default="", description="Explanation for people, with what to do.")
+    instruction: str = Field(default="", description="Instruction of the Dockerfile that failed, as written.")
+    file: str = Field(default="", description="Name of the Dockerfile.")
+    line: int | None = Field(default=None, description="Line of the instruction in the Dockerfile, counted from 1.")
+    exit_code: int | None = Field(default=None, description="Exit code of a RUN that failed.")
     location: FailureLocation | None = None
 
 
@@ -91,87 +91,95 @@ class Build(Model):
     every operator that has read the claim would start the same Pod.
     """
 
-    id: str = Field(description="Of this build.")
-    number: int = Field(default=1, description="Counts the builds of this ImageBuild, from 1.")
-    inputs_hash: str = Field(description="Of what the image is made from.")
-    environment_hash: str = Field(default="", description="Of what affects whether a build works, not what it builds.")
-    requested_at: str = Field(default="", description="The annotation imagewright.dev/requestedAt that it answers.")
+    id: str = Field(description="ID of the build, which is part of the names of its Pods.")
+    number: int = Field(default=1, description="Number of the build, counted from 1 for each ImageBuild.")
+    inputs_hash: str = Field(description="Hash of everything that the image is made from.")
+    environment_hash: str = Field(default="", description="Hash of the fields that affect whether a build succeeds.")
+    requested_at: str = Field(
+        default="", description="Value of the annotation imagewright.dev/requestedAt when the build was queued."
+    )
     polled_commit: str = Field(
-        default="", description="Where the watched branch or tag had moved to, if that asked for it."
+        default="", description="Commit to which the polled branch or tag had moved, if that started the build."
     )
-    attempt: int = Field(default=1, description="From 1; more after failures of the infrastructure.")
-    pod_names: list[str] = Field(default=[], description="One Pod for every platform; names of the current attempt.")
-    node_name: str = Field(default="", description="Where the Pod runs.")
-    queue_time: str = Field(default="", description="When it was claimed.")
-    start_time: str = Field(default="", description="When the executor started.")
-    completion_time: str = Field(default="", description="When it ended.")
-    not_before: str = Field(default="", description="When the next attempt may start.")
+    attempt: int = Field(
+        default=1,
+        description="Number of the attempt, counted from 1; further ones follow failures of the infrastructure.",
+    )
+    pod_names: list[str] = Field(default=[], description="Names of the current attempt's Pods, one for each platform.")
+    node_name: str = Field(default="", description="Node on which the Pod runs.")
+    queue_time: str = Field(default="", description="Time at which the build was queued.")
+    start_time: str = Field(default="", description="Time at which the executor started.")
+    completion_time: str = Field(default="", description="Time at which the build ended.")
+    not_before: str = Field(default="", description="Earliest time at which the attempt may start.")
     outcome: Literal["", "Succeeded", "Failed", "Cancelled", "Replaced"] = Field(
-        default="", description="Empty while it runs."
+        default="", description="Outcome of the build; empty while it is in progress."
     )
-    sandbox: str = Field(default="", description="The rung that RUN is isolated by.")
-    sandbox_reason: str = Field(default="", description="Why that one.")
-    source: SourceStatus | None = Field(default=None, description="What was built.")
-    current_step: str = Field(
-        default="", description="The step that runs, as the log shows it: [stage n/m] instruction."
-    )
-    steps: list[Step] = Field(default=[], description="The latest ones, at most 100.")
-    steps_truncated: bool = Field(default=False, description="Whether older ones are left out.")
-    failure: FailureStatus | None = Field(default=None, description="Why it failed.")
+    sandbox: str = Field(default="", description="Sandbox mode that isolates RUN.")
+    sandbox_reason: str = Field(default="", description="Explanation of why that sandbox mode was chosen.")
+    source: SourceStatus | None = Field(default=None, description="Source that was built.")
+    current_step: str = Field(default="", description="Step that is running, as in the log: [stage n/m] instruction.")
+    steps: list[Step] = Field(default=[], description="Latest steps, at most 100.")
+    steps_truncated: bool = Field(default=False, description="Whether earlier steps are omitted.")
+    failure: FailureStatus | None = Field(default=None, description="Failure of the build.")
 
 
 class Poll(Model):
-    """What is known of the branch or tag that is watched."""
+    """State of polling the branch or tag."""
 
-    number: int = Field(default=0, description="Counts the looks at it.")
-    commit: str = Field(default="", description="Where it was when it was last seen.")
-    seen_time: str = Field(default="", description="When that was.")
-    check_time: str = Field(default="", description="When it was last looked at, with or without success.")
-    message: str = Field(default="", description="Why that found nothing out.")
-    pod_name: str = Field(default="", description="The Pod that looks now.")
-    start_time: str = Field(default="", description="Since when.")
+    number: int = Field(default=0, description="Number of polls so far.")
+    commit: str = Field(default="", description="Commit that was seen last.")
+    seen_time: str = Field(default="", description="Time at which that commit was last seen.")
+    check_time: str = Field(default="", description="Time of the last poll, whether it succeeded or not.")
+    message: str = Field(default="", description="Error of the last poll; empty if it succeeded.")
+    pod_name: str = Field(default="", description="Name of the Pod that is polling now.")
+    start_time: str = Field(default="", description="Time at which the current poll started.")
 
 
 class Log(Model):
     """The end of the executor's log."""
 
-    tail: str = Field(default="", description="At most 4 KiB, whole lines.")
-    truncated: bool = Field(default=False, description="Whether there is more.")
-    pod: str = Field(default="", description="Whose log it is.")
-    container: str = Field(default="", description="Whose log it is.")
+    tail: str = Field(default="", description="Last lines of the log, at most 4 KiB.")
+    truncated: bool = Field(default=False, description="Whether earlier lines are omitted.")
+    pod: str = Field(default="", description="Name of the Pod that wrote the log.")
+    container: str = Field(default="", description="Name of the container that wrote the log.")
     read_time: str = Field(
-        default="", description="When it was read: now and then while the build runs, and at its end."
+        default="", description="Time at which the log was read: at intervals while the build runs, and at its end."
     )
 
 
 class HistoryEntry(Model):
-    """One finished build in one line, newest first."""
+    """A finished build."""
 
-    number: int = Field(description="Of the build.")
-    outcome: str = Field(description="As in build.outcome.")
-    reason: str = Field(default="", description="Of a failure.")
-    digest: str = Field(default="", description="Of the image.")
-    commit: str = Field(default="", description="Of a git source.")
-    completion_time: str = Field(default="", description="When it ended.")
-    duration: str = Field(default="", description="As in the column.")
+    number: int = Field(description="Number of the build.")
+    outcome: str = Field(description="Outcome of the build, as in build.outcome.")
+    reason: str = Field(default="", description="Reason code of a failed build.")
+    digest: str = Field(default="", description="Digest of the image.")
+    commit: str = Field(default="", description="Commit of a git source.")
+    completion_time: str = Field(default="", description="Time at which the build ended.")
+    duration: str = Field(default="", description="Duration of the build, such as 1m23s.")
 
 
 class Status(Model):
-    """What became of it. Without conditions kstatus reads "done", hence the default generation of -1."""
+    """Observed state of the ImageBuild. The default generation of -1 keeps kstatus from reading a new object as done."""
 
-    observed_generation: int = Field(default=-1, description="The latest spec that the operator has seen.")
-    phase: Phase | None = Field(default=None, description="For people; machines read the conditions.")
+    observed_generation: int = Field(
+        default=-1, description="Latest generation of the spec that the operator has processed."
+    )
+    phase: Phase | None = Field(default=None, description="Summary for people; programs read the conditions.")
     conditions: Annotated[
         list[Condition],
-        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+        Field(
+            description="Conditions, as in the Kubernetes API conventions.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
     ] = []
-    duration: str = Field(default="", description="Of the last finished build, as a column shows it.")
+    duration: str = Field(default="", description="Duration of the last finished build, such as 1m23s.")
     image: Image | None = Field(
-        default=None, description="The last good image; it stays while a rebuild runs or fails."
+        default=None, description="Last image that was pushed; it stays while a rebuild runs or fails."
     )
-    build: Build | None = Field(default=None, description="The present or last build.")
-    poll: Poll | None = Field(default=None, description="What is known of the branch or tag that is watched.")
-    log: Log | None = Field(default=None, description="The end of the executor's log.")
+    build: Build | None = Field(default=None, description="Current or last build.")
+    poll: Poll | None = Field(default=None, description="State of polling the branch or tag.")
+    log: Log | None = Field(default=None, description="End of the executor's log.")
     history: list[HistoryEntry] = Field(default=[], description="Finished builds, newest first.")
 
     def condition(self, kind: str) -> Condition | None:
