@@ -1,12 +1,12 @@
-"""Which of several operators works: the one that holds a Lease. The rules are those of Kubernetes' own components.
+"""Leader election: of several operators the one that holds a Lease works. The rules are those of Kubernetes' own components.
 
-I/O: through ``leases``; ends the process. Started and stopped by ``main``; ``cluster`` asks ``assure`` before every request.
-Nothing that must not happen depends on it (a build is claimed with a resourceVersion, a Pod's name follows from the claim):
-it spares the API server a second operator's requests, and a limit of builds is counted by one alone.
+I/O: through ``leases``; ends the process. Correctness does not depend on it (a build is recorded under a resourceVersion,
+and its Pod's name follows from the record): it saves the API server a second operator's requests, and lets one operator
+alone count the running builds.
 
-Times of two machines are never compared. Who stands by takes a lease that has not changed for its duration, counted by
-a clock of its own from the moment at which it saw the last change; who holds it counts from before its last successful
-request was sent, and by less. So the one has always stopped when the other begins, however wrong their clocks are.
+The clocks of two machines are never compared. A standby takes over a lease that has not changed for its duration, measured
+by its own clock since it saw the last change; the holder measures a shorter time, from before its last successful request
+was sent. So the holder has always stopped before a standby begins, however wrong their clocks are.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from imagewright_operator.kubeapi.config import SERVICE_ACCOUNT_NAMESPACE
 from imagewright_operator.kubeapi.errors import ApiError
 
 _LOG = logging.getLogger(__name__)
-LOST = 1  # the exit code of an operator that has lost its lease
+LOST = 1  # exit code after losing the lease
 _RETRY_S = 2.0
 _JITTER = 0.2
 _STUCK_S = 300.0
 
 
 class Lease(Protocol):
-    """What ``Leases`` does."""
+    """A stored Lease, as ``Leases`` implements it."""
 
     def read(self) -> Json | None: ...
     def create(self, spec: Json) -> Json: ...
@@ -46,32 +46,32 @@ class Lease(Protocol):
 
 
 class ElectionResult(Enum):
-    """What came of an attempt to get or to keep the lease."""
+    """The result of an attempt to acquire or renew the lease."""
 
-    LEADS = auto()
+    LEADER = auto()
     STANDBY = auto()
-    LOST = auto()  # it was held, and another holds it now
+    LOST = auto()  # another operator holds it now
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimings:
-    """How long a lease lasts, and what follows from it: 15, 10 and 2 seconds, as Kubernetes' own components have it."""
+    """The lease's duration and the times that follow from it: by default 15, 10 and 2 s, as in Kubernetes' own components."""
 
     lease_s: int
 
     @property
     def deadline_s(self) -> float:
-        """For how long a holder works after its last renewal."""
+        """How long the holder works after its last renewal."""
         return self.lease_s * 2 / 3
 
     @property
     def retry_s(self) -> float:
-        """Between two attempts."""
+        """The time between two attempts."""
         return min(_RETRY_S, self.lease_s * 2 / 15)
 
     @property
     def timeout_s(self) -> float:
-        """Of one request: two fit into the deadline."""
+        """The timeout of a request: two fit into the deadline."""
         return self.deadline_s / 2
 
 
@@ -79,7 +79,7 @@ def own_namespace(environment: Mapping[str, str], file: Path = SERVICE_ACCOUNT_N
     """The namespace of the operator's own Pod, where its lease is kept.
 
     Raises:
-        UsageError: when nothing tells it.
+        UsageError: it is unknown.
     """
     namespace, cause = environment.get("POD_NAMESPACE", "").strip(), f"{file} is empty"
     if not namespace:
@@ -89,46 +89,46 @@ def own_namespace(environment: Mapping[str, str], file: Path = SERVICE_ACCOUNT_N
             cause = str(error)
     if not namespace:
         raise UsageError(
-            f"IMAGEWRIGHT_LEADER_ELECTION is true, and nothing says in which namespace the lease is to be: {cause}",
+            f"cannot determine the namespace of the lease, which IMAGEWRIGHT_LEADER_ELECTION requires: {cause}",
             hint="Set POD_NAMESPACE to the operator's own namespace, as deploy/base/deployment.yaml does.",
         )
     return namespace
 
 
 def own_identity(environment: Mapping[str, str]) -> str:
-    """The Pod's name and something random: one that is started again in the same Pod is another holder."""
+    """The Pod's name and a random suffix: a process that is restarted in the same Pod is another holder."""
     return f"{environment.get('POD_NAME', '').strip() or socket.gethostname()}_{uuid.uuid4()}"
 
 
 def monotonic() -> float:
-    """Seconds that never go back, and go on while the machine is suspended."""
+    """Monotonic seconds, which include the time that the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Elector:
-    """The rules, without threads. ``attempt`` and ``release`` are for one thread, ``holds`` is for all."""
+    """The rules, without threads. ``holds`` may be called from any thread, everything else from one."""
 
     def __init__(
         self, lease: Lease, identity: str, timings: LeaseTimings, clock: Callable[[], float] = monotonic
     ) -> None:
         self._lease, self._identity, self._timings, self._clock = lease, identity, timings, clock
-        self._body: Json = {}  # as seen last
-        self._version = ""  # its resourceVersion; "" when it is gone, or has never been
+        self._body: Json = {}  # when last read
+        self._version = ""  # its resourceVersion; "" if there is no Lease
         self._changed_at = float("-inf")
         self._leads = False
         self._until = float("-inf")
 
     def holds(self) -> bool:
-        """Whether this one may work now."""
+        """Whether this operator holds the lease now."""
         return self._clock() < self._until
 
     def left_s(self) -> float:
-        """How long it may work if nothing renews the lease."""
+        """How long the lease is held without another renewal."""
         return self._until - self._clock()
 
     @property
     def holder(self) -> str:
-        """Who holds it, as seen last; "" nobody."""
+        """The holder when the lease was last read; "" for nobody."""
         return self._spec.get("holderIdentity") or ""
 
     @property
@@ -136,10 +136,10 @@ class Elector:
         return self._body.get("spec") or {}
 
     def try_acquire_or_renew(self) -> ElectionResult:
-        """Get the lease, or renew it.
+        """Acquire or renew the lease.
 
         Raises:
-            ApiError: when the API server doesn't say; what was held is held until its deadline.
+            ApiError: without an answer of the API server; a lease that was held is held until its deadline.
         """
         if not self._leads:
             self._refresh()
@@ -152,18 +152,18 @@ class Elector:
             except ApiError as error:
                 if error.status not in (404, 409):
                     raise
-                self._refresh()  # somebody was faster, or has deleted it; or our own last request was stored unanswered
+                self._refresh()  # another was faster, or deleted it; or our last request was stored without an answer
                 continue
             self._observe(body)
             self._leads, self._until = True, sent + self._timings.deadline_s
-            return ElectionResult.LEADS
-        return ElectionResult.STANDBY  # it changes all the time: the next attempt tells
+            return ElectionResult.LEADER
+        return ElectionResult.STANDBY  # it keeps changing: try again later
 
     def release(self) -> None:
-        """Let another take it at once.
+        """Release the lease, so that another operator can acquire it at once.
 
         Raises:
-            ApiError: it will have to wait until the lease is over.
+            ApiError: the others have to wait until it expires.
         """
         held, self._leads, self._until = self._leads, False, float("-inf")
         if not held:
@@ -181,22 +181,22 @@ class Elector:
                 self._refresh()
 
     def _may_acquire(self) -> bool:
-        """One that is gone has not been given up: it is waited for as if it were there."""
+        """A deleted Lease was not released: it has to expire like one that exists."""
         lasts_s = self._spec.get("leaseDurationSeconds") or self._timings.lease_s
         return self.holder in ("", self._identity) or self._clock() - self._changed_at > lasts_s
 
     def _held_spec(self) -> Json:
         now, spec = _micro_time(), self._spec
-        claim = {
+        held = {
             **spec,
             "holderIdentity": self._identity,
             "leaseDurationSeconds": self._timings.lease_s,
             "renewTime": now,
         }
         if self.holder != self._identity:
-            claim["acquireTime"] = now
-            claim["leaseTransitions"] = (spec.get("leaseTransitions") or 0) + 1 if self._body else 0
-        return claim
+            held["acquireTime"] = now
+            held["leaseTransitions"] = (spec.get("leaseTransitions") or 0) + 1 if self._body else 0
+        return held
 
     def _write(self, spec: Json) -> Json:
         if not self._version:
@@ -217,7 +217,7 @@ class Elector:
 
 
 class Leadership:
-    """The threads: one that attempts, and one that ends the process where the attempts don't succeed in time.
+    """The threads: one acquires and renews the lease, one ends the process when it is not renewed in time.
 
     ``end`` is given the cause and does not return.
     """
@@ -234,44 +234,46 @@ class Leadership:
         self._last_logged = ""
 
     def start(self, on_lead: Callable[[], None]) -> None:
-        """Stand for election; ``on_lead`` is called, by a thread of this one's, when it is won."""
+        """Start the election; ``on_lead`` is called by one of its threads when this operator becomes the leader."""
         self._on_lead = on_lead
         self._run("leadership", self._run_election)
 
     def leads(self) -> bool:
-        """Whether it has been won, now or before."""
+        """Whether this operator has become the leader."""
         return self._leads.is_set()
 
     def is_ready(self) -> bool:
-        """Whether the API server has said who holds the lease: a right that is missing holds up a rollout."""
+        """Whether the holder of the lease is known: a missing permission stops a rollout."""
         return self._heard.is_set()
 
     def is_alive(self) -> bool:
-        """Whether the attempts go on. An API server that doesn't answer is no reason to be restarted."""
+        """Whether the election makes progress. An unreachable API server is no reason to restart."""
         return all(thread.is_alive() for thread in self._threads) and time.monotonic() - self._heartbeat < _STUCK_S
 
     def ensure_leading(self) -> None:
-        """Return where this operator may work. For each request anew: it may have been frozen since the last.
+        """Return if this operator holds the lease, else end the process. Checked before each request.
+
+        The process may have been frozen since the last check.
 
         Raises:
-            ApiError: when it has given the lease back.
+            ApiError: the lease was released.
         """
         if self._stopped.is_set():
-            raise ApiError(0, "this operator gives its lease back and ends")
+            raise ApiError(0, "the operator is shutting down and has released its lease")
         if not self._elector.holds():
-            self._end("the lease has not been renewed in time")
+            self._end("the lease was not renewed in time")
 
     def stop(self) -> None:
-        """Give the lease back, if it is held: nothing that needs it may go on."""
+        """Release the lease if it is held: nothing that needs it may still run."""
         self._stopped.set()
         for thread in self._threads:
             thread.join(self._timings.timeout_s)
-            if thread.is_alive():  # a request that hangs: the lease is over before it is given back
+            if thread.is_alive():  # a request hangs: the lease expires earlier than it could be released
                 return
         try:
             self._elector.release()
         except ApiError as error:
-            _LOG.warning("the lease can't be given back: %s; another takes it when it is over", error)
+            _LOG.warning("cannot release the lease: %s; it expires by itself", error)
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)
@@ -285,19 +287,19 @@ class Leadership:
             try:
                 self._apply(self._elector.try_acquire_or_renew())
             except ApiError as error:
-                self._log_once(logging.WARNING, f"the lease can't be read or written: {error}")
-            except Exception:  # noqa: BLE001 - a defect must not end the attempts: the deadline ends what they don't renew
-                _LOG.exception("the lease could not be seen to")
+                self._log_once(logging.WARNING, f"cannot read or write the lease: {error}")
+            except Exception:  # noqa: BLE001 - a defect must not end the thread: the deadline ends what it does not renew
+                _LOG.exception("election attempt failed")
             pause = self._timings.retry_s * (1 if self.leads() else 1 + random.uniform(0, _JITTER))  # noqa: S311
 
     def _apply(self, result: ElectionResult) -> None:
         self._heard.set()
         if result is ElectionResult.LOST:
-            self._end(f"{self._elector.holder} holds the lease now")
+            self._end(f"{self._elector.holder} has acquired the lease")
         elif result is ElectionResult.STANDBY:
-            self._log_once(logging.INFO, f"stands by: {self._elector.holder or 'another'} holds the lease")
+            self._log_once(logging.INFO, f"standing by: {self._elector.holder or 'another operator'} holds the lease")
         elif not self.leads():
-            self._log_once(logging.INFO, f"holds the lease as {self._elector.holder}, and works")
+            self._log_once(logging.INFO, f"became the leader as {self._elector.holder}")
             self._leads.set()
             self._run("lease-deadline", self._enforce_deadline)
             self._on_lead()
@@ -305,24 +307,24 @@ class Leadership:
             self._last_logged = ""
 
     def _enforce_deadline(self) -> None:
-        """However long a request for the lease takes, the deadline is kept."""
+        """End the process at the deadline, however long a request for the lease takes."""
         while not self._stopped.wait(max(0.0, self._elector.left_s())):
             if not self._elector.holds():
-                self._end(f"the lease has not been renewed for {self._timings.deadline_s:.3g} s")
+                self._end(f"the lease was not renewed for {self._timings.deadline_s:.3g} s")
 
     def _log_once(self, level: int, text: str) -> None:
-        """Once, not with every attempt."""
+        """Log a message once, not with every attempt."""
         if text != self._last_logged:
             self._last_logged = text
             _LOG.log(level, "%s", text)
 
 
 def _end_process(cause: str) -> None:
-    """At once: workers may be anywhere, and whoever takes the lease must find this one gone."""
-    _LOG.error("leadership is lost: %s; this operator ends, and stands by when it is started again", cause)
+    """Exit at once, whatever the workers are doing: the next holder relies on it."""
+    _LOG.error("lost the lease: %s; exiting, to stand by after a restart", cause)
     os._exit(LOST)
 
 
 def _micro_time() -> str:
-    """By this machine's clock, for people: nothing is decided by it."""
+    """The local time, for people: nothing depends on it."""
     return local_time().strftime("%Y-%m-%dT%H:%M:%S.%fZ")

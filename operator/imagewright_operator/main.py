@@ -1,6 +1,6 @@
-"""The operator's process: settings from the environment, probes, kopf.
+"""The operator's process: settings from the environment, the health server, kopf.
 
-I/O: environment, standard error, and all that it starts. Called by ``python -m imagewright_operator``.
+I/O: environment, standard error, and all that it starts.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from imagewright_operator.watch import handlers
 from imagewright_operator.watch.controller import Controller
 
 _LOG = logging.getLogger("imagewright_operator")
-_PAUSE_S = 5
+_RESTART_S = 5
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 2 when a setting can't be used or there is no cluster to talk to.
+    """Run until SIGTERM or SIGINT. Returns 2 for an invalid setting or without access to a cluster.
 
-    One that loses its lease ends the process with 1 (``leadership.LOST``) wherever it is.
+    An operator that loses its lease exits with 1 (``leadership.LOST``) at once.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("kopf").setLevel(logging.WARNING)
@@ -46,21 +46,23 @@ def main() -> int:
     try:
         settings = Settings.from_environment(os.environ)
         for name in Settings.unknown(os.environ):
-            _LOG.warning("%s is no setting of this version: it is ignored", name)
+            _LOG.warning("ignoring unknown setting %s", name)
         api = connect()
         leadership = _leadership(api, settings, metrics) if settings.leader_election else None
     except ImagewrightError as error:
         sys.stderr.write(error.render() + "\n")
         return 2
     except ConfigException as error:
-        sys.stderr.write(f"error: no cluster to talk to: {error}\nhint: Run it in a Pod, or set KUBECONFIG.\n")
+        sys.stderr.write(
+            f"error: cannot load a cluster configuration: {error}\nhint: Run the operator in a Pod, or set KUBECONFIG.\n"
+        )
         return 2
     cluster = Cluster(api, metrics.request, leadership.ensure_leading if leadership is not None else _unrestricted)
     operator = _Operator(
         Controller(cluster, settings, metrics), partial(access, api), settings.namespaces, leadership, metrics
     )
     health = HealthServer(settings.http_port, operator.is_alive, operator.is_ready, metrics.registry)
-    _LOG.info("starts; executor image %s, profile %s", settings.executor_image, settings.profile.value)
+    _LOG.info("starting: executor image %s, Pod profile %s", settings.executor_image, settings.profile.value)
     try:
         asyncio.run(operator.run())
     finally:
@@ -76,12 +78,12 @@ def _leadership(api: client.ApiClient, settings: Settings, metrics: Metrics) -> 
 
 
 def _unrestricted() -> None:
-    """Without leader election nothing keeps a request back."""
+    """Without leader election every request may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Operator:
-    """Stands by until it leads, if there is a ``leadership``, and works then until a signal ends it."""
+    """Waits until it is the leader, if there is a ``leadership``, and then works until a signal ends it."""
 
     controller: Controller
     access: Callable[[], Access]
@@ -91,20 +93,20 @@ class _Operator:
 
     def is_alive(self) -> bool:
         return (self.leadership is None or self.leadership.is_alive()) and (
-            not self._works() or self.controller.is_alive()
+            not self._is_active() or self.controller.is_alive()
         )
 
     def is_ready(self) -> bool:
-        """One that stands by is: an update replaces one operator after the other, and waits for each."""
-        if self.leadership is not None and not self._works():
+        """A standby is ready, too: a rolling update waits for each operator."""
+        if self.leadership is not None and not self._is_active():
             return self.leadership.is_ready()
         return self.controller.is_ready()
 
-    def _works(self) -> bool:
+    def _is_active(self) -> bool:
         return self.leadership is None or self.leadership.leads()
 
     def stop(self) -> None:
-        """Let the workers finish, and then, not before, another operator begin."""
+        """Let the workers finish, and only then another operator begin."""
         self.controller.stop()
         if self.leadership is not None:
             self.leadership.stop()
@@ -118,7 +120,7 @@ class _Operator:
             leads = asyncio.Event()
 
             def won() -> None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: a signal has just come
+                with contextlib.suppress(RuntimeError):  # the loop is closed: a signal has just arrived
                     loop.call_soon_threadsafe(leads.set)
 
             self.leadership.start(won)
@@ -127,7 +129,7 @@ class _Operator:
             self.metrics.leader.set(1)
             self.controller.start()
         while not stopped.done():
-            # kopf takes the signals while it runs, and ends; one that comes before it has them ends it by a cancellation.
+            # While kopf runs it handles the signals itself; one that arrives before that cancels it.
             watches = asyncio.create_task(self._watch())
             await asyncio.wait((watches, stopped), return_when=asyncio.FIRST_COMPLETED)
             watches.cancel()
@@ -135,18 +137,18 @@ class _Operator:
                 await watches
             except asyncio.CancelledError:
                 return
-            except Exception as error:  # noqa: BLE001 - whatever it is: meanwhile the resync looks at everything
-                _LOG.error("the watches have ended: %s; they start again in %d s", error, _PAUSE_S)
+            except Exception as error:  # noqa: BLE001 - whatever it is: meanwhile the resync finds the changes
+                _LOG.error("watches ended: %s; restarting in %d s", error, _RESTART_S)
                 self.controller.relist()
             else:
                 return
             _catch_signals(stop)
-            await asyncio.wait((stopped,), timeout=_PAUSE_S)
+            await asyncio.wait((stopped,), timeout=_RESTART_S)
 
     async def _watch(self) -> None:
-        """Some answers of an API server end kopf: meanwhile the resync does without its watches."""
+        """Some responses of an API server make kopf exit: the resync does its work until it runs again."""
         identity: Any = (
-            "imagewright-operator"  # else kopf looks for the name of the user, which in a container may have none
+            "imagewright-operator"  # by default kopf uses the name of the user, which a container may not have
         )
         options = kopf.OperatorSettings()
         handlers.configure_kopf(options, clusterwide=not self.namespaces)
@@ -163,6 +165,6 @@ class _Operator:
 
 
 def _catch_signals(stop: asyncio.Event) -> None:
-    """kopf takes them while it runs, and leaves them to nobody."""
+    """kopf replaces these handlers while it runs, and removes its own afterwards."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

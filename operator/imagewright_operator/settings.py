@@ -1,7 +1,7 @@
 """The installation's settings, read from the operator's environment.
 
-No I/O: ``Settings.from_environment`` is given the environment by ``main``. Documented in docs/operator.md; the Deployment
-in deploy/ sets them. Nothing here belongs to a build's inputs: changing a setting builds nothing anew.
+No I/O: ``Settings.from_environment`` is given the environment. docs/operator.md documents them; the Deployment in deploy/ sets
+them. No setting is part of a build's inputs: changing one starts no build.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _QUANTITY = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[KMGTPE]i|[mkMGTPE]|[eE][0-9]+)?"
 
 
 class Profile(StrEnum):
-    """How the executor Pod is confined; the ladder of the security documentation."""
+    """The confinement of the executor Pod; see docs/security.md."""
 
-    AUTO = "auto"  # userns where every node that could run the Pod has user namespaces, else plain
+    AUTO = "auto"  # userns if every node that could run the Pod supports user namespaces, else plain
     USERNS = "userns"
     PLAIN = "plain"
     USERNS_STRICT = "userns-strict"
@@ -36,7 +36,7 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many builds may run at once; 0 is no limit."""
+    """How many builds may run at once; 0 means no limit."""
 
     total: int = 0
     per_namespace: int = 0
@@ -47,13 +47,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for all builds of an installation.
+    """Settings that apply to all builds of an installation.
 
-    ``namespaces`` empty means all. ``resources`` is a Pod's ``resources`` for builds that name none.
-    ``log_refresh_s`` is the least time between two looks at the log of a build that runs, 0: none. ``limits`` are of
-    builds that run at once. ``registries`` hold for every build. ``registry_ca_config_map`` is the name of a ConfigMap
-    that every namespace with builds has; ``caFile`` in ``registries`` names one of its keys. ``leader_election``: of several
-    operators only the one works that holds the Lease ``lease_name``.
+    ``namespaces`` empty means all. ``resources`` applies to builds that set none. ``log_refresh_s`` is the minimum time
+    between two reads of a running build's log, 0 to read none. ``limits`` are of concurrent builds.
+    ``registry_ca_config_map`` is the name of a ConfigMap in every namespace with builds; ``caFile`` in ``registries`` names
+    one of its keys. With ``leader_election`` only the operator works that holds the Lease ``lease_name``.
     """
 
     executor_image: str = "imagewright/executor:latest"
@@ -80,10 +79,10 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read ``IMAGEWRIGHT_*``; what is not set keeps its default.
+        """Read ``IMAGEWRIGHT_*``; unset variables keep their default.
 
         Raises:
-            UsageError: naming the variable and what to write into it.
+            UsageError: a variable has an invalid value.
         """
         return cls._read(_Reader(environment))
 
@@ -96,8 +95,8 @@ class Settings:
             profile=Profile(reader.choice("POD_PROFILE", Profile.AUTO, tuple(Profile))),
             registries=reader.registries("REGISTRIES"),
             registry_ca_config_map=reader.text("REGISTRY_CA_CONFIGMAP", ""),
-            service_accounts=frozenset(reader.words("SERVICE_ACCOUNTS", ("default",))),
-            namespaces=reader.words("NAMESPACES", ()),
+            service_accounts=frozenset(reader.names("SERVICE_ACCOUNTS", ("default",))),
+            namespaces=reader.names("NAMESPACES", ()),
             resources=reader.resources("RESOURCES", default.resources),
             workspace_size=reader.quantity("WORKSPACE_SIZE", default.workspace_size),
             termination_grace_s=reader.integer("TERMINATION_GRACE_SECONDS", default.termination_grace_s, 0),
@@ -114,14 +113,14 @@ class Settings:
 
     @staticmethod
     def unknown(environment: Mapping[str, str]) -> tuple[str, ...]:
-        """Variables that look like settings and are none: typing mistakes, or a Service's links. To be warned of."""
+        """Variables with the prefix that are not settings: typing mistakes, or a Service's links."""
         reader = _Reader(environment)
         Settings._read(reader)
         return reader.unread()
 
 
 class _Reader:
-    """The environment, with a memory of what was asked for: a variable that nobody reads is a typing mistake."""
+    """The environment, which records the variables that were read: any other one is a typing mistake."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._values = {
@@ -133,14 +132,14 @@ class _Reader:
         self._known.add(name)
         return self._values.get(name) or default
 
-    def words(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         text = self.text(name, "")
         return tuple(word for word in text.replace(",", " ").split()) or default
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         text = self.text(name, default)
         if text not in choices:
-            raise _bad(name, text, "write one of " + ", ".join(choice for choice in choices if choice))
+            raise _invalid(name, text, "must be one of " + ", ".join(choice for choice in choices if choice))
         return text
 
     def flag(self, name: str) -> bool:
@@ -149,39 +148,47 @@ class _Reader:
     def name(self, name: str, default: str) -> str:
         text = self.text(name, default)
         if not _NAME.fullmatch(text):
-            raise _bad(name, text, "write a name as Kubernetes has it: small letters, digits, - and .")
+            raise _invalid(name, text, "must consist of lower-case letters, digits, - and .")
         return text
 
-    def number(self, name: str, default: float, least: float) -> float:
+    def number(self, name: str, default: float, minimum: float) -> float:
         text = self.text(name, str(default))
         try:
             value = float(text)
         except ValueError as error:
-            raise _bad(name, text, "write a number") from error
-        if not least <= value < 1e9:
-            raise _bad(name, text, f"write a number of at least {least:g}")
+            raise _invalid(name, text, "must be a number") from error
+        if not minimum <= value < 1e9:
+            raise _invalid(name, text, f"must be a number of at least {minimum:g}")
         return value
 
-    def integer(self, name: str, default: int, least: int, most: int = 1_000_000_000) -> int:
-        value = self.number(name, default, least)
-        if value != int(value) or value > most:
-            raise _bad(name, self.text(name, ""), f"write a whole number from {least} to {most}")
+    def integer(self, name: str, default: int, minimum: int, maximum: int = 1_000_000_000) -> int:
+        value = self.number(name, default, minimum)
+        if value != int(value) or value > maximum:
+            raise _invalid(name, self.text(name, ""), f"must be an integer from {minimum} to {maximum}")
         return int(value)
 
     def quantity(self, name: str, default: str) -> str:
         text = self.text(name, default)
         if not _QUANTITY.fullmatch(text):
-            raise _bad(name, text, "write a quantity as Kubernetes has it, such as 20Gi")
+            raise _invalid(name, text, "must be a Kubernetes quantity, such as 20Gi")
         return text
 
     def resources(self, name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
         value = self.mapping(name, default)
         for kind, amounts in value.items():
             if kind not in ("requests", "limits") or not isinstance(amounts, dict):
-                raise _bad(name, self.text(name, ""), f"{kind} is neither requests nor limits with their amounts")
+                raise _invalid(
+                    name,
+                    self.text(name, ""),
+                    f"unknown key {kind}: only requests and limits are allowed, each an object",
+                )
             for resource, amount in amounts.items():
                 if not _QUANTITY.fullmatch(str(amount)):
-                    raise _bad(name, self.text(name, ""), f"{kind}.{resource} is no quantity: write it as 1Gi or 250m")
+                    raise _invalid(
+                        name,
+                        self.text(name, ""),
+                        f"{kind}.{resource} must be a Kubernetes quantity, such as 1Gi or 250m",
+                    )
         return value
 
     def mapping(self, name: str, default: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -190,7 +197,7 @@ class _Reader:
             return default
         value = _json(name, text)
         if not isinstance(value, dict):
-            raise _bad(name, text, 'write a JSON object, such as {"requests":{"memory":"1Gi"}}')
+            raise _invalid(name, text, 'must be a JSON object, such as {"requests":{"memory":"1Gi"}}')
         return value
 
     def registries(self, name: str) -> tuple[RegistrySettings, ...]:
@@ -199,11 +206,13 @@ class _Reader:
             return ()
         value = _json(name, text)
         if not isinstance(value, list):
-            raise _bad(name, text, 'write a JSON list, such as [{"host":"docker.io","mirrors":["mirror.example.com"]}]')
+            raise _invalid(
+                name, text, 'must be a JSON list, such as [{"host":"docker.io","mirrors":["mirror.example.com"]}]'
+            )
         try:
             return tuple(RegistrySettings.model_validate(item) for item in value)
         except ValidationError as error:
-            raise _bad(name, text, describe(error)) from error
+            raise _invalid(name, text, describe(error)) from error
 
     def unread(self) -> tuple[str, ...]:
         return tuple(_PREFIX + name for name in sorted(set(self._values) - self._known))
@@ -213,8 +222,8 @@ def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise _bad(name, text, f"it is not JSON: {error}") from error
+        raise _invalid(name, text, f"invalid JSON: {error}") from error
 
 
-def _bad(name: str, text: str, what: str) -> UsageError:
-    return UsageError(f"{_PREFIX}{name} is {text[:200]!r}: {what}")
+def _invalid(name: str, text: str, problem: str) -> UsageError:
+    return UsageError(f'invalid {_PREFIX}{name} value "{text[:200]}": {problem}')

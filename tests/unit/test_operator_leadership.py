@@ -114,7 +114,7 @@ class Member:
                 self._starts()  # killed, and started again
             else:
                 standing = self.elector.try_acquire_or_renew()
-                self._world.led += standing is ElectionResult.LEADS
+                self._world.led += standing is ElectionResult.LEADER
                 if standing is ElectionResult.LOST:
                     self._starts()
         except ApiError:
@@ -193,7 +193,7 @@ def test_the_lease_has_what_kubernetes_components_write(
     stand: Callable[[str], Elector], server: Server, clock: Clock
 ) -> None:
     first, second = stand("a"), stand("b")
-    assert first.try_acquire_or_renew() is ElectionResult.LEADS
+    assert first.try_acquire_or_renew() is ElectionResult.LEADER
     made = spec(server)
     assert set(made) == {
         "holderIdentity",
@@ -212,7 +212,7 @@ def test_the_lease_has_what_kubernetes_components_write(
     assert spec(server)["renewTime"] > made["renewTime"]
     first.release()
     assert (spec(server)["holderIdentity"], spec(server)["leaseDurationSeconds"]) == ("", 1)
-    assert second.try_acquire_or_renew() is ElectionResult.LEADS
+    assert second.try_acquire_or_renew() is ElectionResult.LEADER
     assert (spec(server)["leaseDurationSeconds"], spec(server)["leaseTransitions"]) == (15, 1)
     assert spec(server)["acquireTime"] > made["acquireTime"]
 
@@ -235,7 +235,7 @@ def test_it_is_taken_when_it_has_not_changed_for_its_duration_whatever_its_times
     clock.now += 59
     assert second.try_acquire_or_renew() is ElectionResult.STANDBY, "the holder's duration holds"
     clock.now += 2
-    assert second.try_acquire_or_renew() is ElectionResult.LEADS
+    assert second.try_acquire_or_renew() is ElectionResult.LEADER
 
 
 def test_it_works_until_its_deadline_and_that_is_before_the_lease_is_over(
@@ -262,12 +262,12 @@ def test_one_that_is_deleted_is_made_again_by_its_holder_and_by_nobody_else_befo
     second.try_acquire_or_renew()
     server.body = None
     assert second.try_acquire_or_renew() is ElectionResult.STANDBY
-    assert first.try_acquire_or_renew() is ElectionResult.LEADS
+    assert first.try_acquire_or_renew() is ElectionResult.LEADER
     assert spec(server)["leaseTransitions"] == 0
     second.try_acquire_or_renew()
     server.body = None
     clock.now += 16
-    assert second.try_acquire_or_renew() is ElectionResult.LEADS
+    assert second.try_acquire_or_renew() is ElectionResult.LEADER
     assert first.try_acquire_or_renew() is ElectionResult.LOST
 
 
@@ -279,7 +279,7 @@ def test_what_others_write_into_the_lease_stays_and_costs_the_holder_nothing(
     assert server.body is not None
     server.body["metadata"]["labels"] = {"team": "platform"}
     server.edit(preferredHolder="z")
-    assert first.try_acquire_or_renew() is ElectionResult.LEADS
+    assert first.try_acquire_or_renew() is ElectionResult.LEADER
     assert server.body["metadata"]["labels"] == {"team": "platform"}
     assert spec(server)["preferredHolder"] == "z"
 
@@ -318,10 +318,10 @@ def test_a_defect_in_what_asks_for_the_lease_ends_at_the_deadline_and_is_told(
         leadership.ensure_leading()
         assert leadership.is_ready()
         assert ended.wait(60)
-    assert causes[0] == "the lease has not been renewed for 2 s"
+    assert causes[0] == "the lease was not renewed for 2 s"
     assert "made by the test" in caplog.text
     leadership.stop()
-    with pytest.raises(ApiError, match="gives its lease back"):
+    with pytest.raises(ApiError, match="has released its lease"):
         leadership.ensure_leading()
 
 
@@ -336,13 +336,13 @@ def test_a_thread_that_wakes_up_too_late_ends_the_operator_before_its_next_reque
     assert causes == []
     clock.now = 16
     leadership.ensure_leading()
-    assert causes[0] == "the lease has not been renewed in time"
+    assert causes[0] == "the lease was not renewed in time"
     leadership.stop()
 
 
 def test_the_namespace_is_the_pods(tmp_path: Path) -> None:
     file = tmp_path / "namespace"
-    with pytest.raises(UsageError, match="in which namespace the lease is to be") as caught:
+    with pytest.raises(UsageError, match="cannot determine the namespace of the lease") as caught:
         own_namespace({}, file)
     assert "POD_NAMESPACE" in caught.value.hint
     file.write_text("system\n")

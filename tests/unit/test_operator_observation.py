@@ -236,7 +236,7 @@ def test_unschedulable_in_the_schedulers_words() -> None:
 def test_what_is_missing_heals(words: str, reason: str, said: str) -> None:
     seen = waiting([{"reason": "FailedMount", "message": words, "lastTimestamp": "2026-11-25T12:00:02Z"}])
     assert (seen.reason, seen.transient) == (reason, True)
-    assert seen.message == f"{said}: the build starts when it is there"
+    assert seen.message == f"{said}: the build starts as soon as it exists"
 
 
 def _source(kind: str, name: str, *keys: str) -> dict[str, Any]:
@@ -249,22 +249,22 @@ def _source(kind: str, name: str, *keys: str) -> dict[str, Any]:
         (
             {"secret": {"secretName": "regcred", "items": [{"key": ".dockerconfigjson", "path": "config.json"}]}},
             "references non-existent secret key: .dockerconfigjson",
-            'secret "regcred": references non-existent secret key: .dockerconfigjson: the build starts when it is there',
+            'secret "regcred": references non-existent secret key: .dockerconfigjson: the build starts as soon as it exists',
         ),
         (
             {"projected": {"sources": [_source("secret", "a", "one"), _source("secret", "b", "two")]}},
             "references non-existent secret key: two",
-            'secret "b": references non-existent secret key: two: the build starts when it is there',
+            'secret "b": references non-existent secret key: two: the build starts as soon as it exists',
         ),
         (
             {"projected": {"sources": [_source("configMap", "company-ca", "ca.crt")]}},
             "references non-existent config key: ca.crt",
-            'configmap "company-ca": references non-existent config key: ca.crt: the build starts when it is there',
+            'configmap "company-ca": references non-existent config key: ca.crt: the build starts as soon as it exists',
         ),
         (  # either may lack it
             {"projected": {"sources": [_source("secret", "a", "token"), _source("secret", "b", "token")]}},
             "references non-existent secret key: token",
-            "references non-existent secret key: token: the build starts when it is there",
+            "references non-existent secret key: token: the build starts as soon as it exists",
         ),
     ],
 )

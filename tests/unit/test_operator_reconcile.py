@@ -195,7 +195,9 @@ def test_a_missing_secret_waits_without_end_and_heals() -> None:
     paper.settle()
     assert paper.condition("Ready") == "False SecretNotFound"
     assert paper.kstatus() == "InProgress"
-    assert paper.status["conditions"][0]["message"] == 'secret "regcred" not found: the build starts when it is there'
+    assert (
+        paper.status["conditions"][0]["message"] == 'secret "regcred" not found: the build starts as soon as it exists'
+    )
     for _ in range(8):
         paper.wait(minutes=3)
         paper.settle()

@@ -54,17 +54,17 @@ def test_all_of_them() -> None:
     ("name", "value", "said"),
     [
         ("POD_PROFILE", "secure", "auto, userns, plain"),
-        ("REGISTRIES", "docker.io", "not JSON"),
+        ("REGISTRIES", "docker.io", "invalid JSON"),
         ("REGISTRIES", "{}", "JSON list"),
         ("REGISTRIES", '[{"host": "a", "mirror": "b"}]', "mirror"),
         ("RESOURCES", "[]", "JSON object"),
-        ("RESOURCES", '{"limit": {"memory": "1Gi"}}', "limit is neither requests nor limits"),
-        ("RESOURCES", '{"limits": {"memory": "1GB"}}', "limits.memory is no quantity"),
+        ("RESOURCES", '{"limit": {"memory": "1Gi"}}', "unknown key limit"),
+        ("RESOURCES", '{"limits": {"memory": "1GB"}}', "limits.memory must be a Kubernetes quantity"),
         ("WORKSPACE_SIZE", "20GB", "such as 20Gi"),
-        ("MAX_BUILDS", "1.9", "a whole number"),
+        ("MAX_BUILDS", "1.9", "an integer"),
         ("HTTP_PORT", "99999", "from 0 to 65535"),
         ("LEADER_ELECTION", "yes", "true, false"),
-        ("LEASE_NAME", "My Lease", "small letters"),
+        ("LEASE_NAME", "My Lease", "lower-case letters"),
         ("LEASE_SECONDS", "2", "at least 3"),
         ("WORKERS", "0", "at least 1"),
         ("WORKERS", "many", "a number"),
@@ -73,7 +73,7 @@ def test_all_of_them() -> None:
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_with_what_to_write(name: str, value: str, said: str) -> None:
-    with pytest.raises(UsageError, match=f"IMAGEWRIGHT_{name} is") as caught:
+    with pytest.raises(UsageError, match=f"^invalid IMAGEWRIGHT_{name} value") as caught:
         read(**{name: value})
     assert said in caught.value.message
 

@@ -1,6 +1,6 @@
 """The ImageBuild resource as pydantic models: ``imagewright.dev/v1alpha1``.
 
-No I/O. ``crd`` makes the CustomResourceDefinition from them; everything in the operator speaks in them.
+No I/O. ``schema`` generates the CustomResourceDefinition from them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from imagewright_operator.api.status import Status
 
 
 class Metadata(Model):
-    """What the operator reads of an object's metadata."""
+    """The part of an object's metadata that the operator reads."""
 
     name: str
     namespace: str = ""
@@ -60,16 +60,16 @@ class ImageBuild(Model):
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Self:
-        """From the JSON that the API server gives.
+        """Parse the JSON of the API server.
 
         Raises:
-            pydantic.ValidationError: when the spec is none that this version can read.
+            pydantic.ValidationError: this version cannot read the object.
         """
         return cls.model_validate(body)
 
     @property
     def requested_at(self) -> str:
-        """The annotation that asks for a build of the same inputs."""
+        """The value of the annotation that requests another build of the same inputs."""
         return self.metadata.annotations.get(REQUESTED_AT_ANNOTATION, "")
 
 

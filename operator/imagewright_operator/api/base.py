@@ -1,8 +1,7 @@
-"""What all models of the resource share: the base model, CEL rules and the scalar types with their rules.
+"""The base model, CEL rules and scalar types that all models of the resource share.
 
-No I/O. A rule stands here once and reaches the CRD through ``crd``, so that `kubectl apply` itself refuses a bad
-value with a sentence that says what to write instead. Every string that a rule looks at has a length, since the API
-server multiplies lengths into the cost it allows a rule.
+No I/O. Rules reach the CRD through ``schema``, so that `kubectl apply` refuses an invalid value and says what to write
+instead. Every string with a rule has a maximum length, which the API server multiplies into the rule's cost.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ Json = dict[str, Any]
 
 
 class Model(BaseModel):
-    """Fields are camelCase outside; unknown ones are ignored, so that an older operator can read a newer object."""
+    """Fields are camelCase in JSON; unknown ones are ignored, so that an older operator can read a newer object."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
 
 def rule(expression: str, message: str) -> Json:
-    """One CEL rule with what a person should write instead."""
+    """A CEL rule, with a message that says what to write instead."""
     return {"rule": expression, "message": message}
 
 
@@ -49,21 +48,21 @@ def rules(*given: Json, **extra: Any) -> Any:
 
 
 def describe(error: ValidationError) -> str:
-    """What pydantic found, in one sentence that names the field as a user knows it."""
+    """The first error, with the field's path in JSON."""
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}"
+    path = ".".join(str(part) for part in first["loc"])
+    return f"{path}: {first['msg']}"
 
 
 def parse_duration(text: str) -> timedelta:
     """``1h30m``, ``90m``, ``45s``.
 
     Raises:
-        ValueError: when it is none, with the way to write one.
+        ValueError: not a duration.
     """
     match = _DURATION.fullmatch(text)
     if match is None or not text:
-        raise ValueError(f"{text!r} is not a duration: write it as 30m, 1h or 1h30m")
+        raise ValueError(f'"{text}" is not a duration: write it as 30m, 1h or 1h30m')
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 

@@ -1,7 +1,7 @@
-"""What a user may say about the executor Pod: ``spec.podTemplate``.
+"""``spec.podTemplate``: the part of the executor Pod that users may set.
 
-No I/O. Only what is named here can be said at all; ``allowlist`` then refuses, within the parts that are kept as
-they are (volumes, securityContext, affinity), everything that would make the operator a confused deputy.
+No I/O. Only these fields exist; ``allowlist`` then checks those that are kept as they are (volumes, securityContext,
+affinity) for everything that would make the operator a confused deputy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from imagewright_operator.api.base import KeyReference, LocalReference, Model, ObjectName, rule, rules
 
-# The API server keeps these as they are; allowlist looks into them.
+# The API server keeps these as they are; allowlist checks them.
 _OPEN = rules(preserve_unknown_fields=True)
 
 LabelText = Annotated[str, Field(max_length=512)]

@@ -1,8 +1,4 @@
-"""Where a build's context comes from: ``spec.source``.
-
-No I/O. Called by ``api.spec``; ``manifests`` turns it into the contract's sources, ``validation`` says which of them
-this version can build from.
-"""
+"""``spec.source``: the source of the build context. No I/O."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``spec`` of an ImageBuild: everything that a person can ask for.
+"""``spec`` of an ImageBuild: the desired build.
 
-No I/O. The CRD is generated from these models (``crd``); ``validation`` refuses what this version can't do yet.
+No I/O. The CRD is generated from these models; ``validation`` refuses what this version does not support yet.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""``status`` of an ImageBuild: what the operator says about it.
+"""``status`` of an ImageBuild: the observed state.
 
-No I/O. Written by ``reconcile`` only; read by people, by kstatus (Flux, Argo CD), and by the next ``reconcile``, which
-finds here all that it has to remember.
+No I/O. Written by the reconciler only; read by people, by kstatus (Flux, Argo CD) and by the next pass of the reconciler,
+which keeps all its state here.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SourceStatus(Model):
 
 
 class Step(Model):
-    """One executed instruction."""
+    """An executed instruction."""
 
     name: str = Field(description="Name of the step, as in the log.")
     start_time: str = Field(default="", description="Time at which the step started.")
@@ -85,10 +85,10 @@ class FailureStatus(Model):
 
 
 class Build(Model):
-    """One build: the record that a claim makes and an outcome completes.
+    """A build: recorded when it is queued, completed by its outcome.
 
-    ``number`` counts the builds of this ImageBuild; with the inputs it gives ``id`` and the names of the Pods, so that
-    every operator that has read the claim would start the same Pod.
+    ``id`` and the names of the Pods follow from ``number`` and the inputs, so that every operator that reads the record
+    creates the same Pod.
     """
 
     id: str = Field(description="ID of the build, which is part of the names of its Pods.")
@@ -183,5 +183,5 @@ class Status(Model):
     history: list[HistoryEntry] = Field(default=[], description="Finished builds, newest first.")
 
     def condition(self, kind: str) -> Condition | None:
-        """The condition of this type, if it is set."""
+        """The condition of this type, if there is one."""
         return next((condition for condition in self.conditions if condition.type == kind), None)

@@ -1,7 +1,4 @@
-"""What Prometheus may know of the operator; no label has unbounded values.
-
-No I/O. Filled by ``controller``, ``cluster``, ``leases`` and ``main``, served by ``probes``.
-"""
+"""The Prometheus metrics of the operator; no label has unbounded values. No I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ class _Phases(Collector):
         self._phases = phases
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("imagewright_imagebuilds", "ImageBuilds there are, by phase.", labels=["phase"])
+        family = GaugeMetricFamily("imagewright_imagebuilds", "Number of ImageBuilds, by phase.", labels=["phase"])
         for phase, count in sorted(self._phases().items()):
             family.add_metric([phase], count)
         yield family
@@ -37,36 +34,34 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._builds = Counter(
-            "imagewright_builds", "Builds that have ended.", ["outcome", "reason"], registry=self.registry
-        )
+        self._builds = Counter("imagewright_builds", "Finished builds.", ["outcome", "reason"], registry=self.registry)
         self._duration = Histogram(
             "imagewright_build_duration_seconds",
-            "From the executor's start to its end.",
+            "Time from the start of the executor to its end.",
             ["outcome"],
             buckets=_DURATIONS_S,
             registry=self.registry,
         )
         self._queued = Histogram(
             "imagewright_build_queue_seconds",
-            "From the claim of a build to its executor's start.",
+            "Time from queueing a build to the start of its executor.",
             buckets=_DURATIONS_S,
             registry=self.registry,
         )
         self._errors = Counter(
             "imagewright_reconcile_errors",
-            "Reconciliations that have to be repeated.",
+            "Reconciliations that failed and are retried.",
             ["kind"],
             registry=self.registry,
         )
         self.leader = Gauge(
             "imagewright_leader",
-            "1 where this operator works, 0 where it stands by for another.",
+            "1 if this operator is the leader, 0 if it stands by.",
             registry=self.registry,
         )
         self._requests = Counter(
             "imagewright_api_requests",
-            "Requests to the API server; code 0 is no answer.",
+            "Requests to the API server; code 0 means no answer.",
             ["verb", "resource", "code"],
             registry=self.registry,
         )
@@ -75,7 +70,7 @@ class Metrics:
         )
         self._waiting = Gauge(
             "imagewright_builds_waiting",
-            "Builds that have no Pod yet: those that wait their turn.",
+            "Builds that are queued behind others and have no Pod yet.",
             registry=self.registry,
         )
         self._depth = Gauge("imagewright_queue_depth", "ImageBuilds that wait for a worker.", registry=self.registry)
@@ -87,16 +82,16 @@ class Metrics:
         counts: Callable[[], tuple[int, int]],
         depth: Callable[[], int],
     ) -> None:
-        """What there is at the moment, asked for anew by every scrape; ``counts`` are of running and waiting builds."""
+        """Gauges that are evaluated at every scrape; ``counts`` returns the running and the queued builds."""
         self._running.set_function(lambda: counts()[0])
         self._waiting.set_function(lambda: counts()[1])
         self._depth.set_function(depth)
         self.registry.register(_Phases(phases))
 
     def finished(self, build: Build) -> None:
-        """A build has ended and that is stored."""
+        """A build has finished, and its outcome is stored."""
         reason = build.failure.reason if build.failure is not None else ""
-        if reason and reason not in _REASONS:  # the executor's word, which a RUN in its place may have written
+        if reason and reason not in _REASONS:  # reported by the executor, possibly a fake by a RUN
             reason = "Other"
         self._builds.labels(build.outcome, reason).inc()
         queued, start, end = (parse_time(text) for text in (build.queue_time, build.start_time, build.completion_time))
@@ -106,9 +101,9 @@ class Metrics:
             self._queued.observe(max(0.0, (start - queued).total_seconds()))
 
     def failed(self, kind: str) -> None:
-        """A reconciliation has failed with an exception of this class."""
+        """A reconciliation failed with an exception of this class."""
         self._errors.labels(kind).inc()
 
     def request(self, verb: str, resource: str, status: int) -> None:
-        """The API server was asked."""
+        """A request was sent to the API server."""
         self._requests.labels(verb, resource, str(status)).inc()

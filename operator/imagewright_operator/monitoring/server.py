@@ -1,6 +1,6 @@
-"""/healthz, /readyz and /metrics.
+"""The health and metrics server: /healthz, /readyz and /metrics.
 
-I/O: an HTTP server on all addresses, in a thread of its own. Started by ``main``.
+I/O: an HTTP server on all addresses, in a thread of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 
 class HealthServer:
-    """Serves until it is closed. ``alive`` and ``ready`` are asked anew for every request."""
+    """Serves until it is closed. ``alive`` and ``ready`` are evaluated for every request."""
 
     def __init__(
         self, port: int, alive: Callable[[], bool], ready: Callable[[], bool], metrics: CollectorRegistry
@@ -27,9 +27,9 @@ class HealthServer:
                     self._answer(200, generate_latest(metrics), CONTENT_TYPE_LATEST)
                 elif path in ("/healthz", "/readyz"):
                     good = alive() if path == "/healthz" else ready()
-                    self._answer(200 if good else 503, b"ok\n" if good else b"not yet\n", "text/plain")
+                    self._answer(200 if good else 503, b"ok\n" if good else b"not ready\n", "text/plain")
                 else:
-                    self._answer(404, b"try /healthz, /readyz or /metrics\n", "text/plain")
+                    self._answer(404, b"not found: use /healthz, /readyz or /metrics\n", "text/plain")
 
             def _answer(self, status: int, body: bytes, kind: str) -> None:
                 self.send_response(status)
@@ -39,16 +39,16 @@ class HealthServer:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Probes come every few seconds: nothing is logged of them."""
+                """The kubelet asks every few seconds: requests are not logged."""
 
         self._server = ThreadingHTTPServer(("", port), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="probes", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health-server", daemon=True)
         self._thread.start()
 
     @property
     def port(self) -> int:
-        """Where it listens; of use where 0 was asked for."""
+        """The port it listens on, which 0 leaves to the system."""
         return self._server.server_port
 
     def close(self) -> None:

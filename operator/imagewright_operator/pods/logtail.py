@@ -1,7 +1,6 @@
-"""The end of an executor's log, as it goes into the status.
+"""The end of an executor's log: its last lines, its last step and its result.
 
-No I/O. Called by ``reconcile`` with the last bytes that ``cluster`` has read. The log is whatever a RUN printed:
-long, binary, without line ends, or made to look like the executor's own last line.
+No I/O. The log contains whatever a RUN printed: long or binary lines, or lines that look like the executor's own last line.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def tail(data: bytes) -> tuple[str, bool]:
-    """The last whole lines, at most MAX_TAIL_BYTES of valid UTF-8, and whether something was left out before them.
+    """The last whole lines, at most MAX_TAIL_BYTES of valid UTF-8, and whether earlier ones are omitted.
 
-    The executor's result line is left out, terminal escapes and control characters too. Of a single line that is
-    longer than the limit the end is kept, marked with an ellipsis.
+    The executor's result line, terminal escapes and control characters are removed. A single line that is longer than the
+    limit is cut at its start, marked by an ellipsis.
     """
     text = data.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     lines = _CONTROLS.sub("", _ESCAPES.sub("", text)).split("\n")
@@ -47,23 +46,23 @@ def tail(data: bytes) -> tuple[str, bool]:
 
 
 def step(data: bytes) -> str:
-    """The step that was begun last, as the executor writes it at the start of a line; "" where none is in ``data``.
+    """The step that started last, as the executor writes it at the start of a line; "" if ``data`` has none.
 
-    Output of a RUN can't look so: each of its lines is indented.
+    The output of a RUN cannot look like this: each of its lines is indented.
     """
     found = _STEP.findall(data.decode("utf-8", errors="replace"))
     return _CONTROLS.sub("", found[-1])[:_MAX_STEP] if found else ""
 
 
 def pause_s(age_s: float, least_s: float) -> float:
-    """How long a log that was read is good enough, for a build of this age: a tenth of it, at most a minute; 0 for ever."""
+    """Seconds until the log of a build of this age is read again: a tenth of its age, at most a minute; 0 for never."""
     return max(least_s, min(age_s / 10, _LONGEST_PAUSE_S)) if least_s else 0.0
 
 
 def result(data: bytes) -> BuildResult | None:
-    """The result in the log's very last line, if it is one.
+    """The result in the last line of the log, if it is one.
 
-    Only to be believed of a container that ended by itself: a RUN can print such a line as well.
+    To be trusted only if the container exited by itself: a RUN can print such a line, too.
     """
     last = data.rstrip().rpartition(b"\n")[2].decode("utf-8", errors="replace")
     if not last.startswith(_RESULT_START):

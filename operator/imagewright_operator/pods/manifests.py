@@ -1,7 +1,4 @@
-"""An ImageBuild as the cluster runs it: the executor's Pod.
-
-No I/O. Called by ``reconcile``; ``request`` says what is asked in it, ``volumes`` what it mounts.
-"""
+"""The manifest of the executor Pod, and the names of a build's Pods. No I/O."""
 
 from __future__ import annotations
 
@@ -44,21 +41,21 @@ def pod_name(imagebuild_name: str, build: Build) -> str:
 
 
 def poll_pod_name(imagebuild_name: str, uid: str, number: int) -> str:
-    """Name of the Pod that looks for the ``number``-th time where a branch is; no longer than a build's Pod's."""
+    """Name of the Pod of the ``number``-th poll of a branch; no longer than that of a build's Pod."""
     digest = hashlib.sha256(json.dumps([uid, "probe", number]).encode()).hexdigest()
     return f"{imagebuild_name}-{digest[:4]}{_PROBE_SUFFIX}"
 
 
 def is_poll_pod(name: str) -> bool:
-    """Whether a Pod of ours looks where a branch is, and builds nothing."""
+    """Whether the Pod with this name polls a branch instead of building."""
     return name.endswith(_PROBE_SUFFIX)
 
 
 def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profile: Profile) -> Json:
-    """The Pod of the current attempt of ``build``; ``profile`` is a rung that is not AUTO.
+    """The Pod of the current attempt of ``build``; ``profile`` is any but AUTO.
 
     Raises:
-        UsageError: reason ``InvalidSpec``, when the request doesn't fit into an environment variable.
+        UsageError: reason ``InvalidSpec``: the request does not fit into an environment variable.
     """
     template = imagebuild.spec.pod_template
     metadata = imagebuild.metadata
@@ -119,7 +116,7 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
             "volumes": volumes,
         },
     }
-    _place(pod["spec"], imagebuild.spec, profile)
+    _set_placement(pod["spec"], imagebuild.spec, profile)
     group = group_of_ordinary_user(context)
     if group is not None:
         pod["spec"]["securityContext"] = {"fsGroup": group}
@@ -127,7 +124,7 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
 
 
 def poll_pod(imagebuild: ImageBuild, name: str, settings: Settings, profile: Profile) -> Json:
-    """The Pod that says which commit the source is at: as the executor's, with the source's login and no other.
+    """The Pod that reports the source's current commit: an executor with the credentials of the source only.
 
     Raises:
         UsageError: as ``executor_pod``.
@@ -152,12 +149,12 @@ def poll_pod(imagebuild: ImageBuild, name: str, settings: Settings, profile: Pro
 
 
 def _deadline_s(spec: Spec) -> int:
-    """A backstop for a time without operator. The kubelet counts mounts and image pulls too, so it is the sum."""
+    """A backstop for times without an operator. The kubelet includes mounts and image pulls, hence the sum."""
     return max(1, int((parse_duration(spec.timeout) + parse_duration(spec.start_timeout)).total_seconds()))
 
 
-def _place(pod_spec: Json, spec: Spec, profile: Profile) -> None:
-    """Where it runs and as whom."""
+def _set_placement(pod_spec: Json, spec: Spec, profile: Profile) -> None:
+    """Set the fields that decide where the Pod runs and under which account."""
     template = spec.pod_template
     host_users = template.host_users
     if host_users is None and profile in (Profile.USERNS, Profile.USERNS_STRICT):
@@ -181,10 +178,10 @@ def _place(pod_spec: Json, spec: Spec, profile: Profile) -> None:
 
 
 def _tolerations(given: Sequence[Toleration]) -> list[Json]:
-    """Those of the template, and of a node that doesn't answer for a minute, unless the template says for how long.
+    """The template's tolerations, and one minute for a lost node unless the template tolerates it for another time.
 
-    Kubernetes' own default of five minutes is made for services of which other copies go on; of a build on a dead node
-    nothing goes on. A kubelet that is only restarted is back before its node counts as lost.
+    Kubernetes' default of five minutes is meant for services, whose other replicas continue; a build on a lost node just
+    stops. A kubelet that is only restarted is back before its node counts as lost.
     """
     tolerations = [_dump(toleration) for toleration in given]
     for key in _NODE_LOST_TAINTS:
@@ -203,7 +200,7 @@ def _environment(imagebuild: ImageBuild, settings: Settings) -> list[Json]:
     for variable in spec.pod_template.env:
         entry = _dump(variable)
         if variable.value is not None:
-            entry["value"] = variable.value.replace("$", "$$")  # the kubelet expands $(VAR) and turns $$ into $
+            entry["value"] = variable.value.replace("$", "$$")  # the kubelet expands $(VAR), and replaces $$ by $
         environment.append(entry)
     return environment
 
@@ -216,7 +213,7 @@ def _resources(imagebuild: ImageBuild, settings: Settings) -> Mapping[str, Any]:
 
 
 def _security_context(given: Mapping[str, Any], profile: Profile) -> Json:
-    """The profile's, with the template's on top; the allow-list lets the template only take rights away."""
+    """The profile's context, overridden by the template's, which the allowlist limits to reducing privileges."""
     context: Json = {}
     if profile is Profile.HARDENED:
         context["seccompProfile"] = {"type": "RuntimeDefault"}
@@ -243,7 +240,7 @@ def _dump(model: Any) -> Json:
 
 
 def owner_uid(pod: Mapping[str, Any]) -> str:
-    """UID of the ImageBuild that controls this Pod, "" where none does: labels can be anybody's."""
+    """UID of the ImageBuild that controls this Pod; "" if none does. Anyone could have set its labels."""
     for owner in pod["metadata"].get("ownerReferences") or ():
         if owner.get("controller") and (owner.get("apiVersion"), owner.get("kind")) == (API_VERSION, KIND):
             return owner.get("uid") or ""
@@ -251,5 +248,5 @@ def owner_uid(pod: Mapping[str, Any]) -> str:
 
 
 def pods_of(pods: Sequence[Mapping[str, Any]], uid: str) -> list[Mapping[str, Any]]:
-    """Those Pods that belong to the ImageBuild with this UID by their controller reference, not only by a label."""
+    """The Pods whose controller reference, not only a label, names the ImageBuild with this UID."""
     return [pod for pod in pods if owner_uid(pod) == uid]

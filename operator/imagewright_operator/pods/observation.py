@@ -1,7 +1,6 @@
-"""What a Pod says about its build: an Observation.
+"""What a Pod's status and Events mean for its build, as an ``Observation``.
 
-No I/O. Called by ``reconcile`` with the Pod as the API server gives it and, for one that doesn't start, its Events.
-Failures of the infrastructure are recognised by the Pod's DisruptionTarget condition first, by lists of reasons second.
+No I/O. Failures of the infrastructure are recognized by the Pod's DisruptionTarget condition first, then by reasons.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ class PodState(StrEnum):
 class Observation:
     """One Pod at one moment.
 
-    ``reason`` and ``message`` say why it waits or has failed; ``transient`` that it waits for something that only has to
-    appear, however long that takes. ``retry`` is set for failures of the infrastructure. Times are RFC 3339, "" unknown.
+    ``reason`` and ``message`` tell why it waits or has failed; ``transient`` is set if it starts as soon as a missing
+    object exists. ``retry`` is set for failures of the infrastructure. Times are RFC 3339, "" if unknown.
     """
 
     state: PodState
@@ -48,7 +47,7 @@ class Observation:
     created: str = ""
     started: str = ""
     finished: str = ""
-    deleted: str = ""  # when its grace period ends, if it is being deleted
+    deleted: str = ""  # the end of its grace period, if it is being deleted
 
     @property
     def ended(self) -> bool:
@@ -72,17 +71,17 @@ _POD_REASONS = {
     "NodeAffinity": (Reason.POD_EVICTED, RetryCause.EVICTED),
     "UnexpectedAdmissionError": (Reason.POD_EVICTED, RetryCause.EVICTED),
 }
-# What the kubelet and containerd say of a container that was gone when they came back, after a reboot, say.
-_FORGOTTEN = ("ContainerStatusUnknown", "Unknown")
+# The kubelet's reasons for a container that was gone when it restarted, for example after a reboot.
+_CONTAINER_LOST = ("ContainerStatusUnknown", "Unknown")
 _SIGKILL = 128 + 9
-_OF_A_LOST_PROCESS = (Reason.SANDBOX_UNAVAILABLE, Reason.SOURCE_FETCH_FAILED, Reason.INTERNAL_ERROR)
+_REASONS_OF_KILLED_CHILD = (Reason.SANDBOX_UNAVAILABLE, Reason.SOURCE_FETCH_FAILED, Reason.INTERNAL_ERROR)
 _NO_LIMIT = (
-    "the node ran out of memory, and the executor, which has no limit of its own, was killed for it: "
-    "request what the build needs in spec.podTemplate.resources.requests.memory"
+    "the node ran out of memory and the executor, which has no memory limit, was killed: "
+    "set spec.podTemplate.resources.requests.memory to what the build needs"
 )
 _KILLED_FROM_OUTSIDE = (
-    "the executor was killed from outside its container (SIGKILL), as by a node that runs out of memory: "
-    "request what the build needs in spec.podTemplate.resources.requests.memory"
+    "the executor was killed from outside its container (SIGKILL), possibly because the node ran out of memory: "
+    "set spec.podTemplate.resources.requests.memory to what the build needs"
 )
 _DISK_FULL = re.compile(
     r"Usage of EmptyDir volume|exceed(?:s|ed) (?:the total limit|the limit|its local ephemeral)", re.I
@@ -93,14 +92,14 @@ _NO_CONFIG_MAP = re.compile(
     r"configmaps? \"[^\"]*\" not found|non-existent config(?: ?map)? key|couldn't find key .* in ConfigMap", re.I
 )
 _MOUNT_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
-# What the kubelet says before the sentence that a user can act on.
+# The kubelet's prefix of the sentence that a user can act on.
 _MOUNT_PREFIX = re.compile(r'^MountVolume\.SetUp failed for volume "([^"]*)" *: *(?:rpc error: .*?desc = )?')
-# The only sentence of the kubelet's that doesn't name the object: the volume does.
+# The kubelet's only message that does not name the object: the volume does.
 _NO_KEY = re.compile(r"references non-existent (secret|config(?: ?map)?) key: *(\S+)", re.I)
 
 
 def observe(pod: PodJson, events: Sequence[Mapping[str, Any]] = ()) -> Observation:
-    """What this Pod's status, and for one that waits its Events, mean."""
+    """Observe a Pod by its status, and by its Events if it waits."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     container = _executor(status.get("containerStatuses"))
     state: Mapping[str, Any] = container.get("state") or {}
@@ -120,14 +119,14 @@ def observe(pod: PodJson, events: Sequence[Mapping[str, Any]] = ()) -> Observati
     phase = status.get("phase")
     if phase in ("Succeeded", "Failed"):
         return _ended(pod, terminated, facts)
-    if running or terminated:  # terminated: the Pod's phase follows within moments
+    if running or terminated:  # terminated: the Pod's phase follows soon
         return _running(pod, facts)
     reason, message, transient = _why_waiting(pod, state.get("waiting") or {}, events)
     return Observation(state=PodState.WAITING, reason=reason, message=message, transient=transient, **facts)
 
 
 def parse_time(text: str) -> datetime | None:
-    """RFC 3339 as the API server writes it; None for none."""
+    """Parse a time in RFC 3339, as the API server writes it; None if it is empty or invalid."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC) if text else None
     except ValueError:
@@ -135,18 +134,18 @@ def parse_time(text: str) -> datetime | None:
 
 
 def _executor(containers: Sequence[Mapping[str, Any]] | None) -> Mapping[str, Any]:
-    """The executor's, of a Pod's containers or of what their statuses are: ours has one, webhooks may add others."""
+    """The executor among a Pod's containers or container statuses: webhooks may have added others."""
     containers = containers or [{}]
     return next((one for one in containers if one.get("name") == "executor"), containers[0])
 
 
 def _running(pod: PodJson, facts: dict[str, Any]) -> Observation:
-    """Of one that is being deleted it says why: when its node no longer answers, nobody else will."""
+    """A running Pod; with a reason if it is being deleted, which nothing else reports if its node is lost."""
     if not facts["deleted"]:
         return Observation(state=PodState.RUNNING, **facts)
     reason, message, retry = _disruption(pod.get("status") or {}) or (
         Reason.POD_DELETED,
-        f"Pod {facts['name']} was deleted while it ran",
+        f"Pod {facts['name']} was deleted while it was running",
         RetryCause.POD_DELETED,
     )
     return Observation(state=PodState.RUNNING, reason=reason, message=message, retry=retry, **facts)
@@ -158,9 +157,9 @@ def _ended(pod: PodJson, terminated: Mapping[str, Any], facts: dict[str, Any]) -
     if not facts["finished"]:
         facts["finished"] = _last_change(status) or facts["deleted"]
     if result is not None and result.failure is None and result.digest:
-        return Observation(state=PodState.SUCCEEDED, **facts)  # pushed, whatever happened to the Pod afterwards
+        return Observation(state=PodState.SUCCEEDED, **facts)  # it pushed, whatever happened to the Pod afterwards
     if status.get("phase") == "Succeeded":
-        return Observation(state=PodState.SUCCEEDED, **facts)  # its report may still be the last line of its log
+        return Observation(state=PodState.SUCCEEDED, **facts)  # its result may still be the last line of its log
     reason, message, retry = _why_failed(pod, terminated, result)
     return Observation(state=PodState.FAILED, reason=reason, message=message, retry=retry, **facts)
 
@@ -168,40 +167,50 @@ def _ended(pod: PodJson, terminated: Mapping[str, Any], facts: dict[str, Any]) -
 def _why_failed(
     pod: PodJson, terminated: Mapping[str, Any], result: BuildResult | None
 ) -> tuple[str, str, RetryCause | None]:
-    """Reason, message and, for a failure of the infrastructure, what a retry is for. A disruption goes before what the
-    executor says: it reports a RUN that the kubelet has killed as a failed RUN."""
+    """Reason, message and, for a failure of the infrastructure, the cause of a retry.
+
+    A disruption takes precedence over the executor's result, which reports a RUN that the kubelet killed as a failed RUN.
+    """
     status = pod.get("status") or {}
     why, words = status.get("reason") or "", status.get("message") or ""
     if why == "DeadlineExceeded":
-        return Reason.TIMEOUT, "the build took longer than spec.timeout", None
+        return Reason.TIMEOUT, "build exceeded spec.timeout", None
     if why == "Evicted" and _DISK_FULL.search(words):
-        return Reason.DISK_FULL, f"{words.rstrip('. ')}: the build needs more disk than the executor may use", None
+        return (
+            Reason.DISK_FULL,
+            f"{words.rstrip('. ')}: the build needs more disk space than the executor may use",
+            None,
+        )
     disruption = _disruption(status)
     if disruption is not None:
         return disruption
     if why in _POD_REASONS or why.startswith("OutOf"):
         reason, retry = _POD_REASONS.get(why, (Reason.POD_EVICTED, RetryCause.EVICTED))
-        return reason, words or f"the Pod ended: {why}", retry
+        return reason, words or f"Pod ended: {why}", retry
     killed = _killed_for_memory(pod.get("spec") or {}, terminated, result)
     if killed is not None:
         return killed
-    if terminated.get("reason") in _FORGOTTEN:
+    if terminated.get("reason") in _CONTAINER_LOST:
         return Reason.NODE_LOST, terminated.get("message") or "the node lost the container", RetryCause.NODE_LOST
     if pod["metadata"].get("deletionTimestamp") and (result is None or _is_stopped(result)):
-        return Reason.POD_DELETED, f"Pod {pod['metadata']['name']} was deleted while it ran", RetryCause.POD_DELETED
+        return (
+            Reason.POD_DELETED,
+            f"Pod {pod['metadata']['name']} was deleted while it was running",
+            RetryCause.POD_DELETED,
+        )
     if result is not None and result.failure is not None:
         failure = result.failure
         return failure.reason, _sentences(failure.message, failure.hint), None
     words = terminated.get("message") or words
     if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
-        return Reason.POD_REJECTED, f"the executor could not be started: {words[:500]}", None
+        return Reason.POD_REJECTED, f"cannot start the executor: {words[:500]}", None
     code = terminated.get("exitCode")
     if code == _SIGKILL:
-        # The first process of a container can't be killed from within, and an executor that ends by itself reports.
+        # PID 1 cannot be killed from within its container, and an executor that exits by itself writes a result.
         return Reason.NODE_OUT_OF_MEMORY, _KILLED_FROM_OUTSIDE, RetryCause.NODE_OUT_OF_MEMORY
-    ended = f"with exit code {code}" if code is not None else "without a status"
-    detail = f": {words[:500]}" if words else "; its log may say more"
-    return Reason.INTERNAL_ERROR, f"the executor ended {ended} and without a report{detail}", None
+    ended = f"with exit code {code}" if code is not None else "with an unknown exit code"
+    detail = f": {words[:500]}" if words else "; see its log"
+    return Reason.INTERNAL_ERROR, f"executor exited {ended} and without a result{detail}", None
 
 
 def _disruption(status: Mapping[str, Any]) -> tuple[str, str, RetryCause] | None:
@@ -210,12 +219,12 @@ def _disruption(status: Mapping[str, Any]) -> tuple[str, str, RetryCause] | None
             default = (Reason.POD_EVICTED, RetryCause.EVICTED)
             reason, retry = _DISRUPTIONS.get(condition.get("reason", ""), default)
             words = condition.get("message") or status.get("message")
-            return reason, words or f"the Pod was disrupted: {condition.get('reason')}", retry
+            return reason, words or f"Pod was disrupted: {condition.get('reason')}", retry
     return None
 
 
 def _sentences(message: str, hint: str) -> str:
-    """Both as running text: a hint is a sentence, a message often lacks its full stop."""
+    """Message and hint as running text: a hint is a sentence, a message has no full stop."""
     if not hint:
         return message
     return f"{message}{'' if message.endswith(('.', '!', '?', ':')) else '.'} {hint}"
@@ -228,18 +237,18 @@ def _is_stopped(result: BuildResult) -> bool:
 def _killed_for_memory(
     spec: Mapping[str, Any], terminated: Mapping[str, Any], result: BuildResult | None
 ) -> tuple[str, str, RetryCause | None] | None:
-    """Whose memory it was that ran out.
+    """Whether the container or the node ran out of memory.
 
-    The kubelet's OOMKilled doesn't say: runtimes count every kill of the kernel's, whether it was for the container's
-    limit or for one above it, the node's memory at last; with cgroup v1 containerd says it even of those beside the
-    victim. A container without a limit can't have reached it; an executor that has outlived the kill knows how much it
-    had used. Of one with a limit that was killed itself nobody can tell: it counts as the limit's, since a build that
-    needs more than it may have would fail again and again.
+    The kubelet's OOMKilled does not tell: runtimes count every kill by the kernel, whether for the container's limit or for
+    one above it, up to the node's memory; with cgroup v1 containerd reports it even for containers beside the victim. A
+    container without a limit cannot have reached it; an executor that survived the kill knows how much memory was used. If
+    an executor with a limit was killed itself, it is unknown: it counts as the container's limit, since a build that needs
+    more than its limit would fail again and again.
     """
     told = result.failure if result is not None else None
     if told is not None and told.reason == Reason.NODE_OUT_OF_MEMORY:
         return told.reason, _sentences(told.message, told.hint), RetryCause.NODE_OUT_OF_MEMORY
-    if told is not None and told.reason != Reason.OUT_OF_MEMORY and not _may_be_a_kills(told):
+    if told is not None and told.reason != Reason.OUT_OF_MEMORY and not _may_be_kill(told):
         return None
     if terminated.get("reason") != "OOMKilled" and (told is None or told.reason != Reason.OUT_OF_MEMORY):
         return None
@@ -248,17 +257,17 @@ def _killed_for_memory(
         return Reason.NODE_OUT_OF_MEMORY, _NO_LIMIT, RetryCause.NODE_OUT_OF_MEMORY
     words = f"the build ran out of memory at its limit of {limit}: raise spec.podTemplate.resources.limits.memory"
     if told is None:
-        words += ", or requests.memory if it needs less than that: then it was the node's that ran out"
+        words += ", or requests.memory if the build needs less: then the node ran out of memory"
     return Reason.OUT_OF_MEMORY, words, None
 
 
-def _may_be_a_kills(told: Failure) -> bool:
-    """Whether an executor that couldn't see the kernel's counts would report a killed process of its own like this."""
-    return told.exit_code == _SIGKILL or told.reason in _OF_A_LOST_PROCESS
+def _may_be_kill(told: Failure) -> bool:
+    """Whether an executor without access to the kernel's counters reports a killed child process like this."""
+    return told.exit_code == _SIGKILL or told.reason in _REASONS_OF_KILLED_CHILD
 
 
 def _memory_limit(spec: Mapping[str, Any]) -> str:
-    """The executor's, with a LimitRange's default as the API server has put it there; else the whole Pod's."""
+    """The executor's memory limit, which may be a LimitRange's default; else that of the whole Pod; "" if there is none."""
     limits = [(one.get("resources") or {}).get("limits") or {} for one in (_executor(spec.get("containers")), spec)]
     return next((str(limit["memory"]) for limit in limits if limit.get("memory")), "")
 
@@ -273,30 +282,30 @@ def _why_waiting(
             return Reason.UNSCHEDULABLE, condition.get("message") or "no node can run the Pod", False
     why, words = waiting.get("reason") or "", waiting.get("message") or ""
     if why in _IMAGE_PULL:
-        return Reason.IMAGE_PULL_FAILED, f"the executor's image can't be pulled: {words or why}", False
+        return Reason.IMAGE_PULL_FAILED, f"cannot pull the executor image: {words or why}", False
     if why == "CreateContainerConfigError":
         return _missing(words) or (Reason.POD_REJECTED, words, False)
     if why in ("CreateContainerError", "RunContainerError"):
-        return Reason.POD_REJECTED, f"the node can't start the executor: {words or why}", False
+        return Reason.POD_REJECTED, f"cannot start the executor: {words or why}", False
     for event in sorted(events, key=_event_time, reverse=True):
         words = _mount_failure(pod, event.get("message") or "")
         if event.get("reason") in _MOUNT_EVENTS:
             return _missing(words) or (Reason.VOLUME_PENDING, words, False)
         if event.get("reason") == "FailedCreatePodSandBox":
-            return Reason.POD_REJECTED, f"the node can't start the Pod: {words}", False
+            return Reason.POD_REJECTED, f"cannot start the Pod: {words}", False
     return "", "", False
 
 
 def _missing(words: str) -> tuple[str, str, bool] | None:
     if _NO_SECRET.search(words):
-        return Reason.SECRET_NOT_FOUND, f"{words}: the build starts when it is there", True
+        return Reason.SECRET_NOT_FOUND, f"{words}: the build starts as soon as it exists", True
     if _NO_CONFIG_MAP.search(words):
-        return Reason.CONFIG_MAP_NOT_FOUND, f"{words}: the build starts when it is there", True
+        return Reason.CONFIG_MAP_NOT_FOUND, f"{words}: the build starts as soon as it exists", True
     return None
 
 
 def _mount_failure(pod: PodJson, message: str) -> str:
-    """What the kubelet says of a volume, with the name of the Secret or ConfigMap that lacks a key."""
+    """The kubelet's message about a volume, with the name of the Secret or ConfigMap that lacks a key."""
     failed = _MOUNT_PREFIX.match(message)
     if failed is None:
         return message
@@ -312,7 +321,7 @@ def _mount_failure(pod: PodJson, message: str) -> str:
 
 
 def _names_with_key(volume: Mapping[str, Any], kind: str, key: str) -> list[str]:
-    """Of the Secrets or ConfigMaps of which this volume wants this key, each once."""
+    """The names of the Secrets or ConfigMaps from which this volume takes this key, each once."""
     sources = [volume, *((volume.get("projected") or {}).get("sources") or [])]
     wanted = [source[kind] for source in sources if source.get(kind)]
     names = [

@@ -1,7 +1,4 @@
-"""Which rung of the Pod's ladder ``auto`` means for one build, by what the nodes say of themselves.
-
-No I/O. Called by ``controller`` when a Pod is to be created.
-"""
+"""The Pod profile that ``auto`` stands for in one build, by the status of the nodes. No I/O."""
 
 from __future__ import annotations
 
@@ -15,9 +12,9 @@ NodeJson = Mapping[str, Any]
 
 
 def choose(spec: Spec, settings: Settings, nodes: Sequence[NodeJson]) -> Profile:
-    """The installation's profile; for ``auto`` userns where every node that could run the Pod has user namespaces.
+    """The installation's profile; ``auto`` is userns if every node that could run the Pod supports user namespaces.
 
-    A node that has none would leave the Pod unable to start there, so one of them is enough for ``plain``.
+    On a node without support the Pod could not start, so one such node is enough for ``plain``.
     """
     if settings.profile is not Profile.AUTO:
         return settings.profile
@@ -40,7 +37,7 @@ def _could_run(node: NodeJson, selector: Mapping[str, str]) -> bool:
 
 
 def _has_user_namespaces(node: NodeJson, handler: str) -> bool:
-    """By the default handler, or the one with the RuntimeClass's name (its handler's name is usually the same)."""
+    """By the default handler, or by that with the name of the RuntimeClass, which is usually the same."""
     handlers = (node.get("status") or {}).get("runtimeHandlers") or ()
     return any(
         (one.get("name") or "") == handler and bool((one.get("features") or {}).get("userNamespaces"))

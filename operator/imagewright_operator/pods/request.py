@@ -1,6 +1,6 @@
-"""What the executor is asked for: an ImageBuild's spec as a BuildRequest.
+"""The request to the executor: an ImageBuild's spec as a BuildRequest.
 
-No I/O. Called by ``manifests`` and ``validation``. A request holds no secret: names of files and of environment variables only.
+No I/O. A request contains no secret, only names of files and of environment variables.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FORMATS: Mapping[Format | None, Literal["", "oci", "docker"]] = {None: "", Form
 
 
 def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
-    """The request for a spec that ``validation`` lets pass."""
+    """The request for a valid spec."""
     spec, output = imagebuild.spec, imagebuild.spec.output
     return BuildRequest(
         context=_context(spec),
@@ -111,7 +111,7 @@ def _context(spec: Spec) -> ContextSettings:
 
 
 def _registries(spec: Spec, settings: Settings) -> tuple[RegistrySettings, ...]:
-    """The installation's, overlaid by what the build says about a registry."""
+    """The installation's registries, overridden by the build's."""
     by_host = {registry.host: _with_ca_path(registry) for registry in settings.registries}
     for index, registry in enumerate(spec.registries):
         known = by_host.get(registry.host, RegistrySettings(host=registry.host))
@@ -134,12 +134,12 @@ def _registries(spec: Spec, settings: Settings) -> tuple[RegistrySettings, ...]:
 
 
 def _with_ca_path(registry: RegistrySettings) -> RegistrySettings:
-    """The installation names a key of its ConfigMap; the executor wants the file that it becomes."""
+    """Replace the key of the installation's ConfigMap by the path of the mounted file."""
     if not registry.ca_file or registry.ca_file.startswith("/"):
         return registry
     return registry.model_copy(update={"ca_file": f"{REGISTRY_CA_DIR}/{registry.ca_file}"})
 
 
 def arg_variable(index: int) -> str:
-    """The variable of the executor that holds ``spec.buildArgs[index]``."""
+    """The environment variable of the executor with the value of ``spec.buildArgs[index]``."""
     return f"IMAGEWRIGHT_BUILD_ARG_{index}"

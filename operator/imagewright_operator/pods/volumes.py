@@ -1,7 +1,6 @@
-"""What a build's Pod mounts: the work folder, the source, logins, certificates, caches.
+"""The volumes of a build's Pod: work folder, source, credentials, certificates, caches.
 
-No I/O. Called by ``manifests``. No reference is optional: the kubelet waits for a Secret or ConfigMap that is missing, and goes on
-when it appears.
+No I/O. No reference is optional: the kubelet waits for a missing Secret or ConfigMap, and continues when it exists.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from imagewright_operator.api import Spec
 from imagewright_operator.api.base import Json, KeyReference
 from imagewright_operator.settings import Settings
 
-# Below /kaniko, the engine's own folder: no path of an image that is built in the ``root`` sandbox is hidden by a mount.
+# Below /kaniko, the engine's own folder: the mounts hide no path of an image that is built in the ``root`` sandbox.
 WORK_DIR = "/kaniko/work"
 DOCKER_CONFIG_DIR = "/kaniko/.docker"
 SOURCE_CREDENTIALS_DIR = "/kaniko/credentials/source"
@@ -34,7 +33,7 @@ def registry_ca(index: int) -> str:
 
 
 def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]:
-    """The operator's own volumes, and where they are mounted."""
+    """The operator's own volumes and their mounts."""
     volumes: list[Json] = [{"name": "imagewright-work", "emptyDir": {"sizeLimit": settings.workspace_size}}]
     mounts: list[Json] = [{"name": "imagewright-work", "mountPath": WORK_DIR}]
 
@@ -53,8 +52,8 @@ def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]
         if any(kind.field in spec.source.given and kind.secret_keys == (DOCKER_CONFIG_KEY,) for kind in KINDS):
             secret["items"] = [item]
         add("source-credentials", SOURCE_CREDENTIALS_DIR, {"secret": secret})
-    # Files, and none in the environment, which every process of the engine's would hand on. Named by their place in the
-    # list: an id may have a slash in it.
+    # Files, not environment variables, which every child process would inherit. Named by their index: an ID may contain
+    # a slash.
     for name, path, references in (
         ("secrets", SECRETS_DIR, [secret.secret_key_ref for secret in spec.secrets]),
         ("ssh", SSH_KEYS_DIR, [key.secret_key_ref for key in spec.ssh]),
@@ -89,14 +88,14 @@ def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]
         add("build-ca", BUILD_CA_DIR, {"projected": {"sources": sources}})
     for index, registry in enumerate(spec.registries):
         if registry.client_certificate_secret_ref is not None:
-            pair = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]  # waited for, too
+            pair = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]  # the Pod waits for both
             secret = {"secretName": registry.client_certificate_secret_ref.name, "items": pair, "defaultMode": mode}
             add(f"client-certificate-{index}", f"{CLIENT_CERTIFICATES_DIR}/{index}", {"secret": secret})
     return volumes, mounts
 
 
 def _named_keys(kind: str, references: Sequence[KeyReference]) -> list[Json]:
-    """Sources of a projected volume: one key each, in a file named by its place in the list."""
+    """Sources of a projected volume: one key each, in a file named by its index."""
     return [
         {kind: {"name": reference.name, "items": [{"key": reference.key, "path": str(index)}]}}
         for index, reference in enumerate(references)
@@ -104,7 +103,7 @@ def _named_keys(kind: str, references: Sequence[KeyReference]) -> list[Json]:
 
 
 def group_of_ordinary_user(context: Mapping[str, Any]) -> int | None:
-    """The group that must be able to read the mounted secrets, when the container doesn't run as root."""
+    """The group that must be able to read the mounted Secrets if the container does not run as root."""
     user = context.get("runAsUser")
     if not isinstance(user, int) or user == 0:
         return None

@@ -1,7 +1,7 @@
-"""What a podTemplate may ask for: the operator is a deputy that must not be confused.
+"""The allowlist of spec.podTemplate: the operator must not be a confused deputy.
 
-No I/O. Called by ``validation``. Someone who may create ImageBuilds but not Pods gains nothing through the template:
-everything is on a list of what is allowed, and what is not on it is refused by name, whatever Pod Security says.
+No I/O. A user who may create ImageBuilds but not Pods gains no privilege by the template: only what is listed is allowed,
+everything else is refused by name, whatever Pod Security says.
 """
 
 from __future__ import annotations
@@ -36,53 +36,53 @@ _LOW_PROFILES = ("RuntimeDefault", "Localhost")
 
 
 def problems(template: PodTemplate, settings: Settings) -> Iterator[str]:
-    """What is not allowed, each a sentence that names the field; nothing when all is."""
+    """The fields that are not allowed, each with the reason."""
     account = template.service_account_name
     if account is not None and account not in settings.service_accounts:
         allowed = ", ".join(sorted(settings.service_accounts)) or "none"
-        yield f"{_WHERE}.serviceAccountName {account!r} is not allowed: this installation allows {allowed}"
+        yield f'{_WHERE}.serviceAccountName "{account}" is not allowed: this installation allows {allowed}'
     if template.host_users and settings.profile in (Profile.USERNS, Profile.USERNS_STRICT):
         yield f"{_WHERE}.hostUsers: true is not allowed: this installation runs every build in a user namespace"
     if (template.priority_class_name or "").startswith("system-"):
-        yield f"{_WHERE}.priorityClassName {template.priority_class_name!r} is not allowed: it is the cluster's own"
+        yield f'{_WHERE}.priorityClassName "{template.priority_class_name}" is not allowed: it is reserved for the cluster'
     yield from _security_context(template.security_context or {}, settings)
     for volume in template.volumes:
         yield from _volume(volume, settings)
     for variable in template.env:
         if variable.name.startswith(_RESERVED_ENVIRONMENT):
-            yield f"{_WHERE}.env {variable.name} is not allowed: the executor sets it itself"
+            yield f"{_WHERE}.env {variable.name} is not allowed: it is reserved for the executor"
     for kind, keys in (("labels", template.labels), ("annotations", template.annotations)):
         for key in keys:
             domain = key.rpartition("/")[0]
             if any(f"{domain}/" == own or f"{domain}/".endswith("." + own) for own in _OWN_LABELS):
-                yield f"{_WHERE}.{kind} {key!r} is not allowed: such keys are read by the cluster and the operator"
+                yield f'{_WHERE}.{kind} "{key}" is not allowed: the prefix is reserved for the cluster and the operator'
 
 
 def _security_context(context: Mapping[str, Any], settings: Settings) -> Iterator[str]:
     where = f"{_WHERE}.securityContext"
     for key in sorted(set(context) - _SECURITY_CONTEXT):
         if not (key == "privileged" and context[key] is False):
-            yield f"{where}.{key} is not allowed: a build Pod gets no more rights than the installation gives"
+            yield f"{where}.{key} is not allowed: it may give the Pod more privileges than the installation does"
     capabilities = context.get("capabilities") or {}
     if not isinstance(capabilities, Mapping) or set(capabilities) - {"drop", "add"} or capabilities.get("add"):
         yield f"{where}.capabilities.add is not allowed: capabilities can only be dropped"
     seccomp = context.get("seccompProfile")
     if seccomp is not None:
         kind = seccomp.get("type") if isinstance(seccomp, Mapping) else None
-        # A profile of the node's own may filter less than the one that the installation asks for.
+        # A Localhost profile may filter less than the installation's.
         strict = settings.profile in (Profile.HARDENED, Profile.USERNS_STRICT)
         allowed = ("RuntimeDefault",) if strict else (*_LOW_PROFILES, "Unconfined")
         if kind not in allowed:
-            yield f"{where}.seccompProfile {kind!r} is not allowed: write {' or '.join(allowed)}"
+            yield f'{where}.seccompProfile "{kind}" is not allowed: use {" or ".join(allowed)}'
     apparmor = context.get("appArmorProfile")
     if apparmor is not None and (not isinstance(apparmor, Mapping) or apparmor.get("type") not in _LOW_PROFILES):
-        yield f"{where}.appArmorProfile is not allowed: write RuntimeDefault or Localhost"
+        yield f"{where}.appArmorProfile is not allowed: use type RuntimeDefault or Localhost"
     if context.get("seLinuxOptions"):
-        yield f"{where}.seLinuxOptions is not allowed: the node's label for containers stays"
+        yield f"{where}.seLinuxOptions is not allowed: the container keeps the node's default label"
 
 
 def _volume(volume: Volume, settings: Settings) -> Iterator[str]:
-    where = f"{_WHERE}.volumes {volume.name!r}"
+    where = f'{_WHERE}.volumes "{volume.name}"'
     allowed = (*VOLUME_TYPES, "csi") if settings.csi_volumes else VOLUME_TYPES
     kinds = sorted(volume.source)
     if len(kinds) != 1:
@@ -105,4 +105,4 @@ def _projection(volume: Volume, where: str) -> Iterator[str]:
     for source in listed:
         for kind in source if isinstance(source, Mapping) else ["?"]:
             if kind not in PROJECTED_SOURCES:
-                yield f"{where} may not project {kind}: use {', '.join(PROJECTED_SOURCES)}"
+                yield f"{where} must not project {kind}: use {', '.join(PROJECTED_SOURCES)}"

@@ -1,7 +1,7 @@
-"""What a build is made from, as two hashes, and the names that follow from them.
+"""The inputs of a build, as two hashes, and the build ID that follows from them.
 
-No I/O. Called by ``reconcile`` and ``manifests``. The hashes carry a version and leave out every field that equals its
-default: a field that a later release adds doesn't rebuild the world.
+No I/O. The hashes have a version and omit every field that equals its default: a field that a later release adds starts no
+builds.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from imagewright_operator.api import ImageBuild, Spec
 from imagewright_operator.api.status import Build
 
 _VERSION = "1"
-# Fields that the image's content follows from, and within them those it doesn't.
+# Fields that determine the image's content, and the fields within them that do not.
 _INPUTS = ("source", "contextDir", "dockerfile", "target", "buildArgs", "secrets", "ssh", "output", "platforms")
 _NOT_CONTENT = {"pushSecretRef", "secretRef", "insecure", "caBundleRef", "pathStyle", "poll"}
-# Fields that decide whether a build works: editing one of them starts a build again, if the last one failed.
+# Fields that may decide whether a build succeeds: editing one of them retries a failed build.
 _ENVIRONMENT = (*_INPUTS, "registries", "timeout", "startTimeout", "sandbox", "podTemplate", "cache")
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What would be built now."""
+    """The inputs of the present spec."""
 
     inputs_hash: str
     environment_hash: str
@@ -39,14 +39,14 @@ class Inputs:
         )
 
     def is_of(self, build: Build) -> bool:
-        """Whether that build was made from these inputs."""
+        """Whether the build has these inputs."""
         return (self.inputs_hash, self.requested_at) == (build.inputs_hash, build.requested_at)
 
 
 def build_id(uid: str, inputs: Inputs, number: int) -> str:
-    """Eight hexadecimal digits, the same for every operator that has read the same claim.
+    """Eight hexadecimal digits, the same for every operator that reads the same record.
 
-    The ImageBuild's UID is in it: one that was deleted and created again doesn't meet the Pods of the old one.
+    They depend on the ImageBuild's UID: one that was deleted and created again has no Pod names in common with the old one.
     """
     return _digest(json.dumps([uid, inputs.inputs_hash, inputs.requested_at, number]))[:8]
 
@@ -58,7 +58,7 @@ def _chosen(spec: Spec, fields: tuple[str, ...], leave_out: set[str]) -> dict[st
 
 
 def _pruned(value: Any, leave_out: set[str]) -> Any:
-    """Without the fields that are not content. Labels and the like are the user's own keys and stay."""
+    """Without the fields that are not content. Keys of labels and annotations are the user's, and stay."""
     if isinstance(value, list):
         return [_pruned(item, leave_out) for item in value]
     if isinstance(value, dict):

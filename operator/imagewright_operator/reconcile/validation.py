@@ -1,6 +1,6 @@
-"""What the operator refuses, beyond what the CRD's schema refuses: a spec that can't be built by this version.
+"""Validation beyond the CRD's schema: problems of a spec that this version cannot build.
 
-No I/O. Called by ``reconcile``; each problem becomes the message of the conditions, with reason ``InvalidSpec``.
+No I/O. Each problem becomes part of the conditions' message, with reason ``InvalidSpec``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imagewright_operator.settings import Settings
 
 
 def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
-    """Everything that is wrong with a spec, most basic first; empty when it can be built."""
+    """All problems of a spec, most basic first; empty if it can be built."""
     spec = imagebuild.spec
     return (
         *_source(spec),
@@ -33,13 +33,13 @@ def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
         *_paths(spec),
         *_durations(spec),
         *_mounts(spec),
-        *(f"{name} is not supported yet: leave it out" for name in _not_supported(spec)),
+        *(f"{name} is not supported yet: remove it" for name in _not_supported(spec)),
         *allowlist.problems(spec.pod_template, settings),
     ) or tuple(_size(imagebuild, settings))
 
 
 def read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:
-    """The ImageBuild, and what is wrong if it can't be read: then with an empty spec."""
+    """The ImageBuild and "", or one with an empty spec and why it cannot be parsed."""
     try:
         return ImageBuild.parse(body), ""
     except ValidationError as error:
@@ -56,7 +56,7 @@ def _source(spec: Spec) -> Iterator[str]:
     given = [*spec.source.given]
     if len(given) != 1:
         found = " and ".join(given) or "none"
-        yield f"spec.source must name exactly one source, it names {found}: write one of {choices()}"
+        yield f"spec.source must have exactly one source but has {found}: use one of {choices()}"
         return
     inline = spec.source.inline
     if inline is not None and len(inline.dockerfile.encode()) > MAX_INLINE_BYTES:
@@ -65,7 +65,7 @@ def _source(spec: Spec) -> Iterator[str]:
 
 def _output(spec: Spec) -> Iterator[str]:
     if not spec.output.tags:
-        yield "spec.output.tags is empty: write at least one image to push, such as registry.example.com/team/app:1.0"
+        yield "spec.output.tags is empty: add at least one image to push, such as registry.example.com/team/app:1.0"
     for tag in spec.output.tags:
         try:
             reference = Reference.parse(tag)
@@ -73,26 +73,26 @@ def _output(spec: Spec) -> Iterator[str]:
             yield f"spec.output.tags: {error.message}. {error.hint}"
             continue
         if reference.digest is not None:
-            yield f"spec.output.tags: {tag!r} carries a digest: write name:tag, the digest is what the build finds out"
+            yield f'spec.output.tags: "{tag}" has a digest, which is only known after the build: use name:tag'
 
 
 def _form(spec: Spec) -> Iterator[str]:
-    """What contradicts itself in the image's form."""
+    """Combinations of fields that exclude each other."""
     output = spec.output
     if output.format is Format.DOCKER and output.compression is Compression.ZSTD:
-        yield "spec.output.format Docker and compression Zstd contradict each other: Docker's media types have no zstd"
+        yield "spec.output.format Docker cannot be combined with compression Zstd, for which Docker has no media type: use format OCI"
     if output.format is Format.DOCKER and output.annotations:
-        yield "spec.output.format Docker and annotations contradict each other: use labels, or format OCI"
+        yield "spec.output.format Docker cannot be combined with annotations: use labels, or format OCI"
     levels = COMPRESSION_LEVELS[output.compression.value.lower()]
     if output.compression_level is not None and output.compression_level not in levels:
-        yield f"spec.output.compressionLevel: {output.compression.value} has levels {levels[0]} to {levels[-1]}"
+        yield f"spec.output.compressionLevel must be {levels[0]} to {levels[-1]} for {output.compression.value}"
 
 
 def _references(spec: Spec) -> Iterator[str]:
-    """Names in registries beside the tags."""
+    """References other than the tags."""
     for registry in spec.registries:
         if registry.mirrors_only and not registry.mirrors:
-            yield f"spec.registries {registry.host!r} has mirrorsOnly without mirrors: name the mirrors that are to be asked"
+            yield f'spec.registries "{registry.host}" has mirrorsOnly without mirrors: add mirrors'
     for name, text in (
         ("source.oci.image", spec.source.oci.image if spec.source.oci is not None else None),
         ("cache.repository", f"{spec.cache.repository}:x" if spec.cache and spec.cache.repository else None),
@@ -114,7 +114,7 @@ def _size(imagebuild: ImageBuild, settings: Settings) -> Iterator[str]:
 def _paths(spec: Spec) -> Iterator[str]:
     for name, path in (("contextDir", spec.context_dir), ("dockerfile", spec.dockerfile)):
         if path.startswith("/") or ".." in path.split("/"):
-            yield f"spec.{name} {path!r} leaves the source: write a path inside it, such as services/api"
+            yield f'spec.{name} "{path}" is outside the source: use a path inside it, such as services/api'
 
 
 def _durations(spec: Spec) -> Iterator[str]:
@@ -130,16 +130,16 @@ def _durations(spec: Spec) -> Iterator[str]:
             yield f"spec.{name}: {error}"
             continue
         if name in ("timeout", "startTimeout") and not 0 < seconds <= 24 * 3600:
-            yield f"spec.{name} {text!r} must be more than 0s and at most 24h"
+            yield f'spec.{name} "{text}" must be more than 0s and at most 24h'
 
 
 def _mounts(spec: Spec) -> Iterator[str]:
     for name, ids in (("secrets", [one.id for one in spec.secrets]), ("ssh", [one.id for one in spec.ssh])):
         for twice in sorted({one for one in ids if ids.count(one) > 1}):
-            yield f"spec.{name} has the id {twice!r} twice: each id stands for one key of a Secret"
+            yield f'spec.{name} has the id "{twice}" more than once: use each id once'
 
 
 def _not_supported(spec: Spec) -> Iterator[str]:
-    """Fields that have a meaning, which a later version gives them: never silently ignored."""
+    """Fields that only a later version supports: they are never ignored silently."""
     if len(spec.platforms) > 1:
         yield "spec.platforms with more than one platform"

@@ -1,9 +1,8 @@
-"""The CustomResourceDefinition, made from the pydantic models.
+"""The CustomResourceDefinition, generated from the pydantic models and the table of conditions.
 
-I/O: ``python -m imagewright_operator.schema.crd`` writes the file, with ``--check`` it compares; the rest is pure.
-pydantic's JSON schema is no structural schema as Kubernetes wants it: references are inlined, ``anyOf`` with null
-becomes an optional field, titles go, and of the defaults only the scalar ones stay (an object that GitOps tools
-compare should not grow empty lists).
+I/O: ``python -m imagewright_operator.schema.crd`` writes the file, or compares it with ``--check``; the rest is pure.
+pydantic's JSON schema is not a structural schema: references are inlined, ``anyOf`` with null becomes an optional field,
+titles are dropped, and only scalar defaults are kept (GitOps tools should not see empty lists appear in an object).
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _COLUMNS: tuple[tuple[str, str, str, int], ...] = (
 
 
 def definition() -> Json:
-    """The whole CustomResourceDefinition."""
+    """The CustomResourceDefinition."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -86,12 +85,12 @@ def definition() -> Json:
 
 
 def render() -> str:
-    """The CRD as the YAML that is committed."""
+    """The CRD as YAML, as it is committed."""
     return _HEADER + yaml.safe_dump(definition(), sort_keys=False, width=140, allow_unicode=True)
 
 
 def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Json:
-    """One node of pydantic's JSON schema as a node of a structural schema."""
+    """Convert a node of pydantic's JSON schema to a node of a structural schema."""
     node = _resolved(schema, definitions)
     options = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
     if {option.get("type") for option in options} == {"integer", "string"}:
@@ -116,7 +115,7 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Jso
 
 
 def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Json:
-    """A reference replaced by what it names; what stands beside the reference wins."""
+    """Replace a reference by its target, overridden by the node's other keys."""
     node = dict(schema)
     reference = node.pop("$ref", None)
     if reference is None:
@@ -131,7 +130,7 @@ def _root() -> Json:
     status_schema = _without_defaults(structural(status, status.get("$defs", {})))
     condition = status_schema["properties"]["conditions"]["items"]["properties"]
     condition["type"]["enum"] = [row.name for row in CONDITIONS]
-    # kstatus takes an object without conditions for a finished one, unless the generation is known to be older.
+    # kstatus reads an object without conditions as done, unless its observed generation is older.
     status_schema["default"] = {"observedGeneration": -1}
     return {
         "description": outer["description"],
@@ -148,7 +147,7 @@ def _root() -> Json:
 
 
 def _without_defaults(schema: Json) -> Json:
-    """Status is written by the operator, which leaves empty fields out: nothing is defaulted or required there."""
+    """The status: the operator omits empty fields, so nothing has a default or is required."""
     result = {key: value for key, value in schema.items() if key not in ("default", "required")}
     if "properties" in result:
         result["properties"] = {name: _without_defaults(child) for name, child in result["properties"].items()}
@@ -160,9 +159,9 @@ def _without_defaults(schema: Json) -> Json:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check the committed file; 1 when it has drifted or can't be written."""
-    parser = argparse.ArgumentParser(prog="python -m imagewright_operator.schema.crd", description="Make the CRD.")
-    parser.add_argument("--check", action="store_true", help="write nothing, fail when FILE differs from the models")
+    """Write or check the committed file. Returns 1 if it has drifted or cannot be written."""
+    parser = argparse.ArgumentParser(prog="python -m imagewright_operator.schema.crd", description="Generate the CRD.")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if FILE differs from the models")
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", default=_FILE, help=f"default: {_FILE}")
     given = parser.parse_args(arguments)
     file: Path = given.file
@@ -173,7 +172,9 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.write(f"{file} differs from the models: run python -m imagewright_operator.schema.crd\n")
             return 1
     except OSError as error:
-        sys.stderr.write(f"error: {error.filename}: {error.strerror}; run it at the top of the repository\n")
+        sys.stderr.write(
+            f"error: cannot access {error.filename}: {error.strerror}\nhint: Run it at the top of the repository.\n"
+        )
         return 1
     return 0
 

@@ -1,6 +1,6 @@
-"""docs/imagebuild.md, made from the CustomResourceDefinition: ``python -m imagewright_operator.schema.fielddocs > docs/imagebuild.md``.
+"""docs/imagebuild.md, generated from the CRD: ``python -m imagewright_operator.schema.fielddocs > docs/imagebuild.md``.
 
-Prints when run as a program. Read by the test that keeps the file true.
+I/O: prints when run as a program.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from imagewright_operator.status.conditions import CONDITIONS
 
 _HEAD = f"""# The fields of an ImageBuild
 
-Made from the resource's definition by `python -m imagewright_operator.schema.fielddocs`; don't edit.
-`kubectl explain imagebuild.spec --recursive` says the same about the version that is installed.
+Generated from the resource's definition by `python -m imagewright_operator.schema.fielddocs`; do not edit.
+`kubectl explain imagebuild.spec --recursive` prints the same for the installed version.
 [examples/](../examples) has ImageBuilds to start from.
 
 `apiVersion: imagewright.dev/v1alpha1`, `kind: ImageBuild`, namespaced; `kubectl get imagebuilds`, or `ib`. A name has

@@ -33,7 +33,7 @@ def completed(
     failure: FailureStatus | None,
     now: datetime,
 ) -> Build:
-    """The record of a build that is over. Its end is the container's, where that is known."""
+    """The record of a finished build. Its end is that of the container, if known."""
     end = build.completion_time or timestamp(now)
     return build.model_copy(
         update={"outcome": outcome, "failure": failure, "completion_time": end, "not_before": "", "current_step": ""}
@@ -41,7 +41,7 @@ def completed(
 
 
 def with_observation(build: Build, seen: Observation, result: BuildResult | None) -> Build:
-    """The record with what a Pod, and its result if there is one, have told."""
+    """The record updated from a Pod and, if there is one, its result."""
     update: dict[str, object] = {
         "pod_names": [seen.name],
         "node_name": seen.node,
@@ -62,41 +62,41 @@ def with_observation(build: Build, seen: Observation, result: BuildResult | None
 
 
 def failure_of(seen: Observation, result: BuildResult | None) -> FailureStatus:
-    """Why the build of this Pod failed, with the place in the Dockerfile when the executor named one."""
-    told = result.failure if result is not None else None
-    same = told is not None and told.reason == seen.reason
-    place = f"{told.file}:{told.line}: " if told and same and told.file and told.line else ""
+    """Why the build of this Pod failed, with the place in the Dockerfile if the executor reported one."""
+    reported = result.failure if result is not None else None
+    same = reported is not None and reported.reason == seen.reason
+    location = f"{reported.file}:{reported.line}: " if reported and same and reported.file and reported.line else ""
     return FailureStatus(
         reason=seen.reason,
-        message=clipped(place + seen.message),
-        instruction=told.instruction[:500] if told and same else "",
-        file=told.file if told and same else "",
-        line=told.line if told and same and told.line else None,
-        exit_code=told.exit_code if told and same else None,
+        message=clipped(location + seen.message),
+        instruction=reported.instruction[:500] if reported and same else "",
+        file=reported.file if reported and same else "",
+        line=reported.line if reported and same and reported.line else None,
+        exit_code=reported.exit_code if reported and same else None,
         location=FailureLocation(pod=seen.name, container=CONTAINER),
     )
 
 
 def failure(reason: str, message: str, seen: Observation) -> FailureStatus:
-    """Why the build of this Pod is ended by the operator."""
+    """Why the operator ends the build of this Pod."""
     location = FailureLocation(pod=seen.name, container=CONTAINER)
     return FailureStatus(reason=reason, message=clipped(message), location=location)
 
 
 def image_of(result: BuildResult) -> Image:
-    """The pushed image under the first of its names."""
+    """The pushed image by the first of its references."""
     return Image(reference=result.references[0] if result.references else "", digest=result.digest, size=result.size)
 
 
 def log_of(seen: Observation, data: bytes, now: datetime, before: Log | None) -> Log:
-    """The end of the log, and whose it is; ``before`` where that says the same, so that silence is no news."""
+    """The end of the log; ``before`` if nothing but the time has changed, so that the status is not patched."""
     text, truncated = logtail.tail(data)
     log = Log(tail=text, truncated=truncated, pod=seen.name, container=CONTAINER, read_time=second(now))
     return before if before is not None and before.model_copy(update={"read_time": log.read_time}) == log else log
 
 
 def with_history(status: Status, build: Build, digest: str, limit: int) -> list[HistoryEntry]:
-    """The history with this build on top, once, and no more than ``limit`` entries."""
+    """The history with this build first, limited to ``limit`` entries."""
     entry = HistoryEntry(
         number=build.number,
         outcome=build.outcome,
@@ -110,7 +110,7 @@ def with_history(status: Status, build: Build, digest: str, limit: int) -> list[
 
 
 def duration_of(build: Build) -> str:
-    """From the container's start to its end, as people write it: ``1m23s``; "" when it never ran."""
+    """The time from the container's start to its end, such as ``1m23s``; "" if it never ran."""
     start, end = parse_time(build.start_time), parse_time(build.completion_time)
     if start is None or end is None:
         return ""
@@ -123,25 +123,25 @@ def duration_of(build: Build) -> str:
 
 
 def second(moment: datetime) -> str:
-    """A time as conditions carry it: RFC 3339 without fractions."""
+    """A time in RFC 3339 without fractions, as in conditions."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def clipped(text: str) -> str:
-    """A message short enough for a condition."""
+    """A message, truncated to the maximum length of a condition's."""
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 
 def status_json(status: Status) -> Json:
-    """As it is stored: without what is empty."""
+    """The status as it is stored: without empty fields."""
     dumped: Json = _without_empty(status.model_dump(mode="json", by_alias=True))
     return dumped
 
 
 def status_patch(stored: Mapping[str, Any], status: Status) -> Json:
-    """The JSON merge patch (RFC 7386) from the stored status to this one; {} when they are the same.
+    """The JSON merge patch (RFC 7386) from the stored status to this one; {} if they are equal.
 
-    Fields at the top that this version doesn't know stay: an older operator leaves a newer one's alone.
+    Top-level fields that this version does not know stay: they are those of a newer operator.
     """
     known = {field.alias or name for name, field in Status.model_fields.items()}
     return _merge_patch({key: value for key, value in stored.items() if key in known}, status_json(status))
@@ -161,7 +161,7 @@ def _merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
 
 
 def _without_empty(value: Any) -> Any:
-    """Without null, "", [], {} and false; numbers stay, 0 is an exit code."""
+    """Without null, "", [], {} and false; numbers stay, as 0 is an exit code."""
     if isinstance(value, list):
         return [_without_empty(item) for item in value]
     if not isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""What kopf watches, and what becomes of it: a nudge to the controller. The async side ends here.
+"""kopf's handlers: every watch event enqueues an ImageBuild. The async side ends here.
 
-I/O: none of its own; kopf holds the watches. Registered by ``main``. Only ``on.event`` handlers: they need no
-finalizer, no annotation and no memory of kopf's, and what is nudged is read afresh from the API server.
+I/O: none of its own; kopf holds the watches. Only ``on.event`` handlers: they need no finalizer, no annotation and no
+memory of kopf's, and the object is read from the API server when it is processed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imagewright_operator.watch.controller import Controller
 
 
 def register(registry: kopf.OperatorRegistry, controller: Controller, access: Callable[[], Access]) -> None:
-    """Add the handlers to kopf's ``registry``; kopf logs in with the ``access`` that everything else has."""
+    """Add the handlers to kopf's ``registry``; kopf authenticates like everything else, by ``access``."""
 
     @kopf.on.login(registry=registry)
     def log_in(**_: Any) -> kopf.ConnectionInfo:
@@ -35,7 +35,7 @@ def register(registry: kopf.OperatorRegistry, controller: Controller, access: Ca
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def imagebuild_changed(type: str | None, namespace: str | None, name: str | None, **_: Any) -> None:
-        if type is None:  # listed as the watch begins: the resync looks at all of them, with two requests
+        if type is None:  # the initial list of a watch: the resync handles all of it, with two requests
             controller.relist()
         else:
             controller.enqueue(namespace or "", name or "")
@@ -50,11 +50,11 @@ def register(registry: kopf.OperatorRegistry, controller: Controller, access: Ca
 
 
 def configure_kopf(settings: kopf.OperatorSettings, *, clusterwide: bool) -> None:
-    """kopf's own settings: no peering, no events or annotations of its own, watches that can't hang for ever."""
+    """kopf's own settings: no peering, no Events or annotations, and timeouts for the watches."""
     settings.peering.standalone = True
-    settings.posting.enabled = False  # Events are ours, with names that make them unique
+    settings.posting.enabled = False  # the operator posts its own, with names that make them unique
     settings.watching.label_selectors["pods"] = POD_SELECTOR
-    settings.watching.server_timeout = 60  # then it goes on from where it was: one that is frozen costs a minute
+    settings.watching.server_timeout = 60  # the watch is resumed then: one that hangs costs a minute
     settings.watching.client_timeout = 75
     settings.watching.connect_timeout = 10
-    settings.scanning.disabled = not clusterwide  # watching CRDs and namespaces takes rights in the whole cluster
+    settings.scanning.disabled = not clusterwide  # watching CRDs and namespaces needs permissions in the whole cluster

@@ -337,7 +337,7 @@ def test_it_is_installed_works_with_its_rights_is_upgraded_and_goes_and_the_defi
     operator.stop()
     monkeypatch.setenv("POD_NAMESPACE", system)
     leader = operators(api.kubeconfig(token), **settings())
-    eventually(lambda: "holds the lease" in leader.log(), "a leader, by the rights that it has")
+    eventually(lambda: "became the leader" in leader.log(), "a leader, by the rights that it has")
     assert leader.stop() == 0
     assert api.kubectl("get", "lease", called, where, "--output=jsonpath={.spec.holderIdentity}") == ""
 

@@ -79,7 +79,7 @@ class Election:
 
     def stands_by(self, candidate: Candidate) -> None:
         eventually(lambda: candidate.probe("/readyz") == 200, "one that stands by and is ready")
-        assert "stands by: " in candidate.operator.log()
+        assert "standing by: " in candidate.operator.log()
 
     def pair(self, **settings: str) -> tuple[Candidate, Candidate]:
         """Who leads, and who stands by."""
@@ -203,7 +203,7 @@ def test_a_leader_that_was_frozen_past_its_lease_does_not_go_on(election: Electi
     eventually(lambda: not leader.operator.is_running(), "the end of the one that was frozen")
     assert [line for line in leader.work()[asked:] if "watch=true" not in line] == []
     assert leader.operator.exit_code() == 1
-    assert "leadership is lost: " in leader.operator.log()
+    assert "lost the lease: " in leader.operator.log()
     is_built_once(namespace, digest)
 
 
@@ -222,7 +222,7 @@ def test_a_leader_that_alone_does_not_reach_the_api_server_ends_before_the_other
     standby.proxy.after = began
     eventually(lambda: not leader.operator.is_running(), "the end of the one that is cut off")
     assert leader.operator.exit_code() == 1
-    assert "leadership is lost: the lease has not been renewed for 4 s" in leader.operator.log()
+    assert "lost the lease: the lease was not renewed for 4 s" in leader.operator.log()
     election.leads(standby)
     is_built_once(namespace, namespace.pushes(pod))
     assert late == [str(len(leader.work()))], "it has asked for nothing since the other works"
@@ -278,7 +278,7 @@ def test_without_the_right_it_is_not_ready_and_says_what_the_api_server_answers(
 ) -> None:
     api.kubectl("delete", "rolebinding", "imagewright-operator-leader", f"--namespace={election.namespace}")
     candidate = election.stand()
-    eventually(lambda: "the lease can't be read or written: 403" in candidate.operator.log(), "what is missing")
+    eventually(lambda: "cannot read or write the lease: 403" in candidate.operator.log(), "what is missing")
     assert (candidate.probe("/readyz"), candidate.probe("/healthz")) == (503, 200)
     assert candidate.work() == []
 
@@ -288,5 +288,5 @@ def test_it_must_know_its_own_namespace(operators: Callable[..., Operator], monk
     operator = operators(LEADER_ELECTION="true")
     eventually(lambda: not operator.is_running(), "the operator to end")
     assert operator.exit_code() == 2
-    assert "nothing says in which namespace the lease is to be" in operator.log()
+    assert "cannot determine the namespace of the lease" in operator.log()
     assert "[UsageInvalid]\nhint: Set POD_NAMESPACE" in operator.log()
