@@ -53,6 +53,7 @@ class Paper:
         self.pods: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
         self.conditions: Sequence[ConditionType] = CONDITIONS
+        self.wait_reason = ""
         self.log = b"step 1\nstep 2\n"
         self.created: list[str] = []
         self.posted: dict[str, str] = {}
@@ -85,7 +86,7 @@ class Paper:
 
         def admit(build: Build) -> str:
             asked.append(build.id)
-            return ""
+            return self.wait_reason
 
         observed = replace(observed, read_log=read_log, admit=admit, conditions=self.conditions)
         actions = reconciler.reconcile(observed, SETTINGS)
@@ -127,6 +128,8 @@ class Paper:
     def store(self, actions: Actions) -> None:
         patch = status_patch(self.status, actions.status)
         self.status = _merged(self.status, patch)
+        generations = {one["observedGeneration"] for one in self.status.get("conditions", ())}
+        assert generations <= {self.generation}, "every version tells which spec it is about"
         for event in actions.events:
             self.posted.setdefault(event.key, f"{event.reason}: {event.message}")
         self.versions.append(self.kstatus())

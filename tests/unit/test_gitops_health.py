@@ -124,7 +124,7 @@ def test_argo_cd_and_flux_agree_with_kstatus(state: str) -> None:
     assert argocd(shown)[0] == expected
 
 
-def test_they_agree_on_every_combination_of_conditions() -> None:
+def test_argo_cd_flux_and_kstatus_agree_on_every_combination_of_conditions() -> None:
     for ready, reconciling, stalled, seen in product(
         ("True", "False", "Unknown"), ("", "True", "False"), ("", "True", "False"), (-1, 2, 3)
     ):

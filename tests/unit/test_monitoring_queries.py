@@ -129,7 +129,7 @@ def problems(query: str, known: Mapping[str, set[str]]) -> list[str]:
 
 
 @pytest.mark.parametrize(("where", "query"), QUERIES, ids=[f"{where}-{n}" for n, (where, _) in enumerate(QUERIES)])
-def test_it_asks_for_what_is_exported(where: str, query: str) -> None:
+def test_every_query_uses_exported_metrics(where: str, query: str) -> None:
     assert selectors(query), where
     assert problems(query, exported()) == []
 
@@ -144,7 +144,7 @@ def test_it_asks_for_what_is_exported(where: str, query: str) -> None:
         ("sum by (namespace) (imagewright_queue_depth)", "nothing here has a label namespace"),
     ],
 )
-def test_a_wrong_query_is_found(query: str, problem: str) -> None:
+def test_an_invalid_query_is_found(query: str, problem: str) -> None:
     assert problems(query, exported()) == [problem]
 
 
@@ -153,7 +153,7 @@ def test_the_dashboard_shows_every_metric() -> None:
     assert shown == set(exported())
 
 
-def test_what_an_alert_says_uses_labels_that_it_has() -> None:
+def test_alert_messages_use_existing_labels() -> None:
     for rule in rules():
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert set(rule["annotations"]) == {"summary", "description"}
@@ -161,7 +161,7 @@ def test_what_an_alert_says_uses_labels_that_it_has() -> None:
         assert used <= grouped(rule["expr"]), rule["alert"]
 
 
-def test_legends_use_labels_that_are_kept_and_panels_do_not_overlap() -> None:
+def test_legends_use_existing_labels_and_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in dashboard()["panels"]:
         for target in panel["targets"]:

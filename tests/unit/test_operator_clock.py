@@ -22,14 +22,14 @@ LOCAL = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
         ("yesterday", LOCAL),
     ],
 )
-def test_the_time_is_the_servers(date: str, now: datetime) -> None:
+def test_now_is_the_servers_time(date: str, now: datetime) -> None:
     clock = ServerClock(lambda: LOCAL)
     assert clock.now() == LOCAL
     clock.heard(date)
     assert clock.now() == now
 
 
-def test_it_goes_on_and_is_set_right_by_every_answer() -> None:
+def test_the_clock_continues_and_is_corrected_by_every_response() -> None:
     local = [LOCAL]
     clock = ServerClock(lambda: local[0])
     clock.heard("Fri, 27 Nov 2026 11:00:00 GMT")
@@ -39,7 +39,7 @@ def test_it_goes_on_and_is_set_right_by_every_answer() -> None:
     assert clock.now() == local[0]
 
 
-def test_a_difference_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_clock_difference_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     clock = ServerClock(lambda: LOCAL)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):

@@ -42,14 +42,14 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_answer_is_an_error_that_is_tried_again(serve: Serve, answer: Answer) -> None:
+def test_a_malformed_response_is_an_error_that_is_retried(serve: Serve, answer: Answer) -> None:
     _, cluster = serve(lambda asked: answer)
     with pytest.raises(ApiError) as caught:
         cluster.imagebuild("ns", "app")
     assert caught.value.status in (0, 500)
 
 
-def test_the_resync_goes_on_after_what_is_no_answer(serve: Serve) -> None:
+def test_the_resync_continues_after_a_malformed_response(serve: Serve) -> None:
     answers = [*BROKEN.values(), Answer(200, {}, b'{"items": "none"}'), Answer(200, {}, b"[]")]
     empty = Answer(200, {}, b'{"items": []}')
     _, cluster = serve(lambda asked: answers.pop(0) if answers else empty)
@@ -63,7 +63,7 @@ def test_the_resync_goes_on_after_what_is_no_answer(serve: Serve) -> None:
         controller.stop()
 
 
-def test_a_namespace_that_is_not_there_keeps_no_other_from_being_served(serve: Serve) -> None:
+def test_a_missing_namespace_does_not_block_the_others(serve: Serve) -> None:
     def script(asked: Asked) -> Answer:
         if "/namespaces/gone/" in asked.path:
             return Answer(403, {}, b'{"message": "forbidden"}')
@@ -79,7 +79,7 @@ def test_a_namespace_that_is_not_there_keeps_no_other_from_being_served(serve: S
     assert any("/namespaces/there/" in asked.path for asked in server.asked)
 
 
-def test_requests_are_counted_by_resource_whatever_objects_are_called() -> None:
+def test_requests_are_counted_by_resource_whatever_the_objects_names() -> None:
     counted: list[tuple[str, str, int]] = []
     with contextlib.closing(ScriptedServer(lambda asked: Answer(200, {}, b'{"items": []}'))) as server:
         api = client.ApiClient(client.Configuration(host=f"http://{server.host}"))

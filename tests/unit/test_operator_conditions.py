@@ -71,7 +71,7 @@ LIFE: tuple[Callable[[Paper], None], ...] = (
 )
 
 
-def test_a_row_of_its_own_rule_appears_keeps_its_time_and_disturbs_no_other() -> None:
+def test_an_independent_condition_keeps_its_time_and_changes_no_other() -> None:
     plain, extended = Paper(), Paper()
     extended.conditions = (*CONDITIONS, PUBLISHED)
     times = []
@@ -93,7 +93,7 @@ def test_a_row_of_its_own_rule_appears_keeps_its_time_and_disturbs_no_other() ->
     assert condition(extended, "Ready")["lastTransitionTime"] > times[0][0]
 
 
-def test_a_row_is_absent_until_its_rule_says_otherwise() -> None:
+def test_a_condition_is_absent_while_its_rule_returns_none() -> None:
     paper = Paper()
     paper.conditions = (PUBLISHED, *CONDITIONS)
     paper.settle()
@@ -103,7 +103,7 @@ def test_a_row_is_absent_until_its_rule_says_otherwise() -> None:
     assert condition(paper, "Published")["lastTransitionTime"] == rfc3339(paper.now)
 
 
-def test_a_reason_changes_without_a_transition() -> None:
+def test_a_new_reason_is_not_a_transition() -> None:
     reasons = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     paper = Paper()
     paper.conditions = (ConditionType("Counted", "x", lambda *_: ConditionValue("Unknown", next(reasons))), *CONDITIONS)
@@ -116,14 +116,14 @@ def test_a_reason_changes_without_a_transition() -> None:
     assert first["lastTransitionTime"] == second["lastTransitionTime"]
 
 
-def test_the_definition_allows_the_types_of_the_table() -> None:
+def test_the_crd_allows_the_condition_types_of_the_table() -> None:
     schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     allowed = schema["properties"]["status"]["properties"]["conditions"]["items"]["properties"]["type"]["enum"]
     assert allowed == ["Ready", "Reconciling", "Stalled"]
 
 
 @pytest.mark.parametrize("phase", ["Running", "Succeeded"])
-def test_a_condition_of_a_newer_operator_keeps_no_object_from_being_read(phase: str) -> None:
+def test_an_unknown_condition_type_does_not_make_an_object_unreadable(phase: str) -> None:
     newer = {"type": "Signed", "status": "True", "lastTransitionTime": "2026-11-25T12:00:00Z", "reason": "Signed"}
     paper = Paper()
     body = {"metadata": {"name": "app"}, "spec": paper.spec, "status": {"phase": phase, "conditions": [newer]}}

@@ -30,11 +30,11 @@ def nodes(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from nodes(node[key], f"{path}[{key}]")
 
 
-def test_the_committed_file_has_not_drifted_from_the_models() -> None:
+def test_the_committed_crd_matches_the_models() -> None:
     assert FILE.read_text(encoding="utf-8") == crd.render(), "run python -m imagewright_operator.schema.crd"
 
 
-def test_check_tells_of_drift(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_drift(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "crd.yaml"
     file.write_text(crd.render().replace("maxLength: 512", "maxLength: 511"), encoding="utf-8")
     assert crd.main(["--check", str(file)]) == 1
@@ -43,14 +43,14 @@ def test_check_tells_of_drift(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert crd.main(["--check", str(file)]) == 0
 
 
-def test_a_folder_that_is_not_there_gives_a_message_and_no_traceback(
+def test_a_missing_folder_gives_a_message_without_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert crd.main([str(tmp_path / "nowhere" / "crd.yaml")]) == 1
     assert "nowhere" in capsys.readouterr().err
 
 
-def test_nothing_of_json_schema_is_left_that_a_structural_schema_has_not() -> None:
+def test_the_schema_is_structural() -> None:
     for path, node in nodes(schema()):
         assert not {"$ref", "allOf", "oneOf", "const", "title", "exclusiveMinimum", "examples"} & set(node), path
         if "anyOf" in node:
@@ -58,7 +58,7 @@ def test_nothing_of_json_schema_is_left_that_a_structural_schema_has_not() -> No
         assert "type" in node or "x-kubernetes-int-or-string" in node, path
 
 
-def test_every_string_that_a_rule_looks_at_and_every_list_of_the_spec_is_bounded() -> None:
+def test_every_string_with_a_rule_and_every_list_of_the_spec_is_bounded() -> None:
     """The API server multiplies lengths into the cost that it allows a rule."""
     for path, node in nodes(schema()["properties"]["spec"]):
         if "x-kubernetes-validations" in node and node.get("type") == "string":
@@ -69,12 +69,12 @@ def test_every_string_that_a_rule_looks_at_and_every_list_of_the_spec_is_bounded
             assert "maxProperties" in node, path
 
 
-def test_a_new_object_does_not_read_as_done() -> None:
+def test_kstatus_does_not_read_a_new_object_as_done() -> None:
     """kstatus takes an object without conditions for a finished one."""
     assert schema()["properties"]["status"]["default"] == {"observedGeneration": -1}
 
 
-def test_status_demands_nothing_so_that_the_operator_can_leave_empty_fields_out() -> None:
+def test_no_status_field_is_required_so_that_empty_ones_can_be_omitted() -> None:
     for path, node in nodes(schema()["properties"]["status"]):
         assert "default" not in node or path == "", path
         assert node.get("required") in (None, ["type"]), path

@@ -31,7 +31,7 @@ def test_the_example_can_be_built(file: Path) -> None:
             assert problems(ImageBuild.parse(document), Settings()) == ()
 
 
-def test_there_is_an_example_of_every_source_that_works() -> None:
+def test_every_source_has_an_example() -> None:
     built = [document for document in documents(*EXAMPLES) if document["kind"] == "ImageBuild"]
     assert {next(iter(document["spec"]["source"])) for document in built} == {
         str(field.alias) for field in Source.model_fields.values()
@@ -43,7 +43,7 @@ def deployed(kind: str) -> list[dict[str, Any]]:
     return [document for document in documents(*files) if document["kind"] == kind]
 
 
-def test_the_operator_reads_no_secrets_and_writes_nothing_but_pods_events_and_status() -> None:
+def test_the_operator_reads_no_secrets_and_writes_only_pods_events_and_status() -> None:
     (role,) = (role for role in deployed("ClusterRole") if role["metadata"]["name"] == "imagewright-operator")
     rights = {
         f"{resource}:{verb}" for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]
@@ -53,7 +53,7 @@ def test_the_operator_reads_no_secrets_and_writes_nothing_but_pods_events_and_st
     assert writes == {"pods:create", "pods:delete", "events:create", "imagebuilds/status:patch"}
 
 
-def test_the_operators_pod_has_no_rights_on_its_node() -> None:
+def test_the_operators_pod_has_no_privileges_on_its_node() -> None:
     (deployment,) = deployed("Deployment")
     spec = deployment["spec"]["template"]["spec"]
     (container,) = spec["containers"]
@@ -69,7 +69,7 @@ def test_the_operators_pod_has_no_rights_on_its_node() -> None:
     assert "memory" in container["resources"]["limits"]
 
 
-def test_its_settings_are_settings() -> None:
+def test_the_deployments_variables_are_settings() -> None:
     kustomization = yaml.safe_load((ROOT / "deploy" / "base" / "kustomization.yaml").read_text(encoding="utf-8"))
     literals = kustomization["configMapGenerator"][0]["literals"]
     environment = dict(literal.split("=", 1) for literal in literals)

@@ -151,7 +151,7 @@ class Member:
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(2, 4))
-def test_two_never_work_at_once(seed: int, count: int) -> None:
+def test_there_are_never_two_leaders_at_once(seed: int, count: int) -> None:
     random = Random(seed)
     world = ReconcileInput(random, count)
     for _ in range(60):
@@ -189,7 +189,7 @@ def spec(server: Server) -> Json:
     return found
 
 
-def test_the_lease_has_what_kubernetes_components_write(
+def test_the_lease_has_the_fields_that_kubernetes_components_write(
     stand: Callable[[str], Elector], server: Server, clock: Clock
 ) -> None:
     first, second = stand("a"), stand("b")
@@ -217,7 +217,7 @@ def test_the_lease_has_what_kubernetes_components_write(
     assert spec(server)["acquireTime"] > made["acquireTime"]
 
 
-def test_it_is_taken_when_it_has_not_changed_for_its_duration_whatever_its_times_say(
+def test_an_unchanged_lease_is_taken_over_after_its_duration_whatever_its_timestamps(
     stand: Callable[[str], Elector], server: Server, clock: Clock
 ) -> None:
     stand("a").try_acquire_or_renew()
@@ -238,7 +238,7 @@ def test_it_is_taken_when_it_has_not_changed_for_its_duration_whatever_its_times
     assert second.try_acquire_or_renew() is ElectionResult.LEADER
 
 
-def test_it_works_until_its_deadline_and_that_is_before_the_lease_is_over(
+def test_the_leader_stops_at_its_deadline_before_the_lease_expires(
     stand: Callable[[str], Elector], clock: Clock
 ) -> None:
     first = stand("a")
@@ -254,7 +254,7 @@ def test_it_works_until_its_deadline_and_that_is_before_the_lease_is_over(
         assert 0 < terms.retry_s <= min(2, terms.deadline_s / 4)
 
 
-def test_one_that_is_deleted_is_made_again_by_its_holder_and_by_nobody_else_before_it_would_have_been_over(
+def test_a_deleted_lease_is_created_again_by_its_holder_and_by_others_only_after_it_would_have_expired(
     stand: Callable[[str], Elector], server: Server, clock: Clock
 ) -> None:
     first, second = stand("a"), stand("b")
@@ -271,7 +271,7 @@ def test_one_that_is_deleted_is_made_again_by_its_holder_and_by_nobody_else_befo
     assert first.try_acquire_or_renew() is ElectionResult.LOST
 
 
-def test_what_others_write_into_the_lease_stays_and_costs_the_holder_nothing(
+def test_foreign_changes_to_the_lease_are_kept_and_do_not_end_leadership(
     stand: Callable[[str], Elector], server: Server
 ) -> None:
     first = stand("a")
@@ -284,7 +284,7 @@ def test_what_others_write_into_the_lease_stays_and_costs_the_holder_nothing(
     assert spec(server)["preferredHolder"] == "z"
 
 
-def test_who_finds_another_in_its_place_has_lost(stand: Callable[[str], Elector], server: Server) -> None:
+def test_a_leader_that_finds_another_holder_has_lost_the_lease(stand: Callable[[str], Elector], server: Server) -> None:
     first = stand("a")
     first.try_acquire_or_renew()
     server.edit(holderIdentity="b")
@@ -293,7 +293,7 @@ def test_who_finds_another_in_its_place_has_lost(stand: Callable[[str], Elector]
     assert spec(server)["holderIdentity"] == "b"
 
 
-def test_a_defect_in_what_asks_for_the_lease_ends_at_the_deadline_and_is_told(
+def test_a_defect_in_renewal_is_logged_and_ends_leadership_at_the_deadline(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ended = threading.Event()
@@ -325,7 +325,7 @@ def test_a_defect_in_what_asks_for_the_lease_ends_at_the_deadline_and_is_told(
         leadership.ensure_leading()
 
 
-def test_a_thread_that_wakes_up_too_late_ends_the_operator_before_its_next_request(clock: Clock) -> None:
+def test_an_operator_that_was_frozen_ends_before_its_next_request(clock: Clock) -> None:
     """As after SIGCONT, when the thread that keeps the deadline has not run yet."""
     causes: list[str] = []
     leads = threading.Event()
@@ -340,7 +340,7 @@ def test_a_thread_that_wakes_up_too_late_ends_the_operator_before_its_next_reque
     leadership.stop()
 
 
-def test_the_namespace_is_the_pods(tmp_path: Path) -> None:
+def test_the_namespace_is_that_of_the_pod(tmp_path: Path) -> None:
     file = tmp_path / "namespace"
     with pytest.raises(UsageError, match="cannot determine the namespace of the lease") as caught:
         own_namespace({}, file)
@@ -354,7 +354,7 @@ def test_the_namespace_is_the_pods(tmp_path: Path) -> None:
         own_namespace({}, file)
 
 
-def test_every_start_is_another_holder() -> None:
+def test_every_start_has_another_identity() -> None:
     first, second = own_identity({"POD_NAME": "pod-1"}), own_identity({"POD_NAME": "pod-1"})
     assert first != second
     assert first.startswith("pod-1_")

@@ -22,12 +22,12 @@ def limited(total: int = 0, per_namespace: int = 0) -> ConcurrencyLimiter:
     return limiter
 
 
-def test_without_limits_everything_may_start_at_once() -> None:
+def test_without_limits_every_build_is_admitted() -> None:
     limiter = ConcurrencyLimiter(Limits())
     assert [limiter.acquire(queued("a", str(number))) for number in range(100)] == [""] * 100
 
 
-def test_nothing_starts_before_what_runs_was_counted() -> None:
+def test_no_build_is_admitted_before_running_builds_are_counted() -> None:
     limiter = ConcurrencyLimiter(Limits(total=2))
     assert "just started" in limiter.acquire(queued("a", "one"))
     # A Pod of before, and one that is claimed but was not yet looked at.
@@ -36,7 +36,7 @@ def test_nothing_starts_before_what_runs_was_counted() -> None:
     ]
 
 
-def test_a_slot_is_free_again_when_its_pod_has_ended() -> None:
+def test_the_next_build_starts_when_a_pod_has_ended() -> None:
     limiter = limited(total=1)
     assert limiter.acquire(queued("a", "one")) == ""
     assert limiter.acquire(queued("a", "one")) == "", "asked again for the same Pod"
@@ -46,7 +46,7 @@ def test_a_slot_is_free_again_when_its_pod_has_ended() -> None:
     assert limiter.release(PodKey("a", "one-pod")) == [], "an event that comes twice frees nothing"
 
 
-def test_who_no_longer_waits_lets_the_next_one_go() -> None:
+def test_a_withdrawn_build_does_not_hold_back_the_next() -> None:
     limiter = limited(total=1)
     limiter.acquire(queued("a", "one"))
     assert limiter.acquire(queued("a", "two", 1))
@@ -56,14 +56,14 @@ def test_who_no_longer_waits_lets_the_next_one_go() -> None:
     assert limiter.withdraw(ObjectKey("a", "two")) == [], "it did not wait"
 
 
-def test_a_limit_of_a_namespace_is_its_own() -> None:
+def test_a_namespace_limit_does_not_affect_other_namespaces() -> None:
     limiter = limited(per_namespace=1)
     assert limiter.acquire(queued("a", "one")) == ""
     assert limiter.acquire(queued("a", "two")) == "queued: the limit of one running build for a namespace is reached"
     assert limiter.acquire(queued("b", "one")) == ""
 
 
-def test_the_namespace_with_fewer_builds_goes_first_then_the_oldest() -> None:
+def test_the_namespace_with_fewer_builds_goes_first_then_the_oldest_build() -> None:
     limiter = limited(total=3)
     for name in ("one", "two", "three"):
         assert limiter.acquire(queued("many", name)) == ""
@@ -75,7 +75,7 @@ def test_the_namespace_with_fewer_builds_goes_first_then_the_oldest() -> None:
     assert limiter.release(PodKey("many", "two-pod")) == [("other", "one")]
 
 
-def test_what_happened_after_a_list_was_begun_is_not_lost_by_it() -> None:
+def test_changes_after_a_list_was_begun_are_kept() -> None:
     clock = Clock()
     limiter = ConcurrencyLimiter(Limits(total=2), clock)
     limiter.resync((), 0.0, ())
@@ -89,7 +89,7 @@ def test_what_happened_after_a_list_was_begun_is_not_lost_by_it() -> None:
     assert limiter.acquire(queued("a", "more", 6))
 
 
-def test_a_slot_of_which_no_pod_came_is_the_next_ones_and_its_build_waits_a_moment() -> None:
+def test_a_build_whose_pod_was_not_created_backs_off_and_the_next_one_starts() -> None:
     """An admission webhook that is broken in one namespace must not keep all others from building."""
     clock = Clock()
     limiter = ConcurrencyLimiter(Limits(total=1), clock)
@@ -105,7 +105,7 @@ def test_a_slot_of_which_no_pod_came_is_the_next_ones_and_its_build_waits_a_mome
     assert limiter.release(PodKey("fine", "one-pod")) == [("broken", "one")]
 
 
-def test_a_claim_that_lost_a_race_keeps_no_slot() -> None:
+def test_a_replaced_build_does_not_count_as_running() -> None:
     """The spec was edited while its Pod was about to be created: the build of the new one has another Pod."""
     limiter = limited(total=1)
     old = queued("a", "app")
@@ -114,7 +114,7 @@ def test_a_claim_that_lost_a_race_keeps_no_slot() -> None:
     assert limiter.acquire(QueuedBuild(old.key, PodKey("a", "another-pod"), old.since)) == ""
 
 
-def test_a_namespace_whose_quota_is_full_takes_nobodys_turn() -> None:
+def test_a_namespace_without_quota_backs_off_as_a_whole() -> None:
     clock = Clock()
     limiter = ConcurrencyLimiter(Limits(total=1), clock)
     full = [queued("full", str(number), number) for number in range(5)]
@@ -128,7 +128,7 @@ def test_a_namespace_whose_quota_is_full_takes_nobodys_turn() -> None:
     assert limiter.startable() == [("full", "0")] or limiter.startable() == [("full", "1")]
 
 
-def test_what_has_ended_while_a_list_was_read_is_not_counted_again() -> None:
+def test_a_pod_that_ends_while_a_list_is_read_is_not_counted_again() -> None:
     clock = Clock()
     limiter = ConcurrencyLimiter(Limits(total=1), clock)
     limiter.resync((), -1.0, ())
@@ -149,7 +149,7 @@ def test_what_has_ended_while_a_list_was_read_is_not_counted_again() -> None:
     st.integers(0, 3),
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.booleans()), max_size=60),
 )
-def test_limits_hold_and_nobody_who_could_start_is_left_waiting(
+def test_limits_are_kept_and_no_startable_build_waits(
     total: int, per_namespace: int, steps: list[tuple[str, int, bool]]
 ) -> None:
     limiter = limited(total, per_namespace)

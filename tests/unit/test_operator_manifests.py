@@ -74,13 +74,13 @@ def test_an_inline_dockerfile_arrives_byte_for_byte(dockerfile: str) -> None:
     assert source.dockerfile.encode() == dockerfile.encode()
 
 
-def test_a_request_that_does_not_fit_is_refused() -> None:
+def test_a_request_that_is_too_large_is_refused() -> None:
     args = [{"name": f"A{index}", "value": "x" * 30000} for index in range(4)]
     with pytest.raises(UsageError, match="more than the"):
         pod(buildArgs=args)
 
 
-def test_the_pod_has_no_more_rights_than_a_build_needs() -> None:
+def test_the_pod_has_only_the_privileges_that_a_build_needs() -> None:
     made = pod()
     spec = made["spec"]
     assert spec["automountServiceAccountToken"] is False
@@ -91,7 +91,7 @@ def test_the_pod_has_no_more_rights_than_a_build_needs() -> None:
     assert "privileged" not in container(made)["securityContext"]
 
 
-def test_its_name_labels_and_owner_follow_from_the_claim() -> None:
+def test_name_labels_and_owner_follow_from_the_build_record() -> None:
     metadata = pod()["metadata"]
     assert metadata["name"] == "app-0123abcd-2"
     assert metadata["labels"]["imagewright.dev/uid"] == "uid-1"
@@ -99,12 +99,12 @@ def test_its_name_labels_and_owner_follow_from_the_claim() -> None:
     assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == ("uid-1", True, False)
 
 
-def test_labels_of_the_template_do_not_replace_the_operators_own() -> None:
+def test_the_templates_labels_do_not_override_the_operators() -> None:
     labels = pod(podTemplate={"labels": {"imagewright.dev/uid": "other", "team": "a"}})["metadata"]["labels"]
     assert (labels["imagewright.dev/uid"], labels["team"]) == ("uid-1", "a")
 
 
-def test_the_deadline_of_the_kubelet_leaves_the_time_to_start_to_the_operator() -> None:
+def test_active_deadline_seconds_includes_the_start_timeout() -> None:
     """It counts from before the mounts and the image: alone it would cut a build short that had to wait."""
     assert pod(timeout="30m", startTimeout="5m")["spec"]["activeDeadlineSeconds"] == 35 * 60
 
@@ -132,7 +132,7 @@ def test_the_strict_profile_confines_its_capabilities_to_the_pods_user_namespace
     assert "SYS_ADMIN" in context["capabilities"]["add"]
 
 
-def test_the_template_only_takes_rights_away() -> None:
+def test_the_template_can_only_reduce_privileges() -> None:
     made = pod(
         profile=Profile.USERNS_STRICT, podTemplate={"securityContext": {"capabilities": {"drop": ["CAP_SYS_ADMIN"]}}}
     )
@@ -142,14 +142,14 @@ def test_the_template_only_takes_rights_away() -> None:
     assert "CHOWN" in capabilities["add"]
 
 
-def test_seccomp_of_the_template_comes_into_the_plain_profile() -> None:
+def test_the_templates_seccomp_profile_applies_to_the_plain_profile() -> None:
     context = container(pod(podTemplate={"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}))[
         "securityContext"
     ]
     assert context == {"seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def test_the_push_secret_is_one_file_for_root_alone_and_the_request_names_its_folder() -> None:
+def test_the_push_secret_is_a_file_for_root_only_in_the_folder_that_the_request_names() -> None:
     made = pod(output={"tags": ["a/b"], "pushSecretRef": {"name": "regcred"}})
     volume = mounts(made)["/kaniko/.docker"]
     assert volume["secret"] == {
@@ -161,7 +161,7 @@ def test_the_push_secret_is_one_file_for_root_alone_and_the_request_names_its_fo
     assert BuildRequest.decode(environment(made)[REQUEST_ENV]).registry.docker_config_dir == "/kaniko/.docker"
 
 
-def test_an_ordinary_user_reads_it_through_its_group() -> None:
+def test_a_non_root_executor_reads_the_push_secret_by_its_group() -> None:
     made = pod(
         output={"tags": ["a/b"], "pushSecretRef": {"name": "regcred"}},
         podTemplate={"securityContext": {"runAsUser": 1000}},
@@ -176,7 +176,7 @@ SECRETS = [
 ]
 
 
-def test_secrets_of_the_build_are_files_of_named_keys_and_the_request_names_their_paths() -> None:
+def test_build_secrets_are_files_whose_paths_the_request_names() -> None:
     made = pod(secrets=SECRETS)
     volume = mounts(made)["/kaniko/secrets"]
     assert volume["readOnly"]
@@ -193,7 +193,7 @@ def test_secrets_of_the_build_are_files_of_named_keys_and_the_request_names_thei
     )
 
 
-def test_private_keys_too() -> None:
+def test_ssh_keys_are_files_whose_paths_the_request_names() -> None:
     made = pod(ssh=[{"secretKeyRef": {"name": "deploy", "key": "ssh-privatekey"}}, {**SECRETS[0], "id": "other"}])
     assert [one["secret"]["name"] for one in mounts(made)["/kaniko/ssh"]["projected"]["sources"]] == ["deploy", "npm"]
     assert BuildRequest.decode(environment(made)[REQUEST_ENV]).run.ssh == (
@@ -202,19 +202,19 @@ def test_private_keys_too() -> None:
     )
 
 
-def test_no_secret_of_the_build_is_in_the_environment() -> None:
+def test_no_build_secret_is_in_the_environment() -> None:
     made = pod(secrets=SECRETS, ssh=[SECRETS[0]])
     assert list(environment(made)) == [REQUEST_ENV]
     assert "secretKeyRef" not in str(made)
 
 
-def test_an_ordinary_user_reads_secrets_and_keys_through_its_group() -> None:
+def test_a_non_root_executor_reads_secrets_and_keys_by_its_group() -> None:
     found = mounts(pod(secrets=SECRETS, ssh=[SECRETS[0]], podTemplate={"securityContext": {"runAsUser": 1000}}))
     assert found["/kaniko/secrets"]["projected"]["defaultMode"] == 0o440
     assert found["/kaniko/ssh"]["projected"]["defaultMode"] == 0o440
 
 
-def test_cache_mounts_live_on_the_claim() -> None:
+def test_cache_mounts_are_on_the_persistent_volume_claim() -> None:
     made = pod(cache={"volume": {"claimName": "npm-cache"}})
     volume = mounts(made)["/kaniko/cache"]
     assert volume["persistentVolumeClaim"] == {"claimName": "npm-cache"}
@@ -237,7 +237,7 @@ def test_a_git_source() -> None:
     assert mounts(made)[source.credentials_dir]["secret"]["secretName"] == "git"
 
 
-def test_a_probe_has_the_login_of_the_source_and_no_other() -> None:
+def test_a_poll_pod_has_the_credentials_of_the_source_only() -> None:
     source = {"git": {"url": "https://git.example.com/app.git", "poll": "5m", "secretRef": {"name": "git"}}}
     built = imagebuild(
         source,
@@ -276,20 +276,20 @@ def test_a_build_argument_from_a_config_map_is_read_by_the_kubelet_alone() -> No
     assert environment(made)[second.from_env] == {"configMapKeyRef": reference}
 
 
-def test_variables_of_the_template_arrive_as_they_are_written() -> None:
+def test_the_templates_variables_are_passed_literally() -> None:
     """The kubelet turns $$ into $ and expands $(VAR)."""
     made = pod(podTemplate={"env": [{"name": "A", "value": "$(HOME) $$"}]})
     assert environment(made)["A"] == "$$(HOME) $$$$"
 
 
-def test_resources_are_the_installations_until_the_build_names_its_own() -> None:
+def test_the_builds_resources_replace_the_installations() -> None:
     settings = Settings(resources={"limits": {"memory": "2Gi"}})
     assert container(pod(settings=settings))["resources"] == {"limits": {"memory": "2Gi"}}
     own = {"requests": {"memory": "1Gi"}}
     assert container(pod(settings=settings, podTemplate={"resources": own}))["resources"] == own
 
 
-def test_registries_of_the_installation_overlaid_by_the_builds() -> None:
+def test_the_builds_registries_override_the_installations() -> None:
     settings = Settings(
         registries=(
             RegistrySettings(host="docker.io", mirrors=("mirror.example.com",), endpoint="hub.example.com"),
@@ -310,7 +310,7 @@ def test_registries_of_the_installation_overlaid_by_the_builds() -> None:
     assert other.insecure
 
 
-def test_a_ca_of_the_output_counts_for_the_registries_of_its_tags() -> None:
+def test_the_outputs_ca_bundle_applies_to_the_registries_of_its_tags() -> None:
     output = {"tags": ["a.example.com/x", "b.example.com/x"], "caBundleRef": {"name": "ca", "key": "ca.crt"}}
     made = pod(output=output)
     request = BuildRequest.decode(environment(made)[REQUEST_ENV])
@@ -321,7 +321,7 @@ def test_a_ca_of_the_output_counts_for_the_registries_of_its_tags() -> None:
     assert "/kaniko/certificates/build" in mounts(made)
 
 
-def test_where_it_runs() -> None:
+def test_the_pods_placement() -> None:
     template = {
         "nodeSelector": {"pool": "builds"},
         "tolerations": [{"key": "builds", "operator": "Exists"}],
@@ -347,7 +347,7 @@ def test_where_it_runs() -> None:
         ),
     ],
 )
-def test_a_node_that_does_not_answer_is_waited_for_a_minute_or_as_the_template_says(
+def test_a_lost_node_is_tolerated_for_a_minute_or_as_the_template_says(
     given: list[dict[str, Any]], seconds: dict[str, int]
 ) -> None:
     tolerations = pod(podTemplate={"tolerations": given})["spec"]["tolerations"]
@@ -358,7 +358,7 @@ def test_a_node_that_does_not_answer_is_waited_for_a_minute_or_as_the_template_s
     assert tolerations[: len(given)] == given
 
 
-def test_pods_are_told_by_their_owner_not_by_a_label_that_anyone_can_write() -> None:
+def test_pods_are_identified_by_their_owner_not_by_a_label() -> None:
     of_ours = {"apiVersion": "imagewright.dev/v1alpha1", "kind": "ImageBuild", "controller": True}
     mine = {"metadata": {"ownerReferences": [{**of_ours, "uid": "uid-1"}]}}
     other = {
@@ -404,7 +404,7 @@ CREDENTIALS = "/kaniko/credentials/source"
         ),
     ],
 )
-def test_a_source_that_is_elsewhere_and_its_login(source: dict[str, Any], means: Source) -> None:
+def test_a_remote_source_and_its_credentials(source: dict[str, Any], means: Source) -> None:
     made = pod(source)
     assert BuildRequest.decode(environment(made)[REQUEST_ENV]).context.source == means
     secret = mounts(made)[CREDENTIALS]
@@ -415,7 +415,7 @@ def test_a_source_that_is_elsewhere_and_its_login(source: dict[str, Any], means:
     assert CREDENTIALS not in mounts(pod(without))
 
 
-def test_a_folder_of_a_volume_is_mounted_for_reading() -> None:
+def test_a_volume_source_is_mounted_read_only() -> None:
     made = pod({"volume": {"claimName": "sources", "subPath": "team/app"}})
     assert BuildRequest.decode(environment(made)[REQUEST_ENV]).context.source == DirectorySource(path="/kaniko/context")
     mounted = mounts(made)["/kaniko/context"]
@@ -425,7 +425,7 @@ def test_a_folder_of_a_volume_is_mounted_for_reading() -> None:
     assert mount["subPath"] == "team/app"
 
 
-def test_the_form_of_the_image_and_the_layer_cache() -> None:
+def test_the_image_format_and_the_layer_cache() -> None:
     output = {
         "tags": ["reg.example.com/app:1"], "format": "OCI", "compression": "Zstd", "compressionLevel": 9,
         "annotations": {"a": "b"}, "timestamp": "Source",
@@ -442,7 +442,7 @@ def test_the_form_of_the_image_and_the_layer_cache() -> None:
     assert plain.cache is None
 
 
-def test_nothing_of_the_operators_own_is_where_an_image_may_have_something() -> None:
+def test_the_operators_mounts_are_below_the_engines_folder() -> None:
     folders = {name: path for name, path in vars(volumes).items() if name.endswith("_DIR")}
     assert folders
     assert all(path.startswith("/kaniko/") for path in folders.values()), folders

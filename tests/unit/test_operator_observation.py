@@ -34,7 +34,7 @@ def waiting(events: list[dict[str, Any]] | None = None, **status: Any) -> Observ
     return observe(pod({"phase": "Pending", **status}), events or [])
 
 
-def test_a_new_pod_waits_for_nothing_in_particular() -> None:
+def test_a_new_pod_waits_without_a_reason() -> None:
     seen = waiting()
     assert (seen.state, seen.reason, seen.transient) == (PodState.WAITING, "", False)
 
@@ -87,7 +87,7 @@ def test_a_pushed_image_counts_whatever_happened_to_the_pod_afterwards() -> None
         ({}, {"exitCode": 3}, "InternalError", None),
     ],
 )
-def test_how_a_pod_ends_without_a_report(
+def test_pods_that_end_without_a_result(
     pod_status: dict[str, Any], state: dict[str, Any], reason: str, retry: RetryCause | None
 ) -> None:
     seen = ended(pod_status=pod_status, **state)
@@ -104,7 +104,7 @@ def test_how_a_pod_ends_without_a_report(
         ("SomethingNew", "PodEvicted", RetryCause.EVICTED),
     ],
 )
-def test_a_disruption_goes_before_what_the_executor_says(why: str, reason: str, retry: RetryCause) -> None:
+def test_a_disruption_takes_precedence_over_the_executors_result(why: str, reason: str, retry: RetryCause) -> None:
     """It reports a RUN that the kubelet has killed as a failed RUN."""
     report = BuildResult(failure=Failure(reason="StepFailed", message="RUN was killed")).to_json()
     condition = {"type": "DisruptionTarget", "status": "True", "reason": why, "message": "words"}
@@ -131,7 +131,7 @@ def container(name: str, **limits: str) -> dict[str, Any]:
         ({"containers": [{"name": "executor"}]}, ""),
     ],
 )
-def test_whose_memory_ran_out_is_told_by_the_limit(spec: dict[str, Any], limit: str) -> None:
+def test_the_memory_limit_decides_between_container_and_node(spec: dict[str, Any], limit: str) -> None:
     """What has no limit can't have reached it: the kubelet calls both OOMKilled."""
     terminated = {"exitCode": 137, "reason": "OOMKilled"}
     statuses = [{"name": "executor", "state": {"terminated": terminated}}]
@@ -147,7 +147,7 @@ def test_whose_memory_ran_out_is_told_by_the_limit(spec: dict[str, Any], limit: 
 
 @pytest.mark.parametrize("reason", ["OOMKilled", "Error"])
 @pytest.mark.parametrize(("told", "retry"), [("OutOfMemory", None), ("NodeOutOfMemory", RetryCause.NODE_OUT_OF_MEMORY)])
-def test_an_executor_that_outlived_the_kill_knows_whose_memory_it_was(
+def test_an_executor_that_survived_the_kill_reports_whose_memory_ran_out(
     reason: str, told: str, retry: RetryCause | None
 ) -> None:
     report = BuildResult(failure=Failure(reason=told, message="RUN make ended", line=2)).to_json()
@@ -164,17 +164,17 @@ def test_an_executor_that_outlived_the_kill_knows_whose_memory_it_was(
         (Failure(reason="SandboxUnavailable", message="the process that runs commands is gone"), "OutOfMemory"),
     ],
 )
-def test_a_kill_beside_it_does_not_hide_what_the_executor_reports(failure: Failure, reason: str) -> None:
+def test_an_unrelated_kill_does_not_hide_the_executors_result(failure: Failure, reason: str) -> None:
     """As measured with cgroup v1: containerd calls all containers OOMKilled when the limit of all Pods is reached."""
     seen = ended(exitCode=7, reason="OOMKilled", message=BuildResult(failure=failure).to_json())
     assert (seen.reason, seen.retry) == (reason, None)
 
 
-def test_an_executor_that_is_killed_as_its_pod_is_deleted_was_not_killed_by_the_node() -> None:
+def test_an_executor_killed_by_the_deletion_of_its_pod_is_not_out_of_memory() -> None:
     assert ended(deleted=True, exitCode=137).reason == "PodDeleted"
 
 
-def test_a_report_of_a_failure_is_taken_as_it_is_with_its_hint() -> None:
+def test_a_reported_failure_is_passed_on_with_its_hint() -> None:
     failure = Failure(reason="RegistryAuthFailed", message="401 from the registry", hint="Check the secret.")
     seen = ended(message=BuildResult(failure=failure).to_json())
     assert (seen.reason, seen.message, seen.retry) == (
@@ -185,18 +185,18 @@ def test_a_report_of_a_failure_is_taken_as_it_is_with_its_hint() -> None:
 
 
 @pytest.mark.parametrize("report", ["", BuildResult(failure=Failure(reason="Cancelled", message="SIGTERM")).to_json()])
-def test_a_pod_that_was_deleted_while_it_ran(report: str) -> None:
+def test_a_pod_that_was_deleted_while_it_was_running(report: str) -> None:
     seen = ended(deleted=True, message=report)
     assert (seen.reason, seen.retry) == ("PodDeleted", RetryCause.POD_DELETED)
 
 
-def test_a_failure_of_the_build_in_a_pod_that_is_deleted_later_stays_one() -> None:
+def test_a_failed_build_stays_failed_when_its_pod_is_deleted_later() -> None:
     report = BuildResult(failure=Failure(reason="StepFailed", message="no")).to_json()
     seen = ended(deleted=True, message=report)
     assert (seen.reason, seen.retry) == ("StepFailed", None)
 
 
-def test_of_a_running_pod_that_is_being_deleted_it_says_why() -> None:
+def test_a_running_pod_that_is_being_deleted_has_a_reason() -> None:
     status = {
         "phase": "Running",
         "containerStatuses": [{"name": "executor", "state": {"running": {"startedAt": "2026-11-25T12:01:00Z"}}}],
@@ -206,14 +206,14 @@ def test_of_a_running_pod_that_is_being_deleted_it_says_why() -> None:
     assert (seen.state, seen.reason, seen.retry) == (PodState.RUNNING, "PodDeleted", RetryCause.POD_DELETED)
 
 
-def test_sidecars_that_a_webhook_adds_do_not_hide_the_executor() -> None:
+def test_injected_sidecars_do_not_hide_the_executor() -> None:
     other = {"name": "proxy", "state": {"running": {"startedAt": "2026-11-25T12:01:00Z"}}}
     executor = {"name": "executor", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
     seen = waiting(containerStatuses=[other, executor])
     assert (seen.state, seen.reason) == (PodState.WAITING, "ImagePullFailed")
 
 
-def test_unschedulable_in_the_schedulers_words() -> None:
+def test_unschedulable_has_the_schedulers_message() -> None:
     condition = {
         "type": "PodScheduled",
         "status": "False",
@@ -233,7 +233,7 @@ def test_unschedulable_in_the_schedulers_words() -> None:
         ('MountVolume.SetUp failed for volume "imagewright-build-ca" : references non-existent config key: ca.crt', "ConfigMapNotFound", "references non-existent config key: ca.crt"),
     ],
 )  # fmt: skip
-def test_what_is_missing_heals(words: str, reason: str, said: str) -> None:
+def test_a_missing_object_is_transient(words: str, reason: str, said: str) -> None:
     seen = waiting([{"reason": "FailedMount", "message": words, "lastTimestamp": "2026-11-25T12:00:02Z"}])
     assert (seen.reason, seen.transient) == (reason, True)
     assert seen.message == f"{said}: the build starts as soon as it exists"
@@ -268,7 +268,7 @@ def _source(kind: str, name: str, *keys: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_secret_or_config_map_that_lacks_a_key_is_named(volume: dict[str, Any], words: str, said: str) -> None:
+def test_a_secret_or_config_map_without_the_key_is_named(volume: dict[str, Any], words: str, said: str) -> None:
     message = f'MountVolume.SetUp failed for volume "imagewright-x" : {words}'
     event = {"reason": "FailedMount", "message": message, "lastTimestamp": "2026-11-25T12:00:02Z"}
     spec = {**LIMITS, "volumes": [{"name": "other"}, {"name": "imagewright-x", **volume}]}
@@ -283,13 +283,13 @@ def test_a_secret_or_config_map_that_lacks_a_key_is_named(volume: dict[str, Any]
         ("couldn't find key VERSION in ConfigMap ns/args", "ConfigMapNotFound"),
     ],
 )
-def test_a_missing_source_of_an_environment_variable_heals(words: str, reason: str) -> None:
+def test_a_missing_source_of_an_environment_variable_is_transient(words: str, reason: str) -> None:
     state = {"waiting": {"reason": "CreateContainerConfigError", "message": words}}
     seen = waiting(containerStatuses=[{"name": "executor", "state": state}])
     assert (seen.reason, seen.transient) == (reason, True)
 
 
-def test_the_newest_event_counts() -> None:
+def test_the_latest_event_counts() -> None:
     events = [
         {"reason": "FailedMount", "message": 'secret "a" not found', "lastTimestamp": "2026-11-25T12:00:02Z"},
         {"reason": "FailedAttachVolume", "message": "disk is in use", "lastTimestamp": "2026-11-25T12:00:09Z"},
@@ -298,12 +298,12 @@ def test_the_newest_event_counts() -> None:
     assert waiting(events[::-1]).reason == "VolumePending"
 
 
-def test_a_sandbox_that_cannot_be_made() -> None:
+def test_a_pod_sandbox_that_cannot_be_created() -> None:
     seen = waiting([{"reason": "FailedCreatePodSandBox", "message": "user namespaces are not supported"}])
     assert seen.reason == "PodRejected"
     assert "user namespaces" in seen.message
 
 
-def test_an_executor_that_ended_well_without_a_report_is_left_to_its_log() -> None:
+def test_an_executor_that_succeeded_without_a_termination_message_is_observed_as_succeeded() -> None:
     seen = ended("Succeeded", exitCode=0, reason="Completed", message="")
     assert (seen.state, seen.result) == (PodState.SUCCEEDED, None)

@@ -31,7 +31,7 @@ def asks(paper: Paper) -> None:
     assert paper.poll_pod()
 
 
-def test_it_is_looked_at_by_the_interval_and_not_at_once() -> None:
+def test_a_branch_is_polled_by_the_interval_and_not_at_once() -> None:
     paper = built()
     assert paper.requeue_after_s is not None
     assert 600 <= paper.requeue_after_s <= 660
@@ -43,7 +43,7 @@ def test_it_is_looked_at_by_the_interval_and_not_at_once() -> None:
     assert paper.condition("Ready") == "True BuildSucceeded"
 
 
-def test_where_nothing_moved_nothing_is_built_and_the_probe_goes() -> None:
+def test_an_unmoved_branch_is_not_built_and_its_poll_pod_is_deleted() -> None:
     paper = built()
     for _ in range(3):
         asks(paper)
@@ -56,7 +56,7 @@ def test_where_nothing_moved_nothing_is_built_and_the_probe_goes() -> None:
     assert not [name for name in paper.pods if "probe" in name]
 
 
-def test_a_move_builds_once_and_says_why() -> None:
+def test_a_moved_branch_is_built_once_with_an_event() -> None:
     paper = built()
     asks(paper)
     paper.answers(OTHER)
@@ -99,7 +99,7 @@ def test_a_failed_build_is_not_repeated_until_the_branch_moves() -> None:
     assert paper.status["build"]["number"] == 3
 
 
-def test_a_look_that_fails_says_so_and_changes_nothing_else() -> None:
+def test_a_failed_poll_is_reported_and_changes_nothing_else() -> None:
     paper = built()
     asks(paper)
     paper.answers(reason="GitAuthFailed", message="it refuses the login", hint="Give another.")
@@ -112,7 +112,7 @@ def test_a_look_that_fails_says_so_and_changes_nothing_else() -> None:
     assert "message" not in paper.status["poll"]
 
 
-def test_a_look_that_fails_is_no_news_of_what_was_seen_before() -> None:
+def test_a_failed_poll_does_not_trigger_a_build_of_an_earlier_commit() -> None:
     paper = built()
     asks(paper)
     paper.answers(OTHER)
@@ -135,7 +135,7 @@ def test_a_look_that_fails_is_no_news_of_what_was_seen_before() -> None:
     assert paper.status["build"]["number"] == 3, "it was set back"
 
 
-def test_another_branch_makes_the_commit_of_the_old_one_no_news() -> None:
+def test_the_commit_of_a_former_branch_triggers_no_build() -> None:
     paper = built()
     asks(paper)
     paper.answers(SAME)
@@ -152,7 +152,7 @@ def test_another_branch_makes_the_commit_of_the_old_one_no_news() -> None:
     assert paper.status["build"]["number"] == 2
 
 
-def test_a_build_that_took_longer_than_the_interval_is_not_looked_after_at_once() -> None:
+def test_a_build_longer_than_the_interval_is_not_followed_by_a_poll_at_once() -> None:
     paper = Paper(source=GIT)
     paper.settle()
     paper.starts()
@@ -162,7 +162,7 @@ def test_a_build_that_took_longer_than_the_interval_is_not_looked_after_at_once(
     assert "podName" not in paper.status.get("poll", {})
 
 
-def test_a_probe_that_is_refused_says_so_and_is_tried_at_the_next_time() -> None:
+def test_a_rejected_poll_pod_is_reported_and_retried_after_the_interval() -> None:
     paper = built()
     paper.wait(minutes=11)
     paper.step(error=CreateError(Reason.QUOTA_EXCEEDED, "exceeded quota: pods", transient=True))
@@ -175,7 +175,7 @@ def test_a_probe_that_is_refused_says_so_and_is_tried_at_the_next_time() -> None
     assert "message" not in paper.status["poll"]
 
 
-def test_a_probe_that_never_ends_is_given_up() -> None:
+def test_a_poll_pod_that_never_ends_is_abandoned() -> None:
     paper = built()
     asks(paper)
     paper.wait(minutes=6)
@@ -185,7 +185,7 @@ def test_a_probe_that_never_ends_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_killed_at_any_step_there_is_one_probe(cut: int) -> None:
+def test_an_operator_killed_at_any_step_creates_one_poll_pod(cut: int) -> None:
     paper = built()
     paper.wait(minutes=11)
     paper.step(cut_after=cut)
@@ -201,7 +201,7 @@ def test_killed_at_any_step_there_is_one_probe(cut: int) -> None:
     ],
     ids=["suspended", "no longer watched"],
 )
-def test_what_is_not_watched_is_not_looked_at(edit: dict[str, object]) -> None:
+def test_without_poll_nothing_is_polled(edit: dict[str, object]) -> None:
     paper = built()
     asks(paper)
     paper.edit(**edit)
@@ -215,7 +215,7 @@ def test_what_is_not_watched_is_not_looked_at(edit: dict[str, object]) -> None:
     assert paper.status["build"]["number"] == 1, "the interval is no input of a build"
 
 
-def test_a_build_that_is_asked_for_ends_the_look() -> None:
+def test_a_requested_build_ends_the_poll() -> None:
     paper = built()
     asks(paper)
     paper.annotations[REQUESTED_AT_ANNOTATION] = "now"
@@ -225,7 +225,7 @@ def test_a_build_that_is_asked_for_ends_the_look() -> None:
     assert "podName" not in paper.status["poll"]
 
 
-def test_hundreds_are_not_looked_at_in_one_moment() -> None:
+def test_polls_of_many_imagebuilds_are_spread() -> None:
     papers = []
     for number in range(50):
         paper = Paper(source=GIT)

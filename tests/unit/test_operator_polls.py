@@ -18,7 +18,7 @@ NO_IMAGE = {
 
 
 @pytest.mark.parametrize(("status", "least_s", "most_s"), [(NO_NODE, 300, 600), (NO_IMAGE, 300, 600), ({}, 1, 10)])
-def test_only_what_the_pods_status_does_not_tell_is_polled(
+def test_only_reasons_that_the_pod_status_does_not_report_are_polled(
     status: dict[str, Any], least_s: float, most_s: float
 ) -> None:
     paper = Paper()

@@ -62,7 +62,7 @@ def test_from_apply_to_a_digest() -> None:
     )
 
 
-def test_while_it_runs_the_step_and_the_log_are_in_the_status_and_silence_is_no_news() -> None:
+def test_the_status_follows_step_and_log_of_a_running_build() -> None:
     paper = Paper()
     paper.settle()
     paper.starts()
@@ -96,7 +96,7 @@ def test_while_it_runs_the_step_and_the_log_are_in_the_status_and_silence_is_no_
     assert paper.status["log"]["tail"] == "  | more and more\n"
 
 
-def test_a_second_look_changes_nothing() -> None:
+def test_another_pass_changes_nothing() -> None:
     paper = built()
     before = json.dumps(paper.status)
     paper.wait(minutes=30)
@@ -146,7 +146,7 @@ def test_the_annotation_asks_for_the_same_build_again() -> None:
     assert len(paper.created) == 2
 
 
-def test_a_failure_of_the_build_stays_until_something_is_edited() -> None:
+def test_a_failed_build_stays_failed_until_the_spec_is_edited() -> None:
     paper = Paper()
     paper.settle()
     failure = Failure(
@@ -187,7 +187,7 @@ def test_an_invalid_spec_builds_nothing_and_recovers_by_being_fixed() -> None:
     assert len(paper.created) == 1
 
 
-def test_a_missing_secret_waits_without_end_and_heals() -> None:
+def test_a_build_waits_for_a_missing_secret_and_continues() -> None:
     paper = Paper(startTimeout="5m")
     paper.settle()
     words = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found'
@@ -283,7 +283,7 @@ def test_the_timeout_counts_from_the_start_of_the_container() -> None:
     assert not paper.pods
 
 
-def test_an_eviction_is_tried_again_as_often_as_the_spec_says() -> None:
+def test_an_evicted_build_is_retried_up_to_the_limit() -> None:
     paper = Paper(retry={"limit": 2})
     for attempt in (1, 2, 3):
         paper.settle()
@@ -299,7 +299,7 @@ def test_an_eviction_is_tried_again_as_often_as_the_spec_says() -> None:
     assert len({text for text in paper.posted.values() if text.startswith("BuildRetried")}) == 2
 
 
-def test_a_build_that_failed_by_itself_is_never_tried_again() -> None:
+def test_a_build_that_failed_by_itself_is_never_retried() -> None:
     paper = Paper()
     paper.settle()
     paper.ends(BuildResult(failure=Failure(reason="PushFailed", message="no")).to_json(), exit_code=6)
@@ -309,7 +309,7 @@ def test_a_build_that_failed_by_itself_is_never_tried_again() -> None:
     assert len(paper.created) == 1
 
 
-def test_a_deleted_pod_is_tried_again() -> None:
+def test_a_build_whose_pod_was_deleted_is_retried() -> None:
     paper = Paper()
     paper.settle()
     paper.starts()
@@ -324,7 +324,7 @@ def test_a_deleted_pod_is_tried_again() -> None:
     assert paper.created == [f"{paper.created[0][:-1]}1", f"{paper.created[0][:-1]}2"]
 
 
-def test_an_attempt_that_was_given_up_but_had_pushed_counts() -> None:
+def test_an_abandoned_attempt_that_pushed_counts() -> None:
     paper = Paper()
     paper.settle()
     paper.starts()
@@ -341,7 +341,7 @@ def test_an_attempt_that_was_given_up_but_had_pushed_counts() -> None:
     assert len(paper.created) == 1
 
 
-def test_a_pod_on_a_node_that_does_not_answer_is_given_up() -> None:
+def test_a_pod_on_an_unresponsive_node_is_abandoned() -> None:
     paper = Paper()
     paper.settle()
     paper.starts()
@@ -393,7 +393,7 @@ def test_queue_lets_the_old_build_end_and_is_not_current_in_between() -> None:
     assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
 
 
-def test_cancelled_ends_a_build_and_can_be_taken_back() -> None:
+def test_cancelled_ends_a_build_and_can_be_unset() -> None:
     paper = Paper()
     paper.settle()
     paper.starts()
@@ -421,7 +421,19 @@ def test_suspend_starts_nothing_and_ends_nothing() -> None:
     assert paper.status["phase"] == "Running"
 
 
-def test_a_full_quota_keeps_it_queued_and_says_so_once() -> None:
+def test_a_build_that_is_not_admitted_stays_queued_with_the_reason() -> None:
+    paper = Paper()
+    paper.wait_reason = "queued behind other builds"
+    paper.settle()
+    assert paper.created == []
+    assert paper.condition("Ready") == "Unknown BuildQueued"
+    assert {one["message"] for one in paper.status["conditions"]} == {paper.wait_reason}
+    paper.wait_reason = ""
+    paper.settle()
+    assert len(paper.created) == 1
+
+
+def test_an_exceeded_quota_keeps_the_build_queued_with_one_event() -> None:
     paper = Paper()
     refusal = CreateError(Reason.QUOTA_EXCEEDED, "exceeded quota: pods", transient=True)
     paper.step(error=refusal)
@@ -437,7 +449,7 @@ def test_a_full_quota_keeps_it_queued_and_says_so_once() -> None:
     assert len(paper.created) == 1
 
 
-def test_a_pod_that_the_cluster_refuses_is_a_failure_in_the_clusters_words() -> None:
+def test_a_rejected_pod_fails_the_build_with_the_clusters_message() -> None:
     paper = Paper()
     paper.step(error=CreateError(Reason.POD_REJECTED, 'violates PodSecurity "restricted"', transient=False))
     assert paper.condition("Stalled") == "True PodRejected"
@@ -446,7 +458,7 @@ def test_a_pod_that_the_cluster_refuses_is_a_failure_in_the_clusters_words() -> 
     assert not paper.created
 
 
-def test_finished_pods_go_when_their_time_has_come_and_the_result_stays() -> None:
+def test_finished_pods_are_deleted_after_their_ttl_and_the_result_stays() -> None:
     paper = built(retention={"podTTL": "1h"})
     assert paper.requeue_after_s == pytest.approx(3600)
     paper.wait(minutes=59)
@@ -478,7 +490,7 @@ def test_the_result_is_taken_from_the_log_when_the_termination_message_is_empty(
     assert paper.status["log"]["tail"] == "building\n"
 
 
-def test_a_result_printed_by_a_run_that_then_fails_is_not_believed() -> None:
+def test_a_result_printed_by_a_failing_run_is_not_trusted() -> None:
     paper = Paper()
     paper.settle()
     paper.starts()

@@ -31,7 +31,7 @@ def test_a_status_survives_being_stored() -> None:
     assert status_patch(stored, status) == {}
 
 
-def test_what_was_cached_and_why_another_step_missed_reach_the_status() -> None:
+def test_cache_hits_and_misses_reach_the_status() -> None:
     told = [
         StepResult(name="RUN a", start_time="x", completion_time="y", cached=True),
         StepResult(name="RUN b", start_time="x", completion_time="y", cache_miss="its text is new", exit_code=0),
@@ -45,7 +45,7 @@ def test_what_was_cached_and_why_another_step_missed_reach_the_status() -> None:
     assert ("cached" in second, second["cacheMiss"]) == (False, "its text is new")
 
 
-def test_a_patch_removes_what_is_gone_and_leaves_what_is_the_same() -> None:
+def test_a_patch_removes_missing_fields_and_omits_equal_ones() -> None:
     stored = {
         "observedGeneration": 1,
         "duration": "3s",
@@ -55,7 +55,7 @@ def test_a_patch_removes_what_is_gone_and_leaves_what_is_the_same() -> None:
     assert patch == {"observedGeneration": 2, "duration": None, "build": {"nodeName": None}}
 
 
-def test_fields_of_a_newer_operator_are_left_alone() -> None:
+def test_fields_of_a_newer_operator_are_kept() -> None:
     assert status_patch({"observedGeneration": 1, "index": {"a": 1}}, Status(observed_generation=1)) == {}
 
 
@@ -63,7 +63,7 @@ def test_fields_of_a_newer_operator_are_left_alone() -> None:
     ("end", "text"),
     [("12:00:00", "0s"), ("12:00:59.600", "1m0s"), ("12:01:23", "1m23s"), ("14:05:09", "2h5m"), ("11:59:59", "0s")],
 )
-def test_durations_as_people_write_them(end: str, text: str) -> None:
+def test_durations_in_hours_minutes_and_seconds(end: str, text: str) -> None:
     build = Build(id="a", inputs_hash="x", start_time="2026-11-25T12:00:00Z", completion_time=f"2026-11-25T{end}Z")
     assert duration_of(build) == text
 
@@ -83,7 +83,7 @@ def test_defaults_written_out_are_the_same_inputs() -> None:
     assert Inputs.of(imagebuild(output=output)) == plain
 
 
-def test_the_hash_of_the_inputs_is_for_ever() -> None:
+def test_the_inputs_hash_never_changes() -> None:
     """An operator that computes another one rebuilds the world when it is installed."""
     spec = {
         "source": {"git": {"url": "https://git.example.com/a.git", "ref": {"branch": "main"}}},
@@ -113,7 +113,7 @@ def test_the_hash_of_the_inputs_is_for_ever() -> None:
         ({"sandbox": "Root"}, True),
     ],
 )
-def test_which_fields_an_image_is_made_of(spec: dict[str, Any], same_image: bool) -> None:
+def test_the_fields_of_the_inputs_hash(spec: dict[str, Any], same_image: bool) -> None:
     before, after = Inputs.of(imagebuild()), Inputs.of(imagebuild(**spec))
     assert (before.inputs_hash == after.inputs_hash) is same_image
     assert before.environment_hash != after.environment_hash
@@ -129,7 +129,7 @@ def test_which_fields_an_image_is_made_of(spec: dict[str, Any], same_image: bool
         ("volume", {"claimName": "a"}, {"claimName": "a", "subPath": "b"}, False),
     ],
 )
-def test_which_fields_of_a_source_an_image_is_made_of(
+def test_the_source_fields_of_the_inputs_hash(
     kind: str, before: dict[str, Any], after: dict[str, Any], *, same_image: bool
 ) -> None:
     first, second = (Inputs.of(imagebuild(source={kind: one})) for one in (before, after))
@@ -137,7 +137,7 @@ def test_which_fields_of_a_source_an_image_is_made_of(
     assert first.environment_hash != second.environment_hash
 
 
-def test_a_resource_created_again_does_not_meet_the_pods_of_the_old_one() -> None:
+def test_a_resource_created_again_has_other_pod_names() -> None:
     inputs = Inputs.of(imagebuild())
     assert build_id("uid-1", inputs, 1) != build_id("uid-2", inputs, 1)
     assert build_id("uid-1", inputs, 1) != build_id("uid-1", inputs, 2)
@@ -154,7 +154,7 @@ def test_the_tail_is_whole_lines_of_at_most_4_kib() -> None:
     assert logtail.tail(b"") == ("", False)
 
 
-def test_a_single_line_without_end() -> None:
+def test_a_single_endless_line() -> None:
     text, truncated = logtail.tail("é".encode() * 100000)
     assert truncated
     assert len(text.encode()) <= 4096
@@ -169,7 +169,7 @@ def test_binary_output_becomes_text() -> None:
     assert text.endswith("red\nend\n")
 
 
-def test_the_executors_result_is_no_part_of_the_tail() -> None:
+def test_the_executors_result_is_not_in_the_tail() -> None:
     line = json.dumps({RESULT_LOG_KEY: {"digest": "sha256:" + "a" * 64}}).encode()
     assert logtail.tail(b"done\n" + line + b"\n") == ("done\n", False)
     found = logtail.result(b"done\n" + line + b"\n")

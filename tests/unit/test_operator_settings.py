@@ -16,12 +16,12 @@ def read(**environment: str) -> Settings:
     return Settings.from_environment({f"IMAGEWRIGHT_{name}": value for name, value in environment.items()})
 
 
-def test_without_any_the_defaults_hold() -> None:
+def test_without_variables_the_defaults_apply() -> None:
     assert read() == Settings()
     assert read(EXECUTOR_IMAGE="", REGISTRIES=" ") == Settings()
 
 
-def test_all_of_them() -> None:
+def test_every_setting_is_read() -> None:
     settings = read(
         EXECUTOR_IMAGE="reg.example.com/executor:1",
         EXECUTOR_PULL_POLICY="Always",
@@ -72,7 +72,7 @@ def test_all_of_them() -> None:
         ("EXECUTOR_PULL_POLICY", "always", "Always, IfNotPresent, Never"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_named_with_what_to_write(name: str, value: str, said: str) -> None:
+def test_an_invalid_setting_is_named_with_what_to_write(name: str, value: str, said: str) -> None:
     with pytest.raises(UsageError, match=f"^invalid IMAGEWRIGHT_{name} value") as caught:
         read(**{name: value})
     assert said in caught.value.message
@@ -92,7 +92,7 @@ def choose(nodes: list[dict[str, Any]], chosen: Profile = Profile.AUTO, **spec: 
     return profile.choose(Spec.model_validate(spec), Settings(profile=chosen), nodes)
 
 
-def test_auto_takes_user_namespaces_where_every_node_has_them() -> None:
+def test_auto_uses_user_namespaces_if_every_node_supports_them() -> None:
     assert choose([node(), node()]) is Profile.USERNS
     assert choose([node(), node(user_namespaces=False)]) is Profile.PLAIN
     assert choose([node(), {"metadata": {}, "status": {}}]) is Profile.PLAIN
@@ -108,17 +108,17 @@ def test_nodes_where_the_pod_cannot_run_do_not_count() -> None:
     assert choose([node(), old]) is Profile.USERNS
 
 
-def test_the_handler_of_the_runtime_class_counts() -> None:
+def test_auto_checks_the_handler_of_the_runtime_class() -> None:
     nodes = [node(user_namespaces=False)]
     nodes[0]["status"]["runtimeHandlers"].append({"name": "crun", "features": {"userNamespaces": True}})
     assert choose(nodes) is Profile.PLAIN
     assert choose(nodes, podTemplate={"runtimeClassName": "crun"}) is Profile.USERNS
 
 
-def test_a_profile_that_the_installation_names_is_taken_as_it_is() -> None:
+def test_an_explicit_profile_is_used_as_it_is() -> None:
     assert choose([node(user_namespaces=False)], Profile.USERNS) is Profile.USERNS
     assert choose([node()], Profile.HARDENED) is Profile.HARDENED
 
 
-def test_a_template_that_wants_the_hosts_users_gets_them() -> None:
+def test_host_users_of_the_template_select_the_plain_profile() -> None:
     assert choose([node()], podTemplate={"hostUsers": True}) is Profile.PLAIN

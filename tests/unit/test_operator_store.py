@@ -20,7 +20,7 @@ def body(version: int, phase: str = "", uid: str = "u") -> dict[str, Any]:
     }
 
 
-def test_a_list_that_was_begun_earlier_undoes_nothing() -> None:
+def test_an_older_list_does_not_overwrite_newer_state() -> None:
     clock = Clock()
     store = ObjectStore(clock)
     clock.now = 5.0
@@ -38,7 +38,7 @@ def test_a_list_that_was_begun_earlier_undoes_nothing() -> None:
     assert store.phases() == {"New": 1}
 
 
-def test_what_a_list_does_not_have_is_gone_unless_it_came_later() -> None:
+def test_objects_missing_from_a_list_are_dropped_unless_they_are_newer() -> None:
     clock = Clock()
     store = ObjectStore(clock)
     store.update(body(1, "Succeeded"))
@@ -51,7 +51,7 @@ def test_what_a_list_does_not_have_is_gone_unless_it_came_later() -> None:
     assert store.phases() == {}
 
 
-def test_what_has_nothing_to_do_has_it_until_it_changes() -> None:
+def test_an_idle_object_stays_idle_until_it_changes() -> None:
     store = ObjectStore(Clock())
     store.mark_idle(body(1))
     assert not store.is_idle(body(1)), "never seen"

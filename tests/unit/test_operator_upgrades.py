@@ -20,14 +20,14 @@ OBJECTS = [(file.stem, stored) for file in RELEASED for stored in json.loads(fil
 LATER = datetime(2026, 11, 25, 12, 5, tzinfo=UTC)  # than the times in them, and before a watched branch is due
 
 
-def test_there_is_something_to_upgrade_from() -> None:
+def test_there_are_statuses_to_upgrade_from() -> None:
     assert RELEASED
 
 
 @pytest.mark.parametrize(
     ("version", "stored"), OBJECTS, ids=[f"{version}-{stored['metadata']['name']}" for version, stored in OBJECTS]
 )
-def test_it_is_left_as_it_is(version: str, stored: dict[str, Any]) -> None:
+def test_a_stored_status_is_left_unchanged(version: str, stored: dict[str, Any]) -> None:
     metadata = {**stored["metadata"], "namespace": "ns", "uid": "uid-1", "generation": 1}
     imagebuild = ImageBuild.parse({**stored, "metadata": metadata})
     assert status_json(imagebuild.status) == stored["status"], "nothing of it is unknown today"

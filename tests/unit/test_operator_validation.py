@@ -32,11 +32,11 @@ def volume(path: str = "/data", **source: Any) -> tuple[str, ...]:
 SECRET = {"id": "a", "secretKeyRef": {"name": "a", "key": "b"}}
 
 
-def test_a_plain_spec_is_fine() -> None:
+def test_a_plain_spec_is_valid() -> None:
     assert check() == ()
 
 
-def test_what_a_run_mounts_is_fine() -> None:
+def test_secret_ssh_and_cache_mounts_are_valid() -> None:
     assert check(secrets=[SECRET], ssh=[SECRET], cache={"volume": {"claimName": "a"}}) == ()
 
 
@@ -46,7 +46,7 @@ def test_what_a_run_mounts_is_fine() -> None:
         ({"platforms": ["linux/amd64", "linux/arm64"]}, "spec.platforms with more than one platform"),
     ],
 )
-def test_what_does_nothing_yet_is_refused_by_name(spec: dict[str, Any], named: str) -> None:
+def test_unsupported_fields_are_refused_by_name(spec: dict[str, Any], named: str) -> None:
     (problem,) = check(**spec)
     assert problem.startswith(f"{named} is not supported yet: ")
 
@@ -71,12 +71,12 @@ def test_what_does_nothing_yet_is_refused_by_name(spec: dict[str, Any], named: s
         ({"buildArgs": [{"name": f"A{i}", "value": "x" * 30000} for i in range(4)]}, "more than the"),
     ],
 )
-def test_what_the_schema_refuses_is_refused_again(spec: dict[str, Any], said: str) -> None:
+def test_the_schemas_rules_are_checked_again(spec: dict[str, Any], said: str) -> None:
     """The operator doesn't trust that its own CRD is the one installed."""
     assert said in " ".join(check(**spec))
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert len(check(source={}, contextDir="..", timeout="0s")) == 3
 
 
@@ -93,7 +93,7 @@ def test_all_problems_are_told_at_once() -> None:
         {"labels": {"team": "a", "example.com/x": "y"}},
     ],
 )
-def test_what_a_template_may_say(fields: dict[str, Any]) -> None:
+def test_allowed_template_fields(fields: dict[str, Any]) -> None:
     assert template(**fields) == ()
 
 
@@ -123,35 +123,35 @@ def test_what_a_template_may_say(fields: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_what_a_template_may_not_say(fields: dict[str, Any], named: str) -> None:
+def test_refused_template_fields(fields: dict[str, Any], named: str) -> None:
     (problem,) = template(**fields)
     assert problem.startswith(f"{named}")
     assert "not allowed" in problem
 
 
 @pytest.mark.parametrize("source", ["emptyDir", "configMap", "secret", "persistentVolumeClaim"])
-def test_volumes_that_are_allowed(source: str) -> None:
+def test_allowed_volume_types(source: str) -> None:
     assert volume(**{source: {}}) == ()
 
 
 @pytest.mark.parametrize("source", ["hostPath", "nfs", "csi", "image", "ephemeral", "iscsi", "gitRepo"])
-def test_volumes_that_are_not(source: str) -> None:
+def test_refused_volume_types(source: str) -> None:
     (problem,) = volume(**{source: {}})
     assert f"of type {source} is not allowed" in problem
 
 
-def test_csi_volumes_where_the_installation_says_so() -> None:
+def test_csi_volumes_if_the_installation_allows_them() -> None:
     volumes = [{"name": "data", "mountPath": "/data", "csi": {"driver": "x"}}]
     assert template(Settings(csi_volumes=True), volumes=volumes) == ()
 
 
-def test_a_token_of_the_service_account_is_not_projected() -> None:
+def test_service_account_tokens_cannot_be_projected() -> None:
     assert volume(projected={"sources": [{"secret": {"name": "a"}}, {"configMap": {"name": "b"}}]}) == ()
     (problem,) = volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]})
     assert "must not project serviceAccountToken" in problem
 
 
-def test_a_volume_is_of_exactly_one_kind() -> None:
+def test_a_volume_has_exactly_one_type() -> None:
     assert "must have exactly one of" in volume(emptyDir={}, hostPath={"path": "/"})[0]
     assert "must have exactly one of" in volume()[0]
 
@@ -171,7 +171,7 @@ def test_seccomp_is_never_looser_than_the_profile(profile: Profile, kind: str, f
     assert (template(Settings(profile=profile), securityContext=context) == ()) is fine
 
 
-def test_host_users_where_every_build_has_a_user_namespace() -> None:
+def test_host_users_if_every_build_has_a_user_namespace() -> None:
     assert template(Settings(profile=Profile.USERNS), hostUsers=True)
     assert template(Settings(profile=Profile.AUTO), hostUsers=True) == ()
 
@@ -190,7 +190,7 @@ def test_host_users_where_every_build_has_a_user_namespace() -> None:
         {"source": {"volume": {"claimName": "a"}}},
     ],
 )
-def test_sources_caches_and_forms_of_all_kinds_are_fine(spec: dict[str, Any]) -> None:
+def test_every_source_cache_and_format_is_valid(spec: dict[str, Any]) -> None:
     assert check(**spec) == ()
 
 
@@ -205,6 +205,6 @@ def test_sources_caches_and_forms_of_all_kinds_are_fine(spec: dict[str, Any]) ->
         ({"output": {"tags": ["a/b"], "compression": "Zstd", "compressionLevel": 0}}, "must be 1 to 22 for Zstd"),
     ],
 )
-def test_what_contradicts_itself_is_refused(spec: dict[str, Any], says: str) -> None:
+def test_contradicting_fields_are_refused(spec: dict[str, Any], says: str) -> None:
     (problem,) = check(**spec)
     assert says in problem

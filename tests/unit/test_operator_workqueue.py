@@ -37,14 +37,14 @@ def waiting(queue: WorkQueue[str]) -> list[str]:
     return keys
 
 
-def test_a_key_that_waits_already_waits_once(queue: WorkQueue[str]) -> None:
+def test_a_waiting_key_is_deduplicated(queue: WorkQueue[str]) -> None:
     for key in ("a", "b", "a", "a"):
         queue.add(key)
     assert queue.depth() == 2
     assert waiting(queue) == ["a", "b"]
 
 
-def test_the_first_go_before_all_others_once_and_never_by_two_workers(queue: WorkQueue[str]) -> None:
+def test_priority_keys_go_first_once_and_never_to_two_workers(queue: WorkQueue[str]) -> None:
     for key in ("a", "b", "c"):
         queue.add(key)
     queue.add("c", priority=True)
@@ -63,7 +63,7 @@ def test_the_first_go_before_all_others_once_and_never_by_two_workers(queue: Wor
     assert waiting(queue) == ["e", "c"], "and no longer"
 
 
-def test_a_key_that_changes_while_it_is_worked_on_is_worked_on_once_more(queue: WorkQueue[str]) -> None:
+def test_a_key_added_while_it_is_processed_is_processed_again(queue: WorkQueue[str]) -> None:
     queue.add("a")
     assert queue.get() == "a"
     queue.add("a")
@@ -73,7 +73,7 @@ def test_a_key_that_changes_while_it_is_worked_on_is_worked_on_once_more(queue: 
     assert waiting(queue) == ["a"]
 
 
-def test_timers_fire_when_their_time_has_come_and_the_earliest_holds(queue: WorkQueue[str], clock: Clock) -> None:
+def test_timers_fire_and_the_earliest_delay_counts(queue: WorkQueue[str], clock: Clock) -> None:
     queue.add_after("a", 30)
     queue.add_after("a", 10)
     queue.add_after("a", 20)
@@ -86,7 +86,7 @@ def test_timers_fire_when_their_time_has_come_and_the_earliest_holds(queue: Work
     assert waiting(queue) == []
 
 
-def test_failures_are_repeated_with_pauses_that_grow_until_a_success(queue: WorkQueue[str], clock: Clock) -> None:
+def test_failures_are_retried_with_growing_backoff_until_success(queue: WorkQueue[str], clock: Clock) -> None:
     pauses = []
     queue.add("a")
     for _ in range(12):
@@ -102,7 +102,7 @@ def test_failures_are_repeated_with_pauses_that_grow_until_a_success(queue: Work
     assert queue.failed("a") == pytest.approx(0.2)
 
 
-def test_it_tells_how_long_the_slowest_worker_has_been_at_it(queue: WorkQueue[str], clock: Clock) -> None:
+def test_the_queue_reports_the_longest_processing_time(queue: WorkQueue[str], clock: Clock) -> None:
     assert queue.longest_work_s() == 0
     queue.add("a")
     queue.get()
@@ -112,7 +112,7 @@ def test_it_tells_how_long_the_slowest_worker_has_been_at_it(queue: WorkQueue[st
     assert queue.longest_work_s() == 0
 
 
-def test_workers_that_wait_are_woken(queue: WorkQueue[str]) -> None:
+def test_waiting_workers_are_woken(queue: WorkQueue[str]) -> None:
     real: WorkQueue[str] = WorkQueue()
     got: list[str | None] = []
 
@@ -157,7 +157,7 @@ def ask(probes: HealthServer, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_probes_follow_what_they_ask(probes: tuple[HealthServer, Health]) -> None:
+def test_health_endpoints_reflect_liveness_and_readiness(probes: tuple[HealthServer, Health]) -> None:
     server, health = probes
     assert ask(server, "/healthz") == (200, "ok\n")
     assert ask(server, "/readyz")[0] == 503

@@ -46,7 +46,7 @@ def leading(cluster: Cluster, namespace: str, pod: str) -> bool:
     return "imagewright_leader 1.0" in metrics.stdout
 
 
-def test_two_operators_of_the_chart_build_once_while_a_drain_takes_the_one_that_works(
+def test_two_operators_of_the_chart_build_once_while_the_leader_is_drained(
     cluster: Cluster, builds: Namespace, build_settings: dict[str, str], system: str, tmp_path: Path
 ) -> None:
     operator, operator_tag = installation.image(cluster, "operator").rsplit(":", 1)

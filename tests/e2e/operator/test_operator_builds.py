@@ -54,7 +54,7 @@ def test_the_image_of_every_profile_runs(
 
 
 @pytest.mark.parametrize("base", ["alpine", "busybox", "debian"])
-def test_where_pod_security_is_enforced_and_seccomp_filters_the_root_rung_builds(
+def test_with_enforced_pod_security_and_seccomp_the_root_sandbox_builds(
     cluster: Cluster, builds: Namespace, operator: Operator, base: str
 ) -> None:
     builds.kubectl("label", "namespace", builds.name, "pod-security.kubernetes.io/enforce=baseline")
@@ -137,7 +137,7 @@ def test_a_failing_build_has_its_own_reason_and_says_where(builds: Namespace, op
     builds.phase("Succeeded", "other")
 
 
-def test_a_wrong_password_has_its_own_reason_and_is_told_nowhere(
+def test_a_wrong_password_has_its_own_reason_and_is_never_shown(
     cluster: Cluster, builds: Namespace, operators: Callable[..., Operator]
 ) -> None:
     private = cluster.private_registry
@@ -166,7 +166,7 @@ def test_a_full_workspace(builds: Namespace, operators: Callable[..., Operator])
         ({"podTemplate": {"resources": {"requests": {"memory": "900Gi"}}}}, {}, "Unschedulable"),
     ],
 )
-def test_a_pod_that_cannot_start_says_why_and_is_given_up(
+def test_a_pod_that_cannot_start_has_a_reason_and_is_abandoned(
     builds: Namespace, operators: Callable[..., Operator], spec: dict[str, Any], settings: dict[str, str], reason: str
 ) -> None:
     operators(**settings)
@@ -177,7 +177,7 @@ def test_a_pod_that_cannot_start_says_why_and_is_given_up(
     assert "spec.startTimeout (20s)" in builds.status()["build"]["failure"]["message"]
 
 
-def test_a_missing_secret_and_a_missing_config_map_heal(builds: Namespace, operator: Operator) -> None:
+def test_a_build_continues_when_a_missing_secret_or_config_map_appears(builds: Namespace, operator: Operator) -> None:
     reference = {"configMapKeyRef": {"name": "late", "key": "a"}}
     output = {"tags": [builds.tag()], "pushSecretRef": {"name": "regcred"}}
     builds.apply(output=output, buildArgs=[{"name": "A", "valueFrom": reference}])

@@ -14,9 +14,7 @@ CAPABILITIES = {"drop": ["ALL"], "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SET
 WHY = "cannot map user and group ids into a new user namespace: Operation not permitted (missing capabilities: SETFCAP)"
 
 
-def test_a_pod_without_setfcap_builds_in_the_root_sandbox_or_says_why_it_cannot(
-    cluster: Cluster, namespace: str
-) -> None:
+def test_a_pod_without_setfcap_builds_in_the_root_sandbox_or_reports_why_not(cluster: Cluster, namespace: str) -> None:
     dockerfile = "FROM busybox\nRUN touch /made && chown 1000:1000 /made && stat -c 'made by %u' /made\n"
     cluster.kubectl("create", "configmap", "context", f"--from-literal=Dockerfile={dockerfile}", "-n", namespace)
     executor = image(cluster, "executor")

@@ -76,7 +76,7 @@ def is_built_once(cluster: Cluster, builds: Namespace, attempt: int, name: str =
     assert [one for one in builds.events(name) if one == "BuildRetried"] == ["BuildRetried"] * (attempt - 1)
 
 
-def test_a_build_on_a_node_that_is_deleted_is_built_again(
+def test_a_build_on_a_deleted_node_is_retried(
     cluster: Cluster, builds: Namespace, operator: Operator, whole_node: None
 ) -> None:
     first = first_attempt(builds)
@@ -88,7 +88,7 @@ def test_a_build_on_a_node_that_is_deleted_is_built_again(
     is_gone(cluster, container_of(first))
 
 
-def test_builds_on_a_node_that_falls_silent(
+def test_builds_on_a_node_that_stops_responding(
     cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], whole_node: None
 ) -> None:
     """One pushes while nobody hears of it, one still runs as the node comes back: the first counts, the other is ended."""
@@ -116,9 +116,7 @@ def test_builds_on_a_node_that_falls_silent(
         is_gone(cluster, container_of(first))
 
 
-def test_a_build_that_a_pod_of_higher_priority_takes_the_place_of(
-    cluster: Cluster, builds: Namespace, operator: Operator
-) -> None:
+def test_a_build_preempted_by_a_pod_of_higher_priority(cluster: Cluster, builds: Namespace, operator: Operator) -> None:
     allocatable = int(cluster.json("get", "node", cluster.node)["status"]["allocatable"]["memory"].removesuffix("Ki"))
     most = {"requests": {"memory": f"{allocatable * 6 // 10}Ki"}}
     first = first_attempt(builds, podTemplate={"resources": most})
@@ -149,7 +147,7 @@ HOLD = "mkfifo /p; dd if=/dev/zero of=/p bs={size} count=1 & exec 3</p; head -c 
 
 
 @pytest.mark.parametrize("outlives", [False, True])
-def test_a_build_that_is_killed_for_a_neighbours_hunger_is_built_again(
+def test_a_build_killed_by_a_neighbours_memory_use_is_retried(
     cluster: Cluster, builds: Namespace, operator: Operator, outlives: bool
 ) -> None:
     """All Pods together reach the node's memory. It has no limit and is killed as a whole, or is far from its limit and
@@ -180,7 +178,7 @@ def fails_when_there_is(url: str) -> dict[str, Any]:
     return {"inline": {"dockerfile": f"FROM busybox\nRUN echo begun; until {get}; do sleep 1; done; exit 3\n"}}
 
 
-def test_a_build_on_a_node_that_starts_again_is_built_again(
+def test_a_build_on_a_rebooted_node_is_retried(
     cluster: Cluster, builds: Namespace, operator: Operator, whole_node: None
 ) -> None:
     """Nobody has seen its end: the runtime finds a container without processes."""

@@ -84,7 +84,7 @@ def everything_told(builds: Namespace, operator: Operator) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("profile", ["userns", "hardened"])
-def test_what_a_run_mounts_is_nowhere(
+def test_mounted_secrets_leave_no_trace(
     cluster: Cluster,
     builds: Namespace,
     operators: Callable[..., Operator],
@@ -111,7 +111,7 @@ def test_what_a_run_mounts_is_nowhere(
     assert secrets.needles.in_files([image]) == []
 
 
-def test_a_failing_run_that_prints_it_says_nothing_of_it(
+def test_a_secret_printed_by_a_failing_run_is_not_reported(
     builds: Namespace, operator: Operator, secrets: Secrets
 ) -> None:
     builds.apply(source=inline(FAILS), **secrets.spec)
@@ -121,7 +121,7 @@ def test_a_failing_run_that_prints_it_says_nothing_of_it(
     assert [name for name, text in told.items() if secrets.needles.in_text(text)] == []
 
 
-def test_a_missing_secret_and_a_missing_key_heal(builds: Namespace, operator: Operator) -> None:
+def test_a_build_continues_when_a_missing_secret_or_key_appears(builds: Namespace, operator: Operator) -> None:
     reference = {"name": "late", "key": "token"}
     builds.apply(
         source=inline("FROM busybox\nRUN --mount=type=secret,id=a grep -q x /run/secrets/a\n"),
@@ -135,7 +135,7 @@ def test_a_missing_secret_and_a_missing_key_heal(builds: Namespace, operator: Op
     assert "late" in json.dumps(told["conditions"])
 
 
-def test_a_secret_is_waited_for_beyond_the_start_timeout(builds: Namespace, operator: Operator) -> None:
+def test_a_build_waits_for_a_secret_beyond_the_start_timeout(builds: Namespace, operator: Operator) -> None:
     """Pod after Pod is deleted before it has run: the kubelet says of each that its container is lost."""
     builds.apply(
         source=inline("FROM busybox\nRUN --mount=type=secret,id=a grep -q x /run/secrets/a\n"),
@@ -156,7 +156,7 @@ def test_a_secret_is_waited_for_beyond_the_start_timeout(builds: Namespace, oper
     assert "BuildRetried" not in builds.events()
 
 
-def test_a_required_secret_that_the_spec_does_not_name_is_asked_for(builds: Namespace, operator: Operator) -> None:
+def test_a_required_secret_missing_from_the_spec_is_reported(builds: Namespace, operator: Operator) -> None:
     builds.apply(source=inline("FROM busybox\nRUN --mount=type=secret,id=token,required true\n"))
     status = builds.phase("Failed")
     assert builds.ready() == "False SecretNotFound"
@@ -164,7 +164,7 @@ def test_a_required_secret_that_the_spec_does_not_name_is_asked_for(builds: Name
     assert status["build"]["failure"]["line"] == 2
 
 
-def test_a_cache_on_a_claim_is_there_for_the_next_build(
+def test_a_cache_on_a_persistent_volume_claim_serves_the_next_build(
     builds: Namespace, operators: Callable[..., Operator], claim: str
 ) -> None:
     operators(POD_PROFILE="plain")  # a volume of the node's own can't be mapped into a Pod's user namespace everywhere

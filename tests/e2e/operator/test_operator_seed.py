@@ -138,7 +138,7 @@ def test_an_imagebuild_from_git_runs_as_a_pod(
     assert "s3cr3t-git-word" not in log
 
 
-def test_a_branch_that_is_watched_is_built_when_it_moves(
+def test_a_polled_branch_is_built_when_it_moves(
     builds: Namespace, operator: Operator, git_server: Callable[..., GitServer]
 ) -> None:
     server = git_server("builder", "s3cr3t-git-word")
@@ -196,7 +196,7 @@ def test_a_kaniko_pod_needs_only_another_image_name(
     assert run_pushed(cluster, builds, pushed.partition("@")[2]) == "hello from unknown\n"
 
 
-def test_a_wrong_password_of_the_registry_is_told_before_anything_is_built(
+def test_a_wrong_registry_password_is_reported_before_the_build(
     cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], hub: dict[str, str]
 ) -> None:
     builds.kubectl("delete", "secret", "regcred")

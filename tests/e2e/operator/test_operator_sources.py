@@ -45,7 +45,7 @@ def stored(cluster: Cluster, repository: str, data: bytes) -> str:
     return f"{base}/sha256:{digest}"
 
 
-def test_an_archive_behind_an_address_is_built_if_it_is_the_one_that_was_meant(
+def test_an_archive_at_a_url_is_built_if_its_hash_matches(
     cluster: Cluster, builds: Namespace, operator: Operator
 ) -> None:
     data = archive()
@@ -59,7 +59,7 @@ def test_an_archive_behind_an_address_is_built_if_it_is_the_one_that_was_meant(
     assert digest in failed["build"]["failure"]["message"]
 
 
-def test_logins_that_are_missing_are_waited_for(cluster: Cluster, builds: Namespace, operator: Operator) -> None:
+def test_a_build_waits_for_missing_credentials(cluster: Cluster, builds: Namespace, operator: Operator) -> None:
     url = stored(cluster, f"{builds.name}/context", archive())
     builds.apply("source", source={"http": {"url": url, "secretRef": {"name": "late"}}}, contextDir="app")
     mutual = {"host": "mutual.example.com", "clientCertificateSecretRef": {"name": "late"}}
@@ -73,7 +73,7 @@ def test_logins_that_are_missing_are_waited_for(cluster: Cluster, builds: Namesp
     builds.phase("Succeeded", "mutual")
 
 
-def test_a_folder_of_a_volume_that_another_pod_has_filled(
+def test_a_volume_that_another_pod_has_filled(
     cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], claim: str
 ) -> None:
     operators(POD_PROFILE="plain")  # a volume of the node's own can't be mapped into a Pod's user namespace everywhere
@@ -98,9 +98,7 @@ def test_a_folder_of_a_volume_that_another_pod_has_filled(
     assert cluster.run_pod("lists", reference, ["ls", "/got"], namespace=builds.name) == "Dockerfile\n"
 
 
-def test_the_second_build_takes_its_layers_from_the_repository(
-    cluster: Cluster, builds: Namespace, operator: Operator
-) -> None:
+def test_the_second_build_uses_the_layer_cache(cluster: Cluster, builds: Namespace, operator: Operator) -> None:
     repository = f"{cluster.registry.host}/{builds.name}/cache"
     text = "FROM busybox\nRUN date +%N >/made\nRUN test -s /made\nLABEL number={}\n"
     digests, steps = [], []

@@ -26,7 +26,7 @@ def installed(cluster: Cluster, build_settings: dict[str, str]) -> Iterator[None
     installation.stop(cluster)
 
 
-def test_installed_by_kubectl_it_builds_with_the_rights_it_has(
+def test_an_operator_installed_by_kubectl_builds_with_its_permissions(
     cluster: Cluster, builds: Namespace, installed: None
 ) -> None:
     builds.apply(source={"inline": {"dockerfile": "FROM busybox\nRUN date >/now\n"}})
@@ -73,7 +73,7 @@ def test_deleting_an_imagebuild_ends_its_pod(builds: Namespace, operator: Operat
     eventually(lambda: not builds.pods(), "no Pod left")
 
 
-def test_an_evicted_build_is_built_again(builds: Namespace, operator: Operator) -> None:
+def test_an_evicted_build_is_retried(builds: Namespace, operator: Operator) -> None:
     builds.apply(source={"inline": {"dockerfile": "FROM busybox\nRUN echo words; sleep 20; date >/now\n"}})
     builds.phase("Running")
     name = builds.pods()[0]["metadata"]["name"]

@@ -96,7 +96,7 @@ def test_an_api_server_that_answers_with_errors_for_a_while(
     assert operator.is_running()
 
 
-def test_watches_that_tell_nothing_are_made_up_for_by_the_resync(
+def test_the_resync_makes_up_for_silent_watches(
     api: ApiServer, namespace: Namespace, operators: Callable[..., Operator], proxy: Proxy
 ) -> None:
     stuck = threading.Event()
@@ -108,7 +108,7 @@ def test_watches_that_tell_nothing_are_made_up_for_by_the_resync(
     stuck.set()
 
 
-def test_an_api_server_that_freezes_and_goes_on(api: ApiServer, namespace: Namespace, operator: Operator) -> None:
+def test_an_api_server_that_freezes_and_continues(api: ApiServer, namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     pod = namespace.pod()
     api.signal_api(signal.SIGSTOP)
@@ -131,7 +131,7 @@ def test_deleted_and_created_again_under_the_same_name(namespace: Namespace, ope
     assert namespace.phase("Succeeded")["image"]["digest"] == digest
 
 
-def test_the_pod_is_deleted_under_it(namespace: Namespace, operator: Operator) -> None:
+def test_the_pod_of_a_running_build_is_deleted(namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     pod = namespace.pod()
     namespace.starts(pod)
@@ -144,7 +144,7 @@ def test_the_pod_is_deleted_under_it(namespace: Namespace, operator: Operator) -
     namespace.phase("Succeeded")
 
 
-def test_a_log_that_cannot_be_read_does_not_keep_the_digest_back(namespace: Namespace, operator: Operator) -> None:
+def test_an_unreadable_log_does_not_delay_the_digest(namespace: Namespace, operator: Operator) -> None:
     """Without a kubelet there is no log at all: the API server answers 400 or 500 for the Pod on this node."""
     namespace.apply()
     pod = namespace.pod()
@@ -157,7 +157,7 @@ def test_a_log_that_cannot_be_read_does_not_keep_the_digest_back(namespace: Name
     assert "tail" not in namespace.status().get("log", {})
 
 
-def test_a_thousand_that_are_done_cost_two_lists_and_little_memory(
+def test_a_thousand_finished_imagebuilds_cost_two_lists_and_little_memory(
     api: ApiServer, namespace: Namespace, operators: Callable[..., Operator], proxy: Proxy
 ) -> None:
     items = [namespace.imagebuild(f"app-{number}", suspend=True) for number in range(1000)]
@@ -186,7 +186,7 @@ def test_a_thousand_that_are_done_cost_two_lists_and_little_memory(
     assert json.loads(namespace.kubectl("get", "--raw", "/api/v1/pods"))["items"] is not None
 
 
-def test_a_pod_that_reports_its_digest_and_is_gone_at_once(namespace: Namespace, operator: Operator) -> None:
+def test_a_pod_that_is_deleted_right_after_its_result(namespace: Namespace, operator: Operator) -> None:
     """As a drained node leaves it: what the last event tells is all that there is."""
     namespace.apply()
     pod = namespace.pod()

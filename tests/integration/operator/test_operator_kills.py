@@ -223,7 +223,7 @@ class Crowd:
         ]
 
 
-def test_killed_at_random_requests_while_many_builds_go_on(hunt: Hunt, place: DirectNamespace) -> None:
+def test_killed_at_random_requests_during_many_builds(hunt: Hunt, place: DirectNamespace) -> None:
     """IMAGEWRIGHT_KILLS says how often, IMAGEWRIGHT_KILLS_SEED at which requests."""
     count, seed = int(os.environ.get("IMAGEWRIGHT_KILLS", "6")), int(os.environ.get("IMAGEWRIGHT_KILLS_SEED", "1"))
     random, goal = Random(seed), hunt.killer.kills + count

@@ -131,9 +131,7 @@ def is_built_once(namespace: Namespace, digest: str) -> None:
     assert sorted(namespace.events()) == ["BuildQueued", "BuildStarted", "BuildSucceeded"]
 
 
-def test_one_works_and_the_other_is_ready_and_asks_for_nothing_but_the_lease(
-    election: Election, namespace: Namespace
-) -> None:
+def test_a_standby_is_ready_and_requests_only_the_lease(election: Election, namespace: Namespace) -> None:
     leader, standby = election.pair()
     pod = runs(namespace)
     is_built_once(namespace, namespace.pushes(pod))
@@ -156,9 +154,7 @@ def test_one_works_and_the_other_is_ready_and_asks_for_nothing_but_the_lease(
     assert not any(line.startswith(("PUT", "POST")) for line in standby.proxy.requests)
 
 
-def test_a_leader_that_is_killed_in_the_middle_of_a_build_is_followed_by_the_other(
-    election: Election, namespace: Namespace
-) -> None:
+def test_the_standby_continues_the_build_of_a_killed_leader(election: Election, namespace: Namespace) -> None:
     leader, standby = election.pair(LEASE_SECONDS=str(SHORT_S), MAX_BUILDS="1")
     first = election.lease()
     pod = runs(namespace)
@@ -176,9 +172,7 @@ def test_a_leader_that_is_killed_in_the_middle_of_a_build_is_followed_by_the_oth
     assert last["acquireTime"] > first["acquireTime"]
 
 
-def test_one_that_is_stopped_gives_the_lease_back_when_it_has_asked_for_everything_else(
-    election: Election, namespace: Namespace
-) -> None:
+def test_a_stopped_leader_releases_the_lease_with_its_last_request(election: Election, namespace: Namespace) -> None:
     """Nobody waits here for a lease to be over, which takes longer than any test does."""
     leader, standby = election.pair(LEASE_SECONDS="3600")
     pod = runs(namespace)
@@ -191,7 +185,7 @@ def test_one_that_is_stopped_gives_the_lease_back_when_it_has_asked_for_everythi
     assert (lease.get("holderIdentity", ""), lease["leaseDurationSeconds"], lease["leaseTransitions"]) == ("", 1, 1)
 
 
-def test_a_leader_that_was_frozen_past_its_lease_does_not_go_on(election: Election, namespace: Namespace) -> None:
+def test_a_leader_that_was_frozen_past_its_lease_ends(election: Election, namespace: Namespace) -> None:
     leader, standby = election.pair(LEASE_SECONDS=str(SHORT_S), RESYNC_SECONDS="1")
     pod = runs(namespace)
     leader.operator.freeze()
@@ -207,7 +201,7 @@ def test_a_leader_that_was_frozen_past_its_lease_does_not_go_on(election: Electi
     is_built_once(namespace, digest)
 
 
-def test_a_leader_that_alone_does_not_reach_the_api_server_ends_before_the_other_works(
+def test_a_leader_without_connection_ends_before_the_standby_takes_over(
     election: Election, namespace: Namespace
 ) -> None:
     leader, standby = election.pair(LEASE_SECONDS=str(SHORT_S))
@@ -228,7 +222,7 @@ def test_a_leader_that_alone_does_not_reach_the_api_server_ends_before_the_other
     assert late == [str(len(leader.work()))], "it has asked for nothing since the other works"
 
 
-def test_an_api_server_that_freezes_past_the_deadline_ends_the_leader_and_one_of_them_works_again(
+def test_after_an_api_server_outage_past_the_deadline_one_operator_leads_again(
     api: ApiServer, election: Election, namespace: Namespace
 ) -> None:
     leader, standby = election.pair(LEASE_SECONDS=str(SHORT_S))
@@ -255,7 +249,7 @@ def test_an_api_server_that_freezes_past_the_deadline_ends_the_leader_and_one_of
     assert election.lease()["leaseTransitions"] == 1
 
 
-def test_an_answer_that_is_lost_costs_the_leader_nothing(election: Election) -> None:
+def test_a_lost_response_does_not_end_leadership(election: Election) -> None:
     leader = election.stand()
     election.leads(leader)
     renewals = [0]
@@ -273,7 +267,7 @@ def test_an_answer_that_is_lost_costs_the_leader_nothing(election: Election) -> 
     assert election.lease()["leaseTransitions"] == 0
 
 
-def test_without_the_right_it_is_not_ready_and_says_what_the_api_server_answers(
+def test_without_permission_it_is_not_ready_and_logs_the_api_servers_message(
     api: ApiServer, election: Election
 ) -> None:
     api.kubectl("delete", "rolebinding", "imagewright-operator-leader", f"--namespace={election.namespace}")
@@ -283,7 +277,9 @@ def test_without_the_right_it_is_not_ready_and_says_what_the_api_server_answers(
     assert candidate.work() == []
 
 
-def test_it_must_know_its_own_namespace(operators: Callable[..., Operator], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leader_election_requires_the_own_namespace(
+    operators: Callable[..., Operator], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("POD_NAMESPACE", raising=False)
     operator = operators(LEADER_ELECTION="true")
     eventually(lambda: not operator.is_running(), "the operator to end")

@@ -70,7 +70,7 @@ def test_applied_again_it_builds_nothing_changed_it_builds_again(namespace: Name
     assert namespace.status()["image"]["digest"] == "sha256:" + "b" * 64
 
 
-def test_a_failing_build_tells_where_and_why_and_others_go_on(namespace: Namespace, operator: Operator) -> None:
+def test_a_failing_build_reports_where_and_why_and_others_continue(namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     failure = {
         "reason": "StepFailed",
@@ -93,7 +93,7 @@ def test_a_failing_build_tells_where_and_why_and_others_go_on(namespace: Namespa
     namespace.phase("Succeeded", "other")
 
 
-def test_a_field_that_does_nothing_yet_is_refused_by_name_and_heals(namespace: Namespace, operator: Operator) -> None:
+def test_an_unsupported_field_is_refused_by_name_until_it_is_removed(namespace: Namespace, operator: Operator) -> None:
     namespace.apply(platforms=["linux/amd64", "linux/arm64"])
     status = namespace.becomes("False InvalidSpec")
     assert "more than one platform is not supported yet" in status["conditions"][0]["message"]
@@ -102,7 +102,7 @@ def test_a_field_that_does_nothing_yet_is_refused_by_name_and_heals(namespace: N
     namespace.pod()
 
 
-def test_a_missing_secret_has_its_own_reason_and_heals(namespace: Namespace, operator: Operator) -> None:
+def test_a_missing_secret_has_its_own_reason_and_the_build_continues(namespace: Namespace, operator: Operator) -> None:
     namespace.apply(output={"tags": ["registry.example.com/app:1"], "pushSecretRef": {"name": "regcred"}})
     pod = namespace.pod()
     words = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found'
@@ -116,7 +116,9 @@ def test_a_missing_secret_has_its_own_reason_and_heals(namespace: Namespace, ope
     namespace.phase("Succeeded")
 
 
-def test_missing_secrets_of_the_build_have_their_own_reason_and_heal(namespace: Namespace, operator: Operator) -> None:
+def test_missing_build_secrets_have_their_own_reason_and_the_build_continues(
+    namespace: Namespace, operator: Operator
+) -> None:
     reference = {"name": "npm", "key": "npmrc"}
     namespace.apply(secrets=[{"id": "npmrc", "secretKeyRef": reference}], ssh=[{"secretKeyRef": reference}])
     pod = namespace.pod()
@@ -133,7 +135,7 @@ def test_missing_secrets_of_the_build_have_their_own_reason_and_heal(namespace: 
     namespace.phase("Succeeded")
 
 
-def test_pod_security_refuses_in_the_api_servers_words(namespace: Namespace, operator: Operator) -> None:
+def test_a_pod_security_rejection_has_the_api_servers_message(namespace: Namespace, operator: Operator) -> None:
     namespace.kubectl("label", "namespace", namespace.name, "pod-security.kubernetes.io/enforce=restricted")
     namespace.apply()
     status = namespace.becomes("False PodRejected")
@@ -179,7 +181,7 @@ def account(namespace: Namespace, hard: str) -> None:
     namespace.kubectl("patch", "resourcequota", "few", "--subresource=status", "--type=merge", f"--patch={given}")
 
 
-def test_a_namespace_whose_service_account_is_not_there_yet(namespace: Namespace, operator: Operator) -> None:
+def test_a_namespace_without_its_service_account_yet(namespace: Namespace, operator: Operator) -> None:
     namespace.kubectl("delete", "serviceaccount", "default")
     namespace.apply()
     status = namespace.becomes("False PodRejected")
@@ -189,7 +191,7 @@ def test_a_namespace_whose_service_account_is_not_there_yet(namespace: Namespace
     namespace.pod()
 
 
-def test_a_pod_of_the_same_name_that_is_not_ours_is_never_taken_for_it(
+def test_a_foreign_pod_of_the_same_name_is_never_adopted(
     namespace: Namespace, operators: Callable[..., Operator]
 ) -> None:
     first = operators()
@@ -213,7 +215,7 @@ def test_a_pod_of_the_same_name_that_is_not_ours_is_never_taken_for_it(
     assert "is in the way" in status["conditions"][0]["message"]
 
 
-def test_cancelled_ends_the_pod(namespace: Namespace, operator: Operator) -> None:
+def test_cancelled_deletes_the_pod(namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     namespace.pod()
     namespace.apply(cancelled=True)

@@ -33,7 +33,7 @@ def held(namespace: Namespace, name: str, words: str = HELD) -> None:
     assert not namespace.pods(name)
 
 
-def test_what_may_not_run_yet_waits_and_the_smaller_namespace_is_next(
+def test_builds_above_the_limit_are_queued_and_the_smaller_namespace_is_next(
     namespace: Namespace, other: Namespace, operators: Callable[..., Operator]
 ) -> None:
     operator = operators(MAX_BUILDS="2", RESYNC_SECONDS="300")
@@ -69,9 +69,7 @@ def test_what_may_not_run_yet_waits_and_the_smaller_namespace_is_next(
     namespace.pod("d")
 
 
-def test_a_namespace_has_a_limit_of_its_own(
-    namespace: Namespace, other: Namespace, operators: Callable[..., Operator]
-) -> None:
+def test_the_limit_of_a_namespace(namespace: Namespace, other: Namespace, operators: Callable[..., Operator]) -> None:
     operators(MAX_BUILDS_PER_NAMESPACE="1", RESYNC_SECONDS="300")
     namespace.apply("a")
     namespace.pod("a")
@@ -94,7 +92,7 @@ def test_the_settings_are_checked(operators: Callable[..., Operator]) -> None:
     assert "IMAGEWRIGHT_MAX_BUILDS is 'many': write a number" in operator.log()
 
 
-def test_a_claim_that_waits_costs_no_requests(
+def test_a_queued_build_costs_no_requests(
     api: ApiServer, namespace: Namespace, operators: Callable[..., Operator]
 ) -> None:
     operator = operators(MAX_BUILDS="1", RESYNC_SECONDS="1")

@@ -84,7 +84,7 @@ INSTALLATIONS: dict[str, tuple[tuple[tuple[str, str], ...], set[Right]]] = {
 
 
 @pytest.mark.parametrize("overlay", INSTALLATIONS)
-def test_all_that_the_operator_does_takes_all_of_its_rights_and_no_other(
+def test_the_operator_needs_exactly_the_permissions_that_it_has(
     audited: ApiServer,
     install: Callable[..., Installed],
     operators: Callable[..., Operator],

@@ -48,7 +48,7 @@ def places(api: ApiServer) -> Iterator[Callable[[int], list[DirectNamespace]]]:
     rest.close()
 
 
-def test_what_a_build_costs_does_not_grow_with_their_number(
+def test_the_cost_of_a_build_does_not_grow_with_their_number(
     api: ApiServer, operators: Callable[..., Operator], proxy: Proxy, places: Callable[[int], list[DirectNamespace]]
 ) -> None:
     operator = operators(api.kubeconfig("operator-token", proxy.address), RESYNC_SECONDS="3600")
@@ -80,7 +80,7 @@ def connected(api: ApiServer, count: Callable[[str, str, int], None] = lambda *_
     return Cluster(client.ApiClient(access), count)
 
 
-def test_what_has_nothing_to_do_is_looked_at_once(
+def test_an_idle_imagebuild_is_reconciled_once(
     api: ApiServer, places: Callable[[int], list[DirectNamespace]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten thousand finished ImageBuilds cost a look at everything two lists, and no decisions."""
@@ -118,7 +118,7 @@ def test_what_has_nothing_to_do_is_looked_at_once(
     controller.stop()
 
 
-def test_between_two_looks_at_everything_one_request_finds_the_pods_whose_end_nobody_told(
+def test_between_full_resyncs_one_request_finds_pods_whose_events_were_lost(
     api: ApiServer, places: Callable[[int], list[DirectNamespace]]
 ) -> None:
     (place,) = places(1)

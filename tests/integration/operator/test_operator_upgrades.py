@@ -17,7 +17,9 @@ RELEASED = sorted((Path(__file__).parents[2] / "released").glob("*.json"))
 
 
 @pytest.mark.parametrize("file", RELEASED, ids=lambda file: file.stem)
-def test_they_stay_valid_whole_and_built(file: Path, namespace: Namespace, operators: Callable[..., Operator]) -> None:
+def test_stored_imagebuilds_stay_valid_complete_and_built(
+    file: Path, namespace: Namespace, operators: Callable[..., Operator]
+) -> None:
     stored = json.loads(file.read_text())
     for each in stored:
         body = {key: value for key, value in each.items() if key != "status"}

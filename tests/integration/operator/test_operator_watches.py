@@ -34,7 +34,7 @@ def place(api: ApiServer) -> Iterator[DirectNamespace]:
     rest.close()
 
 
-def test_what_comes_before_the_watches_begin_does_not_wait_for_the_next_resync(
+def test_changes_before_the_watches_begin_do_not_wait_for_the_next_resync(
     api: ApiServer, place: DirectNamespace, operators: Callable[..., Operator], proxy: Proxy
 ) -> None:
     open_now = threading.Event()
@@ -83,7 +83,7 @@ def lost(lines: Lines) -> Lines:
 
 
 @pytest.mark.parametrize("reshape", [twice, late, in_the_wrong_order, expired, lost])
-def test_whatever_the_watches_tell_each_is_built_once(
+def test_every_imagebuild_is_built_once_whatever_the_watches_deliver(
     api: ApiServer,
     place: DirectNamespace,
     operators: Callable[..., Operator],
@@ -103,7 +103,7 @@ def test_whatever_the_watches_tell_each_is_built_once(
     built_once(place, names)
 
 
-def test_a_watch_that_freezes_is_renewed_and_tells_what_it_has_not_told(
+def test_a_frozen_watch_is_renewed_and_delivers_what_was_missed(
     api: ApiServer, place: DirectNamespace, operators: Callable[..., Operator], proxy: Proxy
 ) -> None:
     """Without a look at everything: the next watch goes on from where the frozen one was."""
@@ -140,7 +140,7 @@ def built_once(place: DirectNamespace, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("program", ["kube-apiserver", "etcd"])
-def test_killed_in_the_middle_of_builds_and_started_again(
+def test_killed_and_restarted_during_builds(
     api: ApiServer, place: DirectNamespace, operator: Operator, program: str
 ) -> None:
     names = ["running", "ended-meanwhile", "claimed"]
