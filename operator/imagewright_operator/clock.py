@@ -13,39 +13,39 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 _LOG = logging.getLogger(__name__)
-_ALLOWED = timedelta(seconds=2)  # Date has whole seconds, and an answer takes its time
+_ALLOWED = timedelta(seconds=2)  # Date has whole seconds, and a response takes some time
 _WORTH_A_LINE = timedelta(seconds=30)
 
 
 def local_time() -> datetime:
-    """By this machine's clock."""
+    """The time of this machine's clock."""
     return datetime.now(UTC)
 
 
 class ServerClock:
-    """Thread-safe. This machine's time until a server has said another."""
+    """Thread-safe. Returns this machine's time until a response has corrected it."""
 
     def __init__(self, local: Callable[[], datetime] | None = None) -> None:
         self._local = local or local_time
         self._lock = threading.Lock()
         self._ahead = timedelta()
-        self._told = False
+        self._warned = False
 
     def heard(self, date: str) -> None:
-        """The ``Date`` of an answer that has just come (RFC 9110, section 6.6.1); one that is none says nothing."""
+        """Correct the clock by the ``Date`` of a response that has just arrived (RFC 9110, section 6.6.1), if valid."""
         try:
             server = parsedate_to_datetime(date).astimezone(UTC)
         except (TypeError, ValueError):
             return
         ahead = self._local() - server
         with self._lock:
-            if abs(ahead - self._ahead) > _ALLOWED:  # else it would jump with every answer's delay
+            if abs(ahead - self._ahead) > _ALLOWED:  # else it would jump with the delay of every response
                 self._ahead = ahead if abs(ahead) > _ALLOWED else timedelta()
-            news, self._told = abs(ahead) > _WORTH_A_LINE and not self._told, abs(ahead) > _WORTH_A_LINE
+            news, self._warned = abs(ahead) > _WORTH_A_LINE and not self._warned, abs(ahead) > _WORTH_A_LINE
         if news:
             seconds = round(abs(ahead).total_seconds())
             way = "ahead of" if ahead > timedelta() else "behind"
-            _LOG.warning("this clock is %d s %s the API server's, whose time is taken", seconds, way)
+            _LOG.warning("the local clock is %d s %s the API server's; using the API server's time", seconds, way)
 
     def now(self) -> datetime:
         """The server's time, UTC, to about a second."""

@@ -29,7 +29,7 @@ _TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 _PAGE = 250
 _NOT_ENDED = "status.phase!=Succeeded,status.phase!=Failed"
 _LOG_KEPT = 64 * 1024
-_LOG_READ = 8 * 1024 * 1024  # of the last lines; a RUN may have printed megabytes into one of them
+_LOG_READ = 8 * 1024 * 1024  # of the last lines; a RUN may have printed megabytes in one line
 _LOG_LINES = 400
 _NO_ACCOUNT = re.compile(r"error looking up service account|serviceaccount \"[^\"]*\" not found", re.I)
 
@@ -53,20 +53,20 @@ class Cluster:
     # --- ImageBuilds
 
     def imagebuild(self, namespace: str, name: str) -> Json | None:
-        """As stored now, or None when there is none."""
+        """The ImageBuild as stored now, None if there is none."""
         return self._client.find(imagebuilds(namespace, name))
 
     def imagebuilds(self, namespace: str = "") -> Iterator[Json]:
-        """All of a namespace, or of the cluster; read page by page, without what is half of each and of no use here."""
+        """All ImageBuilds of a namespace or the cluster, page by page and without managedFields, half of their size."""
         for body in self._client.items(imagebuilds(namespace), page=_PAGE):
             body["metadata"].pop("managedFields", None)
             yield body
 
     def patch_status(self, body: Mapping[str, Any], status: Mapping[str, Any]) -> Json:
-        """Merge into the status of the ImageBuild ``body``, if it is still the version that ``body`` is.
+        """Merge into the status of the ImageBuild ``body``, if its version is still that of ``body``.
 
         Raises:
-            ApiError: status 409 when it is not; the caller reads and decides again.
+            ApiError: status 409 if it has changed; the caller reads it and decides again.
         """
         metadata = body["metadata"]
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}, "status": status}
@@ -76,16 +76,16 @@ class Cluster:
     # --- Pods
 
     def pods(self, namespace: str = "", uid: str = "", *, running: bool = False) -> Iterator[Json]:
-        """Executor Pods of one ImageBuild, or all there are; ``running``: none that have ended."""
+        """Executor Pods of one ImageBuild, or all; with ``running`` without those that have ended."""
         selector = POD_SELECTOR + (f",{UID_LABEL}={uid}" if uid else "")
         query = {"labelSelector": selector, "fieldSelector": _NOT_ENDED if running else ""}
         return self._client.items(core("pods", namespace), query, page=_PAGE)
 
     def create_pod(self, pod: Json) -> CreateError | None:
-        """Create it; None also when the very Pod is there already, whoever has created it.
+        """Create the Pod. Returns None also if this build's Pod exists already, whoever created it.
 
         Raises:
-            ApiError: where a later try is all there is to do.
+            ApiError: the request has to be retried.
         """
         metadata = pod["metadata"]
         try:
@@ -93,11 +93,11 @@ class Cluster:
         except ApiError as error:
             if error.status == 409:
                 return self._conflict(pod)
-            return _refusal(error)
+            return _create_error(error)
         return None
 
     def delete_pod(self, namespace: str, pod: Observation) -> None:
-        """Ask for its deletion, if it is still the same Pod; one that is gone is fine."""
+        """Delete the Pod, if it is still the same one and exists."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.uid}}
         try:
             self._client.json("DELETE", core("pods", namespace, pod.name), {}, options)
@@ -111,10 +111,10 @@ class Cluster:
         return list(self._client.items(core("events", namespace), query, page=_PAGE))
 
     def log(self, namespace: str, pod: str) -> bytes:
-        """The last part of the executor's log; b"" when the Pod or its container is gone.
+        """The end of the executor's log; b"" if the Pod or its container is gone.
 
         Raises:
-            ApiError: when the node doesn't answer.
+            ApiError: the node does not answer.
         """
         query = {"container": CONTAINER, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_READ)}
         kept = b""
@@ -130,7 +130,7 @@ class Cluster:
     # --- the rest
 
     def nodes(self) -> list[Json]:
-        """All nodes; none when the operator may not see them (an installation for some namespaces only)."""
+        """All nodes; none if the operator may not list them (an installation for some namespaces only)."""
         try:
             return list(self._client.items(core("nodes"), page=_PAGE))
         except ApiError as error:
@@ -139,7 +139,7 @@ class Cluster:
             raise
 
     def post_event(self, imagebuild: ImageBuild, event: Event, now: datetime) -> None:
-        """Post it once: its name follows from its key, and one that is there already is left as it is."""
+        """Post the Event once: its name follows from its key, and an existing one is left as it is."""
         metadata = imagebuild.metadata
         moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {
@@ -169,37 +169,39 @@ class Cluster:
                 raise
 
     def _conflict(self, pod: Json) -> CreateError | None:
-        """A Pod of that name exists: ours, if it has the same owner."""
+        """A Pod of that name exists: it is this build's if it has the same owner."""
         metadata = pod["metadata"]
         there = self._client.find(core("pods", metadata["namespace"], metadata["name"]))
         if there is None:
-            raise ApiError(409, f"Pod {metadata['name']} was there a moment ago")
+            raise ApiError(409, f"Pod {metadata['name']} existed, but was deleted just now")
         uids = {owner.get("uid") for owner in there["metadata"].get("ownerReferences") or ()}
         if metadata["ownerReferences"][0]["uid"] in uids:
             return None
-        message = f"a Pod {metadata['name']} that is not this build's is in the way: delete it, the build starts then"
+        message = f"Pod {metadata['name']} exists but does not belong to this build: delete it to start the build"
         return CreateError(Reason.POD_REJECTED, message, transient=True)
 
 
-def _refusal(error: ApiError) -> CreateError:
-    """What the answer to a creation means for the build.
+def _create_error(error: ApiError) -> CreateError:
+    """What the failed creation of a Pod means for its build.
 
     Raises:
-        ApiError: the same one, when it says nothing about the Pod.
+        ApiError: the same error, if it does not concern the Pod.
     """
     if error.status == 403 and "exceeded quota" in error.message:
-        words = f"{error.message}: the build starts when there is room"
-        return CreateError(Reason.QUOTA_EXCEEDED, words, transient=True)
+        message = f"{error.message}: the build starts as soon as the quota allows it"
+        return CreateError(Reason.QUOTA_EXCEEDED, message, transient=True)
     if error.status == 403 and _NO_ACCOUNT.search(error.message):
-        return CreateError(Reason.POD_REJECTED, f"{error.message}: the build starts when it is there", transient=True)
+        return CreateError(
+            Reason.POD_REJECTED, f"{error.message}: the build starts as soon as it exists", transient=True
+        )
     if error.status == 403 and error.cause == "NamespaceTerminating":
         raise error
     if error.status == 500 and "webhook" in error.message:
-        words = f"the cluster can't say whether it takes the executor Pod: {error.message}: it is asked again"
-        return CreateError(Reason.POD_REJECTED, words, transient=True)
+        message = f"cannot create the executor Pod: {error.message}; retrying"
+        return CreateError(Reason.POD_REJECTED, message, transient=True)
     if error.status in (400, 403, 422):
         return CreateError(
-            Reason.POD_REJECTED, f"the cluster refuses the executor Pod: {error.message}", transient=False
+            Reason.POD_REJECTED, f"the API server rejected the executor Pod: {error.message}", transient=False
         )
     raise error
 

@@ -45,5 +45,5 @@ def test_a_clock_difference_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
         for _ in range(3):
             clock.heard("Fri, 27 Nov 2026 12:02:00 GMT")
     assert [record.getMessage() for record in caplog.records] == [
-        "this clock is 120 s behind the API server's, whose time is taken"
+        "the local clock is 120 s behind the API server's; using the API server's time"
     ]

@@ -212,7 +212,7 @@ def test_a_foreign_pod_of_the_same_name_is_never_adopted(
     )
     operators()
     status = namespace.becomes("False PodRejected")
-    assert "is in the way" in status["conditions"][0]["message"]
+    assert "does not belong to this build" in status["conditions"][0]["message"]
 
 
 def test_cancelled_deletes_the_pod(namespace: Namespace, operator: Operator) -> None:
