@@ -23,8 +23,8 @@ from kubernetes.config import ConfigException
 from imagewright.errors import ImagewrightError
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.kubeapi.config import Access, access, connect
-from imagewright_operator.leadership import Elector, Leadership, LeaseTimings, own_identity, own_namespace
-from imagewright_operator.leases import Leases
+from imagewright_operator.leadership.election import Elector, Leadership, LeaseTimings, own_identity, own_namespace
+from imagewright_operator.leadership.leases import Leases
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.monitoring.server import HealthServer
 from imagewright_operator.settings import Settings
@@ -38,7 +38,7 @@ _RESTART_S = 5
 def main() -> int:
     """Run until SIGTERM or SIGINT. Returns 2 for an invalid setting or without access to a cluster.
 
-    An operator that loses its lease exits with 1 (``leadership.LOST``) at once.
+    An operator that loses its lease exits with 1 (``election.LOST``) at once.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("kopf").setLevel(logging.WARNING)

@@ -12,7 +12,7 @@ from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.kubeapi.errors import ApiError
-from imagewright_operator.leases import Leases
+from imagewright_operator.leadership.leases import Leases
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.settings import Settings
 from imagewright_operator.watch.controller import Controller

@@ -18,7 +18,7 @@ from imagebuilds.clock import Clock
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import Json
 from imagewright_operator.kubeapi.errors import ApiError
-from imagewright_operator.leadership import (
+from imagewright_operator.leadership.election import (
     ElectionResult,
     Elector,
     Leadership,

@@ -18,7 +18,7 @@ from imagewright_operator.kubeapi.paths import LEASES, leases
 
 
 class Leases:
-    """One Lease, of ``namespace`` and ``name``. ``count`` is told of every request: verb, resource, HTTP status."""
+    """The Lease with this ``namespace`` and ``name``. ``count`` is called for every request: verb, resource, HTTP status."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Leases:
         self._all, self._one = leases(namespace), leases(namespace, name)
 
     def read(self) -> Json | None:
-        """As stored now, or None when there is none.
+        """The Lease as stored now, None if there is none.
 
         Raises:
             ApiError: as all of these.
@@ -41,11 +41,11 @@ class Leases:
         return self._client.find(self._one)
 
     def create(self, spec: Json) -> Json:
-        """The first one; status 409 when there is one."""
+        """Create the Lease; status 409 if there is one."""
         metadata = {"name": self._name, "namespace": self._namespace}
         body = {"apiVersion": LEASES, "kind": "Lease", "metadata": metadata, "spec": spec}
         return self._client.json("POST", self._all, body=body)
 
     def replace(self, body: Json) -> Json:
-        """Put ``body`` in the place of the version that it names; status 409 when it is another by now."""
+        """Replace the version that ``body`` names; status 409 if it has changed."""
         return self._client.json("PUT", self._one, body=body)
