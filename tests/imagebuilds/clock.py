@@ -1,4 +1,4 @@
-"""A monotonic clock that the test turns. No I/O. For all that is given a clock: queue, slots, census, leadership."""
+"""A monotonic clock that the test sets. No I/O. For everything that takes a clock: queue, limiter, store, leadership."""
 
 from __future__ import annotations
 

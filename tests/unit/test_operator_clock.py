@@ -1,4 +1,4 @@
-"""The API server's time, told by the Date of its answers."""
+"""The API server's time, by the Date of its responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An API server that answers what none should: an error of ours, and an operator that goes on."""
+"""An API server with malformed responses: an error, after which the operator continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of conditions: a row of its own rule appears, keeps its time, and leaves the others as they are."""
+"""The table of conditions: an independent one appears, keeps its time and changes no other."""
 
 from __future__ import annotations
 

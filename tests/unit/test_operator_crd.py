@@ -1,4 +1,4 @@
-"""The committed CRD is what the models say, and is a structural schema."""
+"""The committed CRD matches the models, and its schema is structural."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every example is one that this version builds, and what is deployed asks for no more than it needs."""
+"""Every example can be built, and the deployment has only the permissions that it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever holds the lease holds it alone, whatever clocks, delays, lost answers and frozen processes do; and somebody gets it."""
+"""Never more than one leader, whatever clocks, delays, lost responses and frozen processes do; and always one at last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may build: limits that are never exceeded, nobody forgotten, and an order that is fair between namespaces."""
+"""The concurrency limiter: limits are never exceeded, no build is forgotten, and the order is fair between namespaces."""
 
 from __future__ import annotations
 

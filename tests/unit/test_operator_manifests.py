@@ -1,4 +1,4 @@
-"""The BuildRequest and the Pod that are made of an ImageBuild."""
+"""The BuildRequest and the Pod of an ImageBuild."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Pod's status means, with statuses as kubelet, scheduler and controllers of Kubernetes 1.37 write them."""
+"""Observations of Pods, with statuses as kubelet, scheduler and controllers of Kubernetes 1.37 write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A branch that is watched: when it is looked at, what a move of it does, and what a failing look does not."""
+"""Polling a branch: when it is polled, and what a move and a failure of the poll do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When ``reconcile`` wants to look again at a Pod that waits: a thousand that no node can take must not be asked for."""
+"""When the reconciler requeues for a waiting Pod: a thousand unschedulable ones must not be polled."""
 
 from __future__ import annotations
 

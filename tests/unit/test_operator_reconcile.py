@@ -1,4 +1,4 @@
-"""reconcile, played on a cluster on paper: what it decides is carried out, step by step, and may be cut off anywhere."""
+"""The reconciler on a simulated cluster: its actions are carried out step by step, and may be interrupted anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written into the status: patches, hashes of inputs, the log's end."""
+"""The records of the status: patches, hashes of inputs, the end of the log."""
 
 from __future__ import annotations
 

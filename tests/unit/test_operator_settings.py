@@ -1,4 +1,4 @@
-"""Settings from the environment, and the Pod's profile that follows from them and the nodes."""
+"""Settings from the environment, and the Pod profile that follows from them and the nodes."""
 
 from __future__ import annotations
 

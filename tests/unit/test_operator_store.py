@@ -1,4 +1,4 @@
-"""What the operator knows of every ImageBuild: the latest holds, whether a list or a pass has told of it."""
+"""The store of ImageBuilds: the latest state counts, whether it is from a list or a pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an earlier version stored is read as it was meant: an upgrade builds nothing and says nothing new."""
+"""Statuses of earlier versions keep their meaning: an upgrade starts no build and posts no Event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused beyond the CRD's schema, and what a podTemplate may not ask for."""
+"""What is refused beyond the CRD's schema, and fields that a podTemplate must not have."""
 
 from __future__ import annotations
 

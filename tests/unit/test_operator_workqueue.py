@@ -1,4 +1,4 @@
-"""The queue of keys, its timers by a clock that the test turns, and the probes' answers over HTTP."""
+"""The work queue with timers by a simulated clock, and the health server over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real builds by the operator: profiles, bases, sources, and every reason that a build can fail for."""
+"""Real builds by the operator: profiles, base images, sources, and every reason for which a build can fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Pod whose capabilities don't suffice for a namespace: it builds in the root sandbox, or says what is missing."""
+"""A Pod without the capabilities of the namespace sandbox: it builds in the root sandbox, or reports what is missing."""
 
 from __future__ import annotations
 

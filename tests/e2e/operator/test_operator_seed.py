@@ -1,4 +1,4 @@
-"""The seed of it all: a Go program from a git repository to a running Pod, by an ImageBuild and by a plain kaniko Pod."""
+"""The first user story: a Go program from git to a running Pod, by an ImageBuild and by a plain kaniko Pod."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources beside git, and a layer cache, by the operator in a real cluster."""
+"""Sources other than git, and a layer cache, by the operator in a real cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator and its ImageBuilds on a real cluster: installed by kubectl, killed, and cleaned up after."""
+"""The operator and its ImageBuilds on a real cluster: installed by kubectl, killed, and cleaned up."""
 
 from __future__ import annotations
 

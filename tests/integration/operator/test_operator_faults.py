@@ -1,4 +1,4 @@
-"""The operator killed (see also test_operator_kills), and an API server that is slow, away, busy or frozen."""
+"""The operator killed (see also test_operator_kills), and an API server that is slow, gone, busy or frozen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator SIGKILLed at every kind of request in a build's life, and at random ones while many builds go on."""
+"""The operator SIGKILLed at every kind of request of a build, and at random ones during many builds."""
 
 from __future__ import annotations
 

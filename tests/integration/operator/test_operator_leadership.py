@@ -1,4 +1,4 @@
-"""Two operators with leader election on a real API server: one works; killed, stopped, frozen or cut off, the other takes over."""
+"""Leader election on a real API server: the standby replaces a leader that is killed, stopped, frozen or cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ImageBuild's life on a real API server: from apply to a digest, and what stands in its way."""
+"""The life of an ImageBuild on a real API server: from apply to a digest, and the obstacles."""
 
 from __future__ import annotations
 

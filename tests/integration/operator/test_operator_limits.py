@@ -1,4 +1,4 @@
-"""How many builds run at once, and whose is next, on a real API server."""
+"""Limits of concurrent builds and their order, on a real API server."""
 
 from __future__ import annotations
 

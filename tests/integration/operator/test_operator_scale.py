@@ -1,4 +1,4 @@
-"""Hundreds of ImageBuilds: what a build costs doesn't grow with how many there are."""
+"""Hundreds of ImageBuilds: the cost of a build does not grow with their number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects of earlier versions under today's definition, on a real API server, and today's operator taking them over."""
+"""Objects of earlier versions under today's CRD, on a real API server, taken over by today's operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watches that begin late, tell twice, late or in the wrong order, or end; an API server and an etcd that are killed."""
+"""Watches that begin late, deliver twice, late or out of order, or end; an API server and an etcd that are killed."""
 
 from __future__ import annotations
 
