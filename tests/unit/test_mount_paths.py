@@ -62,7 +62,7 @@ def test_the_list_of_reserved_paths() -> None:
 @pytest.mark.parametrize("path", REFUSED)
 def test_operator_and_plugin_refuse_a_reserved_mount_path(path: str) -> None:
     (problem,) = operator_problems(path)
-    assert problem.startswith(f"spec.podTemplate.volumes 'v': invalid mountPath \"{path}\": ")
+    assert problem.startswith(f'spec.podTemplate.volumes "v": invalid mountPath "{path}": ')
     reason = problem.partition("mountPath ")[2].partition(": ")[2]
     shown = "/" + posixpath.normpath(path).lstrip("/")
     assert plugin_errors(path) == [f'  volume "v" at "{shown}": {reason}: mount it elsewhere']
@@ -87,7 +87,7 @@ def test_the_reason_names_the_reserved_path() -> None:
 
 def test_operator_and_plugin_refuse_the_same_projected_sources() -> None:
     token = {"sources": [{"serviceAccountToken": {"path": "token"}}]}
-    assert "may not project serviceAccountToken" in operator_problems("/data", projected=token)[0]
+    assert "must not project serviceAccountToken" in operator_problems("/data", projected=token)[0]
     (error,) = plugin_errors("/data", projected=token)
     assert "projecting serviceAccountToken is not supported" in error
     for kind in PROJECTED_SOURCES:

@@ -1,4 +1,4 @@
-"""Never more than one leader, whatever clocks, delays, lost responses and frozen processes do; and always one at last."""
+"""At most one leader, whatever clocks, delays, lost responses and frozen processes do; and at last there is one."""
 
 from __future__ import annotations
 

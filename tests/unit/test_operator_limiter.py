@@ -1,4 +1,4 @@
-"""The concurrency limiter: limits are never exceeded, no build is forgotten, and the order is fair between namespaces."""
+"""The concurrency limiter: limits are kept, no build is forgotten, and the order is fair between namespaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Pod without the capabilities of the namespace sandbox: it builds in the root sandbox, or reports what is missing."""
+"""A Pod without the capabilities of the namespace sandbox: the root sandbox, or a report of what is missing."""
 
 from __future__ import annotations
 
