@@ -24,13 +24,11 @@ from cluster.places import ClusterError
 from cluster.processes import eventually
 from imagebuilds.installation import images
 from servers.git import GitServer, GitServerOptions
+from servers.registryclient import Client
 
 from imagewright.contract.request import RegistrySettings
-from imagewright.oci.platform import Platform
-from imagewright.reference import Reference
 from imagewright.registry.auth import Login
-from imagewright.registry.client import RegistryClient, RegistryOptions, RemoteImage
-from imagewright.registry.keychain import Keychain
+from imagewright.registry.pull import RemoteImage
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
@@ -183,9 +181,8 @@ class Runner:
     def pushed(self, tag: str) -> RemoteImage:
         private = self.cluster.private_registry
         settings = RegistrySettings(host=private.host, ca_file=str(private.authority))
-        keychain = Keychain({private.host: Login(private.username, private.password)})
-        client = RegistryClient(RegistryOptions((settings,)), keychain)
-        return client.resolve(Reference.parse(f"{private.host}/{tag}"), Platform.parse("linux/amd64"))
+        client = Client(settings, logins={private.host: Login(private.username, private.password)})
+        return client.resolve(f"{private.host}/{tag}")
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,10 @@ from imagewright.errors import RegistryError
 from imagewright.http.retry import RetryPolicy
 from imagewright.oci.platform import host_platform
 from imagewright.reference import Reference
-from imagewright.registry.client import RegistryClient, RegistryOptions
+from imagewright.registry.endpoints import RegistryOptions
 from imagewright.registry.keychain import Keychain
+from imagewright.registry.pull import Puller
+from imagewright.registry.transport import Transport
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ("executor", "operator")
@@ -76,9 +78,9 @@ def is_there(reference: str, flags: Sequence[str]) -> bool:
     """Whether the registry has the image, asked as the engine would ask with these flags."""
     access = build_request(parse(flags, os.environ), os.environ).registry
     options = RegistryOptions(access.hosts, insecure_pull=access.insecure, retry=RetryPolicy(0))
-    client = RegistryClient(options, Keychain.load(None))
+    puller = Puller(Transport(options, Keychain.load(None)))
     try:
-        client.resolve(Reference.parse(reference), host_platform())
+        puller.resolve(Reference.parse(reference), host_platform())
     except RegistryError:
         return False  # for whatever reason: the build will tell
     return True

@@ -15,7 +15,7 @@ from contextlib import suppress
 from imagewright.cli.arguments import parse
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request
-from imagewright.engine.registries import open_client
+from imagewright.engine.registries import open_registries
 from imagewright.errors import ImagewrightError, Reason, UsageError
 from imagewright.pin import Pinned, pin
 from imagewright.store.files import replacing
@@ -40,7 +40,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     """
     arguments = parse(words, environment, FLAGS, takes_words=True)
     request = build_request(arguments, environment)
-    resolve = functools.cache(open_client(request, environment).digest)
+    resolve = functools.cache(open_registries(request, environment).puller.digest)
     paths = list(dict.fromkeys(arguments.words)) or [_DEFAULT]
     check = arguments.flag("check")
     results = [(path, pin(_read(path), _name(path), resolve, update=arguments.flag("update"))) for path in paths]

@@ -16,7 +16,7 @@ from imagewright.cli.request import build_request
 from imagewright.engine.output.destinations import read_destinations
 from imagewright.engine.output.push import open_stored_image, push_image
 from imagewright.engine.output.resultfiles import references_with_digest, write_digests
-from imagewright.engine.registries import open_client
+from imagewright.engine.registries import open_registries
 from imagewright.errors import UsageError
 from imagewright.oci.platform import Platform, host_platform
 
@@ -41,7 +41,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     platform = Platform.parse(request.plan.platform) if request.plan.platform else host_platform()
     image, blobs = open_stored_image(arguments.words[0], platform)
     with closing(open_display(arguments, environment)) as display:
-        pushed = push_image(open_client(request, environment), image, destinations, blobs, display)
+        pushed = push_image(open_registries(request, environment).pusher, image, destinations, blobs, display)
     write_digests(destinations, pushed, image.manifest.digest)
     for reference in references_with_digest(pushed, image.manifest.digest):
         print(reference)

@@ -16,7 +16,7 @@ from imagewright.cli.request import build_request, check_environment
 from imagewright.contract.sources import DirectorySource
 from imagewright.engine import build as engine
 from imagewright.engine.pull.layouts import warm
-from imagewright.engine.registries import open_client
+from imagewright.engine.registries import open_registries
 from imagewright.errors import UsageError
 from imagewright.oci.platform import Platform, host_platform
 from imagewright.plan.origins import ImageBase, ImageOrigin
@@ -77,4 +77,4 @@ def _fill(arguments: Arguments, environment: Mapping[str, str], display: Display
         raise UsageError(
             "there is nothing to keep", hint="Name images with --image, or a Dockerfile with --dockerfile."
         )
-    warm(open_client(request, environment), dict.fromkeys(images), folder, display.message)
+    warm(open_registries(request, environment).puller, dict.fromkeys(images), folder, display.message)

@@ -24,7 +24,7 @@ from imagewright.engine.output.resultfiles import references_with_digest, write_
 from imagewright.engine.planning import PlannedBuild, Planner
 from imagewright.engine.pull.images import BrokenEntry, Images, ImageSources
 from imagewright.engine.pull.layouts import Layouts, WarmCache
-from imagewright.engine.registries import open_client
+from imagewright.engine.registries import Registries, open_registries
 from imagewright.engine.source.remotes import Remotes
 from imagewright.engine.source.secrets import check_required, read_secrets
 from imagewright.engine.source.sshagents import SshAgents
@@ -46,7 +46,7 @@ from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
 from imagewright.lint.run import refuse_warnings
 from imagewright.plan.model import BuildPlan
 from imagewright.reference import Reference
-from imagewright.registry.client import RegistryClient
+from imagewright.registry.pull import Puller
 from imagewright.sandbox.choose import start as start_sandbox
 from imagewright.sandbox.model import Sandbox, SandboxOptions
 from imagewright.store.blobs import BlobStore
@@ -166,12 +166,12 @@ class _Build:
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
-        client = open_client(self._request, self._environment)
+        registries = open_registries(self._request, self._environment)
         if destinations.push and request.output.check_push:
             for reference in destinations.references:
-                client.check_push(reference)
+                registries.pusher.check_push(reference)
         blobs = BlobStore(workspace.blobs)
-        images = self._images(client, workspace, blobs)
+        images = self._images(registries.puller, workspace, blobs)
         planner = self._planner = Planner(request, self._environment, reporter, workspace.source)
         planned = planner.plan(images, remotes)
         for warning in planned.plan.warnings:
@@ -183,12 +183,12 @@ class _Build:
         if sandbox.build_root is not None:
             self._root = BuildRoot(sandbox, workspace, reporter, _paths_to_read(request))
             planned = _with_released_contexts(planned, self._root, request)
-        cache = self._cache = open_cache(request, client, reporter.warning)
+        cache = self._cache = open_cache(request, registries, reporter.warning)
         while True:
             session = self._session(planned, images, remotes)
             try:
                 self._execute_stages(session)
-                self._write_outputs(session, client, destinations)
+                self._write_outputs(session, registries, destinations)
                 break
             except BrokenEntry as broken:
                 if cache is None or not cache.spoil(broken.key, broken.message):
@@ -252,7 +252,7 @@ class _Build:
         if broken:
             raise broken[0]
 
-    def _write_outputs(self, session: Session, client: RegistryClient, destinations: Destinations) -> None:
+    def _write_outputs(self, session: Session, registries: Registries, destinations: Destinations) -> None:
         """Assemble the image, write it and push it."""
         self._image = assemble(
             session.origins.stages[session.plan.target.index], session.layers.created(), destinations
@@ -263,7 +263,7 @@ class _Build:
             output.also_at = session.cache.found_at
         output.write(destinations)
         if destinations.push:
-            self._references = output.push(client, destinations)
+            self._references = output.push(registries.pusher, destinations)
         names = self._references if destinations.push else destinations.references
         write_digests(destinations, names, self._image.manifest.digest)
 
@@ -271,16 +271,18 @@ class _Build:
         """Only plan. With ``ask`` False no registry is contacted, as if base images defined nothing."""
         workspace = self._workspace = Workspace(self._request.work_dir)
         images = (
-            self._images(open_client(self._request, self._environment), workspace, BlobStore(workspace.blobs))
+            self._images(
+                open_registries(self._request, self._environment).puller, workspace, BlobStore(workspace.blobs)
+            )
             if ask
             else None
         )
         planner = Planner(self._request, self._environment, self._reporter, workspace.source)
         return planner.plan(images, self._remotes(workspace, threading.Event())).plan
 
-    def _images(self, client: RegistryClient, workspace: Workspace, blobs: BlobStore) -> Images:
+    def _images(self, puller: Puller, workspace: Workspace, blobs: BlobStore) -> Images:
         request = self._request
-        sources = ImageSources(client, Layouts(request.context.named), WarmCache(request.run.cache_dir))
+        sources = ImageSources(puller, Layouts(request.context.named), WarmCache(request.run.cache_dir))
         return Images(sources, workspace, blobs, self._reporter)
 
     def _remotes(self, workspace: Workspace, stopped: threading.Event) -> Remotes:

@@ -15,7 +15,7 @@ from imagewright.contract.request import BuildRequest
 from imagewright.contract.sources import OciSource, Source
 from imagewright.engine.events import Reporter
 from imagewright.engine.pull.images import Images
-from imagewright.engine.registries import open_client
+from imagewright.engine.registries import open_registries
 from imagewright.engine.source.contexts import fetch_contexts, pull_artifact
 from imagewright.engine.source.inputs import (
     EPOCH_OF,
@@ -100,8 +100,8 @@ class Planner:
 
     def _pull(self, source: OciSource, path: str) -> None:
         """Pull a context from a registry. Its logins are read only for such a context."""
-        client = open_client(self._request, self._environment, source.credentials_dir)
-        pull_artifact(client, source.image, path)
+        registries = open_registries(self._request, self._environment, source.credentials_dir)
+        pull_artifact(registries.puller, source.image, path)
 
 
 def _empty_config(request: ConfigRequest) -> ImageConfig:

@@ -1,4 +1,4 @@
-"""The registry client of a request.
+"""Access to registries as a request wants it: how they are reached, and where logins come from.
 
 Reads docker's config.json.
 """
@@ -6,17 +6,29 @@ Reads docker's config.json.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from imagewright.contract.request import BuildRequest
-from imagewright.registry.client import RegistryClient, RegistryOptions
 from imagewright.registry.clouds import CloudKeychain
+from imagewright.registry.endpoints import RegistryOptions
 from imagewright.registry.keychain import Keychain
+from imagewright.registry.pull import Puller
+from imagewright.registry.push import Pusher
+from imagewright.registry.transport import Transport
 
 
-def open_client(
+@dataclass(frozen=True, slots=True)
+class Registries:
+    """Pulls and pushes that share connections and logins."""
+
+    puller: Puller
+    pusher: Pusher
+
+
+def open_registries(
     request: BuildRequest, environment: Mapping[str, str], docker_config_dir: str | None = None
-) -> RegistryClient:
-    """A client. ``docker_config_dir`` has the config.json; the default is the request's, DOCKER_CONFIG, or ~/.docker.
+) -> Registries:
+    """``docker_config_dir`` has the config.json; the default is the request's, DOCKER_CONFIG, or ~/.docker.
 
     Raises:
         RegistryError: reason ``RegistryAuthFailed``, the file is not a valid config.json.
@@ -31,5 +43,7 @@ def open_client(
         pull_retries=access.pull_retries,
         push_retries=access.push_retries,
     )
-    sources = CloudKeychain(environment, access.credential_helpers)
-    return RegistryClient(options, Keychain.load(docker_config_dir or access.docker_config_dir or None, sources))
+    clouds = CloudKeychain(environment, access.credential_helpers)
+    keychain = Keychain.load(docker_config_dir or access.docker_config_dir or None, clouds)
+    transport = Transport(options, keychain)
+    return Registries(Puller(transport), Pusher(transport))

@@ -21,7 +21,7 @@ from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.auth import pull_scope
 from imagewright.registry.blob import BlobLocation, BlobReader
-from imagewright.registry.endpoints import Endpoint, Endpoints
+from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import protocol_error
 from imagewright.registry.transport import Request, Transport
 from imagewright.streams import read_whole
@@ -43,8 +43,8 @@ class RemoteImage:
 class Puller:
     """Resolves and downloads. Safe to use from several threads."""
 
-    def __init__(self, endpoints: Endpoints, transport: Transport) -> None:
-        self._endpoints = endpoints
+    def __init__(self, transport: Transport) -> None:
+        self._endpoints = transport.endpoints
         self._transport = transport
 
     def resolve(self, reference: Reference, platform: Platform) -> RemoteImage:
@@ -81,7 +81,7 @@ class Puller:
             ).strip()
             raise
 
-    def find(self, reference: Reference, *, pulling: bool) -> Manifest | None:
+    def find(self, reference: Reference, *, pulling: bool = False) -> Manifest | None:
         """An image's manifest, from the registry itself and not from a mirror; None if there is none.
 
         ``pulling``: the registry is reached as for pulls, else as for pushes.
@@ -97,7 +97,7 @@ class Puller:
                 return None
             raise
 
-    def open_found(self, reference: Reference, descriptor: Descriptor, *, pulling: bool) -> BlobReader:
+    def open_found(self, reference: Reference, descriptor: Descriptor, *, pulling: bool = False) -> BlobReader:
         """A blob of an image that ``find`` returned, as it is stored. Verified when ``read`` reaches the end."""
         return self._open((self._itself(reference, pulling),), reference, descriptor)
 

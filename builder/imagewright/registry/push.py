@@ -18,7 +18,6 @@ from imagewright.http.failures import clean
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import OCI_MANIFEST
 from imagewright.reference import Reference
-from imagewright.registry.endpoints import Endpoints
 from imagewright.registry.failures import Refused, protocol_error
 from imagewright.registry.transport import Request, Transport
 from imagewright.registry.upload import BlobSource, Content, Progress, Target, Uploader
@@ -72,8 +71,8 @@ class TagImmutable(RegistryError):
 class Pusher:
     """Pushes one image to many names."""
 
-    def __init__(self, endpoints: Endpoints, transport: Transport) -> None:
-        self._endpoints = endpoints
+    def __init__(self, transport: Transport) -> None:
+        self._endpoints = transport.endpoints
         self._transport = transport
         self._uploader = Uploader(transport)
 

@@ -32,7 +32,7 @@ from imagewright.http.exchange import (
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
 from imagewright.http.retry import RetryPolicy, StatusRefusal, is_idempotent, with_retries
 from imagewright.registry.auth import TokenAnswer, TokenRequest, authorize
-from imagewright.registry.endpoints import Endpoint, RegistryOptions
+from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions
 from imagewright.registry.failures import (
     Attempted,
     Refused,
@@ -75,6 +75,7 @@ class Transport:
     """Sends requests. Safe to use from several threads."""
 
     def __init__(self, options: RegistryOptions, keychain: Keychain) -> None:
+        self.endpoints = Endpoints(options)
         self._options = options
         self._keychain = keychain
         self._http = HttpClient(options.user_agent)

@@ -9,40 +9,19 @@ from contextlib import contextmanager
 
 import pytest
 from servers.images import MemoryImage, memory_image
+from servers.registryclient import AMD64, Client
 from servers.scripted import Answer, Asked, ScriptedServer
 
-from imagewright.contract.request import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
-from imagewright.http.retry import RetryPolicy
 from imagewright.oci.mediatypes import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, ImageFormat
-from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login
-from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.keychain import Keychain
 
-AMD64 = Platform.parse("linux/amd64")
 IMAGE = memory_image([b"a layer of bytes" * 1000])
 DOCKER_IMAGE = memory_image([b"a layer of bytes" * 1000], ImageFormat.DOCKER)
 LAYER = IMAGE.manifest.layers[0]
 Script = Callable[[Asked], Answer]
-
-
-def client(*settings: RegistrySettings, logins: dict[str, Login] | None = None) -> RegistryClient:
-    return RegistryClient(RegistryOptions(settings, retry=RetryPolicy(2, 0)), Keychain(logins or {}))
-
-
-def pull(server: ScriptedServer, name: str = "app:1") -> bytes:
-    using = client()
-    image = using.resolve(Reference.parse(f"{server.host}/{name}"), AMD64)
-    with using.open_blob(image, image.manifest.layers[0]) as stream:
-        return b"".join(iter(lambda: stream.read(512), b""))
-
-
-def push(server: ScriptedServer, image: MemoryImage = IMAGE) -> None:
-    request = PushImage(image.manifest, image.config)
-    client().push(request, [Reference.parse(f"{server.host}/app:1")], image, lambda *_: None)
 
 
 @contextmanager
@@ -88,7 +67,7 @@ def document(**keys: object) -> bytes:
 
 def test_the_play_itself_is_honest() -> None:
     with ScriptedServer(honest()) as server:
-        assert pull(server) == IMAGE.blobs[LAYER.digest]
+        assert Client().pull(f"{server.host}/app:1") == IMAGE.blobs[LAYER.digest]
 
 
 # --- manifests
@@ -129,27 +108,27 @@ DESCRIPTOR = {"mediaType": OCI_LAYER, "digest": str(LAYER.digest), "size": LAYER
 def test_a_manifest_that_is_none(body: bytes, match: str | None) -> None:
     with ScriptedServer(manifests(Answer(200, {"Content-Type": OCI_MANIFEST}, body))) as server:
         if match is None:
-            pull(server)
+            Client().pull(f"{server.host}/app:1")
             return
         with fails(match):
-            pull(server)
+            Client().pull(f"{server.host}/app:1")
 
 
 def test_a_manifest_without_an_end() -> None:
     with ScriptedServer(manifests(Answer(200, {}, b" " * (5 << 20)))) as server, fails("more than"):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
 
 
 def test_a_manifest_that_inflates_without_an_end() -> None:
     bomb = gzip.compress(bytes(1 << 26))
     with ScriptedServer(manifests(Answer(200, {"Content-Encoding": "gzip"}, bomb))) as server, fails("more than"):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
 
 
 def test_a_manifest_that_is_not_the_pinned_one() -> None:
     other = Digest.of(b"what was asked for")
     with ScriptedServer(honest()) as server, fails("does not have the digest"):
-        pull(server, f"app@{other}")
+        Client().pull(f"{server.host}/app@{other}")
 
 
 def test_a_manifest_that_is_not_what_its_header_says() -> None:
@@ -158,7 +137,7 @@ def test_a_manifest_that_is_not_what_its_header_says() -> None:
         ScriptedServer(manifests(Answer(200, headers, IMAGE.manifest.raw))) as server,
         fails("does not have the digest"),
     ):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
 
 
 @pytest.mark.parametrize("change", [{"size": 5}, {"digest": str(Digest.of(b"other"))}])
@@ -170,7 +149,7 @@ def test_an_index_whose_manifest_is_another(change: dict[str, object]) -> None:
         return Answer(200, {"Content-Type": OCI_INDEX}, index) if asked.path.endswith("/manifests/1") else None
 
     with ScriptedServer(but(script)) as server, fails("digest|by its index"):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +170,7 @@ def test_an_index_with_nonsense_in_it(entry: object) -> None:
         ScriptedServer(manifests(Answer(200, {"Content-Type": OCI_INDEX}, index))) as server,
         pytest.raises(RegistryError) as caught,
     ):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
     assert caught.value.hint
 
 
@@ -227,7 +206,7 @@ def test_a_configuration_with_nonsense_in_it(config: dict[str, object]) -> None:
         return Answer(200, body=raw) if str(Digest.of(raw)) in asked.path else None
 
     with ScriptedServer(but(script)) as server, fails("configuration|digest"):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
 
 
 # --- blobs
@@ -249,7 +228,7 @@ def test_a_configuration_with_nonsense_in_it(config: dict[str, object]) -> None:
 )
 def test_a_blob_that_is_another(answer: Answer, match: str) -> None:
     with ScriptedServer(layers(answer)) as server, pytest.raises(RegistryError, match=match) as caught:
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
     assert caught.value.hint
 
 
@@ -257,7 +236,7 @@ def test_a_blob_without_a_length_that_goes_on_too_long() -> None:
     whole = IMAGE.blobs[LAYER.digest] + b"and more"
     raw = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + whole
     with ScriptedServer(layers(Answer(raw=raw))) as server, fails("has more than"):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +256,7 @@ def test_a_blob_without_a_length_that_goes_on_too_long() -> None:
 def test_an_answer_that_is_no_http(raw: bytes) -> None:
     script = but(lambda asked: Answer(raw=raw) if "/manifests/" in asked.path else None)
     with ScriptedServer(script) as server, fails("cannot reach", Reason.REGISTRY_UNAVAILABLE):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
 
 
 # --- redirects
@@ -289,7 +268,7 @@ def test_a_loop_of_redirects() -> None:
 
     with ScriptedServer(but(script)) as server:
         with fails("more than 10 redirects"):
-            pull(server)
+            Client().pull(f"{server.host}/app:1")
         assert len([a for a in server.asked if "/manifests/" in a.path]) == 11
 
 
@@ -300,7 +279,7 @@ def test_a_loop_of_redirects() -> None:
 def test_a_redirect_to_nowhere(location: str) -> None:
     headers = {"Location": location} if location else {}
     with ScriptedServer(manifests(Answer(302, headers))) as server, fails("address|where to"):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
 
 
 def test_a_login_does_not_go_along_to_another_host() -> None:
@@ -313,8 +292,8 @@ def test_a_login_does_not_go_along_to_another_host() -> None:
             return Answer(307, {"Location": f"{elsewhere}{asked.path}"})
 
         with ScriptedServer(script) as server:
-            using = client(logins={server.host: Login("user", "secret")})
-            using.resolve(Reference.parse(f"{server.host}/app:1"), AMD64)
+            using = Client(logins={server.host: Login("user", "secret")})
+            using.resolve(f"{server.host}/app:1")
             assert [a.authorization for a in server.asked if "/manifests/" in a.path] == ["", "Basic dXNlcjpzZWNyZXQ="]
     assert storage.asked
     assert not any(asked.authorization for asked in storage.asked)
@@ -332,8 +311,8 @@ def test_another_host_can_not_ask_for_the_login() -> None:
             return Answer(307, {"Location": f"http://localhost:{other.port}{asked.path}"})
 
         with ScriptedServer(script) as server, fails("status 401", Reason.REGISTRY_AUTH_FAILED):
-            using = client(logins={server.host: Login("user", "secret")})
-            using.resolve(Reference.parse(f"{server.host}/app:1"), AMD64)
+            using = Client(logins={server.host: Login("user", "secret")})
+            using.resolve(f"{server.host}/app:1")
         assert not any(asked.authorization for asked in other.asked)
         assert not any(asked.path.startswith("/token") for asked in other.asked)
 
@@ -353,8 +332,8 @@ def test_who_is_refused_learns_that_the_login_ends_with_a_newline(scheme: str, l
         return Answer(401, {} if asked.path.startswith("/token") else {"WWW-Authenticate": challenge})
 
     with ScriptedServer(script) as server, fails(".", Reason.REGISTRY_AUTH_FAILED) as caught:
-        using = client(logins={server.host: login})
-        using.resolve(Reference.parse(f"{server.host}/app:1"), AMD64)
+        using = Client(logins={server.host: login})
+        using.resolve(f"{server.host}/app:1")
     assert ("newline" in caught.value.hint) is bool(flaw)
     assert flaw in caught.value.hint
     assert "hunter2" not in caught.value.render()
@@ -367,9 +346,9 @@ def test_a_web_page_for_everything_is_no_push() -> None:
     page = Answer(200, {"Content-Type": "text/html"}, b"<html>Log in</html>")
     with ScriptedServer(lambda _: page) as server:
         with fails("status 200", Reason.PUSH_FAILED):
-            push(server)
+            Client().push(IMAGE, f"{server.host}/app:1")
         with fails("status 200", Reason.PUSH_FAILED):
-            client().check_push(Reference.parse(f"{server.host}/app:1"))
+            Client().pusher.check_push(Reference.parse(f"{server.host}/app:1"))
 
 
 def test_a_manifest_that_was_maybe_not_stored() -> None:
@@ -377,7 +356,7 @@ def test_a_manifest_that_was_maybe_not_stored() -> None:
         return Answer(200, {"Content-Length": ""} if asked.method == "HEAD" else {})
 
     with ScriptedServer(script) as server, fails("may not be stored|status 200", Reason.PUSH_FAILED):
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
 
     def holds_all(asked: Asked) -> Answer:
         if asked.method == "HEAD":
@@ -386,7 +365,7 @@ def test_a_manifest_that_was_maybe_not_stored() -> None:
         return Answer(200)
 
     with ScriptedServer(holds_all) as server, fails("may not be stored"):
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
 
 
 def test_a_manifest_that_was_changed_on_its_way() -> None:
@@ -397,7 +376,7 @@ def test_a_manifest_that_was_changed_on_its_way() -> None:
         return Answer(201, {"Docker-Content-Digest": str(Digest.of(b"changed\x1b[31m"))})
 
     with ScriptedServer(script) as server, fails("stored .* not as"):
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
 
 
 @pytest.mark.parametrize("location", ["", "http://[::1", "gopher://x/"])
@@ -406,7 +385,7 @@ def test_an_upload_to_nowhere(location: str) -> None:
         return Answer(202, {"Location": location}) if asked.method == "POST" else Answer(404)
 
     with ScriptedServer(script) as server, fails("address|Location", Reason.PUSH_FAILED):
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
 
 
 def test_a_refusal_in_the_registrys_own_words() -> None:
@@ -418,7 +397,7 @@ def test_a_refusal_in_the_registrys_own_words() -> None:
         return Answer(404)
 
     with ScriptedServer(script) as server, fails(r"DENIED: quota \[2J exceeded by far", Reason.PUSH_FAILED):
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
 
 
 # Answers to the PUT of an OCI manifest: of Quay 2, of Quay's later releases, of Docker's registry before OCI, of GitLab, of
@@ -460,17 +439,17 @@ def refuses_the_manifest(status: int, code: str, message: str, detail: object) -
 def test_a_registry_without_oci_manifests_gets_docker_s_by_a_flag(answer: tuple[int, str, str, object]) -> None:
     with ScriptedServer(refuses_the_manifest(*answer)) as server:
         with fails(f"status {answer[0]}", Reason.PUSH_FAILED) as caught:
-            push(server)
+            Client().push(IMAGE, f"{server.host}/app:1")
         assert "--image-format=docker" in caught.value.hint
         with fails(f"status {answer[0]}", Reason.PUSH_FAILED) as caught:
-            push(server, DOCKER_IMAGE)
+            Client().push(DOCKER_IMAGE, f"{server.host}/app:1")
         assert "--image-format" not in caught.value.hint, "it was Docker's already"
 
 
 @pytest.mark.parametrize("answer", _OTHER_REFUSALS)
 def test_another_refusal_of_a_manifest_is_not_taken_for_one_of_its_format(answer: tuple[int, str, str, object]) -> None:
     with ScriptedServer(refuses_the_manifest(*answer)) as server, fails(answer[2], Reason.PUSH_FAILED) as caught:
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
     assert "--image-format" not in caught.value.hint
 
 
@@ -488,7 +467,7 @@ def test_another_refusal_of_a_manifest_is_not_taken_for_one_of_its_format(answer
 def test_what_a_registry_says_in_detail_is_told(detail: object, shown: str) -> None:
     with ScriptedServer(refuses_the_manifest(400, "CODE", "text", detail)) as server:
         with fails("CODE", Reason.PUSH_FAILED) as caught:
-            push(server)
+            Client().push(IMAGE, f"{server.host}/app:1")
         assert caught.value.message.endswith(shown)
 
 
@@ -500,4 +479,4 @@ def test_a_refusal_without_words(body: bytes) -> None:
         ScriptedServer(lambda asked: Answer(403, body=body) if "/v2/app" in asked.path else Answer()) as server,
         fails("status 403", Reason.REGISTRY_AUTH_FAILED),
     ):
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from servers.images import memory_image
+from servers.registryclient import Client
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.digest import Digest
@@ -14,8 +15,7 @@ from imagewright.engine.output.push import push_image
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.retry import RetryPolicy
 from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions, TagImmutable
-from imagewright.registry.keychain import Keychain
+from imagewright.registry.push import PushImage, TagImmutable
 
 WORDS = [
     (
@@ -60,9 +60,9 @@ def test_immutable_tag(status: int, code: str, message: str, pushed: list[str]) 
     image = memory_image([b"layer"])
     with registry(status, code, message, pushed) as server:
         names = [Reference.parse(f"{server.host}/app:{tag}") for tag in ("1", "2")]
-        client = RegistryClient(RegistryOptions(retry=RetryPolicy(0, 0)), Keychain({}))
+        client = Client(retry=RetryPolicy(0))
         with pytest.raises(TagImmutable) as caught:
-            client.push(PushImage(image.manifest, image.config), names, image, lambda *_: None)
+            client.push(image, *map(str, names))
     assert caught.value.reason is Reason.TAG_IMMUTABLE
     assert caught.value.references == (names[0],)
     assert message[:20] in caught.value.message
@@ -73,10 +73,10 @@ def test_immutable_tag(status: int, code: str, message: str, pushed: list[str]) 
 def test_another_refusal_is_none_of_that(pushed: list[str]) -> None:
     image = memory_image([b"layer"])
     with registry(400, "MANIFEST_INVALID", "no such media type", pushed) as server:
-        client = RegistryClient(RegistryOptions(retry=RetryPolicy(0, 0)), Keychain({}))
+        client = Client(retry=RetryPolicy(0))
         name = Reference.parse(f"{server.host}/app:1")
         with pytest.raises(RegistryError) as caught:
-            client.push(PushImage(image.manifest, image.config), [name], image, lambda *_: None)
+            client.push(image, str(name))
     assert caught.value.reason is Reason.PUSH_FAILED
 
 
@@ -102,14 +102,14 @@ def test_an_immutable_tag_is_a_warning_where_that_is_asked_for(ignored: bool, pu
     said = Said()
     with registry(*WORDS[0], pushed) as server:
         names = tuple(Reference.parse(f"{server.host}/app:{tag}") for tag in ("1", "2"))
-        client = RegistryClient(RegistryOptions(retry=RetryPolicy(0, 0)), Keychain({}))
+        client = Client(retry=RetryPolicy(0))
         destinations = Destinations(names, ignore_immutable_tags=ignored)
         push = PushImage(image.manifest, image.config)
         if not ignored:
             with pytest.raises(TagImmutable):
-                push_image(client, push, destinations, image, said)  # type: ignore[arg-type]
+                push_image(client.pusher, push, destinations, image, said)  # type: ignore[arg-type]
             return
-        assert push_image(client, push, destinations, image, said) == names[1:]  # type: ignore[arg-type]
+        assert push_image(client.pusher, push, destinations, image, said) == names[1:]  # type: ignore[arg-type]
     assert said.lines == [
         f'warning: did not push "{names[0].familiar()}": the tag is immutable',
         f"pushed {names[1].familiar()}@{image.manifest.digest}",

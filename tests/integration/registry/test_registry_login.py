@@ -9,19 +9,15 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from servers.images import memory_image
+from servers.registryclient import Client
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
-from imagewright.http.retry import RetryPolicy
-from imagewright.oci.platform import Platform
-from imagewright.reference import Reference
 from imagewright.registry.auth import Login
-from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
 from imagewright.registry.keychain import Keychain
 
-AMD64 = Platform.parse("linux/amd64")
 IMAGE = memory_image([b"x" * 300_000])
 
 
@@ -100,36 +96,21 @@ class Guarded:
         return Answer(200, body=self.blobs[name])
 
 
-def client(*settings: RegistrySettings, keychain: Keychain | None = None) -> RegistryClient:
-    return RegistryClient(RegistryOptions(settings, retry=RetryPolicy(2, 0)), keychain or Keychain({}))
-
-
-def pull(using: RegistryClient, host: str) -> bytes:
-    image = using.resolve(Reference.parse(f"{host}/team/app:1"), AMD64)
-    with using.open_blob(image, image.manifest.layers[0]) as stream:
-        return b"".join(iter(stream.read, b""))
-
-
-def push(using: RegistryClient, host: str) -> None:
-    request = PushImage(IMAGE.manifest, IMAGE.config)
-    using.push(request, [Reference.parse(f"{host}/team/app:1")], IMAGE, lambda *_: None)
-
-
 def test_an_anonymous_token_is_asked_for_once() -> None:
     registry = Guarded()
     with ScriptedServer(registry) as server:
-        using = client()
-        assert pull(using, server.host) == IMAGE.blobs[IMAGE.manifest.layers[0].digest]
-        pull(using, server.host)
+        using = Client()
+        assert using.pull(f"{server.host}/team/app:1") == IMAGE.blobs[IMAGE.manifest.layers[0].digest]
+        using.pull(f"{server.host}/team/app:1")
     assert registry.scopes == [["repository:team/app:pull"]]
 
 
 def test_pulling_asks_for_no_more_than_pulling() -> None:
     registry = Guarded("secret")
     with ScriptedServer(registry) as server:
-        using = client(keychain=Keychain({server.host: Login("user", "secret")}))
-        pull(using, server.host)
-        push(using, server.host)
+        using = Client(logins={server.host: Login("user", "secret")})
+        using.pull(f"{server.host}/team/app:1")
+        using.push(IMAGE, f"{server.host}/team/app:1")
     first, *others = registry.scopes
     assert first == ["repository:team/app:pull"]
     assert others == [["repository:team/app:pull,push"]] * len(others), "threads may ask at the same time"
@@ -140,17 +121,17 @@ def test_pulling_asks_for_no_more_than_pulling() -> None:
 def test_a_token_that_ends_is_renewed_even_before_a_body(uses: int) -> None:
     registry = Guarded("secret", uses)
     with ScriptedServer(registry) as server:
-        using = client(keychain=Keychain({server.host: Login("user", "secret")}))
-        pull(using, server.host)
-        push(using, server.host)
+        using = Client(logins={server.host: Login("user", "secret")})
+        using.pull(f"{server.host}/team/app:1")
+        using.push(IMAGE, f"{server.host}/team/app:1")
     assert registry.accepts == {str(digest): blob for digest, blob in IMAGE.blobs.items()}
 
 
 def test_a_wrong_password_is_said_to_be_one() -> None:
     with ScriptedServer(Guarded("secret")) as server:
-        using = client(keychain=Keychain({server.host: Login("user", "wrong-password")}))
+        using = Client(logins={server.host: Login("user", "wrong-password")})
         with pytest.raises(RegistryError, match='denied the user "user"') as caught:
-            pull(using, server.host)
+            using.pull(f"{server.host}/team/app:1")
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "wrong-password" not in caught.value.render()
 
@@ -161,7 +142,7 @@ def test_a_registry_that_refuses_is_named_with_the_repository(challenge: str) ->
         ScriptedServer(lambda _: Answer(401, {"WWW-Authenticate": challenge})) as server,
         pytest.raises(RegistryError, match=f"cannot log in to {server.host} for team/app: ") as caught,
     ):
-        pull(client(), server.host)
+        Client().pull(f"{server.host}/team/app:1")
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
 
 
@@ -170,7 +151,7 @@ def test_a_token_server_in_trouble_is_asked_again(failure: Answer) -> None:
     registry = Guarded()
     registry.failures = [failure, failure]
     with ScriptedServer(registry) as server:
-        pull(client(), server.host)
+        Client().pull(f"{server.host}/team/app:1")
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"token": 7}', b'{"token": "a\\r\\nX: y"}', b"[" * 90_000])
@@ -178,7 +159,7 @@ def test_a_token_server_that_gives_no_token(body: bytes) -> None:
     registry = Guarded()
     registry.failures = [Answer(200, body=body)]
     with ScriptedServer(registry) as server, pytest.raises(RegistryError, match="has no token") as caught:
-        pull(client(), server.host)
+        Client().pull(f"{server.host}/team/app:1")
     assert caught.value.reason is Reason.REGISTRY_PROTOCOL_ERROR
     assert caught.value.hint
 
@@ -188,9 +169,9 @@ def test_a_login_is_not_sent_to_where_it_should_not(realm: str) -> None:
     challenge = f'Bearer realm="{realm}",service="x"'
     with ScriptedServer(lambda _: Answer(401, {"WWW-Authenticate": challenge})) as server:
         # As it is for a registry that isn't allowed plain HTTP: only the loopback address allows it here.
-        using = client(keychain=Keychain({server.host: Login("user", "secret")}))
+        using = Client(logins={server.host: Login("user", "secret")})
         with pytest.raises(RegistryError) as caught:
-            pull(using, server.host)
+            using.pull(f"{server.host}/team/app:1")
     assert caught.value.reason in (
         Reason.REGISTRY_AUTH_FAILED,
         Reason.REGISTRY_PROTOCOL_ERROR,
@@ -207,7 +188,7 @@ def test_an_endpoint_is_given_the_login_of_the_name_it_stands_for() -> None:
             {"https://index.docker.io/v1/": Login("user", "secret"), server.host: Login("other", "login")}
         )
         hub = RegistrySettings(host="docker.io", endpoint=server.host)
-        image = client(hub, keychain=keychain).resolve(Reference.parse("team/app:1"), AMD64)
+        image = Client(hub, keychain=keychain).resolve("team/app:1")
         assert image.manifest.raw == IMAGE.manifest.raw
 
 
@@ -216,15 +197,15 @@ def test_a_mirror_is_given_its_own_login_only() -> None:
     with ScriptedServer(registry) as mirror:
         keychain = Keychain({"docker.io": Login("user", "secret")})
         hub = RegistrySettings(host="docker.io", mirrors=(mirror.host,))
-        client(hub, keychain=keychain).resolve(Reference.parse("team/app:1"), AMD64)
+        Client(hub, keychain=keychain).resolve("team/app:1")
         assert not any(asked.authorization.startswith("Basic") for asked in mirror.asked)
 
 
 def test_public_images_need_no_helper_for_logins() -> None:
     with ScriptedServer(Guarded()) as server:
-        pull(client(keychain=Keychain({}, store="desktop")), server.host)
+        Client(keychain=Keychain({}, store="desktop")).pull(f"{server.host}/team/app:1")
     with ScriptedServer(Guarded("secret")) as server, pytest.raises(RegistryError) as caught:
-        pull(client(keychain=Keychain({}, store="desktop")), server.host)
+        Client(keychain=Keychain({}, store="desktop")).pull(f"{server.host}/team/app:1")
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "no docker-credential-desktop in PATH" in caught.value.hint
 
@@ -241,9 +222,9 @@ def test_a_login_costs_no_connection() -> None:
         return Answer(401, headers, b'{"errors": [{"code": "UNAUTHORIZED", "message": "log in"}]}')
 
     with ScriptedServer(script) as server:
-        using = client(keychain=Keychain({server.host: Login("user", "secret")}))
-        pull(using, server.host)
+        using = Client(logins={server.host: Login("user", "secret")})
+        using.pull(f"{server.host}/team/app:1")
         assert server.connections == 2, "one, beside the question whether HTTPS is spoken"
-        push(using, server.host)
+        using.push(IMAGE, f"{server.host}/team/app:1")
     assert len(server.asked) > 10
     assert server.connections <= 4, "those of threads that upload at the same time"

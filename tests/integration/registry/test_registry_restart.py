@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 from servers.images import memory_image
 from servers.registry import RegistryServer, RegistryServerOptions
+from servers.registryclient import Client
 
 from imagewright.http.retry import RetryPolicy
 from imagewright.oci.descriptor import Descriptor
-from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.keychain import Keychain
 
 pytestmark = pytest.mark.registry
 CONTENT = random.Random(3).randbytes(20_000_000)
@@ -51,7 +49,7 @@ class Restarting:
 
 def test_a_push_and_a_pull_outlive_the_registry_being_killed(tmp_path: Path, programs: Path) -> None:
     image = memory_image([CONTENT, b"small"])
-    client = RegistryClient(RegistryOptions(retry=RetryPolicy(6)), Keychain({}))
+    client = Client(retry=RetryPolicy(6))
     registry = Restarting(tmp_path, programs / "registry")
     try:
         reference = Reference.parse(f"{registry.server.host}/restart:1")
@@ -60,13 +58,13 @@ def test_a_push_and_a_pull_outlive_the_registry_being_killed(tmp_path: Path, pro
             if descriptor.size == len(CONTENT) and sent > 5_000_000:
                 registry.restart()
 
-        client.push(PushImage(image.manifest, image.config), [reference], image, progress)
+        client.push(image, str(reference), progress=progress)
         assert registry.restarts == 1
-        pulled = client.resolve(reference, Platform.parse("linux/amd64"))
+        pulled = client.resolve(str(reference))
         assert pulled.manifest.raw == image.manifest.raw
         registry.close()
         registry.restarts = 0
-        with client.open_blob(pulled, pulled.manifest.layers[0]) as stream:
+        with client.puller.open_blob(pulled, pulled.manifest.layers[0]) as stream:
             registry.server = RegistryServer(registry.options)
             data = bytearray(stream.read(1_000_000))
             registry.restart()

@@ -12,30 +12,20 @@ from cluster.binaries import binaries
 from servers.cutting_proxy import Cut, CuttingProxy
 from servers.images import memory_image
 from servers.registry import RegistryServer, RegistryServerOptions
+from servers.registryclient import Client
 
-from imagewright.oci.platform import Platform
-from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.keychain import Keychain
+from imagewright.http.retry import RetryPolicy
 
 pytestmark = pytest.mark.registry
 
 SIZE = 24 << 20
 IMAGE = memory_image([random.Random(3).randbytes(SIZE)])
-AMD64 = Platform.parse("linux/amd64")
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[RegistryServer]:
     with RegistryServer(RegistryServerOptions(tmp_path, binaries() / "registry")) as server:
         yield server
-
-
-def push(host: str) -> RegistryClient:
-    client = RegistryClient(RegistryOptions(), Keychain({}))
-    names = [Reference.parse(f"{host}/app:1")]
-    client.push(PushImage(IMAGE.manifest, IMAGE.config), names, IMAGE, lambda *_: None)
-    return client
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -47,14 +37,14 @@ def test_an_upload_goes_on_where_it_broke(registry: RegistryServer, reset: bool)
         # The first connection asks which protocol is spoken, and whoever comes meanwhile asks too: one that carries
         # little never gets so far as to be cut. The layer's is the fourth at latest, and has four tries.
         with CuttingProxy(("127.0.0.1", registry.port), 1, rate=0, planned=[None, *[cut] * 3]) as proxy:
-            push(proxy.host)
+            Client(retry=RetryPolicy()).push(IMAGE, f"{proxy.host}/app:1")
         assert proxy.cuts >= 1
         sent.append(proxy.sent)
     if not reset:  # a reset throws away what the registry had not read: how much it has then is chance
         assert min(sent) < SIZE * 5 // 4 + (1 << 20), "a quarter was sent again at most, and not all of it"
-    client = RegistryClient(RegistryOptions(), Keychain({}))
-    found = client.resolve(Reference.parse(f"{registry.host}/app:1"), AMD64)
-    with client.open_blob(found, found.manifest.layers[0]) as stream:
+    client = Client()
+    found = client.resolve(f"{registry.host}/app:1")
+    with client.puller.open_blob(found, found.manifest.layers[0]) as stream:
         assert sum(len(data) for data in iter(lambda: stream.read(1 << 20), b"")) == SIZE
 
 
@@ -62,15 +52,15 @@ def test_requests_of_a_pull_and_of_a_push_grow_by_a_number_for_each_layer(regist
     counts = []
     for layers in (1, 5):
         image = memory_image([f"{layers}-{number}".encode() * 1000 for number in range(layers)])
-        client = RegistryClient(RegistryOptions(), Keychain({}))
-        name = Reference.parse(f"{registry.host}/counted:{layers}")
-        client.push(PushImage(image.manifest, image.config), [name], image, lambda *_: None)
+        client = Client()
+        name = f"{registry.host}/counted:{layers}"
+        client.push(image, name)
         first = requests(registry)
-        client.push(PushImage(image.manifest, image.config), [name], image, lambda *_: None)
+        client.push(image, name)
         again = requests(registry)
-        found = client.resolve(name, AMD64)
+        found = client.resolve(name)
         for layer in found.manifest.layers:
-            with client.open_blob(found, layer) as stream:
+            with client.puller.open_blob(found, layer) as stream:
                 while stream.read(1 << 20):
                     pass
         counts.append((first, again - first, requests(registry) - again))

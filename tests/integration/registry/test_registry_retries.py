@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from servers.images import MemoryImage, memory_image
+from servers.images import memory_image
+from servers.registryclient import Client
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.contract.request import RegistrySettings
@@ -25,27 +26,13 @@ from imagewright.http.retry import RetryPolicy
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import ImageFormat
-from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.keychain import Keychain
+from imagewright.registry.push import PushImage
 
-AMD64 = Platform.parse("linux/amd64")
 CONTENT = random.Random(7).randbytes(400_000)
 IMAGE = memory_image([CONTENT])
 LAYER = IMAGE.manifest.layers[0]
 MANIFEST = Answer(200, {"Content-Type": IMAGE.manifest.media_type}, IMAGE.manifest.raw)
-
-
-def client(*settings: RegistrySettings, retries: int = 4) -> RegistryClient:
-    return RegistryClient(RegistryOptions(settings, retry=RetryPolicy(retries, 0)), Keychain({}))
-
-
-def pull(server: ScriptedServer, using: RegistryClient | None = None) -> bytes:
-    using = using or client()
-    image = using.resolve(Reference.parse(f"{server.host}/app:1"), AMD64)
-    with using.open_blob(image, image.manifest.layers[0]) as stream:
-        return b"".join(iter(lambda: stream.read(10_000), b""))
 
 
 def holding(asked: Asked) -> Answer:
@@ -85,7 +72,7 @@ class Flaky:
 )
 def test_a_manifest_is_asked_for_again(failure: Answer) -> None:
     with ScriptedServer(Flaky("/manifests/", [failure, failure])) as server:
-        assert pull(server) == CONTENT
+        assert Client().pull(f"{server.host}/app:1") == CONTENT
         assert len([p for p in server.log if "/manifests/" in p]) == 3
 
 
@@ -93,7 +80,7 @@ def test_a_manifest_is_asked_for_again(failure: Answer) -> None:
 def test_a_refusal_is_not_repeated(status: int) -> None:
     with ScriptedServer(Flaky("/manifests/", [Answer(status)])) as server:
         with pytest.raises(RegistryError) as caught:
-            pull(server)
+            Client().pull(f"{server.host}/app:1")
         assert caught.value.status == status
         assert len([p for p in server.log if "/manifests/" in p]) == 1
 
@@ -101,7 +88,7 @@ def test_a_refusal_is_not_repeated(status: int) -> None:
 def test_patience_ends() -> None:
     with ScriptedServer(Flaky("/manifests/", [Answer(503)] * 100)) as server:
         with pytest.raises(RegistryError, match="status 503") as caught:
-            pull(server, client(retries=2))
+            Client(retry=RetryPolicy(2, 0)).pull(f"{server.host}/app:1")
         assert (caught.value.reason, caught.value.status) == (Reason.REGISTRY_UNAVAILABLE, 503)
         assert len([p for p in server.log if "/manifests/" in p]) == 3
 
@@ -111,7 +98,7 @@ def test_the_registry_says_how_long_to_wait(value: str, monkeypatch: pytest.Monk
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     with ScriptedServer(Flaky("/manifests/", [Answer(429, {"Retry-After": value})])) as server:
-        assert pull(server) == CONTENT
+        assert Client().pull(f"{server.host}/app:1") == CONTENT
     assert max(waits) == (1.0 if value == "1" else 60.0), "as asked, and a minute at most"
 
 
@@ -119,7 +106,7 @@ def test_waits_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     with ScriptedServer(Flaky("/manifests/", [Answer(503)] * 4)) as server:
-        pull(server, RegistryClient(RegistryOptions(retry=RetryPolicy(backoff_s=0.5)), Keychain({})))
+        Client(retry=RetryPolicy(backoff_s=0.5)).pull(f"{server.host}/app:1")
     assert [round(wait / 0.25) for wait in waits] == [pytest.approx(n, rel=0.3) for n in (2, 4, 8, 16)]
 
 
@@ -132,7 +119,7 @@ def nobody() -> str:
 def test_nobody_listens() -> None:
     host = nobody()
     with pytest.raises(RegistryError, match=f"cannot reach {host}: .*refused") as caught:
-        client().resolve(Reference.parse(f"{host}/app:1"), AMD64)
+        Client().resolve(f"{host}/app:1")
     assert caught.value.reason is Reason.REGISTRY_UNAVAILABLE
     assert caught.value.hint
 
@@ -166,7 +153,7 @@ class Ranged:
 @pytest.mark.parametrize("mode", ["exact", "early", "none"])
 def test_a_blob_that_is_cut_off_goes_on(mode: str) -> None:
     with ScriptedServer(Ranged(90_000, mode)) as server:
-        assert pull(server) == CONTENT
+        assert Client().pull(f"{server.host}/app:1") == CONTENT
         ranges = [a.headers.get("range") for a in server.asked if str(LAYER.digest) in a.path]
         assert len(ranges) >= 5
         assert ranges[:2] == [None, "bytes=90000-"]
@@ -177,7 +164,7 @@ def test_a_blob_that_is_always_cut_off() -> None:
         ScriptedServer(Ranged(0, "exact")) as server,
         pytest.raises(RegistryError, match=r"cannot download the blob .* interrupted \d+ times") as caught,
     ):
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
     assert caught.value.reason is Reason.REGISTRY_UNAVAILABLE
     assert caught.value.hint
 
@@ -190,7 +177,7 @@ def test_another_range_than_was_asked_for() -> None:
         return Ranged(90_000, "exact")(asked)
 
     with ScriptedServer(script) as server, pytest.raises(RegistryError, match="sent bytes from 200000") as caught:
-        pull(server)
+        Client().pull(f"{server.host}/app:1")
     assert caught.value.reason is Reason.REGISTRY_PROTOCOL_ERROR
 
 
@@ -205,7 +192,7 @@ def test_a_mirror_that_is_down_or_lacks_the_image_is_passed_over_at_once() -> No
         ScriptedServer(holding) as home,
     ):
         settings = RegistrySettings(host=home.host, mirrors=(nobody(), down.host, f"{empty.host}/some/path"))
-        assert pull(home, client(settings)) == CONTENT
+        assert Client(settings).pull(f"{home.host}/app:1") == CONTENT
         assert [p for p in down.log if "/manifests/" in p] == ["GET /v2/app/manifests/1"], "no second try"
         assert empty.log[-1] == "GET /v2/some/path/app/manifests/1"
 
@@ -214,7 +201,7 @@ def test_what_the_mirrors_said_is_told_when_all_fail() -> None:
     with ScriptedServer(lambda _: Answer(404)) as mirror, ScriptedServer(lambda _: Answer(404)) as home:
         settings = RegistrySettings(host=home.host, mirrors=(mirror.host,))
         with pytest.raises(RegistryError, match=f"not found in {home.host}") as caught:
-            pull(home, client(settings))
+            Client(settings).pull(f"{home.host}/app:1")
         assert f"mirror {mirror.host}" in caught.value.hint
 
 
@@ -225,7 +212,7 @@ def test_a_blob_that_the_mirror_fails_to_give_comes_from_the_registry(failure: A
 
     with ScriptedServer(failing) as mirror, ScriptedServer(Ranged(1 << 20, "exact")) as home:
         settings = RegistrySettings(host=home.host, mirrors=(mirror.host,))
-        assert pull(home, client(settings)) == CONTENT
+        assert Client(settings).pull(f"{home.host}/app:1") == CONTENT
         assert f"GET /v2/app/blobs/{LAYER.digest}" in home.log
 
 
@@ -277,17 +264,12 @@ class Storing:
         return Answer()
 
 
-def push(server: ScriptedServer, image: MemoryImage = IMAGE, mount: dict[Digest, Reference] | None = None) -> None:
-    request = PushImage(image.manifest, image.config, mount or {})
-    client().push(request, [Reference.parse(f"{server.host}/app:1")], image, lambda *_: None)
-
-
 @pytest.mark.parametrize("monolithic", [True, False])
 def test_a_blob_is_sent_in_one_put_or_where_that_is_refused_by_patch(monolithic: bool) -> None:
     registry = Storing(monolithic)
     image = memory_image([CONTENT, b""])
     with ScriptedServer(registry) as server:
-        push(server, image)
+        Client().push(image, f"{server.host}/app:1")
     assert registry.blobs == {str(digest): blob for digest, blob in image.blobs.items()}
     assert registry.manifests == {"1": image.manifest.raw}
     assert any(asked.method == "PATCH" for asked in server.asked) is not monolithic
@@ -299,7 +281,7 @@ def test_a_blob_is_sent_in_one_put_or_where_that_is_refused_by_patch(monolithic:
 def test_an_upload_that_ends_with_an_unusual_status_is_done_if_the_blob_is_there(ends: int, monolithic: bool) -> None:
     registry = Storing(monolithic, ends=ends, patches=200)
     with ScriptedServer(registry) as server:
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
     assert registry.blobs == {str(digest): blob for digest, blob in IMAGE.blobs.items()}
     assert registry.manifests == {"1": IMAGE.manifest.raw}
 
@@ -317,7 +299,7 @@ def test_a_blob_that_appears_a_while_after_its_upload_was_accepted_is_waited_for
         return registry(asked)
 
     with ScriptedServer(script) as server:
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
     assert looked == 3
     assert registry.manifests
 
@@ -331,7 +313,7 @@ def test_an_upload_that_ends_with_an_unusual_status_and_leaves_no_blob_fails(end
 
     with ScriptedServer(script) as server:
         with pytest.raises(RegistryError, match=f"with status {ends}, but does not have the blob") as caught:
-            push(server)
+            Client().push(IMAGE, f"{server.host}/app:1")
         assert caught.value.reason is Reason.PUSH_FAILED
     assert not registry.manifests
 
@@ -340,7 +322,7 @@ def test_an_upload_that_ends_with_an_unusual_status_and_leaves_no_blob_fails(end
 def test_an_upload_that_fails_begins_anew(failure: Answer) -> None:
     registry = Storing()
     with ScriptedServer(Flaky("PUT .*/uploads/", [failure, failure], registry)) as server:
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
     assert registry.blobs == {str(digest): blob for digest, blob in IMAGE.blobs.items()}
     assert len(registry.uploads) > 2, "each try asks for a place of its own"
 
@@ -358,7 +340,7 @@ def test_an_upload_whose_answer_was_lost_is_not_sent_again() -> None:
         return answer
 
     with ScriptedServer(script) as server:
-        push(server)
+        Client().push(IMAGE, f"{server.host}/app:1")
     assert lost == 1
 
 
@@ -366,7 +348,7 @@ def test_a_tag_is_not_moved_when_a_blob_fails() -> None:
     registry = Storing()
     with ScriptedServer(Flaky("PUT .*/uploads/", [Answer(403)] * 10, registry)) as server:
         with pytest.raises(RegistryError) as caught:
-            push(server)
+            Client().push(IMAGE, f"{server.host}/app:1")
         assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert not registry.manifests
 
@@ -376,7 +358,7 @@ def test_a_mount_works_or_is_an_upload(status: int) -> None:
     registry = Storing(mounts=status)
     with ScriptedServer(registry) as server:
         origin = Reference.parse(f"{server.host}/base:1")
-        push(server, mount={LAYER.digest: origin})
+        Client().push(IMAGE, f"{server.host}/app:1", mount={LAYER.digest: origin})
         (asked,) = [asked for asked in server.asked if "mount=" in asked.path]
     assert parse_qs(urlsplit(asked.path).query) == {"mount": [str(LAYER.digest)], "from": ["base"]}
     assert (str(LAYER.digest) in registry.blobs) is (status != 201)
@@ -386,7 +368,7 @@ def test_a_mount_works_or_is_an_upload(status: int) -> None:
 def test_nothing_is_mounted_from_another_registry() -> None:
     registry = Storing()
     with ScriptedServer(registry) as server:
-        push(server, mount={LAYER.digest: Reference.parse("elsewhere.test/base:1")})
+        Client().push(IMAGE, f"{server.host}/app:1", mount={LAYER.digest: Reference.parse("elsewhere.test/base:1")})
         assert not [asked for asked in server.asked if "mount=" in asked.path]
 
 
@@ -421,7 +403,7 @@ def test_one_blob_that_is_refused_ends_the_others() -> None:
         return Storing()(asked)
 
     with ScriptedServer(script) as server, pytest.raises(RegistryError) as caught:
-        client().push(
+        Client().pusher.push(
             PushImage(manifest, small.config),
             [Reference.parse(f"{server.host}/app:1")],
             Source(),
@@ -435,15 +417,15 @@ def test_a_blob_that_is_shorter_than_promised_is_not_waited_for() -> None:
     image = memory_image([CONTENT])
     image.blobs[LAYER.digest] = CONTENT[:-1]
     with ScriptedServer(Storing()) as server, pytest.raises(Exception, match="by its descriptor") as caught:
-        push(server, image)
+        Client().push(image, f"{server.host}/app:1")
     assert not isinstance(caught.value, OSError)
 
 
 def test_connections_are_used_again() -> None:
     with ScriptedServer(holding) as server:
-        using = client()
+        using = Client()
         for _ in range(5):
-            assert pull(server, using) == CONTENT
+            assert using.pull(f"{server.host}/app:1") == CONTENT
         assert len(server.asked) > 15
         assert server.connections <= 3, "one, beside the question whether HTTPS is spoken"
 
@@ -454,28 +436,18 @@ def test_connections_are_used_again() -> None:
 def test_an_answer_that_ends_among_its_headers_is_none(end: bytes) -> None:
     """Python's own reader takes what came for all of it: an answer without a length, a type and a body."""
     with ScriptedServer(Flaky("GET .*/manifests/", [Answer(raw=end)])) as server:
-        assert pull(server) == CONTENT
+        assert Client().pull(f"{server.host}/app:1") == CONTENT
 
 
 def test_more_tries_of_a_pull() -> None:
-    def few(more: int) -> RegistryClient:
-        return RegistryClient(RegistryOptions(retry=RetryPolicy(1, 0), pull_retries=more), Keychain({}))
-
     failures = [Answer(503)] * 4
     with ScriptedServer(Flaky("GET .*/manifests/", failures)) as server, pytest.raises(RegistryError):
-        pull(server, few(2))
+        Client(retry=RetryPolicy(1, 0), more_pulls=2).pull(f"{server.host}/app:1")
     with ScriptedServer(Flaky("GET .*/manifests/", failures)) as server:
-        assert pull(server, few(3)) == CONTENT
+        assert Client(retry=RetryPolicy(1, 0), more_pulls=3).pull(f"{server.host}/app:1") == CONTENT
 
 
 def test_more_tries_of_a_push() -> None:
-    def push(server: ScriptedServer, more: int) -> None:
-        options = RegistryOptions(retry=RetryPolicy(1, 0), push_retries=more)
-        name = Reference.parse(f"{server.host}/app:1")
-        RegistryClient(options, Keychain({})).push(
-            PushImage(IMAGE.manifest, IMAGE.config), [name], IMAGE, lambda *_: None
-        )
-
     def taking(asked: Asked) -> Answer:
         if asked.method == "PUT" and "/manifests/" in asked.path:
             return Answer(201, {"Docker-Content-Digest": str(IMAGE.manifest.digest)})
@@ -487,6 +459,6 @@ def test_more_tries_of_a_push() -> None:
 
     failures = [Answer(503)] * 4
     with ScriptedServer(Flaky("PUT .*/manifests/", failures, taking)) as server, pytest.raises(RegistryError):
-        push(server, 2)
+        Client(retry=RetryPolicy(1, 0), more_pushes=2).push(IMAGE, f"{server.host}/app:1")
     with ScriptedServer(Flaky("PUT .*/manifests/", failures, taking)) as server:
-        push(server, 3)
+        Client(retry=RetryPolicy(1, 0), more_pushes=3).push(IMAGE, f"{server.host}/app:1")

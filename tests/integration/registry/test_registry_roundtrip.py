@@ -11,39 +11,20 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from servers.images import MemoryImage, memory_image
+from servers.images import memory_image
 from servers.registry import RegistryServer
+from servers.registryclient import AMD64, Client
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError
-from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import dump_document
 from imagewright.oci.mediatypes import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST, ImageFormat
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login
-from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions, RemoteImage
-from imagewright.registry.keychain import Keychain
 
 pytestmark = pytest.mark.registry
-AMD64 = Platform.parse("linux/amd64")
-
-
-def client(*settings: RegistrySettings, logins: dict[str, Login] | None = None) -> RegistryClient:
-    return RegistryClient(RegistryOptions(settings), Keychain(logins or {}))
-
-
-def push(
-    to: RegistryClient, image: MemoryImage, *destinations: str, mount: dict[Digest, Reference] | None = None
-) -> None:
-    request = PushImage(image.manifest, image.config, mount or {})
-    to.push(request, [Reference.parse(d) for d in destinations], image, lambda *_: None)
-
-
-def read_all(using: RegistryClient, image: RemoteImage, layer: Descriptor) -> bytes:
-    with using.open_blob(image, layer) as stream:
-        return b"".join(iter(lambda: stream.read(1000), b""))
 
 
 def put(registry: RegistryServer, repository: str, key: str, raw: bytes, media_type: str) -> None:
@@ -58,55 +39,55 @@ def test_an_image_comes_back_as_it_was_pushed(registry: RegistryServer, image_fo
     big = random.Random(1).randbytes(3_000_000)
     image = memory_image([b"one", big, b"", b"one"], image_format)
     name = f"{registry.host}/team/roundtrip-{image_format.value}:1.0"
-    push(client(), image, name)
-    other = client()
-    pulled = other.resolve(Reference.parse(name), AMD64)
+    Client().push(image, name)
+    other = Client()
+    pulled = other.resolve(name)
     assert pulled.manifest.raw == image.manifest.raw
     assert pulled.config.dump() == image.config
-    assert [read_all(other, pulled, layer) for layer in pulled.manifest.layers] == [b"one", big, b"", b"one"]
+    assert [other.layer(pulled, layer) for layer in pulled.manifest.layers] == [b"one", big, b"", b"one"]
 
 
 def test_a_pinned_image_is_found_by_its_digest(registry: RegistryServer) -> None:
     image = memory_image([b"pinned"])
-    push(client(), image, f"{registry.host}/pinned:latest")
+    Client().push(image, f"{registry.host}/pinned:latest")
     pinned = Reference.parse(f"{registry.host}/pinned@{image.manifest.digest}")
-    assert client().resolve(pinned, AMD64).manifest.raw == image.manifest.raw
+    assert Client().puller.resolve(pinned, AMD64).manifest.raw == image.manifest.raw
 
 
 def test_nothing_is_sent_that_is_there_already(registry: RegistryServer) -> None:
     image = memory_image([b"sent once", b"sent once too"])
     name = f"{registry.host}/once:1"
-    push(client(), image, name)
+    Client().push(image, name)
     first = list(image.opened)
-    push(client(), image, name, f"{registry.host}/once:2")
+    Client().push(image, name, f"{registry.host}/once:2")
     assert sorted(first) == sorted(layer.digest for layer in image.manifest.layers)
     assert image.opened == first
-    assert client().resolve(Reference.parse(f"{registry.host}/once:2"), AMD64).manifest.raw == image.manifest.raw
+    assert Client().resolve(f"{registry.host}/once:2").manifest.raw == image.manifest.raw
 
 
 def test_many_destinations_take_one_upload(registry: RegistryServer) -> None:
     image = memory_image([b"for everyone"])
     names = [f"{registry.host}/{name}" for name in ("many/a:1", "many/b:1", "many/a:2", "many/c:1")]
-    push(client(), image, *names)
+    Client().push(image, *names)
     assert image.opened == [image.manifest.layers[0].digest]
     for name in names:
-        pulled = client().resolve(Reference.parse(name), AMD64)
-        assert read_all(client(), pulled, pulled.manifest.layers[0]) == b"for everyone"
+        pulled = Client().resolve(name)
+        assert Client().layer(pulled, pulled.manifest.layers[0]) == b"for everyone"
 
 
 def test_layers_of_a_base_are_mounted(registry: RegistryServer) -> None:
     base = memory_image([b"the base's layer"])
-    push(client(), base, f"{registry.host}/mount/base:1")
+    Client().push(base, f"{registry.host}/mount/base:1")
     derived = memory_image([b"the base's layer", b"mine"])
     origin = Reference.parse(f"{registry.host}/mount/base:1")
-    push(client(), derived, f"{registry.host}/mount/app:1", mount={base.manifest.layers[0].digest: origin})
+    Client().push(derived, f"{registry.host}/mount/app:1", mount={base.manifest.layers[0].digest: origin})
     assert derived.opened == [derived.manifest.layers[1].digest]
 
 
 def test_a_mount_from_a_repository_without_the_layer_is_an_upload(registry: RegistryServer) -> None:
     image = memory_image([b"not where it was said to be"])
     origin = Reference.parse(f"{registry.host}/no/such:1")
-    push(client(), image, f"{registry.host}/mount/miss:1", mount={image.manifest.layers[0].digest: origin})
+    Client().push(image, f"{registry.host}/mount/miss:1", mount={image.manifest.layers[0].digest: origin})
     assert image.opened == [image.manifest.layers[0].digest]
 
 
@@ -119,7 +100,7 @@ def test_an_index_is_resolved_by_platform_and_variant(registry: RegistryServer, 
     }
     entries = []
     for platform, image in images.items():
-        push(client(), image, f"{registry.host}/{repository}:{platform.replace('/', '-')}")
+        Client().push(image, f"{registry.host}/{repository}:{platform.replace('/', '-')}")
         entries.append(image.manifest.descriptor.to_json() | {"platform": Platform.parse(platform).to_json()})
     unknown = {"os": "unknown", "architecture": "unknown"}
     entries.insert(0, images["linux/amd64"].manifest.descriptor.to_json() | {"platform": unknown})
@@ -132,16 +113,16 @@ def test_an_index_is_resolved_by_platform_and_variant(registry: RegistryServer, 
         ("linux/arm/v6", "linux/arm/v6"),
         ("linux/arm64/v8", "linux/arm64"),
     ):
-        assert client().resolve(reference, Platform.parse(wanted)).manifest.raw == images[expected].manifest.raw
+        assert Client().puller.resolve(reference, Platform.parse(wanted)).manifest.raw == images[expected].manifest.raw
     with pytest.raises(RegistryError, match="no image for linux/s390x") as caught:
-        client().resolve(reference, Platform.parse("linux/s390x"))
+        Client().puller.resolve(reference, Platform.parse("linux/s390x"))
     assert caught.value.reason is Reason.BASE_IMAGE_PULL_FAILED
     assert caught.value.hint
 
 
 def test_what_is_not_there_is_named(registry: RegistryServer) -> None:
     with pytest.raises(RegistryError, match=r"no/such:9: not found in") as caught:
-        client().resolve(Reference.parse(f"{registry.host}/no/such:9"), AMD64)
+        Client().resolve(f"{registry.host}/no/such:9")
     assert (caught.value.reason, caught.value.status) == (Reason.BASE_IMAGE_PULL_FAILED, 404)
     assert caught.value.hint
 
@@ -149,12 +130,12 @@ def test_what_is_not_there_is_named(registry: RegistryServer) -> None:
 def test_several_threads_pull_through_one_client(registry: RegistryServer) -> None:
     layers = [random.Random(n).randbytes(200_000) for n in range(8)]
     image = memory_image(layers)
-    push(client(), image, f"{registry.host}/threads:1")
-    shared = client()
-    pulled = shared.resolve(Reference.parse(f"{registry.host}/threads:1"), AMD64)
+    Client().push(image, f"{registry.host}/threads:1")
+    shared = Client()
+    pulled = shared.resolve(f"{registry.host}/threads:1")
     found: dict[int, bytes] = {}
     threads = [
-        threading.Thread(target=lambda n=n: found.update({n: read_all(shared, pulled, pulled.manifest.layers[n])}))
+        threading.Thread(target=lambda n=n: found.update({n: shared.layer(pulled, pulled.manifest.layers[n])}))
         for n in range(8)
     ]
     for thread in threads:
@@ -165,34 +146,32 @@ def test_several_threads_pull_through_one_client(registry: RegistryServer) -> No
 
 
 def test_docker_hub_names_are_served_by_an_endpoint(registry: RegistryServer) -> None:
-    hub = client(RegistrySettings(host="docker.io", endpoint=f"{registry.host}/hub", insecure=True))
+    hub = Client(RegistrySettings(host="docker.io", endpoint=f"{registry.host}/hub", insecure=True))
     image = memory_image([b"as if from the hub"])
-    push(hub, image, "debian:trixie", "user/app")
-    assert hub.resolve(Reference.parse("debian:trixie"), AMD64).manifest.raw == image.manifest.raw
-    direct = client().resolve(Reference.parse(f"{registry.host}/hub/library/debian:trixie"), AMD64)
+    hub.push(image, "debian:trixie", "user/app")
+    assert hub.resolve("debian:trixie").manifest.raw == image.manifest.raw
+    direct = Client().resolve(f"{registry.host}/hub/library/debian:trixie")
     assert direct.manifest.raw == image.manifest.raw
-    assert client().resolve(Reference.parse(f"{registry.host}/hub/user/app"), AMD64).manifest.raw == image.manifest.raw
+    assert Client().resolve(f"{registry.host}/hub/user/app").manifest.raw == image.manifest.raw
 
 
 def test_a_mirror_is_asked_first_and_the_registry_after_it(registry: RegistryServer) -> None:
     image, other = memory_image([b"mirrored"]), memory_image([b"only at home"])
-    push(client(), image, f"{registry.host}/mirror/team/app:1")
-    push(client(), other, f"{registry.host}/home/team/other:1")
+    Client().push(image, f"{registry.host}/mirror/team/app:1")
+    Client().push(other, f"{registry.host}/home/team/other:1")
     settings = RegistrySettings(
         host="registry.test",
         endpoint=f"{registry.host}/home",
         mirrors=("127.0.0.1:1", f"{registry.host}/mirror"),  # nobody listens at the first
         insecure=True,
     )
-    assert (
-        client(settings).resolve(Reference.parse("registry.test/team/app:1"), AMD64).manifest.raw == image.manifest.raw
-    )
-    pulled = client(settings).resolve(Reference.parse("registry.test/team/other:1"), AMD64)
-    assert read_all(client(settings), pulled, pulled.manifest.layers[0]) == b"only at home"
+    assert Client(settings).resolve("registry.test/team/app:1").manifest.raw == image.manifest.raw
+    pulled = Client(settings).resolve("registry.test/team/other:1")
+    assert Client(settings).layer(pulled, pulled.manifest.layers[0]) == b"only at home"
 
 
 def test_pushing_may_be_asked_for_beforehand(registry: RegistryServer) -> None:
-    client().check_push(Reference.parse(f"{registry.host}/early:1"))
+    Client().pusher.check_push(Reference.parse(f"{registry.host}/early:1"))
     log = registry.log.read_text()
     assert re.search(r'"DELETE /v2/early/blobs/uploads/\S+ HTTP/1.1" 204', log), (
         "the upload that was begun is cancelled"
@@ -206,17 +185,17 @@ def test_a_private_registry_with_a_certificate_of_its_own(private_registry: Regi
     trusted = RegistrySettings(host=private_registry.host, ca_file=str(private_registry.ca_file))
     image = memory_image([b"behind a login"])
     name = f"{private_registry.host}/secret/app:1"
-    authorized = client(trusted, logins={f"https://{private_registry.host}": Login(**LOGIN)})
-    authorized.check_push(Reference.parse(name))
-    push(authorized, image, name)
-    assert authorized.resolve(Reference.parse(name), AMD64).manifest.raw == image.manifest.raw
+    authorized = Client(trusted, logins={f"https://{private_registry.host}": Login(**LOGIN)})
+    authorized.pusher.check_push(Reference.parse(name))
+    authorized.push(image, name)
+    assert authorized.resolve(name).manifest.raw == image.manifest.raw
     with pytest.raises(RegistryError) as caught:
-        client(trusted).resolve(Reference.parse(name), AMD64)
+        Client(trusted).resolve(name)
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert caught.value.hint
-    wrong = client(trusted, logins={private_registry.host: Login("builder", "wrong")})
+    wrong = Client(trusted, logins={private_registry.host: Login("builder", "wrong")})
     with pytest.raises(RegistryError) as caught:
-        wrong.check_push(Reference.parse(name))
+        wrong.pusher.check_push(Reference.parse(name))
     assert (caught.value.reason, caught.value.status) == (Reason.REGISTRY_AUTH_FAILED, 401)
     assert "wrong" not in caught.value.render(), "no password in a message"
 
@@ -225,22 +204,24 @@ def test_an_unknown_certificate_is_refused_unless_told(private_registry: Registr
     logins = {private_registry.host: Login(**LOGIN)}
     reference = Reference.parse(f"{private_registry.host}/secret/none:1")
     with pytest.raises(RegistryError, match="certificate") as caught:
-        client(logins=logins).check_push(reference)
+        Client(logins=logins).pusher.check_push(reference)
     assert caught.value.hint
-    client(RegistrySettings(host=private_registry.host, skip_tls_verify=True), logins=logins).check_push(reference)
+    Client(RegistrySettings(host=private_registry.host, skip_tls_verify=True), logins=logins).pusher.check_push(
+        reference
+    )
 
 
 def test_a_damaged_blob_is_found_out(registry: RegistryServer) -> None:
     image = memory_image([b"sound content"])
     name = Reference.parse(f"{registry.host}/damaged:1")
-    push(client(), image, str(name))
+    Client().push(image, str(name))
     digest = hashlib.sha256(b"sound content").hexdigest()
     data = Path(registry.options.state, f"content/docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data")
     data.write_bytes(b"other content")
-    using = client()
-    pulled = using.resolve(name, AMD64)
+    using = Client()
+    pulled = using.puller.resolve(name, AMD64)
     with pytest.raises(ImagewrightError, match="digest") as caught:
-        read_all(using, pulled, pulled.manifest.layers[0])
+        using.layer(pulled, pulled.manifest.layers[0])
     assert caught.value.reason is Reason.REGISTRY_PROTOCOL_ERROR
     data.unlink()
 
@@ -249,7 +230,7 @@ def test_a_manifest_that_is_something_else_is_refused(registry: RegistryServer) 
     config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": str(Digest.of(b"{}")), "size": 2}
     artifact = memory_image([b"x"])
     artifact.blobs[Digest.of(b"{}")] = b"{}"
-    push(client(), artifact, f"{registry.host}/artifact:1")
+    Client().push(artifact, f"{registry.host}/artifact:1")
     url = f"http://{registry.host}/v2/artifact/blobs/uploads/"
     with urllib.request.urlopen(urllib.request.Request(url, b"", method="POST")) as answer:
         location = answer.headers["Location"]
@@ -261,5 +242,5 @@ def test_a_manifest_that_is_something_else_is_refused(registry: RegistryServer) 
     raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []}).encode()
     put(registry, "artifact", "2", raw, OCI_MANIFEST)
     with pytest.raises(RegistryError) as caught:
-        client().resolve(Reference.parse(f"{registry.host}/artifact:2"), AMD64)
+        Client().resolve(f"{registry.host}/artifact:2")
     assert caught.value.reason is Reason.REGISTRY_PROTOCOL_ERROR

@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from servers.images import memory_image
+from servers.registryclient import Client
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.http import body, session
 from imagewright.http.retry import RetryPolicy
-from imagewright.oci.platform import Platform
-from imagewright.reference import Reference
-from imagewright.registry.client import RegistryClient, RegistryOptions
-from imagewright.registry.keychain import Keychain
 
 IMAGE = memory_image([b"content" * 1000])
 LAYER = IMAGE.manifest.layers[0]
@@ -107,10 +104,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pull(server: RawServer) -> bytes:
-    client = RegistryClient(RegistryOptions(retry=RetryPolicy(1, 0)), Keychain({}))
-    image = client.resolve(Reference.parse(f"{server.host}/app:1"), Platform.parse("linux/amd64"))
-    with client.open_blob(image, image.manifest.layers[0]) as stream:
-        return b"".join(iter(lambda: stream.read(65536), b""))
+    return Client(retry=RetryPolicy(1, 0)).pull(f"{server.host}/app:1")
 
 
 def test_the_server_itself_is_good(serving: Callable[[Serve], RawServer]) -> None:

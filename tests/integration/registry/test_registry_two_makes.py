@@ -11,22 +11,19 @@ from pathlib import Path
 
 import pytest
 from cluster.binaries import binaries
-from servers.images import MemoryImage, memory_image
+from servers.images import memory_image
 from servers.otherregistry import OtherRegistry
 from servers.registry import RegistryServer, RegistryServerOptions
+from servers.registryclient import Client
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import Reason, RegistryError
-from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login
-from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.keychain import Keychain
 
 pytestmark = pytest.mark.registry
 
 USER, PASSWORD = "me", "hunter2"
-AMD64 = Platform.parse("linux/amd64")
 
 
 @pytest.fixture(scope="module", params=["distribution", "go-containerregistry"])
@@ -43,36 +40,32 @@ def registry(
             yield other
 
 
-def client(registry: RegistryServer | OtherRegistry, password: str = PASSWORD) -> RegistryClient:
+def client(registry: RegistryServer | OtherRegistry, password: str = PASSWORD) -> Client:
     settings = RegistrySettings(host=registry.host, ca_file=str(registry.ca_file))
-    return RegistryClient(RegistryOptions((settings,)), Keychain({registry.host: Login(USER, password)}))
-
-
-def push(registry: RegistryServer | OtherRegistry, image: MemoryImage, *names: str) -> None:
-    references = [Reference.parse(f"{registry.host}/{name}") for name in names]
-    client(registry).push(PushImage(image.manifest, image.config), references, image, lambda *_: None)
+    return Client(settings, logins={registry.host: Login(USER, password)})
 
 
 def test_what_is_pushed_is_pulled(registry: RegistryServer | OtherRegistry) -> None:
     image = memory_image([b"one" * 100_000, b"two"])
-    push(registry, image, "team/app:1", "team/app:2", "team/other:1")
+    names = [f"{registry.host}/team/{name}" for name in ("app:1", "app:2", "other:1")]
+    client(registry).push(image, *names)
     # Each blob is sent once a registry; the other repository mounts it, or the registry knows it already.
     assert len(image.opened) <= 4
     for name in ("team/app:1", "team/app:2", "team/other:1"):
         using = client(registry)
-        found = using.resolve(Reference.parse(f"{registry.host}/{name}"), AMD64)
+        found = using.resolve(f"{registry.host}/{name}")
         assert found.manifest.raw == image.manifest.raw
-        with using.open_blob(found, found.manifest.layers[0]) as stream:
+        with using.puller.open_blob(found, found.manifest.layers[0]) as stream:
             assert b"".join(iter(lambda: stream.read(1 << 16), b"")) == b"one" * 100_000
 
 
 def test_a_tag_that_is_not_there(registry: RegistryServer | OtherRegistry) -> None:
-    assert client(registry).find(Reference.parse(f"{registry.host}/team/none:1")) is None
+    assert client(registry).puller.find(Reference.parse(f"{registry.host}/team/none:1")) is None
 
 
 def test_a_wrong_password_is_a_reason_of_its_own(registry: RegistryServer | OtherRegistry) -> None:
     with pytest.raises(RegistryError) as caught:
-        client(registry, "hunter3").check_push(Reference.parse(f"{registry.host}/team/app:1"))
+        client(registry, "hunter3").pusher.check_push(Reference.parse(f"{registry.host}/team/app:1"))
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "hunter" not in caught.value.render()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from servers.images import MemoryImage, memory_image
 from servers.registry import RegistryServer
+from servers.registryclient import Client
 
 from imagewright.digest import Digest
 from imagewright.fs.tar import writer
@@ -23,8 +24,6 @@ from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import ImageFormat
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient, RegistryOptions
-from imagewright.registry.keychain import Keychain
 from imagewright.store.archive import write_docker_archive
 from imagewright.store.layout import write_layout
 
@@ -90,8 +89,7 @@ def test_a_layout(crane: Crane, image: MemoryImage, tmp_path: Path, registry: Re
 
 def test_a_push(crane: Crane, image: MemoryImage, registry: RegistryServer) -> None:
     name = f"{registry.host}/crane/pushed:1"
-    client = RegistryClient(RegistryOptions(), Keychain({}))
-    client.push(PushImage(image.manifest, image.config), [Reference.parse(name)], image, lambda *_: None)
+    Client().push(image, name)
     crane("validate", "--insecure", "--remote", name)
     assert json.loads(crane("config", "--insecure", name)) == json.loads(image.config)
 
@@ -102,10 +100,10 @@ def test_an_image_of_somebody_elses(crane: Crane, registry: RegistryServer, tmp_
         archive.add(tmp_path / "file", "file")
     name = f"{registry.host}/crane/theirs:1"
     crane("append", "--insecure", "-f", str(tmp_path / "layer.tar"), "-t", name)
-    client = RegistryClient(RegistryOptions(), Keychain({}))
-    pulled = client.resolve(Reference.parse(name), Platform.parse("linux/amd64"))
+    client = Client()
+    pulled = client.resolve(name)
     assert str(pulled.manifest.digest) == crane("digest", "--insecure", name).strip()
-    with client.open_blob(pulled, pulled.manifest.layers[0]) as stream:
+    with client.puller.open_blob(pulled, pulled.manifest.layers[0]) as stream:
         data = b"".join(iter(stream.read, b""))
     assert Digest.of(gzip.decompress(data)) == pulled.config.diff_ids[0]
 

@@ -1,6 +1,6 @@
 """The layer cache of a build: opened for a request, where its entries are stored, and the log of its use.
 
-Entries are in a repository of a registry, reached through the given client, or in an OCI image layout in a folder.
+Entries are in a repository of a registry, reached through the given registries, or in an OCI image layout in a folder.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from imagewright.cache.layers import EntryStore, LayerCache, Settings
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import StepResult
 from imagewright.digest import Digest
+from imagewright.engine.registries import Registries
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.manifest import Manifest
 from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient
+from imagewright.registry.push import PushImage
 from imagewright.store.layout import write_layout
 from imagewright.store.layoutreader import LayoutReader
 from imagewright.streams import Readable
@@ -28,7 +29,7 @@ from imagewright.streams import Readable
 _LAYOUT = "oci:"  # kaniko's prefix for a folder
 
 
-def open_store(repository: str, client: RegistryClient) -> EntryStore:
+def open_store(repository: str, registries: Registries) -> EntryStore:
     """The store that ``--cache-repo`` names.
 
     Raises:
@@ -46,14 +47,14 @@ def open_store(repository: str, client: RegistryClient) -> EntryStore:
             f'invalid cache "{repository[:300]}": neither a repository without a tag nor a folder',
             hint="Use, for example, registry.example.com/team/app/cache, or oci:/cache.",
         ) from error
-    return RepositoryStore(client, reference)
+    return RepositoryStore(registries, reference)
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryStore:
     """Entries as tags of a repository."""
 
-    client: RegistryClient
+    registries: Registries
     repository: Reference
 
     @property
@@ -68,14 +69,14 @@ class RepositoryStore:
         return replace(self.repository, tag=key)
 
     def get(self, key: str) -> Manifest | None:
-        return self.client.find(self.reference(key))
+        return self.registries.puller.find(self.reference(key))
 
     def open(self, key: str, descriptor: Descriptor) -> AbstractContextManager[Readable]:
-        return self.client.open_found(self.reference(key), descriptor)
+        return self.registries.puller.open_found(self.reference(key), descriptor)
 
     def put(self, key: str, manifest: Manifest, config: bytes, open_blob: OpenBlob) -> None:
         image = PushImage(manifest, config)
-        self.client.push(image, [self.reference(key)], _Blobs(open_blob), lambda *_: None)
+        self.registries.pusher.push(image, [self.reference(key)], _Blobs(open_blob), lambda *_: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class _Blobs:
                 yield stream
 
 
-def open_cache(request: BuildRequest, client: RegistryClient, warn: Callable[[str], None]) -> LayerCache | None:
+def open_cache(request: BuildRequest, registries: Registries, warn: Callable[[str], None]) -> LayerCache | None:
     """The cache of a request, None without one.
 
     Raises:
@@ -133,7 +134,7 @@ def open_cache(request: BuildRequest, client: RegistryClient, warn: Callable[[st
     # Cache misses are explained by the last build with the same target and destinations.
     names = [Reference.parse(text).name for text in request.output.destinations]
     build = json.dumps([names, request.plan.target, request.plan.dockerfile, request.context.directory])
-    return LayerCache(open_store(wanted.repository, client), Settings(wanted.ttl_s, wanted.push, build), warn)
+    return LayerCache(open_store(wanted.repository, registries), Settings(wanted.ttl_s, wanted.push, build), warn)
 
 
 def log_cache_use(name: str, results: Sequence[StepResult], log: Callable[[str], None], *, each: bool) -> None:

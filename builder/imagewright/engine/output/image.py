@@ -1,6 +1,6 @@
 """The image that a build made: its configuration and manifest, and writing or pushing it to all destinations.
 
-Writes files, and pushes through the given client.
+Writes files, and pushes through the given pusher.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import ImageFormat, layer_compression
 from imagewright.reference import Reference
-from imagewright.registry.client import PushImage, RegistryClient
+from imagewright.registry.push import Pusher, PushImage
 from imagewright.store.archive import write_docker_archive
 from imagewright.store.layout import write_layout
 from imagewright.streams import Readable
@@ -98,7 +98,7 @@ class Output:
             )
             self.reporter.message(f"wrote archive {destinations.tar_path}")
 
-    def push(self, client: RegistryClient, destinations: Destinations) -> tuple[Reference, ...]:
+    def push(self, pusher: Pusher, destinations: Destinations) -> tuple[Reference, ...]:
         """Push to every destination; those that now have the image."""
         mount_from = {
             d: layer.origin.found_at
@@ -108,7 +108,7 @@ class Output:
         if self.also_at is not None:
             mount_from |= {d: self.also_at for d, layer in self._by_digest.items() if layer.origin is None}
         return push_image(
-            client, PushImage(self.image.manifest, self.image.config, mount_from), destinations, self, self.reporter
+            pusher, PushImage(self.image.manifest, self.image.config, mount_from), destinations, self, self.reporter
         )
 
     @contextmanager

@@ -1,6 +1,6 @@
 """Pushes an image to all its destinations, also one that an archive or a layout holds (``imagewright push``).
 
-Talks to registries through the given client; reads archives and layouts.
+Talks to registries through the given pusher; reads archives and layouts.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from imagewright.errors import Reason, SourceError
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
-from imagewright.registry.client import BlobSource, PushImage, RegistryClient, TagImmutable
+from imagewright.registry.push import Pusher, PushImage, TagImmutable
+from imagewright.registry.upload import BlobSource
 from imagewright.store.archivereader import ArchiveImage
 from imagewright.store.layoutreader import LayoutReader
 
 
 def push_image(
-    client: RegistryClient, image: PushImage, destinations: Destinations, blobs: BlobSource, reporter: Reporter
+    pusher: Pusher, image: PushImage, destinations: Destinations, blobs: BlobSource, reporter: Reporter
 ) -> tuple[Reference, ...]:
     """Push to every destination; those that now have the image.
 
@@ -32,7 +33,7 @@ def push_image(
 
     kept: tuple[Reference, ...] = ()
     try:
-        client.push(image, destinations.references, blobs, progress)
+        pusher.push(image, destinations.references, blobs, progress)
     except TagImmutable as error:
         if not destinations.ignore_immutable_tags:
             raise

@@ -1,6 +1,6 @@
 """Base images as a build uses them: resolved once, their layers streamed into a root file system.
 
-Talks to registries through the given client.
+Talks to registries through the given puller.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from imagewright.oci.platform import Platform
 from imagewright.plan.options import ConfigRequest
 from imagewright.plan.origins import ImageOrigin
 from imagewright.reference import Reference
-from imagewright.registry.client import RegistryClient, RemoteImage
+from imagewright.registry.pull import Puller, RemoteImage
 from imagewright.store.blobs import BlobStore
 from imagewright.streams import Readable
 
@@ -53,7 +53,7 @@ class BrokenEntry(ImagewrightError):
 class ImageSources:
     """Where images come from: registries, OCI layouts of named contexts, layers of the warm cache."""
 
-    client: RegistryClient
+    puller: Puller
     layouts: Layouts
     warm_cache: WarmCache
 
@@ -62,7 +62,7 @@ class Images:
     """Resolves references and unpacks images. ``resolve`` and ``open_stored`` may be called from several threads."""
 
     def __init__(self, sources: ImageSources, workspace: Workspace, blobs: BlobStore, reporter: Reporter) -> None:
-        self._client = sources.client
+        self._puller = sources.puller
         self._layouts = sources.layouts
         self._warm_cache = sources.warm_cache
         self._workspace = workspace
@@ -96,8 +96,8 @@ class Images:
             error.hint = " ".join(filter(None, (named.hint, error.hint)))
             raise
 
-    def _source(self, reference: Reference) -> RegistryClient | Layouts:
-        return self._layouts if self._layouts.has(reference) else self._client
+    def _source(self, reference: Reference) -> Puller | Layouts:
+        return self._layouts if self._layouts.has(reference) else self._puller
 
     def resolve(self, reference: Reference, platform: Platform) -> RemoteImage:
         """The image's manifest and configuration, fetched once in a build: a tag that moves can't change it half way."""

@@ -16,7 +16,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
-from imagewright.registry.client import RegistryClient, RemoteImage
+from imagewright.registry.pull import Puller, RemoteImage
 from imagewright.store.copying import is_whole
 from imagewright.store.layout import blob_path, write_layout
 from imagewright.store.layoutreader import LayoutReader
@@ -63,7 +63,7 @@ _FOLDER = "images"  # in the cache folder, next to the cache mounts
 
 
 def warm(
-    client: RegistryClient,
+    puller: Puller,
     images: Iterable[tuple[Reference, Platform]],
     cache_dir: str,
     say: Callable[[str], None],
@@ -75,21 +75,21 @@ def warm(
         ImagewrightError: reason ``OutputFailed``.
     """
     for reference, platform in images:
-        image = client.resolve(reference, platform)
-        config = _read(client, image, image.manifest)
+        image = puller.resolve(reference, platform)
+        config = _read(puller, image, image.manifest)
         write_layout(
             os.path.join(cache_dir, _FOLDER),
             image.manifest,
             config,
-            lambda descriptor, image=image: client.open_blob(image, descriptor),  # type: ignore[misc]
+            lambda descriptor, image=image: puller.open_blob(image, descriptor),  # type: ignore[misc]
             reference.familiar(),
         )
         say(f"{reference.familiar()} ({platform}) is {image.manifest.digest}")
 
 
-def _read(client: RegistryClient, image: RemoteImage, manifest: Manifest) -> bytes:
+def _read(puller: Puller, image: RemoteImage, manifest: Manifest) -> bytes:
     """The configuration as it is stored: parsed and written again it could have another digest."""
-    with client.open_blob(image, manifest.config) as stream:
+    with puller.open_blob(image, manifest.config) as stream:
         return read_whole(stream)
 
 

@@ -21,7 +21,7 @@ from imagewright.errors import Reason, RegistryError, SourceError
 from imagewright.plan.options import FolderContext, ImageContext, NamedContext
 from imagewright.plan.remote import UrlSource
 from imagewright.reference import Reference
-from imagewright.registry.client import RegistryClient
+from imagewright.registry.pull import Puller
 
 
 def plan_contexts(requested: Iterable[RequestedContext]) -> Mapping[str, NamedContext]:
@@ -76,7 +76,7 @@ def fetch_contexts(
 _CHUNK_BYTES = 1 << 20
 
 
-def pull_artifact(client: RegistryClient, reference: str, path: str) -> None:
+def pull_artifact(puller: Puller, reference: str, path: str) -> None:
     """Write the layer of an artifact (manifest.md, "Guidelines for Artifact Usage") into the new file ``path``, verified.
 
     Raises:
@@ -84,7 +84,7 @@ def pull_artifact(client: RegistryClient, reference: str, path: str) -> None:
         SourceError: it does not exist, or does not have exactly one layer.
     """
     name = Reference.parse(reference)
-    manifest = client.find(name, pulling=True)
+    manifest = puller.find(name, pulling=True)
     if manifest is None:
         raise SourceError(
             f'cannot pull context "{name.familiar()}": not found',
@@ -97,7 +97,7 @@ def pull_artifact(client: RegistryClient, reference: str, path: str) -> None:
             hint="Push the context with flux push artifact, or oras push REFERENCE context.tar.gz.",
         )
     try:
-        with client.open_found(name, manifest.layers[0], pulling=True) as stream, open(path, "wb") as file:
+        with puller.open_found(name, manifest.layers[0], pulling=True) as stream, open(path, "wb") as file:
             while data := stream.read(_CHUNK_BYTES):
                 file.write(data)
     except RegistryError as error:
