@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from peers.flatten import Layout, describe
 from servers.git import GitServer, GitServerOptions
 from servers.repository import Link, Repository, Submodule
 from servers.scripted import Answer, ScriptedServer
-from servers.ssh import SshServer, why_not
+from servers.ssh import SshServer
 
 from imagewright.contract.request import SshSource
 from imagewright.engine.source.remotes import Remotes
@@ -192,16 +192,6 @@ def test_a_secret_is_the_login_for_a_file(tmp_path: Path, folder: Path, secrets:
         assert [asked.authorization for asked in here.asked] == [sent]
     assert (folder / "a").read_bytes() == b"text"
     assert "t0ken" not in " ".join(LOG)
-
-
-@pytest.fixture(scope="module")
-def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    if reason := why_not():
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with SshServer(tmp_path_factory.mktemp("ssh")) as server:
-        yield server
 
 
 def by_ssh(ssh: SshServer, tmp_path: Path, folder: Path, secrets: Mapping[str, bytes], key: bytes | None) -> str:

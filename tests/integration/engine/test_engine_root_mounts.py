@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
-from containers.container import Container, archive, empty_container, layers_of, make_base
+from containers.container import Container, archive, layers_of, make_base
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts")]
 
 TOKEN = "var/run/secrets/kubernetes.io/serviceaccount"
-
-
-@pytest.fixture
-def container(tmp_path: Path) -> Container:
-    return empty_container(tmp_path)
 
 
 DEBIAN: dict[str, str | tuple[str, int] | None] = {"run": 0o755, "run/lock": 0o755, "var": 0o755, "var/run": "-> /run"}

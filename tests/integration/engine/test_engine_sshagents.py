@@ -15,22 +15,12 @@ from pathlib import Path
 
 import pytest
 from imagebuilds.waiting import eventually
-from servers.ssh import SshServer, why_not
+from servers.ssh import SshServer
 
 from imagewright.contract.request import SshSource
 from imagewright.engine.source.sshagents import SshAgents
 from imagewright.errors import SandboxError, UsageError
 from imagewright.plan.steps import SshMount
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    if reason := why_not():
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with SshServer(tmp_path_factory.mktemp("ssh")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +107,12 @@ def test_an_unknown_id_has_no_socket(tmp_path: Path) -> None:
         assert door is None
 
 
-def test_a_command_logs_in_with_the_key(tmp_path: Path, server: SshServer, serve: Callable[..., str]) -> None:
-    (tmp_path / "key").write_bytes(server.identity)
+def test_a_command_logs_in_with_the_key(tmp_path: Path, ssh: SshServer, serve: Callable[..., str]) -> None:
+    (tmp_path / "key").write_bytes(ssh.identity)
     command = [
         "ssh", "-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-        "-o", "BatchMode=yes", "-o", f"IdentityAgent={serve(tmp_path / 'key')}", "-p", str(server.port),
-        f"{server.user}@127.0.0.1", "echo in",
+        "-o", "BatchMode=yes", "-o", f"IdentityAgent={serve(tmp_path / 'key')}", "-p", str(ssh.port),
+        f"{ssh.user}@127.0.0.1", "echo in",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "in\n", done.stderr
@@ -185,7 +175,7 @@ def test_a_stale_agent_socket_is_named(tmp_path: Path, serve: Callable[..., str]
 def test_no_agent_outlives_the_engine(tmp_path: Path, keys: Path) -> None:
     """A killed engine cannot end the agent, which sees its standard input close."""
     program = (
-        "import os, sys\nfrom imagewright.contract import SshSource\nfrom imagewright.engine.source.sshagents import SshAgents\n"
+        "import os, sys\nfrom imagewright.contract.request import SshSource\nfrom imagewright.engine.source.sshagents import SshAgents\n"
         "from imagewright.plan.steps import SshMount\n"
         f"agents = SshAgents({str(tmp_path / 'agents')!r}, [SshSource(paths=({str(keys / 'rsa')!r},))])\n"
         "with agents.socket(SshMount('default', '/x', uid=os.geteuid(), gid=os.getegid())):\n    os.kill(os.getpid(), 9)\n"

@@ -187,7 +187,7 @@ class BuildRoot:
         if workdir == mount or workdir.startswith(mount + b"/"):
             why = f'its working directory "{_absolute(workdir)}" is in "{path}"'
         elif self._masked.hides(mount):
-            why = f'the files of the image in "{path}" are hidden'
+            why = f'it would not see the image\'s files in "{path}"'
         elif _mentions(_text(step), path):
             why = f'it mentions "{path}"'
         else:
