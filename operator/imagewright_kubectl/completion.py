@@ -1,8 +1,8 @@
-"""Completion: ``kubectl_complete-imagewright``, which kubectl asks what could come next, and scripts for shells that ask it too.
+"""The program ``kubectl_complete-imagewright``, which kubectl and the shells' scripts run to complete a command line.
 
-I/O: reads the kubeconfig and asks the API server for names; silent where that fails. kubectl runs the executable of that name
-with the words so far, the last one unfinished, and reads cobra's answer: a candidate a line, after a tab what it is, at the end
-``:`` and a number that says what else the shell may offer.
+I/O: reads the kubeconfig and asks the API server for names; silent where that fails. It takes the words so far, the last
+one unfinished, and prints cobra's format: a candidate per line with its description after a tab, and last ``:`` with a
+ShellCompDirective.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from kubernetes import config
 
 from imagewright.errors import ImagewrightError
-from imagewright_kubectl.kubeconfig import Place, connect, kubeconfig_files
+from imagewright_kubectl.kubeconfig import ConfigFlags, connect
 from imagewright_kubectl.options import Parser
 from imagewright_kubectl.parser import parser
 from imagewright_operator.kubeapi.errors import ApiError
 
-_NO_FILES, _FILES = 4, 0  # cobra's ShellCompDirective
-_OF_FILES = ("--kubeconfig", "--from", "--inline")
+_NO_FILES, _FILES = 4, 0  # ShellCompDirectiveNoFileComp, ShellCompDirectiveDefault
+_FILE_FLAGS = ("--kubeconfig", "--from", "--inline")
 
 Candidate = tuple[str, str]
 
@@ -33,31 +33,31 @@ def main() -> None:
 
 
 def answer(words: Sequence[str]) -> list[str]:
-    """The lines that kubectl and the scripts read."""
-    # bash takes --output=j for three words; whole ones never are a mere "=".
+    """The lines to print."""
+    # bash splits --output=j into three words; no other word is a bare "=".
     *before, unfinished = [*(word for word in words[:-1] if word != "="), *(words[-1:] or [""])]
     unfinished = "" if unfinished == "=" else unfinished
-    place = _where(before)
+    position = _parse(before)
     try:
-        found, directive = _candidates(place, unfinished)
+        found, directive = _candidates(position, unfinished)
         fitting = sorted({one for one in found if one[0].startswith(unfinished)})
     except (ImagewrightError, ApiError, config.ConfigException, OSError):
-        fitting, directive = [], _NO_FILES  # a key was pressed: no place for an error
+        fitting, directive = [], _NO_FILES  # an error would end up in the command line that is being typed
     return [*(f"{name}\t{about}" if about else name for name, about in fitting), f":{directive}"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Where:
-    """How far a command line has come."""
+class _Position:
+    """What the words before the unfinished one determine."""
 
     parser: Parser  # of the command, or of all of them
     is_command_known: bool
-    words: int  # beside flags, after the command
+    words: int  # after the command, without flags
     pending: argparse.Action | None  # a flag whose value comes next
     values: Mapping[str, str]  # of flags
 
 
-def _where(before: Sequence[str]) -> _Where:
+def _parse(before: Sequence[str]) -> _Position:
     current, known, words = parser(), False, 0
     pending: argparse.Action | None = None
     values: dict[str, str] = {}
@@ -77,56 +77,56 @@ def _where(before: Sequence[str]) -> _Where:
             words += 1
         else:
             current, known = _commands(current).choices.get(word, current), True
-    return _Where(current, known, words, pending, values)
+    return _Position(current, known, words, pending, values)
 
 
-def _candidates(where: _Where, unfinished: str) -> tuple[list[Candidate], int]:
+def _candidates(position: _Position, unfinished: str) -> tuple[list[Candidate], int]:
     name, equals, _ = unfinished.partition("=")
-    if where.pending is not None:
-        return _values(where.pending, where, "")
-    if equals and name in _flags(where.parser):
-        return _values(_flags(where.parser)[name], where, f"{name}=")
+    if position.pending is not None:
+        return _values(position.pending, position, "")
+    if equals and name in _flags(position.parser):
+        return _values(_flags(position.parser)[name], position, f"{name}=")
     if unfinished.startswith("-"):
-        return [(flag, action.help or "") for flag, action in _flags(where.parser).items()], _NO_FILES
-    if not where.is_command_known:
-        listed = _commands(where.parser)._choices_actions
+        return [(flag, action.help or "") for flag, action in _flags(position.parser).items()], _NO_FILES
+    if not position.is_command_known:
+        listed = _commands(position.parser)._choices_actions
         return [(one.dest, one.help or "") for one in listed], _NO_FILES
-    positional = [action for action in where.parser._get_positional_actions() if action.dest in ("name", "shell")]
-    if where.words or not positional:
+    positional = [action for action in position.parser._get_positional_actions() if action.dest in ("name", "shell")]
+    if position.words or not positional:
         return [], _NO_FILES
-    return _values(positional[0], where, "")
+    return _values(positional[0], position, "")
 
 
-def _values(action: argparse.Action, where: _Where, before: str) -> tuple[list[Candidate], int]:
+def _values(action: argparse.Action, position: _Position, before: str) -> tuple[list[Candidate], int]:
     if action.choices:
         return [(before + str(choice), "") for choice in action.choices], _NO_FILES
-    if set(_OF_FILES) & set(action.option_strings):
+    if set(_FILE_FLAGS) & set(action.option_strings):
         return [], _FILES
     ask: Callable[[Mapping[str, str]], Iterator[Candidate]] | None = {
         "namespace": _namespaces,
         "context": _contexts,
-        "name": _imagebuilds if not where.parser.prog.endswith(" create") else None,
+        "name": _imagebuilds if not position.parser.prog.endswith(" create") else None,
     }.get(action.dest)
-    return [(before + value, about) for value, about in (ask(where.values) if ask else ())], _NO_FILES
+    return [(before + value, about) for value, about in (ask(position.values) if ask else ())], _NO_FILES
 
 
 def _imagebuilds(values: Mapping[str, str]) -> Iterator[Candidate]:
-    connection = connect(_place(values))
+    connection = connect(_config_flags(values))
     for body in connection.api.imagebuilds(connection.namespace):
         yield body["metadata"]["name"], (body.get("status") or {}).get("phase", "")
 
 
 def _namespaces(values: Mapping[str, str]) -> Iterator[Candidate]:
-    yield from ((name, "") for name in connect(_place(values)).api.namespaces())
+    yield from ((name, "") for name in connect(_config_flags(values)).api.namespaces())
 
 
 def _contexts(values: Mapping[str, str]) -> Iterator[Candidate]:
-    contexts, _ = config.list_kube_config_contexts(config_file=kubeconfig_files(_place(values)))  # type: ignore[no-untyped-call]
+    contexts, _ = config.list_kube_config_contexts(config_file=_config_flags(values).files)  # type: ignore[no-untyped-call]
     yield from ((one["name"], "") for one in contexts)
 
 
-def _place(values: Mapping[str, str]) -> Place:
-    return Place(values.get("kubeconfig", ""), values.get("context", ""), values.get("namespace", ""))
+def _config_flags(values: Mapping[str, str]) -> ConfigFlags:
+    return ConfigFlags(values.get("kubeconfig", ""), values.get("context", ""), values.get("namespace", ""))
 
 
 def _flags(of: Parser) -> dict[str, argparse.Action]:

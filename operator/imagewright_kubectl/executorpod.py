@@ -1,6 +1,6 @@
-"""What an executor Pod says of itself: its labels, and the state of its container beside those that a webhook puts there.
+"""An executor Pod's labels and the state of its container; webhooks may add other containers.
 
-No I/O. Called by ``podlog`` and the commands.
+No I/O.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from imagewright_operator.api import GROUP
 Json = dict[str, Any]
 
 CONTAINER = "executor"
-_PROBE = "probe"  # in the place of a build's id
+_POLL = "probe"  # label value in place of a build's id
 
 
 def build_of(pod: Json) -> str:
-    """The id of the build that it is of."""
+    """The id of its build."""
     return _label(pod, "build")
 
 
-def is_probe(pod: Json) -> bool:
-    """Whether it is of no build, but looks where a branch is."""
-    return build_of(pod) == _PROBE
+def is_poll(pod: Json) -> bool:
+    """Whether it polls a branch rather than builds."""
+    return build_of(pod) == _POLL
 
 
 def attempt_of(pod: Json) -> int:
-    """0 where it has none."""
+    """The number of its attempt, 0 where it has none."""
     text = _label(pod, "attempt")
     return int(text) if text.isdecimal() else 0
 
 
 def state_of_container(pod: Json) -> Json:
-    """As Kubernetes has it, ``{"running": …}``; {} as long as there is none."""
+    """The executor container's state, ``{"running": …}``; {} where it has none yet."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return next((one.get("state") or {} for one in statuses if one.get("name") == CONTAINER), {})
+    return next((status.get("state") or {} for status in statuses if status.get("name") == CONTAINER), {})
 
 
 def _label(pod: Json, name: str) -> str:

@@ -1,6 +1,6 @@
-"""The command line: commands, their flags, and what kubectl's own flags say.
+"""The argument parser of all commands, and the flags that several of them have.
 
-No I/O. Called by ``main`` and, for the names of commands and flags, by ``completion``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -10,58 +10,58 @@ import re
 from typing import Any, NoReturn
 
 from imagewright.errors import UsageError
-from imagewright_kubectl.kubeconfig import Place
+from imagewright_kubectl.kubeconfig import ConfigFlags
 
 PROGRAM = "kubectl imagewright"
 
 _WRONG_COMMAND = re.compile(r"argument COMMAND: invalid choice: (.+) \(choose from (.+)\)")
-_PLACE = (
-    (("-n",), "--namespace", "NAME", "the context's if not given"),
-    ((), "--context", "NAME", "of the kubeconfig; the current one if not given"),
-    ((), "--kubeconfig", "FILE", "KUBECONFIG, or ~/.kube/config, if not given"),
+_CONFIG_FLAGS = (
+    (("-n",), "--namespace", "NAME", "namespace (default: the context's)"),
+    ((), "--context", "NAME", "context of the kubeconfig (default: the current one)"),
+    ((), "--kubeconfig", "FILE", "kubeconfig (default: $KUBECONFIG or ~/.kube/config)"),
 )
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors like all others, and without abbreviations."""
+    """argparse without abbreviated flags, and with the errors of all commands."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more, allow_abbrev=False)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does; what no flag is, is said with the command that it was given to."""
+        """As argparse, but an error about an unknown argument names the command."""
         options, rest = self.parse_known_args(args, namespace)
         if rest:
-            hint = f"`{PROGRAM} {options.command} --help` lists the flags."
-            raise UsageError(f"{options.command} doesn't know {' '.join(rest)}", hint=hint)
+            hint = f"See `{PROGRAM} {options.command} --help`."
+            raise UsageError(f"unknown argument of {options.command}: {' '.join(rest)}", hint=hint)
         return options
 
     def error(self, message: str) -> NoReturn:
         wrong = _WRONG_COMMAND.match(message)
         if wrong is not None:
-            raise UsageError(f"unknown command {wrong[1]}", hint=f"The commands are {wrong[2]}.")
-        raise UsageError(message, hint=f"`{self.prog} --help` says what there is.")
+            raise UsageError(f"unknown command {wrong[1]}", hint=f"Use one of {wrong[2]}.")
+        raise UsageError(message, hint=f"See `{self.prog} --help`.")
 
 
-def place_of(options: argparse.Namespace) -> Place:
-    """kubectl's flags."""
-    return Place(options.kubeconfig, options.context, options.namespace)
+def config_flags(options: argparse.Namespace) -> ConfigFlags:
+    """kubectl's flags that choose a cluster."""
+    return ConfigFlags(options.kubeconfig, options.context, options.namespace)
 
 
-def add_place(parser: Parser, default: str = argparse.SUPPRESS) -> None:
-    """The flags that kubectl has everywhere: before the command, where they have a default, and after it."""
-    group = parser.add_argument_group("as in kubectl")
-    for short, name, value, about in _PLACE:
+def add_config_flags(parser: Parser, default: str = argparse.SUPPRESS) -> None:
+    """``--namespace``, ``--context``, ``--kubeconfig``: before the command, where they have a default, and after it."""
+    group = parser.add_argument_group("flags as in kubectl")
+    for short, name, value, about in _CONFIG_FLAGS:
         group.add_argument(*short, name, metavar=value, default=default, help=about)
 
 
 def add_output(parser: Parser, *choices: str) -> None:
     """``--output``."""
-    parser.add_argument(
-        "-o", "--output", metavar="|".join(choices), choices=choices, default="", help="how it is shown"
-    )
+    parser.add_argument("-o", "--output", metavar="|".join(choices), choices=choices, default="", help="output format")
 
 
 def add_name(parser: Parser, *, optional: bool = False) -> None:
-    """The ImageBuild that is meant."""
-    parser.add_argument("name", metavar="NAME", nargs="?" if optional else None, default="", help="of an ImageBuild")
+    """The name of an ImageBuild."""
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?" if optional else None, default="", help="name of the ImageBuild"
+    )

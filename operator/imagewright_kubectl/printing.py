@@ -1,6 +1,6 @@
-"""What is shown: objects as kubectl shows them, tables, trees.
+"""Prints objects and tables as kubectl does.
 
-No I/O but standard output and error. Called by the commands.
+I/O: standard output and error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def named(body: Json) -> str:
 
 
 def done(body: Json, what: str, output: str) -> None:
-    """That something was done to an ImageBuild; in a format, the ImageBuild as it is now."""
+    """Report what was done to an ImageBuild; with an output format, print the ImageBuild instead."""
     if output:
         show(body, output)
     else:
@@ -33,17 +33,17 @@ def done(body: Json, what: str, output: str) -> None:
 
 
 def say(text: str) -> None:
-    """To a person, beside what a program may read."""
+    """Write to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:
-    """What a person should know of what was done."""
+    """Write a note to standard error."""
     say(f"note: {text}")
 
 
 def show(body: Json, output: str) -> None:
-    """One object, in one of FORMATS."""
+    """Print an object in one of FORMATS."""
     match output:
         case "name":
             print(named(body))
@@ -54,7 +54,7 @@ def show(body: Json, output: str) -> None:
 
 
 def show_all(bodies: Sequence[Json], output: str) -> None:
-    """A list of objects."""
+    """Print a list of objects."""
     if output == "name":
         for body in bodies:
             print(named(body))
@@ -63,23 +63,23 @@ def show_all(bodies: Sequence[Json], output: str) -> None:
 
 
 def as_yaml(body: Json) -> str:
-    """In the order that the keys are in; several lines of text as a block that can be read."""
+    """YAML with keys in their order and multi-line text as blocks."""
     text: str = yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 
 def columns(rows: Iterable[Sequence[str]]) -> str:
-    """Rows below each other, as kubectl sets them."""
+    """A table with columns aligned as kubectl aligns them."""
     listed = [[*row] for row in rows]
     if not listed:
         return ""
-    widths = [max(len(row[place]) for row in listed) for place in range(len(listed[0]))]
+    widths = [max(len(row[index]) for row in listed) for index in range(len(listed[0]))]
     lines = ("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in listed)
     return "\n".join(line.rstrip() for line in lines)
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML as people write it."""
+    """Represents multi-line text as literal blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -90,7 +90,7 @@ _Dumper.add_representer(str, _text)
 
 
 def _plain(body: Json) -> Json:
-    """Without what only the API server reads."""
+    """Without managedFields."""
     metadata = body.get("metadata") or {}
     if "managedFields" not in metadata:
         return body

@@ -1,6 +1,6 @@
-"""The flags of ``create``, and the fields of a spec that they stand for.
+"""The flags of ``create`` that set fields of the spec.
 
-No I/O but the Dockerfile that ``--inline`` names. Called by ``commands`` and ``createcommand``.
+I/O: reads the Dockerfile of ``--inline``.
 """
 
 from __future__ import annotations
@@ -25,53 +25,63 @@ _KEY_EXAMPLES = {"secret": "npmrc=my-secret/.npmrc", "ssh": "default=my-key/ssh-
 
 
 def add_fields(parser: Parser) -> None:
-    """Flags in groups, as ``--help`` shows them."""
-    group = parser.add_argument_group("what is built")
+    """Add the flags, in the groups of ``--help``."""
+    group = parser.add_argument_group("source and build")
     source = group.add_mutually_exclusive_group()
-    source.add_argument("--git", metavar="URL", help="a git repository, over https or ssh")
-    source.add_argument("--http", metavar="URL", help="an archive behind an address")
-    source.add_argument("--oci", metavar="REFERENCE", help="an artifact in a registry")
-    source.add_argument("--configmap", metavar="NAME", help="a ConfigMap, its keys are the files")
-    source.add_argument("--volume", metavar="CLAIM[/FOLDER]", help="a PersistentVolumeClaim")
-    source.add_argument("--inline", metavar="FILE|-", help="a Dockerfile of yours, without a context")
-    group.add_argument("--revision", metavar="REVISION", help="a branch, refs/tags/TAG, or a whole commit")
-    group.add_argument("--poll", metavar="DURATION", help="build again when the branch or tag of --git has moved")
-    group.add_argument("--source-secret", metavar="NAME", help="the Secret with the login for --git, --http or --oci")
-    group.add_argument("--context-dir", metavar="PATH", help="the folder of the source that is the context")
-    group.add_argument("--dockerfile", metavar="PATH", help="in the context; Dockerfile if not given")
-    group.add_argument("--target", metavar="STAGE", help="the last one if not given")
-    group.add_argument("--build-arg", metavar="NAME=VALUE", action="append", default=[], help="may be given many times")
+    source.add_argument("--git", metavar="URL", help="URL of a git repository, over https or ssh")
+    source.add_argument("--http", metavar="URL", help="URL of an archive")
+    source.add_argument("--oci", metavar="REFERENCE", help="reference of an artifact in a registry")
+    source.add_argument("--configmap", metavar="NAME", help="ConfigMap whose keys are the files")
+    source.add_argument("--volume", metavar="CLAIM[/FOLDER]", help="PersistentVolumeClaim, and a directory in it")
+    source.add_argument("--inline", metavar="FILE|-", help="local Dockerfile, without a context")
+    group.add_argument("--revision", metavar="REVISION", help="branch, refs/tags/TAG or full commit of --git")
     group.add_argument(
-        "--secret", metavar="ID=SECRET/KEY", action="append", default=[], help="for RUN --mount=type=secret; many times"
+        "--poll", metavar="DURATION", help="interval at which to check whether the branch or tag of --git has moved"
+    )
+    group.add_argument("--source-secret", metavar="NAME", help="Secret with the login for --git, --http or --oci")
+    group.add_argument("--context-dir", metavar="PATH", help="directory of the source to use as the context")
+    group.add_argument(
+        "--dockerfile", metavar="PATH", help="path of the Dockerfile in the context (default: Dockerfile)"
+    )
+    group.add_argument("--target", metavar="STAGE", help="stage to build (default: the last)")
+    group.add_argument(
+        "--build-arg", metavar="NAME=VALUE", action="append", default=[], help="build argument; repeatable"
     )
     group.add_argument(
-        "--ssh", metavar="ID=SECRET/KEY", action="append", default=[], help="for RUN --mount=type=ssh; many times"
-    )
-    group.add_argument("--platform", metavar="OS/ARCH", help="the node's if not given")
-    group = parser.add_argument_group("what becomes of it")
-    group.add_argument(
-        "-t", "--tag", metavar="REFERENCE", action="append", default=[], help="where to push it; many times"
-    )
-    group.add_argument("--push-secret", metavar="NAME", help="the Secret with the registry's login")
-    group.add_argument("--label", metavar="KEY=VALUE", action="append", default=[], help="of the image; many times")
-    group.add_argument(
-        "--annotation", metavar="KEY=VALUE", action="append", default=[], help="of the manifest; many times"
+        "--secret", metavar="ID=SECRET/KEY", action="append", default=[], help="for RUN --mount=type=secret; repeatable"
     )
     group.add_argument(
-        "--format", choices=("OCI", "Docker"), metavar="OCI|Docker", help="the base image's if not given"
+        "--ssh", metavar="ID=SECRET/KEY", action="append", default=[], help="for RUN --mount=type=ssh; repeatable"
     )
-    group.add_argument("--compression", choices=("Gzip", "Zstd"), metavar="Gzip|Zstd", help="Gzip if not given")
-    group.add_argument("--reproducible", action="store_true", help="all times are 1970")
-    group.add_argument("--insecure", action="store_true", help="push over plain HTTP where HTTPS is not answered")
-    group = parser.add_argument_group("how it is built")
-    group.add_argument("--cache-repo", metavar="REPOSITORY", help="a cache of layers in a registry")
-    group.add_argument("--cache-ttl", metavar="DURATION", help="how old what is cached may be; two weeks if not given")
-    group.add_argument("--cache-volume", metavar="CLAIM", help="where RUN --mount=type=cache lives")
-    group.add_argument("--timeout", metavar="DURATION", help="1h if not given")
+    group.add_argument("--platform", metavar="OS/ARCH", help="platform of the image (default: the node's)")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "-t", "--tag", metavar="REFERENCE", action="append", default=[], help="image to push; repeatable"
+    )
+    group.add_argument("--push-secret", metavar="NAME", help="Secret with the registry's login")
+    group.add_argument(
+        "--label", metavar="KEY=VALUE", action="append", default=[], help="label of the image; repeatable"
+    )
+    group.add_argument(
+        "--annotation", metavar="KEY=VALUE", action="append", default=[], help="annotation of the manifest; repeatable"
+    )
+    group.add_argument(
+        "--format", choices=("OCI", "Docker"), metavar="OCI|Docker", help="media types (default: the base image's)"
+    )
+    group.add_argument(
+        "--compression", choices=("Gzip", "Zstd"), metavar="Gzip|Zstd", help="compression of layers (default: Gzip)"
+    )
+    group.add_argument("--reproducible", action="store_true", help="set all timestamps to 1970-01-01")
+    group.add_argument("--insecure", action="store_true", help="push over plain HTTP where the registry has no HTTPS")
+    group = parser.add_argument_group("cache and limits")
+    group.add_argument("--cache-repo", metavar="REPOSITORY", help="repository that caches layers")
+    group.add_argument("--cache-ttl", metavar="DURATION", help="maximum age of cached layers (default: two weeks)")
+    group.add_argument("--cache-volume", metavar="CLAIM", help="PersistentVolumeClaim for RUN --mount=type=cache")
+    group.add_argument("--timeout", metavar="DURATION", help="maximum duration of a build (default: 1h)")
 
 
 def given_fields(options: argparse.Namespace) -> Json:
-    """The part of a spec that the flags say.
+    """The fields of the spec that the flags set.
 
     Raises:
         UsageError
@@ -97,7 +107,7 @@ def given_fields(options: argparse.Namespace) -> Json:
 
 
 def merged(spec: Json, given: Json) -> Json:
-    """A converted spec with what the flags say in its place: a source as a whole, the rest field by field."""
+    """A converted spec, overridden by the fields that flags set: the source as a whole, output and cache field by field."""
     result = {**spec, **given}
     for name in ("output", "cache"):
         if name in spec and name in given:
@@ -121,36 +131,36 @@ def merged(spec: Json, given: Json) -> Json:
 
 
 def joined_source(source: Json, options: argparse.Namespace) -> Json:
-    """A converted source with what ``--revision``, ``--poll`` and ``--source-secret`` say of it.
+    """A converted source with the fields of ``--revision``, ``--poll`` and ``--source-secret``.
 
     Raises:
-        UsageError: a source of its kind has no such thing.
+        UsageError: a source of its kind has no such field.
     """
     kind = next(iter(source), "")
-    for flag, value, needs in _belonging(options, _CONVERTED_WITH_LOGIN):
+    for flag, value, needs in _source_flags(options, _CONVERTED_WITH_LOGIN):
         if value and kind not in needs:
             raise UsageError(
-                f"--{flag} is given, and the manifest's source is {kind or 'none'}, not {' or '.join(needs)}",
-                hint="Leave it out, or give the source itself, such as --git URL.",
+                f"--{flag} requires a source of type {' or '.join(needs)}: the manifest's is {kind or 'missing'}",
+                hint="Remove the flag, or set the source as well, for example with --git URL.",
             )
-    return {kind: {**source[kind], **_about_source(options)}} if kind else {}
+    return {kind: {**source[kind], **_source_fields(options)}} if kind else {}
 
 
 def _source(options: argparse.Namespace) -> Json:
     kind = next((one for one in _SOURCES if getattr(options, one)), "")
     if not kind and (options.manifest or options.kaniko):
-        return {}  # the manifest's, which joined_source adds the rest to
-    for flag, value, needs in _belonging(options, _WITH_LOGIN):
+        return {}  # the manifest's: see joined_source
+    for flag, value, needs in _source_flags(options, _WITH_LOGIN):
         if value and kind not in needs:
-            raise UsageError(f"--{flag} is given without --{' or --'.join(needs)}", hint="Say what it belongs to.")
+            raise UsageError(f"--{flag} requires --{' or --'.join(needs)}", hint="Remove the flag, or add the source.")
     value = getattr(options, kind) if kind else ""
     match kind:
         case "git":
-            return {"git": {"url": value, **_about_source(options)}}
+            return {"git": {"url": value, **_source_fields(options)}}
         case "http":
-            return {"http": {"url": value, **_about_source(options)}}
+            return {"http": {"url": value, **_source_fields(options)}}
         case "oci":
-            return {"oci": {"image": value, **_about_source(options)}}
+            return {"oci": {"image": value, **_source_fields(options)}}
         case "configmap":
             return {"configMap": {"name": value}}
         case "volume":
@@ -161,8 +171,8 @@ def _source(options: argparse.Namespace) -> Json:
     return {}
 
 
-def _belonging(options: argparse.Namespace, with_login: Sequence[str]) -> tuple[tuple[str, str, Sequence[str]], ...]:
-    """Flags that say more of a source: their values, and the kinds of source that have that."""
+def _source_flags(options: argparse.Namespace, with_login: Sequence[str]) -> tuple[tuple[str, str, Sequence[str]], ...]:
+    """Flags of a source: their names, values and the kinds of source that have such a field."""
     return (
         ("revision", options.revision, ("git",)),
         ("poll", options.poll, ("git",)),
@@ -170,7 +180,7 @@ def _belonging(options: argparse.Namespace, with_login: Sequence[str]) -> tuple[
     )
 
 
-def _about_source(options: argparse.Namespace) -> Json:
+def _source_fields(options: argparse.Namespace) -> Json:
     about = {
         "ref": _ref(options.revision) if options.revision else None,
         "poll": options.poll,
@@ -187,12 +197,13 @@ def _ref(revision: str) -> Json:
     return {"branch": revision.removeprefix("refs/heads/")}
 
 
-def _read(place: str) -> str:
+def _read(file: str) -> str:
     try:
-        return sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8")
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"--inline={place}: the Dockerfile can't be read: {error}", hint="Name a text file, or -."
+            f"cannot read --inline={file}: {getattr(error, 'strerror', None) or error}",
+            hint="Name a text file, or - for standard input.",
         ) from None
 
 
@@ -226,15 +237,20 @@ def _pairs(
     for text in values:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise UsageError(f"--{flag}={text}: not {form}", hint=f"Write --{flag} {example}.")
+            raise UsageError(
+                f'invalid --{flag} value "{text}": not {form}', hint=f"Use, for example, --{flag} {example}."
+            )
         pairs.append((name, value))
     return pairs
 
 
 def _keys(flag: str, values: Iterable[str]) -> Iterator[Json]:
     form, example = "ID=SECRET/KEY", _KEY_EXAMPLES[flag]
-    for name, place in _pairs(flag, values, form, example):
-        secret, slash, key = place.partition("/")
+    for name, reference in _pairs(flag, values, form, example):
+        secret, slash, key = reference.partition("/")
         if not secret or not slash or not key:
-            raise UsageError(f"--{flag}={name}={place}: not {form}", hint=f"Write --{flag} {example}.")
+            raise UsageError(
+                f'invalid --{flag} value "{name}={reference}": not {form}',
+                hint=f"Use, for example, --{flag} {example}.",
+            )
         yield {"id": name, "secretKeyRef": {"name": secret, "key": key}}

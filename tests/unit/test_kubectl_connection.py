@@ -1,4 +1,4 @@
-"""The plugin beside API servers that break off, and with kubeconfigs as people have them."""
+"""The plugin with API servers that fail or break off, and with different kubeconfigs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imagebuilds.plugin import Plugin
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright_kubectl import main
-from imagewright_kubectl.kubeconfig import Place, connect
+from imagewright_kubectl.kubeconfig import ConfigFlags, connect
 from imagewright_kubectl.podlog import PodLog
 
 POD = {"metadata": {"name": "app-1", "namespace": "ns"}}
@@ -22,7 +22,7 @@ EMPTY = {"kind": "Table", "columnDefinitions": [], "rows": []}
 
 
 def kubeconfig(folder: Path, server: ScriptedServer, **users: Any) -> Path:
-    """One with a context, in a namespace of the same name, for each user."""
+    """A kubeconfig with a context, in a namespace of the same name, for each user."""
     content = {
         "current-context": next(iter(users)),
         "clusters": [{"name": "c", "cluster": {"server": f"http://{server.host}"}}],
@@ -51,16 +51,16 @@ def log(served: Any, tmp_path: Path, *answers: Answer) -> tuple[PodLog, Scripted
     left = list(answers)
     server = served(lambda asked: left.pop(0))
     out = io.BytesIO()
-    connection = connect(Place(kubeconfig=str(kubeconfig(tmp_path, server, a={"token": "t"}))))
+    connection = connect(ConfigFlags(kubeconfig=str(kubeconfig(tmp_path, server, a={"token": "t"}))))
     return PodLog(connection.api, POD, out), server, out
 
 
 def chunk(data: bytes) -> bytes:
-    """As the API server sends what is written meanwhile."""
+    """A chunk of a chunked answer."""
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
-def test_a_log_that_breaks_off_goes_on_with_the_next_line(served: Any, tmp_path: Path) -> None:
+def test_a_broken_off_log_continues_with_the_next_line(served: Any, tmp_path: Path) -> None:
     one, two = b"2026-11-27T08:00:01.100000000Z one\n", b"2026-11-27T08:00:01.200000000Z two\n"
     same, three = b"2026-11-27T08:00:01.200000000Z two\n", b"2026-11-27T08:00:02.000000000Z three\n"
     cut = Answer(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(one + two + same + three[:30]))
@@ -75,15 +75,13 @@ def test_a_log_that_breaks_off_goes_on_with_the_next_line(served: Any, tmp_path:
 
 
 @pytest.mark.parametrize(("status", "whole"), [(400, False), (500, False), (503, False), (404, True)])
-def test_a_log_that_cant_be_had_yet_or_any_more_is_no_error(
-    served: Any, tmp_path: Path, status: int, whole: bool
-) -> None:
+def test_a_log_that_is_not_available_is_not_an_error(served: Any, tmp_path: Path, status: int, whole: bool) -> None:
     pod_log, _, out = log(served, tmp_path, Answer(status=status, body=b'{"message": "not now"}'))
     assert pod_log.read(follow=True) is whole
     assert out.getvalue() == b""
 
 
-def test_a_log_that_may_not_be_read_is(served: Any, tmp_path: Path) -> None:
+def test_a_forbidden_log_is_an_error(served: Any, tmp_path: Path) -> None:
     words = b'{"message": "pods is forbidden"}'
     server = served(lambda asked: Answer(status=403, body=words))
     done = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns").run("logs", "app")
@@ -91,7 +89,9 @@ def test_a_log_that_may_not_be_read_is(served: Any, tmp_path: Path) -> None:
     assert done.stderr.startswith("error: forbidden: pods is forbidden [KubernetesApiFailed]\nhint: Ask an")
 
 
-def test_the_context_says_who_asks_and_where(served: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_context_selects_user_and_namespace(
+    served: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server = served(lambda asked: Answer(body=json.dumps(EMPTY).encode()))
     helper = tmp_path / "login"
     token = {
@@ -114,7 +114,7 @@ def test_the_context_says_who_asks_and_where(served: Any, tmp_path: Path, capsys
     assert "No ImageBuilds found in namespace one." in capsys.readouterr().err
 
 
-def test_a_cluster_without_the_operator_is_told_of(served: Any, tmp_path: Path) -> None:
+def test_a_cluster_without_the_resource_is_an_error_with_a_remedy(served: Any, tmp_path: Path) -> None:
     words = b'{"message": "the server could not find the requested resource"}'
     server = served(lambda asked: Answer(status=404, body=words))
     plugin = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns")
@@ -125,7 +125,7 @@ def test_a_cluster_without_the_operator_is_told_of(served: Any, tmp_path: Path) 
         )
 
 
-def test_waiting_outlasts_a_server_that_fails_for_a_while(served: Any, tmp_path: Path) -> None:
+def test_wait_retries_while_the_api_server_is_unavailable(served: Any, tmp_path: Path) -> None:
     ready = {"type": "Ready", "status": "True", "reason": "BuildSucceeded"}
     status = {"observedGeneration": 1, "phase": "Succeeded", "conditions": [ready], "image": {"reference": "r/app:1"}}
     body = {"metadata": {"name": "app", "generation": 1}, "status": status}
@@ -146,7 +146,7 @@ GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
     [Answer(), Answer(body=json.dumps(GONE).encode() + b"\n"), Answer(raw=b""), Answer(status=410), Answer(status=503)],
     ids=["empty", "error", "cut", "gone", "unavailable"],
 )
-def test_a_server_whose_watches_end_at_once_is_not_flooded(served: Any, tmp_path: Path, watch: Answer) -> None:
+def test_watches_that_end_at_once_are_retried_with_backoff(served: Any, tmp_path: Path, watch: Answer) -> None:
     body = {"metadata": {"name": "app", "generation": 1}, "status": {}}
     page = Answer(body=json.dumps({"metadata": {"resourceVersion": "1"}, "items": [body]}).encode())
     server = served(lambda asked: watch if "watch=true" in asked.path else page)
@@ -155,7 +155,7 @@ def test_a_server_whose_watches_end_at_once_is_not_flooded(served: Any, tmp_path
     assert len(server.asked) <= 6  # a list and a watch each; pauses of half a second, then of one
 
 
-def test_a_pod_on_a_lost_node_keeps_nobody_from_the_attempt_that_follows(served: Any, tmp_path: Path) -> None:
+def test_logs_of_a_later_attempt_follow_a_pod_on_a_lost_node(served: Any, tmp_path: Path) -> None:
     ready = {"type": "Ready", "status": "True", "reason": "BuildSucceeded"}
     build = {"id": "b", "attempt": 2, "outcome": "Succeeded"}
     status = {

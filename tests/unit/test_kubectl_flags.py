@@ -1,4 +1,4 @@
-"""``kubectl imagewright create --dry-run``, which asks no server: what its flags say, alone and beside a manifest of kaniko's."""
+"""The flags of ``kubectl imagewright create --dry-run``, alone and with a manifest that runs kaniko."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from imagebuilds.plugin import Plugin
 
 
 def created(manifest: str, *flags: str) -> tuple[dict[str, Any], str]:
-    """The spec that ``create --from`` prints, and what it says beside it."""
+    """The spec that ``create --from`` prints, and its standard error."""
     done = Plugin(Path("/nonexistent"), "n").run("create", "--from=-", "--dry-run", *flags, stdin=manifest)
     return (yaml.safe_load(done.stdout)["spec"] if done.returncode == 0 else {}), done.stderr
 
 
-def test_a_git_source_of_the_users_keeps_the_manifests_login() -> None:
+def test_git_keeps_the_login_of_the_manifests_source() -> None:
     env = [from_secret("GIT_USERNAME", "git", "username"), from_secret("GIT_PASSWORD", "git", "password")]
     manifest = pod(GIT, "--git=depth=0,recurse-submodules=true", env=env)
     url = "https://git.example.com/other.git"
@@ -45,7 +45,7 @@ def test_flags_add_to_the_manifests_source() -> None:
     bucket = pod("--context=s3://b/k.tar.gz")
     assert created(bucket, "--source-secret=s3")[0]["source"]["s3"]["secretRef"] == {"name": "s3"}
     assert (
-        "--poll is given, and the manifest's source is s3, not git [UsageInvalid]\nhint: "
+        "--poll requires a source of type git: the manifest's is s3 [UsageInvalid]\nhint: "
         in (created(bucket, "--poll=5m")[1])
     )
 
@@ -55,30 +55,33 @@ def test_flags_add_to_the_manifests_source() -> None:
     [
         (
             ["create", "app", "--secret=a"],
-            "--secret=a: not ID=SECRET/KEY [UsageInvalid]\nhint: Write --secret npmrc=my-s",
+            'invalid --secret value "a": not ID=SECRET/KEY [UsageInvalid]\nhint: Use, for example, --secret npmrc=my-s',
         ),
         (
             ["create", "app", "--ssh=a=b"],
-            "--ssh=a=b: not ID=SECRET/KEY [UsageInvalid]\nhint: Write --ssh default=my-key/",
+            'invalid --ssh value "a=b": not ID=SECRET/KEY [UsageInvalid]\nhint: Use, for example, --ssh default=my-key/',
         ),
-        (["create", "app", "--label=a"], "--label=a: not NAME=VALUE [UsageInvalid]\nhint: Write --label name=value."),
+        (
+            ["create", "app", "--label=a"],
+            'invalid --label value "a": not NAME=VALUE [UsageInvalid]\nhint: Use, for example, --label name=value.',
+        ),
         (
             ["create", "app", "--inlin=Dockerfile", "more"],
-            "create doesn't know --inlin=Dockerfile more [UsageInvalid]\nhint: `kubectl imagewright create --help` li",
+            "unknown argument of create: --inlin=Dockerfile more [UsageInvalid]\nhint: See `kubectl imagewright create --help`.",
         ),
-        (["get", "app", "-A"], "the name app and --all-namespaces are given [UsageInvalid]\nhint: A name is of one"),
-        (["get", "app", "-l", "a=b"], "the name app and --selector are given [UsageInvalid]\nhint: A name is of one"),
+        (["get", "app", "-A"], 'name "app" cannot be combined with --all-namespaces [UsageInvalid]\nhint: Use a name'),
+        (["get", "app", "-l", "a=b"], 'name "app" cannot be combined with --selector [UsageInvalid]\nhint: Use a name'),
     ],
 )
-def test_a_command_line_that_makes_no_sense(words: list[str], said: str) -> None:
+def test_an_invalid_command_line(words: list[str], said: str) -> None:
     done = Plugin(Path("/nonexistent"), "n").run(*words)
     assert (done.returncode, done.stderr.partition(said)[0]) == (2, "error: ")
 
 
-def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
     done = Plugin(tmp_path / "config", "n").run("get")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: there is no file {tmp_path}/config to say which cluster is meant [Kuber")
+    assert done.stderr.startswith(f'error: kubeconfig "{tmp_path}/config" not found [Kuber')
 
 
 def test_a_client_dry_run_checks_the_resources_types_and_lengths() -> None:

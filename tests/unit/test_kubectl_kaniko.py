@@ -1,4 +1,4 @@
-"""A manifest that runs kaniko becomes an ImageBuild: those of tests/invocations and others of the kind that people have."""
+"""Manifests that run kaniko, converted to ImageBuilds: those of tests/invocations and others."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ SPECS: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_invocation_becomes(name: str) -> None:
+def test_invocation_is_converted(name: str) -> None:
     dropped, spec = SPECS[name]
     assert converted((INVOCATIONS / f"{name}.yaml").read_text(), *dropped).spec == spec
 
@@ -98,17 +98,17 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_invocation_that_an_imagebuild_cant_be_says_what_to_do(name: str) -> None:
+def test_invocation_is_refused_with_a_remedy(name: str) -> None:
     text = refused((INVOCATIONS / f"{name}.yaml").read_text())
     for words in REFUSALS[name].split("|"):
         assert words in text
 
 
-def test_every_invocation_is_among_them() -> None:
+def test_every_invocation_is_tested() -> None:
     assert {file.stem for file in INVOCATIONS.glob("*.yaml")} == set(SPECS) | set(REFUSALS)
 
 
-def test_what_the_user_gives_himself_need_not_be_converted(tmp_path: Path) -> None:
+def test_flags_replace_what_cannot_be_converted(tmp_path: Path) -> None:
     plugin = Plugin(tmp_path / "none", "team-a")
     flags = ["--git=https://git.example.com/app.git", "--revision=refs/tags/v1", "--source-secret=git"]
     drops = [f"--drop={name}" for name in ("push-retry", "image-download-retry", "image-fs-extract-retry")]
@@ -127,7 +127,7 @@ def test_what_the_user_gives_himself_need_not_be_converted(tmp_path: Path) -> No
     }
 
 
-def test_the_executors_line_of_a_script_is_converted_as_it_is(tmp_path: Path) -> None:
+def test_flags_after_two_dashes_are_converted(tmp_path: Path) -> None:
     words = ["--context", "https://github.com/team/app", "-d", "registry.example.com/app:1", "--build-arg", "A=b c"]
     text = Plugin(tmp_path / "none", "n").output("create", "app", "--dry-run", "--push-secret=regcred", "--", *words)
     assert yaml.safe_load(text)["spec"] == {
@@ -171,7 +171,7 @@ def test_flags_become_fields() -> None:
     }
 
 
-def test_only_flags_that_are_switches_can_be_off() -> None:
+def test_only_boolean_flags_can_be_off() -> None:
     assert (
         converted(pod(GIT, "--no-push=false", "--push-retry=0", "--single-snapshot=F")).spec == converted(pod(GIT)).spec
     )
@@ -180,7 +180,7 @@ def test_only_flags_that_are_switches_can_be_off() -> None:
         assert f"  --{name}: " in text
 
 
-def test_a_cache_that_is_not_asked_for_is_told_of() -> None:
+def test_cache_flags_without_cache_are_noted() -> None:
     made = converted(pod(GIT, "--cache-repo=registry.example.com/cache", "--cache-ttl=6h"))
     assert "cache" not in made.spec
     for name in ("cache-repo", "cache-ttl"):
@@ -213,13 +213,13 @@ def test_context_becomes_source(context: str, source: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", ["-", "/dev/stdin", "/proc/self/fd/0"])
-def test_a_dockerfile_from_standard_input_cant_be_converted(path: str) -> None:
+def test_a_dockerfile_from_standard_input_is_refused(path: str) -> None:
     says = refused(pod(GIT, f"--dockerfile={path}"))
     assert f"--dockerfile={path}: an ImageBuild cannot read standard input: put the Dockerfile into the context" in says
     assert "dockerfile" not in converted(pod(GIT, f"--dockerfile={path}"), "dockerfile").spec
 
 
-def test_a_dockerfile_at_an_address_cant_be_converted() -> None:
+def test_a_dockerfile_at_a_url_is_refused() -> None:
     manifest = pod(GIT, "--dockerfile=https://example.com/Dockerfile")
     assert (
         "--dockerfile=https://example.com/Dockerfile: an ImageBuild cannot read a URL: put the Dockerfile into the context"
@@ -228,7 +228,7 @@ def test_a_dockerfile_at_an_address_cant_be_converted() -> None:
     assert "dockerfile" not in converted(manifest, "dockerfile").spec
 
 
-def test_the_command_build_is_read_as_the_executor_image_reads_it() -> None:
+def test_the_command_build_is_parsed_as_by_the_executor_image() -> None:
     words = ["build", "https://git.example.com/app.git", "-t", "r.example.com/a:1", "--tag=r.example.com/b:1"]
     made = converted(pod(args=[*words, "--target=app"]))
     assert made.spec["source"]["git"]["url"] == "https://git.example.com/app.git"
@@ -244,11 +244,11 @@ def test_the_command_build_is_read_as_the_executor_image_reads_it() -> None:
         ([GIT, "build"], "unexpected word 'build'"),
     ],
 )
-def test_what_kanikos_executor_refuses_is_refused(words: list[str], says: str) -> None:
+def test_invalid_flags_of_kaniko_are_refused(words: list[str], says: str) -> None:
     assert says in refused(pod(*words))
 
 
-def test_a_claim_becomes_source_and_cache() -> None:
+def test_a_claim_is_converted_to_source_and_cache() -> None:
     claim = {"persistentVolumeClaim": {"claimName": "sources"}}
     manifest = pod(
         "--context=/src/app",
@@ -265,7 +265,7 @@ def test_a_claim_becomes_source_and_cache() -> None:
     assert spec["cache"] == {"volume": {"claimName": "cache"}}
 
 
-def test_logins_for_git_are_secrets() -> None:
+def test_git_logins_are_converted_to_secrets() -> None:
     env = [from_secret("GIT_USERNAME", "git", "username"), from_secret("GIT_PASSWORD", "git", "password")]
     spec = converted(pod(GIT, env=env)).spec
     assert spec["source"]["git"]["secretRef"] == {"name": "git"}
@@ -274,7 +274,7 @@ def test_logins_for_git_are_secrets() -> None:
     assert converted(pod(GIT, env=token)).spec["podTemplate"]["env"] == token
 
 
-def test_no_secret_that_is_written_down_gets_into_an_imagebuild() -> None:
+def test_a_secret_in_the_manifest_is_refused_and_not_shown() -> None:
     text = refused(pod(GIT, env=[{"name": "GIT_TOKEN", "value": "s3cr3t"}]))
     assert "variable GIT_TOKEN: the manifest contains a secret: put it into a Secret" in text
     text += refused(pod("--context=https://me:s3cr3t@git.example.com/app.git"))
@@ -283,7 +283,7 @@ def test_no_secret_that_is_written_down_gets_into_an_imagebuild() -> None:
 
 
 @pytest.mark.parametrize("volume", ["secret", "projected", "subPath"])
-def test_the_registrys_login_is_a_secret(volume: str) -> None:
+def test_the_registry_login_is_converted_to_a_push_secret(volume: str) -> None:
     items = [{"key": ".dockerconfigjson", "path": "config.json"}]
     given = mounted("/kaniko/.docker/", secret={"secretName": "regcred", "items": items})
     if volume == "projected":
@@ -294,7 +294,7 @@ def test_the_registrys_login_is_a_secret(volume: str) -> None:
     assert converted(pod(GIT, **given)).spec["output"]["pushSecretRef"] == {"name": "regcred"}
 
 
-def test_a_login_that_is_of_another_form_is_refused_with_the_command_that_mends_it() -> None:
+def test_a_login_of_another_form_is_refused_with_a_remedy() -> None:
     given = mounted("/kaniko/.docker", secret={"secretName": "regcred"})
     assert "--type=kubernetes.io/dockerconfigjson" in refused(pod(GIT, **given))
     assert "output" in converted(pod(GIT, **given), "/kaniko/.docker").spec
@@ -302,7 +302,7 @@ def test_a_login_that_is_of_another_form_is_refused_with_the_command_that_mends_
     assert "the engine uses a cloud's login by itself" in refused(pod(GIT, **helper))
 
 
-def test_secrets_and_arguments_of_the_build() -> None:
+def test_secrets_and_build_arguments() -> None:
     env = [
         {"name": "VERSION", "value": "1.2"},
         {"name": "URL", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "url"}}},
@@ -328,7 +328,7 @@ def test_secrets_and_arguments_of_the_build() -> None:
     assert '"/tmp/token" does not refer to a key of a Secret' in refused(pod(GIT, "--secret=id=a,src=/tmp/token"))
 
 
-def test_certificates_are_config_maps_and_secrets() -> None:
+def test_certificates_are_converted_to_references() -> None:
     manifest = pod(
         GIT,
         "--registry-certificate=registry.example.com=/ca/ca.crt",
@@ -350,7 +350,7 @@ def test_certificates_are_config_maps_and_secrets() -> None:
     assert "spec.output.caBundleRef" in refused(pod(GIT, **ssl))
 
 
-def test_the_pods_place_and_size_go_on() -> None:
+def test_pod_settings_are_kept() -> None:
     settings = {
         "serviceAccountName": "builder",
         "nodeSelector": {"disk": "ssd"},
@@ -386,7 +386,7 @@ def test_kinds_of_manifest() -> None:
         assert converted(yaml.safe_dump(body)).spec == expected
 
 
-def test_a_task_with_parameters_wants_their_values() -> None:
+def test_parameters_of_a_task_need_values() -> None:
     args = [
         "--dockerfile=$(params.DOCKERFILE)",
         "--context=$(workspaces.source.path)/./",
@@ -401,7 +401,7 @@ def test_a_task_with_parameters_wants_their_values() -> None:
     assert "source" not in made.spec
 
 
-def test_manifests_that_cant_be_read() -> None:
+def test_invalid_manifests() -> None:
     assert "no container runs kaniko" in refused("kind: Pod\nspec: {containers: [{name: a, image: nginx}]}")
     assert "it is an ImageBuild" in refused("kind: ImageBuild")
     assert "not a YAML mapping" in refused("kaniko")

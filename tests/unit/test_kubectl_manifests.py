@@ -1,4 +1,4 @@
-"""A manifest with something wrong in any of its places is an error that a user can act on."""
+"""Invalid values anywhere in a manifest are errors that a user can act on."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def everything() -> Any:
     return {"kind": "Job", "metadata": {"name": "a"}, "spec": {**limits, "template": {"spec": spec}}}
 
 
-def test_whatever_is_wrong_in_a_manifest_is_an_error_of_ours() -> None:
+def test_invalid_values_are_errors_with_a_reason() -> None:
     convert(find_workload([everything()]), frozenset({"envFrom"}))
     for number, path in enumerate(nodes(everything())):
         for wrong in (WRONG[number % len(WRONG)], WRONG[(number * 7 + 5) % len(WRONG)]):

@@ -1,4 +1,4 @@
-"""What ``kubectl imagewright tree`` makes of Pods that are no builds, or have more containers than the operator gave them."""
+"""``kubectl imagewright tree`` with Pods that poll a branch, and Pods with injected containers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def pod(name: str, build: str, *containers: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": metadata, "status": {"phase": "Failed", "containerStatuses": [*containers]}}
 
 
-def test_a_pod_that_looks_where_the_branch_is_is_no_build() -> None:
+def test_a_pod_that_polls_the_branch_is_not_shown_as_a_build() -> None:
     root = tree(BODY, [pod("app-1f2e-probe", "probe"), pod("app-1", "b")])
-    assert [(one.name, one.about) for one in root.below] == [
+    assert [(one.name, one.about) for one in root.children] == [
         ("build 2", ""),
-        ("Pod/app-1f2e-probe", "looks where the branch is"),
+        ("Pod/app-1f2e-probe", "polls the branch"),
     ]
-    assert [one.name for one in root.below[0].below] == ["Pod/app-1"]
+    assert [one.name for one in root.children[0].children] == ["Pod/app-1"]
 
 
-def test_the_executors_container_counts_and_no_other() -> None:
+def test_only_the_executors_container_counts() -> None:
     when = "2026-11-27T08:00:00Z"
     injected = {"name": "a-proxy", "state": {"waiting": {"reason": "PodInitializing"}}}
     executor = {"name": "executor", "state": {"terminated": {"reason": "OOMKilled", "finishedAt": when}}}
     history = [{"number": 1, "outcome": "Failed", "completionTime": when}]
     body = {**BODY, "status": {**BODY["status"], "history": history}}
-    (_, past) = tree(body, [pod("app-0", "a", injected, executor)]).below
-    assert (past.name, past.below[0].name, past.below[0].about) == ("build 1", "Pod/app-0", "OOMKilled")
+    (_, past) = tree(body, [pod("app-0", "a", injected, executor)]).children
+    assert (past.name, past.children[0].name, past.children[0].about) == ("build 1", "Pod/app-0", "OOMKilled")

@@ -1,6 +1,6 @@
-"""The completion scripts of shells for ``kubectl-imagewright``, called by its own name.
+"""``completion``: shell scripts that complete ``kubectl-imagewright`` by running ``kubectl_complete-imagewright``.
 
-I/O: writes to standard output. What comes next the scripts ask of the executable that kubectl asks, too: ``completion``.
+I/O: writes to standard output.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _BASH = """# bash completion of kubectl-imagewright: source <(kubectl imagewrigh
 _kubectl_imagewright() {
     local answer line
     COMPREPLY=()
-    # The shell takes a word with = in it for three.
+    # bash splits a word with = into three.
     local words=("${COMP_WORDS[@]:1:COMP_CWORD}") unfinished="${COMP_WORDS[COMP_CWORD]}"
     [ "$unfinished" = "=" ] && unfinished=""
     answer=$(kubectl_complete-imagewright "${words[@]}" 2>/dev/null) || return

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from imagewright.errors import ImagewrightError, Reason, UsageError
 from imagewright_kubectl import printing
 from imagewright_kubectl.kubeconfig import connect
-from imagewright_kubectl.options import place_of
+from imagewright_kubectl.options import config_flags
 from imagewright_kubectl.printing import Json, note
 from imagewright_kubectl.specflags import given_fields, joined_source, merged
 from imagewright_operator.api import API_VERSION, KIND, MAX_NAME, ImageBuild
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
             body["metadata"]["namespace"] = namespace
         printing.show(body, options.output or "yaml")
         return 0
-    connection = connect(place_of(options))
+    connection = connect(config_flags(options))
     body["metadata"]["namespace"] = namespace or connection.namespace
     created = connection.api.create(body, dry_run=options.dry_run == "server")
     if options.dry_run == "server":

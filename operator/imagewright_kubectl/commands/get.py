@@ -1,6 +1,6 @@
-"""``get``: ImageBuilds in the columns of kubectl get, or whole.
+"""``get``: ImageBuilds as kubectl get shows them.
 
-I/O: asks the API server, writes to standard output. Called by ``main``.
+I/O: asks the API server, writes to standard output.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import sys
 from imagewright.errors import UsageError
 from imagewright_kubectl import printing
 from imagewright_kubectl.kubeconfig import connect
-from imagewright_kubectl.options import place_of
+from imagewright_kubectl.options import config_flags
 from imagewright_kubectl.printing import Json
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show them; 0."""
+    """Print them; 0."""
     if options.name and (options.all_namespaces or options.selector):
         flag = "--all-namespaces" if options.all_namespaces else "--selector"
         raise UsageError(
-            f"the name {options.name} and {flag} are given",
-            hint="A name is of one ImageBuild in one namespace (-n): give the one or the other.",
+            f'name "{options.name}" cannot be combined with {flag}',
+            hint="Use a name with -n, or the flag without a name.",
         )
-    connection = connect(place_of(options))
+    connection = connect(config_flags(options))
     namespace = "" if options.all_namespaces else connection.namespace
     if options.output in printing.FORMATS:
         if options.name:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _columns(table: Json, *, wide: bool, namespaces: bool) -> str:
-    """The columns that the resource's definition has; those of a lower priority are for -o wide."""
+    """The columns of the resource's definition; those with a priority only for -o wide."""
     places = [place for place, one in enumerate(table["columnDefinitions"]) if wide or not one.get("priority")]
     head = [table["columnDefinitions"][place]["name"].upper() for place in places]
     rows = [[_cell(row["cells"][place]) for place in places] for row in table["rows"]]

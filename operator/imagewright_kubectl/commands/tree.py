@@ -1,6 +1,6 @@
-"""``tree``: an ImageBuild, its builds, and their Pods, with what became of each.
+"""``tree``: an ImageBuild, its builds and their Pods, each with its status.
 
-I/O: asks the API server, writes to standard output. Called by ``main``.
+I/O: asks the API server, writes to standard output.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import json
 from dataclasses import dataclass, field
 
 from imagewright_kubectl import printing
-from imagewright_kubectl.executorpod import attempt_of, build_of, is_probe, state_of_container
-from imagewright_kubectl.kstatus import state_of
+from imagewright_kubectl.executorpod import attempt_of, build_of, is_poll, state_of_container
+from imagewright_kubectl.kstatus import compute
 from imagewright_kubectl.kubeconfig import connect
-from imagewright_kubectl.options import place_of
+from imagewright_kubectl.options import config_flags
 from imagewright_kubectl.printing import Json
 from imagewright_operator.api import KIND
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One line of the tree: what it is, its status, the rest."""
+    """A line of the tree, and the lines below it."""
 
     name: str
     status: str
     about: str
-    below: tuple[Node, ...] = field(default=())
+    children: tuple[Node, ...] = field(default=())
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show it; 0."""
-    connection = connect(place_of(options))
+    """Print it; 0."""
+    connection = connect(config_flags(options))
     body = connection.api.imagebuild(connection.namespace, options.name)
     pods = connection.api.pods(connection.namespace, body["metadata"]["uid"])
     root = tree(body, pods)
@@ -45,35 +45,35 @@ def run(options: argparse.Namespace) -> int:
 
 
 def tree(body: Json, pods: list[Json]) -> Node:
-    """The present or last build first, then older ones; a Pod whose build the history has forgotten is still shown, and
-    last one that looks where a branch is."""
+    """The current or last build first, then older ones, Pods whose build is no longer in the history, and Pods that poll
+    a branch."""
     status = body.get("status") or {}
     build = status.get("build") or {}
-    state = state_of(body)
+    result = compute(body)
     by_build: dict[str, list[Json]] = {}
     pods = sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
     for pod in pods:
-        if not is_probe(pod):
+        if not is_poll(pod):
             by_build.setdefault(build_of(pod), []).append(pod)
     below = []
     if build:
-        below.append(_present(build, state.phase, status, by_build.pop(build.get("id", ""), [])))
+        below.append(_current(build, result.phase, status, by_build.pop(build.get("id", ""), [])))
     for entry in status.get("history") or ():
         if entry.get("number") != build.get("number"):
-            below.append(_past(entry, by_build.pop(_build_that_ended(by_build, entry.get("completionTime", "")), [])))
-    for identity, left in by_build.items():
-        below.append(Node(f"build {identity}", "Ended", "an earlier one", tuple(_pod(pod) for pod in left)))
-    below += [_pod(pod) for pod in pods if is_probe(pod)]
-    about = state.line.removeprefix(state.phase).removeprefix(": ") or state.message
+            below.append(_past(entry, by_build.pop(_build_ended_at(by_build, entry.get("completionTime", "")), [])))
+    for identity, remaining in by_build.items():
+        below.append(Node(f"build {identity}", "Ended", "not in the history", tuple(_pod(pod) for pod in remaining)))
+    below += [_pod(pod) for pod in pods if is_poll(pod)]
+    about = result.summary.removeprefix(result.phase).removeprefix(": ") or result.message
     image = (status.get("image") or {}).get("reference", "")
-    if state.phase == "Succeeded":
+    if result.phase == "Succeeded":
         about = image
     elif image:
-        about += f" (the last good image is {image})"
-    return Node(f"{KIND}/{body['metadata']['name']}", state.phase or "New", about, tuple(below))
+        about += f" (last image: {image})"
+    return Node(f"{KIND}/{body['metadata']['name']}", result.phase or "New", about, tuple(below))
 
 
-def _present(build: Json, phase: str, status: Json, pods: list[Json]) -> Node:
+def _current(build: Json, phase: str, status: Json, pods: list[Json]) -> Node:
     number, attempt = build.get("number", 1), build.get("attempt", 1)
     name = f"build {number}" + (f", attempt {attempt}" if attempt > 1 else "")
     newest: Json = next((one for one in status.get("history") or () if one.get("number") == number), {})
@@ -86,8 +86,8 @@ def _past(entry: Json, pods: list[Json]) -> Node:
     return Node(f"build {entry.get('number')}", entry.get("outcome", ""), _about(entry), below)
 
 
-def _build_that_ended(by_build: dict[str, list[Json]], when: str) -> str:
-    """The id of the build whose last container ended then: the history has numbers only, and Pods have ids only."""
+def _build_ended_at(by_build: dict[str, list[Json]], when: str) -> str:
+    """The id of the build with a container that ended then: the history has only numbers, and Pods have only ids."""
     for identity, pods in by_build.items():
         if when and any((state_of_container(pod).get("terminated") or {}).get("finishedAt") == when for pod in pods):
             return identity
@@ -113,21 +113,21 @@ def _pod(pod: Json) -> Node:
     phase = "Terminating" if pod["metadata"].get("deletionTimestamp") else status.get("phase", "")
     node = (pod.get("spec") or {}).get("nodeName", "")
     attempt = attempt_of(pod)
-    what = "looks where the branch is" if is_probe(pod) else f"attempt {attempt}" if attempt else ""
+    what = "polls the branch" if is_poll(pod) else f"attempt {attempt}" if attempt else ""
     parts = (what, "" if why == "Completed" else why, f"on {node}" if node else "")
     return Node(f"Pod/{pod['metadata']['name']}", phase, ", ".join(part for part in parts if part))
 
 
 def _rows(node: Node, before: str = "", own: str = "") -> list[list[str]]:
     rows = [[own + node.name, node.status, " ".join(node.about.split())]]
-    for place, child in enumerate(node.below):
-        last = place == len(node.below) - 1
+    for index, child in enumerate(node.children):
+        last = index == len(node.children) - 1
         rows += _rows(child, before + ("    " if last else "│   "), before + ("└── " if last else "├── "))
     return rows
 
 
 def _json(node: Node) -> Json:
     found: Json = {"name": node.name, "status": node.status, "about": node.about}
-    if node.below:
-        found["children"] = [_json(child) for child in node.below]
+    if node.children:
+        found["children"] = [_json(child) for child in node.children]
     return found

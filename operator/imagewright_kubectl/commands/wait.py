@@ -1,6 +1,6 @@
-"""``wait``: until the image is there, or isn't going to be.
+"""``wait``: until the image is built or the build has failed.
 
-I/O: watches one ImageBuild, writes to standard output and error. Called by ``main``.
+I/O: watches one ImageBuild, writes to standard output and error.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ import time
 
 from imagewright.errors import UsageError
 from imagewright_kubectl.errors import ClusterError, TimedOut, explain
-from imagewright_kubectl.kstatus import State, Verdict, failure_of, state_of
+from imagewright_kubectl.kstatus import Result, Status, compute, failure_of
 from imagewright_kubectl.kubeconfig import connect
-from imagewright_kubectl.options import place_of
+from imagewright_kubectl.options import config_flags
 from imagewright_kubectl.printing import Json, named, say, show
 from imagewright_operator.api.base import parse_duration
 from imagewright_operator.kubeapi.errors import ApiError
 
-SUCCESS, FAILURE, TIMED_OUT = 0, 1, 124  # the last as timeout(1) has it
+SUCCESS, FAILURE, TIMED_OUT = 0, 1, 124  # the last as of timeout(1)
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 when it is built, 1 when it failed, was cancelled or deleted, 124 when the time is over."""
-    connection = connect(place_of(options))
+    """0 when the image is built, 1 when the build failed, was cancelled or deleted, 124 after ``--timeout``."""
+    connection = connect(config_flags(options))
     until = time.monotonic() + seconds(options.timeout) if options.timeout else None
     shown = ""
-    state = State(Verdict.IN_PROGRESS, "", "", "")
+    result = Result(Status.IN_PROGRESS, "", "", "")
     try:
         for body in connection.api.versions(connection.namespace, options.name, until, say):
-            state = state_of(body)
-            if state.verdict is Verdict.CURRENT:
+            result = compute(body)
+            if result.status is Status.CURRENT:
                 return _built(body, options.output)
-            if state.verdict is Verdict.FAILED:
-                return _failed(body, state, options.output)
-            if state.line != shown:
-                shown = state.line
+            if result.status is Status.FAILED:
+                return _failed(body, result, options.output)
+            if result.summary != shown:
+                shown = result.summary
                 say(shown)
     except TimedOut:
-        hint = "" if state.phase else "\nhint: Does the operator run? kubectl get pods -n imagewright-system"
-        say(f"error: not ready after {options.timeout}: {state.line} [Timeout]{hint}")
+        hint = "" if result.phase else "\nhint: Check that the operator runs: kubectl get pods -n imagewright-system."
+        say(f"error: timed out after {options.timeout}: {result.summary} [Timeout]{hint}")
         return TIMED_OUT
     except (ClusterError, ApiError) as failure:
         say((explain(failure) if isinstance(failure, ApiError) else failure).render())
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def seconds(text: str) -> float:
-    """``--timeout``: a duration; a number alone is seconds.
+    """A duration in seconds; a bare number is seconds.
 
     Raises:
         UsageError
@@ -55,9 +55,13 @@ def seconds(text: str) -> float:
     try:
         value = float(text) if text.isdecimal() and text.isascii() else parse_duration(text).total_seconds()
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"--timeout={text}: {error}", hint="Write it as 45s, 30m, 1h or 1h30m.") from None
+        raise UsageError(
+            f'invalid --timeout value "{text}": {error}', hint="Use, for example, 45s, 30m or 1h30m."
+        ) from None
     if value <= 0:
-        raise UsageError(f"--timeout={text}: no time at all", hint="Without --timeout it waits as long as it takes.")
+        raise UsageError(
+            f'invalid --timeout value "{text}": must be positive', hint="Omit --timeout to wait without a limit."
+        )
     return value
 
 
@@ -70,8 +74,8 @@ def _built(body: Json, output: str) -> int:
     return SUCCESS
 
 
-def _failed(body: Json, state: State, output: str) -> int:
+def _failed(body: Json, result: Result, output: str) -> int:
     if output:
         show(body, output)
-    say(f"{failure_of(body, state)}\nhint: `kubectl imagewright logs {body['metadata']['name']}` shows its log.")
+    say(f"{failure_of(body, result)}\nhint: See the log with `kubectl imagewright logs {body['metadata']['name']}`.")
     return FAILURE

@@ -41,7 +41,7 @@ def test_rebuild_builds_once_more_and_wait_waits_for_that_build(
     assert out == f"imagebuild.imagewright.dev/app built: registry.example.com/app:1@sha256:{'a' * 64}\n"
     assert "Pending: PodPending" in err
     operator.freeze()  # it hasn't seen what is asked for next: the conditions still say that all is done
-    assert plugin.output("rebuild", "app") == "imagebuild.imagewright.dev/app asked to build again\n"
+    assert plugin.output("rebuild", "app") == "imagebuild.imagewright.dev/app rebuild requested\n"
     timed_out = plugin.run("wait", "app", "--timeout=1s")
     assert timed_out.returncode == 124
     assert timed_out.stderr.count("[Timeout]") == 1
@@ -64,7 +64,7 @@ def test_cancel_ends_a_build_and_resume_lets_it_build(plugin: Plugin, namespace:
     assert waiting.returncode == 1
     assert "error: cancelled" in err
     assert "[Cancelled]" in err
-    assert "note: no build is running; none is started until" in plugin.run("cancel", "app").stderr
+    assert "note: no build is running; none starts until" in plugin.run("cancel", "app").stderr
     noted = plugin.run("rebuild", "app")
     assert "note: spec.cancelled is true" in noted.stderr
     assert plugin.run("wait", "app").returncode == 1
@@ -89,7 +89,7 @@ def test_waiting_for_an_imagebuild_that_is_deleted_ends(plugin: Plugin, namespac
     namespace.apply()
     with plugin.start("wait", "app") as waiting:
         assert waiting.stderr is not None
-        assert waiting.stderr.readline() == "not seen by the operator yet\n"
+        assert waiting.stderr.readline() == "not yet seen by the operator\n"
         namespace.kubectl("delete", "imagebuild", "app")
         assert (
             f'ImageBuild "app" not found in namespace "{namespace.name}" [ImageBuildNotFound]' in waiting.stderr.read()
@@ -108,6 +108,6 @@ def test_errors_say_what_to_do(plugin: Plugin, api: ApiServer, namespace: Namesp
     nowhere = Plugin(api.kubeconfig("admin-token", "https://127.0.0.1:1"), namespace.name).run("get")
     assert "no answer from the API server" in nowhere.stderr
     unreadable = Plugin(api.certificate, namespace.name).run("get")  # type: ignore[arg-type]
-    assert "can't be used" in unreadable.stderr
+    assert "cannot use kubeconfig" in unreadable.stderr
     assert plugin.run("gett").stderr.startswith("error: unknown command 'gett' [UsageInvalid]\nhint: ")
     assert plugin.run("wait", "app", "--timeout=soon").returncode == 2
