@@ -1,4 +1,4 @@
-"""Images get digests and no other byte changes; what can't be pinned safely is named and left."""
+"""``pin`` adds digests to images and changes no other byte; images that it can't pin are reported and left alone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from imagewright.digest import Digest
 from imagewright.dockerfile.parser import parse
 from imagewright.errors import DockerfileError, ImagewrightError, Reason
-from imagewright.pin import pin
+from imagewright.pin.pinning import pin
 from imagewright.reference import Reference
 
 OLD = "sha256:" + "0" * 64
 
 
 def digest_of(reference: Reference) -> Digest:
-    """A digest that tells what was asked for."""
+    """A digest that depends on the reference."""
     return Digest.of(str(reference).encode())
 
 
@@ -73,35 +73,39 @@ def pinned(text: str, *, update: bool = False) -> str:
         ),
     ],
 )
-def test_every_image_and_nothing_else(before: str, after: str) -> None:
+def test_every_image_is_pinned_and_nothing_else_changes(before: str, after: str) -> None:
     assert pinned(before) == after
-    assert pinned(after) == after, "what has a digest is left"
+    assert pinned(after) == after, "an image with a digest is left alone"
 
 
-def test_update_looks_up_again_what_has_a_digest() -> None:
+def test_update_resolves_pinned_images_again() -> None:
     text = f"FROM alpine:3@{OLD}\nCOPY --from=b@{OLD} / /\n"
     assert pinned(text) == text
     result = pin(text.encode(), "Dockerfile", digest_of, update=True)
     assert result.content.decode() == f"FROM alpine:3@{d('alpine:3')}\nCOPY --from=b@{OLD} / /\n"
-    assert [(one.written, one.why) for one in result.left] == [(f"b@{OLD}", "it has no tag to look up")]
+    assert [(one.written, one.why) for one in result.unpinned] == [(f"b@{OLD}", "it has no tag to resolve")]
     assert pinned(result.content.decode(), update=True) == result.content.decode()
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("ARG V=3\nFROM alpine:$V\n", "it is made of arguments"),
-        ("ARG B\nFROM ${B:-alpine}\n", "it is made of arguments"),
-        ('FROM "alpine:3"\n', "it is quoted"),
-        ("FROM alp\\\nine:3\n", "it is not one word"),
-        ("FROM scratch\nONBUILD COPY --from=alpine:3 / /\n", "it is in a trigger, which a later build executes"),
+        ("ARG V=3\nFROM alpine:$V\n", "it contains variables"),
+        ("ARG B\nFROM ${B:-alpine}\n", "it contains variables"),
+        ('FROM "alpine:3"\n', "it contains quotes or escapes"),
+        ("FROM alp\\\nine:3\n", "it spans several lines or words"),
+        ("FROM scratch\nONBUILD COPY --from=alpine:3 / /\n", "an ONBUILD trigger is resolved by a later build"),
+        (
+            "FROM scratch\nRUN --mount=from=alp\\\nine,target=/x <<A cat <<B\n from=alpine\nA\nfrom=alpine\nB\n",
+            "it spans several lines or words",
+        ),
     ],
 )
-def test_what_can_not_be_pinned_is_named_and_left(text: str, why: str) -> None:
+def test_images_that_cannot_be_pinned_are_reported_and_left_alone(text: str, why: str) -> None:
     result = pin(text.encode(), "Dockerfile", digest_of)
     assert result.content == text.encode()
     assert result.changes == ()
-    (left,) = result.left
+    (left,) = result.unpinned
     assert left.why == why
     assert left.location.line == len(text.split("alp", maxsplit=1)[0].splitlines() or [""]) if "$" not in text else True
 
@@ -116,12 +120,12 @@ def test_what_can_not_be_pinned_is_named_and_left(text: str, why: str) -> None:
         "FROM scratch\nADD https://example.com/from=alpine /\nRUN echo --from=alpine\n",
     ],
 )
-def test_stages_and_scratch_are_no_images(text: str) -> None:
+def test_stages_and_scratch_are_not_images(text: str) -> None:
     result = pin(text.encode(), "Dockerfile", digest_of)
-    assert (result.content.decode(), result.changes, result.left) == (text, (), ())
+    assert (result.content.decode(), result.changes, result.unpinned) == (text, (), ())
 
 
-def test_an_image_that_is_not_found_is_told_with_its_line() -> None:
+def test_an_image_that_is_not_found_is_reported_with_its_line() -> None:
     def none(reference: Reference) -> Digest:
         raise ImagewrightError(f"no {reference.familiar()}", reason=Reason.BASE_IMAGE_PULL_FAILED)
 
@@ -138,7 +142,7 @@ def test_comments_need_not_be_utf8(bom: bytes) -> None:
     assert after == before.replace(b"alpine:3", f"alpine:3@{d('alpine:3')}".encode())
 
 
-def test_a_file_that_is_none_is_refused() -> None:
+def test_an_invalid_dockerfile_is_refused() -> None:
     with pytest.raises(DockerfileError):
         pin(b"FORM alpine\n", "Dockerfile", digest_of)
 
@@ -158,7 +162,7 @@ LINE = st.one_of(
 
 
 @given(st.lists(LINE, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans())
-def test_without_its_digests_the_file_is_what_it_was(lines: list[str], end: str, bom: bool, update: bool) -> None:
+def test_without_digests_the_file_is_unchanged(lines: list[str], end: str, bom: bool, update: bool) -> None:
     text = ("\ufeff" if bom else "") + end.join(["FROM alpine:3 AS first", *lines])
     text = re.sub(r"\r?\n", end, text)
     try:

@@ -1,10 +1,11 @@
-"""The key of a step: a hash over everything that its layer is made from, resolved.
+"""The cache key of a step: a hash of all inputs of its layer.
 
-No I/O. Called by the engine, which brings the hashes of files. Two steps with one key make the same layer but for what a
-command does by itself (the clock, the network): whatever a step can see is a part of its key, and what it can't is not.
-The files that it starts from are named by the layers that they are in: those of a RUN by their content (config.md, "Layer
-DiffID"), so that a key says which result of the RUN before was continued; those of a COPY, ADD or WORKDIR by that step's own
-key, since their content differs in nothing but times when they are made anew.
+No I/O: callers pass hashes of files. Steps with the same key make the same layer, except for a command's own sources of
+variation such as the clock and the network: everything that a step can see is part of its key, and nothing else.
+
+Base layers are part of it. A layer of a RUN is identified by its content (config.md, "Layer DiffID"), so that the key
+depends on the actual result of that RUN. A layer of a COPY, ADD or WORKDIR is identified by the key of that step, since
+only times differ when the step is executed again.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ from imagewright.plan.steps import (
     released_fields,
 )
 
-_VERSION = 1  # of this module's rules: raise it when the same parts would make another layer
+_VERSION = 1  # raise it when the same inputs would make another layer
 
 
 @dataclass(frozen=True, slots=True)
 class KeyContext:
-    """What a step starts from, and what bears on every layer's bytes.
+    """The inputs that all keys have in common: base layers, and settings that affect the bytes of every layer.
 
-    ``layers`` are what the layers below are known by, base first. ``epoch`` clamps times, in seconds; None doesn't.
+    ``layers`` are the identities of the layers below, base first. ``epoch``, in seconds, is the limit of file times, None
+    for no limit.
     """
 
     layers: Sequence[str]
@@ -52,18 +54,18 @@ class KeyContext:
 
 @dataclass(frozen=True, slots=True)
 class StepKey:
-    """``parts`` are what the key is made of, by names that people read, each with its hash."""
+    """``parts`` are the names of the inputs, for messages, each with its hash. The names are part of the key."""
 
     parts: tuple[tuple[str, str], ...]
 
     @property
     def text(self) -> str:
-        """64 hexadecimal digits: a tag of any registry."""
+        """64 hexadecimal digits, valid as a tag in any registry."""
         return _hash(*(text for part in self.parts for text in part))
 
 
 def chain(layers: Iterable[str]) -> str:
-    """One hash for files that are made of these layers."""
+    """The hash of a file system that consists of these layers."""
     return _hash(*layers)
 
 

@@ -1,7 +1,7 @@
-"""The layer cache of a build: asks a store for entries, and fills it beside the build.
+"""The layer cache of a build: looks up entries in a store, and uploads new ones in the background.
 
-Talks to the store that it is given and starts one thread. Called by ``engine.stage``. Nothing that is wrong with a cache
-fails a build: it is said once, and the step is executed.
+Accesses the given store and starts one thread. Errors of a cache never fail a build: they cause a warning, and the step is
+executed.
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.streams import Readable, read_whole
 
-# What would be so for every entry; all else is wrong with one.
-_OF_THE_STORE = frozenset({Reason.REGISTRY_UNAVAILABLE, Reason.REGISTRY_AUTH_FAILED, Reason.NOT_SUPPORTED})
-_NOT_TAKEN = frozenset({Reason.PUSH_FAILED, Reason.OUTPUT_FAILED, Reason.DISK_FULL})
+# Errors of the whole store; others concern a single entry.
+_STORE_ERRORS = frozenset({Reason.REGISTRY_UNAVAILABLE, Reason.REGISTRY_AUTH_FAILED, Reason.NOT_SUPPORTED})
+_UPLOAD_ERRORS = frozenset({Reason.PUSH_FAILED, Reason.OUTPUT_FAILED, Reason.DISK_FULL})
 
 
 class EntryStore(Protocol):
-    """Where entries are kept: images by a name each. Safe with several builds at once. Errors are ImagewrightError."""
+    """Stores entries, images with a name each. Safe for concurrent builds. Errors are ImagewrightError."""
 
     @property
     def name(self) -> str:
-        """As people know it."""
+        """The name for messages."""
 
     @property
     def found_at(self) -> Reference | None:
-        """The repository, from which its registry may mount layers; None where it is none."""
+        """The repository, from which its registry can mount layers, None if the store is not a registry."""
 
     def get(self, key: str) -> Manifest | None: ...
 
     def open(self, key: str, descriptor: Descriptor) -> AbstractContextManager[Readable]:
-        """A blob of an entry, as it is stored."""
+        """A blob of an entry, as stored."""
 
     def put(self, key: str, manifest: Manifest, config: bytes, open_blob: OpenBlob) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """``why`` is for people."""
+    """``why`` is for messages."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``ttl_s`` is how old an entry may be, in seconds, 0 any age; ``push``: what is made is stored.
+    """``ttl_s`` is the maximum age of an entry in seconds, 0 for no limit. ``push``: store new entries.
 
-    ``build`` names what is built from time to time, so that a build is explained by the last one like it.
+    ``build`` identifies repeated builds of the same image, whose traces are compared.
     """
 
     ttl_s: int
@@ -69,7 +69,7 @@ class Settings:
 
 
 class LayerCache:
-    """One build's view of a cache. May be used from several threads. ``warn`` tells the user of what is wrong with it."""
+    """A cache as one build uses it. Thread-safe. ``warn`` reports errors of the cache to the user."""
 
     def __init__(self, store: EntryStore, settings: Settings, warn: Callable[[str], None]) -> None:
         self._store = store
@@ -78,13 +78,13 @@ class LayerCache:
         self._ttl_s = settings.ttl_s
         self._push = settings.push
         self._warn = warn
-        self._known: dict[str, Entry] = {}  # made by this build
+        self._own: dict[str, Entry] = {}  # made by this build
         self._broken: set[str] = set()
-        self._lost = False  # the store can't be read: asking again for every step would only take time
-        self._full = False  # the same for writing
+        self._unreadable = False  # don't wait for an unavailable store at every step
+        self._unwritable = False
         self._closing = False
         self._uploads: list[Future[None]] = []
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="cache")  # beside the build, and out of its way
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="cache")
         self._lock = threading.Lock()
 
     @property
@@ -96,87 +96,87 @@ class LayerCache:
         return self._store.found_at
 
     def find(self, key: str) -> Entry | Miss:
-        """The entry of a key."""
+        """The entry of a key, or why there is none."""
         if key in self._broken:
             return Miss("its entry in the cache is damaged")
-        if key in self._known:
-            return self._known[key]
-        if self._lost:
-            return Miss("the cache can't be read")
+        if key in self._own:
+            return self._own[key]
+        if self._unreadable:
+            return Miss("the cache cannot be read")
         try:
             manifest = self._store.get(key)
         except ImagewrightError as error:
             if error.reason is Reason.CANCELLED:
                 raise
-            if error.reason not in _OF_THE_STORE:
-                return self._spoilt(key, error.message)
-            self._lost = True
-            self._warn(f"the cache {self._store.name} can't be read, so every step is executed: {error.message}")
-            return Miss("the cache can't be read")
+            if error.reason not in _STORE_ERRORS:
+                return self._invalidated(key, error.message)
+            self._unreadable = True
+            self._warn(f"cannot read the cache {self._store.name}, executing all steps: {error.message}")
+            return Miss("the cache cannot be read")
         if manifest is None:
             return Miss("")
         try:
             entry = read_entry(manifest, key)
         except ImagewrightError as error:
-            return self._spoilt(key, error.message)
+            return self._invalidated(key, error.message)
         age_s = time.time() - entry.created_s
         if self._ttl_s and age_s > self._ttl_s:
-            return Miss(f"its entry is {_age(age_s)} old, and {_age(self._ttl_s)} are allowed")
+            return Miss(f"its entry has expired: it is {_age(age_s)} old, the limit is {_age(self._ttl_s)}")
         return entry
 
     def explain(self, stage: str, instruction: str, keys: Sequence[StepKey]) -> str:
-        """Why a step has no entry: what differs from the last build that had it."""
+        """Why a step has no entry: the inputs that differ from the previous build."""
         return self._trace.explain(stage, instruction, keys) if keys else ""
 
     def remember(self, stage: str, instruction: str, key: StepKey) -> None:
-        """Note what a step of this build is made from."""
+        """Record the inputs of a step of this build."""
         self._trace.add(stage, instruction, key)
 
     def open(self, key: str, descriptor: Descriptor) -> AbstractContextManager[Readable]:
         """The layer of an entry."""
         return self._store.open(key, descriptor)
 
-    def spoil(self, key: str, why: str) -> bool:
-        """An entry turned out to be unusable: it is a miss from now on. False where that was known before."""
+    def invalidate(self, key: str, why: str) -> bool:
+        """Treat an unusable entry as a miss from now on. False if it already was."""
         if key in self._broken:
             return False
-        self._spoilt(key, why)
+        self._invalidated(key, why)
         return True
 
-    def _spoilt(self, key: str, why: str) -> Miss:
+    def _invalidated(self, key: str, why: str) -> Miss:
         self._broken.add(key)
-        spoilt = self._known.pop(key, None)
-        if spoilt is not None and spoilt.layer is not None:  # the same layer under another key is no better
-            same = [other for other, entry in self._known.items() if entry.layer == spoilt.layer]
+        entry = self._own.pop(key, None)
+        if entry is not None and entry.layer is not None:  # the same layer under another key is unusable, too
+            same = [other for other, known in self._own.items() if known.layer == entry.layer]
             self._broken.update(same)
-        self._warn(f"an entry of the cache {self._store.name} is passed over: {why}")
+        self._warn(f"ignoring an entry of the cache {self._store.name}: {why}")
         return Miss("its entry in the cache is damaged")
 
     def keep(self, entry: Entry, platform: Platform, open_blob: OpenBlob) -> None:
-        """A step was executed: store what it made, beside the build."""
+        """Store the result of an executed step, in the background."""
         with self._lock:
-            self._known[entry.key] = entry
+            self._own[entry.key] = entry
             self._broken.discard(entry.key)
-            if self._push and not self._full and not self._closing:
+            if self._push and not self._unwritable and not self._closing:
                 self._uploads.append(self._pool.submit(self._upload, entry, platform, self._until_closed(open_blob)))
 
     def finish(self, platform: Platform) -> None:
-        """Wait until all is stored, and what this build was made from too, where it executed anything."""
+        """Wait for all uploads. If there were any, store the trace of this build, too."""
         for upload in self._uploads:
             upload.result()
-        if self._uploads and not self._full and self._trace.worth_storing:
+        if self._uploads and not self._unwritable and self._trace.worth_storing:
             try:
                 self._store.put(self._trace_key, *self._trace.image(platform), _no_blob)
             except (ImagewrightError, OSError, ValueError) as error:
-                self._warn(f"the cache {self._store.name} doesn't take what explains misses: {error}")
+                self._warn(f"cannot store the trace of the build in the cache {self._store.name}: {error}")
 
     def close(self) -> None:
-        """Begin nothing more, and end what is under way."""
+        """Cancel pending uploads and wait for the current one."""
         self._closing = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _upload(self, entry: Entry, platform: Platform, open_blob: OpenBlob) -> None:
-        if self._full:
+        if self._unwritable:
             return
         try:
             manifest, config = entry.image(platform)
@@ -184,13 +184,13 @@ class LayerCache:
         except (ImagewrightError, OSError, ValueError) as error:
             if self._closing:
                 return
-            of_store = isinstance(error, ImagewrightError) and error.reason in _OF_THE_STORE | _NOT_TAKEN
-            self._full = self._full or of_store
-            what = "nothing more" if of_store else "a step"
-            self._warn(f"{what} is {'' if of_store else 'not '}stored in the cache {self._store.name}: {error}")
+            of_store = isinstance(error, ImagewrightError) and error.reason in _STORE_ERRORS | _UPLOAD_ERRORS
+            self._unwritable = self._unwritable or of_store
+            what = "any more steps" if of_store else "a step"
+            self._warn(f"cannot store {what} in the cache {self._store.name}: {error}")
 
     def _until_closed(self, open_blob: OpenBlob) -> OpenBlob:
-        """A blob of which no more is read once the build has ended: nobody waits for its upload then."""
+        """A blob whose reads fail once the build has ended, to stop its upload."""
 
         @contextmanager
         def opened(descriptor: Descriptor) -> Iterator[Readable]:
@@ -209,7 +209,7 @@ class LayerCache:
         except ImagewrightError as error:
             if error.reason is Reason.CANCELLED:
                 raise
-            return b""  # it only explains
+            return b""  # only explanations need it
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ class _Stoppable:
 
 
 def _no_blob(descriptor: Descriptor) -> AbstractContextManager[Readable]:
-    raise AssertionError("it has no layer of its own")
+    raise AssertionError("a trace has no layer of its own")
 
 
 def _age(seconds: float) -> str:

@@ -1,6 +1,6 @@
-"""What the steps of the last build were made from, so that this one can say why a step misses.
+"""Records the inputs of the steps of a build, so that the next build can explain cache misses.
 
-No I/O: ``cache.layers`` stores it as an image beside the entries. It decides nothing; a lost one costs an explanation.
+No I/O: ``cache.layers`` stores a trace as an image next to the entries. It affects only explanations.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Manifest
 from imagewright.oci.platform import Platform
 
 _LABEL = "dev.imagewright.cache.trace"
-_LONG = 16  # hexadecimal digits of a part's hash: enough to see that it differs
-_SHORT = 4  # of a variable's, which may be a secret that somebody passes as an argument: too few to find it by trying
+_LONG = 16  # hexadecimal digits of the hash of a part, enough to tell that it differs
+_SHORT = 4  # of that of a variable, which may be a secret: too few for a brute-force attack
 _VARIABLE = "the variable "
 _FIRST = "what it starts from"
 
@@ -26,9 +26,9 @@ Steps = dict[str, dict[str, dict[str, str]]]  # stage -> instruction -> part -> 
 
 
 class Trace:
-    """This build's steps, and those of the one before, which ``load`` brings when they are first asked for.
+    """The steps of this build, and those of the previous one, which are loaded on first use.
 
-    ``load`` gives the configuration of the image that the last build stored, b"" without one.
+    ``load`` returns the configuration of the image that the previous build stored, b"" if there is none.
     """
 
     def __init__(self, load: Callable[[], bytes]) -> None:
@@ -40,26 +40,26 @@ class Trace:
         self._now.setdefault(stage, {})[instruction] = _short(key)
 
     def explain(self, stage: str, instruction: str, keys: Sequence[StepKey]) -> str:
-        """What differs, in words; the last of ``keys`` is compared."""
+        """Which inputs differ from the previous build; the last of ``keys`` is compared."""
         if self._before is None:
             self._before = _read(self._load())
         steps = self._before.get(stage, {})
         before = steps.get(instruction)
         if before is None:
-            return "the last build had no such step" if self._before else "no build before this one is known"
+            return "the previous build had no such step" if self._before else "no previous build is known"
         now = _short(keys[-1])
         other = [name for name in [*now, *(n for n in before if n not in now)] if now.get(name) != before.get(name)]
         if not other:
-            return "the last build made it, and its entry is gone"
-        # A step that starts from something else says little beside what is its own.
+            return "its entry from the previous build is gone"
+        # Changed base layers explain little if the step itself changed, too.
         own = [name for name in other if name != _FIRST]
         changed = ", ".join(own[:5]) + (", …" if len(own) > 5 else "")
         if not own:
-            return "it starts from other files: an earlier step, or the base image, changed"
-        return f"changed: {changed}" + (", and what it starts from" if _FIRST in other else "")
+            return "an earlier step or the base image changed"
+        return f"changed: {changed}" + (", and an earlier step or the base image" if _FIRST in other else "")
 
     def image(self, platform: Platform) -> tuple[Manifest, bytes]:
-        """Manifest and configuration to store it as."""
+        """The manifest and configuration to store."""
         created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         text = json.dumps(self._now, separators=(",", ":"))
         config = ImageConfig.scratch(platform).with_layers([EMPTY_LAYER_DIFF_ID], []).with_created(created)
@@ -67,7 +67,7 @@ class Trace:
 
     @property
     def worth_storing(self) -> bool:
-        """Whether there is anything to store that a registry would take."""
+        """Whether there is anything to store, small enough for a registry."""
         return 0 < len(json.dumps(self._now)) < MAX_DOCUMENT_BYTES // 2
 
 
@@ -76,7 +76,7 @@ def _short(key: StepKey) -> dict[str, str]:
 
 
 def _read(raw: bytes) -> Steps:
-    """Whatever is wrong with it, it only explains nothing."""
+    """An invalid trace is treated as an empty one."""
     if not raw:
         return {}
     try:

@@ -1,6 +1,6 @@
 """``imagewright pin``: the images that Dockerfiles name get the digests that their tags have now.
 
-Reads and writes Dockerfiles, asks registries. Called by ``cli.commands``.
+Reads and writes Dockerfiles, asks registries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request
 from imagewright.engine.registries import open_registries
 from imagewright.errors import ImagewrightError, Reason, UsageError
-from imagewright.pin import Pinned, pin
+from imagewright.pin.pinning import PinResult, pin
 from imagewright.store.files import replacing
 
 NOT_PINNED = 3  # the exit code of --check where something would change, or should be changed by hand
@@ -51,7 +51,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
             sys.stdout.buffer.flush()
         elif pinned.changes and not check:
             _write(path, pinned.content)
-    unpinned = any(pinned.changes or any(left.by_hand for left in pinned.left) for _, pinned in results)
+    unpinned = any(pinned.changes or any(image.fixable for image in pinned.unpinned) for _, pinned in results)
     return NOT_PINNED if check and unpinned else 0
 
 
@@ -77,14 +77,14 @@ def _read(path: str) -> bytes:
     return content
 
 
-def _tell(path: str, pinned: Pinned, *, would: bool) -> None:
+def _tell(path: str, pinned: PinResult, *, would: bool) -> None:
     """A line for each image. With a file on standard output they go to standard error."""
     out = sys.stderr if path == _STANDARD_INPUT else sys.stdout
     for change in pinned.changes:
         verb = "would become" if would else "is now"
         print(f"{change.location}: {change.instruction} {change.old} {verb} {change.new}", file=out)
-    for left in pinned.left:
-        print(f"{left.location}: {left.instruction} {left.written} is left as it is: {left.why}", file=sys.stderr)
+    for image in pinned.unpinned:
+        print(f"{image.location}: {image.instruction} {image.written} is not pinned: {image.why}", file=sys.stderr)
 
 
 def _write(path: str, content: bytes) -> None:

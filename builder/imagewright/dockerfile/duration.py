@@ -1,6 +1,6 @@
-"""Durations as Go reads and writes them: ``1h30m``, ``1.5s``. HEALTHCHECK's flags and its history entry use them.
+"""Durations in Go's format: ``1h30m``, ``1.5s``. HEALTHCHECK has them in its flags and its history entry.
 
-No I/O. Called by ``dockerfile.instructions`` and ``plan.stage``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_NS = 2**63 - 1
 
 
 def parse_duration(text: str) -> int | None:
-    """Nanoseconds, or None where ``text`` is no duration. ``0`` needs no unit."""
+    """Nanoseconds, or None if ``text`` is not a duration. ``0`` needs no unit."""
     sign = -1 if text.startswith("-") else 1
     rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":

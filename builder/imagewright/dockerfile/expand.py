@@ -1,7 +1,7 @@
-"""Variables, quotes and escapes in a word, as the Dockerfile reference ("Environment replacement") defines them.
+"""Expands variables, quotes and escapes in a word, as the Dockerfile reference defines ("Environment replacement").
 
-No I/O. Called by ``plan`` with the values of ARG and ENV, and by the lexer to find heredocs. Follows BuildKit where the
-reference is silent: a wrong pattern is an error, ``$`` alone is itself, names may be POSIX special parameters.
+No I/O. Follows BuildKit where the reference is silent: an invalid pattern is an error, a lone ``$`` is kept, names may be
+POSIX special parameters.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
 
 _SPECIAL = frozenset("@*#?-$!0")
-_MAX_DEPTH = 50  # ${a:-${b:-…}}: deeper than anyone nests, and bounds the recursion a hostile file can cause
+_MAX_DEPTH = 50  # ${a:-${b:-…}}: no real file nests this deep, and a hostile one must not exhaust the stack
 
 
 class ExpansionError(Exception):
-    """The word is no valid expansion. The message says what is wrong, without values; the caller knows where."""
+    """The word is not a valid expansion. The message has no values and no location."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ExpansionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """The result: the whole text, the same split into words, the names that had no value, and what took whose place."""
+    """The whole text, the same split into words, the names without a value, and the substitutions made."""
 
     text: str
     words: tuple[str, ...]
@@ -49,7 +49,8 @@ def expand(word: str, values: Mapping[str, str], options: ExpansionOptions | Non
     """Expand ``word``.
 
     Raises:
-        ExpansionError: unmatched quotes or braces, an unknown modifier, a bad pattern, ``${x:?message}`` without value.
+        ExpansionError: unmatched quotes or braces, an unknown modifier, an invalid pattern, ``${x:?message}`` without a
+            value.
     """
     scanner = _Scanner(word, values, options or ExpansionOptions())
     try:
@@ -61,7 +62,7 @@ def expand(word: str, values: Mapping[str, str], options: ExpansionOptions | Non
 
 @dataclass(slots=True)
 class _Words:
-    """Splits on unquoted white space while text arrives."""
+    """Splits text into words at unquoted whitespace."""
 
     done: list[str] = field(default_factory=list)
     current: list[str] = field(default_factory=list)
@@ -127,7 +128,7 @@ class _Scanner:
                 parts.append(char)
                 words.add(char)
         if stop:
-            raise ExpansionError(f"it ends where a {stop!r} is missing")
+            raise ExpansionError(f'missing "{stop}"')
         words.end()
         return "".join(parts), tuple(words.done)
 
@@ -147,7 +148,7 @@ class _Scanner:
     def _single(self) -> str:
         end = self._text.find("'", self._at + 1)
         if end < 0:
-            raise ExpansionError("a ' is never closed")
+            raise ExpansionError("unterminated single quote")
         body = self._text[self._at + 1 : end]
         self._at = end + 1
         return f"'{body}'" if self._options.raw_quotes else body
@@ -158,7 +159,7 @@ class _Scanner:
         while True:
             char = self._peek()
             if not char:
-                raise ExpansionError('a " is never closed')
+                raise ExpansionError("unterminated double quote")
             if char == '"':
                 self._at += 1
                 body = "".join(parts)
@@ -206,12 +207,12 @@ class _Scanner:
             return value
         self._at += 1
         if self._peek() == "":
-            raise ExpansionError("a ${ is never closed with }")
+            raise ExpansionError("unterminated ${")
         if self._peek() in "{}:":
-            raise ExpansionError("${ must be followed by a variable's name")
+            raise ExpansionError("missing variable name after ${")
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise ExpansionError(f"${{…}} is nested deeper than {_MAX_DEPTH} times")
+            raise ExpansionError(f"${{…}} is nested more than {_MAX_DEPTH} levels deep")
         try:
             return self._braced(self._name())
         finally:
@@ -222,7 +223,7 @@ class _Scanner:
         operator = self._next()
         value = self._values.get(name)
         kept = value is None and self._options.keep_unset
-        if value is None and operator in ("}", "#", "%", "/"):  # the others say themselves what an unset one means
+        if value is None and operator in ("}", "#", "%", "/"):  # other modifiers handle unset variables
             self.unset[name] = None
         if operator == "}":
             return f"${{{name}}}" if kept else value or ""
@@ -240,8 +241,8 @@ class _Scanner:
             operator = self._next()
         if operator not in ("+", "-", "?", "#", "%") or (colon and operator in "#%"):
             if operator == "":
-                raise ExpansionError("a ${ is never closed with }")
-            raise ExpansionError(f"${{{name}{':' * colon}{operator}…}} is no known form of expansion")
+                raise ExpansionError("unterminated ${")
+            raise ExpansionError(f"${{{name}{':' * colon}{operator}…}} is not a supported modifier")
         word = self._operand("}", raw_escapes=operator in "#%")
         if kept:
             return f"${{{name}{':' * colon}{operator}{word}}}"
@@ -283,11 +284,11 @@ def _choose(name: str, value: str | None, operator: str, word: str, *, empty_is_
             if not missing:
                 return value or ""
             reason = "is not set" if value is None else "is empty"
-            raise ExpansionError(f"{name}: {word}" if word else f"{name} {reason}, and ${{{name}:?}} says it must be")
+            raise ExpansionError(f"{name}: {word}" if word else f"{name} {reason}, but ${{{name}:?}} requires a value")
 
 
 def _trim(value: str, word: str, operator: str) -> str:
-    """``#`` and ``%``: the shortest match is cut off, doubled: the longest."""
+    """``#`` and ``%`` remove the shortest match, doubled the longest."""
     greedy = word.startswith(operator)
     pattern = word[1:] if greedy else word
     if operator == "#":
@@ -312,7 +313,7 @@ def _pattern(pattern: str, *, greedy: bool) -> re.Pattern[str]:
         char = pattern[at]
         at += 1
         if char == "*":
-            if not out or not out[-1].startswith(".*"):  # ** is *, and a row of them would take exponential time
+            if not out or not out[-1].startswith(".*"):  # ** is *, and many in a row would take exponential time
                 out.append(".*" if greedy else ".*?")
         elif char == "?":
             out.append(".")
@@ -322,7 +323,7 @@ def _pattern(pattern: str, *, greedy: bool) -> re.Pattern[str]:
                 continue
             if following not in ("*", "?", "\\"):
                 raise ExpansionError(
-                    f"\\{following} in the pattern {pattern!r} escapes nothing; write \\*, \\? or \\\\"
+                    f'invalid escape "\\{following}" in the pattern "{pattern}": only \\*, \\? and \\\\ are allowed'
                 )
             out.append(re.escape(following))
             at += 1

@@ -1,8 +1,8 @@
-"""The ``--name=value`` flags of instructions: each is declared with the field that holds its value.
+"""The ``--name=value`` flags of instructions, each declared with the field that holds its value.
 
-No I/O. ``switch``, ``value`` and ``values`` declare a field of an instruction in ``dockerfile.model``, and ``flags_in``
-marks one with a record of such fields that several instructions share. Which flags an instruction takes, how they are read and what their
-errors say follow from the fields.
+No I/O. ``switch``, ``value`` and ``values`` declare a field of an instruction in ``dockerfile.model``; ``flags_in`` marks
+a field with a record of such fields that several instructions share. Which flags an instruction takes and how they are
+parsed follows from its fields.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FlagKind(Enum):
 
 
 class FlagError(Exception):
-    """A value that a flag doesn't take. ``word`` is the part of it to point at."""
+    """An invalid value. ``word`` is the part of it to point at."""
 
     def __init__(self, reason: str, word: str = "", hint: str = "") -> None:
         super().__init__(reason)
@@ -44,9 +44,9 @@ class FlagError(Exception):
 class Flag:
     """``name`` is without dashes. ``field`` holds the value, within the ``record`` of the field ``group`` where there is one.
 
-    ``read`` turns a value as written into the field's and raises ``FlagError``. ``check`` raises it for a value whose
-    variables are expanded. ``only`` names the instructions that take a flag of a shared record, all where it is empty.
-    ``in_history``: the image's history shows the flag, as BuildKit's does.
+    ``read`` parses the raw value and may raise ``FlagError``, as may ``check``, which gets the value with variables
+    expanded. ``only`` lists the instructions that take a flag of a shared record, empty for all. ``in_history``: the
+    history of the image shows the flag, as in BuildKit.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Flag:
     record: type[Any] | None = None
 
     def as_written(self, value: Any) -> tuple[str, ...]:
-        """The flag as a Dockerfile has it, once for each value; nothing for what is the same as without it."""
+        """The flag as in a Dockerfile, once for each value; nothing for a value that is the same as no flag."""
         match value:
             case None | "" | False:
                 return ()
@@ -74,17 +74,17 @@ class Flag:
 
 
 def switch(name: str, *, default: bool | None = False, **options: Any) -> Any:
-    """A field of ``bool``, or of ``bool | None`` with the default None where it matters whether the flag is given."""
+    """A ``bool`` field, or ``bool | None`` with the default None where it matters whether the flag is given."""
     return field(default=default, metadata={_FLAG: Flag(name, FlagKind.SWITCH, **options)})
 
 
 def value(name: str, *, default: str | int = "", **options: Any) -> Any:
-    """A field of what ``read`` makes of the value, which is ``str`` unless given."""
+    """A field with the result of ``read``, by default the ``str`` itself."""
     return field(default=default, metadata={_FLAG: Flag(name, FlagKind.VALUE, **options)})
 
 
 def values(name: str, **options: Any) -> Any:
-    """A field of a tuple with one item each time the flag is given."""
+    """A tuple field with one item for each time the flag is given."""
     return field(default=(), metadata={_FLAG: Flag(name, FlagKind.LIST, **options)})
 
 
@@ -119,7 +119,7 @@ def read_flags(
     source: SourceText,
     location: Location,
 ) -> dict[str, Any]:
-    """The fields of one instruction that its flags give. ``known`` has the flags of each instruction.
+    """The fields that the flags of one instruction set. ``known`` has the flags of each instruction.
 
     Raises:
         DockerfileError: an unknown flag, a missing or invalid value, a flag given twice.
@@ -188,7 +188,7 @@ def _unknown_hint(instruction: str, name: str, known: Mapping[str, Mapping[str, 
 
 
 def read_interval(text: str) -> int:
-    """A time of HEALTHCHECK in nanoseconds, 0 for an empty one."""
+    """A time of HEALTHCHECK in nanoseconds, 0 if empty."""
     nanoseconds = parse_duration(text) if text else 0
     if nanoseconds is None:
         raise FlagError("not a duration")
@@ -198,13 +198,13 @@ def read_interval(text: str) -> int:
 
 
 def read_retries(text: str) -> int:
-    """A number of retries, 0 for an empty one."""
+    """A number of retries, 0 if empty."""
     if text and not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_RETRIES):
         raise FlagError(f"not a number from 0 to {_MAX_RETRIES}")
     return int(text or "0")
 
 
 def check_mode(text: str) -> None:
-    """A file mode, octal or symbolic; an empty one stands for none."""
+    """Check an octal or symbolic file mode, which may be empty."""
     if text and not _OCTAL.fullmatch(text) and not _SYMBOLIC.fullmatch(text):
         raise FlagError("not a file mode")

@@ -1,9 +1,7 @@
-"""``.dockerignore``: which paths of the build context are left out, by the rules of moby/patternmatcher.
+"""``.dockerignore``: which paths of the build context are excluded, by the rules of moby/patternmatcher.
 
-No I/O. Made by the engine from the file's text; asked by ``fs.copy`` for every path, from the root downwards.
-
-A path is matched by a pattern when the pattern matches it or a folder above it; the last matching pattern decides;
-``!`` brings back. As in BuildKit, whether a pattern matched a folder is what its contents inherit.
+No I/O. A pattern matches a path if it matches the path itself or one of its parent directories. The last matching pattern
+decides, and ``!`` makes an exception. As in BuildKit, the contents of a directory inherit which patterns matched it.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ class _Pattern:
     matches: Callable[[str], bool]
 
     def may_match_below(self, directory: str) -> bool:
-        """Whether some path below ``directory`` could match; True where it is not worth finding out."""
+        """Whether a path below ``directory`` could match; True where an exact answer would cost too much."""
         if "**" in self.text or "[" in self.text:
             return True
         own, names = self.text.split("/"), directory.split("/")
@@ -42,17 +40,17 @@ class _Pattern:
 
 @dataclass(frozen=True, slots=True)
 class IgnorePatterns:
-    """A parsed ``.dockerignore``. Folders that were asked about are remembered, so asking for each path is cheap."""
+    """A parsed ``.dockerignore``. Results for directories are cached."""
 
     patterns: tuple[_Pattern, ...] = ()
     _folders: dict[str, tuple[bool, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str, name: str = ".dockerignore", *, comments: bool = True) -> Self:
-        """Parse the file's text. ``name`` is what errors call the file. In a flag's value ``#`` begins no comment.
+        """Parse the text of the file. ``name`` is its name in errors. Without ``comments``, ``#`` is an ordinary character.
 
         Raises:
-            DockerfileError: a pattern that can match nothing, with its line.
+            DockerfileError: an invalid pattern, with its line.
         """
         lines = text.removeprefix("\ufeff").split("\n")
         source = SourceText(name, tuple(line.rstrip("\r") for line in lines))
@@ -65,31 +63,31 @@ class IgnorePatterns:
                 patterns.append(_parse_pattern(stripped))
             except _PatternError as error:
                 location = Location(name, number, number)
-                hint = "Remove the line, or put a backslash before what is meant literally."
+                hint = "Remove the line, or escape literal characters with a backslash."
                 raise source.error(
-                    f"the pattern {stripped[:100]!r} {error}", location, word=stripped, hint=hint
+                    f'invalid pattern "{stripped[:100]}": {error}', location, word=stripped, hint=hint
                 ) from error
         return cls(tuple(patterns))
 
     def ignores(self, path: str) -> bool:
-        """Whether ``path`` (relative to the context, parts joined by ``/``) is left out. The root itself never is."""
+        """Whether ``path`` (relative to the context, joined by ``/``) is excluded. The root never is."""
         path = path.strip("/")
         if path in ("", "."):
             return False
         return self._evaluate(path, self._folder(posixpath.dirname(path)))[0]
 
     def may_include_below(self, directory: str) -> bool:
-        """Whether an exception could bring back something below a folder that is left out: if not, don't walk it."""
+        """Whether an exception could match below an excluded directory, so that it has to be walked."""
         directory = directory.strip("/")
         return any(p.exception and p.may_match_below(directory) for p in self.patterns)
 
     def _evaluate(self, path: str, inherited: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]:
-        """Whether the path is left out, and which patterns matched it. ``inherited``: those that matched its folder."""
+        """Whether the path is excluded, and which patterns matched it. ``inherited``: those that matched its directory."""
         ignored = False
         matched: list[bool] = []
         for index, pattern in enumerate(self.patterns):
             match = bool(inherited) and inherited[index]
-            # A pattern that would change nothing is not asked: what it would have said is not inherited either.
+            # A pattern that could not change the result is not evaluated, so its match is not inherited either.
             if not match and pattern.exception == ignored:
                 match = pattern.matches(path)
             matched.append(match)
@@ -98,7 +96,7 @@ class IgnorePatterns:
         return ignored, tuple(matched)
 
     def _folder(self, path: str) -> tuple[bool, ...]:
-        """Which patterns matched a folder, found out from the root downwards; nothing for the root."""
+        """Which patterns matched a directory, evaluated from the root downwards; empty for the root."""
         unknown: list[str] = []
         while path and path not in self._folders:
             unknown.append(path)
@@ -114,14 +112,14 @@ def _parse_pattern(text: str) -> _Pattern:
     if exception:
         text = text[1:].strip()
         if not text:
-            raise _PatternError("brings nothing back")
+            raise _PatternError("no pattern after !")
     text = posixpath.normpath("/" + text) if text.startswith("/") else posixpath.normpath(text)
     text = text.lstrip("/") or "/"
     return _Pattern(text, exception, _matcher(text))
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """patternmatcher tells apart four kinds; the ones without a regular expression also differ in what they match."""
+    """patternmatcher has four kinds of patterns; those without a regular expression also differ in what they match."""
     _check(pattern)
     if not _GLOB.intersection(pattern):
         return pattern.__eq__
@@ -163,7 +161,7 @@ def _translate(pattern: str) -> str:
 
 
 def _translate_class(pattern: str, at: int) -> tuple[str, int]:
-    """``[a-z]`` or ``[^a]`` from after its bracket, and where it ends."""
+    """``[a-z]`` or ``[^a]`` as a regular expression, from after its bracket, and the index after it."""
     negated = pattern.startswith("^", at)
     at += negated
     ranges: list[str] = []
@@ -173,34 +171,34 @@ def _translate_class(pattern: str, at: int) -> tuple[str, int]:
         if pattern.startswith("-", at):
             last, at = _class_char(pattern, at + 1)
         if first > last:
-            raise _PatternError(f"has a range {first}-{last} that ends before it begins")
+            raise _PatternError(f"range {first}-{last} is in reverse order")
         ranges.append(f"{re.escape(first)}-{re.escape(last)}")
     if not ranges:
-        raise _PatternError("has an empty [ ]")
+        raise _PatternError("empty [ ]")
     return f"[{'^' * negated}{''.join(ranges)}]", at + 1
 
 
 def _class_char(pattern: str, at: int) -> tuple[str, int]:
     if at >= len(pattern):
-        raise _PatternError("has a [ without its ]")
+        raise _PatternError("unterminated [")
     char = pattern[at]
     if char in "-]":
-        raise _PatternError(f"has a {char!r} within [ ] where a character must be")
+        raise _PatternError(f'unexpected "{char}" in [ ]')
     if char == "\\":
         at += 1
         if at >= len(pattern):
-            raise _PatternError("ends with a backslash")
+            raise _PatternError("trailing backslash")
         char = pattern[at]
     return char, at + 1
 
 
 def _check(pattern: str) -> None:
-    """Refuse what Go's path.Match refuses."""
+    """Refuse the patterns that Go's path.Match refuses."""
     at = 0
     while at < len(pattern):
         if pattern[at] == "\\":
             if at + 1 == len(pattern):
-                raise _PatternError("ends with a backslash")
+                raise _PatternError("trailing backslash")
             at += 2
         elif pattern[at] == "[":
             at = _translate_class(pattern, at + 1)[1]

@@ -1,6 +1,6 @@
-"""One logical line to one instruction. Every instruction of the Dockerfile reference has its function here.
+"""Parses one logical line into one instruction; each instruction of the Dockerfile reference has its function here.
 
-No I/O. Called by ``dockerfile.parser``, for the lines of a file and for ONBUILD triggers.
+No I/O.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from imagewright.errors import DockerfileError, Location
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
 _NEVER_IN_ONBUILD = {
-    "ONBUILD": "ONBUILD can't hold another ONBUILD",
-    "FROM": "ONBUILD can't hold a FROM",
-    "MAINTAINER": "ONBUILD can't hold a MAINTAINER",
+    "ONBUILD": "ONBUILD cannot be chained",
+    "FROM": "FROM is not allowed as an ONBUILD trigger",
+    "MAINTAINER": "MAINTAINER is not allowed as an ONBUILD trigger",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class RawInstruction:
-    """A logical line and where it stands, ready to be read. ``shown`` is the line as people see it."""
+    """A logical line with its location, ready to be parsed. ``shown`` is the line as messages show it."""
 
     source: SourceText
     location: Location
@@ -65,7 +65,7 @@ class RawInstruction:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A RawInstruction taken apart: upper-case name, the fields that its flags give, the rest."""
+    """A RawInstruction in parts: name in upper case, the fields that its flags set, and the rest."""
 
     raw: RawInstruction
     name: str
@@ -74,105 +74,105 @@ class _Line:
 
     @property
     def at(self) -> tuple[Location, str, str]:
-        """What every instruction begins with."""
+        """The first fields of every instruction."""
         return self.raw.location, self.raw.text.strip(), self.raw.shown
 
     def error(self, message: str, *, word: str = "", hint: str = "") -> DockerfileError:
         return self.raw.source.error(message, self.raw.location, word=word, hint=hint)
 
-    def need(self, example: str) -> str:
+    def require(self, example: str) -> str:
         """The rest, which must not be empty."""
         if not self.rest:
-            raise self.error(f"{self.name} needs an argument", hint=f"Write {example}.")
+            raise self.error(f"{self.name} needs an argument", hint=f"Use {example}.")
         return self.rest
 
     def array(self) -> tuple[str, ...] | None:
-        """The rest as a JSON array of strings, None where it is none."""
+        """The rest as a JSON array of strings, None if it is not an array."""
         try:
             return parse_json(self.rest)
         except WordsError as error:
             hint = "Put every element in double quotes."
-            raise self.error(f"{self.name}: {error}", word=self.rest[:40], hint=hint) from error
+            raise self.error(f"invalid {self.name}: {error}", word=self.rest[:40], hint=hint) from error
 
 
 def read_instruction(raw: RawInstruction) -> From | Instruction:
-    """Read one instruction.
+    """Parse one instruction.
 
     Raises:
-        DockerfileError: with its place and what to write instead.
+        DockerfileError: with the location and a hint.
     """
     word, rest = split_name(raw.text)
     name = word.upper()
     reader = INSTRUCTIONS.get(name)
     if reader is None:
-        hint = did_you_mean(name, INSTRUCTIONS, f"An instruction is one of {', '.join(sorted(INSTRUCTIONS))}.")
-        raise raw.source.error(f"there is no instruction {word[:40]}", raw.location, word=word, hint=hint)
+        hint = did_you_mean(name, INSTRUCTIONS, f"Use one of {', '.join(sorted(INSTRUCTIONS))}.")
+        raise raw.source.error(f"unknown instruction {word[:40]}", raw.location, word=word, hint=hint)
     _refuse_unprintable(raw)
     words, rest = split_flags(rest)
     return reader(_Line(raw, name, read_flags(name, FLAGS, words, raw.source, raw.location), rest))
 
 
 def _refuse_unprintable(raw: RawInstruction) -> None:
-    """Neither a command line nor the image configuration can hold these."""
+    """Refuse characters that neither a command line nor an image configuration can contain."""
     whole = raw.text + "".join(h.body for h in raw.heredocs)
     if "\0" in whole:
-        raise raw.source.error("the instruction holds a zero byte", raw.location)
+        raise raw.source.error("the instruction contains a null byte", raw.location)
     if not whole.isascii() and any("\udc80" <= c <= "\udcff" for c in whole):
         hint = "Save the Dockerfile as UTF-8."
-        raise raw.source.error("the instruction holds bytes that are not UTF-8", raw.location, hint=hint)
+        raise raw.source.error("the instruction is not valid UTF-8", raw.location, hint=hint)
 
 
 def _from(line: _Line) -> From:
-    words = split_white(line.need("FROM image"))
+    words = split_white(line.require("FROM image"))
     match words:
         case (image,):
             return From(*line.at, image, **line.flags)
         case (image, keyword, written) if keyword.upper() == "AS":
             name = written.lower()
             if not _STAGE_NAME.fullmatch(name):
-                hint = "A stage's name begins with a letter and goes on with letters, digits, '.', '_' and '-'."
-                raise line.error(f"{written!r} can't be the name of a stage", word=written, hint=hint)
+                hint = "Use a letter followed by letters, digits, '.', '_' or '-'."
+                raise line.error(f'invalid stage name "{written}"', word=written, hint=hint)
             return From(*line.at, image, name, **line.flags)
         case (_, keyword, _):
-            raise line.error(f"FROM: {keyword!r} stands where AS must", word=keyword, hint="Write FROM image AS name.")
+            raise line.error(
+                f'unexpected "{keyword}" in FROM: expected AS', word=keyword, hint="Use FROM image AS name."
+            )
         case _:
             extra = words[1] if len(words) > 1 else ""
-            raise line.error(
-                "FROM takes an image, or an image, AS and a name", word=extra, hint="Write FROM image AS name."
-            )
+            raise line.error("FROM requires either one or three arguments", word=extra, hint="Use FROM image AS name.")
 
 
 def _arg(line: _Line) -> Arg:
     items: list[ArgItem] = []
-    for word in split_quoted(line.need("ARG name or ARG name=default"), line.raw.escape):
+    for word in split_quoted(line.require("ARG name or ARG name=default"), line.raw.escape):
         name, equals, value = word.partition("=")
         if not name:
-            raise line.error("ARG: a name is missing before '='", word=word, hint="Write ARG name=default.")
+            raise line.error("ARG name is empty", word=word, hint="Use ARG name=default.")
         items.append(ArgItem(name, value if equals else None))
     return Arg(*line.at, tuple(items))
 
 
 def _pairs(line: _Line) -> tuple[Pair, ...]:
-    """``name=value`` one or more times, or the old form with one name, a space and the rest."""
+    """``name=value`` one or more times, or the legacy form with one name, a space and the rest."""
     example = f"{line.name} name=value"
-    words = split_quoted(line.need(example), line.raw.escape)
+    words = split_quoted(line.require(example), line.raw.escape)
     if not words:
-        raise line.error(f"{line.name} needs an argument", hint=f"Write {example}.")
+        raise line.error(f"{line.name} needs an argument", hint=f"Use {example}.")
     if "=" not in words[0]:
         parts = re.split(r"[\t\v\f\r ]+", line.rest, maxsplit=1)
         if len(parts) < 2:
             raise line.error(
-                f"{line.name} {parts[0]} has no value", word=parts[0], hint=f"Write {line.name} {parts[0]}=value."
+                f"{line.name} {parts[0]} needs a value", word=parts[0], hint=f"Use {line.name} {parts[0]}=value."
             )
         return (Pair(parts[0], parts[1], " "),)
     pairs: list[Pair] = []
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            hint = f"Write {example}; a value with spaces goes in double quotes."
-            raise line.error(f"{line.name}: {word!r} has no '='", word=word, hint=hint)
+            hint = f"Use {example}, and quote a value with spaces."
+            raise line.error(f'invalid {line.name} argument "{word}": missing "="', word=word, hint=hint)
         if not key:
-            raise line.error(f"{line.name}: a name is missing before '='", word=word, hint=f"Write {example}.")
+            raise line.error(f"{line.name} name is empty", word=word, hint=f"Use {example}.")
         pairs.append(Pair(key, value))
     return tuple(pairs)
 
@@ -186,7 +186,7 @@ def _label(line: _Line) -> Label:
 
 
 def _command(line: _Line) -> Command:
-    text = line.need(f'{line.name} command, or {line.name} ["program", "argument"]')
+    text = line.require(f'{line.name} command, or {line.name} ["program", "argument"]')
     argv = line.array()
     return ShellForm(text) if argv is None else ExecForm(argv)
 
@@ -194,7 +194,7 @@ def _command(line: _Line) -> Command:
 def _run(line: _Line) -> Run:
     command = _command(line)
     if command == ExecForm(()):
-        raise line.error("RUN [] runs nothing", hint='Write RUN ["program", "argument"].')
+        raise line.error("RUN [] has no command", hint='Use RUN ["program", "argument"].')
     return Run(*line.at, command, line.raw.heredocs, **line.flags)
 
 
@@ -208,22 +208,23 @@ def _entrypoint(line: _Line) -> Entrypoint:
 
 def _sources_and_destination(line: _Line) -> tuple[tuple[str, ...], str]:
     example = f"{line.name} source destination"
-    line.need(example)
+    line.require(example)
     words = line.array()
     if words is None:
         words = split_white(line.rest)
     if len(words) < 2:
-        raise line.error(f"{line.name} needs a source and a destination", hint=f"Write {example}.")
+        raise line.error(f"{line.name} requires at least one source and a destination", hint=f"Use {example}.")
     *sources, destination = words
     if not line.raw.heredocs:
         return tuple(sources), destination
     if parse_heredoc(destination) is not None:
-        raise line.error(f"{line.name}: a heredoc can't be the destination", word=destination, hint=f"Write {example}.")
+        message = f"a heredoc cannot be the destination of {line.name}"
+        raise line.error(message, word=destination, hint=f"Use {example}.")
     paths = tuple(s for s in sources if parse_heredoc(s) is None)
     if len(sources) - len(paths) != len(line.raw.heredocs):
         word = next((s for s in sources if s.startswith("<<")), "<<")
-        hint = "Names are words, quoted or not: <<name or <<'name'."
-        raise line.error(f"{line.name}: a heredoc's name can't have blanks in it", word=word, hint=hint)
+        hint = "Use a name without spaces: <<name or <<'name'."
+        raise line.error(f"invalid heredoc name in {line.name}: it contains spaces", word=word, hint=hint)
     return paths, destination
 
 
@@ -236,61 +237,61 @@ def _add(line: _Line) -> Add:
 
 
 def _workdir(line: _Line) -> Workdir:
-    return Workdir(*line.at, line.need("WORKDIR /path"))
+    return Workdir(*line.at, line.require("WORKDIR /path"))
 
 
 def _user(line: _Line) -> User:
-    return User(*line.at, line.need("USER name or USER name:group"))
+    return User(*line.at, line.require("USER name or USER name:group"))
 
 
 def _expose(line: _Line) -> Expose:
-    # BuildKit sorts them as text before it reads them; the history shows it.
-    return Expose(*line.at, tuple(sorted(split_white(line.need("EXPOSE 8080 or EXPOSE 53/udp")))))
+    # BuildKit sorts them as text before it parses them, which the history shows.
+    return Expose(*line.at, tuple(sorted(split_white(line.require("EXPOSE 8080 or EXPOSE 53/udp")))))
 
 
 def _volume(line: _Line) -> Volume:
-    line.need("VOLUME /path")
+    line.require("VOLUME /path")
     array = line.array()
     paths = tuple(p.strip() for p in (split_white(line.rest) if array is None else array))
     if not paths or not all(paths):
-        raise line.error("VOLUME: a path is empty", hint="Write VOLUME /path.")
+        raise line.error("VOLUME path is empty", hint="Use VOLUME /path.")
     return Volume(*line.at, paths)
 
 
 def _shell(line: _Line) -> Shell:
-    example = 'Write SHELL ["/bin/bash", "-c"].'
-    line.need('SHELL ["/bin/bash", "-c"]')
+    example = 'Use SHELL ["/bin/bash", "-c"].'
+    line.require('SHELL ["/bin/bash", "-c"]')
     argv = line.array()
     if not argv:
-        raise line.error("SHELL takes a JSON array with at least one string", word=line.rest[:40], hint=example)
+        raise line.error("SHELL requires a JSON array of at least one string", word=line.rest[:40], hint=example)
     return Shell(*line.at, argv)
 
 
 def _stop_signal(line: _Line) -> StopSignal:
-    return StopSignal(*line.at, line.need("STOPSIGNAL SIGTERM"))
+    return StopSignal(*line.at, line.require("STOPSIGNAL SIGTERM"))
 
 
 def _maintainer(line: _Line) -> Maintainer:
-    return Maintainer(*line.at, line.need("MAINTAINER name"))
+    return Maintainer(*line.at, line.require("MAINTAINER name"))
 
 
 def _healthcheck(line: _Line) -> Healthcheck:
     example = "HEALTHCHECK CMD command, or HEALTHCHECK NONE"
-    kind, rest = split_name(line.need(example))
+    kind, rest = split_name(line.require(example))
     if kind.upper() == "NONE":
         if rest or line.flags:
-            raise line.error("HEALTHCHECK NONE takes neither arguments nor flags", word=rest or "--")
+            raise line.error("HEALTHCHECK NONE takes no arguments or flags", word=rest or "--")
         return Healthcheck(*line.at, None)
     if kind.upper() != "CMD":
-        raise line.error(f"HEALTHCHECK: {kind!r} is neither CMD nor NONE", word=kind, hint=f"Write {example}.")
+        raise line.error(f'unknown HEALTHCHECK type "{kind}"', word=kind, hint=f"Use {example}.")
     command = _command(_Line(line.raw, "HEALTHCHECK CMD", line.flags, rest))
     if command == ExecForm(()):
-        raise line.error("HEALTHCHECK CMD has no command", hint=f"Write {example}.")
+        raise line.error("HEALTHCHECK CMD has no command", hint=f"Use {example}.")
     return Healthcheck(*line.at, command, **line.flags)
 
 
 def _onbuild(line: _Line) -> Onbuild:
-    line.need("ONBUILD RUN command")
+    line.require("ONBUILD RUN command")
     name = split_name(line.rest)[0]
     if reason := _NEVER_IN_ONBUILD.get(name.upper()):
         raise line.error(reason, word=line.rest)
@@ -298,13 +299,13 @@ def _onbuild(line: _Line) -> Onbuild:
     mistake = ""
     try:
         read_instruction(RawInstruction(raw.source, raw.location, line.rest, raw.shown, raw.heredocs, raw.escape))
-    except DockerfileError as error:  # it is stored all the same (BuildKit); lint shows it to who made it
+    except DockerfileError as error:  # BuildKit stores it all the same; lint reports it to the author of the image
         mistake = error.message
     bodies = "".join(f"\n{heredoc.body}{heredoc.name}" for heredoc in raw.heredocs)
     return Onbuild(*line.at, line.rest + bodies, mistake)
 
 
-# The flags of each instruction, by their names.
+# By instruction and by the name of the flag.
 FLAGS: Mapping[str, Mapping[str, Flag]] = {
     cls.__name__.upper(): flags_of_instruction(cls.__name__.upper(), cls) for cls in (From, *get_args(Instruction))
 }

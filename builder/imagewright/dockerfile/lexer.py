@@ -1,6 +1,6 @@
-"""A Dockerfile's text to logical lines with their places: directives, comments, blank lines, instructions, heredocs.
+"""Splits the text of a Dockerfile into spans: directives, comments, blank lines, instructions with their heredocs.
 
-No I/O. Called by ``dockerfile.parser``. The spans it makes follow each other without a gap: joined, they are the file.
+No I/O. Spans follow each other without a gap: joined, they are the file.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ class SpanKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A run of whole lines. ``source`` is exactly what the file has, line ends included.
+    """Consecutive whole lines. ``source`` is the text of the file, line ends included.
 
-    ``parts`` are the lines of an instruction, without what continues them: comments and blank lines within it are left
-    out, heredoc bodies are not part of it.
+    ``parts`` are the lines of an instruction without continuation characters, comments, blank lines and heredoc bodies.
     """
 
     kind: SpanKind
@@ -44,18 +43,18 @@ class Span:
 
     @property
     def text(self) -> str:
-        """The logical line of an instruction, which is what is read."""
+        """The logical line of an instruction, which is parsed."""
         return "".join(self.parts)
 
     @property
     def shown(self) -> str:
-        """The same for people: a single blank where a line was continued."""
+        """The logical line for messages: a single space where a line was continued."""
         return " ".join(filter(None, (part.strip() for part in self.parts)))
 
 
 @dataclass(frozen=True, slots=True)
 class Lexed:
-    """What the lexer knows of a file."""
+    """A file in spans."""
 
     source: SourceText
     directives: Directives
@@ -64,13 +63,12 @@ class Lexed:
 
 
 def lex(data: bytes, name: str) -> Lexed:
-    """Divide a file into spans.
+    """Split a file into spans.
 
-    Bytes that are no UTF-8 are kept, as lone surrogates, where they do no harm (comments); ``parser`` refuses them
-    elsewhere.
+    Bytes that are not UTF-8 are kept as lone surrogates: they do no harm in comments, and are refused in instructions.
 
     Raises:
-        DockerfileError: a directive is wrong or given twice, or a heredoc has no end.
+        DockerfileError: an invalid or repeated directive, or an unterminated heredoc.
     """
     text = data.decode("utf-8", "surrogateescape")
     raw = text.split("\n")
@@ -81,7 +79,7 @@ def lex(data: bytes, name: str) -> Lexed:
 
 
 class _Lexer:
-    """Walks over the lines once. ``_shown`` are the lines without ends and BOM, ``_lines`` as they are."""
+    """Walks over the lines once. ``_lines`` are the raw lines, ``_shown`` those without line ends and BOM."""
 
     def __init__(self, source: SourceText, lines: tuple[str, ...], shown: tuple[str, ...]) -> None:
         self._source = source
@@ -125,7 +123,7 @@ class _Lexer:
         self._spans.append(Span(kind, self._location(start, self._at), source, parts, heredocs))
 
     def _location(self, start: int, end: int) -> Location:
-        """Of lines ``start`` to before ``end``; the columns are those of the first word of the first line."""
+        """The location of lines ``start`` to ``end``, exclusive, with the columns of the first word of the first line."""
         line = self._shown[start]
         indent = len(line) - len(line.lstrip())
         first = re.match(r"\S*", line[indent:])
@@ -133,7 +131,7 @@ class _Lexer:
         return Location(self._source.name, start + 1, end, indent + 1, indent + 1 + length)
 
     def _directive(self, line: str) -> bool:
-        """Take the line as a parser directive, or end the directives: anything else before them makes them comments."""
+        """Parse the line as a directive. Any other line ends the directives: those after it are comments."""
         match = _DIRECTIVE.fullmatch(line)
         key = match[1].lower() if match else ""
         if match is None or key not in _DIRECTIVE_NAMES:
@@ -141,13 +139,11 @@ class _Lexer:
             return False
         location = self._location(self._at, self._at + 1)
         if key in self._directives:
-            raise self._source.error(f"the directive {key!r} is given twice", location, word=match[1])
+            raise self._source.error(f'directive "{key}" can be given only once', location, word=match[1])
         if key == "escape":
             if match[2] not in ("\\", "`"):
-                hint = "Write # escape=\\ or # escape=`."
-                raise self._source.error(
-                    f"{match[2]!r} can't be the escape character", location, word=match[2], hint=hint
-                )
+                hint = "Use # escape=\\ or # escape=`."
+                raise self._source.error(f'invalid escape character "{match[2]}"', location, word=match[2], hint=hint)
             self._set_escape(match[2])
         self._directives[key] = match[2]
         self._at += 1
@@ -193,19 +189,19 @@ class _Lexer:
             self._at += 1
             if (line.lstrip("\t") if heredoc.strip_tabs else line) == heredoc.name:
                 return replace(heredoc, body="".join(self._lines[first : self._at - 1]))
-        hint = f"Its last line must be {heredoc.name} and nothing else."
+        hint = f"End it with a line that contains only {heredoc.name}."
         for number, line in enumerate(self._shown[first:], first + 1):
             if line.strip() == heredoc.name:
-                hint = f"Line {number} has white space around {heredoc.name}; only <<- allows tabs before it."
+                hint = f"Remove the whitespace around {heredoc.name} in line {number}; only <<- allows tabs before it."
                 break
-        message = f"the heredoc <<{heredoc.name} never ends"
+        message = f"unterminated heredoc <<{heredoc.name}"
         raise self._source.error(message, self._location(start, end), word="<<", hint=hint)
 
 
 def find_heredocs(text: str) -> tuple[Heredoc, ...]:
-    """The heredocs that an instruction announces, in order, without their bodies. Only RUN, COPY and ADD have them.
+    """The heredocs that an instruction starts, in order, without their bodies.
 
-    ONBUILD of one of these has them too; the exec form has none.
+    Only RUN, COPY and ADD have them, also as ONBUILD triggers, and not in the exec form.
     """
     if "<<" not in text:
         return ()
@@ -220,22 +216,22 @@ def find_heredocs(text: str) -> tuple[Heredoc, ...]:
         ).words
         return tuple(h for h in map(parse_heredoc, words) if h is not None)
     except ExpansionError:
-        return ()  # BuildKit finds none in a line whose quotes don't match: the shell will say what is wrong
+        return ()  # BuildKit finds none in a line with mismatched quotes: the shell will report those
 
 
 def parse_heredoc(word: str) -> Heredoc | None:
-    """The heredoc that a word announces, without its body, or None where it announces none."""
+    """The heredoc that a word starts, without its body, or None."""
     match = _HEREDOC.fullmatch(word)
     if match is None or not match[3]:
         return None
     try:
         words = expand(match[3], {}, ExpansionOptions(keep_unset=True)).words
     except ExpansionError:
-        return None  # a quote that isn't closed in this word
+        return None  # a quote that is not closed in this word
     if len(words) != 1:
         return None
     raw = expand(match[3], {}, ExpansionOptions(keep_unset=True, raw_quotes=True)).words
-    # A quote that quotes is gone from one of the two and kept in the other; an escaped one is in both.
+    # A quote that quotes is removed in one of the two and kept in the other; an escaped one is in both.
     quoted = sum(words[0].count(q) for q in "'\"") != sum(sum(w.count(q) for q in "'\"") for w in raw)
     return Heredoc(words[0], "", expand=not quoted, strip_tabs=match[2] == "-")
 

@@ -1,7 +1,7 @@
-"""A Dockerfile as values: directives, stages, and every instruction its own small class.
+"""A parsed Dockerfile: directives, stages, and a class for each instruction.
 
-No I/O. Made by ``dockerfile.parser``; taken apart with ``match`` by ``plan``. Words are kept as written, with quotes,
-escapes and variables: expansion needs the values of ARG and ENV and belongs to the plan.
+No I/O. Words are kept as written, with quotes, escapes and variables: the planner expands them, since that needs the
+values of ARG and ENV.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from imagewright.errors import Location
 
 @dataclass(frozen=True, slots=True)
 class DockerfileWarning:
-    """Something legal that is probably a mistake. ``rule`` is BuildKit's name for the check.
+    """Valid input that is probably a mistake. ``rule`` is BuildKit's name for the check.
 
-    ``excerpt`` are the lines that it is about, with a caret.
+    ``excerpt`` shows the lines in question, with carets.
     """
 
     rule: str
@@ -30,7 +30,7 @@ class DockerfileWarning:
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """Parser directives at the top of the file. ``syntax`` is noted and never fetched; ``check`` is for lint."""
+    """Parser directives at the top of the file. The frontend that ``syntax`` names is never fetched; ``check`` is for lint."""
 
     escape: str = "\\"
     syntax: str = ""
@@ -39,7 +39,7 @@ class Directives:
 
 @dataclass(frozen=True, slots=True)
 class Heredoc:
-    """One ``<<NAME`` with its body. ``expand`` is False for a quoted name; ``strip_tabs`` is ``<<-``."""
+    """A ``<<NAME`` with its body. ``expand`` is False for a quoted name, ``strip_tabs`` True for ``<<-``."""
 
     name: str
     body: str
@@ -48,7 +48,7 @@ class Heredoc:
 
     @property
     def content(self) -> str:
-        """The body as a file or script has it: ``<<-`` takes the tabs before each line away."""
+        """The body as a file or script gets it: ``<<-`` strips leading tabs."""
         return re.sub(r"^\t+", "", self.body, flags=re.MULTILINE) if self.strip_tabs else self.body
 
 
@@ -71,7 +71,7 @@ Command = ShellForm | ExecForm
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """``key=value`` of ENV and LABEL, raw. ``separator`` is ``=``, or a space in the old form ``ENV key value``."""
+    """``key=value`` of ENV and LABEL, raw. ``separator`` is ``=``, or a space in the legacy form ``ENV key value``."""
 
     key: str
     value: str
@@ -80,8 +80,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What every instruction has: its place, its logical line (continuations joined, comments dropped), and the same for
-    people, with a single blank where a line was continued.
+    """The base of all instructions: location, logical line (continuations joined, comments dropped), and the same line for
+    messages, with a single space where it was continued.
     """
 
     location: Location
@@ -91,7 +91,7 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class ArgItem:
-    """One name of an ARG. ``value`` is None where it has no default."""
+    """One name of an ARG. ``value`` is None without a default."""
 
     name: str
     value: str | None
@@ -123,7 +123,7 @@ class Label(Located):
 
 @dataclass(frozen=True, slots=True)
 class Run(Located):
-    """``mounts`` are in order."""
+    """``devices`` and ``security`` are parsed and refused by the planner."""
 
     command: Command
     heredocs: tuple[Heredoc, ...] = ()
@@ -135,10 +135,10 @@ class Run(Located):
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """The flags of COPY and ADD that say how files are copied: as written in an instruction, expanded in a ``CopyStep``.
+    """The flags of COPY and ADD that control how files are copied: raw in an instruction, expanded in a ``CopyStep``.
 
-    A field is all that such a flag needs but its execution (``engine.copying``): the parser, the planner, cache keys and
-    ``imagewright plan`` go over the fields.
+    To add a flag, add a field here and its execution in ``engine.copying``: the parser, the planner, cache keys and
+    ``imagewright plan`` iterate over the fields.
     """
 
     parents: bool = switch("parents", only=("COPY",), in_history=True)
@@ -155,7 +155,7 @@ class CopyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Copy(Located):
-    """``sources`` do not hold heredocs: these are in ``heredocs``, by name."""
+    """``sources`` are paths; heredocs are in ``heredocs``."""
 
     sources: tuple[str, ...]
     destination: str
@@ -166,7 +166,7 @@ class Copy(Located):
 
 @dataclass(frozen=True, slots=True)
 class Add(Located):
-    """As ``Copy``; ``unpack`` is None where the flag is not given (then archives of the context are unpacked)."""
+    """As ``Copy``. ``unpack`` is None without the flag: archives of the context are unpacked then."""
 
     sources: tuple[str, ...]
     destination: str
@@ -229,7 +229,7 @@ def _interval(name: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Healthcheck(Located):
-    """``command`` is None for NONE. Times are in nanoseconds, as the image configuration has them; 0 means unset."""
+    """``command`` is None for NONE. Times are in nanoseconds, as in the image configuration; 0 means unset."""
 
     command: Command | None
     interval_ns: int = _interval("interval")
@@ -241,7 +241,7 @@ class Healthcheck(Located):
 
 @dataclass(frozen=True, slots=True)
 class Onbuild(Located):
-    """``trigger`` is the instruction's text, stored in the image's configuration as it is; ``mistake`` why it can't be read."""
+    """``trigger`` is the text that the image configuration stores; ``mistake`` is why it can't be parsed, ``""`` if it can."""
 
     trigger: str
     mistake: str = ""
@@ -283,7 +283,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Dockerfile:
-    """A parsed file. ``global_args`` stand before the first FROM. ``lines`` are the file's own, for excerpts."""
+    """A parsed file. ``global_args`` precede the first FROM. ``lines`` are those of the file, for excerpts."""
 
     name: str
     directives: Directives

@@ -1,6 +1,6 @@
-"""A Dockerfile's bytes to a ``Dockerfile``: lines to instructions, instructions to stages.
+"""Parses the bytes of a Dockerfile: lines into instructions, instructions into stages.
 
-No I/O. Called by the engine and, for ONBUILD triggers, by ``plan``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from imagewright.dockerfile.model import Arg, Dockerfile, From, Instruction, Sta
 from imagewright.dockerfile.source import SourceText
 from imagewright.errors import DockerfileError, Location
 
-MAX_BYTES = 8 * 1024 * 1024  # the longest that people write are some hundred kilobytes
+MAX_BYTES = 8 * 1024 * 1024  # hand-written files reach a few hundred kilobytes
 
 
 def parse(data: bytes, name: str) -> Dockerfile:
-    """Parse a Dockerfile. ``name`` is what errors call the file.
+    """Parse a Dockerfile. ``name`` is the file's name in errors.
 
     Raises:
-        DockerfileError: with its place, the line, and what to write instead.
+        DockerfileError: with the location, the line and a hint.
     """
     if len(data) > MAX_BYTES:
-        hint = "Is it a Dockerfile? Long data belongs into files that COPY takes."
-        raise DockerfileError(f"{name} has {len(data)} bytes; a Dockerfile may have {MAX_BYTES}", hint=hint)
+        hint = "Check that it is a Dockerfile, and move long data to files that COPY takes."
+        raise DockerfileError(f"{name} is too large: {len(data)} bytes, the limit is {MAX_BYTES}", hint=hint)
     lexed = lex(data, name)
     source = lexed.source
     global_args: list[Arg] = []
@@ -39,11 +39,11 @@ def parse(data: bytes, name: str) -> Dockerfile:
         elif isinstance(instruction, Arg):
             global_args.append(instruction)
         else:
-            hint = "Begin with FROM image; only ARG may stand before the first FROM."
-            raise source.error("there is no FROM before this instruction", span.location, hint=hint)
+            hint = "Start with FROM image; only ARG may come before the first FROM."
+            raise source.error("no FROM before this instruction", span.location, hint=hint)
     if not stages:
         what = "is empty" if not data.strip() else "has no FROM"
-        hint = "A Dockerfile begins with FROM image."
+        hint = "Start the Dockerfile with FROM image."
         raise DockerfileError(f"{name} {what}", location=Location(name, max(1, len(source.lines))), hint=hint)
     return Dockerfile(
         name,
@@ -56,23 +56,23 @@ def parse(data: bytes, name: str) -> Dockerfile:
 
 
 def parse_trigger(trigger: str, source: SourceText, location: Location) -> Instruction:
-    """Parse an ONBUILD trigger. Its place is ``location``: the FROM whose image brought it.
+    """Parse an ONBUILD trigger. Its location is that of the FROM whose image has it.
 
     Raises:
-        DockerfileError: the trigger is no single instruction, or one that may not be a trigger.
+        DockerfileError: the trigger is not a single instruction, or one that is not allowed as a trigger.
     """
-    quoted = f"the base image's ONBUILD trigger {trigger[:120]!r}"
-    hint = "The base image is at fault: it was built with a trigger that can't be run."
+    quoted = f'invalid ONBUILD trigger "{trigger[:120]}" in the base image'
+    hint = "Fix the ONBUILD instruction of the base image and rebuild it."
     try:
         lexed = lex(trigger.encode("utf-8", "surrogateescape"), "ONBUILD")
         spans = [span for span in lexed.spans if span.kind is SpanKind.INSTRUCTION]
         found = [read_instruction(RawInstruction(source, location, s.text, s.shown, s.heredocs, "\\")) for s in spans]
     except DockerfileError as error:
-        raise source.error(f"{quoted} can't be read: {error.message}", location, hint=hint) from error
+        raise source.error(f"{quoted}: {error.message}", location, hint=hint) from error
     match found:
         case [From()]:
-            raise source.error(f"{quoted} is a FROM, which it may not be", location, hint=hint)
+            raise source.error(f"{quoted}: FROM is not allowed", location, hint=hint)
         case [instruction] if not isinstance(instruction, From):
             return instruction
         case _:
-            raise source.error(f"{quoted} is not one instruction", location, hint=hint)
+            raise source.error(f"{quoted}: not a single instruction", location, hint=hint)

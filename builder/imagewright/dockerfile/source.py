@@ -1,6 +1,6 @@
-"""The file's own lines, and errors that show them with a caret under the word that is meant.
+"""The lines of a file, and errors that show them with carets under the word in question.
 
-No I/O. Called by everything in ``dockerfile`` and ``plan`` that refuses something a person wrote.
+No I/O.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from imagewright.errors import DockerfileError, Location, Reason, UnsupportedError
 
-_MAX_WIDTH = 160  # what a terminal shows; a minified RUN line must not flood the status of an ImageBuild
+_MAX_WIDTH = 160  # fits a terminal; a minified RUN line must not flood the status of an ImageBuild
 
 
 @dataclass(frozen=True, slots=True)
 class SourceText:
-    """A file by the name that the user knows, and its lines without line ends."""
+    """The name of a file as the user knows it, and its lines without line ends."""
 
     name: str
     lines: tuple[str, ...]
@@ -25,19 +25,19 @@ class SourceText:
     def error(
         self, message: str, location: Location, *, word: str = "", hint: str = "", reason: Reason | None = None
     ) -> DockerfileError:
-        """A DockerfileError whose place is narrowed to ``word`` within ``location``."""
+        """A DockerfileError at ``word`` within ``location``."""
         place = self.narrow(location, word)
         return DockerfileError(
             _clean(message), reason=reason, location=place, excerpt=excerpt(self.lines, place), hint=_clean(hint)
         )
 
     def unsupported(self, message: str, location: Location, *, word: str = "", hint: str = "") -> UnsupportedError:
-        """As ``error``, for what is right but not done by this version."""
+        """As ``error``, for valid input that this version does not support."""
         place = self.narrow(location, word)
         return UnsupportedError(_clean(message), location=place, excerpt=excerpt(self.lines, place), hint=_clean(hint))
 
     def narrow(self, location: Location, word: str) -> Location:
-        """The first place within ``location`` that has ``word``, between white space if possible, else ``location``."""
+        """The first occurrence of ``word`` within ``location``, between whitespace if possible, else ``location``."""
         if not word:
             return location
         first = max(location.line, 1)
@@ -52,9 +52,9 @@ class SourceText:
 
 
 def excerpt(lines: Sequence[str], location: Location, around: int = 0) -> tuple[str, ...]:
-    """The lines of ``location``'s first line, ``around`` more before and after, and a caret line where columns are known.
+    """The first line of ``location``, ``around`` lines before and after it, and carets where columns are known.
 
-    Nothing where the location lies outside ``lines``.
+    Empty if the location is outside ``lines``.
     """
     if not 1 <= location.line <= len(lines):
         return ()
@@ -74,7 +74,7 @@ def excerpt(lines: Sequence[str], location: Location, around: int = 0) -> tuple[
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The name that ``word`` was most likely meant to be, or ``""``."""
+    """The known name that is most similar to ``word``, or ``""``."""
     by_lower = {name.lower(): name for name in known}
     matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[matches[0]] if matches else ""
@@ -87,7 +87,7 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def _cut(line: str, column: int) -> tuple[str, int]:
-    """A line without tabs or control characters, cut around ``column``; and by how many characters it was shifted."""
+    """A line without tabs and control characters, cut around ``column``, and the number of characters cut before it."""
     clean = _clean(line)
     if len(clean) <= _MAX_WIDTH:
         return clean, 0
@@ -102,7 +102,7 @@ def _cut(line: str, column: int) -> tuple[str, int]:
 
 
 def _clean(text: str) -> str:
-    """Without control characters and lone surrogates: what a file holds must neither move a cursor nor break a log."""
+    """Replace control characters and lone surrogates, which could move a cursor or break a log."""
     return (
         text if text.isprintable() else "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
     )

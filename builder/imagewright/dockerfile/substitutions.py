@@ -1,6 +1,6 @@
-"""What took the place of variables in an instruction, so that what is said of the instruction names the variables again.
+"""The values that replaced variables in an instruction, so that messages name the variables instead.
 
-No I/O. A value may be a build argument that somebody passes a password in, and a log is read by more people than that.
+No I/O. A value may be a build argument with a password in it, and logs are read by more people than that.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from urllib.parse import quote
 
 from imagewright.errors import ImagewrightError
 
-_SHORTEST = 6  # a shorter value is a word like "root" or a version, and no secret
+_SHORTEST = 6  # shorter values are words like "root" or versions, not secrets
 
 
 @dataclass(frozen=True, slots=True)
 class Substitutions:
-    """Pairs of a reference as it is written (``${VERSION#v}``) and the text that took its place."""
+    """Pairs of a reference as written (``${VERSION#v}``) and its value."""
 
     pairs: tuple[tuple[str, str], ...] = ()
 
@@ -26,19 +26,19 @@ class Substitutions:
         return Substitutions(tuple(dict.fromkeys(self.pairs + other.pairs)))
 
     def as_written(self, text: str) -> str:
-        """``text`` with each value, also as it is in a path or an address, replaced by its reference.
+        """``text`` with each value replaced by its reference, also where a path or URL has it in another form.
 
         Values of fewer than six characters are left alone.
         """
         written = {form.lower(): reference for reference, value in self.pairs for form in _forms(value)}
         if not written:
             return text
-        # The longest first: one value may be a part of another.
+        # The longest first: one value may contain another.
         pattern = "|".join(re.escape(form) for form in sorted(written, key=len, reverse=True))
         return re.sub(pattern, lambda match: written.get(match[0].lower(), match[0]), text, flags=re.IGNORECASE)
 
     def restore(self, error: ImagewrightError, hint: str = "") -> None:
-        """Have an error name the variables instead of their values. Where its message had some, ``hint`` is added."""
+        """Make an error name variables instead of values. ``hint`` is added if its message contained a value."""
         message = self.as_written(error.message)
         hints = [self.as_written(error.hint), hint * (message != error.message)]
         error.message, error.hint = message, " ".join(filter(None, hints))
@@ -46,12 +46,12 @@ class Substitutions:
 
 
 NO_SUBSTITUTIONS = Substitutions()
-# For errors of steps that could be planned.
+# For errors in steps that were planned successfully.
 VALUES_HINT = "Run imagewright plan --values to see what the variables stand for."
 
 
 def _forms(value: str) -> Iterable[str]:
-    """A host's name is shown in lower case, a path without what means nothing in it, an address with its escapes."""
+    """The forms of a value in messages: host names in lower case, paths normalized, URLs with escapes."""
     plain = value.strip()
     path = posixpath.normpath(plain).strip("/") if "/" in plain else plain
     forms = {value, plain, path, repr(plain)[1:-1], quote(plain), quote(plain, safe="")}

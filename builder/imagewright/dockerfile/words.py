@@ -1,7 +1,6 @@
-"""How an instruction's rest is divided: flags, words that respect quotes, JSON arrays.
+"""Splits the arguments of an instruction: flags, words that respect quotes, JSON arrays.
 
-No I/O. Called by ``dockerfile.instructions`` and ``dockerfile.lexer``. Words keep their quotes and escapes;
-``expand`` takes them away.
+No I/O. Words keep their quotes and escapes; ``expand`` removes them.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ import json
 import re
 
 _WHITE = re.compile(r"[\t\v\f\r ]+")
-_PLAIN = re.compile(r"[^\\'\"\s]+")  # what is taken as it is, in one piece: a flag is mostly that
+_PLAIN = re.compile(r"[^\\'\"\s]+")  # characters without a meaning, most of any flag
 
 
 class WordsError(Exception):
-    """The text can't be divided; the message says why."""
+    """The text can't be split; the message says why."""
 
 
 def split_name(line: str) -> tuple[str, str]:
@@ -47,7 +46,7 @@ def _flag_word(rest: str, at: int) -> tuple[str, int]:
             at = plain.end()
             continue
         char = rest[at]
-        if char == "\\":  # BuildKit reads flags with a backslash whatever the escape directive says
+        if char == "\\":  # in flags, BuildKit takes a backslash as the escape whatever the directive says
             out.append(rest[at + 1 : at + 2])
             at += 2
             continue
@@ -106,10 +105,10 @@ def split_quoted(rest: str, escape: str) -> tuple[str, ...]:
 
 
 def parse_json(rest: str) -> tuple[str, ...] | None:
-    """The strings of a JSON array, or None where ``rest`` is none (then it is the shell form).
+    """The strings of a JSON array, or None if ``rest`` is not one (then it is the shell form).
 
     Raises:
-        WordsError: it is a JSON array that holds something other than strings.
+        WordsError: the JSON array contains something other than strings.
     """
     if not rest.lstrip().startswith("["):
         return None
@@ -120,5 +119,5 @@ def parse_json(rest: str) -> tuple[str, ...] | None:
     if not isinstance(value, list):
         return None
     if not all(isinstance(item, str) for item in value):
-        raise WordsError("a JSON array may hold strings only")
+        raise WordsError("a JSON array must contain only strings")
     return tuple(value)

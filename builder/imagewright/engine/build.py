@@ -191,7 +191,7 @@ class _Build:
                 self._write_outputs(session, registries, destinations)
                 break
             except BrokenEntry as broken:
-                if cache is None or not cache.spoil(broken.key, broken.message):
+                if cache is None or not cache.invalidate(broken.key, broken.message):
                     raise
                 reporter.message("starting over without that cache entry")
                 stopped.clear()

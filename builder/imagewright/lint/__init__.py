@@ -1,1 +1,1 @@
-"""What is legal in a Dockerfile and probably a mistake: BuildKit's checks, by the same names."""
+"""Lint for Dockerfiles: BuildKit's build checks, under the same names."""

@@ -1,6 +1,6 @@
-"""The checks that need the Dockerfile alone. What needs planned values (undefined variables, ports) is found by ``plan``.
+"""The checks that need only the Dockerfile. Those that need expanded values (undefined variables, ports) are in ``plan``.
 
-No I/O. Called by ``lint.run``. Messages are BuildKit's, so that a search finds them.
+No I/O. Messages are those of BuildKit, so that a search finds them.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _RESERVED = ("context", "scratch")
 _SECRET = re.compile(
     r"(?:_|^)(?:apikey|auth|credential|credentials|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
 )
-_NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+_NOT_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 _TARGET_PLATFORM = re.compile(r"\$(?:TARGETPLATFORM|\{TARGETPLATFORM\})")
 
 
 def check(dockerfile: Dockerfile, options: PlanOptions) -> Iterator[DockerfileWarning]:
-    """Everything that the checks find, in no order."""
+    """All warnings, in no particular order."""
     subject = _Subject(dockerfile, SourceText(dockerfile.name, dockerfile.lines), options)
     for one in _CHECKS:
         yield from one(subject)
@@ -59,13 +59,13 @@ class _Subject:
 
     @property
     def instructions(self) -> Iterator[From | Instruction]:
-        """Those of all stages, FROM included."""
+        """The instructions of all stages, FROM included."""
         for stage in self.dockerfile.stages:
             yield stage.from_
             yield from stage.instructions
 
     def inheriting(self, kind: type[Instruction]) -> Container[int]:
-        """The indices of stages that start from a stage that has such an instruction, or inherits one itself."""
+        """The indices of stages whose base is a stage that has or inherits such an instruction."""
         found: set[int] = set()
         latest: dict[str, bool] = {}  # by the name of a stage: whether it has or inherits one
         for stage in self.dockerfile.stages:
@@ -81,7 +81,7 @@ class _Subject:
 
 
 def _written(instruction: Located) -> str:
-    """The instruction's name as it is written."""
+    """The name of the instruction as written."""
     return split_name(instruction.source)[0]
 
 
@@ -123,7 +123,7 @@ def _stage_names(subject: _Subject) -> Iterator[DockerfileWarning]:
 
 
 def _commands(subject: _Subject) -> Iterator[DockerfileWarning]:
-    """CMD, ENTRYPOINT and HEALTHCHECK: the form, and that there is one only."""
+    """CMD, ENTRYPOINT and HEALTHCHECK: exec form, and at most one of each."""
     inheriting = subject.inheriting(Shell)
     for stage in subject.dockerfile.stages:
         has_shell = stage.index in inheriting
@@ -148,7 +148,7 @@ def _commands(subject: _Subject) -> Iterator[DockerfileWarning]:
                 yield subject.warning("JSONArgsRecommended", message, instruction)
 
 
-def _old_forms(subject: _Subject) -> Iterator[DockerfileWarning]:
+def _legacy_forms(subject: _Subject) -> Iterator[DockerfileWarning]:
     for instruction in subject.instructions:
         match instruction:
             case Maintainer():
@@ -173,13 +173,13 @@ def _secrets(subject: _Subject) -> Iterator[DockerfileWarning]:
             case _:
                 continue
         for name in names:
-            if _SECRET.search(name) and not _NO_SECRET.search(name):
+            if _SECRET.search(name) and not _NOT_SECRET.search(name):
                 message = f'Do not use ARG or ENV instructions for sensitive data ({kind} "{name}")'
                 yield subject.warning("SecretsUsedInArgOrEnv", message, instruction, name)
 
 
 def _workdirs(subject: _Subject) -> Iterator[DockerfileWarning]:
-    """Only the first of a stage: it makes those after it absolute."""
+    """Only the first WORKDIR of a stage: those after it are relative to an absolute one."""
     inheriting = subject.inheriting(Workdir)
     for stage in subject.dockerfile.stages:
         first = next((instruction for instruction in stage.instructions if isinstance(instruction, Workdir)), None)
@@ -198,20 +198,20 @@ def _platforms(subject: _Subject) -> Iterator[DockerfileWarning]:
             try:
                 parsed = Platform.parse(platform)
             except UsageError:
-                continue  # planning says what is wrong with it
+                continue  # the planner reports it
             if parsed.os not in stage.name and parsed.architecture not in stage.name:
                 message = f'FROM --platform flag should not use constant value "{platform}"'
                 yield subject.warning("FromPlatformFlagConstDisallowed", message, stage.from_, platform)
 
 
 def _base_names(subject: _Subject) -> Iterator[DockerfileWarning]:
-    """Arguments in FROM: declared, and with a default that makes a name."""
+    """Arguments in FROM must be declared, and have defaults that result in a valid name."""
     dockerfile = subject.dockerfile
     try:
         given = global_arguments(dockerfile, subject.options, subject.source)
         defaults = global_arguments(dockerfile, subject.options.without_build_args(), subject.source)
     except ImagewrightError:
-        return  # planning says what is wrong
+        return  # the planner reports it
     declared = {item.name for arg in dockerfile.global_args for item in arg.items} | set(given)
     for stage in dockerfile.stages:
         from_ = stage.from_
@@ -247,7 +247,7 @@ def _is_name(subject: _Subject, word: str, values: Mapping[str, str]) -> bool:
 
 
 def _descriptions(subject: _Subject) -> Iterator[DockerfileWarning]:
-    """A comment right above an ARG or a named stage."""
+    """A comment directly above an ARG or a named stage."""
     dockerfile = subject.dockerfile
     for instruction in [*dockerfile.global_args, *subject.instructions]:
         match instruction:
@@ -270,7 +270,7 @@ def _descriptions(subject: _Subject) -> Iterator[DockerfileWarning]:
 def _triggers(subject: _Subject) -> Iterator[DockerfileWarning]:
     for instruction in subject.instructions:
         if isinstance(instruction, Onbuild) and instruction.mistake:
-            message = f"No build on this image can run the trigger: {instruction.mistake}"
+            message = f"Builds on this image will fail at this trigger: {instruction.mistake}"
             yield subject.warning("OnbuildTrigger", message, instruction, instruction.trigger)
 
 
@@ -282,7 +282,7 @@ _CHECKS: tuple[Callable[[_Subject], Iterator[DockerfileWarning]], ...] = (
     _casing,
     _stage_names,
     _commands,
-    _old_forms,
+    _legacy_forms,
     _secrets,
     _workdirs,
     _platforms,

@@ -1,6 +1,6 @@
-"""Which rules are applied: ``# check=skip=…;error=true;experimental=…``, or BUILDKIT_DOCKERFILE_CHECK in its place.
+"""Selects the rules that apply: ``# check=skip=…;error=true;experimental=…``, or BUILDKIT_DOCKERFILE_CHECK instead.
 
-No I/O. Called by ``lint.run``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _KEYS = ("skip", "error", "experimental")
 
 @dataclass(frozen=True, slots=True)
 class LintOptions:
-    """``skip`` and ``experimental`` are names of rules, or hold ``all``. ``error``: a warning fails the build.
+    """``skip`` and ``experimental`` are names of rules, or ``all``. ``error``: a warning fails the build.
 
-    ``unknown`` are names that no rule has: of a later BuildKit perhaps, so a warning and no error.
+    ``unknown`` are names that no rule has. A later BuildKit may have them, so they cause a warning, not an error.
     """
 
     skip: frozenset[str] = frozenset()
@@ -35,28 +35,29 @@ class LintOptions:
 
     @classmethod
     def parse(cls, text: str, what: str) -> LintOptions:
-        """Read the value of the directive or the build argument. ``what`` is how errors call it.
+        """Parse the value of the directive or the build argument. ``what`` is its name in errors.
 
         Raises:
-            UsageError: an option that isn't known, a value that is none.
+            UsageError: an unknown option or an invalid value.
         """
         values: dict[str, str] = {}
         for part in filter(None, (part.strip() for part in text.split(";"))):
             key, equals, value = (piece.strip() for piece in part.partition("="))
             if key not in _KEYS or not equals:
-                hint = did_you_mean(key, _KEYS, "Write skip=RULE,RULE;error=true.")
-                raise UsageError(f"{what}: {part!r} is none of {', '.join(f'{k}=…' for k in _KEYS)}", hint=hint)
+                hint = did_you_mean(key, _KEYS, "Use, for example, skip=RULE,RULE;error=true.")
+                raise UsageError(f'unknown option "{part}" in {what}', hint=hint)
             values[key] = value
         given = values.get("error", "false").lower()
         error = parse_bool(given)
         if error is None:
-            raise UsageError(f"{what}: error={given} is neither true nor false", hint="Write error=true.")
+            message = f'invalid error value "{given}" in {what}: must be true or false'
+            raise UsageError(message, hint="Use error=true or error=false.")
         return cls(_names(values.get("skip", "")), _names(values.get("experimental", "")), error)
 
-    def shown(self, warnings: Iterable[DockerfileWarning]) -> tuple[DockerfileWarning, ...]:
-        """Those whose rule is applied, in the file's order."""
-        applied = dict.fromkeys(warning for warning in warnings if self._applies(warning.rule))
-        return tuple(sorted(applied, key=lambda w: (w.location.line, w.location.column, w.rule)))
+    def select(self, warnings: Iterable[DockerfileWarning]) -> tuple[DockerfileWarning, ...]:
+        """The warnings whose rule applies, in the order of the file."""
+        unique = dict.fromkeys(warning for warning in warnings if self._applies(warning.rule))
+        return tuple(sorted(unique, key=lambda w: (w.location.line, w.location.column, w.rule)))
 
     def _applies(self, name: str) -> bool:
         if BY_NAME[name].experimental:

@@ -1,6 +1,6 @@
-"""Warnings as text for people, as JSON and as SARIF 2.1.0 (OASIS, "Static Analysis Results Interchange Format").
+"""Formats warnings as text, JSON and SARIF 2.1.0 (OASIS, "Static Analysis Results Interchange Format").
 
-No I/O. Called by ``imagewright lint``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def human(warnings: Sequence[DockerfileWarning]) -> str:
-    """Each with its lines, what to do, and where to read on; a count at the end."""
+    """Each warning with its lines, fix and documentation, and a count at the end."""
     blocks = []
     for warning in warnings:
         rule = BY_NAME[warning.rule]
@@ -33,9 +33,9 @@ def human(warnings: Sequence[DockerfileWarning]) -> str:
 
 
 def as_json(warnings: Sequence[DockerfileWarning]) -> str:
-    """``{"warnings": [{rule, message, fix, url, file, line, endLine, column, endColumn}]}``, places counted from 1.
+    """``{"warnings": [{rule, message, fix, url, file, line, endLine, column, endColumn}]}``, counted from 1.
 
-    Columns are left out where only the line is known; ``endColumn`` is the first that no longer belongs to it.
+    Columns are omitted where only the line is known; ``endColumn`` is exclusive.
     """
     found = [
         {
@@ -52,7 +52,7 @@ def as_json(warnings: Sequence[DockerfileWarning]) -> str:
 
 
 def as_sarif(warnings: Sequence[DockerfileWarning], version: str) -> str:
-    """One run with all rules, also those that found nothing, so that viewers can list them."""
+    """One run with all rules, including those without a result, so that viewers can list them."""
     index = {rule.name: number for number, rule in enumerate(RULES)}
     results = [
         {

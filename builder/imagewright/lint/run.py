@@ -1,6 +1,6 @@
-"""All that is found in a Dockerfile, filtered by what it or the build arguments say.
+"""Lints a Dockerfile: collects the warnings of all checks and of the planner, and filters them by the options.
 
-No I/O. Called by the engine, in every build, and by ``imagewright lint``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from imagewright.plan.steps import CopyStep
 
 
 def lint_options(dockerfile: Dockerfile, options: PlanOptions) -> LintOptions:
-    """What the build argument says, else the directive.
+    """The options of the build argument, else of the directive.
 
     Raises:
-        UsageError: the build argument can't be read.
-        DockerfileError: the directive can't.
+        UsageError: an invalid build argument.
+        DockerfileError: an invalid directive.
     """
     if given := options.build_args.get(BUILD_ARG, ""):
         return LintOptions.parse(given, f"--build-arg {BUILD_ARG}")
@@ -39,7 +39,7 @@ def lint_options(dockerfile: Dockerfile, options: PlanOptions) -> LintOptions:
 
 
 def _directive_place(dockerfile: Dockerfile) -> Location:
-    """The line of ``# check=``; the first line where there is none (it was a build argument)."""
+    """The line of ``# check=``, or the first line if the options are from a build argument."""
     lines = (n for n, text in enumerate(dockerfile.lines, 1) if dockerfile.directives.check and "check" in text.lower())
     line = next(lines, 1)
     return Location(dockerfile.name, line, line)
@@ -49,22 +49,22 @@ def _unknown_rules(dockerfile: Dockerfile, options: LintOptions) -> Iterator[Doc
     source = SourceText(dockerfile.name, dockerfile.lines)
     for name in options.unknown:
         near = nearest(name, BY_NAME)
-        message = f"There is no rule {name}{f' (did you mean {near}?)' if near else ''}"
+        message = f"Unknown rule {name}{f' (did you mean {near}?)' if near else ''}"
         yield DockerfileWarning("UnknownRule", message, source.narrow(_directive_place(dockerfile), name))
 
 
 def lint(
     dockerfile: Dockerfile, options: PlanOptions, applied: LintOptions, build_plan: BuildPlan, ignore: IgnorePatterns
 ) -> tuple[DockerfileWarning, ...]:
-    """The warnings of a build, in the file's order, each with the lines that it is about.
+    """The warnings of a build, in the order of the file, each with an excerpt.
 
     Args:
-        applied: as ``lint_options`` gives it.
-        build_plan: what planning found is in its ``warnings``.
-        ignore: the build context's .dockerignore.
+        applied: the result of ``lint_options``.
+        build_plan: has the warnings of the planner.
+        ignore: the .dockerignore of the build context.
     """
     found = [*check(dockerfile, options), *build_plan.warnings, *_ignored_files(dockerfile, build_plan, ignore)]
-    shown = applied.shown([*found, *_unknown_rules(dockerfile, applied)])
+    shown = applied.select([*found, *_unknown_rules(dockerfile, applied)])
     return tuple(replace(warning, excerpt=excerpt(dockerfile.lines, warning.location)) for warning in shown)
 
 
@@ -77,18 +77,18 @@ def refuse_warnings(options: LintOptions, warnings: tuple[DockerfileWarning, ...
     if warnings and options.error:
         rules = ", ".join(sorted({warning.rule for warning in warnings}))
         raise DockerfileError(
-            f"the Dockerfile has {len(warnings)} warning{'s' if len(warnings) > 1 else ''}, and error=true: {rules}",
+            f"lint found {len(warnings)} warning{'s' if len(warnings) > 1 else ''} and error=true is set: {rules}",
             reason=Reason.LINT_FAILED,
             location=warnings[0].location,
             excerpt=warnings[0].excerpt,
-            hint="Correct what is warned of, or write # check=skip=RULE at the top of the file.",
+            hint="Fix the warnings, or add # check=skip=RULE at the top of the file.",
         )
 
 
 def _ignored_files(
     dockerfile: Dockerfile, build_plan: BuildPlan, ignore: IgnorePatterns
 ) -> Iterator[DockerfileWarning]:
-    """COPY and ADD of what .dockerignore leaves out. With exceptions (``!``) nothing can be said (BuildKit)."""
+    """COPY and ADD of files that .dockerignore excludes. With exceptions (``!``) there is no check, as in BuildKit."""
     if not ignore.patterns or any(pattern.exception for pattern in ignore.patterns):
         return
     source = SourceText(dockerfile.name, dockerfile.lines)

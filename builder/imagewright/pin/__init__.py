@@ -1,5 +1,1 @@
-"""``imagewright pin``: images that a Dockerfile names by tag are given the digest that the tag has now."""
-
-from imagewright.pin.pinning import Change, Left, Pinned, Resolver, pin
-
-__all__ = ["Change", "Left", "Pinned", "Resolver", "pin"]
+"""``imagewright pin``: adds the current digest of its tag to each image in a Dockerfile."""

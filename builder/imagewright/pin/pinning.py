@@ -1,26 +1,29 @@
-"""Pins the images of one Dockerfile: found by our parser, looked up by whoever calls, edited, and checked.
+"""Pins the images of one Dockerfile: our parser finds them, a callback resolves them, the dockerfile-parse library edits.
 
-No I/O of its own. Called by ``cli.pincommand``. After the edit our parser must see the same instructions but for the images:
-a file in which it doesn't is left alone.
+No I/O of its own. An edit replaces one word on the lines of its instruction, and every other byte stays: comments, line
+ends, a BOM, flags and heredocs. dockerfile-parse decodes UTF-8, which comments need not be, so it gets a character for
+each byte (ISO 8859-1); references are ASCII.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any
+import io
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from dockerfile_parse import DockerfileParser
 
 from imagewright.digest import Digest
-from imagewright.dockerfile.model import Copy, Dockerfile, From, Run
-from imagewright.dockerfile.mounts import MountOption
 from imagewright.dockerfile.parser import parse
 from imagewright.dockerfile.source import SourceText, excerpt
 from imagewright.errors import DockerfileError, ImagewrightError, Location
-from imagewright.pin.edit import replaced
-from imagewright.pin.references import Named, named_images
+from imagewright.pin.references import ImageName, image_names
 from imagewright.reference import Reference
 
-Resolver = Callable[[Reference], Digest]  # the digest that a name and tag have now; may raise an ImagewrightError
+Resolver = Callable[[Reference], Digest]  # the current digest of a tag; may raise an ImagewrightError
+_COMMENT = re.compile(r"\s*#")
+_KEYWORD = re.compile(r"(?:\xef\xbb\xbf)?\s*\S+")  # after a BOM, byte by byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,124 +37,119 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """An image that stays as it is, and why. ``by_hand``: it could have a digest, if a person wrote it."""
+class Unpinned:
+    """An image that stays as it is, and why. ``fixable``: it could be pinned if it were written in another way."""
 
     instruction: str
     location: Location
     written: str
     why: str
-    by_hand: bool = False
+    fixable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
-    """A Dockerfile's new content, which is the old one where nothing changes."""
+class PinResult:
+    """The new content of a Dockerfile, which is the old one where nothing changes."""
 
     content: bytes
     changes: tuple[Change, ...]
-    left: tuple[Left, ...]
+    unpinned: tuple[Unpinned, ...]
 
 
-def pin(content: bytes, name: str, resolve: Resolver, *, update: bool = False) -> Pinned:
-    """Give every image of a Dockerfile that has none a digest; with ``update``, look the others up again too.
+def pin(content: bytes, name: str, resolve: Resolver, *, update: bool = False) -> PinResult:
+    """Add a digest to every image of a Dockerfile that has none; with ``update``, resolve the others again too.
 
     Args:
-        name: of the file, for messages.
+        name: the file's name in messages.
 
     Raises:
-        DockerfileError: it can't be read, or after the edit would say something else.
+        DockerfileError: the file is invalid, or an image could not be edited safely.
         ImagewrightError: what ``resolve`` raises, with the line.
     """
     dockerfile = parse(content, name)
     source = SourceText(name, dockerfile.lines)
-    left: list[Left] = []
-    edits: list[tuple[Named, str]] = []
-    for named in named_images(dockerfile):
-        if named.reference is None:
-            left.append(Left(named.instruction, named.location, named.written, named.why_not, named.by_hand))
-        elif named.reference.digest is None or update:
-            if not named.reference.tag:
-                left.append(Left(named.instruction, named.location, named.written, "it has no tag to look up"))
+    names = list(image_names(dockerfile))
+    unpinned: list[Unpinned] = []
+    edits: list[tuple[ImageName, str]] = []
+    for image in names:
+        if image.reference is None:
+            unpinned.append(_unpinned(image, image.why_not, fixable=image.fixable))
+        elif image.reference.digest is None or update:
+            if not image.reference.tag:
+                unpinned.append(_unpinned(image, "it has no tag to resolve"))
                 continue
-            text = _with_digest(named, resolve, source)
-            if text != named.written:
-                edits.append((named, text))
-    new, missing = replaced(content, edits)
-    left += [Left(named.instruction, named.location, named.written, "it is not one word", True) for named in missing]
-    done = [(named, text) for named, text in edits if named not in missing]
-    if done:
-        _check(dockerfile, parse(new, name), done)
-    changes = tuple(Change(named.instruction, named.location, named.written, text) for named, text in done)
-    return Pinned(new, changes, tuple(sorted(left, key=lambda one: one.location.line)))
+            text = _with_digest(image, resolve, source)
+            if text != image.written:
+                edits.append((image, text))
+    new, missing = _edit(content, edits)
+    unpinned += [_unpinned(image, "it spans several lines or words", fixable=True) for image in missing]
+    done = [(image, text) for image, text in edits if image not in missing]
+    changed = {(image.lines.start, image.prefix, image.written): text for image, text in done}
+    wanted = [changed.get((image.lines.start, image.prefix, image.written), image.written) for image in names]
+    if wanted != [image.written for image in image_names(parse(new, name))]:
+        raise DockerfileError(
+            f"cannot pin the images of {name}: the edited file would name other images",
+            location=done[0][0].location,
+            hint="Pin them by hand, and please report the file.",
+        )
+    changes = tuple(Change(image.instruction, image.location, image.written, text) for image, text in done)
+    return PinResult(new, changes, tuple(sorted(unpinned, key=lambda one: one.location.line)))
 
 
-def _with_digest(named: Named, resolve: Resolver, source: SourceText) -> str:
-    """The image as it is written, with the tag that it means and the tag's digest."""
-    assert named.reference is not None
-    reference = replace(named.reference, digest=None)
+def _unpinned(image: ImageName, why: str, *, fixable: bool = False) -> Unpinned:
+    return Unpinned(image.instruction, image.location, image.written, why, fixable)
+
+
+def _with_digest(image: ImageName, resolve: Resolver, source: SourceText) -> str:
+    """The image as written, with its tag (``latest`` where none is written) and the tag's digest."""
+    assert image.reference is not None
+    reference = replace(image.reference, digest=None)
     try:
         digest = resolve(reference)
     except ImagewrightError as error:
         if error.location is None:
-            error.location = source.narrow(named.location, named.written)
+            error.location = source.narrow(image.location, image.written)
             error.excerpt = excerpt(source.lines, error.location)
         raise
-    written = named.written.partition("@")[0]
+    written = image.written.partition("@")[0]
     has_tag = written.endswith(f":{reference.tag}")
     return f"{written}{'' if has_tag else ':' + reference.tag}@{digest}"
 
 
-# --- what the edit must not change
+# --- editing
 
 
-def _check(before: Dockerfile, after: Dockerfile, edits: list[tuple[Named, str]]) -> None:
-    """Compare everything but the images, and the images with what they should be.
-
-    Raises:
-        DockerfileError
-    """
-    texts = {(named.location.line, named.prefix, named.written): text for named, text in edits}
-    wanted = [
-        texts.get((named.location.line, named.prefix, named.written), named.written) for named in named_images(before)
-    ]
-    found = [named.written for named in named_images(after)]
-    if wanted != found or _shape(before) != _shape(after):
-        raise DockerfileError(
-            f"{before.name}: with digests it would say something else; it is left as it was",
-            location=edits[0][0].location,
-            hint="Pin its images by hand; and please report the file.",
-        )
+def _edit(content: bytes, edits: Iterable[tuple[ImageName, str]]) -> tuple[bytes, list[ImageName]]:
+    """The file with each image replaced by a text, and the images that are not one word on one line."""
+    file = io.BytesIO(content.decode("iso-8859-1").encode())
+    parser = DockerfileParser(fileobj=file)
+    lines: list[str] = parser.lines
+    missing = [image for image, text in edits if not _replace(lines, image, text)]
+    if lines != parser.lines:
+        parser.lines = lines
+    return file.getvalue().decode().encode("iso-8859-1"), missing
 
 
-def _shape(dockerfile: Dockerfile) -> list[Any]:
-    """Everything that a Dockerfile says, without its images and what they are seen in."""
-    return [
-        dockerfile.directives,
-        dockerfile.global_args,
-        [[_bare(stage.from_), *(_bare(one) for one in stage.instructions)] for stage in dockerfile.stages],
-    ]
+def _replace(lines: list[str], image: ImageName, text: str) -> bool:
+    """Replace the image's first occurrence; comments between continued lines are skipped."""
+    pattern = _pattern(image)
+    for number in image.lines:
+        line = lines[number]
+        begin = 0
+        if number == image.lines.start:
+            keyword = _KEYWORD.match(line)
+            begin = keyword.end() if keyword else 0
+        elif _COMMENT.match(line):
+            continue
+        found = pattern.search(line, begin)
+        if found:
+            lines[number] = line[: found.start()] + image.prefix + text + line[found.end() :]
+            return True
+    return False
 
 
-def _bare(instruction: Any) -> Any:
-    match instruction:
-        case From():
-            instruction = replace(instruction, image="", source="")
-        case Copy(from_=image) if image:
-            instruction = replace(instruction, from_="", source="")
-        case Run(mounts=mounts) if mounts:
-            bare = tuple(
-                replace(mount, written="", options=tuple(_without_image(option) for option in mount.options))
-                for mount in mounts
-            )
-            instruction = replace(instruction, mounts=bare, source="")
-    line = instruction.location.line
-    return [
-        line,
-        type(instruction),
-        *(getattr(instruction, f.name) for f in fields(instruction) if f.name not in ("location", "shown")),
-    ]
-
-
-def _without_image(option: MountOption) -> MountOption:
-    return replace(option, value="", written="") if option.name == "from" else option
+def _pattern(image: ImageName) -> re.Pattern[str]:
+    word = re.escape(image.prefix + image.written)
+    if image.prefix == "from=":  # an option of --mount, among others
+        return re.compile(rf"(?:(?<=[=,])|^){word}(?=[,\s]|$)")
+    return re.compile(rf"(?<!\S){word}(?!\S)")

@@ -1,6 +1,6 @@
-"""Build arguments outside of stages: those of the platform, the proxies, and the ARGs before the first FROM.
+"""Build arguments outside of stages: platform arguments, proxies, and the ARGs before the first FROM.
 
-No I/O. Called by ``plan.resolve``. See the reference, "ARG": predefined ARGs, global scope, automatic platform ARGs.
+No I/O. Dockerfile reference, "ARG": predefined ARGs, global scope, automatic platform ARGs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from imagewright.plan.options import PlanOptions
 
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 EPOCH = "SOURCE_DATE_EPOCH"
-# Read by builders themselves, never by an ARG: not being declared is no mistake.
-_BUILDERS_OWN = ("BUILDKIT_", EPOCH)
+# Builders read these themselves, so they need no ARG.
+_READ_BY_BUILDERS = ("BUILDKIT_", EPOCH)
 
 
 def global_arguments(dockerfile: Dockerfile, options: PlanOptions, source: SourceText) -> dict[str, str]:
-    """What FROM can use and what ``ARG name`` without a default finds: platform arguments, then the global ARGs.
+    """The values that FROM and ``ARG name`` without a default see: platform arguments, then global ARGs.
 
     Raises:
         DockerfileError: a default that can't be expanded.
@@ -36,12 +36,14 @@ def global_arguments(dockerfile: Dockerfile, options: PlanOptions, source: Sourc
                 try:
                     values[item.name] = expand(item.value, values, expansion).text
                 except ExpansionError as error:
-                    raise source.error(f"ARG {item.name}: {error}", arg.location, word=item.value) from error
+                    raise source.error(
+                        f"cannot expand the default of ARG {item.name}: {error}", arg.location, word=item.value
+                    ) from error
     return values
 
 
 def source_date_epoch(dockerfile: Dockerfile, options: PlanOptions) -> str:
-    """SOURCE_DATE_EPOCH as a build argument or an ARG before the first FROM gives it, ``""`` without.
+    """SOURCE_DATE_EPOCH from a build argument or an ARG before the first FROM, ``""`` without.
 
     Raises:
         DockerfileError: a default that can't be expanded.
@@ -52,7 +54,7 @@ def source_date_epoch(dockerfile: Dockerfile, options: PlanOptions) -> str:
 
 
 def proxy_environment(build_args: Mapping[str, str]) -> dict[str, str]:
-    """The predefined proxy arguments that were given: commands see them, in both cases; no history and no image does."""
+    """The predefined proxy arguments that are set. Commands see them, in upper and lower case; history and image do not."""
     environment: dict[str, str] = {}
     for name in _PROXIES:
         for given, value in build_args.items():
@@ -62,8 +64,8 @@ def proxy_environment(build_args: Mapping[str, str]) -> dict[str, str]:
 
 
 def may_be_undeclared(name: str) -> bool:
-    """Whether ``--build-arg name`` means something without an ARG of that name."""
-    return name.lower() in _PROXIES or name.startswith(_BUILDERS_OWN)
+    """Whether ``--build-arg name`` has an effect without an ARG of that name."""
+    return name.lower() in _PROXIES or name.startswith(_READ_BY_BUILDERS)
 
 
 def _platform_arguments(dockerfile: Dockerfile, options: PlanOptions) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""COPY and ADD: sources, destination and flags, expanded and checked (Dockerfile reference, "COPY" and "ADD").
+"""Plans COPY and ADD: expands and checks sources, destination and flags (Dockerfile reference, "COPY" and "ADD").
 
-No I/O. Called by ``plan.stage``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from imagewright.plan.steps import CopyStep, InlineFile
 
 
 def plan_copy(scope: StageScope, instruction: Copy | Add, item: PlannedInstruction) -> CopyStep:
-    """The step that a COPY or ADD is.
+    """The step of a COPY or ADD.
 
     Raises:
-        DockerfileError: an expansion that can't be, an empty source, an address that can't be read, a mode that is none.
+        DockerfileError: an invalid expansion, source, URL or flag.
     """
     sources = tuple(scope.expand(instruction, source) for source in instruction.sources)
     destination = scope.expand(instruction, instruction.destination)
@@ -80,11 +80,11 @@ def _options(scope: StageScope, instruction: Copy | Add) -> CopyOptions:
 
 
 def _remotes(scope: StageScope, instruction: Copy | Add, sources: tuple[str, ...]) -> tuple[RemoteSource | None, ...]:
-    """What each source means; None is a path."""
+    """The remote source that each source names, None for a path."""
     checksum = scope.expand(instruction, instruction.checksum) if isinstance(instruction, Add) else ""
     if checksum and len(sources) + len(instruction.heredocs) != 1:
         raise scope.error(
-            instruction, "--checksum is of one source, and here are several", "--checksum", "Write an ADD for each."
+            instruction, "--checksum requires a single source", "--checksum", "Use one ADD for each source."
         )
     found: list[RemoteSource | None] = []
     for written, path in zip(instruction.sources, sources, strict=True):
@@ -97,16 +97,16 @@ def _remotes(scope: StageScope, instruction: Copy | Add, sources: tuple[str, ...
         if remote is not None and isinstance(instruction, Add):
             remote = _flagged(scope, instruction, remote, checksum)
         if remote is not None and isinstance(instruction, Copy):
-            hint = "COPY takes files of the context; ADD takes URLs."
             what = "a git repository" if isinstance(remote, GitRemote) else "a URL"
-            raise scope.error(instruction, f"COPY: {written[:200]} is {what}", written, hint)
+            message = f'cannot COPY "{written[:200]}": it is {what}'
+            raise scope.error(instruction, message, written, "Use ADD for URLs and git repositories.")
         found.append(remote)
     if checksum and found == [None]:
         raise scope.error(
             instruction,
-            "--checksum is for files from a URL and git repositories",
+            "--checksum requires a URL or a git repository as the source",
             "--checksum",
-            "Files of the context need none: they are what they are.",
+            "Remove --checksum: the content of files in the build context is always checked.",
         )
     _check_names(scope, instruction, found)
     return tuple(found)
@@ -133,29 +133,29 @@ def _pointing(scope: StageScope, instruction: Located, word: str) -> Iterator[No
 
 
 def _check_names(scope: StageScope, instruction: Copy | Add, remotes: list[RemoteSource | None]) -> None:
-    """A file in a folder needs a name (reference, "Adding files from a URL")."""
+    """A file in a directory needs a name (reference, "Adding files from a URL")."""
     if not instruction.destination.endswith("/"):
         return
     for written, remote in zip(instruction.sources, remotes, strict=True):
         if isinstance(remote, UrlSource) and remote.name == UNNAMED and not remote.unpack:
             raise scope.error(
                 instruction,
-                f"{remote} has no path, so its file has no name",
+                f'cannot determine the file name of "{remote}": the URL has no path',
                 written,
-                f"Name the file: {instruction.destination}NAME instead of {instruction.destination}.",
+                f"Use a destination with a file name: {instruction.destination}NAME.",
             )
 
 
 def _inline_file(scope: StageScope, instruction: Copy | Add, heredoc: Heredoc) -> InlineFile:
-    """Variables are expanded unless the name is quoted; quotes in the body are characters like others."""
+    """Variables are expanded unless the name is quoted; quotes in the body are ordinary characters."""
     body = heredoc.content
     return InlineFile(heredoc.name, scope.expand_body(instruction, body) if heredoc.expand else body)
 
 
 def _with_pivot(scope: StageScope, instruction: Located, path: str, written: str) -> str:
-    """A source of --parents: the folders before the first ``/./`` are not kept."""
+    """A source of --parents: the directories before the first ``/./`` are not kept."""
     before, pivot, after = path.partition("/./")
     if paths.source(after if pivot else path) == ".":
-        hint = "Leave --parents out: all of a folder's contents keep their places without it."
-        raise scope.error(instruction, f"--parents: {written} names nothing whose folders could be kept", written, hint)
+        hint = "Remove --parents: the contents of a directory keep their relative paths without it."
+        raise scope.error(instruction, f'invalid source "{written}" for --parents: it has no parents', written, hint)
     return f"{paths.source(before)}/./{paths.source(after)}" if pivot else paths.source(path)

@@ -1,7 +1,7 @@
-"""SOURCE_DATE_EPOCH as the name of a stage: the one source of that stage, whose time is meant (Dockerfile 1.24).
+"""SOURCE_DATE_EPOCH as the name of a stage: finds the remote source of that stage, whose time is used (Dockerfile 1.24).
 
-No I/O. Called by the engine before it plans: the time is a build argument of the plan. Such a stage is FROM scratch, ARGs
-and one ADD of something remote.
+No I/O. The time is a build argument of the plan, so it is resolved before planning. Such a stage consists of FROM
+scratch, ARGs and one ADD of a remote source.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from imagewright.plan.arguments import EPOCH, global_arguments
 from imagewright.plan.options import PlanOptions
 from imagewright.plan.remote import RemoteError, RemoteSource, parse_remote, with_checksum
 
-_HINT = f"A stage that {EPOCH} names is FROM scratch, ARGs and one ADD of a URL or a git repository."
+_HINT = f"Limit the stage that {EPOCH} names to FROM scratch, ARGs and one ADD of a URL or a git repository."
 
 
 @dataclass(frozen=True, slots=True)
 class EpochSource:
-    """What the stage adds, and what took the place of variables in it."""
+    """The source that the stage adds, and the substitutions made in it."""
 
     remote: RemoteSource
     substitutions: Substitutions
 
 
 def epoch_source(dockerfile: Dockerfile, options: PlanOptions, name: str) -> EpochSource | None:
-    """What the stage ``name`` adds; None where there is no such stage.
+    """The source that the stage ``name`` adds, None if there is no such stage.
 
     Raises:
-        DockerfileError: the stage is of another kind, or its source can't be read.
+        DockerfileError: the stage has other instructions, or its source is invalid.
     """
     stage = next((stage for stage in dockerfile.stages if stage.name and stage.name == name.lower()), None)
     return None if stage is None else _Reader(dockerfile, options).source_of(stage)
@@ -40,7 +40,7 @@ def epoch_source(dockerfile: Dockerfile, options: PlanOptions, name: str) -> Epo
 class _Reader:
     def __init__(self, dockerfile: Dockerfile, options: PlanOptions) -> None:
         self._source = SourceText(dockerfile.name, dockerfile.lines)
-        self._options = options.with_build_arg(EPOCH, None)  # its own value can't say where it comes from
+        self._options = options.with_build_arg(EPOCH, None)  # it must not refer to itself
         self._expansion = ExpansionOptions(escape=dockerfile.directives.escape)
         self._values = global_arguments(dockerfile, self._options, self._source)
         self._values.pop(EPOCH, None)
@@ -48,7 +48,7 @@ class _Reader:
     def source_of(self, stage: Stage) -> EpochSource:
         if self._expand(stage.from_, stage.from_.image).text != "scratch":
             raise self._source.error(
-                f"{EPOCH}={stage.name}: the stage is not FROM scratch",
+                f'invalid {EPOCH} value "{stage.name}": the stage is not FROM scratch',
                 stage.from_.location,
                 word=stage.from_.image,
                 hint=_HINT,
@@ -62,12 +62,13 @@ class _Reader:
                     found.append(self._remote(stage, instruction))
                 case _:
                     raise self._source.error(
-                        f"{EPOCH}={stage.name}: the stage has more than ARGs and one ADD",
+                        f'invalid {EPOCH} value "{stage.name}": the stage has more than ARGs and one ADD',
                         instruction.location,
                         hint=_HINT,
                     )
         if not found:
-            raise self._source.error(f"{EPOCH}={stage.name}: the stage adds nothing", stage.from_.location, hint=_HINT)
+            message = f'invalid {EPOCH} value "{stage.name}": the stage has no ADD'
+            raise self._source.error(message, stage.from_.location, hint=_HINT)
         return found[0]
 
     def _declare(self, arg: Arg) -> None:
@@ -90,7 +91,7 @@ class _Reader:
                 substitutions.as_written(error.message), add.location, word=written, hint=error.hint
             ) from None
         if remote is None:
-            what = f"{EPOCH}={stage.name}: the stage adds something else than one URL or git repository"
+            what = f'invalid {EPOCH} value "{stage.name}": its ADD is not of one URL or git repository'
             raise self._source.error(what, add.location, word=written, hint=_HINT)
         return EpochSource(remote, substitutions)
 
@@ -98,4 +99,6 @@ class _Reader:
         try:
             return expand(text, self._values, self._expansion)
         except ExpansionError as error:
-            raise self._source.error(f"can't expand {text[:100]}: {error}", instruction.location, word=text) from error
+            raise self._source.error(
+                f'cannot expand "{text[:100]}": {error}', instruction.location, word=text
+            ) from error

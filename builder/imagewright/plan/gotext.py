@@ -1,6 +1,6 @@
-"""Values as Go writes and reads them: BuildKit's history entries are made of ``%q`` and ``%v``, its switches are Go's.
+"""Go's text formats: BuildKit's history entries contain ``%q`` and ``%v``, and its booleans are Go's.
 
-No I/O. Called by ``plan``, ``lint`` and ``cli``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHORT = {
 
 
 def parse_bool(text: str) -> bool | None:
-    """``strconv.ParseBool``; None for what is neither."""
+    """``strconv.ParseBool``; None for invalid text."""
     return True if text in _TRUE else False if text in _FALSE else None
 
 

@@ -1,6 +1,6 @@
-"""The ``config`` object of an image while a stage's instructions change it (config.md, with Docker's additions).
+"""Builds the ``config`` object of an image (config.md, with Docker's additions) from that of its base.
 
-No I/O. Called by ``plan.stage``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from imagewright.oci.config import ImageConfig
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DEFAULT_SHELL = ("/bin/sh", "-c")
-# Docker's order; what a base brings beside them follows, sorted.
+# Docker's order; other keys of the base follow, sorted.
 _KEY_ORDER = (
     "User",
     "ExposedPorts",
@@ -31,13 +31,13 @@ _SORTED = ("ExposedPorts", "Volumes", "Labels")
 
 
 class ConfigBuilder:
-    """A base's configuration, to be changed. Keys it doesn't know are kept as they came."""
+    """The configuration of the base, to be modified. Unknown keys are kept."""
 
     def __init__(self, base: ImageConfig) -> None:
         self._base = base
         self._config = base.config
         self.author = ""
-        self._config.pop("OnBuild", None)  # triggers run once, in the build right after
+        self._config.pop("OnBuild", None)  # triggers run once, in the next build
         if "PATH" not in self.env:
             self.set_env("PATH", DEFAULT_PATH)
 
@@ -46,7 +46,7 @@ class ConfigBuilder:
         return dict(entry.partition("=")[::2] for entry in self._config.get("Env") or [])
 
     def set_env(self, key: str, value: str) -> None:
-        """Replace in place or append: the order of the image's variables is kept."""
+        """Replace a variable in place or append it: the order is kept."""
         entries = list(self._config.get("Env") or [])
         for index, entry in enumerate(entries):
             if entry.partition("=")[0] == key:

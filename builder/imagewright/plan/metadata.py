@@ -1,6 +1,6 @@
-"""The instructions that change the image's configuration only; each gives its history entry.
+"""Plans the instructions that change only the image configuration, and returns their history entries.
 
-No I/O. Called by ``plan.stage``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def plan_metadata(scope: StageScope, instruction: Instruction) -> str:
             argv = scope.argv(instruction.command)
             image.set("Cmd", list(argv))
             image.set("ArgsEscaped", True)
-            scope.cmd_is_own = True
+            scope.has_own_cmd = True
             return f"CMD {quote_list(argv)}"
         case Entrypoint():
             return _entrypoint(scope, instruction)
@@ -78,7 +78,7 @@ def plan_metadata(scope: StageScope, instruction: Instruction) -> str:
         case Healthcheck():
             return _healthcheck(scope, instruction)
         case Run() | Copy() | Add() | Workdir() | Onbuild():
-            raise AssertionError("planned by its own method")
+            raise AssertionError("not a metadata instruction")
 
 
 def _arg(scope: StageScope, arg: Arg) -> str:
@@ -102,11 +102,11 @@ def _arg(scope: StageScope, arg: Arg) -> str:
 def _pairs(
     scope: StageScope, instruction: Located, name: str, pairs: Iterable[Pair], assign: Callable[[str, str], None]
 ) -> str:
-    """All values see the state before the instruction, so they are expanded before the first is assigned."""
+    """All values are expanded before the first is assigned: they see the variables before the instruction."""
     expanded = [(scope.expand(instruction, p.key), scope.expand(instruction, p.value)) for p in pairs]
     for key, value in expanded:
         if not key:
-            raise scope.error(instruction, f"{name}: a name is empty", "")
+            raise scope.error(instruction, f"{name} name is empty", "")
         assign(key, value)
     return " ".join([name, *(f"{key}={value}" for key, value in expanded)])
 
@@ -115,18 +115,21 @@ def _expose(scope: StageScope, expose: Expose) -> str:
     ports: list[str] = []
     for written in expose.ports:
         for word in scope.expansion(expose, written).words:
-            _warn_of_port(scope, expose, word, written)
+            _check_port_format(scope, expose, word, written)
             try:
                 ports.extend(parse_ports(word))
             except PortError as error:
                 raise scope.error(
-                    expose, f"EXPOSE {written}: {error}", written, "Write EXPOSE 8080 or EXPOSE 53/udp."
+                    expose,
+                    f'invalid EXPOSE argument "{written}": {error}',
+                    written,
+                    "Use EXPOSE 8080 or EXPOSE 53/udp.",
                 ) from error
     scope.image.add("ExposedPorts", tuple(ports))
     return f"EXPOSE {plain_list(ports)}"
 
 
-def _warn_of_port(scope: StageScope, expose: Expose, word: str, written: str) -> None:
+def _check_port_format(scope: StageScope, expose: Expose, word: str, written: str) -> None:
     host, _, container = word.rpartition(":")
     protocol = container.partition("/")[2]
     if protocol != protocol.lower():
@@ -141,7 +144,7 @@ def _volume(scope: StageScope, volume: Volume) -> str:
     expanded = tuple(scope.expand(volume, path) for path in volume.paths)
     for written, path in zip(volume.paths, expanded, strict=True):
         if not path:
-            raise scope.error(volume, f"VOLUME {written} is empty", written)
+            raise scope.error(volume, f'VOLUME path is empty: "{written}" expands to nothing', written)
     scope.image.add("Volumes", expanded)
     return f"VOLUME {plain_list(expanded)}"
 
@@ -149,8 +152,8 @@ def _volume(scope: StageScope, volume: Volume) -> str:
 def _entrypoint(scope: StageScope, entrypoint: Entrypoint) -> str:
     argv = scope.argv(entrypoint.command)
     scope.image.set("Entrypoint", list(argv))
-    if not scope.cmd_is_own:
-        scope.image.set("Cmd", None)  # an inherited CMD was meant for another program
+    if not scope.has_own_cmd:
+        scope.image.set("Cmd", None)  # an inherited CMD belongs to another ENTRYPOINT
     return f"ENTRYPOINT {quote_list(argv)}"
 
 
@@ -160,10 +163,8 @@ def _stop_signal(scope: StageScope, instruction: StopSignal) -> str:
     name = text.upper().removeprefix("SIG")
     if not number and name not in _SIGNALS:
         near = nearest(name, _SIGNALS)
-        hint = f"Did you mean SIG{near}?" if near else "Write a name such as SIGTERM, or a number."
-        raise scope.error(
-            instruction, f"STOPSIGNAL {instruction.signal}: there is no such signal", instruction.signal, hint
-        )
+        hint = f"Did you mean SIG{near}?" if near else "Use a name such as SIGTERM, or a number."
+        raise scope.error(instruction, f'unknown signal "{instruction.signal}" in STOPSIGNAL', instruction.signal, hint)
     scope.image.set("StopSignal", text)
     return f"STOPSIGNAL {text}"
 

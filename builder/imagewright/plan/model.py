@@ -1,7 +1,6 @@
-"""What a build will do, as values: stages in execution order, each a base, steps and the finished configuration.
+"""The plan of a build: stages in execution order, each with its base, steps and final configuration.
 
-No I/O. Made by ``plan.resolve``, printed by ``plan.render`` and executed by the engine: the plan that is shown is the
-plan that runs.
+No I/O. The same plan is printed by ``imagewright plan`` and executed.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from imagewright.plan.steps import CopyStep, RunStep, Step
 class StagePlan:
     """One stage. ``index`` is its number in the Dockerfile, ``from_`` its first instruction.
 
-    ``config`` is the finished image's configuration, but for rootfs, history and creation time: those still are the
-    base image's own (of a base that is a stage: empty, the engine chains them).
+    ``config`` is the final configuration except for rootfs, history and creation time, which are still those of the base
+    image (empty where the base is a stage: the engine adds them).
     """
 
     index: int
@@ -37,37 +36,37 @@ class StagePlan:
 
     @property
     def contexts(self) -> frozenset[str]:
-        """The named contexts that it takes files from."""
+        """The named contexts that the stage reads."""
         names = {origin.context for _, origin in self.origins if isinstance(origin, ContextOrigin)}
         names |= {self.base.context} if isinstance(self.base, ContextBase) else set()
         return frozenset(names - {""})
 
     @property
     def label(self) -> str:
-        """How progress lines call this stage, as BuildKit does: its name, else ``stage-0``."""
+        """The name of the stage in progress lines, as in BuildKit: its own, else ``stage-0``."""
         return self.from_.name or f"stage-{self.index}"
 
     @property
     def title(self) -> str:
-        """FROM as it is written, and the context that took the place of what it names."""
+        """FROM as written, and the context that replaces its image."""
         return self.from_.shown + (f" (the context {self.base.context})" if isinstance(self.base, ContextBase) else "")
 
     @property
     def needs(self) -> frozenset[int]:
-        """Indices of the stages that must be finished before this one."""
+        """Indices of the stages that must be built before this one."""
         needed = {self.base.stage} if isinstance(self.base, StageBase) else set[int]()
         needed |= {origin.stage for _, origin in self.origins if isinstance(origin, StageOrigin)}
         return frozenset(needed)
 
     @property
     def origins(self) -> tuple[tuple[Step, Origin], ...]:
-        """Every step that reads from somewhere, with where."""
+        """The steps that read files from a context, stage or image, each with its origins."""
         return tuple((step, o) for step in self.steps if isinstance(step, RunStep | CopyStep) for o in step.origins)
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """Stages in the order in which they can be executed; those the target does not need are not there, the target is last."""
+    """The stages that the target needs, in an order in which they can be executed; the target is last."""
 
     stages: tuple[StagePlan, ...]
     warnings: tuple[DockerfileWarning, ...] = ()
@@ -78,7 +77,7 @@ class BuildPlan:
 
     @property
     def ancestry(self) -> frozenset[int]:
-        """The target and the stages that it starts from: those whose layers the image has."""
+        """The target and the stages that it is based on: the image has their layers."""
         found = {self.target.index}
         base = self.target.base
         while isinstance(base, StageBase):
@@ -87,17 +86,21 @@ class BuildPlan:
         return frozenset(found)
 
     def starts_from_scratch(self, index: int) -> bool:
-        """Whether everything in a stage was made by this Dockerfile."""
+        """Whether a stage has no base image."""
         base = self.stage(index).base
         return isinstance(base, ScratchBase) or (isinstance(base, StageBase) and self.starts_from_scratch(base.stage))
 
     def stage_at(self, place: Location) -> int | None:
-        """The index of the stage that a line belongs to, None above all."""
+        """The index of the stage that a line belongs to, None before the first."""
         above = [stage.index for stage in self.stages if stage.location.line <= place.line]
         return max(above, default=None)
 
     def stage(self, index: int) -> StagePlan:
-        """The stage with this number in the Dockerfile. Raises KeyError where the plan has none."""
+        """The stage with this number in the Dockerfile.
+
+        Raises:
+            KeyError: the plan does not contain it.
+        """
         for stage in self.stages:
             if stage.index == index:
                 return stage

@@ -1,6 +1,6 @@
-"""The options of ``RUN --mount`` become mounts: expanded, checked, with the reference's defaults.
+"""Plans ``RUN --mount``: expands and checks its options, with the defaults of the reference.
 
-No I/O. Called by ``plan.run``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _FORMATS = {8: "o", 10: "d"}
 
 
 def plan_mounts(scope: StageScope, run: Run, origins: Mapping[str, Origin]) -> tuple[Mount, ...]:
-    """The mounts of a RUN, in order. ``origins`` says what the names after ``from=`` mean.
+    """The mounts of a RUN, in order. ``origins`` maps the names after ``from=`` to their origins.
 
     Raises:
-        DockerfileError: an option that the type doesn't take, a value that is none, a target that can't be one.
+        DockerfileError: an option that the type does not have, an invalid value, a missing or invalid target.
     """
     mounts: list[Mount] = []
     for raw in run.mounts:
@@ -46,7 +46,7 @@ def plan_mounts(scope: StageScope, run: Run, origins: Mapping[str, Origin]) -> t
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """One ``--mount``. Of an option that is given twice the last one counts, as in BuildKit."""
+    """One ``--mount``. The last value of a repeated option wins, as in BuildKit."""
 
     scope: StageScope
     run: Run
@@ -57,8 +57,8 @@ class _Reader:
         takes = options_of(kind)
         for option in self.raw.options:
             if option.name not in ("type", *takes):
-                hint = f"type={kind} takes {', '.join(takes)}."
-                raise self._error(f"--mount: {option.name} is no option of type={kind}", option, hint)
+                hint = f"Use one of {', '.join(takes)}."
+                raise self._error(f'unexpected option "{option.name}" for mount type "{kind}"', option, hint)
         self._check_access(kind)
         match kind:
             case "bind":
@@ -78,29 +78,29 @@ class _Reader:
     def _kind(self) -> str:
         kind = self._given("type", "bind").lower()
         if kind not in TYPES:
-            hint = did_you_mean(kind, TYPES, f"The types are {', '.join(TYPES)}.")
-            raise self._error(f"--mount: there is no type {kind!r}", self._option("type"), hint)
+            hint = did_you_mean(kind, TYPES, f"Use one of {', '.join(TYPES)}.")
+            raise self._error(f'unsupported mount type "{kind}"', self._option("type"), hint)
         return kind
 
     def _check_access(self, kind: str) -> None:
-        """Of what can be had in one way only, that way may be named."""
+        """Types with a fixed access mode accept only the option that names it."""
         if kind in ("bind", "cache"):
             return
         for option in self.raw.options:
             if option.name in _ACCESS and not self._boolean(option):
-                hint = f"A mount of type={kind} is always {option.name}: leave it out."
-                raise self._error(f"--mount: {option.written} can't be had with type={kind}", option, hint)
+                hint = f"Remove it: mounts of type {kind} are always {option.name}."
+                raise self._error(f'option "{option.written}" is not supported for mount type "{kind}"', option, hint)
 
     def _cache(self, origins: Mapping[str, Origin]) -> CacheMount:
         target, source = self._target(), self._source()
         sharing = self._given("sharing", CacheSharing.SHARED).lower()
         if sharing not in set(CacheSharing):
-            hint = did_you_mean(sharing, CacheSharing, f"Write one of {', '.join(CacheSharing)}.")
-            raise self._error(f"--mount: sharing={sharing} is not known", self._option("sharing"), hint)
+            hint = did_you_mean(sharing, CacheSharing, f"Use one of {', '.join(CacheSharing)}.")
+            raise self._error(f'invalid mount option sharing="{sharing}"', self._option("sharing"), hint)
         origin = origins.get(self.raw.from_)
         if origin is None and source != "/":
-            hint = "Write from= too: source is a folder of the stage or image that a new cache begins with."
-            raise self._error("--mount: a cache has a source only with from", self._option("source"), hint)
+            hint = "Add from=, the stage or image that has the source directory."
+            raise self._error('option "source" of a cache mount requires "from"', self._option("source"), hint)
         owner: Sequence[int | None] = self._owner(0o755)
         if origin is not None:
             owner = [value if self._option(name) else None for name, value in zip(_OWNED, owner, strict=True)]
@@ -110,14 +110,16 @@ class _Reader:
     def _secret(self) -> SecretMount:
         id_, source, target = self._text("id"), self._text("source"), self._text("target")
         if id_ and source:
-            raise self._error("--mount: a secret has either id or source", self._option("source"), "Write id=NAME.")
+            message = 'a secret mount cannot have both "id" and "source"'
+            raise self._error(message, self._option("source"), "Use id=NAME.")
         id_ = id_ or source or posixpath.basename(target)
         if not id_:
-            raise self._error("--mount: the secret has no id", None, "Write --mount=type=secret,id=NAME.")
+            raise self._error("secret mount has no id", None, "Use --mount=type=secret,id=NAME.")
         env = self._text("env")
         option = self._option("env")
         if option is not None and (not env or not {"=", "\0"}.isdisjoint(env)):
-            raise self._error(f"--mount: env={env} is no name of a variable", option, "Write env=NPM_TOKEN, say.")
+            message = f'invalid mount option env="{env}": not a variable name'
+            raise self._error(message, option, "Use, for example, env=NPM_TOKEN.")
         if target:
             target = self._target()
         elif not env:
@@ -134,25 +136,25 @@ class _Reader:
         return self.scope.expand(self.run, option.value or "") if option is not None else ""
 
     def _given(self, name: str, default: str) -> str:
-        """The option's value, which is not empty; ``default`` without the option."""
+        """The option's value, which must not be empty; ``default`` without the option."""
         option = self._option(name)
         if option is None:
             return default
         text = self._text(name)
         if not text:
-            hint = f"Give {name} a value, or leave it out."
-            raise self._error(f"--mount: {option.written} is empty", option, hint)
+            hint = f"Set a value for {name}, or remove it."
+            raise self._error(f'mount option "{name}" is empty', option, hint)
         return text
 
     def _target(self) -> str:
-        """Absolute; a relative one is below WORKDIR, and where there is none it is WORKDIR itself, as in BuildKit."""
+        """Absolute. A relative target is below WORKDIR, and a missing one is WORKDIR itself, as in BuildKit."""
         option = self._option("target")
         text = self._text("target")
         target = paths.resolve(self.scope.image.workdir, text)
         if target == "/" and not text:
-            raise self._error("--mount has no target", option, f"Write --mount={self.raw.written},target=/path.")
+            raise self._error("mount has no target", option, f"Use --mount={self.raw.written},target=/path.")
         if target == "/":
-            raise self._error("--mount: the target can't be /", option, "Name a folder below it.")
+            raise self._error('invalid mount target "/"', option, "Use a path below /.")
         return target
 
     def _source(self) -> str:
@@ -174,8 +176,9 @@ class _Reader:
             return True
         value = parse_bool(self.scope.expand(self.run, option.value).lower())
         if value is None:
-            hint = f"Write {option.name} alone, or {option.name}=false."
-            raise self._error(f"--mount: {option.written} is neither true nor false", option, hint)
+            hint = f"Use {option.name} alone, or {option.name}=false."
+            message = f'invalid mount option {option.name}="{option.value}": must be true or false'
+            raise self._error(message, option, hint)
         return value
 
     def _size(self) -> int:
@@ -183,7 +186,8 @@ class _Reader:
         match = _SIZE.fullmatch(text)
         size = int(Decimal(match[1]) * _UNITS[match[2].lower()]) if match else -1
         if not 0 <= size <= _MAX_SIZE_BYTES:
-            raise self._error(f"--mount: size={text} is no size", self._option("size"), "Write size=64m, say.")
+            hint = "Use, for example, size=64m."
+            raise self._error(f'invalid mount option size="{text}"', self._option("size"), hint)
         return size
 
     def _owner(self, mode: int) -> tuple[int, int, int]:
@@ -198,11 +202,9 @@ class _Reader:
         text = self._given(name, f"{default:{_FORMATS[base]}}")
         value = int(text, base) if re.fullmatch(r"[0-7]+" if base == 8 else r"[0-9]+", text) else -1
         if not 0 <= value <= most:
-            hint = (
-                "Write an octal mode, such as mode=0640." if name == "mode" else f"Write a number, such as {name}=1000."
-            )
+            hint = f"Use, for example, {'mode=0640' if name == 'mode' else f'{name}=1000'}."
             raise self._error(
-                f"--mount: {name}={text} is not a number from 0 to {most:{_FORMATS[base]}}",
+                f'invalid mount option {name}="{text}": not a number from 0 to {most:{_FORMATS[base]}}',
                 self._option(name),
                 hint,
             )

@@ -1,4 +1,4 @@
-"""What the command line adds to a Dockerfile, and what the planner asks for.
+"""The inputs of planning besides the Dockerfile, and the planner's requests for base images.
 
 No I/O.
 """
@@ -22,7 +22,7 @@ class ImageContext:
 
 @dataclass(frozen=True, slots=True)
 class FolderContext:
-    """A ``--build-context`` that is a folder of files, wherever it comes from."""
+    """A ``--build-context`` that is a directory of files, whatever its source."""
 
 
 NamedContext = ImageContext | FolderContext
@@ -30,12 +30,11 @@ NamedContext = ImageContext | FolderContext
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What the command line adds to a Dockerfile.
+    """The options of the command line that affect the plan.
 
-    ``target`` is a stage's name or number, "" for the last stage. ``build_args`` are in the order they were given.
-    ``platform`` is what the image is built for, ``build_platform`` what the build runs on; ``platform_asked`` says that
-    the first was named, and not taken from the second. ``contexts`` take the place of
-    the stages and images of their names.
+    ``target`` is the name or number of a stage, "" for the last one. ``build_args`` keep the order of the command line.
+    ``platform`` is that of the image, ``build_platform`` that of the build; ``platform_asked``: the first was requested
+    and is not just the default. ``contexts`` replace the stages and images of their names.
     """
 
     target: str = ""
@@ -47,20 +46,20 @@ class PlanOptions:
     platform_asked: bool = False
 
     def without_build_args(self) -> PlanOptions:
-        """As if none had been given."""
+        """The options without any build argument."""
         return replace(self, build_args={})
 
     def with_build_arg(self, name: str, value: str | None) -> PlanOptions:
-        """The same with another value of a build argument, None to take it away."""
+        """The options with another value of a build argument, None to remove it."""
         args = {key: given for key, given in self.build_args.items() if key != name}
         return replace(self, build_args=args if value is None else args | {name: value})
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigRequest:
-    """The planner needs the configuration of this image for this platform.
+    """A request for the configuration of a base image for a platform.
 
-    ``location`` is the FROM that names it; ``hint`` is to be shown when there is no such image (a stage's name, mistyped).
+    ``location`` is that of FROM. ``hint`` is for the error if there is no such image (perhaps a mistyped stage name).
     """
 
     reference: Reference

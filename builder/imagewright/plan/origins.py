@@ -1,4 +1,4 @@
-"""What a stage starts from, and where COPY, ADD and RUN --mount read.
+"""The bases of stages, and the origins of the files that COPY, ADD and RUN --mount read.
 
 No I/O.
 """
@@ -21,14 +21,14 @@ class ImageBase:
 
 @dataclass(frozen=True, slots=True)
 class StageBase:
-    """A stage that starts where another stage ended. ``stage`` is that stage's index in the Dockerfile."""
+    """A stage that is based on another one. ``stage`` is the index of that stage in the Dockerfile."""
 
     stage: int
 
 
 @dataclass(frozen=True, slots=True)
 class ScratchBase:
-    """A stage that starts from nothing."""
+    """A stage that starts from an empty file system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class StageOrigin:
 
 @dataclass(frozen=True, slots=True)
 class ImageOrigin:
-    """``COPY --from`` an image of a registry. ``hint`` is to be shown when there is no such image."""
+    """``COPY --from`` an image of a registry. ``hint`` is for the error if there is no such image."""
 
     reference: Reference
     platform: Platform

@@ -1,6 +1,6 @@
-"""Paths of WORKDIR, COPY and ADD: made absolute, cleaned, clamped to the root.
+"""Paths of WORKDIR, COPY and ADD: made absolute, cleaned, limited to the root.
 
-No I/O: symbolic links are followed by ``fs``, which sees them. Called by ``plan.stage``.
+No I/O: ``fs`` follows symbolic links when it executes a step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def clean(path: str) -> str:
 
 
 def normal(path: str) -> str:
-    """Without ``.``, ``..``, doubled or trailing slashes, absolute or relative as it is; an empty one is ``.``."""
+    """A path, absolute or relative, without ``.``, ``..``, doubled or trailing slashes; an empty one becomes ``.``."""
     return clean(path) if path.startswith("/") else posixpath.normpath(path)
 
 
@@ -24,12 +24,12 @@ def resolve(workdir: str, path: str) -> str:
 
 
 def written(workdir: str, path: str) -> str:
-    """``path`` as WORKDIR puts it into the configuration: an absolute one as it is, down to a slash at its end."""
+    """``path`` as WORKDIR records it in the configuration: an absolute one unchanged, trailing slash included."""
     return path if path.startswith("/") else resolve(workdir, path)
 
 
 def destination(workdir: str, path: str) -> str:
-    """``path`` as COPY and ADD take it; a trailing ``/`` or ``/.`` says that a folder is meant and is kept as ``/``."""
+    """``path`` as COPY and ADD use it. A trailing ``/`` or ``/.`` marks a directory and is kept as ``/``."""
     folder = path in ("", ".") or path.endswith(("/", "/."))
     resolved = resolve(workdir, path)
     return resolved + "/" if folder and resolved != "/" else resolved

@@ -1,6 +1,6 @@
-"""Sources of ADD that are elsewhere: files at a URL and git repositories, told apart as BuildKit does.
+"""Remote sources of ADD: files at URLs and git repositories, distinguished as in BuildKit.
 
-No I/O. Called by ``plan.copying``. Dockerfile reference, "ADD", and "URL fragments" and "URL queries" of build contexts.
+No I/O. Dockerfile reference, "ADD", and "URL fragments" and "URL queries" of build contexts.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT_PREFIX = re.compile(r"[0-9A-Fa-f]{1,64}")
 _SWITCHES = ("keep-git-dir", "submodules", "fetch-by-commit")
 _VALUES = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime")
-# Go's path.Base leaves nothing of an address without a path; BuildKit calls the file so.
+# BuildKit's name for a file whose URL has no path.
 UNNAMED = "__unnamed__"
 
 
 class RemoteError(ValueError):
-    """An address that can't be read; ``hint`` says how it is written."""
+    """An invalid URL or checksum, with a hint."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -34,9 +34,9 @@ class RemoteError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UrlSource:
-    """A file at an http or https address. ``name`` is what it is called in a folder, ``checksum`` ``sha256:…`` or ``""``.
+    """A file at an http or https URL. ``name`` is its name in a directory, ``checksum`` ``sha256:…`` or ``""``.
 
-    ``unpack``: where it is an archive, what is in it is meant.
+    ``unpack``: extract it if it is an archive.
     """
 
     url: str
@@ -50,11 +50,11 @@ class UrlSource:
 
 @dataclass(frozen=True, slots=True)
 class GitRemote:
-    """A revision of a git repository, or the folder ``subdir`` of it.
+    """A revision of a git repository, or the directory ``subdir`` in it.
 
-    ``ref`` is a branch, a tag, a full name (``refs/…``) or a full commit hash, ``""`` the remote's HEAD. ``checksum`` is
-    the beginning of the hash that the revision must have. With ``by_commit`` that is what is fetched, and ``ref`` is not
-    asked for. ``commit_times``: files are as old as the commit, not as the checkout.
+    ``ref`` is a branch, a tag, a full name (``refs/…``) or a full commit hash, ``""`` the HEAD of the remote. ``checksum``
+    is a prefix of the expected commit hash. With ``by_commit`` that commit is fetched, without resolving ``ref``.
+    ``commit_times``: files get the time of the commit instead of the checkout.
     """
 
     url: str
@@ -75,7 +75,7 @@ RemoteSource = UrlSource | GitRemote
 
 
 def parse_remote(text: str) -> RemoteSource | None:
-    """What a source of ADD means; None for a path. An http(s) address is a repository where its path ends in ``.git``.
+    """The remote source that ``text`` names, None for a path. An http(s) URL names a repository if its path ends in ``.git``.
 
     Raises:
         RemoteError
@@ -86,58 +86,56 @@ def parse_remote(text: str) -> RemoteSource | None:
         return None if match is None else _git(match[1], match[2] or "", match[3] or "")
     name = scheme[1].lower()
     if name not in ("http", "https", "git", "ssh"):
-        raise RemoteError(
-            f"{name}:// is no address that ADD takes", "Write https://, or ssh:// for a git repository; or copy a file."
-        )
+        raise RemoteError(f'unsupported URL scheme "{name}"', "Use https://, or ssh:// for a git repository.")
     try:
         parts = urlsplit(text)
-        parts.port  # noqa: B018 -- raises for a port that is none
+        parts.port  # noqa: B018 -- raises for an invalid port
     except ValueError as error:
-        raise RemoteError(f"{without_login(text)[:200]} is no address: {error}", "Write https://host/path.") from None
+        raise RemoteError(f'invalid URL "{without_login(text)[:200]}": {error}', "Use https://host/path.") from None
     if not parts.hostname:
-        raise RemoteError(f"{without_login(text)[:200]} names no host", "Write https://host/path.")
+        raise RemoteError(f'invalid URL "{without_login(text)[:200]}": no host', "Use https://host/path.")
     if name in ("git", "ssh") or parts.path.endswith(".git"):
         return _git(urlunsplit((name, parts.netloc, parts.path, "", "")), parts.query, unquote(parts.fragment))
     return UrlSource(text, _name(parts))
 
 
 def with_checksum(source: RemoteSource, checksum: str) -> RemoteSource:
-    """The same with ``--checksum``.
+    """The source with ``--checksum``.
 
     Raises:
-        RemoteError: not the checksum that such a source has, or another than its address has.
+        RemoteError: an invalid checksum for this kind of source, or not the one in its URL.
     """
     if isinstance(source, UrlSource):
         if not _CHECKSUM.fullmatch(checksum):
             raise RemoteError(
-                f"--checksum={checksum[:100]} is no SHA-256 checksum",
-                "Write sha256: and 64 digits 0-9a-f, as sha256sum prints them. There is no other algorithm.",
+                f'invalid --checksum value "{checksum[:100]}": not a SHA-256 checksum',
+                "Use sha256: and the 64 lower-case hexadecimal digits that sha256sum prints.",
             )
         return replace(source, checksum=checksum)
     if source.checksum and source.checksum != checksum:
         raise RemoteError(
-            f"--checksum={checksum[:100]} contradicts checksum={source.checksum[:100]} in the address",
-            "Write it once.",
+            f"conflicting checksums: --checksum={checksum[:100]} and checksum={source.checksum[:100]} in the URL",
+            "Remove one of them.",
         )
     _check_commit(checksum)
     return replace(source, checksum=checksum)
 
 
 def with_git_dir(source: RemoteSource, keep: bool) -> RemoteSource:
-    """The same with ``--keep-git-dir``, which means nothing to a file at a URL.
+    """The source with ``--keep-git-dir``, which has no effect on a file.
 
     Raises:
-        RemoteError: the address says the opposite.
+        RemoteError: the URL contradicts it.
     """
     if isinstance(source, UrlSource):
         return source
     if source.keep_git_dir not in (None, keep):
-        raise RemoteError("--keep-git-dir contradicts keep-git-dir in the address", "Write it once.")
+        raise RemoteError("--keep-git-dir conflicts with keep-git-dir in the URL", "Remove one of them.")
     return replace(source, keep_git_dir=keep)
 
 
 def without_login(text: str) -> str:
-    """An address as it may be shown: with what comes before ``@`` left out, but for the user of ssh."""
+    """A URL for messages: without the user and password of http(s)."""
     return re.sub(r"^(https?://)[^/@]*@", r"\1", text, flags=re.IGNORECASE)
 
 
@@ -145,7 +143,7 @@ def _name(parts: SplitResult) -> str:
     name = posixpath.basename(unquote(parts.path).rstrip("/")).strip()
     if not name:
         return UNNAMED
-    # BuildKit's words for what can't be a file's name.
+    # BuildKit's name where the URL has none that a file could have.
     return "download" if name in (".", "..") or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name) else name
 
 
@@ -156,16 +154,16 @@ def _git(url: str, query: str, fragment: str) -> GitRemote:
     subdir = _one("subdir", _clean(subdir), _clean(values.get("subdir", "")))
     tag, branch = _full("refs/tags/", values.get("tag", "")), _full("refs/heads/", values.get("branch", ""))
     if tag and branch:
-        raise RemoteError("tag and branch can't both be given", "Write the one that is meant.")
+        raise RemoteError("tag and branch cannot both be set in the URL", "Remove one of them.")
     ref = _one("ref", _one("ref", ref, values.get("ref", "")), tag or branch)
     checksum = _one("checksum", values.get("checksum", ""), values.get("commit", ""))
     if checksum:
         _check_commit(checksum)
     by_commit = switches.get("fetch-by-commit", False)
     if by_commit and len(checksum) not in (40, 64):
-        raise RemoteError("fetch-by-commit needs a checksum", "Give the commit's full hash, as checksum=….")
+        raise RemoteError("fetch-by-commit requires a full checksum", "Set checksum to the full commit hash.")
     if values.get("mtime", "commit") not in ("commit", "checkout"):
-        raise RemoteError(f"mtime={values['mtime'][:40]} is no time", "It is checkout or commit.")
+        raise RemoteError(f'invalid mtime value "{values["mtime"][:40]}" in the URL', "Use checkout or commit.")
     return GitRemote(
         url,
         ref,
@@ -183,13 +181,13 @@ def _query(query: str) -> Mapping[str, str]:
     for name, given in parse_qs(query, keep_blank_values=True).items():
         if name not in _SWITCHES and name not in _VALUES:
             raise RemoteError(
-                f"{name[:60]} is nothing that a repository's address can say",
-                f"It can say {', '.join([*_VALUES, *_SWITCHES])}.",
+                f'unknown query key "{name[:60]}" in the URL of a repository',
+                f"Use one of {', '.join([*_VALUES, *_SWITCHES])}.",
             )
         if len(given) > 1:
-            raise RemoteError(f"{name} is given more than once in the address", "Write it once.")
+            raise RemoteError(f'query key "{name}" is repeated in the URL', "Remove all but one.")
         if not given[0] and name not in _SWITCHES:
-            raise RemoteError(f"{name} has no value in the address", f"Write {name}=…, or leave it out.")
+            raise RemoteError(f'query key "{name}" has no value in the URL', f"Use {name}=value, or remove it.")
         values[name] = given[0]
     return values
 
@@ -197,13 +195,18 @@ def _query(query: str) -> Mapping[str, str]:
 def _switch(name: str, value: str) -> bool:
     switch = parse_bool(value) if value else True
     if switch is None:
-        raise RemoteError(f"{name}={value[:40]} is neither true nor false", f"Write {name}=true or {name}=false.")
+        raise RemoteError(
+            f'invalid {name} value "{value[:40]}" in the URL: must be true or false',
+            f"Use {name}=true or {name}=false.",
+        )
     return switch
 
 
 def _one(name: str, first: str, second: str) -> str:
     if first and second and first != second:
-        raise RemoteError(f"{name} is {first[:80]} and {second[:80]} in one address", "Write the one that is meant.")
+        raise RemoteError(
+            f'conflicting values "{first[:80]}" and "{second[:80]}" for {name} in the URL', "Remove one of them."
+        )
     return first or second
 
 
@@ -218,6 +221,6 @@ def _clean(subdir: str) -> str:
 def _check_commit(checksum: str) -> None:
     if not _COMMIT_PREFIX.fullmatch(checksum):
         raise RemoteError(
-            f"{checksum[:100]} is no commit hash",
-            "For a git repository the checksum is the commit's hash, or the beginning of it.",
+            f'invalid checksum "{checksum[:100]}": not a commit hash',
+            "Use the commit hash of the repository, or a prefix of it.",
         )

@@ -1,4 +1,4 @@
-"""A plan as text a person reads: ``imagewright plan`` prints it, and the cases under tests/ compare it.
+"""Renders a plan as text, which ``imagewright plan`` prints.
 
 No I/O.
 """
@@ -41,10 +41,10 @@ from imagewright.plan.steps import (
 
 
 def render(plan: BuildPlan, *, values: bool) -> str:
-    """The plan as lines, stages in execution order: what each starts from, its steps as they are written.
+    """The plan as lines: stages in execution order, each with its base and its steps as written.
 
-    With ``values`` also what became of them, as it is executed and recorded, and the configuration that a stage ends with:
-    the values of build arguments are in all that.
+    With ``values`` also the expanded form of each step, as executed and recorded, and the final configuration of each
+    stage, all of which contain the values of build arguments.
     """
     blocks = ["\n".join(_stage(plan, stage, values=values)) + "\n" for stage in plan.stages]
     warnings = [f"warning: {w.location}: {w.message} [{w.rule}]\n" for w in plan.warnings]
@@ -99,7 +99,7 @@ def _origin(plan: BuildPlan, origin: Origin) -> str:
 
 
 def _known(plan: BuildPlan, step: Step) -> Iterator[str]:
-    """What no variable bears on: the shell that is taken, and where files come from."""
+    """The parts of a step without values of variables: the command, and the origin of files."""
     match step:
         case RunStep():
             yield f"run {json.dumps(list(step.argv), ensure_ascii=False)}"
@@ -113,7 +113,7 @@ def _known(plan: BuildPlan, step: Step) -> Iterator[str]:
 
 
 def _executed(plan: BuildPlan, step: Step, shown: tuple[tuple[str, str], ...]) -> Iterator[str]:
-    """What else is executed. Of the environment only what the RUN before it did not have: the rest says nothing new."""
+    """The rest of a step, expanded. Of the environment only what differs from the previous RUN."""
     match step:
         case RunStep():
             yield from (f"mount {_mount(plan, mount)}" for mount in step.mounts)

@@ -1,6 +1,6 @@
-"""Dockerfile x options x base configurations -> BuildPlan: which stages are needed, from what, in which order.
+"""Makes a BuildPlan from a Dockerfile and options: which stages are needed, on which bases, in which order.
 
-No I/O of its own: the configurations of base images come from a callback.
+No I/O of its own: a callback returns the configurations of base images.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from imagewright.plan.origins import (
     StageOrigin,
 )
 from imagewright.plan.scope import BuildScope, PlannedInstruction
-from imagewright.plan.stage import FinishedStage, plan_stage
+from imagewright.plan.stage import PlannedStage, plan_stage
 from imagewright.reference import Reference
 
 
@@ -40,9 +40,9 @@ def make_plan(
     """Plan a build. ``config_of`` is called once for each base image and platform that the target needs.
 
     Raises:
-        DockerfileError: with the place in the Dockerfile.
-        UsageError: the target is no stage.
-        UnsupportedError: for what this version does not do, named by instruction and flag.
+        DockerfileError: with the location in the Dockerfile.
+        UsageError: the target is not a stage.
+        UnsupportedError: an instruction or flag that this version does not support.
     """
     resolver = _Resolver(dockerfile, options)
     target = resolver.target()
@@ -67,7 +67,7 @@ def make_plan(
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """Where a stage starts, its platform, and what to say when the image does not exist."""
+    """The base of a stage, its platform, and a hint for the error if the image does not exist."""
 
     kind: Base
     platform: Platform
@@ -76,7 +76,7 @@ class _Base:
 
 @dataclass(frozen=True, slots=True)
 class _NeededStage:
-    """A stage of the plan: its base's configuration (None: a stage's), its instructions, triggers first."""
+    """A stage of the plan: the configuration of its base (None if that is a stage) and its instructions, triggers first."""
 
     config: ImageConfig | None
     instructions: tuple[PlannedInstruction, ...]
@@ -84,7 +84,7 @@ class _NeededStage:
 
 
 class _Resolver:
-    """What a Dockerfile's names mean: images, stages by name and number."""
+    """Resolves the names in a Dockerfile to images, contexts and stages."""
 
     def __init__(self, dockerfile: Dockerfile, options: PlanOptions) -> None:
         self.dockerfile = dockerfile
@@ -97,7 +97,7 @@ class _Resolver:
             self.bases.append(self._base(stage))
 
     def target(self) -> int:
-        """The index of the stage to build: by name, by number, else the last."""
+        """The index of the stage to build."""
         wanted = self.options.target
         stages = self.dockerfile.stages
         if not wanted:
@@ -109,13 +109,13 @@ class _Resolver:
             return number
         names = [stage.name for stage in stages if stage.name]
         listed = (
-            f"The stages are {', '.join(names)}." if names else f"The file has {len(stages)} stages without a name."
+            f"Use one of {', '.join(names)}." if names else f"Use a number below {len(stages)}: no stage has a name."
         )
         hint = did_you_mean(wanted, names, listed)
-        raise UsageError(f"there is no stage {wanted[:100]!r} in {self.dockerfile.name}", hint=hint)
+        raise UsageError(f'target stage "{wanted[:100]}" not found in {self.dockerfile.name}', hint=hint)
 
     def needed_stage(self, index: int, configs: dict[tuple[Reference, Platform], ImageConfig]) -> _NeededStage:
-        """A stage with the triggers that its base brings."""
+        """A stage with the triggers of its base."""
         stage = self.dockerfile.stages[index]
         base = self.bases[index]
         instructions = () if stage.name in self.options.contexts else stage.instructions
@@ -144,8 +144,8 @@ class _Resolver:
         return _NeededStage(config, planned, tuple(needs))
 
     def _base(self, stage: Stage) -> _Base:
-        if stage.name in self.options.contexts:  # the whole stage is replaced
-            return _in_place_of(self.options.contexts[stage.name], stage.name, self.options.platform)
+        if stage.name in self.options.contexts:  # replaces the whole stage
+            return _context_base(self.options.contexts[stage.name], stage.name, self.options.platform)
         from_ = stage.from_
         name = self._expand(from_.image, from_.location, "FROM").text
         platform = self.options.platform
@@ -157,19 +157,19 @@ class _Resolver:
                 expansion.substitutions.restore(error)
                 raise self.source.error(error.message, from_.location, word=from_.platform, hint=error.hint) from error
         if name == "scratch":
-            # An empty image has no platform of its own: the target's is meant, whatever --platform says.
+            # An empty image has no platform of its own: it is that of the target, whatever --platform says.
             return _Base(ScratchBase(), self.options.platform)
         parents = [s.index for s in self.dockerfile.stages[: stage.index] if s.name and s.name == name]
         if parents:
             return _Base(StageBase(parents[-1]), self.bases[parents[-1]].platform)
         if context := self._context(name):
-            return _in_place_of(self.options.contexts[context], context, platform)
+            return _context_base(self.options.contexts[context], context, platform)
         reference = self._reference(name, from_.image, from_.location, stage.index)
-        meant = self._image_hint(name, stage.index, reference) if self._named_before(stage.index) else ""
-        return _Base(ImageBase(reference, platform), platform, meant)
+        hint = self._image_hint(name, stage.index, reference) if self._named_before(stage.index) else ""
+        return _Base(ImageBase(reference, platform), platform, hint)
 
     def _origins(self, instruction: Instruction, index: int) -> dict[str, Origin]:
-        """What the names after ``from=`` mean in the stage ``index``."""
+        """The origins that the names after ``from=`` refer to in the stage ``index``."""
         names: dict[str, str] = {}
         match instruction:
             case Copy(from_=name):
@@ -181,25 +181,25 @@ class _Resolver:
         return {name: self._origin(what, name, instruction, index) for what, name in names.items() if name}
 
     def _origin(self, what: str, name: str, instruction: Instruction, index: int) -> Origin:
-        """An earlier stage by number or name, or an image. ``what`` is how errors call it."""
+        """An earlier stage by number or name, a context or an image. ``what`` is the name of the flag in errors."""
         location = instruction.location
         if "$" in name:
-            message = f"{what}: variables are not expanded here"
-            hint = f"Add a stage 'FROM {name} AS name' with a global ARG, and write from=name."
+            message = f"invalid {what}: variables are not expanded here"
+            hint = f"Add a stage 'FROM {name} AS name' with a global ARG, and use from=name."
             raise self.source.error(message, location, word=name, hint=hint)
         stages = self.dockerfile.stages
         if (number := _stage_number(name)) is not None:
             if number < index:
                 return StageOrigin(number)
-            where = "not before this one" if number < len(stages) else "not in the file"
-            raise self.source.error(f"{what}: the stage with this number is {where}", location, word=name)
+            why = "it does not come before this one" if number < len(stages) else "no such stage"
+            raise self.source.error(f"invalid stage in {what}: {why}", location, word=name)
         named = [stage.index for stage in stages if stage.name == name.lower()]
         earlier = [number for number in named if number < index]
         if earlier:
             return StageOrigin(earlier[-1])
         if named:
-            message = f"{what}: that stage is {'this one' if index in named else 'defined after this one'}"
-            hint = "A stage can read from stages that stand before it."
+            message = f"invalid stage in {what}: it {'is this one' if index in named else 'comes after this one'}"
+            hint = "Move the stage before the one that reads it."
             raise self.source.error(message, location, word=name, hint=hint)
         if context := self._context(name):
             match self.options.contexts[context]:
@@ -208,12 +208,12 @@ class _Resolver:
                 case ImageContext(reference):
                     return ImageOrigin(reference, self.options.platform)
         if name == "scratch":
-            raise self.source.error(f"{what}: there is nothing in it", location, word=name)
+            raise self.source.error(f"invalid {what}: scratch has no files", location, word=name)
         image = self._reference(name, name, location, index)
         return ImageOrigin(image, self.options.platform, self._image_hint(name, index, image))
 
     def _context(self, name: str) -> str:
-        """The named context that takes the place of the image ``name``, ``""`` where none does."""
+        """The named context that replaces the image ``name``, ``""`` if none does."""
         if name in self.options.contexts:
             return name
         try:
@@ -233,42 +233,42 @@ class _Resolver:
         return [stage.name for stage in self.dockerfile.stages[:index] if stage.name]
 
     def _near_stage(self, name: str, index: int) -> str:
-        """For a plain name that is no stage but nearly one."""
+        """A hint for a plain name that is similar to that of a stage."""
         near = nearest(name, self._named_before(index)) if _is_plain(name) else ""
         return f"Did you mean the stage {near}?" if near else ""
 
     def _image_hint(self, name: str, index: int, image: Reference) -> str:
-        """For an image that nobody has: a plain name is looked for in Docker Hub, which surprises who meant a stage."""
+        """A hint for a missing image: a plain name that was meant for a stage is looked up at Docker Hub."""
         if not _is_plain(name):
             return ""
-        taken = f"No earlier stage is called {name}, so the image {image} was looked for."
-        return " ".join(filter(None, (self._near_stage(name, index), taken)))
+        assumed = f"No earlier stage is named {name}, so it was resolved as the image {image}."
+        return " ".join(filter(None, (self._near_stage(name, index), assumed)))
 
     def _expand(self, word: str, location: Location, what: str) -> Expansion:
         try:
             expansion = expand(word, self.global_args, self._expansion)
         except ExpansionError as error:
-            raise self.source.error(f"{what} {word}: {error}", location, word=word) from error
+            raise self.source.error(f'cannot expand "{word}" in {what}: {error}', location, word=word) from error
         if expansion.text:
             return expansion
         unset = next(iter(expansion.unset), "")
         declared = {item.name for arg in self.dockerfile.global_args for item in arg.items}
         near = nearest(unset, declared) or nearest(unset, self.global_args)
         if unset in declared:
-            hint = f"Give --build-arg {unset}=value, or a default: ARG {unset}=value."
+            hint = f"Use --build-arg {unset}=value, or set a default: ARG {unset}=value."
         elif near:
             hint = f"Did you mean ${near}?"
         else:
             hint = f"Declare it before the first FROM: ARG {unset}=value." if unset else ""
-        raise self.source.error(f"{what} {word} is empty: no value is known for it", location, word=word, hint=hint)
+        raise self.source.error(f'{what} is empty: "{word}" has no value', location, word=word, hint=hint)
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name may be a stage's as well as an image's."""
+    """Whether a name could be that of a stage or of an image."""
     return set(name).isdisjoint("/:@")
 
 
-def _in_place_of(context: NamedContext, name: str, platform: Platform) -> _Base:
+def _context_base(context: NamedContext, name: str, platform: Platform) -> _Base:
     match context:
         case ImageContext(reference):
             return _Base(ImageBase(reference, platform), platform)
@@ -277,12 +277,12 @@ def _in_place_of(context: NamedContext, name: str, platform: Platform) -> _Base:
 
 
 def _stage_number(text: str) -> int | None:
-    """A stage by its number, leading zeros and all; None for what is a name. Nobody has stages of ten digits."""
+    """The number of a stage, leading zeros allowed, None for a name. Ten digits are more than any file has."""
     return int(text.lstrip("0")[:10] or "0") if text.isascii() and text.isdigit() else None
 
 
 def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int) -> BuildPlan:
-    """The needed stages in the file's order, in which every stage stands after those it needs."""
+    """Plan the needed stages in the order of the file, which has every stage after those that it needs."""
     options = resolver.options
     build = BuildScope(
         resolver.source,
@@ -291,29 +291,29 @@ def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int)
         resolver.global_args,
         proxy_environment(options.build_args),
     )
-    finished: dict[int, FinishedStage] = {}
+    finished: dict[int, PlannedStage] = {}
     plans: list[StagePlan] = []
     for index in sorted(needed):
         base = resolver.bases[index]
         inherited = finished[base.kind.stage] if isinstance(base.kind, StageBase) else None
         config = needed[index].config or (inherited.config if inherited else _scratch(base.platform))
-        done = plan_stage(build, config, inherited, needed[index].instructions)
-        finished[index] = done
+        planned = plan_stage(build, config, inherited, needed[index].instructions)
+        finished[index] = planned
         stage = resolver.dockerfile.stages[index]
-        final = _finish_target(done.config, base.platform, options) if index == target else done.config
-        plans.append(StagePlan(index, stage.from_, base.kind, base.platform, done.steps, final))
+        final = _finish_target(planned.config, base.platform, options) if index == target else planned.config
+        plans.append(StagePlan(index, stage.from_, base.kind, base.platform, planned.steps, final))
     own = [warning for stage in finished.values() for warning in stage.warnings]
     warnings = [
         *resolver.dockerfile.warnings,
-        *_undeclared(resolver, needed),
-        *_other_platforms(resolver, needed),
+        *_undeclared_arguments(resolver, needed),
+        *_platform_warnings(resolver, needed),
         *own,
     ]
     return BuildPlan(tuple(plans), tuple(dict.fromkeys(warnings)))
 
 
-def _other_platforms(resolver: _Resolver, needed: dict[int, _NeededStage]) -> list[DockerfileWarning]:
-    """Base images that are there for one platform only, and for another one than was asked for."""
+def _platform_warnings(resolver: _Resolver, needed: dict[int, _NeededStage]) -> list[DockerfileWarning]:
+    """Warnings for base images of another platform than requested."""
     warnings: list[DockerfileWarning] = []
     for index, stage in needed.items():
         base = resolver.bases[index]
@@ -332,7 +332,7 @@ def _other_platforms(resolver: _Resolver, needed: dict[int, _NeededStage]) -> li
 
 
 def _finish_target(config: ImageConfig, from_: Platform, options: PlanOptions) -> ImageConfig:
-    """The target is for the platform that was asked for, else its FROM's, and gets the labels of the options."""
+    """The configuration of the target: for the requested platform, else that of FROM, with the labels of the options."""
     value = config.to_json()
     platform = options.platform if options.platform_asked else from_
     if (value.get("os"), value.get("architecture")) != (platform.os, platform.architecture):
@@ -351,8 +351,8 @@ def _scratch(platform: Platform) -> ImageConfig:
     return ImageConfig.scratch(platform).with_config({"WorkingDir": "/"})
 
 
-def _undeclared(resolver: _Resolver, needed: dict[int, _NeededStage]) -> list[DockerfileWarning]:
-    """Build arguments that no ARG declares do nothing: a warning, as in BuildKit."""
+def _undeclared_arguments(resolver: _Resolver, needed: dict[int, _NeededStage]) -> list[DockerfileWarning]:
+    """Warnings for build arguments that no ARG declares, as in BuildKit."""
     dockerfile = resolver.dockerfile
     declared = {item.name for arg in dockerfile.global_args for item in arg.items} | set(resolver.global_args)
     written = [instruction for stage in dockerfile.stages for instruction in stage.instructions]
@@ -366,6 +366,6 @@ def _undeclared(resolver: _Resolver, needed: dict[int, _NeededStage]) -> list[Do
         if name in declared or may_be_undeclared(name):
             continue
         near = nearest(name, declared)
-        message = f"the build argument {name} is declared by no ARG{f'; did you mean {near}?' if near else ''}"
+        message = f"build argument {name} is not declared by any ARG{f' (did you mean {near}?)' if near else ''}"
         warnings.append(DockerfileWarning("UndeclaredBuildArg", message, place))
     return warnings

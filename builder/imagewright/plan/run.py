@@ -1,6 +1,6 @@
-"""RUN: the command, what it sees, and how the step is recorded (Dockerfile reference, "RUN").
+"""Plans RUN: the command, its environment and mounts, and its history entry (Dockerfile reference, "RUN").
 
-No I/O. Called by ``plan.stage``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from imagewright.plan.mounts import plan_mounts
 from imagewright.plan.scope import PlannedInstruction, StageScope
 from imagewright.plan.steps import Network, RunStep, Script
 
-_SCRIPTS = "/dev/pipes"  # BuildKit's place for them
+_SCRIPTS = "/dev/pipes"  # as in BuildKit
 
 
 def plan_run(scope: StageScope, run: Run, item: PlannedInstruction) -> RunStep:
-    """The step that a RUN is.
+    """The step of a RUN.
 
     Raises:
-        DockerfileError: an expansion that can't be, a mount or network that is none.
-        UnsupportedError: a privilege that is asked for.
+        DockerfileError: an invalid expansion, mount or network.
+        UnsupportedError: a request for privileges.
     """
     _refuse_privilege(scope, run)
     command, script = _with_heredocs(run)
@@ -40,38 +40,38 @@ def plan_run(scope: StageScope, run: Run, item: PlannedInstruction) -> RunStep:
 
 
 def _refuse_privilege(scope: StageScope, run: Run) -> None:
-    """Builds have no privilege by design, so there is none to hand on.
+    """Refuse flags that request privileges, which builds don't have by design.
 
     Raises:
         UnsupportedError: for --security=insecure and --device.
     """
     source, place = scope.build.source, run.location
     if run.security.lower() not in ("", "sandbox", "insecure"):
-        hint = "Leave the flag out: sandbox is what every RUN has."
-        raise scope.error(run, f"--security={run.security} is not known", f"--security={run.security}", hint)
+        hint = "Remove it: every RUN is in a sandbox."
+        raise scope.error(run, f'invalid --security value "{run.security}"', f"--security={run.security}", hint)
     if run.security.lower() == "insecure":
-        hint = "Leave it out. If the command needs a privilege, run it when a container of the image starts."
-        message = "RUN --security=insecure is refused: a build has no privilege, so there is none to give"
+        hint = "Remove it. Run a command that needs privileges when a container of the image starts."
+        message = "RUN --security=insecure is not supported: builds run without privileges"
         raise source.unsupported(message, place, word=f"--security={run.security}", hint=hint)
     if run.devices:
-        hint = "Leave it out. A command that needs a device can be run when a container of the image starts."
-        message = f"RUN --device={run.devices[0]} is refused: a build sees no device of its machine"
+        hint = "Remove it. Run a command that needs a device when a container of the image starts."
+        message = f"RUN --device={run.devices[0]} is not supported: builds have no access to devices"
         raise source.unsupported(message, place, word=f"--device={run.devices[0]}", hint=hint)
 
 
 def _network(scope: StageScope, run: Run) -> Network:
     name = run.network.lower() or Network.DEFAULT
     if name not in set(Network):
-        hint = did_you_mean(name, Network, f"Write one of {', '.join(Network)}.")
-        raise scope.error(run, f"--network={run.network} is not known", f"--network={run.network}", hint)
+        hint = did_you_mean(name, Network, f"Use one of {', '.join(Network)}.")
+        raise scope.error(run, f'invalid --network value "{run.network}"', f"--network={run.network}", hint)
     return Network(name)
 
 
 def _with_heredocs(run: Run) -> tuple[Command, Script | None]:
-    """What the shell is given, and the file that has to be there for it.
+    """The command for the shell, and the script file that it needs.
 
-    ``RUN <<EOF`` runs the body itself, as a script of its own where it begins with ``#!``. Where the heredoc is one word
-    among others, the shell reads it. Whether its name is quoted makes no difference: expansion is the shell's.
+    ``RUN <<EOF`` runs the body itself, as a script file if it begins with ``#!``. If there are other words, the shell
+    reads the heredoc. Quotes around the name make no difference: the shell expands variables.
     """
     if not run.heredocs or not isinstance(run.command, ShellForm):
         return run.command, None
@@ -88,6 +88,6 @@ def _with_heredocs(run: Run) -> tuple[Command, Script | None]:
 
 
 def _summary(heredoc: Heredoc) -> str:
-    """The first line, for the step's title."""
+    """The first line, for the title of the step."""
     first, *rest = heredoc.body.strip().splitlines() or [""]
     return first + ("..." if rest else "")

@@ -1,6 +1,6 @@
-"""What a stage is between two of its instructions: variables, arguments, the image's configuration so far.
+"""The state of a stage while its instructions are planned: variables, arguments, the image configuration so far.
 
-No I/O. Made by ``plan.stage``, changed by ``plan.metadata``, read by ``plan.run`` and ``plan.copying``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class BuildScope:
-    """What all stages of a build share."""
+    """The inputs that all stages of a build share."""
 
     source: SourceText
     escape: str
@@ -35,10 +35,10 @@ class BuildScope:
 
 @dataclass(frozen=True, slots=True)
 class PlannedInstruction:
-    """An instruction that will be executed.
+    """An instruction to plan.
 
-    ``origins`` says what each name after ``from=`` means (COPY --from, RUN --mount); ``onbuild`` that a trigger of the
-    base brought it.
+    ``origins`` maps each name after ``from=`` (COPY --from, RUN --mount) to its origin. ``onbuild``: it comes from a
+    trigger of the base image.
     """
 
     instruction: Instruction
@@ -48,11 +48,11 @@ class PlannedInstruction:
 
 @dataclass(slots=True)
 class StageScope:
-    """``variables`` is what expansion and commands see: ARG and ENV in one list, so that the later of the two wins.
+    """``variables`` is the environment of expansion and commands: ARG and ENV together, the later one wins.
 
-    ``arguments`` are the ARGs of the stage, in order, with their values as declared. ``cmd_is_own``: CMD was given in
-    this stage, so ENTRYPOINT leaves it. ``substitutions`` is what became of variables in the instruction that is planned,
-    ``lasting_substitutions`` in USER and WORKDIR before it, whose values later steps are made with too.
+    ``arguments`` are the ARGs of the stage, in order, with their declared values. ``has_own_cmd``: the stage sets CMD, so
+    ENTRYPOINT keeps it. ``substitutions`` are those of the current instruction, ``lasting_substitutions`` those of USER
+    and WORKDIR, whose values later steps use too.
     """
 
     build: BuildScope
@@ -61,7 +61,7 @@ class StageScope:
     arguments: dict[str, str]
     lasting_substitutions: Substitutions = NO_SUBSTITUTIONS
     substitutions: Substitutions = NO_SUBSTITUTIONS
-    cmd_is_own: bool = False
+    has_own_cmd: bool = False
     warnings: list[DockerfileWarning] = field(default_factory=list)
 
     @property
@@ -73,11 +73,11 @@ class StageScope:
         self.variables[key] = value
 
     def argv(self, command: Command) -> tuple[str, ...]:
-        """What is executed: the shell form through SHELL."""
+        """The arguments to execute: SHELL comes before a command in shell form."""
         return command.argv if isinstance(command, ExecForm) else (*self.image.shell, command.line)
 
     def text(self, item: PlannedInstruction, created_by: str, note: str = "") -> StepText:
-        """How a step is shown and recorded, once all words of its instruction are expanded. ``note`` follows what is shown."""
+        """The texts of a step, once all words of its instruction are expanded. ``note`` is appended to the title."""
         instruction = item.instruction
         title = f"{'ONBUILD ' * item.onbuild}{instruction.shown}{note}"
         return StepText(
@@ -87,29 +87,29 @@ class StageScope:
     # --- expansion
 
     def expand(self, instruction: Located, word: str) -> str:
-        """A word of the instruction with its variables; one that has no value is warned of.
+        """Expand a word of the instruction, with a warning for a variable without a value.
 
         Raises:
-            DockerfileError: for a modifier that can't be read, or ``${v:?…}`` without a value.
+            DockerfileError: an invalid modifier, or ``${v:?…}`` without a value.
         """
         return self.expansion(instruction, word).text
 
     def expand_body(self, instruction: Located, body: str) -> str:
-        """The body of a heredoc: quotes and what they would protect are text like any other."""
+        """Expand the body of a heredoc, where quotes are ordinary characters."""
         options = ExpansionOptions(self.build.escape, quotes=False)
         try:
             return self.expansion(instruction, body, options).text
         except DockerfileError:
             for line in body.splitlines():
-                self.expansion(instruction, line, options)  # to point at the line that is wrong
+                self.expansion(instruction, line, options)  # to point at the invalid line
             raise
 
     def expansion(self, instruction: Located, word: str, options: ExpansionOptions | None = None) -> Expansion:
-        """As ``expand``, with the words that come of it (EXPOSE)."""
+        """As ``expand``, with the result split into words, too."""
         try:
             expansion = expand(word, self.variables, options or ExpansionOptions(escape=self.build.escape))
         except ExpansionError as error:
-            raise self.error(instruction, f"can't expand {word[:100]}: {error}", word) from error
+            raise self.error(instruction, f'cannot expand "{word[:100]}": {error}', word) from error
         self.substitutions |= expansion.substitutions
         for name in expansion.unset:
             self._warn_undefined(instruction, name)
@@ -126,9 +126,9 @@ class StageScope:
         self.warnings.append(DockerfileWarning("UndefinedVar", message, place))
 
     def warn(self, rule: str, message: str, instruction: Located, word: str) -> None:
-        """Note something legal that is probably a mistake."""
+        """Add a warning."""
         self.warnings.append(DockerfileWarning(rule, message, self.build.source.narrow(instruction.location, word)))
 
     def error(self, instruction: Located, message: str, word: str, hint: str = "") -> DockerfileError:
-        """An error whose caret is under ``word``."""
+        """An error at ``word``."""
         return self.build.source.error(message, instruction.location, word=word, hint=hint)

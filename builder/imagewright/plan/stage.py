@@ -1,6 +1,6 @@
-"""One stage: its instructions, with the values of ARG and ENV as they are at each, become steps and a configuration.
+"""Plans one stage: its instructions, with the values of ARG and ENV at each, become steps and a configuration.
 
-No I/O. Called by ``plan.resolve``, for needed stages in the file's order.
+No I/O.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from imagewright.plan.steps import MetadataStep, Step, WorkdirStep
 
 
 @dataclass(frozen=True, slots=True)
-class FinishedStage:
-    """A stage's steps and configuration, and what a stage that is built on it inherits beside them."""
+class PlannedStage:
+    """The steps and configuration of a stage, and the rest of its state that a stage based on it inherits."""
 
     steps: tuple[Step, ...]
     config: ImageConfig
@@ -34,13 +34,13 @@ class FinishedStage:
 
 
 def plan_stage(
-    build: BuildScope, base: ImageConfig, inherited: FinishedStage | None, instructions: Iterable[PlannedInstruction]
-) -> FinishedStage:
-    """Plan one stage. ``inherited`` is the stage it is built on, None for an image or scratch.
+    build: BuildScope, base: ImageConfig, inherited: PlannedStage | None, instructions: Iterable[PlannedInstruction]
+) -> PlannedStage:
+    """Plan one stage. ``inherited`` is the stage that it is based on, None for an image or scratch.
 
     Raises:
-        DockerfileError: an expansion, port, signal or mode that can't be.
-        UnsupportedError: what this version does not do.
+        DockerfileError: an invalid instruction.
+        UnsupportedError: an instruction or flag that this version does not support.
     """
     scope = _first_scope(build, base, inherited)
     steps: list[Step] = []
@@ -50,13 +50,13 @@ def plan_stage(
             steps += _plan(scope, item)
         except (DockerfileError, UnsupportedError) as error:
             scope.substitutions.restore(error)
-            if item.onbuild:  # the line that is shown is the FROM, so the message must say what it is about
-                error.message = f"the base's ONBUILD trigger {item.instruction.shown[:120]!r}: {error.message}"
+            if item.onbuild:  # the excerpt shows FROM, so the message has to quote the trigger
+                error.message = f'ONBUILD trigger "{item.instruction.shown[:120]}" of the base image: {error.message}'
                 error.args = (error.message,)
             raise
         if isinstance(item.instruction, User | Workdir):
             scope.lasting_substitutions |= scope.substitutions
-    return FinishedStage(
+    return PlannedStage(
         tuple(steps),
         scope.image.finish(),
         scope.variables,
@@ -66,7 +66,7 @@ def plan_stage(
     )
 
 
-def _first_scope(build: BuildScope, base: ImageConfig, inherited: FinishedStage | None) -> StageScope:
+def _first_scope(build: BuildScope, base: ImageConfig, inherited: PlannedStage | None) -> StageScope:
     image = ConfigBuilder(base)
     if image.workdir:
         image.set("WorkingDir", paths.written("", image.workdir))
@@ -96,7 +96,7 @@ def _plan(scope: StageScope, item: PlannedInstruction) -> list[Step]:
 def _workdir(scope: StageScope, workdir: Workdir, item: PlannedInstruction) -> Step:
     path = scope.expand(workdir, workdir.path)
     if not path:
-        raise scope.error(workdir, f"WORKDIR {workdir.path} is empty", workdir.path)
+        raise scope.error(workdir, f'WORKDIR path is empty: "{workdir.path}" expands to nothing', workdir.path)
     written = paths.written(scope.image.workdir, path)
     scope.image.set("WorkingDir", written)
     text = scope.text(item, f"WORKDIR {written}")

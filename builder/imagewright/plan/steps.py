@@ -1,6 +1,6 @@
-"""The steps of a stage: what is executed, in order, with everything that it needs to know.
+"""The steps of a stage, in execution order, each with everything that its execution needs.
 
-No I/O. Made by ``plan.run``, ``plan.copying`` and ``plan.stage``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from imagewright.plan.origins import Origin
 from imagewright.plan.remote import RemoteSource
 
 _NOT_IN_KEY = "not in the cache key because"
-NOT_EXECUTED = {_NOT_IN_KEY: "it is shown and recorded, not executed"}
-BY_CONTENT = {_NOT_IN_KEY: "the hash of the files stands for where they are from"}
+NOT_EXECUTED = {_NOT_IN_KEY: "it is text for people, not executed"}
+BY_CONTENT = {_NOT_IN_KEY: "the key has the hash of the files instead of their origin"}
 
 
 def why_not_in_key(one: Field[Any]) -> str:
-    """Why a field of a step or mount is no part of its cache key, ``""`` for one that is: any that doesn't say so."""
+    """Why a field of a step or mount is not part of its cache key, ``""`` if it is, which is the default."""
     return str(one.metadata.get(_NOT_IN_KEY, ""))
 
 
 def later_fields(record: Any) -> Iterator[tuple[str, Any]]:
-    """Fields of a step, its options or a mount that ``RELEASED_FIELDS`` doesn't list, where they aren't the default.
+    """The fields of a step, its options or a mount that ``RELEASED_FIELDS`` doesn't list and that differ from the default.
 
-    Cache keys and ``imagewright plan`` have a form of their own for the listed ones and go over all others, by name, so
-    that no field is forgotten and steps that don't use it keep their keys.
+    Cache keys and ``imagewright plan`` have a special form for the listed fields and include all others by name. So no
+    field is forgotten, and steps that don't use it keep their keys.
     """
     for one in fields(record):
         value = getattr(record, one.name)
@@ -49,11 +49,11 @@ def _default(one: Field[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class StepText:
-    """How a step is shown and recorded.
+    """The texts of a step for messages and for the history.
 
-    ``title`` is the instruction as written, which is what people see; ``created_by`` the history entry as BuildKit
-    writes it, with the values of variables; ``onbuild`` whether a trigger of the base image brought it. ``substitutions`` are
-    the values that the step was made with: errors of the step don't show them.
+    ``title`` is the instruction as written, ``created_by`` the history entry as BuildKit formats it, with the values of
+    variables. ``onbuild``: the step comes from a trigger of the base image. ``substitutions`` are the values in the step,
+    which its errors must not show.
     """
 
     title: str
@@ -64,7 +64,7 @@ class StepText:
 
 
 @dataclass(frozen=True, slots=True)
-class _Described:
+class _TitledStep:
     text: StepText = field(metadata=NOT_EXECUTED)
 
     @property
@@ -85,7 +85,7 @@ class _Described:
 
 
 class CacheSharing(StrEnum):
-    """Who may use a cache at the same time: everybody, nobody else (another gets one of its own), one after the other."""
+    """Concurrent use of a cache: by all, by one while others get a cache of their own, or by one after the other."""
 
     SHARED = "shared"
     PRIVATE = "private"
@@ -94,7 +94,7 @@ class CacheSharing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BindMount:
-    """``--mount=type=bind``. ``source`` is a path in the origin (``/`` its root); what a writable one is changed is lost."""
+    """``--mount=type=bind``. ``source`` is a path in the origin. Changes to a writable mount are discarded."""
 
     target: str
     origin: Origin = field(metadata=BY_CONTENT)
@@ -104,9 +104,9 @@ class BindMount:
 
 @dataclass(frozen=True, slots=True)
 class CacheMount:
-    """``--mount=type=cache``. ``origin`` and ``source`` are what a new cache begins with, None an empty folder.
+    """``--mount=type=cache``. A new cache is a copy of ``source`` in ``origin``, or empty without an origin.
 
-    ``mode``, ``uid`` and ``gid`` are those of a new cache's folder, None as it begins.
+    ``mode``, ``uid`` and ``gid`` are those of the directory of a new cache, None for those of ``source``.
     """
 
     target: str
@@ -122,7 +122,7 @@ class CacheMount:
 
 @dataclass(frozen=True, slots=True)
 class TmpfsMount:
-    """``--mount=type=tmpfs``. ``size_bytes`` is 0 where none is given."""
+    """``--mount=type=tmpfs``. ``size_bytes`` is 0 for no limit."""
 
     target: str
     size_bytes: int = 0
@@ -130,7 +130,7 @@ class TmpfsMount:
 
 @dataclass(frozen=True, slots=True)
 class SecretMount:
-    """``--mount=type=secret``: a file at ``target`` (``""``: none), a variable ``env`` (``""``: none), or both."""
+    """``--mount=type=secret``: a file at ``target``, a variable ``env``, or both; ``""`` stands for neither."""
 
     id: str
     target: str = ""
@@ -143,7 +143,7 @@ class SecretMount:
 
 @dataclass(frozen=True, slots=True)
 class SshMount:
-    """``--mount=type=ssh``: the socket of an agent at ``target``, which SSH_AUTH_SOCK names."""
+    """``--mount=type=ssh``: the socket of an agent at ``target``, to which SSH_AUTH_SOCK is set."""
 
     id: str
     target: str
@@ -157,7 +157,7 @@ Mount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
 
 
 class Network(StrEnum):
-    """``RUN --network``: the build's own, none but loopback, the machine's (here: that of the container)."""
+    """``RUN --network``: that of the build, only loopback, or that of the host (here: of the container)."""
 
     DEFAULT = "default"
     NONE = "none"
@@ -166,19 +166,18 @@ class Network(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A heredoc that begins with ``#!``: a file that is there while its RUN runs. ``path`` is absolute."""
+    """A heredoc that begins with ``#!``: a file that exists while its RUN runs. ``path`` is absolute."""
 
     path: str
     content: str
 
 
 @dataclass(frozen=True, slots=True)
-class RunStep(_Described):
-    """RUN. ``argv`` is complete (the shell is in it); ``env`` is everything the command sees, in order, PATH included.
+class RunStep(_TitledStep):
+    """RUN. ``argv`` includes the shell, ``env`` is the whole environment, in order.
 
-    ``user`` is ``""`` for root, else ``user[:group]`` as USER gave it; ``workdir`` is absolute. ``mounts`` are in the
-    order they were written, targets absolute. ``proxies`` are those variables of ``env`` that only say how the network is
-    reached: the predefined proxy arguments.
+    ``user`` is ``user[:group]`` as in USER, ``""`` for root; ``workdir`` is absolute. ``mounts`` are in the order of the
+    flags, targets absolute. ``proxies`` are the predefined proxy arguments in ``env``, which don't affect the result.
     """
 
     argv: tuple[str, ...]
@@ -192,21 +191,21 @@ class RunStep(_Described):
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        """Where its mounts read from."""
+        """The origins of its mounts."""
         return tuple(m.origin for m in self.mounts if isinstance(m, BindMount | CacheMount) and m.origin is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class InlineFile:
-    """A heredoc of COPY or ADD: a file of this name and content."""
+    """A heredoc of COPY or ADD as a file."""
 
     name: str
     content: str
 
 
 @dataclass(frozen=True, slots=True)
-class CopyStep(_Described):
-    """COPY or ADD. ``sources`` are patterns relative to the origin's root, or (ADD) what is elsewhere; ``destination`` is
+class CopyStep(_TitledStep):
+    """COPY or ADD. ``sources`` are patterns relative to the root of the origin, or (ADD) remote; ``destination`` is
     absolute.
 
     ``files`` come after them. A trailing ``/`` of the destination is kept: it marks a directory. ``extract`` (ADD)
@@ -222,27 +221,27 @@ class CopyStep(_Described):
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        """Where it reads from."""
+        """The origin of its sources."""
         return (self.origin,)
 
 
 @dataclass(frozen=True, slots=True)
-class WorkdirStep(_Described):
-    """WORKDIR with another path than ``/``: missing folders are made, owned by ``user`` (``""`` root)."""
+class WorkdirStep(_TitledStep):
+    """WORKDIR, except ``/``: missing directories are created, owned by ``user`` (``""`` for root)."""
 
     path: str
     user: str
 
 
 @dataclass(frozen=True, slots=True)
-class MetadataStep(_Described):
-    """An instruction that changes only the configuration: its history entry is an empty layer."""
+class MetadataStep(_TitledStep):
+    """An instruction that changes only the configuration: its history entry has no layer."""
 
 
 Step = RunStep | CopyStep | WorkdirStep | MetadataStep
 
-# What cache keys were made of when they were first released, in the order in which it is hashed. A field that is added
-# to a step or mount later is not listed here.
+# The fields in cache keys when these were first released, in the order in which mounts hash them. Don't list fields that
+# are added later.
 RELEASED_FIELDS: Mapping[type[Any], tuple[str, ...]] = {
     RunStep: ("argv", "env", "user", "workdir", "mounts", "network", "script", "proxies"),
     CopyStep: ("sources", "destination", "options", "extract", "files"),
