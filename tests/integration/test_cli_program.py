@@ -340,7 +340,7 @@ def test_an_image_that_nobody_has_is_no_stage_either(context: Path) -> None:
     assert f"nosuchstage:latest is not in {hub.host} [BaseImagePullFailed]" in ended.err
     assert "--> Dockerfile:3" in ended.err
     assert (
-        "hint: No earlier stage is called nosuchstage, so the image docker.io/library/nosuchstage:latest was looked for. "
+        "hint: No earlier stage is named nosuchstage, so it was resolved as the image docker.io/library/nosuchstage:latest. "
         in ended.err
     )
 
@@ -405,7 +405,7 @@ def test_live_display_on_a_terminal_leaves_the_steps_and_the_error(context: Path
     assert "✓ [stage-0 2/3] COPY busybox /" in text
     assert "✗ [stage-0 3/3] RUN" in text
     assert "    working" in text
-    assert "ended with exit code 3: " in text
+    assert "failed with exit code 3: " in text
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h"), "the cursor is given back"
 
 

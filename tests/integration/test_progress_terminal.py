@@ -109,7 +109,7 @@ def test_a_failing_step_ends_with_its_place_and_its_output(start: Callable[[str]
     assert terminal.end() == 7, terminal.text
     last = re.sub(r"\x1b\[[0-?]*[@-~]", "", terminal.text[terminal.text.index(SHOW) :])
     for words in (
-        "ended with exit code 3: ",
+        "failed with exit code 3: ",
         "[StepFailed]",
         "--> Dockerfile:3",
         "2 | COPY busybox",

@@ -242,7 +242,7 @@ class _Scanner:
         if operator not in ("+", "-", "?", "#", "%") or (colon and operator in "#%"):
             if operator == "":
                 raise ExpansionError("unterminated ${")
-            raise ExpansionError(f"${{{name}{':' * colon}{operator}…}} is not a supported modifier")
+            raise ExpansionError(f"unsupported modifier in ${{{name}{':' * colon}{operator}…}}")
         word = self._operand("}", raw_escapes=operator in "#%")
         if kept:
             return f"${{{name}{':' * colon}{operator}{word}}}"

@@ -106,7 +106,7 @@ def _remotes(scope: StageScope, instruction: Copy | Add, sources: tuple[str, ...
             instruction,
             "--checksum requires a URL or a git repository as the source",
             "--checksum",
-            "Remove --checksum: the content of files in the build context is always checked.",
+            "Remove --checksum, or use a remote source.",
         )
     _check_names(scope, instruction, found)
     return tuple(found)

@@ -170,15 +170,15 @@ class _Resolver:
 
     def _origins(self, instruction: Instruction, index: int) -> dict[str, Origin]:
         """The origins that the names after ``from=`` refer to in the stage ``index``."""
-        names: dict[str, str] = {}
+        names: list[tuple[str, str]] = []  # each after the flag that has it
         match instruction:
             case Copy(from_=name):
-                names = {f"COPY --from={name}": name}
+                names = [("COPY --from", name)]
             case Run(mounts=mounts):
-                names = {f"--mount from={mount.from_}": mount.from_ for mount in mounts}
+                names = [("--mount from", mount.from_) for mount in mounts]
             case _:
                 pass
-        return {name: self._origin(what, name, instruction, index) for what, name in names.items() if name}
+        return {name: self._origin(f"{flag}={name[:100]}", name, instruction, index) for flag, name in names if name}
 
     def _origin(self, what: str, name: str, instruction: Instruction, index: int) -> Origin:
         """An earlier stage by number or name, a context or an image. ``what`` is the name of the flag in errors."""
@@ -248,7 +248,7 @@ class _Resolver:
         try:
             expansion = expand(word, self.global_args, self._expansion)
         except ExpansionError as error:
-            raise self.source.error(f'cannot expand "{word}" in {what}: {error}', location, word=word) from error
+            raise self.source.error(f"cannot expand {word} in {what}: {error}", location, word=word) from error
         if expansion.text:
             return expansion
         unset = next(iter(expansion.unset), "")

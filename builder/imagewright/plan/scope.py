@@ -109,7 +109,7 @@ class StageScope:
         try:
             expansion = expand(word, self.variables, options or ExpansionOptions(escape=self.build.escape))
         except ExpansionError as error:
-            raise self.error(instruction, f'cannot expand "{word[:100]}": {error}', word) from error
+            raise self.error(instruction, f"cannot expand {word[:100]}: {error}", word) from error
         self.substitutions |= expansion.substitutions
         for name in expansion.unset:
             self._warn_undefined(instruction, name)
