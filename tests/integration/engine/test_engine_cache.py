@@ -348,7 +348,7 @@ def test_a_foreign_image_instead_of_an_entry_is_a_miss(registry: RegistryServer,
         link.write_text(other)
     outcome = builds.good(context, "--reproducible")
     assert outcome.executed == ["RUN echo a >/a"]
-    assert "is no entry of this cache" in outcome.log
+    assert "not an entry of this cache" in outcome.log
     assert outcome.digest == first.digest
 
 
