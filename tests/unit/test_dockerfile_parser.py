@@ -172,6 +172,28 @@ def test_copy_with_every_flag() -> None:
     assert (instruction.sources, instruction.destination) == (("x", "y"), "/z")
 
 
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("ADD --parents a b", "unknown flag --parents for ADD", "Use --parents with COPY."),
+        ("COPY --chown=1 --chown=2 a b", "flag --chown can be given only once", ""),
+        (
+            "COPY --link=yes a b",
+            'invalid --link value "yes": must be true or false',
+            "Use --link alone, or --link=false.",
+        ),
+        ("COPY --chown a b", "flag --chown needs a value", "Use --chown=value."),
+        ("USER --zz a", "unknown flag --zz for USER", "Remove it: USER takes no flags."),
+    ],
+)
+def test_an_invalid_flag_is_refused(line: str, message: str, hint: str) -> None:
+    with pytest.raises(DockerfileError) as caught:
+        one(line)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+    assert caught.value.location is not None
+    assert (caught.value.location.line, caught.value.location.column) == (2, line.index("--") + 1)
+
+
 def test_two_dashes_end_the_flags() -> None:
     instruction = one("COPY -- --link /z")
     assert isinstance(instruction, Copy)

@@ -142,6 +142,14 @@ def test_comments_need_not_be_utf8(bom: bytes) -> None:
     assert after == before.replace(b"alpine:3", f"alpine:3@{d('alpine:3')}".encode())
 
 
+def test_a_file_whose_edit_would_hit_another_word_is_refused() -> None:
+    text = b'FROM scratch\nRUN --mount=type=bind,"from=alpine",target=/x echo a,from=alpine\n'
+    with pytest.raises(DockerfileError, match="cannot pin the images of Dockerfile") as caught:
+        pin(text, "Dockerfile", digest_of)
+    assert caught.value.location is not None
+    assert caught.value.location.line == 2
+
+
 def test_an_invalid_dockerfile_is_refused() -> None:
     with pytest.raises(DockerfileError):
         pin(b"FORM alpine\n", "Dockerfile", digest_of)
