@@ -27,7 +27,7 @@ from imagewright.lint.run import lint, lint_options
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan.model import BuildPlan
-from imagewright.plan.options import ConfigRequest, FolderContext, PlanOptions
+from imagewright.plan.options import ConfigRequest, DirectoryContext, PlanOptions
 from imagewright.plan.origins import ImageOrigin
 from imagewright.plan.resolve import make_plan
 from imagewright.plan.steps import RunStep
@@ -102,7 +102,7 @@ class Case:
             platform=Platform.parse(self.platform),
             build_platform=Platform.parse(self.table.get("build_platform", "linux/amd64")),
             labels=self.table.get("labels", {}),
-            contexts={name: FolderContext() for name in self.table.get("build_contexts", {})},
+            contexts={name: DirectoryContext() for name in self.table.get("build_contexts", {})},
             platform_asked="platform" in self.table,
         )
 

@@ -1,4 +1,4 @@
-"""Each field of each step and mount, alone: another value is another key, unless the field says why not.
+"""Changing any single field of a step or mount changes the cache key, unless the field is marked as not in the key.
 
 Released keys: 50 steps of ``tests/cases`` keep their keys, or the caches in registries are lost.
 """
@@ -196,7 +196,7 @@ def of_each_field() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("cls", "field"), list(of_each_field()))
-def test_another_value_of_a_field_is_another_key(cls: type[Any], field: dataclasses.Field[Any]) -> None:
+def test_each_field_changes_the_key(cls: type[Any], field: dataclasses.Field[Any]) -> None:
     value, other = two_values(cls, field)
     assert value != other
     one, two = made(cls), replace(made(cls), **{field.name: other})
@@ -236,7 +236,7 @@ ADDED: list[tuple[Any, ...]] = [
 
 @pytest.mark.parametrize(("default", "values"), [(default, values) for default, *values in ADDED])
 @pytest.mark.parametrize("cls", [*STEPS, *MOUNTS, *OPTIONS])
-def test_an_added_field_counts_once_it_is_set(cls: type[Any], default: Any, values: list[Any]) -> None:
+def test_an_added_field_is_in_the_key_and_the_plan_when_set(cls: type[Any], default: Any, values: list[Any]) -> None:
     """Where it has its default, the key is the released one."""
     added = dataclasses.make_dataclass("Added", [("added", Any, default)], bases=(cls,), frozen=True)
     given = {field.name: getattr(made(cls), field.name) for field in dataclasses.fields(cls)}
@@ -247,7 +247,7 @@ def test_an_added_field_counts_once_it_is_set(cls: type[Any], default: Any, valu
     assert cls is CopyOptions or f"added {values[0]}" in shown(changed[0])
 
 
-def test_an_added_flag_of_copy_is_read_shown_and_counted() -> None:
+def test_an_added_flag_of_copy_is_parsed_rendered_and_keyed() -> None:
     """Declared with a field of the options, and nowhere else."""
 
     @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def test_an_added_flag_of_copy_is_read_shown_and_counted() -> None:
     assert len(keys) == 3
 
 
-def test_every_hash_of_files_counts() -> None:
+def test_each_hash_of_files_changes_the_key() -> None:
     run, copy = made(RunStep), made(CopyStep)
     for key in (lambda files: run_key(KEY_CONTEXT, run, files), lambda files: copy_key(KEY_CONTEXT, copy, files)):
         keys = [key(files).text for files in (("a", "b"), ("a",), ("b", "a"), ("ab",), ("a", "c"))]
@@ -277,7 +277,7 @@ def test_every_hash_of_files_counts() -> None:
 
 
 @pytest.mark.parametrize(("unpack", "same"), [(True, False), (False, True)])
-def test_a_file_of_elsewhere_is_its_content_and_whether_it_is_unpacked(unpack: bool, same: bool) -> None:
+def test_a_remote_file_counts_by_content_and_by_unpack(unpack: bool, same: bool) -> None:
     one, other = (
         UrlSource("https://a.example/a.tar", "a.tar", "", False),
         UrlSource("https://b.example/b", "b", "", unpack),
@@ -328,7 +328,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_each_change_of_what_is_copied_is_another_hash(tmp_path: Path, change: Callable[[Path], object]) -> None:
+def test_each_change_of_copied_files_changes_the_hash(tmp_path: Path, change: Callable[[Path], object]) -> None:
     one, other = a_tree(tmp_path / "one"), a_tree(tmp_path / "other")
     assert contents(one) == contents(other)
     change(other)
@@ -337,14 +337,14 @@ def test_each_change_of_what_is_copied_is_another_hash(tmp_path: Path, change: C
 
 
 @pytest.mark.parametrize(("name", "value", "another"), [("user.a", b"b", b"c"), ("user.a", b"b", b"")])
-def test_the_value_of_an_xattr_counts(tmp_path: Path, name: str, value: bytes, another: bytes) -> None:
+def test_the_value_of_an_xattr_changes_the_hash(tmp_path: Path, name: str, value: bytes, another: bytes) -> None:
     one, other = a_tree(tmp_path / "one"), a_tree(tmp_path / "other")
     os.setxattr(one / "file", name, value)
     os.setxattr(other / "file", name, another)
     assert contents(one)[0] != contents(other)[0]
 
 
-def test_times_are_no_part_of_it(tmp_path: Path) -> None:
+def test_times_do_not_change_the_hash(tmp_path: Path) -> None:
     one, other = a_tree(tmp_path / "one"), a_tree(tmp_path / "other")
     for path in (other / "file", other / "sub"):
         os.utime(path, (1, 1))
@@ -367,7 +367,7 @@ def steps_of(case: Case) -> Iterator[tuple[str, StepKey]]:
                 yield f"{case.folder.name} {stage.index}.{number}", key_of(step)
 
 
-def test_keys_that_were_released_are_as_they_were() -> None:
+def test_released_keys_do_not_change() -> None:
     """The steps are those of the cases; what changes one of these keys raises ``keys._VERSION`` and loses all caches."""
     released: dict[str, str] = json.loads(RELEASED.read_text())
     assert len(released) == 50

@@ -1,4 +1,4 @@
-"""Keys of the layer cache: equal for equal steps, and another for whatever a step is made of."""
+"""Keys of the layer cache: equal for equal steps, different for any other input."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ COPY = CopyStep(TEXT, ("a", "b"), "/to/", ContextOrigin())
 
 
 @given(RUNS, RUNS, GROUNDS, GROUNDS, st.lists(WORDS, max_size=2), st.lists(WORDS, max_size=2))
-def test_two_runs_have_one_key_only_if_they_are_one(
+def test_two_runs_have_the_same_key_only_if_they_are_equal(
     one: RunStep, other: RunStep, context: KeyContext, another: KeyContext, sources: list[str], others: list[str]
 ) -> None:
     same = (one, context, sources) == (other, another, others)
@@ -96,7 +96,7 @@ def test_two_runs_have_one_key_only_if_they_are_one(
 
 
 @given(COPIES, COPIES, st.lists(WORDS, max_size=2), st.lists(WORDS, max_size=2))
-def test_two_copies_have_one_key_only_if_they_are_one(
+def test_two_copies_have_the_same_key_only_if_they_are_equal(
     one: CopyStep, other: CopyStep, sources: list[str], others: list[str]
 ) -> None:
     same = (one, sources) == (other, others)
@@ -117,7 +117,7 @@ def test_fields_are_framed(one: list[list[bytes]], other: list[list[bytes]]) -> 
     assert (hashed(one) == hashed(other)) == (one == other)
 
 
-def test_text_bytes_numbers_and_nothing_are_told_apart() -> None:
+def test_text_bytes_numbers_and_none_are_distinguished() -> None:
     fields = ["1", b"1", 1, None, "", b"", 0]
     assert len({FramedHash(field).hexdigest() for field in fields}) == len(fields)
 
@@ -135,7 +135,7 @@ def test_text_bytes_numbers_and_nothing_are_told_apart() -> None:
         ({"mounts": ()}, "--mount"),
     ],
 )
-def test_the_part_that_changed_has_its_name(change: Mapping[str, Any], part: str) -> None:
+def test_the_changed_part_is_named(change: Mapping[str, Any], part: str) -> None:
     before, after = run_key(KEY_CONTEXT, RUN, ()), run_key(KEY_CONTEXT, replace(RUN, **change), ())
     assert changed(before, after) == {part}
 
@@ -151,7 +151,7 @@ def test_the_part_that_changed_has_its_name(change: Mapping[str, Any], part: str
         ({"level": 9}, "settings of the build"),
     ],
 )
-def test_the_context_counts_for_every_step(change: Mapping[str, Any], part: str) -> None:
+def test_the_context_is_part_of_every_key(change: Mapping[str, Any], part: str) -> None:
     context = replace(KEY_CONTEXT, **change)
     workdir = WorkdirStep(TEXT, "/work", "")
     assert changed(run_key(KEY_CONTEXT, RUN, ()), run_key(context, RUN, ())) == {part}
@@ -159,7 +159,7 @@ def test_the_context_counts_for_every_step(change: Mapping[str, Any], part: str)
     assert changed(workdir_key(KEY_CONTEXT, workdir), workdir_key(context, workdir)) == {part}
 
 
-def test_what_a_step_can_not_see_is_no_part_of_it() -> None:
+def test_texts_and_proxies_are_not_part_of_the_key() -> None:
     other = StepText("other title", "RUN |1 X=1 make", Location("Other", 99))
     assert run_key(KEY_CONTEXT, replace(RUN, text=other), ()) == run_key(KEY_CONTEXT, RUN, ())
     proxied = replace(RUN, env=(*RUN.env, ("HTTP_PROXY", "http://proxy")), proxies=frozenset({"HTTP_PROXY"}))
@@ -224,7 +224,7 @@ def test_kinds_of_entries_count(tmp_path: Path) -> None:
     assert len({contents(tmp_path / name) for name in names}) == len(names)
 
 
-def test_the_names_of_mounts_do_not_matter_to_their_kinds() -> None:
+def test_mounts_of_different_types_have_different_keys() -> None:
     kinds: list[Mount] = [
         BindMount("/t", ContextOrigin()),
         CacheMount("/t", "/"),
@@ -236,7 +236,7 @@ def test_the_names_of_mounts_do_not_matter_to_their_kinds() -> None:
     assert len(keys) == len(kinds)
 
 
-def test_a_file_of_elsewhere_and_what_is_in_it_are_two_things() -> None:
+def test_unpack_of_a_remote_file_changes_the_key() -> None:
     keys = {
         copy_key(
             KEY_CONTEXT, replace(COPY, sources=(UrlSource("https://a.example.com/a.tar", "a.tar", "", unpack),)), ["x"]
@@ -261,7 +261,7 @@ PREFIX = "dev.imagewright.cache"
         {"org.opencontainers.image.created": "2026-01-01T00:00:00"},
     ],
 )
-def test_an_entry_that_somebody_changed_is_none(change: Mapping[str, str]) -> None:
+def test_a_modified_entry_is_refused(change: Mapping[str, str]) -> None:
     layer = Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", Digest.of(b"layer"), 5)
     entry = Entry("a" * 64, 1_000_000.0, "RUN true", layer, Digest.of(b"tar"), "b" * 64)
     manifest, config = entry.image(Platform.parse("linux/amd64"))

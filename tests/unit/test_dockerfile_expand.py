@@ -1,4 +1,4 @@
-"""Expansion: the reference's operators, quotes and escapes; agreement with a POSIX shell where the two share a form."""
+"""Expansion: the modifiers, quotes and escapes of the reference, compared with a POSIX shell where both support a form."""
 
 from __future__ import annotations
 
@@ -99,27 +99,27 @@ def test_errors(word: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_the_escape_directive_holds_within_expansion() -> None:
+def test_expansion_respects_the_escape_directive() -> None:
     options = ExpansionOptions(escape="`")
     assert expand('C:\\$v `$v `` "`" `a"', _VALUES, options).text == 'C:\\value $v ` " `a'
 
 
-def test_words_are_split_after_expansion_but_not_within_quotes() -> None:
+def test_words_are_split_after_expansion_but_not_in_quotes() -> None:
     values = {"ports": "80 443"}
     assert expand('$ports "$ports" a\\ b "" c', values).words == ("80", "443", "80 443", "a b", "c")
 
 
-def test_unset_names_are_reported_unless_the_form_says_what_they_mean() -> None:
+def test_unset_names_are_reported_unless_the_modifier_handles_them() -> None:
     assert expand("$a ${b} ${c#x} ${d:-x} ${f+x} $v", _VALUES).unset == ("a", "b", "c")
 
 
-def test_raw_keeps_what_it_is_told_to_keep() -> None:
+def test_raw_options_keep_quotes_and_escapes() -> None:
     options = ExpansionOptions(raw_quotes=True, raw_escapes=True, keep_unset=True)
     word = '"$v" \'x\' \\$v "\\$v \\a" $u ${u} ${u:-w} ${u##w} ${u//a/b}'
     assert expand(word, _VALUES, options).text == word.replace('"$v"', '"value"')
 
 
-def test_without_quotes_they_are_ordinary() -> None:
+def test_quotes_are_ordinary_characters_without_the_option() -> None:
     assert expand('it\'s "$v"', _VALUES, ExpansionOptions(quotes=False)).text == 'it\'s "value"'
 
 

@@ -1,4 +1,4 @@
-""".dockerignore: the reference's examples, and agreement with a slow and literal implementation."""
+""".dockerignore: the examples of the reference, and comparison with a slow, literal implementation."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_last_match_wins(text: str, yes: list[str], no: list[str]) -> None:
 
 
 @pytest.mark.parametrize("line", ["[", "a[", "[]", "[]a]", "[a-]", "[-a]", "[z-a]", "a\\", "[a\\", "!", "! "])
-def test_a_pattern_that_can_match_nothing_is_an_error_with_its_line(line: str) -> None:
+def test_an_invalid_pattern_is_an_error_with_its_line(line: str) -> None:
     with pytest.raises(DockerfileError) as caught:
         IgnorePatterns.parse(f"ok\n{line}\n", "build/.dockerignore")
     assert caught.value.location is not None
@@ -89,12 +89,12 @@ def test_a_pattern_that_can_match_nothing_is_an_error_with_its_line(line: str) -
         ("a\n!b", [], ["a"]),
     ],
 )
-def test_folders_that_need_no_walk(text: str, yes: list[str], no: list[str]) -> None:
+def test_excluded_directories_without_exceptions_are_not_walked(text: str, yes: list[str], no: list[str]) -> None:
     patterns = IgnorePatterns.parse(text)
     assert [path for path in [*yes, *no] if patterns.may_include_below(path)] == yes
 
 
-def test_a_deep_path_is_no_problem() -> None:
+def test_deep_paths_are_supported() -> None:
     assert ignored("a", "/".join(["a"] * 2000)) == ["/".join(["a"] * 2000)]
 
 

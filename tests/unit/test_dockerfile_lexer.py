@@ -1,4 +1,4 @@
-"""The lexer: logical lines, directives, heredocs, and spans that are the file when joined."""
+"""The lexer: logical lines, directives, heredocs and spans."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def instructions(text: str) -> list[str]:
 @example(b"RUN <<E\nE")
 @example(b"\xff\n# \xfe")
 @example(b"a\r\n\r\n\\\r\n\r\nb")
-def test_spans_are_the_file_without_a_gap(data: bytes) -> None:
+def test_joined_spans_are_the_file(data: bytes) -> None:
     lexed = _lexed_or_error(data)
     if isinstance(lexed, DockerfileError):
         assert lexed.location is not None
@@ -80,7 +80,7 @@ def test_a_directive_after_anything_else_is_a_comment(before: str) -> None:
     assert lex(f"{before}# escape=`\n".encode(), "Dockerfile").directives.escape == "\\"
 
 
-def test_the_place_of_an_instruction_spans_its_lines() -> None:
+def test_the_location_of_an_instruction_spans_its_lines() -> None:
     span = next(s for s in lex(b"\n\n  RUN a \\\n  b\nCMD c", "D").spans if s.kind is SpanKind.INSTRUCTION)
     place = span.location
     assert (place.line, place.end_line, place.column, place.end_column) == (3, 4, 3, 6)
@@ -115,5 +115,5 @@ def test_several_heredocs_are_read_in_order() -> None:
 @pytest.mark.parametrize(
     "line", ['RUN ["<<EOF"]', "RUN '<<EOF'", "ENV A=<<EOF", "RUN a < EOF", "RUN echo it's <<EOF", "RUN cat <<<EOF"]
 )
-def test_what_is_no_heredoc(line: str) -> None:
+def test_words_that_start_no_heredoc(line: str) -> None:
     assert instructions(f"{line}\nCMD x") == [line, "CMD x"]

@@ -1,4 +1,4 @@
-"""Instructions as values, and that nothing but documented errors comes out of the front end, whatever goes in."""
+"""The parser: instructions as values, and only documented errors for any input."""
 
 from __future__ import annotations
 
@@ -200,13 +200,13 @@ def test_two_dashes_end_the_flags() -> None:
     assert (instruction.sources, instruction.options) == (("--link",), CopyOptions())
 
 
-def test_add_flags_tell_absent_from_false() -> None:
+def test_add_distinguishes_absent_and_false_flags() -> None:
     instruction = one("ADD --unpack=false --checksum=sha256:a https://x /y")
     assert isinstance(instruction, Add)
     assert (instruction.unpack, instruction.keep_git_dir, instruction.checksum) == (False, None, "sha256:a")
 
 
-def test_heredoc_sources_are_apart_from_files() -> None:
+def test_heredocs_are_separate_from_paths() -> None:
     instruction = one("COPY a <<b.txt c/\nhi\nb.txt")
     assert isinstance(instruction, Copy)
     assert instruction.sources == ("a",)
@@ -240,12 +240,12 @@ def test_stages_and_global_args() -> None:
     assert dockerfile.stages[1].from_.image == "build"
 
 
-def test_a_heredoc_body_may_not_hold_bytes_that_are_not_text() -> None:
+def test_a_heredoc_body_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(DockerfileError, match="UTF-8"):
         parse(b"FROM a\nRUN <<E\n\xff\nE\n", "Dockerfile")
 
 
-def test_time_grows_with_the_file_and_not_with_its_square() -> None:
+def test_parsing_takes_linear_time() -> None:
     def seconds(lines: int) -> float:
         data = b"FROM a\n" + b"RUN apk add \\\n  # why\n  git && make $A\nENV A=${B:-c} D='e f'\n" * lines
         start = time.process_time()
@@ -270,16 +270,16 @@ def test_time_grows_with_the_file_and_not_with_its_square() -> None:
         ("1h1ns", 3_600_000_000_001, "1h0m0.000000001s"),
     ],
 )
-def test_durations_are_gos(text: str, nanoseconds: int, shown: str) -> None:
+def test_durations_have_the_format_of_go(text: str, nanoseconds: int, shown: str) -> None:
     assert parse_duration(text) == nanoseconds
     assert format_duration(nanoseconds) == shown
 
 
 @pytest.mark.parametrize("text", ["", "30", "s", "1x", "1s 2s", "1.s.", "٣s", "99999999999h", "--1s"])
-def test_what_is_no_duration(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     assert parse_duration(text) is None
 
 
 @given(st.integers(0, 2**62))
-def test_a_shown_duration_reads_back(nanoseconds: int) -> None:
+def test_formatted_durations_parse_to_the_same_value(nanoseconds: int) -> None:
     assert parse_duration(format_duration(nanoseconds)) == nanoseconds

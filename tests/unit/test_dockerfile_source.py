@@ -1,4 +1,4 @@
-"""Excerpts with a caret, and the nearest name for a typo."""
+"""Excerpts with carets, and suggestions for typos."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_lines_around() -> None:
     assert shown == ("1 | FROM a", "2 | COPY aa a \\", "3 |  b a", "  |  ^", "4 | CMD x")
 
 
-def test_a_place_outside_of_the_file_has_no_excerpt() -> None:
+def test_a_location_outside_the_file_has_no_excerpt() -> None:
     assert excerpt(_LINES, Location("D", 9)) == ()
     assert excerpt((), Location("D", 1)) == ()
 

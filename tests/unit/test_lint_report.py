@@ -1,4 +1,4 @@
-"""What ``imagewright lint`` prints for programs, its exit codes, and the page that is made of the rules."""
+"""Output formats and exit codes of ``imagewright lint``, and the generated page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     return code, capsys.readouterr().out
 
 
-def test_json_has_rule_message_fix_and_place(dockerfile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_rule_message_fix_and_location(dockerfile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, str(dockerfile), "--format=json")
     warnings = json.loads(out)["warnings"]
     assert code == 3
@@ -68,7 +68,7 @@ def test_exit_codes(dockerfile: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert run(capsys, str(dockerfile), str(dockerfile))[0] == 2
 
 
-def test_variables_of_a_base_image_are_not_called_undefined(
+def test_variables_of_a_base_image_are_not_reported_as_undefined(
     dockerfile: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dockerfile.write_text("FROM debian\nENV A=$B\n\nFROM scratch\nENV C=$D\n")
@@ -78,7 +78,7 @@ def test_variables_of_a_base_image_are_not_called_undefined(
     assert "'$B'" not in out
 
 
-def test_the_build_argument_takes_the_directives_place(dockerfile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_build_argument_overrides_the_directive(dockerfile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dockerfile.write_text("# check=skip=all\n" + BAD)
     assert run(capsys, str(dockerfile))[0] == 0
     code, out = run(capsys, str(dockerfile), "--build-arg=BUILDKIT_DOCKERFILE_CHECK=skip=UndefinedVar")
@@ -86,6 +86,6 @@ def test_the_build_argument_takes_the_directives_place(dockerfile: Path, capsys:
     assert "UndefinedVar" not in out
 
 
-def test_page_is_what_the_rules_give() -> None:
+def test_the_page_is_generated_from_the_rules() -> None:
     page = Path(__file__).parents[2] / "docs" / "lint.md"
     assert page.read_text() == markdown(), "run `python -m imagewright.lint.ruledocs > docs/lint.md`"

@@ -1,4 +1,4 @@
-"""--mount: the reference's defaults, and whatever is written, a mount below the root or an error that points at it."""
+"""--mount: the defaults of the reference, and a valid mount or an error with a location for any options."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def mounts(options: str, before: str = "") -> tuple[Mount, ...]:
         ("type=ssh,id=git,required,uid=9 --mount=type=ssh", SshMount("git", "/run/buildkit/ssh_agent.0", True, uid=9)),
     ],
 )
-def test_what_is_meant(options: str, expected: Mount) -> None:
+def test_mounts(options: str, expected: Mount) -> None:
     assert mounts(options)[0] == expected
 
 
@@ -84,7 +84,7 @@ def test_sockets_are_numbered_and_a_relative_target_is_below_workdir() -> None:
     ]
 
 
-def test_an_image_that_is_mounted_is_one_that_is_needed() -> None:
+def test_a_mounted_image_is_an_origin() -> None:
     (mount,) = mounts("from=busybox:1,target=/t")
     assert isinstance(mount, BindMount)
     assert isinstance(mount.origin, ImageOrigin)
@@ -115,7 +115,7 @@ _OPTION = st.one_of(
 
 
 @given(st.lists(_OPTION, max_size=6).map(",".join))
-def test_whatever_is_written_is_a_mount_or_an_error_with_a_place(options: str) -> None:
+def test_any_options_are_a_mount_or_an_error_with_a_location(options: str) -> None:
     found: tuple[Mount, ...] = ()
     place = None
     try:

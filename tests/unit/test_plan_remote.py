@@ -1,4 +1,4 @@
-"""What ADD takes for a URL, for a repository and for a path, as BuildKit's own tests of addresses have it."""
+"""Sources of ADD: URLs, repositories and paths, with examples from BuildKit's tests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         (f"{REPO}?ref=main#main", GitRemote(REPO, "main")),
     ],
 )
-def test_an_address_is_read(text: str, meant: RemoteSource | None) -> None:
+def test_sources_of_add(text: str, meant: RemoteSource | None) -> None:
     assert parse_remote(text) == meant
 
 
@@ -76,7 +76,7 @@ def test_an_invalid_url_is_refused(text: str, words: str) -> None:
         parse_remote(text)
 
 
-def test_a_login_is_not_shown() -> None:
+def test_credentials_are_not_shown() -> None:
     assert str(parse_remote("https://me:secret@example.com/a")) == "https://example.com/a"
     assert str(parse_remote("https://me:secret@example.com/a.git#main:x")) == "https://example.com/a.git#main:x"
 

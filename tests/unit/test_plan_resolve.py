@@ -1,4 +1,4 @@
-"""Planning: what is asked for, what is needed, and what engine and CLI read from a plan beside its text."""
+"""The planner: requested configurations, needed stages, and the values in a plan."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plan(text: str, options: PlanOptions | None = None, **config: object) -> tup
     return make_plan(dockerfile, options or PlanOptions("", {}, _AMD64, _AMD64), config_of), asked
 
 
-def test_every_needed_image_is_asked_for_once_with_its_place() -> None:
+def test_the_configuration_of_each_needed_image_is_requested_once_with_its_location() -> None:
     text = "FROM a AS one\nFROM b AS unused\nFROM a\nCOPY --from=one /x /y\nCOPY --from=c /x /z\n"
     _, asked = plan(text)
     assert [str(question.reference) for question in asked] == ["docker.io/library/a:latest"]
@@ -40,13 +40,13 @@ def test_every_needed_image_is_asked_for_once_with_its_place() -> None:
     assert asked[0].location.line == 3
 
 
-def test_one_image_for_two_platforms_is_asked_for_twice() -> None:
+def test_an_image_for_two_platforms_is_requested_twice() -> None:
     options = PlanOptions("", {}, _ARM64, _AMD64)
     _, asked = plan("FROM --platform=$BUILDPLATFORM a AS one\nFROM a\nCOPY --from=one /x /y\n", options)
     assert {str(question.platform) for question in asked} == {"linux/amd64", "linux/arm64"}
 
 
-def test_a_mistyped_stage_is_remembered_as_a_hint() -> None:
+def test_a_mistyped_stage_gets_a_hint() -> None:
     built, asked = plan("FROM a AS builder\nFROM biulder\nCOPY --from=bulder /x /y\n")
     assumed = "No earlier stage is named {0}, so it was resolved as the image docker.io/library/{0}:latest."
     assert asked[0].hint == f"Did you mean the stage builder? {assumed.format('biulder')}"
@@ -75,7 +75,7 @@ def test_the_hint_for_a_missing_image_mentions_that_no_stage_has_the_name() -> N
         assert hints(f"FROM scratch\nCOPY --from={name} /x /y\n") == [""], "an image alone is written so"
 
 
-def test_stages_stand_after_those_they_need_and_the_target_is_last() -> None:
+def test_stages_come_after_those_that_they_need_and_the_target_is_last() -> None:
     text = "FROM a AS one\nFROM one AS two\nFROM a AS three\nCOPY --from=two /x /y\nFROM a\nCOPY --from=0 /x /y\n"
     built, _ = plan(text)
     assert [(stage.index, stage.label, stage.needs) for stage in built.stages] == [
@@ -88,7 +88,7 @@ def test_stages_stand_after_those_they_need_and_the_target_is_last() -> None:
     assert built.stage(1).needs == frozenset({0})
 
 
-def test_a_target_by_a_number_that_no_stage_has() -> None:
+def test_a_target_number_without_a_stage_is_refused() -> None:
     with pytest.raises(UsageError, match='target stage "7" not found'):
         plan("FROM a\n", PlanOptions("7", {}, _AMD64, _AMD64))
 
@@ -101,20 +101,20 @@ def test_a_long_number_is_not_truncated(target: str) -> None:
         plan(f"FROM a\nFROM b\nCOPY --from={target} /x /y\n")
 
 
-def test_leading_zeros_of_a_stages_number_say_nothing() -> None:
+def test_leading_zeros_of_stage_numbers_are_ignored() -> None:
     built, _ = plan("FROM a\nFROM a\nFROM b\nCOPY --from=0000000001 /x /y\n")
     (step,) = built.target.steps
     assert isinstance(step, CopyStep)
     assert step.origin == StageOrigin(1)
 
 
-def test_steps_are_of_the_class_that_says_what_they_do() -> None:
+def test_the_class_of_each_step() -> None:
     built, _ = plan("FROM a\nRUN x\nCOPY a b\nWORKDIR /w\nWORKDIR /\nENV A=b\nONBUILD RUN x\nADD a b\n")
     classes = [type(step) for step in built.target.steps]
     assert classes == [RunStep, CopyStep, WorkdirStep, MetadataStep, MetadataStep, CopyStep]
 
 
-def test_a_step_knows_its_source() -> None:
+def test_a_step_has_its_title_and_location() -> None:
     built, _ = plan("FROM a\nARG P=git\nRUN apk add \\\n  $P\n", OnBuild=["RUN first"])
     trigger, _, run = built.target.steps
     assert (trigger.title, trigger.onbuild, trigger.location.line) == ("ONBUILD RUN first", True, 1)
@@ -123,7 +123,7 @@ def test_a_step_knows_its_source() -> None:
     assert run.created_by == "RUN |1 P=git /bin/sh -c apk add   $P # buildkit"
 
 
-def test_rootfs_and_history_of_the_base_are_left_as_they_are() -> None:
+def test_rootfs_and_history_of_the_base_are_kept() -> None:
     base = ImageConfig.parse(
         b'{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["sha256:' + b"a" * 64 + b'"]},'
         b'"history":[{"created_by":"base"}],"config":{"Env":["PATH=/bin"]},"moby.future":1}'
@@ -168,7 +168,7 @@ def test_ports(text: str, expected: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "/tcp", "http", "80/http", "65536", "3-1", "1-", "-1", "x:80", "1-2:80-85", "host:1:2", "٣"]
 )
-def test_what_is_no_port(text: str) -> None:
+def test_invalid_ports(text: str) -> None:
     with pytest.raises(PortError):
         parse_ports(text)
 
@@ -189,7 +189,7 @@ def test_paths() -> None:
     assert [source(path) for path in (".", "/", "../../a", "./a/", "a/*.go")] == [".", ".", "a", "a", "a/*.go"]
 
 
-def test_text_is_quoted_as_go_does() -> None:
+def test_text_is_quoted_as_in_go() -> None:
     assert quote('a"\\\n\x1b\x7fé\u00a0\U000e0001') == '"a\\"\\\\\\n\\x1b\\x7fé\\u00a0\\U000e0001"'
     assert quote_list(["a", "b c"]) == '["a" "b c"]'
     assert quote_list([]) == "[]"

@@ -1,4 +1,4 @@
-"""Instructions are shown as written: no value of a build argument is in what is said of a plan, or in why there is none."""
+"""Messages show instructions as written: neither plans nor errors contain values of build arguments."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ CMD ["$N"]
 """
 
 
-def test_a_plan_has_the_values_only_where_they_are_asked_for() -> None:
+def test_a_plan_has_values_only_on_request() -> None:
     built = plan(RIGHT)
     assert NEEDLES.in_text("\n".join(step.title for step in built.target.steps)) == set()
     shown = render(built, values=False)
@@ -94,7 +94,7 @@ def test_a_plan_has_the_values_only_where_they_are_asked_for() -> None:
     assert NEEDLES.in_text(render(built, values=True))
 
 
-def test_a_stage_that_starts_from_one_with_a_filled_in_user_knows_it() -> None:
+def test_a_stage_inherits_the_substitutions_of_user() -> None:
     (step,) = plan("FROM scratch AS a\nARG N\nUSER $N\nFROM a\nRUN x\n").target.steps
     assert step.text.substitutions.as_written(f"there is no user '{VALUE}'") == "there is no user '$N'"
 
@@ -154,20 +154,20 @@ def test_no_error_has_the_value(line: str) -> None:
     assert error.excerpt[0] == f"4 | {line}"
 
 
-def test_no_error_has_the_value_by_way_of_other_variables_and_in_heredocs() -> None:
+def test_no_error_has_the_value_through_other_variables_or_heredocs() -> None:
     for lines in ("ENV M=$N\nEXPOSE $M", "COPY <<EOF /x\n${X:?$N}\nEOF"):
         with pytest.raises(ImagewrightError) as caught:
             plan(f"FROM scratch\nARG N\n{lines}\n")
         assert NEEDLES.in_text(caught.value.render()) == set()
 
 
-def test_an_images_name_is_in_the_error_since_nobody_could_act_without() -> None:
+def test_the_name_of_an_image_is_in_the_error() -> None:
     with pytest.raises(ImagewrightError, match=VALUE):
         plan("ARG N\nFROM base:$N:$N\n")
 
 
 @pytest.mark.parametrize("line", ["ADD https://[$N/ /x", "ADD --checksum=$N https://example.com/x.git /x", "ADD $N /x"])
-def test_no_error_of_a_stage_that_gives_the_time_has_the_value(line: str) -> None:
+def test_no_error_of_the_source_date_epoch_stage_has_the_value(line: str) -> None:
     dockerfile = parse(f"FROM scratch AS when\nARG N\n{line}\nFROM scratch\n".encode(), "Dockerfile")
     with pytest.raises(ImagewrightError) as caught:
         epoch_source(dockerfile, options(), "when")
@@ -208,5 +208,5 @@ def test_no_warning_has_the_value(line: str, value: str, rule: str) -> None:
         ((), "text", "text"),
     ],
 )
-def test_values_become_references_again(pairs: tuple[tuple[str, str], ...], text: str, written: str) -> None:
+def test_values_are_replaced_by_references(pairs: tuple[tuple[str, str], ...], text: str, written: str) -> None:
     assert Substitutions(pairs).as_written(text) == written

@@ -124,7 +124,7 @@ def workdir_key(context: KeyContext, step: WorkdirStep) -> StepKey:
 
 
 def _later_parts(record: Any) -> Iterator[tuple[str, str]]:
-    """A part of its own for each field that was added after the first release, where it is set."""
+    """A part for each field that was added after the first release, if it is set."""
     return ((name, _hash(*_flat(value))) for name, value in later_fields(record))
 
 
@@ -149,10 +149,10 @@ def _kind(mount: Mount) -> str:
 
 
 def _flat(value: Any) -> Iterator[Field]:
-    """A field's value as plain ones, each record and list with its length before it.
+    """The value of a field as plain values: a list after its length, a record after the name of its class.
 
     Raises:
-        TypeError: for a value of a type that has no such form.
+        TypeError: the type of the value is not supported.
     """
     match value:
         case None | bool() | int() | str() | bytes():

@@ -101,9 +101,9 @@ def flags_of(record: Any) -> Mapping[str, Flag]:
             flag = replace(each.metadata[_FLAG], field=each.name)
             found[flag.name] = flag
         elif _GROUP in each.metadata:
-            record = each.metadata[_GROUP]
-            inner = flags_of(record).values()
-            found |= {flag.name: replace(flag, group=each.name, record=record) for flag in inner}
+            shared = each.metadata[_GROUP]
+            inner = flags_of(shared).values()
+            found |= {flag.name: replace(flag, group=each.name, record=shared) for flag in inner}
     return found
 
 

@@ -137,7 +137,7 @@ class Run(Located):
 class CopyOptions:
     """The flags of COPY and ADD that control how files are copied: raw in an instruction, expanded in a ``CopyStep``.
 
-    To add a flag, add a field here and its execution in ``engine.copying``: the parser, the planner, cache keys and
+    To add a flag, add a field here and its execution in ``engine.steps.copying``: the parser, the planner, cache keys and
     ``imagewright plan`` iterate over the fields.
     """
 

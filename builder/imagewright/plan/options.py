@@ -21,11 +21,11 @@ class ImageContext:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderContext:
+class DirectoryContext:
     """A ``--build-context`` that is a directory of files, whatever its source."""
 
 
-NamedContext = ImageContext | FolderContext
+NamedContext = ImageContext | DirectoryContext
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan.arguments import global_arguments, may_be_undeclared, proxy_environment
 from imagewright.plan.model import BuildPlan, StagePlan
-from imagewright.plan.options import ConfigRequest, FolderContext, ImageContext, NamedContext, PlanOptions
+from imagewright.plan.options import ConfigRequest, DirectoryContext, ImageContext, NamedContext, PlanOptions
 from imagewright.plan.origins import (
     Base,
     ContextBase,
@@ -203,7 +203,7 @@ class _Resolver:
             raise self.source.error(message, location, word=name, hint=hint)
         if context := self._context(name):
             match self.options.contexts[context]:
-                case FolderContext():
+                case DirectoryContext():
                     return ContextOrigin(context)
                 case ImageContext(reference):
                     return ImageOrigin(reference, self.options.platform)
@@ -272,7 +272,7 @@ def _context_base(context: NamedContext, name: str, platform: Platform) -> _Base
     match context:
         case ImageContext(reference):
             return _Base(ImageBase(reference, platform), platform)
-        case FolderContext():
+        case DirectoryContext():
             return _Base(ContextBase(name), platform)
 
 

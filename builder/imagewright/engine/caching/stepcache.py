@@ -1,4 +1,4 @@
-"""The steps of a stage and the layer cache: which key a step has, what is found under it, what is stored.
+"""Looks up the steps of a stage in the layer cache and stores their results.
 
 Hashes what steps read, and asks ``cache.layers``.
 """
@@ -51,7 +51,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class StepCache:
-    """The cache as one stage's steps see it."""
+    """The cache for the steps of one stage."""
 
     cache: LayerCache
     origins: Origins
@@ -79,7 +79,7 @@ class StepCache:
             tried.append(key)
             found = self.cache.find(key.text)
             if isinstance(found, Entry) and not self._is_of_this_build(found):
-                self.cache.spoil(key.text, "its compression does not match its key")
+                self.cache.invalidate(key.text, "its compression does not match its key")
             elif isinstance(found, Entry):
                 layer = self._layer(state, found)
                 if layer is not None:

@@ -18,7 +18,7 @@ from imagewright.contract.sources import NamedContext as RequestedContext
 from imagewright.engine.events import Reporter
 from imagewright.engine.pull.layouts import layout_reference
 from imagewright.errors import Reason, RegistryError, SourceError
-from imagewright.plan.options import FolderContext, ImageContext, NamedContext
+from imagewright.plan.options import DirectoryContext, ImageContext, NamedContext
 from imagewright.plan.remote import UrlSource
 from imagewright.reference import Reference
 from imagewright.registry.pull import Puller
@@ -38,7 +38,7 @@ def _planned(requested: RequestedContext) -> NamedContext:
         case ImageSource(reference=reference):
             return ImageContext(Reference.parse(reference))
         case DirectorySource() | GitSource() | HttpSource():
-            return FolderContext()
+            return DirectoryContext()
         case LayoutSource():
             return ImageContext(layout_reference(requested.name))
 

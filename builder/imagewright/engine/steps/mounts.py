@@ -1,4 +1,4 @@
-"""The mounts of a RUN: what the plan names becomes folders, files and sockets of this machine for the sandbox.
+"""Prepares the mounts of a RUN: maps those of the plan to directories, files and sockets for the sandbox.
 
 Reads contexts, stages, images and secrets.
 """
@@ -26,7 +26,7 @@ _AGENT_VARIABLE = "SSH_AUTH_SOCK"
 
 @dataclass(slots=True)
 class RunMounts:
-    """What the sandbox mounts, in order, and the variables that come with it."""
+    """The mounts of the sandbox, in order, and the variables that they set."""
 
     mounts: list[SandboxMount] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class RunMounts:
 
 @dataclass(frozen=True, slots=True)
 class _Resources:
-    """What is held until the command has ended; ``caches`` are the folders of the RUN's cache mounts, in order."""
+    """Resources that last as long as the command. ``caches`` are the directories of its cache mounts, in order."""
 
     stack: ExitStack
     caches: Iterator[str]
@@ -42,7 +42,7 @@ class _Resources:
 
 @dataclass(frozen=True, slots=True)
 class MountSources:
-    """What the RUNs of a build can mount. ``secrets`` are by id."""
+    """The sources of the mounts of a build. ``secrets`` are by id."""
 
     origins: Origins
     bind_sources: BindSources

@@ -1,4 +1,4 @@
-"""Executes a RUN: its user, what it sees, and the error when it fails.
+"""Executes a RUN: user, environment and mounts of the command, and the error if it fails.
 
 Runs a command in the sandbox.
 """
@@ -24,7 +24,7 @@ from imagewright.sandbox.model import RunCommand, RunnerLost, Sandbox
 from imagewright.terminal import Lines
 
 _OUTPUT_LINES_KEPT = 20
-_LAST_WORDS = 200
+_SUMMARY_LENGTH = 200
 _LINE_WIDTH = 500
 
 
@@ -87,7 +87,7 @@ class RunExecutor:
             ):
                 diagnosis = replace(diagnosis, hint=mounted)
             raise StepError(
-                f"{step.title!r} {_how_it_ended(code)}{tail.last_words()}{diagnosis.detail}",
+                f'"{step.title}" {_exit_status(code)}{tail.summary()}{diagnosis.detail}',
                 exit_code=code,
                 reason=diagnosis.reason,
                 location=step.location,
@@ -106,23 +106,23 @@ class _Tail:
     def add(self, data: bytes) -> None:
         self._kept.extend(self._output.add(data))
 
-    def last_words(self) -> str:
+    def summary(self) -> str:
         """The last non-empty line, for displays of a single line."""
         last = next((line.strip() for line in reversed(self.lines()) if line.strip()), "")
-        return f": {last[:_LAST_WORDS]}" if last else ""
+        return f": {last[:_SUMMARY_LENGTH]}" if last else ""
 
     def lines(self) -> list[str]:
         unfinished = self._output.unfinished()
         return [line[-_LINE_WIDTH:] for line in [*self._kept, *([unfinished] if unfinished else [])]]
 
 
-def _how_it_ended(code: int) -> str:
-    return f"ended with exit code {code}" + (f" (signal {code - 128})" if 128 < code < 193 else "")
+def _exit_status(code: int) -> str:
+    return f"failed with exit code {code}" + (f" (signal {code - 128})" if 128 < code < 193 else "")
 
 
 def _excerpt(lines: Sequence[str], step: RunStep, output: Sequence[str]) -> list[str]:
     """The instruction with two lines around it, then the last lines of output."""
     shown = list(source_excerpt(lines, step.location, around=2))
     if output:
-        shown += ["", "the last lines of its output:", *(f"    {line}" for line in output), ""]
+        shown += ["", "last lines of output:", *(f"    {line}" for line in output), ""]
     return shown
