@@ -13,7 +13,7 @@ from imagewright.fs.rootfs.root import Rootfs
 
 
 def unpack(rootfs: Rootfs, layers: Sequence[Sequence[Item]]) -> str:
-    """Unpack layers until one fails; why it did, ``""`` where none does."""
+    """Unpack layers until one fails; returns the error, ``""`` if none fails."""
     for items in layers:
         try:
             unpack_layer(rootfs, io.BytesIO(make_tar(*items)))

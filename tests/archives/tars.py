@@ -1,4 +1,4 @@
-"""Tar archives for tests, made by the standard library: it knows nothing of the engine's own reader and writer.
+"""Tar archives for tests, made by the standard library, independently of the engine's own reader and writer.
 
 No I/O.
 """
@@ -17,7 +17,7 @@ FIFO, CHARACTER = tarfile.FIFOTYPE, tarfile.CHRTYPE
 
 @dataclass(frozen=True)
 class Item:
-    """One entry; owned by whoever runs the test, so that no test needs root to unpack it."""
+    """One entry, owned by the user who runs the test, so that unpacking it does not need root."""
 
     name: str
     type: bytes = FILE
@@ -44,7 +44,7 @@ def hardlink(name: str, target: str) -> Item:
 
 
 def make_tar(*items: Item, form: int = tarfile.PAX_FORMAT) -> bytes:
-    """The archive with these entries, in this order; names are written as they are."""
+    """An archive of these entries, in this order, with unchanged names."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=form) as tar:
         for item in items:

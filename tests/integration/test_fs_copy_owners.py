@@ -1,4 +1,4 @@
-"""COPY and stages with what only root can make: other owners, devices, file capabilities, setuid of others."""
+"""COPY and stages with files that only root can create: other owners, devices, file capabilities, setuid."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def mode(path: Path) -> str:
     return oct(stat.S_IMODE(path.lstat().st_mode))
 
 
-def test_files_of_the_context_belong_to_root(source: Path, target: Path) -> None:
+def test_files_of_the_context_get_owned_by_root(source: Path, target: Path) -> None:
     copy(Rootfs(str(target)), CopyRequest(Rootfs(str(source)), ("app",), "/new/app"))
     assert set(owners(target).values()) == {(0, 0)}
     assert mode(target / "new/app/data/file") == "0o4755", "the mode comes after the owner, or setuid is lost"
@@ -87,7 +87,7 @@ def test_copy_from_keeps_owners_devices_and_attributes(source: Path, target: Pat
     assert (stat.S_ISCHR(info.st_mode), info.st_rdev, mode(target / "app/null")) == (True, os.makedev(1, 3), "0o666")
 
 
-def test_chown_is_of_everything_and_of_directories_on_the_way(source: Path, target: Path) -> None:
+def test_chown_applies_to_files_and_created_parents(source: Path, target: Path) -> None:
     (target / "old").mkdir()
     request = CopyRequest(Rootfs(str(source)), ("app",), "/old/new/app", Ownership(7, 8), ModeChange.parse("a+s"))
     copy(Rootfs(str(target)), request)
@@ -121,7 +121,7 @@ for action in (
 """
 
 
-def test_an_id_that_the_namespace_does_not_hold_has_its_own_reason(source: Path, target: Path) -> None:
+def test_unmapped_id_has_its_own_reason(source: Path, target: Path) -> None:
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-Ur", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
         pytest.skip("no user namespaces here")
@@ -136,21 +136,21 @@ def test_an_id_that_the_namespace_does_not_hold_has_its_own_reason(source: Path,
     assert os.getxattr(target / "mine", "security.capability")[4:8] == CAPABILITY[4:8]
 
 
-def test_stages_keep_everything(source: Path, target: Path) -> None:
+def test_copied_stages_keep_all_attributes(source: Path, target: Path) -> None:
     tree.copy_tree(Rootfs(str(source)), Rootfs(str(target)))
     assert owners(target) == owners(source)
     assert os.getxattr(target / "app/tool", "security.capability") == CAPABILITY
     assert mode(target / "app/data/file") == "0o4755"
 
 
-def test_workdir_belongs_to_its_user(target: Path) -> None:
+def test_workdir_is_owned_by_its_user(target: Path) -> None:
     tree.make_workdir(Rootfs(str(target)), "/home/app/work", Ownership(1000, 1001))
     assert set(owners(target).values()) == {(1000, 1001)}
     tree.make_workdir(Rootfs(str(target)), "/srv", None)
     assert owners(target)["srv"] == (0, 0)
 
 
-def test_a_changed_owner_is_a_change(source: Path) -> None:
+def test_changed_owner_is_detected(source: Path) -> None:
     root = Rootfs(str(source))
     before = scan(root)
     os.chown(source / "app/link", 1, 1, follow_symlinks=False)

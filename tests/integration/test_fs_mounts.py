@@ -1,6 +1,6 @@
-"""A root file system with real mounts in it: layers make the same image as without, and what is mounted stays as it is.
+"""A root file system with real mounts: layers give the same image as without them, and the mounts stay unchanged.
 
-``IMAGEWRIGHT_SEED`` repeats a run; the seed is in what a failure prints.
+``IMAGEWRIGHT_SEED`` repeats a run; a failure prints the seed.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def one_round(path: Path, seed: int) -> bool:
     return moved
 
 
-def test_layers_make_the_same_image_with_and_without_mounts(tmp_path: Path) -> None:
+def test_layers_give_the_same_image_with_and_without_mounts(tmp_path: Path) -> None:
     seed = os.environ.get("IMAGEWRIGHT_SEED", str(time.time_ns() % 1_000_000_000))
     command = ["unshare", "--mount", "--propagation=private", sys.executable, __file__, str(tmp_path), seed]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

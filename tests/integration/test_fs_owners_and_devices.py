@@ -1,4 +1,4 @@
-"""Owners, devices, file capabilities and ids that a user namespace doesn't hold: what only root can make."""
+"""Owners, devices, file capabilities and unmapped ids: files that only root can create."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _pack_all(root: Path) -> bytes:
     return out.getvalue()
 
 
-def test_owners_survive_with_setuid_and_links(tmp_path: Path) -> None:
+def test_owners_setuid_and_links_are_preserved(tmp_path: Path) -> None:
     items = (
         directory("home", 0o2775, uid=1000, gid=100),
         Item("home/su", data=b"x", mode=0o6755, uid=70_000, gid=4_000_000_000),
@@ -60,14 +60,14 @@ def test_owners_survive_with_setuid_and_links(tmp_path: Path) -> None:
     }
 
 
-def test_a_file_below_a_setgid_directory_has_its_own_group(tmp_path: Path) -> None:
+def test_file_below_a_setgid_directory_keeps_its_group(tmp_path: Path) -> None:
     items = (directory("d", 0o2777, uid=5, gid=6), Item("d/f", uid=0, gid=0), Item("d/made/f", uid=0, gid=0))
     unpack_layer(Rootfs(str(tmp_path)), io.BytesIO(make_tar(*items)))
     assert (tmp_path / "d/f").stat().st_gid == 0
     assert (tmp_path / "d/made").stat().st_gid == 0
 
 
-def test_file_capabilities_survive_the_owner(tmp_path: Path) -> None:
+def test_file_capabilities_are_preserved_after_chown(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
@@ -79,7 +79,7 @@ def test_file_capabilities_survive_the_owner(tmp_path: Path) -> None:
     assert (second / "ping").stat().st_uid == 33
 
 
-def test_devices_are_made_and_packed(tmp_path: Path) -> None:
+def test_devices_are_created_and_packed(tmp_path: Path) -> None:
     items = (Item("null", CHARACTER, mode=0o666, device=(1, 3)), hardlink("zero", "null"))
     unpack_layer(Rootfs(str(tmp_path)), io.BytesIO(make_tar(*items)))
     info = (tmp_path / "null").stat()
@@ -110,21 +110,21 @@ def _unpack_in_namespace(root: Path, tar: bytes) -> str:
     return subprocess.run(command, input=tar, stdout=subprocess.PIPE, check=True).stdout.decode()
 
 
-def test_an_id_that_the_namespace_does_not_hold_has_its_own_reason(tmp_path: Path) -> None:
+def test_unmapped_id_has_its_own_reason(tmp_path: Path) -> None:
     for item in (Item("f", uid=1000), directory("d", gid=1000), Item("l", symlink("", "").type, link="x", uid=7)):
         said = _unpack_in_namespace(tmp_path, make_tar(item))
         assert said.startswith("IdOutOfRange"), said
         assert f"/{item.name}" in said
 
 
-def test_devices_are_counted_where_none_can_be_made(tmp_path: Path) -> None:
+def test_skipped_devices_are_counted(tmp_path: Path) -> None:
     items = (Item("null", CHARACTER, device=(1, 3)), hardlink("zero", "null"), Item("f", data=b"x"))
     assert _unpack_in_namespace(tmp_path, make_tar(*items)).split() == ["skipped", "2"]
     assert os.listdir(tmp_path) == ["f"]
 
 
-def test_owners_count_where_a_copy_keeps_them_and_devices_by_their_numbers(tmp_path: Path) -> None:
-    """For the keys of the layer cache: another owner or device is another content."""
+def test_cache_contents_include_preserved_owners_and_device_numbers(tmp_path: Path) -> None:
+    """Another owner or device changes the hash for the layer cache."""
 
     def hashes(name: str, owner: tuple[int, int], minor: int) -> tuple[str, str, str]:
         root = tmp_path / name

@@ -1,6 +1,6 @@
-"""Looks for a secret's bytes, in every form that they are likely to be written in, wherever a build leaves something.
+"""Searches for secrets, in every likely encoding, in everything that a build leaves behind.
 
-I/O: reads files.
+Reads files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _base64_forms(secret: bytes) -> Iterator[bytes]:
 
 
 def forms(secret: bytes) -> dict[str, tuple[bytes, ...]]:
-    """What to look for, by the name of the form."""
+    """The byte strings to search for, by the name of the encoding."""
     return {
         "raw": (secret,),
         "reversed": (secret[::-1],),

@@ -1,4 +1,4 @@
-"""COPY and ADD: what lands where, as BuildKit does it. Owners are the caller's own, so that it needs no root."""
+"""COPY and ADD: destinations and attributes, as in BuildKit. Owners are the caller's own, so that it needs no root."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def write(directory: Path, *names: str) -> None:
 
 
 def files(directory: Path) -> dict[str, str]:
-    """All that is no directory: content, or "-> target"."""
+    """All entries but directories: content, or "-> target"."""
     found = {}
     for parent, directories, names in os.walk(directory):
         for name in [*names, *directories]:
@@ -83,17 +83,17 @@ def mode(path: Path) -> str:
     return oct(stat.S_IMODE(path.lstat().st_mode))
 
 
-# --- where it lands
+# --- destinations
 
 
-def test_a_directory_gives_its_contents(context: Path, root: Path, run: Copy) -> None:
+def test_directory_source_copies_its_contents(context: Path, root: Path, run: Copy) -> None:
     write(context, "src/a", "src/b/c")
     assert run("src", to="/app").written == (b"app", b"app/a", b"app/b", b"app/b/c")
     assert files(root) == {"app/a": "src/a", "app/b/c": "src/b/c"}
 
 
 @pytest.mark.parametrize("pattern", [".", "/", "./", "../..", "src/.."])
-def test_the_whole_context(context: Path, root: Path, run: Copy, pattern: str) -> None:
+def test_whole_context(context: Path, root: Path, run: Copy, pattern: str) -> None:
     write(context, "a", "src/b")
     run(pattern, to="/")
     assert files(root) == {"a": "a", "src/b": "src/b"}
@@ -115,7 +115,7 @@ def test_the_whole_context(context: Path, root: Path, run: Copy, pattern: str) -
         ("/../../b", "b"),
     ],
 )
-def test_a_file_lands(context: Path, root: Path, run: Copy, to: str, place: str) -> None:
+def test_destination_of_a_file(context: Path, root: Path, run: Copy, to: str, place: str) -> None:
     write(context, "a")
     (root / "old").mkdir()
     (root / "link").symlink_to("/old")
@@ -139,7 +139,7 @@ def test_wildcards(context: Path, root: Path, run: Copy) -> None:
     assert (root / "one").read_text() == "src/d.txt", "a single match is a file like any other"
 
 
-def test_a_source_that_is_not_there(context: Path, root: Path, run: Copy) -> None:
+def test_missing_source(context: Path, root: Path, run: Copy) -> None:
     write(context, "a")
     for pattern in ("b", "a/b", "a\\*"):
         with pytest.raises(FileSystemError) as caught:
@@ -153,7 +153,7 @@ def test_a_source_that_is_not_there(context: Path, root: Path, run: Copy) -> Non
 # --- links
 
 
-def test_a_link_is_followed_as_source_and_kept_below(context: Path, root: Path, run: Copy) -> None:
+def test_link_is_followed_as_source_and_kept_below_a_directory(context: Path, root: Path, run: Copy) -> None:
     write(context, "data/file")
     (context / "link").symlink_to("data/file")
     (context / "directory").symlink_to("/data")
@@ -169,7 +169,7 @@ def test_a_link_is_followed_as_source_and_kept_below(context: Path, root: Path, 
     }
 
 
-def test_no_link_of_the_context_leads_out(tmp_path: Path, context: Path, root: Path, run: Copy) -> None:
+def test_links_of_the_context_do_not_lead_out(tmp_path: Path, context: Path, root: Path, run: Copy) -> None:
     write(tmp_path, "secret")
     (context / "up").symlink_to("../secret")
     (context / "directory").symlink_to("..")
@@ -199,9 +199,7 @@ def test_linked_parents_of_the_destination_are_followed_inside_the_root(
     assert files(tmp_path) == {f"root/{k}": v for k, v in files(root).items()} | {"context/a": "a"}
 
 
-def test_a_link_that_is_named_is_written_through_and_one_in_a_directory_is_replaced(
-    context: Path, root: Path, run: Copy
-) -> None:
+def test_named_link_is_followed_and_link_in_a_directory_is_replaced(context: Path, root: Path, run: Copy) -> None:
     write(context, "a", "d/inside")
     write(root, "precious", "d/precious")
     (root / "link").symlink_to("precious")
@@ -230,7 +228,7 @@ def test_a_link_that_is_named_is_written_through_and_one_in_a_directory_is_repla
     }
 
 
-def test_a_link_that_is_named_does_not_lead_to_what_is_not_the_images(context: Path, root: Path, run: Copy) -> None:
+def test_named_link_to_an_excluded_path_is_refused(context: Path, root: Path, run: Copy) -> None:
     write(context, "a")
     write(root, "own/key")
     for target in ("own/key", "/own/new", "own/../own/new"):
@@ -242,7 +240,7 @@ def test_a_link_that_is_named_does_not_lead_to_what_is_not_the_images(context: P
     assert files(root) == {"own/key": "own/key"}
 
 
-def test_what_is_there_already_is_no_change(context: Path, root: Path, run: Copy) -> None:
+def test_equal_files_are_not_changes(context: Path, root: Path, run: Copy) -> None:
     write(context, "d/a", "d/sub/b")
     (context / "d/link").symlink_to("a")
     (context / "x.tar").write_bytes(
@@ -275,7 +273,7 @@ def test_what_is_there_already_is_no_change(context: Path, root: Path, run: Copy
     assert run("x.tar", to="/y", extract=True).written == (b"y/f", b"y/g")
 
 
-def test_what_is_one_file_in_two_sources_becomes_two(context: Path, root: Path, run: Copy) -> None:
+def test_hard_links_across_sources_become_separate_files(context: Path, root: Path, run: Copy) -> None:
     write(context, "d/a")
     os.link(context / "d/a", context / "d/b")
     os.link(context / "d/a", context / "c")
@@ -284,7 +282,7 @@ def test_what_is_one_file_in_two_sources_becomes_two(context: Path, root: Path, 
     assert not (root / "x/a").samefile(root / "x/c")
 
 
-def test_several_sources_count_by_what_is_there(context: Path, root: Path) -> None:
+def test_several_sources_need_a_directory(context: Path, root: Path) -> None:
     write(context, "a", "b", "d/c")
     source, target = Rootfs(str(context)), Rootfs(str(root))
 
@@ -306,7 +304,7 @@ def test_several_sources_count_by_what_is_there(context: Path, root: Path) -> No
         do("a", "d", to="/five")
 
 
-def test_a_circle_of_links_is_named(context: Path, root: Path, run: Copy) -> None:
+def test_link_loop_is_named(context: Path, root: Path, run: Copy) -> None:
     write(context, "a")
     (root / "x").symlink_to("y")
     (root / "y").symlink_to("x")
@@ -315,7 +313,7 @@ def test_a_circle_of_links_is_named(context: Path, root: Path, run: Copy) -> Non
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
 
 
-# --- one in the place of another
+# --- replacing entries
 
 
 def test_files_are_replaced_and_directories_merged(context: Path, root: Path, run: Copy) -> None:
@@ -325,7 +323,7 @@ def test_files_are_replaced_and_directories_merged(context: Path, root: Path, ru
     assert files(root) == {"app/a": "src/a", "app/b/c": "src/b/c", "app/b/old": "app/b/old"}
 
 
-def test_the_replaced_file_keeps_its_other_names(context: Path, root: Path, run: Copy) -> None:
+def test_replacing_a_file_keeps_its_other_hard_links(context: Path, root: Path, run: Copy) -> None:
     write(context, "a")
     write(root, "one")
     os.link(root / "one", root / "two")
@@ -334,7 +332,7 @@ def test_the_replaced_file_keeps_its_other_names(context: Path, root: Path, run:
 
 
 @pytest.mark.parametrize(("source", "to"), [("src/b", "/app"), ("src", "/file"), ("src", "/merge"), ("a", "/file/x")])
-def test_files_and_directories_do_not_replace_each_other(
+def test_files_and_directories_never_replace_each_other(
     context: Path, root: Path, run: Copy, source: str, to: str
 ) -> None:
     write(context, "src/b", "src/d/e", "a")
@@ -346,7 +344,7 @@ def test_files_and_directories_do_not_replace_each_other(
     assert before.items() <= files(root).items()
 
 
-def test_a_file_that_came_twice_is_the_last_one(context: Path, root: Path, run: Copy) -> None:
+def test_last_of_two_files_wins(context: Path, root: Path, run: Copy) -> None:
     write(context, "one/x", "two/x")
     os.link(context / "one/x", context / "two/y")
     run("one", "two", to="/app/")
@@ -356,7 +354,7 @@ def test_a_file_that_came_twice_is_the_last_one(context: Path, root: Path, run: 
 # --- metadata
 
 
-def test_modes_times_and_links_among_files(context: Path, root: Path, run: Copy) -> None:
+def test_modes_times_and_hard_links_are_preserved(context: Path, root: Path, run: Copy) -> None:
     write(context, "src/a", "src/b/c")
     os.link(context / "src/a", context / "src/b/again")
     os.chmod(context / "src/a", 0o640)
@@ -370,7 +368,7 @@ def test_modes_times_and_links_among_files(context: Path, root: Path, run: Copy)
     assert (root / "app/b").stat().st_mtime_ns == 1_111_111_111_000_000_001
 
 
-def test_hard_links_hold_over_many_directories(context: Path, root: Path, run: Copy) -> None:
+def test_hard_links_across_many_directories_are_preserved(context: Path, root: Path, run: Copy) -> None:
     for n in range(300):
         write(context, f"src/{n}/file")
         os.link(context / f"src/{n}/file", context / f"src/{n}/again")
@@ -380,7 +378,7 @@ def test_hard_links_hold_over_many_directories(context: Path, root: Path, run: C
         assert (root / f"app/{n}/again").read_text() == f"src/{n}/file"
 
 
-def test_an_existing_directory_keeps_its_mode_and_a_nested_one_takes_the_source_s(
+def test_existing_destination_keeps_its_mode_and_nested_directories_do_not(
     context: Path, root: Path, run: Copy
 ) -> None:
     write(context, "src/sub/a")
@@ -393,7 +391,7 @@ def test_an_existing_directory_keeps_its_mode_and_a_nested_one_takes_the_source_
     assert (mode(root / "app"), mode(root / "app/sub")) == ("0o711", "0o1777")
 
 
-def test_chmod_applies_to_files_and_to_directories_that_are_made(context: Path, root: Path, run: Copy) -> None:
+def test_chmod_applies_to_files_and_created_directories(context: Path, root: Path, run: Copy) -> None:
     write(context, "a", "src/b/c")
     os.chmod(context / "a", 0o600)
     (root / "old").mkdir(mode=0o750)
@@ -404,7 +402,7 @@ def test_chmod_applies_to_files_and_to_directories_that_are_made(context: Path, 
     assert [mode(root / p) for p in ("tree", "tree/b", "tree/b/c")] == ["0o755", "0o755", "0o644"]
 
 
-def test_the_umask_does_not_matter(context: Path, root: Path, run: Copy) -> None:
+def test_umask_is_ignored(context: Path, root: Path, run: Copy) -> None:
     write(context, "src/b/c")
     os.chmod(context / "src/b", 0o777)
     os.chmod(context / "src/b/c", 0o666)
@@ -445,7 +443,7 @@ def test_sparse_files_stay_sparse(context: Path, root: Path, run: Copy) -> None:
         assert file.read(7) == b"middle\0"
 
 
-def test_names_that_are_no_text(context: Path, root: Path, run: Copy) -> None:
+def test_undecodable_names(context: Path, root: Path, run: Copy) -> None:
     name = b"\xff\xfe \n\\*"
     with open(os.fsencode(context) + b"/" + name, "wb") as file:
         file.write(b"x")
@@ -456,7 +454,7 @@ def test_names_that_are_no_text(context: Path, root: Path, run: Copy) -> None:
 # --- .dockerignore
 
 
-def test_what_is_ignored_is_not_copied(context: Path, root: Path, run: Copy) -> None:
+def test_ignored_files_are_not_copied(context: Path, root: Path, run: Copy) -> None:
     write(context, "a", "b.log", "src/c", "src/d.log", "node_modules/x/y", "node_modules/keep/me")
     ignore = "**/*.log\nnode_modules\n!node_modules/keep"
     changes = run(".", to="/app", ignore=ignore)
@@ -470,7 +468,7 @@ def test_what_is_ignored_is_not_copied(context: Path, root: Path, run: Copy) -> 
 
 
 @pytest.mark.parametrize("pattern", ["b.log", "src/d.log", "link", "hidden", "empty", "file"])
-def test_an_ignored_source_is_not_there(context: Path, root: Path, run: Copy, pattern: str) -> None:
+def test_ignored_source_is_missing(context: Path, root: Path, run: Copy, pattern: str) -> None:
     write(context, "b.log", "src/d.log", "hidden/x", "a", "empty/x", "file")
     (context / "link").symlink_to("b.log")
     with pytest.raises(FileSystemError) as caught:
@@ -479,7 +477,7 @@ def test_an_ignored_source_is_not_there(context: Path, root: Path, run: Copy, pa
     assert ".dockerignore" in caught.value.hint
 
 
-def test_a_hidden_link_is_not_followed(context: Path, root: Path, run: Copy) -> None:
+def test_ignored_link_is_not_followed(context: Path, root: Path, run: Copy) -> None:
     write(context, "target")
     (context / "link").symlink_to("target")
     with pytest.raises(FileSystemError):
@@ -488,23 +486,23 @@ def test_a_hidden_link_is_not_followed(context: Path, root: Path, run: Copy) -> 
     assert files(root) == {"x": "target"}
 
 
-def test_wildcards_pass_over_what_is_ignored(context: Path, root: Path, run: Copy) -> None:
+def test_wildcards_skip_ignored_files(context: Path, root: Path, run: Copy) -> None:
     write(context, "a.txt", "b.txt", "c.txt")
     run("*.txt", to="/app/", ignore="b.txt\n!b.txt/x")
     assert files(root) == {"app/a.txt": "a.txt", "app/c.txt": "c.txt"}
 
 
-def test_all_but(context: Path, root: Path, run: Copy) -> None:
+def test_exclusions(context: Path, root: Path, run: Copy) -> None:
     write(context, "a", "src/main.go", "src/vendor/x", "docs/y")
     run(".", to="/", ignore="*\n!src\nsrc/vendor")
     assert files(root) == {"src/main.go": "src/main.go"}
 
 
-# --- what is not the image's
+# --- excluded paths
 
 
 @pytest.mark.parametrize("to", ["/kaniko/x", "/kaniko", "/link/x", "/kaniko/new/x", "/link/new/x", "/kaniko/.."])
-def test_the_engines_own_directory_is_not_written(context: Path, root: Path, run: Copy, to: str) -> None:
+def test_directory_of_the_engine_is_not_written(context: Path, root: Path, run: Copy, to: str) -> None:
     write(context, "x")
     write(root, "kaniko/own")
     (root / "link").symlink_to("/kaniko")
@@ -558,7 +556,7 @@ def test_copy_does_not_unpack(context: Path, root: Path, run: Copy) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"no archive", bytes(2000), b"\x1f\x8bnonsense", archive_of(("a", "A"))[:300]]
 )
-def test_add_copies_what_only_looks_like_an_archive(context: Path, root: Path, run: Copy, content: bytes) -> None:
+def test_add_copies_files_that_only_look_like_archives(context: Path, root: Path, run: Copy, content: bytes) -> None:
     (context / "x.tar.gz").write_bytes(content)
     run("x.tar.gz", to="/app/", extract=True)
     assert (root / "app/x.tar.gz").read_bytes() == content
@@ -571,7 +569,7 @@ def test_a_directory_is_not_searched_for_archives(context: Path, root: Path, run
     assert (root / "app/x.tar").is_file()
 
 
-def test_an_archive_leaves_the_destination_as_it_is(context: Path, root: Path, run: Copy) -> None:
+def test_archive_keeps_attributes_of_the_destination(context: Path, root: Path, run: Copy) -> None:
     (context / "x.tar").write_bytes(archive_of(("./", ""), ("./a", "A")))
     (root / "app").mkdir()
     os.chmod(root / "app", 0o711)
@@ -580,7 +578,7 @@ def test_an_archive_leaves_the_destination_as_it_is(context: Path, root: Path, r
     assert files(root) == {"app/a": "A"}
 
 
-def test_a_cut_off_archive_is_named(context: Path, root: Path, run: Copy) -> None:
+def test_truncated_archive_is_an_error(context: Path, root: Path, run: Copy) -> None:
     (context / "x.tar").write_bytes(archive_of(("a", "A" * 5000))[:2000])
     with pytest.raises(FileSystemError, match="the archive is truncated"):
         run("x.tar", to="/app", extract=True)
@@ -602,7 +600,7 @@ OUT_OF_THE_DESTINATION = {
 
 
 @pytest.mark.parametrize("escape", OUT_OF_THE_DESTINATION)
-def test_an_archive_has_the_destination_for_its_root(context: Path, root: Path, run: Copy, escape: str) -> None:
+def test_archive_cannot_leave_the_destination(context: Path, root: Path, run: Copy, escape: str) -> None:
     (context / "x.tar").write_bytes(make_tar(*OUT_OF_THE_DESTINATION[escape]))
     write(root, "etc/keep", "etc/y")
     (root / "app").mkdir()
@@ -615,14 +613,14 @@ def test_an_archive_has_the_destination_for_its_root(context: Path, root: Path, 
     assert all(path.startswith(b"app") for path in changes.written)
 
 
-def test_a_hard_link_finds_nothing_out_of_the_destination(context: Path, root: Path, run: Copy) -> None:
+def test_hard_link_out_of_the_destination_is_refused(context: Path, root: Path, run: Copy) -> None:
     write(root, "etc/shadow")
     (context / "x.tar").write_bytes(make_tar(hardlink("mine", "../etc/shadow")))
     with pytest.raises(FileSystemError, match="which does not exist"):
         run("x.tar", to="/app", extract=True)
 
 
-def test_what_is_excluded_below_the_destination_stays(context: Path, root: Path, run: Copy) -> None:
+def test_excluded_paths_below_the_destination_stay(context: Path, root: Path, run: Copy) -> None:
     write(root, "app/own/key")
     (context / "x.tar").write_bytes(make_tar(Item("own/key", data=b"x"), Item("a", data=b"x")))
     run("x.tar", to="/app", extract=True, excluded="app/own")
@@ -633,7 +631,7 @@ def test_what_is_excluded_below_the_destination_stays(context: Path, root: Path,
     assert (root / "app/own/key").read_text() == "app/own/key"
 
 
-def test_changes_of_an_archive_hold_real_paths_of_what_is_still_there(context: Path, root: Path, run: Copy) -> None:
+def test_changes_of_an_archive_are_real_paths_of_remaining_entries(context: Path, root: Path, run: Copy) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, kind, target in (

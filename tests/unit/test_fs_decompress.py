@@ -1,4 +1,4 @@
-"""Inflating streams: formats by content, several members, damage and cuts seen, bounded pieces."""
+"""Decompressing streams: formats by content, several members, detection of damage and truncation, bounded memory."""
 
 from __future__ import annotations
 
@@ -49,30 +49,30 @@ def read_all(data: bytes, count: int = 1 << 30, piece: int = 1 << 20) -> bytes:
     while part := stream.read(piece):
         assert len(part) <= piece
         parts.append(part)
-    assert stream.read(piece) == b""  # the end stays the end
+    assert stream.read(piece) == b""  # reading again after the end
     return b"".join(parts)
 
 
 @pytest.mark.parametrize("name", COMPRESSED)
 @pytest.mark.parametrize("count", [1 << 30, 10_000, 7])
-def test_content_comes_out(name: str, count: int) -> None:
+def test_decompression(name: str, count: int) -> None:
     assert read_all(COMPRESSED[name], count) == DATA
     assert read_all(COMPRESSED[name], count, piece=1000) == DATA
 
 
 @pytest.mark.parametrize("name", COMPRESSED)
 @pytest.mark.parametrize("count", [1 << 30, 13])
-def test_members_follow_one_another(name: str, count: int) -> None:
+def test_concatenated_members(name: str, count: int) -> None:
     assert read_all(COMPRESSED[name] * 3, count) == DATA * 3
 
 
-def test_zstd_frames_to_be_skipped() -> None:
+def test_skippable_zstd_frames() -> None:
     whole = COMPRESSED["zstd"]
     assert read_all(whole + SKIPPABLE + whole) == DATA * 2
 
 
 @pytest.mark.parametrize("name", COMPRESSED)
-def test_a_cut_is_seen_wherever_it_is(name: str) -> None:
+def test_truncation_is_detected_anywhere(name: str) -> None:
     whole = COMPRESSED[name]
     for cut in (len(whole) - 1, len(whole) - 4, len(whole) - 5, len(whole) // 2, 30, 10):
         for data in (whole[:cut], whole + whole[:cut]):
@@ -82,7 +82,7 @@ def test_a_cut_is_seen_wherever_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gzip", "bzip2", "xz", "zstd-checksum"])
-def test_a_changed_byte_is_seen(name: str) -> None:
+def test_changed_byte_is_detected(name: str) -> None:
     whole = bytearray(COMPRESSED[name])
     whole[len(whole) // 2] ^= 0x10
     with pytest.raises(FileSystemError):
@@ -90,17 +90,17 @@ def test_a_changed_byte_is_seen(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPRESSED)
-def test_garbage_after_the_end_is_seen(name: str) -> None:
+def test_trailing_garbage_is_detected(name: str) -> None:
     with pytest.raises(FileSystemError):
         read_all(COMPRESSED[name] + b"garbage that is none of it")
 
 
-def test_zeros_after_gzip_are_padding() -> None:
+def test_zeros_after_gzip_are_ignored() -> None:
     assert read_all(COMPRESSED["gzip"] + bytes(3000), 1000) == DATA
 
 
 @pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
-def test_much_padding_does_not_hide_what_follows(name: str) -> None:
+def test_data_after_long_padding_is_read(name: str) -> None:
     padded = COMPRESSED[name] + bytes(1_000_000)
     assert read_all(padded) == DATA
     assert read_all(padded + COMPRESSED[name]) == DATA + DATA
@@ -109,18 +109,18 @@ def test_much_padding_does_not_hide_what_follows(name: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\x1f", b"plain text" * 1000])
-def test_what_is_not_compressed_is_passed_on(data: bytes) -> None:
+def test_uncompressed_data_is_passed_through(data: bytes) -> None:
     assert read_all(data, 3) == data
 
 
-def test_sniffing_tells_and_loses_nothing() -> None:
+def test_sniffing_preserves_the_stream() -> None:
     for name, data in COMPRESSED.items():
         found, stream = sniff(Dribble(data, 1))
         assert name.startswith(found)
         assert b"".join(iter(lambda s=stream: s.read(100_000), b"")) == data  # type: ignore[misc]
 
 
-def test_a_bomb_comes_in_bounded_pieces() -> None:
+def test_decompression_bomb_is_read_in_bounded_chunks() -> None:
     bombs = [
         gzip.compress(bytes(20_000_000)),
         _zstd(bytes(20_000_000)),
@@ -132,7 +132,7 @@ def test_a_bomb_comes_in_bounded_pieces() -> None:
             assert 0 < len(stream.read(1 << 16)) <= 1 << 16
 
 
-def test_a_zstd_window_beyond_memory_is_refused() -> None:
+def test_large_zstd_window_is_refused() -> None:
     parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     data = compressor.compress(b"x" * 100) + compressor.flush()
@@ -140,6 +140,6 @@ def test_a_zstd_window_beyond_memory_is_refused() -> None:
         open_layer(io.BytesIO(data)).read(100)
 
 
-def test_the_given_format_is_believed() -> None:
+def test_given_format_is_used() -> None:
     with pytest.raises(FileSystemError, match="gzip"):
         inflate(io.BytesIO(b"no gzip at all"), "gzip").read(10)

@@ -1,4 +1,4 @@
-"""Directories inside each other, more than calls of functions and open descriptors are allowed here."""
+"""Directories nested deeper than the call stack and the number of open descriptors permit."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def space(tmp_path: Path) -> Iterator[Path]:
 
 
 class Counting:
-    """A .dockerignore that counts what it is asked."""
+    """A .dockerignore that counts queries."""
 
     def __init__(self, patterns: IgnorePatterns) -> None:
         self.patterns = patterns
@@ -75,7 +75,7 @@ class Counting:
 
 
 def dig(top: Path, directory: str = "d", file: str = "file") -> Rootfs:
-    """Directories inside each other, in the last of them a file."""
+    """Nested directories with a file in the innermost."""
     top.mkdir()
     fd = os.open(top, os.O_RDONLY)
     for _ in range(LEVELS):
@@ -92,7 +92,7 @@ def empty(top: Path, resolver: Resolver | None = None) -> Rootfs:
     return Rootfs(str(top), resolver=resolver)
 
 
-def test_a_descent_comes_back_the_way_it_went(space: Path) -> None:
+def test_descent_returns_through_the_same_directories(space: Path) -> None:
     root = dig(space / "a")
     with Descent(root.fd) as down:
         way = []
@@ -108,7 +108,7 @@ def test_a_descent_comes_back_the_way_it_went(space: Path) -> None:
     assert down.fd == root.fd
 
 
-def test_a_descent_comes_back_from_a_directory_that_is_elsewhere(space: Path) -> None:
+def test_descent_returns_from_a_masked_directory(space: Path) -> None:
     root, other = dig(space / "a"), dig(space / "b")
     with Descent(root.fd) as down:
         for _ in range(5):
@@ -123,8 +123,8 @@ def test_a_descent_comes_back_from_a_directory_that_is_elsewhere(space: Path) ->
         assert os.listdir(down.fd) == ["d"]
 
 
-def test_a_descent_is_not_led_astray(space: Path) -> None:
-    """Who moves a directory while it is walked must not have the walk go on elsewhere."""
+def test_descent_detects_moved_directories(space: Path) -> None:
+    """Moving a directory during a walk must not lead the walk elsewhere."""
     root = dig(space / "a")
     with Descent(root.fd) as down:
         for _ in range(LEVELS):
@@ -138,7 +138,7 @@ def test_a_descent_is_not_led_astray(space: Path) -> None:
         assert caught.value.errno == errno.ESTALE
 
 
-def test_a_walk_raises_what_is_raised_below_it() -> None:
+def test_walk_propagates_exceptions() -> None:
     closed = []
 
     def walk(level: int) -> descent.Walk[int]:
@@ -211,7 +211,7 @@ def test_copying(space: Path, resolver: Resolver) -> None:
     assert linked == changes
 
 
-def test_copying_what_dockerignore_takes_in_again(space: Path) -> None:
+def test_copying_with_dockerignore_exceptions(space: Path) -> None:
     source = dig(space / "a")
     ignore = Counting(IgnorePatterns.parse("*\n!**/file"))
     request = CopyRequest(source, (".",), "/", ownership=ME, ignore=ignore)
@@ -220,7 +220,7 @@ def test_copying_what_dockerignore_takes_in_again(space: Path) -> None:
     assert ignore.asked < 10 * LEVELS, "a directory is looked at for all above it at once, not for each of them"
 
 
-def test_adding_an_archive(space: Path) -> None:
+def test_extracting_an_archive(space: Path) -> None:
     context = empty(space / "a")
     (space / "a/x.tar").write_bytes(make_tar(Item(os.fsdecode(PATH) + "/file", data=b"x")))
     root = empty(space / "b")
@@ -238,7 +238,7 @@ def test_a_working_directory(space: Path, resolver: Resolver) -> None:
     )
 
 
-def test_a_path_that_no_system_call_takes_is_named(space: Path) -> None:
+def test_path_too_long_for_system_calls_is_named(space: Path) -> None:
     root = dig(space / "a", LONG)
     target = empty(space / "b")
     (space / "x.tar").write_bytes(make_tar(Item(f"{LONG}/" * LEVELS + "file", data=b"x")))
@@ -257,7 +257,7 @@ def test_a_path_that_no_system_call_takes_is_named(space: Path) -> None:
         assert "4095" in caught.value.hint
 
 
-def test_whatever_a_command_has_made_is_removed(space: Path) -> None:
+def test_anything_a_command_created_is_removed(space: Path) -> None:
     workspace = Workspace(str(space))
     tree.remove(dig(Path(workspace.stage(0)) / "x", LONG))
     dig(Path(workspace.stage(0)) / "y", LONG)
@@ -267,7 +267,7 @@ def test_whatever_a_command_has_made_is_removed(space: Path) -> None:
     assert os.listdir(space) == []
 
 
-def test_what_is_mounted_is_in_the_way_of_directories_of_any_depth(space: Path) -> None:
+def test_mounts_below_directories_of_any_depth(space: Path) -> None:
     kept, plain = space / "root/a/b/m", space / "plain"
     for path in (kept / "theirs", space / "masked", plain):
         path.mkdir(parents=True)
@@ -290,7 +290,7 @@ def test_what_is_mounted_is_in_the_way_of_directories_of_any_depth(space: Path) 
     assert rootfs.names(rootfs.fd, b"") == []
 
 
-def test_removing_goes_on_after_what_can_t_be_removed(space: Path) -> None:
+def test_removal_continues_after_errors(space: Path) -> None:
     dig(space / "a")
     with pytest.raises(FileNotFoundError):
         descent.remove_tree(str(space / "nothing"))

@@ -1,6 +1,6 @@
-"""A root file system in which something else is in the place of some paths: the image is the same, and that stays as it is.
+"""A root file system with masked paths: the image is the same, and what masks them stays unchanged.
 
-Here it is what the engine keeps, which no test needs root for; mounts of the kernel's are in tests/integration.
+The paths are masked by kept files here, which needs no root; real mounts are in tests/integration.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEPT = ("a/m", "b/a/m", "m")  # a directory, a file, a directory at the top
 
 
 class Machine:
-    """A root with things in it that aren't the image's."""
+    """A root with files that do not belong to the image."""
 
     def __init__(self, path: Path) -> None:
         self.path = path / "root"
@@ -54,11 +54,11 @@ class Machine:
         return [(str(p), _settled(p.lstat()), p.read_bytes() if p.is_file() else b"") for p in paths]
 
     def check(self) -> None:
-        """What is kept is as it was."""
+        """Kept files are unchanged."""
         assert self._kept() == self._before
 
     def whole(self, directory: Path) -> dict[str, tuple[object, ...]]:
-        """The image, as another stage would get it."""
+        """The image as another stage would copy it."""
         directory.mkdir()
         tree.copy_tree(self.rootfs, Rootfs(str(directory)))
         return listing(directory)
@@ -95,7 +95,7 @@ ITEMS = st.one_of(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(ITEMS, max_size=8), min_size=1, max_size=4))
-def test_layers_make_the_same_image_with_and_without_something_in_the_way(layers: list[list[Item]]) -> None:
+def test_layers_give_the_same_image_with_masked_paths(layers: list[list[Item]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         plain = Path(name) / "plain"
         plain.mkdir()
@@ -114,7 +114,7 @@ def test_layers_make_the_same_image_with_and_without_something_in_the_way(layers
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files and links in the places of what is kept."""
+    """Files and links at kept paths."""
     directory = tmp_path_factory.mktemp("context")
     for name in ("a/m/a/b", "a/m/new", "b/a/m", "m/x"):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ITEMS, max_size=6), st.sampled_from([".", "a", "b", "m", "b/a/m", "b/b"]), PATHS, st.booleans())
-def test_a_copy_makes_the_same_changes_with_and_without_something_in_the_way(
+def test_copy_makes_the_same_changes_with_masked_paths(
     context: Path, layer: list[Item], source: str, destination: str, into: bool
 ) -> None:
     request = CopyRequest(Rootfs(str(context)), (source,), f"/{destination}" + ("/" if into else ""))
@@ -135,7 +135,7 @@ def test_a_copy_makes_the_same_changes_with_and_without_something_in_the_way(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ITEMS, max_size=6), st.lists(ITEMS, min_size=1, max_size=6), st.one_of(PATHS, st.just("")))
-def test_an_archive_makes_the_same_changes_with_and_without_something_in_the_way(
+def test_archive_makes_the_same_changes_with_masked_paths(
     layer: list[Item], items: list[Item], destination: str
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -185,13 +185,13 @@ def machine(tmp_path: Path) -> Machine:
         [symlink("x", "/b/a"), Item("x/m", data=b"mine"), hardlink("h", "x/m")],
     ],
 )
-def test_no_link_leads_a_layer_to_what_is_kept(machine: Machine, items: list[Item]) -> None:
+def test_links_do_not_lead_a_layer_to_kept_files(machine: Machine, items: list[Item]) -> None:
     for one_layer in ([items], [[item] for item in items]):
         unpack(machine.rootfs, [[directory("a"), directory("b"), directory("b/a")], *one_layer])
         machine.check()
 
 
-def test_a_link_that_an_opaque_marker_removes_leads_it_nowhere_else(machine: Machine) -> None:
+def test_opaque_whiteout_does_not_follow_a_removed_link(machine: Machine) -> None:
     layers = [
         [directory("a"), symlink("a/x", ".."), Item("m/b", data=b"mine"), directory("b")],
         [Item("a/x/.wh..wh..opq")],
@@ -201,12 +201,12 @@ def test_a_link_that_an_opaque_marker_removes_leads_it_nowhere_else(machine: Mac
     assert not any(machine.rootfs.has(name) for name in (b"a", b"b", b"m"))
 
 
-def test_a_hard_link_across_the_border_is_the_same_file_or_its_copy(machine: Machine) -> None:
+def test_hard_link_to_a_masked_path_is_linked_or_copied(machine: Machine) -> None:
     assert unpack(machine.rootfs, [[Item("f", data=b"x"), hardlink("a/m/f", "f"), hardlink("g", "a/m/f")]]) == ""
     assert [machine.rootfs.read_file(path, 9) for path in (b"f", b"a/m/f", b"g")] == [b"x"] * 3
 
 
-def test_paths_lead_where_the_image_has_them_lead(machine: Machine) -> None:
+def test_paths_resolve_as_in_the_image(machine: Machine) -> None:
     unpack(machine.rootfs, [[symlink("a", "b"), directory("b"), Item("b/f", data=b"x"), symlink("m", "/b/f")]])
     assert machine.rootfs.read_file(b"a/f", 9) == b"x"
     assert machine.rootfs.read_file(b"m", 9) == b"x"
@@ -216,7 +216,7 @@ def test_paths_lead_where_the_image_has_them_lead(machine: Machine) -> None:
     assert not machine.rootfs.has(b"b/a")
 
 
-def test_a_copy_reaches_the_layer_and_not_the_disk(machine: Machine, context: Path) -> None:
+def test_copy_to_a_mount_is_in_the_layer_only(machine: Machine, context: Path) -> None:
     before = scan(machine.rootfs)
     changes = copy(machine.rootfs, CopyRequest(Rootfs(str(context)), (".",), "/"))
     machine.check()
@@ -233,7 +233,7 @@ def test_a_copy_reaches_the_layer_and_not_the_disk(machine: Machine, context: Pa
     }  # directories on the way are the image's now; what is apart no scan sees
 
 
-def test_a_copy_looks_at_what_the_image_has_where_something_is_in_the_way(machine: Machine, tmp_path: Path) -> None:
+def test_copy_compares_with_masked_entries(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "context/m").mkdir(parents=True)
     (tmp_path / "context/f").write_text("mine")
     context = Rootfs(str(tmp_path / "context"))
@@ -248,7 +248,7 @@ def test_a_copy_looks_at_what_the_image_has_where_something_is_in_the_way(machin
     machine.check()
 
 
-def test_a_directory_is_a_root_of_its_own_with_what_is_in_the_way_there(machine: Machine) -> None:
+def test_subdirectory_as_root_has_its_masked_paths(machine: Machine) -> None:
     unpack(machine.rootfs, [[directory("b"), Item("b/a/f", data=b"x"), symlink("a", "b/a")]])
     part = machine.rootfs.below(b"b/a")
     link = [symlink("up", "../.."), symlink("m", "/f"), Item("up/a", data=b"mine"), Item("n/f", data=b"y")]
@@ -266,7 +266,7 @@ def test_a_directory_is_a_root_of_its_own_with_what_is_in_the_way_there(machine:
     machine.check()
 
 
-def test_a_directory_of_the_disk_has_nothing_of_an_earlier_image(machine: Machine) -> None:
+def test_adopted_directory_has_no_attributes_of_an_earlier_image(machine: Machine) -> None:
     unpack(machine.rootfs, [[directory("a", 0o711), Item("a/f")]])
     assert stat.S_IMODE((machine.path / "a").stat().st_mode) == 0o711
     tree.remove(machine.rootfs)
@@ -276,7 +276,7 @@ def test_a_directory_of_the_disk_has_nothing_of_an_earlier_image(machine: Machin
     assert stat.S_IMODE((machine.path / "a").stat().st_mode) == 0o755
 
 
-def test_what_a_command_left_where_the_image_has_a_link_is_not_in_a_later_directory(machine: Machine) -> None:
+def test_leftovers_behind_a_link_are_not_in_a_later_directory(machine: Machine) -> None:
     unpack(machine.rootfs, [[symlink("a", "b")]])
     machine.masked.before_command()
     (machine.path / "a/lost").write_text("lost")
@@ -285,7 +285,7 @@ def test_what_a_command_left_where_the_image_has_a_link_is_not_in_a_later_direct
     assert os.listdir(machine.path / "a") == ["m"]
 
 
-def test_what_is_released_is_an_images_place_again(machine: Machine, tmp_path: Path) -> None:
+def test_released_path_belongs_to_the_image_again(machine: Machine, tmp_path: Path) -> None:
     assert machine.masked.can_release(b"a/m")
     machine.masked.release(b"a/m")
     assert b"a/m" not in machine.masked.mounts

@@ -1,4 +1,4 @@
-"""What is mounted, read from the kernel's table whatever its paths are made of."""
+"""Parsing the mount table, with any characters in paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TABLE = (
 ).encode() + b"27 22 8:1 / /kein-\xff-utf8 rw - ext4 /dev/sda1 rw\n"
 
 
-def test_paths_are_root_relative_and_as_they_are_on_disk() -> None:
+def test_mount_paths_are_root_relative_and_unescaped() -> None:
     assert parse_mountinfo(_TABLE) == (
         MountPoint(23, b"proc", False),
         MountPoint(24, b"etc/hosts", True),
@@ -23,6 +23,6 @@ def test_paths_are_root_relative_and_as_they_are_on_disk() -> None:
     )
 
 
-def test_of_a_directory_only_what_is_below_it_counts() -> None:
+def test_only_mounts_below_the_directory_count() -> None:
     assert parse_mountinfo(_TABLE, b"/etc") == (MountPoint(24, b"hosts", True),)
     assert parse_mountinfo(_TABLE, b"/et") == ()

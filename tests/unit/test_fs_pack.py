@@ -1,4 +1,4 @@
-"""Layers that are written: what is in them, that others can read them, and that the same input gives the same bytes."""
+"""Packing layers: their content, compatibility with other readers, and reproducible bytes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_parents_come_with_their_own_metadata_and_the_root_never(root: Path) -> None:
+def test_parents_are_included_with_metadata_but_not_the_root(root: Path) -> None:
     data, _ = pack(root, "d/e/f")
     found = members(data)
     assert list(found) == ["d", "d/e", "d/e/f"]
@@ -59,12 +59,12 @@ def test_parents_come_with_their_own_metadata_and_the_root_never(root: Path) -> 
     assert {(m.uid, m.gid, m.uname, m.gname) for m in found.values()} == {(os.getuid(), os.getgid(), "", "")}
 
 
-def test_directories_end_in_a_slash_and_names_are_relative(root: Path) -> None:
+def test_names_are_relative_with_a_slash_after_directories(root: Path) -> None:
     data, _ = pack(root, "d/e/f")
     assert data[:100].rstrip(b"\0") == b"d/"
 
 
-def test_entries_are_in_the_order_of_components(root: Path) -> None:
+def test_entries_are_sorted_by_component(root: Path) -> None:
     for name in ("a", "a-b", "a.c"):
         (root / name).mkdir()
         (root / name / "x").touch()
@@ -72,14 +72,14 @@ def test_entries_are_in_the_order_of_components(root: Path) -> None:
     assert list(members(data)) == ["a", "a/.wh.gone", "a/x", "a-b", "a-b/x", "a-b/.wh.z", "a.c", "a.c/x"]
 
 
-def test_whiteouts_are_empty_files_beside_their_parents(root: Path) -> None:
+def test_whiteouts_are_empty_files(root: Path) -> None:
     data, _ = pack(root, removed=("d/e/gone", "top"))
     found = members(data)
     assert list(found) == ["d", "d/e", "d/e/.wh.gone", ".wh.top"]
     assert all(m.isreg() and m.size == 0 for n, m in found.items() if ".wh." in n)
 
 
-def test_hard_links_of_the_layer_are_links_and_others_are_whole(root: Path) -> None:
+def test_hard_links_within_the_layer_are_links_and_others_are_files(root: Path) -> None:
     for name in ("a", "z/b", "outside"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).hardlink_to(root / "d/e/f")
@@ -114,7 +114,7 @@ def test_links_fifos_and_long_names(root: Path) -> None:
     assert b"path=\xff\xfe\n" in out.getvalue()
 
 
-def test_sockets_and_what_is_excluded_are_left_out(root: Path) -> None:
+def test_sockets_and_excluded_paths_are_skipped(root: Path) -> None:
     here = os.getcwd()
     with socket.socket(socket.AF_UNIX) as listener:
         os.chdir(root)  # a socket's path may have 107 bytes only
@@ -131,7 +131,7 @@ def test_sockets_and_what_is_excluded_are_left_out(root: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, (1 << 20) - 512, 1 << 20, (1 << 20) + 1, 5_000_001])
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
-def test_digests_and_sizes_are_those_of_the_bytes(tmp_path: Path, size: int, compression: Compression) -> None:
+def test_digests_and_sizes_match_the_bytes(tmp_path: Path, size: int, compression: Compression) -> None:
     (tmp_path / "f").write_bytes(os.urandom(size))
     data, packed = pack(tmp_path, "f", compression=compression)
     raw = {
@@ -153,7 +153,7 @@ def test_the_same_files_give_the_same_bytes(root: Path, tmp_path: Path, compress
     assert pack(root, "d/e/f", removed=("a", "x"), compression=compression) == first
 
 
-def test_no_time_of_packing_is_in_a_compressed_layer(root: Path) -> None:
+def test_compressed_layer_has_no_timestamp(root: Path) -> None:
     data, _ = pack(root, "d/e/f", compression="gzip")
     assert data[4:8] == bytes(4)  # RFC 1952: MTIME
 
@@ -166,17 +166,17 @@ def test_no_time_of_packing_is_in_a_compressed_layer(root: Path) -> None:
         ("zstd", "", "b953baf64cafe4b55be2ccf2d7a8a4eadaf3ad09a076db9b70eef8154a919ac3"),
     ],
 )
-def test_the_bytes_are_those_of_every_release(
+def test_layer_bytes_are_stable_across_releases(
     tmp_path: Path, compression: Compression, machine: str, digest: str
 ) -> None:
-    """A change here changes the digests of everybody's images: it needs a word in the changelog."""
+    """A change here changes the digests of all images: it needs a line in the changelog."""
     if machine not in ("", os.uname().machine):
         pytest.skip("the compressor's bytes are known for another architecture")
     _, packed = pack(tmp_path, removed=tuple(f"file-{i * i}" for i in range(3000)), compression=compression)
     assert packed.digest.hex == digest
 
 
-def test_headers_are_those_of_every_release() -> None:
+def test_headers_are_stable_across_releases() -> None:
     entries = [
         Entry(b"d", DIRECTORY, 0o2755, 0, 0, 0, 1_600_000_000_000_000_000),
         Entry(b"d/f", REGULAR, 0o4755, 1000, 1000, 5, 1_600_000_000_123_000_000, xattrs={b"user.b": b"2"}),
@@ -190,7 +190,7 @@ def test_headers_are_those_of_every_release() -> None:
     )
 
 
-def test_times_are_clamped_and_older_ones_kept(root: Path) -> None:
+def test_later_times_are_clamped(root: Path) -> None:
     data, _ = pack(root, "d/e/f", clamp_mtime_s=1_550_000_000)
     assert [m.mtime for m in members(data).values()] == [1_500_000_000, 1_550_000_000, 1_550_000_000]
 
@@ -201,7 +201,7 @@ def test_a_time_before_the_epoch_is_kept(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".wh.x", ".wh..wh..opq", ".wh."])
-def test_a_name_that_would_delete_is_refused(root: Path, name: str) -> None:
+def test_whiteout_prefix_is_refused(root: Path, name: str) -> None:
     (root / "d" / name).touch()
     with pytest.raises(FileSystemError) as caught:
         pack(root, f"d/{name}")
@@ -209,14 +209,14 @@ def test_a_name_that_would_delete_is_refused(root: Path, name: str) -> None:
     assert name in str(caught.value)
 
 
-def test_a_file_that_vanished_is_an_error_with_its_name(root: Path) -> None:
+def test_removed_file_is_an_error_with_its_name(root: Path) -> None:
     for missing in ("gone", "gone/x"):
         with pytest.raises(FileSystemError, match="gone"):
             pack(root, missing)
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
-def test_a_full_disk_ends_the_packing(tmp_path: Path, compression: Compression) -> None:
+def test_full_disk_is_an_error(tmp_path: Path, compression: Compression) -> None:
     class Full:
         def write(self, data: bytes, /) -> int:
             raise OSError(28, "No space left on device")

@@ -1,4 +1,4 @@
-"""Paths inside a root: the kernel's resolution and the walk that stands in for it agree on a hostile corpus."""
+"""Paths inside a root: the kernel's resolution and the walk that replaces it agree on hostile trees."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("resolver", RESOLVERS)
 @pytest.mark.parametrize("path", CORPUS)
-def test_a_path_never_leaves_the_root(root: Path, resolver: Resolver, path: str) -> None:
+def test_paths_never_leave_the_root(root: Path, resolver: Resolver, path: str) -> None:
     rootfs = Rootfs(str(root), resolver=resolver)
     wanted = CORPUS[path]
     if isinstance(wanted, int):
@@ -102,14 +102,14 @@ def test_a_path_never_leaves_the_root(root: Path, resolver: Resolver, path: str)
 
 
 @pytest.mark.parametrize("resolver", RESOLVERS)
-def test_the_last_link_is_looked_at_and_not_followed(root: Path, resolver: Resolver) -> None:
+def test_lstat_does_not_follow_the_last_link(root: Path, resolver: Resolver) -> None:
     rootfs = Rootfs(str(root), resolver=resolver)
     for name in ("abs", "outside-abs", "self", "up/abs"):
         assert os.path.samestat(rootfs.lstat(name.encode()), os.lstat(root / name.removeprefix("up/")))
 
 
 @pytest.mark.parametrize("resolver", RESOLVERS)
-def test_a_file_is_made_where_the_links_lead_inside(root: Path, resolver: Resolver) -> None:
+def test_file_is_created_where_links_lead_inside_the_root(root: Path, resolver: Resolver) -> None:
     rootfs = Rootfs(str(root), resolver=resolver)
     fd = rootfs.open(b"far/abs/new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     os.close(fd)
@@ -128,7 +128,7 @@ def test_a_file_is_made_where_the_links_lead_inside(root: Path, resolver: Resolv
     ],
     ids=["fifo", "directory", "large"],
 )
-def test_read_file_takes_only_regular_files_of_bounded_size(
+def test_read_file_accepts_only_regular_files_of_bounded_size(
     root: Path, resolver: Resolver, make: Callable[[Path], object], reason: Reason
 ) -> None:
     rootfs = Rootfs(str(root), resolver=resolver)
@@ -142,7 +142,7 @@ def test_read_file_follows_links_inside(root: Path) -> None:
     assert Rootfs(str(root)).read_file(b"chain", 100) == b"inside"
 
 
-def test_path_of_names_where_a_directory_really_is(root: Path) -> None:
+def test_path_of_returns_the_real_path(root: Path) -> None:
     rootfs = Rootfs(str(root))
     with rootfs.directory(b"far/nested/in") as fd:
         assert rootfs.path_of(fd) == b"nested/in"
@@ -156,7 +156,7 @@ def test_path_of_names_where_a_directory_really_is(root: Path) -> None:
         os.close(elsewhere)
 
 
-def test_what_is_excluded_is_so_with_all_below_it() -> None:
+def test_excluded_paths_include_everything_below() -> None:
     rootfs = Rootfs("/", frozenset({"/proc/", "etc/hosts"}))
     for path in (b"proc", b"proc/1/mem", b"etc/hosts"):
         assert rootfs.is_excluded(path)

@@ -1,4 +1,4 @@
-"""Whatever a step does to a file system, its layer does to another copy of it: scan, diff, pack and unpack are one."""
+"""The layer of a step makes the same changes to a copy of the file system: scan, diff, pack and unpack round trip."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _layer(root: Path, before: Snapshot) -> tuple[bytes, PackedLayer, Snapshot]:
     st.lists(st.lists(OPERATIONS, min_size=1, max_size=12), min_size=1, max_size=3),
 )
 @example([[("symlink", "c", "c", 0), ("file", "c/a", b"", 0o600)]])
-def test_layers_make_the_same_file_system_elsewhere(steps: list[list[Operation]]) -> None:
+def test_layers_reproduce_the_file_system(steps: list[list[Operation]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         here, there = Path(directory, "here"), Path(directory, "there")
         here.mkdir()

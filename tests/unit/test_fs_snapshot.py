@@ -1,4 +1,4 @@
-"""Scans and the changes between them: everything a RUN can do to a file system is seen, and nothing else."""
+"""Snapshots and the changes between them: everything that a RUN can change is detected, and nothing else."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def changes(root: Path, action: Callable[[], object], excluded: str = "") -> Cha
 
 
 def rewrite_in_place(path: Path, text: str) -> None:
-    """Same inode, same size, same mtime: only the ctime tells."""
+    """Same inode, same size, same mtime: only the ctime differs."""
     info = path.stat()
     with path.open("r+") as file:
         file.write(text)
     os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
-def test_nothing_happened(root: Path) -> None:
+def test_no_changes(root: Path) -> None:
     assert changes(root, lambda: None).empty
 
 
-def test_reading_is_no_change(root: Path) -> None:
+def test_reading_is_not_a_change(root: Path) -> None:
     def read() -> None:
         for parent, _, names in os.walk(root):
             for name in names:
@@ -66,7 +66,7 @@ def test_reading_is_no_change(root: Path) -> None:
     assert changes(root, read).empty
 
 
-def test_what_came_and_went_again_is_no_change(root: Path) -> None:
+def test_created_and_removed_entries_are_not_changes(root: Path) -> None:
     def action() -> None:
         (root / "tmp").mkdir()
         (root / "tmp/x").write_text("x")
@@ -122,7 +122,7 @@ def test_extended_attributes(root: Path) -> None:
     assert changes(root, lambda: os.removexattr(root / "usr", "user.test")).written == (b"usr",)
 
 
-def test_what_is_excluded_is_not_looked_at(root: Path) -> None:
+def test_excluded_paths_are_not_scanned(root: Path) -> None:
     def action() -> None:
         (root / "etc/passwd").write_text("changed")
         (root / "etc/hosts").write_text("the cluster's")
@@ -132,11 +132,11 @@ def test_what_is_excluded_is_not_looked_at(root: Path) -> None:
     assert (found.written, found.removed) == ((b"etc/passwd",), ())
 
 
-def test_the_root_itself_is_no_change(root: Path) -> None:
+def test_root_itself_is_not_a_change(root: Path) -> None:
     assert changes(root, lambda: os.chmod(root, 0o700)).empty
 
 
-def test_names_that_are_no_text(root: Path) -> None:
+def test_undecodable_names(root: Path) -> None:
     name = b"\xff\n\\" + b"x" * 200
     found = changes(root, lambda: open(os.fsencode(root) + b"/" + name, "wb").close())
     assert found.written == (name,)
@@ -153,7 +153,7 @@ def test_many_names_are_sorted(root: Path) -> None:
     assert len(written) == 12
 
 
-def test_entries_read_back_as_they_were_packed(root: Path) -> None:
+def test_packed_entries_round_trip(root: Path) -> None:
     snapshot = scan(Rootfs(str(root)))
     entries = dict(Snapshot.entries(snapshot.directories[b"usr/lib"]))
     assert list(entries) == [b"a", b"b"]
@@ -191,10 +191,10 @@ def act(root: Path, kind: str, place: Path) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=ACTIONS, second=ACTIONS)
-def test_changes_are_what_two_listings_say(
+def test_changes_match_a_naive_comparison(
     tmp_path_factory: pytest.TempPathFactory, first: list[tuple[str, str, str]], second: list[tuple[str, str, str]]
 ) -> None:
-    """A slow and literal comparison of two trees sees the same paths come and go."""
+    """A slow and naive comparison of two trees finds the same changes."""
     root = tmp_path_factory.mktemp("tree")
     for directory in "abcd":
         (root / directory).mkdir()

@@ -56,7 +56,7 @@ def test_names_and_numbers_of_every_format(form: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 511, 512, 513, 5000])
-def test_a_stream_may_come_in_any_pieces(count: int) -> None:
+def test_stream_in_chunks_of_any_size(count: int) -> None:
     tar = make_tar(Item("a" * 200, data=b"1" * 1025), Item("b", data=b"2"), Item("c", data=b""))
     reader = TarReader(Dribble(tar, count))
     assert [(e.name, b"".join(bytes(c) for c in reader.chunks())) for e in reader] == [
@@ -66,13 +66,13 @@ def test_a_stream_may_come_in_any_pieces(count: int) -> None:
     ]
 
 
-def test_data_that_is_not_read_is_skipped() -> None:
+def test_unread_data_is_skipped() -> None:
     tar = make_tar(Item("a", data=b"1" * 3_000_000), Item("b", data=b"2"))
     reader = TarReader(io.BytesIO(tar))
     assert [e.name for e in reader] == [b"a", b"b"]
 
 
-def test_global_records_hold_until_they_are_taken_back() -> None:
+def test_global_records_apply_until_cancelled() -> None:
     def pax(kind: bytes, **records: str) -> bytes:
         info = tarfile.TarInfo("x")
         return info._create_pax_generic_header(records, kind, "utf-8")  # type: ignore[attr-defined, no-any-return]
@@ -99,7 +99,7 @@ def test_global_records_are_bounded() -> None:
     assert caught.value.reason is Reason.LIMIT_EXCEEDED
 
 
-def test_an_old_archive_says_directory_by_a_slash() -> None:
+def test_directories_of_old_archives_end_in_a_slash() -> None:
     block = bytearray(512)
     block[:2] = b"d/"
     block[100:108], block[124:136], block[136:148] = b"0000755\0", b"00000000000\0", b"00000000000\0"
@@ -110,7 +110,7 @@ def test_an_old_archive_says_directory_by_a_slash() -> None:
     assert entry.mode == 0o755
 
 
-def test_a_size_on_a_link_is_no_data() -> None:
+def test_size_of_a_link_is_ignored() -> None:
     tar = bytearray(make_tar(hardlink("h", "a"), Item("b", data=b"x"), form=tarfile.USTAR_FORMAT))
     tar[124:136] = b"00000001000\0"
     tar[148:156] = b" " * 8
@@ -123,7 +123,7 @@ def test_a_size_on_a_link_is_no_data() -> None:
     [(b"", 0), (bytes(512), 0), (bytes(1024), 0), (bytes(10240), 0), (make_tar(Item("a"))[:512], 1)],
     ids=["nothing", "one-zero-block", "end", "padded", "no-end"],
 )
-def test_ends(data: bytes, count: int) -> None:
+def test_end_of_archive(data: bytes, count: int) -> None:
     assert len(entries(data)) == count
 
 
@@ -133,7 +133,7 @@ def test_unknown_kinds_are_named(kind: bytes) -> None:
         entries(make_tar(Item("f", kind), form=tarfile.GNU_FORMAT))
 
 
-def test_what_is_no_archive() -> None:
+def test_not_an_archive() -> None:
     with pytest.raises(FileSystemError, match="not a tar archive"):
         entries(b"#!/bin/sh\n" * 100)
 
@@ -167,7 +167,7 @@ def test_sparse_files(tmp_path: Path, form: list[str], pieces: int) -> None:
 
 @pytest.mark.skipif(GNU_TAR is None, reason="needs GNU tar")
 @pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "posix"])
-def test_what_gnu_tar_writes(tmp_path: Path, form: str) -> None:
+def test_archives_of_gnu_tar(tmp_path: Path, form: str) -> None:
     source, root = tmp_path / "source", tmp_path / "root"
     (source / "d").mkdir(parents=True)
     root.mkdir()

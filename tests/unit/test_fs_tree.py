@@ -1,4 +1,4 @@
-"""Whole trees between stages: copied, moved, removed; and the directories of WORKDIR. Links are never followed."""
+"""Whole trees: copying, moving, removing, and the directories of WORKDIR. Links are never followed."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def listing(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def test_a_copy_is_the_same(full: Path, tmp_path: Path) -> None:
+def test_copied_tree_is_equal(full: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     tree.copy_tree(Rootfs(str(full)), Rootfs(str(tmp_path / "copy")))
     assert listing(tmp_path / "copy") == listing(full)
 
 
-def test_a_moved_tree_is_the_same(full: Path, tmp_path: Path) -> None:
+def test_moved_tree_is_equal(full: Path, tmp_path: Path) -> None:
     before = listing(full)
     (tmp_path / "moved").mkdir()
     tree.move_tree(Rootfs(str(full)), Rootfs(str(tmp_path / "moved")))
@@ -69,7 +69,7 @@ def test_a_moved_tree_is_the_same(full: Path, tmp_path: Path) -> None:
     assert list(full.iterdir()) == []
 
 
-def test_a_tree_is_moved_to_another_disk(full: Path, tmp_path: Path) -> None:
+def test_tree_is_moved_to_another_file_system(full: Path, tmp_path: Path) -> None:
     other = Path("/dev/shm")
     if not os.access(other, os.W_OK) or other.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("/dev/shm is no other file system")
@@ -80,7 +80,7 @@ def test_a_tree_is_moved_to_another_disk(full: Path, tmp_path: Path) -> None:
         assert list(full.iterdir()) == []
 
 
-def test_excluded_places_stay_where_they_are(full: Path, tmp_path: Path) -> None:
+def test_excluded_paths_are_not_moved(full: Path, tmp_path: Path) -> None:
     """As between the build's root, which has the cluster's files in it, and a directory for a stage."""
     (full / "etc/hosts").write_text("the cluster's")
     (full / "proc").mkdir()
@@ -113,7 +113,7 @@ def test_removing_leaves_what_is_excluded_and_what_links_lead_to(full: Path, tmp
 # --- WORKDIR
 
 
-def test_missing_directories_are_made(tmp_path: Path) -> None:
+def test_missing_directories_are_created(tmp_path: Path) -> None:
     root = Rootfs(str(tmp_path))
     (tmp_path / "old").mkdir(mode=0o711)
     assert tree.make_workdir(root, "/old/a/b", ME) == (b"old/a", b"old/a/b")
@@ -126,7 +126,7 @@ def test_missing_directories_are_made(tmp_path: Path) -> None:
     assert tree.make_workdir(root, "/", ME) == ()
 
 
-def test_directories_are_made_through_links_inside_the_root(tmp_path: Path) -> None:
+def test_directories_are_created_through_links_inside_the_root(tmp_path: Path) -> None:
     (tmp_path / "root/real").mkdir(parents=True)
     (tmp_path / "root/link").symlink_to("/real")
     (tmp_path / "root/dangling").symlink_to("../../run/deep")
@@ -137,7 +137,7 @@ def test_directories_are_made_through_links_inside_the_root(tmp_path: Path) -> N
     assert sorted(p.name for p in tmp_path.iterdir()) == ["root"]
 
 
-def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+def test_non_directory_at_the_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in ("/file", "/file/below"):
         with pytest.raises(FileSystemError, match="/file") as caught:
@@ -145,7 +145,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         assert caught.value.reason is Reason.PATH_NOT_ALLOWED
 
 
-def test_a_copy_that_fails_leaves_no_descriptor_open(tmp_path: Path) -> None:
+def test_failed_copy_leaves_no_descriptors_open(tmp_path: Path) -> None:
     (tmp_path / "source" / "name").mkdir(parents=True)
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "name").write_text("a file where the source has a directory")
@@ -156,7 +156,7 @@ def test_a_copy_that_fails_leaves_no_descriptor_open(tmp_path: Path) -> None:
     assert _descriptors() == before
 
 
-def test_a_directory_that_is_not_the_images_is_not_kept_open(tmp_path: Path) -> None:
+def test_foreign_directory_is_not_kept_open(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "link").symlink_to("own")
     rootfs = Rootfs(str(tmp_path), frozenset({"own"}))
@@ -171,7 +171,7 @@ def _descriptors() -> set[int]:
     return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
 
 
-def test_one_tree_may_be_copied_by_several_threads_at_once(tmp_path: Path) -> None:
+def test_one_tree_is_copied_by_several_threads(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for number in range(1500):  # more than one getdents(2)

@@ -1,4 +1,4 @@
-"""Files that a RUN only touched are found to be what they were, by the layers below."""
+"""Files with only a new ctime are recognized as unmodified by comparing them with lower layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from imagewright.streams import Readable
 
 
 class Stack:
-    """A tree and the layers that it was packed into."""
+    """A tree and the layers it was packed into."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class Stack:
         self.layers: list[bytes] = []
 
     def step(self, action: Callable[[Path], object]) -> Changes:
-        """Do something, and pack it; the settled changes."""
+        """Run an action and pack its changes; returns the changes without unmodified files."""
         before = scan(self.rootfs)
         wait_for_tick()
         action(self.path)
@@ -61,15 +61,15 @@ def stack(tmp_path: Path) -> Stack:
     return made
 
 
-def test_a_mode_set_to_what_it_is_changes_nothing(stack: Stack) -> None:
+def test_chmod_to_the_same_mode_is_not_a_change(stack: Stack) -> None:
     assert stack.step(lambda root: (root / "a").chmod(0o644)) == Changes((), ())
 
 
-def test_another_mode_is_a_change(stack: Stack) -> None:
+def test_chmod_to_another_mode_is_a_change(stack: Stack) -> None:
     assert stack.step(lambda root: (root / "a").chmod(0o600)).written == (b"a",)
 
 
-def test_a_link_made_and_removed_changes_nothing(stack: Stack) -> None:
+def test_link_and_unlink_is_not_a_change(stack: Stack) -> None:
     def act(root: Path) -> None:
         os.link(root / "a", root / "b")
         (root / "b").unlink()
@@ -86,16 +86,16 @@ def test_other_content_of_the_same_size_and_time_is_a_change(stack: Stack) -> No
     assert stack.step(act).written == (b"a",)
 
 
-def test_the_topmost_layer_counts(stack: Stack) -> None:
+def test_topmost_layer_is_compared(stack: Stack) -> None:
     stack.step(lambda root: (root / "a").write_text("two"))
     assert stack.step(lambda root: (root / "a").chmod(0o644)) == Changes((), ())
 
 
-def test_a_new_name_goes_with_the_file_so_that_both_stay_one(stack: Stack) -> None:
+def test_new_hard_link_is_packed_with_its_file(stack: Stack) -> None:
     assert stack.step(lambda root: os.link(root / "a", root / "b")).written == (b"a", b"b")
 
 
-def test_all_names_of_a_file_are_unchanged_together(tmp_path: Path) -> None:
+def test_hard_links_are_unmodified_together(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
 
     def make(root: Path) -> None:
@@ -106,12 +106,12 @@ def test_all_names_of_a_file_are_unchanged_together(tmp_path: Path) -> None:
     assert stack.step(lambda root: (root / "b").chmod(0o644)) == Changes((), ())
 
 
-def test_a_file_whose_layer_is_not_there_counts_as_changed(stack: Stack) -> None:
+def test_file_without_its_layer_counts_as_changed(stack: Stack) -> None:
     stack.layers.clear()
     assert stack.step(lambda root: (root / "a").chmod(0o644)).written == (b"a",)
 
 
-def test_no_large_layer_is_read_for_a_small_file(stack: Stack) -> None:
+def test_large_layer_is_not_read_for_a_small_file(stack: Stack) -> None:
     @contextmanager
     def refuse() -> Iterator[Readable]:
         raise AssertionError("was read")
@@ -124,7 +124,7 @@ def test_no_large_layer_is_read_for_a_small_file(stack: Stack) -> None:
     assert drop_unmodified(stack.rootfs, found, [StoredLayer(1 << 40, refuse)]).written == (b"a",)
 
 
-def test_a_link_is_compared_by_its_target(tmp_path: Path) -> None:
+def test_links_are_compared_by_target(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
     stack.step(lambda root: (root / "l").symlink_to("nowhere"))
 

@@ -1,4 +1,4 @@
-"""What layers mean: whiteouts, replacements, links, metadata (OCI image specification, layer.md)."""
+"""Applying layers: whiteouts, replacements, links, metadata (OCI image specification, layer.md)."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ def test_files_keep_content_mode_and_nanoseconds(tmp_path: Path) -> None:
     assert (tmp_path / "d").stat().st_mtime_ns == 1_600_000_000_123_456_789  # though files came into it after it
 
 
-def test_a_file_of_many_pieces_is_whole(tmp_path: Path) -> None:
+def test_file_in_many_chunks_is_complete(tmp_path: Path) -> None:
     data = os.urandom(3_500_001)
     apply(tmp_path, Item("big", data=data), Item("after", data=b"x"))
     assert (tmp_path / "big").read_bytes() == data
     assert (tmp_path / "after").read_bytes() == b"x"
 
 
-def test_a_directory_without_an_entry_is_made_with_plain_mode(tmp_path: Path) -> None:
+def test_directory_without_an_entry_gets_the_default_mode(tmp_path: Path) -> None:
     apply(tmp_path, Item("a/b/c", data=b"x"))
     assert stat.S_IMODE((tmp_path / "a/b").stat().st_mode) == 0o755
 
 
-def test_names_are_taken_as_relative_to_the_root(tmp_path: Path) -> None:
+def test_names_are_relative_to_the_root(tmp_path: Path) -> None:
     apply(tmp_path, Item("./a", data=b"1"), Item("/b", data=b"2"), Item("c//./d", data=b"3"))
     assert names(tmp_path) == ["a", "b", "c", "c/d"]
 
@@ -181,7 +181,7 @@ class TestLinks:
         assert (tmp_path / "l").lstat().st_mtime == 1_700_000_000
 
 
-def test_an_archive_leaves_its_directory_as_it_is(tmp_path: Path) -> None:
+def test_archive_keeps_attributes_of_its_directory(tmp_path: Path) -> None:
     (tmp_path / "opt").mkdir(mode=0o700)
     stats = apply(
         tmp_path / "opt",
@@ -197,8 +197,8 @@ def test_an_archive_leaves_its_directory_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("whiteouts", [True, False], ids=["layer", "archive"])
-def test_a_hard_link_to_the_file_itself_is_that_file(tmp_path: Path, whiteouts: bool) -> None:
-    """As GNU tar reads what it wrote of a file that it was given twice."""
+def test_hard_link_to_itself_keeps_the_file(tmp_path: Path, whiteouts: bool) -> None:
+    """As GNU tar does with archives that it wrote when given a file twice."""
     options = UnpackOptions(whiteouts=whiteouts)
     apply(
         tmp_path,
@@ -220,7 +220,7 @@ def test_a_hard_link_to_the_file_itself_is_that_file(tmp_path: Path, whiteouts: 
         apply(tmp_path, hardlink("new", "new"), options=options)
 
 
-def test_xattrs_come_and_go(tmp_path: Path) -> None:
+def test_xattrs_are_set_and_removed(tmp_path: Path) -> None:
     try:
         os.setxattr(tmp_path, "user.probe", b"1")
     except OSError:

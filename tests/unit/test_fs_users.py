@@ -93,14 +93,14 @@ def test_ownership(image: Rootfs, text: str, expected: Ownership) -> None:
         ("7:nogroup", Ownership(7, 7)),
     ],
 )
-def test_workdir_takes_root_for_who_is_not_there(image: Rootfs, text: str, expected: Ownership) -> None:
+def test_workdir_uses_root_for_unknown_users(image: Rootfs, text: str, expected: Ownership) -> None:
     assert lookup_workdir_ownership(image, text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["nobody", "app:nogroup", "broken", "short", "negative", "superscript", "huge", "endless", "-1", "\u00b2"]
 )
-def test_unknown_names_say_which_file_lacks_them(image: Rootfs, text: str) -> None:
+def test_unknown_names_are_errors_that_name_the_file(image: Rootfs, text: str) -> None:
     for lookup in (lookup_user, lookup_ownership):
         with pytest.raises(FileSystemError, match=r"/etc/(passwd|group)") as caught:
             lookup(image, text)
@@ -109,7 +109,7 @@ def test_unknown_names_say_which_file_lacks_them(image: Rootfs, text: str) -> No
 
 
 @pytest.mark.parametrize("text", ["4294967295", "99999999999", "9" * 5000, "1:4294967295"])
-def test_ids_beyond_what_chown_takes_are_refused(image: Rootfs, text: str) -> None:
+def test_ids_out_of_range_are_refused(image: Rootfs, text: str) -> None:
     for lookup in (lookup_user, lookup_ownership):
         with pytest.raises(FileSystemError, match="largest") as caught:
             lookup(image, text)
@@ -146,7 +146,7 @@ def hostile_size(place: Path) -> None:
 
 @pytest.mark.parametrize("make", [hostile_fifo, hostile_directory, hostile_size])
 @pytest.mark.parametrize("name", ["passwd", "group"])
-def test_files_that_are_traps_are_refused(tmp_path: Path, make: object, name: str) -> None:
+def test_hostile_passwd_files_are_refused(tmp_path: Path, make: object, name: str) -> None:
     assert callable(make)
     (tmp_path / "etc").mkdir()
     make(tmp_path / "etc" / name)
@@ -155,7 +155,7 @@ def test_files_that_are_traps_are_refused(tmp_path: Path, make: object, name: st
     assert caught.value.reason in (Reason.PATH_NOT_ALLOWED, Reason.LIMIT_EXCEEDED)
 
 
-def test_a_link_out_of_the_image_leads_back_into_it(tmp_path: Path) -> None:
+def test_link_out_of_the_image_is_resolved_inside(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
     (tmp_path / "outside").write_text("spy:x:666:666::/:/bin/sh\n")

@@ -1,4 +1,4 @@
-"""Forked processes: what they inherit, and that nobody waits for one that has ended. Needs no root."""
+"""Forked processes: what they inherit, and that nobody waits for one that has exited. Needs no root."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imagewright.sandbox.processes.child import Child, Parent, spawn
 
 @pytest.fixture(autouse=True)
 def not_for_ever() -> Iterator[None]:
-    """A wait without an end is a failure, and not the end of all tests."""
+    """An endless wait fails the test instead of blocking the run."""
 
     def give_up(*_: object) -> None:
         raise AssertionError("waits for what will never come")
@@ -29,7 +29,7 @@ def not_for_ever() -> Iterator[None]:
 
 @pytest.fixture(params=["by the kernel", "by looking"])
 def watched(request: pytest.FixtureRequest) -> Callable[[Child], Child]:
-    """A child whose end is told by the kernel, or, where that has no pidfd, found by looking after it."""
+    """A child whose exit is reported by a pidfd, or found by polling if there are none."""
 
     def watch(child: Child) -> Child:
         if request.param == "by looking":
@@ -40,7 +40,7 @@ def watched(request: pytest.FixtureRequest) -> Callable[[Child], Child]:
     return watch
 
 
-def test_a_child_has_the_descriptors_that_it_was_given_and_no_others() -> None:
+def test_child_has_only_the_given_descriptors() -> None:
     (kept, other), (third, fourth) = os.pipe(), os.pipe()
 
     def body(parent: Parent) -> int:
@@ -57,7 +57,7 @@ def test_a_child_has_the_descriptors_that_it_was_given_and_no_others() -> None:
     assert len(found) == 6, "beside these its line, and the one that reads the directory"
 
 
-def test_a_child_that_is_killed_ends_the_wait_though_others_hold_its_ends(watched: Callable[[Child], Child]) -> None:
+def test_killed_child_ends_the_wait_despite_shared_pipes(watched: Callable[[Child], Child]) -> None:
     """As a process that it left behind may, or one to which it sent them."""
     read, write = os.pipe()
 
@@ -77,7 +77,7 @@ def test_a_child_that_is_killed_ends_the_wait_though_others_hold_its_ends(watche
     os.kill(left, signal.SIGKILL)
 
 
-def test_output_that_never_ends_does_not_keep_the_answer_back() -> None:
+def test_endless_output_does_not_delay_the_answer() -> None:
     """A process that outlived its command writes on; what came before the answer is read."""
     read, write = os.pipe()
 
@@ -101,7 +101,7 @@ def test_output_that_never_ends_does_not_keep_the_answer_back() -> None:
     assert chunks[0] == b"before"
 
 
-def test_a_request_to_a_child_that_was_killed_does_not_wait_for_a_reader(watched: Callable[[Child], Child]) -> None:
+def test_sending_to_a_killed_child_does_not_block(watched: Callable[[Child], Child]) -> None:
     def body(parent: Parent) -> int:
         if os.fork() == 0:
             parent.send(str(os.getpid()).encode())
@@ -117,8 +117,8 @@ def test_a_request_to_a_child_that_was_killed_does_not_wait_for_a_reader(watched
     os.kill(left, signal.SIGKILL)
 
 
-def test_a_child_whose_parent_has_gone_before_it_is_tied_does_nothing() -> None:
-    """The parent's death is told by a signal only from the moment when it is asked for."""
+def test_child_exits_if_its_parent_has_already_exited() -> None:
+    """The parent's death is only signalled if it happens after the request."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -133,7 +133,7 @@ def test_a_child_whose_parent_has_gone_before_it_is_tied_does_nothing() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 125
 
 
-def test_messages_and_descriptors_of_any_size_arrive_whole() -> None:
+def test_messages_of_any_size_arrive_complete() -> None:
     def body(parent: Parent) -> int:
         while (received := parent.receive()) is not None:
             message, fds = received
@@ -157,7 +157,7 @@ def test_messages_and_descriptors_of_any_size_arrive_whole() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == 7
 
 
-def test_a_fault_of_the_program_is_seen(capfd: pytest.CaptureFixture[str]) -> None:
+def test_traceback_of_a_bug_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     child = spawn(lambda parent: 1 // 0)
     assert os.waitstatus_to_exitcode(child.wait()) == 125
     assert "ZeroDivisionError" in capfd.readouterr().err

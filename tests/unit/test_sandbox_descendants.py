@@ -1,4 +1,4 @@
-"""Processes that were killed are waited for, whoever their parent is, and not for ever."""
+"""Killed processes are awaited, whoever their parent is, but not forever."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def state(pid: int) -> str:
         return file.read().rpartition(")")[2].split()[0]
 
 
-def test_what_still_dies_is_waited_for_until_it_can_be_reaped(proc: int) -> None:
+def test_dying_processes_are_awaited(proc: int) -> None:
     with subprocess.Popen(["sleep", "0.5"]) as process:
         await_end(proc, [process.pid])
         assert state(process.pid) == "Z"
     await_end(proc, [process.pid])  # it is no more
 
 
-def test_what_hangs_in_the_kernel_is_given_up(proc: int) -> None:
+def test_waiting_for_a_hanging_process_is_bounded(proc: int) -> None:
     with subprocess.Popen(["sleep", "1000"]) as process:
         await_end(proc, [process.pid], patience_s=0.1)
         assert state(process.pid) != "Z"

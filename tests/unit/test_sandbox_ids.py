@@ -1,4 +1,4 @@
-"""The ids that RUN may have: maps of user namespaces, and what is asked of them."""
+"""The ids that RUN may use: id maps of user namespaces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def command(uid: int = 0, gid: int = 0, groups: tuple[int, ...] = ()) -> RunComm
     return RunCommand("/rootfs", ("true",), (), "/", uid, gid, groups)
 
 
-def test_a_namespace_below_has_the_same_ids() -> None:
+def test_child_namespace_has_the_same_ids() -> None:
     assert POD.identity() == "0 0 65536\n"
     assert RANGES.identity() == "0 0 1\n1 1 65536\n"
 
@@ -27,7 +27,7 @@ def test_a_container_with_a_user_namespace_has_65536_ids(number: int, there: boo
     assert (number in POD) is there
 
 
-def test_ranges_are_shown_as_people_write_them() -> None:
+def test_ranges_as_text() -> None:
     assert (str(POD), str(ALONE), str(RANGES)) == ("0-65535", "0", "0, 1-65536")
 
 
@@ -35,22 +35,22 @@ def test_ranges_are_shown_as_people_write_them() -> None:
     ("wanted", "words"),
     [(command(uid=70000), "user 70000"), (command(gid=70000), "group 70000"), (command(groups=(5, 70001)), "70001")],
 )
-def test_an_id_that_is_not_there_is_named_with_what_is(wanted: RunCommand, words: str) -> None:
+def test_unmapped_id_is_named_with_the_mapped_ones(wanted: RunCommand, words: str) -> None:
     with pytest.raises(SandboxError, match=words) as caught:
         Ids(POD, POD, groups_allowed=True).check(wanted)
     assert caught.value.reason is Reason.ID_OUT_OF_RANGE
     assert "0-65535" in caught.value.message
 
 
-def test_groups_are_kept_where_they_can_be_set() -> None:
+def test_groups_are_kept_if_setgroups_is_allowed() -> None:
     assert Ids(POD, POD, groups_allowed=True).check(command(groups=(1, 2))).groups == (1, 2)
 
 
-def test_a_user_alone_goes_without_supplementary_groups() -> None:
-    # Alpine's root is in ten groups; no file can belong to any of them where one id is all there is.
+def test_single_id_drops_supplementary_groups() -> None:
+    # Alpine's root is in ten groups; with a single id no file can belong to any of them.
     assert Ids(ALONE, ALONE, groups_allowed=False).check(command(groups=(1, 2, 10))).groups == ()
 
 
-def test_a_command_survives_the_way_to_its_helper() -> None:
+def test_command_serialization_round_trip() -> None:
     sent = RunCommand("/r\udce9", ("sh", "-c", "echo \udcff"), (("A", "ü"),), "/w", 1, 2, (3,))
     assert RunCommand.decode(sent.encode()) == sent

@@ -1,4 +1,4 @@
-"""Whose memory ran out, by the files of both versions of control groups as kernels write them."""
+"""Whose memory was exhausted, read from the files of both versions of control groups."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def process(tmp_path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("limit", [None, 4 * GI])
 @pytest.mark.parametrize("seen_as", ["", "kubepods/pod1/executor"])
-def test_both_versions_from_within_a_container_and_from_outside(
-    tmp_path: Path, limit: int | None, seen_as: str
-) -> None:
+def test_both_cgroup_versions_inside_and_outside_of_containers(tmp_path: Path, limit: int | None, seen_as: str) -> None:
     unified(tmp_path / "v2" / seen_as, str(limit) if limit else "max")
     legacy(tmp_path / "v1" / "memory" / seen_as, limit or 9223372036854771712)
     new, old = "0::/kubepods/pod1/executor\n", "5:devices:/x\n4:cpu,memory:/kubepods/pod1/executor\n"
@@ -43,18 +41,18 @@ def test_both_versions_from_within_a_container_and_from_outside(
     assert memory_use(tmp_path / "v1", process(tmp_path, old)) == MemoryUse(3, GI, limit)
 
 
-def test_where_memory_is_counted_by_the_old_version_beside_the_new_one(tmp_path: Path) -> None:
+def test_memory_in_a_hybrid_cgroup_hierarchy(tmp_path: Path) -> None:
     legacy(tmp_path / "memory")
     (tmp_path / "unified").mkdir()
     assert memory_use(tmp_path, process(tmp_path, "4:memory:/\n0::/\n")) == MemoryUse(3, GI, None)
 
 
-def test_what_is_not_there_is_not_claimed(tmp_path: Path) -> None:
+def test_missing_files_give_none(tmp_path: Path) -> None:
     assert memory_use(tmp_path, process(tmp_path, "0::/\n")) is None  # the machine's own group has no such files
     assert memory_use(tmp_path, tmp_path / "none") is None
 
 
-def test_a_kernel_before_5_19_counts_kills_without_keeping_the_peak(tmp_path: Path) -> None:
+def test_kernel_before_5_19_has_no_peak(tmp_path: Path) -> None:
     unified(tmp_path, str(4 * GI))
     (tmp_path / "memory.peak").unlink()
     assert memory_use(tmp_path, process(tmp_path, "0::/\n")) == MemoryUse(2, None, 4 * GI)
@@ -68,15 +66,13 @@ def test_a_kernel_before_5_19_counts_kills_without_keeping_the_peak(tmp_path: Pa
         (150 * MI, 200 * MI, False),
         (GI, 4 * GI, False),
         (8 * GI, None, False),
-        (None, 4 * GI, True),  # not known: a build that needs more than it may have must not be tried again
+        (None, 4 * GI, True),  # not known: a build that exceeds its limit must not be retried
         (None, None, False),
     ],
 )
-def test_a_limit_was_reached_by_what_is_short_of_it_by_little(
-    peak: int | None, limit: int | None, reached: bool
-) -> None:
+def test_peak_slightly_below_the_limit_counts_as_reached(peak: int | None, limit: int | None, reached: bool) -> None:
     assert MemoryUse(1, peak, limit).reached_limit is reached
 
 
-def test_what_was_killed_on_the_machine_is_seen_from_everywhere() -> None:
+def test_machine_wide_kills_are_visible() -> None:
     assert counts().machine_kills is not None

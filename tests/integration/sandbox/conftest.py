@@ -45,7 +45,7 @@ def programs() -> Iterator[Path]:
 
 @pytest.fixture
 def rootfs(tmp_path: Path, programs: Path) -> Path:
-    """The least of an image: /bin alone."""
+    """A minimal image: only /bin."""
     root = tmp_path / "rootfs"
     (root / "bin").mkdir(parents=True)
     root.chmod(0o755)
@@ -67,7 +67,7 @@ class Outcome:
 
 @dataclass
 class Mode:
-    """A sandbox with a root file system to run scripts in. ``inside``: the directory below which files may be made."""
+    """A sandbox with a root file system to run scripts in. ``inside``: the directory in which files may be created."""
 
     kind: SandboxKind
     rootfs: Path
@@ -123,7 +123,7 @@ def chroot(rootfs: Path, work: Path) -> Iterator[Mode]:
 
 @pytest.fixture
 def root(work: Path, programs: Path) -> Iterator[Mode]:
-    """The mode ``root`` on this machine's own root, which ``start`` rightly refuses: for harmless scripts only."""
+    """The mode ``root`` on this machine's own root, which ``start`` refuses: only for harmless scripts."""
     runner = Runner(str(work))
     yield Mode(
         SandboxKind.ROOT,
@@ -143,10 +143,10 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 
 
 class Running:
-    """Processes whose command line holds certain words, separated by NUL."""
+    """Finds processes by words in their command lines, separated by NUL."""
 
     def __call__(self, words: str) -> list[str]:
-        """Their ids now."""
+        """Their present pids."""
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -157,11 +157,11 @@ class Running:
         return found
 
     def await_start(self, words: str) -> None:
-        """Wait for one. A shell that printed something has not yet executed what follows."""
+        """Wait for one: a shell that printed something may not have executed its next command yet."""
         assert eventually(lambda: self(words)), f"{words!r} never started"
 
     def await_end(self, words: str) -> None:
-        """Wait until there are none."""
+        """Wait until none is left."""
         assert eventually(lambda: not self(words)), f"{words!r} still runs: {self(words)}"
 
 

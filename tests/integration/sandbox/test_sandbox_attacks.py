@@ -1,7 +1,7 @@
-"""A hostile RUN against a process like the engine: its secret, its files, its life. And which mode is chosen where.
+"""A hostile RUN attacks the secret, the files and the processes of an engine; and which mode is chosen where.
 
-Places are made with unshare(1) and mount(8): a container whose /proc is masked, as in a Pod, and one that has the
-executor image's marker and can't make user namespaces.
+Environments are created with unshare(1) and mount(8): a container with a masked /proc, as in a Pod, and one with the
+marker of the executor image that cannot create user namespaces.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ def engine(rootfs: Path, work: Path, environment: dict[str, str]) -> Engine:
     return run
 
 
-def test_the_secret_is_out_of_reach_where_processes_are_hidden(engine: Engine) -> None:
+def test_secret_is_unreachable_with_hidden_processes(engine: Engine) -> None:
     done = engine("namespace", "exec /bin/attack spy")
     assert "seen 1 open 0\n" in done.stdout  # process 1 of its own PID namespace
     assert SECRET not in done.stdout
 
 
-def test_the_secret_is_out_of_reach_where_processes_are_seen(engine: Engine) -> None:
+def test_secret_is_unreachable_with_visible_processes(engine: Engine) -> None:
     done = engine("auto", "exec /bin/attack spy", MASKED)
     assert done.stdout.startswith("namespace: user and mount namespaces are available\n"), done
     seen, opened = done.stdout.splitlines()[-1].split()[1::2]
@@ -84,20 +84,20 @@ def test_the_secret_is_out_of_reach_where_processes_are_seen(engine: Engine) -> 
     assert SECRET not in done.stdout
 
 
-def test_arguments_of_the_engine_are_not_shown(engine: Engine) -> None:
+def test_engine_arguments_are_hidden(engine: Engine) -> None:
     done = engine("namespace", "cat /proc/[0-9]*/cmdline; : token-in-an-argument", MASKED)
     shown = done.stdout.replace("cat /proc/[0-9]*/cmdline; : token-in-an-argument", "", 1)
     assert "token-in-an-argument" not in shown, "the command sees its own arguments and no others"
 
 
-def test_root_in_the_namespace_is_not_root_of_the_engine_s_processes(engine: Engine) -> None:
+def test_namespace_root_cannot_access_engine_processes(engine: Engine) -> None:
     done = engine("namespace", "kill -9 -1; for i in 1 2 3 4 5 6 7 8 9; do kill -9 $i; done; echo alive", MASKED)
     assert done.returncode in (0, 137)
     assert done.stdout.startswith("namespace: ")
 
 
 @pytest.mark.parametrize("kind", ["namespace", "chroot"])
-def test_a_chroot_inside_the_root_leads_nowhere(engine: Engine, kind: str, rootfs: Path) -> None:
+def test_nested_chroot_does_not_escape(engine: Engine, kind: str, rootfs: Path) -> None:
     (rootfs.parent / "outside-marker").touch()
     done = engine(kind, "exec /bin/attack escape")
     assert "outside reached" not in done.stdout
@@ -107,7 +107,7 @@ def test_a_chroot_inside_the_root_leads_nowhere(engine: Engine, kind: str, rootf
         assert "entry bin\n" in done.stdout, "as far up as one can climb is still the root file system"
 
 
-def test_root_is_chosen_where_namespaces_do_not_work_in_the_executor_image(engine: Engine, rootfs: Path) -> None:
+def test_auto_falls_back_to_root_in_the_executor_image(engine: Engine, rootfs: Path) -> None:
     done = engine("auto", "id -u; exec /bin/true", EXECUTOR.format(base=rootfs.parent))
     first, *rest = done.stdout.splitlines()
     assert first.startswith("root: namespaces are not available: unshare(CLONE_NEWUSER): Operation not permitted"), done
@@ -115,7 +115,7 @@ def test_root_is_chosen_where_namespaces_do_not_work_in_the_executor_image(engin
     assert rest == ["0"]
 
 
-def test_in_the_root_mode_the_engine_s_memory_is_closed(engine: Engine, rootfs: Path, programs: Path) -> None:
+def test_engine_memory_is_protected_in_root_mode(engine: Engine, rootfs: Path, programs: Path) -> None:
     script = f"exec {programs}/attack spy"
     done = engine(
         "root",
@@ -129,7 +129,7 @@ def test_in_the_root_mode_the_engine_s_memory_is_closed(engine: Engine, rootfs: 
     assert SECRET not in done.stdout
 
 
-def test_root_is_refused_on_a_machine_of_someone(engine: Engine) -> None:
+def test_root_mode_is_refused_outside_the_executor_image(engine: Engine) -> None:
     done = engine("root", "echo never")
     assert done.returncode == 99
     assert "only available in the executor image" in done.stdout
@@ -137,14 +137,14 @@ def test_root_is_refused_on_a_machine_of_someone(engine: Engine) -> None:
     assert "never" not in done.stdout
 
 
-def test_without_namespaces_and_without_the_image_the_error_names_the_call(engine: Engine, rootfs: Path) -> None:
+def test_error_names_the_refused_system_call(engine: Engine, rootfs: Path) -> None:
     prelude = EXECUTOR.format(base=rootfs.parent).replace("touch", ": touch")
     done = engine("auto", "echo never", prelude)
     assert done.returncode == 99
     assert "the namespace sandbox is not available: unshare(CLONE_NEWUSER): Operation not permitted" in done.stdout
 
 
-def test_chroot_without_the_capability_is_an_error_that_names_it(engine: Engine) -> None:
+def test_chroot_error_names_the_missing_capability(engine: Engine) -> None:
     prelude = "exec setpriv --bounding-set -sys_chroot --inh-caps -sys_chroot"
     done = engine("chroot", "echo never", prelude)
     assert done.returncode == 99
@@ -153,7 +153,7 @@ def test_chroot_without_the_capability_is_an_error_that_names_it(engine: Engine)
 
 
 @pytest.mark.parametrize("kind", ["namespace", "chroot"])
-def test_a_killed_engine_takes_the_command_with_it(
+def test_command_dies_with_the_engine(
     kind: str, rootfs: Path, work: Path, environment: dict[str, str], running: Running
 ) -> None:
     name = f"8{time.time_ns() % 10**9}"

@@ -1,7 +1,7 @@
-"""Which sandbox is taken with which capabilities: without each single one, and with the lists that clusters use.
+"""Which sandbox mode is chosen with which capabilities: without each one, and with those that clusters commonly grant.
 
-As in a Pod's container: the executor image's marker is there, the root is pivoted into, capabilities are those of the
-bounding set. No seccomp filter refuses anything.
+As in a Pod's container the marker of the executor image exists, the root is pivoted, and capabilities are those of the
+bounding set. There is no seccomp filter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.root
 PROCESS = Path(__file__).parent / "choice_process.py"
 LAST = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 NAMESPACE = "namespace: user and mount namespaces are available"
-# What the kernel asks for of whoever maps ids that aren't their own, and root's (user_namespaces(7)).
+# Capabilities needed to map ids other than one's own, and root (user_namespaces(7)).
 NEEDED = {7: "SETUID", 6: "SETGID", 31: "SETFCAP"}
 
 CONTAINER = """
@@ -41,7 +41,7 @@ Choice = Callable[[str, Sequence[str]], list[str]]
 
 @pytest.fixture
 def choice(tmp_path: Path) -> Choice:
-    """The sandboxes taken by processes that have these bounding sets, as setpriv(1) writes them."""
+    """The modes chosen by processes with these bounding sets, in the notation of setpriv(1)."""
 
     def choose(kind: str, bounding_sets: Sequence[str]) -> list[str]:
         base, work = tmp_path / "base", tmp_path / "work"
@@ -75,7 +75,7 @@ def fallen_back(missing: str) -> str:
     return f"root: namespaces are not available: {unmapped(missing)}; {reason}"
 
 
-def test_without_a_single_capability(choice: Choice) -> None:
+def test_mode_without_each_capability(choice: Choice) -> None:
     chosen = choice("auto", [f"-cap_{number}" for number in range(LAST + 1)])
     expected = [fallen_back(NEEDED[number]) if number in NEEDED else NAMESPACE for number in range(LAST + 1)]
     assert dict(enumerate(chosen)) == dict(enumerate(expected))
@@ -98,13 +98,13 @@ LISTS = [
 ]
 
 
-def test_with_the_lists_of_clusters(choice: Choice) -> None:
+def test_mode_with_capabilities_of_common_clusters(choice: Choice) -> None:
     sets = [",".join(["-all", *(f"+{name}" for name in names)]) for _, names, _ in LISTS]
     chosen = choice("auto", sets)
     assert dict(zip((name for name, _, _ in LISTS), chosen, strict=True)) == {name: why for name, _, why in LISTS}
 
 
-def test_by_name_it_fails_with_the_capabilities_to_add(choice: Choice) -> None:
+def test_requested_mode_fails_naming_missing_capabilities(choice: Choice) -> None:
     chosen = choice("namespace", ["-all", *(f"-cap_{number}" for number in NEEDED)])
     assert chosen == [
         f"error: the namespace sandbox is not available: {unmapped(missing)} [SandboxUnavailable] "

@@ -1,4 +1,4 @@
-"""Commands that attack what they mount: nothing outside changes, and nothing of a mount stays, in every mode."""
+"""Commands attack their mounts: nothing outside changes, and nothing of a mount remains, in every mode."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BOUND = b"from-the-source"
 
 @dataclass
 class Field:
-    """A mode with directories of this machine around it. ``base`` is where the command may do what it likes."""
+    """A mode with directories of this machine around it. ``base``: the directory that the command may change."""
 
     mode: Mode
     base: Path
@@ -53,7 +53,7 @@ class Field:
 
     @property
     def outside(self) -> Path:
-        """``base`` as this machine sees it."""
+        """``base`` as seen from outside."""
         return Path(f"{self.mode.rootfs}{self.base}")
 
     def run(self, script: str, *mounts: SandboxMount, user: tuple[int, int] = (0, 0)) -> Outcome:
@@ -130,9 +130,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_nothing_outside_changes_and_nothing_of_a_mount_stays(
-    field: Field, name: str, running: Callable[[str], list[str]]
-) -> None:
+def test_hostile_command_changes_nothing_outside(field: Field, name: str, running: Callable[[str], list[str]]) -> None:
     before = {path: listing(path) for path in (field.victim, field.source)}
     seconds = f"6{time.time_ns() % 10**9}"  # this test's own daemons, told from those of others that run now
     outcome = field.run(HOSTILE[name].replace("sleep 1000", f"sleep {seconds}") + "\ntrue")
@@ -142,7 +140,7 @@ def test_nothing_outside_changes_and_nothing_of_a_mount_stays(
     assert field.cache.is_dir()
     assert not field.cache.is_symlink()
     assert sorted(p.name for p in field.cache.parent.iterdir()) == ["cache", "source", "victim"]
-    # Whatever is left in the image is the command's own: no content of a mount, no mount point, nothing of the engine's.
+    # What is left in the image was created by the command: no content of a mount, no mount point, nothing of the engine.
     for path in field.outside.rglob("*"):
         info = path.lstat()
         assert not path.name.startswith(".imagewright"), path
@@ -154,7 +152,7 @@ def test_nothing_outside_changes_and_nothing_of_a_mount_stays(
     own = {"t", "kept", "again", "mine", "moved"}  # links, and what is empty now
     assert not [p for p in left - own if not p.startswith("t/") or p.count("/") > 1], left
     assert running(f"sleep\0{seconds}") == []
-    # And the next command finds everything as it should be.
+    # The next command finds everything in order.
     shutil.rmtree(field.outside)
     field.outside.mkdir()
     again = field.run("cat t/secret t/ro/file t/bind/file; ls -A t/mem")
@@ -162,7 +160,7 @@ def test_nothing_outside_changes_and_nothing_of_a_mount_stays(
     assert list(field.outside.iterdir()) == []
 
 
-def test_a_command_that_looks_only_changes_nothing_at_all(field: Field) -> None:
+def test_reading_command_changes_nothing(field: Field) -> None:
     (field.outside / "t" / "ro").mkdir(parents=True)
     (field.outside / "t" / "secret").write_text("the image's own")
     (field.outside / "etc").mkdir()
@@ -173,15 +171,15 @@ def test_a_command_that_looks_only_changes_nothing_at_all(field: Field) -> None:
     looked = field.run("cat t/secret t/ro/file", *field.mounts, FileMount(f"{field.base}/etc/new/deep/file", b"x"))
     assert looked.text == SECRET.decode() + BOUND.decode()
     changes = diff(before, scan(Rootfs(str(field.outside))))
-    # Where the image's file was moved aside and back, its ctime says so: the engine leaves those places out.
+    # A file of the image that was moved aside and back has a new ctime: the engine ignores these paths.
     touched = {b"t/secret"} if field.mode.kind is not SandboxKind.NAMESPACE else set()
     assert set(changes.written) == touched == set(changes.touched)
     assert changes.removed == ()
     assert {path: path.stat().st_mtime for path in [*field.outside.rglob("*"), field.outside]} == times
 
 
-def test_a_file_linked_out_of_a_cache_is_the_image_s_own(field: Field) -> None:
-    """As package managers do; across real mounts they copy."""
+def test_hard_link_out_of_a_cache_becomes_a_separate_file(field: Field) -> None:
+    """As package managers do; across real mounts they copy instead."""
     (field.cache / "one").write_text("one")
     os.link(field.cache / "one", field.cache / "two")
     field.run("for f in file one; do ln t/cache/$f $f || cp t/cache/$f $f; done")
@@ -192,14 +190,14 @@ def test_a_file_linked_out_of_a_cache_is_the_image_s_own(field: Field) -> None:
     assert (field.outside / "one").stat().st_nlink == 1
 
 
-def test_what_is_written_elsewhere_than_in_a_cache_is_lost(field: Field) -> None:
+def test_writes_outside_of_caches_are_discarded(field: Field) -> None:
     field.run("echo new >t/cache/new; for n in bind mem ro; do echo new >t/$n/new; done 2>/dev/null")
     assert (field.cache / "new").read_text() == "new\n"
     assert field.run("ls -A t/ro t/bind t/mem").text.count("new") == 0
     assert not (field.source / "new").exists()
 
 
-def test_a_cache_in_two_places(field: Field) -> None:
+def test_cache_with_two_targets(field: Field) -> None:
     mounts = [DirectoryMount(f"{field.base}/{name}", str(field.cache), writable=True) for name in ("a", "b")]
     if field.mode.kind is SandboxKind.NAMESPACE:
         assert field.run("echo new >a/new; cat b/new", *mounts).text == "new\n"
@@ -210,12 +208,12 @@ def test_a_cache_in_two_places(field: Field) -> None:
     assert list(field.outside.iterdir()) == []
 
 
-def test_a_cache_is_kept_when_the_command_fails(field: Field) -> None:
+def test_cache_is_kept_when_the_command_fails(field: Field) -> None:
     assert field.run("echo new >t/cache/new; kill -9 $$").code == 137
     assert (field.cache / "new").read_text() == "new\n"
 
 
-def test_a_secret_is_for_whom_its_mode_lets(field: Field) -> None:
+def test_secret_mode_and_owner_are_enforced(field: Field) -> None:
     mount = FileMount(f"{field.base}/secret", SECRET, 0o400, 7, 8)
     assert field.run("cat secret", mount, user=(7, 8)).text == SECRET.decode()
     assert "Permission denied" in field.run("cat secret", mount, user=(9, 8)).text
@@ -224,14 +222,14 @@ def test_a_secret_is_for_whom_its_mode_lets(field: Field) -> None:
 @pytest.mark.parametrize(
     "target", ["/proc/x", "/proc", "/sys/kernel/x", "/dev", "/", "/proc/../dev/.", "/sub/../proc/1/x"]
 )
-def test_the_sandbox_s_own_places_are_no_targets(field: Field, target: str) -> None:
+def test_sandbox_paths_are_refused_as_targets(field: Field, target: str) -> None:
     with pytest.raises(SandboxError, match=f'cannot mount at "{target}"') as caught:
         field.run("true", FileMount(target, b"x"))
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
     assert list(field.outside.iterdir()) == []
 
 
-def test_not_even_through_a_link_of_the_image(field: Field) -> None:
+def test_sandbox_paths_are_refused_through_links(field: Field) -> None:
     (field.outside / "link").symlink_to("../../../../../../proc/self")
     with pytest.raises(SandboxError, match=r'"/proc/.*", where it leads, belongs to the sandbox'):
         field.run("true", FileMount(f"{field.base}/link/x", b"x"))
@@ -240,7 +238,7 @@ def test_not_even_through_a_link_of_the_image(field: Field) -> None:
 @pytest.mark.parametrize(
     "mount", [FileMount("directory", b""), DirectoryMount("file", "/etc"), TmpfsMount("file")], ids=repr
 )
-def test_a_file_covers_no_directory_and_a_directory_no_file(field: Field, mount: SandboxMount) -> None:
+def test_mounts_must_match_the_kind_of_the_target(field: Field, mount: SandboxMount) -> None:
     (field.outside / "directory").mkdir()
     (field.outside / "file").write_text("the image's")
     target = f"{field.base}/{mount.target}"
@@ -257,7 +255,7 @@ def test_a_file_covers_no_directory_and_a_directory_no_file(field: Field, mount:
     assert (field.outside / "file").read_text() == "the image's"
 
 
-def test_memory_has_the_mode_of_the_directory_that_it_covers(field: Field) -> None:
+def test_tmpfs_has_the_mode_of_the_covered_directory(field: Field) -> None:
     (field.outside / "t" / "mem").mkdir(parents=True)
     os.chown(field.outside / "t" / "mem", 5, 6)
     (field.outside / "t" / "mem").chmod(0o2750)
@@ -269,13 +267,13 @@ def test_memory_has_the_mode_of_the_directory_that_it_covers(field: Field) -> No
 
 
 @pytest.mark.parametrize("mode", ["namespace", "chroot"], indirect=True)  # in root it would be this machine's own /etc
-def test_a_mount_s_target_is_one_of_the_files_of_name_resolution(field: Field) -> None:
+def test_mount_over_a_file_of_name_resolution(field: Field) -> None:
     done = field.run("cat /etc/hosts", FileMount("/etc/hosts", b"10.0.0.1 mine\n"))
     assert done.text == "10.0.0.1 mine\n"
     assert not (field.mode.rootfs / "etc").exists()
 
 
-def test_a_name_with_every_delimiter_of_mount_options(field: Field, tmp_path: Path) -> None:
+def test_source_name_with_delimiters_of_mount_options(field: Field, tmp_path: Path) -> None:
     odd = tmp_path / "a:b,c\\d=e \n f"
     odd.mkdir()
     (odd / "file").write_bytes(BOUND)
@@ -284,7 +282,7 @@ def test_a_name_with_every_delimiter_of_mount_options(field: Field, tmp_path: Pa
     assert os.listdir(odd) == ["file"]
 
 
-def test_a_source_deeper_than_a_call_stack(field: Field, tmp_path: Path) -> None:
+def test_source_nested_deeper_than_the_call_stack(field: Field, tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
     for _ in range(1500):
         os.mkdir("d", dir_fd=fd)
@@ -302,7 +300,7 @@ def test_a_source_deeper_than_a_call_stack(field: Field, tmp_path: Path) -> None
 # --- what real mounts alone can do
 
 
-def test_a_secret_can_t_be_written_and_a_tmpfs_is_as_large_as_asked(namespace: Mode) -> None:
+def test_secrets_are_read_only_and_tmpfs_size_is_limited(namespace: Mode) -> None:
     script = """
         echo x >/s || echo refused; chmod 777 /s || echo refused
         head -c 2000000 /dev/zero >/m/big || echo full"""
@@ -316,7 +314,7 @@ def test_a_secret_can_t_be_written_and_a_tmpfs_is_as_large_as_asked(namespace: M
     assert text.endswith("full\n")
 
 
-def test_devices_and_setuid_programs_of_a_mount_are_none(namespace: Mode, tmp_path: Path) -> None:
+def test_devices_and_setuid_are_disabled_in_mounts(namespace: Mode, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     os.mknod(source / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
@@ -332,7 +330,7 @@ def test_devices_and_setuid_programs_of_a_mount_are_none(namespace: Mode, tmp_pa
         assert "uid 1000 euid 1000 " in text
 
 
-def test_what_is_not_in_a_read_only_mount_can_t_be_mounted_on(namespace: Mode, tmp_path: Path) -> None:
+def test_missing_mount_point_in_a_read_only_mount_is_refused(namespace: Mode, tmp_path: Path) -> None:
     mounts = (DirectoryMount("/src", str(tmp_path)), TmpfsMount("/src/node_modules"))
     with pytest.raises(
         SandboxError, match='cannot create the mount point "/src/node_modules": the mount at "/src" is read-only'
@@ -342,7 +340,7 @@ def test_what_is_not_in_a_read_only_mount_can_t_be_mounted_on(namespace: Mode, t
     assert sorted(os.listdir(namespace.rootfs)) == ["bin"]
 
 
-def test_each_command_s_mounts_are_its_own(namespace: Mode) -> None:
+def test_mounts_of_parallel_commands_are_separate(namespace: Mode) -> None:
     mounts = (FileMount("/dev/shm/secret", SECRET), FileMount("/dev/pipes/x", b"x"))
     command = RunCommand(
         str(namespace.rootfs), ("/bin/sh", "-c", "cat /dev/shm/secret /dev/pipes/x"), (("PATH", "/bin"),), "/",
@@ -354,6 +352,6 @@ def test_each_command_s_mounts_are_its_own(namespace: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", ["namespace"], indirect=True)  # elsewhere it is asked for at the first connection
-def test_a_socket_that_is_not_there_is_named(field: Field, tmp_path: Path) -> None:
+def test_missing_socket_is_named(field: Field, tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="no-agent"):
         field.run("true", SocketMount(f"{field.base}/s", str(tmp_path / "no-agent")))

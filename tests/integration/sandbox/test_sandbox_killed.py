@@ -1,4 +1,4 @@
-"""A process of the sandbox that is killed, at whatever step of a start, leaves nobody waiting and nothing alive."""
+"""Killing a process of the sandbox, at any step of a start, leaves nobody waiting and no process alive."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ EXPECTED = {
         ("root", "grandchild", 60),
     ],
 )
-def test_a_kill_at_any_step_of_a_start_is_told_to_the_engine(
-    kind: str, who: str, least: int, rootfs: Path, work: Path
-) -> None:
+def test_kill_at_any_step_is_reported_to_the_engine(kind: str, who: str, least: int, rootfs: Path, work: Path) -> None:
     words = [kind, str(list(EXPECTED).index(who)), str(work), "/" if kind == "root" else str(rootfs), "/bin/true"]
     place = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
     done = subprocess.run([*place, sys.executable, STEPPING, *words], capture_output=True, text=True, check=False)
@@ -65,10 +63,10 @@ def test_a_kill_at_any_step_of_a_start_is_told_to_the_engine(
 
 
 @pytest.mark.parametrize("kind", ["root", "chroot"])
-def test_what_a_killed_process_leaves_behind_ends_before_the_answer(
+def test_leftovers_of_a_killed_process_end_before_the_answer(
     kind: str, request: pytest.FixtureRequest, running: Callable[[str], list[str]]
 ) -> None:
-    """A RUN may end the process that would end its daemons."""
+    """A RUN may kill the process that would kill its daemons."""
     mode = request.getfixturevalue(kind)
     name = f"8{time.time_ns() % 10**9}"
     assert mode.sh(f"setsid sleep {name} & kill -9 $PPID; sleep {name}").code == 137
@@ -76,8 +74,8 @@ def test_what_a_killed_process_leaves_behind_ends_before_the_answer(
     assert mode.sh("echo next").text == "next\n"
 
 
-def test_a_killed_helper_takes_the_command_of_an_ordinary_user_with_it(work: Path, running: Running) -> None:
-    """A change of user unties a process from its parent."""
+def test_command_of_an_ordinary_user_dies_with_the_runner(work: Path, running: Running) -> None:
+    """A change of user resets the death signal of a process's parent."""
     name = f"7{time.time_ns() % 10**9}"
     runner = Runner(str(work))
 

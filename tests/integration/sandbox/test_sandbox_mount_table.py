@@ -1,4 +1,4 @@
-"""The table of docs/sandbox.md, "What RUN mounts": every cell is done, and is what it says."""
+"""The table of docs/sandbox.md, "What RUN mounts": every cell is tested to be true."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEANS = ("real", "by other means", "refused")
 
 
 def table() -> dict[tuple[str, str], str]:
-    """(mount, mode) and how it is done there."""
+    """How (mount, mode) is implemented, from the table."""
     section = DOCUMENT.read_text().partition("## What RUN mounts\n")[2].partition("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")
@@ -40,7 +40,7 @@ def table() -> dict[tuple[str, str], str]:
 
 @dataclass(frozen=True)
 class Cell:
-    """What the command does with a mount at ``m``; ``seen`` is what is in its place where no kernel mounts it."""
+    """What the command does with a mount at ``m``; ``seen``: what is at the target if the mount is emulated."""
 
     mount: Callable[[str, Path], SandboxMount]
     script: str
@@ -64,7 +64,7 @@ CELLS = {
 }  # fmt: skip
 
 
-def test_the_table_is_whole_and_these_tests_are() -> None:
+def test_table_and_tests_are_complete() -> None:
     assert {row for row, _ in table()} == {*CELLS, "--network=none"}
     assert {mode for _, mode in table()} == {"namespace", "root", "chroot"}
     assert all(re.match("|".join(MEANS), cell) for cell in table().values())
@@ -95,7 +95,7 @@ def source(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("row", CELLS)
-def test_a_mount_is_what_the_table_says(mode: Mode, row: str, source: Path) -> None:
+def test_mount_behaves_as_documented(mode: Mode, row: str, source: Path) -> None:
     says = table()[row, mode.kind.value]
     cell = CELLS[row]
     base = Path(mode.inside) / "base-of-the-table"
@@ -139,14 +139,14 @@ def test_a_mount_is_what_the_table_says(mode: Mode, row: str, source: Path) -> N
 
 
 def content(path: Path) -> str:
-    """What this machine sees at a mount point while the command runs."""
+    """What is at a mount point outside while the command runs."""
     if path.is_dir():
         return " ".join(os.listdir(path))
     return path.read_text() if path.is_file() else ""
 
 
 @pytest.mark.parametrize("rights", ["all", "as in a Pod"])
-def test_without_a_network_is_what_the_table_says(mode: Mode, work: Path, rights: str) -> None:
+def test_network_none_behaves_as_documented(mode: Mode, work: Path, rights: str) -> None:
     says = table()["--network=none", mode.kind.value]
     busybox = "/bin/busybox" if mode.inside == "/" else f"{mode.inside}/busybox"
     confined = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"] if rights != "all" else []

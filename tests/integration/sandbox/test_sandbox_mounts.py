@@ -1,4 +1,4 @@
-"""Mounts of a command, in every mode: the same files are seen, and afterwards nothing of them is left."""
+"""Mounts of a command, in every mode: the same files are visible, and nothing of them remains afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory of this machine: files with owners and modes, links, and links that lead out."""
+    """A directory of this machine: files with owners and modes, links, and links out of it."""
     directory = tmp_path / "source"
     (directory / "sub").mkdir(parents=True)
     (directory / "sub" / "file").write_text("content\n")
@@ -38,7 +38,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def target(mode: Mode) -> Iterator[Path]:
-    """A place in the mode's root file system that isn't there yet, as the command sees it."""
+    """A target in the mode's root file system that does not exist yet, as the command sees it."""
     inside = Path(mode.inside) / "mounts-of-a-test"
     yield inside
     shutil.rmtree(f"{mode.rootfs}{inside}", ignore_errors=True)
@@ -54,7 +54,7 @@ def run(mode: Mode, script: str, *mounts: SandboxMount, user: tuple[int, int] = 
     return mode.command(RunCommand(str(mode.rootfs), shell, env, "/", *user, mounts=mounts))
 
 
-def test_a_directory_is_seen_as_it_is_and_leaves_no_mount_point(mode: Mode, target: Path, source: Path) -> None:
+def test_directory_is_visible_and_leaves_no_mount_point(mode: Mode, target: Path, source: Path) -> None:
     script = (
         f"cd {target}/deep && cat link && ls -A | sort | tr '\\n' ' ' && stat -c '%a %u:%g' sub && stat -c '%h %Y' hard "
         "&& readlink out && test -p fifo && echo fifo"
@@ -64,7 +64,7 @@ def test_a_directory_is_seen_as_it_is_and_leaves_no_mount_point(mode: Mode, targ
     assert not outside(mode, target).exists()
 
 
-def test_what_is_thrown_away_can_be_written(mode: Mode, target: Path, source: Path) -> None:
+def test_discarded_mount_is_writable(mode: Mode, target: Path, source: Path) -> None:
     script = f"cd {target} && echo new >new && rm sub/file && echo changed >hard && ls -A && cat hard"
     done = run(mode, script, DirectoryMount(str(target), str(source), discard=True))
     assert done.text == "fifo\nhard\nlink\nnew\nout\nsub\nchanged\n"
@@ -73,15 +73,13 @@ def test_what_is_thrown_away_can_be_written(mode: Mode, target: Path, source: Pa
     assert not outside(mode, target).exists()
 
 
-def test_what_is_read_only_never_changes(mode: Mode, target: Path, source: Path) -> None:
+def test_read_only_mount_never_changes(mode: Mode, target: Path, source: Path) -> None:
     run(mode, f"echo x >{target}/hard; rm -rf {target}/sub", DirectoryMount(str(target), str(source)))
     assert (source / "sub" / "file").read_text() == "content\n"
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["one file system", "another file system"])
-def test_what_is_written_to_a_cache_stays_there(
-    mode: Mode, target: Path, source: Path, tmp_path: Path, elsewhere: bool
-) -> None:
+def test_writes_to_a_cache_are_kept(mode: Mode, target: Path, source: Path, tmp_path: Path, elsewhere: bool) -> None:
     cache = Path("/dev/shm", f"{tmp_path.name}-{os.getpid()}") if elsewhere else source
     if elsewhere:
         shutil.copytree(source / "sub", cache / "sub")
@@ -98,32 +96,32 @@ def test_what_is_written_to_a_cache_stays_there(
             shutil.rmtree(cache)
 
 
-def test_a_file_is_a_single_file(mode: Mode, target: Path, source: Path) -> None:
+def test_single_file_is_mounted(mode: Mode, target: Path, source: Path) -> None:
     done = run(mode, f"cat {target}/f; test -f {target}/f", DirectoryMount(f"{target}/f", str(source / "hard")))
     assert (done.code, done.text) == (0, "content\n")
     assert not outside(mode, target).exists()
 
 
-def test_a_secret_has_its_mode_and_owner(mode: Mode, target: Path) -> None:
+def test_secret_has_its_mode_and_owner(mode: Mode, target: Path) -> None:
     mount = FileMount(f"{target}/a/b", b"hunter2", 0o440, 7, 8)
     done = run(mode, f"stat -c '%a %u:%g' {target}/a/b; cat {target}/a/b", mount, user=(7, 8))
     assert done.text == "440 7:8\nhunter2"
     assert not outside(mode, target).exists()
 
 
-def test_a_script_can_be_executed(mode: Mode, target: Path) -> None:
+def test_script_is_executable(mode: Mode, target: Path) -> None:
     busybox = "/bin/busybox" if mode.inside == "/" else f"{mode.inside}/busybox"
     mount = FileMount("/dev/pipes/EOF", f"#!{busybox} sh\necho ran\n".encode(), 0o755)
     assert run(mode, "/dev/pipes/EOF", mount).text == "ran\n"
     assert run(mode, "test ! -e /dev/pipes").code == 0
 
 
-def test_memory_is_empty_and_gone(mode: Mode, target: Path) -> None:
+def test_tmpfs_is_empty_and_removed(mode: Mode, target: Path) -> None:
     assert run(mode, f"ls -A {target} && echo x >{target}/x", TmpfsMount(str(target))).text == ""
     assert not outside(mode, target).exists()
 
 
-def test_what_the_image_has_there_is_hidden_and_comes_back_as_it_was(mode: Mode, target: Path, source: Path) -> None:
+def test_covered_entries_are_hidden_and_restored(mode: Mode, target: Path, source: Path) -> None:
     place = outside(mode, target)
     (place / "directory" / "below").mkdir(parents=True)
     (place / "file").write_text("the image's")
@@ -143,7 +141,7 @@ def test_what_the_image_has_there_is_hidden_and_comes_back_as_it_was(mode: Mode,
         assert (now.st_mode, now.st_mtime_ns, now.st_ino) == (info.st_mode, info.st_mtime_ns, info.st_ino)
 
 
-def test_mounts_in_mounts(mode: Mode, target: Path, source: Path) -> None:
+def test_nested_mounts(mode: Mode, target: Path, source: Path) -> None:
     cache = source / "sub"
     mounts = (
         DirectoryMount(str(target), str(source)),
@@ -157,7 +155,7 @@ def test_mounts_in_mounts(mode: Mode, target: Path, source: Path) -> None:
     assert not outside(mode, target).exists()
 
 
-def test_a_link_of_the_image_is_followed_inside(mode: Mode, target: Path) -> None:
+def test_link_of_the_image_is_followed_inside_the_root(mode: Mode, target: Path) -> None:
     place = outside(mode, target)
     (place / "real").mkdir(parents=True)
     (place / "link").symlink_to(f"{target}/real")
@@ -166,15 +164,13 @@ def test_a_link_of_the_image_is_followed_inside(mode: Mode, target: Path) -> Non
     assert list((place / "real").iterdir()) == []
 
 
-def test_what_the_command_made_beside_a_mount_stays(mode: Mode, target: Path) -> None:
+def test_files_created_next_to_a_mount_are_kept(mode: Mode, target: Path) -> None:
     run(mode, f"echo own >{target}/deep/own", FileMount(f"{target}/deep/secret", b"hunter2"))
     assert [path.name for path in outside(mode, target).rglob("*")] == ["deep", "own"]
 
 
-def test_a_command_that_renames_the_directory_of_a_mount_misleads_nobody(
-    mode: Mode, target: Path, tmp_path: Path
-) -> None:
-    """Its directory is a link to somewhere else when the mount is taken out: nothing there is touched."""
+def test_renaming_the_parent_of_a_mount_is_harmless(mode: Mode, target: Path, tmp_path: Path) -> None:
+    """Its parent is a link to another directory when the mount is removed: nothing there is changed."""
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "secret").write_text("precious")
@@ -192,7 +188,7 @@ def test_a_command_that_renames_the_directory_of_a_mount_misleads_nobody(
     assert left == [], done.text
 
 
-def test_a_socket_carries_both_ways_for_whom_its_mode_lets(mode: Mode, target: Path, tmp_path: Path) -> None:
+def test_socket_forwards_both_ways_and_enforces_its_mode(mode: Mode, target: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         os.chown(tmp_path / "socket", 7, 8)
@@ -218,13 +214,13 @@ def test_a_socket_carries_both_ways_for_whom_its_mode_lets(mode: Mode, target: P
     assert not outside(mode, target).exists()
 
 
-def test_a_source_that_is_not_there_is_named(mode: Mode, target: Path, tmp_path: Path) -> None:
+def test_missing_source_is_named(mode: Mode, target: Path, tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="nowhere"):
         run(mode, "true", DirectoryMount(str(target), str(tmp_path / "nowhere")))
     assert not outside(mode, target).exists()
 
 
-def test_without_a_network_there_is_loopback_alone(mode: Mode) -> None:
+def test_network_none_has_only_loopback(mode: Mode) -> None:
     shell = (str(Path(mode.inside) / ("bin/busybox" if mode.inside == "/" else "busybox")), "sh", "-c")
     script = "ip -o link | cut -d: -f2; ip -o -4 addr show lo | grep -c 127.0.0.1"
     done = mode.command(
@@ -233,7 +229,7 @@ def test_without_a_network_there_is_loopback_alone(mode: Mode) -> None:
     assert done.text.split() == ["lo", "1"]
 
 
-def test_in_the_root_mode_the_containers_own_places_are_refused(root: Mode, programs: Path) -> None:
+def test_paths_of_the_container_are_refused_in_root_mode(root: Mode, programs: Path) -> None:
     own = str(programs / "own")
     Path(own).mkdir()
     try:
@@ -248,7 +244,7 @@ def test_in_the_root_mode_the_containers_own_places_are_refused(root: Mode, prog
         shutil.rmtree(own)
 
 
-def test_a_secret_is_on_no_disk_in_the_namespace_mode(namespace: Mode, tmp_path: Path) -> None:
+def test_secret_is_never_on_disk_in_namespace_mode(namespace: Mode, tmp_path: Path) -> None:
     seen: list[bool] = []
 
     def look(data: bytes) -> None:

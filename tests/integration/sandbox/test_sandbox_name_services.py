@@ -1,4 +1,4 @@
-"""The build's /etc/nsswitch.conf loads nothing into the engine, in whose place's / it is written (the root mode)."""
+"""In root mode a build writes the engine's /etc/nsswitch.conf, which must not load libraries into the engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print("looked up")
 
 
 @pytest.mark.parametrize(("how", "loads"), [("pinned", False), ("as it is", True)])
-def test_a_library_that_nsswitch_conf_names_is_not_loaded(tmp_path: Path, how: str, loads: bool) -> None:
+def test_libraries_of_nsswitch_conf_are_not_loaded(tmp_path: Path, how: str, loads: bool) -> None:
     (tmp_path / "hostile.c").write_text(LIBRARY)
     subprocess.run(
         ["gcc", "-shared", "-fPIC", "-o", tmp_path / "libnss_hostile.so.2", tmp_path / "hostile.c"], check=True

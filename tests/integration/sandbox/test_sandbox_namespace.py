@@ -1,4 +1,4 @@
-"""The namespace mode's root: what is in it, what can't be changed through it, and that nothing of it enters a layer."""
+"""The root of the namespace mode: its content, what is protected, and that nothing of it enters a layer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def age(root: Path) -> dict[str, tuple[int, int, int]]:
     return listing(root)
 
 
-def test_the_root_is_the_image_with_proc_dev_and_sys(namespace: Mode) -> None:
+def test_root_is_the_image_with_proc_dev_and_sys(namespace: Mode) -> None:
     assert namespace.sh("cd /; echo *").text == "bin dev etc proc sys\n"
     assert "self" in namespace.sh("ls /proc").text
     assert namespace.sh("ls /sys").text != ""
@@ -62,7 +62,7 @@ def test_devices_work(namespace: Mode) -> None:
     assert namespace.sh(script).text == " 00 00 00 00\nrandom\nfull\nshared\npts 0 ptmx\nstandard\n"
 
 
-def test_names_are_resolved_as_outside_by_files_that_belong_to_nobody(namespace: Mode) -> None:
+def test_name_resolution_files_are_copies_of_the_outer_ones(namespace: Mode) -> None:
     assert namespace.sh("cat /etc/hosts").text == Path("/etc/hosts").read_text()
     assert namespace.sh("cat /etc/resolv.conf").text == Path("/etc/resolv.conf").read_text()
     before = Path("/etc/hosts").read_bytes()
@@ -71,20 +71,20 @@ def test_names_are_resolved_as_outside_by_files_that_belong_to_nobody(namespace:
     assert "added" not in namespace.sh("cat /etc/hosts").text
 
 
-def test_a_command_that_changes_nothing_leaves_nothing(namespace: Mode) -> None:
+def test_command_without_changes_leaves_nothing(namespace: Mode) -> None:
     (namespace.rootfs / "etc").mkdir()
     before = age(namespace.rootfs)
     assert namespace.sh("true").code == 0
     assert listing(namespace.rootfs) == before
 
 
-def test_an_image_without_anything_stays_so(namespace: Mode) -> None:
+def test_empty_image_stays_empty(namespace: Mode) -> None:
     before = age(namespace.rootfs)
     namespace.sh("ls -l / >/dev/null; echo >> /etc/hosts")
     assert listing(namespace.rootfs) == before
 
 
-def test_the_image_s_own_hosts_file_is_untouched(namespace: Mode) -> None:
+def test_hosts_file_of_the_image_is_untouched(namespace: Mode) -> None:
     (namespace.rootfs / "etc").mkdir()
     (namespace.rootfs / "etc/hosts").write_text("the image's\n")
     before = age(namespace.rootfs)
@@ -92,7 +92,7 @@ def test_the_image_s_own_hosts_file_is_untouched(namespace: Mode) -> None:
     assert listing(namespace.rootfs) == before
 
 
-def test_a_link_to_where_nothing_is_is_followed_inside_and_kept(namespace: Mode) -> None:
+def test_dangling_link_is_followed_inside_and_kept(namespace: Mode) -> None:
     (namespace.rootfs / "etc").mkdir()
     (namespace.rootfs / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     before = age(namespace.rootfs)
@@ -100,7 +100,7 @@ def test_a_link_to_where_nothing_is_is_followed_inside_and_kept(namespace: Mode)
     assert listing(namespace.rootfs) == before
 
 
-def test_what_the_command_made_stays(namespace: Mode) -> None:
+def test_files_created_by_the_command_are_kept(namespace: Mode) -> None:
     namespace.sh("echo own > /etc/own; mkdir /run; chmod 700 /etc")
     assert (namespace.rootfs / "etc/own").read_text() == "own\n"
     assert (namespace.rootfs / "etc").stat().st_mode & 0o777 == 0o700
@@ -108,13 +108,13 @@ def test_what_the_command_made_stays(namespace: Mode) -> None:
     assert os.listdir(namespace.rootfs / "etc") == ["own"]
 
 
-def test_a_renamed_directory_keeps_no_mount_point(namespace: Mode) -> None:
+def test_renamed_directory_keeps_no_mount_point(namespace: Mode) -> None:
     assert namespace.sh("mv /etc /old && mkdir /etc && echo new > /etc/hosts").code == 0
     assert os.listdir(namespace.rootfs / "old") == []
     assert (namespace.rootfs / "etc/hosts").read_text() == "new\n"
 
 
-def test_links_of_the_image_lead_nowhere_outside(namespace: Mode, tmp_path: Path) -> None:
+def test_links_of_the_image_do_not_lead_outside(namespace: Mode, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "resolv.conf").write_text("untouched")
@@ -129,7 +129,7 @@ def test_links_of_the_image_lead_nowhere_outside(namespace: Mode, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["dev", "proc"])
-def test_a_link_that_leads_round_is_an_error_that_names_it(namespace: Mode, name: str) -> None:
+def test_link_loop_is_an_error_that_names_it(namespace: Mode, name: str) -> None:
     (namespace.rootfs / name).symlink_to(name)
     with pytest.raises(SandboxError, match=f'cannot resolve "/{name}" in the image'):
         namespace.sh("true")
@@ -137,7 +137,7 @@ def test_a_link_that_leads_round_is_an_error_that_names_it(namespace: Mode, name
     assert namespace.sh("true").code == 0
 
 
-def test_a_link_to_the_root_itself_is_an_error_that_names_it(namespace: Mode) -> None:
+def test_link_to_the_root_is_an_error_that_names_it(namespace: Mode) -> None:
     (namespace.rootfs / "proc").symlink_to("/")
     with pytest.raises(SandboxError, match='cannot resolve "/proc" in the image'):
         namespace.sh("true")
@@ -146,13 +146,13 @@ def test_a_link_to_the_root_itself_is_an_error_that_names_it(namespace: Mode) ->
 @pytest.mark.parametrize(
     "path", ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/kernel/uevent_helper", "/sys/power/state"]
 )
-def test_settings_of_the_machine_can_t_be_changed(namespace: Mode, path: str) -> None:
+def test_kernel_settings_are_read_only(namespace: Mode, path: str) -> None:
     outcome = namespace.sh(f"[ -e {path} ] || echo absent; echo 0 > {path}")
     assert outcome.code != 0
     assert "absent" in outcome.text or "Read-only file system" in outcome.text
 
 
-def test_not_even_from_namespaces_of_its_own(namespace: Mode) -> None:
+def test_kernel_settings_are_read_only_in_nested_namespaces(namespace: Mode) -> None:
     script = """
         unshare -U -r -m sh -c '
             mount -o remount,rw,bind /proc/sys || echo refused
@@ -164,23 +164,23 @@ def test_not_even_from_namespaces_of_its_own(namespace: Mode) -> None:
     assert outcome.text.count("refused\n") == 4
 
 
-def test_the_kernel_s_secrets_are_hidden(namespace: Mode) -> None:
+def test_sensitive_kernel_files_are_hidden(namespace: Mode) -> None:
     assert namespace.sh("cat /proc/kcore /proc/keys 2>/dev/null | wc -c").text == "0\n"
     assert namespace.sh("ls -A /sys/firmware 2>/dev/null").text == ""
 
 
-def test_nothing_can_be_mounted_or_unmounted(namespace: Mode) -> None:
+def test_mounting_and_unmounting_are_denied(namespace: Mode) -> None:
     assert namespace.sh("mount -t tmpfs none /etc 2>/dev/null || umount /proc 2>/dev/null || echo no").text == "no\n"
 
 
-def test_devices_of_the_image_are_no_devices(namespace: Mode) -> None:
+def test_devices_of_the_image_are_disabled(namespace: Mode) -> None:
     os.mknod(namespace.rootfs / "disk", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     outcome = namespace.sh("head -c 1 /disk; mknod /mine c 1 5 || echo refused")
     assert "Permission denied" in outcome.text
     assert outcome.text.endswith("refused\n")
 
 
-def test_owners_are_the_image_s_own(namespace: Mode) -> None:
+def test_owners_are_those_of_the_image(namespace: Mode) -> None:
     namespace.sh("echo > /file && chown 1234:2345 /file && chmod 4755 /file")
     info = (namespace.rootfs / "file").stat()
     assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (1234, 2345, 0o4755)
@@ -193,11 +193,11 @@ def test_files_can_be_given_capabilities(namespace: Mode) -> None:
     assert " permitted 000000400 " in namespace.run("/bin/attack", "caps", user=(1000, 1000)).text
 
 
-def test_processes_of_others_are_not_seen_where_a_proc_of_its_own_is_allowed(namespace: Mode) -> None:
+def test_other_processes_are_hidden_with_a_new_proc(namespace: Mode) -> None:
     assert namespace.sh("echo /proc/[0-9]*").text == "/proc/1 /proc/2\n"
 
 
-def test_a_hydra_dies(namespace: Mode, running: Callable[[str], list[str]]) -> None:
+def test_forking_processes_are_killed(namespace: Mode, running: Callable[[str], list[str]]) -> None:
     name = f"hydra-{os.getpid()}"  # not one of another run of the tests
     assert namespace.sh(f"ln -s attack /bin/{name}; /bin/{name} hydra; echo started").text == "started\n"
     assert running(f"{name}\0hydra") == []

@@ -1,4 +1,4 @@
-"""What a RUN may do with the network, as docs/sandbox.md has it: in networks of the test's own with the kernel's settings."""
+"""The network of a RUN, as documented in docs/sandbox.md: in new network namespaces with the kernel's settings."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ NETWORK = """
         ("chroot", MACHINE, f"low port yes, ping {NO_PORT}, raw yes"),
     ],
 )
-def test_in_the_network_of_the_container(
-    kind: str, settings: dict[str, str], expected: str, rootfs: Path, work: Path
-) -> None:
+def test_network_of_the_container(kind: str, settings: dict[str, str], expected: str, rootfs: Path, work: Path) -> None:
     words = [sys.executable, HERE / "engine_process.py", kind, work, rootfs, "/bin/attack sockets"]
     done = subprocess.run(
         ["unshare", "--net", "sh", "-c", NETWORK, "sh", *words],
@@ -43,7 +41,7 @@ def test_in_the_network_of_the_container(
     assert done.stdout.splitlines()[1:] == [expected], done
 
 
-def test_without_a_network_it_has_one_of_its_own(rootfs: Path, work: Path) -> None:
+def test_network_none_uses_a_new_namespace(rootfs: Path, work: Path) -> None:
     words = [sys.executable, HERE / "network_process.py", "namespace", work, rootfs, "/bin/attack", "sockets"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.stdout == f"low port yes, ping {NO_PORT}, raw yes\n", done

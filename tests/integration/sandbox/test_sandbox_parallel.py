@@ -1,4 +1,4 @@
-"""Several commands at the same time, and what ends them."""
+"""Commands that run in parallel, and how they are stopped."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def text(sandbox: Sandbox, command: RunCommand) -> str:
     return b"".join(chunks).decode()
 
 
-def test_as_many_run_at_once_as_were_asked_for(sandbox: Sandbox, roots: list[Path]) -> None:
+def test_configured_number_of_commands_runs_in_parallel(sandbox: Sandbox, roots: list[Path]) -> None:
     assert sandbox.parallel == COUNT
     all_here = threading.Barrier(COUNT)
 
@@ -69,7 +69,7 @@ def test_as_many_run_at_once_as_were_asked_for(sandbox: Sandbox, roots: list[Pat
         assert list(threads.map(run, roots[:COUNT])) == [0] * COUNT
 
 
-def test_more_wait_for_those_before_and_outputs_are_not_mixed_up(sandbox: Sandbox, roots: list[Path]) -> None:
+def test_further_commands_wait_and_outputs_stay_separate(sandbox: Sandbox, roots: list[Path]) -> None:
     script = "for i in 1 2 3 4 5 6 7 8; do echo $0; done; head -c 100000 /dev/zero | tr '\\0' $0"
     names = "abcdefghijkl"
     commands = [shell(root, script, name) for root, name in zip(roots, names, strict=True)]
@@ -78,7 +78,7 @@ def test_more_wait_for_those_before_and_outputs_are_not_mixed_up(sandbox: Sandbo
     assert found == [f"{name}\n" * 8 + name * 100_000 for name in names]
 
 
-def test_close_ends_commands_that_run_and_those_that_wait(
+def test_close_stops_running_and_waiting_commands(
     sandbox: Sandbox, roots: list[Path], running: Callable[[str], list[str]]
 ) -> None:
     name = f"8{time.time_ns() % 10**9}"
@@ -102,7 +102,7 @@ def test_close_ends_commands_that_run_and_those_that_wait(
     assert running(f"sleep\0{name}") == []
 
 
-def test_what_the_reader_of_the_output_raises_ends_its_command_alone(
+def test_exception_of_an_output_reader_stops_only_its_command(
     sandbox: Sandbox, rootfs: Path, running: Callable[[str], list[str]]
 ) -> None:
     name = f"7{time.time_ns() % 10**9}"
@@ -122,8 +122,8 @@ def test_what_the_reader_of_the_output_raises_ends_its_command_alone(
     assert sorted(found) == ["fine\n", "fine\n", "the process that runs commands was stopped"]
 
 
-def test_descriptors_of_one_are_not_those_of_another(work: Path) -> None:
-    """Else the end of the engine wouldn't be seen by all, and one could speak for the engine."""
+def test_runners_do_not_share_descriptors(work: Path) -> None:
+    """Otherwise some would not notice the engine's exit, and one could impersonate the engine."""
     before = sockets("self")
     runners = RunnerPool(str(work), COUNT)
     try:
@@ -145,7 +145,7 @@ def sockets(pid: int | str) -> set[str]:
     return {link for link in found if link.startswith("socket:")}
 
 
-def test_the_root_mode_keeps_one(work: Path) -> None:
+def test_root_mode_keeps_one_runner(work: Path) -> None:
     runners = RunnerPool(str(work), COUNT)
     runners.keep_one()
     assert len(runners) == 1
