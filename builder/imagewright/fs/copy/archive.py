@@ -52,21 +52,21 @@ def extract(rootfs: Rootfs, file: FileIO, ownership: tuple[int, int] | None) -> 
     written = unpack_layer(rootfs, inflate(stream, found), options).written
     directories = DirectoryCache(rootfs)
     try:
-        return [place for path in written if (place := _place(rootfs, directories, path)) is not None]
+        return [real_path for path in written if (real_path := _real_path(rootfs, directories, path)) is not None]
     finally:
         directories.close()
 
 
-def _place(rootfs: Rootfs, directories: DirectoryCache, path: bytes) -> bytes | None:
+def _real_path(rootfs: Rootfs, directories: DirectoryCache, path: bytes) -> bytes | None:
     """The real path of an entry; None if a later entry replaced it or a directory above it."""
     parent, _, name = path.rpartition(b"/")
     directory = directories.find(parent)
     if directory is None:
         return None
     above = rootfs.path_of(directory)
-    place = above + b"/" + name if above else name
+    real_path = above + b"/" + name if above else name
     try:
-        os.stat(name, dir_fd=rootfs.parent_fd(directory, place), follow_symlinks=False)
+        os.stat(name, dir_fd=rootfs.parent_fd(directory, real_path), follow_symlinks=False)
     except FileNotFoundError:
         return None
-    return place
+    return real_path

@@ -88,19 +88,19 @@ class _Walker:
         with os.scandir(down.fd) as entries:
             found = sorted((os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries)
         for name, info in found:
-            place = path + b"/" + name if path else name
-            if shown.root.is_excluded(place):
+            child = path + b"/" + name if path else name
+            if shown.root.is_excluded(child):
                 continue
-            hidden = shown.hides(place)
+            hidden = shown.hides(child)
             if not stat.S_ISDIR(info.st_mode):
                 if not hidden:
                     self._add_entry(down.fd, name, name, info)
                 continue
             below = down.enter(name)
-            if not hidden or shown.shows_below(place, below):
+            if not hidden or shown.shows_below(child, below):
                 self.add_metadata(name, info)
                 self._add_xattrs(below)
-                yield self._adding(down, place, shown)
+                yield self._adding(down, child, shown)
             down.leave()
         self._hash.add(None)  # end of the directory
 

@@ -94,9 +94,9 @@ def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = No
 
     ``only``: the pattern of --parents with ``base`` as its base directory.
     """
-    place = os.fsdecode(base)
-    exclude = request.exclude and RelativeTo(request.exclude, place)
-    matching = RelativeTo(OnlyMatching(only.matcher, only.pattern), place) if only is not None else None
+    prefix = os.fsdecode(base)
+    exclude = request.exclude and RelativeTo(request.exclude, prefix)
+    matching = RelativeTo(OnlyMatching(only.matcher, only.pattern), prefix) if only is not None else None
     return Sources(request.source, combine(request.ignore, exclude, matching))
 
 
@@ -140,23 +140,23 @@ class _Copier:
 
     def _copy_with_parents(self, pattern: ParentsPattern) -> None:
         base = os.fsencode(clean(pattern.base))
-        place = clean(f"{pattern.base}/{pattern.pattern}")
+        path = clean(f"{pattern.base}/{pattern.pattern}")
         with self._sources.open(base) as source:
-            if not glob.has_wildcard(place):
-                self._check_parents(os.fsencode(place), source.path, os.fsencode(clean(pattern.pattern)))
+            if not glob.has_wildcard(path):
+                self._check_parents(os.fsencode(path), source.path, os.fsencode(clean(pattern.pattern)))
             with self._filtered(source.path, pattern):
                 self._copy_contents(source, os.fsencode(clean(self._request.destination)))
 
-    def _check_parents(self, place: bytes, base: bytes, pattern: bytes) -> None:
+    def _check_parents(self, path: bytes, base: bytes, pattern: bytes) -> None:
         """``pattern`` below ``base`` must exist and not be behind a link: --parents keeps real paths (BuildKit)."""
-        with self._sources.open(place):
+        with self._sources.open(path):
             pass
         above, _, name = pattern.rpartition(b"/")
         parent = join(base, above) if above else base
         with self._sources.open(parent) as directory:
             if directory.path != parent:
                 raise FileSystemError(
-                    f"cannot copy {quote_path(place)}: --parents does not follow the symbolic link in its path",
+                    f"cannot copy {quote_path(path)}: --parents does not follow the symbolic link in its path",
                     reason=Reason.FILE_NOT_FOUND,
                     hint=f"Use its real path: {quote_path(join(directory.path, name))}.",
                 )
@@ -197,10 +197,10 @@ class _Copier:
             destination = target if target.startswith(b"/") else real + b"/" + target
             destination = b"/".join(part for part in destination.split(b"/") if part not in (b"", b"."))
 
-    def _refuse_second(self, place: bytes, source: Source) -> None:
+    def _refuse_second(self, path: bytes, source: Source) -> None:
         """Refuse several files for one name, of which only the last would remain (BuildKit)."""
         origin = (self._request.source.path, source.path)
-        if self._single.setdefault(place, origin) != origin:
+        if self._single.setdefault(path, origin) != origin:
             destination = self._request.destination
             raise FileSystemError(
                 f'cannot copy several files to "{destination}": not a directory',
@@ -219,13 +219,13 @@ class _Copier:
             path, partial(self._make_directory, self._directory_mode if mode is None else mode)
         )
 
-    def _make_directory(self, mode: int, parent: int, place: bytes) -> None:
-        if self._rootfs.is_excluded(place):
-            raise self._not_allowed(place)
+    def _make_directory(self, mode: int, parent: int, path: bytes) -> None:
+        if self._rootfs.is_excluded(path):
+            raise self._not_allowed(path)
         request = self._request
         owner = request.ownership or Ownership(0, 0)
-        make_directory(self._rootfs, parent, place, (owner.uid, owner.gid), mode)
-        self._written.add(place)
+        make_directory(self._rootfs, parent, path, (owner.uid, owner.gid), mode)
+        self._written.add(path)
 
     def _real(self, directory: int) -> bytes:
         real = self._rootfs.path_of(directory)
@@ -265,31 +265,31 @@ class _Copier:
             found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
         found.sort(key=lambda pair: pair[0])
         for name, info in found:
-            place = join(path, name)
-            if sources.root.excluded and sources.root.is_excluded(place):
+            child = join(path, name)
+            if sources.root.excluded and sources.root.is_excluded(child):
                 continue
-            hidden = sources.hides(place)
+            hidden = sources.hides(child)
             if not stat.S_ISDIR(info.st_mode):
                 if not hidden:
                     self._copy_file((down.fd, name), (target[1].fd, name), info, target[0])
                 continue
             below = down.enter(name)
             # A hidden directory is copied only if something below it is not hidden.
-            if not hidden or sources.shows_below(place, below):
-                yield self._copying_directory((place, down), target, info, hidden=hidden)
+            if not hidden or sources.shows_below(child, below):
+                yield self._copying_directory((child, down), target, info, hidden=hidden)
             down.leave()
 
     def _copying_directory(
         self, source: tuple[bytes, Descent], target: tuple[bytes, Descent], info: os.stat_result, *, hidden: bool
     ) -> Walk[None]:
         """Copy the current directory of ``source`` into that of ``target``."""
-        place, down = source
+        path, down = source
         above, into = target
-        name = place.rpartition(b"/")[2]
+        name = path.rpartition(b"/")[2]
         real = join(above, name)
         if self._rootfs.excluded and self._rootfs.is_excluded(real):
             raise self._not_allowed(real)
-        before = self._make_or_find(into.fd, place, real)
+        before = self._make_or_find(into.fd, path, real)
         into.enter(name, self._rootfs.parent_fd(into.fd, real))
         yield self._copying(source, (real, into))
         attributes = self._attributes(info)
@@ -301,19 +301,19 @@ class _Copier:
         if before is None or not before.equals((self._rootfs.parent_fd(into.fd, real), name)):
             self._written.add(real)
 
-    def _make_or_find(self, directory: int, place: bytes, real: bytes) -> EntryState | None:
+    def _make_or_find(self, directory: int, path: bytes, real: bytes) -> EntryState | None:
         """Create a directory of the target; returns its state if it existed."""
         try:
             self._rootfs.mkdir(directory, real)
         except FileExistsError:
-            home, name = self._rootfs.parent_fd(directory, real), real.rpartition(b"/")[2]
-            if not stat.S_ISDIR(os.stat(name, dir_fd=home, follow_symlinks=False).st_mode):
+            parent_fd, name = self._rootfs.parent_fd(directory, real), real.rpartition(b"/")[2]
+            if not stat.S_ISDIR(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
                 raise FileSystemError(
-                    f"cannot copy directory {quote_path(place)} to {quote_path(real)}: a non-directory exists there",
+                    f"cannot copy directory {quote_path(path)} to {quote_path(real)}: a non-directory exists there",
                     reason=Reason.PATH_NOT_ALLOWED,
                     hint="Remove it in an earlier RUN, or, if it is a symbolic link, copy to its target.",
                 ) from None
-            return EntryState((home, name))
+            return EntryState((parent_fd, name))
         return None
 
     def _copy_file(

@@ -99,12 +99,12 @@ class Sources:
         with os.scandir(down.fd) as entries:
             found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
         for name, is_directory in found:
-            place = path + b"/" + name
-            if not ignore.ignores(os.fsdecode(place)):
+            child = path + b"/" + name
+            if not ignore.ignores(os.fsdecode(child)):
                 return True
             if is_directory:
                 down.enter(name)
-                if (yield self._looking(ignore, down, place)):
+                if (yield self._looking(ignore, down, child)):
                     return True
                 down.leave()
         return False

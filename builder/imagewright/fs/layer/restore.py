@@ -64,9 +64,9 @@ def set_metadata(fd: int, entry: Entry, owner: tuple[int, int]) -> None:
         write_xattr(fd, name, value)
 
 
-def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[int, int]) -> None:
+def set_special_metadata(ref: tuple[int, bytes], entry: Entry, owner: tuple[int, int]) -> None:
     """Set all metadata of a link, fifo or device without opening it."""
-    directory, name = place
+    directory, name = ref
     try:
         os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
     except OSError as error:
@@ -76,7 +76,7 @@ def set_special_metadata(place: tuple[int, bytes], entry: Entry, owner: tuple[in
             name, entry.mode & _PERMISSIONS, dir_fd=directory
         )  # just created, so not a link that could be followed
     for key, value in entry.xattrs.items():
-        write_xattr(proc_path(place), key, value)
+        write_xattr(proc_path(ref), key, value)
     os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 

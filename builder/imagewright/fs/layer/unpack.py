@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.restore import drop_xattrs, set_metadata, set_special_metadata, write_data, write_sparse
 from imagewright.fs.paths import check_length, quote_entry
-from imagewright.fs.rootfs.attributes import Place
+from imagewright.fs.rootfs.attributes import EntryRef
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.entrystate import state_of
 from imagewright.fs.rootfs.errors import explain
@@ -78,11 +78,11 @@ def unpack_layer(rootfs: Rootfs, stream: Readable, options: UnpackOptions = Unpa
 
 @dataclass(frozen=True, slots=True)
 class _Destination:
-    """Where an entry goes: its open parent, its path in the archive, and ``place``, its path without links."""
+    """Where an entry goes: its open parent, its path in the archive, and ``real_path``, its path without links."""
 
     directory: int
     path: bytes
-    place: bytes
+    real_path: bytes
 
     @property
     def name(self) -> bytes:
@@ -137,10 +137,10 @@ class _Unpacker:
                 return
             self._remember(path, parent)
         directory = self._directories.ensure(parent, self._make_missing)
-        place = self._directories.real_path(parent, name)
-        if self._rootfs.excluded and self._rootfs.is_excluded(place):
+        real_path = self._directories.real_path(parent, name)
+        if self._rootfs.excluded and self._rootfs.is_excluded(real_path):
             return
-        destination = _Destination(directory, path, place)
+        destination = _Destination(directory, path, real_path)
         before = state_of((self._parent_fd(destination), name)) if self._options.keep_written else None
         with before or nullcontext():
             self._create(entry, reader, destination)
@@ -201,10 +201,10 @@ class _Unpacker:
         directory = self._directories.find(parent)
         if directory is None or (self._rootfs.excluded and self._directories.is_excluded(parent, hidden)):
             return
-        place = self._directories.real_path(parent, hidden)
+        real_path = self._directories.real_path(parent, hidden)
         if path not in self._fresh:
-            self._remove(directory, place)
-        elif _is_directory(self._rootfs.parent_fd(directory, place), hidden):
+            self._remove(directory, real_path)
+        elif _is_directory(self._rootfs.parent_fd(directory, real_path), hidden):
             self._make_opaque(path)  # it is also in this layer: remove what lower layers have in it
 
     def _make_opaque(self, parent: bytes) -> None:
@@ -218,20 +218,20 @@ class _Unpacker:
             prefix = parent + b"/" if parent else b""
             real = self._rootfs.path_of(directory)  # once: a link on the path may be removed below
             for name in self._rootfs.names(directory, real):
-                path, place = prefix + name, real + b"/" + name if real else name
-                if self._rootfs.excluded and self._rootfs.is_excluded(place):
+                path, real_path = prefix + name, real + b"/" + name if real else name
+                if self._rootfs.excluded and self._rootfs.is_excluded(real_path):
                     continue
                 if path not in self._fresh:
-                    self._remove(directory, place)
-                elif _is_directory(self._rootfs.parent_fd(directory, place), name):
+                    self._remove(directory, real_path)
+                elif _is_directory(self._rootfs.parent_fd(directory, real_path), name):
                     waiting.append(path)
 
-    def _remove(self, directory: int, place: bytes) -> None:
-        """Remove the entry at ``place``, a path without links, from its open parent."""
+    def _remove(self, directory: int, real_path: bytes) -> None:
+        """Remove the entry at ``real_path``, a path without links, from its open parent."""
         try:
-            name, home = place.rpartition(b"/")[2], self._rootfs.parent_fd(directory, place)
-            mode = os.stat(name, dir_fd=home, follow_symlinks=False).st_mode
-            remove_entry(directory, place, self._rootfs)
+            name, parent = real_path.rpartition(b"/")[2], self._rootfs.parent_fd(directory, real_path)
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+            remove_entry(directory, real_path, self._rootfs)
         except FileNotFoundError:
             return
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
@@ -265,10 +265,10 @@ class _Unpacker:
 
     def _parent_fd(self, destination: _Destination) -> int:
         """The open directory that is to contain the entry: a different one if its path is masked."""
-        return self._rootfs.parent_fd(destination.directory, destination.place)
+        return self._rootfs.parent_fd(destination.directory, destination.real_path)
 
     def _symlink(self, entry: Entry, destination: _Destination) -> None:
-        if self._rootfs.relocate_mounts(destination.place, entry.linkname):
+        if self._rootfs.relocate_mounts(destination.real_path, entry.linkname):
             self._directories.invalidate()
         os.symlink(entry.linkname, destination.name, dir_fd=self._parent_fd(destination))
 
@@ -277,7 +277,7 @@ class _Unpacker:
         try:
             make()
         except FileExistsError:
-            self._remove(destination.directory, destination.place)
+            self._remove(destination.directory, destination.real_path)
             make()
 
     def _file(self, entry: Entry, reader: TarReader, destination: _Destination) -> None:
@@ -285,7 +285,7 @@ class _Unpacker:
         try:
             fd = os.open(destination.name, flags, 0o600, dir_fd=self._parent_fd(destination))
         except FileExistsError:
-            self._remove(destination.directory, destination.place)
+            self._remove(destination.directory, destination.real_path)
             fd = os.open(destination.name, flags, 0o600, dir_fd=self._parent_fd(destination))
         try:
             if entry.segments is None:
@@ -300,7 +300,7 @@ class _Unpacker:
     def _directory(self, entry: Entry, destination: _Destination) -> None:
         existed = False
         try:
-            self._rootfs.mkdir(destination.directory, destination.place)
+            self._rootfs.mkdir(destination.directory, destination.real_path)
         except FileExistsError:
             existed = True
         try:
@@ -308,8 +308,8 @@ class _Unpacker:
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
-            self._remove(destination.directory, destination.place)
-            self._rootfs.mkdir(destination.directory, destination.place)
+            self._remove(destination.directory, destination.real_path)
+            self._rootfs.mkdir(destination.directory, destination.real_path)
             fd = os.open(destination.name, OPEN_DIRECTORY, dir_fd=self._parent_fd(destination))
             existed = False
         try:
@@ -327,7 +327,7 @@ class _Unpacker:
             raise _not_the_images(path, entry)
         parent, _, target_name = target.rpartition(b"/")
 
-        def source() -> Place:
+        def source() -> EntryRef:
             directory = self._directories.find(
                 parent
             )  # looked up again: it may be below an entry that the link replaces
@@ -356,7 +356,7 @@ class _Unpacker:
         # Descriptors stay valid when the cache is invalidated: it keeps the most recent ones open.
         self._replacing(destination, make)
 
-    def _link(self, source: Place, target: Place) -> None:
+    def _link(self, source: EntryRef, target: EntryRef) -> None:
         try:
             os.link(source[1], target[1], src_dir_fd=source[0], dst_dir_fd=target[0], follow_symlinks=False)
         except OSError as error:
@@ -421,7 +421,7 @@ def _points_out(name: bytes) -> FileSystemError:
     )
 
 
-def _is_one_file(one: Place, other: Place) -> bool:
+def _is_one_file(one: EntryRef, other: EntryRef) -> bool:
     try:
         return os.path.samestat(
             *(os.stat(name, dir_fd=directory, follow_symlinks=False) for directory, name in (one, other))

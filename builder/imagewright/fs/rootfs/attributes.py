@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imagewright.fs.rootfs.errors import owner_error
 
-Place = tuple[int, bytes]  # (descriptor of the directory, name in it)
+EntryRef = tuple[int, bytes]  # (descriptor of the directory, name in it)
 
 # Attributes of the machine rather than of the image.
 _FOREIGN_XATTRS = (
@@ -87,7 +87,7 @@ def write_xattr(target: int | bytes, name: str | bytes, value: bytes) -> None:
             raise
 
 
-def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
+def change_owner(target: int | EntryRef, owner: tuple[int, int]) -> None:
     """Change the owner of an open file, or of an entry of a directory (of a link itself), to (uid, gid).
 
     Raises:
@@ -103,9 +103,9 @@ def change_owner(target: int | Place, owner: tuple[int, int]) -> None:
         raise owner_error(error, "a file", owner) from error
 
 
-def proc_path(place: Place) -> bytes:
+def proc_path(ref: EntryRef) -> bytes:
     """A path of an entry of an open directory, for calls without ``dir_fd``."""
-    return b"/proc/self/fd/%d/" % place[0] + place[1]
+    return b"/proc/self/fd/%d/" % ref[0] + ref[1]
 
 
 def mode_of(info: os.stat_result, attributes: Attributes) -> int:

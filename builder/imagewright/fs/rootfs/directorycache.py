@@ -86,8 +86,8 @@ class DirectoryCache:
         while (fd := self.find(path)) is None:
             missing.append(path)
             path = path.rpartition(b"/")[0]
-        for place in reversed(missing):
-            fd = self._made(place, fd, make, links)
+        for each in reversed(missing):
+            fd = self._made(each, fd, make, links)
         return fd
 
     def _made(self, path: bytes, above: int, make: MakeDirectory, links: int) -> int:
@@ -97,12 +97,12 @@ class DirectoryCache:
             return there
         parent, _, name = path.rpartition(b"/")
         real = self._rootfs.path_of(above)
-        place = real + b"/" + name if real else name
+        real_path = real + b"/" + name if real else name
         try:
-            make(above, place)
-            return self._keep(path, os.open(name, OPEN_DIRECTORY, dir_fd=self._rootfs.parent_fd(above, place)))
+            make(above, real_path)
+            return self._keep(path, os.open(name, OPEN_DIRECTORY, dir_fd=self._rootfs.parent_fd(above, real_path)))
         except FileExistsError:
-            target = link_target(self._rootfs.parent_fd(above, place), name)
+            target = link_target(self._rootfs.parent_fd(above, real_path), name)
             if target is None or links >= MAX_LINKS:
                 raise FileSystemError(
                     f"cannot create directory {quote_path(path)}: a non-directory exists there",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from imagewright.fs.rootfs.attributes import Place, proc_path, read_xattrs
+from imagewright.fs.rootfs.attributes import EntryRef, proc_path, read_xattrs
 
 _CHUNK_BYTES = 1 << 20
 
@@ -17,34 +17,34 @@ _CHUNK_BYTES = 1 << 20
 class EntryState:
     """An entry that is about to be overwritten; its content stays readable until ``close``."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, ref: EntryRef) -> None:
         """
         Raises:
             OSError: nothing exists there.
         """
-        self._info = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
-        self._xattrs = read_xattrs(proc_path(place))
-        self._target = os.readlink(place[1], dir_fd=place[0]) if stat.S_ISLNK(self._info.st_mode) else b""
-        self._file = _open(place) if stat.S_ISREG(self._info.st_mode) else -1
+        self._info = os.stat(ref[1], dir_fd=ref[0], follow_symlinks=False)
+        self._xattrs = read_xattrs(proc_path(ref))
+        self._target = os.readlink(ref[1], dir_fd=ref[0]) if stat.S_ISLNK(self._info.st_mode) else b""
+        self._file = _open(ref) if stat.S_ISREG(self._info.st_mode) else -1
 
-    def equals(self, place: Place) -> bool:
+    def equals(self, ref: EntryRef) -> bool:
         """Whether the entry is still the same. For a directory mtime is ignored, since it changes with the content.
 
         Always False for a file with several hard links.
         """
         try:
-            info = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
+            info = os.stat(ref[1], dir_fd=ref[0], follow_symlinks=False)
         except FileNotFoundError:
             return False
-        if _metadata(info) != _metadata(self._info) or read_xattrs(proc_path(place)) != self._xattrs:
+        if _metadata(info) != _metadata(self._info) or read_xattrs(proc_path(ref)) != self._xattrs:
             return False
         if stat.S_ISDIR(info.st_mode):
             return True
         if info.st_nlink > 1 or self._info.st_nlink > 1:
             return False
         if stat.S_ISLNK(info.st_mode):
-            return os.readlink(place[1], dir_fd=place[0]) == self._target
-        return not stat.S_ISREG(info.st_mode) or self._holds(place)
+            return os.readlink(ref[1], dir_fd=ref[0]) == self._target
+        return not stat.S_ISREG(info.st_mode) or self._holds(ref)
 
     def close(self) -> None:
         if self._file >= 0:
@@ -57,8 +57,8 @@ class EntryState:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _holds(self, place: Place) -> bool:
-        new = _open(place)
+    def _holds(self, ref: EntryRef) -> bool:
+        new = _open(ref)
         try:
             offset = 0
             while data := os.pread(self._file, _CHUNK_BYTES, offset):
@@ -70,14 +70,14 @@ class EntryState:
         return True
 
 
-def state_of(place: Place) -> EntryState | None:
+def state_of(ref: EntryRef) -> EntryState | None:
     """The present state of an entry, None if nothing exists there.
 
     Raises:
         OSError
     """
     try:
-        return EntryState(place)
+        return EntryState(ref)
     except FileNotFoundError:
         return None
 
@@ -88,5 +88,5 @@ def _metadata(info: os.stat_result) -> tuple[int, ...]:
     return info.st_mode, info.st_uid, info.st_gid, info.st_rdev, mtime_ns, size
 
 
-def _open(place: Place) -> int:
-    return os.open(place[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place[0])
+def _open(ref: EntryRef) -> int:
+    return os.open(ref[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=ref[0])

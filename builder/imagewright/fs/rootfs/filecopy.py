@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from imagewright.fs.rootfs.attributes import (
     AS_SOURCE,
     Attributes,
-    Place,
+    EntryRef,
     change_owner,
     mode_of,
     proc_path,
@@ -43,8 +43,8 @@ class FileCopier:
 
     def copy_entry(
         self,
-        source: Place,
-        target: Place,
+        source: EntryRef,
+        target: EntryRef,
         info: os.stat_result,
         attributes: Attributes = AS_SOURCE,
     ) -> None:
@@ -65,7 +65,7 @@ class FileCopier:
             self._seen[key] = (self._target.path_of(target[0]), target[1])
             self._origins[_inode(target)] = key
 
-    def remove(self, target: Place) -> None:
+    def remove(self, target: EntryRef) -> None:
         """Unlink an entry that a copy will replace; if it was copied earlier, nothing is linked to it from now on.
 
         Raises:
@@ -75,7 +75,7 @@ class FileCopier:
             del self._seen[key]
         os.unlink(target[1], dir_fd=target[0])
 
-    def _copy_special(self, source: Place, target: Place, info: os.stat_result, attributes: Attributes) -> None:
+    def _copy_special(self, source: EntryRef, target: EntryRef, info: os.stat_result, attributes: Attributes) -> None:
         kind = stat.S_IFMT(info.st_mode)
         if kind == stat.S_IFLNK:
             os.symlink(os.readlink(source[1], dir_fd=source[0]), target[1], dir_fd=target[0])
@@ -90,23 +90,23 @@ class FileCopier:
             write_xattr(proc_path(target), name, value)
         os.utime(target[1], ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=target[0], follow_symlinks=False)
 
-    def _link(self, target: Place, info: os.stat_result) -> bool:
+    def _link(self, target: EntryRef, info: os.stat_result) -> bool:
         """Link to an earlier copy of the same inode; False if there is none."""
         first = self._seen.get((info.st_dev, info.st_ino))
         if first is None:
             return False
         directory, name = first
         with self._target.directory(directory) as fd:
-            home = self._target.parent_fd(fd, directory + b"/" + name if directory else name)
+            parent_fd = self._target.parent_fd(fd, directory + b"/" + name if directory else name)
             try:
-                os.link(name, target[1], src_dir_fd=home, dst_dir_fd=target[0], follow_symlinks=False)
+                os.link(name, target[1], src_dir_fd=parent_fd, dst_dir_fd=target[0], follow_symlinks=False)
             except OSError as error:
                 if error.errno == errno.EXDEV:  # one of the two is at a masked path, on another file system
                     return False
                 raise
         return True
 
-    def _copy_file(self, source: Place, target: Place, info: os.stat_result, attributes: Attributes) -> None:
+    def _copy_file(self, source: EntryRef, target: EntryRef, info: os.stat_result, attributes: Attributes) -> None:
         read = os.open(source[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source[0])
         try:
             write = os.open(
@@ -192,6 +192,6 @@ def make_directory(rootfs: Rootfs, directory: int, path: bytes, owner: tuple[int
         os.fchmod(fd, mode)  # after the owner, as with files
 
 
-def _inode(place: Place) -> tuple[int, int]:
-    info = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
+def _inode(ref: EntryRef) -> tuple[int, int]:
+    info = os.stat(ref[1], dir_fd=ref[0], follow_symlinks=False)
     return info.st_dev, info.st_ino

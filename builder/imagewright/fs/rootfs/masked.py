@@ -105,9 +105,9 @@ class MaskedEntries:
         parent = path.rpartition(b"/")[0]
         fd = self._parents.get(parent)
         if fd is None:
-            place = os.path.join(self._directory, parent)
-            os.makedirs(place, mode=0o700, exist_ok=True)
-            fd = self._parents[parent] = os.open(place, _DIRECTORY)
+            stored = os.path.join(self._directory, parent)
+            os.makedirs(stored, mode=0o700, exist_ok=True)
+            fd = self._parents[parent] = os.open(stored, _DIRECTORY)
         return fd
 
     def has(self, path: bytes) -> bool:
@@ -118,8 +118,8 @@ class MaskedEntries:
         """Whether the mount ``path`` hides an entry of the image other than an empty directory."""
         if path not in self.masks or not self.has(path):
             return False
-        place = os.path.join(self._directory, path)
-        return os.path.islink(place) or not os.path.isdir(place) or bool(os.listdir(place))
+        stored = os.path.join(self._directory, path)
+        return os.path.islink(stored) or not os.path.isdir(stored) or bool(os.listdir(stored))
 
     def names(self, directory: bytes) -> list[bytes]:
         """Names of the masked entries in ``directory``."""
@@ -247,9 +247,9 @@ class MaskedEntries:
             return []
         self._close(source)
         self.parent_of(target)
-        place = os.path.join(self._directory, target)
-        os.rename(os.path.join(self._directory, source), place)
-        found, waiting = [target], [place]
+        stored = os.path.join(self._directory, target)
+        os.rename(os.path.join(self._directory, source), stored)
+        found, waiting = [target], [stored]
         while waiting:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
@@ -316,13 +316,13 @@ class MaskedEntries:
 
     def _forget(self, path: bytes) -> None:
         self._close(path)
-        place = os.path.join(self._directory, path)
+        stored = os.path.join(self._directory, path)
         if path:
-            if os.path.lexists(place):
-                remove_tree(os.fsdecode(place))
+            if os.path.lexists(stored):
+                remove_tree(os.fsdecode(stored))
             return
-        for name in os.listdir(place):
-            remove_tree(os.fsdecode(os.path.join(place, name)))
+        for name in os.listdir(stored):
+            remove_tree(os.fsdecode(os.path.join(stored, name)))
 
     def _close(self, path: bytes) -> None:
         for parent in [each for each in self._parents if not path or is_at_or_below(each, path)]:

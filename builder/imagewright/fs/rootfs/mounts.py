@@ -90,9 +90,9 @@ def _is_free(root: bytes, path: bytes) -> bool:
         return False
     while path:
         path = path.rpartition(b"/")[0]
-        place = _below(root, path)
-        if os.path.lexists(place):
-            return os.path.isdir(place) and not os.path.islink(place)
+        absolute = _below(root, path)
+        if os.path.lexists(absolute):
+            return os.path.isdir(absolute) and not os.path.islink(absolute)
     return True
 
 
@@ -111,10 +111,10 @@ def _times_kept(root: bytes, path: bytes) -> Iterator[None]:
     directories = [_below(root, path)]
     while not os.path.isdir(directories[-1]) or len(directories) == 1:
         directories.append(os.path.dirname(directories[-1]))
-    times = {place: os.stat(place) for place in directories if os.path.isdir(place)}
+    times = {directory: os.stat(directory) for directory in directories if os.path.isdir(directory)}
     yield
-    for place, info in times.items():
-        os.utime(place, ns=(info.st_atime_ns, info.st_mtime_ns))
+    for directory, info in times.items():
+        os.utime(directory, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
 def _below(directory: bytes, path: bytes) -> bytes:

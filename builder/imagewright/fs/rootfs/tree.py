@@ -54,14 +54,14 @@ def _removing(down: Descent, path: bytes, rootfs: Rootfs) -> Walk[bool]:
     if rootfs.excluded and path in rootfs.excluded:
         return False
     name, masked = path.rpartition(b"/")[2], rootfs.masked
-    home = rootfs.parent_fd(down.fd, path)
+    parent = rootfs.parent_fd(down.fd, path)
     if not any(
         apart.startswith(path + b"/") for apart in rootfs.foreign
     ):  # no foreign path below: paths no longer matter
-        return _removed(home, name, path, rootfs) and home == down.fd
-    if descent.try_unlink(home, name):
-        return home == down.fd
-    down.enter(name, home)
+        return _removed(parent, name, path, rootfs) and parent == down.fd
+    if descent.try_unlink(parent, name):
+        return parent == down.fd
+    down.enter(name, parent)
     _check_is_there(down.fd, path, rootfs)
     gone = True
     for child in rootfs.names(down.fd, path):
@@ -69,12 +69,12 @@ def _removing(down: Descent, path: bytes, rootfs: Rootfs) -> Walk[bool]:
     down.leave()
     if gone and masked is not None:
         gone = not masked.leads_to_mount(path)
-    home = rootfs.parent_fd(down.fd, path)
+    parent = rootfs.parent_fd(down.fd, path)
     if gone:
-        os.rmdir(name, dir_fd=home)
+        os.rmdir(name, dir_fd=parent)
     elif masked is not None and masked.leads_to_mount(path):
         masked.drop(path)
-    return gone and home == down.fd
+    return gone and parent == down.fd
 
 
 def _removed(directory: int, name: bytes, path: bytes, rootfs: Rootfs) -> bool:
@@ -112,22 +112,22 @@ def _copying(
 ) -> Walk[None]:
     down, target_down = ways
     for name in source.names(down.fd, path):
-        place = path + b"/" + name if path else name
-        if source.is_excluded(place) or target.is_excluded(place):
+        child = path + b"/" + name if path else name
+        if source.is_excluded(child) or target.is_excluded(child):
             continue
-        home = source.parent_fd(down.fd, place)
-        info = os.stat(name, dir_fd=home, follow_symlinks=False)
+        parent = source.parent_fd(down.fd, child)
+        info = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(info.st_mode):
             if stat.S_ISLNK(info.st_mode):
-                target.relocate_mounts(place, os.readlink(name, dir_fd=home))
-            copier.copy_entry((home, name), (target.parent_fd(target_down.fd, place), name), info)
+                target.relocate_mounts(child, os.readlink(name, dir_fd=parent))
+            copier.copy_entry((parent, name), (target.parent_fd(target_down.fd, child), name), info)
             continue
-        check_length(place)
+        check_length(child)
         with contextlib.suppress(FileExistsError):  # an excluded path is below it
-            target.mkdir(target_down.fd, place)
-        down.enter(name, home)
-        target_down.enter(name, target.parent_fd(target_down.fd, place))
-        yield _copying(source, target, ways, place, copier)
+            target.mkdir(target_down.fd, child)
+        down.enter(name, parent)
+        target_down.enter(name, target.parent_fd(target_down.fd, child))
+        yield _copying(source, target, ways, child, copier)
         copy_attributes(down.fd, target_down.fd)
         down.leave()
         target_down.leave()
@@ -202,17 +202,17 @@ def changed_since(path: bytes, moment_ns: int, limit: int) -> bytes | None:
     directories: list[bytes] = []
     waiting = deque([path])
     while waiting and limit > 0:
-        place = waiting.popleft()
+        current = waiting.popleft()
         try:
-            info = os.stat(place, follow_symlinks=False)
-            below = sorted(os.listdir(place)) if os.path.isdir(place) and not os.path.islink(place) else None
+            info = os.stat(current, follow_symlinks=False)
+            below = sorted(os.listdir(current)) if os.path.isdir(current) and not os.path.islink(current) else None
         except OSError:
             continue
         limit -= 1
         if below is not None:
-            waiting.extend(os.path.join(place, name) for name in below[:limit])
+            waiting.extend(os.path.join(current, name) for name in below[:limit])
         if info.st_ctime_ns >= moment_ns:
             if below is None:
-                return place
-            directories.append(place)
+                return current
+            directories.append(current)
     return directories[-1] if directories else None

@@ -154,7 +154,7 @@ class _Root:
         check_kind(each.target, target, directory=each.directory)
         mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.isdir(target) else TMPFS_MODE
         try:
-            self._attach(target, lambda place: each.attach(place, mode), directory=each.directory)
+            self._attach(target, lambda path: each.attach(path, mode), directory=each.directory)
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise

@@ -26,13 +26,13 @@ class DetachedMount:
     fd: int | None = None
     size_bytes: int = 0
 
-    def attach(self, place: str, mode: int) -> None:
-        """Attach it at ``place``, a path without links. ``mode``: for a tmpfs."""
+    def attach(self, path: str, mode: int) -> None:
+        """Attach it at ``path``, a path without links. ``mode``: for a tmpfs."""
         if self.fd is None:
             size = f",size={self.size_bytes}" if self.size_bytes else ""
-            linux.mount("tmpfs", place, "tmpfs", _SAFE, f"mode={mode:o}{size}")
+            linux.mount("tmpfs", path, "tmpfs", _SAFE, f"mode={mode:o}{size}")
         else:
-            linux.attach_mount(self.fd, place)
+            linux.attach_mount(self.fd, path)
             os.close(self.fd)
 
 
@@ -49,8 +49,8 @@ def _prepare(mount: SandboxMount, scratch: str) -> DetachedMount:
     match mount:
         case DirectoryMount(target=target, source=source):
             directory = os.path.isdir(source)
-            place = _thrown_away(source, scratch) if mount.discard else source
-            fd = linux.clone_mount(place, recursive=True)
+            origin = _discardable(source, scratch) if mount.discard else source
+            fd = linux.clone_mount(origin, recursive=True)
             attributes = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
             if not (mount.writable or mount.discard):
                 attributes |= linux.MOUNT_ATTR_RDONLY
@@ -80,7 +80,7 @@ def _file_in_memory(file: FileMount, scratch: str) -> int:
     return detached
 
 
-def _thrown_away(source: str, scratch: str) -> str:
+def _discardable(source: str, scratch: str) -> str:
     """A path with the content of ``source`` for writes that are discarded: an overlay, else a copy."""
     os.mkdir(scratch, 0o700)
     if not os.path.isdir(source):

@@ -105,15 +105,15 @@ def resolve_target(path: str) -> str:
     return resolve(path)
 
 
-def check_kind(written: str, place: str, *, directory: bool) -> None:
-    """Refuse to mount a directory over a file or a file over a directory. ``place``: the real path of ``written``.
+def check_kind(written: str, path: str, *, directory: bool) -> None:
+    """Refuse to mount a directory over a file or a file over a directory. ``path``: the real path of ``written``.
 
     Raises:
         OSError
     """
-    if directory and os.path.lexists(place) and not os.path.isdir(place):
+    if directory and os.path.lexists(path) and not os.path.isdir(path):
         raise OSError(errno.ENOTDIR, f'cannot mount a directory at "{written}": a file exists there')
-    if not directory and os.path.isdir(place):
+    if not directory and os.path.isdir(path):
         raise OSError(errno.EISDIR, f'cannot mount a file at "{written}": a directory exists there')
 
 
