@@ -61,7 +61,7 @@ def test_an_idle_object_stays_idle_until_it_changes() -> None:
     store.update(body(1, "Succeeded"))
     assert store.is_idle(body(1))
     assert not store.is_idle(body(2))
-    assert not store.is_idle(body(1, uid="made anew"))
+    assert not store.is_idle(body(1, uid="another"))
     store.update(body(2, "Succeeded"))
     assert not store.is_idle(body(1))
     store.mark_idle(body(1))

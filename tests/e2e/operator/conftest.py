@@ -1,4 +1,4 @@
-"""An operator as a process beside the cluster for each test, and the executor image that the engine built itself."""
+"""An operator as a process outside the cluster for each test, and an executor image built by the engine."""
 
 from __future__ import annotations
 

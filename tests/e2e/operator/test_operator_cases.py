@@ -1,7 +1,7 @@
-"""The cases of RUN in real executor Pods, one Pod for each rung and profile: the image is the one that is recorded.
+"""The cases of RUN in real executor Pods, one for each sandbox mode and profile: the images are those recorded.
 
-The Pod is the one that the operator makes for the profile; in it, the cases are built by the command line, one after
-another, as in a CI job's container. ``peers.flatten`` judges what is in the registry then.
+The Pod is the operator's for the profile; in it the cases are built by the command line, one after another, as in a CI
+job's container. ``peers.flatten`` then checks the registry's content.
 """
 
 from __future__ import annotations
@@ -67,23 +67,23 @@ DIFFERS: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the cases are built: in a Pod of ``profile``, with ``--sandbox``, which takes ``rung``.
+class PodVariant:
+    """A Pod of ``profile`` that builds cases with ``--sandbox``, which results in ``mode``.
 
-    Each ``step``-th of them: a second profile with the same rung need not have them all.
+    Only every ``step``-th case is built: a second profile with the same mode does not need all of them.
     """
 
     profile: Profile
     sandbox: str
-    rung: str
+    mode: str
     step: int = 1
 
 
-PLACES = {
-    "userns": Place(Profile.USERNS, "auto", "namespace"),
-    "plain": Place(Profile.PLAIN, "auto", "namespace", step=4),
-    "hardened": Place(Profile.HARDENED, "auto", "root"),
-    "chroot": Place(Profile.PLAIN, "chroot", "chroot"),
+VARIANTS = {
+    "userns": PodVariant(Profile.USERNS, "auto", "namespace"),
+    "plain": PodVariant(Profile.PLAIN, "auto", "namespace", step=4),
+    "hardened": PodVariant(Profile.HARDENED, "auto", "root"),
+    "chroot": PodVariant(Profile.PLAIN, "chroot", "chroot"),
 }
 
 
@@ -92,28 +92,28 @@ def test_what_differs_is_documented() -> None:
     assert [words for cases in DIFFERS.values() for words in cases.values() if words not in text] == []
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_a_pod_builds_the_cases_of_run_as_recorded(
-    cluster: Cluster, namespace: str, build_settings: dict[str, str], tmp_path: Path, place: Place
+    cluster: Cluster, namespace: str, build_settings: dict[str, str], tmp_path: Path, variant: PodVariant
 ) -> None:
-    cases = CASES[:: place.step]
+    cases = CASES[:: variant.step]
     assert len(cases) > 5
     since = time.time() - _CLOCK_S
-    _start_pod(cluster, namespace, build_settings, place.profile)
+    _start_pod(cluster, namespace, build_settings, variant.profile)
     repositories = {case.folder.name: f"{namespace}/{case.folder.name}" for case in cases}
     _publish(cluster, cases, repositories)
-    results = _build_all(cluster, namespace, (cases, tmp_path), place.sandbox)
+    results = _build_all(cluster, namespace, (cases, tmp_path), variant.sandbox)
     wrong = {}
     for case in cases:
         name = case.folder.name
         result = results[name]
-        assert f"sandbox {place.rung}:" in result["log"], result["log"]
+        assert f"sandbox {variant.mode}:" in result["log"], result["log"]
         if result["code"]:
             text = _last_words(result["log"])
         else:
             text = describe(_pull(cluster, repositories[name], tmp_path / "layouts" / name), since)
         differs = text != case.expected("result.txt")
-        if differs != (name in DIFFERS[place.rung]):
+        if differs != (name in DIFFERS[variant.mode]):
             wrong[name] = text if differs else "it is as recorded, although docs/sandbox.md says otherwise"
     assert not wrong, "\n".join(f"--- {name}\n{text}" for name, text in wrong.items())
 

@@ -135,7 +135,7 @@ def test_a_build_preempted_by_a_pod_of_higher_priority(cluster: Cluster, builds:
 
 
 def neighbour(namespace: str, command: str, resources: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    """A Pod beside the build's."""
+    """Another Pod on the build's node."""
     container = {"name": "main", "image": "busybox", "command": ["sh", "-c", command], "resources": resources}
     metadata = {"name": "neighbour", "namespace": namespace}
     pod_spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "restartPolicy": "Never", **spec}
@@ -151,7 +151,7 @@ def test_a_build_killed_by_a_neighbours_memory_use_is_retried(
     cluster: Cluster, builds: Namespace, operator: Operator, outlives: bool
 ) -> None:
     """All Pods together reach the node's memory. It has no limit and is killed as a whole, or is far from its limit and
-    the largest process is its RUN's. A build beside it that fails by itself then isn't taken for one that was killed.
+    the largest process is its RUN's. Another build that fails by itself meanwhile is not taken for one that was killed.
     """
     memory = PodMemory(cluster)
     run = HOLD.format(size=300 * MI) if outlives else "echo begun; sleep 600"

@@ -118,7 +118,7 @@ def test_namespaced_rights_are_the_clusters_less_what_only_a_cluster_has(
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Where overlays of users can lie beside deploy/."""
+    """A folder with users' overlays next to deploy/."""
     for part in ("deploy", "crds"):
         shutil.copytree(ROOT / part, tmp_path / part)
     return tmp_path

@@ -126,7 +126,7 @@ def test_killed_at_each_point_of_a_build(hunt: Hunt, place: DirectNamespace, poi
     assert sorted(place.events()) == sorted(set(place.events())), "every Event once"
 
 
-# What may happen to a build beside its operator being killed; the Pod's label tells the kubelet its part.
+# What may happen to a build while its operator is killed; the Pod's label tells the kubelet what to do.
 KINDS = ("pushes", "fails", "is-evicted", "is-replaced", "is-queued", "is-cancelled", "is-made-anew")
 
 

@@ -60,7 +60,9 @@ def test_the_cost_of_a_build_does_not_grow_with_their_number(
         proxy.sizes.clear()
         _, latencies = build_all(places(namespaces), count, at_once=20, runs_s=0.5)
         asked = [line for line in proxy.requests if "watch=true" not in line]
-        assert sum(1 for line in asked if LISTS.match(line)) <= 4, "lists of all, beside those as the watches begin"
+        assert sum(1 for line in asked if LISTS.match(line)) <= 4, (
+            "full lists, in addition to the watches' initial ones"
+        )
         per_build.append(sum(1 for line in asked if OF_ONE.match(line)) / count)
         largest.append(max(size for line, size in proxy.sizes if OF_ONE.match(line)))
         kinds = Counter(re.sub(r"\?.*|/namespaces/[^/]+|(?<=pods|ilds)/[^/]+", "", line) for line in asked)
@@ -111,7 +113,7 @@ def test_an_idle_imagebuild_is_reconciled_once(
     place.edit("app-3", retention={"historyLimit": 1})
     assert looked_at() == ["app-3"]
     controller.sync(ObjectKey(place.name, "app-3"))
-    assert looked_at() == ["app-3"], "its status was written anew"
+    assert looked_at() == ["app-3"], "its status was written"
     place.edit("app-4", suspend=False)
     controller.sync(ObjectKey(place.name, "app-4"))
     assert set(looked_at()) == set(looked_at()) == {"app-4"}, "it has a Pod, whose event may get lost"

@@ -107,7 +107,7 @@ def misses_a_secret_for_longer_than_it_may_take_to_start(actor: Actor) -> Script
     words = 'MountVolume.SetUp failed for volume "a" : secret "regcred" not found'
     actor.mounts(words)
     yield actor.is_told("False SecretNotFound")
-    yield actor.has_pod  # another one: its deadline begins anew
+    yield actor.has_pod  # another one, with a new deadline
     actor.mounts(words)
     yield actor.is_told("False SecretNotFound")
     actor.starts()
