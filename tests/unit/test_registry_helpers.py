@@ -75,14 +75,14 @@ def test_no_login_is_no_failure(programs: Programs) -> None:
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        ("echo it broke >&2; exit 3", "failed with exit code 3: it broke"),
-        ("exit 1", "it said nothing"),
-        ("echo hunter2", "no JSON object"),
-        (says(["hunter2"]), "no JSON object"),
-        (says({"Username": "me"}), "no JSON object"),
-        (says(ANSWER | {"Secret": 2}), "no text"),
-        ("head -c 2000000 /dev/zero", "no JSON object"),
-        ("exec sleep 60", "did not answer"),
+        ("echo it broke >&2; exit 3", "exit code 3: it broke"),
+        ("exit 1", "no output"),
+        ("echo hunter2", "not a JSON object"),
+        (says(["hunter2"]), "not a JSON object"),
+        (says({"Username": "me"}), "not a JSON object"),
+        (says(ANSWER | {"Secret": 2}), "not a string"),
+        ("head -c 2000000 /dev/zero", "not a JSON object"),
+        ("exec sleep 60", "no response within"),
     ],
 )
 def test_a_helper_that_fails_is_named_and_its_secret_is_not(
@@ -90,7 +90,7 @@ def test_a_helper_that_fails_is_named_and_its_secret_is_not(
 ) -> None:
     monkeypatch.setattr(helpers, "_TIMEOUT_S", 1.0 if "sleep" in script else 60.0)
     programs.add("bad", script)
-    with pytest.raises(RegistryError, match="credential helper 'bad'") as caught:
+    with pytest.raises(RegistryError, match='credential helper "bad"') as caught:
         ask_helper("bad", "a.test", programs.environment)
     assert why in caught.value.message
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
@@ -100,16 +100,16 @@ def test_a_helper_that_fails_is_named_and_its_secret_is_not(
 
 @pytest.mark.parametrize("name", ["../evil", "", "a/b", "-x"])
 def test_a_helper_is_a_name_and_no_path(name: str, programs: Programs) -> None:
-    with pytest.raises(RegistryError, match="no name of a program"):
+    with pytest.raises(RegistryError, match="the name is invalid"):
         ask_helper(name, "a.test", programs.environment)
 
 
 def test_a_helper_that_is_not_here_matters_to_who_is_refused(programs: Programs) -> None:
     keychain = Keychain({}, store="desktop", fallback=CloudKeychain(programs.environment, ()))
     assert keychain.find("a.test", "public") is None
-    assert "no docker-credential-desktop in PATH" in "".join(keychain.errors("a.test"))
+    assert "docker-credential-desktop not found in PATH" in "".join(keychain.errors("a.test"))
     named = Keychain({}, {"a.test": "gone"}, fallback=CloudKeychain(programs.environment, ()))
-    with pytest.raises(RegistryError, match="no docker-credential-gone in PATH"):
+    with pytest.raises(RegistryError, match="docker-credential-gone not found in PATH"):
         named.find("a.test", "app")
 
 

@@ -55,14 +55,14 @@ def test_a_layer_that_changed_leaves_the_old_archive(tmp_path: Path) -> None:
     (tmp_path / "image.tar").write_bytes(b"old")
     image = memory_image([b"layer"])
     image.blobs[Digest.of(b"layer")] = b"LAYER"
-    with pytest.raises(ImagewrightError, match="is not the 5 bytes"):
+    with pytest.raises(ImagewrightError, match="differs from its descriptor, of 5 bytes"):
         write(tmp_path / "image.tar", image)
     assert (tmp_path / "image.tar").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ImagewrightError, match="can't be written: No such file") as caught:
+    with pytest.raises(ImagewrightError, match=r"cannot write .*: No such file") as caught:
         write(tmp_path / "none" / "image.tar", memory_image([b"layer"]))
     assert caught.value.reason is Reason.OUTPUT_FAILED
     assert caught.value.hint

@@ -29,20 +29,20 @@ class Descriptor:
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """Check and take a descriptor out of parsed JSON.
+        """Read and check a descriptor from parsed JSON.
 
         Raises:
             ImagewrightError: reason ``RegistryProtocolError``, naming the field that is wrong.
         """
         if not isinstance(value, dict):
-            raise document_error(f"a descriptor is {type(value).__name__}, not an object")
+            raise document_error(f"a descriptor is not an object but {type(value).__name__}")
         media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
         if not isinstance(media_type, str) or not media_type:
             raise document_error("a descriptor has no mediaType")
         if not isinstance(digest, str):
             raise document_error("a descriptor has no digest")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise document_error(f"the descriptor of {digest[:80]} has size {size!r}, not a number of bytes")
+            raise document_error(f"the descriptor of {digest[:80]} has the invalid size {size!r}")
         platform = value.get("platform")
         annotations = value.get("annotations") or {}
         if not isinstance(annotations, dict) or not all(isinstance(v, str) for v in annotations.values()):
@@ -61,10 +61,10 @@ class Descriptor:
         return cls(media_type, Digest.of(data), len(data))
 
     def of_family(self, image_format: ImageFormat) -> Descriptor:
-        """A layer under the media type that the other family, or the same, has for it: its bytes stay, its annotations don't.
+        """The same layer with the media type of a family, and without annotations.
 
         Raises:
-            ValueError: Docker's family has no zstd.
+            ValueError: Docker has no media type for zstd.
         """
         return Descriptor(image_format.layer(layer_compression(self.media_type)), self.digest, self.size)
 
@@ -77,13 +77,13 @@ class Descriptor:
         return value
 
 
-OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]  # opens what a descriptor points to
+OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]  # opens the content of a descriptor
 
 
 def document_error(why: str) -> ImagewrightError:
-    """The error for a manifest, index or configuration that is not what the specification says."""
+    """The error for a manifest, index or configuration that violates the specification."""
     return ImagewrightError(
-        f"the registry's document is invalid: {why}",
+        f"invalid document from the registry: {why}",
         reason=Reason.REGISTRY_PROTOCOL_ERROR,
-        hint="The registry, or a proxy before it, answered something that is no OCI or Docker image.",
+        hint="Check that the name is that of an image, and that no proxy answers in the registry's place.",
     )

@@ -1,7 +1,7 @@
 """Image manifests (manifest.md) and indexes (image-index.md), of the OCI and the Docker family.
 
-No I/O. Both keep the bytes they were made from: their digest is taken over what was received or sent, never over
-JSON written anew.
+No I/O. Both keep the bytes they were made from: their digest is that of what was received or sent, not of JSON that
+was serialised again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imagewright.oci.mediatypes import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFE
 from imagewright.oci.platform import Platform
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024  # distribution-spec: registries limit manifests to 4 MiB
-_MAX_LAYERS = 1000  # far above what runtimes mount; bounds what a hostile manifest makes us fetch
+_MAX_LAYERS = 1000  # far above what runtimes mount; limits what a hostile manifest makes the engine fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, raw: bytes, media_type: str = "") -> Self:
-        """Read a manifest; ``media_type`` is the answer's Content-Type, used where the document names none.
+        """Read a manifest; ``media_type`` is the response's Content-Type, used if the document has none.
 
         Raises:
             ImagewrightError: reason ``RegistryProtocolError``.
@@ -40,7 +40,7 @@ class Manifest:
         value = load_document(raw)
         media_type = str(value.get("mediaType") or media_type or OCI_MANIFEST)
         if media_type not in MANIFESTS:
-            raise document_error(f"{media_type!r} is no image manifest that can be built on")
+            raise document_error(f'the media type "{media_type}" is not that of an image manifest')
         layers = value.get("layers")
         if not isinstance(layers, list):
             raise document_error("the manifest has no list of layers")
@@ -65,7 +65,7 @@ class Manifest:
         layers: Sequence[Descriptor],
         annotations: Mapping[str, str] | None = None,
     ) -> Self:
-        """A new manifest. Annotations are an OCI notion; Docker manifests take none."""
+        """A new manifest. Only OCI manifests have annotations."""
         value: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": image_format.manifest,
@@ -108,14 +108,14 @@ class Index:
         value = load_document(raw)
         media_type = str(value.get("mediaType") or media_type or OCI_INDEX)
         if media_type not in INDEXES:
-            raise document_error(f"{media_type!r} is no image index")
+            raise document_error(f'the media type "{media_type}" is not that of an image index')
         manifests = value.get("manifests")
         if not isinstance(manifests, list):
             raise document_error("the index has no list of manifests")
         return cls(raw, media_type, tuple(Descriptor.from_json(m) for m in manifests))
 
     def select(self, platform: Platform) -> Descriptor | None:
-        """The manifest that serves ``platform`` best (the first of equals), or None. Attestations are passed over."""
+        """The manifest that fits ``platform`` best (the first of equals), or None. Attestations are skipped."""
         best: tuple[int, Descriptor] | None = None
         for descriptor in self.manifests:
             if descriptor.media_type not in MANIFESTS or descriptor.platform is None:
@@ -131,7 +131,7 @@ class Index:
 
 
 def is_index(raw: bytes, media_type: str) -> bool:
-    """Whether a document is an index: by its own mediaType, else the answer's, else its keys."""
+    """Whether a document is an index: by its own mediaType, else the response's, else its keys."""
     value = load_document(raw)
     named = str(value.get("mediaType") or media_type)
     return named in INDEXES if named in INDEXES | MANIFESTS else "manifests" in value
@@ -155,5 +155,5 @@ def load_document(raw: bytes) -> dict[str, Any]:
 
 
 def dump_document(value: Mapping[str, Any]) -> bytes:
-    """The one way this engine writes JSON that gets a digest: compact, keys as given."""
+    """JSON in the one form that this engine takes digests of: compact, keys in their given order."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,6 +1,6 @@
 """Media types of the OCI image specification (media-types.md) and of Docker's schema 2, and how they pair up.
 
-No I/O. An image is wholly of one family: its manifest, configuration and layers are never mixed.
+No I/O. The manifest, configuration and layers of an image all belong to one family.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ImageFormat(StrEnum):
         return OCI_CONFIG if self is ImageFormat.OCI else DOCKER_CONFIG
 
     def layer(self, compression: Compression) -> str:
-        """The layer media type. Docker knows no zstd: asking for it is a programming error, refused by the engine."""
+        """The layer media type. Docker has none for zstd: asking for it is a programming error."""
         if self is ImageFormat.OCI:
             return OCI_LAYER if compression == "none" else f"{OCI_LAYER}+{compression}"
         if compression == "zstd":
@@ -52,7 +52,7 @@ def format_of(manifest_media_type: str) -> ImageFormat:
 
 
 def layer_compression(media_type: str) -> Compression:
-    """How a layer of this media type is compressed, by its suffix; unknown types count as uncompressed."""
+    """The compression of a layer of this media type, by its suffix; unknown types count as uncompressed."""
     if media_type.endswith(("+gzip", ".gzip")):
         return "gzip"
     if media_type.endswith("+zstd"):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.body import TooLarge, read_body
 from imagewright.http.exchange import HttpClient, HttpRequest
-from imagewright.http.failures import BROKEN
+from imagewright.http.failures import BROKEN, clean
 from imagewright.http.retry import Refusal, RetryPolicy, StatusRefusal, with_retries
 from imagewright.http.session import Tls
 from imagewright.registry.auth import Login
@@ -24,7 +24,7 @@ _ECR = re.compile(
     r"[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws|on\.amazonwebservices\.com\.cn)"
 )
 _ECR_PUBLIC = "public.ecr.aws"
-_ECR_PUBLIC_REGION = "us-east-1"  # the only one that gives its logins
+_ECR_PUBLIC_REGION = "us-east-1"  # the only region that issues its logins
 _GOOGLE = re.compile(r"(?:[a-z]+\.)?gcr\.io|[a-z0-9-]+-docker\.pkg\.dev|docker\.pkg\.dev")
 _GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _AZURE = re.compile(r"[a-z0-9-]+\.azurecr\.(?:io|cn|us|de)")
@@ -34,7 +34,7 @@ _MAX_ANSWER_BYTES = 1 << 20
 
 
 def from_variables(host: str, environment: Mapping[str, str]) -> Login | None:
-    """``DOCKER_registry_example_com_USR`` and ``_PSW``; with names of the host cut off from the right, as a last resort.
+    """``DOCKER_registry_example_com_USR`` and ``_PSW``; or, as a last resort, of a host name shortened from the right.
 
     For ghcr.io, GITHUB_TOKEN with GITHUB_ACTOR.
     """
@@ -50,7 +50,7 @@ def from_variables(host: str, environment: Mapping[str, str]) -> Login | None:
 
 
 def from_gitlab(host: str, environment: Mapping[str, str]) -> Login | None:
-    """What a GitLab job has for its own registry and dependency proxy."""
+    """The login of a GitLab job for its own registry and dependency proxy."""
     server = environment.get("CI_REGISTRY", "")
     if server and host == server:
         user, password = environment.get("CI_REGISTRY_USER", ""), environment.get("CI_REGISTRY_PASSWORD", "")
@@ -107,7 +107,7 @@ def from_azure(host: str, environment: Mapping[str, str]) -> Login | None:
 
 
 def exchange_azure(address: str, host: str, token: str) -> str:
-    """An Azure AD token becomes the registry's refresh token.
+    """Exchange an Azure AD token for a refresh token of the registry.
 
     Raises:
         RegistryError: reason ``RegistryAuthFailed``.
@@ -130,15 +130,15 @@ def exchange_azure(address: str, host: str, token: str) -> str:
         refresh = None
     if not isinstance(refresh, str) or not refresh:
         raise RegistryError(
-            f"{host} gives no login for the Azure identity of this Pod",
+            f"cannot log in to {host}: it issued no token for the Azure identity of this Pod",
             reason=Reason.REGISTRY_AUTH_FAILED,
-            hint="The identity needs the role AcrPush (AcrPull to pull) on the registry.",
+            hint="Give the identity the role AcrPush (AcrPull to pull) on the registry.",
         )
     return refresh
 
 
 _Ask = Callable[[str, Mapping[str, str]], Login | None]
-# In kaniko's order, and with the extra that brings what each needs.
+# In kaniko's order, with the extra that each requires.
 _SOURCES: Mapping[str, tuple[_Ask, str]] = {
     "env": (from_variables, ""),
     "google": (from_google, "gcr"),
@@ -150,7 +150,7 @@ CREDENTIAL_HELPERS = tuple(_SOURCES)
 
 
 class CloudKeychain:
-    """Asks each of ``names`` (None: all) once a host. What goes wrong is kept for the error of who is refused."""
+    """Asks each of ``names`` (None: all) once per host. Errors are kept for the hint of a refusal."""
 
     def __init__(self, environment: Mapping[str, str], names: tuple[str, ...] | None = None) -> None:
         self.environment = environment
@@ -160,14 +160,14 @@ class CloudKeychain:
         self._lock = threading.Lock()
 
     def find(self, host: str) -> Login | None:
-        """The first login that a source has for a host."""
+        """The first login for a host."""
         with self._lock:
             if host not in self._found:
                 self._found[host] = self._ask(host)
             return self._found[host]
 
     def errors(self, host: str) -> tuple[str, ...]:
-        """Why a source that should know the host gave no login: sentences for a hint."""
+        """Why there is no login for a host: sentences for a hint."""
         return tuple(self._errors.get(host, ()))
 
     def _ask(self, host: str) -> Login | None:
@@ -176,7 +176,9 @@ class CloudKeychain:
             try:
                 login = ask(host, self.environment)
             except ImportError:
-                self._note(host, f"Its logins need a package: pip install '.[{extra}]' in a checkout of imagewright.")
+                self._note(
+                    host, f"Install the package for its logins: pip install '.[{extra}]' in a checkout of imagewright."
+                )
             except Exception as error:  # noqa: BLE001 -- each SDK has errors of its own; the registry is still asked without
                 self._note(host, f"(no login from {name}: {_line(error)})")
             else:
@@ -189,6 +191,5 @@ class CloudKeychain:
 
 
 def _line(error: Exception) -> str:
-    """The first line of an SDK's error. None of them shows a secret; what isn't text is left out."""
-    text = str(error).strip().partition("\n")[0] or type(error).__name__
-    return "".join(c if c.isprintable() else " " for c in text)[:300]
+    """The first line of an SDK's error, none of which contains a secret."""
+    return clean(str(error).strip().partition("\n")[0] or type(error).__name__, 300)

@@ -1,7 +1,7 @@
-"""Logins: which user name and password a repository is asked with, out of docker's config.json and what it names.
+"""The keychain: the login for a repository, from docker's config.json, its credential helpers, and clouds.
 
-Reads one file, and asks credential helpers and clouds when a registry wants a login. Called by the client, per repository. Hosts are matched whole: a login is never sent
-to a host whose name only begins like the one it is for.
+Reads one file, and asks helpers and clouds when a registry requires a login. Hosts are compared whole: a login is never sent to
+a host whose name merely begins with that of its own.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from imagewright.registry.clouds import CloudKeychain
 from imagewright.registry.helpers import ask_helper
 
 _MAX_FILE_BYTES = 4 * 1024 * 1024
-_HUB_KEY = "https://index.docker.io/v1/"  # what docker calls Docker Hub, to helpers too
-_ENCODE = "encode it with printf '%s', not with echo."
+_HUB_KEY = "https://index.docker.io/v1/"  # docker's key for Docker Hub, for helpers too
+_ENCODE = "encode it with printf '%s' instead of echo."
 
 
 class Keychain:
-    """Logins by key: a host, or a host with the beginning of a path.
+    """Logins by key: a host, or a host and the beginning of a path.
 
     Args:
-        logins: those of config.json's ``auths``.
-        helpers: the credential helper for a host (``credHelpers``).
-        store: the helper that knows all others (``credsStore``), ``""`` for none.
-        fallback: what is asked where config.json has no login.
+        logins: ``auths`` of config.json.
+        helpers: credential helpers by host (``credHelpers``).
+        store: the helper for all other hosts (``credsStore``), ``""`` for none.
+        fallback: asked if config.json has no login.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Keychain:
         """Read ``config.json`` in ``directory`` (None: DOCKER_CONFIG, then ~/.docker). No file means no logins.
 
         Raises:
-            RegistryError: reason ``RegistryAuthFailed``, when the file is no config.json.
+            RegistryError: reason ``RegistryAuthFailed``, if the file is not a valid config.json.
         """
         folder = directory or os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
         path = os.path.join(folder, "config.json")
@@ -84,11 +84,11 @@ class Keychain:
     def find(self, registry: str, repository: str) -> Login | None:
         """The login for a repository, None for anonymous.
 
-        The key with the longest path that is the repository's beginning, the host alone at last; the host's credential
-        helper; the store for all; what the cloud or the CI system gives.
+        In this order: the key with the longest path that the repository begins with, the host alone last; the host's
+        credential helper; the store; the cloud or the CI system.
 
         Raises:
-            RegistryError: reason ``RegistryAuthFailed``: the host's helper is named and fails.
+            RegistryError: reason ``RegistryAuthFailed``: the host's helper fails.
         """
         login = self._find(registry, repository)
         if login is not None and login.flaw:
@@ -106,7 +106,7 @@ class Keychain:
         return self._ask_store(registry) or self._fallback.find(registry)
 
     def errors(self, registry: str) -> tuple[str, ...]:
-        """Why what might know a login gave none, or one that can't be right: sentences for the hint of who was refused."""
+        """Why there is no login, or one that no registry can accept: sentences for the hint of a refusal."""
         own, flaw = self._errors.get(registry), self._flaws.get(registry)
         return (
             *([f"In the login for {registry} {flaw}: {_ENCODE}"] if flaw else []),
@@ -115,7 +115,7 @@ class Keychain:
         )
 
     def _ask_store(self, registry: str) -> Login | None:
-        """The store is for all hosts, those that need no login too: that it fails matters to who is refused only."""
+        """The store is asked for all hosts, even those without logins: its failure only matters if the registry refuses."""
         if not self._store:
             return None
         try:
@@ -134,29 +134,29 @@ class Keychain:
 
 
 def _is_login(login: Login | None) -> TypeGuard[Login]:
-    """An entry without a login only says that docker logged in, and that a helper has it."""
+    """An entry without a login only records that docker logged in, and that a helper has the login."""
     return login is not None and bool(login.username or login.identity_token or login.registry_token)
 
 
 def _login(path: str, key: str, entry: Any) -> Login:
     if not isinstance(entry, dict):
-        raise _bad(path, f"the entry for {key!r} is not an object")
+        raise _bad(path, f'the entry "{key}" is not an object')
     username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
     encoded = entry.get("auth")
     if encoded and not (username and password):
         try:
             text = base64.b64decode(str(encoded), validate=False).decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise _bad(path, f"the auth of {key!r} is not base64 of user:password") from None
+            raise _bad(path, f'the auth of "{key}" is not base64 of user:password') from None
         username, colon, password = text.partition(":")
         if not colon:
-            raise _bad(path, f"the auth of {key!r} holds no user:password")
+            raise _bad(path, f'the auth of "{key}" does not contain user:password')
         password = password.rstrip("\0")
     return Login(username, password, str(entry.get("identitytoken") or ""), str(entry.get("registrytoken") or ""))
 
 
 def _canonical(key: str) -> str:
-    """``https://index.docker.io/v1/`` and its like as host[/path]; Docker Hub's names are one."""
+    """URLs like ``https://index.docker.io/v1/`` as host[/path], with one name for Docker Hub."""
     key = key.removeprefix("https://").removeprefix("http://").rstrip("/")
     host, slash, rest = key.partition("/")
     if rest in ("v1", "v2"):
@@ -165,8 +165,8 @@ def _canonical(key: str) -> str:
     return host + slash + rest
 
 
-_FORM = "It must be docker's config.json with an auths object; kubectl create secret docker-registry makes one."
+_FORM = "Use docker's config.json with an auths object, as kubectl create secret docker-registry makes it."
 
 
 def _bad(path: str, why: str, hint: str = _FORM) -> RegistryError:
-    return RegistryError(f"{path} can't be read: {why}", reason=Reason.REGISTRY_AUTH_FAILED, hint=hint)
+    return RegistryError(f'cannot read "{path}": {why}', reason=Reason.REGISTRY_AUTH_FAILED, hint=hint)

@@ -1,6 +1,6 @@
-"""Writes an image as a docker-archive: what ``docker load`` reads and ``docker save`` wrote before layouts.
+"""Writes an image as a docker-archive: what ``docker load`` reads, and ``docker save`` wrote before it wrote layouts.
 
-Writes a file. Called by ``engine.output``. The header writer is given, since ``fs`` has it and ``store`` may not import it.
+Writes a file. The writer of tar headers is an argument, since ``store`` must not import ``fs``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCK = 512
 def write_docker_archive(
     path: str, manifest: Manifest, config: bytes, references: Sequence[Reference], parts: tuple[OpenBlob, FileHeader]
 ) -> None:
-    """Write the archive; layers are stored as they are, compressed. ``parts``: where blobs and tar headers come from.
+    """Write the archive; layers are stored compressed, as they are. ``parts`` provide blobs and tar headers.
 
     Raises:
         ImagewrightError: reason ``OutputFailed``.
@@ -46,13 +46,13 @@ def write_docker_archive(
                 out.write(bytes(-layer.size % _BLOCK))
             config_name = f"{manifest.config.digest.hex}.json"
             _add(out, config_name, config, file_header)
-            # A tag is what the image is loaded under; a digest can't be: it is the image's own.
+            # docker load names the image by its tags; a digest cannot be chosen.
             tags = list(dict.fromkeys(replace(r, digest=None).familiar() for r in references if r.tag))
             listing = [{"Config": config_name, "RepoTags": tags, "Layers": names}]
             _add(out, "manifest.json", b"[" + dump_document(listing[0]) + b"]", file_header)
             out.write(bytes(2 * _BLOCK))
     except OSError as error:
-        raise write_error(f"the archive {path}", error, "--tar-path") from error
+        raise write_error(f'the archive "{path}"', error, "--tar-path") from error
 
 
 def _add(out: BinaryIO, name: str, data: bytes, file_header: FileHeader) -> None:

@@ -1,6 +1,6 @@
 """Reads an image out of a docker-archive, as ``store.archive`` and ``docker save`` write it.
 
-Reads one file. Called by ``engine.delivery``. An archive is somebody's file: what is in it is hashed, never believed.
+Reads one file. An archive is not trusted: its content is hashed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAGIC: Mapping[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd":
 
 @dataclass(frozen=True, slots=True)
 class ArchiveImage:
-    """The image of an archive. Its manifest is made anew: an archive has none."""
+    """The image of an archive. An archive has no manifest, so that a new one is built."""
 
     path: str
     manifest: Manifest
@@ -39,7 +39,7 @@ class ArchiveImage:
         """Read an archive of one image; layers are hashed.
 
         Raises:
-            ImagewrightError: reason ``LayerInvalid``: it is no docker-archive, holds several images, or lacks a part.
+            ImagewrightError: reason ``LayerInvalid``: it is not a docker-archive, has several images, or is incomplete.
         """
         try:
             with tarfile.open(path, "r:*") as tar:
@@ -48,10 +48,10 @@ class ArchiveImage:
                 config = ImageConfig.parse(raw)
                 listed = entry.get("Layers")
                 if not isinstance(listed, list) or len(listed) != len(config.diff_ids):
-                    raise _bad(path, "its list of layers is not that of its configuration")
+                    raise _bad(path, "its layers do not match its configuration")
                 layers = [_layer(path, tar, str(name)) for name in listed]
         except (tarfile.TarError, EOFError) as error:
-            raise _bad(path, str(error) or "it is no tar archive") from error
+            raise _bad(path, str(error) or "it is not a tar archive") from error
         except OSError as error:
             raise _bad(path, error.strerror or str(error)) from error
         zstd = any(compression == "zstd" for _, _, compression in layers)
@@ -72,10 +72,10 @@ def _entry(path: str, tar: tarfile.TarFile) -> dict[str, Any]:
     try:
         listing = json.loads(_document(path, tar, "manifest.json"))
     except (ValueError, RecursionError):
-        raise _bad(path, "its manifest.json is no JSON") from None
+        raise _bad(path, "its manifest.json is not JSON") from None
     if not isinstance(listing, list) or len(listing) != 1 or not isinstance(listing[0], dict):
         count = len(listing) if isinstance(listing, list) else 0
-        raise _bad(path, f"it holds {count} images, and one is needed")
+        raise _bad(path, f"it has {count} images instead of one")
     return listing[0]
 
 
@@ -90,9 +90,9 @@ def _member(path: str, tar: tarfile.TarFile, name: str) -> Readable:
     try:
         file = tar.extractfile(name)
     except KeyError:
-        raise _bad(path, f"it lacks {name or 'a configuration'}") from None
+        raise _bad(path, f"it does not contain {name or 'a configuration'}") from None
     if file is None:
-        raise _bad(path, f"{name} is no file")
+        raise _bad(path, f"{name} is not a file")
     return file
 
 
@@ -109,7 +109,7 @@ def _layer(path: str, tar: tarfile.TarFile, name: str) -> tuple[Digest, int, Com
 
 def _bad(path: str, why: str) -> ImagewrightError:
     return ImagewrightError(
-        f"{path} is no docker-archive that can be pushed: {why[:300]}",
+        f'cannot read "{path}" as a docker-archive: {why[:300]}',
         reason=Reason.LAYER_INVALID,
-        hint="Name what --tar-path or --oci-layout-path of a build made, or docker save of one image.",
+        hint="Use an archive or a layout from --tar-path or --oci-layout-path of a build, or from docker save of one image.",
     )

@@ -1,6 +1,6 @@
-"""A folder of blobs by digest.
+"""A directory of blobs by digest.
 
-Reads and writes files. Called by the engine. A blob appears under its name only when it is whole.
+Reads and writes files. A blob appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BlobWriter:
         return len(data)
 
     def commit(self, digest: Digest) -> None:
-        """Give the blob its name."""
+        """Move the blob to its name."""
         self._file.close()
         os.rename(self._path, self._store.path(digest))
 
@@ -48,7 +48,7 @@ class BlobStore:
         os.makedirs(folder, exist_ok=True)
 
     def path(self, digest: Digest) -> str:
-        """Where a blob is, or would be."""
+        """The path of a blob, whether it exists or not."""
         return os.path.join(self.folder, digest.hex)
 
     def has(self, digest: Digest) -> bool:

@@ -1,7 +1,6 @@
-"""Copies a blob from where it is to a file, and looks whether it is what its descriptor says.
+"""Copies blobs and verifies them, so that every file that leaves the engine was verified as it was written.
 
-Reads and writes streams. Called by ``store.layout`` and ``store.archive``: what leaves the engine as a file was verified
-as it was written.
+Reads and writes streams.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ def copy_blob(stream: Readable, out: Writable, descriptor: Descriptor) -> None:
     """Copy all of ``stream``.
 
     Raises:
-        ImagewrightError: reason ``LayerInvalid``, when size or digest are others.
-        OSError: as reading and writing raise it.
+        ImagewrightError: reason ``LayerInvalid``: another size or digest.
+        OSError: reading or writing failed.
     """
     hasher = descriptor.digest.hasher()
     size = 0
@@ -30,19 +29,19 @@ def copy_blob(stream: Readable, out: Writable, descriptor: Descriptor) -> None:
         out.write(data)
     if size != descriptor.size or hasher.hexdigest() != descriptor.digest.hex:
         raise ImagewrightError(
-            f"the blob {descriptor.digest} is not the {descriptor.size} bytes that its descriptor says",
+            f"cannot copy the blob {descriptor.digest}: its content differs from its descriptor, of {descriptor.size} bytes",
             reason=Reason.LAYER_INVALID,
-            hint="Files of the build were changed or damaged while it ran; build again.",
+            hint="Make sure that nothing changes the build's files while it runs, and build again.",
         )
 
 
 class _Nowhere:
     def write(self, data: bytes, /) -> None:
-        """Only the reading matters."""
+        """Discard."""
 
 
 def is_whole(path: str, descriptor: Descriptor) -> bool:
-    """Whether the file at ``path`` is the blob."""
+    """Whether the file at ``path`` has the content of a descriptor."""
     try:
         with open(path, "rb") as file:
             copy_blob(file, _Nowhere(), descriptor)

@@ -1,6 +1,6 @@
-"""Files that appear under their name only when they are whole.
+"""Files that appear under their name only when they are complete.
 
-Writes files. Called by ``store.layout``, ``store.archive`` and ``imagewright pin``.
+Writes files.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ def _take_the_place(temporary: str, real: str) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        # A file that is mounted by itself, as the kubelet mounts some: it can be written, and not be replaced.
+        # A mounted file, as some of the kubelet's: it can be written, but not replaced.
         with open(temporary, "rb") as source, open(real, "wb") as target:
             shutil.copyfileobj(source, target)
         os.unlink(temporary)
 
 
 def write_error(what: str, error: OSError, flag: str) -> ImagewrightError:
-    """For output that can't be written; ``flag`` is the option that says where it goes."""
+    """For output that cannot be written; ``flag`` is the option for its path."""
     hint = (
-        f"Free space there, or name another place with {flag}."
+        f"Free space there, or use another path for {flag}."
         if error.errno in _FULL
-        else (f"Name a place that can be written with {flag}.")
+        else (f"Use a writable path for {flag}.")
     )
-    return ImagewrightError(f"{what} can't be written: {error.strerror}", reason=Reason.OUTPUT_FAILED, hint=hint)
+    return ImagewrightError(f"cannot write {what}: {error.strerror}", reason=Reason.OUTPUT_FAILED, hint=hint)
 
 
 @contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` at the end, if all went well; its mode is the umask's.
+    """A new file that replaces ``path`` at the end, unless an error was raised; its mode is the umask's.
 
-    A link at ``path`` stays, what it leads to is replaced. What is no regular file (a pipe, ``/dev/stdout``), or is mounted
-    there (``/dev/termination-log``), is written to.
+    If ``path`` is a symbolic link, its target is replaced. What is not a regular file (a pipe, ``/dev/stdout``), or is
+    mounted (``/dev/termination-log``), is written to instead.
 
     Raises:
         OSError
@@ -56,7 +56,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         with open(real, "wb") as file:
             yield file
         return
-    # Not the process id: builds in several Pods have the same ones, and may write to one volume.
+    # Not the process ID: builds in several Pods may have the same one, and write to one volume.
     temporary = f"{real}.{secrets.token_hex(6)}.partial"
     try:
         with open(temporary, "xb") as file:

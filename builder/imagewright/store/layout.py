@@ -1,6 +1,6 @@
 """Writes an image as an OCI image layout (image-layout.md).
 
-Writes a folder. Called by ``engine.output``.
+Writes a directory.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ REF_NAME = "org.opencontainers.image.ref.name"
 
 
 def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBlob, ref_name: str = "") -> None:
-    """Write or complete the layout at ``path``: an entry of the same name is replaced, those of other names stay.
+    """Write the layout at ``path``, or add to it: an entry of the same name is replaced, others are kept.
 
-    Several processes may do so at once.
+    Several processes may do this at the same time.
 
     Raises:
         ImagewrightError: reason ``OutputFailed``.
@@ -50,13 +50,13 @@ def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBl
             index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*kept, entry]}
             _write(os.path.join(path, "index.json"), dump_document(index))
     except OSError as error:
-        raise write_error(f"the OCI layout {path}", error, "--oci-layout-path") from error
+        raise write_error(f'the OCI layout "{path}"', error, "--oci-layout-path") from error
 
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Several builds may add to one layout: none loses what another added. The lock is the folder's own (flock(2)); where a
-    file system has none, the last one wins, as before."""
+    """Locks the directory (flock(2)), so that no build loses the entries that another adds. Without locks in the file system,
+    the last one wins."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
@@ -75,7 +75,9 @@ def _entries(path: str) -> list[dict[str, object]]:
             return [e for e in json.load(stream)["manifests"] if isinstance(e, dict)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImagewrightError(
-            f"{file} is no OCI index", reason=Reason.OUTPUT_FAILED, hint="Name an empty folder, or an OCI layout."
+            f'cannot read the OCI index "{file}": it is invalid',
+            reason=Reason.OUTPUT_FAILED,
+            hint="Use an empty directory or an OCI layout.",
         ) from error
 
 
@@ -86,7 +88,7 @@ def _is_replaced(entry: dict[str, object], digest: str, ref_name: str) -> bool:
 
 
 def blob_path(path: str, digest: Digest) -> str:
-    """Where the layout at ``path`` has a blob."""
+    """The path of a blob in the layout at ``path``."""
     return os.path.join(path, "blobs", digest.algorithm, digest.hex)
 
 

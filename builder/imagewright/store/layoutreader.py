@@ -1,6 +1,6 @@
 """Reads an image from an OCI image layout (image-layout.md).
 
-Reads a folder. Called by ``engine.layouts``. A layout is somebody's files: sizes and digests are verified.
+Reads a directory. A layout is not trusted: sizes and digests are verified.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from imagewright.streams import Readable
 
 
 class LayoutReader:
-    """The layout in the folder ``path``."""
+    """The layout in the directory ``path``."""
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     def find(self, tag: str, digest: str, platform: Platform) -> tuple[Manifest, ImageConfig]:
-        """The image with this digest, else this tag, else the only one; for a platform, where it is there for several.
+        """The image with this digest, else this tag, else the only one; for one platform, if it has several.
 
         Raises:
-            ImagewrightError: reason ``FileNotFound`` where there is none, ``LayerInvalid`` for a damaged layout.
+            ImagewrightError: reason ``FileNotFound`` if there is none, ``LayerInvalid`` for a damaged layout.
         """
         descriptor = self._entry(tag, digest)
         if descriptor.media_type in INDEXES:
             chosen = Index.parse(self._document(descriptor), descriptor.media_type).select(platform)
             if chosen is None:
-                raise self._error(f"has no image for {platform}", "Build for another platform, or name another image.")
+                raise self._error(f"no image for {platform}", "Build for another platform, or use another image.")
             descriptor = chosen
         raw = self._document(descriptor)
         if is_index(raw, descriptor.media_type):
-            raise self._error("has an index in an index", "Name the image by its digest.")
+            raise self._error("its index contains another index", "Use the digest of the image.")
         manifest = Manifest.parse(raw, descriptor.media_type)
         return manifest, ImageConfig.parse(self._document(manifest.config))
 
     def manifest(self, tag: str) -> Manifest | None:
-        """The image of this tag; None where there is none, or no layout.
+        """The image of this tag; None if there is none, or no layout.
 
         Raises:
             ImagewrightError: reason ``LayerInvalid`` for a damaged layout.
@@ -63,11 +63,11 @@ class LayoutReader:
 
     @contextmanager
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
-        """A blob. Who reads it to the end verifies it against the layer's diff ID."""
+        """A blob. It is not verified here: readers verify the layer's diff ID."""
         try:
             file = open(blob_path(self._path, descriptor.digest), "rb")  # noqa: SIM115 -- closed below
         except OSError as error:
-            raise self._error(f"lacks {descriptor.digest}: {error.strerror}", "Copy the image anew.") from error
+            raise self._error(f"no blob {descriptor.digest}: {error.strerror}", "Copy the image again.") from error
         with file:
             yield file
 
@@ -81,10 +81,14 @@ class LayoutReader:
             found = entries
         if len(found) != 1:
             names = sorted((entry.get("annotations") or {}).get(REF_NAME, "") for entry in entries)
-            what = f"has {len(found)} images" if found else "has no image"
+            what = f"{len(found)} images" if found else "no image"
             wanted = f" called {tag}" * bool(tag and not digest) + f" {digest}" * bool(digest)
-            listed = f"Its tags are {', '.join(filter(None, names))}." if any(names) else "Name one by its digest."
-            raise self._error(what + wanted, f"Write oci-layout://FOLDER:TAG or oci-layout://FOLDER@DIGEST. {listed}")
+            listed = (
+                f"Its tags are {', '.join(filter(None, names))}." if any(names) else "It has no tags; use a digest."
+            )
+            raise self._error(
+                what + wanted, f"Use oci-layout://DIRECTORY:TAG or oci-layout://DIRECTORY@DIGEST. {listed}"
+            )
         return Descriptor.from_json(found[0])
 
     def _index(self) -> list[Any]:
@@ -93,7 +97,7 @@ class LayoutReader:
                 value = load_document(file.read(MAX_DOCUMENT_BYTES))
         except OSError as error:
             raise self._error(
-                f"is no OCI layout: index.json: {error.strerror}", "Name the folder that has index.json and blobs."
+                f"index.json: {error.strerror}", "Use the directory that contains index.json and blobs."
             ) from error
         manifests = value.get("manifests")
         return manifests if isinstance(manifests, list) else []
@@ -103,14 +107,14 @@ class LayoutReader:
             with open(blob_path(self._path, descriptor.digest), "rb") as file:
                 data = file.read(MAX_DOCUMENT_BYTES)
         except OSError as error:
-            raise self._error(f"lacks {descriptor.digest}: {error.strerror}", "Copy the image anew.") from error
+            raise self._error(f"no blob {descriptor.digest}: {error.strerror}", "Copy the image again.") from error
         if len(data) != descriptor.size or Digest.of(data) != descriptor.digest:
             raise self._error(
-                f"has other bytes for {descriptor.digest} than their name says",
-                "It is damaged; copy the image anew.",
+                f"the content of {descriptor.digest} has another digest or size",
+                "Copy the image again: it is damaged.",
                 Reason.LAYER_INVALID,
             )
         return data
 
     def _error(self, what: str, hint: str, reason: Reason = Reason.FILE_NOT_FOUND) -> ImagewrightError:
-        return ImagewrightError(f"the OCI layout {self._path} {what}", reason=reason, hint=hint)
+        return ImagewrightError(f'cannot read the OCI layout "{self._path}": {what}', reason=reason, hint=hint)

@@ -51,7 +51,7 @@ def test_push_of_something_else_than_an_image_fails(engine: Engine, content: byt
     file.write_bytes(content)
     done = imagewright("push", str(file), f"--destination={engine.host}/pushed/app:1")
     assert done.returncode != 0
-    assert "no docker-archive that can be pushed" in done.stderr
+    assert "as a docker-archive: " in done.stderr
     missing = imagewright("push", str(engine.folder / "none"), f"--destination={engine.host}/pushed/app:1")
     assert "cannot find image" in missing.stderr
 

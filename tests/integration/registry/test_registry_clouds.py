@@ -89,7 +89,7 @@ def test_azure_exchanges_its_token_for_the_registrys() -> None:
     with ScriptedServer(answer) as server:
         address = f"http://{server.host}"
         assert exchange_azure(address, "team.azurecr.io", "of azure") == "hunter2"
-        with pytest.raises(RegistryError, match=r"team\.azurecr\.io gives no login") as caught:
+        with pytest.raises(RegistryError, match=r"cannot log in to team\.azurecr\.io") as caught:
             exchange_azure(address, "team.azurecr.io", "another")
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "AcrPull" in caught.value.hint

@@ -207,7 +207,7 @@ def test_public_images_need_no_helper_for_logins() -> None:
     with ScriptedServer(Guarded("secret")) as server, pytest.raises(RegistryError) as caught:
         Client(keychain=Keychain({}, store="desktop")).pull(f"{server.host}/team/app:1")
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
-    assert "no docker-credential-desktop in PATH" in caught.value.hint
+    assert "docker-credential-desktop not found in PATH" in caught.value.hint
 
 
 def test_a_login_costs_no_connection() -> None:
