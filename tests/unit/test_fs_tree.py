@@ -72,7 +72,7 @@ def test_moved_tree_is_equal(full: Path, tmp_path: Path) -> None:
 def test_tree_is_moved_to_another_file_system(full: Path, tmp_path: Path) -> None:
     other = Path("/dev/shm")
     if not os.access(other, os.W_OK) or other.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("/dev/shm is no other file system")
+        pytest.skip("/dev/shm is not another file system")
     before = listing(full)
     with tempfile.TemporaryDirectory(dir=other) as directory:
         tree.move_tree(Rootfs(str(full)), Rootfs(directory))

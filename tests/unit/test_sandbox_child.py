@@ -54,7 +54,7 @@ def test_child_has_only_the_given_descriptors() -> None:
         os.close(fd)
     assert {0, 1, 2, kept} <= found
     assert not found & {other, third, fourth}
-    assert len(found) == 6, "beside these its line, and the one that reads the directory"
+    assert len(found) == 6, "plus the connection, and the descriptor that reads the directory"
 
 
 def test_killed_child_ends_the_wait_despite_shared_pipes(watched: Callable[[Child], Child]) -> None:

@@ -27,7 +27,7 @@ def test_dying_processes_are_awaited(proc: int) -> None:
     with subprocess.Popen(["sleep", "0.5"]) as process:
         await_end(proc, [process.pid])
         assert state(process.pid) == "Z"
-    await_end(proc, [process.pid])  # it is no more
+    await_end(proc, [process.pid])  # it has been reaped
 
 
 def test_waiting_for_a_hanging_process_is_bounded(proc: int) -> None:
