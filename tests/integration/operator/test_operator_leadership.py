@@ -75,7 +75,7 @@ class Election:
         return self.lease().get("holderIdentity") or ""
 
     def leads(self, candidate: Candidate) -> None:
-        eventually(lambda: "and works" in candidate.operator.log(), "a leader")
+        eventually(lambda: "became the leader" in candidate.operator.log(), "a leader")
 
     def stands_by(self, candidate: Candidate) -> None:
         eventually(lambda: candidate.probe("/readyz") == 200, "one that stands by and is ready")
@@ -240,7 +240,7 @@ def test_after_an_api_server_outage_past_the_deadline_one_operator_leads_again(
     def working() -> list[Candidate]:
         """Either may win: the lease is over for both at once."""
         logs = ((leader, leader.operator.log().removeprefix(before)), (standby, standby.operator.log()))
-        return [one for one, log in logs if "and works" in log]
+        return [one for one, log in logs if "became the leader" in log]
 
     eventually(working, "a leader")
     is_built_once(namespace, namespace.pushes(pod))
