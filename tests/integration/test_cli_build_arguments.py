@@ -172,7 +172,7 @@ def told(context: Path, tmp_path: Path) -> BuildResult:
 @pytest.mark.parametrize(
     ("lines", "reason", "said"),
     [
-        ("COPY not-$N /x", Reason.FILE_NOT_FOUND, 'cannot mount "/not-$N" of'),
+        ("COPY not-$N /x", Reason.FILE_NOT_FOUND, '"/not-$N" not found in'),
         ("COPY file /$N\nCOPY file /$N/", Reason.PATH_NOT_ALLOWED, "/$N"),
         ("COPY --chown=$N file /x", Reason.FILE_NOT_FOUND, "no user '$N'"),
         ("COPY --chown=1:$N file /x", Reason.FILE_NOT_FOUND, "no group '$N'"),
