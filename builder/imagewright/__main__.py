@@ -12,16 +12,16 @@ from types import FrameType
 def main() -> None:
     """Run a command; the executor image calls the same program by kaniko's name."""
     if os.getpid() == 1:
-        # The kernel gives a container's first process only the signals that it has handlers for: without one, an
-        # eviction that comes while this starts, or while it warms or pushes, would wait out the grace period.
+        # The kernel delivers to a container's first process only signals that it handles: without these handlers, an
+        # eviction during the start, or while warming or pushing, would wait for the whole grace period.
         signal.signal(signal.SIGTERM, _end)
         signal.signal(signal.SIGINT, _end)
-    from imagewright.cli import commands  # noqa: PLC0415 -- takes half a second, in which a signal may come
+    from imagewright.cli import main as cli  # noqa: PLC0415 -- takes half a second, during which a signal may arrive
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a file's name need not be UTF-8
-    names = {"executor": commands.executor, "warmer": commands.warmer}
-    run = names.get(os.path.basename(sys.argv[0]), commands.main)
+        sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: names of files need not be UTF-8
+    names = {"executor": cli.executor, "warmer": cli.warmer}
+    run = names.get(os.path.basename(sys.argv[0]), cli.main)
     sys.exit(run(sys.argv[1:], os.environ))
 
 

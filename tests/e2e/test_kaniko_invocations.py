@@ -64,7 +64,7 @@ TABLE: dict[str, Expected] = {
     "gitlab-ci": Expected(("gitlab/app:1.0",)),
     "gitlab-ci-cache": Expected(
         ("gitlab/cached:0123abcd", "gitlab/cached:latest"),
-        ("--snapshot-mode has no meaning here", "steps were cached in registry.example.com/gitlab/cached/cache"),
+        ("--snapshot-mode has no effect here", "steps were cached in registry.example.com/gitlab/cached/cache"),
         {"sha": "0123abcd", "org.opencontainers.image.revision": "0123abcd"},
     ),
     "gitlab-ci-ca": Expected(("gitlab/ca:1",)),
@@ -72,16 +72,16 @@ TABLE: dict[str, Expected] = {
     "tekton-task": Expected(("tekton/app:1",), ("registry.example.com/tekton/app:1@sha256:",)),
     "jenkins-pod": Expected(("jenkins/app:1",)),
     "argo-workflow": Expected(("argo/app:1",)),
-    "cloud-build": Expected(("cloudbuild/app:1",), ("--cleanup has no meaning here",)),
+    "cloud-build": Expected(("cloudbuild/app:1",), ("--cleanup has no effect here",)),
     "drone-plugin": Expected(
         ("drone/app:1.0.1", "drone/app:1.0", "drone/app:latest"), ("UNUSED",), {"message": "drone"}
     ),
     "job": Expected(("job/app:1",)),
     "scan-before-push": Expected(("scan/app:1",), ("manifest.json",)),
     "layout-and-login": Expected(
-        ("layout/app:1",), ("kaniko's feature flags have no meaning here", "layout/app@sha256:")
+        ("layout/app:1",), ("kaniko's feature flags have no effect here", "layout/app@sha256:")
     ),
-    "single-snapshot": Expected(("arc/app:1",), ("--snapshot-mode has no meaning here",), {}, 2),
+    "single-snapshot": Expected(("arc/app:1",), ("--snapshot-mode has no effect here",), {}, 2),
     "secret-and-dryrun": Expected(("secret/app:1",), ("COPY --from=tools /tool /tool",), {}, 2),
     "warmed": Expected(("warmed/app:1",)),
     "standard-input": Expected(("stdin/app:1",)),

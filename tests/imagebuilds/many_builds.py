@@ -20,7 +20,6 @@ FOLDER = "/kaniko/cases"  # the engine's own: no build replaces it
 
 
 def main() -> None:
-    from imagewright.cli import commands
 
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         archive.extractall(FOLDER, filter="fully_trusted")
@@ -30,7 +29,7 @@ def main() -> None:
     def build(flags: list[str], log: int) -> NoReturn:
         os.dup2(log, 1)
         os.dup2(log, 2)
-        code = commands.executor(flags, os.environ)
+        code = main.executor(flags, os.environ)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -209,7 +209,7 @@ def test_a_work_folder_that_is_too_small_for_a_config_map(context: Path, full: P
     command = [sys.executable, "-m", "imagewright", "execute"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "[DiskFull]" in done.stdout, done.stdout
-    assert "hint: Give the build a larger work folder" in done.stdout
+    assert "hint: Give the build a larger work directory" in done.stdout
 
 
 @pytest.mark.parametrize("flag", ["tar-path", "oci-layout-path", "digest-file"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from imagewright.cli.arguments import outdated, parse
+from imagewright.cli.arguments import deprecation_warnings, parse
 from imagewright.cli.flags import BUILD_FLAGS, Kind
 from imagewright.cli.request import build_request
 from imagewright.contract.request import BuildRequest, RegistrySettings, SecretSource
@@ -215,9 +215,9 @@ def test_flag_means_what_the_table_says(name: str) -> None:
     row = TABLE[name]
     flag = FLAGS[name]
     if not row.field:
-        assert flag.pointless or row.shown_by
+        assert flag.no_effect or row.shown_by
         return
-    assert not flag.pointless
+    assert not flag.no_effect
     forms = [[f"--{name}={row.value}"], *([] if flag.kind is Kind.BOOLEAN else [[f"--{name}", row.value]])]
     if row.value == "true":
         forms.append([f"--{name}"])
@@ -230,8 +230,8 @@ def test_a_name_that_kaniko_gave_up_is_still_taken(earlier: str, name: str) -> N
     value = TABLE[name].value
     given = parse([f"--{earlier}={value}", f"--{earlier}", value], {})
     assert given.all(name) == (value, value)
-    assert f"--{earlier} is now --{name}" in outdated(given, {})
-    assert not outdated(parse([f"--{name}={value}"], {}), {})[:-1]
+    assert f"--{earlier} is deprecated: use --{name}" in deprecation_warnings(given, {})
+    assert not deprecation_warnings(parse([f"--{name}={value}"], {}), {})[:-1]
 
 
 @pytest.mark.parametrize("name", [name for name in KANIKO if FLAGS[name].environment])
@@ -242,11 +242,11 @@ def test_variable_serves_like_the_flag(name: str) -> None:
     assert parse([f"--{name}={row.value}"], {flag.environment: "false"}).all(name) == from_flag.all(name)
 
 
-@pytest.mark.parametrize("name", [name for name in KANIKO if FLAGS[name].pointless])
+@pytest.mark.parametrize("name", [name for name in KANIKO if FLAGS[name].no_effect])
 def test_flag_without_meaning_is_one_line_and_changes_nothing(name: str) -> None:
     words = [f"--{name}={TABLE[name].value}"]
-    (line,) = outdated(parse(words, {}), {})
-    assert line.startswith(f"--{name} has no meaning here: ")
+    (line,) = deprecation_warnings(parse(words, {}), {})
+    assert line.startswith(f"--{name} has no effect here: ")
     assert "\n" not in line
     assert request(*words) == request()
 
@@ -257,4 +257,4 @@ def test_every_test_that_the_table_names_is_there() -> None:
         found |= set(re.findall(r"^ *def (test_\w+)", file.read_text(), re.MULTILINE))
     named = {row.shown_by for row in TABLE.values() if row.shown_by}
     assert named <= found, named - found
-    assert all(row.shown_by or FLAGS[name].pointless for name, row in TABLE.items())
+    assert all(row.shown_by or FLAGS[name].no_effect for name, row in TABLE.items())

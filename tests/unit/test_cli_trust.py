@@ -43,7 +43,9 @@ def test_nothing_mounted_changes_nothing(tmp_path: Path, environment: dict[str, 
 def test_folder_that_can_not_be_written_is_named(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "certs/a.crt").write_text(ONE)
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"can't be gathered in .*/file/work: Not a directory"):
+    with pytest.raises(
+        UsageError, match=r"cannot write the bundle of mounted certificates to .*/file/work: Not a directory"
+    ):
         trust_mounted_certificates(environment, str(tmp_path / "file/work"))
 
 

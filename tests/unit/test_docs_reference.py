@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.cli.flagdocs import markdown
+from imagewright.cli.docs import flags_page
 from imagewright.errors import Reason, exit_code
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -40,4 +40,4 @@ def test_every_exit_code_is_explained() -> None:
 
 def test_flags_page_is_what_the_table_of_flags_gives() -> None:
     text = (DOCS / "flags.md").read_text()
-    assert text == markdown(), "run `python -m imagewright.cli.flagdocs > docs/flags.md`"
+    assert text == flags_page(), "run `python -m imagewright.cli.docs`"

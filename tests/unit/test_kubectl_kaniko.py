@@ -239,9 +239,9 @@ def test_the_command_build_is_parsed_as_by_the_executor_image() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["https://git.example.com/app.git"], "unexpected word"),
+        (["https://git.example.com/app.git"], "unexpected argument"),
         ([GIT, "-t", "r.example.com/a:1"], "unknown flag -t"),
-        ([GIT, "build"], "unexpected word 'build'"),
+        ([GIT, "build"], 'unexpected argument "build"'),
     ],
 )
 def test_invalid_flags_of_kaniko_are_refused(words: list[str], says: str) -> None:

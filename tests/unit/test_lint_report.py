@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from imagewright.cli.commands import main
+from imagewright.cli.main import main
 from imagewright.lint.ruledocs import markdown
 from imagewright.lint.rules import RULES
 

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 
 from imagewright.cli.contexts import parse_context
-from imagewright.cli.flags.source import SOURCE_FLAGS
-from imagewright.cli.sourcedocs import PAGE, rendered
+from imagewright.cli.docs import CONTEXTS_PAGE, contexts_page
+from imagewright.cli.flags import SOURCE_FLAGS
 from imagewright.context.fetch import HANDLERS
 from imagewright.contract.sources import KINDS, LoginSource, Source, SourceKind, kind_of
 from imagewright.errors import UsageError
@@ -59,8 +59,8 @@ def test_help_and_hint_name_every_scheme() -> None:
 
 
 def test_the_page_has_the_table() -> None:
-    page = (ROOT / PAGE).read_text(encoding="utf-8")
-    assert page == rendered(page), "run `python -m imagewright.cli.sourcedocs`"
+    page = (ROOT / CONTEXTS_PAGE).read_text(encoding="utf-8")
+    assert page == contexts_page(page), "run `python -m imagewright.cli.docs`"
     assert page.count("| `--context` | `spec.source` |") == 1
     assert all(kind.summary in page for kind in KINDS)
     assert all(f"`{key}`" in page for kind in KINDS for key in kind.secret_keys)

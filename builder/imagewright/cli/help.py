@@ -1,6 +1,6 @@
 """The text of ``--help``, made from the table of flags.
 
-Pure; no I/O. Called by ``cli.commands``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ usage: imagewright COMMAND [FLAGS]
 
   build     build a Dockerfile and push the image (the flags are those of kaniko's executor)
   plan      print what a build would execute
-  lint      show what is legal in a Dockerfile and probably a mistake
-  pin       give the images that a Dockerfile names the digests of their tags
-  push      push an image that a build left in an archive or a layout
-  warm      keep base images in a folder that builds take them from
+  lint      report probable mistakes in a Dockerfile
+  pin       add digests to the images that a Dockerfile names
+  push      push an image from an archive or an OCI layout
+  warm      download base images to a directory that builds read them from
   login     write a registry's login into docker's config.json
-  execute   run the request in the environment (what the operator's Pods do)
-  probe     say which commit that request's source is at (what the operator's Pods do)
+  execute   run the build request in the environment (run by the operator's Pods)
+  probe     resolve the commit of that request's source (run by the operator's Pods)
   version   print the version
 
-`imagewright build --help` lists the flags."""
+Run `imagewright build --help` for the flags of a command."""
 _WIDTH = 100
 
 
 def overview() -> str:
-    """What there is."""
+    """The list of commands."""
     return _OVERVIEW
 
 
 def command_help(command: str, flags: Sequence[Flag]) -> str:
-    """A command's flags. ``command`` is as it is typed, and may show what else it takes."""
+    """A command's flags. ``command`` is how it is typed, with its positional arguments."""
     lines = [f"usage: {command} [FLAGS]", ""]
     for flag in flags:
         lines.append("  " + _usage(flag))
         note = f"{flag.help} (${flag.environment})" if flag.environment else flag.help
         lines.extend(textwrap.wrap(note, _WIDTH, initial_indent="      ", subsequent_indent="      "))
-    lines += ["", "A list flag may be given many times. Booleans are --flag or --flag=false."]
+    lines += ["", "Flags that take a list may be repeated. Booleans are --flag or --flag=false."]
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
-"""Flags that say how single registries are reached become settings.
+"""From the flags for single registries to their settings.
 
-Looks whether named files are there and reads none. Called by ``cli.request``.
+Checks that named files exist, and reads none.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _ADDRESS = re.compile(_HOST.pattern + r"(?:/[A-Za-z0-9._/-]+)?")
 
 
 def registry_settings(arguments: Arguments) -> tuple[RegistrySettings, ...]:
-    """What the command line says of single registries.
+    """The settings of the registries that flags name.
 
     Raises:
-        UsageError: no address of a registry, a file that is not there.
+        UsageError: an invalid address, a missing file.
     """
     settings: dict[str, dict[str, object]] = {}
 
@@ -45,32 +45,35 @@ def registry_settings(arguments: Arguments) -> tuple[RegistrySettings, ...]:
     for host, address in parse_map(arguments.all("registry-endpoint"), "registry-endpoint"):
         of(host, "registry-endpoint")["endpoint"] = _checked(address, "registry-endpoint", _ADDRESS)
     for host, path in arguments.pairs("registry-certificate"):
-        of(host, "registry-certificate")["ca_file"] = _file(path, f"--registry-certificate={host}={path}")
+        of(host, "registry-certificate")["ca_file"] = _file(path, "registry-certificate")
     for host, pair in arguments.pairs("registry-client-cert"):
-        written = f"--registry-client-cert={host}={pair}"
         certificate, comma, key = pair.partition(",")
         if not comma:
-            raise UsageError(f"{written}: not HOST=CERTIFICATE,KEY", hint="Name both files, with a comma between them.")
-        of(host, "registry-client-cert")["client_cert_file"] = _file(certificate, written)
-        of(host, "registry-client-cert")["client_key_file"] = _file(key, written)
+            raise UsageError(
+                f'invalid --registry-client-cert value "{host}={pair}": not HOST=CERT,KEY',
+                hint="Name both files, separated by a comma.",
+            )
+        of(host, "registry-client-cert")["client_cert_file"] = _file(certificate, "registry-client-cert")
+        of(host, "registry-client-cert")["client_key_file"] = _file(key, "registry-client-cert")
     return tuple(RegistrySettings.model_validate(value) for value in settings.values())
 
 
-def _file(path: str, written: str) -> str:
+def _file(path: str, flag: str) -> str:
     if not os.path.isfile(path):
         raise UsageError(
-            f"{written}: there is no file {path}", hint="Mount it into the container, and name it by its path there."
+            f'cannot read the file of --{flag} "{path}": no such file',
+            hint="Mount it into the container, and use its path there.",
         )
     return path
 
 
 def _checked(text: str, flag: str, pattern: re.Pattern[str]) -> str:
-    """A registry's address without its scheme; what is none would only be noticed when it is never reached."""
+    """A registry's address without its scheme; a malformed one would only show as a registry that is never asked."""
     address = re.sub(r"^https?://", "", text).rstrip("/") if pattern is _ADDRESS else text
     if not pattern.fullmatch(address):
         raise UsageError(
-            f"--{flag}: {text!r} is no address of a registry",
-            hint="Write host[:port]" + ("[/path]." if pattern is _ADDRESS else ", without https:// and path."),
+            f'invalid --{flag} value "{text}": not the address of a registry',
+            hint="Write host[:port]" + ("[/path]." if pattern is _ADDRESS else ", without https:// and a path."),
         )
     return address
 

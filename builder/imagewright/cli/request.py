@@ -1,6 +1,6 @@
-"""Flags become a BuildRequest.
+"""From flags to a BuildRequest.
 
-Looks whether named files are there and reads none. Called by ``cli.commands``.
+Checks that named files exist, and reads none.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Literal
 
 from imagewright.cli.arguments import Arguments
-from imagewright.cli.caching import cache_settings
 from imagewright.cli.contexts import named_contexts, parse_context, with_git_options
 from imagewright.cli.registries import registry_settings
 from imagewright.cli.secrets import secret_sources, ssh_sources
+from imagewright.contract import DEFAULT_CACHE_TTL_S
 from imagewright.contract.request import (
     BuildArg,
     BuildRequest,
+    CacheSettings,
     ContextSettings,
     ImageSettings,
     OutputSettings,
@@ -27,30 +28,37 @@ from imagewright.contract.request import (
     Timestamps,
 )
 from imagewright.contract.sources import Source, TarSource
+from imagewright.dockerfile.duration import parse_duration
 from imagewright.errors import UsageError
 from imagewright.fs.rootfs.mounts import mounts_below
+from imagewright.reference import Reference
 from imagewright.registry.clouds import CREDENTIAL_HELPERS
 from imagewright.sandbox.choose import IMAGE_MARKER
 from imagewright.streams import STANDARD_INPUT, own_descriptor, stream_name
 
 _CACHE_DIR = "/cache"
+# No use without --cache.
+_NEEDING_CACHE = ("cache-repo", "cache-ttl", "cache-copy-layers", "cache-run-layers", "no-push-cache", "explain-cache")
 _FORMATS: Mapping[str, Literal["", "oci", "docker"]] = {"": "", "oci": "oci", "docker": "docker"}
 
 
 def build_request(arguments: Arguments, environment: Mapping[str, str]) -> BuildRequest:
-    """The request that a command line asks for.
+    """The request that a command line makes.
 
     Raises:
-        UsageError: for values that can't be read.
-        UnsupportedError: for kinds of context and of ssh that this release doesn't have.
+        UsageError: an invalid value.
+        UnsupportedError: an ssh source that this release doesn't have.
     """
     source = _source(arguments, environment)
     folder = arguments.text("context-sub-path") or "."
     if ".." in folder.split("/"):
-        raise UsageError(f"--context-sub-path={folder}: '..' leads out of the context", hint="Name a folder inside it.")
+        raise UsageError(
+            f'invalid --context-sub-path value "{folder}": it leads out of the context',
+            hint="Name a directory inside it.",
+        )
     sandbox = arguments.text("sandbox", "auto")
     if sandbox not in set(SandboxKind):
-        raise UsageError(f"--sandbox={sandbox}: not auto, namespace, root or chroot")
+        raise UsageError(f'invalid --sandbox value "{sandbox}"', hint="Use auto, namespace, root or chroot.")
     request = BuildRequest(
         context=ContextSettings(source=source, directory=folder, named=named_contexts(arguments.all("build-context"))),
         plan=PlanSettings(
@@ -69,7 +77,7 @@ def build_request(arguments: Arguments, environment: Mapping[str, str]) -> Build
         registry=_registry(arguments),
         image=_image(arguments),
         output=_output(arguments),
-        cache=cache_settings(arguments),
+        cache=_cache(arguments),
         work_dir=arguments.text("kaniko-dir") or arguments.text("work-dir"),  # the image sets the latter
     )
     _check_streams(request)
@@ -118,11 +126,11 @@ def _output(arguments: Arguments) -> OutputSettings:
 
 def _dockerfile(arguments: Arguments) -> str:
     path = arguments.text("dockerfile", "Dockerfile")
-    return STANDARD_INPUT if path == "-" else path  # as docker build has it
+    return STANDARD_INPUT if path == "-" else path  # as in docker build
 
 
 def _check_streams(request: BuildRequest) -> None:
-    """Refuse a stream that is to be read twice: there would be nothing left in it."""
+    """Refuse a stream that two flags read: the second would find it empty."""
     named = [("--dockerfile", request.plan.dockerfile), *(("--secret", secret.file) for secret in request.run.secrets)]
     if isinstance(request.context.source, TarSource):
         path = request.context.source.path
@@ -135,13 +143,13 @@ def _check_streams(request: BuildRequest) -> None:
         if descriptor in readers:
             raise UsageError(
                 f"{readers[descriptor]} and {flag} both read {stream_name(descriptor, path)}",
-                hint="Name a file for one of them.",
+                hint="Use a file for one of them.",
             )
         readers[descriptor] = flag
 
 
 def _source(arguments: Arguments, environment: Mapping[str, str]) -> Source:
-    """The context, with what --bucket and --git say of it, by kaniko's rules."""
+    """The context, with --bucket and --git applied by kaniko's rules."""
     context, bucket = arguments.text("context"), arguments.text("bucket")
     if bucket and (not context or "://" in context):
         context = bucket if "://" in bucket else f"gs://{bucket}"
@@ -154,32 +162,34 @@ def _target(arguments: Arguments) -> str:
     targets = set(arguments.all("target"))
     if len(targets) > 1:
         raise UsageError(
-            f"--target is given {len(targets)} times, and a build makes one image",
-            hint="kaniko builds all of them and pushes the first: keep that, or build one after the other.",
+            f"{len(targets)} --target values given, and a build makes one image",
+            hint="Keep the first, which is the one that kaniko pushes, or run one build per target.",
         )
     return arguments.text("target")
 
 
 def _helpers(arguments: Arguments) -> tuple[str, ...] | None:
-    """None where nothing is said; an empty value turns all off."""
+    """None without the flag; an empty value turns all helpers off."""
     if "credential-helpers" not in arguments.values:
         return None
     names = tuple(name for value in arguments.all("credential-helpers") for name in value.split(",") if name)
     for name in names:
         if name not in CREDENTIAL_HELPERS:
-            raise UsageError(f"--credential-helpers={name}: not one of {', '.join(CREDENTIAL_HELPERS)}")
+            raise UsageError(
+                f'invalid --credential-helpers value "{name}"', hint=f"Use {', '.join(CREDENTIAL_HELPERS)}."
+            )
     return names
 
 
 def _count(arguments: Arguments, name: str) -> int:
     count = arguments.number(name) or 0
     if count < 0:
-        raise UsageError(f"--{name}={count}: a number of tries is not negative")
+        raise UsageError(f'invalid --{name} value "{count}": negative', hint="Use a number of retries, such as 3.")
     return count
 
 
 def _level(arguments: Arguments) -> int | None:
-    """kaniko's -1 is the compressor's own choice."""
+    """kaniko's -1 is the compressor's default."""
     level = arguments.number("compression-level")
     return None if level == -1 else level
 
@@ -188,31 +198,83 @@ def _ignore_paths(arguments: Arguments) -> tuple[str, ...]:
     paths = arguments.all("ignore-path")
     for path in paths:
         if not path.startswith("/") or ".." in path.split("/"):
-            raise UsageError(f"--ignore-path={path}: not an absolute path", hint="Write it as it is in the image.")
+            raise UsageError(
+                f'invalid --ignore-path value "{path}": not an absolute path', hint="Use the path in the image."
+            )
     return paths
 
 
 def default_cache_dir(marker: str = IMAGE_MARKER, folder: str = _CACHE_DIR) -> str:
-    """kaniko's default, where somebody mounted a volume there; elsewhere that folder is not this program's."""
+    """kaniko's default, if a volume is mounted there in the executor's image; elsewhere /cache belongs to somebody else."""
     if not os.path.exists(marker) or not os.path.isdir(folder):
         return ""
     above, name = os.path.split(os.path.realpath(folder))
     mounted = [point.path for point in mounts_below(above)]
     own = os.fsencode(name)
     leads = own not in mounted and any(path.startswith(own + b"/") for path in mounted)
-    return "" if leads else folder  # one that is there since something else is mounted in it was meant for that
+    return "" if leads else folder  # a directory that only holds other mounts is no cache
 
 
 def _cache_dir(given: str) -> str:
     if not given:
         return default_cache_dir()
     if os.path.exists(given) and not os.path.isdir(given):
-        raise UsageError(f"--cache-dir={given}: not a folder", hint="Name a folder; it is made if it is not there.")
+        raise UsageError(
+            f'invalid --cache-dir value "{given}": not a directory', hint="Name a directory; a missing one is created."
+        )
     return os.path.abspath(given)
 
 
+def _cache(arguments: Arguments) -> CacheSettings | None:
+    """The layer cache, None without --cache.
+
+    Raises:
+        UsageError: no repository is named and none can be inferred; an invalid duration.
+        ImagewrightError: reason ``ReferenceInvalid``, for the destination.
+    """
+    ttl_s = _ttl(arguments.text("cache-ttl"))
+    if not arguments.flag("cache"):
+        return None
+    return CacheSettings(
+        repository=arguments.text("cache-repo") or _inferred_cache(arguments),
+        ttl_s=ttl_s,
+        copy_layers=arguments.is_on("cache-copy-layers"),
+        run_layers=arguments.is_on("cache-run-layers"),
+        push=not arguments.flag("no-push-cache"),
+        explain=arguments.flag("explain-cache"),
+    )
+
+
+def _inferred_cache(arguments: Arguments) -> str:
+    destinations = arguments.all("destination")
+    if not destinations:
+        raise UsageError(
+            "cannot infer the cache's repository: no --destination given",
+            hint="Name a repository with --cache-repo, or a directory with --cache-repo=oci:DIR.",
+        )
+    return f"{Reference.parse(destinations[0]).name}/cache"
+
+
+def _ttl(text: str) -> int:
+    if not text:
+        return DEFAULT_CACHE_TTL_S
+    nanoseconds = parse_duration(text)
+    if nanoseconds is None or nanoseconds < 0:
+        raise UsageError(
+            f'invalid --cache-ttl value "{text}": not a duration', hint="Use a number and a unit, such as 6h or 30m."
+        )
+    # Zero means any age, so what is less than a second is rounded up.
+    return max(1, nanoseconds // 1_000_000_000) if nanoseconds else 0
+
+
+def unused_cache_flags(arguments: Arguments) -> list[str]:
+    """A warning where flags of the cache are given without --cache."""
+    given = [f"--{name}" for name in _NEEDING_CACHE if name in arguments.values]
+    return [f"{', '.join(given)}: no effect without --cache"] if given and not arguments.flag("cache") else []
+
+
 def check_environment(request: BuildRequest, environment: Mapping[str, str]) -> None:
-    """Refuse build arguments whose value in the environment is no text.
+    """Refuse build arguments whose value in the environment isn't UTF-8.
 
     Raises:
         UsageError
@@ -222,8 +284,8 @@ def check_environment(request: BuildRequest, environment: Mapping[str, str]) -> 
             environment.get(arg.from_env, "").encode()
         except UnicodeEncodeError:
             raise UsageError(
-                f"the build argument {arg.name}: the value of the variable {arg.from_env} is not UTF-8",
-                hint="Build arguments are text and go into the image's history; encode other bytes, with base64 say.",
+                f'invalid build argument "{arg.name}": the value of the variable {arg.from_env} is not UTF-8',
+                hint="Encode it, with base64 for example: build arguments are text in the image's history.",
             ) from None
 
 
@@ -231,12 +293,14 @@ def _build_arg(text: str) -> BuildArg:
     """``NAME=VALUE``, or ``NAME`` for the environment's value."""
     name, equals, value = text.partition("=")
     if not name:
-        raise UsageError("a --build-arg is not NAME=VALUE: it has no name", hint="Write --build-arg NAME=value.")
+        raise UsageError(
+            "invalid --build-arg value: no name before the equals sign", hint="Write --build-arg NAME=value."
+        )
     return BuildArg(name=name, value=value) if equals else BuildArg(name=name, from_env=name)
 
 
 def environment_request(environment: Mapping[str, str], name: str) -> BuildRequest:
-    """The request that the operator put into the executor's environment.
+    """The request that the operator set in the executor's environment.
 
     Raises:
         UsageError
@@ -244,7 +308,7 @@ def environment_request(environment: Mapping[str, str], name: str) -> BuildReque
     text = environment.get(name, "")
     if not text:
         raise UsageError(
-            f"{name} is not set",
-            hint="`imagewright execute` is what the operator runs; use `imagewright build` by hand.",
+            f"cannot read the build request: {name} is not set",
+            hint="Use `imagewright build`: only the operator runs `imagewright execute`.",
         )
     return BuildRequest.decode(text)

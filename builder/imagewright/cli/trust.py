@@ -1,8 +1,7 @@
-"""Whom a build trusts: SSL_CERT_FILE, and what a Pod mounts into SSL_CERT_DIR, as kaniko (Go) reads both.
+"""The CAs that a build trusts: SSL_CERT_FILE, and what a Pod mounts in SSL_CERT_DIR, as kaniko (Go) reads both.
 
-Reads the folder, writes one bundle and names it in the environment. Called by ``cli.commands`` before anything connects:
-OpenSSL wants hashed names in that folder, git's GnuTLS knows neither variable, and the clouds' SDKs have some of their own;
-a bundle serves them all.
+Reads the directory, writes one bundle and names it in the environment: OpenSSL expects hashed names in that directory,
+git's GnuTLS knows neither variable, and the clouds' SDKs have their own; a bundle works for all of them.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ _OF_SDKS = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")  # Amazon's; Google's and Azu
 
 
 def trust_mounted_certificates(environment: MutableMapping[str, str], folder: str) -> None:
-    """Write the bundle below ``folder`` and set SSL_CERT_FILE and GIT_SSL_CAINFO; no bundle where nothing is mounted.
+    """Write the bundle below ``folder`` and set SSL_CERT_FILE and GIT_SSL_CAINFO; nothing if nothing is mounted.
 
     Raises:
-        UsageError: for a file that can't be read, or a folder that can't be written.
+        UsageError: an unreadable file, an unwritable directory.
     """
     mounted = environment.get("SSL_CERT_DIR", "")
     parts = []
@@ -42,14 +41,14 @@ def trust_mounted_certificates(environment: MutableMapping[str, str], folder: st
             file.write(bundle)
     except OSError as error:
         raise UsageError(
-            f"the mounted certificates can't be gathered in {folder}: {error.strerror}",
-            hint="IMAGEWRIGHT_DIR names a folder that can be written.",
+            f"cannot write the bundle of mounted certificates to {folder}: {error.strerror}",
+            hint="Set IMAGEWRIGHT_DIR to a writable directory.",
         ) from error
     environment["SSL_CERT_FILE"] = environment["GIT_SSL_CAINFO"] = path
 
 
 def trust_in_sdks(environment: MutableMapping[str, str]) -> None:
-    """What SSL_CERT_FILE names is trusted by the clouds' SDKs, too, unless their own variables name something else."""
+    """Have the clouds' SDKs trust SSL_CERT_FILE too, unless their own variables are set."""
     bundle = environment.get("SSL_CERT_FILE", "")
     for name in _OF_SDKS:
         if bundle and not environment.get(name):
@@ -64,6 +63,6 @@ def _read(path: str, variable: str) -> bytes:
             return file.read(_MAX_BYTES)
     except OSError as error:
         raise UsageError(
-            f"the certificate {path} can't be read: {error.strerror}",
-            hint=f"{variable} leads there: check its value, and the file's mode.",
+            f"cannot read the certificate {path}: {error.strerror}",
+            hint=f"Check the value of {variable} and the mode of the file.",
         ) from error

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imagewright.cli.arguments import Arguments, outdated, parse
-from imagewright.cli.buildline import parse_build
+from imagewright.cli.arguments import Arguments, deprecation_warnings, parse, parse_build
 from imagewright.cli.request import build_request
 from imagewright.cli.secrets import secret_place
 from imagewright.contract.request import BuildRequest, Timestamps
@@ -76,7 +75,7 @@ class _Converter:
         self.spec: Json = {}
 
     def convert(self) -> Conversion:
-        for line in outdated(self.arguments, {}):
+        for line in deprecation_warnings(self.arguments, {}):
             self.diagnostics.note(line)
         for name in [*self.arguments.values]:
             if self.diagnostics.is_dropped(name) and name not in _ALWAYS_PARSED:

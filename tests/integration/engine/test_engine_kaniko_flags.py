@@ -83,4 +83,4 @@ def test_flags_without_effect_are_reported_and_change_nothing(engine: Engine) ->
     plain = engine.image("FROM busybox\nRUN echo a >/a\n", {}, "--reproducible")
     built = engine.build(engine.context("FROM busybox\nRUN echo a >/a\n"), "--reproducible", *flags)
     assert built.digest == plain.digest
-    assert built.stderr.count("has no meaning here: ") == len(flags)
+    assert built.stderr.count("has no effect here: ") == len(flags)

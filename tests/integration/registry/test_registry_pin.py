@@ -115,8 +115,8 @@ def test_an_image_that_is_not_there_leaves_every_file_alone(host: str, tmp_path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere"], "nowhere can't be read: No such file"),
-        (["."], "can't be read: Is a directory"),
+        (["nowhere"], "cannot read nowhere: No such file"),
+        (["."], "cannot read .: Is a directory"),
         (["--pull"], "unknown flag --pull"),
     ],
 )

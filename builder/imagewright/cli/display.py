@@ -1,7 +1,4 @@
-"""Which display ``--verbosity``, ``--log-format`` and ``--log-timestamp`` ask for. All write to standard error.
-
-Called by ``cli.commands`` and the commands that report what they do.
-"""
+"""The display that ``--verbosity``, ``--log-format`` and ``--log-timestamp`` select. All write to standard error."""
 
 from __future__ import annotations
 
@@ -31,24 +28,24 @@ _LEVELS = {
 
 
 def early_display(words: Sequence[str]) -> Display:
-    """For errors of the command line itself, which therefore may not be parsed."""
+    """The display for errors of the command line itself, which may not parse."""
     wants_json = "--log-format=json" in words or ("--log-format", "json") in itertools.pairwise(words)
     return JsonReporter(sys.stderr, Level.ERROR) if wants_json else PlainReporter(sys.stderr, Level.ERROR)
 
 
 def open_display(arguments: Arguments, environment: Mapping[str, str]) -> Display:
-    """The display that the flags ask for: a live one on a terminal that can show it. Its caller closes it.
+    """The display that the flags select: a live one on a capable terminal. The caller closes it.
 
     Raises:
-        UsageError: a level or a format that there isn't.
+        UsageError: an unknown level or format.
     """
     verbosity = arguments.text("verbosity", "info").lower()
     if verbosity not in _LEVELS:
-        raise UsageError(f"--verbosity={verbosity}: not one of {', '.join(_LEVELS)}")
+        raise UsageError(f'invalid --verbosity value "{verbosity}"', hint=f"Use one of {', '.join(_LEVELS)}.")
     level = _LEVELS[verbosity]
     log_format = arguments.text("log-format", "color")
     if log_format not in ("text", "color", "json"):
-        raise UsageError(f"--log-format={log_format}: not text, color or json")
+        raise UsageError(f'invalid --log-format value "{log_format}"', hint="Use text, color or json.")
     timestamps = arguments.flag("log-timestamp")
     if log_format == "json":
         return JsonReporter(sys.stderr, level)

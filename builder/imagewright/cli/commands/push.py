@@ -1,6 +1,6 @@
-"""``imagewright push``, as kaniko's subcommand: an image that a build left in a file goes to registries.
+"""``imagewright push``, like kaniko's subcommand: pushes an image from an archive or an OCI layout.
 
-Reads an archive or a layout, talks to registries. Called by ``cli.commands``.
+Reads the archive or layout, talks to registries.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from imagewright.cli.arguments import Arguments, parse
-from imagewright.cli.displays import open_display
-from imagewright.cli.flags import BUILD_FLAGS, Flag
-from imagewright.cli.flags.registry import REGISTRY_FLAGS
+from imagewright.cli.display import open_display
+from imagewright.cli.flags import BUILD_FLAGS, REGISTRY_FLAGS, Flag
 from imagewright.cli.request import build_request
 from imagewright.engine.output.destinations import read_destinations
 from imagewright.engine.output.push import open_stored_image, push_image
@@ -28,14 +27,16 @@ FLAGS: tuple[Flag, ...] = tuple(flag for flag in BUILD_FLAGS if flag.name in _TA
 
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Push the image at the path that is named; prints ``name:tag@digest`` for each destination.
+    """Push the image at the given path; prints ``name:tag@digest`` for each destination.
 
     Raises:
-        ImagewrightError: no image there, no destination, what registries refuse.
+        ImagewrightError: no image, no destination, a registry's refusal.
     """
     arguments = parse(words, environment, FLAGS, takes_words=True)
     if len(arguments.words) != 1:
-        raise UsageError("name one archive or layout", hint="imagewright push image.tar --destination=REFERENCE")
+        raise UsageError(
+            "exactly one archive or layout is required", hint="Run imagewright push image.tar --destination=REFERENCE."
+        )
     request = build_request(Arguments(arguments.values), environment)
     destinations = read_destinations(request)
     platform = Platform.parse(request.plan.platform) if request.plan.platform else host_platform()

@@ -1,6 +1,6 @@
-"""``imagewright login``, as kaniko's subcommand: writes a login into docker's config.json.
+"""``imagewright login``, like kaniko's subcommand: adds a login to docker's config.json.
 
-Reads standard input, reads and writes one file. Called by ``cli.commands``.
+Reads standard input, reads and writes one file.
 """
 
 from __future__ import annotations
@@ -22,33 +22,44 @@ _HUB_KEY = "https://index.docker.io/v1/"
 _MAX_BYTES = 1 << 20
 
 FLAGS: tuple[Flag, ...] = (
-    Flag("username", Kind.TEXT, "USER", "the user's name", "u"),
-    Flag("password", Kind.TEXT, "PASSWORD", "password or token; other users of the machine can see it meanwhile", "p"),
+    Flag("username", Kind.TEXT, "USER", "name of the user", "u"),
+    Flag(
+        "password",
+        Kind.TEXT,
+        "PASSWORD",
+        "password or token; visible to other users of the machine while this runs",
+        "p",
+    ),
     Flag("password-stdin", Kind.BOOLEAN, "", "read the password from standard input"),
 )
 
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Write the login for one registry; all else in the file stays.
+    """Write the login for one registry; the rest of the file is kept.
 
     Raises:
-        UsageError: no registry, user or password, or two passwords.
-        ImagewrightError: a file that is no config.json, or can't be written.
+        UsageError: no user or password, two passwords, several registries.
+        ImagewrightError: the file is not a config.json, or can't be written.
     """
     arguments = parse(words, environment, FLAGS, takes_words=True)
     if len(arguments.words) > 1:
         raise UsageError(
-            "one registry at a time", hint="imagewright login registry.example.com -u USER --password-stdin"
+            "more than one registry given", hint="Run imagewright login registry.example.com -u USER --password-stdin."
         )
     registry = (arguments.words or [DOCKER_HUB])[0].removeprefix("https://").removeprefix("http://").rstrip("/")
     username = arguments.text("username")
     if not username:
-        raise UsageError("--username is needed", hint="imagewright login registry.example.com -u USER --password-stdin")
+        raise UsageError(
+            "no --username given", hint="Run imagewright login registry.example.com -u USER --password-stdin."
+        )
     if arguments.flag("password-stdin") == bool(arguments.text("password")):
-        raise UsageError("give --password or --password-stdin", hint='The latter: echo "$TOKEN" | imagewright login …')
+        raise UsageError(
+            "exactly one of --password and --password-stdin is required",
+            hint='Run, for example, echo "$TOKEN" | imagewright login --password-stdin ….',
+        )
     password = arguments.text("password") or sys.stdin.read(_MAX_BYTES).rstrip("\r\n")
     if not password:
-        raise UsageError("the password is empty", hint="Is the variable that it comes from set?")
+        raise UsageError("the password is empty", hint="Check that the variable with the password is set.")
     folder = environment.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
     path = os.path.join(folder, "config.json")
     config = _read(path)
@@ -56,10 +67,10 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     auth = base64.b64encode(f"{username}:{password}".encode()).decode()
     auths = config.setdefault("auths", {})
     if not isinstance(auths, dict):
-        raise _bad(path, "auths is no object")
+        raise _bad(path, "auths is not an object")
     auths[key] = {"auth": auth}
     _write(path, config)
-    print(f"the login for {registry} is in {path}")
+    print(f"login for {registry} saved in {path}")
     return 0
 
 
@@ -87,18 +98,18 @@ def _write(path: str, config: Mapping[str, Any]) -> None:
             file.write(json.dumps(config, indent=2).encode() + b"\n")
     except OSError as error:
         raise ImagewrightError(
-            f"{path} can't be written: {error.strerror}",
+            f"cannot write {path}: {error.strerror}",
             reason=Reason.OUTPUT_FAILED,
-            hint="DOCKER_CONFIG names a folder that can be written; a mounted Secret can't.",
+            hint="Set DOCKER_CONFIG to a writable directory, which a mounted Secret is not.",
         ) from error
 
 
-_FORM = "It must be docker's config.json."
+_FORM = "Use a config.json of docker's."
 
 
 def _bad(path: str, why: str, hint: str = _FORM) -> ImagewrightError:
     return ImagewrightError(
-        f"{path} can't be added to: {why}",
+        f"cannot add a login to {path}: {why}",
         reason=Reason.REGISTRY_AUTH_FAILED,
-        hint=f"{hint} Nothing of it was changed.",
+        hint=f"{hint} The file was not changed.",
     )

@@ -1,4 +1,4 @@
-"""``imagewright pin``: the images that Dockerfiles name get the digests that their tags have now.
+"""``imagewright pin``: adds to the images that Dockerfiles name the digests that their tags have now.
 
 Reads and writes Dockerfiles, asks registries.
 """
@@ -20,23 +20,23 @@ from imagewright.errors import ImagewrightError, Reason, UsageError
 from imagewright.pin.pinning import PinResult, pin
 from imagewright.store.files import replacing
 
-NOT_PINNED = 3  # the exit code of --check where something would change, or should be changed by hand
+NOT_PINNED = 3  # the exit code of --check if something would change, or has to be changed by hand
 MAX_BYTES = 16 << 20  # of a Dockerfile
 _STANDARD_INPUT = "-"
 _DEFAULT = "Dockerfile"
 
 PIN_FLAGS: tuple[Flag, ...] = (
-    Flag("update", Kind.BOOLEAN, "", "look up again what has a digest already"),
-    Flag("check", Kind.BOOLEAN, "", "change nothing; the exit code is 3 where something would be changed"),
+    Flag("update", Kind.BOOLEAN, "", "resolve images again that already have a digest"),
+    Flag("check", Kind.BOOLEAN, "", "change nothing; exit with 3 if something would change"),
 )
 FLAGS: tuple[Flag, ...] = (*PIN_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in PULL_FLAGS))
 
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Pin the files that are named, else ``Dockerfile``; the exit code. Nothing is written before all are looked up.
+    """Pin the given files, by default ``Dockerfile``; the exit code. Nothing is written before all images are resolved.
 
     Raises:
-        ImagewrightError: for arguments that can't be, a Dockerfile that can't be read, an image that can't be found.
+        ImagewrightError: invalid arguments, an unreadable Dockerfile, an image that can't be resolved.
     """
     arguments = parse(words, environment, FLAGS, takes_words=True)
     request = build_request(arguments, environment)
@@ -68,17 +68,17 @@ def _read(path: str) -> bytes:
                 content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ImagewrightError(
-            f"{path} can't be read: {error.strerror}",
+            f"cannot read {path}: {error.strerror}",
             reason=Reason.DOCKERFILE_NOT_FOUND,
-            hint="imagewright pin takes the paths of Dockerfiles; without one it is ./Dockerfile.",
+            hint="Name Dockerfiles, or run it where there is a file called Dockerfile.",
         ) from error
     if len(content) > MAX_BYTES:
-        raise UsageError(f"{path} has more than {MAX_BYTES >> 20} MiB: it is no Dockerfile")
+        raise UsageError(f"cannot read {path}: larger than {MAX_BYTES >> 20} MiB", hint="Name a Dockerfile.")
     return content
 
 
 def _tell(path: str, pinned: PinResult, *, would: bool) -> None:
-    """A line for each image. With a file on standard output they go to standard error."""
+    """Print a line for each image: to standard error if standard output has the file."""
     out = sys.stderr if path == _STANDARD_INPUT else sys.stdout
     for change in pinned.changes:
         verb = "would become" if would else "is now"
@@ -88,7 +88,7 @@ def _tell(path: str, pinned: PinResult, *, would: bool) -> None:
 
 
 def _write(path: str, content: bytes) -> None:
-    """In one moment: who reads it sees the old file or the new one, with the mode and, where allowed, the owner it had.
+    """Replace the file atomically, keeping its mode and, where allowed, its owner.
 
     Raises:
         ImagewrightError
@@ -104,5 +104,7 @@ def _write(path: str, content: bytes) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise ImagewrightError(
-            f"{path} can't be written: {error.strerror}", reason=Reason.OUTPUT_FAILED, hint="It is as it was."
+            f"cannot write {path}: {error.strerror}",
+            reason=Reason.OUTPUT_FAILED,
+            hint="Make the file and its directory writable; the file was not changed.",
         ) from error

@@ -1,6 +1,6 @@
-"""``imagewright warm``, in kaniko's image ``/kaniko/warmer``: base images into a folder that builds take them from.
+"""``imagewright warm``, in the executor's image ``/kaniko/warmer``: downloads base images for later builds.
 
-Asks registries and writes the folder. Called by ``cli.commands``.
+Pulls from registries and writes the cache directory.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
-from imagewright.cli.arguments import Arguments, outdated, parse
-from imagewright.cli.displays import open_display
+from imagewright.cli.arguments import Arguments, deprecation_warnings, parse
+from imagewright.cli.display import open_display
 from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
 from imagewright.cli.request import build_request, check_environment
 from imagewright.contract.sources import DirectorySource
@@ -25,24 +25,24 @@ from imagewright.reference import Reference
 from imagewright.streams import own_descriptor
 
 _DEFAULT_CACHE = "/cache"
-_KEPT = "what is there is compared with the registry, and downloaded again only where it is another or damaged"
+_KEPT = "what is there is compared with the registry, and downloaded again only if it is different or damaged"
 
 _WARM_FLAGS: tuple[Flag, ...] = (
-    Flag("image", Kind.LIST, "REFERENCE", "an image to keep; may be given many times", "i"),
-    Flag("cache-dir", Kind.TEXT, "FOLDER", "where; /cache if not given", "c"),
-    Flag("dockerfile", Kind.TEXT, "PATH", "a Dockerfile whose base images are kept", "d"),
-    Flag("force", Kind.BOOLEAN, "", "download again", pointless=_KEPT),
-    Flag("cache-ttl", Kind.TEXT, "DURATION", "how old an image may be", pointless=_KEPT),
+    Flag("image", Kind.LIST, "REFERENCE", "an image to download", "i"),
+    Flag("cache-dir", Kind.TEXT, "DIR", "where to keep the images (default: /cache)", "c"),
+    Flag("dockerfile", Kind.TEXT, "PATH", "a Dockerfile whose base images to download", "d"),
+    Flag("force", Kind.BOOLEAN, "", "download again", no_effect=_KEPT),
+    Flag("cache-ttl", Kind.TEXT, "DURATION", "maximum age of an image", no_effect=_KEPT),
 )
 _TAKEN = frozenset("build-arg custom-platform verbosity log-format log-timestamp".split())
 FLAGS: tuple[Flag, ...] = (*_WARM_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN | PULL_FLAGS))
 
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Fill the folder.
+    """Download the images.
 
     Raises:
-        ImagewrightError: no image is named, or one can't be pulled; a folder that can't be written.
+        ImagewrightError: no image is named, or one can't be pulled; an unwritable directory.
     """
     arguments = parse(words, environment, FLAGS)
     with closing(open_display(arguments, environment)) as display:
@@ -51,7 +51,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def _fill(arguments: Arguments, environment: Mapping[str, str], display: Display) -> None:
-    for warning in outdated(arguments, environment, FLAGS):
+    for warning in deprecation_warnings(arguments, environment, FLAGS):
         display.warning(warning)
     path = arguments.text("dockerfile")
     folder = arguments.text("cache-dir", _DEFAULT_CACHE)
@@ -74,7 +74,5 @@ def _fill(arguments: Arguments, environment: Mapping[str, str], display: Display
         named = [each for each in (*bases, *origins) if isinstance(each, ImageBase | ImageOrigin)]
         images += [(each.reference, each.platform) for each in named]
     if not images:
-        raise UsageError(
-            "there is nothing to keep", hint="Name images with --image, or a Dockerfile with --dockerfile."
-        )
+        raise UsageError("no image to download", hint="Name images with --image, or a Dockerfile with --dockerfile.")
     warm(open_registries(request, environment).puller, dict.fromkeys(images), folder, display.message)

@@ -1,6 +1,6 @@
-"""``imagewright lint``: the warnings of a Dockerfile, for people and for programs.
+"""``imagewright lint``: the warnings for a Dockerfile, for people and for programs.
 
-Writes to standard output. Called by ``cli.commands``.
+Writes to standard output.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
 from imagewright.streams import own_descriptor
 
-FOUND = exit_code(Reason.LINT_FAILED)  # where there are warnings
+WARNINGS_FOUND = exit_code(Reason.LINT_FAILED)
 
 LINT_FLAGS: tuple[Flag, ...] = (
-    Flag("format", Kind.TEXT, "FORMAT", "human, json or sarif"),
-    Flag("resolve", Kind.BOOLEAN, "", "ask registries for the base images' configuration, to know their variables"),
-    Flag("warn-only", Kind.BOOLEAN, "", "exit with 0 although there are warnings"),
+    Flag("format", Kind.TEXT, "FORMAT", "human, json or sarif (default: human)"),
+    Flag("resolve", Kind.BOOLEAN, "", "read the base images' configuration from registries, to know their variables"),
+    Flag("warn-only", Kind.BOOLEAN, "", "exit with 0 even if there are warnings"),
 )
 _TAKEN = frozenset(
     "context context-sub-path dockerfile build-arg target custom-platform build-context verbosity".split()
@@ -38,19 +38,19 @@ def lint(words: Sequence[str], environment: Mapping[str, str], version: str) -> 
     """Lint one Dockerfile; the exit code: 0 without warnings, 3 with some.
 
     Raises:
-        ImagewrightError: for arguments that can't be, and a Dockerfile that can't be read.
+        ImagewrightError: invalid arguments, an unreadable Dockerfile.
     """
     arguments = parse(words, environment, FLAGS, takes_words=True)
     request = build_request(_with_path(arguments), environment)
     check_environment(request, environment)
     output_format = arguments.text("format", "human")
     if output_format not in ("human", "json", "sarif"):
-        raise UsageError(f"--format={output_format}: not human, json or sarif")
+        raise UsageError(f'invalid --format value "{output_format}"', hint="Use human, json or sarif.")
     warnings = engine.find_warnings(
         request, environment, PlainReporter(sys.stderr, Level.WARN), resolve=arguments.flag("resolve")
     )
     path = os.path.normpath(os.path.join(arguments.text("context", "."), request.plan.dockerfile))
-    # As it is named here, so that editors and code scanning find the file; what came from elsewhere is none.
+    # The path as given, so that editors and code scanning find the file; remote Dockerfiles have none.
     warnings = tuple(
         replace(warning, location=replace(warning.location, file=path))
         if warning.location.file == request.plan.dockerfile
@@ -65,19 +65,21 @@ def lint(words: Sequence[str], environment: Mapping[str, str], version: str) -> 
         case _:
             text = human(warnings)
     print(text, end="")
-    return FOUND if warnings and not arguments.flag("warn-only") else 0
+    return WARNINGS_FOUND if warnings and not arguments.flag("warn-only") else 0
 
 
 def _with_path(arguments: Arguments) -> Arguments:
-    """``imagewright lint FILE`` is short for --dockerfile; without --context its folder is the context.
+    """``imagewright lint FILE`` is short for --dockerfile; without --context, the file's directory is the context.
 
-    What is no file but a stream has none: then the context is the working folder.
+    For a stream it is the working directory.
     """
     paths = arguments.words
     if not paths:
         return arguments
     if len(paths) > 1 or arguments.text("dockerfile"):
-        raise UsageError("one Dockerfile at a time", hint="imagewright lint path/to/Dockerfile")
+        raise UsageError(
+            "more than one Dockerfile given", hint="Run, for example, imagewright lint path/to/Dockerfile."
+        )
     path = Path(paths[0])
     if arguments.text("context") or paths[0] == "-" or own_descriptor(paths[0]) is not None:
         arguments.values["dockerfile"] = [str(path)]

@@ -1,0 +1,97 @@
+"""``imagewright build`` and ``imagewright plan``.
+
+Writes to the terminal; the engine does the rest.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+
+from imagewright.cli.arguments import Arguments, deprecation_warnings
+from imagewright.cli.display import open_display
+from imagewright.cli.flags import COMMAND_FLAGS, Flag, Kind
+from imagewright.cli.request import build_request, check_environment, unused_cache_flags
+from imagewright.contract.request import BuildRequest
+from imagewright.contract.result import BuildResult
+from imagewright.engine import build as engine
+from imagewright.engine.events import Reporter
+from imagewright.errors import ImagewrightError, Interruption, exit_code
+from imagewright.plan.render import render
+from imagewright.progress.display import Level
+from imagewright.progress.plain import PlainReporter
+from imagewright.sandbox.rootless import enter_user_namespace_if_needed
+
+Prepare = Callable[[], None]  # runs before anything connects; may raise an ImagewrightError
+
+PLAN_FLAGS: tuple[Flag, ...] = (
+    Flag("values", Kind.BOOLEAN, "", "also print what is executed and recorded, with build arguments expanded"),
+    *COMMAND_FLAGS,
+)
+
+
+def build(arguments: Arguments, environment: Mapping[str, str], prepare: Prepare) -> int:
+    """Build an image, and print its references; the exit code.
+
+    Raises:
+        ImagewrightError: before the build starts.
+    """
+    if arguments.flag("dryrun"):
+        prepare()
+        return plan(arguments, environment)
+    request = build_request(arguments, environment)
+    prepare()
+    check_environment(request, environment)
+    display = open_display(arguments, environment)
+    for warning in (*deprecation_warnings(arguments, environment), *unused_cache_flags(arguments)):
+        display.warning(warning)
+    enter_user_namespace_if_needed()
+    result, error = run_build(request, environment, display)
+    if error is not None:
+        display.failed(error)
+        return exit_code(error.reason)
+    if not result.references:
+        print(result.digest)
+    for reference in result.references:
+        print(reference)
+    return 0
+
+
+def plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
+    """Print what a build would execute; the exit code.
+
+    Raises:
+        ImagewrightError
+    """
+    request = build_request(arguments, environment)
+    check_environment(request, environment)
+    reporter = PlainReporter(sys.stderr, Level.WARN)
+    print(render(engine.plan(request, environment, reporter), values=arguments.flag("values")), end="")
+    return 0
+
+
+def run_build(
+    request: BuildRequest, environment: Mapping[str, str], reporter: Reporter
+) -> tuple[BuildResult, ImagewrightError | None]:
+    """Build; SIGTERM and SIGINT end the sandbox and remove the work directory."""
+    previous = {number: signal.signal(number, _cancel) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        outcome = engine.build(request, environment, reporter)
+        return outcome.result, outcome.error
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        reporter.close()
+
+
+def _cancel(number: int, frame: FrameType | None) -> None:
+    ignore_signals()  # cleaning up must not be interrupted
+    raise Interruption(f"the build was cancelled ({signal.Signals(number).name})")
+
+
+def ignore_signals() -> None:
+    """From now on, SIGTERM and SIGINT do nothing."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
