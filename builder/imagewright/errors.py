@@ -1,19 +1,19 @@
-"""The error tree: every failure a user can meet, with a reason code, a hint, and where it applies a place in a file.
+"""The error tree: every failure that users see, with a reason code, a hint and, where it applies, a location in a file.
 
-No I/O. Raised everywhere in the engine; rendered by ``cli``, the termination message and, through the contract,
-by the ImageBuild's conditions: all three show the same message, reason and hint.
+No I/O. The command line, the termination message and, through the contract, the ImageBuild's conditions show the same
+message, reason and hint.
 
 ::
 
     ImagewrightError            any failure with a reason code
-    ├── UsageError              bad flags or a bad request (exit code 2)
-    ├── UnsupportedError        asked for something this version does not do
-    ├── DockerfileError         the Dockerfile or .dockerignore can't be read as one
-    ├── SourceError             the build context can't be fetched or holds something it must not
-    ├── RegistryError           a registry refused, lied or was not reachable
+    ├── UsageError              invalid flags or an invalid request (exit code 2)
+    ├── UnsupportedError        a feature that this version doesn't have
+    ├── DockerfileError         an invalid Dockerfile or .dockerignore
+    ├── SourceError             the build context can't be fetched, or contains something forbidden
+    ├── RegistryError           a registry refused, sent an invalid answer or can't be reached
     ├── FileSystemError         a layer or a copy can't be applied to the root file system
-    ├── SandboxError            no sandbox, or one that can't do what was asked
-    └── StepError               a RUN ended with an exit code or a signal
+    ├── SandboxError            no sandbox, or one that can't do what is required
+    └── StepError               a RUN ended with a non-zero exit code or a signal
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Reason codes, shared by engine and operator. CamelCase, as the Kubernetes API conventions ask of reasons."""
+    """Reason codes, shared by engine and operator; CamelCase, as the Kubernetes API conventions require."""
 
-    # what the user wrote
+    # user input
     INVALID_SPEC = "InvalidSpec"
     USAGE_INVALID = "UsageInvalid"
     NOT_SUPPORTED = "NotSupported"
@@ -58,7 +58,7 @@ class Reason(StrEnum):
     ID_OUT_OF_RANGE = "IdOutOfRange"
     DISK_FULL = "DiskFull"
     OUTPUT_FAILED = "OutputFailed"
-    # running
+    # execution
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
     STEP_FAILED = "StepFailed"
     OUT_OF_MEMORY = "OutOfMemory"
@@ -66,7 +66,7 @@ class Reason(StrEnum):
     SANDBOX_UNAVAILABLE = "SandboxUnavailable"
     INTERNAL_ERROR = "InternalError"
     CANCELLED = "Cancelled"
-    # what only the operator sees
+    # only the operator
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     POD_REJECTED = "PodRejected"
@@ -78,14 +78,14 @@ class Reason(StrEnum):
     POD_DELETED = "PodDeleted"
     QUOTA_EXCEEDED = "QuotaExceeded"
     TIMEOUT = "Timeout"
-    # what only the kubectl plugin sees
+    # only the kubectl plugin
     KUBERNETES_API_FAILED = "KubernetesApiFailed"
     IMAGE_BUILD_NOT_FOUND = "ImageBuildNotFound"
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in a source file. Lines and columns count from 1; ``end_line`` is inclusive, ``end_column`` exclusive."""
+    """A range in a source file. Lines and columns count from 1; ``end_line`` is inclusive, ``end_column`` exclusive."""
 
     file: str
     line: int
@@ -101,11 +101,11 @@ class ImagewrightError(Exception):
     """A failure that a user can act on.
 
     Args:
-        message: one sentence that names what was read or asked and why it can't be.
+        message: what was attempted, on what, and why it failed; lower case, without a full stop, values in double quotes.
         reason: the reason code; subclasses have a default.
-        hint: what to do about it; may be empty where the message already says so.
-        location: the place in the user's own file, if the failure has one.
-        excerpt: ready-made lines that show the place (source lines with a caret, or a log's last lines).
+        hint: what to do about it, as an imperative sentence; empty if the message already says so.
+        location: the range in the user's own file, if the failure has one.
+        excerpt: lines that show the location (source lines with a caret, or the end of a log).
     """
 
     default_reason = Reason.INTERNAL_ERROR
@@ -125,10 +125,10 @@ class ImagewrightError(Exception):
         self.hint = hint
         self.location = location
         self.excerpt = tuple(excerpt)
-        self.instruction = ""  # the engine names the instruction that was being executed, where there is one
+        self.instruction = ""  # the one that was being executed; set by the engine
 
     def render(self) -> str:
-        """The whole error as plain lines: message with its reason, place, excerpt, hint."""
+        """The whole error as plain lines: message with reason, location, excerpt, hint."""
         lines = [f"error: {self.message} [{self.reason.value}]"]
         if self.location is not None:
             lines.append(f"  --> {self.location}")
@@ -139,10 +139,10 @@ class ImagewrightError(Exception):
 
 
 class Interruption(BaseException):
-    """A signal ends the build. No Exception: a library or a fallback on its way must not hold it for a failure of its own."""
+    """A signal ends the build. Not an Exception, so that no library or fallback handles it as a failure of its own."""
 
     def as_error(self) -> ImagewrightError:
-        """What it is to whom a build is reported."""
+        """The error that the build ends with."""
         return ImagewrightError(str(self), reason=Reason.CANCELLED)
 
 
@@ -163,7 +163,7 @@ class SourceError(ImagewrightError):
 
 
 class RegistryError(ImagewrightError):
-    """``status`` is the HTTP status of the answer, 0 where there was none."""
+    """``status`` is the HTTP status of the answer, 0 without one."""
 
     default_reason = Reason.REGISTRY_UNAVAILABLE
 
@@ -181,9 +181,9 @@ class SandboxError(ImagewrightError):
 
 
 class StepError(ImagewrightError):
-    """A RUN that failed. ``exit_code`` is the shell's view: 128 + n for a command ended by signal n.
+    """A RUN that failed. ``exit_code`` is the shell's: 128 + n for a command that signal n ended.
 
-    ``reason`` is another one than ``StepFailed`` where the kernel took the command's memory away.
+    ``reason`` differs from ``StepFailed`` if the command ran out of memory.
     """
 
     default_reason = Reason.STEP_FAILED
@@ -202,7 +202,7 @@ class StepError(ImagewrightError):
         self.exit_code = exit_code
 
 
-# Documented in docs/errors.md; 0 is success, 1 any failure not named here.
+# Documented in docs/errors.md; 0 is success, 1 any other failure.
 _EXIT_CODES = {
     Reason.USAGE_INVALID: 2,
     Reason.LINT_FAILED: 3,

@@ -95,14 +95,14 @@ def test_root_without_a_capability_is_told_which(context: Path, missing: tuple[s
 
 
 @needs_setpriv
-def test_a_user_that_root_may_not_become(context: Path) -> None:
+def test_root_that_may_not_change_its_user(context: Path) -> None:
     said = failure(context, f"{SHELL}USER 7\nRUN true", "--sandbox=chroot", before=without("setuid"))
     assert "can't run as 7:0: Operation not permitted" in said
     assert "hint: Add the capabilities SETUID and SETGID to the container" in said
 
 
 @needs_setpriv
-def test_an_id_that_a_users_only_id_is_not(context: Path) -> None:
+def test_id_without_a_range_of_ids(context: Path) -> None:
     """A namespace that holds one id, as an ordinary user without ranges gets it."""
     said = failure(context, "COPY --chown=7 plain /", "--sandbox=chroot", before=("unshare", "--map-root-user"))
     assert "it has the users 0 and the groups 0" in said
@@ -130,7 +130,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
-def test_an_id_beyond_those_of_a_namespace(context: Path) -> None:
+def test_id_beyond_the_namespace_s_ids(context: Path) -> None:
     said = failure(context, "COPY --chown=5000 plain /", "--sandbox=chroot", before=(sys.executable, "-c", NAMESPACE))
     assert "it has the users 0-999 and the groups 0-999" in said
     assert "hint: Use ids that are there" in said
@@ -172,7 +172,7 @@ except SandboxError as error:
 )
 
 
-def test_user_namespaces_that_are_used_up() -> None:
+def test_exhausted_user_namespaces() -> None:
     said = subprocess.run([sys.executable, "-c", NO_MORE], capture_output=True, text=True, check=True).stdout
     assert "no further namespaces are allowed" in said
     assert "hint: Run as root, or allow more of them: sysctl user.max_user_namespaces." in said
@@ -191,14 +191,14 @@ def full(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_cache_folder_on_a_disk_that_is_full(context: Path, full: Path) -> None:
+def test_cache_directory_on_a_full_disk(context: Path, full: Path) -> None:
     text = f"{SHELL}FROM scratch\n{SHELL}RUN --mount=type=cache,target=/c,from=0 true"
     said = failure(context, text, f"--cache-dir={full}")
     assert "[DiskFull]" in said
     assert "hint: Free some space there, or name another folder with --cache-dir." in said
 
 
-def test_a_work_folder_that_is_too_small_for_a_config_map(context: Path, full: Path) -> None:
+def test_work_directory_too_small_for_a_config_map(context: Path, full: Path) -> None:
     """The disk is at fault, not the ConfigMap."""
     request = BuildRequest(
         context=ContextSettings(source=ConfigMapSource(path=str(context))),
@@ -213,7 +213,7 @@ def test_a_work_folder_that_is_too_small_for_a_config_map(context: Path, full: P
 
 
 @pytest.mark.parametrize("flag", ["tar-path", "oci-layout-path", "digest-file"])
-def test_outputs_on_a_disk_that_is_full(context: Path, full: Path, flag: str) -> None:
+def test_outputs_on_a_full_disk(context: Path, full: Path, flag: str) -> None:
     said = failure(context, "COPY plain /", f"--{flag}={full}/{flag}")
     assert "[OutputFailed]" in said
     assert f"hint: Free space there, or name another place with --{flag}." in said

@@ -168,7 +168,7 @@ def test_error_in_the_dockerfile_has_its_place(context: Path, text: str, line: i
     assert (event["file"], event["line"]) == ("Dockerfile", line)
 
 
-def test_dockerfile_that_is_no_file(context: Path) -> None:
+def test_dockerfile_must_be_a_regular_file(context: Path) -> None:
     (context / "Dockerfile").unlink()
     os.mkfifo(context / "Dockerfile")
     ended = run("build", "--no-push", f"--context={context}")
@@ -177,14 +177,14 @@ def test_dockerfile_that_is_no_file(context: Path) -> None:
 
 
 @pytest.mark.parametrize("epoch", ["soon", "-1", "1e9", "99999999999", "\u0663"])
-def test_epoch_that_is_no_time(context: Path, epoch: str) -> None:
+def test_invalid_source_date_epoch(context: Path, epoch: str) -> None:
     ended = run("build", "--no-push", f"--context={context}", environment={"SOURCE_DATE_EPOCH": epoch})
     assert ended.code == 2
     assert "neither seconds since 1970" in ended.err
 
 
 @pytest.mark.parametrize("flag", ["oci-layout-path", "tar-path", "digest-file", "work-dir"])
-def test_output_that_can_not_be_written(context: Path, flag: str) -> None:
+def test_unwritable_output(context: Path, flag: str) -> None:
     ended = run("build", "--no-push", f"--context={context}", f"--{flag}={context}/file/below")
     assert ended.code == 6
     assert "[OutputFailed]" in ended.err
@@ -201,7 +201,7 @@ def test_plan_prints_what_would_be_executed(context: Path) -> None:
     assert "LABEL a=b" in ended.out
 
 
-def test_plan_to_a_reader_that_goes_away(context: Path) -> None:
+def test_plan_to_a_closed_pipe(context: Path) -> None:
     (context / "Dockerfile").write_text("FROM scratch\n" + "".join(f"LABEL l{n}={'x' * 90}\n" for n in range(3000)))
     command = f"{sys.executable} -m imagewright plan --context={context} | head -n 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
@@ -222,7 +222,7 @@ def test_outputs_without_a_registry(context: Path, tmp_path: Path) -> None:
     assert (tmp_path / "i.tar").stat().st_size > 0
 
 
-def test_context_as_a_word_and_tags(context: Path) -> None:
+def test_positional_context_and_tags(context: Path) -> None:
     archive = context.parent / "image.tar"
     ended = run(
         "build", str(context), "-t", "r.example/a:1", "--tag=r.example/b:2", "--no-push", f"--tar-path={archive}"
@@ -234,7 +234,7 @@ def test_context_as_a_word_and_tags(context: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["."], ["--no-push", "."], ["-t", "r.example/a:1"], ["--cache", "true"]])
-def test_kanikos_executor_takes_neither(context: Path, words: list[str]) -> None:
+def test_executor_takes_neither_positional_context_nor_tag(context: Path, words: list[str]) -> None:
     ended = run(*words, f"--context={context}", program=EXECUTOR)
     assert ended.code == 2
     assert re.search("unexpected argument|unknown flag", ended.err)
@@ -302,7 +302,7 @@ def test_warm_reads_a_dockerfile_from_a_pipe_too(tmp_path: Path) -> None:
     assert "--> standard input:2" in ended.err
 
 
-def test_nobody_writes_to_standard_input(context: Path) -> None:
+def test_empty_standard_input(context: Path) -> None:
     ended = run("build", str(context), "--no-push", "-f", "-")
     assert ended.code == 3
     assert "cannot read the Dockerfile from standard input: it is empty" in ended.err
@@ -332,7 +332,7 @@ def test_dockerignore_beside_the_dockerfile(context: Path, tmp_path: Path, writt
     assert "secret" not in names
 
 
-def test_an_image_that_nobody_has_is_no_stage_either(context: Path) -> None:
+def test_unknown_image_is_not_a_stage(context: Path) -> None:
     (context / "Dockerfile").write_text("FROM scratch AS build\nFROM scratch\nCOPY --from=nosuchstage /x /y\n")
     with ScriptedServer(lambda asked: Answer(404)) as hub:
         ended = run("build", str(context), "--no-push", f"--registry-endpoint=docker.io={hub.host}")
@@ -410,7 +410,7 @@ def test_live_display_on_a_terminal_leaves_the_steps_and_the_error(context: Path
 
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm", "NO_COLOR": "1"}])
-def test_terminal_that_wants_no_display_gets_plain_lines(context: Path, environment: dict[str, str]) -> None:
+def test_dumb_terminal_gets_plain_lines(context: Path, environment: dict[str, str]) -> None:
     code, shown = on_a_terminal("build", "--no-push", f"--context={context}", environment=environment)
     assert code == 0
     assert ESCAPE not in shown
@@ -420,7 +420,7 @@ def test_terminal_that_wants_no_display_gets_plain_lines(context: Path, environm
 @pytest.mark.root
 @needs_root_and_busybox
 @pytest.mark.parametrize("number", ["TERM", "INT"])
-def test_signal_ends_the_build_and_tidies_up(context: Path, tmp_path: Path, number: str) -> None:
+def test_signal_ends_the_build_and_cleans_up(context: Path, tmp_path: Path, number: str) -> None:
     with_command(context, "echo started; exec sleep 4321")
     words = ["build", "--no-push", f"--context={context}", f"--work-dir={tmp_path}/work"]
     process = subprocess.Popen(
@@ -445,7 +445,7 @@ def test_signal_ends_the_build_and_tidies_up(context: Path, tmp_path: Path, numb
 
 
 @pytest.mark.root
-def test_signal_while_a_registry_is_asked_is_no_failure_of_the_registry(context: Path, tmp_path: Path) -> None:
+def test_signal_during_a_pull_is_a_cancellation(context: Path, tmp_path: Path) -> None:
     (context / "Dockerfile").write_text("FROM 127.0.0.1:PORT/x\nRUN true\n")
     asked = threading.Event()
 
@@ -511,7 +511,7 @@ def on_a_terminal(*words: str, environment: dict[str, str] | None = None) -> tup
     return process.wait(), shown.decode()
 
 
-def test_a_config_of_docker_that_is_none_does_not_matter_to_who_asks_no_registry(tmp_path: Path) -> None:
+def test_invalid_docker_config_is_ignored_without_a_registry(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("no JSON")
     (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
     done = subprocess.run(

@@ -76,9 +76,7 @@ def test_a_checksum_pins_it(fetch: Fetch, fetch_error: FetchError) -> None:
         ({"bearerToken": "hunter2"}, "Bearer hunter2"),
     ],
 )
-def test_a_login_goes_to_the_server_that_was_named_alone(
-    fetch: Fetch, tmp_path: Path, secret: dict[str, str], sent: str
-) -> None:
+def test_login_goes_only_to_the_named_server(fetch: Fetch, tmp_path: Path, secret: dict[str, str], sent: str) -> None:
     folder = tmp_path / "secret"
     folder.mkdir()
     for name, value in secret.items():
@@ -95,7 +93,7 @@ def test_a_login_goes_to_the_server_that_was_named_alone(
         assert [asked.authorization for asked in other.asked] == [""]
 
 
-def test_a_refusal_says_how_to_log_in(fetch_error: FetchError) -> None:
+def test_refusal_says_how_to_log_in(fetch_error: FetchError) -> None:
     with ScriptedServer(lambda asked: Answer(403)) as server:
         error = fetch_error(HttpArchiveSource(url=f"http://user:hunter2@{server.host}/a.tar?sig=hunter2"))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
@@ -118,20 +116,22 @@ def test_a_refusal_says_how_to_log_in(fetch_error: FetchError) -> None:
         (Answer(503), Reason.SOURCE_UNREACHABLE, "status 503"),
     ],
 )
-def test_what_is_no_archive_is_said(fetch_error: FetchError, answer: Answer, reason: Reason, says: str) -> None:
+def test_failed_downloads_and_other_files_have_a_reason(
+    fetch_error: FetchError, answer: Answer, reason: Reason, says: str
+) -> None:
     with ScriptedServer(lambda asked: answer) as server:
         error = fetch_error(HttpArchiveSource(url=f"http://{server.host}/a.tar.gz"))
     assert error.reason is reason, error.render()
     assert says in error.message
 
 
-def test_a_cut_is_tried_again(fetch: Fetch) -> None:
+def test_interrupted_download_is_retried(fetch: Fetch) -> None:
     answers = [Answer(200, {}, TAR[:600], length=len(TAR)), Answer(502), Answer(200, {}, TAR)]
     with ScriptedServer(lambda asked: answers.pop(0)) as server:
         assert (fetch(HttpArchiveSource(url=f"http://{server.host}/a.tar")) / "Dockerfile").exists()
 
 
-def test_a_path_out_of_the_context_is_refused(fetch: Fetch) -> None:
+def test_path_that_leads_out_of_the_context_is_refused(fetch: Fetch) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("../../evil"))

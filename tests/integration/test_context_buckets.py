@@ -81,7 +81,7 @@ def test_context_in_s3(fetch: Fetch, s3: str, tmp_path: Path, monkeypatch: pytes
     fetch(source.model_copy(update={"credentials_dir": ""}))
 
 
-def test_what_s3_refuses_has_a_reason(fetch_error: FetchError, s3: str, tmp_path: Path) -> None:
+def test_refusals_of_s3_have_a_reason(fetch_error: FetchError, s3: str, tmp_path: Path) -> None:
     login = secret(tmp_path, accesskey=S3_KEY, secretkey=S3_SECRET)
     source = S3Source(bucket="bucket", key="deep/none.tar", endpoint=s3, path_style=True, credentials_dir=login)
     assert fetch_error(source).reason is Reason.FILE_NOT_FOUND
@@ -98,7 +98,7 @@ def test_what_s3_refuses_has_a_reason(fetch_error: FetchError, s3: str, tmp_path
     assert nobody.reason is Reason.SOURCE_UNREACHABLE
 
 
-def test_a_public_bucket_of_s3_asks_for_no_login(fetch: Fetch, s3: str) -> None:
+def test_public_s3_bucket_needs_no_login(fetch: Fetch, s3: str) -> None:
     import boto3
 
     statement = {
@@ -114,7 +114,7 @@ def test_a_public_bucket_of_s3_asks_for_no_login(fetch: Fetch, s3: str) -> None:
     assert (fetch(source) / "Dockerfile").exists()
 
 
-def test_a_server_of_s3_by_its_own_authority_is_trusted_as_every_other(tmp_path: Path) -> None:
+def test_s3_server_with_a_private_ca(tmp_path: Path) -> None:
     """SSL_CERT_FILE is one setting for all, and the SDK has its own: only the whole program shows whether it is told."""
     bucket = tmp_path / "s3" / "bucket"
     bucket.mkdir(parents=True)

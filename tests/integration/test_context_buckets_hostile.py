@@ -58,7 +58,7 @@ def said(code: str, message: str) -> bytes:
 
 
 @pytest.mark.parametrize("status", [301, 307])
-def test_a_bucket_that_is_always_in_another_region(
+def test_endless_region_redirects_of_s3(
     fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path, status: int
 ) -> None:
     answers.append(Answer(status, {"x-amz-bucket-region": "us-east-1"}, said("PermanentRedirect", "elsewhere")))
@@ -66,7 +66,7 @@ def test_a_bucket_that_is_always_in_another_region(
     assert fetch_error(s3(server, credentials_dir=login)).reason is Reason.SOURCE_UNREACHABLE
 
 
-def test_a_bucket_that_says_the_login_back(
+def test_s3_server_that_echoes_the_login(
     fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path
 ) -> None:
     # S3 itself does so for a wrong key: <AWSAccessKeyId>, and the signature that it expected.
@@ -104,7 +104,7 @@ def test_the_region_is_the_source_s_else_the_environment_s(  # noqa: PLR0917
 
 
 @pytest.mark.parametrize("values", [{"accesskey": "me"}, {"secretkey": PASSWORD}, {"accesskey": "me", "secretkey": ""}])
-def test_half_a_login_is_none(
+def test_incomplete_s3_login_is_refused(
     fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path, values: dict[str, str]
 ) -> None:
     answers.append(Answer(404))
@@ -120,15 +120,15 @@ def test_half_a_login_is_none(
 @pytest.mark.parametrize(
     "key", ["[]", "{}", "null", '"text"', "no JSON", '{"type": "service_account"}', '{"client_email": 1}']
 )
-def test_a_key_that_is_none(fetch_error: FetchError, tmp_path: Path, key: str) -> None:
+def test_invalid_service_account_key(fetch_error: FetchError, tmp_path: Path, key: str) -> None:
     source = GcsSource(bucket="bucket", object="a.tar", credentials_dir=secret(tmp_path, serviceaccount=key))
     error = fetch_error(source)
     assert error.reason is Reason.SOURCE_AUTH_FAILED
-    assert "the key serviceaccount of the Secret can't be used" in error.message
+    assert "cannot use the key serviceaccount of the Secret" in error.message
 
 
 @pytest.mark.parametrize("text", [None, "[]", "no JSON", json.dumps({"type": "frobnicated"})])
-def test_a_key_file_that_is_none(
+def test_invalid_service_account_key_file(
     fetch_error: FetchError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:
     file = tmp_path / "key.json"
@@ -138,13 +138,13 @@ def test_a_key_file_that_is_none(
     source = GcsSource(bucket="bucket", object="a.tar")
     error = fetch_error(source, {"GOOGLE_APPLICATION_CREDENTIALS": str(file)})
     assert error.reason is Reason.SOURCE_AUTH_FAILED
-    assert f"GOOGLE_APPLICATION_CREDENTIALS={file} can't be used" in error.message
+    assert f"cannot use GOOGLE_APPLICATION_CREDENTIALS={file}" in error.message
 
 
 # --- Azure
 
 
-def test_a_blob_s_server_that_says_the_signature_back(
+def test_blob_server_that_echoes_the_signature(
     fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path
 ) -> None:
     url = f"http://{server.host}/account/box/a.tar"
@@ -176,7 +176,7 @@ def test_an_application_s_login_without_its_tenant(fetch_error: FetchError, tmp_
         ("azure.identity", AzureBlobSource(url="http://127.0.0.1:1/account/box/a.tar"), "azure"),
     ],
 )
-def test_an_sdk_that_is_not_installed(
+def test_missing_sdk_is_named(
     fetch_error: FetchError, monkeypatch: pytest.MonkeyPatch, module: str, source: Source, extra: str
 ) -> None:
     __import__(module)

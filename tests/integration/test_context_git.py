@@ -90,7 +90,7 @@ class TestRevisions:
         assert fetch(source, GIT_PULL_METHOD="http").commit == commit
         assert refused(fetch, source, GIT_PULL_METHOD="file").reason is Reason.USAGE_INVALID
 
-    def test_files_in_lfs_are_said_to_be_pointers(self, serve: Serve, fetch: Fetch) -> None:
+    def test_lfs_pointers_are_warned_of(self, serve: Serve, fetch: Fetch) -> None:
         server = serve()
         attributes = "*.bin filter=lfs diff=lfs -text\n"
         module = server.repository("module.git").commit({".gitattributes": attributes, "c.bin": "version …"})
@@ -132,7 +132,7 @@ class TestRevisions:
                             "refs/tags/v1": first}.items():  # fmt: skip
             assert fetch(GitSource(url=url, ref=ref), server).commit == commit, ref
 
-    def test_branch_and_tag_of_one_name_are_told_apart(self, serve: Serve, fetch: Fetch) -> None:
+    def test_branch_and_tag_of_the_same_name(self, serve: Serve, fetch: Fetch) -> None:
         server = serve()
         repository = server.repository("app.git")
         tagged = repository.commit({"a": "1"})
@@ -145,7 +145,7 @@ class TestRevisions:
 
     @pytest.mark.parametrize("modern", [True, False], ids=["any commit is given", "only tips are given"])
     @pytest.mark.parametrize("ref", ["", "main"])
-    def test_an_exact_commit_that_is_no_tip(self, serve: Serve, fetch: Fetch, modern: bool, ref: str) -> None:
+    def test_commit_that_no_ref_points_at(self, serve: Serve, fetch: Fetch, modern: bool, ref: str) -> None:
         server = serve(protocol_v2=modern)
         repository = server.repository("app.git")
         repository.commit({"a": "0"})
@@ -163,7 +163,7 @@ class TestRevisions:
         source = GitSource(url=server.url("app.git"), ref=commit if ref == "commit" else ref)
         assert fetch(source, server).commit == commit
 
-    def test_a_commit_in_the_place_of_a_ref(self, serve: Serve, fetch: Fetch) -> None:
+    def test_commit_in_place_of_a_ref(self, serve: Serve, fetch: Fetch) -> None:
         server = serve()
         repository = server.repository("app.git")
         wanted = repository.commit({"a": "1"})
@@ -171,21 +171,21 @@ class TestRevisions:
         assert fetch(GitSource(url=server.url("app.git"), ref=wanted), server).commit == wanted
 
     @pytest.mark.parametrize("modern", [True, False])
-    def test_a_commit_that_is_not_there(self, serve: Serve, fetch: Fetch, modern: bool) -> None:
+    def test_missing_commit(self, serve: Serve, fetch: Fetch, modern: bool) -> None:
         server = serve(protocol_v2=modern)
         server.repository("app.git").commit({"a": "1"})
         error = refused(fetch, GitSource(url=server.url("app.git"), commit="1" * 40), server)
         assert error.reason is Reason.GIT_REVISION_NOT_FOUND
 
     @pytest.mark.parametrize("kind", ["any", "branch", "tag"])
-    def test_a_ref_that_is_not_there(self, serve: Serve, fetch: Fetch, kind: str) -> None:
+    def test_missing_ref(self, serve: Serve, fetch: Fetch, kind: str) -> None:
         server = serve()
         server.repository("app.git").commit({"a": "1"})
         error = refused(
             fetch, GitSource.model_validate({"url": server.url("app.git"), "ref": "nope", "refType": kind}), server
         )
         assert error.reason is Reason.GIT_REVISION_NOT_FOUND
-        assert "'nope'" in error.message
+        assert '"nope"' in error.message
         assert error.hint
 
     def test_the_folder(self, serve: Serve, fetch: Fetch) -> None:
@@ -205,7 +205,7 @@ class TestRevisions:
         for name, mode in {"": 0o755, "folder": 0o755, "folder/file": 0o644}.items():
             assert stat.S_IMODE(os.stat(os.path.join(context.path, name)).st_mode) == mode, name
 
-    def test_a_server_that_knows_no_shallow_history(self, fetch: Fetch, tmp_path: Path) -> None:
+    def test_server_without_shallow_clones(self, fetch: Fetch, tmp_path: Path) -> None:
         """Plain files behind a web server: git calls it the dumb protocol."""
         repository = Repository.create(tmp_path / "www" / "app.git")
         repository.commit({"a": "0"})
@@ -214,9 +214,7 @@ class TestRevisions:
         with _file_server(tmp_path / "www") as port:
             assert fetch(GitSource(url=f"http://127.0.0.1:{port}/app.git", ref="main")).commit == commit
 
-    def test_nothing_is_left_in_the_work_folder_but_the_checkout(
-        self, serve: Serve, fetch: Fetch, tmp_path: Path
-    ) -> None:
+    def test_work_directory_holds_only_the_checkout(self, serve: Serve, fetch: Fetch, tmp_path: Path) -> None:
         server = serve()
         server.repository("app.git").commit({"a": "1"})
         fetch(GitSource(url=server.url("app.git")), server)
@@ -255,18 +253,18 @@ class TestLogin:
         folder = secret(tmp_path / "secret", bearerToken='to"ken\\')
         fetch(GitSource(url=server.url("app.git"), ref="main", credentials_dir=folder), server)
 
-    def test_none_where_one_is_needed(self, private: GitServer, fetch: Fetch) -> None:
+    def test_missing_login(self, private: GitServer, fetch: Fetch) -> None:
         error = refused(fetch, GitSource(url=private.url("app.git")), private)
         assert error.reason is Reason.GIT_AUTH_FAILED
-        assert "asks for a login, and none was given" in error.message
+        assert "the server requires a login" in error.message
         assert "secretRef" in error.hint
 
-    def test_a_wrong_one(self, private: GitServer, fetch: Fetch) -> None:
+    def test_wrong_login(self, private: GitServer, fetch: Fetch) -> None:
         error = refused(
             fetch, GitSource(url=private.url("app.git")), private, GIT_USERNAME="us@er", GIT_PASSWORD="hunter2"
         )
         assert error.reason is Reason.GIT_AUTH_FAILED
-        assert "refuses the login" in error.message
+        assert "the server refused the login" in error.message
         assert "hunter2" not in error.render()
 
     def test_never_in_an_argument_of_any_process(self, private: GitServer, fetch: Fetch, tmp_path: Path) -> None:
@@ -316,7 +314,7 @@ class TestLogin:
         server.repository("app.git").commit({"a": "1"})
         log: list[str] = []
         fetch(GitSource(url=server.url("app.git")), None, log, GIT_USERNAME="u", GIT_PASSWORD="p")
-        assert any("without encryption" in line for line in log)
+        assert any("unencrypted" in line for line in log)
 
 
 class TestReaching:
@@ -389,14 +387,14 @@ class TestReaching:
         assert fetch(GitSource(url=server.url("app.git")), server, log).commit == commit
         assert sum("retrying in" in line for line in log) == 2
 
-    def test_a_server_in_trouble_is_not_asked_for_ever(self, serve: Serve, fetch: Fetch) -> None:
+    def test_retries_are_limited(self, serve: Serve, fetch: Fetch) -> None:
         server = serve(failures=1000)
         error = refused(fetch, GitSource(url=server.url("app.git")), server)
         assert error.reason is Reason.SOURCE_UNREACHABLE
-        assert "the server has trouble" in error.message
+        assert "the server is overloaded or failing" in error.message
         assert len(server.requests) == 3
 
-    def test_an_answer_that_is_cut_off_is_asked_for_again(self, serve: Serve, fetch: Fetch) -> None:
+    def test_truncated_answer_is_retried(self, serve: Serve, fetch: Fetch) -> None:
         server = serve(cuts=1)
         commit = server.repository("app.git").commit({"a": os.urandom(100_000)})
         log: list[str] = []
@@ -405,14 +403,14 @@ class TestReaching:
         assert os.path.getsize(os.path.join(context.path, "a")) == 100_000
         assert any("the connection broke" in line and "retrying in" in line for line in log)
 
-    def test_answers_that_are_always_cut_off(self, serve: Serve, fetch: Fetch) -> None:
+    def test_answers_that_are_always_truncated(self, serve: Serve, fetch: Fetch) -> None:
         server = serve(cuts=1000)
         server.repository("app.git").commit({"a": os.urandom(100_000)})
         assert refused(fetch, GitSource(url=server.url("app.git")), server).reason is Reason.SOURCE_UNREACHABLE
 
     def test_git_is_not_installed(self, fetch: Fetch, tmp_path: Path) -> None:
         error = refused(fetch, GitSource(url="https://127.0.0.1:1/app.git"), PATH=str(tmp_path))
-        assert "isn't installed" in error.message
+        assert "not installed" in error.message
 
 
 class TestSubmodules:
@@ -459,7 +457,7 @@ class TestSubmodules:
         error = refused(fetch, GitSource(url=server.url("app.git"), submodules=True), server)
         assert error.reason in (Reason.PATH_NOT_ALLOWED, Reason.USAGE_INVALID)
 
-    def test_one_that_contains_itself(self, serve: Serve, fetch: Fetch) -> None:
+    def test_repository_that_contains_itself(self, serve: Serve, fetch: Fetch) -> None:
         """A commit can't hold its own hash, but a server can hold commits that hold one another's repository."""
         server = serve()
         commit = server.repository("app.git").commit({"a": "1"})
@@ -475,7 +473,7 @@ class TestHostile:
         ("subdir", "target"),
         [("out", "/"), ("out", ".."), ("a/out", "../.."), ("out/etc", "/"), ("out", "/proc/self/root")],
     )
-    def test_a_folder_that_leads_out(self, serve: Serve, fetch: Fetch, subdir: str, target: str) -> None:
+    def test_subdirectory_that_leads_out(self, serve: Serve, fetch: Fetch, subdir: str, target: str) -> None:
         server = serve()
         link = subdir if subdir != "out/etc" else "out"
         server.repository("app.git").commit({"file": "1", link: Link(target)})
@@ -497,7 +495,7 @@ class TestHostile:
         assert files(fetch(GitSource(url=server.url("app.git"), subdir="link"), server)) == {"b"}
 
     @pytest.mark.parametrize("subdir", ["nope", "file"])
-    def test_a_folder_that_is_not_there(self, serve: Serve, fetch: Fetch, subdir: str) -> None:
+    def test_missing_subdirectory(self, serve: Serve, fetch: Fetch, subdir: str) -> None:
         server = serve()
         server.repository("app.git").commit({"file": "1"})
         assert (
@@ -519,7 +517,7 @@ class TestHostile:
         fetch(GitSource(url=server.url("app.git")), server, HOME=str(home), GIT_CONFIG_GLOBAL=str(home / ".gitconfig"))
         assert not mark.exists()
 
-    def test_what_a_server_says_can_t_draw_on_the_terminal(self, fetch: Fetch, tmp_path: Path) -> None:
+    def test_server_messages_cannot_control_the_terminal(self, fetch: Fetch, tmp_path: Path) -> None:
         folder = secret(tmp_path / "secret", username="u", password="hunter2-secret")
         with _file_server(tmp_path, status=400, body=b"\x1b]0;owned\x07 \x1b[2J hunter2-secret\n") as port:
             source = GitSource(url=f"http://127.0.0.1:{port}/app.git", credentials_dir=folder)

@@ -73,7 +73,7 @@ def test_it_is_the_commit_that_a_build_would_check_out(server: GitServer, tmp_pa
     }
 
 
-def test_what_fails_says_why(server: GitServer, tmp_path: Path) -> None:
+def test_failed_probe_has_a_reason(server: GitServer, tmp_path: Path) -> None:
     server.repository("app.git").commit({"a": "1"})
     missing = probe(GitSource(url=server.url("app.git"), ref="none"), server, tmp_path).failure
     assert missing is not None

@@ -58,20 +58,20 @@ def test_the_secret_s_key(server: SshServer, repository: Repository, fetch: Fetc
     assert Path(context.path, "a").read_text() == "1"
 
 
-def test_a_key_that_lost_its_last_line_break(server: SshServer, repository: Repository, fetch: Fetch) -> None:
+def test_key_without_a_final_line_break(server: SshServer, repository: Repository, fetch: Fetch) -> None:
     secret = {"identity": server.identity.rstrip(), "known_hosts": server.known_hosts.encode()}
     assert fetch(server.url(repository.path), secret).commit
 
 
-def test_a_key_that_the_server_does_not_know(server: SshServer, repository: Repository, fetch: Fetch) -> None:
+def test_key_unknown_to_the_server(server: SshServer, repository: Repository, fetch: Fetch) -> None:
     secret = {"identity": server.stranger, "known_hosts": server.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
         fetch(server.url(repository.path), secret)
     assert caught.value.reason is Reason.GIT_AUTH_FAILED
-    assert "refuses the ssh key" in caught.value.message
+    assert "refused the ssh key" in caught.value.message
 
 
-def test_what_is_no_key(server: SshServer, repository: Repository, fetch: Fetch) -> None:
+def test_invalid_key(server: SshServer, repository: Repository, fetch: Fetch) -> None:
     secret = {"identity": b"-----BEGIN NONSENSE-----\n", "known_hosts": server.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
         fetch(server.url(repository.path), secret)
@@ -80,7 +80,7 @@ def test_what_is_no_key(server: SshServer, repository: Repository, fetch: Fetch)
 
 
 @pytest.mark.parametrize("another", [True, False], ids=["another one is known", "none is known"])
-def test_a_host_key_that_is_not_known(
+def test_unknown_host_key(
     server: SshServer, repository: Repository, fetch: Fetch, tmp_path: Path, another: bool
 ) -> None:
     known = server.known_hosts.replace(server.known_hosts.split()[2], _other_key(tmp_path)) if another else ""

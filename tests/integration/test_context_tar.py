@@ -39,7 +39,7 @@ def test_plain_or_compressed(tmp_path: Path, fetch: Fetch, folder: Path, option:
     assert os.readlink(root / "src" / "link") == "main"
 
 
-def test_one_that_is_cut_off(tmp_path: Path, fetch: Fetch, folder: Path) -> None:
+def test_truncated_archive(tmp_path: Path, fetch: Fetch, folder: Path) -> None:
     archive = tmp_path / "context"
     (folder / "big").write_bytes(os.urandom(100_000))
     subprocess.run(["tar", "-C", folder, "-czf", archive, "."], check=True)
@@ -48,7 +48,7 @@ def test_one_that_is_cut_off(tmp_path: Path, fetch: Fetch, folder: Path) -> None
         fetch(TarSource(path=str(archive)))
 
 
-def test_what_is_no_archive(tmp_path: Path, fetch: Fetch, folder: Path) -> None:
+def test_file_that_is_not_an_archive(tmp_path: Path, fetch: Fetch, folder: Path) -> None:
     (folder / "Dockerfile").write_text("FROM scratch\n" * 1000)
     with pytest.raises(SourceError, match="no tar archive"):
         fetch(TarSource(path=str(folder / "Dockerfile")))

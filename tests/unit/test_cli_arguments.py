@@ -20,7 +20,7 @@ def test_boolean_never_takes_the_next_word() -> None:
     assert not parse(["--no-push=false"], {}).flag("no-push")
 
 
-def test_environment_serves_where_the_command_line_does_not() -> None:
+def test_environment_is_used_without_the_flag() -> None:
     assert parse([], {"KANIKO_NO_PUSH": "true"}).flag("no-push")
     assert not parse(["--no-push=false"], {"KANIKO_NO_PUSH": "true"}).flag("no-push")
 
@@ -35,17 +35,17 @@ def test_environment_serves_where_the_command_line_does_not() -> None:
         ("--cache=maybe", "not a boolean"),
     ],
 )
-def test_a_value_that_is_none_is_refused(word: str, says: str) -> None:
+def test_invalid_value_is_refused(word: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         parse([word], {})
 
 
-def test_a_bad_value_in_the_environment_is_named_by_its_variable() -> None:
+def test_invalid_value_in_the_environment_names_the_variable() -> None:
     with pytest.raises(UsageError, match='invalid KANIKO_CLEANUP value "perhaps": not a boolean'):
         parse([], {"KANIKO_CLEANUP": "perhaps"})
 
 
-def test_what_has_no_meaning_here_is_said_in_one_line_each() -> None:
+def test_flags_without_effect_warn_in_one_line_each() -> None:
     arguments = parse(["--cleanup", "--snapshot-mode=redo", "--destination=a"], {"KANIKO_PRE_CLEANUP": "true"})
     assert deprecation_warnings(arguments, {"FF_KANIKO_OCI_WARMER": "1"}) == [
         "--cleanup has no effect here: the work directory is always removed",
@@ -70,7 +70,7 @@ def test_missing_value_is_named() -> None:
 
 
 @pytest.mark.parametrize("words", [["."], [".", "--no-push"], ["--no-push", "."], ["-f", "x", "."]])
-def test_the_context_of_a_build_may_be_a_word(words: list[str]) -> None:
+def test_context_may_be_a_positional_argument(words: list[str]) -> None:
     arguments = parse_build(words, {})
     assert arguments.all("context") == (".",)
     assert arguments.words == []
@@ -111,7 +111,7 @@ def test_a_tag_is_a_destination_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("word", ["-t", "--tag", "--tag=x"])
-def test_a_tag_is_no_flag_of_kanikos_executor(word: str) -> None:
+def test_executor_does_not_take_tag(word: str) -> None:
     with pytest.raises(UsageError, match="unknown flag") as caught:
         parse([word], {})
     assert caught.value.hint == "Did you mean --destination?"

@@ -84,7 +84,7 @@ def test_names_have_one_form(written: str, name: str) -> None:
         (["a=git@h:a.git#m#abc"], '"abc" is not a full commit hash', "40 digits"),
     ],
 )
-def test_what_can_not_be_meant_is_refused(words: list[str], message: str, hint: str) -> None:
+def test_invalid_values_are_refused(words: list[str], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         named_contexts(words)
     assert message in caught.value.message

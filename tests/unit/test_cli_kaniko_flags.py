@@ -226,7 +226,7 @@ def test_flag_means_what_the_table_says(name: str) -> None:
 
 
 @pytest.mark.parametrize(("earlier", "name"), EARLIER.items())
-def test_a_name_that_kaniko_gave_up_is_still_taken(earlier: str, name: str) -> None:
+def test_deprecated_names_are_still_taken(earlier: str, name: str) -> None:
     value = TABLE[name].value
     given = parse([f"--{earlier}={value}", f"--{earlier}", value], {})
     assert given.all(name) == (value, value)
@@ -235,7 +235,7 @@ def test_a_name_that_kaniko_gave_up_is_still_taken(earlier: str, name: str) -> N
 
 
 @pytest.mark.parametrize("name", [name for name in KANIKO if FLAGS[name].environment])
-def test_variable_serves_like_the_flag(name: str) -> None:
+def test_variable_has_the_effect_of_the_flag(name: str) -> None:
     flag, row = FLAGS[name], TABLE[name]
     from_flag = parse([f"--{name}={row.value}"], {})
     assert parse([], {flag.environment: row.value}).all(name) == from_flag.all(name)
@@ -243,7 +243,7 @@ def test_variable_serves_like_the_flag(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in KANIKO if FLAGS[name].no_effect])
-def test_flag_without_meaning_is_one_line_and_changes_nothing(name: str) -> None:
+def test_flag_without_effect_warns_in_one_line_and_changes_nothing(name: str) -> None:
     words = [f"--{name}={TABLE[name].value}"]
     (line,) = deprecation_warnings(parse(words, {}), {})
     assert line.startswith(f"--{name} has no effect here: ")
@@ -251,7 +251,7 @@ def test_flag_without_meaning_is_one_line_and_changes_nothing(name: str) -> None
     assert request(*words) == request()
 
 
-def test_every_test_that_the_table_names_is_there() -> None:
+def test_every_test_named_in_the_table_exists() -> None:
     found = set()
     for file in TESTS.rglob("test_*.py"):
         found |= set(re.findall(r"^ *def (test_\w+)", file.read_text(), re.MULTILINE))

@@ -45,7 +45,7 @@ def test_forms(folder: Path, value: str, file: str, env: str) -> None:
     assert secret(value) == SecretSource(id="a", file=str(folder / file) if file else "", env=env)
 
 
-def test_without_a_source_it_is_the_variable_or_else_the_file_of_that_name(folder: Path) -> None:
+def test_secret_without_a_source_is_the_variable_or_else_the_file(folder: Path) -> None:
     assert secret("id=TOKEN") == SecretSource(id="TOKEN", env="TOKEN")
     assert secret("id=npmrc") == SecretSource(id="npmrc", file=str(folder / "npmrc"))
     assert secret("id=TOKEN,type=file") == SecretSource(id="TOKEN", file=str(folder / "TOKEN"))
@@ -71,7 +71,7 @@ def test_without_a_source_it_is_the_variable_or_else_the_file_of_that_name(folde
         (["id=a,src=npmrc", "id=a,env=TOKEN"], 'duplicate --secret id "a"', "id of its own"),
     ],
 )
-def test_what_can_not_be_meant_is_refused(values: list[str], message: str, hint: str) -> None:
+def test_invalid_values_are_refused(values: list[str], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         secret_sources(values, ENVIRONMENT)
     assert message in caught.value.message
@@ -80,13 +80,13 @@ def test_what_can_not_be_meant_is_refused(values: list[str], message: str, hint:
 
 
 @pytest.mark.parametrize("value", ["id=a,hunter2", "hunter2", "id=a,env=TOKEN,hunter2"])
-def test_a_value_in_the_wrong_place_is_not_shown(value: str) -> None:
+def test_misplaced_value_is_not_shown(value: str) -> None:
     with pytest.raises(UsageError, match="a part is not key=value") as caught:
         secret_sources([value], ENVIRONMENT)
     assert "hunter2" not in caught.value.render()
 
 
-def test_too_big_a_file_is_refused(folder: Path) -> None:
+def test_too_large_a_file_is_refused(folder: Path) -> None:
     (folder / "big").write_bytes(b"x" * MAX_SECRET_BYTES)
     assert secret("id=big").file
     (folder / "big").write_bytes(b"x" * (MAX_SECRET_BYTES + 1))
@@ -126,7 +126,7 @@ def test_forms_of_ssh(folder: Path, agent: str) -> None:
         (["default=agent,npmrc"], "together with other paths", "two ids"),
     ],
 )
-def test_ssh_that_can_not_be_meant_is_refused(agent: str, values: list[str], message: str, hint: str) -> None:
+def test_invalid_ssh_values_are_refused(agent: str, values: list[str], message: str, hint: str) -> None:
     assert agent
     with pytest.raises(UsageError) as caught:
         ssh_sources(values, {})
@@ -135,7 +135,7 @@ def test_ssh_that_can_not_be_meant_is_refused(agent: str, values: list[str], mes
     assert "--ssh" in caught.value.message
 
 
-def test_an_agent_that_went_away_is_named() -> None:
+def test_missing_agent_is_named() -> None:
     with pytest.raises(UsageError, match="from /nowhere/agent: No such file"):
         ssh_sources(["default"], {"SSH_AUTH_SOCK": "/nowhere/agent"})
 

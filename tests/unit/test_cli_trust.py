@@ -19,7 +19,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {"SSL_CERT_DIR": str(tmp_path / "certs"), "SSL_CERT_FILE": str(tmp_path / "system.crt")}
 
 
-def test_bundle_holds_the_system_s_and_the_mounted_ones(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_bundle_has_system_and_mounted_certificates(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "certs/b.pem").write_text(TWO)
     (tmp_path / "certs/a.crt").write_text(ONE)
     (tmp_path / "certs/README").write_text("no certificate")
@@ -40,7 +40,7 @@ def test_nothing_mounted_changes_nothing(tmp_path: Path, environment: dict[str, 
     assert not (tmp_path / "work").exists()
 
 
-def test_folder_that_can_not_be_written_is_named(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_unwritable_directory_is_named(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "certs/a.crt").write_text(ONE)
     (tmp_path / "file").touch()
     with pytest.raises(
@@ -49,7 +49,7 @@ def test_folder_that_can_not_be_written_is_named(tmp_path: Path, environment: di
         trust_mounted_certificates(environment, str(tmp_path / "file/work"))
 
 
-def test_sdks_trust_the_same_unless_they_were_told_otherwise() -> None:
+def test_sdks_trust_the_bundle_unless_configured_otherwise() -> None:
     environment = {"SSL_CERT_FILE": "/a.crt", "AWS_CA_BUNDLE": "/amazon.crt", "REQUESTS_CA_BUNDLE": ""}
     trust_in_sdks(environment)
     assert environment["AWS_CA_BUNDLE"] == "/amazon.crt"

@@ -25,7 +25,7 @@ from imagewright.errors import Reason, SourceError
         ("git@host:team/app.git", "git@host:team/app.git", ""),
     ],
 )
-def test_an_address_is_what_git_is_given(text: str, url: str, origin: str) -> None:
+def test_address_as_git_gets_it(text: str, url: str, origin: str) -> None:
     address, _ = Address.parse(text)
     assert (address.url, address.origin) == (url, origin)
 
@@ -53,7 +53,7 @@ def test_an_address_is_what_git_is_given(text: str, url: str, origin: str) -> No
         "--upload-pack=id",
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(SourceError) as caught:
         Address.parse(text)
     assert caught.value.reason is Reason.USAGE_INVALID
@@ -77,7 +77,7 @@ def test_a_login_does_not_print_its_secrets() -> None:
 @pytest.mark.parametrize(
     "ref", ["", "main", "v1.2.0", "feature/a-b_c", "refs/pull/12/head", "release-1.x", "fix#12", "größe", "a@b"]
 )
-def test_names_of_branches_and_tags_pass(ref: str) -> None:
+def test_branch_and_tag_names_are_accepted(ref: str) -> None:
     check_ref(ref)
 
 
@@ -86,7 +86,7 @@ def test_names_of_branches_and_tags_pass(ref: str) -> None:
     ["-b", "--upload-pack=id", "a b", "a..b", "a:b", "+main", "main^", "main~1", "a*", "a?", "a[", "a\\b", "a\nb", "x.lock",
      "a.lock/b", "a//b", "a/", "/a", ".a", "a/.b", "a.", "a@{1}", "a\0b"],
 )  # fmt: skip
-def test_what_git_would_read_otherwise_is_no_ref(ref: str) -> None:
+def test_refs_that_git_would_misread_are_refused(ref: str) -> None:
     with pytest.raises(SourceError) as caught:
         check_ref(ref)
     assert caught.value.reason is Reason.USAGE_INVALID
@@ -113,7 +113,7 @@ def test_the_secret_wins_over_the_address_and_the_variables(tmp_path: Path) -> N
     assert find_login(source, Login("a", "b"), {"GIT_TOKEN": "t"}) == Login("mounted", "pw ")
 
 
-def test_a_secret_without_a_login_means_none(tmp_path: Path) -> None:
+def test_secret_without_login_keys_means_no_login(tmp_path: Path) -> None:
     (tmp_path / "known_hosts").write_text("host ssh-ed25519 AAAA")
     source = GitSource(url="https://host/app.git", credentials_dir=str(tmp_path))
     assert not find_login(source, Login(), {"GIT_TOKEN": "t"})

@@ -39,7 +39,7 @@ def fetch(work: Path, source: Source, unpack: Unpack | None = None) -> FetchedCo
     return fetch_source(source, FetchJob(str(work), {}, lambda text: None, unpack=unpack or Unpack(0)))
 
 
-def test_a_folder_is_taken_where_it_is(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_is_used_in_place(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "app").mkdir()
     monkeypatch.chdir(tmp_path)
     assert fetch(work, DirectorySource(path="app")) == FetchedContext(str(tmp_path / "app"))
@@ -47,7 +47,7 @@ def test_a_folder_is_taken_where_it_is(work: Path, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(("name", "words"), [("nope", "no such directory"), ("file", "not a directory")])
-def test_what_is_no_folder_is_refused(work: Path, tmp_path: Path, name: str, words: str) -> None:
+def test_context_must_be_a_directory(work: Path, tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SourceError, match=words) as caught:
         fetch(work, DirectorySource(path=str(tmp_path / name)))
@@ -87,7 +87,7 @@ def test_a_mounted_configmap_becomes_plain_files(work: Path, tmp_path: Path) -> 
     assert stat.S_IMODE(os.stat(context.path).st_mode) == 0o755
 
 
-def test_a_configmap_that_is_not_mounted(work: Path, tmp_path: Path) -> None:
+def test_missing_configmap_is_refused(work: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot read the ConfigMap") as caught:
         fetch(work, ConfigMapSource(path=str(tmp_path / "nope")))
     assert caught.value.reason is Reason.FILE_NOT_FOUND
@@ -109,13 +109,13 @@ def test_standard_input(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Path(context.path, "unpacked").read_bytes() == b"data"
 
 
-def test_an_archive_that_is_not_there(work: Path, tmp_path: Path) -> None:
+def test_missing_archive_is_refused(work: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"cannot read the context archive .*nope\.tar: No such file") as caught:
         fetch(work, TarSource(path=str(tmp_path / "nope.tar")))
     assert caught.value.reason is Reason.FILE_NOT_FOUND
 
 
-def test_an_empty_archive_is_no_context(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_archive_is_refused(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull, encoding="utf-8") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         with pytest.raises(SourceError, match="on standard input: it is empty") as caught:
@@ -127,9 +127,7 @@ def test_an_empty_archive_is_no_context(work: Path, monkeypatch: pytest.MonkeyPa
     ("reason", "expected"),
     [(Reason.LAYER_INVALID, Reason.SOURCE_FETCH_FAILED), (Reason.LIMIT_EXCEEDED, Reason.LIMIT_EXCEEDED)],
 )
-def test_a_damaged_archive_is_a_fault_of_the_source(
-    work: Path, tmp_path: Path, reason: Reason, expected: Reason
-) -> None:
+def test_damaged_archive_is_a_source_error(work: Path, tmp_path: Path, reason: Reason, expected: Reason) -> None:
     (tmp_path / "a.tar").write_bytes(b"x")
     with pytest.raises(SourceError, match=r"cannot unpack the context archive .*a\.tar: cut off") as caught:
         fetch(work, TarSource(path=str(tmp_path / "a.tar")), Unpack(1, FileSystemError("cut off", reason=reason)))

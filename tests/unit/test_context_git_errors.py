@@ -58,19 +58,19 @@ def test_the_reason(stderr: str, reason: Reason) -> None:
     assert error.hint or reason is Reason.SOURCE_FETCH_FAILED
 
 
-def test_none_given_is_told_from_a_wrong_one() -> None:
+def test_missing_login_differs_from_a_wrong_one() -> None:
     words = "fatal: Authentication failed for 'x'"
-    assert "none was given" in explain(URL, "fetch", words, Login()).message
-    assert "refuses the login" in explain(URL, "fetch", words, Login("u", "p")).message
+    assert "requires a login" in explain(URL, "fetch", words, Login()).message
+    assert "refused the login" in explain(URL, "fetch", words, Login("u", "p")).message
 
 
-def test_git_s_own_words_are_in_the_message_and_the_server_s_are_not_taken_for_them() -> None:
+def test_message_quotes_git_and_not_the_server() -> None:
     error = explain(URL, "fetch", "remote: fatal nonsense\nfatal: the real one\nremote: more\n", Login())
     assert "the real one" in error.message
     assert "more" not in error.message
 
 
-def test_secrets_and_control_characters_are_cut_out() -> None:
+def test_secrets_and_control_characters_are_removed() -> None:
     login = Login("username", "pass word", "b3arer")
     words = "fatal: \x1b[31musername pass word b3arer https://u:p4ss@host/\x07"
     text = explain(URL, "fetch", words, login).render()

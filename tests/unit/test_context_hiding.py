@@ -28,7 +28,7 @@ def test_a_secret_is_not_shown(form: str) -> None:
 
 @pytest.mark.parametrize("user", ["", "u", "us", "use", "user"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
-def test_nor_what_it_was_encoded_with(user: str, encode: object) -> None:
+def test_an_encoded_secret_is_not_shown(user: str, encode: object) -> None:
     assert callable(encode)
     sent = encode(f"{user}:{SECRET}:more".encode()).decode()
     shown = hidden(f"you sent {sent}", [SECRET])
@@ -53,9 +53,9 @@ def test_nor_what_it_was_encoded_with(user: str, encode: object) -> None:
         ("the design=good", "the design=good"),
     ],
 )
-def test_signatures_are_not_shown_whoever_made_them(said: str, shown: str) -> None:
+def test_signatures_are_not_shown(said: str, shown: str) -> None:
     assert hidden(said, []) == shown
 
 
-def test_what_is_in_every_text_stays() -> None:
+def test_short_values_are_not_masked() -> None:
     assert hidden("no such user", ["no", ""]) == "no such user"

@@ -33,7 +33,7 @@ def failing(folder: str) -> SourceError:
     return caught.value
 
 
-def test_keys_are_read_and_others_left(tmp_path: Path) -> None:
+def test_only_the_kind_s_keys_are_read(tmp_path: Path) -> None:
     folder = mounted(tmp_path, username=b"me\n", other=b"x")
     assert read_secret(source(folder)) == {"username": b"me\n"}
     assert read_login(source(folder)) == {"username": "me"}
@@ -43,21 +43,21 @@ def test_no_secret_is_no_login() -> None:
     assert read_login(source("")) == {}
 
 
-def test_one_for_something_else_is_refused_by_what_it_has(tmp_path: Path) -> None:
+def test_secret_with_other_keys_is_refused_and_its_keys_listed(tmp_path: Path) -> None:
     error = failing(mounted(tmp_path, token=b"hunter2"))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert error.message.endswith("has none of the keys username, password, bearerToken, ca.crt; it has token")
 
 
-def test_an_empty_one_is_refused(tmp_path: Path) -> None:
+def test_empty_secret_is_refused(tmp_path: Path) -> None:
     assert failing(mounted(tmp_path)).message.endswith("it has no keys")
 
 
-def test_one_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_missing_secret_is_refused(tmp_path: Path) -> None:
     assert "No such file" in failing(str(tmp_path / "none")).message
 
 
-def test_what_is_no_text_is_refused_and_not_shown(tmp_path: Path) -> None:
+def test_binary_value_is_refused_and_not_shown(tmp_path: Path) -> None:
     error = failing(mounted(tmp_path, password=b"\xffhunter2"))
     assert "not text" in error.message
     assert "hunter2" not in error.render()

@@ -18,7 +18,7 @@ def test_inline_dockerfile_survives_byte_for_byte() -> None:
     assert BuildRequest.decode(request.encode()).context.source == InlineSource(dockerfile=text)
 
 
-def test_request_that_fits_no_environment_variable_is_refused() -> None:
+def test_too_large_a_request_is_refused() -> None:
     request = BuildRequest(context=ContextSettings(source=InlineSource(dockerfile="x" * 100_000)))
     with pytest.raises(UsageError) as caught:
         request.encode()
@@ -60,13 +60,13 @@ def test_a_long_hint_leaves_a_message_that_can_be_read(text: str) -> None:
     assert parsed.failure.hint[:100] == text[:100]
 
 
-def test_what_is_no_result_is_none() -> None:
+def test_other_messages_are_no_result() -> None:
     assert BuildResult.parse("Killed") is None
     assert BuildResult.parse("") is None
 
 
-def test_secret_has_one_place() -> None:
+def test_secret_has_exactly_one_source() -> None:
     assert SecretSource(id="a", file="/run/a").file == "/run/a"
     for places in ({}, {"file": "/run/a", "env": "A"}):
-        with pytest.raises(ValidationError, match="in a file or in an environment variable"):
+        with pytest.raises(ValidationError, match="exactly one of file and env"):
             SecretSource.model_validate({"id": "a", **places})

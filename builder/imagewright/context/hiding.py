@@ -1,6 +1,6 @@
-"""A login's values in what others say: a server may send back what it was sent, as it is or encoded.
+"""Masks a login's values in the messages of others: a server may echo what it was sent, as it is or encoded.
 
-Pure; no I/O. Called by the modules that put a server's or an SDK's words into a message.
+No I/O.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 _MASK = "***"
-_SHORTEST = 4  # what is shorter stands in every text
-# A shared access signature, a presigned address, a token: whoever has the words can use them.
+_SHORTEST = 4  # shorter values occur in any text
+# Shared access signatures, presigned URLs, tokens: anyone who reads them can use them.
 _SIGNED = re.compile(
     r"(?i)\b(sig|signature|x-amz-signature|x-amz-credential|x-amz-security-token|x-goog-signature)(=|%3D)[^&\s'\"<>]+"
 )
@@ -34,7 +34,7 @@ def _forms(secret: str) -> Iterable[str]:
     yield secret
     yield from (quote(raw, safe=""), quote(raw), quote_plus(raw))
     yield from (quote(raw, safe="").lower(), quote(raw).lower())
-    # Wherever it stands in what was encoded, only the characters at its ends depend on its neighbours.
+    # Wherever it is in the encoded text, only the characters at its ends depend on what surrounds it.
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + raw).decode().rstrip("=")
         inner = encoded[(before * 8 + 5) // 6 : (before + len(raw)) * 8 // 6]

@@ -16,8 +16,8 @@ from pydantic.alias_generators import to_camel
 REQUEST_ENV = "IMAGEWRIGHT_REQUEST"
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 MAX_REQUEST_BYTES = 96 * 1024  # Linux takes 128 KiB for one environment string; base64 is counted
-MAX_TERMINATION_BYTES = 4096  # the kubelet keeps no more
-MAX_CORE_BYTES = 2048  # of a result, so that at least half of the termination message is left for steps
+MAX_TERMINATION_BYTES = 4096  # the kubelet's limit
+MAX_CORE_BYTES = 2048  # of a result, so that at least half of the termination message remains for steps
 MAX_SECRET_BYTES = 500 * 1024  # of one secret, as in BuildKit
 DEFAULT_CACHE_TTL_S = 14 * 24 * 3600  # as kaniko's
 COMPRESSION_LEVELS = {"gzip": range(10), "zstd": range(1, 23)}
@@ -26,7 +26,7 @@ RESULT_LOG_KEY = "imagewrightResult"  # the last line of an executor's log is {"
 
 
 class Model(BaseModel):
-    """Frozen, camelCase in JSON, and strict about fields that it doesn't know. Errors don't quote what was read."""
+    """Frozen, camelCase in JSON, without unknown fields. Errors don't quote the input, which may hold secrets."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, hide_input_in_errors=True
@@ -34,7 +34,7 @@ class Model(BaseModel):
 
 
 def _printable(text: str) -> str:
-    """Names of files that aren't UTF-8 are legal, and show up in messages; JSON has no place for them."""
+    """Names of files need not be UTF-8, and appear in messages; JSON must be."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -42,5 +42,5 @@ Text = Annotated[str, BeforeValidator(_printable)]
 
 
 def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds, as results carry times."""
+    """RFC 3339 in UTC with milliseconds, as in results."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -1,6 +1,6 @@
-"""What is asked: everything that a build is made from.
+"""The request for a build.
 
-No I/O. Requests hold no secret, only the names of files and environment variables that secrets are read from.
+No I/O. Requests contain no secrets, only the files and environment variables that secrets are read from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from imagewright.errors import Reason, UsageError
 
 
 class SandboxKind(StrEnum):
-    """The rungs of the ladder of isolation; AUTO is namespace where a probe says that it works, else root."""
+    """How RUN is isolated. AUTO is NAMESPACE if a probe shows that it works, else ROOT."""
 
     AUTO = "auto"
     NAMESPACE = "namespace"
@@ -27,7 +27,7 @@ class SandboxKind(StrEnum):
 
 
 class SecretSource(Model):
-    """Where the secret ``id`` of a RUN --mount=type=secret is read: exactly one of a file and an environment variable."""
+    """Where a RUN --mount=type=secret is read from: exactly one of a file and an environment variable."""
 
     id: str
     file: str = ""
@@ -36,14 +36,14 @@ class SecretSource(Model):
     @model_validator(mode="after")
     def _one_place(self) -> SecretSource:
         if bool(self.file) == bool(self.env):
-            raise ValueError("a secret is in a file or in an environment variable, not in both")
+            raise ValueError("exactly one of file and env is required")
         return self
 
 
 class SshSource(Model):
-    """What a RUN --mount=type=ssh of this ``id`` talks to: the socket of an agent, or private keys that are served.
+    """What a RUN --mount=type=ssh is served with.
 
-    ``paths`` is one socket, or one or more files of private keys without a passphrase.
+    ``paths`` is the socket of an agent, or one or more files of private keys without a passphrase.
     """
 
     id: str = DEFAULT_SSH_ID
@@ -53,37 +53,37 @@ class SshSource(Model):
 class RegistrySettings(Model):
     """How one registry is reached. ``host`` is as in references; docker.io stands for Docker Hub and its aliases.
 
-    ``endpoint`` replaces the address for pulls and pushes alike while credentials stay those of ``host``;
-    ``mirrors`` are tried first, in order, for pulls only and with their own credentials. Both are ``host[:port][/path]``.
+    ``endpoint`` replaces the address for pulls and pushes, with the credentials of ``host``; ``mirrors`` are tried first,
+    in order, for pulls only and with their own credentials. Both are ``host[:port][/path]``.
     """
 
     host: str
     endpoint: str = ""
     mirrors: tuple[str, ...] = ()
-    insecure: bool = False  # plain HTTP is allowed when HTTPS is not answered
+    insecure: bool = False  # allow plain HTTP if HTTPS is not answered
     skip_tls_verify: bool = False
-    ca_file: str = ""  # PEM, trusted beside the system's
-    client_cert_file: str = ""  # PEM, with its key in client_key_file: mutual TLS
+    ca_file: str = ""  # PEM, trusted in addition to the system's
+    client_cert_file: str = ""  # PEM, for mutual TLS
     client_key_file: str = ""
-    mirrors_only: bool = False  # an image that no mirror has is not asked for at the registry itself
+    mirrors_only: bool = False  # don't fall back to the registry itself
 
 
 class CacheSettings(Model):
-    """A cache of layers. ``repository`` is one of a registry, without a tag, or ``oci:FOLDER`` for an OCI image layout.
+    """A cache of layers. ``repository`` is in a registry, without a tag, or ``oci:DIR`` for an OCI image layout.
 
-    ``ttl_s`` is how old an entry may be, in seconds; 0 is any age.
+    ``ttl_s`` is the maximum age of an entry in seconds; 0 is any age.
     """
 
     repository: str
     ttl_s: Annotated[int, Field(ge=0)] = DEFAULT_CACHE_TTL_S
-    copy_layers: bool = True  # those of COPY and ADD
+    copy_layers: bool = True  # of COPY and ADD
     run_layers: bool = True
     push: bool = True  # store the layers that a build makes
     explain: bool = False  # tell for each step why it missed
 
 
 class Timestamps(StrEnum):
-    """What times an image carries where no SOURCE_DATE_EPOCH is given: those of the build, the source's own, 1970."""
+    """The times in an image without SOURCE_DATE_EPOCH: of the build, of the source, or 1970."""
 
     BUILD = "build"
     SOURCE = "source"
@@ -91,7 +91,7 @@ class Timestamps(StrEnum):
 
 
 class BuildArg(Model):
-    """A build argument: its value, or the environment variable of the executor that holds it."""
+    """A build argument: its value, or the executor's environment variable that has it."""
 
     name: str
     value: str | None = None
@@ -180,15 +180,15 @@ class BuildRequest(Model):
     work_dir: str = ""  # for root file systems and blobs; empty: chosen by the engine
 
     def encode(self) -> str:
-        """Base64 of the JSON: the kubelet expands ``$(VAR)`` and ``$$`` in plain values.
+        """Base64 of the JSON, since the kubelet expands ``$(VAR)`` and ``$$`` in plain values.
 
         Raises:
-            UsageError: reason ``InvalidSpec``, when it does not fit into one environment variable.
+            UsageError: reason ``InvalidSpec``: it doesn't fit in an environment variable.
         """
         text = base64.b64encode(self.model_dump_json(by_alias=True, exclude_defaults=False).encode()).decode()
         if len(text) > MAX_REQUEST_BYTES:
             raise UsageError(
-                f"the build request takes {len(text)} bytes, more than the {MAX_REQUEST_BYTES} that an environment variable can hold",
+                f"build request too large: {len(text)} bytes, and an environment variable holds {MAX_REQUEST_BYTES}",
                 reason=Reason.INVALID_SPEC,
                 hint="Move the Dockerfile into a ConfigMap or a git repository, or use fewer and shorter build arguments.",
             )
@@ -199,12 +199,20 @@ class BuildRequest(Model):
         """The reverse of ``encode``.
 
         Raises:
-            UsageError: when it is no request of a version known here.
+            UsageError: not a request of a known version.
         """
         try:
             return cls.model_validate_json(base64.b64decode(text, validate=True))
         except (binascii.Error, ValidationError) as error:
             raise UsageError(
-                f"the build request can't be read: {error}",
-                hint="Operator and executor image should be of the same release.",
+                f"cannot read the build request: {_first_line(error)}",
+                hint="Use the executor image of the operator's release.",
             ) from error
+
+
+def _first_line(error: binascii.Error | ValidationError) -> str:
+    """The reason, for pydantic's errors with the field's path, in one line."""
+    if isinstance(error, binascii.Error):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,4 +1,4 @@
-"""What came of a build, as the operator and people's scripts read it.
+"""The result of a build, as the operator and users' scripts read it.
 
 No I/O.
 """
@@ -24,12 +24,12 @@ class StepResult(Model):
     start_time: str
     completion_time: str
     cached: bool = False
-    cache_miss: Text = ""  # why it had to be executed, where a cache was asked
+    cache_miss: Text = ""  # why the cache had no layer for it
     exit_code: int | None = None  # of a RUN
 
 
 class Failure(Model):
-    """Why a build failed, as the user sees it everywhere."""
+    """Why a build failed, as shown everywhere."""
 
     reason: str
     message: Text
@@ -41,14 +41,14 @@ class Failure(Model):
 
 
 class SourceResult(Model):
-    """What the context was: a git commit, or the digest of an archive."""
+    """Which context was built: a git commit, or the digest of an archive."""
 
     commit: str = ""
     digest: str = ""
 
 
 class BuildResult(Model):
-    """What came of a build. ``references`` are ``name:tag@digest``, in the order of the destinations."""
+    """The result of a build. ``references`` are ``name:tag@digest``, in the order of the destinations."""
 
     version: Literal[1] = 1
     digest: str = ""
@@ -62,13 +62,13 @@ class BuildResult(Model):
     steps_truncated: bool = False
 
     def to_json(self) -> str:
-        """One line of JSON, empty fields left out."""
+        """One line of JSON without empty fields."""
         return json.dumps(
             self.model_dump(by_alias=True, exclude_defaults=True), separators=(",", ":"), ensure_ascii=False
         )
 
     def termination_message(self) -> str:
-        """At most MAX_TERMINATION_BYTES: the core, cut to MAX_CORE_BYTES, then as many steps as fit, newest kept."""
+        """At most MAX_TERMINATION_BYTES: the core, cut to MAX_CORE_BYTES, then the latest steps that fit."""
         core = self.model_copy(update={"steps": (), "steps_truncated": False})
         limit = max(len(core.failure.message), len(core.failure.hint)) if core.failure else 0
         while len(core.to_json().encode()) > MAX_CORE_BYTES and core.failure and limit > 0:
@@ -92,7 +92,7 @@ class BuildResult(Model):
 
     @classmethod
     def parse(cls, text: str) -> BuildResult | None:
-        """A result out of a termination message; None when it is none (the container was killed, say)."""
+        """The result in a termination message; None if there is none, for example because the container was killed."""
         try:
             return cls.model_validate_json(text)
         except ValidationError:

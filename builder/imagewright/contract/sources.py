@@ -219,7 +219,7 @@ def kind_of(source: SourceModel) -> SourceKind:
 
 
 class HttpSource(Model):
-    """A file behind an http(s) address; the context is that one file, called ``context``, as in BuildKit."""
+    """A file at an http(s) URL; the context is that one file, called ``context``, as in BuildKit."""
 
     kind: Literal["http"] = "http"
     url: str
@@ -247,10 +247,10 @@ ContextSource = Annotated[
 
 
 class NamedContext(Model):
-    """What takes the place of the stage or image called ``name`` in FROM, COPY --from and RUN --mount=from.
+    """The replacement of the stage or image called ``name`` in FROM, COPY --from and RUN --mount=from.
 
-    ``name`` is as in the Dockerfile: a stage's name in lower case, or an image as people write it, ``alpine`` or
-    ``alpine:3.20`` (never with ``docker.io/library/`` or ``:latest``).
+    ``name`` is as in the Dockerfile: a stage's name in lower case, or an image's short name, ``alpine`` or ``alpine:3.20``
+    (never with ``docker.io/library/`` or ``:latest``).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A context in Azure Blob Storage.
+"""Contexts in Azure Blob Storage.
 
 Talks to the network through azure-storage-blob and azure-identity (extra ``azure``) and writes one file.
 """
@@ -15,8 +15,8 @@ from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import AzureBlobSource
 
 _HINT = (
-    "Set AZURE_STORAGE_ACCESS_KEY, give the Pod's identity the role Storage Blob Data Reader, or a Secret with accountKey, "
-    "sasToken, or tenantId, clientId and clientSecret (ImageBuild: source.azureBlob.secretRef)."
+    "Set AZURE_STORAGE_ACCESS_KEY, give the Pod's identity the role Storage Blob Data Reader, or name a Secret with accountKey, "
+    "sasToken, or tenantId, clientId and clientSecret (ImageBuild: spec.source.azureBlob.secretRef)."
 )
 _HOSTS = (".blob.core.windows.net", ".blob.core.chinacloudapi.cn", ".blob.core.usgovcloudapi.net")
 _APPLICATION = ("tenantId", "clientId", "clientSecret")
@@ -33,10 +33,10 @@ def download(source: AzureBlobSource, path: str, job: FetchJob) -> str:
     Raises:
         SourceError: reasons ``FileNotFound``, ``SourceAuthFailed``, ``SourceUnreachable``.
     """
-    what = source.url.partition("?")[0]  # what follows may be a signature
+    what = source.url.partition("?")[0]  # the query may be a signature
     job.log(f"fetching {what}")
     try:
-        import azure.identity  # noqa: F401, PLC0415 -- an extra, for all but keys and signatures
+        import azure.identity  # noqa: F401, PLC0415 -- an extra
         from azure.core.exceptions import (  # noqa: PLC0415
             AzureError,
             ClientAuthenticationError,
@@ -66,7 +66,7 @@ def download(source: AzureBlobSource, path: str, job: FetchJob) -> str:
 
 
 def _login(what: str, source: AzureBlobSource, environment: Mapping[str, str]) -> dict[str, str]:
-    """The Secret's keys, else kaniko's variable as ``accountKey``; empty where there is neither."""
+    """The Secret's keys, else kaniko's variable as ``accountKey``; empty without either."""
     if not source.credentials_dir:
         key = environment.get("AZURE_STORAGE_ACCESS_KEY", "")
         return {"accountKey": key} if key else {}
@@ -74,12 +74,12 @@ def _login(what: str, source: AzureBlobSource, environment: Mapping[str, str]) -
     login = {name: value for name, value in secret.items() if value}
     if not ("accountKey" in login or "sasToken" in login or login.keys() >= set(_APPLICATION)):
         lacking = ", ".join(name for name in _APPLICATION if name not in login)
-        raise refused(what, f"the Secret at {source.credentials_dir} lacks {lacking}", _HINT)
+        raise refused(what, f"the Secret mounted at {source.credentials_dir} lacks {lacking}", _HINT)
     return login
 
 
 def _credential(source: AzureBlobSource, login: Mapping[str, str]) -> Any:
-    """A key, a signature or an identity; None where the address carries a signature of its own."""
+    """A key, a signature or an identity; None if the address has a signature."""
     from azure.identity import ClientSecretCredential, DefaultAzureCredential  # noqa: PLC0415
 
     if "accountKey" in login:
@@ -94,7 +94,7 @@ def _credential(source: AzureBlobSource, login: Mapping[str, str]) -> Any:
 
 
 def _account(url: str) -> str:
-    """``https://ACCOUNT.blob.…``; an address without such a name has it first in its path, as emulators do."""
+    """The account of ``https://ACCOUNT.blob.…``, or the first part of the path, as in emulators' addresses."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     return host.partition(".")[0] if ".blob." in host else parts.path.strip("/").partition("/")[0]

@@ -1,6 +1,6 @@
-"""What the failures of all clouds have in common, as errors.
+"""Addresses and failures that the clouds have in common.
 
-Pure; no I/O. Called by the modules beside it.
+No I/O.
 """
 
 from __future__ import annotations
@@ -26,38 +26,42 @@ def split_address(rest: str) -> tuple[str, str]:
 
 
 def missing_sdk(what: str, extra: str) -> SourceError:
-    """For an SDK that isn't installed."""
+    """The error for an SDK that isn't installed."""
     return SourceError(
-        f"{what} needs a package that is not installed",
+        f"cannot fetch {what}: a Python package is not installed",
         reason=Reason.NOT_SUPPORTED,
-        hint=f"Install it: pip install '.[{extra}]' in a checkout of imagewright. The executor image has it.",
+        hint=f"Run pip install '.[{extra}]' in a checkout of imagewright, or use the executor image, which has it.",
     )
 
 
 def not_there(what: str) -> SourceError:
-    """For an object or a bucket that isn't there."""
+    """The error for a missing object or bucket."""
     return SourceError(
-        f"{what} is not there", reason=Reason.FILE_NOT_FOUND, hint="Check the names of the bucket and of the object."
+        f"cannot fetch {what}: no such object",
+        reason=Reason.FILE_NOT_FOUND,
+        hint="Check the names of the bucket and of the object.",
     )
 
 
 def refused(what: str, said: str, hint: str, secrets: Iterable[str] = ()) -> SourceError:
-    """For a login that isn't allowed to read, or none. ``secrets`` are not shown, whoever says them."""
+    """The error for a missing or insufficient login. ``secrets`` are masked in ``said``."""
     return SourceError(
-        f"{what} may not be read: {_line(hidden(said, secrets))}", reason=Reason.SOURCE_AUTH_FAILED, hint=hint
+        f"cannot fetch {what}: access denied: {_line(hidden(said, secrets))}",
+        reason=Reason.SOURCE_AUTH_FAILED,
+        hint=hint,
     )
 
 
 def unreachable(what: str, said: str, secrets: Iterable[str] = ()) -> SourceError:
-    """For everything that may pass."""
+    """The error for transient failures."""
     return SourceError(
-        f"{what} can't be fetched: {_line(hidden(said, secrets))}",
+        f"cannot fetch {what}: {_line(hidden(said, secrets))}",
         reason=Reason.SOURCE_UNREACHABLE,
         hint="Check the endpoint, the region, the network policy and the proxy.",
     )
 
 
 def _line(text: str) -> str:
-    """The first line of an SDK's words, for a message."""
+    """The first line of an SDK's message."""
     first = text.strip().partition("\n")[0]
-    return "".join(c if c.isprintable() else " " for c in first)[:300] or "it doesn't say why"
+    return "".join(c if c.isprintable() else " " for c in first)[:300] or "no error message"

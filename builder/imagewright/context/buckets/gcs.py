@@ -1,4 +1,4 @@
-"""A context in a bucket of Google Cloud Storage.
+"""Contexts in Google Cloud Storage.
 
 Talks to the network through google-cloud-storage (extra ``gcs``) and writes one file.
 """
@@ -15,8 +15,8 @@ from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import GcsSource
 
 _HINT = (
-    "Give the Pod's service account the role Storage Object Viewer (workload identity), GOOGLE_APPLICATION_CREDENTIALS, or a "
-    "Secret with the key serviceaccount (ImageBuild: source.gcs.secretRef)."
+    "Give the Pod's service account the role Storage Object Viewer (workload identity), set GOOGLE_APPLICATION_CREDENTIALS, "
+    "or name a Secret with serviceaccount (ImageBuild: spec.source.gcs.secretRef)."
 )
 _KEY = "serviceaccount"
 _KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -61,7 +61,7 @@ def download(source: GcsSource, path: str, job: FetchJob) -> str:
 
 
 def _client(what: str, storage: Any, source: GcsSource, environment: Mapping[str, str]) -> Any:
-    """By the Secret's key, else by the SDK's chain, else as nobody: public buckets ask for no login."""
+    """With the Secret's key, else the SDK's chain, else anonymous: public buckets need no login."""
     from google.auth.exceptions import DefaultCredentialsError  # noqa: PLC0415
 
     named = environment.get(_KEY_FILE, "")
@@ -69,10 +69,10 @@ def _client(what: str, storage: Any, source: GcsSource, environment: Mapping[str
     try:
         if source.credentials_dir:
             return storage.Client.from_service_account_info(json.loads(read_login(source)[_KEY]), project=None)
-        return storage.Client(project=None)  # an object's address needs none, and not every identity has one
+        return storage.Client(project=None)  # objects don't need a project, and not every identity has one
     except DefaultCredentialsError as error:
         if not named and not source.credentials_dir:
             return storage.Client.create_anonymous_client()
-        raise refused(what, f"{origin} can't be used: {error}", _HINT) from error
-    except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:  # JSON that is something else
-        raise refused(what, f"{origin} can't be used: it is no key of a service account", _HINT) from error
+        raise refused(what, f"cannot use {origin}: {error}", _HINT) from error
+    except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:  # other JSON
+        raise refused(what, f"cannot use {origin}: not a service account's key", _HINT) from error

@@ -1,4 +1,4 @@
-"""A context in an S3 bucket, of Amazon or of any server that speaks its protocol.
+"""Contexts in S3 buckets, of Amazon or any compatible server.
 
 Talks to the network through boto3 (extra ``s3``) and writes one file.
 """
@@ -15,10 +15,10 @@ from imagewright.contract.sources import S3Source
 from imagewright.errors import SourceError
 from imagewright.plan.gotext import parse_bool
 
-_DEFAULT_REGION = "us-east-1"  # what servers that have no regions expect
+_DEFAULT_REGION = "us-east-1"  # expected by servers without regions
 _HINT = (
-    "Give credentials by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), a role of the service account, or a "
-    "Secret with accesskey and secretkey (ImageBuild: source.s3.secretRef)."
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, give the service account a role, or name a Secret with accesskey and "
+    "secretkey (ImageBuild: spec.source.s3.secretRef)."
 )
 _KEYS = {
     "aws_access_key_id": ("accesskey", "AWS_ACCESS_KEY_ID"),
@@ -71,15 +71,15 @@ def download(source: S3Source, path: str, job: FetchJob) -> str:
         client.download_file(source.bucket, source.key, path)
     except ClientError as error:
         raise _refusal(what, error, login, anonymous=anonymous) from error
-    except RecursionError as error:  # boto3 follows such a server to the region that it is already at, for ever
-        raise unreachable(what, "the server says that the bucket is in another region") from error
+    except RecursionError as error:  # boto3 follows such a server forever
+        raise unreachable(what, "the server redirects to another region without end") from error
     except (BotoCoreError, Boto3Error, ValueError) as error:
         raise unreachable(what, str(error), login.values()) from error
     return what
 
 
 def _login(what: str, source: S3Source) -> dict[str, str]:
-    """The Secret's, as boto3's session takes it; empty where its own chain is asked."""
+    """The Secret's login as arguments of boto3's session; empty to use boto3's own chain."""
     secret = read_login(source)
     found = {
         argument: next((secret[name] for name in names if secret.get(name)), "") for argument, names in _KEYS.items()
@@ -87,7 +87,7 @@ def _login(what: str, source: S3Source) -> dict[str, str]:
     login = {argument: value for argument, value in found.items() if value}
     if source.credentials_dir and not {"aws_access_key_id", "aws_secret_access_key"} <= login.keys():
         raise refused(
-            what, f"the Secret at {source.credentials_dir} lacks accesskey or secretkey, or it is empty", _HINT
+            what, f"the Secret mounted at {source.credentials_dir} lacks accesskey or secretkey, or one is empty", _HINT
         )
     return login
 
@@ -106,7 +106,7 @@ def _config(source: S3Source, *, anonymous: bool) -> Any:
 
 
 def _refusal(what: str, error: Any, login: Mapping[str, str], *, anonymous: bool) -> SourceError:
-    """For boto3's ClientError: the server answered."""
+    """The error for boto3's ClientError: an answer of the server."""
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code = str(error.response.get("Error", {}).get("Code", ""))
     said = str(error)
@@ -114,6 +114,6 @@ def _refusal(what: str, error: Any, login: Mapping[str, str], *, anonymous: bool
         return not_there(what)
     if status in (400, 401, 403):
         if anonymous:
-            said = f"no credentials were found, and it isn't public ({said})"
+            said = f"no credentials found, and the object is not public ({said})"
         return refused(what, said, _HINT, login.values())
     return unreachable(what, said, login.values())

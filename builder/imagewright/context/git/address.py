@@ -1,7 +1,7 @@
-"""Where a git repository is and as whom it is asked for.
+"""Addresses of git repositories, revisions and logins.
 
-Reads the mounted Secret's files. Called by the rest of git's modules and by ``cli.request``. A login never
-becomes part of an address, so it can't reach an argument, a log or an error by that way.
+Reads the mounted Secret's files. A login is kept apart from the address, so that it can't reach an argument, a log or an
+error with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """User name and password, or a token sent as ``Authorization: Bearer``; all empty where there is none."""
+    """User name and password, or a token sent as ``Authorization: Bearer``; all empty without a login."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -38,14 +38,14 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """``url`` holds no login (but ssh's user name); ``origin`` is ``scheme://host[:port]``, "" for ssh."""
+    """``url`` has no login, except ssh's user name; ``origin`` is ``scheme://host[:port]``, "" for ssh."""
 
     url: str
     origin: str
 
     @classmethod
     def parse(cls, text: str, git_means: str = "https") -> tuple[Address, Login]:
-        """The address and the login that was written in it. ``git://`` means ``git_means``, as kaniko's users write it.
+        """The address, and the login that was part of it. ``git://`` stands for ``git_means``, as in kaniko.
 
         Raises:
             SourceError: reason ``UsageInvalid``.
@@ -73,20 +73,20 @@ class Address:
         ), login
 
     def submodule(self, text: str) -> Address:
-        """A submodule's address as ``.gitmodules`` has it: relative to this one, or of its own.
+        """The address in ``.gitmodules``, which may be relative to this one.
 
         Raises:
-            SourceError: reason ``PathNotAllowed`` for anything but https (or this very host's http).
+            SourceError: reason ``PathNotAllowed`` for anything but https, or http of the same host.
         """
         if text.startswith(("./", "../")):
             if not self.origin:
-                raise _submodule(text, "it is relative, and the repository comes over ssh")
+                raise _submodule(text, "it is relative to an ssh address")
             text = urljoin(self.url.rstrip("/") + "/", text).rstrip("/")
         address, login = Address.parse(text)
         if login:
-            raise _submodule(address.url, "its address holds a login")
+            raise _submodule(address.url, "its address contains a login")
         if not address.origin.startswith("https://") and address.origin != self.origin:
-            raise _submodule(text, "it is not reached by https")
+            raise _submodule(text, "its address is not https")
         return address
 
 
@@ -115,10 +115,10 @@ def parse_git(text: str, rest: str, environment: Mapping[str, str]) -> GitSource
 
 
 def find_login(source: GitSource, written: Login, environment: Mapping[str, str]) -> Login:
-    """The mounted Secret's login, else the address's, else that of kaniko's variables.
+    """The mounted Secret's login, else the address's, else the one in kaniko's variables.
 
     Raises:
-        SourceError: when the Secret can't be read.
+        SourceError: the Secret can't be read.
     """
     if source.credentials_dir:
         secret = read_git_secret(source)
@@ -130,13 +130,13 @@ def find_login(source: GitSource, written: Login, environment: Mapping[str, str]
         return written
     username, password = environment.get("GIT_USERNAME", ""), environment.get("GIT_PASSWORD", "")
     token = environment.get("GIT_TOKEN", "")
-    if token:  # kaniko sends the token as the user name; servers that look at the name are given both
+    if token:  # kaniko sends it as the user name; with GIT_USERNAME, it is the password
         username, password = (username, token) if username else (token, "")
     return Login(_one_line(username, "GIT_USERNAME"), _one_line(password, "GIT_PASSWORD"))
 
 
 def read_git_secret(source: GitSource) -> dict[str, bytes]:
-    """The keys of the mounted Secret with their values; empty without one.
+    """The keys of the mounted Secret and their values; empty without a Secret.
 
     Raises:
         SourceError: reason ``GitAuthFailed``.
@@ -145,23 +145,23 @@ def read_git_secret(source: GitSource) -> dict[str, bytes]:
 
 
 def pull_method(environment: Mapping[str, str]) -> str:
-    """What ``git://`` stands for: https, unless kaniko's GIT_PULL_METHOD says http.
+    """The scheme that ``git://`` stands for: https, unless kaniko's GIT_PULL_METHOD is http.
 
     Raises:
-        SourceError: reason ``UsageInvalid`` for any other word.
+        SourceError: reason ``UsageInvalid`` for any other value.
     """
     method = environment.get("GIT_PULL_METHOD") or "https"
     if method not in ("https", "http"):
         raise SourceError(
-            f"GIT_PULL_METHOD={method[:40]!r} is neither https nor http",
+            f'invalid GIT_PULL_METHOD value "{method[:40]}"',
             reason=Reason.USAGE_INVALID,
-            hint="Leave it out: https is what git:// means.",
+            hint="Use https or http, or unset it for https.",
         )
     return method
 
 
 def check_ref(ref: str) -> None:
-    """Accept what git check-ref-format does; ``-`` first would be an option.
+    """Accept what git check-ref-format accepts, but for a leading ``-``, which would be an option.
 
     Raises:
         SourceError: reason ``UsageInvalid``.
@@ -176,37 +176,37 @@ def check_ref(ref: str) -> None:
     )
     if ref and bad:
         raise SourceError(
-            f"{ref[:100]!r} is no name of a branch or tag",
+            f'invalid branch or tag "{ref[:100]}"',
             reason=Reason.USAGE_INVALID,
-            hint="Write it as git shows it, such as main, v1.2.0 or refs/heads/main; git check-ref-format has the rules.",
+            hint="Write it as git shows it, such as main, v1.2.0 or refs/heads/main.",
         )
 
 
 def is_commit(text: str) -> bool:
-    """A full hash, SHA-1 or SHA-256."""
+    """Whether this is a full hash, SHA-1 or SHA-256."""
     return _COMMIT.fullmatch(text) is not None
 
 
 def without_login(text: str) -> str:
-    """Text without what stands before ``@`` in addresses."""
+    """Text without the logins of the addresses in it."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _one_line(text: str, where: str) -> str:
-    """Secrets made from files end in a line break that is not of the password; one within would end git's own line."""
+    """Without the trailing line break that Secrets made from files have; others would end a line of git's protocol."""
     text = text.rstrip("\r\n")
     if re.search(r"[\x00\r\n]", text):
         raise SourceError(
-            f"the login in {where} holds a line break",
+            f"invalid login in {where}: it contains a line break",
             reason=Reason.GIT_AUTH_FAILED,
-            hint="User name, password and token are one line each.",
+            hint="Write user name, password and token on one line each.",
         )
     return text
 
 
 def _bad_address(text: str) -> SourceError:
     return SourceError(
-        f"{without_login(text)[:200]!r} is no address of a git repository",
+        f'invalid git repository address "{without_login(text)[:200]}"',
         reason=Reason.USAGE_INVALID,
         hint="Write https://host/path.git, ssh://git@host/path.git or git@host:path.git.",
     )
@@ -214,7 +214,7 @@ def _bad_address(text: str) -> SourceError:
 
 def _submodule(url: str, why: str) -> SourceError:
     return SourceError(
-        f"the submodule {without_login(url)[:200]!r} is not fetched: {why}",
+        f'cannot fetch the submodule "{without_login(url)[:200]}": {why}',
         reason=Reason.PATH_NOT_ALLOWED,
-        hint="Submodules come over https, with an address relative to the repository's or one of their own.",
+        hint="Use an https address for the submodule, or one relative to the repository's.",
     )

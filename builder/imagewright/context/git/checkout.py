@@ -1,8 +1,7 @@
-"""Git repositories as build contexts: one revision, its submodules, one folder of it.
+"""Checkouts of git repositories: one revision, its submodules, one directory of it.
 
-Writes below the work folder it is given. Called by ``context.fetch``. The repository and its server are hostile: git
-runs shut in (``context.git.program``), what is written into a command is validated (``context.git.address``), and the
-folder that is handed on lies inside the checkout.
+Writes below the work directory. The repository and its server are hostile: git runs confined (``context.git.program``),
+arguments of its commands are validated (``context.git.address``), and the resulting directory lies inside the checkout.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ _GITLINK = "160000"
 
 @dataclass(frozen=True, slots=True)
 class CheckoutOptions:
-    """What ADD asks of a checkout and a context doesn't.
+    """Options of ADD, which contexts don't have.
 
-    ``checksum`` is how the commit's hash, or that of the tag that was named, must begin. ``git_dir``: ``.git`` is kept, of a
-    checkout of the whole repository. ``commit_times``: everything is as old as the commit.
+    ``checksum`` is a prefix of the commit's hash, or of the hash of the tag that was named. ``git_dir`` keeps ``.git`` in a
+    checkout of the whole repository. ``commit_times`` sets all times to the commit's.
     """
 
     checksum: str = ""
@@ -41,9 +40,9 @@ class CheckoutOptions:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """``path`` is the folder that the source names, ``commit`` the full hash of what is checked out.
+    """``path`` is the directory that the source names, ``commit`` the full hash of its revision.
 
-    ``time_s`` is when it was committed, in seconds since 1970.
+    ``time_s`` is the time of the commit, in seconds since 1970.
     """
 
     path: str
@@ -65,7 +64,7 @@ def fetch_git(source: GitSource, job: FetchJob) -> FetchedContext:
 
 
 def clone(source: GitSource, machine: Machine, options: CheckoutOptions = _OF_CONTEXTS) -> Checkout:
-    """Fetch one revision into ``git`` below the machine's work folder. As with BuildKit, the history is no part of it.
+    """Fetch one revision into ``git`` below the work directory, without its history, as BuildKit does.
 
     Raises:
         SourceError: reasons ``UsageInvalid``, ``GitAuthFailed``, ``GitRepositoryNotFound``, ``GitRevisionNotFound``,
@@ -84,9 +83,9 @@ def clone(source: GitSource, machine: Machine, options: CheckoutOptions = _OF_CO
         log(f"at commit {commit}")
         if not (commit.startswith(options.checksum) or revision.tip.startswith(options.checksum)):
             raise SourceError(
-                f"{address.url} is at commit {commit}, not at one that begins with {options.checksum}",
+                f"checksum mismatch for {address.url}: commit {commit} does not start with {options.checksum}",
                 reason=Reason.GIT_REVISION_NOT_FOUND,
-                hint="Was the branch or tag moved? Find out why before you write the new checksum.",
+                hint="Find out why the branch or tag moved before you use the new checksum.",
             )
         if source.submodules:
             fetching.submodules(address, target, 1)
@@ -102,7 +101,7 @@ def clone(source: GitSource, machine: Machine, options: CheckoutOptions = _OF_CO
 
 
 def find_commit(source: GitSource, machine: Machine) -> str:
-    """The full hash of what ``clone`` would check out now; nothing is fetched. Of a tag with a message, the commit's.
+    """The full hash of the commit that ``clone`` would check out now, without fetching it.
 
     Raises:
         SourceError: as ``clone``.
@@ -112,7 +111,7 @@ def find_commit(source: GitSource, machine: Machine) -> str:
         revision = _resolve(source, git, address)
         if revision.commit:
             return revision.commit
-        # The server's own list has a tag's commit beside the tag.
+        # For an annotated tag, the server lists the commit as well.
         listed = git.run("ls-remote", "--", address.url, f"{revision.ref}^{{}}", url=address.url)
         return listed.partition("\t")[0] or revision.tip
     finally:
@@ -120,29 +119,27 @@ def find_commit(source: GitSource, machine: Machine) -> str:
 
 
 def _open(source: GitSource, machine: Machine) -> tuple[Address, Git]:
-    """What a source's repository is asked with; its caller closes it."""
+    """The address and a git program for it, which the caller closes."""
     address, written = Address.parse(source.url, pull_method(machine.environment))
     check_ref(source.ref)
     if source.commit and not is_commit(source.commit):
         raise SourceError(
-            f"{source.commit[:80]!r} is no full commit hash",
+            f'invalid commit "{source.commit[:80]}": not a full hash',
             reason=Reason.USAGE_INVALID,
             hint="Write all 40 digits, as git rev-parse HEAD prints them.",
         )
     login = find_login(source, written, machine.environment)
     if login and address.origin.startswith("http://"):
-        machine.log(
-            f"warning: the login for {address.origin} is sent without encryption; write https if the server has it"
-        )
+        machine.log(f"warning: the login for {address.origin} is sent unencrypted; use https if the server supports it")
     return address, Git(source, address, login, machine)
 
 
 @dataclass(frozen=True, slots=True)
 class _Revision:
-    """What to fetch: ``commit``, else what ``ref`` (a full name) points at. ``algorithm`` is the repository's hash.
+    """What to fetch: ``commit``, else the target of ``ref`` (a full name). ``algorithm`` is the repository's hash.
 
-    ``tip`` is the hash that the server gave for ``ref``: of a tag with a message, the tag's own. ``""`` for a commit.
-    ``name`` is the branch that HEAD is, or ``ref``.
+    ``tip`` is the hash that the server gave for ``ref``, an annotated tag's own; ``""`` for a commit. ``name`` is HEAD's
+    branch, or ``ref``.
     """
 
     ref: str
@@ -179,20 +176,20 @@ def _resolve(source: GitSource, git: Git, address: Address) -> _Revision:
             return _Revision(name, "", _algorithm(found[name]), found[name], branches.get(name, name))
     if not source.ref:
         raise SourceError(
-            f"{address.url} is empty, or its HEAD names a branch that isn't there",
+            f"cannot resolve HEAD of {address.url}: the repository is empty, or HEAD names a missing branch",
             reason=Reason.GIT_REVISION_NOT_FOUND,
             hint="Push a commit, or name a branch.",
         )
     kind = "branch or tag" if source.ref_type == "any" else source.ref_type
     raise SourceError(
-        f"{address.url} has no {kind} {source.ref!r}",
+        f'cannot find {kind} "{source.ref}" in {address.url}',
         reason=Reason.GIT_REVISION_NOT_FOUND,
-        hint="Check the name, and that it was pushed; a commit is written as its full hash.",
+        hint="Check the name, and that it was pushed; write a commit as its full hash.",
     )
 
 
 class _Fetching:
-    """Fetches repositories into folders; their objects are kept apart, so that no ``.git`` is ever in a context."""
+    """Fetches repositories into directories. Objects are kept elsewhere, so that a context never has a ``.git``."""
 
     def __init__(self, git: Git, objects: str, depth: int, log: Callable[[str], None]) -> None:
         self._git = git
@@ -202,12 +199,12 @@ class _Fetching:
         self._count = 0
 
     def fetch(self, address: Address, revision: _Revision, target: str) -> tuple[str, int]:
-        """Check the revision out in ``target``; the commit's hash and time."""
+        """Check out the revision in ``target``; the commit's hash and time."""
         self._count += 1
         git_dir = os.path.join(self._objects, str(self._count))
         os.makedirs(git_dir, 0o700)
         os.makedirs(target, 0o755, exist_ok=True)
-        os.chmod(target, 0o755)  # noqa: S103 - a context's folder has this mode whatever the umask is
+        os.chmod(target, 0o755)  # noqa: S103 - whatever the umask is
         made = f"--object-format={revision.algorithm}"
         self._git.run("init", "--quiet", "--bare", made, url=address.url, git_dir=git_dir)
         self._fetch_objects(address, revision, git_dir)
@@ -220,18 +217,18 @@ class _Fetching:
         return commit, int(time_s)
 
     def _warn_of_lfs(self, address: Address, git_dir: str, target: str) -> None:
-        """An image with pointers for files builds well and fails much later."""
+        """Warn: an image with pointers in place of files builds, and fails much later."""
         kept = ("ls-files", "--", ":(attr:filter=lfs)")
         names = self._git.run(*kept, url=address.url, git_dir=git_dir, work_tree=target).splitlines()
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             self._log(
-                f"warning: Git LFS is not supported yet: {names[0][:200]}{more} of {address.url} in it: a pointer in this "
-                "build, not the content"
+                f"warning: Git LFS is not supported yet: {names[0][:200]}{more} of {address.url} will be pointers instead of "
+                "files"
             )
 
     def keep(self, address: Address, revision: _Revision, target: str) -> None:
-        """Make what was fetched first the ``.git`` of its checkout: with its address, without a login or a hook."""
+        """Make the objects fetched first the checkout's ``.git``: with the address, without a login or hooks."""
         git_dir = os.path.join(self._objects, "1")
         settings = [("config", "core.bare", "false"), ("remote", "add", "origin", address.url)]
         if re.match(r"refs/(heads|tags)/", revision.name):
@@ -252,7 +249,7 @@ class _Fetching:
             self._run_fetch(git_dir, address, shallow, wanted)
         except GitError as error:
             if "does not support shallow" in error.stderr:
-                self._log(f"{address.url} gives no shallow history: fetching all of it")
+                self._log(f"{address.url} does not support shallow clones: fetching the whole history")
                 self._run_fetch(git_dir, address, [], wanted)
             elif revision.commit and _gives_only_tips(error):
                 self._fetch_all(address, revision, git_dir)
@@ -260,16 +257,16 @@ class _Fetching:
                 raise
 
     def _fetch_all(self, address: Address, revision: _Revision, git_dir: str) -> None:
-        """Fetch the refs with their history, and look for the commit."""
+        """Fetch the refs with their history, and look up the commit."""
         refs = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
-        self._log(f"{address.url} does not give single commits: fetching all of it")
+        self._log(f"{address.url} does not serve single commits: fetching the whole history")
         self._run_fetch(git_dir, address, [], [revision.ref] if revision.ref.startswith("refs/") else refs)
         try:
             self._git.run("cat-file", "-e", f"{revision.commit}^{{commit}}", url=address.url, git_dir=git_dir)
         except GitError:
             where = f" in {revision.ref}" if revision.ref.startswith("refs/") else ""
             raise SourceError(
-                f"{address.url} has no commit {revision.commit}{where}",
+                f"cannot find commit {revision.commit}{where} in {address.url}",
                 reason=Reason.GIT_REVISION_NOT_FOUND,
                 hint="Check the hash, and that the commit was pushed.",
             ) from None
@@ -279,10 +276,10 @@ class _Fetching:
         self._git.run(*common, *options, "--", address.url, *refs, url=address.url, git_dir=git_dir)
 
     def submodules(self, address: Address, target: str, level: int) -> None:
-        """Fetch the submodules of what ``fetch`` last checked out in ``target``, and theirs.
+        """Fetch the submodules of the last ``fetch`` into ``target``, recursively.
 
         Raises:
-            SourceError: also for addresses that aren't allowed and for more than can be meant.
+            SourceError: also for addresses that aren't allowed, and beyond the limits of number and depth.
         """
         git_dir = os.path.join(self._objects, str(self._count))
         tree = self._git.run("ls-tree", "-r", "-z", "HEAD", url=address.url, git_dir=git_dir)
@@ -295,25 +292,25 @@ class _Fetching:
             return
         if level > _MAX_SUBMODULE_DEPTH or self._count + len(links) > _MAX_SUBMODULES:
             raise SourceError(
-                f"{address.url} has submodules more than {_MAX_SUBMODULE_DEPTH} levels deep or {_MAX_SUBMODULES} of them",
+                f"cannot fetch the submodules of {address.url}: more than {_MAX_SUBMODULE_DEPTH} levels or {_MAX_SUBMODULES} modules",
                 reason=Reason.LIMIT_EXCEEDED,
-                hint="Does it contain itself?",
+                hint="Check whether the repository contains itself.",
             )
         urls = self._urls(address, git_dir)
         for path, commit in sorted(links.items()):
             if path not in urls:
-                continue  # a link that .gitmodules doesn't know is a folder left behind, as git itself has it
+                continue  # git leaves an empty directory for a link that .gitmodules lacks
             where = address.submodule(urls[path])
             self._log(f"fetching submodule {path}: {where.url} {commit}")
             folder = os.path.join(target, path)
-            # git checked the path when it checked the tree out, and made an empty folder; a link here isn't its own.
+            # git validated the path at the checkout and made an empty directory; a link here isn't git's.
             if os.path.realpath(folder) != os.path.join(os.path.realpath(target), path):
                 raise _leads_out(path)
             self.fetch(where, _Revision.of_commit(commit), folder)
             self.submodules(where, folder, level + 1)
 
     def _urls(self, address: Address, git_dir: str) -> dict[str, str]:
-        """path: address, out of .gitmodules as it is in the commit (no link, nothing of the working tree)."""
+        """Paths and addresses in the commit's .gitmodules, not in the working tree's, which may be a link."""
         try:
             text = self._git.run(
                 "config", "--blob", "HEAD:.gitmodules", "--null", "--list", url=address.url, git_dir=git_dir
@@ -345,15 +342,15 @@ def _set_times(root: str, time_s: int) -> None:
 
 
 def _gives_only_tips(error: GitError) -> bool:
-    """Whether the server may have the commit though it refuses to give it by its hash (git's first protocol, JGit)."""
+    """Whether the server may have the commit although it refuses to serve it by its hash (protocol version 0, JGit)."""
     return error.reason is Reason.GIT_REVISION_NOT_FOUND and "not our ref" not in error.stderr
 
 
 def _subdirectory(root: str, subdir: str) -> str:
-    """The folder inside the checkout.
+    """The directory inside the checkout.
 
     Raises:
-        SourceError: reasons ``PathNotAllowed`` where it leads out of it, ``FileNotFound``.
+        SourceError: reasons ``PathNotAllowed`` if it leads out of the checkout, ``FileNotFound``.
     """
     if not subdir.strip("/"):
         return root
@@ -365,14 +362,16 @@ def _subdirectory(root: str, subdir: str) -> str:
         raise _leads_out(subdir)
     if not os.path.isdir(path):
         raise SourceError(
-            f"the repository has no folder {subdir!r}", reason=Reason.FILE_NOT_FOUND, hint="Check the path and the ref."
+            f'cannot find the directory "{subdir}" in the repository',
+            reason=Reason.FILE_NOT_FOUND,
+            hint="Check the path and the ref.",
         )
     return path
 
 
 def _leads_out(path: str) -> SourceError:
     return SourceError(
-        f"the folder {path!r} leads out of the repository",
+        f'cannot use the directory "{path}": it leads out of the repository',
         reason=Reason.PATH_NOT_ALLOWED,
-        hint="Name a folder inside it, without '..' and without links that lead elsewhere.",
+        hint="Name a directory inside it, without '..' and without links that lead elsewhere.",
     )

@@ -1,6 +1,6 @@
-"""The git program, shut in: its own configuration and nothing of the system's, no hooks, no prompts, no shell.
+"""The git program, confined: its own configuration instead of the system's, no hooks, no prompts, no shell.
 
-Runs git; writes logins and keys into a folder of mode 0700 that ``close`` removes. Called by ``context.git``.
+Runs git; writes logins and keys to a directory of mode 0700 that ``close`` removes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _PASSED_ON = (
     "PATH", "PYTHONHOME", "LD_LIBRARY_PATH", "GIT_EXEC_PATH", "GIT_SSL_CAPATH", "SSH_AUTH_SOCK",
     "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "USER", "LOGNAME",
 )  # fmt: skip
-# git asks this program for the login. It answers for one server only: after a redirect, git asks for another's.
-# It is Python, because the executor's image has no shell.
+# git runs this program for the login. It answers for one server only: after a redirect, git asks for another's.
+# It is Python because the executor's image has no shell.
 _ASKPASS = """#!{python} -S
 import os, sys
 kind, _, place = (sys.argv[1] if len(sys.argv) > 1 else "").partition(" for '")
@@ -41,7 +41,7 @@ _SSH = """#!{python} -S
 import os, sys
 os.execvp("ssh", ["ssh", *{options!r}, *sys.argv[1:]])
 """
-# A server that sends less than 1,000 bytes a second for a minute has stopped.
+# A server that sends less than 1,000 bytes a second for a minute has stalled.
 _CONFIGURATION = """[core]
 \thooksPath = /dev/null
 \tfsmonitor = false
@@ -84,8 +84,8 @@ class Git:
         shutil.rmtree(self._private, ignore_errors=True)
 
     def run(self, *words: str, url: str, git_dir: str = "", work_tree: str = "") -> str:
-        """Run git; its standard output. ``url`` is what an error names. A server in trouble is asked again: a Pod's
-        network may be seconds younger than the Pod.
+        """Run git; its standard output. Errors name ``url``. Transient failures are retried: a Pod's network may be set up
+        seconds after the Pod starts.
 
         Raises:
             GitError
@@ -116,13 +116,13 @@ class Git:
             )
         except FileNotFoundError:
             raise SourceError(
-                "the git program isn't installed", hint="Install git, or use another kind of context."
+                "cannot run git: the program is not installed", hint="Install git, or use another kind of context."
             ) from None
         if done.returncode:
             raise explain(url, words[0], done.stderr.decode("utf-8", "replace"), self._login)
         return done.stdout.decode("utf-8", "surrogateescape")
 
-    # --- what git is given
+    # --- git's environment and configuration
 
     def _environment(self, source: GitSource, address: Address, environment: Mapping[str, str]) -> dict[str, str]:
         secret = read_git_secret(source)
@@ -142,7 +142,7 @@ class Git:
             "IMAGEWRIGHT_GIT_ORIGIN": address.origin,
         }
         if self._login.username or self._login.password:
-            # The environment is seen by the same user only, as a file would be; an argument by everyone.
+            # Only the same user can read the environment, like a file; everyone can read arguments.
             env["IMAGEWRIGHT_GIT_USERNAME"] = self._login.username
             env["IMAGEWRIGHT_GIT_PASSWORD"] = self._login.password
         trusted = self._trusted(secret, environment)
@@ -152,7 +152,7 @@ class Git:
 
     def _configuration(self, source: GitSource, address: Address) -> str:
         bearer = self._login.bearer
-        # A header goes wherever git goes; a password only where the askpass program lets it.
+        # git sends a header to every server that it is redirected to; a password only where the askpass program allows it.
         redirects = "false" if bearer else "initial"
         verify = "false" if source.insecure_skip_tls_verify else "true"
         text = _CONFIGURATION.format(redirects=redirects, verify=verify)
@@ -162,8 +162,8 @@ class Git:
         return text
 
     def _trusted(self, secret: Mapping[str, bytes], environment: Mapping[str, str]) -> str:
-        """One file of all that is trusted: SSL_CERT_FILE as kaniko reads it, GIT_SSL_CAINFO, and the Secret's ca.crt
-        beside them: submodules may be elsewhere. (``cli.trust`` has put SSL_CERT_DIR's into the former.)"""
+        """One file of all trusted CAs: SSL_CERT_FILE, GIT_SSL_CAINFO and the Secret's ca.crt, since submodules may be on
+        other servers. (``cli.trust`` has added those of SSL_CERT_DIR to the former.)"""
         files = {environment[name]: None for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO") if environment.get(name)}
         more = [secret.get("ca.crt", b"")]
         if not any(more) and len(files) < 2:
@@ -173,14 +173,14 @@ class Git:
                 with open(path, "rb") as file:
                     more.append(file.read())
             except OSError:
-                pass  # an image without certificates trusts the given ones only
+                pass  # an image without certificates trusts only the given ones
         return self._write("ca.crt", b"\n".join(more))
 
     def _ssh_options(self, secret: Mapping[str, bytes]) -> list[str]:
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=20"]
         identity, known_hosts = secret.get("identity", b""), secret.get("known_hosts", b"")
         if identity:
-            # A copy: ssh refuses a key that a group can read, as mounted ones may be, or that lost its last line break.
+            # A copy: ssh refuses keys that a group can read, as mounted ones may be, or without a final line break.
             key = self._write("identity", identity.rstrip() + b"\n", 0o600)
             options += ["-F", "/dev/null", "-i", key, "-o", "IdentitiesOnly=yes"]
         if identity or known_hosts:
@@ -198,5 +198,5 @@ class Git:
 
 
 def _python() -> str:
-    """The interpreter without a virtual environment's link: its path is short and has no spaces."""
+    """The interpreter, not a virtual environment's link to it: a short path without spaces."""
     return os.path.realpath(sys.executable)
