@@ -1,6 +1,6 @@
 """Content digests as the OCI image specification defines them (descriptor.md, "Digests"), and hashes over several fields.
 
-No I/O. Called by everything that names content: ``oci``, ``registry``, ``store``, ``cache`` and ``fs``.
+No I/O.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Digest:
         """Parse ``sha256:…``.
 
         Raises:
-            ImagewrightError: reason ``DigestInvalid``, when the text is no digest of a registered algorithm.
+            ImagewrightError: reason ``DigestInvalid``, when the text is not a digest of a registered algorithm.
         """
         match = _DIGEST.fullmatch(text)
         if match is None or len(match["hex"]) != _HEX_LENGTH.get(match["algorithm"], 0):
@@ -64,7 +64,7 @@ class FramedHash:
         self.add(*fields)
 
     def add(self, *fields: Field) -> None:
-        """Add fields, in order. Text is hashed as UTF-8; what names of files may hold beside it, as their bytes."""
+        """Add fields, in order. Text is hashed as UTF-8; bytes of file names that are not valid UTF-8 as they are."""
         for field in fields:
             match field:
                 case bytes():

@@ -1,7 +1,7 @@
 """Image references as people write them: ``[host[:port]/]path[:tag][@digest]``.
 
-Grammar: distribution's reference package, with Docker Hub's defaults (no host means docker.io, a one-part name
-there means library/name). No I/O. Called by the plan, the registry client and the operator's validation.
+Grammar: distribution's reference package, with Docker Hub's defaults (no host means docker.io, a one-part name there
+means library/name). No I/O.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Every folder beside this file is a case: what is planned, as data. README.md describes the format.
+"""Every directory next to this file is a case: what is planned, as data. README.md describes the format.
 
-``IMAGEWRIGHT_RECORD=1`` writes plan.txt and error.txt anew: read what changed before committing it.
+``IMAGEWRIGHT_RECORD=1`` rewrites plan.txt and error.txt: read what changed before committing it.
 """
 
 from __future__ import annotations

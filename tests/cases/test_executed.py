@@ -1,6 +1,6 @@
 """Every case built by the engine: files, configuration and history are what is recorded, and what BuildKit makes of it.
 
-``result.txt``     what the engine makes of the case (``IMAGEWRIGHT_RECORD=1`` writes it anew)
+``result.txt``     what the engine makes of the case (``IMAGEWRIGHT_RECORD=1`` rewrites it)
 ``buildkit.txt``   what BuildKit makes of it, only where that is something else (``IMAGEWRIGHT_RECORD=peers``);
                    then case.toml says why, in ``differs``
 
@@ -126,7 +126,7 @@ def test_the_engine_builds_what_is_recorded(here: Station, case: Case) -> None:
 def test_buildkit_makes_the_same_of_it(buildkit: Peer, case: Case, request: pytest.FixtureRequest) -> None:
     """An error of one is an error of the other; the words are each one's own."""
     answer = buildkit.answer(case, case.expected("buildkit.txt") or _ours(case), request)
-    differs = case.expected("buildkit.txt")  # read again: recording has just written it anew
+    differs = case.expected("buildkit.txt")  # read again: recording has just rewritten it
     assert answer == answer_of(differs or _ours(case))
     assert bool(differs) == bool(case.differs), "case.toml says in 'differs' what is not as BuildKit has it"
 

@@ -1,4 +1,4 @@
-"""A second cluster beside the tests' own: coming up is idempotent, going down leaves nothing behind."""
+"""A second cluster next to the tests' own: coming up is idempotent, going down leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_down_leaves_nothing(second: Places) -> None:
     assert set(traces_of(second)) >= {"processes", "interfaces", "tables", "cgroups", "state"}
     down(second)
     assert traces_of(second) == {}
-    down(second)  # again is no error
+    down(second)  # again: not an error
 
 
 def test_a_killed_supervisor_takes_everything_along(second: Places) -> None:

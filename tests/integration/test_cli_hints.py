@@ -29,7 +29,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """busybox; a file that is no program and may be executed; one that may not be."""
+    """busybox; an executable file that is not a program; one that may not be."""
     folder = tmp_path / "context"
     folder.mkdir()
     assert BUSYBOX is not None

@@ -1,4 +1,4 @@
-"""Contexts that are archives behind an address: logins, checksums, cuts, pages that are no archive."""
+"""Contexts that are archives behind an address: logins, checksums, cuts, pages that are not archives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buckets and clouds that answer what no real one can be made to, and logins that are none."""
+"""Buckets and clouds that answer what no real one can be made to, and broken logins."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class User:
-    """``home`` is theirs; ``ranges`` says whether /etc/subuid gives them ids beside their own. ``restricted``: as in a Pod
+    """``home`` is theirs; ``ranges`` says whether /etc/subuid gives them ids in addition to their own. ``restricted``: as in a Pod
     of Pod Security's level, where no program gives more rights than its caller has."""
 
     home: Path

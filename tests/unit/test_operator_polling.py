@@ -39,7 +39,7 @@ def test_a_branch_is_polled_by_the_interval_and_not_at_once() -> None:
     paper.settle()
     assert "poll" not in paper.status or "podName" not in paper.status["poll"]
     asks(paper)
-    assert paper.kstatus() == "Current", "a look is no build"
+    assert paper.kstatus() == "Current", "a look is not a build"
     assert paper.condition("Ready") == "True BuildSucceeded"
 
 
@@ -212,7 +212,7 @@ def test_without_poll_nothing_is_polled(edit: dict[str, object]) -> None:
     paper.wait(hours=2)
     paper.settle()
     assert json.dumps(paper.status) == before
-    assert paper.status["build"]["number"] == 1, "the interval is no input of a build"
+    assert paper.status["build"]["number"] == 1, "the interval is not an input of a build"
 
 
 def test_a_requested_build_ends_the_poll() -> None:

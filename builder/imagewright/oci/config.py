@@ -15,7 +15,7 @@ from imagewright.oci.descriptor import document_error
 from imagewright.oci.manifest import dump_document, load_document
 from imagewright.oci.platform import Platform
 
-# The order in which keys are written; what a base brings beside them follows, sorted.
+# The order in which keys are written; other keys of the base follow, sorted.
 _KEY_ORDER = (
     "created",
     "author",

@@ -1,6 +1,6 @@
 """Platforms: ``os/architecture[/variant]``, normalised and matched as containerd does (image-index.md, "platform").
 
-No I/O but ``host_platform``, which reads the machine's name. Called by the plan, the registry client and the CLI.
+No I/O but ``host_platform``, which reads the machine's name.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ class Leadership:
         return self._heard.is_set()
 
     def is_alive(self) -> bool:
-        """Whether the election makes progress. An unreachable API server is no reason to restart."""
+        """Whether the election makes progress. An unreachable API server does not warrant a restart."""
         return all(thread.is_alive() for thread in self._threads) and time.monotonic() - self._heartbeat < _STUCK_S
 
     def ensure_leading(self) -> None:

@@ -240,7 +240,7 @@ def _killed_for_memory(
     """Whether the container or the node ran out of memory.
 
     The kubelet's OOMKilled does not tell: runtimes count every kill by the kernel, whether for the container's limit or for
-    one above it, up to the node's memory; with cgroup v1 containerd reports it even for containers beside the victim. A
+    one above it, up to the node's memory; with cgroup v1 containerd reports it even for the victim's neighbour containers. A
     container without a limit cannot have reached it; an executor that survived the kill knows how much memory was used. If
     an executor with a limit was killed itself, it is unknown: it counts as the container's limit, since a build that needs
     more than its limit would fail again and again.

@@ -130,7 +130,7 @@ class Controller:
         return self._resync.is_ready()
 
     def is_alive(self) -> bool:
-        """Whether resync and workers make progress. An unreachable API server is no reason to restart."""
+        """Whether resync and workers make progress. An unreachable API server does not warrant a restart."""
         alive = all(thread.is_alive() for thread in self._threads)
         return alive and not self._resync.is_late() and self._queue.longest_work_s() < _STUCK_S
 

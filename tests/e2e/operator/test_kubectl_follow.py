@@ -1,4 +1,4 @@
-"""``kubectl imagewright`` beside real builds: kubectl finds it, and their logs are followed to the end."""
+"""``kubectl imagewright`` with real builds: kubectl finds it, and their logs are followed to the end."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A hostile RUN in a real executor Pod: it looks for the registry's password wherever Linux might show it.
 
-The same attack succeeds in the root mode, which is no boundary and says so: so the attack is one.
+The same attack succeeds in the root mode, which is documented not to be a boundary: so the attack works.
 """
 
 from __future__ import annotations

@@ -295,7 +295,7 @@ def test_a_damaged_layer_is_a_miss_with_a_warning(registry: RegistryServer, buil
     changed = builds.context(dockerfile.replace("echo last", "wc -c /*d"))
     outcome = builds.good(changed)
     assert "ignoring an entry" in outcome.log
-    # The one that found out, then both anew.
+    # The one that found out, then both again.
     assert [name.split()[1] for name in outcome.executed] == ["wc", "head", "wc"]
     again = builds.good(changed)
     assert again.executed == []

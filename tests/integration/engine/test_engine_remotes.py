@@ -92,7 +92,7 @@ def test_a_kept_git_folder_is_a_clean_checkout(tmp_path: Path, folder: Path, whe
         ref = {"": "refs/heads/main", "main": "refs/heads/main"}.get(where.partition("=")[2] or fragment, "")
         ref = ref or f"refs/tags/{where.partition('=')[2] or fragment}"
         assert git(path, "for-each-ref", "--format=%(refname)") == ref
-    assert len(git(path, "rev-list", "HEAD").split()) == 1, "history is no part of it"
+    assert len(git(path, "rev-list", "HEAD").split()) == 1, "history is not part of it"
     assert "secret" not in "".join(p.read_text("latin-1") for p in Path(path, ".git").rglob("*") if p.is_file())
     assert not [name for name in everything(path) if name.startswith((".git/hooks", ".git/FETCH_HEAD"))]
 

@@ -76,7 +76,7 @@ def build(engine: Engine, path: Path, work: Path, *flags: str, env: Mapping[str,
 
 @pytest.fixture
 def other_file_system(tmp_path: Path) -> Iterator[Path]:
-    """ext4 on a file, where the tests' own folder is another or the same; tmpfs comes beside it."""
+    """ext4 on a file, where the tests' own folder is another or the same; tmpfs in addition."""
     image, place = tmp_path / "ext4.img", tmp_path / "ext4"
     with image.open("wb") as file:
         file.truncate(256 << 20)

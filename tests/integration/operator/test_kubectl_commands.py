@@ -1,4 +1,4 @@
-"""``kubectl imagewright`` on a real API server, with the real operator beside it where a build is needed."""
+"""``kubectl imagewright`` on a real API server, and the real operator where a build is needed."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_killed_at_each_point_of_a_build(hunt: Hunt, place: DirectNamespace, poi
 
 
 # What may happen to a build while its operator is killed; the Pod's label tells the kubelet what to do.
-KINDS = ("pushes", "fails", "is-evicted", "is-replaced", "is-queued", "is-cancelled", "is-made-anew")
+KINDS = ("pushes", "fails", "is-evicted", "is-replaced", "is-queued", "is-cancelled", "is-recreated")
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ class Crowd:
             self._place.edit(life.name, target="other")
         elif life.kind == "is-cancelled":
             self._place.edit(life.name, cancelled=True)
-        elif life.kind == "is-made-anew":
+        elif life.kind == "is-recreated":
             self._place.rest.delete(self._place.path("imagebuilds", life.name))
             self._apply(life)
 
@@ -193,7 +193,7 @@ class Crowd:
         body = self._recorder.latest(self._place.name, life.name)
         if body is None or not life.acted or kstatus(body) == "InProgress":
             return False
-        return life.kind != "is-made-anew" or body["metadata"]["uid"] != life.first_uid
+        return life.kind != "is-recreated" or body["metadata"]["uid"] != life.first_uid
 
     def losses(self, pods: list[Seen]) -> list[str]:
         """Digests that a Pod has reported and that its ImageBuild doesn't have."""

@@ -1,4 +1,4 @@
-"""Client certificates: shown to who asks for one, and each way in which a file can be wrong is said."""
+"""Client certificates: sent where one is requested; each way in which a file can be wrong is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A context that is an artifact in a real registry: over TLS, by its own login, and what is no such artifact."""
+"""A context that is an artifact in a real registry: over TLS, by its own login, and artifacts of other kinds."""
 
 from __future__ import annotations
 

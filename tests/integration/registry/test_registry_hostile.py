@@ -48,7 +48,7 @@ def honest(image: MemoryImage = IMAGE) -> Script:
 
 
 def but(changed: Callable[[Asked], Answer | None]) -> Script:
-    """Honest, where ``changed`` has no answer. The question whether HTTPS is spoken is no part of the play."""
+    """Honest, where ``changed`` has no answer. The probe for HTTPS is not part of it."""
     otherwise = honest()
     return lambda asked: changed(asked) or otherwise(asked)
 

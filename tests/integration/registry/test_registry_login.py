@@ -224,7 +224,7 @@ def test_a_login_costs_no_connection() -> None:
     with ScriptedServer(script) as server:
         using = Client(logins={server.host: Login("user", "secret")})
         using.pull(f"{server.host}/team/app:1")
-        assert server.connections == 2, "one, beside the question whether HTTPS is spoken"
+        assert server.connections == 2, "one, and the probe for HTTPS"
         using.push(IMAGE, f"{server.host}/team/app:1")
     assert len(server.asked) > 10
     assert server.connections <= 4, "those of threads that upload at the same time"

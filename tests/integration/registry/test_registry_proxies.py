@@ -1,4 +1,4 @@
-"""Proxies of the environment: what goes through them, what does not, and what is said where one refuses."""
+"""Proxies of the environment: what goes through them, what does not, and the error where one refuses."""
 
 from __future__ import annotations
 

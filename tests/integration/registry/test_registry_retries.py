@@ -427,7 +427,7 @@ def test_connections_are_used_again() -> None:
         for _ in range(5):
             assert using.pull(f"{server.host}/app:1") == CONTENT
         assert len(server.asked) > 15
-        assert server.connections <= 3, "one, beside the question whether HTTPS is spoken"
+        assert server.connections <= 3, "one, and the probe for HTTPS"
 
 
 @pytest.mark.parametrize(
