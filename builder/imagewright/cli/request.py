@@ -212,7 +212,7 @@ def default_cache_dir(marker: str = IMAGE_MARKER, folder: str = _CACHE_DIR) -> s
     mounted = [point.path for point in mounts_below(above)]
     own = os.fsencode(name)
     leads = own not in mounted and any(path.startswith(own + b"/") for path in mounted)
-    return "" if leads else folder  # a directory that only holds other mounts is no cache
+    return "" if leads else folder  # a directory that only holds other mounts does not hold a cache
 
 
 def _cache_dir(given: str) -> str:

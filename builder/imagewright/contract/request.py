@@ -157,7 +157,7 @@ class OutputSettings(Model):
     destinations: tuple[str, ...] = ()
     push: bool = True
     check_push: bool = True  # before anything is built
-    ignore_immutable_tags: bool = False  # a tag that the registry refuses to move is no failure
+    ignore_immutable_tags: bool = False  # a refusal to move the tag does not fail the push
     oci_layout_path: str = ""
     tar_path: str = ""
     digest_file: str = ""

@@ -23,7 +23,7 @@ _APPLICATION = ("tenantId", "clientId", "clientSecret")
 
 
 def parse(text: str, rest: str, environment: Mapping[str, str]) -> AzureBlobSource | None:
-    """``https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB``; other web addresses are no blobs."""
+    """``https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB``; other web addresses do not name blobs."""
     return AzureBlobSource(url=text) if (urlsplit(text).hostname or "").endswith(_HOSTS) else None
 
 
