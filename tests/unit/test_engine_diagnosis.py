@@ -57,7 +57,7 @@ def test_the_hint_names_a_long_variable_without_its_value() -> None:
         (126, "sh: 1: rm: Argument list too long", "xargs"),
         (126, "/bin/bash: line 1: /bin/rm: Argument list too long", "xargs"),
         (126, "imagewright: /work: Permission denied", "WORKDIR"),
-        (126, "imagewright: can't run as 1000:1000: Operation not permitted", "SETUID"),
+        (126, "imagewright: cannot run as 1000:1000: Operation not permitted", "SETUID"),
         (126, "imagewright: exec /x: Exec format error", "architecture"),
         (126, "bash: ./x: cannot execute binary file: Exec format error", "architecture"),
         (126, "sh: ping: Operation not permitted", "setcap"),

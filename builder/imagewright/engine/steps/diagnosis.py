@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from imagewright.errors import Reason
 from imagewright.plan.steps import RunStep
 from imagewright.sandbox.kernel.memory import Counts
+from imagewright.sandbox.processes.command import OUTPUT_PREFIX, WRONG_USER
 
 _SIGKILL = 128 + 9
 _MAX_INTERPRETER = 200
@@ -114,9 +115,9 @@ def _not_started(step: RunStep, env: Mapping[str, str], output: Sequence[str]) -
     lowered = [line.lower() for line in output]
     if _contains(lowered, errno.E2BIG):
         return _too_long(step, env)
-    if f"imagewright: {step.workdir}: ".lower() in "\n".join(lowered):
+    if f"{OUTPUT_PREFIX}{step.workdir}: ".lower() in "\n".join(lowered):
         return "Let the user of USER enter WORKDIR: chown or chmod it in an earlier step."
-    if any(line.startswith("imagewright: can't run as ") for line in lowered):
+    if any(line.startswith(f"{OUTPUT_PREFIX}{WRONG_USER}") for line in lowered):
         return "Add the capabilities SETUID and SETGID to the container, or keep USER root."
     if _contains(lowered, errno.ENOEXEC) or any("cannot execute binary file" in line for line in lowered):
         return "Check that the program is for this architecture, and that a script begins with a #! line."
@@ -155,7 +156,7 @@ def _not_found(step: RunStep, output: Sequence[str]) -> str:
     script = step.script
     if script is not None and any(script.path in line and "not found" in line for line in output):
         return _interpreter(script.content.partition("\n")[0])
-    if any(line.startswith(f"imagewright: exec {program}: ") for line in output):
+    if any(line.startswith(f"{OUTPUT_PREFIX}exec {program}: ") for line in output):
         if step.argv[1:2] == ("-c",):
             return f'The image has no "{program}". Write RUN ["program", "argument"], or set SHELL to its shell.'
         if "/" in program:

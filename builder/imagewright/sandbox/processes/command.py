@@ -14,6 +14,9 @@ from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.processes.child import Parent
 
+# How the lines begin that this process writes instead of the command's output, and of them those about its user.
+OUTPUT_PREFIX = "imagewright: "
+WRONG_USER = "cannot run as "
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
@@ -51,7 +54,7 @@ def _set_user(command: RunCommand) -> None:
         os.setresgid(command.gid, command.gid, command.gid)
         os.setresuid(command.uid, command.uid, command.uid)
     except OSError as error:
-        raise OSError(error.errno, f"cannot run as {command.uid}:{command.gid}: {error.strerror}") from error
+        raise OSError(error.errno, f"{WRONG_USER}{command.uid}:{command.gid}: {error.strerror}") from error
 
 
 def describe(error: OSError) -> str:
@@ -68,6 +71,6 @@ def _reset_signals() -> None:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    os.write(2, f"imagewright: {text}\n".encode(errors="surrogateescape"))
+    os.write(2, f"{OUTPUT_PREFIX}{text}\n".encode(errors="surrogateescape"))
     sys.stdout = sys.stderr = None
     os._exit(code)
