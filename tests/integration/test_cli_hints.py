@@ -133,7 +133,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 def test_id_beyond_the_namespace_s_ids(context: Path) -> None:
     said = failure(context, "COPY --chown=5000 plain /", "--sandbox=chroot", before=(sys.executable, "-c", NAMESPACE))
     assert "maps only the users 0-999 and the groups 0-999" in said
-    assert "hint: Use ids that are there" in said
+    assert "hint: Use mapped ids" in said
 
 
 def test_a_helper_that_is_killed_from_outside(context: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ except SandboxError as error:
 def test_exhausted_user_namespaces() -> None:
     said = subprocess.run([sys.executable, "-c", NO_MORE], capture_output=True, text=True, check=True).stdout
     assert "cannot create a user namespace" in said
-    assert "hint: Run as root, or allow more of them: sysctl user.max_user_namespaces." in said
+    assert "hint: Run as root, or allow more user namespaces: sysctl user.max_user_namespaces." in said
 
 
 @pytest.fixture
