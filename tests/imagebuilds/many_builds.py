@@ -20,6 +20,7 @@ FOLDER = "/kaniko/cases"  # the engine's own: no build replaces it
 
 
 def main() -> None:
+    from imagewright.cli.main import executor  # once for all builds
 
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         archive.extractall(FOLDER, filter="fully_trusted")
@@ -29,7 +30,7 @@ def main() -> None:
     def build(flags: list[str], log: int) -> NoReturn:
         os.dup2(log, 1)
         os.dup2(log, 2)
-        code = main.executor(flags, os.environ)
+        code = executor(flags, os.environ)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

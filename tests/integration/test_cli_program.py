@@ -337,7 +337,7 @@ def test_unknown_image_is_not_a_stage(context: Path) -> None:
     with ScriptedServer(lambda asked: Answer(404)) as hub:
         ended = run("build", str(context), "--no-push", f"--registry-endpoint=docker.io={hub.host}")
     assert ended.code == 5
-    assert f"nosuchstage:latest is not in {hub.host} [BaseImagePullFailed]" in ended.err
+    assert f"cannot pull nosuchstage:latest: not found in {hub.host} [BaseImagePullFailed]" in ended.err
     assert "--> Dockerfile:3" in ended.err
     assert (
         "hint: No earlier stage is named nosuchstage, so it was resolved as the image docker.io/library/nosuchstage:latest. "

@@ -50,5 +50,5 @@ def test_truncated_archive(tmp_path: Path, fetch: Fetch, folder: Path) -> None:
 
 def test_file_that_is_not_an_archive(tmp_path: Path, fetch: Fetch, folder: Path) -> None:
     (folder / "Dockerfile").write_text("FROM scratch\n" * 1000)
-    with pytest.raises(SourceError, match="no tar archive"):
+    with pytest.raises(SourceError, match="not a tar archive"):
         fetch(TarSource(path=str(folder / "Dockerfile")))

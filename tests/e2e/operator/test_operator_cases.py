@@ -42,11 +42,11 @@ _CLOCK_S = 1.0  # file systems' clocks tick coarsely, and behind time.time()
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "sandbox.md"
 # Cases whose outcome is another one where nothing can be mounted, by the words of the document that say so.
-_COPY = "a copy, so that writing succeeds and is lost"
-_ON_DISK = "an empty folder on disk, of any size"
-_NO_NETWORK = "refused without the capability SYS_ADMIN, which its Pod hasn't"
-_NO_PROC = "opens none | the container's | none |"
-_LEFT_ALONE = "In `root`, nor is what it leaves alone"
+_COPY = "what the command writes is lost. A copy can be written to even without `rw`"
+_ON_DISK = "the folder on disk can have any size"
+_NO_NETWORK = "needs the capability SYS_ADMIN in `root` and `chroot`, which the Pod doesn't have"
+_NO_PROC = "| `/proc` | its own; in a Pod the container's [2] | the container's | none |"
+_LEFT_ALONE = "in `root` also the paths that it doesn't touch"
 _BY_OTHER_MEANS = {
     "run-mount-bind": _COPY,
     "run-mount-cache-readonly": _COPY,

@@ -70,7 +70,7 @@ raise SystemExit(main.main())
     namespace.pushes(pod)
     assert namespace.phase("Succeeded")["build"]["attempt"] == 1
     assert namespace.events() == ["BuildQueued", "BuildStarted", "BuildSucceeded"]
-    assert re.search(r"this clock is 7\d{3} s " + ("ahead of" if hours > 0 else "behind"), operator.log())
+    assert re.search(r"the local clock is 7\d{3} s " + ("ahead of" if hours > 0 else "behind"), operator.log())
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 409, 410])
