@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import tempfile
@@ -160,11 +161,12 @@ def test_foreign_directory_is_not_kept_open(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "link").symlink_to("own")
     rootfs = Rootfs(str(tmp_path), frozenset({"own"}))
+    gc.collect()
     before = {rootfs.fd} | _descriptors()
     with pytest.raises(FileSystemError) as caught:
         tree.make_workdir(rootfs, "/link/below", None)
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
-    assert _descriptors() == before
+    assert _descriptors() <= before, "what an earlier test left may be collected meanwhile"
 
 
 def _descriptors() -> set[int]:
