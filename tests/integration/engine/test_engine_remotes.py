@@ -107,7 +107,7 @@ def test_the_checksum_can_be_a_prefix_of_the_hash(tmp_path: Path, folder: Path) 
             below = folder / str(number)
             below.mkdir()
             remotes(tmp_path).checkout(git_remote(f"{here.url('a.git')}?checksum={checksum}#heavy"), str(below))
-        with pytest.raises(SourceError, match=f"is at commit {commit}") as caught:
+        with pytest.raises(SourceError, match=f"commit {commit} does not start with") as caught:
             remotes(tmp_path).checkout(git_remote(f"{here.url('a.git')}?checksum=0000000#heavy"), str(folder))
     assert caught.value.reason is Reason.GIT_REVISION_NOT_FOUND
 
