@@ -295,6 +295,39 @@ def test_a_server_that_ignores_ranges_sends_the_same_version_again(server: Scrip
     assert target.read_bytes() == LARGE
 
 
+def test_a_download_that_broke_after_its_last_byte_starts_over(server: ScriptedServer, target: Path) -> None:
+    """There is nothing from that byte on: status 416 (RFC 9110, section 15.5.17), whatever the answer has in it."""
+
+    def script(asked: Asked) -> Answer:
+        if "range" in asked.headers:
+            return Answer(416, {"ETag": '"v1"'}, b"x" * 2 * len(LARGE))
+        return Answer(200, {"ETag": '"v1"'}, LARGE, length=len(LARGE) + (len(server.asked) == 1))
+
+    server.script = script
+    fetch(f"http://{server.host}/a", target)
+    assert target.read_bytes() == LARGE
+    assert ["range" in asked.headers for asked in server.asked] == [False, True, False]
+
+
+def test_a_login_that_no_header_can_hold_is_not_shown(server: ScriptedServer, target: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        fetch(f"http://{server.host}/a", target, login="Bearer hun\nter2")
+    assert caught.value.reason is Reason.SOURCE_AUTH_FAILED
+    assert "ter2" not in caught.value.render()
+    assert not server.asked
+
+
+def test_a_refusal_after_a_redirect_names_who_refused(
+    server: ScriptedServer, other: ScriptedServer, target: Path
+) -> None:
+    server.script = lambda asked: Answer(302, {"Location": f"http://{other.host}/a"})
+    other.script = lambda asked: Answer(403)
+    with pytest.raises(SourceError) as caught:
+        fetch(f"http://{server.host}/a", target, login="Bearer t0ken")
+    assert "status 403 from 127.0.0.1" in caught.value.message
+    assert "login is valid" not in caught.value.hint, "it was not sent there"
+
+
 def test_a_later_range_than_requested_is_refused(server: ScriptedServer, target: Path) -> None:
     def script(asked: Asked) -> Answer:
         if "range" in asked.headers:
@@ -339,9 +372,13 @@ def test_a_server_that_does_not_know_of_its_tls_is_still_asked_by_https(secure: 
     assert fetch(f"https://{secure.host}/to/http://{secure.host}/a", target).digest == DIGEST
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/a", "http://[::1/a", "http://host:port/a"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:99999/a", "http://[::1/a", "http://host:port/a", "http://me:hun?ter2@host/a"]
+)
 def test_an_invalid_address_is_an_error_of_usage(target: Path, url: str) -> None:
-    assert failing(url, target).reason is Reason.USAGE_INVALID
+    error = failing(url, target)
+    assert error.reason is Reason.USAGE_INVALID
+    assert "hun" not in error.render()
     assert not target.exists()
 
 

@@ -32,6 +32,9 @@ def test_a_login_is_sent_to_its_own_origin_only(one: str, other: str, same: bool
         ("https://user:hunter2@a.test", "https://a.test"),
         ("https://user:hun@ter2@a.test/", "https://a.test/"),
         ("https://a.test/x@y", "https://a.test/x@y"),
+        ("https://user:hun?ter2@a.test/x", "https://a.test/x"),
+        ("https://user:hun ter2@a.test/x", "https://a.test/x"),
+        ("//user:hunter2@a.test/x", "//a.test/x"),
         ("/elsewhere?sig=hunter2", "/elsewhere"),
     ],
 )

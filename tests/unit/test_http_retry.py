@@ -34,6 +34,7 @@ def test_the_table_covers_every_failure() -> None:
         (FailureKind.CLIENT_CERTIFICATE, Repeat.NEVER),
         (FailureKind.NO_TLS, Repeat.NEVER),
         (FailureKind.INVALID_URL, Repeat.NEVER),
+        (FailureKind.INVALID_HEADER, Repeat.NEVER),
         (FailureKind.NOT_CONNECTED, Repeat.ALWAYS),
         (FailureKind.PROXY, Repeat.ALWAYS),
         (FailureKind.INTERRUPTED, Repeat.IDEMPOTENT),

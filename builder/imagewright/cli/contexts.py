@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from imagewright.context.fetch import parse_address
-from imagewright.context.git.address import parse_git, without_login
+from imagewright.context.git.address import parse_git
 from imagewright.contract.sources import (
     KINDS,
     ContextSource,
@@ -24,6 +24,7 @@ from imagewright.contract.sources import (
 )
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, UsageError
+from imagewright.http.exchange import without_userinfo
 from imagewright.plan.gotext import parse_bool
 from imagewright.reference import Reference
 
@@ -167,4 +168,4 @@ def _directory(name: str, path: str) -> str:
 def _invalid(flag: str, text: str, why: str, hint: str = "") -> UsageError:
     """The value is shown without a login in it: errors end up in logs."""
     hint = hint or (_NAMED_HINT if flag == _NAMED else _CONTEXT_HINT)
-    return UsageError(f'invalid --{flag} value "{without_login(text)}": {why}', hint=hint)
+    return UsageError(f'invalid --{flag} value "{without_userinfo(text)}": {why}', hint=hint)

@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 import requests
 
 from imagewright.errors import ImagewrightError, Reason, SourceError
-from imagewright.http.body import Interrupted, Restarted, ResumingReader, WrongRange
+from imagewright.http.body import RANGE_NOT_SATISFIABLE, Interrupted, Restarted, ResumingReader, WrongRange
 from imagewright.http.exchange import Authorization, HttpClient, HttpRequest, RedirectError, origin, shown_url
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify
 from imagewright.http.retry import RetryPolicy, StatusRefusal, with_retries
@@ -83,7 +83,8 @@ class _Source:
             parts = urlsplit(url)
             parts.port  # noqa: B018 -- raises for an invalid port
         except ValueError as error:
-            raise SourceError(f"invalid address {shown_url(url)}: {error}", reason=Reason.USAGE_INVALID) from error
+            why = "invalid host or port"  # the library's words may quote a login
+            raise SourceError(f"invalid address {shown_url(url)}: {why}", reason=Reason.USAGE_INVALID) from error
         login = _written_login(parts) or options.authorization(parts.hostname or "")
         self._client = client
         self._options = options
@@ -98,7 +99,7 @@ class _Source:
 
         def attempt() -> requests.Response:
             response = self._client.follow(request, self._options.tls, self._authorization, plain_http=self._pinned)
-            if 200 <= response.status_code < 300:
+            if 200 <= response.status_code < 300 or (position and response.status_code == RANGE_NOT_SATISFIABLE):
                 return response
             response.close()
             raise StatusRefusal(response)
@@ -106,7 +107,7 @@ class _Source:
         try:
             return with_retries(attempt, self._options.retry, idempotent=True, wait=self.wait)
         except StatusRefusal as error:
-            raise self._refused(error.status) from error
+            raise self._refused(error) from error
         except RedirectError as error:
             option = self._options.checksum_option
             hint = f"Pin the file with {option}, or use the http address itself." if error.plain_http else ""
@@ -153,14 +154,15 @@ class _Source:
         hint = "Check the address, the network policy and the proxy."
         return SourceError(f"cannot fetch {self.shown}: {why}", reason=Reason.SOURCE_UNREACHABLE, hint=hint)
 
-    def _refused(self, status: int) -> SourceError:
-        message = f"cannot fetch {self.shown}: status {status}"
+    def _refused(self, refusal: StatusRefusal) -> SourceError:
+        status, host = refusal.status, urlsplit(refusal.url).hostname or ""
+        by = f" from {host}" if host and origin(refusal.url) != origin(self._url) else ""
+        message = f"cannot fetch {self.shown}: status {status}{by}"
         if status in (404, 410):
             return SourceError(f"{message}: no such file", reason=Reason.FILE_NOT_FOUND, hint="Check the address.")
         if status in (401, 403, 407):
-            host = urlsplit(self._url).hostname
             hint = f"Give a token with --secret id=HTTP_AUTH_TOKEN_{host},src=FILE (ImageBuild: spec.secrets)."
-            if self._authorization.value:
+            if self._authorization.headers(refusal.url):
                 hint = "Check that the login is valid for this file."
             elif self._options.login_hint:
                 hint = self._options.login_hint
@@ -172,20 +174,27 @@ class _Source:
 
     def _unreachable(self, error: BaseException) -> SourceError:
         failure = classify(error)
+        host = failure.host or urlsplit(self._url).netloc
         match failure.kind:
             case FailureKind.UNTRUSTED_CERTIFICATE:
                 return SourceError(
-                    f"cannot fetch {self.shown}: cannot verify the certificate of {failure.host}: {failure.why}",
+                    f"cannot fetch {self.shown}: cannot verify the certificate of {host}: {failure.why}",
                     reason=Reason.SOURCE_CERTIFICATE_UNTRUSTED,
                     hint=f"Give the CA that signed it in SSL_CERT_FILE; {self._options.checksum_option} does not replace it.",
+                )
+            case FailureKind.INVALID_HEADER:
+                return SourceError(
+                    f"cannot send the login to fetch {self.shown}: {failure.why}",
+                    reason=Reason.SOURCE_AUTH_FAILED,
+                    hint="Give the token, or the value of the header, without line breaks and without blanks around it.",
                 )
             case FailureKind.INVALID_URL:
                 return SourceError(f"invalid address {self.shown}: {failure.why}", reason=Reason.USAGE_INVALID)
             case FailureKind.NO_TLS:
                 hint = "If the server has no TLS, use http://."
-                return SourceError(f"cannot fetch {self.shown}: {failure.host} does not speak TLS", hint=hint)
+                return SourceError(f"cannot fetch {self.shown}: {host} does not speak TLS", hint=hint)
             case FailureKind.CLIENT_CERTIFICATE:
-                why = f"{failure.host} requires a client certificate"
+                why = f"{host} requires a client certificate"
                 return SourceError(f"cannot fetch {self.shown}: {why}", hint="Use a server that does not.")
             case FailureKind.PROXY | FailureKind.NOT_CONNECTED | FailureKind.INTERRUPTED:
                 return self._interrupted(failure.why)

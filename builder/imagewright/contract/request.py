@@ -215,4 +215,4 @@ def _first_line(error: binascii.Error | ValidationError) -> str:
     if isinstance(error, binascii.Error):
         return str(error)
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))

@@ -158,7 +158,7 @@ def _read_value(flag: Flag, text: str, source: SourceText, location: Location) -
     except FlagError as error:
         message = f'invalid --{flag.name} value "{text[:100]}": {error.reason}'
         word, hint = error.word or text, error.hint or flag.hint
-        raise source.error(message, location, word=word, hint=hint) from None
+        raise source.error(message, location, word=word, hint=hint) from error
 
 
 def _as_fields(known: Mapping[str, Flag], given: Mapping[str, Any]) -> dict[str, Any]:

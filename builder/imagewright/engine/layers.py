@@ -48,11 +48,6 @@ class Layer:
         """How cache keys of later steps refer to it."""
         return self.made_of or str(self.diff_id)
 
-    @property
-    def size_bytes(self) -> int:
-        """As it is stored."""
-        return self.descriptor.size
-
 
 @dataclass(frozen=True, slots=True)
 class LayerOptions:

@@ -22,6 +22,7 @@ _REST_S = 5.0
 _INTERRUPTIONS = 4  # in a row, without progress between them, in addition to the policy's retries
 _INTERRUPTIONS_BEFORE_SWITCH = 2  # if another server can be asked
 _PROGRESS_BYTES = 8 << 20  # so that an interruption every few bytes does not make an endless download
+RANGE_NOT_SATISFIABLE = 416
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-")
 
 
@@ -116,7 +117,10 @@ class Source(Protocol):
     """Where a download comes from."""
 
     def open(self, position: int, etag: str) -> requests.Response:
-        """The body from a byte on; with ``etag``, only if it is still that version (``If-Range``)."""
+        """The body from a byte on; with ``etag``, only if it is still that version (``If-Range``).
+
+        Where the caller verifies nothing, a position after 0 may also be answered with status 416.
+        """
         ...
 
     def switch(self) -> bool:
@@ -196,6 +200,8 @@ class ResumingReader:
         self._response = response = self._source.open(self.position, self._etag)
         self._body = BodyReader(response, decode=self._decode)
         try:
+            if response.status_code == RANGE_NOT_SATISFIABLE:
+                self._restart(OSError("the server has no more of the file"))
             begin = range_begin(response, self.position)
             etag = "" if "Content-Encoding" in response.headers else _strong_etag(response)
             if self.position and not self._verified and etag != self._etag:

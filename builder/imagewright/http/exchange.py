@@ -6,6 +6,7 @@ Talks to the network. Keeps connections open and shares them between threads.
 from __future__ import annotations
 
 import ipaddress
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -27,6 +28,7 @@ _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NO_PROXY = {"no_proxy": "*"}
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+_USERINFO = re.compile(r"//[^/]*@")
 
 
 class Body(Protocol):
@@ -97,7 +99,7 @@ class HttpClient:
             failures.BROKEN: there is no response.
             TlsFileError: a certificate file cannot be used.
         """
-        upload = request.open_body is not None or request.form is not None
+        upload = request.open_body is not None
         with request.open_body() if request.open_body else nullcontext() as body:
             data: Any = request.form if request.form is not None else body
             return self._session(tls).request(
@@ -193,8 +195,9 @@ def is_loopback(host: str) -> bool:
 
 def shown_url(url: str) -> str:
     """A URL for messages: without its login, and without its query, which may be a signature that grants access."""
-    scheme, separator, rest = url.partition("?")[0].partition("://")
-    if not separator:
-        return scheme
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return without_userinfo(url).partition("?")[0]
+
+
+def without_userinfo(url: str) -> str:
+    """A URL without its login: all before the last @ of what should be the authority, however wrong the URL is."""
+    return _USERINFO.sub("//", url, count=1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from http.client import IncompleteRead
 from urllib.parse import urlsplit
 
 import requests
@@ -27,6 +28,7 @@ _CLIENT_CERTIFICATE = (
 )
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+_TOO_LATE = "no response in time"
 
 
 class TooSlow(TimeoutError):
@@ -45,6 +47,7 @@ class FailureKind(Enum):
     """Why there was no response, or not all of it."""
 
     INVALID_URL = "the URL is invalid"
+    INVALID_HEADER = "a header, such as the login's, cannot be sent"
     UNTRUSTED_CERTIFICATE = "the server's certificate cannot be verified"
     CLIENT_CERTIFICATE = "the server requires a client certificate, or rejected ours"
     NO_TLS = "the server does not speak TLS"
@@ -68,8 +71,12 @@ def classify(error: BaseException) -> Failure:
     if kind is FailureKind.UNTRUSTED_CERTIFICATE:
         _, _, rest = str(error).partition("certificate verify failed: ")
         why = clean(rest.partition(" (_ssl.c")[0].strip("')\" ")) or "it is not trusted"
+    elif kind is FailureKind.INVALID_URL:
+        why = "it is not a valid URL"  # the library's words repeat the URL, with what it may hold of a login
+    elif kind is FailureKind.INVALID_HEADER:
+        why = "its value is not valid in a header"  # the library's words quote it
     elif isinstance(error, requests.exceptions.Timeout):
-        why = "no response in time"
+        why = _TOO_LATE
     else:
         why = _root_cause(error)
     return Failure(kind, _host_of(error), why)
@@ -87,8 +94,10 @@ def _kind(error: BaseException) -> FailureKind:
         return FailureKind.CLIENT_CERTIFICATE
     if isinstance(error, requests.exceptions.SSLError) and _says(error, _NO_TLS):
         return FailureKind.NO_TLS
-    if isinstance(error, requests.RequestException) and isinstance(error, ValueError):  # InvalidURL, InvalidHeader, …
-        return FailureKind.INVALID_URL
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return FailureKind.INVALID_HEADER
+    if isinstance(error, requests.RequestException | HTTPError) and isinstance(error, ValueError):
+        return FailureKind.INVALID_URL  # InvalidURL, LocationParseError, …
     if isinstance(error, requests.exceptions.ProxyError) or "Tunnel connection failed" in str(error):
         return FailureKind.PROXY
     reason = getattr(error.args[0], "reason", None) if error.args else None
@@ -119,4 +128,8 @@ def _root_cause(error: BaseException) -> str:
         error = following
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, IncompleteRead):
+        return "the connection broke before the end"
+    if isinstance(error, TimeoutError) and not isinstance(error, TooSlow):
+        return _TOO_LATE
     return clean(str(error)) or type(error).__name__

@@ -44,6 +44,7 @@ STATUSES: Mapping[int, Repeat] = {
 }
 FAILURES: Mapping[FailureKind, Repeat] = {
     FailureKind.INVALID_URL: Repeat.NEVER,
+    FailureKind.INVALID_HEADER: Repeat.NEVER,
     FailureKind.UNTRUSTED_CERTIFICATE: Repeat.NEVER,
     FailureKind.CLIENT_CERTIFICATE: Repeat.NEVER,
     FailureKind.NO_TLS: Repeat.NEVER,
@@ -67,6 +68,7 @@ class StatusRefusal(Refusal):
     def __init__(self, response: requests.Response, body: bytes = b"") -> None:
         super().__init__(f"status {response.status_code}")
         self.status = response.status_code
+        self.url = response.url or ""
         self.retry_after_s = retry_after_s(response.headers.get("Retry-After", ""))
         self.body = body
 

@@ -57,7 +57,7 @@ class LiveReporter:
         self._level = level
         self._lock = threading.Lock()
         self._running: dict[StepStarted, _RunningStep] = {}
-        self._transfers_table: dict[tuple[str, str], _RunningTransfer] = {}
+        self._open_transfers: dict[tuple[str, str], _RunningTransfer] = {}
         self._starting = threading.Lock()
         self._live: Live | None = None
 
@@ -102,11 +102,11 @@ class LiveReporter:
         key = (transfer.kind, transfer.name)
         with self._lock:
             if transfer.finished:
-                self._transfers_table.pop(key, None)
-            elif key in self._transfers_table:
-                self._transfers_table[key].transfer = transfer
+                self._open_transfers.pop(key, None)
+            elif key in self._open_transfers:
+                self._open_transfers[key].transfer = transfer
             else:
-                self._transfers_table[key] = _RunningTransfer(transfer, time.monotonic())
+                self._open_transfers[key] = _RunningTransfer(transfer, time.monotonic())
         self._start()
 
     def failed(self, error: ImagewrightError) -> None:
@@ -132,7 +132,7 @@ class LiveReporter:
     def _draw(self) -> RenderableType:
         with self._lock:
             steps = [(step, running.since, running.lines()) for step, running in self._running.items()]
-            running = [_RunningTransfer(one.transfer, one.since) for one in self._transfers_table.values()]
+            running = [_RunningTransfer(one.transfer, one.since) for one in self._open_transfers.values()]
         now = time.monotonic()
         parts: list[RenderableType] = []
         shown = max(1, _LINES_SHOWN // max(1, len(steps)))

@@ -71,6 +71,12 @@ def unreachable(endpoint: Endpoint, error: BaseException) -> RegistryError:
             )
         case FailureKind.INVALID_URL:
             return protocol_error(f"invalid redirect from {endpoint}: {why}")
+        case FailureKind.INVALID_HEADER:
+            return RegistryError(
+                f"cannot send the login to {host}: {why}",
+                reason=Reason.REGISTRY_AUTH_FAILED,
+                hint="Give the token or the password without line breaks and without blanks around it.",
+            )
         case FailureKind.PROXY:
             return RegistryError(
                 f"cannot reach {host} through the proxy: {why}",
