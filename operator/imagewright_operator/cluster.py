@@ -124,7 +124,7 @@ class Cluster:
         except ApiError as error:
             if error.status in (400, 404):  # 400: the container has never run
                 return b""
-            raise
+            raise ApiError(error.status, f"cannot read the log of Pod {pod}: {error.message}") from error
         return kept
 
     # --- the rest

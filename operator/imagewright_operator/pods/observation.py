@@ -275,7 +275,7 @@ def _memory_limit(spec: Mapping[str, Any]) -> str:
 def _why_waiting(
     pod: PodJson, waiting: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str, bool]:
-    """Reason, message, and whether it transient by something appearing. Empty: nothing is wrong as far as is known."""
+    """Reason, message, and whether it starts as soon as something exists. Empty: nothing is known to be wrong."""
     status = pod.get("status") or {}
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":

@@ -1,9 +1,9 @@
 """The reconciler: what to do next for one ImageBuild, as ``ReconcileInput -> Actions``.
 
-No I/O. Level-triggered and idempotent: the same state gives the same actions, so a lost, duplicated or reordered event
-changes nothing, and nothing that matters is kept in memory. A build is recorded in the status first, under a resource
-version; the name of its Pod follows from that record, so that an operator that was killed between two steps, or a
-second operator, continues with the same Pod instead of creating another one.
+No I/O but by the callbacks of its input. Level-triggered and idempotent: the same state gives the same actions, so a
+lost, duplicated or reordered event changes nothing, and nothing that matters is kept in memory. A build is recorded in
+the status first, under a resource version; the name of its Pod follows from that record, so that an operator that was
+killed between two steps, or a second operator, continues with the same Pod instead of creating another one.
 """
 
 from __future__ import annotations

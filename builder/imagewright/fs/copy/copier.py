@@ -72,9 +72,8 @@ def copy(rootfs: Rootfs, *requests: CopyRequest) -> Changes:
 
     Raises:
         FileSystemError: ``FileNotFound`` for a missing source; ``PathNotAllowed`` if the destination does not belong to
-        the
-            image, or if a file would replace a directory or a directory a file; ``UsageInvalid`` if several files would
-            get one name.
+            the image, or if a file would replace a directory or a directory a file; ``UsageInvalid`` if several files
+            would get one name.
     """
     written: set[bytes] = set()
     files: dict[bytes, tuple[str, bytes]] = {}

@@ -92,7 +92,8 @@ def change_owner(target: int | EntryRef, owner: tuple[int, int]) -> None:
 
     Raises:
         FileSystemError: reason ``IdOutOfRange`` if the user namespace does not map the id, or does not permit the
-        change. OSError
+            change.
+        OSError
     """
     try:
         if isinstance(target, int):

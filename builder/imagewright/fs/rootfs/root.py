@@ -28,8 +28,7 @@ class Rootfs:
     Args:
         path: the directory.
         excluded: root-relative paths ("proc", "etc/hosts") that do not belong to the image: never read, written,
-        deleted
-            or packed when the tree is walked.
+            deleted or packed when the tree is walked.
         resolver: opens paths inside the root; by default the kernel if it can.
         masked: the image's entries at paths where the container has mounts. Paths are then resolved as the image has
             them, and ``parent_fd`` tells in which open directory an entry is.
