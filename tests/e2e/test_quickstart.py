@@ -68,7 +68,7 @@ esac
 _DOCKER = """#!/bin/sh
 case "$1" in
   info | rm) ;;
-  ps) echo imagewright-quickstart ;;
+  ps) echo imagewright-quickstart-registry ;;
   port) echo {host} ;;
   *) exit 1 ;;
 esac

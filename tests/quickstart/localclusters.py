@@ -26,6 +26,7 @@ from cluster.places import ClusterError, cache_root
 from cluster.progress import say, step
 
 NAME = "imagewright-quickstart"
+_REGISTRY = f"{NAME}-registry"  # not NAME: minikube calls the container of its node that
 _REGISTRY_IMAGE = "registry:2"
 _REGISTRY_PORT = 5001
 _K3S = Path("/etc/rancher/k3s")
@@ -199,20 +200,19 @@ def _no_docker() -> str:
 
 def _start_registry() -> str:
     """HOST:PORT of the registry's container, which is started where it doesn't run."""
-    if NAME not in _run("docker", "ps", "--format", "{{.Names}}").split():
+    if _REGISTRY not in _run("docker", "ps", "--format", "{{.Names}}").split():
         gateway = _run(
             "docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"
         ).strip()
         port = f"{gateway}:{_REGISTRY_PORT}:5000"
         with step("Starting a registry", "seconds"):
-            _run(
-                "docker", "run", "--detach", "--restart=always", f"--publish={port}", f"--name={NAME}", _REGISTRY_IMAGE
-            )
-    return _run("docker", "port", NAME, "5000/tcp").split()[0]
+            flags = ("--detach", "--restart=always", f"--publish={port}", f"--name={_REGISTRY}")
+            _run("docker", "run", *flags, _REGISTRY_IMAGE)
+    return _run("docker", "port", _REGISTRY, "5000/tcp").split()[0]
 
 
 def _remove_registry() -> None:
-    _run("docker", "rm", "--force", "--volumes", NAME)
+    _run("docker", "rm", "--force", "--volumes", _REGISTRY)
 
 
 def _folder() -> Path:

@@ -12,7 +12,8 @@ import pytest
 from cluster.places import ClusterError
 from quickstart.localclusters import K3d, K3s, Kind, Minikube, choose
 
-# Answers as the tools do, refuses flags that they don't document, and notes each call with what it was given.
+# Answers as the tools do, refuses flags that they don't document and names that containers have, and notes each call with
+# what it was given.
 _STAND_IN = """#!{python}
 import argparse, json, os, pathlib, sys
 state = pathlib.Path({state!r})
@@ -23,12 +24,20 @@ with (state / "calls").open("a") as calls:
     calls.write(json.dumps([name, words, given, os.environ.get("KUBECONFIG", "")]) + chr(10))
 verb = [word for word in words if not word.startswith("-")]
 made = state / name
+containers = state / "containers"
+names = containers.read_text().split() if containers.exists() else ["other"]
 FLAGS = {{
     "kind": {{"--name", "--config", "--wait", "-"}},
     "k3d": {{"--registry-config", "--kubeconfig-update-default", "--kubeconfig-switch-context", "--wait", "-o"}},
     "minikube": {{"--profile", "--driver", "--container-runtime", "--insecure-registry"}},
     "docker": {{"--format", "--detach", "--restart", "--publish", "--name", "--force", "--volumes", "-i", "-p"}},
 }}
+def flag(wanted):
+    return next((word.partition("=")[2] for word in words if word.startswith(wanted + "=")), "")
+def contain(container):
+    if container in names:
+        sys.exit(f"Conflict. The container name {{container}} is already in use")
+    containers.write_text(" ".join([*names, container]))
 for word in words:
     if word.startswith("-") and word.partition("=")[0] not in FLAGS[name]:
         sys.exit(f"unknown flag: {{word}}")
@@ -36,13 +45,17 @@ if name == "docker":
     if verb[0] == "info" and (state / "no-daemon").exists():
         sys.exit("Cannot connect to the Docker daemon")
     elif verb[0] == "ps":
-        print(made.read_text() if made.exists() else "other")
+        print(*names, sep=chr(10))
     elif verb[:2] == ["network", "inspect"]:
         print("172.17.0.1")
     elif verb[0] == "run":
-        made.write_text("imagewright-quickstart")
+        contain(flag("--name"))
+    elif verb[0] in ("port", "rm") and verb[1] not in names:
+        sys.exit(f"No such container: {{verb[1]}}")
     elif verb[0] == "port":
         print("172.17.0.1:5001")
+    elif verb[0] == "rm":
+        containers.write_text(" ".join(one for one in names if one != verb[1]))
 elif verb[:2] == ["get", "clusters"]:
     print(made.read_text() if made.exists() else "")
 elif verb[:2] == ["cluster", "list"]:
@@ -54,6 +67,9 @@ elif "kubeconfig" in verb:
 elif verb[:2] == ["get", "nodes"]:
     print("node-1" + chr(10) + "node-2")
 elif verb[:1] == ["start"]:
+    if not made.exists():
+        contain(flag("--profile"))  # by --driver=docker, the node is a container of the profile's name
+        made.touch()
     pathlib.Path(os.environ["KUBECONFIG"]).write_text("kubeconfig of minikube")
 elif "delete" in verb:
     made.unlink()
@@ -126,10 +142,8 @@ def test_kind_gets_a_registry_that_each_node_pulls_from(machine: Machine, calls:
     machine("docker", "kind")
     kubeconfig, host = Kind().start()
     assert (kubeconfig.read_text(), host) == ("kubeconfig of kind\n", "172.17.0.1:5001")
-    assert (
-        "docker run --detach --restart=always --publish=172.17.0.1:5001:5000 --name=imagewright-quickstart registry:2"
-        in calls.lines()
-    )
+    flags = "--detach --restart=always --publish=172.17.0.1:5001:5000 --name=imagewright-quickstart-registry"
+    assert f"docker run {flags} registry:2" in calls.lines()
     (create,) = (given for name, words, given, _ in calls.all() if (name, words[:6]) == ("kind", "create"))
     assert 'config_path = "/etc/containerd/certs.d"' in create
     folder = "/etc/containerd/certs.d/172.17.0.1:5001"
@@ -141,17 +155,17 @@ def test_kind_gets_a_registry_that_each_node_pulls_from(machine: Machine, calls:
         assert copied == ['server = "http://172.17.0.1:5001"\n']
 
 
-@pytest.mark.parametrize("tool", [Kind(), K3d()], ids=["kind", "k3d"])
+@pytest.mark.parametrize("tool", [Kind(), K3d(), Minikube()], ids=["kind", "k3d", "minikube"])
 def test_what_runs_is_used_again_and_what_was_made_is_deleted(
-    machine: Machine, calls: Calls, tmp_path: Path, tool: Kind | K3d
+    machine: Machine, calls: Calls, tmp_path: Path, tool: Kind | K3d | Minikube
 ) -> None:
     machine("docker", tool.name)
     assert tool.start() == tool.start()
-    assert sum("create" in line for line in calls.lines()) == 1
+    assert sum("create" in line for line in calls.lines()) == (0 if tool.name == "minikube" else 1)
     assert sum(line.startswith("docker run") for line in calls.lines()) == 1
     tool.delete()
     assert not (tmp_path / tool.name).exists()
-    assert calls.lines()[-1] == "docker rm --force --volumes imagewright-quickstart"
+    assert calls.lines()[-1] == "docker rm --force --volumes imagewright-quickstart-registry"
 
 
 def test_k3d_reads_the_registry_from_a_file_and_leaves_the_users_kubeconfig(machine: Machine, calls: Calls) -> None:
