@@ -67,7 +67,7 @@ esac
 """
 _DOCKER = """#!/bin/sh
 case "$1" in
-  info | rm) ;;
+  info | rm | start) ;;
   ps) echo imagewright-quickstart-registry ;;
   port) echo {host} ;;
   *) exit 1 ;;

@@ -199,8 +199,10 @@ def _no_docker() -> str:
 
 
 def _start_registry() -> str:
-    """HOST:PORT of the registry's container, which is started where it doesn't run."""
-    if _REGISTRY not in _run("docker", "ps", "--format", "{{.Names}}").split():
+    """HOST:PORT of the registry's container, which is started where it doesn't run, with what it holds."""
+    if _REGISTRY in _run("docker", "ps", "--all", "--format", "{{.Names}}").split():
+        _run("docker", "start", _REGISTRY)  # does nothing if it runs
+    else:
         gateway = _run(
             "docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"
         ).strip()

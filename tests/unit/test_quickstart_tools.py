@@ -30,7 +30,7 @@ FLAGS = {{
     "kind": {{"--name", "--config", "--wait", "-"}},
     "k3d": {{"--registry-config", "--kubeconfig-update-default", "--kubeconfig-switch-context", "--wait", "-o"}},
     "minikube": {{"--profile", "--driver", "--container-runtime", "--insecure-registry"}},
-    "docker": {{"--format", "--detach", "--restart", "--publish", "--name", "--force", "--volumes", "-i", "-p"}},
+    "docker": {{"--all", "--format", "--detach", "--restart", "--publish", "--name", "--force", "--volumes", "-i", "-p"}},
 }}
 def flag(wanted):
     return next((word.partition("=")[2] for word in words if word.startswith(wanted + "=")), "")
@@ -45,13 +45,18 @@ if name == "docker":
     if verb[0] == "info" and (state / "no-daemon").exists():
         sys.exit("Cannot connect to the Docker daemon")
     elif verb[0] == "ps":
-        print(*names, sep=chr(10))
+        stopped = (state / "stopped").exists()
+        print(*(one for one in names if "--all" in words or not (stopped and "registry" in one)), sep=chr(10))
     elif verb[:2] == ["network", "inspect"]:
         print("172.17.0.1")
     elif verb[0] == "run":
         contain(flag("--name"))
-    elif verb[0] in ("port", "rm") and verb[1] not in names:
+    elif verb[0] in ("port", "rm", "start") and verb[1] not in names:
         sys.exit(f"No such container: {{verb[1]}}")
+    elif verb[0] == "start":
+        (state / "stopped").unlink(missing_ok=True)
+    elif verb[0] == "port" and (state / "stopped").exists():
+        sys.exit("No public port")
     elif verb[0] == "port":
         print("172.17.0.1:5001")
     elif verb[0] == "rm":
@@ -166,6 +171,14 @@ def test_what_runs_is_used_again_and_what_was_made_is_deleted(
     tool.delete()
     assert not (tmp_path / tool.name).exists()
     assert calls.lines()[-1] == "docker rm --force --volumes imagewright-quickstart-registry"
+
+
+def test_a_registry_that_was_stopped_is_started_again(machine: Machine, calls: Calls, tmp_path: Path) -> None:
+    machine("docker", "kind")
+    before = Kind().start()
+    (tmp_path / "stopped").touch()
+    assert Kind().start() == before
+    assert sum(line.startswith("docker run") for line in calls.lines()) == 1
 
 
 def test_k3d_reads_the_registry_from_a_file_and_leaves_the_users_kubeconfig(machine: Machine, calls: Calls) -> None:
