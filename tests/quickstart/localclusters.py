@@ -169,7 +169,11 @@ class K3s:
             return missing
         if not os.access(self.folder / "k3s.yaml", os.R_OK):
             return f"cannot read {self.folder / 'k3s.yaml'}: it isn't running, or you aren't root"
-        return "" if self._registry() else f"no plain-HTTP registry in {self.folder / 'registries.yaml'}"
+        try:
+            host = self._registry()
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            return f"cannot read {self.folder / 'registries.yaml'}: {' '.join(str(error).split())}"
+        return "" if host else f"no plain-HTTP registry in {self.folder / 'registries.yaml'}"
 
     def start(self) -> tuple[Path, str]:
         return self.folder / "k3s.yaml", self._registry()
@@ -178,12 +182,20 @@ class K3s:
         """Nothing: cluster and registry were there before."""
 
     def _registry(self) -> str:
-        """The first host whose endpoint is itself, over plain HTTP."""
+        """The first host whose endpoint is itself, over plain HTTP.
+
+        Raises:
+            OSError, ValueError, YAMLError: the settings can't be read, or have another form.
+        """
         file = self.folder / "registries.yaml"
-        mirrors = (yaml.safe_load(file.read_text()) or {}).get("mirrors") or {} if file.is_file() else {}
-        for host, mirror in mirrors.items():
-            if f"http://{host}" in [url.rstrip("/") for url in (mirror or {}).get("endpoint") or []]:
-                return str(host)
+        settings = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+        try:
+            mirrors = (settings or {}).get("mirrors") or {}
+            for host, mirror in mirrors.items():
+                if f"http://{host}" in [url.rstrip("/") for url in (mirror or {}).get("endpoint") or []]:
+                    return str(host)
+        except (AttributeError, TypeError) as error:
+            raise ValueError("mirrors must map each host to its endpoint, a list of URLs") from error
         return ""
 
 

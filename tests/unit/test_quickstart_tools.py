@@ -220,3 +220,23 @@ def test_k3s_is_taken_with_a_registry_of_its_settings_and_nothing_of_it_changes(
     assert tool.start() == (folder / "k3s.yaml", "10.0.0.1:5000")
     tool.delete()
     assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (b"mirrors: [", "while parsing a flow node"),
+        (b"mirrors: \xff", "'utf-8' codec can't decode byte 0xff"),
+        (b"- mirrors", "mirrors must map each host to its endpoint, a list of URLs"),
+        (b"mirrors: {a: {endpoint: 5}}", "mirrors must map each host to its endpoint, a list of URLs"),
+    ],
+)
+def test_settings_of_k3s_that_cannot_be_read_are_why_it_is_not_taken(
+    machine: Machine, tmp_path: Path, settings: bytes, why: str
+) -> None:
+    machine("k3s")
+    (tmp_path / "k3s.yaml").touch()
+    (tmp_path / "registries.yaml").write_bytes(settings)
+    obstacle = K3s(tmp_path).obstacle()
+    assert obstacle.startswith(f"cannot read {tmp_path}/registries.yaml: {why}")
+    assert "\n" not in obstacle
