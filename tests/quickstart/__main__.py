@@ -15,17 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.lifecycle import down
-from cluster.places import ClusterError, cache_root
+from cluster.places import ClusterError
+from cluster.processes import Processes
 from cluster.progress import say, step
 from quickstart.access import PLACES, ClusterAccess, given_access, own_access
 from quickstart.images import publish
 from quickstart.install import install, uninstall
 from quickstart.localclusters import K3s, choose, tools
+from quickstart.record import forget, record, recorded
 from quickstart.watch import watch
 
 NAMESPACE = "imagewright-quickstart"
 WAYS = ("kind", "k3d", "minikube", "k3s", "own")
-_CHOSEN = cache_root() / "run" / "quickstart-local" / "tool"
 _EXAMPLE = """FROM busybox
 RUN echo "Built inside Kubernetes, without a daemon, at $(date -u)" > /hello.txt
 CMD ["cat", "/hello.txt"]
@@ -39,7 +40,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--insecure", action="store_true", help="the registry speaks plain HTTP")
     parser.add_argument("--mirror", metavar="HOST", default="", help="pull Docker Hub's images from there")
     parser.add_argument(
-        "--with", dest="way", choices=WAYS, default="", help="how to get a cluster; the first that works if not given"
+        "--with",
+        dest="way",
+        choices=WAYS,
+        default="",
+        help="how to get a cluster; if not given, the one that it has started, or the first that works",
     )
     parser.add_argument("--down", action="store_true", help="stop and remove what quickstart started, nothing else")
     given = parser.parse_args(arguments)
@@ -61,14 +66,14 @@ def access_of(given: argparse.Namespace) -> ClusterAccess:
     if given.kubeconfig:
         say(f"Using the cluster of {given.kubeconfig} and the registry {given.registry}, as given")
         return given_access(Path(given.kubeconfig), given.registry, insecure=given.insecure, mirror=given.mirror)
-    if not given.way and PLACES.supervisor_pid.exists():
+    way = given.way or (recorded() or [""])[-1]
+    if not way and PLACES.supervisor_pid.exists():
         say("Using the cluster of our own, which is running")
         return own_access()
-    tool = None if given.way == "own" else choose(given.way)
+    tool = None if way == "own" else choose(way)
     if tool is None:
         return own_access()
-    _CHOSEN.parent.mkdir(parents=True, exist_ok=True)
-    _CHOSEN.write_text(tool.name)  # for --down; before the start, which may fail halfway
+    record(tool.name)  # before the start, which may fail halfway
     kubeconfig, host = tool.start()
     return given_access(kubeconfig, f"{host}/imagewright", insecure=True, mirror=given.mirror)
 
@@ -118,23 +123,26 @@ def show(access: ClusterAccess) -> None:
 
 
 def take_down(given: argparse.Namespace) -> None:
-    """The cluster that quickstart started, or what it installed into the given one."""
-    kubeconfig = Path(given.kubeconfig) if given.kubeconfig else None
-    if kubeconfig is None and _CHOSEN.is_file():
-        (tool,) = (tool for tool in tools() if tool.name == _CHOSEN.read_text())
+    """The clusters that quickstart started, or what it installed into the given one."""
+    if given.kubeconfig:
+        clear(Path(given.kubeconfig))
+        return
+    started = [tool for tool in tools() if tool.name in recorded()]
+    for tool in started:
         if isinstance(tool, K3s):
-            kubeconfig = tool.start()[0]
+            clear(tool.kubeconfig)
         else:
             tool.delete()
             say(f"The {tool.name} cluster and its registry are gone.")
-        _CHOSEN.unlink()
-        if kubeconfig is None:
-            return
-    if kubeconfig is None:
+        forget(tool.name)
+    if not started or Processes(PLACES).supervisor_pid():
         down(PLACES)
         say("The cluster is gone; its programs and base images stay cached for the next time.")
-        return
-    access = given_access(kubeconfig, given.registry or "unused", insecure=False, mirror="")
+
+
+def clear(kubeconfig: Path) -> None:
+    """Remove the example from a cluster that stays, and the operator unless others use it."""
+    access = given_access(kubeconfig, "unused", insecure=False, mirror="")
     access.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
     others = imagebuilds_of_others(access)
     if others:

@@ -167,8 +167,8 @@ class K3s:
     def obstacle(self) -> str:
         if missing := _missing("k3s"):
             return missing
-        if not os.access(self.folder / "k3s.yaml", os.R_OK):
-            return f"cannot read {self.folder / 'k3s.yaml'}: it isn't running, or you aren't root"
+        if not os.access(self.kubeconfig, os.R_OK):
+            return f"cannot read {self.kubeconfig}: it isn't running, or you aren't root"
         try:
             host = self._registry()
         except (OSError, ValueError, yaml.YAMLError) as error:
@@ -176,10 +176,14 @@ class K3s:
         return "" if host else f"no plain-HTTP registry in {self.folder / 'registries.yaml'}"
 
     def start(self) -> tuple[Path, str]:
-        return self.folder / "k3s.yaml", self._registry()
+        return self.kubeconfig, self._registry()
 
     def delete(self) -> None:
         """Nothing: cluster and registry were there before."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "k3s.yaml"
 
     def _registry(self) -> str:
         """The first host whose endpoint is itself, over plain HTTP.
@@ -226,7 +230,8 @@ def _start_registry() -> str:
 
 
 def _remove_registry() -> None:
-    _run("docker", "rm", "--force", "--volumes", _REGISTRY)
+    if _REGISTRY in _run("docker", "ps", "--all", "--format", "{{.Names}}").split():
+        _run("docker", "rm", "--force", "--volumes", _REGISTRY)
 
 
 def _folder() -> Path:
@@ -236,9 +241,12 @@ def _folder() -> Path:
 
 
 def _run(*command: str, stdin: str | None = None, **environment: str) -> str:
-    done = subprocess.run(
-        command, check=False, input=stdin, capture_output=True, text=True, env={**os.environ, **environment}
-    )
+    try:
+        done = subprocess.run(
+            command, check=False, input=stdin, capture_output=True, text=True, env={**os.environ, **environment}
+        )
+    except FileNotFoundError:
+        raise ClusterError(f"cannot run {command[0]}: not installed") from None
     if done.returncode != 0:
         raise ClusterError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -9,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster.places import ClusterError
+from cluster.places import ClusterError, Places
+from quickstart.__main__ import access_of, main
 from quickstart.localclusters import K3d, K3s, Kind, Minikube, choose
+from quickstart.record import record, recorded
 
 # Answers as the tools do, refuses flags that they don't document and names that containers have, and notes each call with
 # what it was given.
@@ -77,7 +80,9 @@ elif verb[:1] == ["start"]:
         made.touch()
     pathlib.Path(os.environ["KUBECONFIG"]).write_text("kubeconfig of minikube")
 elif "delete" in verb:
-    made.unlink()
+    if (state / "fails").exists():
+        sys.exit("cannot delete it")
+    made.unlink(missing_ok=True)
 """
 
 Machine = Callable[..., None]
@@ -240,3 +245,62 @@ def test_settings_of_k3s_that_cannot_be_read_are_why_it_is_not_taken(
     obstacle = K3s(tmp_path).obstacle()
     assert obstacle.startswith(f"cannot read {tmp_path}/registries.yaml: {why}")
     assert "\n" not in obstacle
+
+
+def given(way: str) -> argparse.Namespace:
+    return argparse.Namespace(kubeconfig=None, registry=None, way=way, insecure=False, mirror="")
+
+
+@pytest.fixture
+def downs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done to clusters other than those of the tools."""
+    done: list[str] = []
+    monkeypatch.setattr("quickstart.__main__.PLACES", Places("quickstart", 1, tmp_path / "cache"))
+    monkeypatch.setattr("quickstart.__main__.down", lambda places: done.append(f"down {places.name}"))
+    monkeypatch.setattr("quickstart.__main__.clear", lambda kubeconfig: done.append(f"clear {kubeconfig}"))
+    return done
+
+
+def test_the_tool_of_the_last_time_is_used_again_and_every_one_is_deleted(
+    machine: Machine, tmp_path: Path, downs: list[str]
+) -> None:
+    machine("docker", "kind", "k3d", "minikube", "kubectl")
+    for way in ("minikube", "k3d"):
+        access_of(given(way))
+    assert access_of(given("")).kubectl[1].endswith("/k3d.kubeconfig")
+    access_of(given("minikube"))
+    assert access_of(given("")).kubectl[1].endswith("/minikube.kubeconfig")
+    assert recorded() == ["k3d", "minikube"]
+    main(["--down"])
+    assert not any((tmp_path / name).exists() for name in ("k3d", "minikube"))
+    assert (tmp_path / "containers").read_text().split() == ["other", "imagewright-quickstart"]  # the node's
+    assert (recorded(), downs) == ([], [])
+    main(["--down"])
+    assert downs == ["down quickstart"]
+
+
+def test_a_cluster_that_was_not_deleted_stays_in_the_record(machine: Machine, tmp_path: Path, downs: list[str]) -> None:
+    machine("docker", "kind", "kubectl")
+    access_of(given("kind"))
+    (tmp_path / "fails").touch()
+    with pytest.raises(ClusterError, match="cannot delete it"):
+        main(["--down"])
+    (tmp_path / "bin" / "kind").rename(tmp_path / "kind-elsewhere")
+    with pytest.raises(ClusterError, match=r"^cannot run kind: not installed$"):
+        main(["--down"])
+    assert recorded() == ["kind"]
+    (tmp_path / "kind-elsewhere").rename(tmp_path / "bin" / "kind")
+    (tmp_path / "fails").unlink()
+    main(["--down"])
+    assert (recorded(), downs) == ([], [])
+
+
+def test_the_own_cluster_goes_too_when_it_runs_and_k3s_is_only_cleared(
+    machine: Machine, downs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("k3s")
+    record("k3s")
+    monkeypatch.setattr("quickstart.__main__.Processes.supervisor_pid", lambda _: 1)
+    main(["--down"])
+    assert downs == ["clear /etc/rancher/k3s/k3s.yaml", "down quickstart"]
+    assert recorded() == []
