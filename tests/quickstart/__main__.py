@@ -18,7 +18,7 @@ from cluster.lifecycle import down
 from cluster.places import ClusterError
 from cluster.processes import Processes
 from cluster.progress import say, step
-from quickstart.access import PLACES, ClusterAccess, given_access, own_access
+from quickstart.access import PLACES, ClusterAccess, given_access, own_access, users_login
 from quickstart.images import publish
 from quickstart.install import install, uninstall
 from quickstart.localclusters import K3s, choose, tools
@@ -65,7 +65,8 @@ def access_of(given: argparse.Namespace) -> ClusterAccess:
     """The quickest way: the given cluster, one by a tool of this machine, or the cluster of our own."""
     if given.kubeconfig:
         say(f"Using the cluster of {given.kubeconfig} and the registry {given.registry}, as given")
-        return given_access(Path(given.kubeconfig), given.registry, insecure=given.insecure, mirror=given.mirror)
+        kubeconfig, login = Path(given.kubeconfig), users_login()
+        return given_access(kubeconfig, given.registry, insecure=given.insecure, mirror=given.mirror, login=login)
     way = given.way or (recorded() or [""])[-1]
     if not way and PLACES.supervisor_pid.exists():
         say("Using the cluster of our own, which is running")
@@ -75,6 +76,7 @@ def access_of(given: argparse.Namespace) -> ClusterAccess:
         return own_access()
     record(tool.name)  # before the start, which may fail halfway
     kubeconfig, host = tool.start()
+    # No login: the registry wants none, and the cluster is to have none of the user's.
     return given_access(kubeconfig, f"{host}/imagewright", insecure=True, mirror=given.mirror)
 
 
@@ -142,7 +144,7 @@ def take_down(given: argparse.Namespace) -> None:
 
 def clear(kubeconfig: Path) -> None:
     """Remove the example from a cluster that stays, and the operator unless others use it."""
-    access = given_access(kubeconfig, "unused", insecure=False, mirror="")
+    access = given_access(kubeconfig, "unused")
     access.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
     others = imagebuilds_of_others(access)
     if others:

@@ -44,13 +44,16 @@ def own_access() -> ClusterAccess:
     )
 
 
-def given_access(kubeconfig: Path, registry: str, *, insecure: bool, mirror: str) -> ClusterAccess:
+def given_access(
+    kubeconfig: Path, registry: str, *, insecure: bool = False, mirror: str = "", login: Path | None = None
+) -> ClusterAccess:
     """A cluster and a registry that exist.
 
     Args:
         registry: HOST/REPO.
         insecure: the registry speaks plain HTTP.
         mirror: a host to pull Docker Hub's images from, or empty.
+        login: a config.json, which the cluster gets a copy of.
 
     Raises:
         ClusterError: there is no such kubeconfig.
@@ -59,7 +62,6 @@ def given_access(kubeconfig: Path, registry: str, *, insecure: bool, mirror: str
         raise ClusterError(f'cannot read kubeconfig "{kubeconfig}": no such file')
     program = shutil.which("kubectl") or str(binaries() / "kubectl")
     host = registry.partition("/")[0]
-    login = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     flags: tuple[str, ...] = (f"--insecure-registry={host}",) if insecure else ()
     registries: tuple[dict[str, object], ...] = ({"host": host, "insecure": True},) if insecure else ()
     if mirror:
@@ -69,5 +71,11 @@ def given_access(kubeconfig: Path, registry: str, *, insecure: bool, mirror: str
         (program, f"--kubeconfig={kubeconfig.absolute()}"),
         Target(registry, flags),
         registries,
-        login if login.is_file() else None,
+        login,
     )
+
+
+def users_login() -> Path | None:
+    """What docker login has written."""
+    file = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    return file if file.is_file() else None

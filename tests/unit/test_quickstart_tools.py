@@ -304,3 +304,16 @@ def test_the_own_cluster_goes_too_when_it_runs_and_k3s_is_only_cleared(
     main(["--down"])
     assert downs == ["clear /etc/rancher/k3s/k3s.yaml", "down quickstart"]
     assert recorded() == []
+
+
+def test_only_a_given_cluster_gets_the_logins_of_docker(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("docker", "kind", "kubectl")
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert access_of(given("kind")).login is None
+    (tmp_path / "kubeconfig").touch()
+    users = given("")
+    users.kubeconfig, users.registry = tmp_path / "kubeconfig", "registry.example.com/imagewright"
+    assert access_of(users).login == tmp_path / "config.json"
