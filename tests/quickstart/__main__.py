@@ -50,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if bool(given.kubeconfig) != bool(given.registry) and not given.down:
         parser.error("--kubeconfig and --registry belong together")
+    if given.way and given.kubeconfig:
+        parser.error("--with and --kubeconfig are two ways: leave one out")
     if given.down:
         take_down(given)
         return 0
@@ -68,7 +70,7 @@ def access_of(given: argparse.Namespace) -> ClusterAccess:
         kubeconfig, login = Path(given.kubeconfig), users_login()
         return given_access(kubeconfig, given.registry, insecure=given.insecure, mirror=given.mirror, login=login)
     way = given.way or (recorded() or [""])[-1]
-    if not way and PLACES.supervisor_pid.exists():
+    if not way and Processes(PLACES).supervisor_pid():
         say("Using the cluster of our own, which is running")
         return own_access()
     tool = None if way == "own" else choose(way)

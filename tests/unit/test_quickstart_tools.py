@@ -317,3 +317,19 @@ def test_only_a_given_cluster_gets_the_logins_of_docker(
     users = given("")
     users.kubeconfig, users.registry = tmp_path / "kubeconfig", "registry.example.com/imagewright"
     assert access_of(users).login == tmp_path / "config.json"
+
+
+def test_two_ways_to_a_cluster_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--with=kind", "--kubeconfig=file", "--registry=registry.example.com/imagewright"])
+    assert "--with and --kubeconfig are two ways: leave one out" in capsys.readouterr().err
+
+
+def test_an_own_cluster_that_has_died_is_not_taken_for_one_that_runs(
+    machine: Machine, tmp_path: Path, downs: list[str]
+) -> None:
+    machine("docker", "kind", "kubectl")
+    dead = Places("quickstart", 1, tmp_path / "cache").supervisor_pid
+    dead.parent.mkdir(parents=True)
+    dead.write_text(str(os.getpid()))  # a process, but not a supervisor
+    assert access_of(given("")).kubectl[1].endswith("/kind.kubeconfig")
