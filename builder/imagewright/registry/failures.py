@@ -22,10 +22,12 @@ _UNAVAILABLE_HINT = "The network or the registry is in trouble; try again later.
 
 
 class Refused(RegistryError, Refusal):
-    """A response with an unexpected status. ``words`` are the registry's own, ``""`` if it gave none."""
+    """A response with an unexpected status. ``why`` is the message without what was attempted; ``words`` are the
+    registry's own, ``""`` if it gave none."""
 
-    def __init__(self, error: RegistryError, words: str, retry_after_s: float) -> None:
+    def __init__(self, error: RegistryError, why: str, words: str, retry_after_s: float) -> None:
         super().__init__(error.message, status=error.status, reason=error.reason, hint=error.hint)
+        self.why = why
         self.words = words
         self.retry_after_s = retry_after_s
 
@@ -125,7 +127,12 @@ def refused(attempted: Attempted, response: requests.Response) -> Refused:
             if words:
                 hint = "Look up the registry's own words in its documentation."
     error = RegistryError(f"{attempted}: {why}", status=status, reason=reason, hint=hint)
-    return Refused(error, words, retry_after_s(response.headers.get("Retry-After", "")))
+    return Refused(error, why, words, retry_after_s(response.headers.get("Retry-After", "")))
+
+
+def why_of(error: RegistryError) -> str:
+    """The cause alone, for a message that says what was attempted in words of its own."""
+    return error.why if isinstance(error, Refused) else error.message
 
 
 def protocol_error(message: str, hint: str = "") -> RegistryError:

@@ -451,6 +451,7 @@ def test_another_refusal_of_a_manifest_is_not_taken_for_one_of_its_format(answer
     with ScriptedServer(refuses_the_manifest(*answer)) as server, fails(answer[2], Reason.PUSH_FAILED) as caught:
         Client().push(IMAGE, f"{server.host}/app:1")
     assert "--image-format" not in caught.value.hint
+    assert caught.value.message.count("cannot push") == 1, "what was attempted is said once"
 
 
 @pytest.mark.parametrize(
