@@ -1,11 +1,13 @@
-"""Fixtures of several parts: a machine without the clouds' logins, sources fetched as the engine does it."""
+"""Fixtures of several parts: a machine without the clouds' logins, an ssh server, sources fetched as the engine does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from servers.ssh import SshServer, why_not
 
 from imagewright.context.fetch import fetch as fetch_source
 from imagewright.context.job import FetchedContext, FetchJob
@@ -37,6 +39,17 @@ def no_cloud_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(name, str(tmp_path / "none"))
 
 
+@pytest.fixture(scope="module")
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    """An ssh server; its tests are skipped where it cannot run, and fail in CI."""
+    if reason := why_not():
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with SshServer(tmp_path_factory.mktemp("ssh")) as server:
+        yield server
+
+
 @pytest.fixture
 def fetch(tmp_path: Path) -> Callable[..., FetchedContext]:
     """Fetches a source below a new work directory each time, and checks that nothing else is left there."""
@@ -54,6 +67,18 @@ def fetch(tmp_path: Path) -> Callable[..., FetchedContext]:
         finally:
             left = {path.name for path in work.iterdir()} - {"context", "git"}
             assert not left, "an archive or a key is left behind"
+
+    return run
+
+
+@pytest.fixture
+def fetch_archive(fetch: Callable[..., FetchedContext]) -> Callable[..., Path]:
+    """Fetches a source that is an archive; its directory."""
+
+    def run(source: Source, environment: Mapping[str, str] = {}) -> Path:
+        fetched = fetch(source, environment)
+        assert fetched.digest.startswith("sha256:")
+        return Path(fetched.path)
 
     return run
 

@@ -8,15 +8,14 @@ import hashlib
 import io
 import lzma
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zstandard
 from servers.scripted import Answer, Asked, ScriptedServer
 
-from imagewright.context.job import FetchedContext
-from imagewright.contract.sources import HttpArchiveSource, Source
+from imagewright.contract.sources import HttpArchiveSource
 from imagewright.errors import ImagewrightError, Reason, SourceError
 
 
@@ -37,36 +36,24 @@ Fetch = Callable[..., Path]
 FetchError = Callable[..., ImagewrightError]
 
 
-@pytest.fixture
-def fetch(fetch: Callable[..., FetchedContext]) -> Fetch:
-    """The directory of a context that came as an archive."""
-
-    def run(source: Source, environment: Mapping[str, str] = {}) -> Path:
-        fetched = fetch(source, environment)
-        assert fetched.digest.startswith("sha256:")
-        return Path(fetched.path)
-
-    return run
-
-
 @pytest.mark.parametrize(
     "packed",
     [TAR, gzip.compress(TAR), bz2.compress(TAR), lzma.compress(TAR), zstandard.compress(TAR)],
     ids=["tar", "gz", "bz2", "xz", "zstd"],
 )
-def test_archives_of_every_kind(fetch: Fetch, packed: bytes) -> None:
+def test_archives_of_every_kind(fetch_archive: Fetch, packed: bytes) -> None:
     with ScriptedServer(lambda asked: Answer(200, {}, packed)) as server:
-        folder = fetch(HttpArchiveSource(url=f"http://{server.host}/a"))
+        folder = fetch_archive(HttpArchiveSource(url=f"http://{server.host}/a"))
     assert (folder / "folder/file").read_text() == "folder/file"
 
 
-def test_a_checksum_pins_it(fetch: Fetch, fetch_error: FetchError) -> None:
+def test_a_checksum_pins_it(fetch_archive: Fetch, fetch_error: FetchError) -> None:
     with ScriptedServer(lambda asked: Answer(200, {}, TAR)) as server:
         url = f"http://{server.host}/a.tar"
         error = fetch_error(HttpArchiveSource(url=url, sha256="0" * 64))
         assert "does not match spec.source.http.sha256" in error.message
         assert "invalid SHA-256" in fetch_error(HttpArchiveSource(url=url, sha256="abc")).message
-        fetch(HttpArchiveSource(url=url, sha256=hashlib.sha256(TAR).hexdigest()))
+        fetch_archive(HttpArchiveSource(url=url, sha256=hashlib.sha256(TAR).hexdigest()))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +63,9 @@ def test_a_checksum_pins_it(fetch: Fetch, fetch_error: FetchError) -> None:
         ({"bearerToken": "hunter2"}, "Bearer hunter2"),
     ],
 )
-def test_login_goes_only_to_the_named_server(fetch: Fetch, tmp_path: Path, secret: dict[str, str], sent: str) -> None:
+def test_login_goes_only_to_the_named_server(
+    fetch_archive: Fetch, tmp_path: Path, secret: dict[str, str], sent: str
+) -> None:
     folder = tmp_path / "secret"
     folder.mkdir()
     for name, value in secret.items():
@@ -89,7 +78,7 @@ def test_login_goes_only_to_the_named_server(fetch: Fetch, tmp_path: Path, secre
             return Answer(302, {"Location": f"http://{other.host}/elsewhere"})
 
         with ScriptedServer(answer) as server:
-            fetch(HttpArchiveSource(url=f"http://{server.host}/a.tar", credentials_dir=str(folder)))
+            fetch_archive(HttpArchiveSource(url=f"http://{server.host}/a.tar", credentials_dir=str(folder)))
         assert [asked.authorization for asked in other.asked] == [""]
 
 
@@ -125,19 +114,19 @@ def test_failed_downloads_and_other_files_have_a_reason(
     assert says in error.message
 
 
-def test_interrupted_download_is_retried(fetch: Fetch) -> None:
+def test_interrupted_download_is_retried(fetch_archive: Fetch) -> None:
     answers = [Answer(200, {}, TAR[:600], length=len(TAR)), Answer(502), Answer(200, {}, TAR)]
     with ScriptedServer(lambda asked: answers.pop(0)) as server:
-        assert (fetch(HttpArchiveSource(url=f"http://{server.host}/a.tar")) / "Dockerfile").exists()
+        assert (fetch_archive(HttpArchiveSource(url=f"http://{server.host}/a.tar")) / "Dockerfile").exists()
 
 
-def test_path_that_leads_out_of_the_context_is_refused(fetch: Fetch) -> None:
+def test_path_that_leads_out_of_the_context_is_refused(fetch_archive: Fetch) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("../../evil"))
     with ScriptedServer(lambda asked: Answer(200, {}, out.getvalue())) as server:
         try:
-            folder = fetch(HttpArchiveSource(url=f"http://{server.host}/a.tar"))
+            folder = fetch_archive(HttpArchiveSource(url=f"http://{server.host}/a.tar"))
         except SourceError:
             return
     assert not (folder.parent.parent / "evil").exists()

@@ -9,15 +9,14 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cluster.certificates import Authority, Identity
 from servers.buckets import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, azure_server, gcs_server, s3_server
 
-from imagewright.context.job import FetchedContext
-from imagewright.contract.sources import AzureBlobSource, GcsSource, S3Source, Source
+from imagewright.contract.sources import AzureBlobSource, GcsSource, S3Source
 from imagewright.errors import ImagewrightError, Reason, exit_code
 
 pytestmark = pytest.mark.usefixtures("no_cloud_login")
@@ -25,18 +24,6 @@ pytestmark = pytest.mark.usefixtures("no_cloud_login")
 
 Fetch = Callable[..., Path]
 FetchError = Callable[..., ImagewrightError]
-
-
-@pytest.fixture
-def fetch(fetch: Callable[..., FetchedContext]) -> Fetch:
-    """The directory of a context that came as an archive."""
-
-    def run(source: Source, environment: Mapping[str, str] = {}) -> Path:
-        fetched = fetch(source, environment)
-        assert fetched.digest.startswith("sha256:")
-        return Path(fetched.path)
-
-    return run
 
 
 def archive(size: int = 0) -> bytes:
@@ -69,16 +56,16 @@ def s3(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def test_context_in_s3(fetch: Fetch, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_in_s3(fetch_archive: Fetch, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     login = secret(tmp_path, accesskey=S3_KEY, secretkey=S3_SECRET)
     source = S3Source(bucket="bucket", key="deep/context.tar.gz", endpoint=s3, path_style=True, credentials_dir=login)
-    assert (fetch(source) / "Dockerfile").read_text() == "FROM scratch\n"
+    assert (fetch_archive(source) / "Dockerfile").read_text() == "FROM scratch\n"
     large = source.model_copy(update={"key": "deep/large.tar"})
-    assert (fetch(large) / "Dockerfile").stat().st_size > 20 << 20
+    assert (fetch_archive(large) / "Dockerfile").stat().st_size > 20 << 20
     # The SDK's own chain, as a Pod's environment has it.
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
-    fetch(source.model_copy(update={"credentials_dir": ""}))
+    fetch_archive(source.model_copy(update={"credentials_dir": ""}))
 
 
 def test_refusals_of_s3_have_a_reason(fetch_error: FetchError, s3: str, tmp_path: Path) -> None:
@@ -98,7 +85,7 @@ def test_refusals_of_s3_have_a_reason(fetch_error: FetchError, s3: str, tmp_path
     assert nobody.reason is Reason.SOURCE_UNREACHABLE
 
 
-def test_public_s3_bucket_needs_no_login(fetch: Fetch, s3: str) -> None:
+def test_public_s3_bucket_needs_no_login(fetch_archive: Fetch, s3: str) -> None:
     import boto3
 
     statement = {
@@ -111,7 +98,7 @@ def test_public_s3_bucket_needs_no_login(fetch: Fetch, s3: str) -> None:
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     boto3.client("s3", endpoint_url=s3, **login).put_bucket_policy(Bucket="bucket", Policy=policy)
     source = S3Source(bucket="bucket", key="deep/context.tar.gz", endpoint=s3, path_style=True)
-    assert (fetch(source) / "Dockerfile").exists()
+    assert (fetch_archive(source) / "Dockerfile").exists()
 
 
 def test_s3_server_with_a_private_ca(tmp_path: Path) -> None:
@@ -138,7 +125,7 @@ def test_s3_server_with_a_private_ca(tmp_path: Path) -> None:
 
 
 def test_context_in_a_bucket_of_google(
-    fetch: Fetch, fetch_error: FetchError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch_archive: Fetch, fetch_error: FetchError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = tmp_path / "gcs" / "bucket" / "deep"
     bucket.mkdir(parents=True)
@@ -146,12 +133,12 @@ def test_context_in_a_bucket_of_google(
     with gcs_server(tmp_path / "gcs") as address:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
         source = GcsSource(bucket="bucket", object="deep/context.tar.gz")
-        assert (fetch(source) / "Dockerfile").exists()
+        assert (fetch_archive(source) / "Dockerfile").exists()
         missing = fetch_error(source.model_copy(update={"object": "none"}))
         assert missing.reason is Reason.FILE_NOT_FOUND
 
 
-def test_context_in_azure(fetch: Fetch, fetch_error: FetchError, tmp_path: Path) -> None:
+def test_context_in_azure(fetch_archive: Fetch, fetch_error: FetchError, tmp_path: Path) -> None:
     from azure.storage.blob import BlobServiceClient
 
     with azure_server(tmp_path / "azure") as address:
@@ -160,9 +147,9 @@ def test_context_in_azure(fetch: Fetch, fetch_error: FetchError, tmp_path: Path)
             box.upload_blob("context.tar.gz", gzip.compress(archive()))
         source = AzureBlobSource(url=f"{address}/box/context.tar.gz")
         # kaniko's variable, and a Secret.
-        assert (fetch(source, {"AZURE_STORAGE_ACCESS_KEY": AZURE_KEY}) / "Dockerfile").exists()
+        assert (fetch_archive(source, {"AZURE_STORAGE_ACCESS_KEY": AZURE_KEY}) / "Dockerfile").exists()
         login = secret(tmp_path, accountKey=AZURE_KEY)
-        fetch(source.model_copy(update={"credentials_dir": login}))
+        fetch_archive(source.model_copy(update={"credentials_dir": login}))
         missing = source.model_copy(update={"url": f"{address}/box/none", "credentials_dir": login})
         assert fetch_error(missing).reason is Reason.FILE_NOT_FOUND
         wrong = secret(tmp_path, accountKey="aHVudGVyMg==")

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from servers.repository import Repository
-from servers.ssh import SshServer, why_not
+from servers.ssh import SshServer
 
 from imagewright.context.job import FetchedContext
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
 Fetch = Callable[..., FetchedContext]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    if reason := why_not():
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with SshServer(tmp_path_factory.mktemp("ssh")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -51,54 +41,52 @@ def fetch(fetch: Fetch, tmp_path: Path) -> Fetch:
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o440], ids=["for its owner", "for a group, as mounted for an ordinary user"])
-def test_the_secret_s_key(server: SshServer, repository: Repository, fetch: Fetch, mode: int) -> None:
-    secret = {"identity": server.identity, "known_hosts": server.known_hosts.encode()}
-    context = fetch(server.url(repository.path), secret, mode)
+def test_the_secret_s_key(ssh: SshServer, repository: Repository, fetch: Fetch, mode: int) -> None:
+    secret = {"identity": ssh.identity, "known_hosts": ssh.known_hosts.encode()}
+    context = fetch(ssh.url(repository.path), secret, mode)
     assert context.commit == repository.git("rev-parse", "main")
     assert Path(context.path, "a").read_text() == "1"
 
 
-def test_key_without_a_final_line_break(server: SshServer, repository: Repository, fetch: Fetch) -> None:
-    secret = {"identity": server.identity.rstrip(), "known_hosts": server.known_hosts.encode()}
-    assert fetch(server.url(repository.path), secret).commit
+def test_key_without_a_final_line_break(ssh: SshServer, repository: Repository, fetch: Fetch) -> None:
+    secret = {"identity": ssh.identity.rstrip(), "known_hosts": ssh.known_hosts.encode()}
+    assert fetch(ssh.url(repository.path), secret).commit
 
 
-def test_key_unknown_to_the_server(server: SshServer, repository: Repository, fetch: Fetch) -> None:
-    secret = {"identity": server.stranger, "known_hosts": server.known_hosts.encode()}
+def test_key_unknown_to_the_server(ssh: SshServer, repository: Repository, fetch: Fetch) -> None:
+    secret = {"identity": ssh.stranger, "known_hosts": ssh.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
-        fetch(server.url(repository.path), secret)
+        fetch(ssh.url(repository.path), secret)
     assert caught.value.reason is Reason.GIT_AUTH_FAILED
     assert "refused the ssh key" in caught.value.message
 
 
-def test_invalid_key(server: SshServer, repository: Repository, fetch: Fetch) -> None:
-    secret = {"identity": b"-----BEGIN NONSENSE-----\n", "known_hosts": server.known_hosts.encode()}
+def test_invalid_key(ssh: SshServer, repository: Repository, fetch: Fetch) -> None:
+    secret = {"identity": b"-----BEGIN NONSENSE-----\n", "known_hosts": ssh.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
-        fetch(server.url(repository.path), secret)
+        fetch(ssh.url(repository.path), secret)
     assert caught.value.reason is Reason.GIT_AUTH_FAILED
     assert "NONSENSE" not in caught.value.render()
 
 
 @pytest.mark.parametrize("another", [True, False], ids=["another one is known", "none is known"])
-def test_unknown_host_key(
-    server: SshServer, repository: Repository, fetch: Fetch, tmp_path: Path, another: bool
-) -> None:
-    known = server.known_hosts.replace(server.known_hosts.split()[2], _other_key(tmp_path)) if another else ""
+def test_unknown_host_key(ssh: SshServer, repository: Repository, fetch: Fetch, tmp_path: Path, another: bool) -> None:
+    known = ssh.known_hosts.replace(ssh.known_hosts.split()[2], _other_key(tmp_path)) if another else ""
     with pytest.raises(SourceError) as caught:
-        fetch(server.url(repository.path), {"identity": server.identity, "known_hosts": known.encode()})
+        fetch(ssh.url(repository.path), {"identity": ssh.identity, "known_hosts": known.encode()})
     assert caught.value.reason is Reason.GIT_AUTH_FAILED
     assert "ssh-keyscan" in caught.value.hint
 
 
-def test_no_such_repository(server: SshServer, fetch: Fetch, tmp_path: Path) -> None:
-    secret = {"identity": server.identity, "known_hosts": server.known_hosts.encode()}
+def test_no_such_repository(ssh: SshServer, fetch: Fetch, tmp_path: Path) -> None:
+    secret = {"identity": ssh.identity, "known_hosts": ssh.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
-        fetch(server.url(tmp_path / "nope.git"), secret)
+        fetch(ssh.url(tmp_path / "nope.git"), secret)
     assert caught.value.reason is Reason.GIT_REPOSITORY_NOT_FOUND
 
 
-def test_nobody_listens(server: SshServer, fetch: Fetch) -> None:
-    secret = {"identity": server.identity, "known_hosts": server.known_hosts.encode()}
+def test_nobody_listens(ssh: SshServer, fetch: Fetch) -> None:
+    secret = {"identity": ssh.identity, "known_hosts": ssh.known_hosts.encode()}
     with pytest.raises(SourceError) as caught:
         fetch("ssh://git@127.0.0.1:1/app.git", secret)
     assert caught.value.reason is Reason.SOURCE_UNREACHABLE

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from containers.container import Container, empty_container
 from servers.basecontent import registry_with_base_images
-from servers.ssh import SshServer, why_not
 
 Json = dict[str, Any]
 
@@ -113,14 +112,3 @@ def engine(base_registry: str, tmp_path: Path) -> Engine:
 def container(tmp_path: Path) -> Container:
     """A container of the executor image without mounts, for the root sandbox."""
     return empty_container(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    """An ssh server; its tests are skipped where it cannot run, and fail in CI."""
-    if reason := why_not():
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with SshServer(tmp_path_factory.mktemp("ssh")) as server:
-        yield server

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import uuid
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster.places import ClusterError
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
@@ -72,16 +70,6 @@ EVERYTHING: Json = {
         "dashboard": {"enabled": True},
     },
 }
-
-
-@pytest.fixture(scope="session")
-def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    try:
-        return Helm(api.admin, tmp_path_factory.mktemp("helm"))
-    except ClusterError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture

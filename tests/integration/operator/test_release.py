@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster.places import ClusterError
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.rendered import objects
 from installing.helm import Helm
@@ -78,16 +77,6 @@ def commit(folder: Path) -> None:
 def registry(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterator[RegistryServer]:
     with RegistryServer(RegistryServerOptions(tmp_path_factory.mktemp("registry"), programs / "registry")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    try:
-        return Helm(api.admin, tmp_path_factory.mktemp("helm"))
-    except ClusterError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
 
 
 def release(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
