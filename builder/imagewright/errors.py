@@ -64,6 +64,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     NODE_OUT_OF_MEMORY = "NodeOutOfMemory"
     SANDBOX_UNAVAILABLE = "SandboxUnavailable"
+    NOT_ISOLATED = "NotIsolated"
     INTERNAL_ERROR = "InternalError"
     CANCELLED = "Cancelled"
     # only the operator
@@ -231,6 +232,7 @@ _EXIT_CODES = {
     Reason.OUT_OF_MEMORY: 7,
     Reason.NODE_OUT_OF_MEMORY: 7,
     Reason.SANDBOX_UNAVAILABLE: 8,
+    Reason.NOT_ISOLATED: 8,
     Reason.ID_OUT_OF_RANGE: 8,
     Reason.CANCELLED: 130,
 }

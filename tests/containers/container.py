@@ -74,8 +74,8 @@ class Container:
             (directory / name).write_text(text)
         return "/kaniko/context"
 
-    def execute(self, context: str, *flags: str) -> None:
-        """Build in the root sandbox with what is mounted."""
+    def command(self, *words: str) -> list[str]:
+        """The words that run the engine's program in this container, with what is mounted."""
         parts = [
             *((path, f"{HOST}{path}") for path in ("/usr", sys.base_prefix)),
             (str(REPOSITORY / "builder"), "/imagewright/builder"),
@@ -97,18 +97,25 @@ class Container:
         program = os.path.realpath(sys.executable)
         command = [
             "chroot", str(self.root), f"{HOST}{loader[0]}", "--library-path", ":".join(f"{HOST}{path}" for path in libraries),
-            f"{HOST}{program}", "-m", "imagewright", "build", f"--context={context}", "--sandbox=root", "--no-push",
-            "--work-dir=/kaniko/work", "--oci-layout-path=/kaniko/out", "--build-context=base=oci-layout:///kaniko/base",
-            *flags,
+            f"{HOST}{program}", "-m", "imagewright", *words,
         ]  # fmt: skip
         script.append("exec " + shlex.join(command))
-        env = {"PYTHONHOME": f"{HOST}{sys.base_prefix}", "PYTHONPATH": "/imagewright/builder:/imagewright/site",
-               "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/root", "PATH": os.environ["PATH"]}  # fmt: skip
-        shutil.rmtree(self.root / "kaniko/out", ignore_errors=True)
-        done = subprocess.run(
-            ["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(script)],
-            check=False, capture_output=True, text=True, env=env,
+        return ["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(script)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that ``command`` needs."""
+        return {"PYTHONHOME": f"{HOST}{sys.base_prefix}", "PYTHONPATH": "/imagewright/builder:/imagewright/site",
+                "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/root", "PATH": os.environ["PATH"]}  # fmt: skip
+
+    def execute(self, context: str, *flags: str) -> None:
+        """Build in the root sandbox with what is mounted."""
+        command = self.command(
+            "build", f"--context={context}", "--sandbox=root", "--no-push", "--work-dir=/kaniko/work",
+            "--oci-layout-path=/kaniko/out", "--build-context=base=oci-layout:///kaniko/base", *flags,
         )  # fmt: skip
+        shutil.rmtree(self.root / "kaniko/out", ignore_errors=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment)
         self.code, self.log = done.returncode, done.stdout + done.stderr
         assert "Traceback" not in self.log, self.log
 

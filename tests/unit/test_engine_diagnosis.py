@@ -7,7 +7,7 @@ import pytest
 from imagewright.engine.steps.diagnosis import LONGEST_BYTES, MemoryCounts, diagnose_exit, diagnose_lost_runner
 from imagewright.errors import Location, Reason
 from imagewright.plan.steps import RunStep, Script, StepText
-from imagewright.sandbox.kernel.memory import Counts, MemoryUse
+from imagewright.sandbox.model import Counts, MemoryUse
 
 GI = 1 << 30
 BEFORE = MemoryUse(1, GI, 4 * GI)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.sandbox.kernel.memory import MemoryUse, counts, memory_use
+from imagewright.sandbox.kernel.memory import counts, memory_use
+from imagewright.sandbox.model import MemoryUse
 
 GI, MI = 1 << 30, 1 << 20
 

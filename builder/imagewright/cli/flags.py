@@ -95,6 +95,7 @@ SOURCE_FLAGS: tuple[Flag, ...] = (
         deprecated_name="customPlatform",
     ),
     Flag("sandbox", Kind.TEXT, "MODE", "how to isolate RUN: auto, namespace, root or chroot"),
+    Flag("require-isolation", Kind.BOOLEAN, "", "refuse to build where RUN could read the credentials of this build"),
     Flag(
         "work-dir",
         Kind.TEXT,

@@ -147,6 +147,7 @@ _COMMANDS: Mapping[str, _Command] = {
     "warm": _Command("imagewright warm", warm.FLAGS, _prepared(warm.run)),
     "execute": _Command("imagewright execute", (), lambda words, env, prepare: execute.execute(env, prepare)),
     "probe": _Command("imagewright probe", (), lambda words, env, prepare: execute.probe(env, prepare)),
+    "runner": _Command("imagewright runner [SOCKET]", (), lambda words, env, _: execute.runner(words)),
     "version": _Command("imagewright version", (), _print_version),
 }
 # kaniko's, in the executor's image: its flags alone, and no positional arguments.

@@ -73,6 +73,7 @@ def build_request(arguments: Arguments, environment: Mapping[str, str]) -> Build
             secrets=secret_sources(arguments.all("secret"), environment),
             ssh=ssh_sources(arguments.all("ssh"), environment),
             cache_dir=_cache_dir(arguments.text("cache-dir")),
+            require_isolation=arguments.flag("require-isolation"),
         ),
         registry=_registry(arguments),
         image=_image(arguments),

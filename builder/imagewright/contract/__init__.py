@@ -15,6 +15,8 @@ from pydantic.alias_generators import to_camel
 
 REQUEST_ENV = "IMAGEWRIGHT_REQUEST"
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+RUNNER_DIR = "/kaniko/runner"  # in the executor Pod, shared by the engine's container and the runner's
+RUNNER_SOCKET = f"{RUNNER_DIR}/socket"
 MAX_REQUEST_BYTES = 96 * 1024  # Linux takes 128 KiB for one environment string; base64 is counted
 MAX_TERMINATION_BYTES = 4096  # the kubelet's limit
 MAX_CORE_BYTES = 2048  # of a result, so that at least half of the termination message remains for steps

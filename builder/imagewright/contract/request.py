@@ -123,6 +123,8 @@ class RunSettings(Model):
     secrets: tuple[SecretSource, ...] = ()  # ids are unique
     ssh: tuple[SshSource, ...] = ()  # ids are unique
     cache_dir: str = ""  # keeps RUN --mount=type=cache from build to build; empty: for this build only
+    runner_socket: str = ""  # where the Pod's other container connects, to run commands outside of user namespaces
+    require_isolation: bool = False  # refuse a build whose RUNs could read the credentials of this build
 
 
 class RegistryAccess(Model):

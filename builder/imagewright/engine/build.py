@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from imagewright.cache.layers import LayerCache
@@ -40,6 +40,7 @@ from imagewright.engine.steps.mounts import MountSources
 from imagewright.engine.steps.origins import OriginFiles, Origins
 from imagewright.engine.steps.redaction import Redaction
 from imagewright.engine.steps.run import RunExecutor
+from imagewright.engine.steps.runnerroot import RunnerRoot
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
 from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
@@ -48,7 +49,7 @@ from imagewright.plan.model import BuildPlan
 from imagewright.reference import Reference
 from imagewright.registry.pull import Puller
 from imagewright.sandbox.choose import start as start_sandbox
-from imagewright.sandbox.model import Sandbox, SandboxOptions
+from imagewright.sandbox.model import BuildDirectory, Sandbox, SandboxOptions
 from imagewright.store.blobs import BlobStore
 
 _MAX_PARALLEL_STAGES = max(2, min(os.cpu_count() or 1, 8))  # a stage waits for network and disk as much as it computes
@@ -134,7 +135,7 @@ class _Build:
         self._workspace: Workspace | None = None
         self._sandbox: Sandbox | None = None
         self._agents: SshAgents | None = None
-        self._root: BuildRoot | None = None
+        self._root: BuildRoot | RunnerRoot | None = None
         self._cache: LayerCache | None = None
         self._planner: Planner | None = None
         self._image: BuiltImage | None = None
@@ -161,7 +162,14 @@ class _Build:
         workspace = self._workspace = Workspace(request.work_dir)
         # Before anything starts a thread or reads a credential.
         sandbox = self._sandbox = start_sandbox(
-            request.run.sandbox, SandboxOptions(workspace.path, _paths_to_keep(request), _MAX_PARALLEL_STAGES)
+            request.run.sandbox,
+            SandboxOptions(
+                workspace.path,
+                _paths_to_keep(request),
+                _MAX_PARALLEL_STAGES,
+                request.run.runner_socket,
+                request.run.require_isolation,
+            ),
         )
         reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
         stopped = threading.Event()
@@ -180,8 +188,8 @@ class _Build:
         check_required(
             planned.plan, planned.dockerfile_lines, remotes.secrets, [source.id for source in request.run.ssh]
         )
-        if sandbox.build_root is not None:
-            self._root = BuildRoot(sandbox, workspace, reporter, _paths_to_read(request))
+        self._root = _open_root(sandbox.build_directory, workspace, reporter, _paths_to_read(request))
+        if self._root is not None:
             planned = _with_released_contexts(planned, self._root, request)
         cache = self._cache = open_cache(request, registries, reporter.warning)
         while True:
@@ -331,6 +339,17 @@ def _from_os_error(error: OSError) -> ImagewrightError:
     )
 
 
+def _open_root(
+    directory: BuildDirectory | None, workspace: Workspace, reporter: Reporter, needed: Sequence[str]
+) -> BuildRoot | RunnerRoot | None:
+    """The directory that the sandbox requires stages to be built in."""
+    if directory is None:
+        return None
+    if directory.container is not None:
+        return RunnerRoot(directory, directory.container)
+    return BuildRoot(directory, workspace, reporter, needed)
+
+
 def _paths_to_keep(request: BuildRequest) -> tuple[str, ...]:
     """Files and folders of this machine that a sandbox in the container's own / must not remove."""
     paths = [source.path for source in _sources(request) if hasattr(source, "path")]
@@ -351,7 +370,7 @@ def _sources(request: BuildRequest) -> tuple[Source | ContextSource, ...]:
     return request.context.source, *(context.source for context in request.context.named)
 
 
-def _with_released_contexts(planned: PlannedBuild, root: BuildRoot, request: BuildRequest) -> PlannedBuild:
+def _with_released_contexts(planned: PlannedBuild, root: BuildRoot | RunnerRoot, request: BuildRequest) -> PlannedBuild:
     """The plan, its contexts moved out of the image's way."""
     folders = [source.path for source in _sources(request) if isinstance(source, DirectorySource)]
     roots = root.release_contexts({name: context.rootfs for name, context in planned.contexts.items()}, folders)

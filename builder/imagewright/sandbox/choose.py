@@ -15,8 +15,11 @@ from imagewright.contract.request import SandboxKind
 from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import Ids
-from imagewright.sandbox.model import RunCommand, Sandbox, SandboxOptions
+from imagewright.sandbox.kernel.memory import counts
+from imagewright.sandbox.model import BuildDirectory, Counts, RunCommand, RunnerContainer, Sandbox, SandboxOptions
+from imagewright.sandbox.runner import server
 from imagewright.sandbox.runner.client import RunnerPool
+from imagewright.sandbox.runner.container import ContainerRunner, RunnerListener
 
 # Exists only in the executor image: elsewhere the root mode would replace the machine's own file system.
 IMAGE_MARKER = "/imagewright/executor-image"
@@ -25,13 +28,13 @@ _EXECUTOR_OWN = frozenset({"imagewright", "kaniko", "proc", "sys", "dev"})
 
 @dataclass(slots=True)
 class _Chosen:
+    """Commands are run by this container's ``runners``."""
+
     kind: SandboxKind
     reason: str
     runners: RunnerPool
     ids: Ids
-    build_root: str | None = None
-    excluded: frozenset[str] = frozenset()
-    kept: frozenset[str] = frozenset()
+    build_directory: BuildDirectory | None = None
 
     @property
     def parallel(self) -> int:
@@ -41,11 +44,36 @@ class _Chosen:
     def mounts(self) -> bool:
         return self.kind is SandboxKind.NAMESPACE
 
+    def memory(self) -> Counts:
+        return counts()
+
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
         return self.runners.run(self.kind, self.ids.check(command), output)
 
     def close(self) -> None:
         self.runners.close()
+
+
+@dataclass(slots=True)
+class _InRunnerContainer:
+    """Commands are run by another container of the Pod, which has none of the engine's files."""
+
+    kind: SandboxKind
+    reason: str
+    runner: ContainerRunner
+    ids: Ids
+    build_directory: BuildDirectory | None
+    parallel: int = 1
+    mounts: bool = False
+
+    def memory(self) -> Counts:
+        return self.runner.memory()
+
+    def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
+        return self.runner.run(self.kind, self.ids.check(command), output)
+
+    def close(self) -> None:
+        self.runner.close()
 
 
 def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
@@ -56,12 +84,57 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
     """
     linux.set_dumpable(False)  # the engine's memory will hold credentials; inherited by all forks
     linux.hide_arguments()
-    runners = RunnerPool(options.work_dir, options.parallel)
+    listener = RunnerListener(options.runner_socket) if options.runner_socket else None
     try:
-        return _choose(kind, runners, options)
-    except BaseException:
-        runners.close()
-        raise
+        runners = RunnerPool(options.work_dir, options.parallel)
+        try:
+            if listener is None:
+                return _isolated(_choose(kind, runners, options), options)
+            return _choose_with_runner(kind, runners, listener, options)
+        except BaseException:
+            runners.close()
+            raise
+    finally:
+        if listener is not None:
+            listener.decline()
+
+
+def _isolated(sandbox: Sandbox, options: SandboxOptions) -> Sandbox:
+    """The sandbox, unless its commands could read the engine's files and that is refused."""
+    if not options.isolated or sandbox.kind is SandboxKind.NAMESPACE:
+        return sandbox
+    sandbox.close()
+    raise SandboxError(
+        f"the {sandbox.kind.value} sandbox does not isolate RUN from the credentials of this build: {sandbox.reason}",
+        reason=Reason.NOT_ISOLATED,
+        hint="Allow user namespaces (docs/sandbox.md), or build with an ImageBuild, whose Pod runs commands in a container "
+        "without credentials.",
+    )
+
+
+def _choose_with_runner(
+    kind: SandboxKind, runners: RunnerPool, listener: RunnerListener, options: SandboxOptions
+) -> Sandbox:
+    """The namespace sandbox if it works and may be taken, else commands run in the runner's container."""
+    ids = Ids.read()
+    reason = "requested explicitly"
+    if kind in (SandboxKind.AUTO, SandboxKind.NAMESPACE):
+        failure = _try(SandboxKind.NAMESPACE, runners, options)
+        if failure is None:
+            return _in_namespaces(kind, runners, ids)
+        if kind is SandboxKind.NAMESPACE:
+            raise _without_namespaces(failure)
+        kind, reason = SandboxKind.ROOT, f"namespaces are not available: {failure.message}{_confinement()}"
+    runners.close()
+    runner = listener.accept()
+    reason += '; commands run in the container "runner", which has no credentials'
+    path = f"/proc/self/fd/{runner.root}"
+    container = RunnerContainer(path, runner.mounts, server.CONTAINER_OWN, server.SOURCES)
+    if kind is SandboxKind.ROOT:
+        directory = BuildDirectory(path, "/", _EXECUTOR_OWN | _debug_tools(), container=container)
+    else:
+        directory = BuildDirectory(path + server.CHROOT, server.CHROOT, container=container)
+    return _InRunnerContainer(kind, reason, runner, ids, directory)
 
 
 def _choose(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> Sandbox:
@@ -78,15 +151,22 @@ def _choose(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> 
         return _Chosen(kind, "requested explicitly; it is not a security boundary", runners, ids)
     failure = _try(SandboxKind.NAMESPACE, runners, options)
     if failure is None:
-        reason = "user and mount namespaces are available"
-        if kind is not SandboxKind.AUTO:
-            reason = f"requested explicitly; {reason}"
-        return _Chosen(SandboxKind.NAMESPACE, reason, runners, ids)
-    why = failure.message + _confinement()
+        return _in_namespaces(kind, runners, ids)
     if kind is SandboxKind.AUTO and os.path.exists(IMAGE_MARKER):
-        return _root(runners, ids, options, f"namespaces are not available: {why}")
-    raise SandboxError(
-        f"the namespace sandbox is not available: {why}",
+        return _root(runners, ids, options, f"namespaces are not available: {failure.message}{_confinement()}")
+    raise _without_namespaces(failure)
+
+
+def _in_namespaces(kind: SandboxKind, runners: RunnerPool, ids: Ids) -> Sandbox:
+    reason = "user and mount namespaces are available"
+    if kind is not SandboxKind.AUTO:
+        reason = f"requested explicitly; {reason}"
+    return _Chosen(SandboxKind.NAMESPACE, reason, runners, ids)
+
+
+def _without_namespaces(failure: SandboxError) -> SandboxError:
+    return SandboxError(
+        f"the namespace sandbox is not available: {failure.message}{_confinement()}",
         hint=failure.hint
         or "Allow user namespaces: use seccomp and AppArmor profiles that permit them, and set "
         "user.max_user_namespaces above 0. Or build in the executor image, which also has the root sandbox.",
@@ -129,6 +209,10 @@ def _root(runners: RunnerPool, ids: Ids, options: SandboxOptions, why: str) -> S
     # The build's /etc/nsswitch.conf must not determine which libraries are loaded into the engine.
     linux.pin_name_services()
     kept = frozenset(os.path.realpath(path).strip("/") for path in (options.work_dir, *options.kept))
-    # At this point / is still the executor image's: a /busybox is that of its debug variant.
-    excluded = _EXECUTOR_OWN | ({"busybox"} if os.path.exists("/busybox") else frozenset())
-    return _Chosen(SandboxKind.ROOT, reason, runners, ids, "/", excluded, kept - {""})
+    directory = BuildDirectory("/", "/", _EXECUTOR_OWN | _debug_tools(), kept - {""})
+    return _Chosen(SandboxKind.ROOT, reason, runners, ids, directory)
+
+
+def _debug_tools() -> frozenset[str]:
+    """At this point / is still the executor image's: a /busybox is that of its debug variant."""
+    return frozenset({"busybox"} if os.path.exists("/busybox") else ())

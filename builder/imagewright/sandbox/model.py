@@ -101,15 +101,79 @@ class RunCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """``kills``: processes of the group that the kernel killed because of the group's own limit or one above it.
+
+    Sizes are bytes; ``limit`` is None if the group has none, ``peak`` if the kernel is too old to record it.
+    """
+
+    kills: int
+    peak: int | None
+    limit: int | None
+
+    @property
+    def reached_limit(self) -> bool:
+        """Whether a process may have been killed because of the limit.
+
+        In that case the peak is below the limit by at most the size of one request, and by what other containers of the
+        Pod use. The reverse does not hold: the page cache fills memory up to the limit, too.
+        """
+        if self.limit is None or self.peak is None:
+            return self.limit is not None
+        return self.peak >= self.limit - max(self.limit // 20, 8 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Counters of a control group, and of processes killed on the whole machine; None if not visible."""
+
+    group: MemoryUse | None
+    machine_kills: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxOptions:
     """``work_dir``: a directory of the engine. ``kept``: further paths that a build in place of ``/`` must not touch.
 
-    ``parallel``: how many commands may be run at the same time.
+    ``parallel``: how many commands may be run at the same time. ``runner_socket``: where another container's runner
+    connects, "" if there is none. ``isolated``: refuse modes in which commands could read the engine's files.
     """
 
     work_dir: str
     kept: tuple[str, ...] = ()
     parallel: int = 1
+    runner_socket: str = ""
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerContainer:
+    """The container that runs commands, if that is not the engine's own.
+
+    ``root`` is the engine's path of its ``/``, ``mounts`` its mount table (proc_pid_mountinfo(5)). In it, ``own`` is a
+    root-relative directory of the runner's own, and ``sources`` a directory for what commands mount.
+    """
+
+    root: str
+    mounts: bytes
+    own: str
+    sources: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildDirectory:
+    """The directory in which every stage with a RUN must be built.
+
+    ``path`` is the engine's path of it, ``inside`` the one that commands are given. ``excluded`` are root-relative paths
+    that never belong to an image, but to the engine and the kernel; ``kept`` those that, like mounts, stay as they are,
+    whatever the image has there.
+    """
+
+    path: str
+    inside: str
+    excluded: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
+    container: RunnerContainer | None = None
 
 
 class Sandbox(Protocol):
@@ -131,16 +195,11 @@ class Sandbox(Protocol):
         """Whether mounts are real. If they are emulated, a directory can be at one target at a time only."""
 
     @property
-    def build_root(self) -> str | None:
-        """The directory in which every stage with a RUN must be built; None if any directory will do."""
+    def build_directory(self) -> BuildDirectory | None:
+        """Where every stage with a RUN must be built; None if any directory will do."""
 
-    @property
-    def excluded(self) -> frozenset[str]:
-        """Root-relative paths in ``build_root`` that never belong to an image, but to the engine and the kernel."""
-
-    @property
-    def kept(self) -> frozenset[str]:
-        """Root-relative paths in ``build_root`` that, like mounts, stay as they are, whatever the image has there."""
+    def memory(self) -> Counts:
+        """The present counters of the memory that commands use."""
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
         """Run a command to its end; returns its exit code, 128 + n if it was killed by signal n.

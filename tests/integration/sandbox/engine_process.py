@@ -24,7 +24,10 @@ def main() -> int:
     print(f"{sandbox.kind.value}: {sandbox.reason}", flush=True)
     held = [os.environ.get("SECRET", "") * 3]
     threading.Thread(target=threading.Event().wait, daemon=True).start()
-    command = RunCommand(sandbox.build_root or rootfs, ("/bin/sh", "-c", script), (("PATH", "/bin:/usr/bin"),), "/")
+    directory = sandbox.build_directory
+    command = RunCommand(
+        directory.inside if directory else rootfs, ("/bin/sh", "-c", script), (("PATH", "/bin:/usr/bin"),), "/"
+    )
     code = sandbox.run(command, lambda data: void(os.write(1, data)))
     sandbox.close()
     assert held

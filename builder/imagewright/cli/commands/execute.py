@@ -1,4 +1,4 @@
-"""``imagewright execute`` and ``imagewright probe``: what the operator's Pods run.
+"""``imagewright execute``, ``runner`` and ``probe``: what the containers of the operator's Pods run.
 
 Reads the request from the environment; writes the result to standard output and to the termination message.
 """
@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from imagewright import contract
 from imagewright.cli.commands.build import Prepare, ignore_signals, run_build
@@ -18,10 +18,12 @@ from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure
 from imagewright.engine.events import Reporter
 from imagewright.engine.source.contexts import find_source_commit
-from imagewright.errors import ImagewrightError, exit_code
+from imagewright.errors import ImagewrightError, UsageError, exit_code
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
+from imagewright.sandbox.choose import IMAGE_MARKER
 from imagewright.sandbox.rootless import enter_user_namespace_if_needed
+from imagewright.sandbox.runner.server import serve_from_container
 
 
 def execute(environment: Mapping[str, str], prepare: Prepare) -> int:
@@ -40,6 +42,20 @@ def probe(environment: Mapping[str, str], prepare: Prepare) -> int:
     return _report(
         lambda request, display: (find_source_commit(request, environment, display), None), environment, prepare
     )
+
+
+def runner(words: Sequence[str]) -> int:
+    """Run the commands of the engine in the Pod's other container, which listens on a socket.
+
+    Raises:
+        UsageError: not a container of the executor image, whose ``/`` a build replaces.
+    """
+    if not os.path.exists(IMAGE_MARKER):
+        raise UsageError(
+            "cannot run commands here: builds replace the file system of the container that runs them",
+            hint="Use the executor image.",
+        )
+    return serve_from_container(words[0] if words else contract.RUNNER_SOCKET)
 
 
 def _report(

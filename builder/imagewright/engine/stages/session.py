@@ -15,6 +15,7 @@ from imagewright.engine.steps.buildroot import BuildRoot
 from imagewright.engine.steps.copying import CopyExecutor
 from imagewright.engine.steps.origins import Origins, StageState
 from imagewright.engine.steps.run import RunExecutor
+from imagewright.engine.steps.runnerroot import RunnerRoot
 from imagewright.plan.model import BuildPlan
 
 
@@ -50,7 +51,7 @@ class Session:
     copies: CopyExecutor
     steps: StepLog
     cache: LayerCache | None = None  # None: every step is executed
-    build_root: BuildRoot | None = None  # where stages with a RUN are built, in the sandbox that needs it
+    build_root: BuildRoot | RunnerRoot | None = None  # where stages with a RUN are built, in the sandbox that needs it
 
     def finish(self, state: StageState) -> None:
         """A stage has succeeded: others can read its files."""

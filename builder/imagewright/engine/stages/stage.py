@@ -233,6 +233,7 @@ class StageExecutor:
         covered = mount_points(rootfs, step)
         root = self._session.build_root
         if root is not None:
+            covered += root.covered
             root.before_run(step)
         self._session.runs.execute(step, rootfs, user, started)
         moved = root.after_run() if root is not None else ()

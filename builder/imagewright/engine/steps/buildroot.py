@@ -1,5 +1,8 @@
 """The container's own ``/`` as the root file system that stages are built in, for the ``root`` sandbox.
 
+The engine, its work folder and what the container mounts are in the same root; ``runnerroot`` is that of a container of
+its own.
+
 Moves contexts aside and back. Checks what a RUN did to the container's mounts, and refuses one that would take a mounted
 context for files of the image.
 """
@@ -10,7 +13,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from imagewright.engine.events import Reporter
 from imagewright.engine.workspace import Workspace
@@ -22,7 +25,7 @@ from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.rootfs.tree import changed_since
 from imagewright.plan.steps import RunStep
-from imagewright.sandbox.model import Sandbox
+from imagewright.sandbox.model import BuildDirectory, SandboxMount
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; what inodes get their times from
 _MAX_ENTRIES_CHECKED = 20_000  # entries of one mount: volumes may hold millions, on a slow network
@@ -36,11 +39,12 @@ _SHOWN = 3
 class BuildRoot:
     """The root file system of a build, ``rootfs``. It holds one stage at a time."""
 
-    def __init__(self, sandbox: Sandbox, workspace: Workspace, reporter: Reporter, needed: Iterable[str]) -> None:
+    def __init__(
+        self, directory: BuildDirectory, workspace: Workspace, reporter: Reporter, needed: Iterable[str]
+    ) -> None:
         """``needed`` are files and folders of this machine that the engine uses during the build, and cannot be moved."""
-        assert sandbox.build_root is not None
-        self._masked = MaskedEntries(sandbox.build_root, workspace.masked, sandbox.excluded, sandbox.kept)
-        self.rootfs = Rootfs(sandbox.build_root, sandbox.excluded, masked=self._masked)
+        self._masked = MaskedEntries(directory.path, workspace.masked, directory.excluded, directory.kept)
+        self.rootfs = Rootfs(directory.path, directory.excluded, masked=self._masked)
         self._reporter = reporter
         self._aside = workspace.aside
         self._needed = {_relative(path) for path in (workspace.path, *needed)}
@@ -110,6 +114,21 @@ class BuildRoot:
             tree.remove_entry(fd, parent + b"/" + name if parent else name, self.rootfs)
 
     # --- steps
+
+    @property
+    def inside(self) -> str:
+        """The root as commands are given it."""
+        return self.rootfs.path
+
+    @property
+    def covered(self) -> tuple[bytes, ...]:
+        """Paths that every command finds something else at than the image's files."""
+        return ()
+
+    @contextlib.contextmanager
+    def served(self, mounts: Sequence[SandboxMount]) -> Iterator[Sequence[SandboxMount]]:
+        """The mounts with the paths that the command's process can open."""
+        yield mounts
 
     def report_hidden(self, changes: Changes) -> None:
         """Report, once for each mount, that a COPY, ADD or WORKDIR wrote files there that no RUN will see."""

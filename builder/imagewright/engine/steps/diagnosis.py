@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from imagewright.errors import Reason
 from imagewright.plan.steps import RunStep
-from imagewright.sandbox.kernel.memory import Counts
+from imagewright.sandbox.model import Counts
 from imagewright.sandbox.processes.command import OUTPUT_PREFIX, WRONG_USER
 
 _SIGKILL = 128 + 9

@@ -6,7 +6,7 @@ Runs a command in the sandbox.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from imagewright.dockerfile.source import excerpt as source_excerpt
@@ -15,11 +15,11 @@ from imagewright.engine.steps.buildroot import BuildRoot
 from imagewright.engine.steps.diagnosis import MemoryCounts, diagnose_exit, diagnose_lost_runner
 from imagewright.engine.steps.mounts import MountSources
 from imagewright.engine.steps.redaction import Redaction
+from imagewright.engine.steps.runnerroot import RunnerRoot
 from imagewright.errors import Reason, SandboxError, StepError
 from imagewright.fs.rootfs import users
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.steps import Network, RunStep
-from imagewright.sandbox.kernel.memory import counts
 from imagewright.sandbox.model import RunCommand, RunnerLost, Sandbox
 from imagewright.terminal import Lines
 
@@ -37,7 +37,7 @@ class RunExecutor:
     reporter: Reporter
     redaction: Redaction
     dockerfile_lines: Sequence[str]
-    build_root: BuildRoot | None = None
+    build_root: BuildRoot | RunnerRoot | None = None
 
     def execute(self, step: RunStep, rootfs: Rootfs, user: users.User, started: StepStarted) -> None:
         """Run the step's command in ``rootfs``, where its working directory exists.
@@ -58,7 +58,7 @@ class RunExecutor:
         root = self.build_root
         with self.mounts.prepared(step) as extra:
             command = RunCommand(
-                rootfs.path,
+                root.inside if root is not None else rootfs.path,
                 step.argv,
                 tuple((env | extra.env).items()),
                 step.workdir,
@@ -69,17 +69,19 @@ class RunExecutor:
                 network=step.network is not Network.NONE,
                 excluded=root.excluded_paths if root is not None else frozenset(),
             )
-            before = counts()
+            before = self.sandbox.memory()
             try:
-                code = self.sandbox.run(command, lambda data: show(redacted.feed(data)))
+                code = self._run(command, lambda data: show(redacted.feed(data)))
             except RunnerLost as lost:
-                diagnosis = diagnose_lost_runner(MemoryCounts(before, counts()))
+                diagnosis = diagnose_lost_runner(MemoryCounts(before, self.sandbox.memory()))
                 raise SandboxError(
                     f"{lost.message}{diagnosis.detail}", reason=diagnosis.reason, hint=diagnosis.hint
                 ) from lost
             show(redacted.end())
         if code != 0:
-            diagnosis = diagnose_exit(code, step, dict(command.env), tail.lines(), MemoryCounts(before, counts()))
+            diagnosis = diagnose_exit(
+                code, step, dict(command.env), tail.lines(), MemoryCounts(before, self.sandbox.memory())
+            )
             if (
                 diagnosis.reason is Reason.STEP_FAILED
                 and root is not None
@@ -94,6 +96,13 @@ class RunExecutor:
                 excerpt=_excerpt(self.dockerfile_lines, step, tail.lines()),
                 hint=diagnosis.hint,
             )
+
+    def _run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
+        root = self.build_root
+        if root is None:
+            return self.sandbox.run(command, output)
+        with root.served(command.mounts) as mounts:
+            return self.sandbox.run(replace(command, mounts=tuple(mounts)), output)
 
 
 class _Tail:

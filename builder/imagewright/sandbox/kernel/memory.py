@@ -7,43 +7,13 @@ command was killed. What cannot be read is None.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from imagewright.sandbox.model import Counts, MemoryUse
 
 _ROOT = Path("/sys/fs/cgroup")
 _MACHINE = Path("/proc/vmstat")
 _UNLIMITED = 1 << 62  # version 1 writes the largest number of whole pages for "no limit"
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryUse:
-    """``kills``: processes of the group that the kernel killed because of the group's own limit or one above it.
-
-    Sizes are bytes; ``limit`` is None if the group has none, ``peak`` if the kernel is too old to record it.
-    """
-
-    kills: int
-    peak: int | None
-    limit: int | None
-
-    @property
-    def reached_limit(self) -> bool:
-        """Whether a process may have been killed because of the limit.
-
-        In that case the peak is below the limit by at most the size of one request, and by what other containers of the
-        Pod use. The reverse does not hold: the page cache fills memory up to the limit, too.
-        """
-        if self.limit is None or self.peak is None:
-            return self.limit is not None
-        return self.peak >= self.limit - max(self.limit // 20, 8 << 20)
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Counters of this process's group, and of processes killed on the whole machine; None if not visible."""
-
-    group: MemoryUse | None
-    machine_kills: int | None
 
 
 def counts() -> Counts:

@@ -30,7 +30,7 @@ def reachable(path: str) -> Iterator[str]:
         os.close(directory)
 
 
-def forward(listener: socket.socket, source: str, parent: Parent) -> int:
+def forward(listener: socket.socket, source: str, parent: Parent | socket.socket) -> int:
     """Forward all connections of ``listener`` to the socket ``source``, in one thread, until the parent hangs up."""
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ, None)

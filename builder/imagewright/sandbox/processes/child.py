@@ -14,17 +14,15 @@ import os
 import select
 import signal
 import socket
-import struct
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NoReturn
 
 from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.processes.connection import Connection, pack, receive_request
 
 FAILED: Final = 125  # exit code of a child that failed before or instead of its task
-_LENGTH = struct.Struct("!I")
 _MAX_DESCRIPTORS = 1 << 20
-_PIPE_BYTES = 1 << 20  # the capacity of a pipe: one read empties it
 _INTERVAL_MS = 200  # of checks on a child if pidfd is not available
 
 
@@ -49,12 +47,14 @@ class Parent:
         if poll.poll(0):  # it has hung up: it exited before the signal was requested
             os._exit(FAILED)
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         """
         Raises:
             OSError: the parent has exited.
         """
-        self._line.sendall(_LENGTH.pack(len(message)) + message)
+        data = pack(message)
+        sent = socket.send_fds(self._line, [data], list(fds))
+        self._line.sendall(data[sent:])
 
     def report(self, number: int, text: str) -> None:
         """Report, as the last message, an error (errno(3), 0 for none) that prevents the task of this process."""
@@ -62,58 +62,23 @@ class Parent:
 
     def receive(self) -> tuple[bytes, list[int]] | None:
         """The next message and the descriptors that came with it; None if the parent has exited."""
-        try:
-            head, fds, _, _ = socket.recv_fds(self._line, _LENGTH.size, 1, socket.MSG_WAITALL)
-            if len(head) < _LENGTH.size:
-                return None
-            (size,) = _LENGTH.unpack(head)
-            message = self._line.recv(size, socket.MSG_WAITALL) if size else b""
-        except ConnectionError:
-            return None
-        return (message, fds) if len(message) == size else None
+        return receive_request(self._line)
 
 
-class Child:
+class Child(Connection):
     """The parent's connection to a child. To be used by one thread at a time, except for ``kill``."""
 
     def __init__(self, pid: int, line: socket.socket) -> None:
+        super().__init__(line)
         self.pid = pid
-        self._line = line
+        self._ending = -1
         self._pidfd = -1
         with contextlib.suppress(OSError):
             self._pidfd = os.pidfd_open(pid)
 
-    def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
-        """
-        Raises:
-            BrokenPipeError: it has exited.
-        """
-        left = memoryview(_LENGTH.pack(len(message)) + message)
-        while left:
-            writable, ended = self._poll({self._line.fileno(): select.POLLOUT})
-            if ended or not writable:
-                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-            left = left[socket.send_fds(self._line, [left], list(fds), socket.MSG_DONTWAIT) :]
-            fds = ()
-
-    def receive(self, pipe: int = -1, output: Callable[[bytes], None] = lambda _: None) -> bytes | None:
-        """The next message; None if there will be none: the child has exited, or has closed its side.
-
-        Until then data from ``pipe`` are passed to ``output``, including what is in the pipe when the message arrives.
-        Its end is not awaited: other processes may hold it open.
-        """
-        wanted = {self._line.fileno(): select.POLLIN}
-        if pipe >= 0:
-            wanted[pipe] = select.POLLIN
-        while True:
-            ready, ended = self._poll(wanted)
-            if pipe in ready:
-                if data := os.read(pipe, _PIPE_BYTES):
-                    output(data)
-                else:
-                    del wanted[pipe]
-            if ended or self._line.fileno() in ready:
-                return self._message()
+    def end_with(self, line: int) -> None:
+        """End the wait for messages when the peer of this socket hangs up, too."""
+        self._ending = line
 
     def wait(self) -> int:
         """Reap the child and release its resources; returns its wait status."""
@@ -139,37 +104,23 @@ class Child:
 
     def close(self) -> None:
         """Hang up, for a child that exits then and is reaped by others."""
-        self._line.close()
+        super().close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
 
-    def _message(self) -> bytes | None:
-        head = self._exactly(_LENGTH.size)
-        return None if head is None else self._exactly(_LENGTH.unpack(head)[0])
-
-    def _exactly(self, count: int) -> bytes | None:
-        data = b""
-        while len(data) < count:
-            ready, _ = self._poll({self._line.fileno(): select.POLLIN})
-            try:
-                piece = self._line.recv(count - len(data)) if ready else b""
-            except ConnectionError:
-                piece = b""
-            if not piece:
-                return None
-            data += piece
-        return data
-
     def _poll(self, wanted: dict[int, int]) -> tuple[set[int], bool]:
-        """Wait until a descriptor is ready or the child has exited; returns the ready ones, and whether it has."""
         poll = select.poll()
         for fd, event in wanted.items():
             poll.register(fd, event)
         if self._pidfd >= 0:
             poll.register(self._pidfd, select.POLLIN)
+        if self._ending >= 0:
+            poll.register(self._ending, select.POLLRDHUP)
         while True:
             ready = {fd for fd, _ in poll.poll(None if self._pidfd >= 0 else _INTERVAL_MS)}
+            if self._ending in ready:
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             ended = self._pidfd in ready if self._pidfd >= 0 else _has_ended(self.pid)
             if ended:  # again: it may have written before it exited
                 ready = {fd for fd, _ in poll.poll(0)}

@@ -19,6 +19,7 @@ from imagewright.contract.request import SandboxKind
 from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox.model import RunCommand, RunnerLost
 from imagewright.sandbox.processes.child import spawn
+from imagewright.sandbox.processes.connection import Connection
 from imagewright.sandbox.processes.descendants import await_end, kill_descendants
 from imagewright.sandbox.runner import server
 
@@ -27,6 +28,35 @@ _REASONS = dict.fromkeys(
     (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
 ) | {errno.ENOSPC: Reason.DISK_FULL}
 _FULL = "Give the build a larger work directory: set --work-dir, or the size of the Pod's workspace volume."
+
+
+def ask(connection: Connection, request: bytes, output: Callable[[bytes], None]) -> bytes | None:
+    """Send a request for a command; the answer, None if the runner has exited."""
+    read, write = os.pipe()
+    try:
+        try:
+            connection.send(request, [write])
+        except ConnectionError:
+            return None
+        finally:
+            os.close(write)
+        return connection.receive(read, output)
+    finally:
+        os.close(read)
+
+
+def exit_code_in(answer: bytes) -> int:
+    """The command's exit code.
+
+    Raises:
+        SandboxError: it could not be started.
+    """
+    told = json.loads(answer)
+    if "error" in told:
+        number = told["errno"]
+        hint = told["hint"] or _FULL * (number == errno.ENOSPC)
+        raise SandboxError(told["error"], reason=_REASONS.get(number), hint=hint)
+    return int(told["code"])
 
 
 class Runner:
@@ -64,26 +94,10 @@ class Runner:
             self._refuse_if_closed()  # its answer is only a result of the kill
         if data is None:
             raise RunnerLost("the process that runs commands exited unexpectedly")
-        answer = json.loads(data)
-        if "error" in answer:
-            number = answer["errno"]
-            hint = answer["hint"] or _FULL * (number == errno.ENOSPC)
-            raise SandboxError(answer["error"], reason=_REASONS.get(number), hint=hint)
-        return int(answer["code"])
+        return exit_code_in(data)
 
     def _ask(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> bytes | None:
-        """The answer of the process; None if it has exited."""
-        read, write = os.pipe()
-        try:
-            try:
-                self._child.send(server.request(kind, command), [write])
-            except ConnectionError:
-                return None
-            finally:
-                os.close(write)
-            return self._child.receive(read, output)
-        finally:
-            os.close(read)
+        return ask(self._child, server.request(kind, command), output)
 
     def _finished(self) -> None:
         with self._state:

@@ -1,6 +1,7 @@
 """The runner's own side: serves requests of the engine, each in a process of its own.
 
-Runs until the engine has exited. Forks, reaps what commands leave behind, and creates and removes directories in the
+It is a child of the engine, or the first process of a container that has nothing of the engine's. Runs until the engine
+has exited. Forks, reaps what commands leave behind, and creates and removes directories in the
 work directory.
 """
 
@@ -11,14 +12,18 @@ import errno
 import json
 import os
 import signal
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 from imagewright.contract.request import SandboxKind
 from imagewright.descent import remove_tree
 from imagewright.errors import SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import map_ids
+from imagewright.sandbox.kernel.memory import counts
 from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.modes import direct, namespace
 from imagewright.sandbox.processes.child import FAILED, Parent, spawn
@@ -26,6 +31,12 @@ from imagewright.sandbox.processes.command import describe
 from imagewright.sandbox.processes.descendants import end_all
 
 _UNSHARED, _MAPPED = b"unshared", b"mapped"
+MEMORY = b"memory"  # the request for the counters of this process's control group
+# In a runner's container, directories of its own that no image has files in: for a command's scratch files, for the
+# sources of its mounts, and as the root of the ``chroot`` mode.
+CONTAINER_OWN = "imagewright/runner"
+SCRATCH, SOURCES, CHROOT = f"/{CONTAINER_OWN}/scratch", f"/{CONTAINER_OWN}/sources", f"/{CONTAINER_OWN}/rootfs"
+_CONNECT_INTERVAL_S = 0.02
 
 
 def request(kind: SandboxKind, command: RunCommand) -> bytes:
@@ -33,43 +44,88 @@ def request(kind: SandboxKind, command: RunCommand) -> bytes:
     return kind.value.encode() + b"\n" + command.encode()
 
 
-def serve(engine: Parent, work_dir: str) -> int:
-    """Answer each request as JSON: ``code``, or ``error`` with ``errno`` (null if no call failed) and ``hint``."""
+def serve_from_container(socket_path: str) -> int:
+    """Serve the engine of another container of this Pod, which listens at ``socket_path``, until it hangs up.
+
+    Sends it a descriptor of this container's ``/`` and its mount table. Waits for the engine however long it takes to
+    start: it may lack a Secret that is still to be created.
+    """
     linux.set_dumpable(False)
-    os.setpgid(0, 0)
+    for directory in (SCRATCH, SOURCES, CHROOT):
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+    line = socket.socket(socket.AF_UNIX)
+    while True:
+        try:
+            line.connect(socket_path)
+            break
+        except FileNotFoundError:
+            time.sleep(_CONNECT_INTERVAL_S)
+        except ConnectionRefusedError:
+            return 0  # the engine has exited, or needs no runner
+    engine = Parent(line)
+    with open("/proc/self/mountinfo", "rb") as file:
+        table = file.read()
+    root = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    with contextlib.suppress(ConnectionError):
+        engine.send(table, [root])
+    os.close(root)
+    return serve(engine, SCRATCH, watched=True)
+
+
+def serve(engine: Parent, work_dir: str, *, watched: bool = False) -> int:
+    """Answer each request as JSON: ``code``, or ``error`` with ``errno`` (null if no call failed) and ``hint``.
+
+    ``watched``: end a command when the engine hangs up, whose exit nothing else reports.
+    """
+    linux.set_dumpable(False)
+    with contextlib.suppress(PermissionError):  # the first process of a container leads its session
+        os.setpgid(0, 0)
     linux.become_subreaper()
     os.environ.clear()
     # Ctrl-C is handled by the engine, which stops this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while (asked := engine.receive()) is not None:
-        message, (output,) = asked
-        kind, _, command = message.partition(b"\n")
-        answer = _answer(SandboxKind(kind.decode()), RunCommand.decode(command), output, work_dir)
+        message, fds = asked
+        answer: dict[str, object]
+        if message == MEMORY:
+            answer = asdict(counts())
+        else:
+            (output,) = fds
+            kind, _, command = message.partition(b"\n")
+            job = _Job(SandboxKind(kind.decode()), RunCommand.decode(command), output, work_dir)
+            answer = _answer(job, engine.fileno() if watched else -1)
         with contextlib.suppress(ConnectionError):  # the engine has exited
             engine.send(json.dumps(answer).encode())
     return 0
 
 
-def _answer(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    kind: SandboxKind
+    command: RunCommand
+    output: int
+    work_dir: str
+
+
+def _answer(job: _Job, engine: int) -> dict[str, object]:
     try:
-        return {"code": _run(kind, command, output, work_dir)}
+        return {"code": _run(job, engine)}
     except SandboxError as error:
         return {"error": error.message, "errno": None, "hint": error.hint}
     except OSError as error:
         return {"error": describe(error), "errno": error.errno, "hint": ""}
     finally:
-        os.close(output)
+        os.close(job.output)
 
 
-def _run(kind: SandboxKind, command: RunCommand, output: int, work_dir: str) -> int:
+def _run(job: _Job, engine: int) -> int:
     """Run the command in a child that has the command's descriptors 0 to 2."""
     with (
-        _scratch(work_dir) as scratch,
-        contextlib.closing(
-            spawn(lambda runner: _execute(kind, command, (output, scratch), runner), keep=(output,))
-        ) as child,
+        _scratch(job.work_dir) as scratch,
+        contextlib.closing(spawn(lambda runner: _execute(job, scratch, runner), keep=(job.output,))) as child,
     ):
+        child.end_with(engine)
         message = child.receive()
         if message == _UNSHARED:
             map_ids(child.pid)
@@ -94,19 +150,19 @@ def _scratch(work_dir: str) -> Iterator[str]:
         os.close(proc)
 
 
-def _execute(kind: SandboxKind, command: RunCommand, channels: tuple[int, str], runner: Parent) -> int:
-    output, scratch = channels
+def _execute(job: _Job, scratch: str, runner: Parent) -> int:
+    command = job.command
     try:
         linux.become_subreaper()
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(job.output, 1)
+        os.dup2(job.output, 2)
         os.close(null)
-        os.close(output)
-        if kind is SandboxKind.NAMESPACE:
+        os.close(job.output)
+        if job.kind is SandboxKind.NAMESPACE:
             return namespace.run(command, scratch, lambda: _have_ids_mapped(runner))
-        if kind is SandboxKind.ROOT:
+        if job.kind is SandboxKind.ROOT:
             return direct.run_in_root(command, scratch)
         return direct.run_in_chroot(command, scratch)
     except OSError as error:

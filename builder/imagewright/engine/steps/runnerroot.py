@@ -1,0 +1,257 @@
+"""The ``/`` of the Pod's other container as the root file system that stages are built in.
+
+The engine works on it through a descriptor, from a container of its own: commands see none of the engine's files, mounts
+and processes. What a command is to see of them (the sources of mounts, sockets, the files of name resolution) is copied
+there for the command and back. Everything there is hostile after the first command: paths are resolved below the root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from imagewright.descent import remove, remove_tree
+from imagewright.errors import FileSystemError, Reason, SandboxError
+from imagewright.fs.layer.changes import Changes
+from imagewright.fs.paths import is_at_or_below
+from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.filecopy import FileCopier
+from imagewright.fs.rootfs.mounts import parse_mountinfo
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.plan.steps import RunStep
+from imagewright.sandbox.model import (
+    BuildDirectory,
+    DirectoryMount,
+    FileMount,
+    RunnerContainer,
+    SandboxMount,
+    SocketMount,
+)
+from imagewright.sandbox.mounts.sockets import forward
+
+_KERNEL = (b"proc", b"sys", b"dev")  # where no image has files, and nobody mounts credentials
+_NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
+_MAX_NETWORK_FILE_BYTES = 1 << 20
+_PROGRAMS = b"imagewright"
+
+
+class RunnerRoot:
+    """The root file system ``rootfs`` of a build. It holds one stage at a time.
+
+    Raises:
+        SandboxError: reason ``NotIsolated``, something stays mounted that commands could read.
+    """
+
+    def __init__(self, directory: BuildDirectory, container: RunnerContainer) -> None:
+        self.rootfs = Rootfs(directory.path, directory.excluded)
+        self.inside = directory.inside
+        self.excluded_paths = directory.excluded
+        self._container = Rootfs(container.root)
+        self._sources = self._container.below(os.fsencode(container.sources.strip("/")))
+        self._sources_inside = container.sources
+        _detach_mounts(self._container, container.mounts)
+        self._files = {path: data for path in _NETWORK_FILES if (data := _content(path))}
+        self._programs = _state_of_programs(self._container, os.fsencode(container.own))
+        self._own = os.fsencode(container.own)
+
+    # --- as of ``BuildRoot``
+
+    def release_contexts(self, contexts: Mapping[str, Rootfs], folders: Iterable[str]) -> dict[str, Rootfs]:
+        """The contexts, which no image is in the way of."""
+        return dict(contexts)
+
+    def close(self) -> None:
+        """Nothing has to be moved back."""
+
+    def report_hidden(self, changes: Changes) -> None:
+        """Nothing is hidden by mounts."""
+
+    def before_run(self, step: RunStep) -> None:
+        """Prepare for a command.
+
+        Raises:
+            SandboxError: reason ``NotIsolated``, an earlier command changed the runner's programs, which are given the
+                secrets of this one.
+        """
+        if _state_of_programs(self._container, self._own) != self._programs:
+            raise SandboxError(
+                'a RUN changed files in "/imagewright", which the container that runs commands needs',
+                reason=Reason.NOT_ISOLATED,
+                hint="Leave /imagewright as it is: it is not in the image.",
+            )
+
+    def after_run(self) -> tuple[bytes, ...]:
+        """No entry of the image has moved along with a mount."""
+        return ()
+
+    def hint(self, step: RunStep, output: Sequence[str]) -> str:
+        """No command fails because of a mount."""
+        return ""
+
+    @property
+    def covered(self) -> tuple[bytes, ...]:
+        """Paths that every command finds something else at than the image's files."""
+        return tuple(self.rootfs.resolve(os.fsencode(path.strip("/"))) for path in self._files)
+
+    @contextlib.contextmanager
+    def served(self, mounts: Sequence[SandboxMount]) -> Iterator[Sequence[SandboxMount]]:
+        """The mounts with sources in the runner's container, and the files of name resolution.
+
+        Changes of caches are copied back when the command has ended.
+
+        Raises:
+            FileSystemError: a source cannot be copied.
+        """
+        name = os.fsencode(uuid.uuid4().hex)
+        os.mkdir(name, 0o700, dir_fd=self._sources.fd)
+        try:
+            folder = _Sources(self._sources.below(name), f"{self._sources_inside}/{os.fsdecode(name)}")
+            with contextlib.ExitStack() as stack:
+                served = [folder.serve(mount, stack) for mount in mounts]
+                yield [*self._network_files(mounts), *served]
+                folder.take_back()
+        finally:
+            remove(self._sources.fd, name, ignore_errors=True)
+
+    def _network_files(self, mounts: Sequence[SandboxMount]) -> Iterator[FileMount]:
+        """The engine's own files, which commands would otherwise share with it. A mount of the Dockerfile wins."""
+        taken = {mount.target for mount in mounts}
+        for path, data in self._files.items():
+            if path not in taken and self._can_hold(os.path.dirname(path)):
+                yield FileMount(path, data, 0o644)
+
+    def _can_hold(self, directory: str) -> bool:
+        """Whether a file can be put into a directory of the image: it is one, or is missing."""
+        try:
+            os.close(self.rootfs.open_directory(os.fsencode(directory.strip("/"))))
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+class _Sources:
+    """A directory of the runner's container with the sources of one command's mounts. ``inside`` is its path there."""
+
+    def __init__(self, rootfs: Rootfs, inside: str) -> None:
+        self._rootfs = rootfs
+        self._inside = inside
+        self._caches: list[tuple[str, bytes]] = []
+        self._count = 0
+
+    def serve(self, mount: SandboxMount, stack: contextlib.ExitStack) -> SandboxMount:
+        if not isinstance(mount, DirectoryMount | SocketMount):
+            return mount
+        name = b"%d" % self._count
+        self._count += 1
+        if isinstance(mount, SocketMount):
+            stack.enter_context(_forwarded(f"/proc/self/fd/{self._rootfs.fd}/{os.fsdecode(name)}", mount.source))
+        else:
+            self._copy(mount.source, name)
+            if mount.writable:
+                self._caches.append((mount.source, name))
+        return replace(mount, source=f"{self._inside}/{os.fsdecode(name)}")
+
+    def take_back(self) -> None:
+        """Replace the sources of caches by what the command made of them."""
+        for source, name in self._caches:
+            new, old = f"{source}.changed", f"{source}.old"
+            for left in (new, old):
+                remove_tree(left, ignore_errors=True)
+            os.mkdir(new, 0o700)
+            tree.copy_tree(self._rootfs.below(name), Rootfs(new))
+            os.rename(source, old)
+            os.rename(new, source)
+            remove_tree(old)
+
+    def _copy(self, source: str, name: bytes) -> None:
+        if os.path.isdir(source):
+            os.mkdir(name, 0o700, dir_fd=self._rootfs.fd)
+            tree.copy_tree(Rootfs(source), self._rootfs.below(name))
+            return
+        parent = os.open(os.path.dirname(source), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            entry = (parent, os.fsencode(os.path.basename(source)))
+            FileCopier(self._rootfs).copy_entry(entry, (self._rootfs.fd, name), os.lstat(source))
+        finally:
+            os.close(parent)
+
+
+@contextlib.contextmanager
+def _forwarded(path: str, source: str) -> Iterator[None]:
+    """A socket at ``path`` whose connections are forwarded to the socket ``source`` by a thread."""
+    ours, theirs = socket.socketpair()
+    listener = socket.socket(socket.AF_UNIX)
+    with ours, theirs, listener:
+        listener.bind(path)
+        listener.listen()
+        thread = threading.Thread(target=forward, args=(listener, source, theirs), name="socket-forward", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ours.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _detach_mounts(container: Rootfs, table: bytes) -> None:
+    """Detach what the Pod mounts into the container: tokens that webhooks add to all containers, /etc/hosts.
+
+    A mount point can be removed from another mount namespace, and the mount goes with it (unlink(2), rmdir(2) since
+    Linux 3.18). To be called before the first command.
+    """
+    paths = {point.path for point in parse_mountinfo(table)}
+    for path in sorted(paths):
+        kernels = any(is_at_or_below(path, each) for each in _KERNEL)
+        if kernels or any(path.startswith(above + b"/") for above in paths):
+            continue
+        above, _, name = path.rpartition(b"/")
+        try:
+            with container.directory(above) as parent:
+                try:
+                    os.unlink(name, dir_fd=parent)
+                except IsADirectoryError:
+                    os.rmdir(name, dir_fd=parent)
+        except OSError as error:
+            raise SandboxError(
+                f'cannot detach "/{os.fsdecode(path)}" from the container that runs commands: {error.strerror}',
+                reason=Reason.NOT_ISOLATED,
+                hint='Keep webhooks from mounting volumes into the container "runner", or allow user namespaces.',
+            ) from error
+
+
+def _state_of_programs(container: Rootfs, own: bytes) -> frozenset[tuple[bytes, int, int]]:
+    """Path, inode and ctime, which no process can set, of all files of the runner's own.
+
+    Of ``own``, which it writes to, only the directories themselves.
+    """
+    found = []
+    waiting = [_PROGRAMS]
+    while waiting:
+        path = waiting.pop()
+        try:
+            with container.directory(path) as fd, os.scandir(fd) as entries:
+                for entry in entries:
+                    below = path + b"/" + os.fsencode(entry.name)
+                    info = entry.stat(follow_symlinks=False)
+                    written = is_at_or_below(below, own)
+                    if entry.is_dir(follow_symlinks=False) and path != own:
+                        waiting.append(below)
+                    found.append((below, info.st_ino, 0 if written else info.st_ctime_ns))
+        except (OSError, FileSystemError):
+            found.append((path, 0, 0))
+    return frozenset(found)
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MAX_NETWORK_FILE_BYTES)
+    except OSError:
+        return b""

@@ -1,0 +1,130 @@
+"""The engine's side of a runner that is another container of the Pod, whose ``/`` is the build's root.
+
+Listens on a Unix socket in a directory that both containers mount, and accepts one connection, before any command runs.
+From then on the runner is not trusted: a command may have taken its place. It is given what its command needs, and its
+answers are checked. The containers share no processes, so commands see nothing of the engine's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from imagewright.contract.request import SandboxKind
+from imagewright.errors import SandboxError
+from imagewright.sandbox.model import Counts, MemoryUse, RunCommand, RunnerLost
+from imagewright.sandbox.processes.connection import Connection, receive_request
+from imagewright.sandbox.runner import server
+from imagewright.sandbox.runner.client import ask, exit_code_in
+
+_MAX_ANSWER_BYTES = 1 << 16
+_PATIENCE_S = 60.0  # the kubelet starts the runner first
+_NOT_THERE = 'Look at the Pod\'s container "runner": kubectl describe pod shows why it did not start.'
+_NONSENSE = "the container that runs commands sent an invalid answer"
+_UNKNOWN = Counts(None, None)
+
+
+class RunnerListener:
+    """The socket at ``path``. A runner may connect as soon as this exists, and is served when it is needed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._listener = socket.socket(socket.AF_UNIX)
+        try:
+            self._listener.bind(path)
+            self._listener.listen(1)
+        except OSError as error:
+            self._listener.close()
+            raise SandboxError(f'cannot listen on "{path}" for the runner: {error.strerror}') from error
+
+    def accept(self) -> ContainerRunner:
+        """Accept the runner, and nobody after it.
+
+        Raises:
+            SandboxError: it does not connect.
+        """
+        self._listener.settimeout(_PATIENCE_S)
+        try:
+            line, _ = self._listener.accept()
+        except TimeoutError:
+            raise SandboxError("the container that runs commands does not respond", hint=_NOT_THERE) from None
+        finally:
+            os.unlink(self._path)
+            self.decline()
+        hello = receive_request(line)
+        if hello is None or len(hello[1]) != 1:
+            line.close()
+            raise SandboxError("the container that runs commands ended at once", hint=_NOT_THERE)
+        return ContainerRunner(line, hello[1][0], hello[0])
+
+    def decline(self) -> None:
+        """Stop listening: a runner that has connected, or tries to, exits."""
+        self._listener.close()
+
+
+class ContainerRunner:
+    """The runner, which runs one command at a time. ``root`` is a descriptor of its ``/``, ``mounts`` its mount table."""
+
+    def __init__(self, line: socket.socket, root: int, mounts: bytes) -> None:
+        self.root = root
+        self.mounts = mounts
+        self._connection = Connection(line, _MAX_ANSWER_BYTES)
+        self._turn = threading.Lock()
+        self._closed = threading.Event()
+
+    def run(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> int:
+        """As ``Runner.run``; an exception of ``output`` ends the connection, and with it the command."""
+        with self._turn:
+            self._refuse_if_closed()
+            try:
+                answer = ask(self._connection, server.request(kind, command), output)
+            except BaseException:
+                self.close()
+                raise
+        self._refuse_if_closed()
+        if answer is None:
+            raise RunnerLost('the container "runner", which runs commands, exited unexpectedly')
+        try:
+            return exit_code_in(answer)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RunnerLost(_NONSENSE) from None
+
+    def memory(self) -> Counts:
+        """The counters of the runner's container; unknown if it has exited."""
+        with self._turn:
+            try:
+                self._connection.send(server.MEMORY)
+                answer = self._connection.receive()
+            except ConnectionError:
+                return _UNKNOWN
+        if answer is None:
+            return _UNKNOWN
+        try:
+            told = json.loads(answer)
+            group = told["group"]
+            use = MemoryUse(int(group["kills"]), _size(group["peak"]), _size(group["limit"])) if group else None
+            return Counts(use, _size(told["machine_kills"]))
+        except (ValueError, KeyError, TypeError):
+            return _UNKNOWN
+
+    def close(self) -> None:
+        """End the connection: the runner's container exits. A thread that waits for a command gets a SandboxError."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._connection.hang_up()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self.root)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed.is_set():
+            raise SandboxError("the container that runs commands was stopped")
+
+
+def _size(told: object) -> int | None:
+    return None if told is None else int(str(told))
