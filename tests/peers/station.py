@@ -23,6 +23,8 @@ from cluster.binaries import binaries
 from cluster.machine import this_machine
 from cluster.push import Image, Layer, Registry
 from cluster.toolchain import find_go
+from containers.restricted import give_away
+from containers.restricted import restricted as as_restricted
 from peers.buildah import Buildah
 from peers.buildkit import Build, BuildKit, Outcome
 from peers.case import Case
@@ -54,8 +56,8 @@ class Station:
     elsewhere: Elsewhere
     buildkit: BuildKit | None = None
 
-    def ours(self, case: Case) -> str:
-        """What this project's engine makes of a case."""
+    def ours(self, case: Case, *, restricted: bool = False) -> str:
+        """What this project's engine makes of a case, as root or as a user without any rights."""
         with self._laid_out(case) as scratch:
             places = self.elsewhere.serve(case)
             layout = scratch / "layout"
@@ -63,6 +65,9 @@ class Station:
             command += [f"--registry-endpoint={host}={self.registry}" for host in self.hosts]
             command += [f"--oci-layout-path={layout}", f"--work-dir={scratch / 'work'}", *flags_of(case, scratch)]
             command += [f"--build-arg={name}={value}" for name, value in places.items()]
+            if restricted:
+                give_away(scratch)
+                command = as_restricted(command, scratch / "interpreter")
             since = time.time() - _CLOCK_S
             done = subprocess.run(
                 command, check=False, capture_output=True, text=True, env={**os.environ, "HOME": str(scratch)}

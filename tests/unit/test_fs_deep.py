@@ -259,8 +259,8 @@ def test_path_too_long_for_system_calls_is_named(space: Path) -> None:
 
 def test_anything_a_command_created_is_removed(space: Path) -> None:
     workspace = Workspace(str(space))
-    tree.remove(dig(Path(workspace.stage(0)) / "x", LONG))
-    dig(Path(workspace.stage(0)) / "y", LONG)
+    tree.remove(dig(Path(workspace.stage(0).path) / "x", LONG))
+    dig(Path(workspace.stage(0).path) / "y", LONG)
     workspace.close()
     with descent.temporary_directory("some", str(space)) as scratch:
         dig(Path(scratch) / "z", LONG)

@@ -15,6 +15,7 @@ from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure, SourceResult, StepResult
 from imagewright.contract.sources import ContextSource, DirectorySource, Source
 from imagewright.dockerfile.model import DockerfileWarning
+from imagewright.dockerfile.source import excerpt
 from imagewright.engine.caching.layercache import log_cache_use, open_cache
 from imagewright.engine.events import Reporter
 from imagewright.engine.layers import layer_options
@@ -42,10 +43,11 @@ from imagewright.engine.steps.redaction import Redaction
 from imagewright.engine.steps.run import RunExecutor
 from imagewright.engine.steps.runnerroot import RunnerRoot
 from imagewright.engine.workspace import Workspace
-from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
+from imagewright.errors import ImagewrightError, Interruption, Reason, SandboxError, StepError
 from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
 from imagewright.lint.run import refuse_warnings
 from imagewright.plan.model import BuildPlan
+from imagewright.plan.steps import RunStep
 from imagewright.reference import Reference
 from imagewright.registry.pull import Puller
 from imagewright.sandbox.choose import start as start_sandbox
@@ -63,9 +65,14 @@ class Outcome:
     error: ImagewrightError | None = None
 
 
-def build(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> Outcome:
-    """Build an image. Instead of raising an ImagewrightError or an Interruption, returns it in the outcome."""
-    building = _Build(request, environment, reporter)
+def build(
+    request: BuildRequest, environment: Mapping[str, str], reporter: Reporter, refusal: SandboxError | None = None
+) -> Outcome:
+    """Build an image. Instead of raising an ImagewrightError or an Interruption, returns it in the outcome.
+
+    ``refusal`` is as in ``SandboxOptions``.
+    """
+    building = _Build(request, environment, reporter, refusal)
     error: ImagewrightError | None = None
     try:
         building.execute()
@@ -128,7 +135,14 @@ def find_warnings(
 class _Build:
     """One build: what it has opened, to be closed in the end, and what its result reports."""
 
-    def __init__(self, request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> None:
+    def __init__(
+        self,
+        request: BuildRequest,
+        environment: Mapping[str, str],
+        reporter: Reporter,
+        refusal: SandboxError | None = None,
+    ) -> None:
+        self._refusal = refusal
         self._request = request
         self._environment = environment
         self._reporter = reporter
@@ -161,17 +175,16 @@ class _Build:
         destinations = read_destinations(request)
         workspace = self._workspace = Workspace(request.work_dir)
         # Before anything starts a thread or reads a credential.
-        sandbox = self._sandbox = start_sandbox(
-            request.run.sandbox,
-            SandboxOptions(
-                workspace.path,
-                _paths_to_keep(request),
-                _MAX_PARALLEL_STAGES,
-                request.run.runner_socket,
-                request.run.require_isolation,
-            ),
+        options = SandboxOptions(
+            workspace.path,
+            _paths_to_keep(request),
+            _MAX_PARALLEL_STAGES,
+            request.run.runner_socket,
+            request.run.require_isolation,
+            self._refusal,
         )
-        reporter.message(f"sandbox {sandbox.kind.value}: {sandbox.reason}")
+        sandbox = self._sandbox = start_sandbox(request.run.sandbox, options)
+        reporter.message(f"sandbox {sandbox.kind.value if sandbox.kind else 'none'}: {sandbox.reason}")
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
         registries = open_registries(self._request, self._environment)
@@ -180,7 +193,7 @@ class _Build:
                 registries.pusher.check_push(reference)
         blobs = BlobStore(workspace.blobs)
         images = self._images(registries.puller, workspace, blobs)
-        planner = self._planner = Planner(request, self._environment, reporter, workspace.source)
+        planner = self._planner = Planner(request, self._environment, reporter, workspace)
         planned = planner.plan(images, remotes)
         for warning in planned.plan.warnings:
             reporter.lint(warning)
@@ -192,6 +205,8 @@ class _Build:
         if self._root is not None:
             planned = _with_released_contexts(planned, self._root, request)
         cache = self._cache = open_cache(request, registries, reporter.warning)
+        if cache is None:  # else the layers of all RUNs may be cached
+            _check_sandbox(sandbox, planned)
         while True:
             session = self._session(planned, images, remotes)
             try:
@@ -285,7 +300,7 @@ class _Build:
             if ask
             else None
         )
-        planner = Planner(self._request, self._environment, self._reporter, workspace.source)
+        planner = Planner(self._request, self._environment, self._reporter, workspace)
         return planner.plan(images, self._remotes(workspace, threading.Event())).plan
 
     def _images(self, puller: Puller, workspace: Workspace, blobs: BlobStore) -> Images:
@@ -308,12 +323,28 @@ class _Build:
             digest=str(digest) if digest else "",
             size=image.manifest.size if image else 0,
             references=references_with_digest(self._references, digest) if digest else (),
-            sandbox=sandbox.kind.value if sandbox else "",
+            sandbox=sandbox.kind.value if sandbox and sandbox.kind else "",
             sandbox_reason=sandbox.reason if sandbox else "",
             source=SourceResult(commit=fetched.commit, digest=fetched.digest) if fetched else SourceResult(),
             failure=_failure(error) if error else None,
             steps=tuple(self._steps),
         )
+
+
+def _check_sandbox(sandbox: Sandbox, planned: PlannedBuild) -> None:
+    """Fail before anything is pulled if there is a RUN and no command can be run.
+
+    Raises:
+        SandboxError: with the RUN's location.
+    """
+    run = next((step for stage in planned.plan.stages for step in stage.steps if isinstance(step, RunStep)), None)
+    if run is not None:
+        try:
+            sandbox.check_available()
+        except SandboxError as error:
+            error.location, error.instruction = run.location, run.title
+            error.excerpt = excerpt(planned.dockerfile_lines, run.location)
+            raise
 
 
 def _failure(error: ImagewrightError) -> Failure:

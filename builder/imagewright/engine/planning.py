@@ -28,6 +28,7 @@ from imagewright.engine.source.inputs import (
 )
 from imagewright.engine.source.remotes import Remotes
 from imagewright.engine.steps.origins import OriginFiles
+from imagewright.engine.workspace import Workspace
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.lint.options import LintOptions
 from imagewright.lint.run import lint, lint_options
@@ -55,13 +56,14 @@ class Planner:
     """Plans one build. ``fetched`` is its context, None until it has been fetched."""
 
     def __init__(
-        self, request: BuildRequest, environment: Mapping[str, str], reporter: Reporter, source_dir: str
+        self, request: BuildRequest, environment: Mapping[str, str], reporter: Reporter, workspace: Workspace
     ) -> None:
         self.fetched: FetchedContext | None = None
         self._request = request
         self._environment = environment
         self._reporter = reporter
-        self._source_dir = source_dir
+        self._source_dir = workspace.source
+        self._inodes = workspace.inodes
 
     def plan(self, images: Images | None, remotes: Remotes) -> PlannedBuild:
         """Plan the build. Without ``images`` no registry is contacted, as if base images defined nothing.
@@ -72,7 +74,7 @@ class Planner:
         request = self._request
         options = plan_options(request, self._environment)
         fetched = self.fetched = self._fetch(self._source_dir, request.context.source)
-        inputs = read_inputs(request, fetched, remotes.dockerfile)
+        inputs = read_inputs(request, fetched, remotes.dockerfile, self._inodes)
         given = source_date_epoch(inputs.dockerfile, options) or self._environment.get(EPOCH, "")
         given = given or EPOCH_OF[request.image.timestamps]
         epoch_s = resolve_epoch(given, fetched, partial(epoch_source, inputs.dockerfile, options), remotes)
@@ -91,11 +93,12 @@ class Planner:
     def _named_contexts(self, build_plan: BuildPlan, remotes: Remotes) -> dict[str, OriginFiles]:
         needed = frozenset[str]().union(*(stage.contexts for stage in build_plan.stages))
         folders = fetch_contexts(self._request.context.named, needed, self._source_dir, self._fetch, remotes.file)
-        roots = {name: Rootfs(path) for name, path in folders.items()}
+        roots = {name: Rootfs(path, inodes=self._inodes) for name, path in folders.items()}
         return {name: OriginFiles(root, read_ignore(ignore_file_of(root))) for name, root in roots.items()}
 
     def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
-        job = FetchJob(work_dir, self._environment, self._reporter.message, unpack=unpack_archive, pull=self._pull)
+        unpack = partial(unpack_archive, inodes=self._inodes)
+        job = FetchJob(work_dir, self._environment, self._reporter.message, unpack=unpack, pull=self._pull)
         return fetch(source, job)
 
     def _pull(self, source: OciSource, path: str) -> None:

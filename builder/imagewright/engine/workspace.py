@@ -11,12 +11,18 @@ import tempfile
 from imagewright.descent import remove_tree
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
+from imagewright.fs.rootfs.inodes import choose_inodes
+from imagewright.fs.rootfs.root import Rootfs
 
 
 class Workspace:
-    """A new folder below ``parent`` ("": the system's temporary folder), removed by ``close``."""
+    """A new folder below ``parent`` ("": the system's temporary folder), removed by ``close``.
+
+    ``inodes`` has the attributes of all files of images and contexts that are unpacked here.
+    """
 
     def __init__(self, parent: str) -> None:
+        self.inodes = choose_inodes()
         try:
             if parent:
                 os.makedirs(parent, mode=0o700, exist_ok=True)
@@ -68,15 +74,15 @@ class Workspace:
         """For the sockets of ssh agents; created when first needed."""
         return os.path.join(self.path, "agents")
 
-    def stage(self, index: int) -> str:
+    def stage(self, index: int) -> Rootfs:
         """The root file system of a stage; created here."""
         return self._rootfs("stages", str(index))
 
-    def image(self, name: str) -> str:
+    def image(self, name: str) -> Rootfs:
         """The root file system of an image that a step reads."""
         return self._rootfs("images", name)
 
-    def bind_source(self, name: str) -> str:
+    def bind_source(self, name: str) -> Rootfs:
         """A context as bind mounts show it."""
         return self._rootfs("bind-sources", name)
 
@@ -89,10 +95,10 @@ class Workspace:
         os.makedirs(path, mode=0o700, exist_ok=True)
         return path
 
-    def _rootfs(self, kind: str, name: str) -> str:
+    def _rootfs(self, kind: str, name: str) -> Rootfs:
         path = os.path.join(self.path, kind, name, "rootfs")
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         # `ls -ld /` in the build shows this mode; the parent folders keep other users out.
         os.makedirs(path, mode=0o755, exist_ok=True)
         os.chmod(path, 0o755)  # noqa: S103
-        return path
+        return Rootfs(path, inodes=self.inodes)

@@ -47,6 +47,9 @@ class _Chosen:
     def memory(self) -> Counts:
         return counts()
 
+    def check_available(self) -> None:
+        return
+
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
         return self.runners.run(self.kind, self.ids.check(command), output)
 
@@ -69,6 +72,9 @@ class _InRunnerContainer:
     def memory(self) -> Counts:
         return self.runner.memory()
 
+    def check_available(self) -> None:
+        return
+
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
         return self.runner.run(self.kind, self.ids.check(command), output)
 
@@ -76,8 +82,38 @@ class _InRunnerContainer:
         self.runner.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Unavailable:
+    """Runs no command. An ordinary user without namespaces can still build what consists of copied files."""
+
+    refusal: SandboxError
+    parallel: int
+    kind = None
+    mounts = True
+    build_directory = None
+
+    @property
+    def reason(self) -> str:
+        return f"{self.refusal.message}; owners and modes that user {os.geteuid()} may not set are recorded"
+
+    def memory(self) -> Counts:
+        return counts()
+
+    def check_available(self) -> None:
+        raise SandboxError(f"cannot execute RUN: {self.refusal.message}", hint=self.refusal.hint)
+
+    def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
+        self.check_available()
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        return
+
+
 def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
     """Start a sandbox of this kind; AUTO is ``namespace`` if it works, else ``root`` in the executor image.
+
+    With ``options.refusal`` it refuses every command, whatever its kind.
 
     Raises:
         SandboxError: naming what was tried and why it failed.
@@ -86,6 +122,9 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
     linux.hide_arguments()
     listener = RunnerListener(options.runner_socket) if options.runner_socket else None
     try:
+        if options.refusal is not None:
+            why = SandboxError(options.refusal.message + _confinement(), hint=options.refusal.hint)
+            return _Unavailable(why, options.parallel)
         runners = RunnerPool(options.work_dir, options.parallel)
         try:
             if listener is None:
@@ -105,7 +144,7 @@ def _isolated(sandbox: Sandbox, options: SandboxOptions) -> Sandbox:
         return sandbox
     sandbox.close()
     raise SandboxError(
-        f"the {sandbox.kind.value} sandbox does not isolate RUN from the credentials of this build: {sandbox.reason}",
+        f"the {sandbox.kind} sandbox does not isolate RUN from the credentials of this build: {sandbox.reason}",
         reason=Reason.NOT_ISOLATED,
         hint="Allow user namespaces (docs/sandbox.md), or build with an ImageBuild, whose Pod runs commands in a container "
         "without credentials.",

@@ -137,6 +137,7 @@ class SandboxOptions:
 
     ``parallel``: how many commands may be run at the same time. ``runner_socket``: where another container's runner
     connects, "" if there is none. ``isolated``: refuse modes in which commands could read the engine's files.
+    ``refusal``: why no command can be run, None if they can.
     """
 
     work_dir: str
@@ -144,6 +145,7 @@ class SandboxOptions:
     parallel: int = 1
     runner_socket: str = ""
     isolated: bool = False
+    refusal: SandboxError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,8 @@ class Sandbox(Protocol):
     """Runs commands, each isolated from the engine as well as the mode allows."""
 
     @property
-    def kind(self) -> SandboxKind: ...
+    def kind(self) -> SandboxKind | None:
+        """The mode; None if no command can be run."""
 
     @property
     def reason(self) -> str:
@@ -200,6 +203,13 @@ class Sandbox(Protocol):
 
     def memory(self) -> Counts:
         """The present counters of the memory that commands use."""
+
+    def check_available(self) -> None:
+        """Find out early that no command can be run.
+
+        Raises:
+            SandboxError: naming what is missing.
+        """
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
         """Run a command to its end; returns its exit code, 128 + n if it was killed by signal n.

@@ -1,6 +1,6 @@
 """Rootless builds: makes an ordinary user root of a new user namespace.
 
-Executes this program again, inside the namespace. To be called before the first thread is started.
+Executes this program again, inside the namespace, if that is allowed. To be called before the first thread is started.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from imagewright.sandbox.processes.child import FAILED, Parent, spawn
 
 _UNSHARED = b"unshared"
 _NOT_ALLOWED = (
-    "Run as root, or allow user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, "
-    "kernel.unprivileged_userns_clone=1 on old Debian."
+    "Run as root, or allow user namespaces: in a Pod by a Localhost seccomp profile such as deploy/seccomp/imagewright.json, "
+    "on a machine by sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu) or kernel.unprivileged_userns_clone=1 "
+    "(old Debian)."
 )
 _NO_MORE = "Run as root, or allow more user namespaces: sysctl user.max_user_namespaces."
 _PATIENCE_S = 60.0  # newuidmap may look up the user in name services
 
 
-def enter_user_namespace_if_needed() -> None:
-    """Return at once for root; otherwise execute this program again as root of a new user namespace.
+def enter_user_namespace_if_needed() -> SandboxError | None:
+    """Return None at once for root; otherwise execute this program again as root of a new user namespace.
 
-    It maps the user's own ids and the ranges of /etc/subuid and /etc/subgid, if newuidmap and newgidmap are installed;
+    Where user namespaces are not allowed, return why. The caller goes on as the ordinary user, who can build what needs
+    no RUN. The namespace maps the user's own ids and the ranges of /etc/subuid and /etc/subgid, if newuidmap and newgidmap are installed;
     else only the user's own.
 
     Raises:
-        SandboxError: user namespaces are not allowed.
+        SandboxError: no ids can be mapped into the namespace.
     """
     if os.geteuid() == 0:
-        return
+        return None
     uid, gid, pid = os.geteuid(), os.getegid(), os.getpid()
     mapper = spawn(lambda parent: _map_when_told(parent, pid, uid, gid))
     try:
@@ -44,10 +46,10 @@ def enter_user_namespace_if_needed() -> None:
     except OSError as error:
         mapper.kill()  # nothing to map
         mapper.wait()
-        raise SandboxError(
-            f"cannot create a user namespace, which builds without root need: {error.strerror}",
+        return SandboxError(
+            f"cannot create a user namespace: {os.strerror(error.errno or 0)}",
             hint=_NO_MORE if error.errno == errno.EUSERS else _NOT_ALLOWED,
-        ) from error
+        )
     with contextlib.suppress(ConnectionError):  # it was killed: its exit code says so
         mapper.send(_UNSHARED)
     if mapper.wait() != 0:

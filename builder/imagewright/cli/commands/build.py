@@ -18,7 +18,7 @@ from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult
 from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
-from imagewright.errors import ImagewrightError, Interruption, exit_code
+from imagewright.errors import ImagewrightError, Interruption, SandboxError, exit_code
 from imagewright.plan.render import render
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
@@ -47,8 +47,8 @@ def build(arguments: Arguments, environment: Mapping[str, str], prepare: Prepare
     display = open_display(arguments, environment)
     for warning in (*deprecation_warnings(arguments, environment), *unused_cache_flags(arguments)):
         display.warning(warning)
-    enter_user_namespace_if_needed()
-    result, error = run_build(request, environment, display)
+    refusal = enter_user_namespace_if_needed()
+    result, error = run_build(request, environment, display, refusal)
     if error is not None:
         display.failed(error)
         return exit_code(error.reason)
@@ -73,12 +73,12 @@ def plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
 
 
 def run_build(
-    request: BuildRequest, environment: Mapping[str, str], reporter: Reporter
+    request: BuildRequest, environment: Mapping[str, str], reporter: Reporter, refusal: SandboxError | None
 ) -> tuple[BuildResult, ImagewrightError | None]:
-    """Build; SIGTERM and SIGINT end the sandbox and remove the work directory."""
+    """Build; SIGTERM and SIGINT end the sandbox and remove the work directory. ``refusal``: why no RUN can be executed."""
     previous = {number: signal.signal(number, _cancel) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        outcome = engine.build(request, environment, reporter)
+        outcome = engine.build(request, environment, reporter, refusal)
         return outcome.result, outcome.error
     finally:
         for number, handler in previous.items():

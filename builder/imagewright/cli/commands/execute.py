@@ -31,8 +31,8 @@ def execute(environment: Mapping[str, str], prepare: Prepare) -> int:
 
     def run(request: BuildRequest, display: Reporter) -> tuple[BuildResult, ImagewrightError | None]:
         check_environment(request, environment)
-        enter_user_namespace_if_needed()
-        return run_build(request, environment, display)
+        refusal = enter_user_namespace_if_needed()
+        return run_build(request, environment, display, refusal)
 
     return _report(run, environment, prepare)
 

@@ -199,7 +199,7 @@ class Images:
         digest = image.manifest.digest
         with self._exclusive({digest}):
             if digest not in self._unpacked:
-                rootfs = Rootfs(self._workspace.image(digest.hex))
+                rootfs = self._workspace.image(digest.hex)
                 self.unpack(self.layers(image), rootfs, reference.familiar())
                 self._unpacked[digest] = rootfs
             return self._unpacked[digest]

@@ -20,6 +20,7 @@ from imagewright.engine.source.dockerfile import MAX_DOCKERFILE_BYTES, FoundDock
 from imagewright.engine.source.remotes import Remotes
 from imagewright.errors import DockerfileError, ImagewrightError, Reason, SourceError, UsageError
 from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
+from imagewright.fs.rootfs.inodes import ON_DISK, Inodes
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.decompress import inflate, sniff
 from imagewright.oci.platform import Platform, host_platform
@@ -62,14 +63,19 @@ def plan_options(request: BuildRequest, environment: Mapping[str, str]) -> PlanO
     )
 
 
-def read_inputs(request: BuildRequest, fetched: FetchedContext, download: Callable[[str, int], bytes]) -> Inputs:
+def read_inputs(
+    request: BuildRequest,
+    fetched: FetchedContext,
+    download: Callable[[str, int], bytes],
+    inodes: Inodes = ON_DISK,
+) -> Inputs:
     """Find and parse the Dockerfile and its .dockerignore. ``download`` reads a URL, up to a size in bytes.
 
     Raises:
         SourceError: the context folder does not exist; as ``download``.
         DockerfileError: reasons ``DockerfileNotFound`` and ``DockerfileInvalid``.
     """
-    source = Rootfs(fetched.path)
+    source = Rootfs(fetched.path, inodes=inodes)
     folder = "/".join(part for part in request.context.directory.split("/") if part not in ("", "."))
     try:
         with source.directory(os.fsencode(folder)) as fd:
@@ -80,7 +86,7 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext, download: Callab
             reason=Reason.FILE_NOT_FOUND,
             hint="Write contextDir (--context-sub-path) relative to the root of the source.",
         ) from error
-    context = Rootfs(real)
+    context = Rootfs(real, inodes=inodes)
     if fetched.dockerfile is not None:
         found = FoundDockerfile("Dockerfile", fetched.dockerfile)
     elif request.plan.dockerfile.startswith(("http://", "https://")):  # as kaniko does
@@ -91,12 +97,12 @@ def read_inputs(request: BuildRequest, fetched: FetchedContext, download: Callab
     return Inputs(context, read_ignore(*own, ignore_file_of(context)), parse(found.content, found.name))
 
 
-def unpack_archive(stream: Readable, folder: str) -> None:
+def unpack_archive(stream: Readable, folder: str, inodes: Inodes = ON_DISK) -> None:
     """Unpack the archive of a context; owners don't matter, since COPY sets them."""
     found, peeked = sniff(stream)
-    options = UnpackOptions(whiteouts=False, ownership=(os.geteuid(), os.getegid()))
+    options = UnpackOptions(whiteouts=False, ownership=inodes.default_owner())
     inflated = inflate(peeked, found)
-    unpack_layer(Rootfs(folder), inflated, options)
+    unpack_layer(Rootfs(folder, inodes=inodes), inflated, options)
     while inflated.read(1 << 20):
         pass  # the checksum at the end reveals a truncated archive
 

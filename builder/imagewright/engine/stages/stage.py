@@ -118,7 +118,7 @@ class StageExecutor:
         if root is not None and any(isinstance(step, RunStep) for step in self._visible_steps):
             rootfs = root.rootfs
         else:
-            rootfs = Rootfs(self._session.origins.workspace.stage(self._plan.index))
+            rootfs = self._session.origins.workspace.stage(self._plan.index)
         tree.remove(rootfs)
         state.rootfs = rootfs
         match self._plan.base:
@@ -165,7 +165,7 @@ class StageExecutor:
         if not self._read_later:
             state.rootfs = None
         elif self._session.build_root is not None and rootfs is self._session.build_root.rootfs:
-            moved = Rootfs(self._session.origins.workspace.stage(self._plan.index))
+            moved = self._session.origins.workspace.stage(self._plan.index)
             tree.move_tree(rootfs, moved)
             state.rootfs = moved
 
@@ -204,6 +204,8 @@ class StageExecutor:
         if lookup.found:
             self._layers.add(state, step.created_by, lookup.layer)
             return StepOutcome(_size(lookup.layer), cached=True)
+        if isinstance(step, RunStep):
+            self._session.runs.sandbox.check_available()
         changes = execute(self._files(state))
         layer = self._layers.record(state, step.created_by, changes, lookup.made_of(step))
         if self._cache is not None:

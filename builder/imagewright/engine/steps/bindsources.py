@@ -40,7 +40,7 @@ class BindSources:
             return source
 
     def _copied(self, root: Rootfs, ignore: Ignore | None) -> Rootfs:
-        source = Rootfs(self._workspace.bind_source(str(len(self._sources))))
+        source = self._workspace.bind_source(str(len(self._sources)))
         copy(source, CopyRequest(root, (".",), "/", ignore=ignore))
         return source
 

@@ -20,7 +20,7 @@ from imagewright.engine.workspace import Workspace
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.rootfs import tree
-from imagewright.fs.rootfs.attributes import copy_attributes
+from imagewright.fs.rootfs.filecopy import copy_attributes
 from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.rootfs.tree import changed_since
@@ -241,7 +241,7 @@ def _move_aside(folder: str, aside: str) -> None:
         tree.copy_tree(Rootfs(folder), Rootfs(aside))
     else:
         source, target = Rootfs(folder), Rootfs(aside)
-        copy_attributes(source.fd, target.fd)
+        copy_attributes((source, source.fd), (target, target.fd))
         os.utime(target.fd, ns=(mtime_ns, mtime_ns))
 
 

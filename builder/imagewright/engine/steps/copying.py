@@ -76,7 +76,7 @@ class Copying:
         if step.options.link:
             staged = os.path.join(self.scratch, "linked")
             os.mkdir(staged, 0o755)
-            changes = copy_linked(rootfs, Rootfs(staged), requests)
+            changes = copy_linked(rootfs, Rootfs(staged, inodes=rootfs.inodes), requests)
         else:
             changes = copy(rootfs, *requests)
         self._warn_about_file(rootfs)

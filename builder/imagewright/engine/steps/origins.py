@@ -73,7 +73,7 @@ class Origins:
         """A finished stage's files, unpacked from its layers if all its steps were cached and nothing read them yet."""
         with state.lock:
             if state.rootfs is None:
-                state.rootfs, state.applied = Rootfs(self.workspace.stage(state.plan.index)), 0
+                state.rootfs, state.applied = self.workspace.stage(state.plan.index), 0
                 tree.remove(state.rootfs)
             self.unpack_missing(state, state.rootfs)
             return state.rootfs

@@ -178,7 +178,9 @@ class _Sources:
         parent = os.open(os.path.dirname(source), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             entry = (parent, os.fsencode(os.path.basename(source)))
-            FileCopier(self._rootfs).copy_entry(entry, (self._rootfs.fd, name), os.lstat(source))
+            FileCopier(Rootfs(os.path.dirname(source)), self._rootfs).copy_entry(
+                entry, (self._rootfs.fd, name), os.lstat(source)
+            )
         finally:
             os.close(parent)
 

@@ -14,8 +14,9 @@ from imagewright.digest import FramedHash
 from imagewright.fs.copy.copier import CopyRequest, filtered
 from imagewright.fs.copy.sources import Source, Sources, clean
 from imagewright.fs.paths import check_length
-from imagewright.fs.rootfs.attributes import proc_path, read_xattrs
+from imagewright.fs.rootfs.attributes import EntryRef
 from imagewright.fs.rootfs.errors import explain
+from imagewright.fs.rootfs.inodes import Inodes
 from imagewright.fs.rootfs.root import Rootfs
 
 _CHUNK_BYTES = 1 << 20
@@ -30,7 +31,7 @@ def copied_contents(request: CopyRequest) -> str:
     Raises:
         FileSystemError: as ``copy``, for a missing source.
     """
-    walker = _Walker(owners=request.preserve_owner)
+    walker = _Walker(request.source.inodes, owners=request.preserve_owner)
     whole = Sources(request.source, request.ignore)
     try:
         if request.only:
@@ -52,14 +53,15 @@ def tree_contents(rootfs: Rootfs) -> str:
     Raises:
         OSError, FileSystemError
     """
-    walker = _Walker(owners=True)
-    walker.add_metadata(b"", os.fstat(rootfs.fd))
+    walker = _Walker(rootfs.inodes, owners=True)
+    walker.add_metadata(b"", rootfs.inodes.fstat(rootfs.fd))
     walker.add_directory(rootfs.fd, b"", Sources(rootfs, None))
     return walker.hexdigest()
 
 
 class _Walker:
-    def __init__(self, *, owners: bool) -> None:
+    def __init__(self, inodes: Inodes, *, owners: bool) -> None:
+        self._inodes = inodes
         self._owners = owners
         self._hash = FramedHash()
         self._seen: dict[tuple[int, int], int] = {}  # inodes with several hard links, numbered
@@ -86,7 +88,9 @@ class _Walker:
     def _adding(self, down: Descent, path: bytes, shown: Sources) -> Walk[None]:
         check_length(path)
         with os.scandir(down.fd) as entries:
-            found = sorted((os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries)
+            found = sorted(
+                (os.fsencode(entry.name), self._inodes.seen(entry.stat(follow_symlinks=False))) for entry in entries
+            )
         for name, info in found:
             child = path + b"/" + name if path else name
             if shown.root.is_excluded(child):
@@ -115,14 +119,14 @@ class _Walker:
             self._hash.add(self._seen.setdefault((info.st_dev, info.st_ino), len(self._seen)))
         if stat.S_ISREG(info.st_mode):
             self._hash.add(info.st_size, _content(directory, name))
-            self._add_xattrs(proc_path((directory, name)))
+            self._add_xattrs((directory, name))
         elif stat.S_ISLNK(info.st_mode):
             self._hash.add(os.readlink(name, dir_fd=directory))
         else:
             self._hash.add(info.st_rdev)
 
-    def _add_xattrs(self, target: int | bytes) -> None:
-        for key, value in sorted(read_xattrs(target).items()):
+    def _add_xattrs(self, target: int | EntryRef) -> None:
+        for key, value in sorted(self._inodes.xattrs(target).items()):
             self._hash.add(key, value)
         self._hash.add(None)
 

@@ -25,11 +25,11 @@ from imagewright.fs.layer.compress import PackOptions
 from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.unpack import unpack_layer
 from imagewright.fs.paths import check_length, join, quote_path
-from imagewright.fs.rootfs.attributes import Attributes, Ownership, copy_attributes
+from imagewright.fs.rootfs.attributes import Attributes, Ownership
 from imagewright.fs.rootfs.directorycache import DirectoryCache, link_target
 from imagewright.fs.rootfs.entrystate import EntryState
 from imagewright.fs.rootfs.errors import explain
-from imagewright.fs.rootfs.filecopy import FileCopier, make_directory
+from imagewright.fs.rootfs.filecopy import FileCopier, copy_attributes, make_directory
 from imagewright.fs.rootfs.root import Rootfs
 
 _NEW_DIRECTORY = 0o755  # without --chmod
@@ -111,7 +111,7 @@ class _Copier:
         self._request = request
         self._sources = Sources(request.source, request.ignore)  # filtered while a source is copied
         self._directories = DirectoryCache(rootfs)
-        self._files = FileCopier(rootfs)
+        self._files = FileCopier(request.source, rootfs)
         self._written = written
         self._single = files
         self._directory_mode = _directory_mode(request.mode)
@@ -131,7 +131,7 @@ class _Copier:
     def _filtered(self, base: bytes, only: ParentsPattern | None = None) -> Iterator[None]:
         """Apply the filters while one source is copied. Hard links across sources become separate files (BuildKit)."""
         whole, self._sources = self._sources, filtered(self._request, base, only)
-        self._files = FileCopier(self._rootfs)
+        self._files = FileCopier(self._request.source, self._rootfs)
         yield
         self._sources = whole
 
@@ -257,11 +257,11 @@ class _Copier:
 
     def _copying(self, source: tuple[bytes, Descent], target: tuple[bytes, Descent]) -> Walk[None]:
         """Copy the content of the current directory of ``source`` to that of ``target``; each comes with its path."""
-        sources = self._sources
+        sources, seen = self._sources, self._sources.root.inodes.seen
         path, down = source
         check_length(path)
         with os.scandir(down.fd) as entries:
-            found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
+            found = [(os.fsencode(entry.name), seen(entry.stat(follow_symlinks=False))) for entry in entries]
         found.sort(key=lambda pair: pair[0])
         for name, info in found:
             child = join(path, name)
@@ -293,9 +293,9 @@ class _Copier:
         yield self._copying(source, (real, into))
         attributes = self._attributes(info)
         if before is not None and hidden and self._request.only:  # above a match of --parents (BuildKit)
-            there = os.fstat(into.fd)
+            there = self._rootfs.inodes.fstat(into.fd)
             attributes = replace(attributes, owner=(there.st_uid, there.st_gid))
-        copy_attributes(down.fd, into.fd, attributes)
+        copy_attributes((self._request.source, down.fd), (self._rootfs, into.fd), attributes)
         into.leave()
         if before is None or not before.equals((self._rootfs.parent_fd(into.fd, real), name)):
             self._written.add(real)
@@ -312,7 +312,7 @@ class _Copier:
                     reason=Reason.PATH_NOT_ALLOWED,
                     hint="Remove it in an earlier RUN, or, if it is a symbolic link, copy to its target.",
                 ) from None
-            return EntryState((parent_fd, name))
+            return EntryState((parent_fd, name), self._rootfs.inodes)
         return None
 
     def _copy_file(
@@ -328,7 +328,7 @@ class _Copier:
         try:
             self._files.copy_entry(source, target, info, attributes)
         except FileExistsError:
-            with EntryState(target) as before:
+            with EntryState(target, self._rootfs.inodes) as before:
                 self._remove_for_file(source[1], target, real)
                 self._files.copy_entry(source, target, info, attributes)
                 if stat.S_ISSOCK(info.st_mode) or before.equals(target):

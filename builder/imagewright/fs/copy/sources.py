@@ -69,7 +69,7 @@ class Sources:
                 raise self._missing(path) from error
             raise
         try:
-            real, info = self.root.path_of(fd), os.fstat(fd)
+            real, info = self.root.path_of(fd), self.root.inodes.fstat(fd)
             hidden = self._is_hidden(real, is_directory=stat.S_ISDIR(info.st_mode))
             if hidden or self.root.is_excluded(real) or (real != path and not self._is_shown(path)):
                 raise self._missing(path, hidden=hidden)

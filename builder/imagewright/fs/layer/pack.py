@@ -13,7 +13,7 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.layer.compress import LayerSink, PackedLayer, PackOptions
 from imagewright.fs.paths import quote_path
-from imagewright.fs.rootfs.attributes import proc_path, read_xattrs
+from imagewright.fs.rootfs.attributes import EntryRef
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.root import Rootfs
@@ -92,7 +92,7 @@ class _Packer:
         if directory is None:
             raise _changed_meanwhile(path, "removed")
         directory = self._rootfs.parent_fd(directory, self._directories.real_path(parent, name))
-        info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        info = self._rootfs.inodes.stat((directory, name))
         mtime_ns = info.st_mtime_ns if self._clamp_ns is None else min(info.st_mtime_ns, self._clamp_ns)
         entry = Entry(path, REGULAR, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, 0, mtime_ns)
         kind = stat.S_IFMT(info.st_mode)
@@ -118,7 +118,7 @@ class _Packer:
             entry.major, entry.minor = os.major(info.st_rdev), os.minor(info.st_rdev)
         else:
             return  # a socket: useless in another container, and tar has no type for it
-        self._set_xattrs(entry, proc_path((directory, name)))
+        self._set_xattrs(entry, (directory, name))
         self._sink.write(writer.header(entry))
 
     def _file(self, entry: Entry, directory: int, name: bytes) -> None:
@@ -134,8 +134,8 @@ class _Packer:
         finally:
             os.close(fd)
 
-    def _set_xattrs(self, entry: Entry, target: int | bytes) -> None:
-        entry.xattrs = {os.fsencode(name): value for name, value in read_xattrs(target).items()}
+    def _set_xattrs(self, entry: Entry, target: int | EntryRef) -> None:
+        entry.xattrs = {os.fsencode(name): value for name, value in self._rootfs.inodes.xattrs(target).items()}
         for name in entry.xattrs:
             if b"=" in name:  # PAX cannot represent it
                 raise FileSystemError(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 from imagewright.fs.paths import quote_entry
-from imagewright.fs.rootfs.attributes import proc_path, read_xattrs, write_xattr
-from imagewright.fs.rootfs.errors import owner_error
+from imagewright.fs.rootfs.attributes import EntryRef
+from imagewright.fs.rootfs.inodes import Inodes
 from imagewright.fs.tar.entries import SYMLINK, Entry
 from imagewright.fs.tar.reader import TarReader
 
@@ -49,39 +49,31 @@ def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:
     os.ftruncate(fd, entry.real_size)
 
 
-def set_metadata(fd: int, entry: Entry, owner: tuple[int, int]) -> None:
+def set_metadata(inodes: Inodes, fd: int, entry: Entry, owner: tuple[int, int]) -> None:
     """Set owner, mode and xattrs of an open file or directory.
 
     Raises:
         FileSystemError: reason ``IdOutOfRange`` for an owner that cannot be set here.
     """
-    try:
-        os.fchown(fd, *owner)
-    except OSError as error:
-        raise owner_error(error, quote_entry(entry.name), owner) from error
-    os.fchmod(fd, entry.mode & _PERMISSIONS)  # after the owner: chown drops setuid
-    for name, value in entry.xattrs.items():
-        write_xattr(fd, name, value)
+    _set_owner_and_mode(inodes, fd, entry, owner)
 
 
-def set_special_metadata(ref: tuple[int, bytes], entry: Entry, owner: tuple[int, int]) -> None:
-    """Set all metadata of a link, fifo or device without opening it."""
-    directory, name = ref
-    try:
-        os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
-    except OSError as error:
-        raise owner_error(error, quote_entry(entry.name), owner) from error
+def set_special_metadata(inodes: Inodes, ref: EntryRef, entry: Entry, owner: tuple[int, int]) -> None:
+    """Set all metadata of a link, fifo or device, just created, without opening it."""
+    _set_owner_and_mode(inodes, ref, entry, owner)
+    os.utime(ref[1], ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=ref[0], follow_symlinks=False)
+
+
+def _set_owner_and_mode(inodes: Inodes, target: int | EntryRef, entry: Entry, owner: tuple[int, int]) -> None:
+    inodes.change_owner(target, owner, quote_entry(entry.name))
     if entry.type != SYMLINK:
-        os.chmod(
-            name, entry.mode & _PERMISSIONS, dir_fd=directory
-        )  # just created, so not a link that could be followed
-    for key, value in entry.xattrs.items():
-        write_xattr(proc_path(ref), key, value)
-    os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=directory, follow_symlinks=False)
+        inodes.change_mode(target, entry.mode & _PERMISSIONS)
+    for name, value in entry.xattrs.items():
+        inodes.set_xattr(target, os.fsdecode(name), value)
 
 
-def drop_xattrs(fd: int, entry: Entry) -> None:
+def drop_xattrs(inodes: Inodes, fd: int, entry: Entry) -> None:
     """Remove the xattrs that a directory has from lower layers but not in this entry."""
-    for name in read_xattrs(fd):  # not those of the machine
+    for name in inodes.xattrs(fd):  # not those of the machine
         if os.fsencode(name) not in entry.xattrs:
-            os.removexattr(fd, name)
+            inodes.remove_xattr(fd, name)

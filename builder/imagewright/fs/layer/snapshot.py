@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from imagewright.descent import Descent, Walk, run
 from imagewright.fs.paths import check_length
-from imagewright.fs.rootfs.attributes import read_xattrs
 from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.root import Rootfs
 
@@ -75,15 +74,16 @@ def scan(rootfs: Rootfs) -> Snapshot:
     directories: dict[bytes, bytes] = {}
     try:
         with Descent(rootfs.fd) as down:
-            run(_scanning(down, b"", rootfs.foreign, directories))
-        info = os.fstat(rootfs.fd)
-        return Snapshot(directories, _record(info, read_xattrs(rootfs.fd)))
+            run(_scanning(rootfs, down, b"", directories))
+        info = rootfs.inodes.fstat(rootfs.fd)
+        return Snapshot(directories, _record(info, rootfs.inodes.xattrs(rootfs.fd)))
     except OSError as error:
         raise explain(error, "look for changed files") from error
 
 
-def _scanning(down: Descent, path: bytes, apart: frozenset[bytes], directories: dict[bytes, bytes]) -> Walk[None]:
+def _scanning(rootfs: Rootfs, down: Descent, path: bytes, directories: dict[bytes, bytes]) -> Walk[None]:
     check_length(path)
+    apart, inodes = rootfs.foreign, rootfs.inodes
     found: list[tuple[bytes, os.stat_result]] = []
     prefix = path + b"/" if path else b""
     with os.scandir(down.fd) as entries:
@@ -91,15 +91,15 @@ def _scanning(down: Descent, path: bytes, apart: frozenset[bytes], directories: 
             name = os.fsencode(entry.name)
             if apart and prefix + name in apart:
                 continue
-            found.append((name, entry.stat(follow_symlinks=False)))
+            found.append((name, inodes.seen(entry.stat(follow_symlinks=False))))
     found.sort(key=lambda pair: pair[0])
     parts: list[bytes] = []
     pack = _RECORD.pack
     for name, info in found:
         xattrs = 0
         if stat.S_ISDIR(info.st_mode):
-            xattrs = _hash(read_xattrs(down.enter(name)))
-            yield _scanning(down, prefix + name, apart, directories)
+            xattrs = _hash(inodes.xattrs(down.enter(name)))
+            yield _scanning(rootfs, down, prefix + name, directories)
             down.leave()
         parts.append(
             pack(

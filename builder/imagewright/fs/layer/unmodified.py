@@ -13,9 +13,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from imagewright.fs.layer.changes import Changes
-from imagewright.fs.rootfs.attributes import proc_path, read_xattrs
+from imagewright.fs.rootfs.attributes import EntryRef
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import explain
+from imagewright.fs.rootfs.inodes import Inodes
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.entries import HARDLINK, REGULAR, SYMLINK, Entry
 from imagewright.fs.tar.reader import TarReader
@@ -44,7 +45,7 @@ def drop_unmodified(rootfs: Rootfs, changes: Changes, layers: Iterable[StoredLay
         return changes
     directories = DirectoryCache(rootfs)
     try:
-        search = _Search(directories, changes.touched)
+        search = _Search(directories, rootfs.inodes, changes.touched)
         budget = _FREE_BYTES + _WORTH * search.size
         for layer in layers:
             budget -= layer.size
@@ -63,8 +64,9 @@ def drop_unmodified(rootfs: Rootfs, changes: Changes, layers: Iterable[StoredLay
 class _Search:
     """``wanted`` are the paths that no layer has contained so far."""
 
-    def __init__(self, directories: DirectoryCache, touched: Iterable[bytes]) -> None:
+    def __init__(self, directories: DirectoryCache, inodes: Inodes, touched: Iterable[bytes]) -> None:
         self._directories = directories
+        self._inodes = inodes
         self._info = {path: info for path in touched if (info := self._stat(path)) is not None}
         self._same: set[bytes] = set()
         self.wanted = set(self._info)
@@ -94,7 +96,7 @@ class _Search:
             return target in self._same and self._inode(target) == self._inode(path)
         parent, _, name = path.rpartition(b"/")
         directory = self._directories.find(parent)
-        if directory is None or not _same_xattrs(entry, proc_path((directory, name))):
+        if directory is None or not self._same_xattrs(entry, (directory, name)):
             return False
         if stat.S_ISLNK(info.st_mode):
             return entry.type == SYMLINK and entry.linkname == os.readlink(name, dir_fd=directory)
@@ -102,18 +104,17 @@ class _Search:
             return False
         return entry.size == info.st_size and _same_content(reader, directory, name)
 
+    def _same_xattrs(self, entry: Entry, ref: EntryRef) -> bool:
+        return entry.xattrs == {os.fsencode(name): value for name, value in self._inodes.xattrs(ref).items()}
+
     def _stat(self, path: bytes) -> os.stat_result | None:
         parent, _, name = path.rpartition(b"/")
         directory = self._directories.find(parent)
-        return None if directory is None else os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return None if directory is None else self._inodes.stat((directory, name))
 
     def _inode(self, path: bytes) -> tuple[int, int]:
         info = self._info[path]
         return info.st_dev, info.st_ino
-
-
-def _same_xattrs(entry: Entry, path: bytes) -> bool:
-    return entry.xattrs == {os.fsencode(name): value for name, value in read_xattrs(path).items()}
 
 
 def _same_content(reader: TarReader, directory: int, name: bytes) -> bool:

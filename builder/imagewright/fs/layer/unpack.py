@@ -141,7 +141,9 @@ class _Unpacker:
         if self._rootfs.excluded and self._rootfs.is_excluded(real_path):
             return
         destination = _Destination(directory, path, real_path)
-        before = state_of((self._parent_fd(destination), name)) if self._options.keep_written else None
+        before = (
+            state_of((self._parent_fd(destination), name), self._rootfs.inodes) if self._options.keep_written else None
+        )
         with before or nullcontext():
             self._create(entry, reader, destination)
             if self._options.keep_written and (
@@ -179,7 +181,7 @@ class _Unpacker:
     def _root(self, entry: Entry) -> None:
         fd = self._rootfs.fd
         if not self._rootfs.excluded:
-            set_metadata(fd, entry, self._owner(entry))
+            set_metadata(self._rootfs.inodes, fd, entry, self._owner(entry))
             self._times[b""] = entry.mtime_ns
 
     def _make_missing(self, parent_fd: int, path: bytes) -> None:
@@ -255,22 +257,23 @@ class _Unpacker:
                 self._hardlink(entry, destination)
                 return
             case entries.FIFO:
-                self._replacing(
-                    destination, lambda: os.mkfifo(destination.name, 0o600, dir_fd=self._parent_fd(destination))
-                )
+                self._replacing(destination, lambda: self._rootfs.inodes.create_fifo(self._ref(destination)))
             case _:
                 if not self._device(entry, destination):
                     return
-        set_special_metadata((self._parent_fd(destination), destination.name), entry, self._owner(entry))
+        set_special_metadata(self._rootfs.inodes, self._ref(destination), entry, self._owner(entry))
 
     def _parent_fd(self, destination: _Destination) -> int:
         """The open directory that is to contain the entry: a different one if its path is masked."""
         return self._rootfs.parent_fd(destination.directory, destination.real_path)
 
+    def _ref(self, destination: _Destination) -> EntryRef:
+        return self._parent_fd(destination), destination.name
+
     def _symlink(self, entry: Entry, destination: _Destination) -> None:
         if self._rootfs.relocate_mounts(destination.real_path, entry.linkname):
             self._directories.invalidate()
-        os.symlink(entry.linkname, destination.name, dir_fd=self._parent_fd(destination))
+        self._rootfs.inodes.create_link(self._ref(destination), entry.linkname)
 
     def _replacing(self, destination: _Destination, make: Callable[[], None]) -> None:
         """Run ``make``; if an entry exists already, remove it and retry."""
@@ -281,18 +284,17 @@ class _Unpacker:
             make()
 
     def _file(self, entry: Entry, reader: TarReader, destination: _Destination) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(destination.name, flags, 0o600, dir_fd=self._parent_fd(destination))
+            fd = self._rootfs.inodes.create_file(self._ref(destination))
         except FileExistsError:
             self._remove(destination.directory, destination.real_path)
-            fd = os.open(destination.name, flags, 0o600, dir_fd=self._parent_fd(destination))
+            fd = self._rootfs.inodes.create_file(self._ref(destination))
         try:
             if entry.segments is None:
                 write_data(fd, reader)
             else:
                 write_sparse(fd, reader, entry)
-            set_metadata(fd, entry, self._owner(entry))
+            set_metadata(self._rootfs.inodes, fd, entry, self._owner(entry))
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
@@ -314,8 +316,8 @@ class _Unpacker:
             existed = False
         try:
             if existed:
-                drop_xattrs(fd, entry)
-            set_metadata(fd, entry, self._owner(entry))
+                drop_xattrs(self._rootfs.inodes, fd, entry)
+            set_metadata(self._rootfs.inodes, fd, entry, self._owner(entry))
         finally:
             os.close(fd)
         self._times[destination.path] = entry.mtime_ns
@@ -363,18 +365,17 @@ class _Unpacker:
             if error.errno != errno.EXDEV:
                 raise
             # One of the two is at a masked path, on another file system: a copy stands for the link.
-            info = os.stat(source[1], dir_fd=source[0], follow_symlinks=False)
+            info = self._rootfs.inodes.stat(source)
             if stat.S_ISDIR(info.st_mode):
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from error
-            FileCopier(self._rootfs).copy_entry(source, target, info)
+            FileCopier(self._rootfs, self._rootfs).copy_entry(source, target, info)
 
     def _device(self, entry: Entry, destination: _Destination) -> bool:
         kind = stat.S_IFCHR if entry.type == entries.CHARACTER else stat.S_IFBLK
         number = os.makedev(entry.major, entry.minor)
         try:
             self._replacing(
-                destination,
-                lambda: os.mknod(destination.name, kind | 0o600, number, dir_fd=self._parent_fd(destination)),
+                destination, lambda: self._rootfs.inodes.create_device(self._ref(destination), kind, number)
             )
         except PermissionError:
             # Devices cannot be created in a user namespace, and containers have their own /dev. The layer itself is

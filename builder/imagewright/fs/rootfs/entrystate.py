@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import stat
 
-from imagewright.fs.rootfs.attributes import EntryRef, proc_path, read_xattrs
+from imagewright.fs.rootfs.attributes import EntryRef
+from imagewright.fs.rootfs.inodes import Inodes
 
 _CHUNK_BYTES = 1 << 20
 
@@ -17,13 +18,14 @@ _CHUNK_BYTES = 1 << 20
 class EntryState:
     """An entry that is about to be overwritten; its content stays readable until ``close``."""
 
-    def __init__(self, ref: EntryRef) -> None:
+    def __init__(self, ref: EntryRef, inodes: Inodes) -> None:
         """
         Raises:
             OSError: nothing exists there.
         """
-        self._info = os.stat(ref[1], dir_fd=ref[0], follow_symlinks=False)
-        self._xattrs = read_xattrs(proc_path(ref))
+        self._inodes = inodes
+        self._info = inodes.stat(ref)
+        self._xattrs = inodes.xattrs(ref)
         self._target = os.readlink(ref[1], dir_fd=ref[0]) if stat.S_ISLNK(self._info.st_mode) else b""
         self._file = _open(ref) if stat.S_ISREG(self._info.st_mode) else -1
 
@@ -33,10 +35,10 @@ class EntryState:
         Always False for a file with several hard links.
         """
         try:
-            info = os.stat(ref[1], dir_fd=ref[0], follow_symlinks=False)
+            info = self._inodes.stat(ref)
         except FileNotFoundError:
             return False
-        if _metadata(info) != _metadata(self._info) or read_xattrs(proc_path(ref)) != self._xattrs:
+        if _metadata(info) != _metadata(self._info) or self._inodes.xattrs(ref) != self._xattrs:
             return False
         if stat.S_ISDIR(info.st_mode):
             return True
@@ -70,14 +72,14 @@ class EntryState:
         return True
 
 
-def state_of(ref: EntryRef) -> EntryState | None:
+def state_of(ref: EntryRef, inodes: Inodes) -> EntryState | None:
     """The present state of an entry, None if nothing exists there.
 
     Raises:
         OSError
     """
     try:
-        return EntryState(ref)
+        return EntryState(ref, inodes)
     except FileNotFoundError:
         return None
 

@@ -11,30 +11,24 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from imagewright.fs.rootfs.attributes import (
-    AS_SOURCE,
-    Attributes,
-    EntryRef,
-    change_owner,
-    mode_of,
-    proc_path,
-    read_xattrs,
-    write_xattr,
-)
+from imagewright.fs.rootfs.attributes import AS_SOURCE, Attributes, EntryRef
 from imagewright.fs.rootfs.root import OPEN_DIRECTORY, Rootfs
 
 _FALLBACK_BYTES = 1 << 20
+OpenDirectory = tuple[Rootfs, int]  # (its root file system, descriptor)
 
 
 class FileCopier:
     """Copies entries other than directories; hard links among them are preserved.
 
     Args:
+        source: the root file system to read.
         target: the root file system to write to.
     """
 
-    def __init__(self, target: Rootfs) -> None:
+    def __init__(self, source: Rootfs, target: Rootfs) -> None:
         self._target = target
+        self._read, self._write = source.inodes, target.inodes
         # Where the first of several hard links was copied to (directory and name), by the source's device and inode.
         # Paths rather than descriptors, since a tree may have hard links in any number of directories.
         self._seen: dict[tuple[int, int], tuple[bytes, bytes]] = {}
@@ -76,18 +70,18 @@ class FileCopier:
         os.unlink(target[1], dir_fd=target[0])
 
     def _copy_special(self, source: EntryRef, target: EntryRef, info: os.stat_result, attributes: Attributes) -> None:
-        kind = stat.S_IFMT(info.st_mode)
+        kind, write = stat.S_IFMT(info.st_mode), self._write
         if kind == stat.S_IFLNK:
-            os.symlink(os.readlink(source[1], dir_fd=source[0]), target[1], dir_fd=target[0])
+            write.create_link(target, os.readlink(source[1], dir_fd=source[0]))
         elif kind == stat.S_IFIFO:
-            os.mkfifo(target[1], 0o600, dir_fd=target[0])
+            write.create_fifo(target)
         else:
-            os.mknod(target[1], kind | 0o600, info.st_rdev, dir_fd=target[0])
-        change_owner(target, attributes.owner or (info.st_uid, info.st_gid))
+            write.create_device(target, kind, info.st_rdev)
+        write.change_owner(target, attributes.owner_of(info))
         if kind != stat.S_IFLNK:
-            os.chmod(target[1], mode_of(info, attributes), dir_fd=target[0])
-        for name, value in read_xattrs(proc_path(source)).items():
-            write_xattr(proc_path(target), name, value)
+            write.change_mode(target, attributes.mode_of(info))
+        for name, value in self._read.xattrs(source).items():
+            write.set_xattr(target, name, value)
         os.utime(target[1], ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=target[0], follow_symlinks=False)
 
     def _link(self, target: EntryRef, info: os.stat_result) -> bool:
@@ -109,16 +103,14 @@ class FileCopier:
     def _copy_file(self, source: EntryRef, target: EntryRef, info: os.stat_result, attributes: Attributes) -> None:
         read = os.open(source[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source[0])
         try:
-            write = os.open(
-                target[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=target[0]
-            )
+            write = self._write.create_file(target)
             try:
                 if info.st_size:
                     self._copy_data(read, write, info)
-                change_owner(write, attributes.owner or (info.st_uid, info.st_gid))
-                os.fchmod(write, mode_of(info, attributes))  # after the owner: chown drops setuid
-                for name, value in read_xattrs(read).items():
-                    write_xattr(write, name, value)
+                self._write.change_owner(write, attributes.owner_of(info))
+                self._write.change_mode(write, attributes.mode_of(info))
+                for name, value in self._read.xattrs(read).items():
+                    self._write.set_xattr(write, name, value)
                 os.utime(write, ns=(info.st_mtime_ns, info.st_mtime_ns))
             finally:
                 os.close(write)
@@ -165,6 +157,17 @@ def _copy_sparse(read: int, write: int, size: int) -> None:
     os.ftruncate(write, size)
 
 
+def copy_attributes(source: OpenDirectory, target: OpenDirectory, attributes: Attributes = AS_SOURCE) -> None:
+    """Copy owner, mode, xattrs and mtime of one open directory to another; ``attributes`` take precedence."""
+    read, write = source[0].inodes, target[0].inodes
+    info = read.fstat(source[1])
+    write.change_owner(target[1], attributes.owner_of(info))
+    write.change_mode(target[1], attributes.mode_of(info))
+    for name, value in read.xattrs(source[1]).items():
+        write.set_xattr(target[1], name, value)
+    os.utime(target[1], ns=(info.st_mtime_ns, info.st_mtime_ns))
+
+
 @contextmanager
 def open_directory(directory: int, name: bytes) -> Iterator[int]:
     """A descriptor of the directory ``name`` in an open directory.
@@ -183,13 +186,13 @@ def make_directory(rootfs: Rootfs, directory: int, path: bytes, owner: tuple[int
     """Create the directory ``path``, which contains no links, in its open parent, regardless of the umask.
 
     Raises:
-        FileSystemError: as ``change_owner``.
+        FileSystemError: as ``Inodes.change_owner``.
         OSError: FileExistsError among others.
     """
     rootfs.mkdir(directory, path)
     with open_directory(rootfs.parent_fd(directory, path), path.rpartition(b"/")[2]) as fd:
-        change_owner(fd, owner)
-        os.fchmod(fd, mode)  # after the owner, as with files
+        rootfs.inodes.change_owner(fd, owner)
+        rootfs.inodes.change_mode(fd, mode)
 
 
 def _inode(ref: EntryRef) -> tuple[int, int]:

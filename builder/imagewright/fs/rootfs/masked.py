@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from imagewright.descent import remove_tree
 from imagewright.fs.paths import is_at_or_below
-from imagewright.fs.rootfs.attributes import read_xattrs
+from imagewright.fs.rootfs.inodes import ON_DISK
 from imagewright.fs.rootfs.mounts import MountPoint, mounts_below, move_mounts, return_mount
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -307,7 +307,7 @@ class MaskedEntries:
         """Remove all attributes that an earlier image gave to the disk's directory."""
         fd = os.open(os.path.join(self._root, path), _DIRECTORY)
         try:
-            for name in read_xattrs(fd):
+            for name in ON_DISK.xattrs(fd):
                 os.removexattr(fd, name)
             os.fchown(fd, os.geteuid(), os.getegid())
             os.fchmod(fd, mode)

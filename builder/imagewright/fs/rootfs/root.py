@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.paths import quote_path
+from imagewright.fs.rootfs.inodes import ON_DISK, Inodes
 from imagewright.fs.rootfs.masked import MaskedEntries, MaskedEntriesView
 from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
 
@@ -32,6 +33,7 @@ class Rootfs:
         resolver: opens paths inside the root; by default the kernel if it can.
         masked: the image's entries at paths where the container has mounts. Paths are then resolved as the image has
             them, and ``parent_fd`` tells in which open directory an entry is.
+        inodes: creates, describes and changes its inodes.
     """
 
     def __init__(
@@ -40,8 +42,11 @@ class Rootfs:
         excluded: frozenset[str] = frozenset(),
         resolver: Resolver | None = None,
         masked: MaskedEntries | MaskedEntriesView | None = None,
+        *,
+        inodes: Inodes = ON_DISK,
     ) -> None:
         self.path = path
+        self.inodes = inodes
         self.masked = masked
         self._plain = resolver or (kernel_open if kernel_resolves() else walk_open)
         self._resolve = self._plain if masked is None else self._open_around_mounts
@@ -68,7 +73,9 @@ class Rootfs:
         inside = (os.fsdecode(name[len(path) + 1 :]) for name in self.excluded if name.startswith(path + b"/"))
         # At or below a mask everything is among the masked entries, which are an ordinary directory then.
         masked = None if self.masked is None or self.is_foreign(path) else self.masked.seen_from(path)
-        root = Rootfs(os.path.join(self.path, os.fsdecode(path)), frozenset(inside), self._plain, masked)
+        root = Rootfs(
+            os.path.join(self.path, os.fsdecode(path)), frozenset(inside), self._plain, masked, inodes=self.inodes
+        )
         root._fd = self.open_directory(path)
         root._in_whole = (self, path)
         return root
@@ -108,7 +115,7 @@ class Rootfs:
         """The entry at ``path``; links among its parents are followed inside the root, the last component is not."""
         fd = self.open(path, os.O_PATH | os.O_NOFOLLOW)
         try:
-            return os.fstat(fd)
+            return self.inodes.fstat(fd)
         finally:
             os.close(fd)
 
@@ -122,7 +129,7 @@ class Rootfs:
         # O_NONBLOCK: opening a fifo of a hostile image must not wait for a writer.
         fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            info = os.fstat(fd)
+            info = self.inodes.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
                 raise FileSystemError(f"{quote_path(path)} is not a regular file", reason=Reason.PATH_NOT_ALLOWED)
             with os.fdopen(os.dup(fd), "rb") as file:
@@ -230,7 +237,7 @@ class Rootfs:
         if masked is not None and path in masked.masks and masked.leads_to_mount(path):
             masked.adopt(path)
         else:
-            os.mkdir(path.rpartition(b"/")[2], 0o700, dir_fd=self.parent_fd(directory, path))
+            self.inodes.create_directory((self.parent_fd(directory, path), path.rpartition(b"/")[2]))
 
     def relocate_mounts(self, path: bytes, link: bytes) -> bool:
         """Before a link is created at ``path``, move mounts below it to where the link leads, if possible.

@@ -15,10 +15,10 @@ from imagewright import descent
 from imagewright.descent import Descent, Walk
 from imagewright.errors import FileSystemError
 from imagewright.fs.paths import check_length, quote_path
-from imagewright.fs.rootfs.attributes import Ownership, copy_attributes
+from imagewright.fs.rootfs.attributes import Ownership
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import explain
-from imagewright.fs.rootfs.filecopy import FileCopier, make_directory, open_directory
+from imagewright.fs.rootfs.filecopy import FileCopier, copy_attributes, make_directory, open_directory
 from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 
@@ -101,8 +101,8 @@ def copy_tree(source: Rootfs, target: Rootfs) -> None:
     try:
         # A descriptor of its own: stages may copy one base concurrently, and listing changes a descriptor's position.
         with source.directory(b"") as opened, Descent(opened) as down, Descent(target.fd) as target_down:
-            descent.run(_copying(source, target, (down, target_down), b"", FileCopier(target)))
-        copy_attributes(source.fd, target.fd)
+            descent.run(_copying(source, target, (down, target_down), b"", FileCopier(source, target)))
+        copy_attributes((source, source.fd), (target, target.fd))
     except OSError as error:
         raise explain(error, "copy a stage's files") from error
 
@@ -116,7 +116,7 @@ def _copying(
         if source.is_excluded(child) or target.is_excluded(child):
             continue
         parent = source.parent_fd(down.fd, child)
-        info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        info = source.inodes.stat((parent, name))
         if not stat.S_ISDIR(info.st_mode):
             if stat.S_ISLNK(info.st_mode):
                 target.relocate_mounts(child, os.readlink(name, dir_fd=parent))
@@ -128,7 +128,7 @@ def _copying(
         down.enter(name, parent)
         target_down.enter(name, target.parent_fd(target_down.fd, child))
         yield _copying(source, target, ways, child, copier)
-        copy_attributes(down.fd, target_down.fd)
+        copy_attributes((source, down.fd), (target, target_down.fd))
         down.leave()
         target_down.leave()
 
@@ -143,7 +143,7 @@ def move_tree(source: Rootfs, target: Rootfs) -> None:
                 remove(source)
                 break
         else:
-            copy_attributes(source.fd, target.fd)
+            copy_attributes((source, source.fd), (target, target.fd))
         os.utime(target.fd, ns=(mtime_ns, mtime_ns))
     except OSError as error:
         raise explain(error, "move a stage's files") from error
