@@ -31,7 +31,7 @@ def base(render: Callable[[Path], dict[Name, Json]]) -> dict[Name, Json]:
     return render(ROOT / "deploy")
 
 
-@pytest.mark.parametrize("folder", [ROOT / "deploy", *OVERLAYS], ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", [ROOT / "deploy", ROOT / "deploy/seccomp", *OVERLAYS], ids=lambda path: path.name)
 def test_the_api_server_accepts_every_object_as_it_is_written(
     folder: Path, api: ApiServer, namespace: Namespace, render: Callable[[Path], dict[Name, Json]]
 ) -> None:

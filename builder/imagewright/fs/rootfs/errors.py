@@ -6,6 +6,7 @@ Reads /proc/self.
 from __future__ import annotations
 
 import errno
+import os
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.paths import TOO_LONG_HINT
@@ -30,7 +31,7 @@ def explain(error: OSError, action: str) -> FileSystemError:
     return FileSystemError(
         f"cannot {action}: {error.strerror or error}",
         reason=Reason.LAYER_INVALID,
-        hint=permission_hint() if denied else "",
+        hint=_denied_hint(error) if denied else "",
     )
 
 
@@ -62,6 +63,14 @@ _TOO_FEW = (
 _REFUSED_BY_FILE_SYSTEM = (
     "Set --work-dir to a directory on another file system: network file systems may refuse to change owners."
 )
+
+
+def _denied_hint(error: OSError) -> str:
+    """A hint for a file that may not be read or written."""
+    if os.geteuid() == 0:
+        return permission_hint()
+    name = f'"{os.fsdecode(error.filename)}"' if isinstance(error.filename, bytes | str) else "the files"
+    return f"Let user {os.geteuid()} read {name} and the directories above, or run as root."
 
 
 def permission_hint() -> str:
