@@ -60,11 +60,13 @@ ITEMS = (
     Item("null", CHARACTER, mode=0o666, uid=18, gid=19, device=(1, 3)),
     Item("disk", tarfile.BLKTYPE, mode=0o4660, uid=0, gid=6, device=(8, 1)),
     hardlink("disk-too", "disk"),
+    directory("shelf", 0o070, uid=22, gid=23, pax=pax(ACL, acl(0, 6, 4, 6, 0))),
     Item("shared", data=b"by an ACL", mode=0o040, uid=20, gid=21, pax=pax(ACL, acl(0, 6, 4, 6, 0))),
 )
 BASE = make_tar(*ITEMS)
 OVER = make_tar(
     directory("closed", 0o111, uid=30, gid=31),
+    directory("shelf", 0o770, uid=22, gid=23, pax=pax(ACL, acl(7, 7, 5, 7, 0))),
     Item("null", data=b"a file now", mode=0o600, uid=32, gid=33),
     Item("secret", CHARACTER, mode=0o600, uid=34, gid=35, device=(1, 5)),
     Item("ping", data=b"no longer capable", mode=0o755, uid=0, gid=0),

@@ -167,6 +167,16 @@ def test_owner_of_a_directory_is_a_change(rootfs: Rootfs) -> None:
     before = scan(rootfs)
     unpack(rootfs, directory("folder", uid=0, gid=9))
     assert diff(before, scan(rootfs)) == Changes((b"folder",), ())
+    unpack(rootfs, directory("folder", uid=0, gid=0))
+    assert diff(before, scan(rootfs)) == Changes((), ())
+
+
+def test_nothing_is_recorded_of_what_the_disk_can_hold(rootfs: Rootfs) -> None:
+    """Base images have files of root by the ten thousand."""
+    unpack(rootfs, directory("bin", uid=0, gid=0), Item("bin/sh", data=b"x", mode=0o755, uid=0, gid=0))
+    inodes = rootfs.inodes
+    assert isinstance(inodes, RecordedInodes)
+    assert not inodes._records
 
 
 def test_capabilities_can_be_removed(rootfs: Rootfs) -> None:
