@@ -28,6 +28,7 @@ class Workspace:
                 os.makedirs(parent, mode=0o700, exist_ok=True)
             self.path = tempfile.mkdtemp(prefix="imagewright-", dir=parent or None)
             try:
+                os.chmod(self.path, 0o700)  # a volume with an fsGroup hands its setgid bit down, into contexts as well
                 for name in ("blobs", "source", "stages", "images", "layers"):
                     os.mkdir(os.path.join(self.path, name), 0o700)
             except BaseException:
