@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from imagewright.errors import ImagewrightError, Reason
+from imagewright.errors import ImagewrightError, Reason, quoted
 
 _HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _DIGEST = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<hex>[0-9a-f]+)")
@@ -34,7 +34,7 @@ class Digest:
         match = _DIGEST.fullmatch(text)
         if match is None or len(match["hex"]) != _HEX_LENGTH.get(match["algorithm"], 0):
             raise ImagewrightError(
-                f"{text[:200]!r} is not a digest",
+                f"invalid digest {quoted(text)}",
                 reason=Reason.DIGEST_INVALID,
                 hint="A digest is sha256: and 64 lower-case hexadecimal digits.",
             )

@@ -98,6 +98,12 @@ class Location:
         return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
 
 
+def quoted(text: str, limit: int = 300) -> str:
+    """A value for a message: in double quotes, bounded, with characters that are not printable escaped."""
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:limit])
+    return f'"{shown}"'
+
+
 class ImagewrightError(Exception):
     """A failure that a user can act on.
 
@@ -107,6 +113,8 @@ class ImagewrightError(Exception):
         hint: what to do about it, as an imperative sentence; empty if the message already says so.
         location: the range in the user's own file, if the failure has one.
         excerpt: lines that show the location (source lines with a caret, or the end of a log).
+
+    ``why`` is the message without what was attempted, where that is known: for an error that says that in its own words.
     """
 
     default_reason = Reason.INTERNAL_ERROR
@@ -121,7 +129,7 @@ class ImagewrightError(Exception):
         excerpt: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = self.why = message
         self.reason = reason or self.default_reason
         self.hint = hint
         self.location = location
@@ -168,13 +176,20 @@ class RegistryError(ImagewrightError):
 
     default_reason = Reason.REGISTRY_UNAVAILABLE
 
-    def __init__(self, message: str, *, status: int = 0, reason: Reason | None = None, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, why: str = "", status: int = 0, reason: Reason | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message, reason=reason, hint=hint)
+        self.why = why or message
         self.status = status
 
 
 class FileSystemError(ImagewrightError):
     default_reason = Reason.LAYER_INVALID
+
+    def __init__(self, message: str, *, why: str = "", reason: Reason | None = None, hint: str = "") -> None:
+        super().__init__(message, reason=reason, hint=hint)
+        self.why = why or message
 
 
 class SandboxError(ImagewrightError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from imagewright.digest import Digest
-from imagewright.errors import ImagewrightError, Reason
+from imagewright.errors import ImagewrightError, Reason, quoted
 
 DOCKER_HUB = "docker.io"
 # One registry under three names: credentials and settings for any of them serve all (docker's own aliases).
@@ -50,17 +50,17 @@ class Reference:
         if colon:
             name, tag = head, tail
             if not _TAG.fullmatch(tag):
-                raise _invalid(text, f"its tag {tag!r} is not 1 to 128 letters, digits, '_', '.' or '-'")
+                raise _invalid(text, 'the tag must be 1 to 128 letters, digits, "_", "." or "-"')
         if host in DOCKER_HUB_ALIASES:
             host = DOCKER_HUB
             if name and "/" not in name:
                 name = f"library/{name}"
         if not _HOST.fullmatch(host):
-            raise _invalid(text, f"its registry {host!r} is not a host name with an optional port")
+            raise _invalid(text, "the registry must be a host name with an optional port")
         if not _PATH.fullmatch(name):
             raise _invalid(text, _explain_path(name.removeprefix("library/")))
         if len(name) > _MAX_NAME:
-            raise _invalid(text, f"its name is longer than {_MAX_NAME} characters")
+            raise _invalid(text, f"the name is longer than {_MAX_NAME} characters")
         if not tag and digest is None:
             tag = "latest"
         return cls(host, name, tag, digest)
@@ -104,17 +104,19 @@ def _split_host(text: str) -> tuple[str, str]:
 
 def _explain_path(name: str) -> str:
     if not name:
-        return "its name is empty"
+        return "the name is empty"
     if any(c.isspace() for c in name):
-        return "it has a space in it"
+        return "it contains a space"
     if name != name.lower():
-        return f"its name {name!r} has capital letters; write {name.lower()!r}"
-    return f"its name {name[:100]!r} is not lower-case letters and digits joined by '.', '_', '-' or '/'"
+        return f"the name must be lower case, as in {quoted(name.lower())}"
+    return 'the name must be lower-case letters and digits, joined by ".", "_", "-" or "/"'
 
 
 def _invalid(text: str, why: str) -> ImagewrightError:
-    return ImagewrightError(
-        f"{text[:300]!r} is not an image reference: {why}",
+    error = ImagewrightError(
+        f"invalid image reference {quoted(text)}: {why}",
         reason=Reason.REFERENCE_INVALID,
         hint="Write it as registry.example.com/team/app:1.0, or name:tag for Docker Hub.",
     )
+    error.why = why
+    return error

@@ -173,7 +173,7 @@ def test_dockerfile_must_be_a_regular_file(context: Path) -> None:
     os.mkfifo(context / "Dockerfile")
     ended = run("build", "--no-push", f"--context={context}")
     assert ended.code == 3
-    assert 'cannot read "Dockerfile": "/Dockerfile" is not a regular file [DockerfileInvalid]' in ended.err
+    assert "[DockerfileInvalid]" in ended.err
 
 
 @pytest.mark.parametrize("epoch", ["soon", "-1", "1e9", "99999999999", "\u0663"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 
 from imagewright.context.job import FetchedContext
 from imagewright.contract.sources import TarSource
-from imagewright.errors import SourceError
+from imagewright.errors import ImagewrightError, Reason, SourceError
 
 Fetch = Callable[..., FetchedContext]
+FetchError = Callable[..., ImagewrightError]
 
 
 @pytest.fixture
@@ -46,6 +48,15 @@ def test_truncated_archive(tmp_path: Path, fetch: Fetch, folder: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:50_000])
     with pytest.raises(SourceError, match="cannot unpack"):
         fetch(TarSource(path=str(archive)))
+
+
+def test_an_entry_that_cannot_be_created_is_named_in_one_sentence(tmp_path: Path, fetch_error: FetchError) -> None:
+    archive, name = tmp_path / "context.tar", "x" * 256
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    error = fetch_error(TarSource(path=str(archive)))
+    assert error.message == f'cannot unpack the context archive {archive}: "/{name}": File name too long'
+    assert error.reason is Reason.LIMIT_EXCEEDED
 
 
 def test_file_that_is_not_an_archive(tmp_path: Path, fetch: Fetch, folder: Path) -> None:

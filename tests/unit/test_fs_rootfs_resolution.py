@@ -136,6 +136,7 @@ def test_read_file_accepts_only_regular_files_of_bounded_size(
     with pytest.raises(FileSystemError) as caught:
         rootfs.read_file(b"file", 100)
     assert caught.value.reason is reason
+    assert caught.value.message == f'cannot read "/file": {caught.value.why}'
 
 
 def test_read_file_follows_links_inside(root: Path) -> None:

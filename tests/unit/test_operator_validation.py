@@ -57,7 +57,7 @@ def test_unsupported_fields_are_refused_by_name(spec: dict[str, Any], named: str
         ({"source": {}}, "but has none"),
         ({"source": {"inline": {"dockerfile": "a"}, "configMap": {"name": "a"}}}, "but has configMap and inline"),
         ({"output": {"tags": []}}, "spec.output.tags is empty"),
-        ({"output": {"tags": ["a b"]}}, "has a space in it"),
+        ({"output": {"tags": ["a b"]}}, "it contains a space"),
         ({"output": {"tags": ["a@sha256:" + "a" * 64]}}, "has a digest"),
         ({"contextDir": "a/../b"}, "is outside the source"),
         ({"secrets": [SECRET, SECRET]}, 'spec.secrets has the id "a" more than once'),

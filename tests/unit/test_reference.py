@@ -35,7 +35,7 @@ def test_reference_is_read(text: str, canonical: str, familiar: str) -> None:
     [
         ("", "empty"),
         ("a b", "space"),
-        ("App", "write 'app'"),
+        ("App", 'as in "app"'),
         ("app:" + "x" * 129, "1 to 128"),
         ("app:-x", "1 to 128"),
         ("r.example//a", "joined by"),

@@ -109,16 +109,16 @@ class LayerCache:
             if error.reason is Reason.CANCELLED:
                 raise
             if error.reason not in _STORE_ERRORS:
-                return self._invalidated(key, error.message)
+                return self._invalidated(key, error.why)
             self._unreadable = True
-            self._warn(f"cannot read the cache {self._store.name}, executing all steps: {error.message}")
+            self._warn(f"cannot read the cache {self._store.name}, executing all steps: {error.why}")
             return Miss("the cache cannot be read")
         if manifest is None:
             return Miss("")
         try:
             entry = read_entry(manifest, key)
         except ImagewrightError as error:
-            return self._invalidated(key, error.message)
+            return self._invalidated(key, error.why)
         age_s = time.time() - entry.created_s
         if self._ttl_s and age_s > self._ttl_s:
             return Miss(f"its entry has expired: it is {_age(age_s)} old, the limit is {_age(self._ttl_s)}")
@@ -168,7 +168,7 @@ class LayerCache:
             try:
                 self._store.put(self._trace_key, *self._trace.image(platform), _no_blob)
             except (ImagewrightError, OSError, ValueError) as error:
-                self._warn(f"cannot store the trace of the build in the cache {self._store.name}: {error}")
+                self._warn(f"cannot store the trace of the build in the cache {self._store.name}: {_why(error)}")
 
     def close(self) -> None:
         """Cancel pending uploads and wait for the current one."""
@@ -187,7 +187,7 @@ class LayerCache:
             of_store = isinstance(error, ImagewrightError) and error.reason in _STORE_ERRORS | _UPLOAD_ERRORS
             self._unwritable = self._unwritable or of_store
             what = "any more steps" if of_store else "a step"
-            self._warn(f"cannot store {what} in the cache {self._store.name}: {error}")
+            self._warn(f"cannot store {what} in the cache {self._store.name}: {_why(error)}")
 
     def _until_closed(self, open_blob: OpenBlob) -> OpenBlob:
         """A blob whose reads fail once the build has ended, to stop its upload."""
@@ -225,6 +225,11 @@ class _Stoppable:
 
 def _no_blob(descriptor: Descriptor) -> AbstractContextManager[Readable]:
     raise AssertionError("a trace has no layer of its own")
+
+
+def _why(error: Exception) -> str:
+    """The cause alone: the warning says what was attempted."""
+    return error.why if isinstance(error, ImagewrightError) else str(error)
 
 
 def _age(seconds: float) -> str:

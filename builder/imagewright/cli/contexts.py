@@ -23,7 +23,7 @@ from imagewright.contract.sources import (
     Source,
 )
 from imagewright.digest import Digest
-from imagewright.errors import ImagewrightError, UsageError
+from imagewright.errors import ImagewrightError, UsageError, quoted
 from imagewright.http.exchange import without_userinfo
 from imagewright.plan.gotext import parse_bool
 from imagewright.reference import Reference
@@ -124,7 +124,7 @@ def _context_name(text: str) -> str:
         return Reference.parse(text).familiar().removesuffix(":latest")
     except ImagewrightError as error:
         raise UsageError(
-            f'invalid --build-context name "{text}": not the name of a stage or an image', hint=f"{error.message}."
+            f"invalid --build-context name {quoted(text)}: {error.why}", hint="Give the name of a stage or of an image."
         ) from None
 
 

@@ -66,7 +66,7 @@ def unpack_stream(stream: BinaryIO, name: str, job: FetchJob, empty_hint: str) -
     except FileSystemError as error:
         damaged = error.reason is Reason.LAYER_INVALID
         raise SourceError(
-            f"cannot unpack the context archive {name}: {error.message}",
+            f"cannot unpack the context archive {name}: {error.why}",
             reason=Reason.SOURCE_FETCH_FAILED if damaged else error.reason,
             hint=error.hint,
         ) from error

@@ -9,7 +9,7 @@ import platform as _platform
 from dataclasses import dataclass
 from typing import Any, Self
 
-from imagewright.errors import UsageError
+from imagewright.errors import UsageError, quoted
 
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),
@@ -55,7 +55,7 @@ class Platform:
             p.replace(".", "").replace("-", "").replace("_", "").isalnum() for p in parts
         ):
             raise UsageError(
-                f"{text[:100]!r} is not a platform",
+                f"invalid platform {quoted(text, 100)}",
                 hint="Write os/architecture[/variant], for example linux/arm64.",
             )
         return cls(*_normalise(*parts))

@@ -47,7 +47,7 @@ def _range(text: str) -> tuple[int, int]:
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 8 and int(text) <= _MAX_PORT):
-        raise PortError(f'"{text}" is not a port number from 0 to {_MAX_PORT}')
+        raise PortError(f"not a port number from 0 to {_MAX_PORT}")
     return int(text)
 
 

@@ -22,12 +22,10 @@ _UNAVAILABLE_HINT = "The network or the registry is in trouble; try again later.
 
 
 class Refused(RegistryError, Refusal):
-    """A response with an unexpected status. ``why`` is the message without what was attempted; ``words`` are the
-    registry's own, ``""`` if it gave none."""
+    """A response with an unexpected status. ``words`` are the registry's own, ``""`` if it gave none."""
 
-    def __init__(self, error: RegistryError, why: str, words: str, retry_after_s: float) -> None:
-        super().__init__(error.message, status=error.status, reason=error.reason, hint=error.hint)
-        self.why = why
+    def __init__(self, error: RegistryError, words: str, retry_after_s: float) -> None:
+        super().__init__(error.message, why=error.why, status=error.status, reason=error.reason, hint=error.hint)
         self.words = words
         self.retry_after_s = retry_after_s
 
@@ -126,13 +124,8 @@ def refused(attempted: Attempted, response: requests.Response) -> Refused:
             hint = "Check that the repository exists and that the address is a registry's."
             if words:
                 hint = "Look up the registry's own words in its documentation."
-    error = RegistryError(f"{attempted}: {why}", status=status, reason=reason, hint=hint)
-    return Refused(error, why, words, retry_after_s(response.headers.get("Retry-After", "")))
-
-
-def why_of(error: RegistryError) -> str:
-    """The cause alone, for a message that says what was attempted in words of its own."""
-    return error.why if isinstance(error, Refused) else error.message
+    error = RegistryError(f"{attempted}: {why}", why=why, status=status, reason=reason, hint=hint)
+    return Refused(error, words, retry_after_s(response.headers.get("Retry-After", "")))
 
 
 def protocol_error(message: str, hint: str = "") -> RegistryError:

@@ -71,7 +71,7 @@ class Puller:
             try:
                 return ask(endpoints[position:])
             except RegistryError as error:  # a mirror may lack the image, or be down
-                failures.append(f"mirror {mirror}: {error.message}")
+                failures.append(f"mirror {mirror}: {error.why}")
         try:
             return ask(endpoints[-1:])
         except RegistryError as error:
@@ -172,6 +172,7 @@ class Puller:
             if error.status == 404:
                 raise RegistryError(
                     f"cannot pull {reference.familiar()}: not found in {endpoint}",
+                    why="not found",
                     status=404,
                     reason=Reason.BASE_IMAGE_PULL_FAILED,
                     hint="Check the name and the tag.",

@@ -18,7 +18,7 @@ from imagewright.http.failures import clean
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import OCI_MANIFEST
 from imagewright.reference import Reference
-from imagewright.registry.failures import Refused, protocol_error, why_of
+from imagewright.registry.failures import Refused, protocol_error
 from imagewright.registry.transport import Request, Transport
 from imagewright.registry.upload import BlobSource, Content, Progress, Target, Uploader
 
@@ -207,7 +207,9 @@ def _failed(error: RegistryError, what: str) -> ImagewrightError:
     """The same failure as one of the push, unless a login or the network is the cause."""
     if error.reason is not Reason.REGISTRY_PROTOCOL_ERROR and error.status != 413:
         return error
-    return RegistryError(f"{what}: {why_of(error)}", status=error.status, reason=Reason.PUSH_FAILED, hint=error.hint)
+    return RegistryError(
+        f"{what}: {error.why}", why=error.why, status=error.status, reason=Reason.PUSH_FAILED, hint=error.hint
+    )
 
 
 def _is_immutable(error: RegistryError) -> bool:

@@ -54,9 +54,9 @@ def seconds(text: str) -> float:
     """
     try:
         value = float(text) if text.isdecimal() and text.isascii() else parse_duration(text).total_seconds()
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError):
         raise UsageError(
-            f'invalid --timeout value "{text}": {error}', hint="Use, for example, 45s, 30m or 1h30m."
+            f'invalid --timeout value "{text}": not a duration', hint="Use, for example, 45s, 30m or 1h30m."
         ) from None
     if value <= 0:
         raise UsageError(

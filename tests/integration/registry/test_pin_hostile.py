@@ -43,7 +43,7 @@ def test_the_play_itself_is_honest(tmp_path: Path) -> None:
         ),
         pytest.param(
             Answer(200, HONEST | {"Docker-Content-Digest": "sha256:\x1b[2J"}, INDEX),
-            "not a digest",
+            "invalid digest",
             id="digest-is-none",
         ),
         pytest.param(Answer(200, {"Content-Type": "text/html"}, b"<html>Log in</html>"), "not JSON", id="login-page"),

@@ -96,9 +96,9 @@ DESCRIPTOR = {"mediaType": OCI_LAYER, "digest": str(LAYER.digest), "size": LAYER
         pytest.param(document(layers=[DESCRIPTOR | {"size": "12"}]), "size '12'", id="size-is-text"),
         pytest.param(document(layers=[DESCRIPTOR | {"size": 1e3}]), "size 1000.0", id="size-is-a-float"),
         pytest.param(
-            document(layers=[DESCRIPTOR | {"digest": "sha256:../../etc"}]), "not a digest", id="digest-is-a-path"
+            document(layers=[DESCRIPTOR | {"digest": "sha256:../../etc"}]), "invalid digest", id="digest-is-a-path"
         ),
-        pytest.param(document(layers=[DESCRIPTOR | {"digest": "md5:" + "0" * 32}]), "not a digest", id="weak-digest"),
+        pytest.param(document(layers=[DESCRIPTOR | {"digest": "md5:" + "0" * 32}]), "invalid digest", id="weak-digest"),
         pytest.param(document(annotations=[]), None, id="annotations-are-an-empty-list"),
         pytest.param(document(config=None), "descriptor", id="no-config"),
         pytest.param(document(config=DESCRIPTOR | {"size": 1 << 40}), "configuration", id="config-of-a-terabyte"),

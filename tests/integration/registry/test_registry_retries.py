@@ -202,7 +202,7 @@ def test_what_the_mirrors_said_is_told_when_all_fail() -> None:
         settings = RegistrySettings(host=home.host, mirrors=(mirror.host,))
         with pytest.raises(RegistryError, match=f"not found in {home.host}") as caught:
             Client(settings).pull(f"{home.host}/app:1")
-        assert f"mirror {mirror.host}" in caught.value.hint
+        assert caught.value.hint == f"Tried first: mirror {mirror.host}: not found. Check the name and the tag."
 
 
 @pytest.mark.parametrize("failure", [Answer(404), Answer(500), Answer(200, {}, CONTENT[:1000], length=len(CONTENT))])

@@ -21,7 +21,6 @@ from imagewright.errors import Reason, RegistryError, SourceError
 from imagewright.plan.options import DirectoryContext, ImageContext, NamedContext
 from imagewright.plan.remote import UrlSource
 from imagewright.reference import Reference
-from imagewright.registry.failures import why_of
 from imagewright.registry.pull import Puller
 
 
@@ -103,7 +102,7 @@ def pull_artifact(puller: Puller, reference: str, path: str) -> None:
                 file.write(data)
     except RegistryError as error:
         raise SourceError(
-            f'cannot pull context "{name.familiar()}": {why_of(error)}', reason=error.reason, hint=error.hint
+            f'cannot pull context "{name.familiar()}": {error.why}', reason=error.reason, hint=error.hint
         ) from error
 
 

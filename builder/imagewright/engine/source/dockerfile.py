@@ -45,7 +45,7 @@ class RootedFile:
             return self.root.read_file(os.fsencode(self.path), MAX_DOCKERFILE_BYTES)
         except ImagewrightError as error:
             reason = Reason.DOCKERFILE_INVALID if error.reason is Reason.PATH_NOT_ALLOWED else error.reason
-            raise DockerfileError(f'cannot read "{self.name}": {error.message}', reason=reason) from error
+            raise DockerfileError(f'cannot read "{self.name}": {error.why}', reason=reason) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,8 +102,8 @@ class _Unpacker:
 
     def run(self, stream: Readable) -> UnpackStats:
         entry: Entry | None = None
+        what = "the layer" if self._options.whiteouts else "the archive"
         try:
-            what = "the layer" if self._options.whiteouts else "the archive"
             reader = TarReader(stream, what)
             while (entry := reader.next()) is not None:
                 self._stats.entries += 1
@@ -117,7 +117,9 @@ class _Unpacker:
                 self._apply(entry, reader)
             self._set_times()
         except OSError as error:
-            raise explain(error, f"unpack {quote_entry(entry.name) if entry else 'a layer'}") from error
+            if entry is None:
+                raise explain(error, f"unpack {what}") from error
+            raise explain(error, "unpack", quote_entry(entry.name)) from error
         finally:
             self._directories.close()
         return self._stats

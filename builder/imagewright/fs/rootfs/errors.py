@@ -17,22 +17,21 @@ DISK_FULL_HINT = "Give the build a larger work directory: set --work-dir, or the
 _NEEDED = {0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 31: "SETFCAP"}
 
 
-def explain(error: OSError, action: str) -> FileSystemError:
-    """The error that users see: what could not be done (``action``, as in ``copy to "/app"``), and why."""
+def explain(error: OSError, action: str, entry: str = "") -> FileSystemError:
+    """The error that users see: what could not be done (``action``, as in ``copy to "/app"``), and why.
+
+    ``entry`` is the entry of an archive that ``action`` was applied to, quoted.
+    """
+    why, reason, hint = error.strerror or str(error), Reason.LAYER_INVALID, ""
     if error.errno == errno.ENAMETOOLONG:
-        return FileSystemError(f"cannot {action}: {error.strerror}", reason=Reason.LIMIT_EXCEEDED, hint=TOO_LONG_HINT)
-    if error.errno in DISK_FULL:
-        return FileSystemError(
-            f"cannot {action}: no space left on device",
-            reason=Reason.DISK_FULL,
-            hint=DISK_FULL_HINT,
-        )
-    denied = error.errno in (errno.EPERM, errno.EACCES)
-    return FileSystemError(
-        f"cannot {action}: {error.strerror or error}",
-        reason=Reason.LAYER_INVALID,
-        hint=_denied_hint(error) if denied else "",
-    )
+        reason, hint = Reason.LIMIT_EXCEEDED, TOO_LONG_HINT
+    elif error.errno in DISK_FULL:
+        why, reason, hint = "no space left on device", Reason.DISK_FULL, DISK_FULL_HINT
+    elif error.errno in (errno.EPERM, errno.EACCES):
+        hint = _denied_hint(error)
+    if entry:
+        return FileSystemError(f"cannot {action} {entry}: {why}", why=f"{entry}: {why}", reason=reason, hint=hint)
+    return FileSystemError(f"cannot {action}: {why}", why=why, reason=reason, hint=hint)
 
 
 def owner_error(error: OSError, what: str, owner: tuple[int, int]) -> OSError | FileSystemError:

@@ -126,18 +126,22 @@ class Rootfs:
             OSError: as open(2).
             FileSystemError: it is not a regular file, or has more than ``limit`` bytes (reason ``LimitExceeded``).
         """
+
+        def refused(why: str, reason: Reason) -> FileSystemError:
+            return FileSystemError(f"cannot read {quote_path(path)}: {why}", why=why, reason=reason)
+
         # O_NONBLOCK: opening a fifo of a hostile image must not wait for a writer.
         fd = self.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             info = self.inodes.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
-                raise FileSystemError(f"{quote_path(path)} is not a regular file", reason=Reason.PATH_NOT_ALLOWED)
+                raise refused("not a regular file", Reason.PATH_NOT_ALLOWED)
             with os.fdopen(os.dup(fd), "rb") as file:
                 data = file.read(limit + 1)
         finally:
             os.close(fd)
         if len(data) > limit:
-            raise FileSystemError(f"{quote_path(path)} is larger than {limit} bytes", reason=Reason.LIMIT_EXCEEDED)
+            raise refused(f"larger than {limit} bytes", Reason.LIMIT_EXCEEDED)
         return data
 
     def path_of(self, fd: int) -> bytes:

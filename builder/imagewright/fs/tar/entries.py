@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from imagewright.errors import FileSystemError, Reason
+from imagewright.errors import FileSystemError, Reason, quoted
 
 BLOCK = 512
 REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -62,7 +62,9 @@ def number(field_: bytes, what: str) -> int:
             return int(text, 8)
         except ValueError:
             pass
-        raise malformed(f"{what} is malformed: invalid number {text[:20]!r} in a header") from None
+        raise malformed(
+            f"{what} is malformed: invalid number {quoted(text[:20].decode('latin-1'))} in a header"
+        ) from None
 
 
 def signed_sum(block: bytes) -> int:

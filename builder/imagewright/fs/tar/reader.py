@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from imagewright.errors import FileSystemError, Reason
+from imagewright.errors import FileSystemError, Reason, quoted
 from imagewright.fs.paths import quote_entry
 from imagewright.fs.tar.entries import (
     BLOCK,
@@ -222,7 +222,7 @@ class TarReader:
         type_ = _TYPES.get(kind)
         if type_ is None:
             raise FileSystemError(
-                f"{what} has an entry of unsupported type {kind.decode('latin-1')!r}: {quote_entry(name)}",
+                f"{what} has an entry of unsupported type {quoted(kind.decode('latin-1'))}: {quote_entry(name)}",
                 hint="Write it with a common tar program.",
             )
         name = long_names[0] or name
