@@ -20,18 +20,14 @@ class ApiError(Exception):
     Args:
         status: HTTP's, 0 without an answer.
         message: the API server's.
-        reason: ``Status.reason``, such as ``AlreadyExists`` (Kubernetes API conventions, "Response Status Kind").
-        cause: the reason of the first of ``Status.details.causes``.
+        cause: the reason of the first of ``Status.details.causes`` (Kubernetes API conventions, "Response Status Kind").
         retry_after_s: what the API server asks to wait, 0 where it doesn't.
     """
 
-    def __init__(
-        self, status: int, message: str, *, reason: str = "", cause: str = "", retry_after_s: float = 0.0
-    ) -> None:
+    def __init__(self, status: int, message: str, *, cause: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(f"{status}: {message}" if status else message)
         self.status = status
         self.message = message
-        self.reason = reason
         self.cause = cause
         self.retry_after_s = retry_after_s
 
@@ -63,4 +59,4 @@ class ApiError(Exception):
         cause = next((one.get("reason") or "" for one in causes or () if isinstance(one, dict)), "")
         status = status or int(answer.get("code") or 0)
         message = str(answer.get("message") or f"HTTP status {status}")
-        return cls(status, message, reason=str(answer.get("reason") or ""), cause=cause, retry_after_s=retry_after_s)
+        return cls(status, message, cause=cause, retry_after_s=retry_after_s)
