@@ -17,6 +17,8 @@ from imagewright_kubectl import main
 from imagewright_kubectl.kubeconfig import ConfigFlags, connect
 from imagewright_kubectl.podlog import PodLog
 
+PluginOf = Callable[[ScriptedServer], Plugin]
+
 POD = {"metadata": {"name": "app-1", "namespace": "ns"}}
 EMPTY = {"kind": "Table", "columnDefinitions": [], "rows": []}
 
@@ -45,6 +47,12 @@ def served() -> Iterator[Callable[[Callable[[Asked], Answer]], ScriptedServer]]:
     yield serve
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def plugin_of(tmp_path: Path) -> PluginOf:
+    """The plugin with a login at an API server."""
+    return lambda server: Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns")
 
 
 def log(served: Any, tmp_path: Path, *answers: Answer) -> tuple[PodLog, ScriptedServer, io.BytesIO]:
@@ -81,10 +89,10 @@ def test_a_log_that_is_not_available_is_not_an_error(served: Any, tmp_path: Path
     assert out.getvalue() == b""
 
 
-def test_a_forbidden_log_is_an_error(served: Any, tmp_path: Path) -> None:
+def test_a_forbidden_log_is_an_error(served: Any, plugin_of: PluginOf) -> None:
     words = b'{"message": "pods is forbidden"}'
     server = served(lambda asked: Answer(status=403, body=words))
-    done = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns").run("logs", "app")
+    done = plugin_of(server).run("logs", "app")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: forbidden: pods is forbidden [KubernetesApiFailed]\nhint: Ask an")
 
@@ -114,10 +122,10 @@ def test_the_context_selects_user_and_namespace(
     assert "No ImageBuilds found in namespace one." in capsys.readouterr().err
 
 
-def test_a_cluster_without_the_resource_is_an_error_with_a_remedy(served: Any, tmp_path: Path) -> None:
+def test_a_cluster_without_the_resource_is_an_error_with_a_remedy(served: Any, plugin_of: PluginOf) -> None:
     words = b'{"message": "the server could not find the requested resource"}'
     server = served(lambda asked: Answer(status=404, body=words))
-    plugin = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns")
+    plugin = plugin_of(server)
     for command in (["get"], ["get", "app"], ["wait", "app"], ["logs", "app"]):
         done = plugin.run(*command)
         assert done.stderr.startswith(
@@ -125,14 +133,14 @@ def test_a_cluster_without_the_resource_is_an_error_with_a_remedy(served: Any, t
         )
 
 
-def test_wait_retries_while_the_api_server_is_unavailable(served: Any, tmp_path: Path) -> None:
+def test_wait_retries_while_the_api_server_is_unavailable(served: Any, plugin_of: PluginOf) -> None:
     ready = {"type": "Ready", "status": "True", "reason": "BuildSucceeded"}
     status = {"observedGeneration": 1, "phase": "Succeeded", "conditions": [ready], "image": {"reference": "r/app:1"}}
     body = {"metadata": {"name": "app", "generation": 1}, "status": status}
     answers = [Answer(status=503), Answer(raw=b"")]
     answers.append(Answer(body=json.dumps({"metadata": {"resourceVersion": "1"}, "items": [body]}).encode()))
     server = served(lambda asked: answers.pop(0))
-    done = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns").run("wait", "app")
+    done = plugin_of(server).run("wait", "app")
     assert done.stdout == "imagebuild.imagewright.dev/app built: r/app:1\n"
     assert done.returncode == 0
     assert "; retrying" in done.stderr
@@ -146,16 +154,16 @@ GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
     [Answer(), Answer(body=json.dumps(GONE).encode() + b"\n"), Answer(raw=b""), Answer(status=410), Answer(status=503)],
     ids=["empty", "error", "cut", "gone", "unavailable"],
 )
-def test_watches_that_end_at_once_are_retried_with_backoff(served: Any, tmp_path: Path, watch: Answer) -> None:
+def test_watches_that_end_at_once_are_retried_with_backoff(served: Any, plugin_of: PluginOf, watch: Answer) -> None:
     body = {"metadata": {"name": "app", "generation": 1}, "status": {}}
     page = Answer(body=json.dumps({"metadata": {"resourceVersion": "1"}, "items": [body]}).encode())
     server = served(lambda asked: watch if "watch=true" in asked.path else page)
-    done = Plugin(kubeconfig(tmp_path, server, a={"token": "t"}), "ns").run("wait", "app", "--timeout=1s")
+    done = plugin_of(server).run("wait", "app", "--timeout=1s")
     assert done.returncode == 124
     assert len(server.asked) <= 6  # a list and a watch each; pauses of half a second, then of one
 
 
-def test_logs_of_a_later_attempt_follow_a_pod_on_a_lost_node(served: Any, tmp_path: Path) -> None:
+def test_logs_of_a_later_attempt_follow_a_pod_on_a_lost_node(served: Any, plugin_of: PluginOf) -> None:
     ready = {"type": "Ready", "status": "True", "reason": "BuildSucceeded"}
     build = {"id": "b", "attempt": 2, "outcome": "Succeeded"}
     status = {
@@ -188,6 +196,6 @@ def test_logs_of_a_later_attempt_follow_a_pod_on_a_lost_node(served: Any, tmp_pa
             return Answer(body=json.dumps({"metadata": {"resourceVersion": "1"}, "items": listed}).encode())
         return Answer(body=json.dumps(found).encode())
 
-    done = Plugin(kubeconfig(tmp_path, served(script), a={"token": "t"}), "ns").run("logs", "-f", "app")
+    done = plugin_of(served(script)).run("logs", "-f", "app")
     assert (done.returncode, done.stdout) == (0, "two\n")
     assert done.stderr.splitlines()[-2:] == ["--- Pod app-2, attempt 2", "built: r"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,21 @@ import yaml
 from imagebuilds.kanikopods import GIT, from_secret, pod
 from imagebuilds.plugin import Plugin
 
-
-def created(manifest: str, *flags: str) -> tuple[dict[str, Any], str]:
-    """The spec that ``create --from`` prints, and its standard error."""
-    done = Plugin(Path("/nonexistent"), "n").run("create", "--from=-", "--dry-run", *flags, stdin=manifest)
-    return (yaml.safe_load(done.stdout)["spec"] if done.returncode == 0 else {}), done.stderr
+Created = Callable[..., tuple[dict[str, Any], str]]
 
 
-def test_git_keeps_the_login_of_the_manifests_source() -> None:
+@pytest.fixture
+def created(plugin: Plugin) -> Created:
+    """The spec that ``create --from`` prints for a manifest and flags, and its standard error."""
+
+    def run(manifest: str, *flags: str) -> tuple[dict[str, Any], str]:
+        done = plugin.run("create", "--from=-", "--dry-run", *flags, stdin=manifest)
+        return (yaml.safe_load(done.stdout)["spec"] if done.returncode == 0 else {}), done.stderr
+
+    return run
+
+
+def test_git_keeps_the_login_of_the_manifests_source(created: Created) -> None:
     env = [from_secret("GIT_USERNAME", "git", "username"), from_secret("GIT_PASSWORD", "git", "password")]
     manifest = pod(GIT, "--git=depth=0,recurse-submodules=true", env=env)
     url = "https://git.example.com/other.git"
@@ -32,7 +40,7 @@ def test_git_keeps_the_login_of_the_manifests_source() -> None:
     assert 'note: ignored the Secret "git" with the manifest\'s git login' in said
 
 
-def test_flags_add_to_the_manifests_source() -> None:
+def test_flags_add_to_the_manifests_source(created: Created) -> None:
     flags = ["--revision=refs/tags/v1", "--poll=5m", "--source-secret=git"]
     about = {"ref": {"tag": "v1"}, "poll": "5m", "secretRef": {"name": "git"}}
     assert created(pod(GIT), *flags)[0]["source"] == {"git": {"url": "git://git.example.com/team/app.git", **about}}
@@ -73,19 +81,18 @@ def test_flags_add_to_the_manifests_source() -> None:
         (["get", "app", "-l", "a=b"], 'name "app" cannot be combined with --selector [UsageInvalid]\nhint: Use a name'),
     ],
 )
-def test_an_invalid_command_line(words: list[str], said: str) -> None:
-    done = Plugin(Path("/nonexistent"), "n").run(*words)
+def test_an_invalid_command_line(plugin: Plugin, words: list[str], said: str) -> None:
+    done = plugin.run(*words)
     assert (done.returncode, done.stderr.partition(said)[0]) == (2, "error: ")
 
 
-def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
-    done = Plugin(tmp_path / "config", "n").run("get")
+def test_a_missing_kubeconfig_is_named(plugin: Plugin, tmp_path: Path) -> None:
+    done = plugin.run("get")
     assert done.returncode == 1
     assert done.stderr.startswith(f'error: kubeconfig "{tmp_path}/config" not found [Kuber')
 
 
-def test_a_client_dry_run_checks_the_resources_types_and_lengths() -> None:
-    plugin = Plugin(Path("/nonexistent"), "n")
+def test_a_client_dry_run_checks_the_resources_types_and_lengths(plugin: Plugin) -> None:
     done = plugin.run("create", "app", "--dry-run", "--git=https://h/a.git", "-t=r.io/a:1", f"--target={'a' * 500}")
     assert (done.returncode, done.stdout) == (2, "")
     assert "error: spec.target: " in done.stderr

@@ -108,8 +108,7 @@ def test_every_invocation_is_tested() -> None:
     assert {file.stem for file in INVOCATIONS.glob("*.yaml")} == set(SPECS) | set(REFUSALS)
 
 
-def test_flags_replace_what_cannot_be_converted(tmp_path: Path) -> None:
-    plugin = Plugin(tmp_path / "none", "team-a")
+def test_flags_replace_what_cannot_be_converted(plugin: Plugin) -> None:
     flags = ["--git=https://git.example.com/app.git", "--revision=refs/tags/v1", "--source-secret=git"]
     drops = [f"--drop={name}" for name in ("push-retry", "image-download-retry", "image-fs-extract-retry")]
     text = plugin.output("create", f"--from={INVOCATIONS / 'job.yaml'}", *flags, *drops, "--dry-run=client", "-o=yaml")
@@ -127,9 +126,9 @@ def test_flags_replace_what_cannot_be_converted(tmp_path: Path) -> None:
     }
 
 
-def test_flags_after_two_dashes_are_converted(tmp_path: Path) -> None:
+def test_flags_after_two_dashes_are_converted(plugin: Plugin) -> None:
     words = ["--context", "https://github.com/team/app", "-d", "registry.example.com/app:1", "--build-arg", "A=b c"]
-    text = Plugin(tmp_path / "none", "n").output("create", "app", "--dry-run", "--push-secret=regcred", "--", *words)
+    text = plugin.output("create", "app", "--dry-run", "--push-secret=regcred", "--", *words)
     assert yaml.safe_load(text)["spec"] == {
         "source": {"git": {"url": "https://github.com/team/app"}},
         "buildArgs": [{"name": "A", "value": "b c"}],

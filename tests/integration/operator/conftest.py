@@ -16,6 +16,7 @@ from cluster.places import ClusterError
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator, operators_in
+from imagebuilds.plugin import Plugin
 from imagebuilds.proxy import Proxy
 from installing.helm import Helm
 
@@ -65,6 +66,18 @@ def namespaces(api: ApiServer) -> Iterator[Callable[[], Namespace]]:
 @pytest.fixture
 def namespace(namespaces: Callable[[], Namespace]) -> Namespace:
     return namespaces()
+
+
+@pytest.fixture
+def plugin_of(namespace: Namespace) -> Callable[[Path], Plugin]:
+    """The plugin with a kubeconfig, in the test's namespace."""
+    return lambda kubeconfig: Plugin(kubeconfig, namespace.name)
+
+
+@pytest.fixture
+def plugin(api: ApiServer, plugin_of: Callable[[Path], Plugin]) -> Plugin:
+    """The plugin as the administrator runs it."""
+    return plugin_of(api.admin)
 
 
 @pytest.fixture

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 
-import pytest
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.plugin import Plugin
 
 AGE = re.compile(r"\s\d+s\s")
-
-
-@pytest.fixture
-def plugin(api: ApiServer, namespace: Namespace) -> Plugin:
-    return Plugin(api.admin, namespace.name)
 
 
 def test_get_shows_what_kubectl_shows(plugin: Plugin, namespace: Namespace) -> None:
@@ -97,17 +93,19 @@ def test_waiting_for_an_imagebuild_that_is_deleted_ends(plugin: Plugin, namespac
     assert waiting.returncode == 1
 
 
-def test_errors_say_what_to_do(plugin: Plugin, api: ApiServer, namespace: Namespace) -> None:
+def test_errors_say_what_to_do(
+    plugin: Plugin, plugin_of: Callable[[Path], Plugin], api: ApiServer, namespace: Namespace
+) -> None:
     for words in (["get", "nix"], ["rebuild", "nix"], ["cancel", "nix"], ["wait", "nix"]):
         done = plugin.run(*words)
         assert done.returncode == 1
         assert f'error: ImageBuild "nix" not found in namespace "{namespace.name}" [ImageBuildNotFound]' in done.stderr
         assert "hint: " in done.stderr
-    stranger = Plugin(api.kubeconfig("unknown-token"), namespace.name).run("get")
+    stranger = plugin_of(api.kubeconfig("unknown-token")).run("get")
     assert (stranger.returncode, "[KubernetesApiFailed]" in stranger.stderr) == (1, True)
-    nowhere = Plugin(api.kubeconfig("admin-token", "https://127.0.0.1:1"), namespace.name).run("get")
+    nowhere = plugin_of(api.kubeconfig("admin-token", "https://127.0.0.1:1")).run("get")
     assert "no answer from the API server" in nowhere.stderr
-    unreadable = Plugin(api.certificate, namespace.name).run("get")  # type: ignore[arg-type]
+    unreadable = plugin_of(Path(api.certificate)).run("get")
     assert "cannot use kubeconfig" in unreadable.stderr
     assert plugin.run("gett").stderr.startswith("error: unknown command 'gett' [UsageInvalid]\nhint: ")
     assert plugin.run("wait", "app", "--timeout=soon").returncode == 2

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,6 @@ from imagebuilds.plugin import Plugin
 from imagebuilds.waiting import eventually
 
 INVOCATIONS = Path(__file__).parents[2] / "invocations"
-
-
-@pytest.fixture
-def plugin(api: ApiServer, namespace: Namespace) -> Plugin:
-    return Plugin(api.admin, namespace.name)
 
 
 @pytest.fixture
@@ -173,13 +169,13 @@ def test_bash_completes_the_program_by_its_own_name(namespace: Namespace, path: 
 
 
 def test_every_command_does_with_the_rights_that_the_documentation_names(
-    api: ApiServer, plugin: Plugin, namespace: Namespace
+    api: ApiServer, plugin: Plugin, plugin_of: Callable[[Path], Plugin], namespace: Namespace
 ) -> None:
     page = (Path(__file__).parents[3] / "docs/kubectl.md").read_text()
     role = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
     namespace.apply()
     namespace.kubectl("create", "serviceaccount", "user")
-    user = Plugin(api.kubeconfig(namespace.kubectl("create", "token", "user").strip()), namespace.name)
+    user = plugin_of(api.kubeconfig(namespace.kubectl("create", "token", "user").strip()))
     create = ["create", "other", "--git=https://h/a.git", "--tag=registry.example.com/a:1"]
     commands = [
         ["get"],
