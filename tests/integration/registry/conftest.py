@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cluster.binaries import binaries
 from cluster.places import ClusterError
 from servers.registry import RegistryServer, RegistryServerOptions
+
+from imagewright.contract.request import RegistrySettings
+from imagewright.http.retry import RetryPolicy
+from imagewright.reference import Reference
+from imagewright.registry.auth import Login
+from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions
+from imagewright.registry.keychain import Keychain
+from imagewright.registry.transport import Request, Transport
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +36,22 @@ def registry(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Plain HTTP, no login."""
     with RegistryServer(RegistryServerOptions(tmp_path_factory.mktemp("registry"), programs / "registry")) as server:
         yield server
+
+
+@pytest.fixture
+def ask() -> Callable[..., bytes]:
+    """Asks a registry once for the tags of ``app``; the body of its answer. Settings say how it is reached, or an endpoint."""
+
+    def run(registry: RegistrySettings | Endpoint, login: Login | None = None) -> bytes:
+        settings = (registry,) if isinstance(registry, RegistrySettings) else ()
+        options = RegistryOptions(settings, retry=RetryPolicy(1, 0))
+        if isinstance(registry, RegistrySettings):
+            (registry,) = Endpoints(options).for_pull(Reference.parse(f"{registry.host}/app"))
+        request = Request("GET", "app/tags/list", ("repository:app:pull",), frozenset({200}))
+        transport = Transport(options, Keychain({registry.login_host: login} if login else {}))
+        return transport.fetch(registry, "app", request, 1000)[1]
+
+    return run
 
 
 @pytest.fixture(scope="session")

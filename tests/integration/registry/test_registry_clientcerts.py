@@ -13,11 +13,8 @@ from servers.scripted import Answer, ScriptedServer
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import Reason, RegistryError
-from imagewright.http.retry import RetryPolicy
-from imagewright.reference import Reference
-from imagewright.registry.endpoints import Endpoints, RegistryOptions
-from imagewright.registry.keychain import Keychain
-from imagewright.registry.transport import Request, Transport
+
+Ask = Callable[..., bytes]
 
 
 @pytest.fixture(scope="module")
@@ -41,37 +38,35 @@ def server(authority: Path) -> Iterator[ScriptedServer]:
         yield running
 
 
-def ask(server: ScriptedServer, authority: Path, certificate: Path | None = None, key: Path | None = None) -> bytes:
-    host = f"localhost:{server.port}"
-    settings = RegistrySettings(
-        host=host,
+def at(server: ScriptedServer, authority: Path, client: Path | None = None) -> RegistrySettings:
+    """The server's address, and the certificate in the folder ``client`` for it."""
+    return RegistrySettings(
+        host=f"localhost:{server.port}",
         ca_file=str(authority / "ca.crt"),
-        client_cert_file=str(certificate or ""),
-        client_key_file=str(key or ""),
+        client_cert_file=str(client / "client.crt") if client else "",
+        client_key_file=str(client / "client.key") if client else "",
     )
-    options = RegistryOptions((settings,), retry=RetryPolicy(1, 0))
-    (endpoint,) = Endpoints(options).for_pull(Reference.parse(f"{host}/app"))
-    request = Request("GET", "app/tags/list", (), frozenset({200}))
-    return Transport(options, Keychain({})).fetch(endpoint, "app", request, 1000)[1]
 
 
-def test_a_client_certificate_is_shown(server: ScriptedServer, authority: Path) -> None:
-    assert ask(server, authority, authority / "client.crt", authority / "client.key") == b"fine"
+def test_a_client_certificate_is_shown(ask: Ask, server: ScriptedServer, authority: Path) -> None:
+    assert ask(at(server, authority, authority)) == b"fine"
 
 
-def test_a_registry_that_asks_for_a_client_certificate_is_said_to(server: ScriptedServer, authority: Path) -> None:
+def test_a_registry_that_asks_for_a_client_certificate_is_said_to(
+    ask: Ask, server: ScriptedServer, authority: Path
+) -> None:
     with pytest.raises(RegistryError, match="requires a client certificate") as caught:
-        ask(server, authority)
+        ask(at(server, authority))
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "--registry-client-cert" in caught.value.hint
 
 
 def test_a_client_certificate_of_somebody_else_is_said_to_be_refused(
-    server: ScriptedServer, authority: Path, tmp_path: Path
+    ask: Ask, server: ScriptedServer, authority: Path, tmp_path: Path
 ) -> None:
     Authority(tmp_path, "somebody else").issue(Identity("client", "client"))
     with pytest.raises(RegistryError, match="rejected the client certificate") as caught:
-        ask(server, authority, tmp_path / "client.crt", tmp_path / "client.key")
+        ask(at(server, authority, tmp_path))
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
 
 
@@ -95,12 +90,12 @@ def encrypt(path: Path) -> None:
     ],
 )
 def test_a_key_that_can_not_be_used(
-    server: ScriptedServer, authority: Path, tmp_path: Path, spoil: Callable[[Path], object], why: str
+    ask: Ask, server: ScriptedServer, authority: Path, tmp_path: Path, spoil: Callable[[Path], object], why: str
 ) -> None:
     for name in ("client.crt", "client.key", "other.key"):
         (tmp_path / name).write_bytes((authority / name).read_bytes())
     spoil(tmp_path / "client.key")
     with pytest.raises(RegistryError, match=why) as caught:
-        ask(server, authority, tmp_path / "client.crt", tmp_path / "client.key")
+        ask(at(server, authority, tmp_path))
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "PEM" in caught.value.hint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,10 @@ from servers.tunnelproxy import TunnelProxy
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import RegistryError
-from imagewright.http.retry import RetryPolicy
-from imagewright.reference import Reference
 from imagewright.registry.auth import Login
-from imagewright.registry.endpoints import Endpoints, RegistryOptions
-from imagewright.registry.keychain import Keychain
-from imagewright.registry.transport import Request, Transport
 
 NAME = "registry.proxied.test"  # no resolver knows it: what reaches it went through the proxy
+Ask = Callable[..., bytes]
 
 
 @pytest.fixture(autouse=True)
@@ -61,25 +57,23 @@ def server(authority: Path) -> Iterator[ScriptedServer]:
         yield running
 
 
-def ask(host: str, authority: Path | None = None, insecure: bool = False) -> bytes:
-    settings = RegistrySettings(host=host, ca_file=str(authority / "ca.crt") if authority else "", insecure=insecure)
-    options = RegistryOptions((settings,), retry=RetryPolicy(1, 0))
-    (endpoint,) = Endpoints(options).for_pull(Reference.parse(f"{host}/app"))
-    request = Request("GET", "app/tags/list", (), frozenset({200}))
-    keychain = Keychain({host: Login("user", "secret")})
-    return Transport(options, keychain).fetch(endpoint, "app", request, 1000)[1]
+@pytest.fixture
+def home(server: ScriptedServer, authority: Path) -> RegistrySettings:
+    """The server, by that name."""
+    return RegistrySettings(host=f"{NAME}:{server.port}", ca_file=str(authority / "ca.crt"))
 
 
-LOGIN = b"Basic " + base64.b64encode(b"user:secret")
+LOGIN = Login("user", "secret")
+SENT = b"Basic " + base64.b64encode(b"user:secret")
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
 def test_a_registry_is_reached_through_a_tunnel(
-    server: ScriptedServer, authority: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+    ask: Ask, server: ScriptedServer, home: RegistrySettings, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     with TunnelProxy() as proxy:
         monkeypatch.setenv(variable, f"http://{proxy.host}")
-        assert ask(f"{NAME}:{server.port}", authority) == LOGIN
+        assert ask(home, LOGIN) == SENT
     assert proxy.asked == [f"CONNECT {NAME}:{server.port}"], (
         "one tunnel for both requests, and nothing of them in the open"
     )
@@ -87,33 +81,33 @@ def test_a_registry_is_reached_through_a_tunnel(
     assert not any(name.startswith("proxy-") for asked in server.asked for name in asked.headers)
 
 
-def test_a_proxy_has_a_login_of_its_own(
-    server: ScriptedServer, authority: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_has_a_login_of_its_own(ask: Ask, home: RegistrySettings, monkeypatch: pytest.MonkeyPatch) -> None:
     login = "Basic " + base64.b64encode(b"me:p@ss").decode()
     with TunnelProxy(login) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@{proxy.host}")
-        assert ask(f"{NAME}:{server.port}", authority) == LOGIN
+        assert ask(home, LOGIN) == SENT
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:hunter2@{proxy.host}")
         with pytest.raises(RegistryError, match="407") as caught:
-            ask(f"{NAME}:{server.port}", authority)
+            ask(home, LOGIN)
     assert "proxy" in caught.value.render().lower()
     assert "hunter2" not in caught.value.render()
 
 
-def test_a_proxy_that_is_not_there(server: ScriptedServer, authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_is_not_there(
+    ask: Ask, server: ScriptedServer, home: RegistrySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter2@127.0.0.1:1")
     with pytest.raises(RegistryError, match="proxy") as caught:
-        ask(f"{NAME}:{server.port}", authority)
+        ask(home, LOGIN)
     assert "hunter2" not in caught.value.render()
     assert not server.asked
 
 
-def test_plain_http_goes_through_the_proxy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_goes_through_the_proxy_too(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedServer(lambda _: Answer(200, body=b"fine")) as server, TunnelProxy() as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.host}")
         monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
-        assert ask(f"{NAME}:{server.port}", insecure=True) == b"fine"
+        assert ask(RegistrySettings(host=f"{NAME}:{server.port}", insecure=True)) == b"fine"
     assert proxy.asked[0] == f"CONNECT {NAME}:{server.port}", "whether HTTPS is spoken"
     assert f"GET http://{NAME}:{server.port}/v2/app/tags/list" in proxy.asked
 
@@ -134,12 +128,12 @@ def test_plain_http_goes_through_the_proxy_too(monkeypatch: pytest.MonkeyPatch) 
         ("localhost", "", False),
     ],
 )
-def test_no_proxy(monkeypatch: pytest.MonkeyPatch, host: str, no_proxy: str, through: bool) -> None:
+def test_no_proxy(ask: Ask, monkeypatch: pytest.MonkeyPatch, host: str, no_proxy: str, through: bool) -> None:
     """Nobody is at the port, and only the proxy tells: what doesn't come by it, went past it."""
     with TunnelProxy(authorization="nobody has it") as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
         monkeypatch.setenv("NO_PROXY", no_proxy)
         monkeypatch.setattr("imagewright.http.exchange._CONNECT_S", 0.2)
         with pytest.raises(RegistryError, match="through the proxy" if through else "cannot reach [^ ]*: "):
-            ask(f"{host}:1")
+            ask(RegistrySettings(host=f"{host}:1"))
     assert bool(proxy.asked) is through

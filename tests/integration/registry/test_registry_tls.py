@@ -18,7 +18,7 @@ from imagewright.registry.endpoints import Endpoint, RegistryOptions
 from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
 
-Script = Callable[[Asked], Answer]
+Ask = Callable[..., bytes]
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,6 @@ def context(authority: Path) -> ssl.SSLContext:
     return made
 
 
-def ask(endpoint: Endpoint, path: str = "app/tags/list", login: Login | None = None) -> bytes:
-    logins = {endpoint.login_host: login} if login else {}
-    transport = Transport(RegistryOptions(retry=RetryPolicy(1, 0)), Keychain(logins))
-    request = Request("GET", path, ("repository:app:pull",), frozenset({200}))
-    return transport.fetch(endpoint, "app", request, 1000)[1]
-
-
 def at(host: str, *, plain_http: bool = False, skip: bool = False, ca: Path | None = None) -> Endpoint:
     return Endpoint(host, "", host, plain_http, Tls(verify=not skip, ca_file=str(ca / "ca.crt") if ca else ""))
 
@@ -50,7 +43,7 @@ def ok(_: Asked) -> Answer:
     return Answer(200, body=b"fine")
 
 
-def test_plain_http_is_not_spoken_unless_allowed() -> None:
+def test_plain_http_is_not_spoken_unless_allowed(ask: Ask) -> None:
     with ScriptedServer(ok) as server:
         with pytest.raises(RegistryError, match="does not speak TLS") as caught:
             ask(at(server.host))
@@ -59,7 +52,7 @@ def test_plain_http_is_not_spoken_unless_allowed() -> None:
         assert ask(at(server.host, plain_http=True)) == b"fine"
 
 
-def test_allowing_plain_http_does_not_excuse_a_bad_certificate(authority: Path) -> None:
+def test_allowing_plain_http_does_not_excuse_a_bad_certificate(ask: Ask, authority: Path) -> None:
     with ScriptedServer(ok, context(authority)) as server:
         with pytest.raises(RegistryError, match=r"cannot verify the certificate of localhost") as caught:
             ask(at(f"localhost:{server.port}", plain_http=True))
@@ -67,14 +60,14 @@ def test_allowing_plain_http_does_not_excuse_a_bad_certificate(authority: Path) 
         assert not server.asked
 
 
-def test_a_certificate_for_another_name(authority: Path) -> None:
+def test_a_certificate_for_another_name(ask: Ask, authority: Path) -> None:
     with ScriptedServer(ok, context(authority)) as server:
         assert ask(at(f"localhost:{server.port}", ca=authority)) == b"fine"
         with pytest.raises(RegistryError, match=r"cannot verify the certificate of 127\.0\.0\.1:\d+"):
             ask(at(server.host, ca=authority))
 
 
-def test_a_ca_file_that_is_none(authority: Path, tmp_path: Path) -> None:
+def test_a_ca_file_that_is_none(ask: Ask, authority: Path, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("not PEM")
     for folder, why in ((tmp_path, "cannot read the CA certificate"), (tmp_path / "none", "No such file")):
         with pytest.raises(RegistryError, match=why) as caught:
@@ -83,7 +76,7 @@ def test_a_ca_file_that_is_none(authority: Path, tmp_path: Path) -> None:
 
 
 def test_skipping_verification_holds_whatever_the_environment_says(
-    authority: Path, monkeypatch: pytest.MonkeyPatch
+    ask: Ask, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority / "none.crt"))
     monkeypatch.setenv("CURL_CA_BUNDLE", str(authority / "none.crt"))
@@ -104,7 +97,7 @@ def test_a_registry_that_is_down_is_not_taken_for_one_without_tls(authority: Pat
         assert transport.fetch(endpoint, "app", request, 100)[1] == b"fine"
 
 
-def test_an_encrypted_registry_leads_to_no_unencrypted_place(authority: Path) -> None:
+def test_an_encrypted_registry_leads_to_no_unencrypted_place(ask: Ask, authority: Path) -> None:
     with ScriptedServer(ok) as plain:
         redirect = Answer(307, {"Location": f"http://{plain.host}/stolen"})
         with ScriptedServer(lambda _: redirect, context(authority)) as server:
@@ -114,7 +107,7 @@ def test_an_encrypted_registry_leads_to_no_unencrypted_place(authority: Path) ->
         assert not plain.asked
 
 
-def test_a_registry_that_does_not_know_of_the_tls_before_it(authority: Path) -> None:
+def test_a_registry_that_does_not_know_of_the_tls_before_it(ask: Ask, authority: Path) -> None:
     def script(asked: Asked) -> Answer:
         if asked.path == "/v2/app/tags/list":
             return Answer(307, {"Location": f"http://{asked.headers['host']}/v2/other"})
@@ -125,7 +118,9 @@ def test_a_registry_that_does_not_know_of_the_tls_before_it(authority: Path) -> 
 
 
 @pytest.mark.parametrize("host", ["127.evil.test", "127.0.0.1@evil.test", "localhost.evil.test", "evil.test"])
-def test_a_login_is_not_sent_unencrypted_to_names_that_look_like_this_machine(authority: Path, host: str) -> None:
+def test_a_login_is_not_sent_unencrypted_to_names_that_look_like_this_machine(
+    ask: Ask, authority: Path, host: str
+) -> None:
     challenge = Answer(401, {"WWW-Authenticate": f'Bearer realm="http://{host}/token"'})
     with (
         ScriptedServer(lambda _: challenge, context(authority)) as server,
@@ -135,7 +130,9 @@ def test_a_login_is_not_sent_unencrypted_to_names_that_look_like_this_machine(au
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
 
 
-def test_neither_netrc_nor_cookies_nor_proxies_come_into_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_netrc_nor_cookies_nor_proxies_come_into_it(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login stray password stray\n")
     monkeypatch.setenv("NETRC", str(netrc))
