@@ -55,3 +55,8 @@ def make_tar(*items: Item, form: int = tarfile.PAX_FORMAT) -> bytes:
             info.pax_headers = dict(item.pax)
             tar.addfile(info, io.BytesIO(item.data))
     return out.getvalue()
+
+
+def tar_of(files: Mapping[str, bytes]) -> bytes:
+    """An archive of files with this content."""
+    return make_tar(*(Item(name, data=data) for name, data in files.items()))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
+import gzip
 import json
 import subprocess
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from archives.tars import tar_of
 from cluster.client import Cluster
 from cluster.places import ClusterError
 from cluster.processes import eventually
@@ -161,19 +161,14 @@ class Runner:
             self.kubectl("delete", "pod", name, "--wait=false")
 
     def _with_standard_input(self, item: dict[str, Any]) -> str:
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w:gz") as tar:
-            for name, content in FILES.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(content.encode())
-                tar.addfile(info, io.BytesIO(content.encode()))
+        archive = gzip.compress(tar_of({name: content.encode() for name, content in FILES.items()}))
         overrides = json.dumps({"apiVersion": "v1", "spec": item["spec"]})
         name, image = item["metadata"]["name"], item["spec"]["containers"][0]["image"]
         command = [
             str(self.cluster.programs / "kubectl"), f"--kubeconfig={self.cluster.kubeconfig}", "-n", self.namespace, "run", name,
             "--rm", "--stdin=true", f"--image={image}", "--restart=Never", f"--overrides={overrides}", "--pod-running-timeout=5m",
         ]  # fmt: skip
-        done = subprocess.run(command, input=out.getvalue(), capture_output=True, check=False)
+        done = subprocess.run(command, input=archive, capture_output=True, check=False)
         log = (done.stdout + done.stderr).decode()
         assert done.returncode == 0, log
         return log

@@ -51,6 +51,23 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 
 @pytest.fixture
+def secret(tmp_path: Path) -> Callable[..., str]:
+    """Makes folders with the keys of a Secret, as it is mounted; ``ca_crt`` is the key ``ca.crt``."""
+    count = 0
+
+    def make(**keys: str | bytes) -> str:
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"secret {count}"
+        folder.mkdir()
+        for name, value in keys.items():
+            (folder / name.replace("_", ".")).write_bytes(value if isinstance(value, bytes) else value.encode())
+        return str(folder)
+
+    return make
+
+
+@pytest.fixture
 def fetch(tmp_path: Path) -> Callable[..., FetchedContext]:
     """Fetches a source below a new work directory each time, and checks that nothing else is left there."""
     count = 0

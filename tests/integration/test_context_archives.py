@@ -5,32 +5,19 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
-import io
 import lzma
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zstandard
+from archives.tars import tar_of
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.contract.sources import HttpArchiveSource
 from imagewright.errors import ImagewrightError, Reason, SourceError
 
-
-def archive() -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name in ("Dockerfile", "folder/file"):
-            info = tarfile.TarInfo(name)
-            info.size = len(name)
-            tar.addfile(info, io.BytesIO(name.encode()))
-    return out.getvalue()
-
-
-TAR = archive()
-
+TAR = tar_of({name: name.encode() for name in ("Dockerfile", "folder/file")})
 
 Fetch = Callable[..., Path]
 FetchError = Callable[..., ImagewrightError]
@@ -121,10 +108,8 @@ def test_interrupted_download_is_retried(fetch_archive: Fetch) -> None:
 
 
 def test_path_that_leads_out_of_the_context_is_refused(fetch_archive: Fetch) -> None:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        tar.addfile(tarfile.TarInfo("../../evil"))
-    with ScriptedServer(lambda asked: Answer(200, {}, out.getvalue())) as server:
+    evil = tar_of({"../../evil": b""})
+    with ScriptedServer(lambda asked: Answer(200, {}, evil)) as server:
         try:
             folder = fetch_archive(HttpArchiveSource(url=f"http://{server.host}/a.tar"))
         except SourceError:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from archives.tars import tar_of
 from cluster.certificates import Authority, Identity
 from servers.buckets import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, azure_server, gcs_server, s3_server
 
@@ -24,40 +23,27 @@ pytestmark = pytest.mark.usefixtures("no_cloud_login")
 
 Fetch = Callable[..., Path]
 FetchError = Callable[..., ImagewrightError]
+Secret = Callable[..., str]
 
 
-def archive(size: int = 0) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        info = tarfile.TarInfo("Dockerfile")
-        content = b"FROM scratch\n" + b"#" * size
-        info.size = len(content)
-        tar.addfile(info, io.BytesIO(content))
-    return out.getvalue()
-
-
-def secret(tmp_path: Path, **values: str) -> str:
-    folder = tmp_path / f"secret-{'-'.join(values)}"
-    folder.mkdir(exist_ok=True)
-    for name, value in values.items():
-        (folder / name).write_text(value + "\n")
-    return str(folder)
+CONTENT = b"FROM scratch\n"
+ARCHIVE = gzip.compress(tar_of({"Dockerfile": CONTENT}))
 
 
 @pytest.fixture
 def s3(tmp_path: Path) -> Iterator[str]:
     bucket = tmp_path / "s3" / "bucket" / "deep"
     bucket.mkdir(parents=True)
-    (bucket / "context.tar.gz").write_bytes(gzip.compress(archive()))
+    (bucket / "context.tar.gz").write_bytes(ARCHIVE)
     # More than one range of the SDK's.
-    (bucket / "large.tar").write_bytes(archive(20 << 20))
+    (bucket / "large.tar").write_bytes(tar_of({"Dockerfile": CONTENT + b"#" * (20 << 20)}))
     (bucket / "page.html").write_bytes(b"<html>Log in</html>")
     with s3_server(tmp_path / "s3") as address:
         yield address
 
 
-def test_context_in_s3(fetch_archive: Fetch, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    login = secret(tmp_path, accesskey=S3_KEY, secretkey=S3_SECRET)
+def test_context_in_s3(fetch_archive: Fetch, s3: str, secret: Secret, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = secret(accesskey=S3_KEY, secretkey=S3_SECRET)
     source = S3Source(bucket="bucket", key="deep/context.tar.gz", endpoint=s3, path_style=True, credentials_dir=login)
     assert (fetch_archive(source) / "Dockerfile").read_text() == "FROM scratch\n"
     large = source.model_copy(update={"key": "deep/large.tar"})
@@ -68,14 +54,14 @@ def test_context_in_s3(fetch_archive: Fetch, s3: str, tmp_path: Path, monkeypatc
     fetch_archive(source.model_copy(update={"credentials_dir": ""}))
 
 
-def test_refusals_of_s3_have_a_reason(fetch_error: FetchError, s3: str, tmp_path: Path) -> None:
-    login = secret(tmp_path, accesskey=S3_KEY, secretkey=S3_SECRET)
+def test_refusals_of_s3_have_a_reason(fetch_error: FetchError, s3: str, secret: Secret) -> None:
+    login = secret(accesskey=S3_KEY, secretkey=S3_SECRET)
     source = S3Source(bucket="bucket", key="deep/none.tar", endpoint=s3, path_style=True, credentials_dir=login)
     assert fetch_error(source).reason is Reason.FILE_NOT_FOUND
     assert fetch_error(source.model_copy(update={"bucket": "nobucket"})).reason is Reason.FILE_NOT_FOUND
     anonymous = fetch_error(source.model_copy(update={"credentials_dir": ""}))
     assert anonymous.reason is Reason.SOURCE_AUTH_FAILED
-    wrong = secret(tmp_path, accesskey=S3_KEY, secretkey="hunter3hunter3", sessiontoken="")
+    wrong = secret(accesskey=S3_KEY, secretkey="hunter3hunter3", sessiontoken="")
     refused = fetch_error(source.model_copy(update={"credentials_dir": wrong}))
     assert refused.reason is Reason.SOURCE_AUTH_FAILED
     assert "hunter" not in refused.render()
@@ -105,7 +91,7 @@ def test_s3_server_with_a_private_ca(tmp_path: Path) -> None:
     """SSL_CERT_FILE is one setting for all, and the SDK has its own: only the whole program shows whether it is told."""
     bucket = tmp_path / "s3" / "bucket"
     bucket.mkdir(parents=True)
-    (bucket / "context.tar.gz").write_bytes(gzip.compress(archive()))
+    (bucket / "context.tar.gz").write_bytes(ARCHIVE)
     Authority(tmp_path / "tls", "a bucket's").issue(Identity("server", "127.0.0.1", hosts=("127.0.0.1",)))
     with s3_server(tmp_path / "s3", tmp_path / "tls") as address:
         environment = {
@@ -129,7 +115,7 @@ def test_context_in_a_bucket_of_google(
 ) -> None:
     bucket = tmp_path / "gcs" / "bucket" / "deep"
     bucket.mkdir(parents=True)
-    (bucket / "context.tar.gz").write_bytes(gzip.compress(archive()))
+    (bucket / "context.tar.gz").write_bytes(ARCHIVE)
     with gcs_server(tmp_path / "gcs") as address:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
         source = GcsSource(bucket="bucket", object="deep/context.tar.gz")
@@ -138,20 +124,20 @@ def test_context_in_a_bucket_of_google(
         assert missing.reason is Reason.FILE_NOT_FOUND
 
 
-def test_context_in_azure(fetch_archive: Fetch, fetch_error: FetchError, tmp_path: Path) -> None:
+def test_context_in_azure(fetch_archive: Fetch, fetch_error: FetchError, secret: Secret, tmp_path: Path) -> None:
     from azure.storage.blob import BlobServiceClient
 
     with azure_server(tmp_path / "azure") as address:
         credential = {"account_name": AZURE_ACCOUNT, "account_key": AZURE_KEY}
         with BlobServiceClient(address, credential=credential) as service, service.create_container("box") as box:
-            box.upload_blob("context.tar.gz", gzip.compress(archive()))
+            box.upload_blob("context.tar.gz", ARCHIVE)
         source = AzureBlobSource(url=f"{address}/box/context.tar.gz")
         # kaniko's variable, and a Secret.
         assert (fetch_archive(source, {"AZURE_STORAGE_ACCESS_KEY": AZURE_KEY}) / "Dockerfile").exists()
-        login = secret(tmp_path, accountKey=AZURE_KEY)
+        login = secret(accountKey=AZURE_KEY)
         fetch_archive(source.model_copy(update={"credentials_dir": login}))
         missing = source.model_copy(update={"url": f"{address}/box/none", "credentials_dir": login})
         assert fetch_error(missing).reason is Reason.FILE_NOT_FOUND
-        wrong = secret(tmp_path, accountKey="aHVudGVyMg==")
+        wrong = secret(accountKey="aHVudGVyMg==")
         refused = fetch_error(source.model_copy(update={"credentials_dir": wrong}))
         assert refused.reason is Reason.SOURCE_AUTH_FAILED

@@ -21,14 +21,7 @@ PASSWORD = "hunter2/hunter2+hunter2"
 
 
 FetchError = Callable[..., ImagewrightError]
-
-
-def secret(tmp_path: Path, **values: str) -> str:
-    folder = tmp_path / f"secret-{len(list(tmp_path.glob('secret-*')))}"
-    folder.mkdir()
-    for name, value in values.items():
-        (folder / name).write_text(value)
-    return str(folder)
+Secret = Callable[..., str]
 
 
 @pytest.fixture
@@ -59,15 +52,15 @@ def said(code: str, message: str) -> bytes:
 
 @pytest.mark.parametrize("status", [301, 307])
 def test_endless_region_redirects_of_s3(
-    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path, status: int
+    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], secret: Secret, status: int
 ) -> None:
     answers.append(Answer(status, {"x-amz-bucket-region": "us-east-1"}, said("PermanentRedirect", "elsewhere")))
-    login = secret(tmp_path, accesskey="me", secretkey=PASSWORD)
+    login = secret(accesskey="me", secretkey=PASSWORD)
     assert fetch_error(s3(server, credentials_dir=login)).reason is Reason.SOURCE_UNREACHABLE
 
 
 def test_s3_server_that_echoes_the_login(
-    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path
+    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], secret: Secret
 ) -> None:
     # S3 itself does so for a wrong key: <AWSAccessKeyId>, and the signature that it expected.
     message = f"{PASSWORD} {quote(PASSWORD, safe='')} {base64.b64encode(PASSWORD.encode()).decode()}"
@@ -76,7 +69,7 @@ def test_s3_server_that_echoes_the_login(
     server.script = lambda asked: (
         Answer(200, {"Content-Length": "9", "ETag": '"0"'}) if asked.method == "HEAD" else answers[0]
     )
-    error = fetch_error(s3(server, credentials_dir=secret(tmp_path, accesskey="me", secretkey=PASSWORD)))
+    error = fetch_error(s3(server, credentials_dir=secret(accesskey="me", secretkey=PASSWORD)))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "***" in error.message
     assert "hunter2" not in error.render()
@@ -91,13 +84,13 @@ def test_the_region_is_the_source_s_else_the_environment_s(  # noqa: PLR0917
     fetch_error: FetchError,
     server: ScriptedServer,
     answers: list[Answer],
-    tmp_path: Path,
+    secret: Secret,
     environment: dict[str, str],
     written: str,
     region: str,
 ) -> None:
     answers.append(Answer(404))
-    login = secret(tmp_path, accesskey="me", secretkey=PASSWORD)
+    login = secret(accesskey="me", secretkey=PASSWORD)
     source = s3(server, credentials_dir=login, region=written)
     assert fetch_error(source, environment).reason is Reason.FILE_NOT_FOUND
     assert f"/{region}/s3/" in server.asked[0].authorization
@@ -105,10 +98,10 @@ def test_the_region_is_the_source_s_else_the_environment_s(  # noqa: PLR0917
 
 @pytest.mark.parametrize("values", [{"accesskey": "me"}, {"secretkey": PASSWORD}, {"accesskey": "me", "secretkey": ""}])
 def test_incomplete_s3_login_is_refused(
-    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path, values: dict[str, str]
+    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], secret: Secret, values: dict[str, str]
 ) -> None:
     answers.append(Answer(404))
-    error = fetch_error(s3(server, credentials_dir=secret(tmp_path, **values)))
+    error = fetch_error(s3(server, credentials_dir=secret(**values)))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "lacks accesskey or secretkey" in error.message
     assert not server.asked
@@ -120,8 +113,8 @@ def test_incomplete_s3_login_is_refused(
 @pytest.mark.parametrize(
     "key", ["[]", "{}", "null", '"text"', "no JSON", '{"type": "service_account"}', '{"client_email": 1}']
 )
-def test_invalid_service_account_key(fetch_error: FetchError, tmp_path: Path, key: str) -> None:
-    source = GcsSource(bucket="bucket", object="a.tar", credentials_dir=secret(tmp_path, serviceaccount=key))
+def test_invalid_service_account_key(fetch_error: FetchError, secret: Secret, key: str) -> None:
+    source = GcsSource(bucket="bucket", object="a.tar", credentials_dir=secret(serviceaccount=key))
     error = fetch_error(source)
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "cannot use the key serviceaccount of the Secret" in error.message
@@ -145,7 +138,7 @@ def test_invalid_service_account_key_file(
 
 
 def test_blob_server_that_echoes_the_signature(
-    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], tmp_path: Path
+    fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], secret: Secret
 ) -> None:
     url = f"http://{server.host}/account/box/a.tar"
     answers.append(
@@ -153,15 +146,15 @@ def test_blob_server_that_echoes_the_signature(
     )
     for source in (
         AzureBlobSource(url=f"{url}?sv=2024&sig=hunter2"),
-        AzureBlobSource(url=url, credentials_dir=secret(tmp_path, sasToken="?sv=2024&sig=hunter2")),
+        AzureBlobSource(url=url, credentials_dir=secret(sasToken="?sv=2024&sig=hunter2")),
     ):
         error = fetch_error(source)
         assert error.reason is Reason.SOURCE_AUTH_FAILED
         assert "hunter2" not in error.render()
 
 
-def test_an_application_s_login_without_its_tenant(fetch_error: FetchError, tmp_path: Path) -> None:
-    login = secret(tmp_path, clientId="me", clientSecret=PASSWORD)
+def test_an_application_s_login_without_its_tenant(fetch_error: FetchError, secret: Secret) -> None:
+    login = secret(clientId="me", clientSecret=PASSWORD)
     error = fetch_error(AzureBlobSource(url="http://127.0.0.1:1/account/box/a.tar", credentials_dir=login))
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "lacks tenantId" in error.message
@@ -198,8 +191,8 @@ def test_missing_sdk_is_named(
     ],
     ids=["s3", "gcs", "azure"],
 )
-def test_a_secret_for_something_else(fetch_error: FetchError, tmp_path: Path, source: Source) -> None:
-    other = source.model_copy(update={"credentials_dir": secret(tmp_path, token="hunter2")})
+def test_a_secret_for_something_else(fetch_error: FetchError, secret: Secret, source: Source) -> None:
+    other = source.model_copy(update={"credentials_dir": secret(token="hunter2")})
     error = fetch_error(other)
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "none of the keys" in error.message

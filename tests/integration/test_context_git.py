@@ -21,6 +21,7 @@ from imagewright.errors import Reason, SourceError
 PASSWORD = "correct horse/battery%20staple"
 Serve = Callable[..., GitServer]
 Fetch = Callable[..., FetchedContext]
+Secret = Callable[..., str]
 
 
 @pytest.fixture
@@ -57,13 +58,6 @@ def refused(fetch: Fetch, source: GitSource, server: GitServer | None = None, **
     with pytest.raises(SourceError) as caught:
         fetch(source, server, **environment)
     return caught.value
-
-
-def secret(folder: Path, **keys: str | bytes) -> str:
-    folder.mkdir(exist_ok=True)
-    for name, value in keys.items():
-        (folder / name.replace("_crt", ".crt")).write_bytes(value if isinstance(value, bytes) else value.encode())
-    return str(folder)
 
 
 def files(context: FetchedContext) -> set[str]:
@@ -232,8 +226,8 @@ class TestLogin:
     def test_variables(self, private: GitServer, fetch: Fetch) -> None:
         fetch(GitSource(url=private.url("app.git")), private, GIT_USERNAME="us@er", GIT_PASSWORD=PASSWORD)
 
-    def test_mounted_secret(self, private: GitServer, fetch: Fetch, tmp_path: Path) -> None:
-        folder = secret(tmp_path / "secret", username="us@er", password=PASSWORD + "\n")
+    def test_mounted_secret(self, private: GitServer, fetch: Fetch, secret: Secret) -> None:
+        folder = secret(username="us@er", password=PASSWORD + "\n")
         fetch(GitSource(url=private.url("app.git"), ref="main", credentials_dir=folder), private)
 
     def test_in_the_address(self, private: GitServer, fetch: Fetch) -> None:
@@ -247,10 +241,10 @@ class TestLogin:
         server.repository("app.git").commit({"a": "1"})
         fetch(GitSource(url=server.url("app.git")), server, GIT_TOKEN="ghp_token")
 
-    def test_bearer_token(self, serve: Serve, fetch: Fetch, tmp_path: Path) -> None:
+    def test_bearer_token(self, serve: Serve, fetch: Fetch, secret: Secret) -> None:
         server = serve(bearer='to"ken\\')
         server.repository("app.git").commit({"a": "1"})
-        folder = secret(tmp_path / "secret", bearerToken='to"ken\\')
+        folder = secret(bearerToken='to"ken\\')
         fetch(GitSource(url=server.url("app.git"), ref="main", credentials_dir=folder), server)
 
     def test_missing_login(self, private: GitServer, fetch: Fetch) -> None:
@@ -294,11 +288,11 @@ class TestLogin:
         assert thief.requests
         assert not any(request.authorization for request in thief.requests)
 
-    def test_a_token_is_not_given_to_the_host_of_a_redirect(self, serve: Serve, fetch: Fetch, tmp_path: Path) -> None:
+    def test_a_token_is_not_given_to_the_host_of_a_redirect(self, serve: Serve, fetch: Fetch, secret: Secret) -> None:
         thief = serve(tls=False, hosts=("localhost",))
         thief.repository("app.git").commit({"a": "1"})
         honest = serve(tls=False, redirects={"/app.git": thief.url("app.git")}, hosts=("127.0.0.1",))
-        folder = secret(tmp_path / "secret", bearerToken="tok3n")
+        folder = secret(bearerToken="tok3n")
         error = refused(fetch, GitSource(url=honest.url("app.git"), credentials_dir=folder))
         assert "redirects elsewhere" in error.message
         assert not thief.requests
@@ -350,10 +344,10 @@ class TestReaching:
         assert error.reason is Reason.SOURCE_FETCH_FAILED
         assert "http://" in error.hint
 
-    def test_the_secret_s_ca(self, serve: Serve, fetch: Fetch, tmp_path: Path) -> None:
+    def test_the_secret_s_ca(self, serve: Serve, fetch: Fetch, secret: Secret) -> None:
         server = serve()
         server.repository("app.git").commit({"a": "1"})
-        folder = secret(tmp_path / "secret", ca_crt=server.ca_file.read_bytes())
+        folder = secret(ca_crt=server.ca_file.read_bytes())
         fetch(GitSource(url=server.url("app.git"), credentials_dir=folder))
 
     def test_either_variable_names_trusted_certificates(self, serve: Serve, fetch: Fetch, tmp_path: Path) -> None:
@@ -517,8 +511,8 @@ class TestHostile:
         fetch(GitSource(url=server.url("app.git")), server, HOME=str(home), GIT_CONFIG_GLOBAL=str(home / ".gitconfig"))
         assert not mark.exists()
 
-    def test_server_messages_cannot_control_the_terminal(self, fetch: Fetch, tmp_path: Path) -> None:
-        folder = secret(tmp_path / "secret", username="u", password="hunter2-secret")
+    def test_server_messages_cannot_control_the_terminal(self, fetch: Fetch, secret: Secret, tmp_path: Path) -> None:
+        folder = secret(username="u", password="hunter2-secret")
         with _file_server(tmp_path, status=400, body=b"\x1b]0;owned\x07 \x1b[2J hunter2-secret\n") as port:
             source = GitSource(url=f"http://127.0.0.1:{port}/app.git", credentials_dir=folder)
             text = refused(fetch, source).render()

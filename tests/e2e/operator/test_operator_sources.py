@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import io
-import tarfile
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from functools import partial
 
 import pytest
+from archives.tars import tar_of
 from cluster.client import Cluster
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
@@ -18,18 +18,9 @@ from imagebuilds.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
+# A context below a folder, as git hosts pack them.
 FILES = {"app/Dockerfile": b"FROM busybox\nCOPY file /file\nCMD cat /file\n", "app/file": b"from the archive\n"}
-
-
-def archive() -> bytes:
-    """A context below a folder, as git hosts pack them."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, data in FILES.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
+ARCHIVE = gzip.compress(tar_of(FILES))
 
 
 def stored(cluster: Cluster, repository: str, data: bytes) -> str:
@@ -48,9 +39,8 @@ def stored(cluster: Cluster, repository: str, data: bytes) -> str:
 def test_an_archive_at_a_url_is_built_if_its_hash_matches(
     cluster: Cluster, builds: Namespace, operator: Operator
 ) -> None:
-    data = archive()
-    url = stored(cluster, f"{builds.name}/context", data)
-    digest = hashlib.sha256(data).hexdigest()
+    url = stored(cluster, f"{builds.name}/context", ARCHIVE)
+    digest = hashlib.sha256(ARCHIVE).hexdigest()
     builds.apply("good", source={"http": {"url": url, "sha256": digest}}, contextDir="app")
     builds.apply("bad", source={"http": {"url": url, "sha256": "0" * 64}}, contextDir="app")
     status = builds.phase("Succeeded", "good")
@@ -60,7 +50,7 @@ def test_an_archive_at_a_url_is_built_if_its_hash_matches(
 
 
 def test_a_build_waits_for_missing_credentials(cluster: Cluster, builds: Namespace, operator: Operator) -> None:
-    url = stored(cluster, f"{builds.name}/context", archive())
+    url = stored(cluster, f"{builds.name}/context", ARCHIVE)
     builds.apply("source", source={"http": {"url": url, "secretRef": {"name": "late"}}}, contextDir="app")
     mutual = {"host": "mutual.example.com", "clientCertificateSecretRef": {"name": "late"}}
     builds.apply("mutual", registries=[mutual])

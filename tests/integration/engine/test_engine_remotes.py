@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
+import gzip
 import os
 import subprocess
 import sys
-import tarfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from archives.tars import Item, directory, make_tar
 from peers.flatten import Layout, describe
 from servers.git import GitServer, GitServerOptions
 from servers.repository import Link, Repository, Submodule
@@ -237,16 +237,8 @@ def test_ssh_without_an_accepted_key_fails(ssh: SshServer, tmp_path: Path, folde
 
 
 def tar(*times: int) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:gz") as archive:
-        for number, moment in enumerate(times):
-            entry = tarfile.TarInfo(f"file{number}")
-            entry.mtime = moment
-            archive.addfile(entry)
-        folder = tarfile.TarInfo("folder")
-        folder.type, folder.mtime = tarfile.DIRTYPE, 2_000_000_000
-        archive.addfile(folder)
-    return made.getvalue()
+    files = (Item(f"file{number}", mtime=moment) for number, moment in enumerate(times))
+    return gzip.compress(make_tar(*files, directory("folder", mtime=2_000_000_000)))
 
 
 @pytest.mark.parametrize(

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import base64
 import gzip
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
+from archives.tars import tar_of
 from servers.registry import RegistryServer
 
 pytestmark = pytest.mark.registry
 
 
 def archive(path: Path, name: str, content: bytes) -> Path:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        info = tarfile.TarInfo(name)
-        info.size = len(content)
-        tar.addfile(info, io.BytesIO(content))
-    path.write_bytes(gzip.compress(out.getvalue()))
+    path.write_bytes(gzip.compress(tar_of({name: content})))
     return path
 
 

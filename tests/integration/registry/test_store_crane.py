@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import subprocess
 import tarfile
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from archives.tars import tar_of
 from servers.images import MemoryImage, memory_image
 from servers.registry import RegistryServer
 from servers.registryclient import Client
@@ -47,14 +47,7 @@ def crane(programs: Path) -> Crane:
 
 def image_of_tars(image_format: ImageFormat) -> MemoryImage:
     """Layers that are what they are called: gzipped tars."""
-    tars = []
-    for name in ("etc/one", "etc/two"):
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w") as archive:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(name)
-            archive.addfile(entry, io.BytesIO(name.encode()))
-        tars.append(out.getvalue())
+    tars = [tar_of({name: name.encode()}) for name in ("etc/one", "etc/two")]
     zipped = [gzip.compress(tar, mtime=0) for tar in tars]
     config = ImageConfig.scratch(Platform.parse("linux/amd64")).with_layers(
         [Digest.of(tar) for tar in tars], [{"created_by": "test"}] * 2
