@@ -1,4 +1,4 @@
-"""Fixtures of several parts: a machine without the clouds' logins, an ssh server, sources fetched as the engine does."""
+"""Fixtures of several parts: a machine without the clouds' logins, registry and ssh server, sources as the engine fetches them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from cluster.binaries import binaries
+from cluster.places import ClusterError
+from servers.registry import RegistryServer, RegistryServerOptions
 from servers.ssh import SshServer, why_not
 
 from imagewright.context.fetch import fetch as fetch_source
@@ -37,6 +40,24 @@ def no_cloud_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # Not HOME: what the servers are built into is below it.
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "CLOUDSDK_CONFIG", "AZURE_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
+
+
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """The folder of the test cluster's programs, kubectl, registry and crane among them; built the first time."""
+    try:
+        return binaries()
+    except ClusterError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def registry(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """A registry of the test file: plain HTTP, no login, empty at first."""
+    with RegistryServer(RegistryServerOptions(tmp_path_factory.mktemp("registry"), programs / "registry")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

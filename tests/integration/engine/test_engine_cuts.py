@@ -11,15 +11,13 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cluster.binaries import binaries
 from servers.cutting_proxy import CuttingProxy
-from servers.registry import RegistryServer, RegistryServerOptions
+from servers.registry import RegistryServer
 from servers.registryclient import Client
 
 pytestmark = [pytest.mark.root, pytest.mark.registry]
@@ -67,12 +65,6 @@ def build(folder: Path, kind: int, registry: str, name: str, *flags: str) -> End
     assert "Traceback" not in log.read_text(), log.read_text()
     said = json.loads(result.read_text())
     return Ended(kind, said.get("digest", ""), said.get("failure", {}).get("reason", ""), int(peak.read_text()))
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    with RegistryServer(RegistryServerOptions(tmp_path_factory.mktemp("registry"), binaries() / "registry")) as server:
-        yield server
 
 
 def test_every_build_ends_in_the_right_digest_or_a_clear_error(registry: RegistryServer, tmp_path: Path) -> None:

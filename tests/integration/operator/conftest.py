@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster.binaries import binaries
 from cluster.places import ClusterError
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
@@ -21,17 +20,6 @@ from imagebuilds.proxy import Proxy
 from installing.helm import Helm
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="session")
-def programs() -> Path:
-    """Where etcd, kube-apiserver and kubectl are."""
-    try:
-        return binaries()
-    except ClusterError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

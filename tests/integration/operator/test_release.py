@@ -14,7 +14,6 @@ import sys
 import tarfile
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ import yaml
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.rendered import objects
 from installing.helm import Helm
-from servers.registry import RegistryServer, RegistryServerOptions
+from servers.registry import RegistryServer
 
 ROOT = Path(__file__).parents[3]
 PARTS: tuple[str, ...] = (
@@ -71,12 +70,6 @@ def git(folder: Path, *words: str) -> None:
 def commit(folder: Path) -> None:
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message=x")
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterator[RegistryServer]:
-    with RegistryServer(RegistryServerOptions(tmp_path_factory.mktemp("registry"), programs / "registry")) as server:
-        yield server
 
 
 def release(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster.binaries import binaries
-from cluster.places import ClusterError
 from servers.registry import RegistryServer, RegistryServerOptions
 
 from imagewright.contract.request import RegistrySettings
@@ -18,24 +15,6 @@ from imagewright.registry.auth import Login
 from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions
 from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
-
-
-@pytest.fixture(scope="session")
-def programs() -> Path:
-    """The folder of the test cluster's programs, registry and crane among them; built the first time."""
-    try:
-        return binaries()
-    except ClusterError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def registry(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    """Plain HTTP, no login."""
-    with RegistryServer(RegistryServerOptions(tmp_path_factory.mktemp("registry"), programs / "registry")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -9,12 +9,10 @@ import stat
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster.binaries import binaries
-from servers.registry import RegistryServer, RegistryServerOptions
+from servers.registry import RegistryServer
 
 pytestmark = pytest.mark.registry
 
@@ -35,10 +33,9 @@ def publish(host: str, name: str, tag: str, note: str) -> str:
     return put(host, f"{name}/manifests/{tag}", json.dumps(index).encode(), f"{OCI}index.v1+json")
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with RegistryServer(RegistryServerOptions(tmp_path_factory.mktemp("registry"), binaries() / "registry")) as server:
-        yield server.host
+@pytest.fixture
+def host(registry: RegistryServer) -> str:
+    return registry.host
 
 
 def run(host: str, folder: Path, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
