@@ -78,9 +78,7 @@ TABLE: dict[str, Expected] = {
     ),
     "job": Expected(("job/app:1",)),
     "scan-before-push": Expected(("scan/app:1",), ("manifest.json",)),
-    "layout-and-login": Expected(
-        ("layout/app:1",), ("kaniko's feature flags have no effect here", "layout/app@sha256:")
-    ),
+    "layout-and-login": Expected(("layout/app:1",), ("FF_KANIKO_SQUASH_STAGES: ", "layout/app@sha256:")),
     "single-snapshot": Expected(("arc/app:1",), ("--snapshot-mode has no effect here",), {}, 2),
     "secret-and-dryrun": Expected(("secret/app:1",), ("COPY --from=tools /tool /tool",), {}, 2),
     "warmed": Expected(("warmed/app:1",)),

@@ -52,7 +52,7 @@ def test_debian_is_built_among_mounts_and_is_what_it_would_be_without(cluster: C
     )
     assert "sandbox root: " in log
     assert f"  | {namespace}\n" in log
-    assert 'warning: RUN changed "/cache/deep/lost", which is not in the image: "/cache/deep" is mounted' in log
+    assert 'warning: RUN changed "/cache/deep/lost"' in log
     look = "readlink /var/run; ls -d /var/run/sshd; cat /etc/app/x.conf; ls /cache; ls /cache/deep; ls /workspace"
     seen = cluster.run_pod(
         "look",
@@ -73,11 +73,11 @@ def test_debian_is_built_among_mounts_and_is_what_it_would_be_without(cluster: C
     [
         (
             "FROM debian\nRUN echo mine >/tmp/x && mv /tmp/x /etc/ssl/certs/ca-certificates.crt\n",
-            'RUN cannot replace or remove "/etc/ssl/certs/ca-certificates.crt", mounted in this container',
+            '"/etc/ssl/certs/ca-certificates.crt", mounted',
         ),
         (
             "FROM debian\nWORKDIR /workspace\nCOPY x.conf .\nRUN cat x.conf\n",
-            'its working directory "/workspace" is in "/workspace", where the build context is mounted',
+            'its working directory "/workspace"',
         ),
     ],
     ids=["replaces a mounted file", "would see the context"],

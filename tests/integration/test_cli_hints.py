@@ -90,7 +90,7 @@ def without(*capabilities: str) -> tuple[str, ...]:
 def test_root_without_a_capability_is_told_which(context: Path, missing: tuple[str, ...], named: str) -> None:
     text = "COPY --chown=7:8 --chmod=600 plain /"
     said = failure(context, text, "--sandbox=chroot", before=without(*missing))
-    assert f"hint: {named} the container's capabilities" in said
+    assert f"hint: {named}" in said
     assert "Run as root" not in said
 
 
@@ -150,7 +150,7 @@ def test_a_helper_that_is_killed_from_outside(context: Path, tmp_path: Path) -> 
     finally:
         process.kill()
         process.wait()
-    assert "the process that runs commands" in log.read_text()
+    assert "[SandboxUnavailable]" in log.read_text()
     assert "the command killed it, as `kill -9 -1` and `pkill` do" in log.read_text()
 
 

@@ -164,7 +164,7 @@ def test_one_id_is_enough_for_images_of_root_alone(place: Path, lacking: str) ->
     user = User(place, ranges=lacking != "ranges", tools=lacking != "tools", restricted=lacking == "rights")
     ended = user.build("--oci-layout-path", str(place / "layout"))
     assert ended.code == 0, ended.output
-    assert "sandbox namespace: user and mount namespaces are available" in ended.output
+    assert "sandbox namespace: " in ended.output
     assert layers_of(place / "layout")[1] == ["0/0 id"]
 
 

@@ -81,7 +81,7 @@ def test_names_have_one_form(written: str, name: str) -> None:
         (["a=oci-layout:///:x@sha256:1"], "sha256", ""),
         (["a=docker-image://With Space"], "invalid image reference", ""),
         (["a=target://b"], "unknown scheme target://", "docker-image://"),
-        (["a=git@h:a.git#m#abc"], '"abc" is not a full commit hash', "40 digits"),
+        (["a=git@h:a.git#m#abc"], '"abc"', "40 digits"),
     ],
 )
 def test_invalid_values_are_refused(words: list[str], message: str, hint: str) -> None:

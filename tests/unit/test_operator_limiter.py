@@ -86,7 +86,7 @@ def test_changes_after_a_list_was_begun_are_kept() -> None:
     limiter.acquire(queued("a", "waits", 5))
     assert limiter.resync((), began, ()) == [("a", "waits")], "the one whose Pod no list has is gone"
     assert limiter.acquire(queued("a", "waits", 5)) == ""
-    assert limiter.acquire(queued("a", "more", 6))
+    assert limiter.acquire(queued("a", "more", 6)) == "queued: the limit of 2 running builds is reached"
 
 
 def test_a_build_whose_pod_was_not_created_backs_off_and_the_next_one_starts() -> None:

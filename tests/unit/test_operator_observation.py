@@ -161,7 +161,7 @@ def test_an_executor_that_survived_the_kill_reports_whose_memory_ran_out(
         (Failure(reason="StepFailed", message="RUN make ended", exit_code=3), "StepFailed"),
         (Failure(reason="PushFailed", message="500"), "PushFailed"),
         (Failure(reason="StepFailed", message="RUN make ended", exit_code=137), "OutOfMemory"),
-        (Failure(reason="SandboxUnavailable", message="the process that runs commands is gone"), "OutOfMemory"),
+        (Failure(reason="SandboxUnavailable", message="the sandbox is gone"), "OutOfMemory"),
     ],
 )
 def test_an_unrelated_kill_does_not_hide_the_executors_result(failure: Failure, reason: str) -> None:
@@ -249,22 +249,22 @@ def _source(kind: str, name: str, *keys: str) -> dict[str, Any]:
         (
             {"secret": {"secretName": "regcred", "items": [{"key": ".dockerconfigjson", "path": "config.json"}]}},
             "references non-existent secret key: .dockerconfigjson",
-            'secret "regcred": references non-existent secret key: .dockerconfigjson: the build starts as soon as it exists',
+            'secret "regcred": references non-existent secret key: .dockerconfigjson',
         ),
         (
             {"projected": {"sources": [_source("secret", "a", "one"), _source("secret", "b", "two")]}},
             "references non-existent secret key: two",
-            'secret "b": references non-existent secret key: two: the build starts as soon as it exists',
+            'secret "b": references non-existent secret key: two',
         ),
         (
             {"projected": {"sources": [_source("configMap", "company-ca", "ca.crt")]}},
             "references non-existent config key: ca.crt",
-            'configmap "company-ca": references non-existent config key: ca.crt: the build starts as soon as it exists',
+            'configmap "company-ca": references non-existent config key: ca.crt',
         ),
         (  # either may lack it
             {"projected": {"sources": [_source("secret", "a", "token"), _source("secret", "b", "token")]}},
             "references non-existent secret key: token",
-            "references non-existent secret key: token: the build starts as soon as it exists",
+            "references non-existent secret key: token",
         ),
     ],
 )
@@ -272,7 +272,7 @@ def test_a_secret_or_config_map_without_the_key_is_named(volume: dict[str, Any],
     message = f'MountVolume.SetUp failed for volume "imagewright-x" : {words}'
     event = {"reason": "FailedMount", "message": message, "lastTimestamp": "2026-11-25T12:00:02Z"}
     spec = {**LIMITS, "volumes": [{"name": "other"}, {"name": "imagewright-x", **volume}]}
-    assert observe(pod({"phase": "Pending"}, spec=spec), [event]).message == said
+    assert observe(pod({"phase": "Pending"}, spec=spec), [event]).message.startswith(f"{said}: ")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_unsupported_fields_are_refused_by_name(spec: dict[str, Any], named: str
         ({"secrets": [SECRET, SECRET]}, 'spec.secrets has the id "a" more than once'),
         ({"ssh": [SECRET, SECRET]}, 'spec.ssh has the id "a" more than once'),
         ({"dockerfile": "/etc/passwd"}, "is outside the source"),
-        ({"registries": [{"host": "a", "mirrorsOnly": True}]}, "mirrorsOnly without mirrors"),
+        ({"registries": [{"host": "a", "mirrorsOnly": True}]}, "spec.registries"),
         ({"cache": {"repository": "a/b", "ttl": "soon"}}, "spec.cache.ttl"),
         ({"timeout": "25h"}, "at most 24h"),
         ({"timeout": "soon"}, "is not a duration"),

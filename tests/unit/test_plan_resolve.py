@@ -46,14 +46,17 @@ def test_an_image_for_two_platforms_is_requested_twice() -> None:
     assert {str(question.platform) for question in asked} == {"linux/amd64", "linux/arm64"}
 
 
+def assumed(name: str) -> str:
+    return f"No earlier stage is named {name}, so it was resolved as the image docker.io/library/{name}:latest."
+
+
 def test_a_mistyped_stage_gets_a_hint() -> None:
     built, asked = plan("FROM a AS builder\nFROM biulder\nCOPY --from=bulder /x /y\n")
-    assumed = "No earlier stage is named {0}, so it was resolved as the image docker.io/library/{0}:latest."
-    assert asked[0].hint == f"Did you mean the stage builder? {assumed.format('biulder')}"
+    assert asked[0].hint == f"Did you mean the stage builder? {assumed('biulder')}"
     (step,) = built.target.steps
     assert isinstance(step, CopyStep)
     assert isinstance(step.origin, ImageOrigin)
-    assert step.origin.hint == f"Did you mean the stage builder? {assumed.format('bulder')}"
+    assert step.origin.hint == f"Did you mean the stage builder? {assumed('bulder')}"
 
 
 def hints(text: str) -> list[str]:
@@ -64,12 +67,10 @@ def hints(text: str) -> list[str]:
 
 
 def test_the_hint_for_a_missing_image_mentions_that_no_stage_has_the_name() -> None:
-    assumed = (
-        "No earlier stage is named nosuchstage, so it was resolved as the image docker.io/library/nosuchstage:latest."
-    )
-    assert hints("FROM scratch\nCOPY --from=nosuchstage /x /y\n") == [assumed]
-    assert hints("FROM a\nRUN --mount=from=nosuchstage,target=/x true\n") == ["", assumed]
-    assert hints("FROM a AS build\nFROM nosuchstage\n") == [assumed]
+    hint = assumed("nosuchstage")
+    assert hints("FROM scratch\nCOPY --from=nosuchstage /x /y\n") == [hint]
+    assert hints("FROM a\nRUN --mount=from=nosuchstage,target=/x true\n") == ["", hint]
+    assert hints("FROM a AS build\nFROM nosuchstage\n") == [hint]
     assert hints("FROM nosuchstage\n") == [""], "nobody could have meant a stage"
     for name in ("nosuchstage:1", "team/nosuchstage", "r.test/nosuchstage"):
         assert hints(f"FROM scratch\nCOPY --from={name} /x /y\n") == [""], "an image alone is written so"

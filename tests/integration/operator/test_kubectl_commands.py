@@ -104,7 +104,7 @@ def test_errors_say_what_to_do(
     stranger = plugin_of(api.kubeconfig("unknown-token")).run("get")
     assert (stranger.returncode, "[KubernetesApiFailed]" in stranger.stderr) == (1, True)
     nowhere = plugin_of(api.kubeconfig("admin-token", "https://127.0.0.1:1")).run("get")
-    assert "no answer from the API server" in nowhere.stderr
+    assert (nowhere.returncode, "[KubernetesApiFailed]" in nowhere.stderr) == (1, True)
     unreadable = plugin_of(Path(api.certificate)).run("get")
     assert "cannot use kubeconfig" in unreadable.stderr
     assert plugin.run("gett").stderr.startswith("error: unknown command 'gett' [UsageInvalid]\nhint: ")

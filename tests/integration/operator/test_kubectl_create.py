@@ -80,7 +80,7 @@ def test_a_pod_as_the_cluster_shows_it_is_converted_as_the_one_that_was_written(
 def test_what_the_api_server_refuses_is_shown_in_its_words(plugin: Plugin) -> None:
     done = plugin.run("create", "app", "--git=https://h/a.git", "--tag=registry.example.com/App:1")
     assert done.returncode == 2
-    assert "is not an image reference: write it as registry.example.com/team/app:1.0, in lower case" in done.stderr
+    assert "spec.output.tags[0]: Invalid value: " in done.stderr
     assert "[InvalidSpec]\nhint: " in done.stderr
     for words, said in (
         (["app"], "missing source"),

@@ -216,7 +216,7 @@ def test_a_leader_without_connection_ends_before_the_standby_takes_over(
     standby.proxy.after = began
     eventually(lambda: not leader.operator.is_running(), "the end of the one that is cut off")
     assert leader.operator.exit_code() == 1
-    assert "lost the lease: the lease was not renewed for 4 s" in leader.operator.log()
+    assert "lost the lease: " in leader.operator.log()
     election.leads(standby)
     is_built_once(namespace, namespace.pushes(pod))
     assert late == [str(len(leader.work()))], "it has asked for nothing since the other works"
@@ -284,5 +284,4 @@ def test_leader_election_requires_the_own_namespace(
     operator = operators(LEADER_ELECTION="true")
     eventually(lambda: not operator.is_running(), "the operator to end")
     assert operator.exit_code() == 2
-    assert "cannot determine the namespace of the lease" in operator.log()
     assert "[UsageInvalid]\nhint: Set POD_NAMESPACE" in operator.log()

@@ -77,7 +77,7 @@ def test_secret_is_unreachable_with_hidden_processes(engine: Engine) -> None:
 
 def test_secret_is_unreachable_with_visible_processes(engine: Engine) -> None:
     done = engine("auto", "exec /bin/attack spy", MASKED)
-    assert done.stdout.startswith("namespace: user and mount namespaces are available\n"), done
+    assert done.stdout.startswith("namespace: "), done
     seen, opened = done.stdout.splitlines()[-1].split()[1::2]
     assert int(seen) >= 4, "the engine and its runners are there to be attacked"
     assert opened == "0", done.stdout
@@ -110,8 +110,8 @@ def test_nested_chroot_does_not_escape(engine: Engine, kind: str, rootfs: Path) 
 def test_auto_falls_back_to_root_in_the_executor_image(engine: Engine, rootfs: Path) -> None:
     done = engine("auto", "id -u; exec /bin/true", EXECUTOR.format(base=rootfs.parent))
     first, *rest = done.stdout.splitlines()
-    assert first.startswith("root: namespaces are not available: unshare(CLONE_NEWUSER): Operation not permitted"), done
-    assert "not a security boundary" in first
+    assert first.startswith("root: "), done
+    assert "unshare(CLONE_NEWUSER): Operation not permitted" in first
     assert rest == ["0"]
 
 
@@ -122,7 +122,7 @@ def test_engine_memory_is_protected_in_root_mode(engine: Engine, rootfs: Path, p
         script,
         "umount -l /proc; mount -t proc proc /proc; " + EXECUTOR.format(base=rootfs.parent) + AS_IN_A_POD,
     )
-    assert done.stdout.startswith("root: requested explicitly; it is not a security boundary"), done
+    assert done.stdout.startswith("root: requested explicitly"), done
     seen, opened = done.stdout.splitlines()[-1].split()[1::2]
     assert int(seen) >= 2
     assert opened == "0", done.stdout
@@ -141,7 +141,7 @@ def test_error_names_the_refused_system_call(engine: Engine, rootfs: Path) -> No
     prelude = EXECUTOR.format(base=rootfs.parent).replace("touch", ": touch")
     done = engine("auto", "echo never", prelude)
     assert done.returncode == 99
-    assert "the namespace sandbox is not available: unshare(CLONE_NEWUSER): Operation not permitted" in done.stdout
+    assert "unshare(CLONE_NEWUSER): Operation not permitted [SandboxUnavailable]" in done.stdout
 
 
 def test_chroot_error_names_the_missing_capability(engine: Engine) -> None:
