@@ -34,7 +34,7 @@ true
         pytest.param(False, STRICT, {"namespace", "overlay", "proc"}, id="userns-strict"),
     ],
 )
-def test_a_pod_may_make_what_its_security_context_lets_it(
+def test_a_pod_can_create_what_its_security_context_allows(
     cluster: Cluster, namespace: str, users: bool, context: dict[str, Any], may: set[str]
 ) -> None:
     container = {"securityContext": context}

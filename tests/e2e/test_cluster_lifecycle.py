@@ -63,7 +63,7 @@ def traces_of(places: Places) -> dict[str, object]:
 KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "vm/panic_on_oom")
 
 
-def test_up_changes_nothing_that_runs_and_starts_what_does_not(second: Places) -> None:
+def test_up_starts_only_what_is_not_running(second: Places) -> None:
     kernel = {name: Path("/proc/sys", name).read_text() for name in KERNEL_SETTINGS}
     up(second)
     first = pids(second)
@@ -77,7 +77,7 @@ def test_up_changes_nothing_that_runs_and_starts_what_does_not(second: Places) -
     assert {name: Path("/proc/sys", name).read_text() for name in KERNEL_SETTINGS} == kernel
 
 
-def test_two_clusters_know_nothing_of_each_other(cluster: Cluster, second: Places) -> None:
+def test_two_clusters_are_independent(cluster: Cluster, second: Places) -> None:
     up(second)
     other = Cluster(second)
     other.kubectl("create", "namespace", "only-here")
@@ -102,7 +102,7 @@ def test_down_leaves_nothing(second: Places) -> None:
     down(second)  # again: not an error
 
 
-def test_a_killed_supervisor_takes_everything_along(second: Places) -> None:
+def test_killing_the_supervisor_ends_everything(second: Places) -> None:
     up(second)
     os.kill(Processes(second).supervisor_pid(), signal.SIGKILL)
     eventually(lambda: processes_of(second) == [], "every process to end")
@@ -112,7 +112,7 @@ def test_a_killed_supervisor_takes_everything_along(second: Places) -> None:
     assert Cluster(second).run_pod("works", "busybox", ["echo", "again"]) == "again\n"
 
 
-def test_a_number_that_another_cluster_has_is_refused(cluster: Cluster, second: Places) -> None:
+def test_a_number_in_use_by_another_cluster_is_refused(cluster: Cluster, second: Places) -> None:
     with pytest.raises(ClusterError, match=f"the cluster {cluster.places.name} has number {cluster.places.number}"):
         up(Places(name="third", number=cluster.places.number))
     down(Places(name="third", number=cluster.places.number))

@@ -17,7 +17,7 @@ def test_a_busybox_pod_runs_and_prints(cluster: Cluster, namespace: str) -> None
     assert cluster.run_pod("prints", "busybox", command, namespace=namespace) == "from the pod\n0\n"
 
 
-def test_a_failing_pod_says_what_it_printed(cluster: Cluster, namespace: str) -> None:
+def test_the_output_of_a_failed_pod_is_in_the_error(cluster: Cluster, namespace: str) -> None:
     with pytest.raises(Exception, match="last words"):
         cluster.run_pod("fails", "busybox:1", ["sh", "-c", "echo last words; exit 3"], namespace=namespace)
 
@@ -51,7 +51,7 @@ def test_package_registries_are_reached_from_a_pod(cluster: Cluster, namespace: 
     assert "rsc.io/quote v1.5.2" in cluster.run_pod("go", "golang:1", ["sh", "-c", go], namespace=namespace)
 
 
-def test_a_pod_has_users_of_its_own_where_it_asks(cluster: Cluster, namespace: str) -> None:
+def test_a_pod_can_request_a_user_namespace(cluster: Cluster, namespace: str) -> None:
     """The node can give Pods user namespaces, and says so where the operator looks."""
     profile = {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}
     command = ["sh", "-c", "cat /proc/self/uid_map; grep Seccomp: /proc/self/status"]

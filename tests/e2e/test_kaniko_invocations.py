@@ -215,13 +215,13 @@ def runner(
     return runner
 
 
-def test_every_file_is_run_and_there_are_enough() -> None:
+def test_every_invocation_is_run() -> None:
     assert {path.stem for path in FOLDER.glob("*.yaml")} == set(TABLE)
     assert len(TABLE) >= 15
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))
-def test_it_goes_on_working(runner: Runner, name: str) -> None:
+def test_an_invocation_of_kaniko_builds_with_another_image(runner: Runner, name: str) -> None:
     expected = TABLE[name]
     log = runner.run(name)
     for words in expected.says:

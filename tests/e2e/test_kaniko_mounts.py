@@ -41,7 +41,7 @@ def run_kaniko(cluster: Cluster, namespace: str, dockerfile: str, name: str = "k
     return cluster.run_pod(name, "", namespace=namespace, container=container, volumes=volumes)
 
 
-def test_debian_is_built_among_mounts_and_is_what_it_would_be_without(cluster: Cluster, namespace: str) -> None:
+def test_mounts_do_not_change_a_debian_image(cluster: Cluster, namespace: str) -> None:
     log = run_kaniko(
         cluster,
         namespace,
@@ -82,7 +82,7 @@ def test_debian_is_built_among_mounts_and_is_what_it_would_be_without(cluster: C
     ],
     ids=["replaces a mounted file", "would see the context"],
 )
-def test_what_a_mount_is_in_the_way_of_is_refused_by_its_name(
+def test_a_command_in_conflict_with_a_mount_is_refused_and_names_it(
     cluster: Cluster, namespace: str, dockerfile: str, says: str
 ) -> None:
     with pytest.raises(ClusterError) as failed:

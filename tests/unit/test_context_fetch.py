@@ -129,6 +129,6 @@ def test_empty_archive_is_refused(work: Path, monkeypatch: pytest.MonkeyPatch) -
 )
 def test_damaged_archive_is_a_source_error(work: Path, tmp_path: Path, reason: Reason, expected: Reason) -> None:
     (tmp_path / "a.tar").write_bytes(b"x")
-    with pytest.raises(SourceError, match=r"cannot unpack the context archive .*a\.tar: cut off") as caught:
+    with pytest.raises(SourceError, match=r"a\.tar: cut off") as caught:
         fetch(work, TarSource(path=str(tmp_path / "a.tar")), Unpack(1, FileSystemError("cut off", reason=reason)))
     assert caught.value.reason is expected

@@ -421,7 +421,7 @@ def test_suspend_starts_nothing_and_ends_nothing() -> None:
 
 def test_a_build_that_is_not_admitted_stays_queued_with_the_reason() -> None:
     paper = Paper()
-    paper.wait_reason = "queued behind other builds"
+    paper.wait_reason = "not yet"
     paper.settle()
     assert paper.created == []
     assert paper.condition("Ready") == "Unknown BuildQueued"

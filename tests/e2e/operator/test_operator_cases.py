@@ -87,7 +87,7 @@ VARIANTS = {
 }
 
 
-def test_what_differs_is_documented() -> None:
+def test_known_differences_are_documented() -> None:
     text = " ".join(DOCUMENT.read_text().split())
     assert [words for cases in DIFFERS.values() for words in cases.values() if words not in text] == []
 

@@ -63,7 +63,7 @@ def test_a_build_waits_for_missing_credentials(cluster: Cluster, builds: Namespa
     builds.phase("Succeeded", "mutual")
 
 
-def test_a_volume_that_another_pod_has_filled(
+def test_a_context_on_a_volume_filled_by_another_pod(
     cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], claim: str
 ) -> None:
     operators(POD_PROFILE="plain")  # a volume of the node's own can't be mapped into a Pod's user namespace everywhere

@@ -26,9 +26,7 @@ def test_get_shows_what_kubectl_shows(plugin: Plugin, namespace: Namespace) -> N
     assert "managedFields" not in plugin.output("get", "-o", "yaml")
 
 
-def test_rebuild_builds_once_more_and_wait_waits_for_that_build(
-    plugin: Plugin, namespace: Namespace, operator: Operator
-) -> None:
+def test_rebuild_builds_again_and_wait_waits_for_it(plugin: Plugin, namespace: Namespace, operator: Operator) -> None:
     namespace.apply()
     waiting = plugin.start("wait", "app")
     namespace.pushes(namespace.pod())
@@ -69,7 +67,7 @@ def test_cancel_ends_a_build_and_resume_lets_it_build(plugin: Plugin, namespace:
     namespace.phase("Pending")
 
 
-def test_suspend_holds_builds_back(plugin: Plugin, namespace: Namespace, operator: Operator) -> None:
+def test_suspend_prevents_builds(plugin: Plugin, namespace: Namespace, operator: Operator) -> None:
     namespace.apply(suspend=True)
     namespace.becomes("False Suspended")
     plugin.output("resume", "app")
@@ -81,7 +79,7 @@ def test_suspend_holds_builds_back(plugin: Plugin, namespace: Namespace, operato
     assert plugin.run("wait", "app", "--timeout=1").returncode == 124
 
 
-def test_waiting_for_an_imagebuild_that_is_deleted_ends(plugin: Plugin, namespace: Namespace) -> None:
+def test_wait_ends_when_the_imagebuild_is_deleted(plugin: Plugin, namespace: Namespace) -> None:
     namespace.apply()
     with plugin.start("wait", "app") as waiting:
         assert waiting.stderr is not None
@@ -93,7 +91,7 @@ def test_waiting_for_an_imagebuild_that_is_deleted_ends(plugin: Plugin, namespac
     assert waiting.returncode == 1
 
 
-def test_errors_say_what_to_do(
+def test_errors_have_a_hint(
     plugin: Plugin, plugin_of: Callable[[Path], Plugin], api: ApiServer, namespace: Namespace
 ) -> None:
     for words in (["get", "nix"], ["rebuild", "nix"], ["cancel", "nix"], ["wait", "nix"]):

@@ -40,7 +40,7 @@ def run(words: list[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_what_flags_and_manifests_say_is_what_the_api_server_takes(plugin: Plugin, namespace: Namespace) -> None:
+def test_create_sends_what_its_dry_run_prints(plugin: Plugin, namespace: Namespace) -> None:
     flags = """--git https://git.example.com/team/app.git --revision main --poll 5m --source-secret git --context-dir services/api
     --dockerfile docker/Dockerfile --target runtime --build-arg VERSION=1.2 --secret npmrc=npm/.npmrc --ssh default=key/id
     --platform linux/amd64 --push-secret regcred --label team=a --annotation a=b --format OCI --compression Zstd
@@ -62,9 +62,7 @@ def test_what_flags_and_manifests_say_is_what_the_api_server_takes(plugin: Plugi
     assert made["spec"]["source"]["git"]["ref"] == {"branch": "main"}
 
 
-def test_a_pod_as_the_cluster_shows_it_is_converted_as_the_one_that_was_written(
-    plugin: Plugin, namespace: Namespace
-) -> None:
+def test_a_pod_read_from_the_cluster_is_converted_like_its_manifest(plugin: Plugin, namespace: Namespace) -> None:
     for name in ("argo-workflow", "tekton-task"):
         file = INVOCATIONS / f"{name}.yaml"
         namespace.kubectl("create", f"--filename={file}")
@@ -77,7 +75,7 @@ def test_a_pod_as_the_cluster_shows_it_is_converted_as_the_one_that_was_written(
         assert made[0] == made[1]
 
 
-def test_what_the_api_server_refuses_is_shown_in_its_words(plugin: Plugin) -> None:
+def test_errors_of_the_api_server_are_shown(plugin: Plugin) -> None:
     done = plugin.run("create", "app", "--git=https://h/a.git", "--tag=registry.example.com/App:1")
     assert done.returncode == 2
     assert "spec.output.tags[0]: Invalid value: " in done.stderr
@@ -138,7 +136,7 @@ def test_tree_shows_builds_and_their_pods(plugin: Plugin, namespace: Namespace, 
     assert "no log yet" in none.stderr
 
 
-def test_kubectl_runs_and_completes_it(namespace: Namespace, path: dict[str, str]) -> None:
+def test_kubectl_runs_and_completes_the_plugin(namespace: Namespace, path: dict[str, str]) -> None:
     namespace.apply("one")
     namespace.apply("two")
     where = ["-n", namespace.name]
@@ -168,7 +166,7 @@ def test_bash_completes_the_program_by_its_own_name(namespace: Namespace, path: 
     assert run(["bash", "-c", script.format(namespace.name)], path) == "one\nrebuild\n"
 
 
-def test_every_command_does_with_the_rights_that_the_documentation_names(
+def test_documented_permissions_suffice_for_every_command(
     api: ApiServer, plugin: Plugin, plugin_of: Callable[[Path], Plugin], namespace: Namespace
 ) -> None:
     page = (Path(__file__).parents[3] / "docs/kubectl.md").read_text()
