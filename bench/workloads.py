@@ -1,4 +1,5 @@
-"""The workloads w1 to w4, and g75 to g300, which show how time grows: each a context that is written once, and the base images they start from.
+"""The workloads w1 to w4, and g75 to g300, which show how time grows: each a context that is written once, and the base
+images they start from.
 
 Writes folders below the cache. docs/performance.md says what each is like in real life.
 """

@@ -1,4 +1,5 @@
-"""Content digests as the OCI image specification defines them (descriptor.md, "Digests"), and hashes over several fields.
+"""Content digests as the OCI image specification defines them (descriptor.md, "Digests"), and hashes over several
+fields.
 
 No I/O.
 """
@@ -57,7 +58,9 @@ Field = bytes | str | int | bool | None
 
 
 class FramedHash:
-    """SHA-256 over fields of any number, each with its type and length before it: no two lists of fields look the same."""
+    """SHA-256 over fields of any number, each with its type and length before it: no two lists of fields look the
+    same.
+    """
 
     def __init__(self, *fields: Field) -> None:
         self._hasher = hashlib.sha256()

@@ -108,13 +108,15 @@ class ImagewrightError(Exception):
     """A failure that a user can act on.
 
     Args:
-        message: what was attempted, on what, and why it failed; lower case, without a full stop, values in double quotes.
+        message: what was attempted, on what, and why it failed; lower case, without a full stop, values in double
+            quotes.
         reason: the reason code; subclasses have a default.
         hint: what to do about it, as an imperative sentence; empty if the message already says so.
         location: the range in the user's own file, if the failure has one.
         excerpt: lines that show the location (source lines with a caret, or the end of a log).
 
-    ``why`` is the message without what was attempted, where that is known: for an error that says that in its own words.
+    ``why`` is the message without what was attempted, where that is known: for an error that says that in its own
+    words.
     """
 
     default_reason = Reason.INTERNAL_ERROR

@@ -20,7 +20,9 @@ _MAX_LINE = 16 * 1024
 
 
 def clean(line: str) -> str:
-    """A line without escape sequences and control characters; of one that rewrites itself (``\\r``), the last version."""
+    """A line without escape sequences and control characters; of one that rewrites itself (``\\r``), the last
+    version.
+    """
     line = line.rstrip("\r").rpartition("\r")[2]
     return _CONTROLS.sub("", _ESCAPES.sub("", line))
 
@@ -37,7 +39,8 @@ class Lines:
         *whole, self._open = (self._open + self._decoder.decode(data)).split("\n")
         lines = [clean(line) for line in whole]
         if len(self._open) > _MAX_LINE and "\r" in self._open[:-1]:
-            # A progress bar that never ends its line: only the last version counts. The last character may be half a "\r\n".
+            # A progress bar that never ends its line: only the last version counts. The last character may be half a
+            # "\r\n".
             self._open = self._open[:-1].rpartition("\r")[2] + self._open[-1]
         while len(self._open) > _MAX_LINE:
             lines.append(clean(self._open[:_MAX_LINE]))

@@ -1,8 +1,8 @@
 """The program ``kubectl_complete-imagewright``, which kubectl and the shells' scripts run to complete a command line.
 
-I/O: reads the kubeconfig and asks the API server for names; silent where that fails. It takes the words so far, the last
-one unfinished, and prints cobra's format: a candidate per line with its description after a tab, and last ``:`` with a
-ShellCompDirective.
+I/O: reads the kubeconfig and asks the API server for names; silent where that fails. It takes the words so far, the
+last one unfinished, and prints cobra's format: a candidate per line with its description after a tab, and last ``:``
+with a ShellCompDirective.
 """
 
 from __future__ import annotations

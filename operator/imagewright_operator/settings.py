@@ -1,7 +1,7 @@
 """The installation's settings, read from the operator's environment.
 
-No I/O: ``Settings.from_environment`` is given the environment. docs/operator.md documents them; the Deployment in deploy/ sets
-them. No setting is part of a build's inputs: changing one starts no build.
+No I/O: ``Settings.from_environment`` is given the environment. docs/operator.md documents them; the Deployment in
+deploy/ sets them. No setting is part of a build's inputs: changing one starts no build.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Settings:
 
     ``namespaces`` empty means all. ``resources`` applies to builds that set none. ``log_refresh_s`` is the minimum time
     between two reads of a running build's log, 0 to read none. ``limits`` are of concurrent builds.
-    ``registry_ca_config_map`` is the name of a ConfigMap in every namespace with builds; ``caFile`` in ``registries`` names
-    one of its keys. With ``leader_election`` only the operator works that holds the Lease ``lease_name``.
+    ``registry_ca_config_map`` is the name of a ConfigMap in every namespace with builds; ``caFile`` in ``registries``
+    names one of its keys. With ``leader_election`` only the operator works that holds the Lease ``lease_name``.
     """
 
     executor_image: str = "imagewright/executor:latest"

@@ -1,7 +1,7 @@
 """Where cases are built, and which of them BuildKit and buildah are asked about again in this run.
 
-What a peer made of a case is data (``peers.answers``). In every run a part of the cases is asked again, another part for
-each commit, so that after some commits all have been; ``--peers=again`` asks all.
+What a peer made of a case is data (``peers.answers``). In every run a part of the cases is asked again, another part
+for each commit, so that after some commits all have been; ``--peers=again`` asks all.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
 ``buildkit.txt``   what BuildKit makes of it, only where that is something else (``IMAGEWRIGHT_RECORD=peers``);
                    then case.toml says why, in ``differs``
 
-The engine builds each case in each run. The peers' answers are kept (``peers.answers``), and are asked for again in parts
-(``conftest``): one that answers otherwise than before fails the test, as does a case that was changed since it was asked.
+The engine builds each case in each run. The peers' answers are kept (``peers.answers``), and are asked for again in
+parts (``conftest``): one that answers otherwise than before fails the test, as does a case that was changed since it
+was asked.
 """
 
 from __future__ import annotations

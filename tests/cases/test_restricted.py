@@ -1,4 +1,5 @@
-"""Every case that only copies files, built by a user without any rights where no namespace can be made: as root builds it.
+"""Every case that only copies files, built by a user without any rights where no namespace can be made: as root builds
+it.
 
 As in a Pod of Pod Security ``restricted`` under the runtime's default seccomp profile.
 """

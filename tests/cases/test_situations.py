@@ -1,4 +1,6 @@
-"""What other builders' tests try is tried here too: every situation of situations.toml has cases, and they are there."""
+"""What other builders' tests try is tried here too: every situation of situations.toml has cases, and they are
+there.
+"""
 
 from __future__ import annotations
 

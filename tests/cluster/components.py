@@ -183,7 +183,8 @@ class Configuration:
         places = self._places
         registry, private = f"{places.node_address}:{REGISTRY_PORT}", f"{places.node_address}:{PRIVATE_REGISTRY_PORT}"
         hosts = {
-            # Docker Hub's names and those of the cluster's own images are served by the test registry, and by nothing else.
+            # Docker Hub's names and those of the cluster's own images are served by the test registry, and by nothing
+            # else.
             "docker.io": f'server = "http://{registry}"\n',
             "imagewright.test": f'server = "http://{registry}"\n',
             registry: f'server = "http://{registry}"\n',

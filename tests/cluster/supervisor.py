@@ -1,4 +1,5 @@
-"""The one process that owns all others of the cluster: first process of namespaces of its own, so that its end is theirs.
+"""The one process that owns all others of the cluster: first process of namespaces of its own, so that its end is
+theirs.
 
 It makes mount, network, process, host name and IPC namespaces, starts what it is told over a Unix socket, reaps what
 ends, and never decides anything: order, readiness and restarts are its client's (``processes``, ``lifecycle``). When it

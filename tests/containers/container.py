@@ -1,4 +1,5 @@
-"""A container of the executor image for tests of the root sandbox: a mount namespace with a root of its own, and what it mounts.
+"""A container of the executor image for tests of the root sandbox: a mount namespace with a root of its own, and what
+it mounts.
 
 The engine's programs are where the image has them, below /imagewright, but they are this machine's. Runs unshare(1),
 mount(8) and chroot(8): needs root. What a build leaves is read from the directory that was its root.

@@ -1,7 +1,8 @@
-"""Programs run as in a Pod that Pod Security ``restricted`` admits, under a container runtime's default seccomp profile.
+"""Programs run as in a Pod that Pod Security ``restricted`` admits, under a container runtime's default seccomp
+profile.
 
-A user without rights, no capabilities, no way to more of either, and no namespaces. As a program, runs what its arguments say
-once the calls that make namespaces are refused; it needs nothing but an interpreter.
+A user without rights, no capabilities, no way to more of either, and no namespaces. As a program, runs what its
+arguments say once the calls that make namespaces are refused; it needs nothing but an interpreter.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 def restricted(words: Sequence[str], stage: Path, uid: int = UID) -> list[str]:
     """The command, to be started by root, that runs ``words`` as this user.
 
-    The interpreter may live where only root can go: there the user sees it alone, mounted over an empty folder ``stage``.
+    The interpreter may live where only root can go: there the user sees it alone, mounted over an empty folder
+    ``stage``.
     """
     lines = ["set -eu", "mount --make-rprivate /", *_interpreter(stage)]
     rights = f"--reuid={uid} --regid={uid} --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs"

@@ -1,6 +1,7 @@
 """The cluster that end-to-end tests run on: one for all workers, started where it isn't up, left up only if it was.
 
-With ``$IMAGEWRIGHT_KEEP_CLUSTER`` it stays up for the next session: ``scripts/test`` has several, and takes it down itself.
+With ``$IMAGEWRIGHT_KEEP_CLUSTER`` it stays up for the next session: ``scripts/test`` has several, and takes it down
+itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""kaniko as people run it: GitLab, Tekton, Jenkins, Argo, Cloud Build, Drone and others, unchanged but for the image's name.
+"""kaniko as people run it: GitLab, Tekton, Jenkins, Argo, Cloud Build, Drone and others, unchanged but for the image's
+name.
 
 Each file of tests/invocations is applied as it is. What the cluster is told beside it: where registry.example.com and
 Docker Hub are (variables, a certificate), as an administrator would say it once.
@@ -52,7 +53,10 @@ KANIKO = ("gcr.io/kaniko-project/", "ghcr.io/osscontainertools/kaniko")
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """``tags`` of registry.example.com were pushed. ``says`` is in the log, ``labels`` are the image's; ``layers`` is how many."""
+    """``tags`` of registry.example.com were pushed.
+
+    ``says`` is in the log, ``labels`` are the image's; ``layers`` is how many.
+    """
 
     tags: tuple[str, ...]
     says: tuple[str, ...] = ()

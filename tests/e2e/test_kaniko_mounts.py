@@ -1,4 +1,6 @@
-"""kaniko's Pod on a hardened cluster, with all that is mounted in real ones, and an image that has something else there."""
+"""kaniko's Pod on a hardened cluster, with all that is mounted in real ones, and an image that has something else
+there.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 def run_kaniko(cluster: Cluster, namespace: str, dockerfile: str, name: str = "kaniko") -> str:
-    """The log of a build of debian, among a token, an emptyDir, a ConfigMap's file and a CA in the place of the image's."""
+    """The log of a build of debian, among a token, an emptyDir, a ConfigMap's file and a CA in the place of the
+    image's.
+    """
     host = cluster.registry.host
     words = ("create", "configmap", name)
     values = {"Dockerfile": dockerfile, "x.conf": "the cluster's\n", "ca.crt": "the cluster's\n"}

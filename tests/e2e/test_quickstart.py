@@ -1,4 +1,6 @@
-"""Quickstart with a cluster and a registry that a user has: what they see, and that --down takes away what it brought."""
+"""Quickstart with a cluster and a registry that a user has: what they see, and that --down takes away what it
+brought.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def quickstart(cluster: Cluster, *flags: str) -> subprocess.CompletedProcess[str
 
 @pytest.fixture
 def nobodys(cluster: Cluster) -> None:
-    """A cluster without ImageBuilds that another test, which was ended, may have left: quickstart would respect them."""
+    """A cluster without ImageBuilds that another test, which was ended, may have left: quickstart would respect
+    them.
+    """
     found = json.loads(cluster.try_kubectl("get", "imagebuilds", "-A", "-o", "json").stdout or '{"items": []}')
     for place in (item["metadata"] for item in found["items"]):
         if place["namespace"].startswith("test-"):

@@ -1,4 +1,7 @@
-"""A monotonic clock that the test sets. No I/O. For everything that takes a clock: queue, limiter, store, leadership."""
+"""A monotonic clock that the test sets.
+
+No I/O. For everything that takes a clock: queue, limiter, store, leadership.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The project's own images in the test cluster's registry, settings with which builds work there, and the operator in it.
+"""The project's own images in the test cluster's registry, settings with which builds work there, and the operator in
+it.
 
 I/O: runs the engine and kubectl, by the same code as quickstart.
 """

@@ -33,7 +33,9 @@ class Killer:
         self._reviver.start()
 
     def arm(self, chooser: Chooser | None, following: Callable[[], Chooser | None] = lambda: None) -> None:
-        """Kill at the first request for which ``chooser`` is true; then, when it runs again, ``following`` arms the next kill."""
+        """Kill at the first request for which ``chooser`` is true; then, when it runs again, ``following`` arms the
+        next kill.
+        """
         with self._lock:
             self._chooser, self._next = chooser, following
 

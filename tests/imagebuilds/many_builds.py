@@ -1,9 +1,9 @@
 """Many builds one after another in one executor Pod, which only a small archive and lines of JSON pass into and out of.
 
-A program for the executor image's own Python: it is sent there by ``test_operator_cases``. Standard input is a tar, unpacked
-to ``FOLDER``; in it, ``builds.json`` is a list of the builds, each ``{"name": …, "flags": […]}``. Each build's end is a line
-``{"name": …, "code": …, "log": …, "seconds": …}`` on standard output. A build is a process forked from this one, which has
-imported the engine once for all: that is most of what a small build's start takes.
+A program for the executor image's own Python: it is sent there by ``test_operator_cases``. Standard input is a tar,
+unpacked to ``FOLDER``; in it, ``builds.json`` is a list of the builds, each ``{"name": …, "flags": […]}``. Each build's
+end is a line ``{"name": …, "code": …, "log": …, "seconds": …}`` on standard output. A build is a process forked from
+this one, which has imported the engine once for all: that is most of what a small build's start takes.
 """
 
 from __future__ import annotations

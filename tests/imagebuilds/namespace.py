@@ -1,4 +1,5 @@
-"""ImageBuilds as a user meets them: applied by kubectl, looked at by kubectl; and a kubelet's part, where no kubelet runs.
+"""ImageBuilds as a user meets them: applied by kubectl, looked at by kubectl; and a kubelet's part, where no kubelet
+runs.
 
 I/O: runs kubectl.
 """

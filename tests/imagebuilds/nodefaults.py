@@ -27,7 +27,9 @@ _MANAGER = "kube-controller-manager"
 
 @contextmanager
 def impatient_controllers(cluster: Cluster) -> Iterator[None]:
-    """A node counts as unreachable after 12 seconds instead of 50: the kubelet renews its lease every ten at the latest."""
+    """A node counts as unreachable after 12 seconds instead of 50: the kubelet renews its lease every ten at the
+    latest.
+    """
     known = Configuration(cluster.places, cluster.programs).components()[_MANAGER]
     flags = ("--node-monitor-grace-period=12s", "--node-monitor-period=1s")
     component = cluster.component(_MANAGER)

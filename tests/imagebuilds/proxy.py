@@ -19,8 +19,8 @@ class Proxy:
     """Between operator and API server. ``rule`` says of each request: PASS, CUT, or the HTTP status to answer.
 
     ``after`` is called with each request that the API server has answered, before the operator learns of it.
-    ``strike`` is given each request's line and body twice, before the API server sees it (False) and once it has answered
-    (True); where it says True the operator gets no answer. ``reshape`` is given a watch's lines as they come.
+    ``strike`` is given each request's line and body twice, before the API server sees it (False) and once it has
+    answered (True); where it says True the operator gets no answer. ``reshape`` is given a watch's lines as they come.
     """
 
     def __init__(self, port: int, certificate: str) -> None:

@@ -1,4 +1,5 @@
-"""Every status version that ImageBuilds go through, as a watch on the real API server tells them, and what is wrong with any.
+"""Every status version that ImageBuilds go through, as a watch on the real API server tells them, and what is wrong
+with any.
 
 I/O: one watch.
 """

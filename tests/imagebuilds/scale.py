@@ -88,7 +88,9 @@ class Latencies:
 
 
 def build_all(places: Sequence[DirectNamespace], count: int, at_once: int, runs_s: float) -> tuple[float, Latencies]:
-    """``count`` new ImageBuilds in these namespaces, all to their digests; in how many seconds, and with which latencies."""
+    """``count`` new ImageBuilds in these namespaces, all to their digests; in how many seconds, and with which
+    latencies.
+    """
     prefix = uuid.uuid4().hex[:6]
     rest = places[0].rest
     begin = time.monotonic()

@@ -1,7 +1,9 @@
-"""The figures of docs/performance.md about the operator: ``PYTHONPATH=tests .venv/bin/python -m imagebuilds.scale_report``.
+"""The figures of docs/performance.md about the operator:
+``PYTHONPATH=tests .venv/bin/python -m imagebuilds.scale_report``.
 
-I/O: an API server, an operator and a fake kubelet on this machine, in a temporary folder. Run by hand; arguments: how many
-builds, in how many namespaces, how many at once, how many finished ones afterwards, and seconds of idleness to measure.
+I/O: an API server, an operator and a fake kubelet on this machine, in a temporary folder. Run by hand; arguments: how
+many builds, in how many namespaces, how many at once, how many finished ones afterwards, and seconds of idleness to
+measure.
 """
 
 from __future__ import annotations

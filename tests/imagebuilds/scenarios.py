@@ -20,7 +20,10 @@ Script = Generator[Check, None, None]
 
 
 class Actor:
-    """One ImageBuild, with what its user and its kubelet do. What begins with ``is_`` is a check for a script to yield."""
+    """One ImageBuild, with what its user and its kubelet do.
+
+    What begins with ``is_`` is a check for a script to yield.
+    """
 
     def __init__(self, name: str, place: DirectNamespace, recorder: Recorder) -> None:
         self.name, self.place, self._recorder = name, place, recorder
@@ -48,7 +51,9 @@ class Actor:
         return self._recorder.latest(self.place.name, self.name) is None
 
     def has_pod(self) -> bool:
-        """A Pod of the current attempt is there and in the status, and it is not one that was played before: it is ``pod``."""
+        """A Pod of the current attempt is there and in the status, and it is not one that was played before: it is
+        ``pod``.
+        """
         body = self._recorder.latest(self.place.name, self.name)
         names = ((body or {}).get("status", {}).get("build") or {}).get("podNames", [])
         for pod in self.place.pods(self.name):

@@ -1,4 +1,6 @@
-"""Fixtures of several parts: a machine without the clouds' logins, registry and ssh server, sources as the engine fetches them."""
+"""Fixtures of several parts: a machine without the clouds' logins, registry and ssh server, sources as the engine
+fetches them.
+"""
 
 from __future__ import annotations
 

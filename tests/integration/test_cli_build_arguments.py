@@ -1,4 +1,5 @@
-"""A build argument's value is in the image, and in nothing that is said of the build: log, result, plan, the cache's notes.
+"""A build argument's value is in the image, and in nothing that is said of the build: log, result, plan, the cache's
+notes.
 
 ``unit/test_plan_written.py`` shows the same of what planning says.
 """

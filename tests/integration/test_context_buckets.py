@@ -88,7 +88,9 @@ def test_public_s3_bucket_needs_no_login(fetch_archive: Fetch, s3: str) -> None:
 
 
 def test_s3_server_with_a_private_ca(tmp_path: Path) -> None:
-    """SSL_CERT_FILE is one setting for all, and the SDK has its own: only the whole program shows whether it is told."""
+    """SSL_CERT_FILE is one setting for all, and the SDK has its own: only the whole program shows whether it is
+    told.
+    """
     bucket = tmp_path / "s3" / "bucket"
     bucket.mkdir(parents=True)
     (bucket / "context.tar.gz").write_bytes(ARCHIVE)

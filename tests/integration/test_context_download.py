@@ -233,7 +233,9 @@ HALF = len(LARGE) // 2
 
 
 def versioned(body: bytes, etag: str, cut: bool) -> Callable[[Asked], Answer]:
-    """A server with ranges (RFC 9110, section 13.1.5); if ``cut``, a response from the beginning breaks in the middle."""
+    """A server with ranges (RFC 9110, section 13.1.5); if ``cut``, a response from the beginning breaks in the
+    middle.
+    """
 
     def script(asked: Asked) -> Answer:
         headers = {"ETag": etag} if etag else {}

@@ -1,4 +1,7 @@
-"""One table of what is retried, for every client: registry, token server, download, cloud. Each asks a scripted server."""
+"""One table of what is retried, for every client: registry, token server, download, cloud.
+
+Each asks a scripted server.
+"""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ class Ended:
 
 @dataclass(frozen=True)
 class User:
-    """``home`` is theirs; ``ranges`` says whether /etc/subuid gives them ids in addition to their own. ``restricted``: as in a Pod
-    of Pod Security's level, where no program gives more rights than its caller has."""
+    """``home`` is theirs; ``ranges`` says whether /etc/subuid gives them ids in addition to their own. ``restricted``:
+    as in a Pod of Pod Security's level, where no program gives more rights than its caller has."""
 
     home: Path
     ranges: bool = True

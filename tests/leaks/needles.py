@@ -41,7 +41,10 @@ def forms(secret: bytes) -> dict[str, tuple[bytes, ...]]:
 
 
 class Needles:
-    """Secrets that must be found nowhere. Each is long enough to be nowhere by chance; a text is looked for by lines."""
+    """Secrets that must be found nowhere.
+
+    Each is long enough to be nowhere by chance; a text is looked for by lines.
+    """
 
     def __init__(self, *secrets: str) -> None:
         lines = [line.encode() for secret in secrets for line in secret.splitlines() if len(line) >= 12]

@@ -1,7 +1,8 @@
 """What BuildKit and buildah made of the cases, kept as data: the same question to the same version has the same answer.
 
-I/O: reads and writes ``answers/PEER.json`` in this directory. An answer is kept as the hash of its text, an error as the
-word: errors are compared as such, and the text of what is the same is ``result.txt``, of what differs ``buildkit.txt``.
+I/O: reads and writes ``answers/PEER.json`` in this directory. An answer is kept as the hash of its text, an error as
+the word: errors are compared as such, and the text of what is the same is ``result.txt``, of what differs
+``buildkit.txt``.
 """
 
 from __future__ import annotations

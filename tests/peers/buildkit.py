@@ -97,7 +97,9 @@ class BuildKit:
         return Outcome(layout, _error(done.stderr) if done.returncode else "", done.stderr)
 
     def _forget_contexts(self) -> None:
-        """Of contexts that it has seen, BuildKit takes a file of the same path, size and time for the one that it has."""
+        """Of contexts that it has seen, BuildKit takes a file of the same path, size and time for the one that it
+        has.
+        """
         command = [
             str(self._programs / "buildctl"),
             f"--addr={self._address}",

@@ -131,7 +131,10 @@ def _tree_of(layers: tuple[_Named, ...]) -> Tree:
 
 
 def apply(layer: Path, tree: dict[str, Inode]) -> bool:
-    """Change ``tree`` as the layer's tar says (OCI image specification, "Applying changesets"). Gives whether it says anything."""
+    """Change ``tree`` as the layer's tar says (OCI image specification, "Applying changesets").
+
+    Gives whether it says anything.
+    """
     opaque: list[str] = []
     gone: list[str] = []
     added: dict[str, Inode] = {}

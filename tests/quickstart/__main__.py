@@ -1,7 +1,7 @@
 """From nothing to a pushed image in a cluster: what ``scripts/quickstart`` runs.
 
-Takes the quickest way to a cluster that the machine offers: the one that is given, one by kind, k3d, minikube or k3s, or
-one of its own. Builds the project's images with the project's engine, installs the operator, and runs an example.
+Takes the quickest way to a cluster that the machine offers: the one that is given, one by kind, k3d, minikube or k3s,
+or one of its own. Builds the project's images with the project's engine, installs the operator, and runs an example.
 """
 
 from __future__ import annotations

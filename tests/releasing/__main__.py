@@ -1,7 +1,7 @@
 """Makes a release and publishes it: what ``scripts/release`` runs.
 
-Wheel, sdist, images for this machine's architecture, chart, install.yaml, checksums and notes go to a folder; images and
-chart are then pushed to a registry.
+Wheel, sdist, images for this machine's architecture, chart, install.yaml, checksums and notes go to a folder; images
+and chart are then pushed to a registry.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ def base_content() -> Path:
 
 
 def registry_with_base_images(folder: Path) -> RegistryServer:
-    """A registry of one's own whose storage begins as hard links to the shared one: it never writes into a file again."""
+    """A registry of one's own whose storage begins as hard links to the shared one: it never writes into a file
+    again.
+    """
     shutil.copytree(base_content(), folder / "content", copy_function=os.link)
     return RegistryServer(RegistryServerOptions(folder, binaries() / "registry"))

@@ -1,4 +1,5 @@
-"""Build the servers of the Go module in this directory once: an S3 gateway, an emulator of Google's buckets, another registry.
+"""Build the servers of the Go module in this directory once: an S3 gateway, an emulator of Google's buckets, another
+registry.
 
 Runs ``go``; writes below the cache of the test cluster, keyed by the module's content.
 """

@@ -25,7 +25,10 @@ from servers.running import free_port
 
 @dataclass(frozen=True, slots=True)
 class RegistryServerOptions:
-    """``program`` is the registry's; ``state`` gets content, certificates and the log. With a ``username`` every request needs it (Basic)."""
+    """``program`` is the registry's; ``state`` gets content, certificates and the log.
+
+    With a ``username`` every request needs it (Basic).
+    """
 
     state: Path
     program: Path

@@ -1,4 +1,7 @@
-"""The engine's own registry client, for tests that pull and push small images. Talks to the registry that it is given."""
+"""The engine's own registry client, for tests that pull and push small images.
+
+Talks to the registry that it is given.
+"""
 
 from __future__ import annotations
 

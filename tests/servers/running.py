@@ -17,7 +17,10 @@ from cluster.processes import eventually
 
 @contextlib.contextmanager
 def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
-    """Start a server and wait until it takes connections on ``port``; end it after that. What it says goes to ``log``."""
+    """Start a server and wait until it takes connections on ``port``; end it after that.
+
+    What it says goes to ``log``.
+    """
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=os.environ)
 

@@ -35,7 +35,10 @@ def why_not() -> str:
 
 
 class SshServer:
-    """Serves from construction to ``close``. ``identity`` is a private key that it accepts, ``known_hosts`` its own line."""
+    """Serves from construction to ``close``.
+
+    ``identity`` is a private key that it accepts, ``known_hosts`` its own line.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """What a run of the tests measured: lines of JSON in one folder, written by every process that takes part.
 
-I/O: appends to files of the folder that ``$IMAGEWRIGHT_TIMES`` names, and reads them. Without the variable nothing is kept.
+I/O: appends to files of the folder that ``$IMAGEWRIGHT_TIMES`` names, and reads them. Without the variable nothing is
+kept.
 """
 
 from __future__ import annotations

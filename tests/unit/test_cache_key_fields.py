@@ -368,7 +368,9 @@ def steps_of(case: Case) -> Iterator[tuple[str, StepKey]]:
 
 
 def test_released_keys_do_not_change() -> None:
-    """The steps are those of the cases; what changes one of these keys raises ``keys._VERSION`` and loses all caches."""
+    """The steps are those of the cases; what changes one of these keys raises ``keys._VERSION`` and loses all
+    caches.
+    """
     released: dict[str, str] = json.loads(RELEASED.read_text())
     assert len(released) == 50
     cases = {name.split()[0] for name in released}

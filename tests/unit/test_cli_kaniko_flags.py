@@ -31,7 +31,8 @@ GIT = "https://git.example.com/app.git"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``value`` is given to the flag; ``words`` beside it; ``field`` of the request, a path with dots, then is ``means``.
+    """``value`` is given to the flag; ``words`` beside it; ``field`` of the request, a path with dots, then is
+    ``means``.
 
     ``shown_by`` is the test that shows what that does in a build.
     """

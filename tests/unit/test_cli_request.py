@@ -1,4 +1,6 @@
-"""Flags and kaniko's ways to name a context become a request; what can't be meant is refused without giving away a login."""
+"""Flags and kaniko's ways to name a context become a request; what can't be meant is refused without giving away a
+login.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Expansion: the modifiers, quotes and escapes of the reference, compared with a POSIX shell where both support a form."""
+"""Expansion: the modifiers, quotes and escapes of the reference, compared with a POSIX shell where both support a
+form.
+"""
 
 from __future__ import annotations
 

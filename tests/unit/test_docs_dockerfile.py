@@ -1,4 +1,6 @@
-"""docs/dockerfile.md names every instruction, flag and mount option, and every difference to BuildKit that a case states."""
+"""docs/dockerfile.md names every instruction, flag and mount option, and every difference to BuildKit that a case
+states.
+"""
 
 import re
 from pathlib import Path

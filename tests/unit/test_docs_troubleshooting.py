@@ -1,4 +1,6 @@
-"""docs/troubleshooting.md has every reason that an ImageBuild can show: the operator's own in full, the executor's by where to look."""
+"""docs/troubleshooting.md has every reason that an ImageBuild can show: the operator's own in full, the executor's by
+where to look.
+"""
 
 from __future__ import annotations
 

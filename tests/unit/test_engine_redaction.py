@@ -66,7 +66,9 @@ def test_held_back_bytes_are_bounded() -> None:
 
 
 def test_a_bundle_of_certificates_is_searched_fast() -> None:
-    """Thousands of lines with a common prefix of four bytes, and thousands of small pieces of output without a line end."""
+    """Thousands of lines with a common prefix of four bytes, and thousands of small pieces of output without a line
+    end.
+    """
     lines = [b"MIIF%d" % (7919**20 * (number + 1)) for number in range(4000)]
     stream = Redaction([b"\n".join(lines)]).stream()
     shown = b"".join([stream.feed(b"MIIF0000 progress %d%% " % number) for number in range(5000)] + [stream.end()])

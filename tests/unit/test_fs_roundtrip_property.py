@@ -81,7 +81,10 @@ def _perform(root: Path, operation: Operation) -> None:
 
 
 def _describe(root: Path) -> dict[str, tuple[object, ...]]:
-    """All that a layer can carry; hard links by the first name of their inode. A directory's time moves with what is in it."""
+    """All that a layer can carry; hard links by the first name of their inode.
+
+    A directory's time moves with what is in it.
+    """
     found: dict[str, os.stat_result] = {}
     for directory, directories, files in os.walk(root):
         for name in directories + files:

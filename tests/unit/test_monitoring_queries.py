@@ -1,4 +1,6 @@
-"""Alerts and dashboard ask for what the operator exports: names, labels and their values; every expression is PromQL."""
+"""Alerts and dashboard ask for what the operator exports: names, labels and their values; every expression is
+PromQL.
+"""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ class Server:
 
 
 class ReconcileInput:
-    """Some operators on machines with clocks of their own, and the time that passes between and within their requests."""
+    """Some operators on machines with clocks of their own, and the time that passes between and within their
+    requests.
+    """
 
     def __init__(self, random: Random, count: int) -> None:
         self.random, self.server, self.time = random, Server(), 0.0
@@ -89,7 +91,9 @@ class ReconcileInput:
 
 
 class Member:
-    """An operator: its requests take their time, in which others act, and may get lost before or after they are stored."""
+    """An operator: its requests take their time, in which others act, and may get lost before or after they are
+    stored.
+    """
 
     def __init__(self, world: ReconcileInput) -> None:
         self._world = world

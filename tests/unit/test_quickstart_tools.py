@@ -1,4 +1,6 @@
-"""Which cluster the quickstart takes, and what it asks of kind, k3d and minikube: by stand-ins with their interfaces."""
+"""Which cluster the quickstart takes, and what it asks of kind, k3d and minikube: by stand-ins with their
+interfaces.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from quickstart.__main__ import access_of, main
 from quickstart.localclusters import K3d, K3s, Kind, Minikube, choose
 from quickstart.record import record, recorded
 
-# Answers as the tools do, refuses flags that they don't document and names that containers have, and notes each call with
-# what it was given.
+# Answers as the tools do, refuses flags that they don't document and names that containers have, and notes each call
+# with what it was given.
 _STAND_IN = """#!{python}
 import argparse, json, os, pathlib, sys
 state = pathlib.Path({state!r})

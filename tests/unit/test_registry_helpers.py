@@ -1,4 +1,6 @@
-"""Credential helpers, which are programs that answer, refuse, fail, babble or hang; and logins that clouds and CI systems give."""
+"""Credential helpers, which are programs that answer, refuse, fail, babble or hang; and logins that clouds and CI
+systems give.
+"""
 
 from __future__ import annotations
 

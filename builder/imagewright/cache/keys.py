@@ -37,8 +37,8 @@ _VERSION = 1  # raise it when the same inputs would make another layer
 class KeyContext:
     """The inputs that all keys have in common: base layers, and settings that affect the bytes of every layer.
 
-    ``layers`` are the identities of the layers below, base first. ``epoch``, in seconds, is the limit of file times, None
-    for no limit.
+    ``layers`` are the identities of the layers below, base first. ``epoch``, in seconds, is the limit of file times,
+    None for no limit.
     """
 
     layers: Sequence[str]
@@ -92,7 +92,10 @@ def run_key(context: KeyContext, step: RunStep, sources: Sequence[str]) -> StepK
 
 
 def copy_key(context: KeyContext, step: CopyStep, sources: Sequence[str]) -> StepKey:
-    """The key of a COPY or ADD. ``sources`` are hashes of the files that are copied, or of the layers that have them."""
+    """The key of a COPY or ADD.
+
+    ``sources`` are hashes of the files that are copied, or of the layers that have them.
+    """
     options = step.options
     # A remote source counts by its content, and by whether it is unpacked.
     written: list[Field] = [

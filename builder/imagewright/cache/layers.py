@@ -1,7 +1,7 @@
 """The layer cache of a build: looks up entries in a store, and uploads new ones in the background.
 
-Accesses the given store and starts one thread. Errors of a cache never fail a build: they cause a warning, and the step is
-executed.
+Accesses the given store and starts one thread. Errors of a cache never fail a build: they cause a warning, and the step
+is executed.
 """
 
 from __future__ import annotations

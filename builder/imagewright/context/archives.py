@@ -1,4 +1,5 @@
-"""Contexts that are archives: a download becomes a file, which becomes a directory. Those of web servers and registries.
+"""Contexts that are archives: a download becomes a file, which becomes a directory. Those of web servers and
+registries.
 
 Talks to the network, writes below the job's work directory.
 """
@@ -33,7 +34,8 @@ _Archive = TypeVar("_Archive")
 def archived(download: Callable[[_Archive, str, FetchJob], str]) -> Callable[[_Archive, FetchJob], FetchedContext]:
     """The fetcher for a kind whose ``download(source, path, job)`` writes the archive to the new file ``path``.
 
-    It returns what messages call the archive. Downloading to a file first, a transfer that breaks leaves nothing behind.
+    It returns what messages call the archive. Downloading to a file first, a transfer that breaks leaves nothing
+    behind.
     """
 
     def fetch(source: _Archive, job: FetchJob) -> FetchedContext:

@@ -1,8 +1,9 @@
-"""Downloads a file from an http or https address, for ADD and for contexts: streamed to disk, counted, hashed, never trusted.
+"""Downloads a file from an http or https address, for ADD and for contexts: streamed to disk, counted, hashed, never
+trusted.
 
-Talks to the network and writes one file. No login of this machine is sent (no .netrc, no cookies); a login that a build has
-for a host goes to that host alone. Where a server redirects to is not restricted: a RUN of the same Dockerfile reaches the same
-network, and a network policy is what limits both.
+Talks to the network and writes one file. No login of this machine is sent (no .netrc, no cookies); a login that a build
+has for a host goes to that host alone. Where a server redirects to is not restricted: a RUN of the same Dockerfile
+reaches the same network, and a network policy is what limits both.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _CHUNK = 1 << 20
 class HttpOptions:
     """``authorization`` returns the ``Authorization`` header for a host name, ``""`` for none.
 
-    ``stopped`` ends a download early. ``login_hint`` tells users who are refused how to give a login, ``checksum_option`` names
-    the option for the checksum.
+    ``stopped`` ends a download early. ``login_hint`` tells users who are refused how to give a login,
+    ``checksum_option`` names the option for the checksum.
     """
 
     log: Callable[[str], None]

@@ -36,8 +36,9 @@ from imagewright.contract.sources import (
 class SourceHandler:
     """``fetch(source, job)`` makes a directory of a source.
 
-    ``parse(address, rest, environment)`` reads an address that starts with one of the kind's schemes, ``rest`` being what
-    follows it; None where it is another kind's after all. No ``parse``: the command line has no address for the kind.
+    ``parse(address, rest, environment)`` reads an address that starts with one of the kind's schemes, ``rest`` being
+    what follows it; None where it is another kind's after all. No ``parse``: the command line has no address for the
+    kind.
     """
 
     fetch: Callable[[Any, FetchJob], FetchedContext]

@@ -1,4 +1,5 @@
-"""The contract between operator and executor: ``request`` (what to build), ``sources`` (from what), ``result`` (what came of it).
+"""The contract between operator and executor: ``request`` (what to build), ``sources`` (from what), ``result`` (what
+came of it).
 
 The operator writes a request into the executor Pod's environment and reads the result from the Pod's termination
 message; the command line makes the same request from its flags. Here is what these modules share: their base class,

@@ -53,8 +53,8 @@ class SshSource(Model):
 class RegistrySettings(Model):
     """How one registry is reached. ``host`` is as in references; docker.io stands for Docker Hub and its aliases.
 
-    ``endpoint`` replaces the address for pulls and pushes, with the credentials of ``host``; ``mirrors`` are tried first,
-    in order, for pulls only and with their own credentials. Both are ``host[:port][/path]``.
+    ``endpoint`` replaces the address for pulls and pushes, with the credentials of ``host``; ``mirrors`` are tried
+    first, in order, for pulls only and with their own credentials. Both are ``host[:port][/path]``.
     """
 
     host: str

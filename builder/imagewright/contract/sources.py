@@ -21,7 +21,10 @@ class SourceModel(Model):
 
 
 class LoginSource(SourceModel):
-    """A source that may take a login. ``credentials_dir`` is a mounted Secret with keys of the kind's row; "" for none."""
+    """A source that may take a login.
+
+    ``credentials_dir`` is a mounted Secret with keys of the kind's row; "" for none.
+    """
 
     credentials_dir: str = ""
 
@@ -249,8 +252,8 @@ ContextSource = Annotated[
 class NamedContext(Model):
     """The replacement of the stage or image called ``name`` in FROM, COPY --from and RUN --mount=from.
 
-    ``name`` is as in the Dockerfile: a stage's name in lower case, or an image's short name, ``alpine`` or ``alpine:3.20``
-    (never with ``docker.io/library/`` or ``:latest``).
+    ``name`` is as in the Dockerfile: a stage's name in lower case, or an image's short name, ``alpine`` or
+    ``alpine:3.20`` (never with ``docker.io/library/`` or ``:latest``).
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Expands variables, quotes and escapes in a word, as the Dockerfile reference defines ("Environment replacement").
 
-No I/O. Follows BuildKit where the reference is silent: an invalid pattern is an error, a lone ``$`` is kept, names may be
-POSIX special parameters.
+No I/O. Follows BuildKit where the reference is silent: an invalid pattern is an error, a lone ``$`` is kept, names may
+be POSIX special parameters.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The ``--name=value`` flags of instructions, each declared with the field that holds its value.
 
-No I/O. ``switch``, ``value`` and ``values`` declare a field of an instruction in ``dockerfile.model``; ``flags_in`` marks
-a field with a record of such fields that several instructions share. Which flags an instruction takes and how they are
-parsed follows from its fields.
+No I/O. ``switch``, ``value`` and ``values`` declare a field of an instruction in ``dockerfile.model``; ``flags_in``
+marks a field with a record of such fields that several instructions share. Which flags an instruction takes and how
+they are parsed follows from its fields.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class FlagError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """``name`` is without dashes. ``field`` holds the value, within the ``record`` of the field ``group`` where there is one.
+    """``name`` is without dashes. ``field`` holds the value, within the ``record`` of the field ``group`` where there
+    is one.
 
     ``read`` parses the raw value and may raise ``FlagError``, as may ``check``, which gets the value with variables
     expanded. ``only`` lists the instructions that take a flag of a shared record, empty for all. ``in_history``: the

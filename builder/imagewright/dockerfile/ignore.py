@@ -1,7 +1,8 @@
 """``.dockerignore``: which paths of the build context are excluded, by the rules of moby/patternmatcher.
 
-No I/O. A pattern matches a path if it matches the path itself or one of its parent directories. The last matching pattern
-decides, and ``!`` makes an exception. As in BuildKit, the contents of a directory inherit which patterns matched it.
+No I/O. A pattern matches a path if it matches the path itself or one of its parent directories. The last matching
+pattern decides, and ``!`` makes an exception. As in BuildKit, the contents of a directory inherit which patterns
+matched it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class IgnorePatterns:
 
     @classmethod
     def parse(cls, text: str, name: str = ".dockerignore", *, comments: bool = True) -> Self:
-        """Parse the text of the file. ``name`` is its name in errors. Without ``comments``, ``#`` is an ordinary character.
+        """Parse the text of the file. ``name`` is its name in errors. Without ``comments``, ``#`` is an ordinary
+        character.
 
         Raises:
             DockerfileError: an invalid pattern, with its line.
@@ -82,7 +84,10 @@ class IgnorePatterns:
         return any(p.exception and p.may_match_below(directory) for p in self.patterns)
 
     def _evaluate(self, path: str, inherited: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]:
-        """Whether the path is excluded, and which patterns matched it. ``inherited``: those that matched its directory."""
+        """Whether the path is excluded, and which patterns matched it.
+
+        ``inherited``: those that matched its directory.
+        """
         ignored = False
         matched: list[bool] = []
         for index, pattern in enumerate(self.patterns):

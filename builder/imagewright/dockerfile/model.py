@@ -30,7 +30,10 @@ class DockerfileWarning:
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """Parser directives at the top of the file. The frontend that ``syntax`` names is never fetched; ``check`` is for lint."""
+    """Parser directives at the top of the file.
+
+    The frontend that ``syntax`` names is never fetched; ``check`` is for lint.
+    """
 
     escape: str = "\\"
     syntax: str = ""
@@ -80,8 +83,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The base of all instructions: location, logical line (continuations joined, comments dropped), and the same line for
-    messages, with a single space where it was continued.
+    """The base of all instructions: location, logical line (continuations joined, comments dropped), and the same line
+    for messages, with a single space where it was continued.
     """
 
     location: Location
@@ -137,8 +140,8 @@ class Run(Located):
 class CopyOptions:
     """The flags of COPY and ADD that control how files are copied: raw in an instruction, expanded in a ``CopyStep``.
 
-    To add a flag, add a field here and its execution in ``engine.steps.copying``: the parser, the planner, cache keys and
-    ``imagewright plan`` iterate over the fields.
+    To add a flag, add a field here and its execution in ``engine.steps.copying``: the parser, the planner, cache keys
+    and ``imagewright plan`` iterate over the fields.
     """
 
     parents: bool = switch("parents", only=("COPY",), in_history=True)
@@ -241,7 +244,9 @@ class Healthcheck(Located):
 
 @dataclass(frozen=True, slots=True)
 class Onbuild(Located):
-    """``trigger`` is the text that the image configuration stores; ``mistake`` is why it can't be parsed, ``""`` if it can."""
+    """``trigger`` is the text that the image configuration stores; ``mistake`` is why it can't be parsed, ``""`` if it
+    can.
+    """
 
     trigger: str
     mistake: str = ""

@@ -225,7 +225,10 @@ class _Build:
             )
 
     def _session(self, planned: PlannedBuild, images: Images, remotes: Remotes) -> Session:
-        """What the stages share. A build that starts over gets a new session, but keeps what was resolved and fetched."""
+        """What the stages share.
+
+        A build that starts over gets a new session, but keeps what was resolved and fetched.
+        """
         request, reporter, workspace, sandbox = self._request, self._reporter, self._workspace, self._sandbox
         assert workspace is not None
         assert sandbox is not None

@@ -1,7 +1,7 @@
 """Events of a running build, and the protocol that the terminal, the plain log and the JSON log implement.
 
-No I/O. The engine calls a reporter from several threads (layers download in parallel), so an implementation needs a lock.
-Sizes are in bytes, durations in seconds.
+No I/O. The engine calls a reporter from several threads (layers download in parallel), so an implementation needs a
+lock. Sizes are in bytes, durations in seconds.
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ class Layer:
 class LayerOptions:
     """What becomes a layer, how it is packed, and the time that it carries.
 
-    ``single``: everything that the last stage changes is one layer. ``ignored`` are root-relative paths that are left out
-    of the layers of RUNs. ``cached_kinds`` are the steps whose layers are cached, where there is a cache. ``epoch_s`` is
-    SOURCE_DATE_EPOCH, None without.
+    ``single``: everything that the last stage changes is one layer. ``ignored`` are root-relative paths that are left
+    out of the layers of RUNs. ``cached_kinds`` are the steps whose layers are cached, where there is a cache.
+    ``epoch_s`` is SOURCE_DATE_EPOCH, None without.
     """
 
     pack: PackOptions

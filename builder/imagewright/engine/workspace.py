@@ -1,6 +1,7 @@
 """The folder a build works in: root file systems of stages and images, blobs, the fetched source.
 
-Creates and removes folders. The folder is never part of an image: the ``root`` sandbox excludes it from the root file system.
+Creates and removes folders. The folder is never part of an image: the ``root`` sandbox excludes it from the root file
+system.
 """
 
 from __future__ import annotations

@@ -8,5 +8,6 @@ Talks to the network. A request goes through these modules in this order::
     failures    what a broken connection means
     session     connections: complete headers, TLS contexts, nothing from .netrc or cookies
 
-The package knows nothing of registries, build contexts or reason codes: its callers turn failures into their own errors.
+The package knows nothing of registries, build contexts or reason codes: its callers turn failures into their own
+errors.
 """

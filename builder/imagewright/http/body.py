@@ -43,8 +43,8 @@ class Restarted(Exception):
 
 
 class BodyReader:
-    """Reads what has arrived of a body, and makes sure that it arrives fast enough: a server that sends a byte now and then
-    is never silent, and never done. Only the time spent waiting counts, not the time between two reads."""
+    """Reads what has arrived of a body, and makes sure that it arrives fast enough: a server that sends a byte now and
+    then is never silent, and never done. Only the time spent waiting counts, not the time between two reads."""
 
     def __init__(self, response: requests.Response, *, decode: bool) -> None:
         self._raw: Any = response.raw
@@ -136,8 +136,9 @@ class ResumingReader:
         policy: how long to wait between two interruptions in a row.
         size: of the whole in bytes, if that is known.
         decode: undo a Content-Encoding.
-        verified: the caller verifies a digest of the whole, so that any response may continue any other. Otherwise only a
-            response with the same strong ETag does, and without one the download starts over, ``policy.retries`` times.
+        verified: the caller verifies a digest of the whole, so that any response may continue any other. Otherwise only
+            a response with the same strong ETag does, and without one the download starts over, ``policy.retries``
+            times.
         wait: waits so many seconds before the next attempt, after such an error.
     """
 

@@ -70,7 +70,10 @@ class HttpRequest:
 
 
 class RedirectError(Exception):
-    """A redirect, or another ``Location``, that cannot be followed. ``plain_http``: only because it is not encrypted."""
+    """A redirect, or another ``Location``, that cannot be followed.
+
+    ``plain_http``: only because it is not encrypted.
+    """
 
     def __init__(self, why: str, *, plain_http: bool = False) -> None:
         super().__init__(why)

@@ -58,7 +58,10 @@ class FailureKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """``host`` was asked in the end, after redirects; ``""`` if the error does not say. ``why`` is a phrase for a message."""
+    """``host`` was asked in the end, after redirects; ``""`` if the error does not say.
+
+    ``why`` is a phrase for a message.
+    """
 
     kind: FailureKind
     host: str

@@ -56,7 +56,10 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110
 
 
 class Refusal(Exception):
-    """The server answered, but not with what was asked for. ``retry_after_s`` is the wait that it asks for, 0 if none."""
+    """The server answered, but not with what was asked for.
+
+    ``retry_after_s`` is the wait that it asks for, 0 if none.
+    """
 
     status: int
     retry_after_s: float
@@ -75,7 +78,9 @@ class StatusRefusal(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """``retries`` after the first attempt; the first waits ``backoff_s``, each further one twice as long as the one before."""
+    """``retries`` after the first attempt; the first waits ``backoff_s``, each further one twice as long as the one
+    before.
+    """
 
     retries: int = 4
     backoff_s: float = 0.5

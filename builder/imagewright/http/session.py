@@ -40,7 +40,8 @@ class Tls:
 class _WholeHeaders(http.client.HTTPResponse):
     """A response with complete headers.
 
-    Python treats a connection that closes among the headers as the end of the headers, and reads "100 Continue" without limit.
+    Python treats a connection that closes among the headers as the end of the headers, and reads "100 Continue" without
+    limit.
     """
 
     def begin(self) -> None:
@@ -94,7 +95,9 @@ class _HttpsConnection(HTTPSConnection):
     response_class = _WholeHeaders
 
     def send(self, data: Any) -> None:
-        """Report the TLS alert that the server sent before it closed (certificate required, say), not the closed connection."""
+        """Report the TLS alert that the server sent before it closed (certificate required, say), not the closed
+        connection.
+        """
         try:
             super().send(data)
         except (ssl.SSLEOFError, ConnectionResetError) as error:
@@ -125,7 +128,9 @@ class _UnverifiedPool(_HttpsPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections with complete headers, and TLS by a context of our own instead of the certificates bundled with requests."""
+    """Connections with complete headers, and TLS by a context of our own instead of the certificates bundled with
+    requests.
+    """
 
     def __init__(self, context: ssl.SSLContext, *, verify: bool) -> None:
         self._context = context
@@ -166,7 +171,9 @@ def new_session(user_agent: str, tls: Tls) -> requests.Session:
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: requests parses the target even of redirects that it must not follow, and fails with an error of its own."""
+        """None: requests parses the target even of redirects that it must not follow, and fails with an error of its
+        own.
+        """
         return None
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:

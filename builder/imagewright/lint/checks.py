@@ -1,4 +1,5 @@
-"""The checks that need only the Dockerfile. Those that need expanded values (undefined variables, ports) are in ``plan``.
+"""The checks that need only the Dockerfile. Those that need expanded values (undefined variables, ports) are in
+``plan``.
 
 No I/O. Messages are those of BuildKit, so that a search finds them.
 """

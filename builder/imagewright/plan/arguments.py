@@ -54,7 +54,10 @@ def source_date_epoch(dockerfile: Dockerfile, options: PlanOptions) -> str:
 
 
 def proxy_environment(build_args: Mapping[str, str]) -> dict[str, str]:
-    """The predefined proxy arguments that are set. Commands see them, in upper and lower case; history and image do not."""
+    """The predefined proxy arguments that are set.
+
+    Commands see them, in upper and lower case; history and image do not.
+    """
     environment: dict[str, str] = {}
     for name in _PROXIES:
         for given, value in build_args.items():

@@ -1,4 +1,5 @@
-"""SOURCE_DATE_EPOCH as the name of a stage: finds the remote source of that stage, whose time is used (Dockerfile 1.24).
+"""SOURCE_DATE_EPOCH as the name of a stage: finds the remote source of that stage, whose time is used (Dockerfile
+1.24).
 
 No I/O. The time is a build argument of the plan, so it is resolved before planning. Such a stage consists of FROM
 scratch, ARGs and one ADD of a remote source.

@@ -19,8 +19,8 @@ from imagewright.plan.steps import CopyStep, RunStep, Step
 class StagePlan:
     """One stage. ``index`` is its number in the Dockerfile, ``from_`` its first instruction.
 
-    ``config`` is the final configuration except for rootfs, history and creation time, which are still those of the base
-    image (empty where the base is a stage: the engine adds them).
+    ``config`` is the final configuration except for rootfs, history and creation time, which are still those of the
+    base image (empty where the base is a stage: the engine adds them).
     """
 
     index: int

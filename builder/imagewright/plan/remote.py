@@ -52,9 +52,9 @@ class UrlSource:
 class GitRemote:
     """A revision of a git repository, or the directory ``subdir`` in it.
 
-    ``ref`` is a branch, a tag, a full name (``refs/…``) or a full commit hash, ``""`` the HEAD of the remote. ``checksum``
-    is a prefix of the expected commit hash. With ``by_commit`` that commit is fetched, without resolving ``ref``.
-    ``commit_times``: files get the time of the commit instead of the checkout.
+    ``ref`` is a branch, a tag, a full name (``refs/…``) or a full commit hash, ``""`` the HEAD of the remote.
+    ``checksum`` is a prefix of the expected commit hash. With ``by_commit`` that commit is fetched, without resolving
+    ``ref``. ``commit_times``: files get the time of the commit instead of the checkout.
     """
 
     url: str
@@ -75,7 +75,8 @@ RemoteSource = UrlSource | GitRemote
 
 
 def parse_remote(text: str) -> RemoteSource | None:
-    """The remote source that ``text`` names, None for a path. An http(s) URL names a repository if its path ends in ``.git``.
+    """The remote source that ``text`` names, None for a path. An http(s) URL names a repository if its path ends in
+    ``.git``.
 
     Raises:
         RemoteError

@@ -50,9 +50,9 @@ class PlannedInstruction:
 class StageScope:
     """``variables`` is the environment of expansion and commands: ARG and ENV together, the later one wins.
 
-    ``arguments`` are the ARGs of the stage, in order, with their declared values. ``has_own_cmd``: the stage sets CMD, so
-    ENTRYPOINT keeps it. ``substitutions`` are those of the current instruction, ``lasting_substitutions`` those of USER
-    and WORKDIR, whose values later steps use too.
+    ``arguments`` are the ARGs of the stage, in order, with their declared values. ``has_own_cmd``: the stage sets CMD,
+    so ENTRYPOINT keeps it. ``substitutions`` are those of the current instruction, ``lasting_substitutions`` those of
+    USER and WORKDIR, whose values later steps use too.
     """
 
     build: BuildScope

@@ -27,7 +27,8 @@ def why_not_in_key(one: Field[Any]) -> str:
 
 
 def later_fields(record: Any) -> Iterator[tuple[str, Any]]:
-    """The fields of a step, its options or a mount that ``RELEASED_FIELDS`` doesn't list and that differ from the default.
+    """The fields of a step, its options or a mount that ``RELEASED_FIELDS`` doesn't list and that differ from the
+    default.
 
     Cache keys and ``imagewright plan`` have a special form for the listed fields and include all others by name. So no
     field is forgotten, and steps that don't use it keep their keys.
@@ -52,8 +53,8 @@ class StepText:
     """The texts of a step for messages and for the history.
 
     ``title`` is the instruction as written, ``created_by`` the history entry as BuildKit formats it, with the values of
-    variables. ``onbuild``: the step comes from a trigger of the base image. ``substitutions`` are the values in the step,
-    which its errors must not show.
+    variables. ``onbuild``: the step comes from a trigger of the base image. ``substitutions`` are the values in the
+    step, which its errors must not show.
     """
 
     title: str
@@ -176,8 +177,9 @@ class Script:
 class RunStep(_TitledStep):
     """RUN. ``argv`` includes the shell, ``env`` is the whole environment, in order.
 
-    ``user`` is ``user[:group]`` as in USER, ``""`` for root; ``workdir`` is absolute. ``mounts`` are in the order of the
-    flags, targets absolute. ``proxies`` are the predefined proxy arguments in ``env``, which don't affect the result.
+    ``user`` is ``user[:group]`` as in USER, ``""`` for root; ``workdir`` is absolute. ``mounts`` are in the order of
+    the flags, targets absolute. ``proxies`` are the predefined proxy arguments in ``env``, which don't affect the
+    result.
     """
 
     argv: tuple[str, ...]
@@ -240,8 +242,8 @@ class MetadataStep(_TitledStep):
 
 Step = RunStep | CopyStep | WorkdirStep | MetadataStep
 
-# The fields in cache keys when these were first released, in the order in which mounts hash them. Don't list fields that
-# are added later.
+# The fields in cache keys when these were first released, in the order in which mounts hash them. Don't list fields
+# that are added later.
 RELEASED_FIELDS: Mapping[type[Any], tuple[str, ...]] = {
     RunStep: ("argv", "env", "user", "workdir", "mounts", "network", "script", "proxies"),
     CopyStep: ("sources", "destination", "options", "extract", "files"),

@@ -1,7 +1,7 @@
 """A display for terminals: finished steps scroll by, and below them is what runs now.
 
-Draws through rich, whose thread calls ``_draw`` while it holds its own lock. So nothing may print while it holds ``_lock``:
-the two would deadlock.
+Draws through rich, whose thread calls ``_draw`` while it holds its own lock. So nothing may print while it holds
+``_lock``: the two would deadlock.
 """
 
 from __future__ import annotations

@@ -23,7 +23,10 @@ _MAX_TOKEN_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A login with a registry. ``identity_token`` is an OAuth2 refresh token used instead of a password; ``username`` may then be empty."""
+    """A login with a registry.
+
+    ``identity_token`` is an OAuth2 refresh token used instead of a password; ``username`` may then be empty.
+    """
 
     username: str = ""
     password: str = ""

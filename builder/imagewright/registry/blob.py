@@ -57,7 +57,8 @@ class BlobReader:
         """Up to ``size`` bytes, b"" once all were read and verified.
 
         Raises:
-            RegistryError: reason ``RegistryProtocolError`` for wrong content, ``RegistryUnavailable`` for interruptions.
+            RegistryError: reason ``RegistryProtocolError`` for wrong content, ``RegistryUnavailable`` for
+                interruptions.
         """
         if self._verified:
             return b""

@@ -1,7 +1,7 @@
 """Logins that clouds and CI systems give to what runs in them: Amazon, Google, Azure, GitLab, plain variables.
 
-Asks the clouds' SDKs, if they are installed, which read files, the environment and the machine's metadata. Each ``from_``
-function returns None for hosts that are not its own, and raises what its SDK raises.
+Asks the clouds' SDKs, if they are installed, which read files, the environment and the machine's metadata. Each
+``from_`` function returns None for hosts that are not its own, and raises what its SDK raises.
 """
 
 from __future__ import annotations

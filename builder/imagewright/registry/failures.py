@@ -1,6 +1,7 @@
 """A registry's refusals and broken connections as errors for the user.
 
-Reads the rest of a refusal. A registry's own words are shown, bounded and without control characters: they are not to be trusted.
+Reads the rest of a refusal. A registry's own words are shown, bounded and without control characters: they are not to
+be trusted.
 """
 
 from __future__ import annotations
@@ -163,7 +164,9 @@ def _words(body: bytes) -> str:
 
 
 def _sentence(detail: object) -> str:
-    """The sentence in an error's ``detail``, which may be anything: Quay and Artifactory put what matters only there."""
+    """The sentence in an error's ``detail``, which may be anything: Quay and Artifactory put what matters only
+    there.
+    """
     if isinstance(detail, dict):
         detail = next((detail[name] for name in ("message", "description") if name in detail), "")
     return detail if isinstance(detail, str) else ""

@@ -1,7 +1,7 @@
 """The keychain: the login for a repository, from docker's config.json, its credential helpers, and clouds.
 
-Reads one file, and asks helpers and clouds when a registry requires a login. Hosts are compared whole: a login is never sent to
-a host whose name merely begins with that of its own.
+Reads one file, and asks helpers and clouds when a registry requires a login. Hosts are compared whole: a login is never
+sent to a host whose name merely begins with that of its own.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ class Keychain:
         )
 
     def _ask_store(self, registry: str) -> Login | None:
-        """The store is asked for all hosts, even those without logins: its failure only matters if the registry refuses."""
+        """The store is asked for all hosts, even those without logins: its failure only matters if the registry
+        refuses.
+        """
         if not self._store:
             return None
         try:

@@ -48,7 +48,10 @@ _DOCKER_HINT = "If the registry does not support OCI manifests, build with --ima
 
 @dataclass(frozen=True, slots=True)
 class PushImage:
-    """``config`` are the configuration's bytes. ``mount_from`` names images in which a registry may already have a layer."""
+    """``config`` are the configuration's bytes.
+
+    ``mount_from`` names images in which a registry may already have a layer.
+    """
 
     manifest: Manifest
     config: bytes
@@ -213,7 +216,9 @@ def _failed(error: RegistryError, what: str) -> ImagewrightError:
 
 
 def _is_immutable(error: RegistryError) -> bool:
-    """Whether a manifest was refused because its tag is immutable, in the words of Amazon, Google, Azure, Harbor, Quay, …"""
+    """Whether a manifest was refused because its tag is immutable, in the words of Amazon, Google, Azure, Harbor, Quay,
+    …
+    """
     said = _words(error)
     return 400 <= error.status < 500 and any(words in said for words in _IMMUTABLE)
 

@@ -1,7 +1,7 @@
 """Requests to registries: logins, retries, the choice of HTTPS or HTTP. Knows nothing of images.
 
-Talks to the network through ``http``. Every response is bounded: by time without a byte, by redirects and attempts, and by the
-size of what is read into memory.
+Talks to the network through ``http``. Every response is bounded: by time without a byte, by redirects and attempts, and
+by the size of what is read into memory.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Request:
     """``path`` is below ``/v2/``, or an absolute address that the registry gave.
 
     ``scopes`` are what the login must allow. ``expect`` are the statuses that the caller handles; others are errors.
-    ``open_body`` opens a new body each time that the request is sent. ``repeatable``: may be repeated although its method is
-    not idempotent (True), or must not be although it is (False).
+    ``open_body`` opens a new body each time that the request is sent. ``repeatable``: may be repeated although its
+    method is not idempotent (True), or must not be although it is (False).
     """
 
     method: str

@@ -85,7 +85,10 @@ class Content:
 
 @dataclass(slots=True)
 class _Upload:
-    """``location`` is that of an upload that has begun, ``""`` if none has. The registry has ``received`` bytes of it."""
+    """``location`` is that of an upload that has begun, ``""`` if none has.
+
+    The registry has ``received`` bytes of it.
+    """
 
     location: str
     received: int = 0

@@ -166,9 +166,9 @@ class RunnerContainer:
 class BuildDirectory:
     """The directory in which every stage with a RUN must be built.
 
-    ``path`` is the engine's path of it, ``inside`` the one that commands are given. ``excluded`` are root-relative paths
-    that never belong to an image, but to the engine and the kernel; ``kept`` those that, like mounts, stay as they are,
-    whatever the image has there.
+    ``path`` is the engine's path of it, ``inside`` the one that commands are given. ``excluded`` are root-relative
+    paths that never belong to an image, but to the engine and the kernel; ``kept`` those that, like mounts, stay as
+    they are, whatever the image has there.
     """
 
     path: str

@@ -31,8 +31,8 @@ def enter_user_namespace_if_needed() -> SandboxError | None:
     """Return None at once for root; otherwise execute this program again as root of a new user namespace.
 
     Where user namespaces are not allowed, return why. The caller goes on as the ordinary user, who can build what needs
-    no RUN. The namespace maps the user's own ids and the ranges of /etc/subuid and /etc/subgid, if newuidmap and newgidmap are installed;
-    else only the user's own.
+    no RUN. The namespace maps the user's own ids and the ranges of /etc/subuid and /etc/subgid, if newuidmap and
+    newgidmap are installed; else only the user's own.
 
     Raises:
         SandboxError: no ids can be mapped into the namespace.

@@ -55,8 +55,8 @@ def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBl
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Locks the directory (flock(2)), so that no build loses the entries that another adds. Without locks in the file system,
-    the last one wins."""
+    """Locks the directory (flock(2)), so that no build loses the entries that another adds. Without locks in the file
+    system, the last one wins."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):

@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def tree(body: Json, pods: list[Json]) -> Node:
-    """The current or last build first, then older ones, Pods whose build is no longer in the history, and Pods that poll
-    a branch."""
+    """The current or last build first, then older ones, Pods whose build is no longer in the history, and Pods that
+    poll a branch."""
     status = body.get("status") or {}
     build = status.get("build") or {}
     result = compute(body)

@@ -1,4 +1,5 @@
-"""Finds the container that runs kaniko in a manifest: a Pod, Job, CronJob, Tekton task, Argo workflow or a bare container.
+"""Finds the container that runs kaniko in a manifest: a Pod, Job, CronJob, Tekton task, Argo workflow or a bare
+container.
 
 No I/O.
 """

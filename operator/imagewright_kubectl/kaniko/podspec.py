@@ -1,4 +1,5 @@
-"""The fields of a manifest that the conversion reads, as pydantic models: wrong types become errors that name the field.
+"""The fields of a manifest that the conversion reads, as pydantic models: wrong types become errors that name the
+field.
 
 No I/O. Fields that aren't listed may hold anything; null means not given, as for the API server.
 """

@@ -83,7 +83,7 @@ class EnvVar(Model):
 
 
 class Volume(Model):
-    """A volume as in a Pod (emptyDir, configMap, secret, projected or persistentVolumeClaim), and where it is mounted."""
+    """A volume of a Pod (emptyDir, configMap, secret, projected or persistentVolumeClaim) and where it is mounted."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_OPEN)
 

@@ -1,7 +1,7 @@
 """``status`` of an ImageBuild: the observed state.
 
-No I/O. Written by the reconciler only; read by people, by kstatus (Flux, Argo CD) and by the next pass of the reconciler,
-which keeps all its state here.
+No I/O. Written by the reconciler only; read by people, by kstatus (Flux, Argo CD) and by the next pass of the
+reconciler, which keeps all its state here.
 """
 
 from __future__ import annotations
@@ -160,8 +160,9 @@ class HistoryEntry(Model):
 
 
 class Status(Model):
-    """Observed state of the ImageBuild. The default generation of -1 keeps kstatus from reading a new object as done."""
+    """Observed state of the ImageBuild."""
 
+    # The default keeps kstatus from reading a new object as done.
     observed_generation: int = Field(
         default=-1, description="Latest generation of the spec that the operator has processed."
     )

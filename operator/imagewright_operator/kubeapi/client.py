@@ -1,7 +1,7 @@
 """Requests to the API server: one object, the pages of a list, the events of a watch, a stream of bytes.
 
-I/O: blocking HTTPS requests by the connection pool of a ``kubernetes.client.ApiClient``, which knows the server, its CA,
-credentials and proxies.
+I/O: blocking HTTPS requests by the connection pool of a ``kubernetes.client.ApiClient``, which knows the server, its
+CA, credentials and proxies.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class ApiError(Exception):
     Args:
         status: HTTP's, 0 without an answer.
         message: the API server's.
-        cause: the reason of the first of ``Status.details.causes`` (Kubernetes API conventions, "Response Status Kind").
+        cause: the reason of the first of ``Status.details.causes``.
         retry_after_s: what the API server asks to wait, 0 where it doesn't.
     """
 

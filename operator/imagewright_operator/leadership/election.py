@@ -1,12 +1,13 @@
-"""Leader election: of several operators the one that holds a Lease works. The rules are those of Kubernetes' own components.
+"""Leader election: of several operators the one that holds a Lease works. The rules are those of Kubernetes' own
+components.
 
-I/O: through ``leases``; ends the process. Correctness does not depend on it (a build is recorded under a resourceVersion,
-and its Pod's name follows from the record): it saves the API server a second operator's requests, and lets one operator
-alone count the running builds.
+I/O: through ``leases``; ends the process. Correctness does not depend on it (a build is recorded under a
+resourceVersion, and its Pod's name follows from the record): it saves the API server a second operator's requests, and
+lets one operator alone count the running builds.
 
-The clocks of two machines are never compared. A standby takes over a lease that has not changed for its duration, measured
-by its own clock since it saw the last change; the holder measures a shorter time, from before its last successful request
-was sent. So the holder has always stopped before a standby begins, however wrong their clocks are.
+The clocks of two machines are never compared. A standby takes over a lease that has not changed for its duration,
+measured by its own clock since it saw the last change; the holder measures a shorter time, from before its last
+successful request was sent. So the holder has always stopped before a standby begins, however wrong their clocks are.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class ElectionResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimings:
-    """The lease's duration and the times that follow from it: by default 15, 10 and 2 s, as in Kubernetes' own components."""
+    """The lease's duration and the times that follow from it: by default 15, 10 and 2 s, as in Kubernetes' own
+    components.
+    """
 
     lease_s: int
 

@@ -18,7 +18,10 @@ from imagewright_operator.kubeapi.paths import LEASES, leases
 
 
 class Leases:
-    """The Lease with this ``namespace`` and ``name``. ``count`` is called for every request: verb, resource, HTTP status."""
+    """The Lease with this ``namespace`` and ``name``.
+
+    ``count`` is called for every request: verb, resource, HTTP status.
+    """
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """The end of an executor's log: its last lines, its last step and its result.
 
-No I/O. The log contains whatever a RUN printed: long or binary lines, or lines that look like the executor's own last line.
+No I/O. The log contains whatever a RUN printed: long or binary lines, or lines that look like the executor's own last
+line.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 def tail(data: bytes) -> tuple[str, bool]:
     """The last whole lines, at most MAX_TAIL_BYTES of valid UTF-8, and whether earlier ones are omitted.
 
-    The executor's result line, terminal escapes and control characters are removed. A single line that is longer than the
-    limit is cut at its start, marked by an ellipsis.
+    The executor's result line, terminal escapes and control characters are removed. A single line that is longer than
+    the limit is cut at its start, marked by an ellipsis.
     """
     text = data.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     lines = _CONTROLS.sub("", _ESCAPES.sub("", text)).split("\n")

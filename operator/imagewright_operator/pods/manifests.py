@@ -180,8 +180,8 @@ def _set_placement(pod_spec: Json, spec: Spec, profile: Profile) -> None:
 def _tolerations(given: Sequence[Toleration]) -> list[Json]:
     """The template's tolerations, and one minute for a lost node unless the template tolerates it for another time.
 
-    Kubernetes' default of five minutes is meant for services, whose other replicas continue; a build on a lost node just
-    stops. A kubelet that is only restarted is back before its node counts as lost.
+    Kubernetes' default of five minutes is meant for services, whose other replicas continue; a build on a lost node
+    just stops. A kubelet that is only restarted is back before its node counts as lost.
     """
     tolerations = [_dump(toleration) for toleration in given]
     for key in _NODE_LOST_TAINTS:

@@ -169,7 +169,8 @@ def _why_failed(
 ) -> tuple[str, str, RetryCause | None]:
     """Reason, message and, for a failure of the infrastructure, the cause of a retry.
 
-    A disruption takes precedence over the executor's result, which reports a RUN that the kubelet killed as a failed RUN.
+    A disruption takes precedence over the executor's result, which reports a RUN that the kubelet killed as a failed
+    RUN.
     """
     status = pod.get("status") or {}
     why, words = status.get("reason") or "", status.get("message") or ""
@@ -239,11 +240,11 @@ def _killed_for_memory(
 ) -> tuple[str, str, RetryCause | None] | None:
     """Whether the container or the node ran out of memory.
 
-    The kubelet's OOMKilled does not tell: runtimes count every kill by the kernel, whether for the container's limit or for
-    one above it, up to the node's memory; with cgroup v1 containerd reports it even for the victim's neighbour containers. A
-    container without a limit cannot have reached it; an executor that survived the kill knows how much memory was used. If
-    an executor with a limit was killed itself, it is unknown: it counts as the container's limit, since a build that needs
-    more than its limit would fail again and again.
+    The kubelet's OOMKilled does not tell: runtimes count every kill by the kernel, whether for the container's limit or
+    for one above it, up to the node's memory; with cgroup v1 containerd reports it even for the victim's neighbour
+    containers. A container without a limit cannot have reached it; an executor that survived the kill knows how much
+    memory was used. If an executor with a limit was killed itself, it is unknown: it counts as the container's limit,
+    since a build that needs more than its limit would fail again and again.
     """
     told = result.failure if result is not None else None
     if told is not None and told.reason == Reason.NODE_OUT_OF_MEMORY:
@@ -267,7 +268,9 @@ def _may_be_kill(told: Failure) -> bool:
 
 
 def _memory_limit(spec: Mapping[str, Any]) -> str:
-    """The executor's memory limit, which may be a LimitRange's default; else that of the whole Pod; "" if there is none."""
+    """The executor's memory limit, which may be a LimitRange's default; else that of the whole Pod; "" if there is
+    none.
+    """
     limits = [(one.get("resources") or {}).get("limits") or {} for one in (_executor(spec.get("containers")), spec)]
     return next((str(limit["memory"]) for limit in limits if limit.get("memory")), "")
 

@@ -29,9 +29,9 @@ def _admit_all(_build: Build) -> str:
 class ReconcileInput:
     """The state of one ImageBuild at one moment: the object as it was read before its Pods, and all Pods that it owns.
 
-    ``read_log`` returns the end of the log of the Pod with that name, b"" when there is none; None leaves the log in the
-    status as it is. ``admit`` is asked once for a build whose Pod could be created now: "" admits it, any other text is
-    the reason to keep it queued. ``poll_pods`` are the Pods that look up a branch; they build nothing.
+    ``read_log`` returns the end of the log of the Pod with that name, b"" when there is none; None leaves the log in
+    the status as it is. ``admit`` is asked once for a build whose Pod could be created now: "" admits it, any other
+    text is the reason to keep it queued. ``poll_pods`` are the Pods that look up a branch; they build nothing.
     """
 
     imagebuild: ImageBuild

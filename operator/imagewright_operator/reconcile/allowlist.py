@@ -1,7 +1,7 @@
 """The allowlist of spec.podTemplate: the operator must not be a confused deputy.
 
-No I/O. A user who may create ImageBuilds but not Pods gains no privilege by the template: only what is listed is allowed,
-everything else is refused by name, whatever Pod Security says.
+No I/O. A user who may create ImageBuilds but not Pods gains no privilege by the template: only what is listed is
+allowed, everything else is refused by name, whatever Pod Security says.
 """
 
 from __future__ import annotations

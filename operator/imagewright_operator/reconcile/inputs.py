@@ -1,7 +1,7 @@
 """The inputs of a build, as two hashes, and the build ID that follows from them.
 
-No I/O. The hashes have a version and omit every field that equals its default: a field that a later release adds starts no
-builds.
+No I/O. The hashes have a version and omit every field that equals its default: a field that a later release adds starts
+no builds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Inputs:
 def build_id(uid: str, inputs: Inputs, number: int) -> str:
     """Eight hexadecimal digits, the same for every operator that reads the same record.
 
-    They depend on the ImageBuild's UID: one that was deleted and created again has no Pod names in common with the old one.
+    They depend on the ImageBuild's UID: one that was deleted and created again has no Pod names in common with the old
+    one.
     """
     return _digest(json.dumps([uid, inputs.inputs_hash, inputs.requested_at, number]))[:8]
 

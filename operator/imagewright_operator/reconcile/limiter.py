@@ -1,7 +1,7 @@
 """The concurrency limiter: limits for the installation and for each namespace, and a fair order among queued builds.
 
-No I/O but the clock. It only counts what the cluster holds, and every resync counts again. Several operators at once count
-separately and choose by the same order, so they may exceed a limit for moments only.
+No I/O but the clock. It only counts what the cluster holds, and every resync counts again. Several operators at once
+count separately and choose by the same order, so they may exceed a limit for moments only.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class ConcurrencyLimiter:
     """Thread-safe. A build counts as running from its admission until its Pod has ended or is gone.
 
     Of several namespaces with queued builds the one with the fewest running builds is next; of two alike, the one whose
-    build was queued first. So a namespace with hundreds of builds delays another's single build by no more than one build.
+    build was queued first. So a namespace with hundreds of builds delays another's single build by no more than one
+    build.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -94,8 +95,8 @@ class ConcurrencyLimiter:
     def back_off(self, build: QueuedBuild, backoff_s: float = 0.0, *, namespace: bool = False) -> list[ObjectKey]:
         """Release an admitted build whose Pod was not created. Returns the builds that may start instead.
 
-        For ``backoff_s`` the build is skipped; with ``namespace`` all builds of its namespace are: what cannot start must
-        not keep others from starting.
+        For ``backoff_s`` the build is skipped; with ``namespace`` all builds of its namespace are: what cannot start
+        must not keep others from starting.
         """
         with self._lock:
             skipped: ObjectKey | str = build.key.namespace if namespace else build.key

@@ -1,7 +1,7 @@
 """Polling a branch or tag: when a Pod asks the git server again, and what its answer means.
 
-No I/O. For an ImageBuild with ``source.git.poll`` whose last build has finished. A Pod asks, so that the operator needs no
-git credentials; its name follows from the status, as that of a build's Pod does.
+No I/O. For an ImageBuild with ``source.git.poll`` whose last build has finished. A Pod asks, so that the operator needs
+no git credentials; its name follows from the status, as that of a build's Pod does.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def not_started(status: Status, message: str, now: datetime) -> Status:
 
 
 def new_commit(imagebuild: ImageBuild, build: Build) -> str:
-    """The commit that needs a new build: one that was seen after ``build`` was queued and differs from its; "" for none."""
+    """The commit that needs a new build: one that was seen after ``build`` was queued and differs from its; "" for
+    none.
+    """
     seen = imagebuild.status.poll
     if seen is None or not seen.commit or _interval(imagebuild) is None:
         return ""

@@ -1,8 +1,9 @@
 """The CustomResourceDefinition, generated from the pydantic models and the table of conditions.
 
 I/O: ``python -m imagewright_operator.schema.crd`` writes the file, or compares it with ``--check``; the rest is pure.
-pydantic's JSON schema is not a structural schema: references are inlined, ``anyOf`` with null becomes an optional field,
-titles are dropped, and only scalar defaults are kept (GitOps tools should not see empty lists appear in an object).
+pydantic's JSON schema is not a structural schema: references are inlined, ``anyOf`` with null becomes an optional
+field, titles are dropped, and only scalar defaults are kept (GitOps tools should not see empty lists appear in an
+object).
 """
 
 from __future__ import annotations

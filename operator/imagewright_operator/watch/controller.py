@@ -1,7 +1,7 @@
 """The controller: worker threads that reconcile one ImageBuild at a time and carry out the actions.
 
-I/O: only through ``cluster``. All state that matters is in the cluster: an operator that is killed between any two steps
-leaves nothing that the next pass of any operator does not continue.
+I/O: only through ``cluster``. All state that matters is in the cluster: an operator that is killed between any two
+steps leaves nothing that the next pass of any operator does not continue.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The resync: a full one when the operator starts and whenever a watch begins, one of running builds every minute.
 
-I/O: through ``cluster``, in a thread of its own; what needs work is added to the controller's queue. The watches announce
-every change, so in between no request grows with the number of ImageBuilds; a change that a watch has lost is found
-``Settings.resync_s`` later at the latest.
+I/O: through ``cluster``, in a thread of its own; what needs work is added to the controller's queue. The watches
+announce every change, so in between no request grows with the number of ImageBuilds; a change that a watch has lost is
+found ``Settings.resync_s`` later at the latest.
 """
 
 from __future__ import annotations
@@ -160,7 +160,9 @@ class Resync:
         return bodies, idle
 
     def _check_safely(self, body: Json, pods: list[Json], now: datetime) -> list[tuple[ReconcileInput, QueuedBuild]]:
-        """Enqueue the ImageBuild if it needs work, mark it idle if it needs none; return a build that is ready to start."""
+        """Enqueue the ImageBuild if it needs work, mark it idle if it needs none; return a build that is ready to
+        start.
+        """
         key = key_of(body)
         try:
             return self._check(key, body, pods, now)

@@ -1,8 +1,8 @@
 """A work queue for worker threads: a key is processed by one worker at a time, and again if it was added meanwhile.
 
-No I/O but the clock. The rules are those of client-go's workqueue: keys are deduplicated while they wait, and failures are
-retried with exponential backoff. A key added with ``priority`` goes before the others: the Pod that ended counts as running
-until its key is processed, which must not wait for a thousand new ImageBuilds.
+No I/O but the clock. The rules are those of client-go's workqueue: keys are deduplicated while they wait, and failures
+are retried with exponential backoff. A key added with ``priority`` goes before the others: the Pod that ended counts as
+running until its key is processed, which must not wait for a thousand new ImageBuilds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The chart on a real node: two operators that are ready by their probes, of which one works, and a drain takes one at a time."""
+"""The chart on a real node: two operators that are ready by their probes, of which one works, and a drain takes one at
+a time.
+"""
 
 from __future__ import annotations
 

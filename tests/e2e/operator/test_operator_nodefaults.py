@@ -91,7 +91,9 @@ def test_a_build_on_a_deleted_node_is_retried(
 def test_builds_on_a_node_that_stops_responding(
     cluster: Cluster, builds: Namespace, operators: Callable[..., Operator], whole_node: None
 ) -> None:
-    """One pushes while nobody hears of it, one still runs as the node comes back: the first counts, the other is ended."""
+    """One pushes while nobody hears of it, one still runs as the node comes back: the first counts, the other is
+    ended.
+    """
     operators(TERMINATION_GRACE_SECONDS="1")
     soon = {
         "key": "node.kubernetes.io/unreachable",

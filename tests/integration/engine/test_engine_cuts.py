@@ -1,4 +1,5 @@
-"""Two hundred builds through a network that cuts connections at random bytes: the right digest or a clear error, always an end.
+"""Two hundred builds through a network that cuts connections at random bytes: the right digest or a clear error, always
+an end.
 
 ``IMAGEWRIGHT_SEED`` repeats a run; the seed and the counts are printed.
 """
@@ -26,7 +27,8 @@ BUILDS = 200
 KINDS = 8  # of contexts, each with its own digest
 REASONS = {"RegistryUnavailable", "RegistryProtocolError", "BaseImagePullFailed", "PushFailed"}
 MAX_RSS_KIB = 300 * 1024
-# A process counts what its parent had in memory when it was forked, and that of tests is large: a small one stands between.
+# A process counts what its parent had in memory when it was forked, and that of tests is large: a small one stands
+# between.
 MEASURE = (
     "import resource, subprocess, sys\n"
     "subprocess.run(sys.argv[2:], check=False)\n"

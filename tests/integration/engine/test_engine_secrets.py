@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.root, pytest.mark.registry]
 
-# It prints what it can, whole, in two pieces, without a line's end and on standard error; and fails where it should not see.
+# It prints what it can, whole, in two pieces, without a line's end and on standard error; and fails where it should not
+# see.
 PRINTS = """\
 FROM busybox
 ARG VERSION=1
@@ -77,7 +78,9 @@ class Secrets:
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Secrets:
-    """Secrets in files, with and without a final line feed, in a variable, and a private key, outside the searched folders."""
+    """Secrets in files, with and without a final line feed, in a variable, and a private key, outside the searched
+    folders.
+    """
     folder = tmp_path / "given"
     folder.mkdir()
     token, variable = f"token-{uuid.uuid4().hex}", f"variable-{uuid.uuid4()}"

@@ -55,7 +55,8 @@ def own_agent(tmp_path: Path) -> Iterator[str]:
     """A user's agent, without keys."""
     path = str(tmp_path / "own")
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as process:
-        # Its socket is there a moment before it listens: ssh-add ends with 2 where no agent answers, with 1 where it has no key.
+        # Its socket is there a moment before it listens: ssh-add ends with 2 where no agent answers, with 1 where it
+        # has no key.
         eventually(lambda: ask(path, "-l").returncode == 1, "the agent's answer")
         yield path
         process.terminate()

@@ -1,4 +1,5 @@
-"""What the pages show as YAML, and the commands that make Secrets, are true: a real API server takes them as they stand.
+"""What the pages show as YAML, and the commands that make Secrets, are true: a real API server takes them as they
+stand.
 
 Part of an ImageBuild (a block that only has ``spec``) is tried within one. What is for others to read (kustomize, Argo
 CD, Flux) is named here, and is rendered by the tests of deploy/.

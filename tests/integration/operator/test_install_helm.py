@@ -104,7 +104,9 @@ def test_by_default_it_is_what_kustomize_installs_object_by_object(
 
 
 def plain(document: Json) -> Json:
-    """An object without what Helm and kustomize add in their own ways: labels, and how a new ConfigMap restarts Pods."""
+    """An object without what Helm and kustomize add in their own ways: labels, and how a new ConfigMap restarts
+    Pods.
+    """
     ours = copy.deepcopy(document)
     ours["metadata"]["name"] = re.sub(r"^(imagewright-settings)-\w+$", r"\1", ours["metadata"]["name"])
     holders = [ours["metadata"]]

@@ -37,7 +37,9 @@ def audited(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An installation: the rights of its roles, who has them, its operator's settings, and a namespace that it serves."""
+    """An installation: the rights of its roles, who has them, its operator's settings, and a namespace that it
+    serves.
+    """
 
     rights: set[Right]
     system: str

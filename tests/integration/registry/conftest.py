@@ -19,7 +19,10 @@ from imagewright.registry.transport import Request, Transport
 
 @pytest.fixture
 def ask() -> Callable[..., bytes]:
-    """Asks a registry once for the tags of ``app``; the body of its answer. Settings say how it is reached, or an endpoint."""
+    """Asks a registry once for the tags of ``app``; the body of its answer.
+
+    Settings say how it is reached, or an endpoint.
+    """
 
     def run(registry: RegistrySettings | Endpoint, login: Login | None = None) -> bytes:
         settings = (registry,) if isinstance(registry, RegistrySettings) else ()

@@ -1,4 +1,6 @@
-"""``imagewright pin`` and a registry that lies, or is none: the file stays as it was, and the user learns why and where."""
+"""``imagewright pin`` and a registry that lies, or is none: the file stays as it was, and the user learns why and
+where.
+"""
 
 from __future__ import annotations
 

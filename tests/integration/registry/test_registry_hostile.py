@@ -400,8 +400,8 @@ def test_a_refusal_in_the_registrys_own_words() -> None:
         Client().push(IMAGE, f"{server.host}/app:1")
 
 
-# Answers to the PUT of an OCI manifest: of Quay 2, of Quay's later releases, of Docker's registry before OCI, of GitLab, of
-# Amazon ECR in 2018, of a registry without words.
+# Answers to the PUT of an OCI manifest: of Quay 2, of Quay's later releases, of Docker's registry before OCI, of
+# GitLab, of Amazon ECR in 2018, of a registry without words.
 _KNOW_NO_OCI = [
     (415, "MANIFEST_INVALID", "manifest invalid", {"message": "manifest schema version not supported"}),
     (400, "MANIFEST_INVALID", "manifest invalid", {}),

@@ -1,4 +1,7 @@
-"""Prints which sandbox mode is chosen here. usage: choice_process.py KIND WORK_DIR. Prints ``KIND: why``, or the error."""
+"""Prints which sandbox mode is chosen here. usage: choice_process.py KIND WORK_DIR.
+
+Prints ``KIND: why``, or the error.
+"""
 
 import sys
 

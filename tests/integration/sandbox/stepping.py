@@ -1,10 +1,10 @@
 """Kills a process of the sandbox at each step of a start, by ptrace(2), and prints the effect on the engine.
 
-usage: stepping.py KIND GENERATION WORK_DIR ROOTFS PROGRAM. A step is what a process does between two system calls of which
-others can observe. GENERATION 0 is the engine, 1 its runner, 2 the runner's child and so on. Each time a new engine
-runs the program twice, and while it runs it first, the process of that generation that is the next to reach the step is
-killed before its system call. Prints a JSON list for each step: its number, that of the system call, and the results of
-both runs. The last step is one that was not reached, without a kill.
+usage: stepping.py KIND GENERATION WORK_DIR ROOTFS PROGRAM. A step is what a process does between two system calls of
+which others can observe. GENERATION 0 is the engine, 1 its runner, 2 the runner's child and so on. Each time a new
+engine runs the program twice, and while it runs it first, the process of that generation that is the next to reach the
+step is killed before its system call. Prints a JSON list for each step: its number, that of the system call, and the
+results of both runs. The last step is one that was not reached, without a kill.
 
 To be run in a PID namespace of its own, whose /proc has few processes, as there are steps in reading it.
 """

@@ -140,7 +140,8 @@ def test_hostile_command_changes_nothing_outside(field: Field, name: str, runnin
     assert field.cache.is_dir()
     assert not field.cache.is_symlink()
     assert sorted(p.name for p in field.cache.parent.iterdir()) == ["cache", "source", "victim"]
-    # What is left in the image was created by the command: no content of a mount, no mount point, nothing of the engine.
+    # What is left in the image was created by the command: no content of a mount, no mount point, nothing of the
+    # engine.
     for path in field.outside.rglob("*"):
         info = path.lstat()
         assert not path.name.startswith(".imagewright"), path

@@ -75,7 +75,10 @@ def plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
 def run_build(
     request: BuildRequest, environment: Mapping[str, str], reporter: Reporter, refusal: SandboxError | None
 ) -> tuple[BuildResult, ImagewrightError | None]:
-    """Build; SIGTERM and SIGINT end the sandbox and remove the work directory. ``refusal``: why no RUN can be executed."""
+    """Build; SIGTERM and SIGINT end the sandbox and remove the work directory.
+
+    ``refusal``: why no RUN can be executed.
+    """
     previous = {number: signal.signal(number, _cancel) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         outcome = engine.build(request, environment, reporter, refusal)

@@ -1,7 +1,7 @@
 """Addresses of git repositories, revisions and logins.
 
-Reads the mounted Secret's files. A login is kept apart from the address, so that it can't reach an argument, a log or an
-error with it.
+Reads the mounted Secret's files. A login is kept apart from the address, so that it can't reach an argument, a log or
+an error with it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Address:
 def parse_git(text: str, rest: str, environment: Mapping[str, str]) -> GitSource | None:
     """``#ref``, ``#ref#commit`` and ``#commit`` as kaniko writes them, ``#ref:subdir`` as BuildKit does.
 
-    A web address is a repository where it ends with ``.git``, or is on a well-known forge and doesn't end as an archive.
+    A web address is a repository where it ends with ``.git``, or is on a well-known forge and doesn't end as an
+    archive.
 
     Raises:
         UsageError: the commit is abbreviated.

@@ -29,8 +29,8 @@ _GITLINK = "160000"
 class CheckoutOptions:
     """Options of ADD, which contexts don't have.
 
-    ``checksum`` is a prefix of the commit's hash, or of the hash of the tag that was named. ``git_dir`` keeps ``.git`` in a
-    checkout of the whole repository. ``commit_times`` sets all times to the commit's.
+    ``checksum`` is a prefix of the commit's hash, or of the hash of the tag that was named. ``git_dir`` keeps ``.git``
+    in a checkout of the whole repository. ``commit_times`` sets all times to the commit's.
     """
 
     checksum: str = ""
@@ -138,8 +138,8 @@ def _open(source: GitSource, machine: Machine) -> tuple[Address, Git]:
 class _Revision:
     """What to fetch: ``commit``, else the target of ``ref`` (a full name). ``algorithm`` is the repository's hash.
 
-    ``tip`` is the hash that the server gave for ``ref``, an annotated tag's own; ``""`` for a commit. ``name`` is HEAD's
-    branch, or ``ref``.
+    ``tip`` is the hash that the server gave for ``ref``, an annotated tag's own; ``""`` for a commit. ``name`` is
+    HEAD's branch, or ``ref``.
     """
 
     ref: str

@@ -84,8 +84,8 @@ class Git:
         shutil.rmtree(self._private, ignore_errors=True)
 
     def run(self, *words: str, url: str, git_dir: str = "", work_tree: str = "") -> str:
-        """Run git; its standard output. Errors name ``url``. Transient failures are retried: a Pod's network may be set up
-        seconds after the Pod starts.
+        """Run git; its standard output. Errors name ``url``. Transient failures are retried: a Pod's network may be set
+        up seconds after the Pod starts.
 
         Raises:
             GitError
@@ -152,7 +152,8 @@ class Git:
 
     def _configuration(self, source: GitSource, address: Address) -> str:
         bearer = self._login.bearer
-        # git sends a header to every server that it is redirected to; a password only where the askpass program allows it.
+        # git sends a header to every server that it is redirected to; a password only where the askpass program allows
+        # it.
         redirects = "false" if bearer else "initial"
         verify = "false" if source.insecure_skip_tls_verify else "true"
         text = _CONFIGURATION.format(redirects=redirects, verify=verify)
@@ -162,8 +163,8 @@ class Git:
         return text
 
     def _trusted(self, secret: Mapping[str, bytes], environment: Mapping[str, str]) -> str:
-        """One file of all trusted CAs: SSL_CERT_FILE, GIT_SSL_CAINFO and the Secret's ca.crt, since submodules may be on
-        other servers. (``cli.trust`` has added those of SSL_CERT_DIR to the former.)"""
+        """One file of all trusted CAs: SSL_CERT_FILE, GIT_SSL_CAINFO and the Secret's ca.crt, since submodules may be
+        on other servers. (``cli.trust`` has added those of SSL_CERT_DIR to the former.)"""
         files = {environment[name]: None for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO") if environment.get(name)}
         more = [secret.get("ca.crt", b"")]
         if not any(more) and len(files) < 2:

@@ -1,7 +1,7 @@
 """Layers of a base image on their way from the registry into the unpacker, with bounded memory.
 
-Reads from the registry and writes temporary files. Download, inflation with hashing, and unpacking overlap: the C libraries
-of the first two release the interpreter lock.
+Reads from the registry and writes temporary files. Download, inflation with hashing, and unpacking overlap: the C
+libraries of the first two release the interpreter lock.
 """
 
 from __future__ import annotations

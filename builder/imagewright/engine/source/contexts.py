@@ -1,6 +1,7 @@
 """Contexts: how the planner sees named ones (--build-context), and how their files are fetched.
 
-Fetches the named contexts that the plan reads, pulls a context that is an OCI artifact, and asks a git server for a commit.
+Fetches the named contexts that the plan reads, pulls a context that is an OCI artifact, and asks a git server for a
+commit.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ _CHUNK_BYTES = 1 << 20
 
 
 def pull_artifact(puller: Puller, reference: str, path: str) -> None:
-    """Write the layer of an artifact (manifest.md, "Guidelines for Artifact Usage") into the new file ``path``, verified.
+    """Write the layer of an artifact (manifest.md, "Guidelines for Artifact Usage") into the new file ``path``,
+    verified.
 
     Raises:
         RegistryError, UsageError: of the registry; an invalid reference.

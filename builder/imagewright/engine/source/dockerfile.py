@@ -1,8 +1,8 @@
 """Finds and reads the Dockerfile: in the context, elsewhere on this machine, or from a pipe.
 
 Reads files and descriptors. A symbolic link is followed only inside the file's own folder, or inside the context if the
-file is in it: an error could show the content of whatever it leads to. Where there is no Dockerfile, folders are listed to
-suggest the files that may have been meant: a bounded number of entries, since a context may be a home folder.
+file is in it: an error could show the content of whatever it leads to. Where there is no Dockerfile, folders are listed
+to suggest the files that may have been meant: a bounded number of entries, since a context may be a home folder.
 """
 
 from __future__ import annotations

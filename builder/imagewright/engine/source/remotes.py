@@ -1,8 +1,8 @@
 """Fetches the remote sources of ADD: a file from a URL, a checkout of a git repository.
 
-Talks to the network through ``context``, and writes below a given folder. The only logins are those that the build was given
-for ADD: the secrets that BuildKit's reference names. kaniko's GIT_TOKEN and similar variables are for the build context: a
-Dockerfile could send them to any host.
+Talks to the network through ``context``, and writes below a given folder. The only logins are those that the build was
+given for ADD: the secrets that BuildKit's reference names. kaniko's GIT_TOKEN and similar variables are for the build
+context: a Dockerfile could send them to any host.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _TOKEN_USER = "x-access-token"  # noqa: S105 -- the user name that goes with a t
 
 @dataclass(frozen=True, slots=True)
 class Remotes:
-    """Fetches remote sources. ``environment`` has proxies and trusted certificates; ``secrets`` are the build's, by id."""
+    """Fetches remote sources.
+
+    ``environment`` has proxies and trusted certificates; ``secrets`` are the build's, by id.
+    """
 
     folder: str  # for sources of which only the time is needed
     environment: Mapping[str, str] = field(repr=False)

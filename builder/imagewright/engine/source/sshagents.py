@@ -1,8 +1,8 @@
 """RUN --mount=type=ssh: an agent that lets a command list keys and sign, and nothing else.
 
-Runs OpenSSH's ssh-agent for keys that are files, listens on sockets below the work folder and forwards requests. A RUN can
-never read the key itself. Requests that would change the user's own agent (add, remove, lock) are answered with a failure,
-as in BuildKit.
+Runs OpenSSH's ssh-agent for keys that are files, listens on sockets below the work folder and forwards requests. A RUN
+can never read the key itself. Requests that would change the user's own agent (add, remove, lock) are answered with a
+failure, as in BuildKit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Turns what steps changed into layers and history: a snapshot before and after a RUN, packing, the one layer of --single-snapshot.
+"""Turns what steps changed into layers and history: a snapshot before and after a RUN, packing, the one layer of
+--single-snapshot.
 
 Reads a stage's root file system and writes blobs.
 """
@@ -25,7 +26,10 @@ _NOTHING = Changes((), ())
 
 
 class LayerWriter:
-    """Writes the layers and the history of one stage, nothing if ``makes_layers`` is False. ``single``: one layer, at the end."""
+    """Writes the layers and the history of one stage, nothing if ``makes_layers`` is False.
+
+    ``single``: one layer, at the end.
+    """
 
     def __init__(self, images: Images, options: LayerOptions, *, makes_layers: bool, single: bool) -> None:
         self._images = images
@@ -119,7 +123,9 @@ class LayerWriter:
 
 
 def _wait_for_tick() -> None:
-    """Before Linux 6.13 a ctime is as coarse as the timer tick: a change in the same tick as the scan would be missed."""
+    """Before Linux 6.13 a ctime is as coarse as the timer tick: a change in the same tick as the scan would be
+    missed.
+    """
     begin = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
     while time.clock_gettime_ns(_CLOCK_REALTIME_COARSE) == begin:
         time.sleep(0.001)

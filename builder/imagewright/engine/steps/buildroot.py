@@ -3,8 +3,8 @@
 The engine, its work folder and what the container mounts are in the same root; ``runnerroot`` is that of a container of
 its own.
 
-Moves contexts aside and back. Checks what a RUN did to the container's mounts, and refuses one that would take a mounted
-context for files of the image.
+Moves contexts aside and back. Checks what a RUN did to the container's mounts, and refuses one that would take a
+mounted context for files of the image.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class BuildRoot:
     def __init__(
         self, directory: BuildDirectory, workspace: Workspace, reporter: Reporter, needed: Iterable[str]
     ) -> None:
-        """``needed`` are files and folders of this machine that the engine uses during the build, and cannot be moved."""
+        """``needed`` are files and folders of this machine that the engine uses during the build, and cannot be
+        moved.
+        """
         self._masked = MaskedEntries(directory.path, workspace.masked, directory.excluded, directory.kept)
         self.rootfs = Rootfs(directory.path, directory.excluded, masked=self._masked)
         self._reporter = reporter
@@ -61,7 +63,8 @@ class BuildRoot:
     # --- contexts
 
     def release_contexts(self, contexts: Mapping[str, Rootfs], folders: Iterable[str]) -> dict[str, Rootfs]:
-        """Move the folders of contexts out of the image's way, unless they are mounted; the contexts at their new paths.
+        """Move the folders of contexts out of the image's way, unless they are mounted; the contexts at their new
+        paths.
 
         Args:
             folders: folders of this machine that contain the contexts.

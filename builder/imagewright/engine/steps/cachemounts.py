@@ -3,8 +3,8 @@
 Creates folders and lock files below one folder of the engine's own. Safe with any number of concurrent builds on a file
 system with flock(2), and with builds that are killed: a lock ends with its process, and a cache is complete or absent.
 
-A cache's name is a hash: an id can contain anything. As in BuildKit, the initial content is part of the name: that of the
-seed, or the mode and owner of an empty cache.
+A cache's name is a hash: an id can contain anything. As in BuildKit, the initial content is part of the name: that of
+the seed, or the mode and owner of an empty cache.
 """
 
 from __future__ import annotations

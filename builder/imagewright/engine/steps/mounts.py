@@ -127,7 +127,8 @@ class MountSources:
 
 
 def mount_points(rootfs: Rootfs, step: RunStep) -> tuple[bytes, ...]:
-    """The paths that the mounts of a RUN cover, root-relative, links followed. The image's entries there have not changed.
+    """The paths that the mounts of a RUN cover, root-relative, links followed. The image's entries there have not
+    changed.
 
     A sandbox that moves them aside and back changes their times.
     """

@@ -1,6 +1,7 @@
 """Secrets in the output of a RUN, masked before they reach the log, the error's last lines and the result.
 
-No I/O. Output comes in pieces of any size: bytes that may be the beginning of a secret are held back until the next piece.
+No I/O. Output comes in pieces of any size: bytes that may be the beginning of a secret are held back until the next
+piece.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class RedactedStream:
 
 
 class _Needles:
-    """The byte strings to search for, sorted. Few are searched for one by one, many by their prefix: a key has dozens of
-    lines, a bundle of certificates thousands.
+    """The byte strings to search for, sorted. Few are searched for one by one, many by their prefix: a key has dozens
+    of lines, a bundle of certificates thousands.
     """
 
     def __init__(self, needles: tuple[bytes, ...]) -> None:

@@ -1,8 +1,9 @@
 """The ``/`` of the Pod's other container as the root file system that stages are built in.
 
-The engine works on it through a descriptor, from a container of its own: commands see none of the engine's files, mounts
-and processes. What a command is to see of them (the sources of mounts, sockets, the files of name resolution) is copied
-there for the command and back. Everything there is hostile after the first command: paths are resolved below the root.
+The engine works on it through a descriptor, from a container of its own: commands see none of the engine's files,
+mounts and processes. What a command is to see of them (the sources of mounts, sockets, the files of name resolution) is
+copied there for the command and back. Everything there is hostile after the first command: paths are resolved below the
+root.
 """
 
 from __future__ import annotations

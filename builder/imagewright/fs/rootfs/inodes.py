@@ -1,4 +1,5 @@
-"""Inodes of a root file system: created, described and changed, with owner, mode, device number and extended attributes.
+"""Inodes of a root file system: created, described and changed, with owner, mode, device number and extended
+attributes.
 
 Creates and changes inodes through descriptors; never follows a link. ``Inodes`` has everything on the disk.
 ``RecordedInodes`` is for an ordinary user, who may not give files away: what the disk cannot hold is recorded.
@@ -108,7 +109,10 @@ class Inodes:
             raise owner_error(error, what, owner) from error
 
     def change_mode(self, target: int | EntryRef, mode: int) -> None:
-        """Change the permission bits, after the owner: chown(2) drops setuid. Not for a link, which would be followed."""
+        """Change the permission bits, after the owner: chown(2) drops setuid.
+
+        Not for a link, which would be followed.
+        """
         if isinstance(target, int):
             os.fchmod(target, mode)
         else:

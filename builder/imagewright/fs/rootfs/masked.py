@@ -48,7 +48,8 @@ class MaskedEntries:
     """
 
     def __init__(self, root: str, directory: str, excluded: Iterable[str] = (), kept: Iterable[str] = ()) -> None:
-        """``directory`` is empty, used by nothing else. Mounts below ``excluded`` are ignored; ``kept`` count as mounts.
+        """``directory`` is empty, used by nothing else. Mounts below ``excluded`` are ignored; ``kept`` count as
+        mounts.
 
         Raises:
             OSError

@@ -67,7 +67,10 @@ class RunnerListener:
 
 
 class ContainerRunner:
-    """The runner, which runs one command at a time. ``root`` is a descriptor of its ``/``, ``mounts`` its mount table."""
+    """The runner, which runs one command at a time.
+
+    ``root`` is a descriptor of its ``/``, ``mounts`` its mount table.
+    """
 
     def __init__(self, line: socket.socket, root: int, mounts: bytes) -> None:
         self.root = root
