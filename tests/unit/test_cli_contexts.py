@@ -73,7 +73,11 @@ def test_names_have_one_form(written: str, name: str) -> None:
         (["base"], "not NAME=SOURCE", "oci-layout://FOLDER"),
         (["=x"], "not NAME=SOURCE", "oci-layout://FOLDER"),
         (["base="], "not NAME=SOURCE", "oci-layout://FOLDER"),
-        (["Base=docker-image://a"], '"Base": the name must be lower case, as in "base"', "the name of a stage"),
+        (
+            ["Base=docker-image://a"],
+            'invalid --build-context name "Base": the name must be lower case, as in "base"',
+            "the name of a stage",
+        ),
         (["a=docker-image://b", "a:latest=docker-image://c"], 'duplicate --build-context for "a"', "one source"),
         (["a=alpine:3.20"], "no such directory", "a=docker-image://alpine:3.20"),
         (["a=/etc/passwd"], "not a directory", "oci-layout://FOLDER"),

@@ -50,6 +50,13 @@ def test_bad_reference_says_what_to_write(text: str, says: str) -> None:
     assert caught.value.hint
 
 
+def test_a_bad_reference_is_shown_bounded_and_without_control_characters() -> None:
+    with pytest.raises(ImagewrightError) as caught:
+        Reference.parse("\x1b[2J\u00e4" + "x" * 300)
+    shown = "\\x1b[2J\u00e4" + "x" * 295
+    assert caught.value.message.startswith(f'invalid image reference "{shown}": ')
+
+
 def test_bad_digest_has_its_own_reason() -> None:
     with pytest.raises(ImagewrightError) as caught:
         Reference.parse("app@sha256:123")
