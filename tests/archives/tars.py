@@ -1,4 +1,4 @@
-"""Tar archives for tests, made by the standard library, independently of the engine's own reader and writer.
+"""Tar archives for tests, made by the standard library and not by the engine, and a slow stream to read them from.
 
 No I/O.
 """
@@ -60,3 +60,14 @@ def make_tar(*items: Item, form: int = tarfile.PAX_FORMAT) -> bytes:
 def tar_of(files: Mapping[str, bytes]) -> bytes:
     """An archive of files with this content."""
     return make_tar(*(Item(name, data=data) for name, data in files.items()))
+
+
+class Dribble:
+    """A stream that gives a few bytes at a time, as a network does."""
+
+    def __init__(self, data: bytes, count: int) -> None:
+        self._file = io.BytesIO(data)
+        self._count = count
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._file.read(min(size, self._count))

@@ -10,6 +10,7 @@ import random
 
 import pytest
 import zstandard
+from archives.tars import Dribble
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.tar.decompress import inflate, open_layer, sniff
@@ -30,17 +31,6 @@ COMPRESSED = {
     "zstd-checksum": _zstd(DATA, write_checksum=True),
     "zstd-no-size": _zstd(DATA, write_content_size=False, write_checksum=True),
 }
-
-
-class Dribble:
-    """A stream that gives a few bytes at a time."""
-
-    def __init__(self, data: bytes, count: int) -> None:
-        self._file = io.BytesIO(data)
-        self._count = count
-
-    def read(self, size: int = -1, /) -> bytes:
-        return self._file.read(min(size, self._count))
 
 
 def read_all(data: bytes, count: int = 1 << 30, piece: int = 1 << 20) -> bytes:

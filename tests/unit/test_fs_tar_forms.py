@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from archives.tars import Item, directory, hardlink, make_tar, symlink
+from archives.tars import Dribble, Item, directory, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.unpack import unpack_layer
@@ -22,17 +22,6 @@ GNU_TAR = shutil.which("tar")
 
 def entries(data: bytes) -> list[Entry]:
     return list(TarReader(io.BytesIO(data)))
-
-
-class Dribble:
-    """A stream that gives a few bytes at a time, as a network does."""
-
-    def __init__(self, data: bytes, count: int) -> None:
-        self._file = io.BytesIO(data)
-        self._count = count
-
-    def read(self, size: int = -1, /) -> bytes:
-        return self._file.read(min(size, self._count))
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

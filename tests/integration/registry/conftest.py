@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cluster.certificates import Authority, Identity
 from servers.registry import RegistryServer, RegistryServerOptions
 
 from imagewright.contract.request import RegistrySettings
@@ -15,6 +16,20 @@ from imagewright.registry.auth import Login
 from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions
 from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
+
+
+@pytest.fixture(scope="module")
+def issue(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a folder with the certificate of a new authority, ca.crt, and one for ``hosts`` under each of the names."""
+
+    def make(*names: str, hosts: tuple[str, ...]) -> Path:
+        folder = tmp_path_factory.mktemp("authority")
+        authority = Authority(folder, "imagewright test")
+        for name in names:
+            authority.issue(Identity(name, name, hosts=hosts))
+        return folder
+
+    return make
 
 
 @pytest.fixture

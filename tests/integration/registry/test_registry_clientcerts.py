@@ -15,16 +15,13 @@ from imagewright.contract.request import RegistrySettings
 from imagewright.errors import Reason, RegistryError
 
 Ask = Callable[..., bytes]
+Issue = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def authority(issue: Issue) -> Path:
     """A folder with ca.crt, server.crt for localhost, client.crt and other.crt."""
-    folder = tmp_path_factory.mktemp("authority")
-    made = Authority(folder, "imagewright test")
-    for name in ("server", "client", "other"):
-        made.issue(Identity(name, name, hosts=("localhost",)))
-    return folder
+    return issue("server", "client", "other", hosts=("localhost",))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster.certificates import Authority, Identity
 from servers.scripted import Answer, Asked, ScriptedServer
 from servers.tunnelproxy import TunnelProxy
 
@@ -19,6 +18,7 @@ from imagewright.registry.auth import Login
 
 NAME = "registry.proxied.test"  # no resolver knows it: what reaches it went through the proxy
 Ask = Callable[..., bytes]
+Issue = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +36,8 @@ def nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("authority")
-    Authority(folder, "imagewright test").issue(Identity("server", NAME, hosts=(NAME, "10.9.8.7")))
-    return folder
+def authority(issue: Issue) -> Path:
+    return issue("server", hosts=(NAME, "10.9.8.7"))
 
 
 @pytest.fixture

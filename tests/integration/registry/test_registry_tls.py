@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster.certificates import Authority, Identity
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright.errors import Reason, RegistryError
@@ -19,14 +18,13 @@ from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
 
 Ask = Callable[..., bytes]
+Issue = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def authority(issue: Issue) -> Path:
     """A folder with ca.crt, and server.crt for localhost but not for 127.0.0.1."""
-    folder = tmp_path_factory.mktemp("authority")
-    Authority(folder, "imagewright test").issue(Identity("server", "localhost", hosts=("localhost",)))
-    return folder
+    return issue("server", hosts=("localhost",))
 
 
 def context(authority: Path) -> ssl.SSLContext:
