@@ -39,7 +39,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         wrong = _WRONG_COMMAND.match(message)
         if wrong is not None:
-            raise UsageError(f"unknown command {wrong[1]}", hint=f"Use one of {wrong[2]}.")
+            choices = wrong[2].replace("'", "")  # argparse's quotes
+            raise UsageError(f'unknown command "{wrong[1][1:-1]}"', hint=f"Use one of {choices}.")
         raise UsageError(message, hint=f"See `{self.prog} --help`.")
 
 

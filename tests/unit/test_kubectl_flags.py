@@ -77,6 +77,7 @@ def test_flags_add_to_the_manifests_source(created: Created) -> None:
             ["create", "app", "--inlin=Dockerfile", "more"],
             "unknown argument of create: --inlin=Dockerfile more [UsageInvalid]\nhint: See `kubectl imagewright create --help`.",
         ),
+        (["gett"], 'unknown command "gett" [UsageInvalid]\nhint: Use one of create, get, '),
         (["get", "app", "-A"], 'name "app" cannot be combined with --all-namespaces [UsageInvalid]\nhint: Use a name'),
         (["get", "app", "-l", "a=b"], 'name "app" cannot be combined with --selector [UsageInvalid]\nhint: Use a name'),
     ],

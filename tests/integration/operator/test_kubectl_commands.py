@@ -105,7 +105,6 @@ def test_errors_have_a_hint(
     assert (nowhere.returncode, "[KubernetesApiFailed]" in nowhere.stderr) == (1, True)
     unreadable = plugin_of(Path(api.certificate)).run("get")
     assert "cannot use kubeconfig" in unreadable.stderr
-    assert plugin.run("gett").stderr.startswith("error: unknown command 'gett' [UsageInvalid]\nhint: ")
     soon = plugin.run("wait", "app", "--timeout=soon")
     assert soon.returncode == 2
     assert soon.stderr.startswith('error: invalid --timeout value "soon": not a duration [UsageInvalid]\nhint: ')
