@@ -1,5 +1,4 @@
-"""Content digests as the OCI image specification defines them (descriptor.md, "Digests"), and hashes over several
-fields.
+"""Content digests as the OCI image specification defines them (descriptor.md, "Digests"), and hashes of fields.
 
 No I/O.
 """
@@ -58,9 +57,7 @@ Field = bytes | str | int | bool | None
 
 
 class FramedHash:
-    """SHA-256 over fields of any number, each with its type and length before it: no two lists of fields look the
-    same.
-    """
+    """SHA-256 of any number of fields, each with its type and length before it: no two lists look the same."""
 
     def __init__(self, *fields: Field) -> None:
         self._hasher = hashlib.sha256()

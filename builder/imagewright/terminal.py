@@ -20,9 +20,7 @@ _MAX_LINE = 16 * 1024
 
 
 def clean(line: str) -> str:
-    """A line without escape sequences and control characters; of one that rewrites itself (``\\r``), the last
-    version.
-    """
+    """A line without escape sequences and control characters; if it rewrites itself (``\\r``), the last version."""
     line = line.rstrip("\r").rpartition("\r")[2]
     return _CONTROLS.sub("", _ESCAPES.sub("", line))
 

@@ -107,9 +107,7 @@ def given_fields(options: argparse.Namespace) -> Json:
 
 
 def merged(spec: Json, given: Json) -> Json:
-    """A converted spec, overridden by the fields that flags set: the source as a whole, output and cache field by
-    field.
-    """
+    """A converted spec, overridden by flags: the source as a whole, output and cache field by field."""
     result = {**spec, **given}
     for name in ("output", "cache"):
         if name in spec and name in given:

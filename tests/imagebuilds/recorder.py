@@ -1,5 +1,4 @@
-"""Every status version that ImageBuilds go through, as a watch on the real API server tells them, and what is wrong
-with any.
+"""Every status version that ImageBuilds go through, by a watch on the real API server, and what is wrong with it.
 
 I/O: one watch.
 """

@@ -1,6 +1,4 @@
-"""Fixtures of several parts: a machine without the clouds' logins, registry and ssh server, sources as the engine
-fetches them.
-"""
+"""Fixtures of several parts: no cloud logins, a registry, an ssh server, sources as the engine fetches them."""
 
 from __future__ import annotations
 

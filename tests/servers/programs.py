@@ -1,5 +1,4 @@
-"""Build the servers of the Go module in this directory once: an S3 gateway, an emulator of Google's buckets, another
-registry.
+"""Build this directory's Go servers once: an S3 gateway, an emulator of Google's buckets, another registry.
 
 Runs ``go``; writes below the cache of the test cluster, keyed by the module's content.
 """

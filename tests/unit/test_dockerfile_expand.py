@@ -1,6 +1,4 @@
-"""Expansion: the modifiers, quotes and escapes of the reference, compared with a POSIX shell where both support a
-form.
-"""
+"""Expansion: modifiers, quotes and escapes of the reference, compared with a POSIX shell where both have them."""
 
 from __future__ import annotations
 

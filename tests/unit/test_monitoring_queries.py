@@ -1,6 +1,4 @@
-"""Alerts and dashboard ask for what the operator exports: names, labels and their values; every expression is
-PromQL.
-"""
+"""Alerts and dashboard use what the operator exports: names, labels and values; every expression is PromQL."""
 
 from __future__ import annotations
 

@@ -157,9 +157,7 @@ def unexpected(word: str) -> UsageError:
 def deprecation_warnings(
     arguments: Arguments, environment: Mapping[str, str], flags: Sequence[Flag] = BUILD_FLAGS
 ) -> list[str]:
-    """A line for each flag that was given by a deprecated name or has no effect here, and one for kaniko's feature
-    flags.
-    """
+    """A line for each given flag that has a deprecated name or no effect here, and one for kaniko's feature flags."""
     warnings = [f"--{name} is deprecated: use --{current}" for name, current in arguments.deprecated_names.items()]
     warnings += [
         f"--{flag.name} has no effect here: {flag.no_effect}"

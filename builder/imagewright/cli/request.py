@@ -206,9 +206,7 @@ def _ignore_paths(arguments: Arguments) -> tuple[str, ...]:
 
 
 def default_cache_dir(marker: str = IMAGE_MARKER, folder: str = _CACHE_DIR) -> str:
-    """kaniko's default, if a volume is mounted there in the executor's image; elsewhere /cache belongs to somebody
-    else.
-    """
+    """kaniko's default, if a volume is mounted there in the executor's image; elsewhere /cache isn't ours."""
     if not os.path.exists(marker) or not os.path.isdir(folder):
         return ""
     above, name = os.path.split(os.path.realpath(folder))

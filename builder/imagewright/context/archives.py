@@ -1,5 +1,4 @@
-"""Contexts that are archives: a download becomes a file, which becomes a directory. Those of web servers and
-registries.
+"""Contexts that are archives, of web servers and registries: a download becomes a file, then a directory.
 
 Talks to the network, writes below the job's work directory.
 """

@@ -1,5 +1,4 @@
-"""Downloads a file from an http or https address, for ADD and for contexts: streamed to disk, counted, hashed, never
-trusted.
+"""Downloads a file by http or https, for ADD and for contexts: streamed to disk, counted, hashed, never trusted.
 
 Talks to the network and writes one file. No login of this machine is sent (no .netrc, no cookies); a login that a build
 has for a host goes to that host alone. Where a server redirects to is not restricted: a RUN of the same Dockerfile

@@ -48,8 +48,7 @@ class IgnorePatterns:
 
     @classmethod
     def parse(cls, text: str, name: str = ".dockerignore", *, comments: bool = True) -> Self:
-        """Parse the text of the file. ``name`` is its name in errors. Without ``comments``, ``#`` is an ordinary
-        character.
+        """Parse the text of the file. ``name`` is for errors. Without ``comments``, ``#`` is an ordinary character.
 
         Raises:
             DockerfileError: an invalid pattern, with its line.

@@ -123,9 +123,7 @@ class _Lexer:
         self._spans.append(Span(kind, self._location(start, self._at), source, parts, heredocs))
 
     def _location(self, start: int, end: int) -> Location:
-        """The location of lines ``start`` to ``end``, exclusive, with the columns of the first word of the first
-        line.
-        """
+        """The location of lines ``start`` to ``end``, exclusive, with the columns of the first word of the first."""
         line = self._shown[start]
         indent = len(line) - len(line.lstrip())
         first = re.match(r"\S*", line[indent:])

@@ -78,9 +78,7 @@ class StatusRefusal(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """``retries`` after the first attempt; the first waits ``backoff_s``, each further one twice as long as the one
-    before.
-    """
+    """``retries`` after the first attempt; the first waits ``backoff_s``, each further one twice as long."""
 
     retries: int = 4
     backoff_s: float = 0.5

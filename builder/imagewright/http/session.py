@@ -95,9 +95,7 @@ class _HttpsConnection(HTTPSConnection):
     response_class = _WholeHeaders
 
     def send(self, data: Any) -> None:
-        """Report the TLS alert that the server sent before it closed (certificate required, say), not the closed
-        connection.
-        """
+        """Report the TLS alert that the server sent before it closed the connection (certificate required, say)."""
         try:
             super().send(data)
         except (ssl.SSLEOFError, ConnectionResetError) as error:
@@ -128,9 +126,7 @@ class _UnverifiedPool(_HttpsPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections with complete headers, and TLS by a context of our own instead of the certificates bundled with
-    requests.
-    """
+    """Connections with complete headers, and TLS by a context of our own, without requests' bundled certificates."""
 
     def __init__(self, context: ssl.SSLContext, *, verify: bool) -> None:
         self._context = context
@@ -171,9 +167,7 @@ def new_session(user_agent: str, tls: Tls) -> requests.Session:
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: requests parses the target even of redirects that it must not follow, and fails with an error of its
-        own.
-        """
+        """None: requests parses the target even of redirects that it must not follow, with an error of its own."""
         return None
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:

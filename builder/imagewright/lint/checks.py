@@ -1,5 +1,4 @@
-"""The checks that need only the Dockerfile. Those that need expanded values (undefined variables, ports) are in
-``plan``.
+"""The checks that need only the Dockerfile. ``plan`` has those that need values (undefined variables, ports).
 
 No I/O. Messages are those of BuildKit, so that a search finds them.
 """

@@ -1,5 +1,4 @@
-"""Pins the images of one Dockerfile: our parser finds them, a callback resolves them, the dockerfile-parse library
-edits.
+"""Pins the images of one Dockerfile: our parser finds them, a callback resolves them, dockerfile-parse edits.
 
 No I/O of its own. An edit replaces one word on the lines of its instruction, and every other byte stays: comments, line
 ends, a BOM, flags and heredocs. dockerfile-parse decodes UTF-8, which comments need not be, so it gets a character for

@@ -1,5 +1,4 @@
-"""SOURCE_DATE_EPOCH as the name of a stage: finds the remote source of that stage, whose time is used (Dockerfile
-1.24).
+"""SOURCE_DATE_EPOCH as the name of a stage (Dockerfile 1.24): finds its remote source, whose time is used.
 
 No I/O. The time is a build argument of the plan, so it is resolved before planning. Such a stage consists of FROM
 scratch, ARGs and one ADD of a remote source.

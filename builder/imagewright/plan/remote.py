@@ -75,8 +75,7 @@ RemoteSource = UrlSource | GitRemote
 
 
 def parse_remote(text: str) -> RemoteSource | None:
-    """The remote source that ``text`` names, None for a path. An http(s) URL names a repository if its path ends in
-    ``.git``.
+    """The remote source that ``text`` names, None for a path. A web address of a repository ends in ``.git``.
 
     Raises:
         RemoteError

@@ -76,9 +76,7 @@ class _Base:
 
 @dataclass(frozen=True, slots=True)
 class _NeededStage:
-    """A stage of the plan: the configuration of its base (None if that is a stage) and its instructions, triggers
-    first.
-    """
+    """A stage of the plan: the configuration of its base (None for a stage) and its instructions, triggers first."""
 
     config: ImageConfig | None
     instructions: tuple[PlannedInstruction, ...]
@@ -334,9 +332,7 @@ def _platform_warnings(resolver: _Resolver, needed: dict[int, _NeededStage]) -> 
 
 
 def _finish_target(config: ImageConfig, from_: Platform, options: PlanOptions) -> ImageConfig:
-    """The configuration of the target: for the requested platform, else that of FROM, with the labels of the
-    options.
-    """
+    """The target's configuration, for the requested platform or that of FROM, with the labels of the options."""
     value = config.to_json()
     platform = options.platform if options.platform_asked else from_
     if (value.get("os"), value.get("architecture")) != (platform.os, platform.architecture):

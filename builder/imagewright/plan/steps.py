@@ -27,8 +27,7 @@ def why_not_in_key(one: Field[Any]) -> str:
 
 
 def later_fields(record: Any) -> Iterator[tuple[str, Any]]:
-    """The fields of a step, its options or a mount that ``RELEASED_FIELDS`` doesn't list and that differ from the
-    default.
+    """The fields of a step, options or mount that ``RELEASED_FIELDS`` lacks and that differ from their default.
 
     Cache keys and ``imagewright plan`` have a special form for the listed fields and include all others by name. So no
     field is forgotten, and steps that don't use it keep their keys.
@@ -207,8 +206,7 @@ class InlineFile:
 
 @dataclass(frozen=True, slots=True)
 class CopyStep(_TitledStep):
-    """COPY or ADD. ``sources`` are patterns relative to the root of the origin, or (ADD) remote; ``destination`` is
-    absolute.
+    """COPY or ADD. ``sources`` are patterns below the origin's root or (ADD) remote; ``destination`` is absolute.
 
     ``files`` come after them. A trailing ``/`` of the destination is kept: it marks a directory. ``extract`` (ADD)
     unpacks local archives.

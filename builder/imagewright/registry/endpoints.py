@@ -49,9 +49,7 @@ class Endpoint:
         return f"{self.prefix}/{reference.repository}" if self.prefix else reference.repository
 
     def login_repository(self, repository: str) -> str:
-        """The name of a repository here under which its login is stored: without the prefix of an address in another's
-        place.
-        """
+        """The repository's name here, under which its login is stored: without the prefix of a replaced address."""
         stands_in = self.prefix and _canonical(self.host) != self.login_host
         return repository.removeprefix(f"{self.prefix}/") if stands_in else repository
 

@@ -164,9 +164,7 @@ def _words(body: bytes) -> str:
 
 
 def _sentence(detail: object) -> str:
-    """The sentence in an error's ``detail``, which may be anything: Quay and Artifactory put what matters only
-    there.
-    """
+    """The sentence in an error's ``detail``, which may be anything: Quay and Artifactory say there what matters."""
     if isinstance(detail, dict):
         detail = next((detail[name] for name in ("message", "description") if name in detail), "")
     return detail if isinstance(detail, str) else ""

@@ -115,9 +115,7 @@ class Keychain:
         )
 
     def _ask_store(self, registry: str) -> Login | None:
-        """The store is asked for all hosts, even those without logins: its failure only matters if the registry
-        refuses.
-        """
+        """The store is asked for all hosts, even without logins: its failure only matters if the registry refuses."""
         if not self._store:
             return None
         try:

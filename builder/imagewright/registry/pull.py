@@ -64,9 +64,7 @@ class Puller:
         return self._from_first(reference, lambda endpoints: self._digest_at(endpoints, reference))
 
     def _from_first(self, reference: Reference, ask: Callable[[list[Endpoint]], _T]) -> _T:
-        """What ``ask`` returns for the first address that has the image; its argument is that address and those after
-        it.
-        """
+        """What ``ask`` returns for the first address that has the image, given that address and those after it."""
         endpoints = self._endpoints.for_pull(reference)
         failures: list[str] = []
         for position, mirror in enumerate(endpoints[:-1]):

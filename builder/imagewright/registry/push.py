@@ -216,9 +216,7 @@ def _failed(error: RegistryError, what: str) -> ImagewrightError:
 
 
 def _is_immutable(error: RegistryError) -> bool:
-    """Whether a manifest was refused because its tag is immutable, in the words of Amazon, Google, Azure, Harbor, Quay,
-    …
-    """
+    """Whether a manifest was refused because its tag is immutable, in the words of Amazon, Google, Azure, Harbor, …"""
     said = _words(error)
     return 400 <= error.status < 500 and any(words in said for words in _IMMUTABLE)
 

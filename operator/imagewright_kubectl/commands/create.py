@@ -1,5 +1,4 @@
-"""``create``: an ImageBuild from flags, from a manifest that runs kaniko, from kaniko's flags, or from flags and one of
-these.
+"""``create``: an ImageBuild from flags, from a manifest that runs kaniko, from kaniko's flags, or from several.
 
 I/O: reads the manifest, asks the API server except for a client-side dry run, writes to standard output and error.
 """

@@ -19,9 +19,7 @@ _REFERENCE = re.compile(r"\$\$|\$\(([^()]*)\)|\{\{[^{}]*\}\}")  # the kubelet's 
 
 
 class Environment:
-    """The variables of ``env``: ``values`` that are written in the manifest, ``references`` to Secrets and
-    ConfigMaps.
-    """
+    """The variables of ``env``: ``values`` from the manifest, ``references`` to Secrets and ConfigMaps."""
 
     def __init__(self, container: Mapping[str, Any], diagnostics: Diagnostics) -> None:
         self.values: dict[str, str] = {}

@@ -1,5 +1,4 @@
-"""Finds the container that runs kaniko in a manifest: a Pod, Job, CronJob, Tekton task, Argo workflow or a bare
-container.
+"""Finds the container that runs kaniko: in a Pod, Job, CronJob, Tekton task, Argo workflow, or alone.
 
 No I/O.
 """

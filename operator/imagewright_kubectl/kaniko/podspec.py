@@ -1,5 +1,4 @@
-"""The fields of a manifest that the conversion reads, as pydantic models: wrong types become errors that name the
-field.
+"""The fields of a manifest that the conversion reads, as pydantic models, whose errors name the field.
 
 No I/O. Fields that aren't listed may hold anything; null means not given, as for the API server.
 """

@@ -90,8 +90,7 @@ class GitRef(Model):
 
 
 class SourceFields(Model):
-    """The fields of a kind of source. They have the request's names (``contract.sources``), or ``for_request`` maps
-    them.
+    """The fields of a kind of source, named as in the request (``contract.sources``), or ``for_request`` maps them.
 
     A ``mounted`` source reaches the engine as a volume of the Pod.
     """

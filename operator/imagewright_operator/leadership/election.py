@@ -1,5 +1,4 @@
-"""Leader election: of several operators the one that holds a Lease works. The rules are those of Kubernetes' own
-components.
+"""Leader election: of several operators the one that holds a Lease works, by Kubernetes' own rules.
 
 I/O: through ``leases``; ends the process. Correctness does not depend on it (a build is recorded under a
 resourceVersion, and its Pod's name follows from the record): it saves the API server a second operator's requests, and
@@ -56,9 +55,7 @@ class ElectionResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimings:
-    """The lease's duration and the times that follow from it: by default 15, 10 and 2 s, as in Kubernetes' own
-    components.
-    """
+    """The lease's duration and the times that follow from it, by default Kubernetes' own: 15, 10 and 2 s."""
 
     lease_s: int
 

@@ -268,9 +268,7 @@ def _may_be_kill(told: Failure) -> bool:
 
 
 def _memory_limit(spec: Mapping[str, Any]) -> str:
-    """The executor's memory limit, which may be a LimitRange's default; else that of the whole Pod; "" if there is
-    none.
-    """
+    """The executor's memory limit (perhaps a LimitRange's default), else that of the whole Pod; "" for none."""
     limits = [(one.get("resources") or {}).get("limits") or {} for one in (_executor(spec.get("containers")), spec)]
     return next((str(limit["memory"]) for limit in limits if limit.get("memory")), "")
 

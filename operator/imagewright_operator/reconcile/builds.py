@@ -1,5 +1,4 @@
-"""Build records: whether a build is due, the record of a new one and of a further attempt, and which finished Pods
-expire.
+"""Build records: whether a build is due, those of new builds and of attempts, and which finished Pods expire.
 
 No I/O. A build is recorded in the status, under a resource version, before anything is done for it.
 """

@@ -79,9 +79,7 @@ def not_started(status: Status, message: str, now: datetime) -> Status:
 
 
 def new_commit(imagebuild: ImageBuild, build: Build) -> str:
-    """The commit that needs a new build: one that was seen after ``build`` was queued and differs from its; "" for
-    none.
-    """
+    """The commit that needs a new build: seen after ``build`` was queued, and another than its; "" for none."""
     seen = imagebuild.status.poll
     if seen is None or not seen.commit or _interval(imagebuild) is None:
         return ""

@@ -371,9 +371,7 @@ class _Pass:
         self.requeues_s += cleanup.requeues_s
 
     def _with_current_step(self, build: Build, seen: Observation) -> Build:
-        """The record with the step that a running build executes, by its log, which is read less often as time
-        passes.
-        """
+        """The record with the step that a running build executes, by its log, read less often as time passes."""
         log = self.imagebuild.status.log
         read = log.read_time if log is not None and log.pod == seen.name else ""
         pause = logtail.pause_s(-self._seconds_until(seen.started), self.settings.log_refresh_s)
@@ -385,9 +383,7 @@ class _Pass:
         return build.model_copy(update={"current_step": step}) if step else build
 
     def _read_log(self, seen: Observation) -> bytes:
-        """The end of its log, which goes into the status, too; b"" when there is none or it is not read in this
-        pass.
-        """
+        """The end of its log, which the status gets, too; b"" if there is none or it isn't read in this pass."""
         log = self.observed.read_log(seen.name)
         if log:
             self.changes["log"] = records.log_of(seen, log, self.now, self.imagebuild.status.log)

@@ -160,9 +160,7 @@ class Resync:
         return bodies, idle
 
     def _check_safely(self, body: Json, pods: list[Json], now: datetime) -> list[tuple[ReconcileInput, QueuedBuild]]:
-        """Enqueue the ImageBuild if it needs work, mark it idle if it needs none; return a build that is ready to
-        start.
-        """
+        """Enqueue the ImageBuild if it needs work, or else mark it idle; return a build that is ready to start."""
         key = key_of(body)
         try:
             return self._check(key, body, pods, now)

@@ -1,5 +1,4 @@
-"""Two hundred builds through a network that cuts connections at random bytes: the right digest or a clear error, always
-an end.
+"""Two hundred builds through a network that cuts connections: the right digest or a clear error, always an end.
 
 ``IMAGEWRIGHT_SEED`` repeats a run; the seed and the counts are printed.
 """

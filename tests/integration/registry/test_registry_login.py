@@ -211,9 +211,7 @@ def test_public_images_need_no_helper_for_logins() -> None:
 
 
 def test_a_login_costs_no_connection() -> None:
-    """Refusals are read to their end, and so are the answers without content that a push gets: one connection serves
-    them all.
-    """
+    """Refusals and answers without content are read to their end: one connection serves them all."""
     registry = Guarded("secret")
 
     def script(asked: Asked) -> Answer:

@@ -59,8 +59,7 @@ class StepCache:
     stage: str  # its name, for people
 
     def find(self, state: StageState, step: Step, copying: Copying | None) -> Lookup:
-        """Look up a step's layer, and record its key to explain misses of the next build. ``copying`` is given for a
-        COPY.
+        """Look up a step's layer, and record its key to explain later misses. ``copying`` is given for a COPY.
 
         Raises:
             ImagewrightError: a COPY's source is missing, or cannot be fetched.

@@ -100,9 +100,7 @@ class Images:
         return self._layouts if self._layouts.has(reference) else self._puller
 
     def resolve(self, reference: Reference, platform: Platform) -> RemoteImage:
-        """The image's manifest and configuration, fetched once in a build: a tag that moves can't change it half
-        way.
-        """
+        """The image's manifest and configuration, fetched once in a build, even if its tag moves meanwhile."""
         with self._lock:
             image = self._resolved.get((reference, platform))
             if image is None:

@@ -1,5 +1,4 @@
-"""Images in OCI layouts on this machine: named contexts (``oci-layout://``), and the cache that ``imagewright warm``
-fills.
+"""Images in OCI layouts on this machine: named contexts (``oci-layout://``) and the cache of ``imagewright warm``.
 
 Reads and writes folders; ``warm`` talks to registries. An image of a named context has a reference like one of a
 registry, which is never contacted. Of the warm cache only layers are used, by digest: a build still resolves tags at

@@ -78,8 +78,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def pull_artifact(puller: Puller, reference: str, path: str) -> None:
-    """Write the layer of an artifact (manifest.md, "Guidelines for Artifact Usage") into the new file ``path``,
-    verified.
+    """Write an artifact's verified layer (manifest.md, "Guidelines for Artifact Usage") into the new file ``path``.
 
     Raises:
         RegistryError, UsageError: of the registry; an invalid reference.

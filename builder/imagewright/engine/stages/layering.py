@@ -1,5 +1,4 @@
-"""Turns what steps changed into layers and history: a snapshot before and after a RUN, packing, the one layer of
---single-snapshot.
+"""Turns changes into layers and history: snapshots around a RUN, packing, the one layer of --single-snapshot.
 
 Reads a stage's root file system and writes blobs.
 """
@@ -123,9 +122,7 @@ class LayerWriter:
 
 
 def _wait_for_tick() -> None:
-    """Before Linux 6.13 a ctime is as coarse as the timer tick: a change in the same tick as the scan would be
-    missed.
-    """
+    """Before Linux 6.13 a ctime is as coarse as the timer tick: a change in the scan's own tick would be missed."""
     begin = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
     while time.clock_gettime_ns(_CLOCK_REALTIME_COARSE) == begin:
         time.sleep(0.001)

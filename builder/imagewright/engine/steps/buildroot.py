@@ -42,9 +42,7 @@ class BuildRoot:
     def __init__(
         self, directory: BuildDirectory, workspace: Workspace, reporter: Reporter, needed: Iterable[str]
     ) -> None:
-        """``needed`` are files and folders of this machine that the engine uses during the build, and cannot be
-        moved.
-        """
+        """``needed`` are files and folders of this machine that the engine uses during the build: they stay."""
         self._masked = MaskedEntries(directory.path, workspace.masked, directory.excluded, directory.kept)
         self.rootfs = Rootfs(directory.path, directory.excluded, masked=self._masked)
         self._reporter = reporter
@@ -63,8 +61,7 @@ class BuildRoot:
     # --- contexts
 
     def release_contexts(self, contexts: Mapping[str, Rootfs], folders: Iterable[str]) -> dict[str, Rootfs]:
-        """Move the folders of contexts out of the image's way, unless they are mounted; the contexts at their new
-        paths.
+        """Move the folders of contexts out of the image's way, unless they are mounted; the contexts, moved.
 
         Args:
             folders: folders of this machine that contain the contexts.

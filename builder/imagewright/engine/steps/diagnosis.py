@@ -38,9 +38,7 @@ class MemoryCounts:
 
     @property
     def killed(self) -> bool | None:
-        """Whether the kernel killed a process of this container for lack of memory; None if it may have been
-        another's.
-        """
+        """Whether the kernel killed a process of this container for lack of memory; None if it is unknown."""
         before, after = self.before, self.after
         if before.group is not None and after.group is not None:
             return after.group.kills > before.group.kills

@@ -127,8 +127,7 @@ class MountSources:
 
 
 def mount_points(rootfs: Rootfs, step: RunStep) -> tuple[bytes, ...]:
-    """The paths that the mounts of a RUN cover, root-relative, links followed. The image's entries there have not
-    changed.
+    """Paths that the mounts of a RUN cover, root-relative, links followed: the image's entries there are unchanged.
 
     A sandbox that moves them aside and back changes their times.
     """

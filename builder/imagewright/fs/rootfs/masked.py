@@ -48,8 +48,7 @@ class MaskedEntries:
     """
 
     def __init__(self, root: str, directory: str, excluded: Iterable[str] = (), kept: Iterable[str] = ()) -> None:
-        """``directory`` is empty, used by nothing else. Mounts below ``excluded`` are ignored; ``kept`` count as
-        mounts.
+        """``directory`` is empty, used by nothing else. Mounts below ``excluded`` don't count; ``kept`` do.
 
         Raises:
             OSError
