@@ -9,7 +9,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imagewright.contract.request import SandboxKind
 from imagewright.errors import Reason, SandboxError
@@ -66,6 +66,7 @@ class _InRunnerContainer:
     runner: ContainerRunner
     ids: Ids
     build_directory: BuildDirectory | None
+    isolated: bool
     parallel: int = 1
     mounts: bool = False
 
@@ -76,7 +77,9 @@ class _InRunnerContainer:
         return
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        return self.runner.run(self.kind, self.ids.check(command), output)
+        # The Pod's containers share a network, where a login may be sent over plain HTTP.
+        command = replace(self.ids.check(command), listens=not self.isolated)
+        return self.runner.run(self.kind, command, output)
 
     def close(self) -> None:
         self.runner.close()
@@ -173,7 +176,7 @@ def _choose_with_runner(
         directory = BuildDirectory(path, "/", _EXECUTOR_OWN | _debug_tools(), container=container)
     else:
         directory = BuildDirectory(path + server.CHROOT, server.CHROOT, container=container)
-    return _InRunnerContainer(kind, reason, runner, ids, directory)
+    return _InRunnerContainer(kind, reason, runner, ids, directory, options.isolated)
 
 
 def _choose(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> Sandbox:

@@ -73,7 +73,8 @@ SandboxMount = DirectoryMount | TmpfsMount | FileMount | SocketMount
 class RunCommand:
     """One command. ``env`` is its whole environment; ``workdir`` exists in ``rootfs``; ids are the image's.
 
-    ``mounts`` are mounted in this order and unmounted afterwards. ``network`` False: only loopback. ``excluded`` are
+    ``mounts`` are mounted in this order and unmounted afterwards. ``network`` False: only loopback; ``listens`` False:
+    it may not read packets of others on the network that it shares with the engine (NET_RAW). ``excluded`` are
     root-relative paths that do not belong to the image; nothing can be mounted there.
     """
 
@@ -86,6 +87,7 @@ class RunCommand:
     groups: tuple[int, ...] = ()
     mounts: tuple[SandboxMount, ...] = ()
     network: bool = True
+    listens: bool = True
     excluded: frozenset[str] = frozenset()
 
     def encode(self) -> bytes:

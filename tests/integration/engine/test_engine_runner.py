@@ -13,6 +13,8 @@ import pytest
 from containers.container import REPOSITORY, Layer
 from containers.pod import Pod, empty_pod
 
+from imagewright.sandbox.kernel.linux import NET_RAW
+
 pytestmark = [pytest.mark.root]
 PASSWORD = "registry-password-of-this-build"
 
@@ -219,7 +221,7 @@ def test_the_runner_and_its_command_end_with_the_executor(pod: Pod, number: sign
     runner, executor = started(pod, "exec sleep 987654")
     executor.send_signal(number)
     executor.communicate(timeout=60)
-    assert runner.communicate(timeout=60) == ("", None)
+    assert runner.communicate(timeout=60)[0] == ""
     assert runner.returncode == 0
     assert subprocess.run(["pgrep", "-f", "sleep 987654"], capture_output=True, check=False).stdout == b""
 
@@ -242,7 +244,12 @@ def test_a_runner_that_comes_late_exits(pod: Pod) -> None:
 
 
 def test_isolation_is_given_with_a_runner_and_not_without(pod: Pod) -> None:
-    pod.build("FROM base\nRUN echo x >/x\n", require_isolation=True)
+    dockerfile = "FROM base\nRUN grep CapBnd /proc/self/status >/x\n"
+    bounds = [
+        int(pod.build(dockerfile, require_isolation=isolated)[-1].contents["x"].split()[1], 16)
+        for isolated in (False, True)
+    ]
+    assert bounds[0] ^ bounds[1] == 1 << NET_RAW, "what others send over plain HTTP can't be read"
     pod.runner.execute(pod.runner.context("FROM base\nRUN echo x >/x\n"), "--require-isolation")
     assert pod.runner.code == 8
     assert "NotIsolated" in pod.runner.log

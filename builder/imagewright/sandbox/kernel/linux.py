@@ -87,6 +87,7 @@ DEFAULT_CAPABILITIES = frozenset(
 )
 SETGID: Final = 6
 SETUID: Final = 7
+NET_RAW: Final = 13
 SYS_CHROOT: Final = 18
 MKNOD: Final = 27
 SETFCAP: Final = 31

@@ -105,6 +105,8 @@ def _isolate_network(command: RunCommand) -> None:
 def _run(command: RunCommand, proc: int, kept: frozenset[int]) -> int:
     if not command.argv:
         return 0
+    if not command.listens:
+        kept -= {linux.NET_RAW}
     code = spawn(lambda parent: exec_command(command, kept, parent)).finish(None)
     end_all(proc)
     return code
