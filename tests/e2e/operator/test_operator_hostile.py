@@ -74,8 +74,9 @@ for path in files("/"):
 for line in look("/proc/net/unix").splitlines():
     if line.split()[-1].startswith(b"@") and agent(b"\\0" + line.split()[-1][1:]):
         hits.append("agent")
-own = os.readlink("/proc/self")  # by this /proc's numbers, which need not be ours
-for pid in [p for p in os.listdir("/proc") if p.isdigit() and p != own]:
+own = [os.readlink("/proc/self")]  # by this /proc's numbers, which need not be ours
+own += [look("/proc/self/stat").rpartition(b")")[2].split()[1].decode()]  # the shell of this RUN
+for pid in [p for p in os.listdir("/proc") if p.isdigit() and p not in own]:
     seen += 1
     for kind in ("environ", "cmdline"):
         if found(look(f"/proc/{pid}/{kind}")):
@@ -230,6 +231,7 @@ def test_in_a_pod_without_the_operator_the_same_attack_succeeds_or_is_refused(
             "image": build_settings["EXECUTOR_IMAGE"],
             "args": [
                 "--context=dir:///kaniko/context",
+                "--dockerfile=Alone",
                 "--no-push",
                 f"--registry-mirror={cluster.registry.host}",
                 *flags,

@@ -28,6 +28,7 @@ MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8
 MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
+MS_MOVE: Final = 0x2000
 MS_SLAVE: Final = 0x80000
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8

@@ -79,6 +79,21 @@ def _init(command: RunCommand, scratch: str, parent: Parent) -> int:
     return code
 
 
+def _enter_here() -> bool:
+    """Make the mount at the working directory the root; whether the old root can be unmounted.
+
+    The seccomp profiles of container runtimes refuse pivot_root(2) even with SYS_ADMIN. Then the mount is moved over the
+    old root, which no path leads to any more: ".." ends at the topmost mount of a namespace's root.
+    """
+    try:
+        linux.pivot_root(".", ".")
+    except PermissionError:
+        linux.mount(".", "/", "", linux.MS_MOVE)
+        os.chroot(".")
+        return False
+    return True
+
+
 def _wait(child: Child) -> int:
     """Reap processes until the command ends; returns its exit code."""
     while True:
@@ -124,7 +139,7 @@ class _Root:
         linux.restrict_mount(self.rootfs, linux.MOUNT_ATTR_NODEV, recursive=False)
         old = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
         os.chdir(self.rootfs)
-        linux.pivot_root(".", ".")
+        pivoted = _enter_here()
         os.chdir("/")
         # From here on every path is resolved inside the rootfs. The old root stays for now, hidden: the kernel only
         # permits a new /proc while another one is fully visible.
@@ -135,9 +150,10 @@ class _Root:
             self._attach(path, partial(linux.attach_mount, fd), directory=False)
         for each in asked:
             self._attach_asked(each)
-        os.fchdir(old)
-        linux.umount(".")
-        os.chdir("/")
+        if pivoted:
+            os.fchdir(old)
+            linux.umount(".")
+            os.chdir("/")
         os.close(old)
 
     def leave(self) -> None:
