@@ -74,9 +74,10 @@ for path in files("/"):
 for line in look("/proc/net/unix").splitlines():
     if line.split()[-1].startswith(b"@") and agent(b"\\0" + line.split()[-1][1:]):
         hits.append("agent")
-own = [os.readlink("/proc/self")]  # by this /proc's numbers, which need not be ours
-own += [look("/proc/self/stat").rpartition(b")")[2].split()[1].decode()]  # the shell of this RUN
-for pid in [p for p in os.listdir("/proc") if p.isdigit() and p not in own]:
+proc = os.path.exists("/proc/self")
+own = [os.readlink("/proc/self")] if proc else []  # by this /proc's numbers, which need not be ours
+own += [look("/proc/self/stat").rpartition(b")")[2].split()[1].decode()] if proc else []  # the shell of this RUN
+for pid in [p for p in os.listdir("/proc") if p.isdigit() and p not in own] if proc else []:
     seen += 1
     for kind in ("environ", "cmdline"):
         if found(look(f"/proc/{pid}/{kind}")):
@@ -116,7 +117,8 @@ RUN python3 /attack.py
 RUN setsid sh -c 'echo $$ >/daemon; exec sleep 86399' >/dev/null 2>&1 & sleep 1; test -s /daemon && echo "daemon started"
 RUN cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q "sleep 8639[9]" && echo "daemon lives" || echo "daemon gone"
 """
-FILES = {"Dockerfile": DOCKERFILE, "attack.py": ATTACK}
+ALONE = "FROM python\nCOPY attack.py /\nRUN python3 /attack.py\n"
+FILES = {"Dockerfile": DOCKERFILE, "Alone": ALONE, "attack.py": ATTACK}
 RUNTIME_DEFAULT = {"seccompProfile": {"type": "RuntimeDefault"}}
 TOKEN: dict[str, Any] = {"name": "injected", "mountPath": "/var/run/secrets/cloud", "readOnly": True}
 INJECTED = """\

@@ -307,7 +307,7 @@ def waits_for_a_volume(actor: Actor) -> Script:
 
 @scenario(QUEUED, PENDING, "False StartTimeout")
 def never_starts(actor: Actor) -> Script:
-    actor.applies(startTimeout="2s")
+    actor.applies(startTimeout="8s")
     yield actor.is_told("False StartTimeout")
 
 
