@@ -82,8 +82,8 @@ def _init(command: RunCommand, scratch: str, parent: Parent) -> int:
 def _enter_here() -> bool:
     """Make the mount at the working directory the root; whether the old root can be unmounted.
 
-    The seccomp profiles of container runtimes refuse pivot_root(2) even with SYS_ADMIN. Then the mount is moved over the
-    old root, which no path leads to any more: ".." ends at the topmost mount of a namespace's root.
+    The seccomp profiles of container runtimes refuse pivot_root(2) even with SYS_ADMIN. Then the mount is moved over
+    the old root, which no path leads to any more: ".." ends at the topmost mount of a namespace's root.
     """
     try:
         linux.pivot_root(".", ".")
