@@ -40,7 +40,7 @@ from imagewright.engine.steps.copying import CopyExecutor
 from imagewright.engine.steps.mounts import MountSources
 from imagewright.engine.steps.origins import OriginFiles, Origins
 from imagewright.engine.steps.redaction import Redaction
-from imagewright.engine.steps.run import RunExecutor
+from imagewright.engine.steps.run import Root, RunExecutor
 from imagewright.engine.steps.runnerroot import RunnerRoot
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Interruption, Reason, SandboxError, StepError
@@ -149,7 +149,7 @@ class _Build:
         self._workspace: Workspace | None = None
         self._sandbox: Sandbox | None = None
         self._agents: SshAgents | None = None
-        self._root: BuildRoot | RunnerRoot | None = None
+        self._root: Root | None = None
         self._cache: LayerCache | None = None
         self._planner: Planner | None = None
         self._image: BuiltImage | None = None
@@ -375,7 +375,7 @@ def _from_os_error(error: OSError) -> ImagewrightError:
 
 def _open_root(
     directory: BuildDirectory | None, workspace: Workspace, reporter: Reporter, needed: Sequence[str]
-) -> BuildRoot | RunnerRoot | None:
+) -> Root | None:
     """The directory that the sandbox requires stages to be built in."""
     if directory is None:
         return None
@@ -404,7 +404,7 @@ def _sources(request: BuildRequest) -> tuple[Source | ContextSource, ...]:
     return request.context.source, *(context.source for context in request.context.named)
 
 
-def _with_released_contexts(planned: PlannedBuild, root: BuildRoot | RunnerRoot, request: BuildRequest) -> PlannedBuild:
+def _with_released_contexts(planned: PlannedBuild, root: Root, request: BuildRequest) -> PlannedBuild:
     """The plan, its contexts moved out of the image's way."""
     folders = [source.path for source in _sources(request) if isinstance(source, DirectorySource)]
     roots = root.release_contexts({name: context.rootfs for name, context in planned.contexts.items()}, folders)

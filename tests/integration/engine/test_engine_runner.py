@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,13 +11,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from containers.container import REPOSITORY, Layer
+from containers.container import REPOSITORY, Layer, layers_of
 from containers.pod import Pod, empty_pod
 
 from imagewright.sandbox.kernel.linux import NET_RAW
 
 pytestmark = [pytest.mark.root]
 PASSWORD = "registry-password-of-this-build"
+
+
+ASK = """
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    struct sockaddr_un place = {.sun_family = AF_UNIX};
+    unsigned char answer[5];
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    strncpy(place.sun_path, argv[1], sizeof place.sun_path - 1);
+    if (connect(fd, (struct sockaddr *)&place, sizeof place) || write(fd, "\\0\\0\\0\\1\\13", 5) != 5 || read(fd, answer, 5) != 5)
+        return 1;
+    printf("%d", answer[4]);
+}
+"""  # the list of an agent's keys: SSH_AGENTC_REQUEST_IDENTITIES
 
 
 @pytest.fixture
@@ -254,6 +274,36 @@ def test_isolation_is_given_with_a_runner_and_not_without(pod: Pod) -> None:
     assert pod.runner.code == 8
     assert "NotIsolated" in pod.runner.log
     assert "ImageBuild" in pod.runner.log
+
+
+def test_a_mount_that_stays_ends_the_build(pod: Pod) -> None:
+    """It covers a directory with files, which can't be removed to detach it."""
+    below = pod.runner.root / "opt/token"
+    below.mkdir(parents=True)
+    (below / "file").write_text("below")
+    pod.runner.volume("opt/token", {"token": PASSWORD})
+    pod.execute(pod.request(pod.context("FROM base\nRUN cat /opt/token/token\n")))
+    assert '"reason":"NotIsolated"' in pod.log
+    assert "/opt/token" in pod.log
+    assert PASSWORD not in pod.log
+
+
+def test_a_forwarded_agent_answers_commands_and_nobody_later(pod: Pod, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    (tmp_path / "ask.c").write_text(ASK)
+    subprocess.run(["gcc", "-O1", "-w", "-static", "-o", tmp_path / "ask", tmp_path / "ask.c"], check=True)
+    context = pod.context(
+        "FROM base\nCOPY ask /ask\n"
+        'RUN --mount=type=ssh echo "$SSH_AUTH_SOCK" >/where && /ask "$SSH_AUTH_SOCK" >/answer\n'
+        'RUN test ! -e "$(cat /where)" && find / -xdev -type s >/sockets\n'
+    )
+    shutil.copy(tmp_path / "ask", context)
+    ssh = [{"id": "default", "paths": [str(tmp_path / "key")]}]
+    pod.execute(pod.request(context, {"ssh": ssh}))
+    assert pod.code == 0, pod.log
+    layers = layers_of(pod.layout)
+    assert layers[-2].contents["answer"] == "12", "SSH_AGENT_IDENTITIES_ANSWER"
+    assert layers[-1].contents["sockets"] == ""
 
 
 def test_the_runner_refuses_to_serve_where_it_would_replace_a_machine() -> None:

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from imagewright.cache.layers import LayerCache
 from imagewright.engine.layers import LayerOptions
 from imagewright.engine.stages.steplog import StepLog
-from imagewright.engine.steps.buildroot import BuildRoot
 from imagewright.engine.steps.copying import CopyExecutor
 from imagewright.engine.steps.origins import Origins, StageState
-from imagewright.engine.steps.run import RunExecutor
-from imagewright.engine.steps.runnerroot import RunnerRoot
+from imagewright.engine.steps.run import Root, RunExecutor
 from imagewright.plan.model import BuildPlan
 
 
@@ -51,7 +49,7 @@ class Session:
     copies: CopyExecutor
     steps: StepLog
     cache: LayerCache | None = None  # None: every step is executed
-    build_root: BuildRoot | RunnerRoot | None = None  # where stages with a RUN are built, in the sandbox that needs it
+    build_root: Root | None = None  # where stages with a RUN are built, in the sandbox that needs it
 
     def finish(self, state: StageState) -> None:
         """A stage has succeeded: others can read its files."""

@@ -23,6 +23,7 @@ from imagewright.plan.steps import Network, RunStep
 from imagewright.sandbox.model import RunCommand, RunnerLost, Sandbox
 from imagewright.terminal import Lines
 
+Root = BuildRoot | RunnerRoot  # what a sandbox that needs one root for all stages builds in
 _OUTPUT_LINES_KEPT = 20
 _SUMMARY_LENGTH = 200
 _LINE_WIDTH = 500
@@ -37,7 +38,7 @@ class RunExecutor:
     reporter: Reporter
     redaction: Redaction
     dockerfile_lines: Sequence[str]
-    build_root: BuildRoot | RunnerRoot | None = None
+    build_root: Root | None = None
 
     def execute(self, step: RunStep, rootfs: Rootfs, user: users.User, started: StepStarted) -> None:
         """Run the step's command in ``rootfs``, where its working directory exists.

@@ -121,6 +121,7 @@ class ContainerRunner:
             self._connection.hang_up()
 
     def __del__(self) -> None:
+        self._connection.close()  # not earlier: another thread may wait for a message
         with contextlib.suppress(OSError):
             os.close(self.root)
 

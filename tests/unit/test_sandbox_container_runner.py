@@ -1,0 +1,156 @@
+"""A runner in another container that lies, and one that does not come: what the engine makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from imagewright.contract.request import SandboxKind
+from imagewright.errors import SandboxError
+from imagewright.sandbox.model import Counts, MemoryUse, RunCommand, RunnerLost
+from imagewright.sandbox.processes.connection import pack
+from imagewright.sandbox.runner import container
+from imagewright.sandbox.runner.container import ContainerRunner, RunnerListener
+
+COMMAND = RunCommand("/", ("true",), (), "/")
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[ContainerRunner, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    runner = ContainerRunner(ours, os.open("/", os.O_RDONLY), b"")
+    with theirs, ours:
+        yield runner, theirs
+        runner.close()
+
+
+def answering(theirs: socket.socket, answer: bytes) -> threading.Thread:
+    """Takes one request, and sends these bytes."""
+
+    def serve() -> None:
+        theirs.recv(1 << 16)
+        theirs.sendall(answer)
+        theirs.shutdown(socket.SHUT_WR)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        pack(b""),
+        pack(b"not JSON"),
+        pack(b"[]"),
+        pack(b"{}"),
+        pack(b'{"code": "x"}'),
+        pack(b'{"code": null}'),
+        pack(b'{"error": 1}'),
+        pack(b"\xff\xfe"),
+        struct.pack("!I", (1 << 32) - 1) + b"x" * 100,
+        struct.pack("!I", (1 << 16) + 1) + b" " * (1 << 16) + b"1",
+        b"\0\0",
+    ],
+)
+def test_a_lie_is_a_lost_runner(ends: tuple[ContainerRunner, socket.socket], answer: bytes) -> None:
+    runner, theirs = ends
+    thread = answering(theirs, answer)
+    with pytest.raises(RunnerLost):
+        runner.run(SandboxKind.ROOT, COMMAND, lambda _: None)
+    thread.join()
+
+
+def test_an_honest_answer_is_the_exit_code(ends: tuple[ContainerRunner, socket.socket]) -> None:
+    runner, theirs = ends
+    answering(theirs, pack(b'{"code": 3}'))
+    assert runner.run(SandboxKind.ROOT, COMMAND, lambda _: None) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "counts"),
+    [
+        ({"group": {"kills": 1, "peak": 5, "limit": None}, "machine_kills": 2}, Counts(MemoryUse(1, 5, None), 2)),
+        ({"group": None, "machine_kills": None}, Counts(None, None)),
+        ({"group": {"kills": "many", "peak": 5, "limit": 6}, "machine_kills": 2}, Counts(None, None)),
+        ({"group": []}, Counts(None, None)),
+        ([], Counts(None, None)),
+    ],
+)
+def test_counters_are_numbers_or_unknown(
+    ends: tuple[ContainerRunner, socket.socket], answer: object, counts: Counts
+) -> None:
+    runner, theirs = ends
+    answering(theirs, pack(json.dumps(answer).encode()))
+    assert runner.memory() == counts
+
+
+def test_counters_of_a_runner_that_has_gone_are_unknown(ends: tuple[ContainerRunner, socket.socket]) -> None:
+    runner, theirs = ends
+    theirs.close()
+    assert runner.memory() == Counts(None, None)
+
+
+def test_closing_ends_a_command_that_runs(ends: tuple[ContainerRunner, socket.socket]) -> None:
+    runner, theirs = ends
+    caught: list[str] = []
+
+    def run() -> None:
+        with pytest.raises(SandboxError) as error:
+            runner.run(SandboxKind.ROOT, COMMAND, lambda _: None)
+        caught.append(error.value.message)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    theirs.recv(1)
+    runner.close()
+    thread.join()
+    assert "was stopped" in caught[0]
+    with pytest.raises(SandboxError, match="was stopped"):
+        runner.run(SandboxKind.ROOT, COMMAND, lambda _: None)
+
+
+def test_a_runner_that_does_not_come_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "_PATIENCE_S", 0.01)
+    with pytest.raises(SandboxError, match="does not respond") as caught:
+        RunnerListener(str(tmp_path / "socket")).accept()
+    assert "kubectl describe pod" in caught.value.hint
+    assert not (tmp_path / "socket").exists()
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Callable[[bytes], tuple[RunnerListener, Path]]:
+    def listen(hello: bytes) -> tuple[RunnerListener, Path]:
+        listener = RunnerListener(str(tmp_path / "socket"))
+        line = socket.socket(socket.AF_UNIX)
+        line.connect(str(tmp_path / "socket"))
+        line.sendall(hello)
+        line.close()
+        return listener, tmp_path / "socket"
+
+    return listen
+
+
+def test_a_runner_without_a_root_is_refused(listening: Callable[[bytes], tuple[RunnerListener, Path]]) -> None:
+    listener, _ = listening(pack(b"a mount table without a descriptor"))
+    with pytest.raises(SandboxError, match="ended at once"):
+        listener.accept()
+
+
+def test_only_the_first_runner_is_accepted(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    listener = RunnerListener(path)
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        first.connect(path)
+        socket.send_fds(first, [pack(b"table")], [0])
+        assert listener.accept().mounts == b"table"
+        with pytest.raises(FileNotFoundError):
+            second.connect(path)
