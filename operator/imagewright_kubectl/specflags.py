@@ -78,6 +78,9 @@ def add_fields(parser: Parser) -> None:
     group.add_argument("--cache-ttl", metavar="DURATION", help="maximum age of cached layers (default: two weeks)")
     group.add_argument("--cache-volume", metavar="CLAIM", help="PersistentVolumeClaim for RUN --mount=type=cache")
     group.add_argument("--timeout", metavar="DURATION", help="maximum duration of a build (default: 1h)")
+    group.add_argument(
+        "--require-isolation", action="store_true", help="refuse the build if RUN could read its credentials"
+    )
 
 
 def given_fields(options: argparse.Namespace) -> Json:
@@ -100,6 +103,7 @@ def given_fields(options: argparse.Namespace) -> Json:
         ("output", _output(options)),
         ("cache", _cache(options)),
         ("timeout", options.timeout),
+        ("requireIsolation", options.require_isolation),
     ):
         if value:
             spec[name] = value

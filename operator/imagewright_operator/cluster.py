@@ -21,7 +21,8 @@ from imagewright_operator.kubeapi.client import Client
 from imagewright_operator.kubeapi.config import CONTROLLER
 from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.kubeapi.paths import core, imagebuilds
-from imagewright_operator.pods.manifests import CONTAINER, POD_SELECTOR, UID_LABEL
+from imagewright_operator.pods.containers import EXECUTOR
+from imagewright_operator.pods.manifests import POD_SELECTOR, UID_LABEL
 from imagewright_operator.pods.observation import Observation
 from imagewright_operator.reconcile.actions import CreateError, Event
 
@@ -116,7 +117,7 @@ class Cluster:
         Raises:
             ApiError: the node does not answer.
         """
-        query = {"container": CONTAINER, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_READ)}
+        query = {"container": EXECUTOR, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_READ)}
         kept = b""
         try:
             for chunk in self._client.stream(core("pods", namespace, pod) + "/log", query):

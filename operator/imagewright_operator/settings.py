@@ -25,7 +25,7 @@ _QUANTITY = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[KMGTPE]i|[mkMGTPE]|[eE][0-9]+)?"
 
 
 class Profile(StrEnum):
-    """The confinement of the executor Pod; see docs/security.md."""
+    """The confinement of the executor Pod; see docs/operator.md."""
 
     AUTO = "auto"  # userns if every node that could run the Pod supports user namespaces, else plain
     USERNS = "userns"
@@ -49,7 +49,8 @@ class Limits:
 class Settings:
     """Settings that apply to all builds of an installation.
 
-    ``namespaces`` empty means all. ``resources`` applies to builds that set none. ``log_refresh_s`` is the minimum time
+    ``namespaces`` empty means all. ``resources`` applies to builds that set none, ``engine_resources`` to the engine where
+    commands run in another container. ``require_isolation`` applies to all builds. ``log_refresh_s`` is the minimum time
     between two reads of a running build's log, 0 to read none. ``limits`` are of concurrent builds.
     ``registry_ca_config_map`` is the name of a ConfigMap in every namespace with builds; ``caFile`` in ``registries``
     names one of its keys. With ``leader_election`` only the operator works that holds the Lease ``lease_name``.
@@ -65,6 +66,10 @@ class Settings:
     resources: Mapping[str, Any] = field(
         default_factory=lambda: {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}}
     )
+    engine_resources: Mapping[str, Any] = field(
+        default_factory=lambda: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+    )
+    require_isolation: bool = False
     workspace_size: str = "20Gi"
     termination_grace_s: int = 30
     resync_s: float = 3600.0
@@ -98,6 +103,8 @@ class Settings:
             service_accounts=frozenset(reader.names("SERVICE_ACCOUNTS", ("default",))),
             namespaces=reader.names("NAMESPACES", ()),
             resources=reader.resources("RESOURCES", default.resources),
+            engine_resources=reader.resources("ENGINE_RESOURCES", default.engine_resources),
+            require_isolation=reader.flag("REQUIRE_ISOLATION"),
             workspace_size=reader.quantity("WORKSPACE_SIZE", default.workspace_size),
             termination_grace_s=reader.integer("TERMINATION_GRACE_SECONDS", default.termination_grace_s, 0),
             log_refresh_s=reader.number("LOG_REFRESH_SECONDS", default.log_refresh_s, 0),

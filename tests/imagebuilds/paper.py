@@ -76,7 +76,7 @@ class Paper:
         self.generation += 1
 
     def decide(self) -> tuple[ReconcileInput, Actions]:
-        observations = tuple(observe(pod, self.events) for pod in self.pods.values())
+        observations = tuple(observe(pod, self.now, self.events) for pod in self.pods.values())
         observed = ReconcileInput.of(self.imagebuild(), observations, self.now)
         asked: list[str] = []
 

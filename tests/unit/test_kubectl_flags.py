@@ -98,3 +98,8 @@ def test_a_client_dry_run_checks_the_resources_types_and_lengths(plugin: Plugin)
     assert (done.returncode, done.stdout) == (2, "")
     assert "error: spec.target: " in done.stderr
     assert "[InvalidSpec]" in done.stderr
+
+
+def test_isolation_can_be_required() -> None:
+    assert created(pod(GIT), "--require-isolation")[0]["requireIsolation"] is True
+    assert "requireIsolation" not in created(pod(GIT))[0]

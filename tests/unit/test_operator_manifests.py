@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from imagebuilds.manifests import container, environment, imagebuild, mounts, pod
 
 from imagewright.contract import REQUEST_ENV
 from imagewright.contract.request import BuildRequest, CacheSettings, RegistrySettings, SecretSource, SshSource
@@ -18,43 +19,10 @@ from imagewright.contract.sources import (
     Source,
 )
 from imagewright.errors import UsageError
-from imagewright_operator.api import ImageBuild
-from imagewright_operator.api.status import Build
 from imagewright_operator.pods import volumes
-from imagewright_operator.pods.manifests import executor_pod, is_poll_pod, pods_of, poll_pod
+from imagewright_operator.pods.manifests import is_poll_pod, pods_of, poll_pod
 from imagewright_operator.pods.request import build_request
 from imagewright_operator.settings import Profile, Settings
-
-INLINE = {"inline": {"dockerfile": "FROM scratch\n"}}
-
-
-def imagebuild(source: dict[str, Any] = INLINE, **spec: Any) -> ImageBuild:
-    spec = {"source": source, "output": {"tags": ["reg.example.com/app:1"]}, **spec}
-    return ImageBuild.parse({"metadata": {"name": "app", "namespace": "ns", "uid": "uid-1"}, "spec": spec})
-
-
-def pod(
-    source: dict[str, Any] = INLINE, profile: Profile = Profile.PLAIN, settings: Settings | None = None, **spec: Any
-) -> dict[str, Any]:
-    build = Build(id="0123abcd", inputs_hash="v1-x", attempt=2)
-    return executor_pod(imagebuild(source, **spec), build, settings or Settings(), profile)
-
-
-def container(made: dict[str, Any]) -> dict[str, Any]:
-    only: dict[str, Any] = made["spec"]["containers"][0]
-    return only
-
-
-def environment(made: dict[str, Any]) -> dict[str, Any]:
-    return {one["name"]: one.get("value", one.get("valueFrom")) for one in container(made)["env"]}
-
-
-def mounts(made: dict[str, Any]) -> dict[str, Any]:
-    volumes = {one["name"]: one for one in made["spec"]["volumes"]}
-    return {
-        one["mountPath"]: {**volumes[one["name"]], "readOnly": one.get("readOnly", False)}
-        for one in container(made)["volumeMounts"]
-    }
 
 
 @pytest.mark.parametrize(

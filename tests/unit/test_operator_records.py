@@ -111,6 +111,7 @@ def test_the_inputs_hash_never_changes() -> None:
         ({"registries": [{"host": "docker.io", "clientCertificateSecretRef": {"name": "a"}}]}, True),
         ({"podTemplate": {"hostUsers": False}}, True),
         ({"sandbox": "Root"}, True),
+        ({"requireIsolation": True}, True),
     ],
 )
 def test_the_fields_of_the_inputs_hash(spec: dict[str, Any], same_image: bool) -> None:

@@ -31,6 +31,8 @@ def test_every_setting_is_read() -> None:
         SERVICE_ACCOUNTS="default, builder",
         NAMESPACES="a b",
         RESOURCES='{"limits": {"memory": "1Gi"}}',
+        ENGINE_RESOURCES='{"requests": {"cpu": "200m"}}',
+        REQUIRE_ISOLATION="true",
         WORKSPACE_SIZE="1Gi",
         RESYNC_SECONDS="5",
         WORKERS="2",
@@ -47,6 +49,8 @@ def test_every_setting_is_read() -> None:
     assert settings.service_accounts == {"default", "builder"}
     assert settings.namespaces == ("a", "b")
     assert settings.resources == {"limits": {"memory": "1Gi"}}
+    assert settings.engine_resources == {"requests": {"cpu": "200m"}}
+    assert settings.require_isolation
     assert (settings.resync_s, settings.workers, settings.http_port) == (5, 2, 0)
 
 
@@ -60,6 +64,8 @@ def test_every_setting_is_read() -> None:
         ("RESOURCES", "[]", "JSON object"),
         ("RESOURCES", '{"limit": {"memory": "1Gi"}}', "unknown key limit"),
         ("RESOURCES", '{"limits": {"memory": "1GB"}}', "limits.memory must be a Kubernetes quantity"),
+        ("ENGINE_RESOURCES", '{"limits": {"memory": "1GB"}}', "limits.memory must be a Kubernetes quantity"),
+        ("REQUIRE_ISOLATION", "yes", "true, false"),
         ("WORKSPACE_SIZE", "20GB", "such as 20Gi"),
         ("MAX_BUILDS", "1.9", "an integer"),
         ("HTTP_PORT", "99999", "from 0 to 65535"),

@@ -97,6 +97,8 @@ class _Converter:
         self._registries(request, file_flags)
         if request.run.sandbox != "auto":
             self.spec["sandbox"] = request.run.sandbox.value.capitalize()
+        if request.run.require_isolation:
+            self.spec["requireIsolation"] = True
         PodSettings(self.workload, self.environment, self.mounts, self.diagnostics).fill(self.spec)
         for name in sorted(self.diagnostics.unused_drops):
             self.diagnostics.note(f'ignored --drop {name}: the manifest has no "{name}"')

@@ -33,6 +33,10 @@ class Model(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
+    def as_json(self) -> Json:
+        """As in a manifest, without fields that are not set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
 
 def rule(expression: str, message: str) -> Json:
     """A CEL rule, with a message that says what to write instead."""

@@ -19,7 +19,7 @@ LabelText = Annotated[str, Field(max_length=512)]
 
 
 class Resources(Model):
-    """Requests and limits of the executor's container, as in a Pod."""
+    """Requests and limits of the container in which commands run, as in a Pod."""
 
     requests: Annotated[
         dict[str, int | str], Field(max_length=16, description="Requested resources, as in a Pod.")
@@ -125,7 +125,7 @@ class PodTemplate(Model):
         description="Service account of the Pod, one that the installation allows; its token is never mounted.",
     )
     resources: Resources | None = Field(
-        default=None, description="Resources of the executor's container; the installation's by default."
+        default=None, description="Resources of the container in which commands run; the installation's by default."
     )
     node_selector: Annotated[
         dict[str, LabelText], Field(max_length=32, description="Labels that the node must have, as in a Pod.")
@@ -148,7 +148,7 @@ class PodTemplate(Model):
     )
     security_context: Annotated[dict[str, Any], Field(json_schema_extra=_OPEN)] | None = Field(
         default=None,
-        description="Security context of the container, limited to what reduces its privileges (seccompProfile, capabilities.drop, …).",
+        description="Security context of the containers, limited to what reduces its privileges (seccompProfile, capabilities.drop, …).",
     )
     labels: Annotated[
         dict[str, LabelText], Field(max_length=64, description="Labels of the Pod, in addition to the operator's.")

@@ -377,4 +377,8 @@ class Spec(Model):
     concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.REPLACE
     retention: Retention = Retention()
     sandbox: Sandbox = Sandbox.AUTO
+    require_isolation: bool = Field(
+        default=False,
+        description="Whether to refuse the build if its RUN commands could read registry logins or other credentials.",
+    )
     pod_template: PodTemplate = PodTemplate()

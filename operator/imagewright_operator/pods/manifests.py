@@ -7,18 +7,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imagewright.contract import REQUEST_ENV, TERMINATION_MESSAGE_PATH
 from imagewright_operator.api import API_VERSION, GROUP, KIND, ImageBuild, Spec
 from imagewright_operator.api.base import Json, parse_duration
 from imagewright_operator.api.podtemplate import Toleration
-from imagewright_operator.api.spec import Output
+from imagewright_operator.api.spec import Output, Sandbox
 from imagewright_operator.api.status import Build
-from imagewright_operator.pods.request import arg_variable, build_request
-from imagewright_operator.pods.volumes import group_of_ordinary_user, own_volumes
+from imagewright_operator.pods.containers import (
+    COMMANDS_ANNOTATION,
+    EXECUTOR,
+    RUNNER,
+    commands_container,
+    containers,
+)
+from imagewright_operator.pods.volumes import group_of_ordinary_user, has_runner, own_volumes
 from imagewright_operator.settings import Profile, Settings
-
-CONTAINER = "executor"
-ENTRY_POINT = "/kaniko/executor"
 
 UID_LABEL = f"{GROUP}/uid"
 NAME_LABEL = f"{GROUP}/imagebuild"
@@ -32,7 +34,12 @@ _NODE_LOST_S = 60
 _PROBE_SUFFIX = "-probe"  # a build's Pod ends with the number of its attempt
 _PROBE_TIMEOUT = "2m"
 _PROBE_RESOURCES = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
-_STRICT_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SETUID", "SETGID", "SETFCAP", "DAC_OVERRIDE", "CHOWN", "FOWNER")
+# By these, the webhooks of cloud identities give no token to a container. Separators as documented for each.
+_SKIP_CONTAINERS = {
+    "eks.amazonaws.com/skip-containers": ",",
+    "azure.workload.identity/skip-containers": ";",
+    "pod-identity.alibabacloud.com/skip-containers": ",",
+}
 
 
 def pod_name(imagebuild_name: str, build: Build) -> str:
@@ -63,7 +70,6 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
     for volume in template.volumes:
         volumes.append({"name": volume.name, **volume.source})
         mounts.append({"name": volume.name, "mountPath": volume.mount_path, "readOnly": volume.read_only})
-    context = _security_context(template.security_context or {}, profile)
     pod: Json = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -80,7 +86,7 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
                 BUILD_LABEL: build.id,
                 ATTEMPT_LABEL: str(build.attempt),
             },
-            "annotations": {**template.annotations, "kubectl.kubernetes.io/default-container": CONTAINER},
+            "annotations": _annotations(imagebuild, profile),
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,
@@ -98,26 +104,12 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
             "enableServiceLinks": False,
             "activeDeadlineSeconds": _deadline_s(imagebuild.spec),
             "terminationGracePeriodSeconds": settings.termination_grace_s,
-            "containers": [
-                {
-                    "name": CONTAINER,
-                    "image": settings.executor_image,
-                    **({"imagePullPolicy": settings.executor_pull_policy} if settings.executor_pull_policy else {}),
-                    "command": [ENTRY_POINT],
-                    "args": ["execute"],
-                    "env": _environment(imagebuild, settings),
-                    "resources": _resources(imagebuild, settings),
-                    "securityContext": context,
-                    "terminationMessagePath": TERMINATION_MESSAGE_PATH,
-                    "terminationMessagePolicy": "File",
-                    "volumeMounts": mounts,
-                }
-            ],
+            "containers": containers(imagebuild, settings, profile, mounts),
             "volumes": volumes,
         },
     }
     _set_placement(pod["spec"], imagebuild.spec, profile)
-    group = group_of_ordinary_user(context)
+    group = group_of_ordinary_user(template.security_context or {})
     if group is not None:
         pod["spec"]["securityContext"] = {"fsGroup": group}
     return pod
@@ -138,6 +130,7 @@ def poll_pod(imagebuild: ImageBuild, name: str, settings: Settings, profile: Pro
         "registries": [],
         "timeout": _PROBE_TIMEOUT,
         "start_timeout": _PROBE_TIMEOUT,
+        "sandbox": Sandbox.NAMESPACE,  # it runs no commands: one container is enough
     }
     reduced = imagebuild.model_copy(update={"spec": imagebuild.spec.model_copy(update=unneeded)})
     pod = executor_pod(reduced, Build(id="probe", inputs_hash=""), settings, profile)
@@ -146,6 +139,16 @@ def poll_pod(imagebuild: ImageBuild, name: str, settings: Settings, profile: Pro
     (container,) = pod["spec"]["containers"]
     container |= {"args": ["probe"], "resources": _PROBE_RESOURCES}
     return pod
+
+
+def _annotations(imagebuild: ImageBuild, profile: Profile) -> dict[str, str]:
+    annotations = {**imagebuild.spec.pod_template.annotations, "kubectl.kubernetes.io/default-container": EXECUTOR}
+    if has_runner(imagebuild.spec):
+        annotations[COMMANDS_ANNOTATION] = commands_container(imagebuild, profile)
+        for key, separator in _SKIP_CONTAINERS.items():
+            skipped = [name.strip() for name in annotations.get(key, "").split(separator) if name.strip()]
+            annotations[key] = separator.join(dict.fromkeys([*skipped, RUNNER]))
+    return annotations
 
 
 def _deadline_s(spec: Spec) -> int:
@@ -172,7 +175,7 @@ def _set_placement(pod_spec: Json, spec: Spec, profile: Profile) -> None:
         "affinity": template.affinity,
         "priorityClassName": template.priority_class_name,
         "runtimeClassName": template.runtime_class_name,
-        "imagePullSecrets": [_dump(secret) for secret in template.image_pull_secrets],
+        "imagePullSecrets": [secret.as_json() for secret in template.image_pull_secrets],
     }
     pod_spec.update({key: value for key, value in optional.items() if value})
 
@@ -183,60 +186,12 @@ def _tolerations(given: Sequence[Toleration]) -> list[Json]:
     Kubernetes' default of five minutes is meant for services, whose other replicas continue; a build on a lost node
     just stops. A kubelet that is only restarted is back before its node counts as lost.
     """
-    tolerations = [_dump(toleration) for toleration in given]
+    tolerations = [toleration.as_json() for toleration in given]
     for key in _NODE_LOST_TAINTS:
         if not any(one.key in (key, None) and one.effect in ("NoExecute", None) for one in given):
             lost: Json = {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _NODE_LOST_S}
             tolerations.append(lost)
     return tolerations
-
-
-def _environment(imagebuild: ImageBuild, settings: Settings) -> list[Json]:
-    spec = imagebuild.spec
-    environment: list[Json] = [{"name": REQUEST_ENV, "value": build_request(imagebuild, settings).encode()}]
-    for index, arg in enumerate(spec.build_args):
-        if arg.value_from is not None:
-            environment.append({"name": arg_variable(index), "valueFrom": _dump(arg.value_from)})
-    for variable in spec.pod_template.env:
-        entry = _dump(variable)
-        if variable.value is not None:
-            entry["value"] = variable.value.replace("$", "$$")  # the kubelet expands $(VAR), and replaces $$ by $
-        environment.append(entry)
-    return environment
-
-
-def _resources(imagebuild: ImageBuild, settings: Settings) -> Mapping[str, Any]:
-    given = imagebuild.spec.pod_template.resources
-    if given is None:
-        return settings.resources
-    return {key: value for key, value in _dump(given).items() if value}
-
-
-def _security_context(given: Mapping[str, Any], profile: Profile) -> Json:
-    """The profile's context, overridden by the template's, which the allowlist limits to reducing privileges."""
-    context: Json = {}
-    if profile is Profile.HARDENED:
-        context["seccompProfile"] = {"type": "RuntimeDefault"}
-    elif profile is Profile.USERNS_STRICT:
-        context["seccompProfile"] = {"type": "RuntimeDefault"}
-        context["procMount"] = "Unmasked"  # of the Pod's own user namespace
-        context["capabilities"] = {"drop": ["ALL"], "add": list(_STRICT_CAPABILITIES)}
-    own = context.get("capabilities", {})
-    context.update(given)
-    if own and "capabilities" in given:
-        dropped = [_capability(name) for name in (given["capabilities"] or {}).get("drop") or ()]
-        kept = [] if "ALL" in dropped else [name for name in own["add"] if name not in dropped]
-        context["capabilities"] = {"drop": ["ALL"], **({"add": kept} if kept else {})}
-    return context
-
-
-def _capability(name: Any) -> str:
-    return str(name).upper().removeprefix("CAP_")
-
-
-def _dump(model: Any) -> Json:
-    dumped: Json = model.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return dumped
 
 
 def owner_uid(pod: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from imagewright.contract import DEFAULT_CACHE_TTL_S
+from imagewright.contract import DEFAULT_CACHE_TTL_S, RUNNER_SOCKET
 from imagewright.contract.request import (
     BuildArg,
     BuildRequest,
@@ -42,6 +42,7 @@ from imagewright_operator.pods.volumes import (
     SOURCE_CREDENTIALS_DIR,
     SSH_KEYS_DIR,
     WORK_DIR,
+    has_runner,
     registry_ca,
 )
 from imagewright_operator.settings import Settings
@@ -73,6 +74,8 @@ def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
             ),
             ssh=tuple(SshSource(id=key.id, paths=(f"{SSH_KEYS_DIR}/{index}",)) for index, key in enumerate(spec.ssh)),
             cache_dir=CACHE_DIR if spec.cache is not None and spec.cache.volume is not None else "",
+            runner_socket=RUNNER_SOCKET if has_runner(spec) else "",
+            require_isolation=spec.require_isolation or settings.require_isolation,
         ),
         registry=RegistryAccess(
             insecure=output.insecure,

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from imagewright.contract import RUNNER_DIR
 from imagewright.contract.sources import DOCKER_CONFIG_KEY, KINDS
 from imagewright_operator.api import Spec
 from imagewright_operator.api.base import Json, KeyReference
+from imagewright_operator.api.spec import Sandbox
 from imagewright_operator.settings import Settings
 
 # Below /kaniko, the engine's own folder: the mounts hide no path of an image that is built in the ``root`` sandbox.
@@ -25,6 +27,12 @@ SECRETS_DIR = "/kaniko/secrets"
 SSH_KEYS_DIR = "/kaniko/ssh"
 CACHE_DIR = "/kaniko/cache"
 OUTPUT_CA = "output.crt"
+RUNNER_VOLUME = "imagewright-runner"
+
+
+def has_runner(spec: Spec) -> bool:
+    """Whether commands may run outside of the ``namespace`` sandbox, and then need a container of their own."""
+    return spec.sandbox is not Sandbox.NAMESPACE
 
 
 def registry_ca(index: int) -> str:
@@ -33,9 +41,12 @@ def registry_ca(index: int) -> str:
 
 
 def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]:
-    """The operator's own volumes and their mounts."""
+    """The operator's own volumes and their mounts in the executor."""
     volumes: list[Json] = [{"name": "imagewright-work", "emptyDir": {"sizeLimit": settings.workspace_size}}]
     mounts: list[Json] = [{"name": "imagewright-work", "mountPath": WORK_DIR}]
+    if has_runner(spec):
+        volumes.append({"name": RUNNER_VOLUME, "emptyDir": {}})
+        mounts.append({"name": RUNNER_VOLUME, "mountPath": RUNNER_DIR})
 
     def add(name: str, path: str, source: Json) -> None:
         volumes.append({"name": f"imagewright-{name}", **source})

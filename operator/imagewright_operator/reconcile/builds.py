@@ -18,6 +18,8 @@ from imagewright_operator.reconcile import polling
 from imagewright_operator.reconcile.inputs import Inputs, build_id
 from imagewright_operator.reconcile.limiter import ObjectKey, PodKey, QueuedBuild
 
+_LINGERING_TTL = timedelta(minutes=1)
+
 
 def is_due(imagebuild: ImageBuild, inputs: Inputs, build: Build) -> bool:
     """Whether there is something to build after ``build``, which has finished."""
@@ -73,13 +75,17 @@ class PodCleanup:
 
 
 def expired_pods(pods: Iterable[Observation], ttl: timedelta, now: datetime) -> PodCleanup:
-    """Of Pods whose builds have finished: those that still run, and those that ended at least ``ttl`` ago."""
+    """Of Pods whose builds have finished: those that still run, and those that ended at least ``ttl`` ago.
+
+    One of which only the executor has ended is deleted earlier, since its other containers use the node.
+    """
     delete, requeues_s = [], []
     for pod in pods:
         if pod.deleted:
             continue
         ended = parse_time(pod.finished or pod.created)
-        left = (ended + ttl - now).total_seconds() if pod.ended and ended is not None else 0.0
+        kept = min(ttl, _LINGERING_TTL) if pod.lingers else ttl
+        left = (ended + kept - now).total_seconds() if pod.ended and ended is not None else 0.0
         if left <= 0:
             delete.append(pod)
         else:

@@ -19,7 +19,16 @@ _VERSION = "1"
 _INPUTS = ("source", "contextDir", "dockerfile", "target", "buildArgs", "secrets", "ssh", "output", "platforms")
 _NOT_CONTENT = {"pushSecretRef", "secretRef", "insecure", "caBundleRef", "pathStyle", "poll"}
 # Fields that may decide whether a build succeeds: editing one of them retries a failed build.
-_ENVIRONMENT = (*_INPUTS, "registries", "timeout", "startTimeout", "sandbox", "podTemplate", "cache")
+_ENVIRONMENT = (
+    *_INPUTS,
+    "registries",
+    "timeout",
+    "startTimeout",
+    "sandbox",
+    "requireIsolation",
+    "podTemplate",
+    "cache",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,7 +237,7 @@ class _Pass:
             self._read_log(seen)
             self._finish("Failed", records.failure(Reason.TIMEOUT, self._timed_out(), seen))
             return None
-        self.requeues_s.append(max(left, 1.0))
+        self.requeues_s.append(_POLL_S if seen.finished else max(left, 1.0))  # finished: its other containers end soon
         if seen.deleted:
             self.requeues_s.append(max(1.0, self._seconds_until(seen.deleted, _LINGER)))
         before = self.imagebuild.status.build

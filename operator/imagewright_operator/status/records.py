@@ -23,7 +23,7 @@ from imagewright_operator.api.status import (
     Step,
 )
 from imagewright_operator.pods import logtail
-from imagewright_operator.pods.manifests import CONTAINER
+from imagewright_operator.pods.containers import EXECUTOR
 from imagewright_operator.pods.observation import Observation, parse_time
 
 
@@ -73,13 +73,13 @@ def failure_of(seen: Observation, result: BuildResult | None) -> FailureStatus:
         file=reported.file if reported and same else "",
         line=reported.line if reported and same and reported.line else None,
         exit_code=reported.exit_code if reported and same else None,
-        location=FailureLocation(pod=seen.name, container=CONTAINER),
+        location=FailureLocation(pod=seen.name, container=EXECUTOR),
     )
 
 
 def failure(reason: str, message: str, seen: Observation) -> FailureStatus:
     """Why the operator ends the build of this Pod."""
-    location = FailureLocation(pod=seen.name, container=CONTAINER)
+    location = FailureLocation(pod=seen.name, container=EXECUTOR)
     return FailureStatus(reason=reason, message=clipped(message), location=location)
 
 
@@ -91,7 +91,7 @@ def image_of(result: BuildResult) -> Image:
 def log_of(seen: Observation, data: bytes, now: datetime, before: Log | None) -> Log:
     """The end of the log; ``before`` if nothing but the time has changed, so that the status is not patched."""
     text, truncated = logtail.tail(data)
-    log = Log(tail=text, truncated=truncated, pod=seen.name, container=CONTAINER, read_time=second(now))
+    log = Log(tail=text, truncated=truncated, pod=seen.name, container=EXECUTOR, read_time=second(now))
     return before if before is not None and before.model_copy(update={"read_time": log.read_time}) == log else log
 
 

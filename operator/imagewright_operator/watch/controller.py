@@ -231,15 +231,15 @@ class Controller:
             self._deleted_pods.pop(key, None)
 
     def _observe(self, namespace: str, imagebuild: ImageBuild, gone: Sequence[Json]) -> list[Observation]:
-        uid = imagebuild.metadata.uid
+        uid, now = imagebuild.metadata.uid, self._cluster.now()
         pods = list(self._cluster.pods(namespace, uid))
         there = {pod["metadata"]["name"] for pod in pods}
         pods += [pod for pod in gone if pod["metadata"]["name"] not in there]
         seen = []
         for pod in pods_of(pods, uid):
-            observation = observe(pod)
+            observation = observe(pod, now)
             if observation.state is PodState.WAITING and not observation.reason:
-                observation = observe(pod, self._cluster.events_of(namespace, observation.uid))
+                observation = observe(pod, now, self._cluster.events_of(namespace, observation.uid))
             seen.append(observation)
         return seen
 

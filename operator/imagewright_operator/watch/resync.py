@@ -116,7 +116,7 @@ class Resync:
                 continue
             for uid in known.keys() & pods.keys():
                 live += _live(pods[uid], now)
-                phase = _phase(pods[uid])
+                phase = _phase(pods[uid], now)
                 if known[uid].phase == phase:
                     del known[uid]
                 elif phase:
@@ -177,7 +177,8 @@ class Resync:
             if imagebuild.status.observed_generation != imagebuild.metadata.generation:
                 self._queue.add(key)
             return []
-        observed = ReconcileInput.of(imagebuild, [observe(pod) for pod in pods_of(pods, imagebuild.metadata.uid)], now)
+        seen = [observe(pod, now) for pod in pods_of(pods, imagebuild.metadata.uid)]
+        observed = ReconcileInput.of(imagebuild, seen, now)
         actions = reconciler.reconcile(observed, self._settings)
         if actions.create is not None:
             return [(observed, builds.queued_build(imagebuild, actions.create))]
@@ -229,13 +230,14 @@ class Resync:
             self._stopped.wait(_LIST_QUIET_S)
 
 
-def _phase(pods: list[Json]) -> str:
-    """The phase of an ImageBuild with these Pods, none of which has ended; "" if none of them builds."""
-    states = {observe(pod).state for pod in pods if not is_poll_pod(pod["metadata"]["name"])}
+def _phase(pods: list[Json], now: datetime) -> str:
+    """The phase of an ImageBuild with these Pods; "" if none of them builds."""
+    seen = [observe(pod, now) for pod in pods if not is_poll_pod(pod["metadata"]["name"])]
+    states = {one.state for one in seen if not one.ended}
     return "Running" if PodState.RUNNING in states else "Pending" if states else ""
 
 
 def _live(pods: list[Json], now: datetime) -> list[PodKey]:
     """The keys of executor Pods that may still run."""
     keys = [(pod, PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"])) for pod in pods]
-    return [key for pod, key in keys if not is_poll_pod(key.name) and reconciler.is_live(observe(pod), now)]
+    return [key for pod, key in keys if not is_poll_pod(key.name) and reconciler.is_live(observe(pod, now), now)]

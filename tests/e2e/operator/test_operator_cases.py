@@ -24,6 +24,7 @@ from cluster.machine import this_machine
 from cluster.push import Image, Registry
 from cluster.toolchain import find_go
 from imagebuilds import many_builds
+from imagebuilds.manifests import container
 from peers.case import Case, all_cases
 from peers.flatten import Layout, describe
 from peers.station import flags_of
@@ -128,9 +129,9 @@ def _start_pod(cluster: Cluster, namespace: str, settings: dict[str, str], profi
     build = Build(id="0", inputs_hash="", attempt=1)
     pod = executor_pod(ImageBuild.parse(body), build, Settings.from_environment(environment), profile)
     pod["metadata"] = {"name": "cases", "namespace": namespace}
-    container = pod["spec"]["containers"][0]
-    container |= {"command": [PYTHON, "-I", "-c", "import signal; signal.pause()"], "args": [], "env": []}
-    pod["spec"]["terminationGracePeriodSeconds"] = 1
+    executor = container(pod)
+    executor |= {"command": [PYTHON, "-I", "-c", "import signal; signal.pause()"], "args": [], "env": []}
+    pod["spec"] |= {"containers": [executor], "terminationGracePeriodSeconds": 1}
     cluster.apply(pod)
     cluster.kubectl("wait", "pod", "cases", "-n", namespace, "--for=condition=Ready", "--timeout=240s")
 

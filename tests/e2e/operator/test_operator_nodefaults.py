@@ -59,7 +59,8 @@ def first_attempt(builds: Namespace, run: str = "echo begun; sleep 600", **spec:
 
 
 def container_of(pod: dict[str, Any]) -> str:
-    return str(pod["status"]["containerStatuses"][0]["containerID"])
+    statuses = pod["status"]["containerStatuses"]
+    return str(next(one for one in statuses if one["name"] == "executor")["containerID"])
 
 
 def is_built_once(cluster: Cluster, builds: Namespace, attempt: int, name: str = "app") -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cluster.client import Cluster
+from imagebuilds.manifests import container
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
@@ -102,8 +103,7 @@ def test_mounted_secrets_leave_no_trace(
     assert "***" in status["log"]["tail"]
     assert [name for name, text in told.items() if secrets.needles.in_text(text)] == []
     (pod,) = builds.pods()
-    (container,) = pod["spec"]["containers"]
-    assert [one["name"] for one in container["env"]] == ["IMAGEWRIGHT_REQUEST"]
+    assert [one["name"] for one in container(pod)["env"]] == ["IMAGEWRIGHT_REQUEST"]
     image = tmp_path / "image"
     pushed = f"docker://{cluster.registry.host}/{builds.name}/app@{status['image']['digest']}"
     command = ["skopeo", "copy", "--src-tls-verify=false", pushed, f"oci:{image}"]

@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 from archives.tars import tar_of
 from cluster.client import Cluster
+from imagebuilds.manifests import container
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
@@ -82,7 +83,7 @@ def test_a_context_on_a_volume_filled_by_another_pod(
     builds.apply(source={"volume": {"claimName": claim, "subPath": "team/app"}})
     status = builds.phase("Succeeded")
     (pod,) = builds.pods()
-    (mount,) = [one for one in pod["spec"]["containers"][0]["volumeMounts"] if one.get("subPath")]
+    (mount,) = [one for one in container(pod)["volumeMounts"] if one.get("subPath")]
     assert mount["readOnly"] is True
     reference = status["image"]["reference"]
     assert cluster.run_pod("lists", reference, ["ls", "/got"], namespace=builds.name) == "Dockerfile\n"

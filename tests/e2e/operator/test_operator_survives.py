@@ -14,6 +14,8 @@ from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
 
+from imagewright_operator.pods.containers import state_of
+
 pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.alone]
 
 SLOW = {"inline": {"dockerfile": "FROM busybox\nRUN sleep 4; date >/now\n"}}
@@ -58,7 +60,7 @@ def test_killed_during_the_build_and_after_the_push(builds: Namespace, operators
     uid = builds.pods()[0]["metadata"]["uid"]
     operator.kill()
     eventually(lambda: builds.pods()[0]["status"]["phase"] == "Succeeded", "the executor to push without an operator")
-    report = json.loads(builds.pods()[0]["status"]["containerStatuses"][0]["state"]["terminated"]["message"])
+    report = json.loads(state_of(builds.pods()[0], "executor")["terminated"]["message"])
     operator.start()
     status = builds.phase("Succeeded")
     assert status["image"]["digest"] == report["digest"]

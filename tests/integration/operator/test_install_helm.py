@@ -40,6 +40,8 @@ EVERYTHING: Json = {
         "registryCaConfigMap": "registry-cas",
         "serviceAccounts": ["default", "builder"],
         "resources": {"requests": {"memory": "1Gi"}},
+        "engineResources": {"limits": {"memory": "2Gi"}},
+        "requireIsolation": False,
         "workspaceSize": "50Gi",
         "allowCsiVolumes": False,
         "terminationGraceSeconds": 0,
