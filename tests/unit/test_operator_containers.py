@@ -134,7 +134,7 @@ def test_the_builds_resources_are_those_of_the_container_that_runs_commands(
 
 def test_the_installations_resources_are_shared_out_alike() -> None:
     settings = Settings(
-        resources={"limits": {"memory": "2Gi"}},
+        resources={"limits": {"memory": "2Gi", "cpu": "4"}},
         engine_resources={"requests": {"memory": "64Mi"}, "limits": {"memory": "3Gi", "cpu": "1"}},
     )
     made = pod(profile=Profile.HARDENED, settings=settings)
@@ -144,7 +144,7 @@ def test_the_installations_resources_are_shared_out_alike() -> None:
     assert container(made)["resources"] == settings.resources
     assert container(made, "runner")["resources"] == {
         "requests": {"cpu": "10m", "memory": "32Mi"},
-        "limits": {"memory": "2Gi"},
+        "limits": {"memory": "2Gi", "cpu": "4"},
     }
 
 

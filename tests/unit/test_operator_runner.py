@@ -112,6 +112,7 @@ LOST = failed("SandboxUnavailable")
         (ended(LOST), OOM, "runner", "runner", True),
         (ended(LOST), OOM, "executor", "runner", True),
         (ended(failed("StepFailed", 137)), {"terminated": {"exitCode": 0, "reason": "OOMKilled"}}, "runner", "runner", False),
+        (ended(LOST, 8, "OOMKilled"), OOM, "runner", "runner", True),  # a neighbour, with cgroup v1
         (ended(failed("OutOfMemory")), GONE, "runner", "runner", False),
         # the executor itself
         (ended("", 137, "OOMKilled"), GONE, "runner", "engine", True),

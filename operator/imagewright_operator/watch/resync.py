@@ -231,9 +231,8 @@ class Resync:
 
 
 def _phase(pods: list[Json], now: datetime) -> str:
-    """The phase of an ImageBuild with these Pods; "" if none of them builds."""
-    seen = [observe(pod, now) for pod in pods if not is_poll_pod(pod["metadata"]["name"])]
-    states = {one.state for one in seen if not one.ended}
+    """The phase of an ImageBuild with these Pods, none of which has ended; "" if none of them builds."""
+    states = {observe(pod, now).state for pod in pods if not is_poll_pod(pod["metadata"]["name"])}
     return "Running" if PodState.RUNNING in states else "Pending" if states else ""
 
 
