@@ -103,7 +103,7 @@ class Volume(Model):
         str,
         Field(
             max_length=512,
-            description="Path at which the volume is mounted in the executor's container.",
+            description="Path at which the volume is mounted in the engine's container.",
             json_schema_extra=rules(
                 rule("self.startsWith('/') && self.size() > 1", "must be an absolute path, such as /cache"),
             ),
@@ -168,7 +168,7 @@ class PodTemplate(Model):
         list[Volume],
         Field(
             max_length=16,
-            description="Volumes of the executor's container: emptyDir, configMap, secret, projected, persistentVolumeClaim.",
+            description="Volumes of the engine, which RUN does not see: emptyDir, configMap, secret, projected, persistentVolumeClaim.",
             json_schema_extra=rules(list_type="map", list_map_keys=["name"]),
         ),
     ] = []
