@@ -21,9 +21,9 @@ from imagewright_operator.kubeapi.client import Client
 from imagewright_operator.kubeapi.config import CONTROLLER
 from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.kubeapi.paths import core, imagebuilds
-from imagewright_operator.pods.containers import EXECUTOR
 from imagewright_operator.pods.manifests import POD_SELECTOR, UID_LABEL
 from imagewright_operator.pods.observation import Observation
+from imagewright_operator.pods.states import EXECUTOR
 from imagewright_operator.reconcile.actions import CreateError, Event
 
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)

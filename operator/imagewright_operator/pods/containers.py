@@ -5,23 +5,20 @@ No I/O. ``runner`` has no Secret, no volume and no variable of ``executor``: wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
 from imagewright.contract import REQUEST_ENV, RUNNER_DIR, TERMINATION_MESSAGE_PATH
-from imagewright_operator.api import GROUP, ImageBuild
+from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import Json
 from imagewright_operator.api.spec import Sandbox
 from imagewright_operator.pods.request import arg_variable, build_request
+from imagewright_operator.pods.states import EXECUTOR, RUNNER
 from imagewright_operator.pods.volumes import RUNNER_VOLUME, has_runner
 from imagewright_operator.settings import Profile, Settings
-
-EXECUTOR = "executor"
-RUNNER = "runner"
-COMMANDS_ANNOTATION = f"{GROUP}/commands-container"  # of a Pod with both: which one has spec.podTemplate.resources
 
 _ENTRY_POINT = "/kaniko/executor"
 _STRICT_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SETUID", "SETGID", "SETFCAP", "DAC_OVERRIDE", "CHOWN", "FOWNER")
@@ -64,16 +61,6 @@ def containers(imagebuild: ImageBuild, settings: Settings, profile: Profile, mou
         "volumeMounts": [{"name": RUNNER_VOLUME, "mountPath": RUNNER_DIR, "readOnly": True}],
     }
     return [runner, executor]
-
-
-def container_of(containers: Sequence[Mapping[str, Any]] | None, name: str) -> Mapping[str, Any]:
-    """The container or container status with this name, {} if there is none; webhooks may have added others."""
-    return next((one for one in containers or () if one.get("name") == name), {})
-
-
-def state_of(pod: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The state of a Pod's container, ``{"running": …}``; {} where it has none yet."""
-    return container_of((pod.get("status") or {}).get("containerStatuses"), name).get("state") or {}
 
 
 def commands_container(imagebuild: ImageBuild, profile: Profile) -> str:

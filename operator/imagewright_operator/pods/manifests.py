@@ -12,13 +12,8 @@ from imagewright_operator.api.base import Json, parse_duration
 from imagewright_operator.api.podtemplate import Toleration
 from imagewright_operator.api.spec import Output, Sandbox
 from imagewright_operator.api.status import Build
-from imagewright_operator.pods.containers import (
-    COMMANDS_ANNOTATION,
-    EXECUTOR,
-    RUNNER,
-    commands_container,
-    containers,
-)
+from imagewright_operator.pods.containers import commands_container, containers
+from imagewright_operator.pods.states import COMMANDS_ANNOTATION, EXECUTOR, RUNNER
 from imagewright_operator.pods.volumes import group_of_ordinary_user, has_runner, own_volumes
 from imagewright_operator.settings import Profile, Settings
 

@@ -15,7 +15,7 @@ from typing import Any
 from imagewright.contract.result import BuildResult, Failure
 from imagewright.errors import Reason
 from imagewright_operator.api.spec import RetryCause
-from imagewright_operator.pods.containers import COMMANDS_ANNOTATION, EXECUTOR, RUNNER, container_of, state_of
+from imagewright_operator.pods.states import COMMANDS_ANNOTATION, EXECUTOR, RUNNER, container_of, state_of
 
 SIGKILL = 128 + 9  # the exit code
 _REASONS_OF_KILLED_CHILD = (Reason.SANDBOX_UNAVAILABLE, Reason.SOURCE_FETCH_FAILED, Reason.INTERNAL_ERROR)

@@ -15,9 +15,9 @@ from typing import Any
 from imagewright.contract.result import BuildResult
 from imagewright.errors import Reason
 from imagewright_operator.api.spec import RetryCause
-from imagewright_operator.pods.containers import EXECUTOR, RUNNER, state_of
 from imagewright_operator.pods.memory import killed_for_memory, killed_from_outside, sentences
-from imagewright_operator.pods.waiting import why_not_started, why_waiting
+from imagewright_operator.pods.states import EXECUTOR, RUNNER, state_of, why_not_started
+from imagewright_operator.pods.waiting import why_waiting
 
 PodJson = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""Why an executor Pod waits, by the states of its containers, its conditions and its Events. No I/O."""
+"""Why an executor Pod waits, by its conditions, the states of its containers and its Events. No I/O."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imagewright.errors import Reason
-from imagewright_operator.pods.containers import EXECUTOR, RUNNER, state_of
+from imagewright_operator.pods.states import EXECUTOR, RUNNER, missing_object, why_not_started
 
-_IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
-_NOT_STARTED = ("CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun")
-_NO_SECRET = re.compile(r"secrets? \"[^\"]*\" not found|non-existent secret key|couldn't find key .* in Secret", re.I)
-_NO_CONFIG_MAP = re.compile(
-    r"configmaps? \"[^\"]*\" not found|non-existent config(?: ?map)? key|couldn't find key .* in ConfigMap", re.I
-)
 _MOUNT_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 # The kubelet's prefix of the sentence that a user can act on.
 _MOUNT_PREFIX = re.compile(r'^MountVolume\.SetUp failed for volume "([^"]*)" *: *(?:rpc error: .*?desc = )?')
@@ -35,35 +29,10 @@ def why_waiting(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> 
     for event in sorted(events, key=_event_time, reverse=True):
         words = _mount_failure(pod, event.get("message") or "")
         if event.get("reason") in _MOUNT_EVENTS:
-            return _missing(words) or (Reason.VOLUME_PENDING, words, False)
+            return missing_object(words) or (Reason.VOLUME_PENDING, words, False)
         if event.get("reason") == "FailedCreatePodSandBox":
             return Reason.POD_REJECTED, f"cannot start the Pod: {words}", False
     return "", "", False
-
-
-def why_not_started(pod: Mapping[str, Any], name: str) -> tuple[str, str, bool] | None:
-    """As ``why_waiting``, of a container that could not be started; None if it was or may still be."""
-    state = state_of(pod, name)
-    waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
-    why, words = waiting.get("reason") or "", waiting.get("message") or ""
-    if why in _IMAGE_PULL:
-        return Reason.IMAGE_PULL_FAILED, f"cannot pull the image of the {name}: {words or why}", False
-    if why == "CreateContainerConfigError":
-        return _missing(words) or (Reason.POD_REJECTED, f"cannot create the {name}: {words or why}", False)
-    if why in _NOT_STARTED:
-        return Reason.POD_REJECTED, f"cannot start the {name}: {words or why}", False
-    why, words = terminated.get("reason") or "", terminated.get("message") or ""
-    if why in _NOT_STARTED:
-        return Reason.POD_REJECTED, f"cannot start the {name}: {words[:500] or why}", False
-    return None
-
-
-def _missing(words: str) -> tuple[str, str, bool] | None:
-    if _NO_SECRET.search(words):
-        return Reason.SECRET_NOT_FOUND, f"{words}: the build starts as soon as it exists", True
-    if _NO_CONFIG_MAP.search(words):
-        return Reason.CONFIG_MAP_NOT_FOUND, f"{words}: the build starts as soon as it exists", True
-    return None
 
 
 def _mount_failure(pod: Mapping[str, Any], message: str) -> str:

@@ -23,8 +23,8 @@ from imagewright_operator.api.status import (
     Step,
 )
 from imagewright_operator.pods import logtail
-from imagewright_operator.pods.containers import EXECUTOR
 from imagewright_operator.pods.observation import Observation, parse_time
+from imagewright_operator.pods.states import EXECUTOR
 
 
 def completed(

@@ -12,7 +12,7 @@ from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
 
-from imagewright_operator.pods.containers import container_of, state_of
+from imagewright_operator.pods.states import container_of, state_of
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 

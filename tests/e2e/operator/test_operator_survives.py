@@ -14,7 +14,7 @@ from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
 
-from imagewright_operator.pods.containers import state_of
+from imagewright_operator.pods.states import state_of
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.alone]
 

@@ -1,0 +1,60 @@
+"""The containers of an executor Pod by name: their states, and why one has not started. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imagewright.errors import Reason
+from imagewright_operator.api import GROUP
+
+EXECUTOR = "executor"
+RUNNER = "runner"
+COMMANDS_ANNOTATION = f"{GROUP}/commands-container"  # of a Pod with both: which one has spec.podTemplate.resources
+
+_IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
+_NOT_STARTED = ("CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun")
+_NO_SECRET = re.compile(r"secrets? \"[^\"]*\" not found|non-existent secret key|couldn't find key .* in Secret", re.I)
+_NO_CONFIG_MAP = re.compile(
+    r"configmaps? \"[^\"]*\" not found|non-existent config(?: ?map)? key|couldn't find key .* in ConfigMap", re.I
+)
+
+
+def container_of(containers: Sequence[Mapping[str, Any]] | None, name: str) -> Mapping[str, Any]:
+    """The container or container status with this name, {} if there is none; webhooks may have added others."""
+    return next((one for one in containers or () if one.get("name") == name), {})
+
+
+def state_of(pod: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The state of a Pod's container, ``{"running": …}``; {} where it has none yet."""
+    return container_of((pod.get("status") or {}).get("containerStatuses"), name).get("state") or {}
+
+
+def why_not_started(pod: Mapping[str, Any], name: str) -> tuple[str, str, bool] | None:
+    """Why a container could not be started: reason, message, and whether it starts as soon as something exists.
+
+    None if it was started, or may still be.
+    """
+    state = state_of(pod, name)
+    waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
+    why, words = waiting.get("reason") or "", waiting.get("message") or ""
+    if why in _IMAGE_PULL:
+        return Reason.IMAGE_PULL_FAILED, f"cannot pull the image of the {name}: {words or why}", False
+    if why == "CreateContainerConfigError":
+        return missing_object(words) or (Reason.POD_REJECTED, f"cannot create the {name}: {words or why}", False)
+    if why in _NOT_STARTED:
+        return Reason.POD_REJECTED, f"cannot start the {name}: {words or why}", False
+    why, words = terminated.get("reason") or "", terminated.get("message") or ""
+    if why in _NOT_STARTED:
+        return Reason.POD_REJECTED, f"cannot start the {name}: {words[:500] or why}", False
+    return None
+
+
+def missing_object(words: str) -> tuple[str, str, bool] | None:
+    """As ``why_not_started``, if the kubelet's words name a Secret or ConfigMap that is not there."""
+    if _NO_SECRET.search(words):
+        return Reason.SECRET_NOT_FOUND, f"{words}: the build starts as soon as it exists", True
+    if _NO_CONFIG_MAP.search(words):
+        return Reason.CONFIG_MAP_NOT_FOUND, f"{words}: the build starts as soon as it exists", True
+    return None
