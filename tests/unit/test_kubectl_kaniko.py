@@ -139,8 +139,8 @@ def test_flags_after_two_dashes_are_converted(plugin: Plugin) -> None:
 def test_flags_become_fields() -> None:
     flags = """--context-sub-path=services/api --dockerfile=docker/Dockerfile --target=runtime --label=a=b --annotation=c=d
     --destination=registry.example.com/app:2 --image-format=oci --reproducible --insecure --sandbox=namespace
-    --registry-mirror=mirror.example.com --skip-default-registry-fallback --insecure-registry=plain.example.com
-    --cache --cache-repo=registry.example.com/cache --cache-ttl=90m --git=depth=0,recurse-submodules=true""".split()
+    --require-isolation --registry-mirror=mirror.example.com --skip-default-registry-fallback
+    --insecure-registry=plain.example.com --cache --cache-repo=registry.example.com/cache --cache-ttl=90m --git=depth=0,recurse-submodules=true""".split()
     assert converted(pod(GIT, *flags)).spec == {
         "source": {
             "git": {
@@ -167,6 +167,7 @@ def test_flags_become_fields() -> None:
             {"host": "docker.io", "mirrors": ["mirror.example.com"], "mirrorsOnly": True},
         ],
         "sandbox": "Namespace",
+        "requireIsolation": True,
     }
 
 
