@@ -140,7 +140,8 @@ def test_flags_become_fields() -> None:
     flags = """--context-sub-path=services/api --dockerfile=docker/Dockerfile --target=runtime --label=a=b --annotation=c=d
     --destination=registry.example.com/app:2 --image-format=oci --reproducible --insecure --sandbox=namespace
     --require-isolation --registry-mirror=mirror.example.com --skip-default-registry-fallback
-    --insecure-registry=plain.example.com --cache --cache-repo=registry.example.com/cache --cache-ttl=90m --git=depth=0,recurse-submodules=true""".split()
+    --insecure-registry=plain.example.com --cache --cache-repo=registry.example.com/cache --cache-ttl=90m
+    --git=depth=0,recurse-submodules=true""".split()
     assert converted(pod(GIT, *flags)).spec == {
         "source": {
             "git": {
