@@ -49,9 +49,9 @@ class Limits:
 class Settings:
     """Settings that apply to all builds of an installation.
 
-    ``namespaces`` empty means all. ``resources`` applies to builds that set none, ``engine_resources`` to the engine where
-    commands run in another container. ``require_isolation`` applies to all builds. ``log_refresh_s`` is the minimum time
-    between two reads of a running build's log, 0 to read none. ``limits`` are of concurrent builds.
+    ``namespaces`` empty means all. ``resources`` applies to builds that set none, ``engine_resources`` to the engine
+    where commands run in another container. ``require_isolation`` applies to all builds. ``log_refresh_s`` is the
+    minimum time between two reads of a running build's log, 0 to read none. ``limits`` are of concurrent builds.
     ``registry_ca_config_map`` is the name of a ConfigMap in every namespace with builds; ``caFile`` in ``registries``
     names one of its keys. With ``leader_election`` only the operator works that holds the Lease ``lease_name``.
     """

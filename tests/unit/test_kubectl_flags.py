@@ -100,6 +100,6 @@ def test_a_client_dry_run_checks_the_resources_types_and_lengths(plugin: Plugin)
     assert "[InvalidSpec]" in done.stderr
 
 
-def test_isolation_can_be_required() -> None:
+def test_isolation_can_be_required(created: Created) -> None:
     assert created(pod(GIT), "--require-isolation")[0]["requireIsolation"] is True
     assert "requireIsolation" not in created(pod(GIT))[0]

@@ -1,4 +1,4 @@
-"""The containers of an executor Pod: the engine's, and one in which commands run where user namespaces are not available.
+"""The containers of an executor Pod: the engine's, and one in which commands run where user namespaces are off.
 
 No I/O. ``runner`` has no Secret, no volume and no variable of ``executor``: what runs in it has no credentials to read.
 """

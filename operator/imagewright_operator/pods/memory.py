@@ -1,10 +1,10 @@
 """Whose memory ran out when a container of an executor Pod was killed: its own or the node's. No I/O.
 
-The kubelet's OOMKilled does not tell: runtimes count every kill by the kernel, whether for the container's limit or for one
-above it, up to the node's memory; with cgroup v1 containerd reports it even for the victim's neighbour containers. A
-container without a limit cannot have reached it; an executor that survived the kill knows how much memory was used. If a
-container with a limit was killed as a whole, it is unknown: it counts as the container's limit, since a build that needs
-more than its limit would fail again and again.
+The kubelet's OOMKilled does not tell: runtimes count every kill by the kernel, whether for the container's limit or for
+one above it, up to the node's memory; with cgroup v1 containerd reports it even for the victim's neighbour containers.
+A container without a limit cannot have reached it; an executor that survived the kill knows how much memory was used.
+If a container with a limit was killed as a whole, it is unknown: it counts as the container's limit, since a build that
+needs more than its limit would fail again and again.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _may_be_kill(told: Failure) -> bool:
 
 
 def _memory_limit(spec: Mapping[str, Any], name: str) -> str:
-    """The container's memory limit, which may be a LimitRange's default; else that of the whole Pod; "" if there is none."""
+    """The container's memory limit (perhaps a LimitRange's default), else that of the whole Pod; "" for none."""
     limits = [
         (one.get("resources") or {}).get("limits") or {} for one in (container_of(spec.get("containers"), name), spec)
     ]
