@@ -227,3 +227,13 @@ def test_run_is_refused_only_when_it_is_reached(place: Place) -> None:
     assert "COPY files /\n  done" in said
     assert "[SandboxUnavailable]" in said
     assert "--> Dockerfile:3:1" in said
+
+
+def test_runner_of_such_a_pod_ends_at_once(place: Place) -> None:
+    """Its engine never asks it to run a command, and it may not write to its own root."""
+    code = (
+        "import sys; from imagewright.sandbox.runner import server; sys.exit(server.serve_from_container('/nowhere'))"
+    )
+    command = restricted([sys.executable, "-c", code], place.home / "interpreter")
+    done = subprocess.run(command, cwd=place.home, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -75,9 +75,18 @@ def test_run_is_refused_by_name(builds: Namespace, operator: Operator, files: st
     apply(builds, files, "FROM debian\nCOPY settings /\nRUN true\n", restricted())
     status = builds.becomes("False SandboxUnavailable")
     failure = status["build"]["failure"]
-    assert failure["message"].startswith("cannot execute RUN: cannot create a user namespace: Operation not permitted")
-    assert failure["line"] == 3
-    assert "Localhost seccomp profile" in failure["hint"]
+    assert (
+        "cannot execute RUN: cannot create a user namespace: Operation not permitted (seccomp filter)"
+        in failure["message"]
+    )
+    assert "Localhost seccomp profile such as deploy/seccomp/imagewright.json" in failure["message"]
+    assert (failure["instruction"], failure["line"]) == ("RUN true", 3)
+
+
+def test_pod_of_the_default_template_is_not_admitted(builds: Namespace, operator: Operator, files: str) -> None:
+    apply(builds, files, "FROM scratch\nCOPY settings /\n", {})
+    status = builds.becomes("False PodRejected")
+    assert "violates PodSecurity" in status["build"]["failure"]["message"]
 
 
 def test_run_works_with_the_profile_of_deploy(
