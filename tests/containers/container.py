@@ -52,9 +52,7 @@ class Container:
         """Mount a directory with these files."""
         source = self.directory / "volumes" / str(len(self.mounted))
         source.mkdir(parents=True)
-        for name, text in content.items():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_text(text)
+        _write(source, content)
         self.mounted[target] = source
         return source
 
@@ -68,11 +66,7 @@ class Container:
 
     def context(self, dockerfile: str, files: Mapping[str, str] = {}) -> str:
         """A context where no image is in its way."""
-        directory = self.root / "kaniko/context"
-        shutil.rmtree(directory, ignore_errors=True)
-        for name, text in {"Dockerfile": dockerfile, **files}.items():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            (directory / name).write_text(text)
+        write_context(self.root / "kaniko/context", dockerfile, files)
         return "/kaniko/context"
 
     def command(self, *words: str) -> list[str]:
@@ -128,6 +122,19 @@ class Container:
 
     def layers(self) -> list[Layer]:
         return layers_of(self.root / "kaniko/out")
+
+
+def write_context(directory: Path, dockerfile: str, files: Mapping[str, str]) -> Path:
+    """Replace ``directory`` by a build context with these files; returns it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    _write(directory, {"Dockerfile": dockerfile, **files})
+    return directory
+
+
+def _write(directory: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text)
 
 
 def layers_of(layout: Path) -> list[Layer]:

@@ -14,12 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers.container import REPOSITORY, Container, Layer, empty_container, layers_of, make_base
+from containers.container import REPOSITORY, Container, Layer, empty_container, layers_of, make_base, write_context
 
 from imagewright.contract import REQUEST_ENV
 from imagewright.contract.request import BuildRequest
-
-SECRET = "registry-password-of-this-build"
 
 
 @dataclass(slots=True)
@@ -41,12 +39,7 @@ class Pod:
         return self.directory / "out"
 
     def context(self, dockerfile: str, files: Mapping[str, str] = {}) -> Path:
-        context = self.directory / "context"
-        shutil.rmtree(context, ignore_errors=True)
-        for name, text in {"Dockerfile": dockerfile, **files}.items():
-            (context / name).parent.mkdir(parents=True, exist_ok=True)
-            (context / name).write_text(text)
-        return context
+        return write_context(self.directory / "context", dockerfile, files)
 
     def request(self, context: Path, run: Mapping[str, object] = {}) -> BuildRequest:
         base = {"name": "base", "source": {"kind": "ociLayout", "path": str(self.runner.root / "kaniko/base")}}
