@@ -130,9 +130,7 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
             return _Unavailable(why, options.parallel)
         runners = RunnerPool(options.work_dir, options.parallel)
         try:
-            if listener is None:
-                return _isolated(_choose(kind, runners, options), options)
-            return _choose_with_runner(kind, runners, listener, options)
+            return _choose(kind, runners, listener, options)
         except BaseException:
             runners.close()
             raise
@@ -141,9 +139,29 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
             listener.decline()
 
 
+def _choose(
+    kind: SandboxKind, runners: RunnerPool, listener: RunnerListener | None, options: SandboxOptions
+) -> Sandbox:
+    """The namespace sandbox if it works and may be taken, else another, in the runner's container if there is one."""
+    ids = Ids.read()
+    reason = "requested explicitly"
+    if kind in (SandboxKind.AUTO, SandboxKind.NAMESPACE):
+        failure = _try(SandboxKind.NAMESPACE, runners, options)
+        if failure is None:
+            return _in_namespaces(kind, runners, ids)
+        if kind is SandboxKind.NAMESPACE or (listener is None and not os.path.exists(IMAGE_MARKER)):
+            raise _without_namespaces(failure)
+        kind, reason = SandboxKind.ROOT, f"namespaces are not available: {failure.message}{_confinement()}"
+    if listener is not None:
+        runners.close()
+        return _in_runner_container(kind, reason, listener.accept(), ids, isolated=options.isolated)
+    make = _root if kind is SandboxKind.ROOT else _chroot
+    return _isolated(make(runners, ids, options, reason), options)
+
+
 def _isolated(sandbox: Sandbox, options: SandboxOptions) -> Sandbox:
-    """The sandbox, unless its commands could read the engine's files and that is refused."""
-    if not options.isolated or sandbox.kind is SandboxKind.NAMESPACE:
+    """The sandbox, whose commands can read the engine's files, unless that is refused."""
+    if not options.isolated:
         return sandbox
     sandbox.close()
     raise SandboxError(
@@ -154,21 +172,9 @@ def _isolated(sandbox: Sandbox, options: SandboxOptions) -> Sandbox:
     )
 
 
-def _choose_with_runner(
-    kind: SandboxKind, runners: RunnerPool, listener: RunnerListener, options: SandboxOptions
+def _in_runner_container(
+    kind: SandboxKind, reason: str, runner: ContainerRunner, ids: Ids, *, isolated: bool
 ) -> Sandbox:
-    """The namespace sandbox if it works and may be taken, else commands run in the runner's container."""
-    ids = Ids.read()
-    reason = "requested explicitly"
-    if kind in (SandboxKind.AUTO, SandboxKind.NAMESPACE):
-        failure = _try(SandboxKind.NAMESPACE, runners, options)
-        if failure is None:
-            return _in_namespaces(kind, runners, ids)
-        if kind is SandboxKind.NAMESPACE:
-            raise _without_namespaces(failure)
-        kind, reason = SandboxKind.ROOT, f"namespaces are not available: {failure.message}{_confinement()}"
-    runners.close()
-    runner = listener.accept()
     reason += '; commands run in the container "runner", which has no credentials'
     path = f"/proc/self/fd/{runner.root}"
     container = RunnerContainer(path, runner.mounts, server.CONTAINER_OWN, server.SOURCES)
@@ -176,27 +182,7 @@ def _choose_with_runner(
         directory = BuildDirectory(path, "/", _EXECUTOR_OWN | _debug_tools(), container=container)
     else:
         directory = BuildDirectory(path + server.CHROOT, server.CHROOT, container=container)
-    return _InRunnerContainer(kind, reason, runner, ids, directory, options.isolated)
-
-
-def _choose(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> Sandbox:
-    ids = Ids.read()
-    if kind is SandboxKind.ROOT:
-        return _root(runners, ids, options, "requested explicitly")
-    if kind is SandboxKind.CHROOT:
-        failure = _try(SandboxKind.CHROOT, runners, options)
-        if failure is not None:
-            raise SandboxError(
-                f"the chroot sandbox is not available: {failure.message}",
-                hint="Add the capability SYS_CHROOT, or use --sandbox=namespace.",
-            )
-        return _Chosen(kind, "requested explicitly; it is not a security boundary", runners, ids)
-    failure = _try(SandboxKind.NAMESPACE, runners, options)
-    if failure is None:
-        return _in_namespaces(kind, runners, ids)
-    if kind is SandboxKind.AUTO and os.path.exists(IMAGE_MARKER):
-        return _root(runners, ids, options, f"namespaces are not available: {failure.message}{_confinement()}")
-    raise _without_namespaces(failure)
+    return _InRunnerContainer(kind, reason, runner, ids, directory, isolated)
 
 
 def _in_namespaces(kind: SandboxKind, runners: RunnerPool, ids: Ids) -> Sandbox:
@@ -253,6 +239,16 @@ def _root(runners: RunnerPool, ids: Ids, options: SandboxOptions, why: str) -> S
     kept = frozenset(os.path.realpath(path).strip("/") for path in (options.work_dir, *options.kept))
     directory = BuildDirectory("/", "/", _EXECUTOR_OWN | _debug_tools(), kept - {""})
     return _Chosen(SandboxKind.ROOT, reason, runners, ids, directory)
+
+
+def _chroot(runners: RunnerPool, ids: Ids, options: SandboxOptions, why: str) -> Sandbox:
+    failure = _try(SandboxKind.CHROOT, runners, options)
+    if failure is not None:
+        raise SandboxError(
+            f"the chroot sandbox is not available: {failure.message}",
+            hint="Add the capability SYS_CHROOT, or use --sandbox=namespace.",
+        )
+    return _Chosen(SandboxKind.CHROOT, f"{why}; it is not a security boundary", runners, ids)
 
 
 def _debug_tools() -> frozenset[str]:
