@@ -49,27 +49,23 @@ def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:
     os.ftruncate(fd, entry.real_size)
 
 
-def set_metadata(inodes: Inodes, fd: int, entry: Entry, owner: tuple[int, int]) -> None:
-    """Set owner, mode and xattrs of an open file or directory.
+def set_metadata(inodes: Inodes, target: int | EntryRef, entry: Entry, owner: tuple[int, int]) -> None:
+    """Set owner, mode and xattrs of an open file or directory, or of a link, fifo or device without opening it.
 
     Raises:
         FileSystemError: reason ``IdOutOfRange`` for an owner that cannot be set here.
     """
-    _set_owner_and_mode(inodes, fd, entry, owner)
-
-
-def set_special_metadata(inodes: Inodes, ref: EntryRef, entry: Entry, owner: tuple[int, int]) -> None:
-    """Set all metadata of a link, fifo or device, just created, without opening it."""
-    _set_owner_and_mode(inodes, ref, entry, owner)
-    os.utime(ref[1], ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=ref[0], follow_symlinks=False)
-
-
-def _set_owner_and_mode(inodes: Inodes, target: int | EntryRef, entry: Entry, owner: tuple[int, int]) -> None:
     inodes.change_owner(target, owner, quote_entry(entry.name))
     if entry.type != SYMLINK:
         inodes.change_mode(target, entry.mode & _PERMISSIONS)
     for name, value in entry.xattrs.items():
         inodes.set_xattr(target, os.fsdecode(name), value)
+
+
+def set_special_metadata(inodes: Inodes, ref: EntryRef, entry: Entry, owner: tuple[int, int]) -> None:
+    """Set all metadata of a link, fifo or device, just created, without opening it."""
+    set_metadata(inodes, ref, entry, owner)
+    os.utime(ref[1], ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=ref[0], follow_symlinks=False)
 
 
 def drop_xattrs(inodes: Inodes, fd: int, entry: Entry) -> None:
