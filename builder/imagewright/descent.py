@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -162,6 +162,20 @@ def remove_tree(path: str, *, ignore_errors: bool = False) -> None:
             remove(directory, os.fsencode(name), ignore_errors=ignore_errors)
         finally:
             os.close(directory)
+
+
+def replace_directory(path: str, make: Callable[[str], None]) -> None:
+    """Replace a directory by the one that ``make`` creates at the path that it is given, next to it.
+
+    Killed in between, it leaves the old one, the new one, or both under other names.
+    """
+    new, old = f"{path}.changed", f"{path}.old"
+    for left in (new, old):
+        remove_tree(left, ignore_errors=True)
+    make(new)
+    os.rename(path, old)
+    os.rename(new, path)
+    remove_tree(old)
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-from imagewright.descent import remove, remove_tree
+from imagewright.descent import remove, replace_directory
 from imagewright.errors import FileSystemError, Reason, SandboxError
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.paths import is_at_or_below
@@ -33,11 +34,10 @@ from imagewright.sandbox.model import (
     SandboxMount,
     SocketMount,
 )
+from imagewright.sandbox.mounts.mountpoints import NETWORK_FILES, read_network_file
 from imagewright.sandbox.mounts.sockets import forward
 
 _KERNEL = (b"proc", b"sys", b"dev")  # where no image has files, and nobody mounts credentials
-_NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
-_MAX_NETWORK_FILE_BYTES = 1 << 20
 _PROGRAMS = b"imagewright"
 
 
@@ -56,9 +56,9 @@ class RunnerRoot:
         self._sources = self._container.below(os.fsencode(container.sources.strip("/")))
         self._sources_inside = container.sources
         _detach_mounts(self._container, container.mounts)
-        self._files = {path: data for path in _NETWORK_FILES if (data := _content(path))}
-        self._programs = _state_of_programs(self._container, os.fsencode(container.own))
+        self._files = {path: data for path in NETWORK_FILES if (data := read_network_file(path))}
         self._own = os.fsencode(container.own)
+        self._programs = _state_of_programs(self._container, self._own)
 
     # --- as of ``BuildRoot``
 
@@ -162,28 +162,20 @@ class _Sources:
     def take_back(self) -> None:
         """Replace the sources of caches by what the command made of them."""
         for source, name in self._caches:
-            new, old = f"{source}.changed", f"{source}.old"
-            for left in (new, old):
-                remove_tree(left, ignore_errors=True)
-            os.mkdir(new, 0o700)
-            tree.copy_tree(self._rootfs.below(name), Rootfs(new))
-            os.rename(source, old)
-            os.rename(new, source)
-            remove_tree(old)
+            replace_directory(source, partial(self._copy_back, name))
 
     def _copy(self, source: str, name: bytes) -> None:
         if os.path.isdir(source):
             os.mkdir(name, 0o700, dir_fd=self._rootfs.fd)
             tree.copy_tree(Rootfs(source), self._rootfs.below(name))
             return
-        parent = os.open(os.path.dirname(source), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            entry = (parent, os.fsencode(os.path.basename(source)))
-            FileCopier(Rootfs(os.path.dirname(source)), self._rootfs).copy_entry(
-                entry, (self._rootfs.fd, name), os.lstat(source)
-            )
-        finally:
-            os.close(parent)
+        folder = Rootfs(os.path.dirname(source))
+        entry = (folder.fd, os.fsencode(os.path.basename(source)))
+        FileCopier(folder, self._rootfs).copy_entry(entry, (self._rootfs.fd, name), os.lstat(source))
+
+    def _copy_back(self, name: bytes, new: str) -> None:
+        os.mkdir(new, 0o700)
+        tree.copy_tree(self._rootfs.below(name), Rootfs(new))
 
 
 @contextlib.contextmanager
@@ -250,11 +242,3 @@ def _state_of_programs(container: Rootfs, own: bytes) -> frozenset[tuple[bytes, 
         except (OSError, FileSystemError):
             found.append((path, 0, 0))
     return frozenset(found)
-
-
-def _content(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(_MAX_NETWORK_FILE_BYTES)
-    except OSError:
-        return b""

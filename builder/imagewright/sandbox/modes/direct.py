@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.mounts.emulated import EmulatedMounts, Root
-from imagewright.sandbox.mounts.mountpoints import MountPoints, resolve, resolve_target
+from imagewright.sandbox.mounts.mountpoints import MountPoints, read_network_file, resolve, resolve_target
 from imagewright.sandbox.processes.child import spawn
 from imagewright.sandbox.processes.command import describe, exec_command
 from imagewright.sandbox.processes.descendants import end_all
@@ -46,7 +46,7 @@ def run_in_chroot(command: RunCommand, scratch: str) -> int:
     """
     # There is no /proc inside: leftover processes are found through this descriptor, which the command never gets.
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    files = {path: data for path in _NETWORK_FILES if (data := _read(path))}
+    files = {path: data for path in _NETWORK_FILES if (data := read_network_file(path))}
     _isolate_network(command)
 
     def resolve_inside(path: str, made: MountPoints) -> str:
@@ -122,11 +122,3 @@ def _add_essentials(mount_points: MountPoints, files: dict[str, bytes]) -> None:
     for path, data in files.items():
         with contextlib.suppress(OSError):
             mount_points.file(resolve(path), data)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(1 << 20)
-    except OSError:
-        return b""

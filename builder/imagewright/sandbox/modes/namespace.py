@@ -21,12 +21,18 @@ from functools import partial
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import TMPFS_MODE, RunCommand, SandboxMount
 from imagewright.sandbox.mounts.detached import DetachedMount, prepare
-from imagewright.sandbox.mounts.mountpoints import MountPoints, check_kind, resolve, resolve_target
+from imagewright.sandbox.mounts.mountpoints import (
+    NETWORK_FILES,
+    MountPoints,
+    check_kind,
+    read_network_file,
+    resolve,
+    resolve_target,
+)
 from imagewright.sandbox.processes.child import FAILED, Child, Parent, exit_code, spawn
 from imagewright.sandbox.processes.command import describe, exec_command
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 # What containers are denied. The command's root may be the machine's own (the ids are the same), and then only this
 # protects, for example, /proc/sys/kernel/core_pattern.
@@ -239,11 +245,9 @@ class _Root:
     def _copies(self) -> dict[str, str]:
         """Copies of the files of name resolution, which a command may write without effect."""
         copies = {}
-        for path in _NETWORK_FILES:
-            try:
-                with open(path, "rb") as file:
-                    data = file.read(1 << 20)
-            except OSError:
+        for path in NETWORK_FILES:
+            data = read_network_file(path)
+            if data is None:
                 continue
             copy = os.path.join(self.scratch, os.path.basename(path))
             with open(copy, "wb") as out:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from imagewright import descent
-from imagewright.descent import remove_tree
+from imagewright.descent import remove_tree, replace_directory
 from imagewright.sandbox.model import TMPFS_MODE, DirectoryMount, FileMount, SandboxMount, SocketMount, TmpfsMount
 from imagewright.sandbox.mounts.copies import break_hard_links, copy
 from imagewright.sandbox.mounts.mountpoints import MountPoints, check_kind, times_kept
@@ -261,21 +261,10 @@ def _move_back(fd: int, source: str, *, moved: bool) -> None:
         if moved:
             os.rename(where, source)
         else:
-            _replace(source, where)
+            replace_directory(source, lambda new: copy(where, new))
             remove_tree(where)
     finally:
         os.close(fd)
-
-
-def _replace(source: str, changed: str) -> None:
-    """Replace a directory. Killed in between, it leaves the old one, the new one, or both under other names."""
-    new, old = f"{source}.changed", f"{source}.old"
-    for left in (new, old):
-        remove_tree(left, ignore_errors=True)
-    copy(changed, new)
-    os.rename(source, old)
-    os.rename(new, source)
-    remove_tree(old)
 
 
 # --- sockets

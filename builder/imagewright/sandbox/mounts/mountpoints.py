@@ -14,6 +14,18 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")  # commands are given copies of them
+_MAX_NETWORK_FILE_BYTES = 1 << 20
+
+
+def read_network_file(path: str) -> bytes | None:
+    """The content of one of ``NETWORK_FILES`` of this process's root; None if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MAX_NETWORK_FILE_BYTES)
+    except OSError:
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class _MountPoint:

@@ -1,8 +1,7 @@
 """The runner's own side: serves requests of the engine, each in a process of its own.
 
 It is a child of the engine, or the first process of a container that has nothing of the engine's. Runs until the engine
-has exited. Forks, reaps what commands leave behind, and creates and removes directories in the
-work directory.
+has exited. Forks, reaps what commands leave behind, and creates and removes directories in the work directory.
 """
 
 from __future__ import annotations
