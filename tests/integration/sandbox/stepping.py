@@ -155,7 +155,10 @@ class Trial:
 
     def _is_step(self, pid: int) -> bool:
         info = ctypes.create_string_buffer(88)  # struct ptrace_syscall_info
-        ptrace(GET_SYSCALL_INFO, pid, len(info), info)
+        try:
+            ptrace(GET_SYSCALL_INFO, pid, len(info), info)
+        except ProcessLookupError:
+            return False  # it was killed meanwhile, as in ``_go``
         if info.raw[0] != ENTRY:
             return False
         (call,) = struct.unpack_from("Q", info.raw, 24)
