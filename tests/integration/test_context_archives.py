@@ -101,6 +101,12 @@ def test_failed_downloads_and_other_files_have_a_reason(
     assert says in error.message
 
 
+def test_an_invalid_address_is_refused_without_its_login(fetch_error: FetchError) -> None:
+    for url in ("https://me:sec/ret@a.test/x.tar", "https://me:secret@a.test\\@b.test/x.tar"):
+        error = fetch_error(HttpArchiveSource(url=url))
+        assert (error.reason, "ret" in error.render()) == (Reason.USAGE_INVALID, False)
+
+
 def test_interrupted_download_is_retried(fetch_archive: Fetch) -> None:
     answers = [Answer(200, {}, TAR[:600], length=len(TAR)), Answer(502), Answer(200, {}, TAR)]
     with ScriptedServer(lambda asked: answers.pop(0)) as server:

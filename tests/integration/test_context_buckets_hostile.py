@@ -137,6 +137,13 @@ def test_invalid_service_account_key_file(
 # --- Azure
 
 
+def test_an_invalid_address_is_refused_before_a_login_is_used(secret: Secret, fetch_error: FetchError) -> None:
+    url = "http://evil.test\\@account.blob.core.windows.net/box/a.tar"
+    error = fetch_error(AzureBlobSource(url=url, credentials_dir=secret(sasToken="?sv=2024&sig=hunter2")))
+    assert error.reason is Reason.USAGE_INVALID
+    assert "invalid character" in error.message
+
+
 def test_blob_server_that_echoes_the_signature(
     fetch_error: FetchError, server: ScriptedServer, answers: list[Answer], secret: Secret
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewright.context.git.address import Address, Login, check_ref, find_login, without_login
+from imagewright.context.git.address import Address, Login, check_ref, find_login
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
@@ -136,26 +136,52 @@ def test_a_password_of_two_lines_is_refused_without_being_shown(tmp_path: Path) 
     assert "hunter2" not in caught.value.render()
 
 
+HTTPS = "https://host/team/app.git"
+SSH = "ssh://git@host:2222/team/app.git"
+SCP = "git@host:team/app.git"
+
+
 @pytest.mark.parametrize(
-    ("text", "url"),
+    ("repository", "text", "url"),
     [
-        ("../lib.git", "https://host/team/lib.git"),
-        ("../../other/lib.git", "https://host/other/lib.git"),
-        ("./nested.git", "https://host/team/app.git/nested.git"),
-        ("https://elsewhere/lib.git", "https://elsewhere/lib.git"),
+        (HTTPS, "../lib.git", "https://host/team/lib.git"),
+        (HTTPS, "../../other/lib.git/", "https://host/other/lib.git"),
+        (HTTPS, "./nested.git", "https://host/team/app.git/nested.git"),
+        (HTTPS, "https://elsewhere/lib.git", "https://elsewhere/lib.git"),
+        ("http://host/app.git", "http://host/lib.git", "http://host/lib.git"),
+        (SSH, "../lib.git", "ssh://git@host:2222/team/lib.git"),
+        (SSH, "ssh://other@host:2222/lib.git", "ssh://other@host:2222/lib.git"),
+        (SSH, "https://elsewhere/lib.git", "https://elsewhere/lib.git"),
+        (SCP, "../../other/lib.git", "git@host:other/lib.git"),
+        (SCP, "ssh://git@HOST:22/lib.git", "ssh://git@HOST:22/lib.git"),
+        ("ssh://host/app.git", "git@Host:lib.git", "git@Host:lib.git"),
     ],
 )
-def test_a_submodule_s_address(text: str, url: str) -> None:
-    assert Address.parse("https://host/team/app.git")[0].submodule(text).url == url
+def test_a_submodule_s_address(repository: str, text: str, url: str) -> None:
+    assert Address.parse(repository)[0].submodule(text).url == url
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["http://host/lib.git", "ssh://host/lib.git", "git@host:lib.git", "https://u:p@host/lib.git", "http://elsewhere/x"],
+    ("repository", "text"),
+    [
+        (HTTPS, "http://host/lib.git"),
+        (HTTPS, "ssh://host/lib.git"),
+        (HTTPS, "git@host:lib.git"),
+        (HTTPS, "https://u:p@host/lib.git"),
+        (HTTPS, "http://elsewhere/x"),
+        (HTTPS, "../../../lib.git"),
+        (SSH, "git@host:lib.git"),  # another port
+        (SSH, "ssh://git@elsewhere:2222/lib.git"),
+        (SSH, "http://host:2222/lib.git"),
+        (SCP, "git@elsewhere:team/lib.git"),
+        (SCP, "git@host.elsewhere:team/lib.git"),
+        (SCP, "ssh://git@host:2222/lib.git"),
+        (SCP, "../../../lib.git"),
+    ],
 )
-def test_a_submodule_comes_over_https_and_without_a_login(text: str) -> None:
+def test_a_submodule_comes_over_https_or_from_the_same_server(repository: str, text: str) -> None:
     with pytest.raises(SourceError) as caught:
-        Address.parse("https://host/team/app.git")[0].submodule(text)
+        Address.parse(repository)[0].submodule(text)
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
 
 
@@ -163,7 +189,3 @@ def test_a_submodule_comes_over_https_and_without_a_login(text: str) -> None:
 def test_a_submodule_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises(SourceError):
         Address.parse("https://host/team/app.git")[0].submodule(text)
-
-
-def test_logins_are_cut_out_of_text() -> None:
-    assert without_login("fatal: 'https://u:p@host/x' and ssh://k@h/") == "fatal: 'https://host/x' and ssh://h/"

@@ -76,6 +76,21 @@ def test_an_invalid_url_is_refused(text: str, words: str) -> None:
         parse_remote(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://me:sec/ret@a.test/x",
+        "https://ss@me:secret@a.test:x/",
+        "https://me:secret@/x",
+        "git://me:secret@a\\b/x.git",
+    ],
+)
+def test_credentials_of_an_invalid_url_are_not_shown(text: str) -> None:
+    with pytest.raises(RemoteError) as caught:
+        parse_remote(text)
+    assert "ret" not in caught.value.message
+
+
 def test_credentials_are_not_shown() -> None:
     assert str(parse_remote("https://me:secret@example.com/a")) == "https://example.com/a"
     assert str(parse_remote("https://me:secret@example.com/a.git#main:x")) == "https://example.com/a.git#main:x"

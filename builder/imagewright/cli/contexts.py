@@ -24,9 +24,9 @@ from imagewright.contract.sources import (
 )
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, UsageError, quoted
-from imagewright.http.exchange import without_userinfo
 from imagewright.plan.gotext import parse_bool
 from imagewright.reference import Reference
+from imagewright.urls import without_login
 
 _CONTEXT_FORMS = tuple(form for kind in KINDS for form in kind.forms)
 _CONTEXT_HINT = f"Write {', '.join(_CONTEXT_FORMS[:-1])} or {_CONTEXT_FORMS[-1]}."
@@ -168,4 +168,4 @@ def _directory(name: str, path: str) -> str:
 def _invalid(flag: str, text: str, why: str, hint: str = "") -> UsageError:
     """The value is shown without a login in it: errors end up in logs."""
     hint = hint or (_NAMED_HINT if flag == _NAMED else _CONTEXT_HINT)
-    return UsageError(f'invalid --{flag} value "{without_userinfo(text)}": {why}', hint=hint)
+    return UsageError(f'invalid --{flag} value "{without_login(text)}": {why}', hint=hint)

@@ -16,9 +16,9 @@ from imagewright.context.job import FetchedContext, FetchJob
 from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import HttpArchiveSource, OciSource
 from imagewright.errors import FileSystemError, Reason, SourceError, UsageError
-from imagewright.http.exchange import shown_url
 from imagewright.http.session import Tls
 from imagewright.reference import Reference
+from imagewright.urls import shown_url
 
 _CA = "ca.crt"
 _LOGIN_HINT = (

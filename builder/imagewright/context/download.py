@@ -16,16 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import requests
 
 from imagewright.errors import ImagewrightError, Reason, SourceError
 from imagewright.http.body import RANGE_NOT_SATISFIABLE, Interrupted, Restarted, ResumingReader, WrongRange
-from imagewright.http.exchange import Authorization, HttpClient, HttpRequest, RedirectError, origin, shown_url
+from imagewright.http.exchange import Authorization, HttpClient, HttpRequest, RedirectError
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify
 from imagewright.http.retry import RetryPolicy, StatusRefusal, with_retries
 from imagewright.http.session import Tls
+from imagewright.urls import Url, origin, parse_url, shown_url
 
 _CHUNK = 1 << 20
 
@@ -80,17 +80,19 @@ class _Source:
 
     def __init__(self, client: HttpClient, url: str, options: HttpOptions, *, pinned: bool) -> None:
         try:
-            parts = urlsplit(url)
-            parts.port  # noqa: B018 -- raises for an invalid port
+            parts = parse_url(url)
         except ValueError as error:
-            why = "invalid host or port"  # the library's words may quote a login
-            raise SourceError(f"invalid address {shown_url(url)}: {why}", reason=Reason.USAGE_INVALID) from error
-        login = _written_login(parts) or options.authorization(parts.hostname or "")
+            raise SourceError(
+                f'invalid address "{shown_url(url)}": {error}',
+                reason=Reason.USAGE_INVALID,
+                hint="Use https://host/path.",
+            ) from error
+        login = _written_login(parts) or options.authorization(parts.host.strip("[]"))
         self._client = client
         self._options = options
         self._pinned = pinned
-        self._url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
-        self._authorization = Authorization(login, origin(self._url))
+        self._url = str(parts)
+        self._authorization = Authorization(login, parts.origin)
         self.shown = shown_url(url)
 
     def open(self, position: int, etag: str) -> requests.Response:
@@ -155,7 +157,7 @@ class _Source:
         return SourceError(f"cannot fetch {self.shown}: {why}", reason=Reason.SOURCE_UNREACHABLE, hint=hint)
 
     def _refused(self, refusal: StatusRefusal) -> SourceError:
-        status, host = refusal.status, urlsplit(refusal.url).hostname or ""
+        status, host = refusal.status, origin(refusal.url)[1].strip("[]")
         by = f" from {host}" if host and origin(refusal.url) != origin(self._url) else ""
         message = f"cannot fetch {self.shown}: status {status}{by}"
         if status in (404, 410):
@@ -174,7 +176,7 @@ class _Source:
 
     def _unreachable(self, error: BaseException) -> SourceError:
         failure = classify(error)
-        host = failure.host or urlsplit(self._url).netloc
+        host = failure.host or parse_url(self._url).netloc
         match failure.kind:
             case FailureKind.UNTRUSTED_CERTIFICATE:
                 return SourceError(
@@ -249,11 +251,9 @@ def _modified_s(text: str) -> int:
         return 0
 
 
-def _written_login(parts: SplitResult) -> str:
+def _written_login(url: Url) -> str:
     """The header for an address with ``user:password@``, as Go's client sends it (RFC 7617)."""
-    if "@" not in parts.netloc:
-        return ""
-    return basic(unquote(parts.username or ""), unquote(parts.password or ""))
+    return basic(*url.login) if url.userinfo else ""
 
 
 def basic(username: str, password: str) -> str:

@@ -5,21 +5,20 @@ Talks to the network. Keeps connections open and shares them between threads.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
 import requests
 
 from imagewright.http.body import finish
 from imagewright.http.failures import clean
 from imagewright.http.session import Tls, new_session
+from imagewright.urls import Origin, is_loopback, origin, parse_url, shown_url
 
 _CONNECT_S = 10.0
 _SILENCE_S = 60.0  # without a byte
@@ -27,8 +26,6 @@ _SILENCE_AFTER_UPLOAD_S = 600.0  # a registry may store and hash a large blob be
 _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NO_PROXY = {"no_proxy": "*"}
-_DEFAULT_PORTS = {"https": 443, "http": 80}
-_USERINFO = re.compile(r"//[^/]*@")
 
 
 class Body(Protocol):
@@ -37,9 +34,6 @@ class Body(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, size: int = -1, /) -> bytes: ...
-
-
-Origin = tuple[str, str, int]  # scheme, host, port (RFC 9110, section 4.3.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +108,7 @@ class HttpClient:
                 stream=True,
                 allow_redirects=False,
                 timeout=(_CONNECT_S, _SILENCE_AFTER_UPLOAD_S if upload else _SILENCE_S),
-                proxies=dict(_NO_PROXY) if is_loopback(request.url.partition("://")[2].partition("/")[0]) else None,
+                proxies=dict(_NO_PROXY) if is_loopback(origin(request.url)[1]) else None,
                 verify=tls.verify,
             )
 
@@ -157,50 +151,12 @@ def location(response: requests.Response, *, plain_http: bool) -> str:
     if not written:
         return ""
     try:
-        source, target = urlsplit(response.url), urlsplit(urljoin(response.url, written))
-        target.port  # noqa: B018 -- raises for an invalid port
-    except ValueError:
-        raise RedirectError(f'"{clean(shown_url(written))}" is not a valid address') from None
-    if target.scheme not in _DEFAULT_PORTS or not target.hostname:
-        raise RedirectError(f'"{clean(shown_url(urlunsplit(target)))}" is not an http or https address')
-    host = target.netloc.rpartition("@")[2]
-    scheme = target.scheme
-    if source.scheme == "https" and scheme == "http":
-        if host == source.netloc:
-            scheme = "https"
-        elif not plain_http:
-            raise RedirectError(f'"{clean(shown_url(urlunsplit(target)))}" is not HTTPS', plain_http=True)
-    return urlunsplit((scheme, host, target.path, target.query, ""))
-
-
-def origin(url: str) -> Origin:
-    """Scheme, host and port of a URL, to compare; an invalid URL has one of its own."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-    except ValueError:
-        return "", url, 0
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, where plain HTTP is harmless and no proxy is needed."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False  # a name, even one that begins with 127.
-
-
-def shown_url(url: str) -> str:
-    """A URL for messages: without its login, and without its query, which may be a signature that grants access."""
-    return without_userinfo(url).partition("?")[0]
-
-
-def without_userinfo(url: str) -> str:
-    """A URL without its login: all before the last @ of what should be the authority, however wrong the URL is."""
-    return _USERINFO.sub("//", url, count=1)
+        source, target = parse_url(response.url), parse_url(urljoin(response.url, written))
+    except ValueError as error:
+        raise RedirectError(f'"{clean(shown_url(written))}" is not a valid address: {error}') from None
+    if source.scheme == "https" and target.scheme == "http":
+        if target.netloc == source.netloc:
+            return str(replace(target, scheme="https"))
+        if not plain_http:
+            raise RedirectError(f'"{clean(shown_url(str(target)))}" is not HTTPS', plain_http=True)
+    return str(target)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from http.client import IncompleteRead
-from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, NewConnectionError
+
+from imagewright.urls import parse_url
 
 # What an exchange can break with.
 BROKEN = (requests.RequestException, HTTPError, OSError)
@@ -117,7 +118,7 @@ def _says(error: BaseException, words: tuple[str, ...]) -> bool:
 def _host_of(error: BaseException) -> str:
     url = error.request.url if isinstance(error, requests.RequestException) and error.request is not None else None
     try:
-        return urlsplit(url or "").netloc.rpartition("@")[2]
+        return parse_url(url or "").netloc
     except ValueError:
         return ""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 from imagewright.plan.gotext import parse_bool
+from imagewright.urls import parse_url, without_login
 
 _SCHEME = re.compile(r"([A-Za-z0-9]+)://")
 _SCP = re.compile(r"([A-Za-z0-9_-]+@[A-Za-z0-9.-]+:[^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
@@ -88,12 +89,11 @@ def parse_remote(text: str) -> RemoteSource | None:
     if name not in ("http", "https", "git", "ssh"):
         raise RemoteError(f'unsupported URL scheme "{name}"', "Use https://, or ssh:// for a git repository.")
     try:
-        parts = urlsplit(text)
-        parts.port  # noqa: B018 -- raises for an invalid port
+        # Of an address with another scheme, only how the host is written matters here.
+        parse_url(text if name in ("http", "https") else "https" + text[scheme.end(1) :])
     except ValueError as error:
         raise RemoteError(f'invalid URL "{without_login(text)[:200]}": {error}', "Use https://host/path.") from None
-    if not parts.hostname:
-        raise RemoteError(f'invalid URL "{without_login(text)[:200]}": no host', "Use https://host/path.")
+    parts = urlsplit(text)
     if name in ("git", "ssh") or parts.path.endswith(".git"):
         return _git(urlunsplit((name, parts.netloc, parts.path, "", "")), parts.query, unquote(parts.fragment))
     return UrlSource(text, _name(parts))
@@ -132,11 +132,6 @@ def with_git_dir(source: RemoteSource, keep: bool) -> RemoteSource:
     if source.keep_git_dir not in (None, keep):
         raise RemoteError("--keep-git-dir conflicts with keep-git-dir in the URL", "Remove one of them.")
     return replace(source, keep_git_dir=keep)
-
-
-def without_login(text: str) -> str:
-    """A URL for messages: without the user and password of http(s)."""
-    return re.sub(r"^(https?://)[^/@]*@", r"\1", text, flags=re.IGNORECASE)
 
 
 def _name(parts: SplitResult) -> str:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import UsageError
-from imagewright.http.exchange import is_loopback
 from imagewright.http.retry import RetryPolicy
 from imagewright.http.session import Tls
 from imagewright.reference import DOCKER_HUB, DOCKER_HUB_ALIASES, Reference
+from imagewright.urls import is_loopback
 
 _DOCKER_HUB_HOST = "registry-1.docker.io"
 

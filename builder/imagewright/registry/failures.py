@@ -13,10 +13,10 @@ import requests
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.body import BodyReader
-from imagewright.http.exchange import shown_url
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
 from imagewright.http.retry import Refusal, retry_after_s
 from imagewright.registry.endpoints import Endpoint
+from imagewright.urls import shown_url
 
 _MAX_WORDS_BYTES = 8192
 _UNAVAILABLE_HINT = "The network or the registry is in trouble; try again later."

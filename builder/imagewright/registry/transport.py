@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import requests
 
@@ -22,12 +21,8 @@ from imagewright.http.exchange import (
     Body,
     HttpClient,
     HttpRequest,
-    Origin,
     RedirectError,
-    is_loopback,
     location,
-    origin,
-    shown_url,
 )
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
 from imagewright.http.retry import RetryPolicy, StatusRefusal, is_idempotent, with_retries
@@ -43,6 +38,7 @@ from imagewright.registry.failures import (
     unusable_file,
 )
 from imagewright.registry.keychain import Keychain
+from imagewright.urls import Origin, origin, parse_url, shown_url
 
 _T = TypeVar("_T")
 _MAX_TOKEN_ANSWER = 1 << 20
@@ -228,13 +224,12 @@ class Transport:
 
     def _token(self, endpoint: Endpoint, request: TokenRequest) -> TokenAnswer:
         try:
-            parts = urlsplit(request.url)
-            scheme, host = parts.scheme, parts.netloc
-        except ValueError:
+            server = parse_url(request.url)
+        except ValueError as error:
             raise protocol_error(
-                f'cannot log in to {endpoint}: it names the invalid token server "{clean(request.url)}"'
+                f'cannot log in to {endpoint}: it names the invalid token server "{clean(shown_url(request.url))}": {error}'
             ) from None
-        if scheme != "https" and not (endpoint.plain_http or is_loopback(host)):
+        if server.scheme != "https" and not endpoint.plain_http:
             raise RegistryError(
                 f'cannot log in to {endpoint}: its token server "{clean(shown_url(request.url))}" is not HTTPS',
                 reason=Reason.REGISTRY_AUTH_FAILED,

@@ -12,12 +12,12 @@ from imagewright.cli.arguments import Arguments
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.sources import DirectorySource, GitSource, SourceModel, TarSource, kind_of
 from imagewright.streams import own_descriptor, stream_name
+from imagewright.urls import without_login
 from imagewright_kubectl.kaniko.container import Environment, Json, Mounts
 from imagewright_kubectl.kaniko.diagnostics import Diagnostics
 from imagewright_kubectl.kaniko.manifest import Workload
 
 _CHECKOUT = "/kaniko/buildcontext"  # where kaniko puts a context that it fetches
-_USERINFO = re.compile(r"^(https?|git)://[^/@]*@")
 _USE_INSTEAD = "use --git URL --revision BRANCH, or a persistent volume (--volume CLAIM)"
 _GIT_LOGIN = ("GIT_USERNAME", "GIT_PASSWORD")
 _OF_ANY_GIT = ("submodules", "depth", "secretRef")  # fields that apply to another repository as well
@@ -124,14 +124,15 @@ class SourceConverter:
         return ""
 
     def _without_login(self, url: str) -> str:
-        if not _USERINFO.match(url):
+        shown = without_login(url)
+        if shown == url:
             return url
         if not self._diagnostics.is_dropped("source-secret"):
             self._diagnostics.missing(
                 "context",
                 "--context: the URL contains credentials: put them into a Secret and name it with --source-secret",
             )
-        return _USERINFO.sub(r"\1://", url)
+        return shown
 
     def _same_fields(self, source: SourceModel) -> Json:
         """For a kind whose fields the resource has by the same names."""

@@ -128,6 +128,23 @@ def test_a_login_is_not_sent_unencrypted_to_names_that_look_like_this_machine(
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
 
 
+@pytest.mark.parametrize(
+    "written", ["http://{host}/token", "http://evil.test\\@{host}/token", "http://{host}\\@evil.test/"]
+)
+def test_a_login_is_not_sent_unencrypted_to_this_machine_for_another_s_registry(
+    ask: Ask, authority: Path, written: str
+) -> None:
+    with ScriptedServer(ok) as thief:
+        challenge = Answer(401, {"WWW-Authenticate": f'Bearer realm="{written.format(host=thief.host)}"'})
+        with (
+            ScriptedServer(lambda _: challenge, context(authority)) as server,
+            pytest.raises(RegistryError, match="cannot log in") as caught,
+        ):
+            ask(at(f"localhost:{server.port}", ca=authority), login=Login("user", "secret"))
+    assert not thief.asked
+    assert caught.value.reason in (Reason.REGISTRY_AUTH_FAILED, Reason.REGISTRY_PROTOCOL_ERROR)
+
+
 def test_neither_netrc_nor_cookies_nor_proxies_come_into_it(
     ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from imagewright.context.buckets.failures import missing_sdk, not_there, refused, unreachable
 from imagewright.context.job import FetchJob
 from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import AzureBlobSource
+from imagewright.errors import Reason, SourceError
+from imagewright.urls import Url, parse_url, shown_url
 
 _HINT = (
     "Set AZURE_STORAGE_ACCESS_KEY, give the Pod's identity the role Storage Blob Data Reader, or name a Secret with accountKey, "
@@ -24,16 +26,27 @@ _APPLICATION = ("tenantId", "clientId", "clientSecret")
 
 def parse(text: str, rest: str, environment: Mapping[str, str]) -> AzureBlobSource | None:
     """``https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB``; other web addresses do not name blobs."""
-    return AzureBlobSource(url=text) if (urlsplit(text).hostname or "").endswith(_HOSTS) else None
+    try:
+        return AzureBlobSource(url=text) if parse_url(text).host.endswith(_HOSTS) else None
+    except ValueError:
+        return None
 
 
 def download(source: AzureBlobSource, path: str, job: FetchJob) -> str:
     """Download the blob to the new file ``path``.
 
     Raises:
-        SourceError: reasons ``FileNotFound``, ``SourceAuthFailed``, ``SourceUnreachable``.
+        SourceError: reasons ``UsageInvalid``, ``FileNotFound``, ``SourceAuthFailed``, ``SourceUnreachable``.
     """
-    what = source.url.partition("?")[0]  # the query may be a signature
+    what = shown_url(source.url)
+    try:
+        url = parse_url(source.url)
+    except ValueError as error:
+        raise SourceError(
+            f'invalid address "{what}": {error}',
+            reason=Reason.USAGE_INVALID,
+            hint="Use https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB.",
+        ) from error
     job.log(f"fetching {what}")
     try:
         import azure.identity  # noqa: F401, PLC0415 -- an extra
@@ -47,9 +60,9 @@ def download(source: AzureBlobSource, path: str, job: FetchJob) -> str:
     except ImportError:
         raise missing_sdk(what, "azure") from None
     login = _login(what, source, job.environment)
-    secrets = [*login.values(), *parse_qs(urlsplit(source.url).query).get("sig", [])]
+    secrets = [*login.values(), *parse_qs(url.query).get("sig", [])]
     try:
-        credential = _credential(source, login)
+        credential = _credential(url, login)
         with BlobClient.from_blob_url(source.url, credential=credential) as client, open(path, "wb") as file:
             client.download_blob().readinto(file)
     except ResourceNotFoundError as error:
@@ -78,23 +91,21 @@ def _login(what: str, source: AzureBlobSource, environment: Mapping[str, str]) -
     return login
 
 
-def _credential(source: AzureBlobSource, login: Mapping[str, str]) -> Any:
+def _credential(url: Url, login: Mapping[str, str]) -> Any:
     """A key, a signature or an identity; None if the address has a signature."""
     from azure.identity import ClientSecretCredential, DefaultAzureCredential  # noqa: PLC0415
 
     if "accountKey" in login:
-        return {"account_name": _account(source.url), "account_key": login["accountKey"]}
+        return {"account_name": _account(url), "account_key": login["accountKey"]}
     if "sasToken" in login:
         return login["sasToken"].removeprefix("?")
     if login:
         return ClientSecretCredential(*(login[name] for name in _APPLICATION))
-    if "sig=" in urlsplit(source.url).query:
+    if "sig=" in url.query:
         return None
     return DefaultAzureCredential()
 
 
-def _account(url: str) -> str:
+def _account(url: Url) -> str:
     """The account of ``https://ACCOUNT.blob.…``, or the first part of the path, as in emulators' addresses."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return host.partition(".")[0] if ".blob." in host else parts.path.strip("/").partition("/")[0]
+    return url.host.partition(".")[0] if ".blob." in url.host else url.path.strip("/").partition("/")[0]

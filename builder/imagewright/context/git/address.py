@@ -6,14 +6,16 @@ an error with it.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from imagewright.context.mountedsecret import read_secret
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError, UsageError
+from imagewright.urls import without_login
 
 _REF = re.compile(r"[A-Za-z0-9_][^\s~^:?*\[\\\x00-\x1f\x7f]*")
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^:-].*)")
@@ -38,10 +40,15 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """``url`` has no login, except ssh's user name; ``origin`` is ``scheme://host[:port]``, "" for ssh."""
+    """``url`` has no login, except ssh's user name; ``server`` is ``scheme://host[:port]``."""
 
     url: str
-    origin: str
+    server: str
+
+    @property
+    def origin(self) -> str:
+        """The server that gets the login: ``""`` for ssh, which has keys instead."""
+        return "" if self.server.startswith("ssh://") else self.server
 
     @classmethod
     def parse(cls, text: str, git_means: str = "https") -> tuple[Address, Login]:
@@ -50,8 +57,9 @@ class Address:
         Raises:
             SourceError: reason ``UsageInvalid``.
         """
-        if "://" not in text and _SCP.fullmatch(text) and not _UNPRINTABLE.search(text):
-            return cls(text, ""), Login()
+        scp = None if "://" in text or _UNPRINTABLE.search(text) else _SCP.fullmatch(text)
+        if scp is not None:
+            return cls(text, f"ssh://{scp['host'].lower()}"), Login()
         try:
             parts = urlsplit(text)
             host, _ = parts.hostname or "", parts.port
@@ -65,7 +73,8 @@ class Address:
             if user.startswith("-"):
                 raise _bad_address(text)
             netloc = user + parts.netloc.rpartition("@")[2]
-            return cls(urlunsplit((scheme, netloc, parts.path, "", "")), ""), Login()
+            port = f":{parts.port}" * (parts.port not in (None, 22))
+            return cls(urlunsplit((scheme, netloc, parts.path, "", "")), f"ssh://{host}{port}"), Login()
         netloc = parts.netloc.rpartition("@")[2]
         login = Login(unquote(parts.username or ""), unquote(parts.password or ""))
         return cls(
@@ -76,18 +85,25 @@ class Address:
         """The address in ``.gitmodules``, which may be relative to this one.
 
         Raises:
-            SourceError: reason ``PathNotAllowed`` for anything but https, or http of the same host.
+            SourceError: reason ``PathNotAllowed`` for anything but https and the same server.
         """
         if text.startswith(("./", "../")):
-            if not self.origin:
-                raise _submodule(text, "it is relative to an ssh address")
-            text = urljoin(self.url.rstrip("/") + "/", text).rstrip("/")
+            text = self._relative(text)
         address, login = Address.parse(text)
         if login:
             raise _submodule(address.url, "its address contains a login")
-        if not address.origin.startswith("https://") and address.origin != self.origin:
-            raise _submodule(text, "its address is not https")
+        if not address.server.startswith("https://") and address.server != self.server:
+            raise _submodule(text, "its address is neither https nor on the server of the repository")
         return address
+
+    def _relative(self, text: str) -> str:
+        """As git resolves it: below the repository's own path (git-submodule, "add")."""
+        scheme, separator, rest = self.url.rpartition("://")
+        server, mark, path = rest.partition("/" if scheme else ":")
+        joined = posixpath.normpath(posixpath.join(path, text))
+        if joined.startswith(".."):
+            raise _submodule(text, f"it leads out of {server}")
+        return scheme + separator + server + mark + joined
 
 
 def parse_git(text: str, rest: str, environment: Mapping[str, str]) -> GitSource | None:
@@ -186,11 +202,6 @@ def check_ref(ref: str) -> None:
 def is_commit(text: str) -> bool:
     """Whether this is a full hash, SHA-1 or SHA-256."""
     return _COMMIT.fullmatch(text) is not None
-
-
-def without_login(text: str) -> str:
-    """Text without the logins of the addresses in it."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _one_line(text: str, where: str) -> str:

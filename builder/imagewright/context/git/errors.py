@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from imagewright.context.git.address import Login, without_login
+from imagewright.context.git.address import Login
 from imagewright.context.hiding import hidden
 from imagewright.errors import Reason, SourceError
+from imagewright.urls import without_logins
 
 
 class GitError(SourceError):
@@ -39,7 +40,7 @@ def explain(url: str, command: str, stderr: str, login: Login) -> GitError:
 
 def _printable(line: str, login: Login) -> str:
     """A line that may be the server's, without control characters and without our own secrets."""
-    line = without_login(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", line).strip())
+    line = without_logins(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", line).strip())
     return hidden(line, (login.password, login.bearer, login.username))[:300]
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from threading import Event
-from urllib.parse import urlsplit
 
 from imagewright.context.download import HttpOptions, download
 from imagewright.context.git.checkout import Checkout, CheckoutOptions, clone
@@ -28,6 +27,7 @@ from imagewright.errors import Reason, SourceError, UsageError
 from imagewright.fs.copy import archive
 from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
 from imagewright.plan.steps import SshMount
+from imagewright.urls import parse_url
 
 _FOR_CONTEXTS = frozenset({"GIT_USERNAME", "GIT_PASSWORD", "GIT_TOKEN", "GIT_PULL_METHOD", "SSH_AUTH_SOCK"})
 _HEADER = re.compile(r"(basic|bearer) +(\S+)", re.IGNORECASE)
@@ -145,9 +145,8 @@ class Remotes:
         if _is_ssh(url):
             known_hosts = self.secrets.get(_KNOWN_HOSTS, b"").decode("utf-8", "surrogateescape")
             return _write(folder, {"known_hosts": known_hosts}) if known_hosts else ""
-        parts = urlsplit(url)
-        netloc = parts.netloc.rpartition("@")[2]
-        for suffix in dict.fromkeys((f".{netloc}", f".{parts.hostname}", "")):
+        server = parse_url(url)
+        for suffix in dict.fromkeys((f".{server.netloc}", f".{server.host.strip('[]')}", "")):
             token = self._secret(f"GIT_AUTH_TOKEN{suffix}")
             header = self._secret(f"GIT_AUTH_HEADER{suffix}")
             if header:
@@ -195,7 +194,7 @@ def _write(folder: str, login: Mapping[str, str]) -> str:
 
 def _hint(url: str, error: SourceError) -> str:
     if not _is_ssh(url):
-        host = urlsplit(url).hostname
+        host = parse_url(url).host.strip("[]")
         return f"Provide a token with --secret id=GIT_AUTH_TOKEN.{host},src=FILE (ImageBuild: spec.secrets)."
     if "host key" in error.message:
         return f"Provide the output of ssh-keyscan with --secret id={_KNOWN_HOSTS},src=FILE (ImageBuild: spec.secrets)."

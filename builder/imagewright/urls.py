@@ -1,0 +1,128 @@
+"""Web addresses (RFC 3986): read as urllib3 reads them, which connects, and shown without the logins in them.
+
+No I/O. Parsers differ about hosts, such as that of ``http://a\\@b/``. What one of them checks and another connects to
+must be the same host, so that an address that can be read in two ways is invalid.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import urllib3.util
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
+_IN_TEXT = re.compile(r"(?:\bssh:)?//\S+")
+_KEEPS_USER = ("ssh", "git+ssh")
+
+Origin = tuple[str, str, int]  # scheme, host, port (RFC 9110, section 4.3.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An http or https address. ``host`` is in lower case, and in brackets if it is an IPv6 address.
+
+    ``userinfo`` is ``user:password`` as written, ``""`` without a login; ``str`` leaves it and the fragment out.
+    """
+
+    scheme: str
+    userinfo: str = field(repr=False)
+    host: str
+    port: int | None
+    path: str
+    query: str
+
+    @property
+    def netloc(self) -> str:
+        """``host`` or ``host:port``."""
+        return self.host if self.port is None else f"{self.host}:{self.port}"
+
+    @property
+    def login(self) -> tuple[str, str]:
+        """User name and password, decoded; ``""`` for what is missing."""
+        user, _, password = self.userinfo.partition(":")
+        return unquote(user), unquote(password)
+
+    @property
+    def origin(self) -> Origin:
+        return self.scheme, self.host, self.port or _DEFAULT_PORTS[self.scheme]
+
+    def __str__(self) -> str:
+        return urlunsplit((self.scheme, self.netloc, self.path, self.query, ""))
+
+
+def parse_url(text: str) -> Url:
+    """An http or https address.
+
+    Raises:
+        ValueError: another scheme, no host, an invalid host or port, or a host that parsers read in different ways.
+            Its message has nothing of the address, which may contain a login.
+    """
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError("invalid host or port") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("not an http or https address")
+    if _CONTROL.search(text) or "\\" in parts.netloc:  # urlsplit drops the former, urllib3 ends a host at the latter
+        raise ValueError("invalid character")
+    try:
+        read = urllib3.util.parse_url(text)
+    except ValueError:
+        raise ValueError("invalid host or port") from None
+    if not read.host:
+        raise ValueError("no host")
+    return Url(parts.scheme, parts.netloc.rpartition("@")[0], read.host, read.port, parts.path, parts.query)
+
+
+def origin(url: str) -> Origin:
+    """Scheme, host and port of an address, to compare; an invalid one has an origin of its own."""
+    try:
+        return parse_url(url).origin
+    except ValueError:
+        return "", url, 0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` or ``host:port`` is this machine, where plain HTTP is harmless and no proxy is needed."""
+    try:
+        url = parse_url(f"http://{host}/")
+    except ValueError:
+        return False
+    name = url.host.strip("[]")
+    if url.netloc != host.lower():
+        return False  # more than a host
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False  # a name, even one that begins with 127.
+
+
+def shown_url(url: str) -> str:
+    """An address for messages: without its login, and without its query, which may be a signature."""
+    return without_login(url).partition("?")[0]
+
+
+def without_login(url: str) -> str:
+    """An address for messages, however wrong it is: without user and password; ssh's user remains.
+
+    The login of a wrong address ends with the last ``@``: passwords with ``/`` belong percent-encoded.
+    """
+    scheme, slashes, rest = url.partition("//")
+    authority, slash, path = rest.partition("/")
+    if "@" not in authority and not _HOST_AND_PORT.fullmatch(authority):
+        authority, slash, path = rest, "", ""
+    userinfo, at, host = authority.rpartition("@")
+    user = userinfo.partition(":")[0] if scheme.rstrip(":").lower() in _KEEPS_USER else ""
+    return scheme + slashes + user + at * bool(user) + host + slash + path
+
+
+def without_logins(text: str) -> str:
+    """Text without the logins of the addresses in it."""
+    return _IN_TEXT.sub(lambda found: without_login(found[0]), text)
