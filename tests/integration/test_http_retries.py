@@ -18,6 +18,7 @@ from imagewright.errors import ImagewrightError, RegistryError
 from imagewright.http.retry import STATUSES, RetryPolicy
 from imagewright.registry.auth import Login
 from imagewright.registry.clouds import exchange_azure
+from imagewright.registry.dockerconfig import DockerConfig
 from imagewright.registry.endpoints import Endpoint, RegistryOptions
 from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
@@ -54,7 +55,9 @@ class Client:
 @pytest.fixture(params=["registry", "token server", "download", "azure"])
 def client(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
     def registry(server: ScriptedServer) -> object:
-        transport = Transport(RegistryOptions(retry=POLICY), Keychain({server.host: Login("user", "secret")}))
+        transport = Transport(
+            RegistryOptions(retry=POLICY), Keychain(DockerConfig({server.host: Login("user", "secret")}))
+        )
         endpoint = Endpoint(server.host, "", server.host, plain_http=True)
         return transport.fetch(endpoint, "app", Request("GET", "app/tags/list", (), frozenset({200, 401})), 1000)
 
@@ -109,7 +112,7 @@ def test_an_interrupted_response_is_retried_by_every_client(client: Client, fail
 def send(method: str, status: int, repeatable: bool | None) -> int:
     """How often a request to a registry is sent that is answered with ``status``."""
     with ScriptedServer(lambda asked: Answer(status)) as server:
-        transport = Transport(RegistryOptions(retry=POLICY), Keychain({}))
+        transport = Transport(RegistryOptions(retry=POLICY), Keychain(DockerConfig()))
         endpoint = Endpoint(server.host, "", server.host, plain_http=True)
         request = Request(method, "app/x", (), frozenset({200}), repeatable=repeatable)
         with pytest.raises(RegistryError):
@@ -142,7 +145,7 @@ def test_a_post_whose_connection_breaks_is_not_repeated() -> None:
         return Answer(raw=b"") if asked.method == "POST" else Answer(200)
 
     with ScriptedServer(script) as server:
-        transport = Transport(RegistryOptions(retry=POLICY), Keychain({}))
+        transport = Transport(RegistryOptions(retry=POLICY), Keychain(DockerConfig()))
         endpoint = Endpoint(server.host, "", server.host, plain_http=True)
         with pytest.raises(RegistryError):
             transport.send(endpoint, "app", Request("POST", "app/x", (), frozenset({200})))
@@ -157,7 +160,7 @@ def test_retries_of_a_response_and_of_its_body_count_together() -> None:
         return left.pop(0) if left and asked.path == "/v2/app/x" else Answer(200, body=b"fine")
 
     with ScriptedServer(script) as server:
-        transport = Transport(RegistryOptions(retry=POLICY), Keychain({}))
+        transport = Transport(RegistryOptions(retry=POLICY), Keychain(DockerConfig()))
         endpoint = Endpoint(server.host, "", server.host, plain_http=True)
         with pytest.raises(RegistryError):
             transport.fetch(endpoint, "app", Request("GET", "app/x", (), frozenset({200})), 100)

@@ -72,6 +72,11 @@ class RegistryServer:
             self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def set_password(self, password: str) -> None:
+        """Change the password of ``username``: the registry reads the file again when it has changed."""
+        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+        (self.options.state / "htpasswd").write_text(f"{self.options.username}:{hashed}\n")
+
     def __enter__(self) -> RegistryServer:
         return self
 
@@ -92,8 +97,7 @@ class RegistryServer:
             "http": http,
         }
         if options.username:
-            hashed = bcrypt.hashpw(options.password.encode(), bcrypt.gensalt(4)).decode()
-            (state / "htpasswd").write_text(f"{options.username}:{hashed}\n")
+            self.set_password(options.password)
             content["auth"] = {"htpasswd": {"realm": "test", "path": f"{state}/htpasswd"}}
         return content
 

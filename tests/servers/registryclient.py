@@ -14,6 +14,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login
+from imagewright.registry.dockerconfig import DockerConfig
 from imagewright.registry.endpoints import RegistryOptions
 from imagewright.registry.keychain import Keychain
 from imagewright.registry.pull import Puller, RemoteImage
@@ -37,7 +38,7 @@ class Client:
         more_pushes: int = 0,
     ) -> None:
         options = RegistryOptions(settings, retry=retry, pull_retries=more_pulls, push_retries=more_pushes)
-        transport = Transport(options, keychain or Keychain(logins or {}))
+        transport = Transport(options, keychain or Keychain(DockerConfig(logins or {})))
         self.puller, self.pusher = Puller(transport), Pusher(transport)
 
     def resolve(self, name: str) -> RemoteImage:

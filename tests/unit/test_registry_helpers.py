@@ -14,6 +14,7 @@ from imagewright.errors import Reason, RegistryError
 from imagewright.registry import helpers
 from imagewright.registry.auth import Login
 from imagewright.registry.clouds import CloudKeychain, from_gitlab, from_variables
+from imagewright.registry.dockerconfig import DockerConfig
 from imagewright.registry.helpers import ask_helper
 from imagewright.registry.keychain import Keychain
 
@@ -50,7 +51,7 @@ def says(value: object) -> str:
 def test_a_helper_is_asked_by_the_protocol_and_once_a_host(programs: Programs) -> None:
     programs.add("pass", says(ANSWER))
     fallback = CloudKeychain(programs.environment, ())
-    keychain = Keychain({}, {"a.test": "pass"}, fallback=fallback)
+    keychain = Keychain(DockerConfig(helpers={"a.test": "pass"}), fallback)
     assert keychain.find("a.test", "team/app") == Login("me", "hunter2")
     assert keychain.find("a.test", "team/other") == Login("me", "hunter2")
     assert keychain.find("b.test", "app") is None
@@ -59,7 +60,7 @@ def test_a_helper_is_asked_by_the_protocol_and_once_a_host(programs: Programs) -
 
 def test_a_store_is_asked_for_all_and_knows_docker_hub_by_its_old_name(programs: Programs) -> None:
     programs.add("store", says(ANSWER))
-    keychain = Keychain({}, store="store", fallback=CloudKeychain(programs.environment, ()))
+    keychain = Keychain(DockerConfig(store="store"), CloudKeychain(programs.environment, ()))
     assert keychain.find("docker.io", "library/alpine") == Login("me", "hunter2")
     assert programs.asked == ["get https://index.docker.io/v1/"]
 
@@ -107,10 +108,10 @@ def test_a_helper_is_a_name_and_no_path(name: str, programs: Programs) -> None:
 
 
 def test_a_helper_that_is_not_here_matters_to_who_is_refused(programs: Programs) -> None:
-    keychain = Keychain({}, store="desktop", fallback=CloudKeychain(programs.environment, ()))
+    keychain = Keychain(DockerConfig(store="desktop"), CloudKeychain(programs.environment, ()))
     assert keychain.find("a.test", "public") is None
     assert "docker-credential-desktop not found in PATH" in "".join(keychain.errors("a.test"))
-    named = Keychain({}, {"a.test": "gone"}, fallback=CloudKeychain(programs.environment, ()))
+    named = Keychain(DockerConfig(helpers={"a.test": "gone"}), CloudKeychain(programs.environment, ()))
     with pytest.raises(RegistryError, match="docker-credential-gone not found in PATH"):
         named.find("a.test", "app")
 
@@ -118,7 +119,7 @@ def test_a_helper_that_is_not_here_matters_to_who_is_refused(programs: Programs)
 def test_the_longest_path_wins_over_the_helper_of_the_host(programs: Programs) -> None:
     programs.add("pass", says(ANSWER))
     logins = {"a.test/team": Login("team", "x"), "a.test/team/app": Login("app", "y")}
-    keychain = Keychain(logins, {"a.test": "pass"}, fallback=CloudKeychain(programs.environment, ()))
+    keychain = Keychain(DockerConfig(logins, {"a.test": "pass"}), CloudKeychain(programs.environment, ()))
     assert keychain.find("a.test", "team/app/web") == Login("app", "y")
     assert keychain.find("a.test", "team/other") == Login("team", "x")
     assert keychain.find("a.test", "teams/other") == Login("me", "hunter2")
@@ -158,3 +159,84 @@ def test_helpers_that_are_asked() -> None:
     assert CloudKeychain(job).find("registry.example.com") == Login("gitlab-ci-token", "t")
     assert CloudKeychain(job, ("env", "ecr")).find("registry.example.com") is None
     assert CloudKeychain(job, ()).find("registry.example.com") is None
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_a_helper_is_asked_again_for_a_login_that_is_refused(programs: Programs, store: bool) -> None:
+    clock = Clock()
+    programs.add("short", 'printf \'{"Username": "me", "Secret": "%s"}\' $(wc -l <' + f"{programs.folder}/asked)")
+    config = DockerConfig(store="short") if store else DockerConfig(helpers={"a.test": "short"})
+    keychain = Keychain(config, CloudKeychain(programs.environment, ()), clock=clock)
+    first = keychain.find("a.test", "app")
+    assert first == Login("me", "1")
+    clock.now_s = 9.0
+    assert keychain.renew("a.test", "app", first) is None, "a login that is fresh has not expired"
+    clock.now_s = 11.0
+    assert keychain.renew("a.test", "app", first) == Login("me", "2")
+    assert keychain.renew("a.test", "other", first) == Login("me", "2"), "not asked by each that was refused"
+    assert len(programs.asked) == 2
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_a_helper_that_fails_later_leaves_its_login(programs: Programs, store: bool) -> None:
+    clock = Clock()
+    programs.add("short", says(ANSWER))
+    config = DockerConfig(store="short") if store else DockerConfig(helpers={"a.test": "short"})
+    keychain = Keychain(config, CloudKeychain(programs.environment, ()), clock=clock)
+    first = keychain.find("a.test", "app")
+    programs.add("short", "echo it broke; exit 3")
+    clock.now_s = 11.0
+    assert keychain.renew("a.test", "app", first) is None
+    assert keychain.find("a.test", "app") == first
+    assert "it broke" in "".join(keychain.errors("a.test"))
+    programs.add("short", says(ANSWER | {"Secret": "new"}))
+    clock.now_s = 22.0
+    assert keychain.renew("a.test", "app", first) == Login("me", "new")
+    assert keychain.errors("a.test") == ()
+
+
+def test_a_helper_that_failed_is_asked_once_until_a_login_is_refused(programs: Programs) -> None:
+    clock = Clock()
+    programs.add("flaky", "exit 3")
+    keychain = Keychain(DockerConfig(store="flaky"), CloudKeychain(programs.environment, ()), clock=clock)
+    assert keychain.find("a.test", "app") is keychain.find("a.test", "app") is None
+    assert len(programs.asked) == 1
+    programs.add("flaky", says(ANSWER))
+    clock.now_s = 11.0
+    assert keychain.renew("a.test", "app", None) == Login("me", "hunter2")
+
+
+def test_a_cloud_is_asked_again_for_a_login_that_is_refused() -> None:
+    clock, job = Clock(), {"CI_REGISTRY": "a.test", "CI_JOB_TOKEN": "1"}
+    keychain = Keychain(DockerConfig(), CloudKeychain(job, clock=clock), clock=clock)
+    first = keychain.find("a.test", "app")
+    job["CI_JOB_TOKEN"] = "2"
+    assert keychain.renew("a.test", "app", first) is None, "a login that is fresh has not expired"
+    clock.now_s = 11.0
+    assert keychain.renew("a.test", "app", first) == Login("gitlab-ci-token", "2")
+    del job["CI_REGISTRY"]
+    clock.now_s = 22.0
+    assert keychain.renew("a.test", "app", Login("gitlab-ci-token", "2")) is None
+    assert keychain.find("a.test", "app") == Login("gitlab-ci-token", "2"), "the old login is kept"
+
+
+def test_what_a_cloud_said_last_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, clock = "123456789012.dkr.ecr.eu-west-1.amazonaws.com", Clock()
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    clouds = CloudKeychain({}, ("ecr",), clock)
+    assert clouds.find(host) is None
+    clock.now_s = 11.0
+    clouds.renew(host)
+    assert len(clouds.errors(host)) == 1

@@ -169,3 +169,69 @@ def test_a_newline_after_the_base64_means_nothing(tmp_path: Path) -> None:
     keychain = load(tmp_path, {"auths": {"a.test": entry}})
     assert keychain.find("a.test", "x") == Login("me", "secret")
     assert keychain.errors("a.test") == ()
+
+
+# --- a file that is replaced or rewritten while a build runs
+
+OLD, NEW = json.dumps({"auths": {"a.test": auth("me:old")}}), json.dumps({"auths": {"a.test": auth("me:new")}})
+
+
+def loaded(folder: Path) -> tuple[Keychain, Login]:
+    keychain = load(folder, OLD)
+    login = keychain.find("a.test", "app")
+    assert login == Login("me", "old")
+    return keychain, login
+
+
+def test_a_refused_login_is_read_again(tmp_path: Path) -> None:
+    keychain, old = loaded(tmp_path)
+    (tmp_path / "config.json").write_text(NEW)
+    assert keychain.find("a.test", "app") == old, "it is not read without need"
+    assert keychain.renew("a.test", "app", old) == keychain.find("a.test", "app") == Login("me", "new")
+    (tmp_path / "config.json").write_text(OLD)
+    assert keychain.renew("a.test", "app", old) == Login("me", "new"), "another request has renewed it"
+
+
+def test_a_login_that_is_the_same_is_not_sent_again(tmp_path: Path) -> None:
+    keychain, old = loaded(tmp_path)
+    assert keychain.renew("a.test", "app", old) is None
+    assert keychain.errors("a.test") == ()
+
+
+@pytest.mark.parametrize("partial", ["", NEW[:-10], None])
+def test_a_file_that_is_being_written_is_read_when_it_is_whole(
+    tmp_path: Path, partial: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keychain, old = loaded(tmp_path)
+    path, pauses = tmp_path / "config.json", []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            path.write_text(NEW)
+
+    monkeypatch.setattr("time.sleep", pause)
+    path.unlink() if partial is None else path.write_text(partial)
+    assert keychain.renew("a.test", "app", old) == Login("me", "new")
+
+
+@pytest.mark.parametrize(("left", "said"), [("half", 'config.json": it is not JSON)'), (None, "")])
+def test_a_file_that_cannot_be_read_again_leaves_the_login(
+    tmp_path: Path, left: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keychain, old = loaded(tmp_path)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    (tmp_path / "config.json").unlink() if left is None else (tmp_path / "config.json").write_text(left)
+    assert keychain.renew("a.test", "app", old) is None
+    assert keychain.find("a.test", "app") == old
+    assert said in "".join(keychain.errors("a.test"))
+
+
+def test_another_folder_at_the_same_path_is_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    keychain, old = loaded(folder)
+    folder.rename(tmp_path / "before")
+    folder.mkdir()
+    (folder / "config.json").write_text(NEW)
+    assert keychain.renew("a.test", "app", old) is None

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.body import TooLarge, read_body
@@ -18,6 +19,7 @@ from imagewright.http.exchange import HttpClient, HttpRequest
 from imagewright.http.failures import BROKEN, clean
 from imagewright.http.retry import Refusal, RetryPolicy, StatusRefusal, with_retries
 from imagewright.http.session import Tls
+from imagewright.registry.answers import Answers
 from imagewright.registry.auth import Login
 
 _ECR = re.compile(
@@ -152,25 +154,31 @@ CREDENTIAL_HELPERS = tuple(_SOURCES)
 class CloudKeychain:
     """Asks each of ``names`` (None: all) once per host. Errors are kept for the hint of a refusal."""
 
-    def __init__(self, environment: Mapping[str, str], names: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        names: tuple[str, ...] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.environment = environment
         self._names = CREDENTIAL_HELPERS if names is None else names
-        self._found: dict[str, Login | None] = {}
+        self._answers = Answers[str](clock)
         self._errors: dict[str, list[str]] = {}
-        self._lock = threading.Lock()
 
     def find(self, host: str) -> Login | None:
         """The first login for a host."""
-        with self._lock:
-            if host not in self._found:
-                self._found[host] = self._ask(host)
-            return self._found[host]
+        return self._answers.find(host, partial(self._ask, host))
+
+    def renew(self, host: str) -> None:
+        """Ask again for the login for a host, which has refused the last one."""
+        self._answers.renew(host, partial(self._ask, host))
 
     def errors(self, host: str) -> tuple[str, ...]:
         """Why there is no login for a host: sentences for a hint."""
         return tuple(self._errors.get(host, ()))
 
     def _ask(self, host: str) -> Login | None:
+        self._errors[host] = []
         for name in self._names:
             ask, extra = _SOURCES[name]
             try:
@@ -187,7 +195,7 @@ class CloudKeychain:
         return None
 
     def _note(self, host: str, text: str) -> None:
-        self._errors.setdefault(host, []).append(text)
+        self._errors[host].append(text)
 
 
 def _line(error: Exception) -> str:

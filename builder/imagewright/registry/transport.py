@@ -6,7 +6,6 @@ by the size of what is read into memory.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from imagewright.http.exchange import (
 )
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
 from imagewright.http.retry import RetryPolicy, StatusRefusal, is_idempotent, with_retries
-from imagewright.registry.auth import TokenAnswer, TokenRequest, authorize
+from imagewright.registry.auth import Login, TokenAnswer, TokenRequest, authorize
 from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions
 from imagewright.registry.failures import (
     Attempted,
@@ -42,6 +41,7 @@ from imagewright.urls import Origin, origin, parse_url, shown_url
 
 _T = TypeVar("_T")
 _MAX_TOKEN_ANSWER = 1 << 20
+_LOGIN_REFUSED = frozenset({400, 401, 403})  # by a token server; 400: an invalid refresh token (RFC 6749, section 5.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,15 @@ class Request:
         return any(scope.endswith(",push") for scope in self.scopes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """An ``Authorization`` header, with the challenge that it answers and the login that it was granted for."""
+
+    challenge: str
+    login: Login | None
+    header: str
+
+
 class Transport:
     """Sends requests. Safe to use from several threads."""
 
@@ -75,9 +84,8 @@ class Transport:
         self._options = options
         self._keychain = keychain
         self._http = HttpClient(options.user_agent)
-        self._authorizations: dict[tuple[str, str, tuple[str, ...]], str] = {}
+        self._grants: dict[tuple[str, str, tuple[str, ...]], _Grant] = {}
         self._schemes: dict[str, str] = {}  # by host: what it answers
-        self._lock = threading.Lock()
 
     @property
     def pull_policy(self) -> RetryPolicy:
@@ -145,19 +153,31 @@ class Transport:
     # --- one attempt
 
     def _authorized(self, endpoint: Endpoint, repository: str, request: Request) -> requests.Response:
+        """The response to a request with a login, which is renewed once if the registry refuses it."""
         key = (endpoint.host, endpoint.login_host, request.scopes)
-        response = self._follow(endpoint, request, self._authorizations.get(key, ""))
-        # Only the registry itself may ask for its login: a host that it redirects to would have it sent where it likes.
-        if response.status_code != 401 or origin(response.url) != self._origin(endpoint):
-            return response
-        challenge = response.headers.get("WWW-Authenticate", "")
-        finish(response)
-        authorization = self._login(endpoint, repository, challenge, request.scopes)
-        with self._lock:
-            self._authorizations[key] = authorization
-        return self._follow(endpoint, request, authorization)
+        grant = self._grants.get(key)
+        response = self._follow(endpoint, request, grant)
+        if self._refuses(endpoint, response, 401):
+            challenge = response.headers.get("WWW-Authenticate", "")
+            finish(response)
+            grant = self._grants[key] = self._grant(endpoint, repository, challenge, request.scopes)
+            response = self._follow(endpoint, request, grant)
+        # Amazon's registry answers 403 if a login has expired, which has no challenge.
+        if grant is not None and self._refuses(endpoint, response, 401, 403):
+            login = self._keychain.renew(*_login_place(endpoint, repository), grant.login)
+            if login is not None:
+                challenge = response.headers.get("WWW-Authenticate", grant.challenge)
+                finish(response)
+                header = self._log_in(endpoint, repository, challenge, request.scopes, login)
+                grant = self._grants[key] = _Grant(challenge, login, header)
+                response = self._follow(endpoint, request, grant)
+        return response
 
-    def _follow(self, endpoint: Endpoint, request: Request, authorization: str) -> requests.Response:
+    def _refuses(self, endpoint: Endpoint, response: requests.Response, *statuses: int) -> bool:
+        """Whether the registry itself wants a login: a host that it redirects to would have it sent where it likes."""
+        return response.status_code in statuses and origin(response.url) == self._origin(endpoint)
+
+    def _follow(self, endpoint: Endpoint, request: Request, grant: _Grant | None) -> requests.Response:
         absolute = "://" in request.path
         url = request.path if absolute else f"{self._scheme(endpoint)}://{endpoint.host}/v2/{request.path}"
         sent = HttpRequest(request.method, url, request.headers or {}, open_body=request.open_body)
@@ -165,7 +185,7 @@ class Transport:
             return self._http.follow(
                 sent,
                 endpoint.tls,
-                Authorization(authorization, self._origin(endpoint)),
+                Authorization(grant.header if grant is not None else "", self._origin(endpoint)),
                 plain_http=endpoint.plain_http,
             )
         except RedirectError as error:
@@ -205,8 +225,25 @@ class Transport:
 
     # --- logins
 
-    def _login(self, endpoint: Endpoint, repository: str, challenge: str, scopes: tuple[str, ...]) -> str:
-        login = self._keychain.find(endpoint.login_host, endpoint.login_repository(repository))
+    def _grant(self, endpoint: Endpoint, repository: str, challenge: str, scopes: tuple[str, ...]) -> _Grant:
+        """Log in; again if the token server refuses the login, and there is a new one."""
+        place = _login_place(endpoint, repository)
+        login = self._keychain.find(*place)
+        try:
+            header = self._log_in(endpoint, repository, challenge, scopes, login)
+        except RegistryError as error:
+            if error.status not in _LOGIN_REFUSED:
+                raise
+            renewed = self._keychain.renew(*place, login)
+            if renewed is None:
+                raise
+            login, header = renewed, self._log_in(endpoint, repository, challenge, scopes, renewed)
+        return _Grant(challenge, login, header)
+
+    def _log_in(
+        self, endpoint: Endpoint, repository: str, challenge: str, scopes: tuple[str, ...], login: Login | None
+    ) -> str:
+        """The ``Authorization`` header that a login leads to."""
         steps = authorize(challenge, scopes, login)
         try:
             wanted = next(steps)
@@ -266,6 +303,11 @@ class Transport:
     def _add_keychain_errors(self, endpoint: Endpoint, error: RegistryError) -> None:
         """A helper or a cloud may have a login that it failed to give, or gave one that no registry can accept."""
         error.hint = " ".join(filter(None, (error.hint, *self._keychain.errors(endpoint.login_host))))
+
+
+def _login_place(endpoint: Endpoint, repository: str) -> tuple[str, str]:
+    """Under which registry and repository the login is kept."""
+    return endpoint.login_host, endpoint.login_repository(repository)
 
 
 def _bad_redirect(endpoint: Endpoint, error: RedirectError) -> RegistryError:

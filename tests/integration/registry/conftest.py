@@ -13,6 +13,7 @@ from imagewright.contract.request import RegistrySettings
 from imagewright.http.retry import RetryPolicy
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login
+from imagewright.registry.dockerconfig import DockerConfig
 from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions
 from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
@@ -45,7 +46,7 @@ def ask() -> Callable[..., bytes]:
         if isinstance(registry, RegistrySettings):
             (registry,) = Endpoints(options).for_pull(Reference.parse(f"{registry.host}/app"))
         request = Request("GET", "app/tags/list", ("repository:app:pull",), frozenset({200}))
-        transport = Transport(options, Keychain({registry.login_host: login} if login else {}))
+        transport = Transport(options, Keychain(DockerConfig({registry.login_host: login} if login else {})))
         return transport.fetch(registry, "app", request, 1000)[1]
 
     return run

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
+from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
@@ -15,7 +17,10 @@ from servers.scripted import Answer, Asked, ScriptedServer
 from imagewright.contract.request import RegistrySettings
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
+from imagewright.reference import Reference
 from imagewright.registry.auth import Login
+from imagewright.registry.clouds import CloudKeychain
+from imagewright.registry.dockerconfig import ConfigFile, DockerConfig
 from imagewright.registry.keychain import Keychain
 
 IMAGE = memory_image([b"x" * 300_000])
@@ -30,6 +35,7 @@ class Guarded:
 
     def __init__(self, password: str = "", uses: int = 1000) -> None:
         self.password = password
+        self.denial = 401
         self.uses = uses
         self.tokens: dict[str, tuple[set[str], int]] = {}
         self.refused: dict[tuple[str, str], set[str]] = {}
@@ -60,7 +66,7 @@ class Guarded:
         query = parse_qs(urlsplit(asked.path).query)
         expected = "Basic " + base64.b64encode(f"user:{self.password}".encode()).decode()
         if self.password and asked.authorization != expected:
-            return Answer(401)
+            return Answer(self.denial)
         scopes = query.get("scope", [])
         assert query["service"] == ["registry.test"]
         self.scopes.append(scopes)
@@ -184,9 +190,8 @@ def test_a_login_is_not_sent_to_where_it_should_not(realm: str) -> None:
 def test_an_endpoint_is_given_the_login_of_the_name_it_stands_for() -> None:
     registry = Guarded("secret")
     with ScriptedServer(registry) as server:
-        keychain = Keychain(
-            {"https://index.docker.io/v1/": Login("user", "secret"), server.host: Login("other", "login")}
-        )
+        logins = {"https://index.docker.io/v1/": Login("user", "secret"), server.host: Login("other", "login")}
+        keychain = Keychain(DockerConfig(logins))
         hub = RegistrySettings(host="docker.io", endpoint=server.host)
         image = Client(hub, keychain=keychain).resolve("team/app:1")
         assert image.manifest.raw == IMAGE.manifest.raw
@@ -195,7 +200,7 @@ def test_an_endpoint_is_given_the_login_of_the_name_it_stands_for() -> None:
 def test_a_mirror_is_given_its_own_login_only() -> None:
     registry = Guarded()
     with ScriptedServer(registry) as mirror:
-        keychain = Keychain({"docker.io": Login("user", "secret")})
+        keychain = Keychain(DockerConfig({"docker.io": Login("user", "secret")}))
         hub = RegistrySettings(host="docker.io", mirrors=(mirror.host,))
         Client(hub, keychain=keychain).resolve("team/app:1")
         assert not any(asked.authorization.startswith("Basic") for asked in mirror.asked)
@@ -203,9 +208,9 @@ def test_a_mirror_is_given_its_own_login_only() -> None:
 
 def test_public_images_need_no_helper_for_logins() -> None:
     with ScriptedServer(Guarded()) as server:
-        Client(keychain=Keychain({}, store="desktop")).pull(f"{server.host}/team/app:1")
+        Client(keychain=Keychain(DockerConfig(store="desktop"))).pull(f"{server.host}/team/app:1")
     with ScriptedServer(Guarded("secret")) as server, pytest.raises(RegistryError) as caught:
-        Client(keychain=Keychain({}, store="desktop")).pull(f"{server.host}/team/app:1")
+        Client(keychain=Keychain(DockerConfig(store="desktop"))).pull(f"{server.host}/team/app:1")
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "docker-credential-desktop not found in PATH" in caught.value.hint
 
@@ -228,3 +233,144 @@ def test_a_login_costs_no_connection() -> None:
         using.push(IMAGE, f"{server.host}/team/app:1")
     assert len(server.asked) > 10
     assert server.connections <= 4, "those of threads that upload at the same time"
+
+
+# --- logins that are renewed while a build runs
+
+
+class Amazon(Guarded):
+    """A registry with Basic logins that refuses an expired one with 403, as Amazon's does."""
+
+    def _answer(self, asked: Asked) -> Answer:
+        if not asked.authorization:
+            return Answer(401, {"WWW-Authenticate": 'Basic realm="https://amazon.test/",service="ecr"'})
+        if asked.authorization != "Basic " + base64.b64encode(f"user:{self.password}".encode()).decode():
+            words = {"code": "DENIED", "message": "Your authorization token has expired."}
+            return Answer(403, body=json.dumps({"errors": [words]}).encode())
+        return self._serve(asked, urlsplit(asked.path).path)
+
+
+class Plain(Amazon):
+    """A registry with Basic logins, as the distribution project's."""
+
+    def _answer(self, asked: Asked) -> Answer:
+        answer = super()._answer(asked)
+        return Answer(401, {"WWW-Authenticate": "Basic realm=x"}) if answer.status == 403 else answer
+
+
+def config(folder: Path, host: str, password: str) -> ConfigFile:
+    """Write config.json as the kubelet replaces a mounted Secret: at once, by a link."""
+    data = folder / f"..{password}"
+    data.mkdir()
+    login = base64.b64encode(f"user:{password}".encode()).decode()
+    (data / "config.json").write_text(json.dumps({"auths": {host: {"auth": login}}}))
+    (folder / "..new").symlink_to(data.name)
+    (folder / "..new").rename(folder / "..data")
+    if not (folder / "config.json").is_symlink():
+        (folder / "config.json").symlink_to("..data/config.json")
+    return ConfigFile(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("kind", "denial"), [(Guarded, 400), (Guarded, 401), (Guarded, 403), (Amazon, 403), (Plain, 401)]
+)
+def test_a_login_that_expired_is_read_again_for_the_push(tmp_path: Path, kind: type[Guarded], denial: int) -> None:
+    registry = kind("before")
+    registry.denial = denial
+    with ScriptedServer(registry) as server:
+        config(tmp_path, server.host, "before")
+        using = Client(keychain=Keychain.load(str(tmp_path)))
+        using.pull(f"{server.host}/team/app:1")
+        registry.password = "after"
+        registry.tokens.clear()
+        config(tmp_path, server.host, "after")
+        using.push(IMAGE, f"{server.host}/team/app:1")
+    assert registry.accepts == {str(digest): blob for digest, blob in IMAGE.blobs.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(Guarded, 'denied the user "user": status 401'), (Amazon, "access denied (status 403: DENIED")]
+)
+def test_a_login_that_expired_and_is_not_renewed_is_refused_once(
+    tmp_path: Path, kind: type[Guarded], words: str
+) -> None:
+    registry = kind("before")
+    with ScriptedServer(registry) as server:
+        config(tmp_path, server.host, "before")
+        using = Client(keychain=Keychain.load(str(tmp_path)))
+        using.pull(f"{server.host}/team/app:1")
+        registry.password = "after"
+        registry.tokens.clear()
+        server.asked.clear()
+        with pytest.raises(RegistryError) as caught:
+            using.pull(f"{server.host}/team/app:1")
+    assert words in caught.value.message
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+    assert len(server.asked) <= 2, "the request, and the token server's refusal"
+
+
+def test_a_new_login_that_is_refused_too_is_not_renewed_without_end(tmp_path: Path) -> None:
+    with ScriptedServer(Amazon("correct")) as server:
+        passwords = iter(f"wrong-{number}" for number in range(100))
+
+        def refuse(asked: Asked) -> Answer:
+            config(tmp_path, server.host, next(passwords))
+            return Amazon("correct")(asked)
+
+        config(tmp_path, server.host, "first")
+        server.script = refuse
+        with pytest.raises(RegistryError, match="access denied"):
+            Client(keychain=Keychain.load(str(tmp_path))).pull(f"{server.host}/team/app:1")
+    assert len(server.asked) == 4, "the probe for HTTPS, without a login, with the first, with a new one"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_helper_is_asked_again_once_for_all_that_is_refused_at_once(tmp_path: Path) -> None:
+    helper = tmp_path / "docker-credential-short"
+    answer = '{"Username": "user", "Secret": "\'$(cat password)\'"}'
+    helper.write_text(f"#!/bin/sh\ncd {tmp_path}; echo asked >>asked\necho '{answer}'\n")
+    helper.chmod(0o755)
+    (tmp_path / "password").write_text("before")
+    image = memory_image([bytes([number]) * 30_000 for number in range(6)])
+    registry, clock, barrier = Amazon("before"), Clock(), threading.Barrier(3)
+    with ScriptedServer(registry) as server:
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        keychain = Keychain(
+            DockerConfig(helpers={server.host: "short"}), CloudKeychain(environment, (), clock), clock=clock
+        )
+        using = Client(keychain=keychain)
+        using.pusher.check_push(Reference.parse(f"{server.host}/team/app:1"))
+        registry.password = "after"
+        (tmp_path / "password").write_text("after")
+        clock.now_s += 11
+
+        def together(asked: Asked) -> Answer:
+            if asked.authorization.endswith(base64.b64encode(b"user:before").decode()):
+                barrier.wait(60)  # three threads upload at the same time, and are all refused
+            with registry._lock:
+                return registry._answer(asked)
+
+        server.script = together
+        using.push(image, f"{server.host}/team/app:1")
+    assert (tmp_path / "asked").read_text().splitlines() == ["asked", "asked"]
+    assert registry.accepts.keys() == {str(digest) for digest in image.blobs}
+
+
+def test_a_helper_whose_login_is_fresh_is_not_asked_again(tmp_path: Path) -> None:
+    helper = tmp_path / "docker-credential-wrong"
+    helper.write_text(f'#!/bin/sh\necho asked >>{tmp_path}/asked\necho \'{{"Username": "user", "Secret": "x"}}\'\n')
+    helper.chmod(0o755)
+    with ScriptedServer(Guarded("secret")) as server:
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        keychain = Keychain(DockerConfig(helpers={server.host: "wrong"}), CloudKeychain(environment, ()))
+        for _ in range(3):
+            with pytest.raises(RegistryError, match='denied the user "user"'):
+                Client(keychain=keychain).pull(f"{server.host}/team/app:1")
+    assert (tmp_path / "asked").read_text().splitlines() == ["asked"]

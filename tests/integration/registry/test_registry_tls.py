@@ -13,6 +13,7 @@ from imagewright.errors import Reason, RegistryError
 from imagewright.http.retry import RetryPolicy
 from imagewright.http.session import Tls
 from imagewright.registry.auth import Login
+from imagewright.registry.dockerconfig import DockerConfig
 from imagewright.registry.endpoints import Endpoint, RegistryOptions
 from imagewright.registry.keychain import Keychain
 from imagewright.registry.transport import Request, Transport
@@ -84,7 +85,7 @@ def test_skipping_verification_holds_whatever_the_environment_says(
 
 
 def test_a_registry_that_is_down_is_not_taken_for_one_without_tls(authority: Path) -> None:
-    transport = Transport(RegistryOptions(retry=RetryPolicy(0)), Keychain({}))
+    transport = Transport(RegistryOptions(retry=RetryPolicy(0)), Keychain(DockerConfig()))
     request = Request("GET", "app/tags/list", (), frozenset({200}))
     with ScriptedServer(lambda _: Answer(raw=b"")) as broken:
         endpoint = at(f"localhost:{broken.port}", plain_http=True, ca=authority)
