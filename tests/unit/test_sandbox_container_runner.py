@@ -71,8 +71,9 @@ def test_a_lie_is_a_lost_runner(ends: tuple[ContainerRunner, socket.socket], ans
 
 def test_an_honest_answer_is_the_exit_code(ends: tuple[ContainerRunner, socket.socket]) -> None:
     runner, theirs = ends
-    answering(theirs, pack(b'{"code": 3}'))
+    thread = answering(theirs, pack(b'{"code": 3}'))
     assert runner.run(SandboxKind.ROOT, COMMAND, lambda _: None) == 3
+    thread.join()
 
 
 @pytest.mark.parametrize(
@@ -89,8 +90,9 @@ def test_counters_are_numbers_or_unknown(
     ends: tuple[ContainerRunner, socket.socket], answer: object, counts: Counts
 ) -> None:
     runner, theirs = ends
-    answering(theirs, pack(json.dumps(answer).encode()))
+    thread = answering(theirs, pack(json.dumps(answer).encode()))
     assert runner.memory() == counts
+    thread.join()
 
 
 def test_counters_of_a_runner_that_has_gone_are_unknown(ends: tuple[ContainerRunner, socket.socket]) -> None:
