@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from imagewright.sandbox.model import RunCommand, SandboxOptions
 from imagewright.sandbox.runner.client import Runner
 
 HERE = Path(__file__).parent
+Engine = Callable[..., subprocess.CompletedProcess[str]]
+PROGRAMS = ("attack", "ask", "nest")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,10 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def programs() -> Iterator[Path]:
-    """A directory with ``attack``, ``ask`` and ``busybox``, statically linked, that every user may read."""
+    """A directory with ``PROGRAMS`` and ``busybox``, statically linked, that every user may read."""
     directory = Path(tempfile.mkdtemp(prefix="sandbox-programs-"))
     directory.chmod(0o755)
-    for name in ("attack", "ask"):
+    for name in PROGRAMS:
         subprocess.run(["gcc", "-O1", "-w", "-static", "-o", directory / name, HERE / f"{name}.c"], check=True)
     busybox = shutil.which("busybox")
     assert busybox is not None, "busybox-static is missing: run scripts/setup"
@@ -50,7 +53,7 @@ def rootfs(tmp_path: Path, programs: Path) -> Path:
     (root / "bin").mkdir(parents=True)
     root.chmod(0o755)
     shutil.copy(programs / "busybox", root / "bin/busybox")
-    for name in ("attack", "ask"):
+    for name in PROGRAMS:
         shutil.copy(programs / name, root / "bin" / name)
     names = subprocess.run([programs / "busybox", "--list"], check=True, capture_output=True, text=True).stdout.split()
     for name in names:
@@ -140,6 +143,25 @@ def mode(request: pytest.FixtureRequest) -> Mode:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Mode)
     return found
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "SECRET": "hunter2-registry-password"}
+
+
+@pytest.fixture
+def engine(rootfs: Path, work: Path, environment: dict[str, str]) -> Engine:
+    """Run a script in a mode of a process like the engine, in a place made by ``prelude``."""
+
+    def run(kind: str, script: str, prelude: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(HERE / "engine_process.py"), kind, str(work), str(rootfs), script]
+        if prelude:
+            place = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", f'{prelude} "$@"', "sh"]
+            command = [*place, *command]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    return run
 
 
 class Running:

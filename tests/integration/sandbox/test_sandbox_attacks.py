@@ -6,24 +6,22 @@ marker of the executor image that cannot create user namespaces.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Running
+    from conftest import Engine, Running
 
 pytestmark = pytest.mark.root
 
-ENGINE = Path(__file__).parent / "engine_process.py"
-SECRET = "hunter2-registry-password"
+HERE = Path(__file__).parent
+
 
 # A PID namespace whose /proc isn't whole: in a user namespace below, the kernel refuses a fresh one, as in Pods.
 MASKED = "umount -l /proc; mount -t proc proc /proc; mount --bind /dev/null /proc/keys; exec "
@@ -47,41 +45,19 @@ AS_IN_A_POD = "setpriv --bounding-set -all," + ",".join(
 )
 
 
-@pytest.fixture
-def environment() -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "SECRET": SECRET}
-
-
-Engine = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def engine(rootfs: Path, work: Path, environment: dict[str, str]) -> Engine:
-    """Run a script in a mode of a process like the engine, in a place made by ``prelude``."""
-
-    def run(kind: str, script: str, prelude: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ENGINE), kind, str(work), str(rootfs), script]
-        if prelude:
-            place = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", f'{prelude} "$@"', "sh"]
-            command = [*place, *command]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-
-    return run
-
-
-def test_secret_is_unreachable_with_hidden_processes(engine: Engine) -> None:
+def test_secret_is_unreachable_with_hidden_processes(engine: Engine, environment: dict[str, str]) -> None:
     done = engine("namespace", "exec /bin/attack spy")
     assert "seen 1 open 0\n" in done.stdout  # process 1 of its own PID namespace
-    assert SECRET not in done.stdout
+    assert environment["SECRET"] not in done.stdout
 
 
-def test_secret_is_unreachable_with_visible_processes(engine: Engine) -> None:
+def test_secret_is_unreachable_with_visible_processes(engine: Engine, environment: dict[str, str]) -> None:
     done = engine("auto", "exec /bin/attack spy", MASKED)
     assert done.stdout.startswith("namespace: "), done
     seen, opened = done.stdout.splitlines()[-1].split()[1::2]
     assert int(seen) >= 4, "the engine and its runners are there to be attacked"
     assert opened == "0", done.stdout
-    assert SECRET not in done.stdout
+    assert environment["SECRET"] not in done.stdout
 
 
 def test_engine_arguments_are_hidden(engine: Engine) -> None:
@@ -115,7 +91,9 @@ def test_auto_falls_back_to_root_in_the_executor_image(engine: Engine, rootfs: P
     assert rest == ["0"]
 
 
-def test_engine_memory_is_protected_in_root_mode(engine: Engine, rootfs: Path, programs: Path) -> None:
+def test_engine_memory_is_protected_in_root_mode(
+    engine: Engine, rootfs: Path, programs: Path, environment: dict[str, str]
+) -> None:
     script = f"exec {programs}/attack spy"
     done = engine(
         "root",
@@ -126,7 +104,7 @@ def test_engine_memory_is_protected_in_root_mode(engine: Engine, rootfs: Path, p
     seen, opened = done.stdout.splitlines()[-1].split()[1::2]
     assert int(seen) >= 2
     assert opened == "0", done.stdout
-    assert SECRET not in done.stdout
+    assert environment["SECRET"] not in done.stdout
 
 
 def test_root_mode_is_refused_outside_the_executor_image(engine: Engine) -> None:
@@ -157,7 +135,14 @@ def test_command_dies_with_the_engine(
     kind: str, rootfs: Path, work: Path, environment: dict[str, str], running: Running
 ) -> None:
     name = f"8{time.time_ns() % 10**9}"
-    command = [sys.executable, str(ENGINE), kind, str(work), str(rootfs), f"echo ready; exec sleep {name}"]
+    command = [
+        sys.executable,
+        str(HERE / "engine_process.py"),
+        kind,
+        str(work),
+        str(rootfs),
+        f"echo ready; exec sleep {name}",
+    ]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while process.stdout.readline() != "ready\n":

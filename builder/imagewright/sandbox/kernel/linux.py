@@ -39,11 +39,13 @@ MOUNT_ATTR_NODEV: Final = 4
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+_SECCOMP_MODE_FILTER = 2
 
 _SYS_OPEN_TREE = 428  # the same number on every architecture, as all calls since Linux 5.1
 _SYS_MOVE_MOUNT = 429
@@ -96,6 +98,10 @@ SETFCAP: Final = 31
 
 class _MountAttr(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
 class _CapabilityHeader(ctypes.Structure):
@@ -227,6 +233,15 @@ def keep_capabilities(kept: frozenset[int]) -> None:
         # -1: unknown to this kernel. Not read from /proc, which the image could fake.
         if number not in kept and _LIBC.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1:
             _check(_LIBC.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), f"dropping capability {number}")
+
+
+def filter_system_calls(program: bytes) -> None:
+    """Apply a filter, an array of struct sock_filter, to this process and its children for good (seccomp(2)).
+
+    Requires CAP_SYS_ADMIN in the process's user namespace.
+    """
+    what = _FilterProgram(len(program) // 8, program)
+    _check(_LIBC.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(what), 0, 0), "prctl(PR_SET_SECCOMP)")
 
 
 def effective_capabilities() -> frozenset[int]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from imagewright.sandbox.kernel import linux
+from imagewright.sandbox.kernel import cgroupns, linux
 from imagewright.sandbox.model import TMPFS_MODE, RunCommand, SandboxMount
 from imagewright.sandbox.mounts.detached import DetachedMount, prepare
 from imagewright.sandbox.mounts.mountpoints import (
@@ -36,9 +36,17 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 # What containers are denied. The command's root may be the machine's own (the ids are the same), and then only this
 # protects, for example, /proc/sys/kernel/core_pattern.
-_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
-_HIDDEN = "acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats".split()
-_HIDDEN_SYS = ("firmware", "devices/virtual/powercap")
+_READ_ONLY = ("bus", "dynamic_debug", "fs", "irq", "sys", "sysrq-trigger")
+_HIDDEN = (
+    "acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
+    # Docker shows these, to root only. They tell about the memory of the whole machine, and its log.
+    "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "pagetypeinfo", "slabinfo", "vmallocinfo",
+)  # fmt: skip
+# The latter are other file systems, which a new sysfs, as in Docker, would not have.
+_HIDDEN_SYS = (
+    "firmware", "devices/virtual/powercap",
+    "fs/bpf", "fs/fuse/connections", "fs/pstore", "kernel/config", "kernel/debug", "kernel/security", "kernel/tracing",
+)  # fmt: skip
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
 
 
@@ -205,6 +213,7 @@ class _Root:
             # Parts of a container's /proc are masked, so a new one is not permitted. The outer one shows the engine's
             # processes; their user namespace protects them.
             linux.attach_mount(outside, target)
+        cgroupns.forbid(target)
         for name in _READ_ONLY:
             path = f"{target}/{name}"
             if os.path.exists(path):
