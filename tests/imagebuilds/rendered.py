@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -81,3 +82,21 @@ def _changed(node: Any, change: Callable[[str], str]) -> Any:
     if isinstance(node, dict):
         return {key: _changed(value, change) for key, value in node.items()}
     return node
+
+
+def lets_out(policy: Json, address: str, port: int, protocol: str = "TCP") -> bool:
+    """Whether a NetworkPolicy's spec allows a connection from its Pods to an address outside of the cluster."""
+    target = ipaddress.ip_address(address)
+
+    def holds(network: str) -> bool:
+        return target in ipaddress.ip_network(network)
+
+    def takes(rule: Json) -> bool:
+        ports = [(one["protocol"], one["port"]) for one in rule.get("ports", ())]
+        blocks = [peer["ipBlock"] for peer in rule.get("to", ()) if "ipBlock" in peer]
+        there = "to" not in rule or any(
+            holds(block["cidr"]) and not any(map(holds, block.get("except", ()))) for block in blocks
+        )
+        return there and (not ports or (protocol, port) in ports)
+
+    return "Egress" not in policy["policyTypes"] or any(map(takes, policy.get("egress", ())))

@@ -19,6 +19,7 @@ URL = "https://git.example.com/team/TLS-certificate.git"
         ("remote: Invalid username or password.\nfatal: Authentication failed for '{url}/'", Reason.GIT_AUTH_FAILED),
         ("fatal: unable to access '{url}/': The requested URL returned error: 403", Reason.GIT_AUTH_FAILED),
         ("git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.", Reason.GIT_AUTH_FAILED),
+        ("No user exists for uid 4711\nfatal: Could not read from remote repository.", Reason.SOURCE_FETCH_FAILED),
         ("Host key verification failed.\nfatal: Could not read from remote repository.", Reason.GIT_AUTH_FAILED),
         ("remote: Repository not found.\nfatal: repository '{url}/' not found", Reason.GIT_REPOSITORY_NOT_FOUND),
         ("fatal: unable to access '{url}/': The requested URL returned error: 404", Reason.GIT_REPOSITORY_NOT_FOUND),
@@ -76,3 +77,11 @@ def test_secrets_and_control_characters_are_removed() -> None:
     text = explain(URL, "fetch", words, login).render()
     for secret in ("username", "pass word", "b3arer", "p4ss", "\x1b", "\x07"):
         assert secret not in text
+
+
+def test_a_user_without_a_name_is_told_what_ssh_wants() -> None:
+    error = explain(
+        URL, "fetch", "No user exists for uid 4711\r\nfatal: Could not read from remote repository.", Login()
+    )
+    assert "ssh does not run as a user whom /etc/passwd lacks" in error.message
+    assert "podTemplate.securityContext.runAsUser" in error.hint

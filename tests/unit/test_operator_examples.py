@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from imagebuilds.manifests import imagebuild, pod
+from imagebuilds.rendered import lets_out, selects
 
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.source import Source
+from imagewright_operator.pods.manifests import poll_pod
 from imagewright_operator.reconcile.validation import problems
-from imagewright_operator.settings import Settings
+from imagewright_operator.settings import Profile, Settings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -36,6 +39,52 @@ def test_every_source_has_an_example() -> None:
     assert {next(iter(document["spec"]["source"])) for document in built} == {
         str(field.alias) for field in Source.model_fields.values()
     }
+
+
+POLICY = next(
+    one for one in documents(ROOT / "examples" / "executor-networkpolicy.yaml") if one["kind"] == "NetworkPolicy"
+)["spec"]
+
+
+@pytest.mark.parametrize("profile", [profile for profile in Profile if profile is not Profile.AUTO])
+def test_the_executors_network_policy_takes_every_pod_that_the_operator_makes(profile: Profile) -> None:
+    own = {"app.kubernetes.io/component": "web", "app.kubernetes.io/managed-by": "helm", "team": "a"}
+    build = pod(profile=profile, podTemplate={"labels": own})
+    poll = poll_pod(imagebuild({"git": {"url": "https://git.example.com/a.git"}}), "app-probe", Settings(), profile)
+    for made in (build, poll):
+        assert selects(POLICY["podSelector"], made["metadata"]["labels"])
+    assert build["metadata"]["labels"]["team"] == "a"
+    assert not selects(POLICY["podSelector"], own)
+    assert set(POLICY["policyTypes"]) == {"Ingress", "Egress"}
+    assert not POLICY.get("ingress"), "nothing may connect to them"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",  # Amazon, Azure, Google, Oracle, OpenStack, …
+        "169.254.169.252",  # Google's, on the node
+        "169.254.170.2",  # Amazon's, for tasks
+        "169.254.170.23",  # Amazon's agent for the identities of Pods
+        "100.100.100.200",
+        "168.63.129.16",
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
+    ],
+)
+def test_executors_may_not_reach_the_metadata_of_clouds(address: str) -> None:
+    assert not any(lets_out(POLICY, address, port) for port in (80, 443, 988))
+    assert lets_out(POLICY, address, 53, "UDP"), "it may be the server of names"
+
+
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "10.0.0.7", "192.168.3.4", "100.64.0.9", "2001:db8::1", "fd12::7"]
+)
+def test_executors_may_reach_registries_and_git_servers(address: str) -> None:
+    assert all(lets_out(POLICY, address, port) for port in (22, 80, 443, 5000))
+    assert {"namespaceSelector": {}} in [peer for rule in POLICY["egress"] for peer in rule.get("to", ())]
 
 
 def deployed(kind: str) -> list[dict[str, Any]]:

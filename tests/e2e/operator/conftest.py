@@ -13,6 +13,8 @@ from imagebuilds import installation
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator, operators_in
 from quickstart.images import ROOT
+from servers.git import GitServer, GitServerOptions
+from servers.repository import Repository
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +45,50 @@ def operators(
 @pytest.fixture
 def operator(operators: Callable[..., Operator]) -> Operator:
     return operators()
+
+
+@pytest.fixture
+def git_server(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., GitServer]]:
+    """Starts git servers that the cluster's Pods reach over https."""
+    started: list[GitServer] = []
+
+    def start(username: str = "", password: str = "") -> GitServer:
+        folder = tmp_path / f"git-{len(started)}"
+        options = GitServerOptions(
+            folder / "repositories",
+            folder / "state",
+            hosts=(cluster.host_address,),
+            bind=cluster.host_address,
+            username=username,
+            password=password,
+        )
+        for path in (options.root, options.state):
+            path.mkdir(parents=True)
+        started.append(GitServer(options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def git_source(
+    builds: Namespace, git_server: Callable[..., GitServer]
+) -> Callable[..., tuple[Repository, dict[str, Any]]]:
+    """Makes an empty repository on a server of its own; the repository, and the source that names it and its Secret.
+
+    The Secret has the server's CA, and the login where the server wants one.
+    """
+
+    def make(username: str = "", password: str = "") -> tuple[Repository, dict[str, Any]]:
+        server = git_server(username, password)
+        given = [f"--from-literal=username={username}", f"--from-literal=password={password}"] if username else []
+        builds.kubectl("create", "secret", "generic", "git-login", f"--from-file=ca.crt={server.ca_file}", *given)
+        source = {"url": server.url("team/app.git"), "ref": {"branch": "main"}, "secretRef": {"name": "git-login"}}
+        return server.repository("team/app.git"), source
+
+    return make
 
 
 @pytest.fixture

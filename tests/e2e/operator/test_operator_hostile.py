@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from cluster.client import Cluster
+from imagebuilds.manifests import container
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
+from servers.repository import Repository
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
@@ -82,7 +84,10 @@ for pid in [p for p in os.listdir("/proc") if p.isdigit() and p not in own] if p
     for kind in ("environ", "cmdline"):
         if found(look(f"/proc/{pid}/{kind}")):
             hits.append(kind)
-    for path in ("kaniko/.docker/config.json", "var/run/secrets/cloud/token", "mesh/token", "kaniko/secrets/0"):
+    for path in (
+        "kaniko/.docker/config.json", "kaniko/credentials/source/password", "var/run/secrets/cloud/token", "mesh/token",
+        "kaniko/secrets/0",
+    ):
         if found(look(f"/proc/{pid}/root/{path}")):
             hits.append("root")
     if libc.ptrace(0x4206, int(pid), 0, 0) == 0:  # SEIZE: ATTACH would leave the engine stopped when this ends
@@ -162,11 +167,16 @@ def injection(cluster: Cluster, builds: Namespace) -> Iterator[None]:
 
 
 @pytest.fixture
-def secrets(cluster: Cluster, builds: Namespace, tmp_path: Path) -> dict[str, Any]:
-    """The fields of an ImageBuild that has a login, a build secret and an ssh key."""
+def secrets(
+    cluster: Cluster,
+    builds: Namespace,
+    git_source: Callable[..., tuple[Repository, dict[str, Any]]],
+    tmp_path: Path,
+) -> dict[str, Any]:
+    """The fields of an ImageBuild that has logins of a registry and a git server, a build secret and an ssh key."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
-    content = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "attack"}, "data": FILES}
-    builds.kubectl("create", "--filename=-", given=content)
+    repository, git = git_source("builder", SECRET)
+    repository.commit(FILES)
     builds.kubectl(
         "create", "secret", "docker-registry", "regcred", f"--docker-server={cluster.registry.host}",
         "--docker-username=builder", f"--docker-password={SECRET}",
@@ -174,7 +184,7 @@ def secrets(cluster: Cluster, builds: Namespace, tmp_path: Path) -> dict[str, An
     builds.kubectl("create", "secret", "generic", "mine", f"--from-literal=mine={SECRET}")
     builds.kubectl("create", "secret", "generic", "key", f"--from-file=key={tmp_path}/key")
     return {
-        "source": {"configMap": {"name": "attack"}},
+        "source": {"git": git},
         "output": {"tags": [builds.tag()], "pushSecretRef": {"name": "regcred"}},
         "secrets": [{"id": "mine", "secretKeyRef": {"name": "mine", "key": "mine"}}],
         "ssh": [{"secretKeyRef": {"name": "key", "key": "key"}}],
@@ -214,6 +224,7 @@ def test_no_credential_is_within_reach_of_run(
     pod = builds.pods()[0]
     assert [one["name"] for one in pod["spec"]["initContainers"]] == ["mesh"]
     assert all(TOKEN in one["volumeMounts"] for one in pod["spec"]["containers"])
+    assert "/kaniko/credentials/source" in [one["mountPath"] for one in container(pod)["volumeMounts"]]
     log = builds.kubectl("logs", pod["metadata"]["name"])
     hits = next(line for line in log.splitlines() if "looked at" in line)
     assert hits.endswith("hits: none"), hits
@@ -227,8 +238,11 @@ def test_no_credential_is_within_reach_of_run(
 def test_in_a_pod_without_the_operator_the_same_attack_succeeds_or_is_refused(
     cluster: Cluster, builds: Namespace, build_settings: dict[str, str], secrets: dict[str, Any]
 ) -> None:
-    def attack(name: str, *flags: str) -> str:
-        container = {
+    content = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "attack"}, "data": FILES}
+    builds.kubectl("create", "--filename=-", given=content)
+
+    def attack(name: str, secret: dict[str, Any], *flags: str) -> str:
+        kaniko = {
             "name": "kaniko",
             "image": build_settings["EXECUTOR_IMAGE"],
             "args": [
@@ -245,9 +259,8 @@ def test_in_a_pod_without_the_operator_the_same_attack_succeeds_or_is_refused(
                 {"name": "login", "mountPath": "/kaniko/.docker"},
             ],
         }
-        login = {"secretName": "regcred", "items": [{"key": ".dockerconfigjson", "path": "config.json"}]}
-        volumes = [{"name": "context", "configMap": {"name": "attack"}}, {"name": "login", "secret": login}]
-        spec = {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
+        volumes = [{"name": "context", "configMap": {"name": "attack"}}, {"name": "login", "secret": secret}]
+        spec = {"restartPolicy": "Never", "containers": [kaniko], "volumes": volumes}
         builds.kubectl(
             "create",
             "--filename=-",
@@ -258,7 +271,9 @@ def test_in_a_pod_without_the_operator_the_same_attack_succeeds_or_is_refused(
         )
         return builds.kubectl("logs", name)
 
-    log = attack("kaniko")
+    registry = {"secretName": "regcred", "items": [{"key": ".dockerconfigjson", "path": "config.json"}]}
+    log = attack("kaniko", registry)
     assert "RUN can read whatever the container can" in log
     assert "'file'" in log, log
-    assert "[NotIsolated]" in attack("refused", "--require-isolation")
+    assert "'file'" in attack("git", {"secretName": "git-login"})
+    assert "[NotIsolated]" in attack("refused", registry, "--require-isolation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from cluster.client import Cluster
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from quickstart.images import ROOT
+from servers.repository import Repository
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
@@ -57,11 +58,17 @@ def apply(builds: Namespace, files: str, dockerfile: str, template: dict[str, An
     builds.apply(source={"configMap": {"name": files}}, podTemplate=template)
 
 
-def test_copies_onto_debian_are_what_root_builds(
-    cluster: Cluster, builds: Namespace, operator: Operator, files: str
+@pytest.mark.usefixtures("files")
+def test_copies_of_a_private_repository_onto_debian_are_what_root_builds(
+    cluster: Cluster,
+    builds: Namespace,
+    operator: Operator,
+    git_source: Callable[..., tuple[Repository, dict[str, Any]]],
 ) -> None:
     text = f"FROM debian\nCOPY --chown=7:8 --chmod=4640 settings /files/\nCMD {SEEN_OF_DEBIAN}\n"
-    apply(builds, files, text, restricted())
+    repository, git = git_source("builder", "s3cr3t")
+    repository.commit({"Dockerfile": text, "settings": "a=b\n"})
+    builds.apply(source={"git": git}, podTemplate=restricted())
     status = builds.phase("Succeeded")
     assert status["build"].get("sandbox", "") == ""
     assert "cannot create a user namespace" in status["build"]["sandboxReason"]

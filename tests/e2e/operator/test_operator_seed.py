@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,8 @@ from imagebuilds.installation import image
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
-from servers.git import GitServer, GitServerOptions
+from servers.git import GitServer
+from servers.repository import Repository
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
@@ -45,31 +45,6 @@ FILES = {"Dockerfile": DOCKERFILE, "app/main.go": MAIN, "app/go.mod": "module ex
 
 
 @pytest.fixture
-def git_server(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., GitServer]]:
-    """Starts git servers that the cluster's Pods reach over https."""
-    started: list[GitServer] = []
-
-    def start(username: str = "", password: str = "") -> GitServer:
-        folder = tmp_path / f"git-{len(started)}"
-        options = GitServerOptions(
-            folder / "repositories",
-            folder / "state",
-            hosts=(cluster.host_address,),
-            bind=cluster.host_address,
-            username=username,
-            password=password,
-        )
-        for path in (options.root, options.state):
-            path.mkdir(parents=True)
-        started.append(GitServer(options))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
-
-
-@pytest.fixture
 def hub(cluster: Cluster, builds: Namespace) -> dict[str, str]:
     """Settings that point Docker Hub at the test registries: base images at the open one, pushes at the one with a
     password; the namespace holds the CA and, as Secret ``regcred``, the login that kubectl makes for Docker Hub."""
@@ -86,16 +61,6 @@ def hub(cluster: Cluster, builds: Namespace) -> dict[str, str]:
         {"host": private.host, "caFile": "ca.crt"},
     ]
     return {"REGISTRIES": json.dumps(registries), "REGISTRY_CA_CONFIGMAP": "registry-ca"}
-
-
-def login(builds: Namespace, server: GitServer) -> dict[str, Any]:
-    """The Secret for a git server: its CA, and the login where it wants one."""
-    words = [f"--from-file=ca.crt={server.ca_file}"]
-    if server.options.username:
-        words += [f"--from-literal=username={server.options.username}"]
-        words += [f"--from-literal=password={server.options.password}"]
-    builds.kubectl("create", "secret", "generic", "git-login", *words)
-    return {"name": "git-login"}
 
 
 def run_pushed(cluster: Cluster, builds: Namespace, digest: str) -> str:
@@ -115,16 +80,14 @@ def test_an_imagebuild_from_git_runs_as_a_pod(
     builds: Namespace,
     operators: Callable[..., Operator],
     hub: dict[str, str],
-    git_server: Callable[..., GitServer],
+    git_source: Callable[..., tuple[Repository, dict[str, Any]]],
     with_login: bool,
 ) -> None:
-    server = git_server("builder", "s3cr3t-git-word") if with_login else git_server()
-    commit = server.repository("team/app.git").commit(FILES)
+    repository, git = git_source(*(("builder", "s3cr3t-git-word") if with_login else ()))
+    commit = repository.commit(FILES)
     operators(**hub)
     builds.apply(
-        source={
-            "git": {"url": server.url("team/app.git"), "ref": {"branch": "main"}, "secretRef": login(builds, server)}
-        },
+        source={"git": git},
         target="runtime",
         buildArgs=[{"name": "VERSION", "value": "1.2.3"}],
         output={"tags": ["user/app:1.0.0", "user/app:latest"], "pushSecretRef": {"name": "regcred"}},
@@ -139,12 +102,10 @@ def test_an_imagebuild_from_git_runs_as_a_pod(
 
 
 def test_a_polled_branch_is_built_when_it_moves(
-    builds: Namespace, operator: Operator, git_server: Callable[..., GitServer]
+    builds: Namespace, operator: Operator, git_source: Callable[..., tuple[Repository, dict[str, Any]]]
 ) -> None:
-    server = git_server("builder", "s3cr3t-git-word")
-    repository = server.repository("team/app.git")
+    repository, git = git_source("builder", "s3cr3t-git-word")
     repository.commit({"Dockerfile": "FROM scratch\nLABEL a=1\n"})
-    git = {"url": server.url("team/app.git"), "ref": {"branch": "main"}, "secretRef": login(builds, server)}
     builds.apply(source={"git": {**git, "poll": "1m"}})
     first = builds.phase("Succeeded")
     commit = repository.commit({"Dockerfile": "FROM scratch\nLABEL a=2\n"})

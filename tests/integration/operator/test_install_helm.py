@@ -8,13 +8,14 @@ import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from imagebuilds.apiserver import ApiServer
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
-from imagebuilds.rendered import Json, Name, environment, kinds, manifest, name, objects, one, rights
+from imagebuilds.rendered import Json, Name, environment, kinds, lets_out, manifest, name, objects, one, rights
 from imagebuilds.waiting import eventually
 from installing.helm import CHART, Helm
 
@@ -253,6 +254,23 @@ def test_the_options_are_what_the_overlays_are(api: ApiServer, render: Callable[
     assert boards[0]["data"] == boards[1]["data"]
 
 
+def test_the_network_policy_of_executors_is_the_components_in_each_namespace(
+    api: ApiServer, render: Callable[..., dict[Name, Json]]
+) -> None:
+    def policies(**executors: Any) -> dict[str, Json]:
+        values = {"namespaces": ["a", "b"], "networkPolicy": {"enabled": True, "executors": executors}}
+        found = render(values).items()
+        return {its: item["spec"] for (kind, its, _), item in found if kind == "NetworkPolicy" and its != SYSTEM}
+
+    (component,) = objects(api.kubectl("kustomize", str(ROOT / "deploy/components/executor-network"))).values()
+    assert policies() == dict.fromkeys("ab", component["spec"])
+    assert policies(enabled=False) == {}
+    some = policies(exceptCidrs=["100.100.100.200/32"])["a"]
+    assert lets_out(some, "169.254.169.254", 80)
+    assert lets_out(some, "fd00:ec2::254", 80)
+    assert not lets_out(some, "100.100.100.200", 80)
+
+
 def without_instance(node: Json) -> Json:
     """Helm's selectors name the release as well."""
     kept: Json = json.loads(
@@ -282,6 +300,7 @@ def without_instance(node: Json) -> Json:
         ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable"),
         ({"networkPolicy": {"apiServerPorts": []}}, "apiServerPorts"),
         ({"networkPolicy": {"apiServerCidrs": ["10.0.0.1"]}}, "apiServerCidrs"),
+        ({"networkPolicy": {"executors": {"exceptCidrs": ["169.254.169.254"]}}}, "exceptCidrs"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name says which one to use"),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",

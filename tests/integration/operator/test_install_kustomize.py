@@ -118,6 +118,19 @@ def test_the_network_policy_lets_in_the_probes_and_out_to_names_and_the_api_serv
     assert out == {("UDP", 53), ("TCP", 53), ("TCP", 443), ("TCP", 6443)}
 
 
+def test_the_api_server_accepts_the_network_policy_of_executors_which_is_the_examples(
+    api: ApiServer, namespace: Namespace, render: Callable[[Path], dict[Name, Json]]
+) -> None:
+    found = render(ROOT / "deploy/components/executor-network")
+    assert set(found) == {("NetworkPolicy", "builds", "imagewright-executors")}
+    example = objects((ROOT / "examples/executor-networkpolicy.yaml").read_text())
+    assert one(found, "NetworkPolicy", "imagewright-executors")["spec"] == next(iter(example.values()))["spec"]
+    documents = renamed(found, lambda text: namespace.name if text == "builds" else text)
+    flags = ("--dry-run=server", "--validate=strict", "--filename=-")
+    done = api.try_kubectl("apply", *flags, stdin=manifest(documents))
+    assert done.returncode == 0, done.stderr
+
+
 def test_namespaced_rights_are_the_clusters_less_what_only_a_cluster_has(
     base: dict[Name, Json], render: Callable[[Path], dict[Name, Json]]
 ) -> None:

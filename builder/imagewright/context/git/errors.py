@@ -63,6 +63,13 @@ _KNOWN = (
         " some servers refuse the login if the repository doesn't exist.",
     ),
     _Known(
+        r"No user exists for uid|you don't exist, go away",
+        Reason.SOURCE_FETCH_FAILED,
+        "ssh does not run as a user whom /etc/passwd lacks",
+        "Run the build as the user 1000 of the executor's image (podTemplate.securityContext.runAsUser), or use an https "
+        "address.",
+    ),
+    _Known(
         r"Permission denied \(|Load key|error in libcrypto",
         Reason.GIT_AUTH_FAILED,
         "the server refused the ssh key",
