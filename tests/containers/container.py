@@ -24,6 +24,18 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 HOST = "/imagewright/host"
+# A /dev of its own, as a container has it: what a build does to it must not reach this machine's.
+_DEVICES = """\
+mkdir -p {dev}; mount -t tmpfs -o mode=755,nosuid tmpfs {dev}
+while read -r name major minor; do mknod -m 666 {dev}/"$name" c "$major" "$minor"; done <<END
+null 1 3
+zero 1 5
+full 1 7
+random 1 8
+urandom 1 9
+tty 5 0
+END
+ln -s /proc/self/fd {dev}/fd; mkdir {dev}/shm; mount -t tmpfs -o mode=1777 tmpfs {dev}/shm"""
 Entries = Mapping[str, "str | int"]  # a number is a directory's mode, "-> x" a link to x, other text a file
 
 
@@ -37,10 +49,16 @@ class Layer:
 
 @dataclass(slots=True)
 class Container:
-    """``mounted``: paths in the container, without the first slash, and what is mounted there."""
+    """``mounted``: paths in the container, without the first slash, and what is mounted there.
+
+    ``read_only``: nothing can be written outside of mounts. ``disk_bytes``: the size of its own file system, 0 for this
+    machine's; what a build leaves there can't be read afterwards.
+    """
 
     directory: Path
     mounted: dict[str, Path] = field(default_factory=dict)
+    read_only: bool = False
+    disk_bytes: int = 0
     log: str = ""
     code: int = 0
 
@@ -76,14 +94,18 @@ class Container:
             (str(REPOSITORY / "builder"), "/imagewright/builder"),
             (sysconfig.get_path("purelib"), "/imagewright/site"),
             ("/proc", "/proc"),
-            ("/dev", "/dev"),
             *((str(source), f"/{target}") for target, source in self.mounted.items()),
         ]
-        script = ["set -e"]
+        root = shlex.quote(str(self.root))
+        script = ["set -e", f"mount --bind {root} {root}" if self.read_only else ":"]
+        if self.disk_bytes:
+            script.append(f"mount -t tmpfs -o size={self.disk_bytes} tmpfs {root}")
+            script.append(f"mkdir -p {root}/imagewright {root}/tmp; touch {root}/imagewright/executor-image")
         for source, target in parts:
             place = shlex.quote(f"{self.root}{target}")
             made = f"mkdir -p {place}" if Path(source).is_dir() else f'mkdir -p "$(dirname {place})"; touch {place}'
             script.append(f"{made}; mount --rbind {shlex.quote(source)} {place}")
+        script.append(_DEVICES.format(dev=shlex.quote(f"{self.root}/dev")))
         maps = Path("/proc/self/maps").read_text()
         loader = re.search(r"/usr/\S*/ld-\S+", maps)
         found = (str(Path(path).parent) for path in re.findall(r"/usr/\S+\.so\S*", maps))
@@ -94,6 +116,7 @@ class Container:
             "chroot", str(self.root), f"{HOST}{loader[0]}", "--library-path", ":".join(f"{HOST}{path}" for path in libraries),
             f"{HOST}{program}", "-m", "imagewright", *words,
         ]  # fmt: skip
+        script.append(f"mount -o remount,bind,ro {root}" if self.read_only else ":")
         script.append("exec " + shlex.join(command))
         return ["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(script)]
 

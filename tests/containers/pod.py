@@ -63,19 +63,20 @@ class Pod:
             command, env=self.runner.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def start_executor(self, request: BuildRequest) -> subprocess.Popen[str]:
+    def start_executor(self, request: BuildRequest, *before: str) -> subprocess.Popen[str]:
+        """``before``: the words of a program that runs the engine's."""
         env = {**os.environ, REQUEST_ENV: request.encode(), "PYTHONPATH": str(REPOSITORY / "builder")}
         return subprocess.Popen(
-            [sys.executable, "-m", "imagewright", "execute"],
+            [*before, sys.executable, "-m", "imagewright", "execute"],
             env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    def execute(self, request: BuildRequest) -> None:
+    def execute(self, request: BuildRequest, *before: str) -> None:
         """Run both containers to their end."""
         shutil.rmtree(self.layout, ignore_errors=True)
         runner = self.start_runner()
         try:
-            executor = self.start_executor(request)
+            executor = self.start_executor(request, *before)
             self.log = executor.communicate(timeout=300)[0]
             self.code = executor.returncode
             output = runner.communicate(timeout=30)[0]
