@@ -167,12 +167,17 @@ def remove_tree(path: str, *, ignore_errors: bool = False) -> None:
 def replace_directory(path: str, make: Callable[[str], None]) -> None:
     """Replace a directory by the one that ``make`` creates at the path that it is given, next to it.
 
-    Killed in between, it leaves the old one, the new one, or both under other names.
+    If ``make`` fails, the old one stays alone. Killed in between, it leaves the old one, the new one, or both under
+    other names.
     """
     new, old = f"{path}.changed", f"{path}.old"
     for left in (new, old):
         remove_tree(left, ignore_errors=True)
-    make(new)
+    try:
+        make(new)
+    except BaseException:
+        remove_tree(new, ignore_errors=True)
+        raise
     os.rename(path, old)
     os.rename(new, path)
     remove_tree(old)

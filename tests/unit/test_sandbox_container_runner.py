@@ -122,10 +122,19 @@ def test_closing_ends_a_command_that_runs(ends: tuple[ContainerRunner, socket.so
 
 def test_a_runner_that_does_not_come_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "_PATIENCE_S", 0.01)
-    with pytest.raises(SandboxError, match="does not respond") as caught:
+    with pytest.raises(SandboxError, match=r'the container "runner", .* did not connect within 0\.01 s') as caught:
         RunnerListener(str(tmp_path / "socket")).accept()
-    assert "kubectl describe pod" in caught.value.hint
+    assert "kubectl logs POD -c runner" in caught.value.hint
+    assert "kubectl describe pod POD" in caught.value.hint
     assert not (tmp_path / "socket").exists()
+
+
+def test_a_place_where_the_engine_cannot_listen_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        SandboxError, match=f'cannot listen on "{tmp_path}/none/socket" for the runner: No such'
+    ) as caught:
+        RunnerListener(str(tmp_path / "none/socket"))
+    assert "webhooks" in caught.value.hint
 
 
 @pytest.fixture

@@ -145,11 +145,19 @@ def _choose(
     """The namespace sandbox if it works and may be taken, else another, in the runner's container if there is one."""
     ids = Ids.read()
     reason = "requested explicitly"
+    # An ordinary user cannot replace /, and the runner of such a Pod does not come.
+    ordinary = os.geteuid() != 0 or ids.ordinary_user
+    if ordinary and (kind is SandboxKind.ROOT or (kind is SandboxKind.CHROOT and listener is not None)):
+        raise SandboxError(
+            f"the {kind} sandbox needs root, and this build runs as an ordinary user",
+            hint="Run it as root (runAsUser: 0), or use the namespace sandbox.",
+        )
     if kind in (SandboxKind.AUTO, SandboxKind.NAMESPACE):
         failure = _try(SandboxKind.NAMESPACE, runners, options)
         if failure is None:
             return _in_namespaces(kind, runners, ids)
-        if kind is SandboxKind.NAMESPACE or (listener is None and not os.path.exists(IMAGE_MARKER)):
+        elsewhere = not ordinary and (listener is not None or os.path.exists(IMAGE_MARKER))
+        if kind is SandboxKind.NAMESPACE or not elsewhere:
             raise _without_namespaces(failure)
         kind, reason = SandboxKind.ROOT, f"namespaces are not available: {failure.message}{_confinement()}"
     if listener is not None:
@@ -177,12 +185,26 @@ def _in_runner_container(
 ) -> Sandbox:
     reason += '; commands run in the container "runner", which has no credentials'
     path = f"/proc/self/fd/{runner.root}"
+    _make_directories(runner, path)
     container = RunnerContainer(path, runner.mounts, server.CONTAINER_OWN, server.SOURCES)
     if kind is SandboxKind.ROOT:
         directory = BuildDirectory(path, "/", _EXECUTOR_OWN | _debug_tools(), container=container)
     else:
         directory = BuildDirectory(path + server.CHROOT, server.CHROOT, container=container)
     return _InRunnerContainer(kind, reason, runner, ids, directory, isolated)
+
+
+def _make_directories(runner: ContainerRunner, path: str) -> None:
+    """Create the runner's own directories below the engine's ``path`` of its root."""
+    for directory in (server.SCRATCH, server.SOURCES, server.CHROOT):
+        try:
+            os.makedirs(path + directory, mode=0o755, exist_ok=True)
+        except OSError as error:
+            runner.close()
+            raise SandboxError(
+                f'cannot create "{directory}" in the container "runner", where the image is to be built: {error.strerror}',
+                hint="Leave readOnlyRootFilesystem out of the podTemplate, or allow user namespaces.",
+            ) from error
 
 
 def _in_namespaces(kind: SandboxKind, runners: RunnerPool, ids: Ids) -> Sandbox:

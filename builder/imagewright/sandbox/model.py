@@ -34,6 +34,11 @@ class DirectoryMount:
 
 
 @dataclass(frozen=True, slots=True)
+class DisposableMount(DirectoryMount):
+    """One whose source was made for this command alone: it may be moved to the target, and is gone afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
 class TmpfsMount:
     """An empty directory in memory, owned by root. ``size_bytes`` 0: the kernel's default.
 
@@ -53,6 +58,11 @@ class FileMount:
     mode: int = 0o400
     uid: int = 0
     gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFile(FileMount):
+    """A file of name resolution. It is left out where the image has something that cannot be covered."""
 
 
 @dataclass(frozen=True, slots=True)

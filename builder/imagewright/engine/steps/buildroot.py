@@ -34,6 +34,10 @@ _BUSY, _READ_ONLY = (
     "Read-only file system",
 )  # EBUSY and EROFS as libc, busybox, Python and Node print them
 _SHOWN = 3
+_FULL_HINT = (
+    "Free space on the disk that the message names: the image is built in the container's own file system, on the node's "
+    "disk, within its limit of ephemeral storage."
+)
 
 
 class BuildRoot:
@@ -45,6 +49,7 @@ class BuildRoot:
         """``needed`` are files and folders of this machine that the engine uses during the build: they stay."""
         self._masked = MaskedEntries(directory.path, workspace.masked, directory.excluded, directory.kept)
         self.rootfs = Rootfs(directory.path, directory.excluded, masked=self._masked)
+        self.rootfs.full_hint = _FULL_HINT
         self._reporter = reporter
         self._aside = workspace.aside
         self._needed = {_relative(path) for path in (workspace.path, *needed)}

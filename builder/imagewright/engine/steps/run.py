@@ -102,8 +102,13 @@ class RunExecutor:
         root = self.build_root
         if root is None:
             return self.sandbox.run(command, output)
-        with root.served(command.mounts) as mounts:
-            return self.sandbox.run(replace(command, mounts=tuple(mounts)), output)
+        try:
+            with root.served(command.mounts) as mounts:
+                return self.sandbox.run(replace(command, mounts=tuple(mounts)), output)
+        except SandboxError as error:
+            if error.reason is Reason.DISK_FULL:
+                error.hint = root.rootfs.full_hint  # not the work folder: the command runs elsewhere
+            raise
 
 
 class _Tail:

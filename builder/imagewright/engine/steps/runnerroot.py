@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from imagewright.errors import FileSystemError, Reason, SandboxError
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.paths import is_at_or_below
 from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.filecopy import FileCopier
 from imagewright.fs.rootfs.mounts import parse_mountinfo
 from imagewright.fs.rootfs.root import Rootfs
@@ -29,7 +31,8 @@ from imagewright.plan.steps import RunStep
 from imagewright.sandbox.model import (
     BuildDirectory,
     DirectoryMount,
-    FileMount,
+    DisposableMount,
+    NetworkFile,
     RunnerContainer,
     SandboxMount,
     SocketMount,
@@ -39,6 +42,8 @@ from imagewright.sandbox.mounts.sockets import forward
 
 _KERNEL = (b"proc", b"sys", b"dev")  # where no image has files, and nobody mounts credentials
 _PROGRAMS = b"imagewright"
+_FULL_HINT = 'Free disk space on the node, or raise the limit of ephemeral storage: the image is built in the container "runner".'
+_CACHES_FULL_HINT = "Free some space on the volume of the caches, or name another: spec.cache.volume, --cache-dir."
 
 
 class RunnerRoot:
@@ -53,6 +58,7 @@ class RunnerRoot:
         self.inside = directory.inside
         self.excluded_paths = directory.excluded
         self._container = Rootfs(container.root)
+        self.rootfs.full_hint = self._container.full_hint = _FULL_HINT
         self._sources = self._container.below(os.fsencode(container.sources.strip("/")))
         self._sources_inside = container.sources
         _detach_mounts(self._container, container.mounts)
@@ -96,8 +102,17 @@ class RunnerRoot:
 
     @property
     def covered(self) -> tuple[bytes, ...]:
-        """Paths that every command finds something else at than the image's files."""
-        return tuple(self.rootfs.resolve(os.fsencode(path.strip("/"))) for path in self._files)
+        """The image's entries that every command finds the engine's files of name resolution at."""
+        found = []
+        for name in self._files:
+            try:
+                path = self.rootfs.realpath(os.fsencode(name.strip("/")))
+                directory = stat.S_ISDIR(self.rootfs.lstat(path).st_mode)
+            except (OSError, FileSystemError):  # nothing is there that would be moved aside and back
+                continue
+            if not directory and not any(is_at_or_below(path, each) for each in _KERNEL):
+                found.append(path)
+        return tuple(found)
 
     @contextlib.contextmanager
     def served(self, mounts: Sequence[SandboxMount]) -> Iterator[Sequence[SandboxMount]]:
@@ -119,22 +134,10 @@ class RunnerRoot:
         finally:
             remove(self._sources.fd, name, ignore_errors=True)
 
-    def _network_files(self, mounts: Sequence[SandboxMount]) -> Iterator[FileMount]:
+    def _network_files(self, mounts: Sequence[SandboxMount]) -> Iterator[NetworkFile]:
         """The engine's own files, which commands would otherwise share with it. A mount of the Dockerfile wins."""
         taken = {mount.target for mount in mounts}
-        for path, data in self._files.items():
-            if path not in taken and self._can_hold(os.path.dirname(path)):
-                yield FileMount(path, data, 0o644)
-
-    def _can_hold(self, directory: str) -> bool:
-        """Whether a file can be put into a directory of the image: it is one, or is missing."""
-        try:
-            os.close(self.rootfs.open_directory(os.fsencode(directory.strip("/"))))
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        return True
+        return (NetworkFile(path, data, 0o644) for path, data in self._files.items() if path not in taken)
 
 
 class _Sources:
@@ -143,7 +146,7 @@ class _Sources:
     def __init__(self, rootfs: Rootfs, inside: str) -> None:
         self._rootfs = rootfs
         self._inside = inside
-        self._caches: list[tuple[str, bytes]] = []
+        self._caches: list[tuple[DirectoryMount, bytes]] = []
         self._count = 0
 
     def serve(self, mount: SandboxMount, stack: contextlib.ExitStack) -> SandboxMount:
@@ -154,15 +157,18 @@ class _Sources:
         if isinstance(mount, SocketMount):
             stack.enter_context(_forwarded(f"/proc/self/fd/{self._rootfs.fd}/{os.fsdecode(name)}", mount.source))
         else:
-            self._copy(mount.source, name)
-            if mount.writable:
-                self._caches.append((mount.source, name))
+            with _naming(f'copy the source of the mount "{mount.target}" to the runner', self._rootfs.full_hint):
+                self._copy(mount.source, name)
+            if not mount.writable:
+                return DisposableMount(mount.target, f"{self._inside}/{os.fsdecode(name)}")
+            self._caches.append((mount, name))
         return replace(mount, source=f"{self._inside}/{os.fsdecode(name)}")
 
     def take_back(self) -> None:
         """Replace the sources of caches by what the command made of them."""
-        for source, name in self._caches:
-            replace_directory(source, partial(self._copy_back, name))
+        for mount, name in self._caches:
+            with _naming(f'keep what RUN wrote to the cache mount "{mount.target}"', _CACHES_FULL_HINT):
+                replace_directory(mount.source, partial(self._copy_back, name))
 
     def _copy(self, source: str, name: bytes) -> None:
         if os.path.isdir(source):
@@ -176,6 +182,18 @@ class _Sources:
     def _copy_back(self, name: bytes, new: str) -> None:
         os.mkdir(new, 0o700)
         tree.copy_tree(self._rootfs.below(name), Rootfs(new))
+
+
+@contextlib.contextmanager
+def _naming(action: str, full_hint: str) -> Iterator[None]:
+    """Name what is copied, and the disk that is full, in an error."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, action, full_hint=full_hint) from error
+    except FileSystemError as error:
+        hint = full_hint if error.reason is Reason.DISK_FULL else error.hint
+        raise FileSystemError(f"cannot {action}: {error.why}", why=error.why, reason=error.reason, hint=hint) from error
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def copy(rootfs: Rootfs, *requests: CopyRequest) -> Changes:
         try:
             copier.run()
         except OSError as error:
-            raise explain(error, f'copy to "{request.destination}"') from error
+            raise explain(error, f'copy to "{request.destination}"', full_hint=rootfs.full_hint) from error
         finally:
             copier.close()
     return Changes(tuple(sorted(written)), ())

@@ -117,9 +117,8 @@ class _Unpacker:
                 self._apply(entry, reader)
             self._set_times()
         except OSError as error:
-            if entry is None:
-                raise explain(error, f"unpack {what}") from error
-            raise explain(error, "unpack", quote_entry(entry.name)) from error
+            action, place = ("unpack", quote_entry(entry.name)) if entry is not None else (f"unpack {what}", "")
+            raise explain(error, action, place, self._rootfs.full_hint) from error
         finally:
             self._directories.close()
         return self._stats

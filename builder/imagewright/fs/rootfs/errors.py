@@ -17,16 +17,17 @@ DISK_FULL_HINT = "Give the build a larger work directory: set --work-dir, or the
 _NEEDED = {0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 31: "SETFCAP"}
 
 
-def explain(error: OSError, action: str, entry: str = "") -> FileSystemError:
+def explain(error: OSError, action: str, entry: str = "", full_hint: str = DISK_FULL_HINT) -> FileSystemError:
     """The error that users see: what could not be done (``action``, as in ``copy to "/app"``), and why.
 
-    ``entry`` is the entry of an archive that ``action`` was applied to, quoted.
+    ``entry`` is the entry of an archive that ``action`` was applied to, quoted; ``full_hint`` what to do if the disk is
+    full that was written to.
     """
     why, reason, hint = error.strerror or str(error), Reason.LAYER_INVALID, ""
     if error.errno == errno.ENAMETOOLONG:
         reason, hint = Reason.LIMIT_EXCEEDED, TOO_LONG_HINT
     elif error.errno in DISK_FULL:
-        why, reason, hint = "no space left on device", Reason.DISK_FULL, DISK_FULL_HINT
+        why, reason, hint = "no space left on device", Reason.DISK_FULL, full_hint
     elif error.errno in (errno.EPERM, errno.EACCES):
         hint = _denied_hint(error)
     if entry:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.paths import quote_path
+from imagewright.fs.rootfs.errors import DISK_FULL_HINT
 from imagewright.fs.rootfs.inodes import ON_DISK, Inodes
 from imagewright.fs.rootfs.masked import MaskedEntries, MaskedEntriesView
 from imagewright.fs.rootfs.resolve import Resolver, kernel_open, kernel_resolves, walk_open
@@ -34,6 +35,8 @@ class Rootfs:
         masked: the image's entries at paths where the container has mounts. Paths are then resolved as the image has
             them, and ``parent_fd`` tells in which open directory an entry is.
         inodes: creates, describes and changes its inodes.
+
+    ``full_hint``, to be changed where that is not the work folder: what to do if the disk below it is full.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Rootfs:
     ) -> None:
         self.path = path
         self.inodes = inodes
+        self.full_hint = DISK_FULL_HINT
         self.masked = masked
         self._plain = resolver or (kernel_open if kernel_resolves() else walk_open)
         self._resolve = self._plain if masked is None else self._open_around_mounts
@@ -78,6 +82,7 @@ class Rootfs:
         )
         root._fd = self.open_directory(path)
         root._in_whole = (self, path)
+        root.full_hint = self.full_hint
         return root
 
     def __del__(self) -> None:

@@ -104,7 +104,7 @@ def copy_tree(source: Rootfs, target: Rootfs) -> None:
             descent.run(_copying(source, target, (down, target_down), b"", FileCopier(source, target)))
         copy_attributes((source, source.fd), (target, target.fd))
     except OSError as error:
-        raise explain(error, "copy a stage's files") from error
+        raise explain(error, "copy a stage's files", full_hint=target.full_hint) from error
 
 
 def _copying(
@@ -146,7 +146,7 @@ def move_tree(source: Rootfs, target: Rootfs) -> None:
             copy_attributes((source, source.fd), (target, target.fd))
         os.utime(target.fd, ns=(mtime_ns, mtime_ns))
     except OSError as error:
-        raise explain(error, "move a stage's files") from error
+        raise explain(error, "move a stage's files", full_hint=target.full_hint) from error
 
 
 def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
@@ -188,7 +188,7 @@ def make_workdir(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tupl
         directories.ensure(wanted, make)
         return tuple(sorted(made))
     except OSError as error:
-        raise explain(error, f'create directory "{path}"') from error
+        raise explain(error, f'create directory "{path}"', full_hint=rootfs.full_hint) from error
     finally:
         directories.close()
 

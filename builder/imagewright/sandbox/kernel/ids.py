@@ -56,6 +56,14 @@ class Ids:
         with open("/proc/self/setgroups", encoding="ascii") as file:
             return cls(IdMap.read("uid_map"), IdMap.read("gid_map"), file.read().strip() == "allow")
 
+    @property
+    def ordinary_user(self) -> bool:
+        """Whether root is an ordinary user, alone in its range, as ``rootless`` maps it.
+
+        Container runtimes map it among others.
+        """
+        return self.users.ranges[:1] == ((0, 1),)
+
     def check(self, command: RunCommand) -> RunCommand:
         """The command as it can be run: without supplementary groups where they cannot be set, since no file can belong
         to them either.

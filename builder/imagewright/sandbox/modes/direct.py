@@ -12,9 +12,15 @@ import os
 from collections.abc import Iterator
 
 from imagewright.sandbox.kernel import linux
-from imagewright.sandbox.model import RunCommand
+from imagewright.sandbox.model import NetworkFile, RunCommand, SandboxMount
 from imagewright.sandbox.mounts.emulated import EmulatedMounts, Root
-from imagewright.sandbox.mounts.mountpoints import MountPoints, read_network_file, resolve, resolve_target
+from imagewright.sandbox.mounts.mountpoints import (
+    MountPoints,
+    network_file_target,
+    read_network_file,
+    resolve,
+    resolve_target,
+)
 from imagewright.sandbox.processes.child import spawn
 from imagewright.sandbox.processes.command import describe, exec_command
 from imagewright.sandbox.processes.descendants import end_all
@@ -49,9 +55,9 @@ def run_in_chroot(command: RunCommand, scratch: str) -> int:
     files = {path: data for path in _NETWORK_FILES if (data := read_network_file(path))}
     _isolate_network(command)
 
-    def resolve_inside(path: str, made: MountPoints) -> str:
+    def resolve_inside(mount: SandboxMount, made: MountPoints) -> str | None:
         with _changed_root(command.rootfs):
-            return _resolve_here(path, made)
+            return _resolve_here(mount, made)
 
     mount_points = MountPoints()
     try:
@@ -82,9 +88,10 @@ def _changed_root(rootfs: str) -> Iterator[None]:
         os.close(outside)
 
 
-def _resolve_here(path: str, made: MountPoints) -> str:
-    target = resolve_target(path)
-    made.directory(os.path.dirname(target))
+def _resolve_here(mount: SandboxMount, made: MountPoints) -> str | None:
+    target = network_file_target(mount.target) if isinstance(mount, NetworkFile) else resolve_target(mount.target)
+    if target is not None:
+        made.directory(os.path.dirname(target))
     return target
 
 
@@ -120,5 +127,5 @@ def _add_essentials(mount_points: MountPoints, files: dict[str, bytes]) -> None:
         for name, number in _DEVICES.items():
             mount_points.device(f"{directory}/{name}", number)
     for path, data in files.items():
-        with contextlib.suppress(OSError):
-            mount_points.file(resolve(path), data)
+        if (place := network_file_target(path)) is not None:
+            mount_points.file(place, data)

@@ -25,6 +25,7 @@ from imagewright.sandbox.mounts.mountpoints import (
     NETWORK_FILES,
     MountPoints,
     check_kind,
+    network_file_target,
     read_network_file,
     resolve,
     resolve_target,
@@ -161,7 +162,9 @@ class _Root:
         self._attach("/proc", lambda target: self._proc(target, proc))
         self._attach("/sys", lambda target: self._sys(target, sys_))
         for path, fd in files.items():
-            self._attach(path, partial(linux.attach_mount, fd), directory=False)
+            if (place := network_file_target(path)) is not None:
+                self._attach(place, partial(linux.attach_mount, fd), directory=False)
+            os.close(fd)
         for each in asked:
             self._attach_asked(each)
         if pivoted:

@@ -20,7 +20,16 @@ from dataclasses import dataclass
 
 from imagewright import descent
 from imagewright.descent import remove_tree, replace_directory
-from imagewright.sandbox.model import TMPFS_MODE, DirectoryMount, FileMount, SandboxMount, SocketMount, TmpfsMount
+from imagewright.sandbox.model import (
+    TMPFS_MODE,
+    DirectoryMount,
+    DisposableMount,
+    FileMount,
+    NetworkFile,
+    SandboxMount,
+    SocketMount,
+    TmpfsMount,
+)
 from imagewright.sandbox.mounts.copies import break_hard_links, copy
 from imagewright.sandbox.mounts.mountpoints import MountPoints, check_kind, times_kept
 from imagewright.sandbox.mounts.sockets import forward
@@ -32,12 +41,12 @@ from imagewright.sandbox.processes.command import describe
 class Root:
     """A root file system seen from outside. ``path`` is its directory, "" for this process's own root.
 
-    ``resolve`` returns where an absolute path leads in it, following links inside, and creates the directories above;
-    ``excluded`` are root-relative paths that do not belong to the image.
+    ``resolve`` returns where the target of a mount leads in it, following links inside, and creates the directories
+    above; None if it is to be left out. ``excluded`` are root-relative paths that do not belong to the image.
     """
 
     path: str
-    resolve: Callable[[str, MountPoints], str]
+    resolve: Callable[[SandboxMount, MountPoints], str | None]
     excluded: frozenset[str] = frozenset()
 
 
@@ -72,8 +81,9 @@ class EmulatedMounts:
             raise failures[0]
 
     def _put(self, mount: SandboxMount) -> None:
-        path = self._root.resolve(mount.target, self._mount_points)
-        self._refuse_excluded(mount.target, path)
+        path = self._root.resolve(mount, self._mount_points)
+        if path is None or self._leaves_out(mount, path):
+            return
         self._refuse_second_target(mount)
         directory = os.open(self._root.path + os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         target = _Target(mount.target, directory, os.path.basename(path), [*self._aside, directory])
@@ -112,16 +122,24 @@ class EmulatedMounts:
         if mount.writable:
             self._moved_in[mount.source] = mount.target
 
-    def _refuse_excluded(self, written: str, target: str) -> None:
+    def _leaves_out(self, mount: SandboxMount, target: str) -> bool:
+        """Whether nothing can be put at the target, which belongs to the container, and the command can do without.
+
+        Raises:
+            OSError: it cannot.
+        """
         path = target.strip("/")
         for excluded in self._root.excluded:
             below = path.startswith(excluded + "/") and excluded != "dev"  # scripts of heredocs are in /dev
             if path == excluded or below:
+                if isinstance(mount, NetworkFile):
+                    return True
                 raise OSError(
                     errno.EEXIST,
-                    f'cannot mount at "{written}" in the root sandbox: "/{excluded}" belongs to the container; '
+                    f'cannot mount at "{mount.target}" in the root sandbox: "/{excluded}" belongs to the container; '
                     "the namespace sandbox can",
                 )
+        return False
 
 
 class _Target:
@@ -196,6 +214,8 @@ def _fill(target: _Target, mount: SandboxMount) -> None:
             _write(target, mount)
         case SocketMount():
             _forward_socket(target, mount)
+        case DisposableMount(source=source):
+            _move_or_copy(source, target)
         case DirectoryMount(source=source, writable=True):
             _move_in(target, source)
         case DirectoryMount(source=source):
@@ -234,16 +254,21 @@ def _current_path(fd: int) -> str | None:
 
 def _move_in(target: _Target, source: str) -> None:
     """Put a directory whose changes are kept at the target: renamed, else as a copy that replaces it afterwards."""
-    moved = True
+    moved = _move_or_copy(source, target)
+    fd = os.open(target.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=target.directory)
+    target.end = lambda: _move_back(fd, source, moved=moved)
+
+
+def _move_or_copy(source: str, target: _Target) -> bool:
+    """Put a file or directory at the target; whether it was moved. It is copied to another file system."""
     try:
         os.rename(source, target.name, dst_dir_fd=target.directory)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         copy(source, target.path)
-        moved = False
-    fd = os.open(target.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=target.directory)
-    target.end = lambda: _move_back(fd, source, moved=moved)
+        return False
+    return True
 
 
 def _move_back(fd: int, source: str, *, moved: bool) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")  # commands are given copies of them
 _MAX_NETWORK_FILE_BYTES = 1 << 20
+_MAX_NAME_BYTES = 255  # NAME_MAX (limits.h)
+_KERNEL = ("/proc", "/sys", "/dev")
 
 
 def read_network_file(path: str) -> bytes | None:
@@ -115,6 +117,24 @@ def resolve_target(path: str) -> str:
         which = "it" if target == os.path.normpath(path) else f'"{target}", where it leads,'
         raise OSError(errno.EEXIST, f'cannot mount at "{path}": {which} belongs to the sandbox')
     return resolve(path)
+
+
+def network_file_target(path: str) -> str | None:
+    """The real path of one of ``NETWORK_FILES``, at which a file can be put or covered.
+
+    None if the image has a directory there, or a link that leads to the kernel's files, to itself or below a file: a
+    command can do without a file of name resolution, but not without /dev/null.
+    """
+    try:
+        target = resolve(path)
+        if stat.S_ISDIR(os.lstat(target).st_mode):
+            return None
+    except FileNotFoundError:
+        if max(len(os.fsencode(name)) for name in target.split("/")) > _MAX_NAME_BYTES:
+            return None
+    except OSError:
+        return None
+    return None if any(target == top or target.startswith(f"{top}/") for top in _KERNEL) else target
 
 
 def check_kind(written: str, path: str, *, directory: bool) -> None:

@@ -23,7 +23,10 @@ from imagewright.sandbox.runner.client import ask, exit_code_in
 
 _MAX_ANSWER_BYTES = 1 << 16
 _PATIENCE_S = 60.0  # the kubelet starts the runner first
-_NOT_THERE = 'Look at the Pod\'s container "runner": kubectl describe pod shows why it did not start.'
+_NOT_THERE = 'See what the container "runner" says (kubectl logs POD -c runner), and why it did not start (kubectl describe pod POD).'
+_SOCKET_HINT = (
+    'Check what webhooks change in the volumes of the container "executor", which must be able to write there.'
+)
 _NONSENSE = "the container that runs commands sent an invalid answer"
 _UNKNOWN = Counts(None, None)
 
@@ -39,7 +42,9 @@ class RunnerListener:
             self._listener.listen(1)
         except OSError as error:
             self._listener.close()
-            raise SandboxError(f'cannot listen on "{path}" for the runner: {error.strerror}') from error
+            raise SandboxError(
+                f'cannot listen on "{path}" for the runner: {error.strerror}', hint=_SOCKET_HINT
+            ) from error
 
     def accept(self) -> ContainerRunner:
         """Accept the runner, and nobody after it.
@@ -51,14 +56,17 @@ class RunnerListener:
         try:
             line, _ = self._listener.accept()
         except TimeoutError:
-            raise SandboxError("the container that runs commands does not respond", hint=_NOT_THERE) from None
+            raise SandboxError(
+                f'the container "runner", which runs commands, did not connect within {_PATIENCE_S:g} s',
+                hint=_NOT_THERE,
+            ) from None
         finally:
             os.unlink(self._path)
             self.decline()
         hello = receive_request(line)
         if hello is None or len(hello[1]) != 1:
             line.close()
-            raise SandboxError("the container that runs commands ended at once", hint=_NOT_THERE)
+            raise SandboxError('the container "runner", which runs commands, ended at once', hint=_NOT_THERE)
         return ContainerRunner(line, hello[1][0], hello[0])
 
     def decline(self) -> None:

@@ -32,7 +32,8 @@ from imagewright.sandbox.processes.descendants import end_all
 _UNSHARED, _MAPPED = b"unshared", b"mapped"
 MEMORY = b"memory"  # the request for the counters of this process's control group
 # In a runner's container, directories of its own that no image has files in: for a command's scratch files, for the
-# sources of its mounts, and as the root of the ``chroot`` mode.
+# sources of its mounts, and as the root of the ``chroot`` mode. The engine creates them when it needs the runner: a
+# container with a read-only root can't have them, nor needs them where commands run in namespaces.
 CONTAINER_OWN = "imagewright/runner"
 SCRATCH, SOURCES, CHROOT = f"/{CONTAINER_OWN}/scratch", f"/{CONTAINER_OWN}/sources", f"/{CONTAINER_OWN}/rootfs"
 _CONNECT_INTERVAL_S = 0.02
@@ -53,8 +54,6 @@ def serve_from_container(socket_path: str) -> int:
     if os.geteuid() != 0:
         return 0
     linux.set_dumpable(False)
-    for directory in (SCRATCH, SOURCES, CHROOT):
-        os.makedirs(directory, mode=0o755, exist_ok=True)
     line = socket.socket(socket.AF_UNIX)
     while True:
         try:
