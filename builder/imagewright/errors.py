@@ -71,6 +71,8 @@ class Reason(StrEnum):
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     POD_REJECTED = "PodRejected"
+    POD_NAME_TAKEN = "PodNameTaken"
+    POD_UNTRUSTED = "PodUntrusted"
     UNSCHEDULABLE = "Unschedulable"
     VOLUME_PENDING = "VolumePending"
     START_TIMEOUT = "StartTimeout"

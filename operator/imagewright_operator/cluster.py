@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ from imagewright_operator.api.base import Json
 from imagewright_operator.clock import ServerClock
 from imagewright_operator.kubeapi.client import Client
 from imagewright_operator.kubeapi.config import CONTROLLER
-from imagewright_operator.kubeapi.errors import ApiError
+from imagewright_operator.kubeapi.errors import CONFLICT, ApiError
 from imagewright_operator.kubeapi.paths import core, imagebuilds
 from imagewright_operator.pods.manifests import POD_SELECTOR, UID_LABEL
 from imagewright_operator.pods.observation import Observation
@@ -33,6 +34,14 @@ _LOG_KEPT = 64 * 1024
 _LOG_READ = 8 * 1024 * 1024  # of the last lines; a RUN may have printed megabytes in one line
 _LOG_LINES = 400
 _NO_ACCOUNT = re.compile(r"error looking up service account|serviceaccount \"[^\"]*\" not found", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A Pod as the API server has it. ``existed``: it was there already, whoever created it."""
+
+    pod: Json
+    existed: bool = False
 
 
 class Cluster:
@@ -82,20 +91,23 @@ class Cluster:
         query = {"labelSelector": selector, "fieldSelector": _NOT_ENDED if running else ""}
         return self._client.items(core("pods", namespace), query, page=_PAGE)
 
-    def create_pod(self, pod: Json) -> CreateError | None:
-        """Create the Pod. Returns None also if this build's Pod exists already, whoever created it.
+    def create_pod(self, pod: Json) -> Created | CreateError:
+        """Create the Pod, or find one that has its name.
 
         Raises:
             ApiError: the request has to be retried.
         """
         metadata = pod["metadata"]
         try:
-            self._client.json("POST", core("pods", metadata["namespace"]), {"fieldManager": CONTROLLER}, pod)
+            path = core("pods", metadata["namespace"])
+            return Created(self._client.json("POST", path, {"fieldManager": CONTROLLER}, pod))
         except ApiError as error:
-            if error.status == 409:
-                return self._conflict(pod)
-            return _create_error(error)
-        return None
+            if error.status != CONFLICT:
+                return _create_error(error)
+        there = self._client.find(core("pods", metadata["namespace"], metadata["name"]))
+        if there is None:
+            raise ApiError(CONFLICT, f"Pod {metadata['name']} existed, but was deleted just now")
+        return Created(there, existed=True)
 
     def delete_pod(self, namespace: str, pod: Observation) -> None:
         """Delete the Pod, if it is still the same one and exists."""
@@ -168,18 +180,6 @@ class Cluster:
         except ApiError as error:
             if error.status not in (403, 404, 409):  # 403: the namespace is being deleted
                 raise
-
-    def _conflict(self, pod: Json) -> CreateError | None:
-        """A Pod of that name exists: it is this build's if it has the same owner."""
-        metadata = pod["metadata"]
-        there = self._client.find(core("pods", metadata["namespace"], metadata["name"]))
-        if there is None:
-            raise ApiError(409, f"Pod {metadata['name']} existed, but was deleted just now")
-        uids = {owner.get("uid") for owner in there["metadata"].get("ownerReferences") or ()}
-        if metadata["ownerReferences"][0]["uid"] in uids:
-            return None
-        message = f"Pod {metadata['name']} exists but does not belong to this build: delete it to start the build"
-        return CreateError(Reason.POD_REJECTED, message, transient=True)
 
 
 def _create_error(error: ApiError) -> CreateError:

@@ -22,12 +22,13 @@ from kubernetes.config import ConfigException
 
 from imagewright.errors import ImagewrightError
 from imagewright_operator.cluster import Cluster
-from imagewright_operator.kubeapi.config import Access, access, connect
-from imagewright_operator.leadership.election import Elector, Leadership, LeaseTimings, own_identity, own_namespace
+from imagewright_operator.kubeapi.config import Access, access, connect, own_namespace
+from imagewright_operator.leadership.election import Elector, Leadership, LeaseTimings, own_identity
 from imagewright_operator.leadership.leases import Leases
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.monitoring.server import HealthServer
 from imagewright_operator.settings import Settings
+from imagewright_operator.signingkey import KeySecret, SigningKey, key_of_file
 from imagewright_operator.watch import handlers
 from imagewright_operator.watch.controller import Controller
 
@@ -49,6 +50,8 @@ def main() -> int:
             _LOG.warning("ignoring unknown setting %s", name)
         api = connect()
         leadership = _leadership(api, settings, metrics) if settings.leader_election else None
+        before = leadership.ensure_leading if leadership is not None else _unrestricted
+        key = _signing_key(api, settings, metrics.request, before)
     except ImagewrightError as error:
         sys.stderr.write(error.render() + "\n")
         return 2
@@ -57,9 +60,9 @@ def main() -> int:
             f"error: cannot load a cluster configuration: {error}\nhint: Run the operator in a Pod, or set KUBECONFIG.\n"
         )
         return 2
-    cluster = Cluster(api, metrics.request, leadership.ensure_leading if leadership is not None else _unrestricted)
+    cluster = Cluster(api, metrics.request, before)
     operator = _Operator(
-        Controller(cluster, settings, metrics), partial(access, api), settings.namespaces, leadership, metrics
+        Controller(cluster, settings, metrics, key), partial(access, api), settings.namespaces, leadership, metrics
     )
     health = HealthServer(settings.http_port, operator.is_alive, operator.is_ready, metrics.registry)
     _LOG.info("starting: executor image %s, Pod profile %s", settings.executor_image, settings.profile.value)
@@ -73,8 +76,21 @@ def main() -> int:
 
 def _leadership(api: client.ApiClient, settings: Settings, metrics: Metrics) -> Leadership:
     timings = LeaseTimings(settings.lease_s)
-    leases = Leases(api, own_namespace(os.environ), settings.lease_name, timings.timeout_s, metrics.request)
+    namespace = own_namespace(os.environ, "the lease, which IMAGEWRIGHT_LEADER_ELECTION requires")
+    leases = Leases(api, namespace, settings.lease_name, timings.timeout_s, metrics.request)
     return Leadership(Elector(leases, own_identity(os.environ), timings), timings)
+
+
+def _signing_key(
+    api: client.ApiClient,
+    settings: Settings,
+    count: Callable[[str, str, int], None],
+    before: Callable[[], None],
+) -> SigningKey:
+    if settings.signing_key_file:
+        return SigningKey(partial(key_of_file, settings.signing_key_file))
+    namespace = own_namespace(os.environ, f"the Secret {settings.signing_key_secret}, which has the key to sign Pods")
+    return SigningKey(KeySecret(api, namespace, settings.signing_key_secret, count, before).read)
 
 
 def _unrestricted() -> None:

@@ -53,7 +53,9 @@ class Settings:
     where commands run in another container. ``require_isolation`` applies to all builds. ``log_refresh_s`` is the
     minimum time between two reads of a running build's log, 0 to read none. ``limits`` are of concurrent builds.
     ``registry_ca_config_map`` is the name of a ConfigMap in every namespace with builds; ``caFile`` in ``registries``
-    names one of its keys. With ``leader_election`` only the operator works that holds the Lease ``lease_name``.
+    names one of its keys. With ``leader_election`` only the operator works that holds the Lease ``lease_name``. The key
+    that signs Pods is in the Secret ``signing_key_secret`` of the operator's own namespace, or in a mounted file,
+    ``signing_key_file``.
     """
 
     executor_image: str = "imagewright/executor:latest"
@@ -81,6 +83,8 @@ class Settings:
     leader_election: bool = False
     lease_name: str = "imagewright-operator"
     lease_s: int = 15
+    signing_key_secret: str = "imagewright-operator-key"  # noqa: S105 - its name
+    signing_key_file: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -116,6 +120,8 @@ class Settings:
             leader_election=reader.flag("LEADER_ELECTION"),
             lease_name=reader.name("LEASE_NAME", default.lease_name),
             lease_s=reader.integer("LEASE_SECONDS", default.lease_s, 3, 3600),
+            signing_key_secret=reader.name("SIGNING_KEY_SECRET", default.signing_key_secret),
+            signing_key_file=reader.text("SIGNING_KEY_FILE", ""),
         )
 
     @staticmethod

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from imagebuilds.namespace import container, now
+from imagebuilds.namespace import container, now, references
 from imagebuilds.rest import EXECUTORS, Json, Rest, RestError
 
 PODS = "/api/v1/pods"
@@ -164,7 +164,7 @@ def digest_of(pod: Json) -> str:
 def pushed(pod: Json) -> Json:
     """The status of a Pod that has pushed."""
     digest = digest_of(pod)
-    return ended({"digest": digest, "size": 10, "references": [f"registry.example.com/app:1@{digest}"]})
+    return ended({"digest": digest, "size": 10, "references": references(pod, digest)})
 
 
 def ended(report: Json | None, exit_code: int = 0, **status: object) -> Json:

@@ -15,6 +15,8 @@ from typing import Any
 
 from imagebuilds.waiting import PATIENCE_S, eventually
 
+from imagewright_operator.pods.fingerprint import destinations
+
 Json = dict[str, Any]
 
 
@@ -115,7 +117,7 @@ class Namespace:
     def pushes(self, pod: Json, digit: str = "a") -> str:
         """The Pod reports a pushed image; its digest."""
         digest = "sha256:" + digit * 64
-        self.ends(pod, {"digest": digest, "size": 10, "references": [f"registry.example.com/app:1@{digest}"]})
+        self.ends(pod, {"digest": digest, "size": 10, "references": references(pod, digest)})
         return digest
 
     def kubelet(self, pod: Json, status: Json) -> None:
@@ -146,6 +148,11 @@ class Namespace:
             "lastTimestamp": now(),
         }
         self.kubectl("create", "--filename=-", given=event)
+
+
+def references(pod: Json, digest: str) -> list[str]:
+    """What an executor reports to have pushed: the destinations of its request."""
+    return [f"{destination}@{digest}" for destination in destinations(pod)]
 
 
 def now() -> str:

@@ -78,9 +78,13 @@ class Operator:
 def operators_in(folder: Path) -> Iterator[Callable[..., Operator]]:
     """Starts operators, ``start(kubeconfig, **settings)``; at the end none runs and each one's log is printed."""
     made: list[Operator] = []
+    key = folder / "signing.key"  # of all operators of one test, as replicas have one
+    if not key.exists():
+        key.write_bytes(os.urandom(32))
 
     def start(kubeconfig: Path, **settings: Any) -> Operator:
-        operator = Operator(kubeconfig, folder / f"operator-{len(made)}.log", **settings)
+        given = {"SIGNING_KEY_FILE": str(key), **settings}
+        operator = Operator(kubeconfig, folder / f"operator-{len(made)}.log", **given)
         made.append(operator)
         operator.start()
         return operator

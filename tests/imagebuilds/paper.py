@@ -13,16 +13,18 @@ from imagebuilds.kstatus import kstatus
 from imagewright.contract.result import BuildResult, Failure, SourceResult
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
-from imagewright_operator.pods.manifests import pod_name
-from imagewright_operator.pods.observation import observe
+from imagewright_operator.pods.manifests import executor_pod, pod_name, poll_pod
+from imagewright_operator.pods.observation import Observation, observe
+from imagewright_operator.pods.signature import Signer
 from imagewright_operator.reconcile import polling, reconciler
 from imagewright_operator.reconcile.actions import Actions, CreateError, ReconcileInput
-from imagewright_operator.settings import Settings
+from imagewright_operator.settings import Profile, Settings
 from imagewright_operator.status.conditions import CONDITIONS, ConditionType
 from imagewright_operator.status.records import status_patch
 
 START = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings()
+SIGNER = Signer(b"k" * 32)
 
 
 def result(digest: str = "sha256:" + "a" * 64, **more: Any) -> str:
@@ -76,7 +78,7 @@ class Paper:
         self.generation += 1
 
     def decide(self) -> tuple[ReconcileInput, Actions]:
-        observations = tuple(observe(pod, self.now, self.events) for pod in self.pods.values())
+        observations = tuple(self.observe(pod) for pod in self.pods.values())
         observed = ReconcileInput.of(self.imagebuild(), observations, self.now)
         asked: list[str] = []
 
@@ -93,6 +95,9 @@ class Paper:
         assert len(asked) == len(set(asked)), "a log is read once a pass, and a build asks once"
         return observed, actions
 
+    def observe(self, pod: dict[str, Any]) -> Observation:
+        return observe(pod, self.now, self.events, signed=SIGNER.is_unchanged(pod))
+
     def step(self, cut_after: int = 99, error: CreateError | None = None) -> Actions:
         """One pass; the operator is killed after ``cut_after`` of its steps."""
         observed, actions = self.decide()
@@ -107,13 +112,18 @@ class Paper:
         if cut_after >= 3 and actions.poll_pod and error is not None:
             self.store(Actions(polling.not_started(actions.status, error.message, self.now)))
         elif cut_after >= 3 and actions.poll_pod:
-            self._create(actions.poll_pod)
+            made = self._create(poll_pod(self.imagebuild(), actions.poll_pod, SETTINGS, Profile.PLAIN), "")
+            if cut_after >= 4:
+                self.store(Actions(polling.started(actions.status, made)))
         if cut_after < 3 or actions.create is None:
             return actions
         if error is not None:
             self.store(reconciler.create_failed(observed, actions, error, SETTINGS))
             return actions
-        self._create(pod_name("app", actions.create))
+        build = actions.create
+        made = self._create(executor_pod(self.imagebuild(), build, SETTINGS, Profile.PLAIN), build.inputs_hash)
+        if cut_after >= 4:
+            self.store(reconciler.created(observed, actions, made, SETTINGS))
         return actions
 
     def settle(self) -> Actions:
@@ -181,15 +191,14 @@ class Paper:
     def wait(self, **delta: float) -> None:
         self.now += timedelta(**delta)
 
-    def _create(self, name: str) -> None:
-        if name in self.pods:
-            return  # 409, and the same owner
-        self.created.append(name)
-        self.pods[name] = {
-            "metadata": {"name": name, "uid": f"pod-{len(self.created)}", "creationTimestamp": rfc3339(self.now)},
-            "spec": {"activeDeadlineSeconds": 4200},
-            "status": {"phase": "Pending"},
-        }
+    def _create(self, manifest: dict[str, Any], inputs_hash: str) -> Observation:
+        name = manifest["metadata"]["name"]
+        if name not in self.pods:  # else 409, and the operator's own
+            self.created.append(name)
+            pod = SIGNER.signed(manifest, inputs_hash)
+            added = {"uid": f"pod-{len(self.created)}", "creationTimestamp": rfc3339(self.now)}
+            self.pods[name] = {**pod, "metadata": {**pod["metadata"], **added}, "status": {"phase": "Pending"}}
+        return self.observe(self.pods[name])
 
     def _delete(self, name: str) -> None:
         self.pods.pop(name, None)

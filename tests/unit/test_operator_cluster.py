@@ -15,6 +15,7 @@ from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.leadership.leases import Leases
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.settings import Settings
+from imagewright_operator.signingkey import SigningKey
 from imagewright_operator.watch.controller import Controller
 
 BROKEN = {
@@ -24,6 +25,7 @@ BROKEN = {
     "nothing": Answer(raw=b""),
     "no HTTP": Answer(raw=b"SSH-2.0\r\n"),
 }
+KEY = SigningKey(lambda: b"k" * 32)
 Serve = Callable[[Callable[[Asked], Answer]], tuple[ScriptedServer, Cluster]]
 
 
@@ -53,7 +55,7 @@ def test_the_resync_continues_after_a_malformed_response(serve: Serve) -> None:
     answers = [*BROKEN.values(), Answer(200, {}, b'{"items": "none"}'), Answer(200, {}, b"[]")]
     empty = Answer(200, {}, b'{"items": []}')
     _, cluster = serve(lambda asked: answers.pop(0) if answers else empty)
-    controller = Controller(cluster, Settings(workers=1, resync_s=1.0), Metrics())
+    controller = Controller(cluster, Settings(workers=1, resync_s=1.0), Metrics(), KEY)
     controller.start()
     try:
         eventually(controller.is_ready, "a resync that works")
@@ -70,7 +72,7 @@ def test_a_missing_namespace_does_not_block_the_others(serve: Serve) -> None:
         return Answer(200, {}, b'{"items": []}')
 
     server, cluster = serve(script)
-    controller = Controller(cluster, Settings(workers=1, resync_s=1.0, namespaces=("gone", "there")), Metrics())
+    controller = Controller(cluster, Settings(workers=1, resync_s=1.0, namespaces=("gone", "there")), Metrics(), KEY)
     controller.start()
     try:
         eventually(controller.is_ready, "a resync")

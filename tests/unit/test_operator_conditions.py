@@ -107,7 +107,7 @@ def test_a_new_reason_is_not_a_transition() -> None:
     reasons = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     paper = Paper()
     paper.conditions = (ConditionType("Counted", "x", lambda *_: ConditionValue("Unknown", next(reasons))), *CONDITIONS)
-    paper.step()
+    paper.step(cut_after=3)
     first = condition(paper, "Counted")
     paper.wait(minutes=1)
     paper.step()

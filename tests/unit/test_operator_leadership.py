@@ -17,6 +17,7 @@ from imagebuilds.clock import Clock
 
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import Json
+from imagewright_operator.kubeapi.config import own_namespace
 from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.leadership.election import (
     ElectionResult,
@@ -24,7 +25,6 @@ from imagewright_operator.leadership.election import (
     Leadership,
     LeaseTimings,
     own_identity,
-    own_namespace,
 )
 
 TERMS = LeaseTimings(15)
@@ -347,15 +347,15 @@ def test_an_operator_that_was_frozen_ends_before_its_next_request(clock: Clock) 
 def test_the_namespace_is_that_of_the_pod(tmp_path: Path) -> None:
     file = tmp_path / "namespace"
     with pytest.raises(UsageError, match="cannot determine the namespace of the lease") as caught:
-        own_namespace({}, file)
+        own_namespace({}, "the lease", file)
     assert "POD_NAMESPACE" in caught.value.hint
     file.write_text("system\n")
-    assert own_namespace({}, file) == "system"
-    assert own_namespace({"POD_NAMESPACE": "other"}, file) == "other"
-    assert own_namespace({"POD_NAMESPACE": " "}, file) == "system"
+    assert own_namespace({}, "the lease", file) == "system"
+    assert own_namespace({"POD_NAMESPACE": "other"}, "the lease", file) == "other"
+    assert own_namespace({"POD_NAMESPACE": " "}, "the lease", file) == "system"
     file.write_text("")
     with pytest.raises(UsageError):
-        own_namespace({}, file)
+        own_namespace({}, "the lease", file)
 
 
 def test_every_start_has_another_identity() -> None:

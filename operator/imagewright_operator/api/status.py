@@ -84,6 +84,15 @@ class FailureStatus(Model):
     location: FailureLocation | None = None
 
 
+class PodIdentity(Model):
+    """A Pod that the operator has created. The result of another one with its name does not count."""
+
+    uid: str = Field(description="UID of the Pod.")
+    fingerprint: str = Field(
+        default="", description="Hash of its image, command and request when it was created, which must not change."
+    )
+
+
 class Build(Model):
     """A build: recorded when it is queued, completed by its outcome.
 
@@ -106,6 +115,10 @@ class Build(Model):
         description="Number of the attempt, counted from 1; further ones follow failures of the infrastructure.",
     )
     pod_names: list[str] = Field(default=[], description="Names of the current attempt's Pods, one for each platform.")
+    pod: PodIdentity | None = Field(
+        default=None, description="Identity of the current attempt's Pod, once it is created."
+    )
+    earlier_pods: list[PodIdentity] = Field(default=[], description="Identities of the Pods of earlier attempts.")
     node_name: str = Field(default="", description="Node on which the Pod runs.")
     queue_time: str = Field(default="", description="Time at which the build was queued.")
     start_time: str = Field(default="", description="Time at which the executor started.")
@@ -133,6 +146,9 @@ class Poll(Model):
     message: str = Field(default="", description="Error of the last poll; empty if it succeeded.")
     pod_name: str = Field(default="", description="Name of the Pod that is polling now.")
     start_time: str = Field(default="", description="Time at which the current poll started.")
+    pod: PodIdentity | None = Field(
+        default=None, description="Identity of the Pod that is polling now, once it is created."
+    )
 
 
 class Log(Model):

@@ -5,10 +5,13 @@ I/O: reads the Pod's service account or the kubeconfig.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubernetes import client, config
+
+from imagewright.errors import UsageError
 
 CONTROLLER = "imagewright-operator"  # User-Agent, field manager and source of Events
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -55,3 +58,23 @@ def access(api: client.ApiClient) -> Access:
         key_file=settings.key_file or "",
         insecure=not settings.verify_ssl,
     )
+
+
+def own_namespace(environment: Mapping[str, str], purpose: str, file: Path = SERVICE_ACCOUNT_NAMESPACE) -> str:
+    """The namespace of the operator's own Pod, where the object is that ``purpose`` names: "the lease, which …".
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    namespace, cause = environment.get("POD_NAMESPACE", "").strip(), f"{file} is empty"
+    if not namespace:
+        try:
+            namespace = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            cause = str(error)
+    if not namespace:
+        raise UsageError(
+            f"cannot determine the namespace of {purpose}: {cause}",
+            hint="Set POD_NAMESPACE to the operator's own namespace, as deploy/base/deployment.yaml does.",
+        )
+    return namespace

@@ -21,13 +21,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from pathlib import Path
 from typing import Protocol
 
-from imagewright.errors import UsageError
 from imagewright_operator.api.base import Json
 from imagewright_operator.clock import local_time
-from imagewright_operator.kubeapi.config import SERVICE_ACCOUNT_NAMESPACE
 from imagewright_operator.kubeapi.errors import ApiError
 
 _LOG = logging.getLogger(__name__)
@@ -73,26 +70,6 @@ class LeaseTimings:
     def timeout_s(self) -> float:
         """The timeout of a request: two fit into the deadline."""
         return self.deadline_s / 2
-
-
-def own_namespace(environment: Mapping[str, str], file: Path = SERVICE_ACCOUNT_NAMESPACE) -> str:
-    """The namespace of the operator's own Pod, where its lease is kept.
-
-    Raises:
-        UsageError: it is unknown.
-    """
-    namespace, cause = environment.get("POD_NAMESPACE", "").strip(), f"{file} is empty"
-    if not namespace:
-        try:
-            namespace = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            cause = str(error)
-    if not namespace:
-        raise UsageError(
-            f"cannot determine the namespace of the lease, which IMAGEWRIGHT_LEADER_ELECTION requires: {cause}",
-            hint="Set POD_NAMESPACE to the operator's own namespace, as deploy/base/deployment.yaml does.",
-        )
-    return namespace
 
 
 def own_identity(environment: Mapping[str, str]) -> str:

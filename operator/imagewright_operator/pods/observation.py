@@ -6,7 +6,7 @@ No I/O. Failures of the infrastructure are recognized by the Pod's DisruptionTar
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -15,8 +15,9 @@ from typing import Any
 from imagewright.contract.result import BuildResult
 from imagewright.errors import Reason
 from imagewright_operator.api.spec import RetryCause
+from imagewright_operator.pods.fingerprint import destinations, fingerprint
 from imagewright_operator.pods.memory import killed_for_memory, killed_from_outside, sentences
-from imagewright_operator.pods.states import EXECUTOR, RUNNER, state_of, why_not_started
+from imagewright_operator.pods.states import EXECUTOR, INPUTS_ANNOTATION, RUNNER, state_of, why_not_started
 from imagewright_operator.pods.waiting import why_waiting
 
 PodJson = Mapping[str, Any]
@@ -33,14 +34,21 @@ class PodState(StrEnum):
 class Observation:
     """One Pod at one moment.
 
-    ``reason`` and ``message`` tell why it waits or has failed; ``transient`` is set if it starts as soon as a missing
-    object exists. ``retry`` is set for failures of the infrastructure. ``lingers`` is set if the executor has ended and
-    another container has not. Times are RFC 3339, "" if unknown.
+    ``signed``: the operator's signature fits the Pod, its ``inputs_hash`` and what it runs, the ``fingerprint``.
+    ``destinations`` are those of its request. ``restarted``: a container was started again, as it is if its image is
+    changed. ``reason`` and ``message`` tell why it waits or has failed; ``transient`` is set if it starts as soon as a
+    missing object exists. ``retry`` is set for failures of the infrastructure. ``lingers`` is set if the executor has
+    ended and another container has not. Times are RFC 3339, "" if unknown.
     """
 
     state: PodState
     name: str
     uid: str
+    signed: bool = False
+    inputs_hash: str = ""
+    fingerprint: str = ""
+    restarted: bool = False
+    destinations: tuple[str, ...] = ()
     node: str = ""
     reason: str = ""
     message: str = ""
@@ -85,8 +93,13 @@ _DISK_FULL = re.compile(
 )
 
 
-def observe(pod: PodJson, now: datetime, events: Sequence[Mapping[str, Any]] = ()) -> Observation:
-    """Observe a Pod by its status, and by its Events if it waits. The executor alone decides when and how it ended."""
+def observe(
+    pod: PodJson, now: datetime, events: Sequence[Mapping[str, Any]] = (), *, signed: bool = False
+) -> Observation:
+    """Observe a Pod by its status, and by its Events if it waits. The executor alone decides when and how it ended.
+
+    ``signed`` is what ``signature`` says about it.
+    """
     metadata, status = pod["metadata"], pod.get("status") or {}
     state = state_of(pod, EXECUTOR)
     terminated: Mapping[str, Any] = state.get("terminated") or {}
@@ -95,6 +108,11 @@ def observe(pod: PodJson, now: datetime, events: Sequence[Mapping[str, Any]] = (
     facts: dict[str, Any] = {
         "name": metadata["name"],
         "uid": metadata.get("uid", ""),
+        "signed": signed,
+        "inputs_hash": (metadata.get("annotations") or {}).get(INPUTS_ANNOTATION, ""),
+        "fingerprint": fingerprint(pod),
+        "restarted": any(one.get("restartCount") for one in _own(status)),
+        "destinations": destinations(pod),
         "node": (pod.get("spec") or {}).get("nodeName") or "",
         "created": metadata.get("creationTimestamp") or "",
         "started": running.get("startedAt") or terminated.get("startedAt") or "",
@@ -228,6 +246,11 @@ def _runner_lost(pod: PodJson) -> tuple[str, str, RetryCause | None] | None:
 
 def _is_stopped(result: BuildResult) -> bool:
     return result.failure is not None and result.failure.reason == Reason.CANCELLED
+
+
+def _own(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The statuses of the operator's containers; webhooks may have added others, which may restart."""
+    return (one for one in status.get("containerStatuses") or () if one.get("name") in (EXECUTOR, RUNNER))
 
 
 def _last_change(status: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from imagewright_operator.api import GROUP
 
 EXECUTOR = "executor"
 RUNNER = "runner"
+INPUTS_ANNOTATION = f"{GROUP}/inputs-hash"  # of the build that it is a Pod of
 COMMANDS_ANNOTATION = f"{GROUP}/commands-container"  # of a Pod with both: which one has spec.podTemplate.resources
 
 _IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")

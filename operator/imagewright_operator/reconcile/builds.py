@@ -54,6 +54,7 @@ def next_attempt(build: Build, not_before: datetime) -> Build:
         requested_at=build.requested_at,
         polled_commit=build.polled_commit,
         attempt=build.attempt + 1,
+        earlier_pods=[*build.earlier_pods, *([build.pod] if build.pod is not None else [])],
         queue_time=build.queue_time,
         not_before=timestamp(not_before),
     )
@@ -74,18 +75,20 @@ class PodCleanup:
     requeues_s: tuple[float, ...]
 
 
-def expired_pods(pods: Iterable[Observation], ttl: timedelta, now: datetime) -> PodCleanup:
-    """Of Pods whose builds have finished: those that still run, and those that ended at least ``ttl`` ago.
+def expired_pods(pods: Iterable[Observation], current: str, ttl: timedelta, now: datetime) -> PodCleanup:
+    """Of Pods that belong to no build in progress: those that still run, and those that ended at least ``ttl`` ago.
 
-    One of which only the executor has ended is deleted earlier, since its other containers use the node.
+    One of which only the executor has ended is deleted earlier, since its other containers use the node. One that has
+    the name of the ``current`` build's Pod is not the operator's, and left to its creator until it has ended.
     """
     delete, requeues_s = [], []
     for pod in pods:
-        if pod.deleted:
+        if pod.deleted or (pod.name == current and not pod.ended):
             continue
         ended = parse_time(pod.finished or pod.created)
         kept = min(ttl, _LINGERING_TTL) if pod.lingers else ttl
-        left = (ended + kept - now).total_seconds() if pod.ended and ended is not None else 0.0
+        waits = pod.ended and ended is not None and pod.name != current
+        left = (ended + kept - now).total_seconds() if waits and ended is not None else 0.0
         if left <= 0:
             delete.append(pod)
         else:

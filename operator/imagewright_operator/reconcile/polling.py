@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.base import parse_duration
-from imagewright_operator.api.status import Build, Poll, Status
+from imagewright_operator.api.status import Build, PodIdentity, Poll, Status
 from imagewright_operator.pods.manifests import poll_pod_name
 from imagewright_operator.pods.observation import Observation, parse_time
+from imagewright_operator.reconcile import trust
 from imagewright_operator.status.records import clipped, second
 
 _TIMEOUT = timedelta(minutes=5)  # for the Pod to start, ask and end
@@ -50,12 +51,15 @@ def poll(imagebuild: ImageBuild, build: Build, poll_pods: Iterable[Observation],
         name = poll_pod_name(imagebuild.metadata.name, imagebuild.metadata.uid, number)
         started = before.model_copy(update={"number": number, "pod_name": name, "start_time": second(now)})
         return Polling(started, create=True, requeue_after_s=_CHECK_S)
-    pod = next((one for one in poll_pods if one.name == before.pod_name), None)
+    pod = trust.poll_pod_of(before, poll_pods)
     if pod is not None and pod.ended:
         finished = _answered(before, pod, now)
         moved = finished.commit != before.commit  # the next pass starts a build
         return Polling(finished, requeue_after_s=0.2 if moved else seconds_until_next(finished))
     began = parse_time(before.start_time) or now
+    if before.pod is not None and pod is None:  # another of its name would not be it: the next poll has another name
+        finished = _finished(before, now, message=f"Pod {before.pod_name} was deleted or changed before it reported")
+        return Polling(finished, requeue_after_s=seconds_until_next(finished))
     if now < began + _TIMEOUT:
         return Polling(before, create=pod is None, requeue_after_s=_CHECK_S)
     default = f"Pod {before.pod_name} did not report a commit within 5 minutes"
@@ -69,7 +73,14 @@ def paused(imagebuild: ImageBuild) -> Poll | None:
     known = imagebuild.status.poll
     if known is None or _interval(imagebuild) is None:
         return None
-    return known.model_copy(update={"pod_name": "", "start_time": ""})
+    return known.model_copy(update={"pod_name": "", "pod": None, "start_time": ""})
+
+
+def started(status: Status, pod: Observation) -> Status:
+    """The status after the Pod that asks was created."""
+    assert status.poll is not None, "the poll was recorded"
+    identity = PodIdentity(uid=pod.uid, fingerprint=pod.fingerprint)
+    return status.model_copy(update={"poll": status.poll.model_copy(update={"pod": identity})})
 
 
 def not_started(status: Status, message: str, now: datetime) -> Status:
@@ -114,5 +125,5 @@ def _answered(before: Poll, pod: Observation, now: datetime) -> Poll:
 def _finished(before: Poll, now: datetime, commit: str = "", message: str = "") -> Poll:
     """Without a commit, the one that was seen last stays, and its time."""
     seen = {"commit": commit, "seen_time": second(now)} if commit else {}
-    update = {"check_time": second(now), "message": message, "pod_name": "", "start_time": ""}
+    update = {"check_time": second(now), "message": message, "pod_name": "", "pod": None, "start_time": ""}
     return before.model_copy(update={**update, **seen})

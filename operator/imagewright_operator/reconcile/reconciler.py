@@ -21,7 +21,7 @@ from imagewright_operator.api.status import Build, FailureStatus, Phase, Poll
 from imagewright_operator.pods import logtail
 from imagewright_operator.pods.manifests import pod_name
 from imagewright_operator.pods.observation import Observation, PodState, parse_time
-from imagewright_operator.reconcile import builds, polling, validation
+from imagewright_operator.reconcile import builds, polling, trust, validation
 from imagewright_operator.reconcile.actions import Actions, CreateError, Event, ReconcileInput
 from imagewright_operator.reconcile.inputs import Inputs
 from imagewright_operator.settings import Settings
@@ -36,7 +36,8 @@ _RETRY_BACKOFF = timedelta(seconds=10)  # doubled with every attempt
 CREATE_RETRY_S = 15.0
 _POLL_S = 5.0  # a failing mount is reported by Events only, the Pod's status does not change
 _REPORTED_BY_POD_STATUS = (Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED)  # no need to poll
-_CREATE_ERRORS = (Reason.QUOTA_EXCEEDED, Reason.POD_REJECTED)
+_CREATE_ERRORS = (Reason.QUOTA_EXCEEDED, Reason.POD_REJECTED, Reason.POD_NAME_TAKEN)
+_FIND_OUT = "Find out who may change Pods of this namespace, then request another build."
 _TRANSIENT = (Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND)
 
 
@@ -45,6 +46,12 @@ def reconcile(observed: ReconcileInput, settings: Settings) -> Actions:
     if observed.imagebuild.metadata.deletion_timestamp:
         return Actions(observed.imagebuild.status)
     return _Pass(observed, settings).decide()
+
+
+def created(observed: ReconcileInput, actions: Actions, pod: Observation, settings: Settings) -> Actions:
+    """What follows when the Pod of ``actions.create`` was created: from now on no other Pod of its name counts."""
+    imagebuild = observed.imagebuild.model_copy(update={"status": actions.status})
+    return _Pass(replace(observed, imagebuild=imagebuild, pods=()), settings).created(pod)
 
 
 def create_failed(observed: ReconcileInput, actions: Actions, error: CreateError, settings: Settings) -> Actions:
@@ -89,6 +96,11 @@ class _Pass:
         state = self._active(self.build) if self.build is not None and not self.build.outcome else None
         return self._actions(state or self._idle())
 
+    def created(self, pod: Observation) -> Actions:
+        assert self.build is not None, "a Pod is only created for a recorded build"
+        self.build = records.with_observation(self.build, pod, None)
+        return self._actions(_pending(f"Pod {pod.name} is starting"))
+
     def create_failed(self, error: CreateError) -> Actions:
         assert self.build is not None, "a Pod is only created for a recorded build"
         if error.transient:
@@ -117,10 +129,13 @@ class _Pass:
 
     def _active(self, build: Build) -> State | None:
         """The state of a build without an outcome; None if it has just finished."""
-        seen = self._pod_of(build) or self._pushed_before(build)
+        seen = self._pod_of(build) or trust.pushed_before(build, self.observed.pods)
         if seen is None:
             return self._stop(build, None) or self._start(build)
         self.build = build = records.with_observation(build, seen, seen.result)
+        if changed := trust.tampering(build, seen):
+            self._distrust(seen, changed)
+            return None
         if seen.ended:
             return self._ended(build, seen)
         if not is_live(seen, self.now):
@@ -161,7 +176,8 @@ class _Pass:
                 retry=RetryCause.POD_DELETED,
             )
             return self._failed(build, gone, None) or self._idle()
-        others = [pod for pod in self.observed.pods if is_live(pod, self.now)]
+        mine = pod_name(self.imagebuild.metadata.name, build)
+        others = [pod for pod in self.observed.pods if is_live(pod, self.now) and pod.name != mine]
         if others:
             self.requeues_s.append(_POLL_S)
             return _queued(QUEUED, f"waiting for Pod {others[0].name} of an earlier build to finish")
@@ -218,7 +234,7 @@ class _Pass:
 
     def _release_pod(self, build: Build, requeue_after_s: float = 1.0) -> None:
         """Detach the build from its Pod, which reported nothing; requeue to create another one."""
-        self.build = build.model_copy(update={"pod_names": [], "node_name": "", "completion_time": ""})
+        self.build = build.model_copy(update={"pod": None, "pod_names": [], "node_name": "", "completion_time": ""})
         self.requeues_s.append(requeue_after_s)
 
     def _start_timed_out(self, seen: Observation) -> State | None:
@@ -254,9 +270,12 @@ class _Pass:
     def _ended(self, build: Build, seen: Observation) -> State | None:
         if seen.deleted and seen.retry is RetryCause.NODE_LOST and not (seen.started or build.start_time):
             return self._recreate(build, seen)  # there never was a container to report
-        result = self._result(seen, self._read_log(seen))
+        result = trust.result_of(seen, self._read_log(seen))
         self.build = build = records.with_observation(build, seen, result)
         if seen.state is PodState.SUCCEEDED and result is not None and result.digest and result.failure is None:
+            if other := trust.misreport(seen, result):
+                self._distrust(seen, f"it reported {other}")
+                return None
             self.changes["image"] = records.image_of(result)
             self._finish("Succeeded", None, digest=result.digest)
             return None
@@ -272,16 +291,12 @@ class _Pass:
             seen = replace(seen, message=self._timed_out())
         return self._failed(build, seen, result)
 
-    @staticmethod
-    def _result(seen: Observation, log: bytes) -> BuildResult | None:
-        """The result of the termination message, or that of the log, which is not truncated.
-
-        The log is trusted only if the container exited with 0: any RUN can print such a line.
-        """
-        whole = logtail.result(log) if seen.state is PodState.SUCCEEDED else None
-        if whole is None or (seen.result is not None and whole.digest != seen.result.digest):
-            return seen.result
-        return whole
+    def _distrust(self, seen: Observation, why: str) -> None:
+        """End the build of a Pod whose result cannot be the build's."""
+        if not seen.ended:
+            self.delete.append(seen)
+        message = f'Pod "{seen.name}" cannot be trusted: {why}. {_FIND_OUT}'
+        self._finish("Failed", records.failure(Reason.POD_UNTRUSTED, message, seen))
 
     def _failed(self, build: Build, seen: Observation, result: BuildResult | None) -> State | None:
         """The next attempt after a failure of the infrastructure; else the build has failed."""
@@ -358,15 +373,20 @@ class _Pass:
     # --- in every state
 
     def _clean_up(self) -> None:
-        """Delete the Pods of finished builds: running ones now, ended ones after ``retention.podTTL``."""
-        current = pod_name(self.imagebuild.metadata.name, self.build) if self.build and not self.build.outcome else ""
+        """Delete the Pods of finished builds: running ones now, ended ones after ``retention.podTTL``.
+
+        A foreign Pod with the name of the current one is left to who has created it until it has ended.
+        """
+        build = self.build if self.build is not None and not self.build.outcome else None
+        current = pod_name(self.imagebuild.metadata.name, build) if build is not None else ""
+        believed = self._pod_of(build) if build is not None else None
         deleted = {pod.uid for pod in self.delete}
         keep = parse_duration(self.spec.retention.pod_ttl) if not self.problems else timedelta(hours=1)
         poll = self.changes.setdefault("poll", polling.paused(self.imagebuild))
         polling_pod = poll.pod_name if isinstance(poll, Poll) else ""
         self.delete += [pod for pod in self.observed.poll_pods if pod.name != polling_pod and not pod.deleted]
-        finished = [pod for pod in self.observed.pods if pod.name != current and pod.uid not in deleted]
-        cleanup = builds.expired_pods(finished, keep, self.now)
+        others = [pod for pod in self.observed.pods if pod is not believed and pod.uid not in deleted]
+        cleanup = builds.expired_pods(others, current, keep, self.now)
         self.delete += cleanup.delete
         self.requeues_s += cleanup.requeues_s
 
@@ -390,20 +410,7 @@ class _Pass:
         return log or b""
 
     def _pod_of(self, build: Build) -> Observation | None:
-        name = pod_name(self.imagebuild.metadata.name, build)
-        return next((pod for pod in self.observed.pods if pod.name == name), None)
-
-    def _pushed_before(self, build: Build) -> Observation | None:
-        """An earlier attempt that was given up but pushed after all: its result arrived late."""
-        prefix = pod_name(self.imagebuild.metadata.name, build).removesuffix(str(build.attempt))
-        return next(
-            (
-                pod
-                for pod in self.observed.pods
-                if pod.name.startswith(prefix) and pod.state is PodState.SUCCEEDED and pod.result is not None
-            ),
-            None,
-        )
+        return trust.pod_of(self.imagebuild.metadata.name, build, self.observed.pods)
 
     def _ready_reason(self) -> str:
         ready = self.imagebuild.status.condition("Ready")

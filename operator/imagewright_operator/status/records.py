@@ -19,6 +19,7 @@ from imagewright_operator.api.status import (
     HistoryEntry,
     Image,
     Log,
+    PodIdentity,
     SourceStatus,
     Step,
 )
@@ -42,8 +43,11 @@ def completed(
 
 def with_observation(build: Build, seen: Observation, result: BuildResult | None) -> Build:
     """The record updated from a Pod and, if there is one, its result."""
+    known = [*([build.pod] if build.pod is not None else []), *build.earlier_pods]
+    seen_first = PodIdentity(uid=seen.uid, fingerprint=seen.fingerprint)
     update: dict[str, object] = {
         "pod_names": [seen.name],
+        "pod": next((pod for pod in known if pod.uid == seen.uid), seen_first),
         "node_name": seen.node,
         "start_time": seen.started or build.start_time,
         "completion_time": seen.finished or build.completion_time,

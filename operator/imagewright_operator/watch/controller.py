@@ -25,9 +25,10 @@ from imagewright_operator.pods import profile
 from imagewright_operator.pods.manifests import executor_pod, is_poll_pod, owner_uid, pods_of, poll_pod
 from imagewright_operator.pods.observation import Observation, PodState, observe, parse_time
 from imagewright_operator.reconcile import builds, polling, reconciler, validation
-from imagewright_operator.reconcile.actions import Actions, ReconcileInput
+from imagewright_operator.reconcile.actions import Actions, CreateError, ReconcileInput
 from imagewright_operator.reconcile.limiter import ConcurrencyLimiter, ObjectKey, PodKey, QueuedBuild
 from imagewright_operator.settings import Profile, Settings
+from imagewright_operator.signingkey import SigningKey
 from imagewright_operator.status.records import status_patch
 from imagewright_operator.watch.resync import Resync
 from imagewright_operator.watch.workqueue import WorkQueue
@@ -36,8 +37,13 @@ _LOG = logging.getLogger(__name__)
 _NODES_TTL_S = 60.0  # of a list of nodes
 _LOG_PATIENCE = timedelta(minutes=2)  # with a node that does not serve the log, when the result may be in the log only
 _STUCK_S = 300.0
+_RECORD_POD_S = 0.2
 _CHECK_NEW_POD_S = 3.0  # in case its watch event is lost
 _NODES_PATIENCE_S = 60.0
+_NAME_TAKEN = (
+    'Pod "{name}" has the name of this build\'s Pod but was not created by the operator: its signature is missing or '
+    "does not fit. Find out who created it, and delete it: the build starts then."
+)
 _FAILURE_BACKOFF_S = 5.0  # of a build whose Pod could not be created; other builds may start meanwhile
 
 
@@ -63,12 +69,13 @@ class _Admission:
 class Controller:
     """One per process. ``enqueue``, ``relist`` and ``pod_changed`` may be called from any thread."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, metrics: Metrics, key: SigningKey) -> None:
         self._cluster = cluster
+        self._key = key
         self._settings = settings
         self._metrics = metrics
         self._queue: WorkQueue[ObjectKey] = WorkQueue()
-        self._resync = Resync(cluster, settings, metrics, self._queue)
+        self._resync = Resync(cluster, settings, metrics, self._queue, key)
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._deleted_pods: dict[ObjectKey, list[Json]] = {}
@@ -95,7 +102,8 @@ class Controller:
             with self._lock:
                 self._deleted_pods.setdefault(key, []).append(pod)
         pod_key = PodKey(key.namespace, pod["metadata"]["name"])
-        if is_poll_pod(pod_key.name) or not owner_uid(pod):
+        signer = self._key.loaded  # until it is, the first resync has not counted any Pod
+        if is_poll_pod(pod_key.name) or signer is None or not signer.is_authentic(pod):
             pass  # it builds nothing
         elif ended or gone:
             self._enqueue_all(self._resync.limiter.release(pod_key))
@@ -189,22 +197,49 @@ class Controller:
         for ended in actions.delete:
             self._cluster.delete_pod(namespace, ended)
         if actions.poll_pod:
-            pod = poll_pod(imagebuild, actions.poll_pod, self._settings, self._profile_of(imagebuild))
-            error = self._cluster.create_pod(pod)
-            if error is not None:
-                status = polling.not_started(actions.status, error.message, self._cluster.now())
-                body = self._store(body, imagebuild, Actions(status))
+            manifest = poll_pod(imagebuild, actions.poll_pod, self._settings, self._profile_of(imagebuild))
+            made = self._create_pod(manifest, "")
+            if isinstance(made, CreateError):
+                status = polling.not_started(actions.status, made.message, self._cluster.now())
+            else:
+                status = polling.started(actions.status, made)
+            body = self._store(body, imagebuild, Actions(status))
         if actions.create is not None:
-            pod = executor_pod(imagebuild, actions.create, self._settings, self._profile_of(imagebuild))
-            error = self._cluster.create_pod(pod)
+            manifest = executor_pod(imagebuild, actions.create, self._settings, self._profile_of(imagebuild))
+            made = self._create_pod(manifest, actions.create.inputs_hash)
             queued = builds.queued_build(imagebuild, actions.create)
-            if error is None:
+            if isinstance(made, CreateError):
+                quota = made.reason is Reason.QUOTA_EXCEEDED
+                self._back_off(queued, reconciler.CREATE_RETRY_S, namespace=quota)
+                self._store(body, imagebuild, reconciler.create_failed(observed, actions, made, self._settings))
+            else:
                 self._queue.add_after(queued.key, _CHECK_NEW_POD_S)
                 self._enqueue_all(self._resync.limiter.startable())  # builds of a namespace that was backing off
-            else:
-                quota = error.reason is Reason.QUOTA_EXCEEDED
-                self._back_off(queued, reconciler.CREATE_RETRY_S, namespace=quota)
-                self._store(body, imagebuild, reconciler.create_failed(observed, actions, error, self._settings))
+                self._record_pod(body, imagebuild, reconciler.created(observed, actions, made, self._settings))
+
+    def _create_pod(self, manifest: Json, inputs_hash: str) -> Observation | CreateError:
+        """Create a Pod; one that exists under its name is taken for it only if the operator has signed it.
+
+        What the API server has made of the manifest is the Pod, whatever the cluster's webhooks have changed.
+        """
+        signer = self._key.signer()
+        created = self._cluster.create_pod(signer.signed(manifest, inputs_hash))
+        if isinstance(created, CreateError):
+            return created
+        pod, name = created.pod, manifest["metadata"]["name"]
+        own = owner_uid(pod) == owner_uid(manifest) and signer.is_unchanged(pod)
+        if created.existed and not own:
+            return CreateError(Reason.POD_NAME_TAKEN, _NAME_TAKEN.format(name=name), transient=True)
+        return observe(pod, self._cluster.now(), signed=True)
+
+    def _record_pod(self, body: Json, imagebuild: ImageBuild, actions: Actions) -> None:
+        """Store the UID of the new Pod. If that fails the next pass does it, which knows the Pod by its signature."""
+        try:
+            self._store(body, imagebuild, actions)
+        except ApiError as error:
+            metadata = imagebuild.metadata
+            _LOG.info("%s/%s: cannot store the new Pod yet: %s", metadata.namespace, metadata.name, error)
+            self._queue.add_after(ObjectKey(metadata.namespace, metadata.name), _RECORD_POD_S)
 
     def _store(self, body: Json, imagebuild: ImageBuild, actions: Actions) -> Json:
         """Patch the status where it differs, then report: metrics, log and Events."""
@@ -233,13 +268,15 @@ class Controller:
     def _observe(self, namespace: str, imagebuild: ImageBuild, gone: Sequence[Json]) -> list[Observation]:
         uid, now = imagebuild.metadata.uid, self._cluster.now()
         pods = list(self._cluster.pods(namespace, uid))
-        there = {pod["metadata"]["name"] for pod in pods}
-        pods += [pod for pod in gone if pod["metadata"]["name"] not in there]
-        seen = []
+        there = {pod["metadata"]["uid"] for pod in pods}
+        pods += [pod for pod in gone if pod["metadata"]["uid"] not in there]
+        signer, seen = self._key.signer(), []
         for pod in pods_of(pods, uid):
-            observation = observe(pod, now)
+            signed = signer.is_unchanged(pod)
+            observation = observe(pod, now, signed=signed)
             if observation.state is PodState.WAITING and not observation.reason:
-                observation = observe(pod, now, self._cluster.events_of(namespace, observation.uid))
+                events = self._cluster.events_of(namespace, observation.uid)
+                observation = observe(pod, now, events, signed=signed)
             seen.append(observation)
         return seen
 

@@ -23,6 +23,7 @@ from imagewright_operator.reconcile import builds, reconciler, validation
 from imagewright_operator.reconcile.actions import ReconcileInput
 from imagewright_operator.reconcile.limiter import ConcurrencyLimiter, ObjectKey, PodKey, QueuedBuild
 from imagewright_operator.settings import Settings
+from imagewright_operator.signingkey import SigningKey
 from imagewright_operator.watch.store import ObjectStore, key_of
 from imagewright_operator.watch.workqueue import WorkQueue
 
@@ -36,10 +37,13 @@ _LIST_QUIET_S = 1.0  # after the last object of a watch's initial list
 class Resync:
     """One per process. ``relist`` may be called from any thread."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, metrics: Metrics, queue: WorkQueue[ObjectKey]) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: Settings, metrics: Metrics, queue: WorkQueue[ObjectKey], key: SigningKey
+    ) -> None:
         self.store = ObjectStore()
         self.limiter = ConcurrencyLimiter(settings.limits)
         self._cluster = cluster
+        self._key = key
         self._settings = settings
         self._metrics = metrics
         self._queue = queue
@@ -72,6 +76,7 @@ class Resync:
         Raises:
             ApiError: they cannot be listed.
         """
+        self._key.signer()  # without it nothing can be done, and one error for all says so
         began, now = time.monotonic(), self._cluster.now()
         live: list[PodKey] = []
         starting: list[tuple[ReconcileInput, QueuedBuild]] = []
@@ -87,7 +92,7 @@ class Resync:
             known = idle | {body["metadata"]["uid"]: key_of(body) for body in bodies}
             listed |= set(known.values())
             for uid in known.keys() & pods.keys():
-                live += _live(pods[uid], now)
+                live += self._live(pods[uid], now)
             for body in bodies:
                 starting += self._check_safely(body, pods.get(body["metadata"]["uid"], []), now)
             for uid in idle.keys() & pods.keys():
@@ -115,7 +120,7 @@ class Resync:
                 known = {uid: one for uid, one in known.items() if one.key.namespace != namespace}
                 continue
             for uid in known.keys() & pods.keys():
-                live += _live(pods[uid], now)
+                live += self._live(pods[uid], now)
                 phase = _phase(pods[uid], now)
                 if known[uid].phase == phase:
                     del known[uid]
@@ -126,6 +131,13 @@ class Resync:
                 self._queue.add(one.key)
         for key in self.limiter.resync(live, began):
             self._queue.add(key)
+
+    def _live(self, pods: list[Json], now: datetime) -> list[PodKey]:
+        """The keys of the operator's executor Pods that may still run: forged ones must not use up a limit."""
+        signer = self._key.signer()
+        own = [pod for pod in pods if not is_poll_pod(pod["metadata"]["name"]) and signer.is_authentic(pod)]
+        live = [pod for pod in own if reconciler.is_live(observe(pod, now), now)]
+        return [PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in live]
 
     def _skip_namespace(self, namespace: str, error: ApiError) -> None:
         """Skip one of several namespaces that cannot be listed.
@@ -177,7 +189,9 @@ class Resync:
             if imagebuild.status.observed_generation != imagebuild.metadata.generation:
                 self._queue.add(key)
             return []
-        seen = [observe(pod, now) for pod in pods_of(pods, imagebuild.metadata.uid)]
+        signer = self._key.signer()
+        own = pods_of(pods, imagebuild.metadata.uid)
+        seen = [observe(pod, now, signed=signer.is_unchanged(pod)) for pod in own]
         observed = ReconcileInput.of(imagebuild, seen, now)
         actions = reconciler.reconcile(observed, self._settings)
         if actions.create is not None:
@@ -234,9 +248,3 @@ def _phase(pods: list[Json], now: datetime) -> str:
     """The phase of an ImageBuild with these Pods, none of which has ended; "" if none of them builds."""
     states = {observe(pod, now).state for pod in pods if not is_poll_pod(pod["metadata"]["name"])}
     return "Running" if PodState.RUNNING in states else "Pending" if states else ""
-
-
-def _live(pods: list[Json], now: datetime) -> list[PodKey]:
-    """The keys of executor Pods that may still run."""
-    keys = [(pod, PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"])) for pod in pods]
-    return [key for pod, key in keys if not is_poll_pod(key.name) and reconciler.is_live(observe(pod, now), now)]

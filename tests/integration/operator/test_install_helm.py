@@ -159,7 +159,8 @@ def test_the_api_server_accepts_what_it_renders(
 
 def test_every_setting_of_the_documentation_is_a_value(render: Callable[..., dict[Name, Json]]) -> None:
     documented = set(re.findall(r"^- `(IMAGEWRIGHT_\w+)`", (ROOT / "docs/operator.md").read_text(), re.MULTILINE))
-    fixed = {"IMAGEWRIGHT_HTTP_PORT"}  # the Deployment's own: probes and Service name it
+    # The Deployment's own: probes and Service name the port, the Role the Secret, and no file is mounted.
+    fixed = {"IMAGEWRIGHT_HTTP_PORT", "IMAGEWRIGHT_SIGNING_KEY_FILE", "IMAGEWRIGHT_SIGNING_KEY_SECRET"}
     assert set(environment(render({**EVERYTHING, "namespaces": ["a"]}))) == documented - fixed
     settings = environment(render(EVERYTHING))
     read = Settings.from_environment(settings)
@@ -211,7 +212,11 @@ def test_several_replicas_elect_a_leader_unless_it_is_said_otherwise(
 ) -> None:
     found = render(values, release="another")
     assert Settings.from_environment(environment(found)).leader_election is elects
-    assert ("Role" in kinds(found)) is elects
+    assert any(kind == "Role" and name.endswith("-leader") for kind, _, name in found) is elects
+    key = Settings.from_environment(environment(found)).signing_key_secret
+    assert key == "another-imagewright-operator-key", "two releases in one namespace have two keys"
+    rules = one(found, "Role", key)["rules"]
+    assert [(rule["verbs"], rule.get("resourceNames")) for rule in rules] == [(["create"], None), (["get"], [key])]
     if elects:
         called = environment(found)["IMAGEWRIGHT_LEASE_NAME"]
         assert called == "another-imagewright-operator", "two releases in one namespace have two leases"
@@ -243,7 +248,8 @@ def test_the_options_are_what_the_overlays_are(api: ApiServer, render: Callable[
     assert without_instance(policies[0]) == policies[1]
 
     namespaced = render({"namespaces": ["builds"]})
-    assert rights(one(namespaced, "Role")) == rights(one(overlay("namespaced"), "Role"))
+    for role in ("imagewright-operator", "imagewright-operator-key"):
+        assert rights(one(namespaced, "Role", role)) == rights(one(overlay("namespaced"), "Role", role))
     assert "ClusterRoleBinding" not in kinds(namespaced)
 
     monitored = render({"metrics": EVERYTHING["metrics"]})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,30 +187,6 @@ def test_a_namespace_without_its_service_account_yet(namespace: Namespace, opera
     namespace.kubectl("create", "serviceaccount", "default")
     namespace.kubectl("annotate", "imagebuild", "app", "a=b")
     namespace.pod()
-
-
-def test_a_foreign_pod_of_the_same_name_is_never_adopted(
-    namespace: Namespace, operators: Callable[..., Operator]
-) -> None:
-    first = operators()
-    namespace.apply()
-    pod = namespace.pod()
-    first.kill()
-    namespace.kubectl("delete", "pod", pod["metadata"]["name"], "--force")
-    foreign = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod["metadata"]["name"]}}
-    foreign["spec"] = {"containers": [{"name": "executor", "image": "x"}]}  # type: ignore[assignment]
-    namespace.kubectl("create", "--filename=-", given=foreign)
-    namespace.kubectl(
-        "patch",
-        "imagebuild",
-        "app",
-        "--subresource=status",
-        "--type=json",
-        f"--patch={json.dumps([{'op': 'remove', 'path': '/status/build/podNames'}])}",
-    )
-    operators()
-    status = namespace.becomes("False PodRejected")
-    assert "does not belong to this build" in status["conditions"][0]["message"]
 
 
 def test_cancelled_deletes_the_pod(namespace: Namespace, operator: Operator) -> None:

@@ -21,7 +21,7 @@ from imagebuilds.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 SYSTEM = "imagewright-system"
-OPERATOR, LEADER = "imagewright-operator", "imagewright-operator-leader"
+OPERATOR, LEADER, KEY = "imagewright-operator", "imagewright-operator-leader", "imagewright-operator-key"
 
 Right = tuple[str, str, str]  # group, resource, verb
 NODES: Right = ("", "nodes", "list")
@@ -80,8 +80,8 @@ def install(audited: ApiServer) -> Callable[..., Installed]:
 
 # With high availability the operator of the whole cluster has the rights of deploy/ and those on its lease.
 INSTALLATIONS: dict[str, tuple[tuple[tuple[str, str], ...], set[Right]]] = {
-    "high-availability": ((("ClusterRole", OPERATOR), ("Role", LEADER)), set()),
-    "namespaced": ((("Role", OPERATOR),), {NODES}),
+    "high-availability": ((("ClusterRole", OPERATOR), ("Role", KEY), ("Role", LEADER)), set()),
+    "namespaced": ((("Role", OPERATOR), ("Role", KEY)), {NODES}),
 }
 
 
@@ -96,7 +96,7 @@ def test_the_operator_needs_exactly_the_permissions_that_it_has(
     roles, refused = INSTALLATIONS[overlay]
     installed = install(f"deploy/overlays/{overlay}", *roles)
     monkeypatch.setenv("POD_NAMESPACE", installed.system)
-    settings = {**installed.settings, "LOG_REFRESH_SECONDS": "1", "RESYNC_SECONDS": "2"}
+    settings = {**installed.settings, "LOG_REFRESH_SECONDS": "1", "RESYNC_SECONDS": "2", "SIGNING_KEY_FILE": ""}
     operator = operators(installed.kubeconfig, **settings)
     builds = installed.builds
     reads_a_log = ("", "pods/log", "get")
@@ -188,10 +188,10 @@ def meets_a_pod_in_its_way(builds: Namespace, starts: Callable[[], Operator]) ->
     builds.kubectl("delete", "pod", name, "--force")
     foreign: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}}
     builds.kubectl("create", "--filename=-", given={**foreign, "spec": {"containers": [{"name": "a", "image": "x"}]}})
-    forget = json.dumps({"status": {"build": {"podNames": None}}})
+    forget = json.dumps({"status": {"build": {"podNames": None, "pod": None}}})
     builds.kubectl("patch", "imagebuild", "polled", "--subresource=status", "--type=merge", f"--patch={forget}")
     starts()
-    builds.becomes("False PodRejected", "polled")
+    builds.becomes("False PodNameTaken", "polled")
     builds.kubectl("delete", "pod", name, "--force")
     builds.kubectl("annotate", "imagebuild", "polled", "a=b")
     builds.pushes(builds.pod("polled"))

@@ -23,6 +23,7 @@ from imagewright_operator.reconcile import reconciler
 from imagewright_operator.reconcile.actions import Actions, ReconcileInput
 from imagewright_operator.reconcile.limiter import ObjectKey
 from imagewright_operator.settings import Settings
+from imagewright_operator.signingkey import SigningKey
 from imagewright_operator.watch.controller import Controller
 from imagewright_operator.watch.resync import Resync
 from imagewright_operator.watch.workqueue import WorkQueue
@@ -30,6 +31,8 @@ from imagewright_operator.watch.workqueue import WorkQueue
 LISTS = re.compile(r"GET /(api/v1/pods|apis/imagewright.dev/v1alpha1/imagebuilds)\?(?!.*watch=)")
 WATCHES = [re.compile(rf"GET /[^?]*/{name}\?.*watch=true") for name in ("pods", "imagebuilds")]
 OF_ONE = re.compile(r"(GET|POST|PATCH|DELETE) /api.*/namespaces/[^/]+/(imagebuilds|pods|events)")
+
+KEY = SigningKey(lambda: b"k" * 32)
 
 
 @pytest.fixture
@@ -91,7 +94,8 @@ def test_an_idle_imagebuild_is_reconciled_once(
     for name in names:
         place.apply(name, suspend=True)
     cluster, settings = connected(api), Settings(namespaces=(place.name,))
-    controller, resync = Controller(cluster, settings, Metrics()), Resync(cluster, settings, Metrics(), WorkQueue())
+    controller = Controller(cluster, settings, Metrics(), KEY)
+    resync = Resync(cluster, settings, Metrics(), WorkQueue(), KEY)
     for name in names:
         controller.sync(ObjectKey(place.name, name))  # the status says that it is suspended
     decided: list[str] = []
@@ -127,7 +131,8 @@ def test_between_full_resyncs_one_request_finds_pods_whose_events_were_lost(
     asked: list[tuple[str, str, int]] = []
     cluster, settings = connected(api, lambda *request: asked.append(request)), Settings(namespaces=(place.name,))
     queue: WorkQueue[ObjectKey] = WorkQueue()
-    controller, resync = Controller(cluster, settings, Metrics()), Resync(cluster, settings, Metrics(), queue)
+    controller = Controller(cluster, settings, Metrics(), KEY)
+    resync = Resync(cluster, settings, Metrics(), queue, KEY)
     names = ["goes-on", "has-ended", "is-gone", "has-started", "waits"]
     for name in names:
         place.apply(name, suspend=name == "waits")

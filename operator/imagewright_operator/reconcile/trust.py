@@ -1,0 +1,79 @@
+"""Which Pods are believed. No I/O.
+
+Anybody who may create Pods in a namespace can make one with the name, the labels and the owner reference of a build's
+Pod, and let it report any image. So the status holds the UID of the Pod that the operator has created, and no other one
+counts. Where the operator was stopped between the two, the Pod's signature tells that it is the operator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from imagewright.contract.result import BuildResult
+from imagewright.digest import Digest
+from imagewright.errors import ImagewrightError
+from imagewright.reference import Reference
+from imagewright_operator.api.status import Build, Poll
+from imagewright_operator.pods import logtail
+from imagewright_operator.pods.fingerprint import is_comparable
+from imagewright_operator.pods.manifests import pod_name
+from imagewright_operator.pods.observation import Observation, PodState
+
+
+def pod_of(imagebuild_name: str, build: Build, pods: Iterable[Observation]) -> Observation | None:
+    """The Pod of the current attempt, if it exists."""
+    if build.pod is not None:
+        return next((pod for pod in pods if pod.uid == build.pod.uid), None)
+    if build.pod_names:  # recorded by a release that neither signed Pods nor stored UIDs
+        return next((pod for pod in pods if pod.name in build.pod_names), None)
+    name = pod_name(imagebuild_name, build)
+    signed = (pod for pod in pods if pod.name == name and pod.signed)
+    return next((pod for pod in signed if pod.inputs_hash == build.inputs_hash), None)
+
+
+def poll_pod_of(poll: Poll, pods: Iterable[Observation]) -> Observation | None:
+    """The Pod of the current poll, if it exists and is as it was created."""
+    found = (pod for pod in pods if pod.name == poll.pod_name)
+    if poll.pod is None:
+        return next((pod for pod in found if pod.signed), None)
+    return next((pod for pod in found if (pod.uid, pod.fingerprint) == (poll.pod.uid, poll.pod.fingerprint)), None)
+
+
+def pushed_before(build: Build, pods: Iterable[Observation]) -> Observation | None:
+    """An earlier attempt that was given up but pushed after all: its result arrived late."""
+    earlier = {pod.uid for pod in build.earlier_pods}
+    pushed = (pod for pod in pods if pod.state is PodState.SUCCEEDED and pod.result is not None)
+    return next((pod for pod in pushed if pod.uid in earlier), None)
+
+
+def tampering(build: Build, seen: Observation) -> str:
+    """How the Pod of ``build`` was changed since it was created, "" if it was not."""
+    if build.pod is None:
+        return ""
+    if is_comparable(build.pod.fingerprint) and build.pod.fingerprint != seen.fingerprint:
+        return "its image, command or request was changed after it was created"
+    return "a container was restarted, as happens when its image is changed" if seen.restarted else ""
+
+
+def result_of(seen: Observation, log: bytes) -> BuildResult | None:
+    """The result of the termination message, or that of the log, which is not truncated.
+
+    The log is trusted only if the container exited with 0: any RUN can print such a line.
+    """
+    whole = logtail.result(log) if seen.state is PodState.SUCCEEDED else None
+    if whole is None or (seen.result is not None and whole.digest != seen.result.digest):
+        return seen.result
+    return whole
+
+
+def misreport(seen: Observation, result: BuildResult) -> str:
+    """What the Pod reports to have pushed although it was not told to, "" if there is no such thing."""
+    try:
+        digest = Digest.parse(result.digest)
+        told = {Reference.parse(text).with_digest(digest) for text in seen.destinations}
+        other = [text for text in result.references if Reference.parse(text) not in told]
+    except ImagewrightError as error:
+        return error.message
+    if other:
+        return f'image "{other[0]}", which it was not told to push'
+    return "" if result.references else "a digest without an image"
