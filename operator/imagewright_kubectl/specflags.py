@@ -19,6 +19,7 @@ from imagewright_kubectl.printing import Json
 _COMMIT = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _SOURCES = ("git", "http", "oci", "configmap", "volume", "inline")
 _WITH_LOGIN = ("git", "http", "oci")
+_CACHES = ("repository", "from", "to")
 _CONVERTED_WITH_LOGIN = tuple(kind.field for kind in KINDS if kind.secret_keys)  # some only a manifest gives
 
 _KEY_EXAMPLES = {"secret": "npmrc=my-secret/.npmrc", "ssh": "default=my-key/ssh-privatekey"}
@@ -75,6 +76,15 @@ def add_fields(parser: Parser) -> None:
     group.add_argument("--insecure", action="store_true", help="push over plain HTTP where the registry has no HTTPS")
     group = parser.add_argument_group("cache and limits")
     group.add_argument("--cache-repo", metavar="REPOSITORY", help="repository that caches layers")
+    group.add_argument(
+        "--cache-from",
+        action="append",
+        metavar="REPOSITORY",
+        help="repository to look layers up in as well (repeatable)",
+    )
+    group.add_argument(
+        "--cache-to", metavar="REPOSITORY", help="repository to store layers in, instead of --cache-repo"
+    )
     group.add_argument("--cache-ttl", metavar="DURATION", help="maximum age of cached layers (default: two weeks)")
     group.add_argument("--cache-volume", metavar="CLAIM", help="PersistentVolumeClaim for RUN --mount=type=cache")
     group.add_argument("--timeout", metavar="DURATION", help="maximum duration of a build (default: 1h)")
@@ -116,6 +126,10 @@ def merged(spec: Json, given: Json) -> Json:
     for name in ("output", "cache"):
         if name in spec and name in given:
             result[name] = {**spec[name], **given[name]}
+    if "cache" in given and given["cache"].keys() & _CACHES:  # they say together where layers are
+        result["cache"] = {
+            name: value for name, value in result["cache"].items() if name in given["cache"] or name not in _CACHES
+        }
     order = (
         "source",
         "contextDir",
@@ -228,6 +242,8 @@ def _output(options: argparse.Namespace) -> Json:
 def _cache(options: argparse.Namespace) -> Json:
     cache = {
         "repository": options.cache_repo,
+        "from": options.cache_from,
+        "to": options.cache_to,
         "ttl": options.cache_ttl,
         "volume": {"claimName": options.cache_volume} if options.cache_volume else None,
     }

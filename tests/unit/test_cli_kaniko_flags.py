@@ -15,7 +15,7 @@ from imagewright.cli.request import build_request
 from imagewright.contract.request import BuildRequest, RegistrySettings, SecretSource
 
 # The flags of kaniko's executor.
-KANIKO = """annotation bucket build-arg cache cache-copy-layers cache-dir cache-repo cache-run-layers cache-ttl cleanup
+KANIKO = """annotation bucket build-arg cache cache-copy-layers cache-dir cache-from cache-repo cache-run-layers cache-to cache-ttl cleanup
 compressed-caching compression compression-level context context-sub-path credential-helpers custom-platform destination
 digest-file dockerfile dryrun force force-build-metadata git ignore-path ignore-var-run image-download-retry image-format
 image-fs-extract-retry image-name-tag-with-digest-file image-name-with-digest-file insecure insecure-pull
@@ -50,7 +50,7 @@ TABLE: dict[str, Row] = {
     "bucket": Row("bucket/a.tar.gz", "context.source.object", "a.tar.gz", (), "test_context_in_a_bucket_of_google"),
     "build-arg": Row("A=b", "plan.build_args.0.value", "b", (), "test_the_environment_of_a_run"),
     "cache": Row(
-        "true", "cache.repository", "r.example.com/app/cache", (), "test_a_cached_build_pulls_and_unpacks_nothing"
+        "true", "cache.target", "r.example.com/app/cache", (), "test_a_cached_build_pulls_and_unpacks_nothing"
     ),
     "cache-copy-layers": Row(
         "false", "cache.copy_layers", False, ("--cache",), "test_caching_of_copies_can_be_turned_off"
@@ -62,9 +62,23 @@ TABLE: dict[str, Row] = {
         (),
         "test_a_locked_cache_is_free_again_after_its_build_is_killed",
     ),
+    "cache-from": Row(
+        "r.example.com/c",
+        "cache.sources",
+        ("r.example.com/c",),
+        ("--cache",),
+        "test_a_cache_that_is_only_looked_up_is_not_written",
+    ),
+    "cache-to": Row(
+        "r.example.com/c",
+        "cache.target",
+        "r.example.com/c",
+        ("--cache",),
+        "test_a_cache_that_is_only_stored_is_not_looked_up",
+    ),
     "cache-repo": Row(
         "r.example.com/c",
-        "cache.repository",
+        "cache.target",
         "r.example.com/c",
         ("--cache",),
         "test_a_cached_build_pulls_and_unpacks_nothing",
@@ -118,7 +132,7 @@ TABLE: dict[str, Row] = {
     "log-timestamp": Row("true", shown_by="test_timestamps"),
     "materialize": Row("true"),
     "no-push": Row("true", "output.push", False, (), "test_no_push"),
-    "no-push-cache": Row("true", "cache.push", False, ("--cache",), "test_storing_can_be_turned_off"),
+    "no-push-cache": Row("true", "cache.target", "", ("--cache",), "test_storing_can_be_turned_off"),
     "oci-layout-path": Row("/tmp/o", "output.oci_layout_path", "/tmp/o", (), "test_a_layout"),
     "pre-cleanup": Row("true"),
     "preserve-context": Row("true"),

@@ -271,9 +271,35 @@ def test_a_second_target_is_an_error() -> None:
         request("--no-push", "--target=a", "--target=b")
 
 
+@pytest.mark.parametrize(
+    ("flags", "sources", "target"),
+    [
+        ((), ("r.example.com/app/cache",), "r.example.com/app/cache"),
+        (("--no-push-cache",), ("r.example.com/app/cache",), ""),
+        (("--cache-repo=a",), ("a",), "a"),
+        (("--cache-repo=a", "--no-push-cache"), ("a",), ""),
+        (("--cache-from=a", "--cache-from=b"), ("a", "b"), ""),
+        (("--cache-from=a", "--cache-from=b", "--cache-from=a"), ("a", "b"), ""),
+        (("--cache-repo=a", "--cache-from=b", "--cache-from=a"), ("a", "b"), "a"),
+        (("--cache-from=a", "--cache-to=b"), ("a",), "b"),
+        (("--cache-to=b",), (), "b"),
+    ],
+)
+def test_where_layers_are_looked_up_and_stored(flags: tuple[str, ...], sources: tuple[str, ...], target: str) -> None:
+    cache = request("--destination=r.example.com/app:1", "--cache", *flags).cache
+    assert cache is not None
+    assert (cache.sources, cache.target) == (sources, target)
+
+
+@pytest.mark.parametrize("flag", ["--cache-repo=a", "--no-push-cache"])
+def test_two_places_to_store_layers_conflict(flag: str) -> None:
+    with pytest.raises(UsageError, match=f"conflicting flags --cache-to and {flag.partition('=')[0]}"):
+        request("--destination=r.example.com/app:1", "--cache", "--cache-to=b", flag)
+
+
 def test_flags_of_a_cache_without_the_cache_are_warned_of() -> None:
-    assert unused_cache_flags(parse(["--cache-repo=a", "--cache-ttl=6h"], {})) == [
-        "--cache-repo, --cache-ttl: no effect without --cache"
+    assert unused_cache_flags(parse(["--cache-repo=a", "--cache-from=b", "--cache-to=c", "--cache-ttl=6h"], {})) == [
+        "--cache-repo, --cache-from, --cache-to, --cache-ttl: no effect without --cache"
     ]
     assert unused_cache_flags(parse(["--cache", "--cache-repo=a"], {})) == unused_cache_flags(parse([], {})) == []
 

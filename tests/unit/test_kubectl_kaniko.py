@@ -189,6 +189,43 @@ def test_cache_flags_without_cache_are_noted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "cache"),
+    [
+        (
+            "--cache-repo=r.example.com/a --cache-from=r.example.com/b",
+            {"repository": "r.example.com/a", "from": ["r.example.com/b"]},
+        ),
+        ("--cache-repo=r.example.com/a --no-push-cache", {"from": ["r.example.com/a"]}),
+        (
+            "--cache-from=r.example.com/a --cache-to=r.example.com/b",
+            {"from": ["r.example.com/a"], "to": "r.example.com/b"},
+        ),
+        ("--cache-to=r.example.com/b", {"to": "r.example.com/b"}),
+    ],
+)
+def test_caches_of_layers_become_fields(flags: str, cache: dict[str, Any]) -> None:
+    assert converted(pod(GIT, "--cache", *flags.split())).spec["cache"] == cache
+
+
+def test_a_cache_in_a_folder_is_an_error() -> None:
+    text = refused(pod(GIT, "--cache", "--cache-from=oci:/cache"))
+    assert "--cache-from=oci:/cache: an ImageBuild caches layers in a registry only" in text
+
+
+def test_flags_that_name_a_cache_replace_a_converted_one(plugin: Plugin) -> None:
+    words = [
+        "--context",
+        "https://github.com/team/app",
+        "-d",
+        "registry.example.com/app:1",
+        "--cache",
+        "--cache-repo=r.example.com/a",
+    ]
+    text = plugin.output("create", "app", "--dry-run", "--cache-from=r.example.com/b", "--cache-ttl=6h", "--", *words)
+    assert yaml.safe_load(text)["spec"]["cache"] == {"from": ["r.example.com/b"], "ttl": "6h"}
+
+
+@pytest.mark.parametrize(
     ("context", "source"),
     [
         ("git://h/a.git#refs/tags/v1", {"git": {"url": "git://h/a.git", "ref": {"tag": "v1"}}}),

@@ -393,6 +393,26 @@ def test_a_volume_source_is_mounted_read_only() -> None:
     assert mount["subPath"] == "team/app"
 
 
+@pytest.mark.parametrize(
+    ("cache", "sources", "target"),
+    [
+        ({"repository": "r.example.com/a"}, ("r.example.com/a",), "r.example.com/a"),
+        ({"from": ["r.example.com/a", "r.example.com/b"]}, ("r.example.com/a", "r.example.com/b"), ""),
+        (
+            {"repository": "r.example.com/a", "from": ["r.example.com/b"]},
+            ("r.example.com/a", "r.example.com/b"),
+            "r.example.com/a",
+        ),
+        ({"from": ["r.example.com/a"], "to": "r.example.com/b"}, ("r.example.com/a",), "r.example.com/b"),
+        ({"to": "r.example.com/b"}, (), "r.example.com/b"),
+    ],
+)
+def test_where_layers_are_looked_up_and_stored(cache: dict[str, Any], sources: tuple[str, ...], target: str) -> None:
+    settings = build_request(imagebuild(cache=cache), Settings()).cache
+    assert settings is not None
+    assert (settings.sources, settings.target) == (sources, target)
+
+
 def test_the_image_format_and_the_layer_cache() -> None:
     output = {
         "tags": ["reg.example.com/app:1"], "format": "OCI", "compression": "Zstd", "compressionLevel": 9,
@@ -403,7 +423,9 @@ def test_the_image_format_and_the_layer_cache() -> None:
     assert (request.image.format, request.image.compression, request.image.compression_level) == ("oci", "zstd", 9)
     assert request.image.annotations == {"a": "b"}
     assert request.image.timestamps == "source"
-    assert request.cache == CacheSettings(repository="reg.example.com/cache", ttl_s=3600)
+    assert request.cache == CacheSettings(
+        sources=("reg.example.com/cache",), target="reg.example.com/cache", ttl_s=3600
+    )
     plain = build_request(imagebuild(), Settings())
     assert (plain.image.format, plain.image.compression, plain.image.compression_level) == ("", "gzip", None)
     assert plain.image.timestamps == "build"

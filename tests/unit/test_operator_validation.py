@@ -198,6 +198,8 @@ def test_every_source_cache_and_format_is_valid(spec: dict[str, Any]) -> None:
     ("spec", "says"),
     [
         ({"cache": {"repository": "reg.example.com/cache:1"}}, "spec.cache.repository: "),
+        ({"cache": {"from": ["a/b", "a/b@c"]}}, "spec.cache.from[1]: "),
+        ({"cache": {"to": "Up/Case"}}, "spec.cache.to: "),
         ({"source": {"oci": {"image": "Up/Case"}}}, "spec.source.oci.image: "),
         ({"output": {"tags": ["a/b"], "format": "Docker", "compression": "Zstd"}}, "cannot be combined with"),
         ({"output": {"tags": ["a/b"], "format": "Docker", "annotations": {"a": "b"}}}, "cannot be combined with"),

@@ -152,6 +152,13 @@ CACHE_FLAGS: tuple[Flag, ...] = (
         "where the cache is (default: the first destination's repository, followed by /cache)",
     ),
     Flag(
+        "cache-from",
+        Kind.LIST,
+        "REPOSITORY|oci:DIR",
+        "look layers up here too, after --cache-repo (repeatable); without --cache-repo and --cache-to, store nothing",
+    ),
+    Flag("cache-to", Kind.TEXT, "REPOSITORY|oci:DIR", "store layers here; look them up only in --cache-from"),
+    Flag(
         "cache-ttl",
         Kind.TEXT,
         "DURATION",

@@ -38,7 +38,8 @@ from imagewright.streams import STANDARD_INPUT, own_descriptor, stream_name
 
 _CACHE_DIR = "/cache"
 # No use without --cache.
-_NEEDING_CACHE = ("cache-repo", "cache-ttl", "cache-copy-layers", "cache-run-layers", "no-push-cache", "explain-cache")
+_CACHES = ("cache-repo", "cache-from", "cache-to")
+_NEEDING_CACHE = (*_CACHES, "cache-ttl", "cache-copy-layers", "cache-run-layers", "no-push-cache", "explain-cache")
 _FORMATS: Mapping[str, Literal["", "oci", "docker"]] = {"": "", "oci": "oci", "docker": "docker"}
 
 
@@ -230,18 +231,27 @@ def _cache(arguments: Arguments) -> CacheSettings | None:
     """The layer cache, None without --cache.
 
     Raises:
-        UsageError: no repository is named and none can be inferred; an invalid duration.
+        UsageError: no repository is named and none can be inferred; flags that conflict; an invalid duration.
         ImagewrightError: reason ``ReferenceInvalid``, for the destination.
     """
     ttl_s = _ttl(arguments.text("cache-ttl"))
     if not arguments.flag("cache"):
         return None
+    repository, target = arguments.text("cache-repo"), arguments.text("cache-to")
+    for name, given in (("cache-repo", repository), ("no-push-cache", arguments.flag("no-push-cache"))):
+        if target and given:
+            raise UsageError(
+                f"conflicting flags --cache-to and --{name}",
+                hint="Name where layers are looked up with --cache-from, and where they are stored with --cache-to.",
+            )
+    if not any(name in arguments.values for name in _CACHES):
+        repository = _inferred_cache(arguments)
     return CacheSettings(
-        repository=arguments.text("cache-repo") or _inferred_cache(arguments),
+        sources=tuple(dict.fromkeys(filter(None, (repository, *arguments.all("cache-from"))))),
+        target="" if arguments.flag("no-push-cache") else target or repository,
         ttl_s=ttl_s,
         copy_layers=arguments.is_on("cache-copy-layers"),
         run_layers=arguments.is_on("cache-run-layers"),
-        push=not arguments.flag("no-push-cache"),
         explain=arguments.flag("explain-cache"),
     )
 

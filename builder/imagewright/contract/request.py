@@ -69,16 +69,17 @@ class RegistrySettings(Model):
 
 
 class CacheSettings(Model):
-    """A cache of layers. ``repository`` is in a registry, without a tag, or ``oci:DIR`` for an OCI image layout.
+    """A cache of layers: looked up in ``sources`` in their order, stored in ``target``, ``""`` for nowhere.
 
-    ``ttl_s`` is the maximum age of an entry in seconds; 0 is any age.
+    Each is a repository of a registry, without a tag, or ``oci:DIR`` for an OCI image layout. ``ttl_s`` is the maximum
+    age of an entry in seconds; 0 is any age.
     """
 
-    repository: str
+    sources: tuple[str, ...] = ()
+    target: str = ""
     ttl_s: Annotated[int, Field(ge=0)] = DEFAULT_CACHE_TTL_S
     copy_layers: bool = True  # of COPY and ADD
     run_layers: bool = True
-    push: bool = True  # store the layers that a build makes
     explain: bool = False  # tell for each step why it missed
 
 

@@ -286,7 +286,7 @@ class _Build:
         output = Output(self._image, session.origins.images, self._reporter)
         if session.cache is not None:
             session.cache.finish(session.plan.target.platform)
-            output.also_at = session.cache.found_at
+            output.also_at = session.cache.stored_at
         output.write(destinations)
         if destinations.push:
             self._references = output.push(registries.pusher, destinations)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from imagewright.cli.arguments import Arguments, deprecation_warnings, parse, parse_build
 from imagewright.cli.request import build_request
 from imagewright.cli.secrets import secret_place
-from imagewright.contract.request import BuildRequest, Timestamps
+from imagewright.contract.request import BuildRequest, CacheSettings, Timestamps
 from imagewright_kubectl.kaniko import flags
 from imagewright_kubectl.kaniko.container import Environment, Json, Mounts
 from imagewright_kubectl.kaniko.diagnostics import Diagnostics
@@ -24,7 +24,8 @@ _FILE_FLAGS = ("secret", "ssh", "registry-certificate", "registry-client-cert", 
 # build_request needs them, even where the spec takes them from elsewhere.
 _ALWAYS_PARSED = ("context", "destination", "dockerfile")
 _DEFAULT_CACHE_DIR = "/cache"
-_CACHE_FLAGS = ("cache-repo", "cache-ttl")
+_LAYER_CACHES = ("cache-repo", "cache-from", "cache-to")
+_CACHE_FLAGS = (*_LAYER_CACHES, "no-push-cache", "cache-ttl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +192,7 @@ class _Converter:
     def _cache(self, request: BuildRequest, directories: list[str]) -> None:
         cache: Json = {}
         if request.cache is not None:
-            if request.cache.repository.startswith("oci:"):
-                self.diagnostics.error(
-                    "cache-repo",
-                    f"--cache-repo={request.cache.repository}: an ImageBuild caches layers in a registry only: name a repository",
-                )
-            cache["repository"] = request.cache.repository
+            cache |= self._layer_caches(request.cache)
             if "cache-ttl" in self.arguments.values:
                 cache["ttl"] = duration(request.cache.ttl_s)
         for name in () if request.cache else _CACHE_FLAGS:
@@ -213,6 +209,20 @@ class _Converter:
             )
         if cache:
             self.spec["cache"] = cache
+
+    def _layer_caches(self, settings: CacheSettings) -> Json:
+        for name in _LAYER_CACHES:
+            for value in self.arguments.all(name):
+                if value.startswith("oci:"):
+                    self.diagnostics.error(
+                        name, f"--{name}={value}: an ImageBuild caches layers in a registry only: name a repository"
+                    )
+        first, *others = settings.sources or ("",)
+        if settings.target and settings.target == first:
+            fields = {"repository": first, "from": others}
+        else:
+            fields = {"from": list(settings.sources), "to": settings.target}
+        return {name: value for name, value in fields.items() if value}
 
     def _registries(self, request: BuildRequest, file_flags: dict[str, list[str]]) -> None:
         registries: dict[str, Json] = {}

@@ -34,7 +34,6 @@ _UNSUPPORTED = {
     "push-retry": _RETRIED,
     "image-download-retry": _RETRIED,
     "image-fs-extract-retry": _RETRIED,
-    "no-push-cache": _NO_FIELD,
     "build-context": _NO_FIELD,
     "skip-push-permission-check": "not needed: push access is always checked before the build",
     "push-ignore-immutable-tag-errors": _NO_FIELD,

@@ -208,18 +208,47 @@ class Cache(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            rule("has(self.repository) || has(self.volume)", "write repository, volume, or both"),
-            rule("!has(self.ttl) || has(self.repository)", "has a ttl without a repository that it is for"),
+            rule(
+                "has(self.repository) || has(self.from) || has(self.to) || has(self.volume)",
+                "write at least one of repository, from, to and volume",
+            ),
+            rule(
+                "!(has(self.repository) && has(self.to))",
+                "has repository and to: write where layers are looked up into from, and where they are stored into to",
+            ),
+            rule(
+                "!has(self.ttl) || has(self.repository) || has(self.from)",
+                "has a ttl without a repository that it is for",
+            ),
         )
     )
 
     repository: Repository | None = Field(
         default=None, description="Repository of a registry, without a tag, in which layers are looked up and stored."
     )
+    from_: Annotated[list[Repository], Field(min_length=1, max_length=16)] | None = Field(
+        default=None,
+        alias="from",
+        description="Repositories in which layers are looked up as well, in this order, after the one in repository. "
+        "Without repository and to, nothing is stored: so that pull requests use the cache of the main branch and cannot "
+        "change it.",
+    )
+    to: Repository | None = Field(
+        default=None,
+        description="Repository in which layers are stored; they are looked up only in those of from. Not with "
+        "repository, which is both.",
+    )
     ttl: Duration | None = Field(default=None, description="Maximum age of a cached layer; two weeks by default.")
     volume: CacheVolume | None = Field(
         default=None, description="Volume for RUN --mount=type=cache. Builds with the same volume share its contents."
     )
+
+    @property
+    def repositories(self) -> dict[str, str]:
+        """All repositories of layers, by their fields."""
+        fields = {"repository": self.repository, "to": self.to}
+        fields |= {f"from[{number}]": name for number, name in enumerate(self.from_ or ())}
+        return {field: name for field, name in fields.items() if name is not None}
 
 
 class Registry(Model):

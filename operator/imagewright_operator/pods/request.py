@@ -96,10 +96,12 @@ def build_request(imagebuild: ImageBuild, settings: Settings) -> BuildRequest:
 
 
 def _cache(spec: Spec) -> CacheSettings | None:
-    if spec.cache is None or spec.cache.repository is None:
+    if spec.cache is None or not spec.cache.repositories:
         return None
     ttl_s = int(parse_duration(spec.cache.ttl).total_seconds()) if spec.cache.ttl else DEFAULT_CACHE_TTL_S
-    return CacheSettings(repository=spec.cache.repository, ttl_s=ttl_s)
+    own = (spec.cache.repository,) if spec.cache.repository is not None else ()
+    target = spec.cache.repository or spec.cache.to or ""
+    return CacheSettings(sources=(*own, *(spec.cache.from_ or ())), target=target, ttl_s=ttl_s)
 
 
 def _context(spec: Spec) -> ContextSettings:

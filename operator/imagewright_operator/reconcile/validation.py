@@ -93,9 +93,10 @@ def _references(spec: Spec) -> Iterator[str]:
     for registry in spec.registries:
         if registry.mirrors_only and not registry.mirrors:
             yield f'spec.registries "{registry.host}" has mirrorsOnly without mirrors: add mirrors'
+    caches = spec.cache.repositories if spec.cache is not None else {}
     for name, text in (
         ("source.oci.image", spec.source.oci.image if spec.source.oci is not None else None),
-        ("cache.repository", f"{spec.cache.repository}:x" if spec.cache and spec.cache.repository else None),
+        *((f"cache.{field}", f"{name}:x") for field, name in caches.items()),
     ):
         try:
             if text is not None:

@@ -7,7 +7,8 @@ from servers.registryclient import AMD64, Client
 from servers.scripted import Answer, ScriptedServer
 
 from imagewright.cache.entry import Entry
-from imagewright.cache.layers import LayerCache, Miss, Settings
+from imagewright.cache.layers import LayerCache
+from imagewright.cache.sources import Miss, Sources
 from imagewright.engine.caching.layercache import RepositoryStore
 from imagewright.engine.registries import Registries
 from imagewright.oci.descriptor import OpenBlob
@@ -34,7 +35,7 @@ def test_a_registry_that_refuses_the_cache_is_named_once(status: int, read: str,
         client = Client()
         name = f"{server.host}/cache"
         store = RepositoryStore(Registries(client.puller, client.pusher), Reference.parse(f"{name}:cache"))
-        cache = LayerCache(store, Settings(0, True, "build"), warnings.append)
+        cache = LayerCache(Sources([store], 0, warnings.append), store, "build", warnings.append)
         assert isinstance(cache.find(KEY), Miss)
         cache.keep(Entry(KEY, 0, "RUN true"), AMD64, NO_LAYER)
         cache.finish(AMD64)

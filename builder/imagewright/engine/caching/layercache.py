@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from imagewright.cache.entry import EMPTY_LAYER
-from imagewright.cache.layers import EntryStore, LayerCache, Settings
+from imagewright.cache.layers import LayerCache
+from imagewright.cache.sources import EntryStore, Sources
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import StepResult
 from imagewright.digest import Digest
@@ -30,7 +31,7 @@ _LAYOUT = "oci:"  # kaniko's prefix for a folder
 
 
 def open_store(repository: str, registries: Registries) -> EntryStore:
-    """The store that ``--cache-repo`` names.
+    """The store that a flag such as ``--cache-repo`` names.
 
     Raises:
         UsageError: neither a repository without tag and digest nor a folder.
@@ -134,7 +135,9 @@ def open_cache(request: BuildRequest, registries: Registries, warn: Callable[[st
     # Cache misses are explained by the last build with the same target and destinations.
     names = [Reference.parse(text).name for text in request.output.destinations]
     build = json.dumps([names, request.plan.target, request.plan.dockerfile, request.context.directory])
-    return LayerCache(open_store(wanted.repository, registries), Settings(wanted.ttl_s, wanted.push, build), warn)
+    stores = {name: open_store(name, registries) for name in (*wanted.sources, *filter(None, (wanted.target,)))}
+    sources = Sources([stores[name] for name in wanted.sources], wanted.ttl_s, warn)
+    return LayerCache(sources, stores.get(wanted.target), build, warn)
 
 
 def log_cache_use(name: str, results: Sequence[StepResult], log: Callable[[str], None], *, each: bool) -> None:

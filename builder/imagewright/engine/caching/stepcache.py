@@ -114,7 +114,7 @@ class StepCache:
         if entry.layer is None or entry.diff_id is None:
             return None
         found = entry.layer.of_family(state.image_format)
-        origin = LayerOrigin(partial(self.cache.open, entry.key), self.cache.found_at, entry.key)
+        origin = LayerOrigin(partial(self.cache.open, entry.key), self.cache.found_at(entry.layer), entry.key)
         own = self.origins.images.blobs.has(found.digest)
         return Layer(found, entry.diff_id, None if own else origin, entry.made_of)
 

@@ -1,0 +1,153 @@
+"""Looks up entries in the stores that a build may read, in their order: the first that has a usable entry wins.
+
+Accesses the given stores. Their errors never fail a build: each causes one warning, and the next store is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from imagewright.cache.entry import Entry, read_entry
+from imagewright.digest import Digest
+from imagewright.errors import ImagewrightError, Reason
+from imagewright.oci.descriptor import Descriptor, OpenBlob
+from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Manifest
+from imagewright.reference import Reference
+from imagewright.streams import Readable, read_whole
+
+# Errors of the whole store; others concern a single entry.
+STORE_ERRORS = frozenset({Reason.REGISTRY_UNAVAILABLE, Reason.REGISTRY_AUTH_FAILED, Reason.NOT_SUPPORTED})
+DAMAGED = "its entry in the cache is damaged"
+_UNREADABLE = "the cache cannot be read"
+
+
+class EntryStore(Protocol):
+    """Stores entries, images with a name each. Safe for concurrent builds. Errors are ImagewrightError."""
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+
+    @property
+    def found_at(self) -> Reference | None:
+        """The repository, from which its registry can mount layers, None if the store is not a registry."""
+
+    def get(self, key: str) -> Manifest | None: ...
+
+    def open(self, key: str, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        """A blob of an entry, as stored."""
+
+    def put(self, key: str, manifest: Manifest, config: bytes, open_blob: OpenBlob) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """``why`` is for messages, ``""`` where there is no entry."""
+
+    why: str
+
+
+@dataclass(slots=True)
+class _Source:
+    store: EntryStore
+    broken: set[str] = field(default_factory=set)  # keys of unusable entries
+    unreadable: bool = False  # don't wait for an unavailable store at every step
+
+
+class Sources:
+    """The stores to look in. ``ttl_s`` is the maximum age of an entry in seconds, 0 for no limit."""
+
+    def __init__(self, stores: Sequence[EntryStore], ttl_s: int, warn: Callable[[str], None]) -> None:
+        self._sources = [_Source(store) for store in stores]
+        self._ttl_s = ttl_s
+        self._warn = warn
+        self._of_entries: dict[str, _Source] = {}
+        self._of_layers: dict[Digest, _Source] = {}
+
+    @property
+    def name(self) -> str:
+        return ", ".join(source.store.name for source in self._sources)
+
+    def find(self, key: str) -> Entry | Miss:
+        """The first usable entry of a key, or why there is none in the first store that has something to say."""
+        misses = []
+        for source in self._sources:
+            found = self._find(source, key)
+            if isinstance(found, Entry):
+                self._of_entries[key] = source
+                if found.layer is not None:
+                    self._of_layers[found.layer.digest] = source
+                return found
+            misses.append(found.why)
+        return Miss(next(filter(None, misses), ""))
+
+    def open(self, key: str, layer: Descriptor) -> AbstractContextManager[Readable]:
+        """The layer of an entry that was found."""
+        return self._of_layers[layer.digest].store.open(key, layer)
+
+    def found_at(self, layer: Digest) -> Reference | None:
+        """The repository of a layer that was found."""
+        source = self._of_layers.get(layer)
+        return source.store.found_at if source is not None else None
+
+    def invalidate(self, key: str, why: str) -> bool:
+        """Treat an unusable entry as a miss from now on; False if it already was."""
+        source = self._of_entries.get(key)
+        if source is None or key in source.broken:
+            return False
+        self._invalidated(source, key, why)
+        return True
+
+    def load(self, key: str) -> bytes:
+        """The configuration of the first image with this name, b"" if there is none."""
+        for source in self._sources:
+            try:
+                manifest = source.store.get(key)
+                if manifest is not None and manifest.config.size <= MAX_DOCUMENT_BYTES:
+                    with source.store.open(key, manifest.config) as stream:
+                        return read_whole(stream)
+            except ImagewrightError as error:
+                if error.reason is Reason.CANCELLED:
+                    raise
+        return b""
+
+    def _find(self, source: _Source, key: str) -> Entry | Miss:
+        if key in source.broken:
+            return Miss(DAMAGED)
+        if source.unreadable:
+            return Miss(_UNREADABLE)
+        try:
+            manifest = source.store.get(key)
+        except ImagewrightError as error:
+            if error.reason is Reason.CANCELLED:
+                raise
+            if error.reason not in STORE_ERRORS:
+                return self._invalidated(source, key, error.why)
+            source.unreadable = True
+            instead = "executing all steps" if len(self._sources) == 1 else "going on without it"
+            self._warn(f"cannot read the cache {source.store.name}, {instead}: {error.why}")
+            return Miss(_UNREADABLE)
+        if manifest is None:
+            return Miss("")
+        try:
+            entry = read_entry(manifest, key)
+        except ImagewrightError as error:
+            return self._invalidated(source, key, error.why)
+        age_s = time.time() - entry.created_s
+        if self._ttl_s and age_s > self._ttl_s:
+            return Miss(f"its entry has expired: it is {_age(age_s)} old, the limit is {_age(self._ttl_s)}")
+        return entry
+
+    def _invalidated(self, source: _Source, key: str, why: str) -> Miss:
+        source.broken.add(key)
+        self._warn(f"ignoring an entry of the cache {source.store.name}: {why}")
+        return Miss(DAMAGED)
+
+
+def _age(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours / 24:.0f} days" if hours > 48 else f"{hours:.1f} hours"
