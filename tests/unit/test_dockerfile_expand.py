@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
+from imagewright.dockerfile.expand import Allowance, ExpansionError, ExpansionOptions, expand
+from imagewright.errors import Reason
 
 _VALUES = {"v": "value", "e": "", "path": "/usr/lib/libc.so.6", "x_1": "one", "1": "first", "é": "accent"}
 
@@ -61,6 +62,10 @@ def text(word: str) -> str:
         ("${path/l*c/_}", "/usr/_.so.6"),
         ("${path//./}", "/usr/lib/libcso6"),
         ("${v/a/$x_1}", "vonelue"),
+        ("${v//*/x}${v/*/y}${e//*/z}", "xyz"),  # one match, and no empty one after it
+        ("${v//l*/x}${v/*l/x}${v//a*u/x}", "vaxxuevxe"),
+        ("${v//?/x}${v//a?/x}${v//?u/x}", "xxxxxvxuevaxe"),
+        ("${v///-}", "-v-a-l-u-e-"),
         ("${v/a/\\\\1}", "v\\\\1lue"),
         ("${v#\\v}", "error"),
     ],
@@ -102,6 +107,22 @@ def test_errors(word: str, message: str) -> None:
 def test_expansion_respects_the_escape_directive() -> None:
     options = ExpansionOptions(escape="`")
     assert expand('C:\\$v `$v `` "`" `a"', _VALUES, options).text == 'C:\\value $v ` " `a'
+
+
+def test_values_and_their_sum_are_limited() -> None:
+    million = {"v": "x" * 1_000_000}
+    assert len(expand("a$v", million).text) == 1_000_001
+    assert len(expand("x" * 3_000_000 + "$v", million).text) == 4_000_000
+    for word in ("$v$v", "'$v'\"$v$v\"", "${v//x/xxx}", "${u:-$v$v}", "${v/x/$v}"):
+        with pytest.raises(ExpansionError, match="variables may add 1048576 characters") as caught:
+            expand(word, million)
+        assert caught.value.reason is Reason.LIMIT_EXCEEDED
+        assert caught.value.hint
+    for word in ("${v}", "${v##y}", "${v%y*}", "${v//y/}", "${u:-$v}"):
+        options = ExpansionOptions(allowance=Allowance(2_500_000))
+        with pytest.raises(ExpansionError, match="in total") as caught:
+            expand(word * 3, million, options)
+        assert caught.value.reason is Reason.LIMIT_EXCEEDED
 
 
 def test_words_are_split_after_expansion_but_not_in_quotes() -> None:

@@ -10,14 +10,50 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from imagewright.dockerfile.shellpatterns import PatternError, replacements, trim
 from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
+from imagewright.errors import Reason
 
 _SPECIAL = frozenset("@*#?-$!0")
+_PLAIN = re.compile(r"[^$'\"<\\`\s/}]+")  # characters without a meaning
+_DIGITS, _WORD = re.compile(r"\d+"), re.compile(r"\w+")
 _MAX_DEPTH = 50  # ${a:-${b:-…}}: no real file nests this deep, and a hostile one must not exhaust the stack
+MAX_GROWTH = 1 << 20
+MAX_TOTAL = 64 << 20
+_TOO_LONG_HINT = "Put long values into a file: COPY it, and read it in RUN."
 
 
 class ExpansionError(Exception):
-    """The word is not a valid expansion. The message has no values and no location."""
+    """The word is not a valid expansion, or one that is too long (``LimitExceeded``).
+
+    The message has no values and no location.
+    """
+
+    def __init__(self, message: str, *, reason: Reason | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.hint = hint
+
+
+class Allowance:
+    """What a build's variables may still amount to, in characters: a line can double the value of the one before."""
+
+    def __init__(self, characters: int = MAX_TOTAL) -> None:
+        self._left = characters
+
+    def spend(self, characters: int) -> None:
+        """Count characters of values that are read or written.
+
+        Raises:
+            ExpansionError: reason ``LimitExceeded``.
+        """
+        self._left -= characters
+        if self._left < 0:
+            raise ExpansionError(
+                f"the Dockerfile's variables expand to more than {MAX_TOTAL} characters in total",
+                reason=Reason.LIMIT_EXCEEDED,
+                hint=_TOO_LONG_HINT,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +61,7 @@ class ExpansionOptions:
     """``raw_quotes`` and ``raw_escapes`` keep those characters, ``keep_unset`` keeps references to unset variables.
 
     ``quotes`` False treats quotes as ordinary characters (heredoc bodies). ``heredocs`` joins ``<<`` with its word.
+    All words that share an ``allowance`` are limited together.
     """
 
     escape: str = "\\"
@@ -33,6 +70,7 @@ class ExpansionOptions:
     keep_unset: bool = False
     quotes: bool = True
     heredocs: bool = False
+    allowance: Allowance = field(default_factory=Allowance, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +88,17 @@ def expand(word: str, values: Mapping[str, str], options: ExpansionOptions | Non
 
     Raises:
         ExpansionError: unmatched quotes or braces, an unknown modifier, an invalid pattern, ``${x:?message}`` without a
-            value.
+            value; a result that is more than ``MAX_GROWTH`` longer than the word.
     """
     scanner = _Scanner(word, values, options or ExpansionOptions())
     try:
         text, words = scanner.until("")
-    except ExpansionError as error:
-        raise ExpansionError(scanner.substitutions.as_written(str(error))) from None
+        _check_growth(len(text) - len(word))
+    except (ExpansionError, PatternError) as error:
+        limit = error if isinstance(error, ExpansionError) else ExpansionError("")
+        raise ExpansionError(
+            scanner.substitutions.as_written(str(error)), reason=limit.reason, hint=limit.hint
+        ) from None
     return Expansion(text, words, tuple(scanner.unset), scanner.substitutions)
 
 
@@ -68,11 +110,14 @@ class _Words:
     current: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        for char in text:
-            if not char.isspace():
-                self.current.append(char)
-            else:
+        if text[:1].isspace():
+            self.end()
+        for number, word in enumerate(text.split()):
+            if number:
                 self.end()
+            self.current.append(word)
+        if text[-1:].isspace():
+            self.end()
 
     def add_quoted(self, text: str) -> None:
         self.current.append(text)
@@ -106,6 +151,11 @@ class _Scanner:
         parts: list[str] = []
         words = _Words()
         while self._at < len(self._text):
+            if plain := _PLAIN.match(self._text, self._at):
+                parts.append(plain[0])
+                words.add_quoted(plain[0])
+                self._at = plain.end()
+                continue
             char = self._text[self._at]
             if char == stop:
                 self._at += 1
@@ -191,6 +241,7 @@ class _Scanner:
     def _dollar(self) -> str:
         start = self._at
         value = self._reference()
+        self._options.allowance.spend(len(value))
         self._substitutions.append((self._text[start : self._at], value))
         return value
 
@@ -235,7 +286,7 @@ class _Scanner:
             replacement = self._operand("}", raw_escapes=True)
             if kept:
                 return f"${{{name}/{'/' * everywhere}{pattern}/{replacement}}}"
-            return _replace(value or "", pattern, replacement, everywhere)
+            return self._replaced(value or "", pattern, replacement, everywhere=everywhere)
         colon = operator == ":"
         if colon:
             operator = self._next()
@@ -247,8 +298,19 @@ class _Scanner:
         if kept:
             return f"${{{name}{':' * colon}{operator}{word}}}"
         if operator in "#%":
-            return _trim(value or "", word, operator)
+            self._options.allowance.spend(len(value or ""))
+            return trim(value or "", word, operator)
         return _choose(name, value, operator, word, empty_is_unset=colon)
+
+    def _replaced(self, value: str, pattern: str, replacement: str, *, everywhere: bool) -> str:
+        self._options.allowance.spend(len(value))
+        pieces: list[str] = []
+        length = 0
+        for piece in replacements(value, pattern, replacement, everywhere=everywhere):
+            pieces.append(piece)
+            length += len(piece)
+            _check_growth(length - len(value))
+        return "".join(pieces)
 
     def _operand(self, stop: str, *, raw_escapes: bool) -> str:
         before = self._raw_escapes
@@ -261,12 +323,12 @@ class _Scanner:
     def _name(self) -> str:
         first = self._peek()
         if first.isdigit():
-            match = re.compile(r"\d+").match(self._text, self._at)
+            match = _DIGITS.match(self._text, self._at)
         elif first and first in _SPECIAL:
             self._at += 1
             return first
         else:
-            match = re.compile(r"\w+").match(self._text, self._at)
+            match = _WORD.match(self._text, self._at)
         if match is None:
             return ""
         self._at = match.end()
@@ -287,46 +349,10 @@ def _choose(name: str, value: str | None, operator: str, word: str, *, empty_is_
             raise ExpansionError(f"{name}: {word}" if word else f"{name} {reason}, but ${{{name}:?}} requires a value")
 
 
-def _trim(value: str, word: str, operator: str) -> str:
-    """``#`` and ``%`` remove the shortest match, doubled the longest."""
-    greedy = word.startswith(operator)
-    pattern = word[1:] if greedy else word
-    if operator == "#":
-        match = _pattern(pattern, greedy=greedy).match(value)
-        return value[match.end() :] if match else value
-    # The shortest suffix starts at the rightmost place where the pattern reaches the end, the longest at the leftmost.
-    whole = _pattern(pattern, greedy=True)
-    starts = range(len(value) + 1) if greedy else range(len(value), -1, -1)
-    return next((value[:start] for start in starts if whole.fullmatch(value, start)), value)
-
-
-def _replace(value: str, pattern: str, replacement: str, everywhere: bool) -> str:
-    plain = re.sub(r"\\([/}])", r"\1", replacement)
-    return _pattern(pattern, greedy=True).sub(lambda _: plain, value, count=0 if everywhere else 1)
-
-
-def _pattern(pattern: str, *, greedy: bool) -> re.Pattern[str]:
-    """A shell pattern of ``*``, ``?`` and escapes as a regular expression."""
-    out: list[str] = []
-    at = 0
-    while at < len(pattern):
-        char = pattern[at]
-        at += 1
-        if char == "*":
-            if not out or not out[-1].startswith(".*"):  # ** is *, and many in a row would take exponential time
-                out.append(".*" if greedy else ".*?")
-        elif char == "?":
-            out.append(".")
-        elif char == "\\":
-            following = pattern[at : at + 1]
-            if following in ("}", "/"):
-                continue
-            if following not in ("*", "?", "\\"):
-                raise ExpansionError(
-                    f'invalid escape "\\{following}" in the pattern "{pattern}": only \\*, \\? and \\\\ are allowed'
-                )
-            out.append(re.escape(following))
-            at += 1
-        else:
-            out.append(re.escape(char))
-    return re.compile("".join(out), re.DOTALL)
+def _check_growth(characters: int) -> None:
+    if characters > MAX_GROWTH:
+        raise ExpansionError(
+            f"the value is too long: variables may add {MAX_GROWTH} characters",
+            reason=Reason.LIMIT_EXCEEDED,
+            hint=_TOO_LONG_HINT,
+        )

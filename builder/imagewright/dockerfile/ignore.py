@@ -8,15 +8,29 @@ matched it.
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
 from imagewright.dockerfile.source import SourceText
-from imagewright.errors import Location
+from imagewright.errors import Location, Reason
+from imagewright.wildcards import (
+    ANY,
+    DIRECTORIES,
+    MAX_LENGTH,
+    NOT_SLASH,
+    Item,
+    Kind,
+    Ranges,
+    Wildcards,
+    complement,
+    literal,
+    union,
+)
 
 _GLOB = frozenset("*?[\\")
+_MAX_PATTERNS = 10_000  # each is compared with each path
+_KEPT_FOLDERS = 1024
 
 
 class _PatternError(Exception):
@@ -28,15 +42,16 @@ class _Pattern:
     text: str
     exception: bool
     matches: Callable[[str], bool]
+    parts: tuple[Callable[[str], bool], ...] = ()  # by component; empty where an exact answer would cost too much
 
     def may_match_below(self, directory: str) -> bool:
-        """Whether a path below ``directory`` could match; True where an exact answer would cost too much."""
-        if "**" in self.text or "[" in self.text:
+        """Whether a path below ``directory`` could match; True where that is not known."""
+        if not self.parts:
             return True
-        own, names = self.text.split("/"), directory.split("/")
-        if len(own) <= len(names):
+        names = directory.split("/")
+        if len(self.parts) <= len(names):
             return False
-        return all(_matcher(part)(name) for part, name in zip(own, names, strict=False))
+        return all(matches(name) for matches, name in zip(self.parts, names, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +59,14 @@ class IgnorePatterns:
     """A parsed ``.dockerignore``. Results for directories are cached."""
 
     patterns: tuple[_Pattern, ...] = ()
-    _folders: dict[str, tuple[bool, ...]] = field(default_factory=dict, compare=False, repr=False)
+    _folders: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str, name: str = ".dockerignore", *, comments: bool = True) -> Self:
         """Parse the text of the file. ``name`` is for errors. Without ``comments``, ``#`` is an ordinary character.
 
         Raises:
-            DockerfileError: an invalid pattern, with its line.
+            DockerfileError: an invalid pattern, or too many of them (reason ``LimitExceeded``), with the line.
         """
         lines = text.removeprefix("\ufeff").split("\n")
         source = SourceText(name, tuple(line.rstrip("\r") for line in lines))
@@ -61,6 +76,13 @@ class IgnorePatterns:
             if (comments and line.startswith("#")) or not stripped:
                 continue
             try:
+                if len(patterns) == _MAX_PATTERNS:
+                    raise source.error(
+                        f"too many patterns: the limit is {_MAX_PATTERNS}",
+                        Location(name, number, number),
+                        hint="Use fewer patterns, with wildcards.",
+                        reason=Reason.LIMIT_EXCEEDED,
+                    )
                 patterns.append(_parse_pattern(stripped))
             except _PatternError as error:
                 location = Location(name, number, number)
@@ -82,31 +104,37 @@ class IgnorePatterns:
         directory = directory.strip("/")
         return any(p.exception and p.may_match_below(directory) for p in self.patterns)
 
-    def _evaluate(self, path: str, inherited: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]:
-        """Whether the path is excluded, and which patterns matched it.
+    def _evaluate(self, path: str, inherited: bytes) -> tuple[bool, bytes]:
+        """Whether the path is excluded, and which patterns matched it, a byte each.
 
         ``inherited``: those that matched its directory.
         """
         ignored = False
-        matched: list[bool] = []
+        matched = bytearray(inherited or len(self.patterns))
         for index, pattern in enumerate(self.patterns):
-            match = bool(inherited) and inherited[index]
+            match = bool(matched[index])
             # A pattern that could not change the result is not evaluated, so its match is not inherited either.
             if not match and pattern.exception == ignored:
                 match = pattern.matches(path)
-            matched.append(match)
+                matched[index] = match
             if match:
                 ignored = not pattern.exception
-        return ignored, tuple(matched)
+        return ignored, bytes(matched)
 
-    def _folder(self, path: str) -> tuple[bool, ...]:
+    def _folder(self, path: str) -> bytes:
         """Which patterns matched a directory, evaluated from the root downwards; empty for the root."""
         unknown: list[str] = []
-        while path and path not in self._folders:
+        matched = b""
+        while path:
+            known = self._folders.get(path)
+            if known is not None:
+                matched = known
+                break
             unknown.append(path)
             path = path.rpartition("/")[0]
-        matched = self._folders[path] if path else ()
         for folder in reversed(unknown):
+            if len(self._folders) >= _KEPT_FOLDERS:  # directories are visited one after another
+                self._folders.clear()
             matched = self._folders[folder] = self._evaluate(folder, matched)[1]
         return matched
 
@@ -119,12 +147,15 @@ def _parse_pattern(text: str) -> _Pattern:
             raise _PatternError("no pattern after !")
     text = posixpath.normpath("/" + text) if text.startswith("/") else posixpath.normpath(text)
     text = text.lstrip("/") or "/"
-    return _Pattern(text, exception, _matcher(text))
+    if len(text) > MAX_LENGTH:
+        raise _PatternError(f"longer than {MAX_LENGTH} characters")
+    exact = "**" not in text and "[" not in text and "\\/" not in text
+    parts = tuple(map(_matcher, text.split("/"))) if exception and exact else ()
+    return _Pattern(text, exception, _matcher(text), parts)
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
     """patternmatcher has four kinds of patterns; those without a regular expression also differ in what they match."""
-    _check(pattern)
     if not _GLOB.intersection(pattern):
         return pattern.__eq__
     rest = pattern.removeprefix("**")
@@ -134,12 +165,11 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
     rest = pattern.removesuffix("**")
     if rest != pattern and not _GLOB.intersection(rest):
         return lambda path: path.startswith(rest)
-    compiled = re.compile(_translate(pattern), re.DOTALL)
-    return lambda path: compiled.fullmatch(path) is not None
+    return Wildcards(_items(pattern)).fullmatch
 
 
-def _translate(pattern: str) -> str:
-    out: list[str] = []
+def _items(pattern: str) -> list[Item]:
+    items: list[Item] = []
     at = 0
     while at < len(pattern):
         char = pattern[at]
@@ -148,27 +178,29 @@ def _translate(pattern: str) -> str:
             at += 1
             if pattern.startswith("/", at):
                 at += 1
-            out.append(".*" if at == len(pattern) else "(?:.*/)?")
+            items.append(Item(Kind.MANY, ANY) if at == len(pattern) else DIRECTORIES)
         elif char == "*":
-            out.append("[^/]*")
+            items.append(Item(Kind.MANY, NOT_SLASH))
         elif char == "?":
-            out.append("[^/]")
+            items.append(Item(Kind.ONE, NOT_SLASH))
         elif char == "[":
-            text, at = _translate_class(pattern, at)
-            out.append(text)
+            ranges, at = _class(pattern, at)
+            items.append(Item(Kind.ONE, ranges))
         elif char == "\\":
-            out.append(re.escape(pattern[at]))
+            if at == len(pattern):
+                raise _PatternError("trailing backslash")
+            items.append(literal(pattern[at]))
             at += 1
         else:
-            out.append(re.escape(char))
-    return "".join(out)
+            items.append(literal(char))
+    return items
 
 
-def _translate_class(pattern: str, at: int) -> tuple[str, int]:
-    """``[a-z]`` or ``[^a]`` as a regular expression, from after its bracket, and the index after it."""
+def _class(pattern: str, at: int) -> tuple[Ranges, int]:
+    """The characters of ``[a-z]`` or ``[^a]``, from after its bracket, and the index after it."""
     negated = pattern.startswith("^", at)
     at += negated
-    ranges: list[str] = []
+    pairs: list[tuple[str, str]] = []
     while not pattern.startswith("]", at):
         first, at = _class_char(pattern, at)
         last = first
@@ -176,10 +208,11 @@ def _translate_class(pattern: str, at: int) -> tuple[str, int]:
             last, at = _class_char(pattern, at + 1)
         if first > last:
             raise _PatternError(f"range {first}-{last} is in reverse order")
-        ranges.append(f"{re.escape(first)}-{re.escape(last)}")
-    if not ranges:
+        pairs.append((first, last))
+    if not pairs:
         raise _PatternError("empty [ ]")
-    return f"[{'^' * negated}{''.join(ranges)}]", at + 1
+    ranges = union(pairs)
+    return complement(ranges) if negated else ranges, at + 1
 
 
 def _class_char(pattern: str, at: int) -> tuple[str, int]:
@@ -194,17 +227,3 @@ def _class_char(pattern: str, at: int) -> tuple[str, int]:
             raise _PatternError("trailing backslash")
         char = pattern[at]
     return char, at + 1
-
-
-def _check(pattern: str) -> None:
-    """Refuse the patterns that Go's path.Match refuses."""
-    at = 0
-    while at < len(pattern):
-        if pattern[at] == "\\":
-            if at + 1 == len(pattern):
-                raise _PatternError("trailing backslash")
-            at += 2
-        elif pattern[at] == "[":
-            at = _translate_class(pattern, at + 1)[1]
-        else:
-            at += 1

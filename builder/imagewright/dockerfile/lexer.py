@@ -15,7 +15,7 @@ from imagewright.dockerfile.source import SourceText
 from imagewright.dockerfile.words import WordsError, parse_json, split_flags, split_name
 from imagewright.errors import Location
 
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=(.+)", re.DOTALL)
 _DIRECTIVE_NAMES = ("syntax", "escape", "check")
 _HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<]*)", re.ASCII)
 _BOM = "\ufeff"
@@ -137,15 +137,16 @@ class _Lexer:
         if match is None or key not in _DIRECTIVE_NAMES:
             self._in_directives = False
             return False
+        value = match[2].strip() or match[2][-1]  # BuildKit's expression takes white space if there is nothing else
         location = self._location(self._at, self._at + 1)
         if key in self._directives:
             raise self._source.error(f'directive "{key}" can be given only once', location, word=match[1])
         if key == "escape":
-            if match[2] not in ("\\", "`"):
+            if value not in ("\\", "`"):
                 hint = "Use # escape=\\ or # escape=`."
-                raise self._source.error(f'invalid escape character "{match[2]}"', location, word=match[2], hint=hint)
-            self._set_escape(match[2])
-        self._directives[key] = match[2]
+                raise self._source.error(f'invalid escape character "{value[:20]}"', location, word=value, hint=hint)
+            self._set_escape(value)
+        self._directives[key] = value
         self._at += 1
         return True
 

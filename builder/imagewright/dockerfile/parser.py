@@ -9,8 +9,10 @@ from imagewright.dockerfile.instructions import RawInstruction, read_instruction
 from imagewright.dockerfile.lexer import SpanKind, lex
 from imagewright.dockerfile.model import Arg, Dockerfile, From, Instruction, Stage
 from imagewright.dockerfile.source import SourceText
-from imagewright.errors import DockerfileError, Location
+from imagewright.errors import DockerfileError, Location, Reason
 
+MAX_STAGES = 1000
+MAX_INSTRUCTIONS = 10_000
 MAX_BYTES = 8 * 1024 * 1024  # hand-written files reach a few hundred kilobytes
 
 
@@ -18,21 +20,34 @@ def parse(data: bytes, name: str) -> Dockerfile:
     """Parse a Dockerfile. ``name`` is the file's name in errors.
 
     Raises:
-        DockerfileError: with the location, the line and a hint.
+        DockerfileError: with the location, the line and a hint; reason ``LimitExceeded`` for too many instructions.
     """
     if len(data) > MAX_BYTES:
         hint = "Check that it is a Dockerfile, and move long data to files that COPY takes."
         raise DockerfileError(f"{name} is too large: {len(data)} bytes, the limit is {MAX_BYTES}", hint=hint)
     lexed = lex(data, name)
     source = lexed.source
+    written = [span for span in lexed.spans if span.kind is SpanKind.INSTRUCTION]
+    if len(written) > MAX_INSTRUCTIONS:
+        raise source.error(
+            f"more than {MAX_INSTRUCTIONS} instructions",
+            written[MAX_INSTRUCTIONS].location,
+            hint="Put commands into a script that RUN executes, and several variables into one ENV.",
+            reason=Reason.LIMIT_EXCEEDED,
+        )
     global_args: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
-    for span in lexed.spans:
-        if span.kind is not SpanKind.INSTRUCTION:
-            continue
+    for span in written:
         raw = RawInstruction(source, span.location, span.text, span.shown, span.heredocs, lexed.directives.escape)
         instruction = read_instruction(raw)
         if isinstance(instruction, From):
+            if len(stages) == MAX_STAGES:
+                raise source.error(
+                    f"more than {MAX_STAGES} stages",
+                    span.location,
+                    hint="Split the Dockerfile.",
+                    reason=Reason.LIMIT_EXCEEDED,
+                )
             stages.append((instruction, []))
         elif stages:
             stages[-1][1].append(instruction)

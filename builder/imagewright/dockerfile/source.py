@@ -6,12 +6,15 @@ No I/O.
 from __future__ import annotations
 
 import difflib
-import re
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from imagewright.errors import DockerfileError, Location, Reason, UnsupportedError
 
+_MOST_PLACES = 1000  # of a word in a line, for the one to point at
+_MAX_COMPARED = 1000
+_MAX_COMPARED_LENGTH = 100
 _MAX_WIDTH = 160  # fits a terminal; a minified RUN line must not flood the status of an ImageBuild
 
 
@@ -42,12 +45,13 @@ class SourceText:
             return location
         first = max(location.line, 1)
         last = min(max(location.end_line, first), len(self.lines))
-        for pattern in (rf"(?<!\S){re.escape(word)}(?!\S)", re.escape(word)):
+        for alone in (True, False):
             for number in range(first, last + 1):
                 start = location.column - 1 if number == first and location.column else 0
-                if match := re.compile(pattern).search(self.lines[number - 1], start):
-                    column, end_column = match.start() + 1, match.end() + 1
-                    return replace(location, line=number, end_line=number, column=column, end_column=end_column)
+                at = _find(self.lines[number - 1], word, start, alone=alone)
+                if at >= 0:
+                    end_column = at + len(word) + 1
+                    return replace(location, line=number, end_line=number, column=at + 1, end_column=end_column)
         return location
 
 
@@ -74,8 +78,11 @@ def excerpt(lines: Sequence[str], location: Location, around: int = 0) -> tuple[
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known name that is most similar to ``word``, or ``""``."""
-    by_lower = {name.lower(): name for name in known}
+    """The known name that is most similar to ``word``, or ``""``; of very many and very long ones some are ignored."""
+    if len(word) > _MAX_COMPARED_LENGTH:
+        return ""
+    short = (name for name in known if len(name) <= _MAX_COMPARED_LENGTH)
+    by_lower = {name.lower(): name for name in itertools.islice(short, _MAX_COMPARED)}
     matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[matches[0]] if matches else ""
 
@@ -84,6 +91,17 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """A hint that names the nearest known name, else ``otherwise``."""
     name = nearest(word, known)
     return f"Did you mean {name}?" if name else otherwise
+
+
+def _find(line: str, word: str, start: int, *, alone: bool) -> int:
+    """Where ``word`` is in ``line``, ``alone`` between white space; -1 if it isn't there."""
+    at = line.find(word, start)
+    for _ in range(_MOST_PLACES):
+        end = at + len(word)
+        if at < 0 or not alone or ((at == 0 or line[at - 1].isspace()) and (end == len(line) or line[end].isspace())):
+            return at
+        at = line.find(word, at + 1)
+    return -1
 
 
 def _cut(line: str, column: int) -> tuple[str, int]:

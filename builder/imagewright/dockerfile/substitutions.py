@@ -6,8 +6,7 @@ No I/O. A value may be a build argument with a password in it, and logs are read
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -30,12 +29,13 @@ class Substitutions:
 
         Values of fewer than six characters are left alone.
         """
-        written = {form.lower(): reference for reference, value in self.pairs for form in _forms(value)}
-        if not written:
-            return text
+        lower = _lower(text)
+        written = {form: ref for ref, value in self.pairs for form in map(_lower, _forms(value, len(text)))}
+        parts = [(text, lower)]  # those with an empty second half are references
         # The longest first: one value may contain another.
-        pattern = "|".join(re.escape(form) for form in sorted(written, key=len, reverse=True))
-        return re.sub(pattern, lambda match: written.get(match[0].lower(), match[0]), text, flags=re.IGNORECASE)
+        for form in sorted((form for form in written if form in lower), key=len, reverse=True):
+            parts = [piece for part in parts for piece in _replaced(part, form, written[form])]
+        return "".join(part for part, _ in parts)
 
     def restore(self, error: ImagewrightError, hint: str = "") -> None:
         """Make an error name variables instead of values. ``hint`` is added if its message contained a value."""
@@ -50,9 +50,26 @@ NO_SUBSTITUTIONS = Substitutions()
 VALUES_HINT = "Run imagewright plan --values to see what the variables stand for."
 
 
-def _forms(value: str) -> Iterable[str]:
+def _forms(value: str, longest: int) -> Iterable[str]:
     """The forms of a value in messages: host names in lower case, paths normalized, URLs with escapes."""
     plain = value.strip()
-    path = posixpath.normpath(plain).strip("/") if "/" in plain else plain
-    forms = {value, plain, path, repr(plain)[1:-1], quote(plain), quote(plain, safe="")}
-    return (form for form in forms if len(form) >= _SHORTEST)
+    forms = {value, plain, posixpath.normpath(plain).strip("/") if "/" in plain else plain}
+    if len(plain) <= longest:  # escaping adds characters
+        forms |= {repr(plain)[1:-1], quote(plain), quote(plain, safe="")}
+    return (form for form in forms if _SHORTEST <= len(form) <= longest)
+
+
+def _lower(text: str) -> str:
+    """In lower case, each character one character."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+
+
+def _replaced(part: tuple[str, str], form: str, reference: str) -> Iterator[tuple[str, str]]:
+    text, lower = part
+    at = 0
+    while lower and (found := lower.find(form, at)) >= 0:
+        yield text[at:found], lower[at:found]
+        yield reference, ""
+        at = found + len(form)
+    yield text[at:], lower[at:]

@@ -46,7 +46,8 @@ _TARGET_PLATFORM = re.compile(r"\$(?:TARGETPLATFORM|\{TARGETPLATFORM\})")
 
 def check(dockerfile: Dockerfile, options: PlanOptions) -> Iterator[DockerfileWarning]:
     """All warnings, in no particular order."""
-    subject = _Subject(dockerfile, SourceText(dockerfile.name, dockerfile.lines), options)
+    expansion = ExpansionOptions(escape=dockerfile.directives.escape)
+    subject = _Subject(dockerfile, SourceText(dockerfile.name, dockerfile.lines), options, expansion)
     for one in _CHECKS:
         yield from one(subject)
 
@@ -56,6 +57,7 @@ class _Subject:
     dockerfile: Dockerfile
     source: SourceText
     options: PlanOptions
+    expansion: ExpansionOptions
 
     @property
     def instructions(self) -> Iterator[From | Instruction]:
@@ -208,8 +210,9 @@ def _base_names(subject: _Subject) -> Iterator[DockerfileWarning]:
     """Arguments in FROM must be declared, and have defaults that result in a valid name."""
     dockerfile = subject.dockerfile
     try:
-        given = global_arguments(dockerfile, subject.options, subject.source)
-        defaults = global_arguments(dockerfile, subject.options.without_build_args(), subject.source)
+        given = global_arguments(dockerfile, subject.options, subject.source, subject.expansion)
+        without = subject.options.without_build_args()
+        defaults = global_arguments(dockerfile, without, subject.source, subject.expansion)
     except ImagewrightError:
         return  # the planner reports it
     declared = {item.name for arg in dockerfile.global_args for item in arg.items} | set(given)
@@ -229,7 +232,7 @@ def _base_names(subject: _Subject) -> Iterator[DockerfileWarning]:
 
 def _unset(subject: _Subject, word: str, values: Mapping[str, str]) -> tuple[str, ...]:
     try:
-        return expand(word, values, ExpansionOptions(escape=subject.dockerfile.directives.escape)).unset
+        return expand(word, values, subject.expansion).unset
     except ExpansionError:
         return ()
 
@@ -238,7 +241,7 @@ def _is_name(subject: _Subject, word: str, values: Mapping[str, str]) -> bool:
     if "$" not in word:
         return True
     try:
-        Reference.parse(expand(word, values, ExpansionOptions(escape=subject.dockerfile.directives.escape)).text)
+        Reference.parse(expand(word, values, subject.expansion).text)
     except ExpansionError:
         return True
     except ImagewrightError:

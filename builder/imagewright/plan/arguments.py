@@ -19,7 +19,9 @@ EPOCH = "SOURCE_DATE_EPOCH"
 _READ_BY_BUILDERS = ("BUILDKIT_", EPOCH)
 
 
-def global_arguments(dockerfile: Dockerfile, options: PlanOptions, source: SourceText) -> dict[str, str]:
+def global_arguments(
+    dockerfile: Dockerfile, options: PlanOptions, source: SourceText, expansion: ExpansionOptions
+) -> dict[str, str]:
     """The values that FROM and ``ARG name`` without a default see: platform arguments, then global ARGs.
 
     Raises:
@@ -27,7 +29,6 @@ def global_arguments(dockerfile: Dockerfile, options: PlanOptions, source: Sourc
     """
     values = _platform_arguments(dockerfile, options)
     values |= {name: options.build_args[name] for name in values if name in options.build_args}
-    expansion = ExpansionOptions(escape=dockerfile.directives.escape)
     for arg in dockerfile.global_args:
         for item in arg.items:
             if item.name in options.build_args:
@@ -37,7 +38,11 @@ def global_arguments(dockerfile: Dockerfile, options: PlanOptions, source: Sourc
                     values[item.name] = expand(item.value, values, expansion).text
                 except ExpansionError as error:
                     raise source.error(
-                        f"cannot expand the default of ARG {item.name}: {error}", arg.location, word=item.value
+                        f"cannot expand the default of ARG {item.name[:100]}: {error}",
+                        arg.location,
+                        word=item.value,
+                        hint=error.hint,
+                        reason=error.reason,
                     ) from error
     return values
 
@@ -48,9 +53,11 @@ def source_date_epoch(dockerfile: Dockerfile, options: PlanOptions) -> str:
     Raises:
         DockerfileError: a default that can't be expanded.
     """
+    if given := options.build_args.get(EPOCH, ""):
+        return given
     source = SourceText(dockerfile.name, dockerfile.lines)
-    given = options.build_args.get(EPOCH, "")
-    return given or global_arguments(dockerfile, options, source).get(EPOCH, "")
+    expansion = ExpansionOptions(escape=dockerfile.directives.escape)
+    return global_arguments(dockerfile, options, source, expansion).get(EPOCH, "")
 
 
 def proxy_environment(build_args: Mapping[str, str]) -> dict[str, str]:

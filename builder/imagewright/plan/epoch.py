@@ -42,7 +42,7 @@ class _Reader:
         self._source = SourceText(dockerfile.name, dockerfile.lines)
         self._options = options.with_build_arg(EPOCH, None)  # it must not refer to itself
         self._expansion = ExpansionOptions(escape=dockerfile.directives.escape)
-        self._values = global_arguments(dockerfile, self._options, self._source)
+        self._values = global_arguments(dockerfile, self._options, self._source, self._expansion)
         self._values.pop(EPOCH, None)
 
     def source_of(self, stage: Stage) -> EpochSource:
@@ -99,4 +99,10 @@ class _Reader:
         try:
             return expand(text, self._values, self._expansion)
         except ExpansionError as error:
-            raise self._source.error(f"cannot expand {text[:100]}: {error}", instruction.location, word=text) from error
+            raise self._source.error(
+                f"cannot expand {text[:100]}: {error}",
+                instruction.location,
+                word=text,
+                hint=error.hint,
+                reason=error.reason,
+            ) from error

@@ -38,7 +38,10 @@ class ConfigBuilder:
         self._config = base.config
         self.author = ""
         self._config.pop("OnBuild", None)  # triggers run once, in the next build
-        if "PATH" not in self.env:
+        self._places: dict[str, int] = {}  # of variables in Env
+        for place, entry in enumerate(self._config.get("Env") or []):
+            self._places.setdefault(entry.partition("=")[0], place)
+        if "PATH" not in self._places:
             self.set_env("PATH", DEFAULT_PATH)
 
     @property
@@ -47,14 +50,9 @@ class ConfigBuilder:
 
     def set_env(self, key: str, value: str) -> None:
         """Replace a variable in place or append it: the order is kept."""
-        entries = list(self._config.get("Env") or [])
-        for index, entry in enumerate(entries):
-            if entry.partition("=")[0] == key:
-                entries[index] = f"{key}={value}"
-                break
-        else:
-            entries.append(f"{key}={value}")
-        self._config["Env"] = entries
+        entries = self._config["Env"] = self._config.get("Env") or []
+        place = self._places.setdefault(key, len(entries))
+        entries[place : place + 1] = [f"{key}={value}"]
 
     @property
     def shell(self) -> tuple[str, ...]:
@@ -77,13 +75,15 @@ class ConfigBuilder:
 
     def add(self, key: str, names: tuple[str, ...]) -> None:
         """Add names to a set (ExposedPorts, Volumes)."""
-        self._config[key] = (self._config.get(key) or {}) | {name: {} for name in names}
+        known = self._config[key] = self._config.get(key) or {}
+        known |= {name: {} for name in names}
 
     def add_label(self, key: str, value: str) -> None:
-        self._config["Labels"] = (self._config.get("Labels") or {}) | {key: value}
+        labels = self._config["Labels"] = self._config.get("Labels") or {}
+        labels[key] = value
 
     def add_trigger(self, trigger: str) -> None:
-        self._config["OnBuild"] = [*self._config.get("OnBuild", []), trigger]
+        self._config.setdefault("OnBuild", []).append(trigger)
 
     def finish(self) -> ImageConfig:
         """The whole configuration, keys in Docker's order and sets sorted: the same build gives the same bytes."""

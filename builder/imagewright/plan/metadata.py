@@ -35,7 +35,7 @@ from imagewright.dockerfile.model import (
 from imagewright.dockerfile.source import nearest
 from imagewright.plan.gotext import plain_list, quote_list
 from imagewright.plan.ports import PortError, parse_ports
-from imagewright.plan.scope import StageScope
+from imagewright.plan.scope import PER_VALUE, StageScope
 
 _SIGNALS = frozenset(s.name.removeprefix("SIG") for s in signal.Signals) | {
     *(f"RTMIN+{n}" for n in range(1, 16)),
@@ -117,7 +117,7 @@ def _expose(scope: StageScope, expose: Expose) -> str:
         for word in scope.expansion(expose, written).words:
             _check_port_format(scope, expose, word, written)
             try:
-                ports.extend(parse_ports(word))
+                numbers = parse_ports(word)
             except PortError as error:
                 raise scope.error(
                     expose,
@@ -125,6 +125,8 @@ def _expose(scope: StageScope, expose: Expose) -> str:
                     written,
                     "Use EXPOSE 8080 or EXPOSE 53/udp.",
                 ) from error
+            scope.spend(expose, PER_VALUE * len(numbers))
+            ports.extend(numbers)
     scope.image.add("ExposedPorts", tuple(ports))
     return f"EXPOSE {plain_list(ports)}"
 

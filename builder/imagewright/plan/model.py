@@ -5,6 +5,7 @@ No I/O. The same plan is printed by ``imagewright plan`` and executed.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from imagewright.dockerfile.model import DockerfileWarning, From
@@ -66,7 +67,7 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """The stages that the target needs, in an order in which they can be executed; the target is last."""
+    """The stages that the target needs, in the order of the Dockerfile; the target is last."""
 
     stages: tuple[StagePlan, ...]
     warnings: tuple[DockerfileWarning, ...] = ()
@@ -88,12 +89,14 @@ class BuildPlan:
     def starts_from_scratch(self, index: int) -> bool:
         """Whether a stage has no base image."""
         base = self.stage(index).base
-        return isinstance(base, ScratchBase) or (isinstance(base, StageBase) and self.starts_from_scratch(base.stage))
+        while isinstance(base, StageBase):
+            base = self.stage(base.stage).base
+        return isinstance(base, ScratchBase)
 
     def stage_at(self, place: Location) -> int | None:
         """The index of the stage that a line belongs to, None before the first."""
-        above = [stage.index for stage in self.stages if stage.location.line <= place.line]
-        return max(above, default=None)
+        above = bisect_right(self.stages, place.line, key=lambda stage: stage.location.line)
+        return self.stages[above - 1].index if above else None
 
     def stage(self, index: int) -> StagePlan:
         """The stage with this number in the Dockerfile.
@@ -101,7 +104,7 @@ class BuildPlan:
         Raises:
             KeyError: the plan does not contain it.
         """
-        for stage in self.stages:
-            if stage.index == index:
-                return stage
-        raise KeyError(index)
+        position = bisect_left(self.stages, index, key=lambda stage: stage.index)
+        if position == len(self.stages) or self.stages[position].index != index:
+            raise KeyError(index)
+        return self.stages[position]

@@ -5,14 +5,15 @@ No I/O of its own: a callback returns the configurations of base images.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
 from imagewright.dockerfile.model import Arg, Copy, Dockerfile, DockerfileWarning, Instruction, Onbuild, Run, Stage
-from imagewright.dockerfile.parser import parse_trigger
+from imagewright.dockerfile.parser import MAX_INSTRUCTIONS, parse_trigger
 from imagewright.dockerfile.source import SourceText, did_you_mean, nearest
-from imagewright.errors import ImagewrightError, Location, UsageError
+from imagewright.errors import ImagewrightError, Location, Reason, UsageError
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
 from imagewright.plan.arguments import global_arguments, may_be_undeclared, proxy_environment
@@ -32,6 +33,8 @@ from imagewright.plan.origins import (
 from imagewright.plan.scope import BuildScope, PlannedInstruction
 from imagewright.plan.stage import PlannedStage, plan_stage
 from imagewright.reference import Reference
+
+_MOST_HINTS = 100  # that compare a name with those of all stages
 
 
 def make_plan(
@@ -90,8 +93,14 @@ class _Resolver:
         self.dockerfile = dockerfile
         self.options = options
         self.source = SourceText(dockerfile.name, dockerfile.lines)
-        self.global_args = global_arguments(dockerfile, options, self.source)
-        self._expansion = ExpansionOptions(escape=dockerfile.directives.escape)
+        self.expansion = ExpansionOptions(escape=dockerfile.directives.escape)
+        self.global_args = global_arguments(dockerfile, options, self.source, self.expansion)
+        self._indices: dict[str, list[int]] = {}  # of the stages of a name, in order
+        for stage in dockerfile.stages:
+            if stage.name:
+                self._indices.setdefault(stage.name, []).append(stage.index)
+        self._hints: dict[tuple[str, int], str] = {}
+        self._planned = 0
         self.bases: list[_Base] = []
         for stage in dockerfile.stages:
             self.bases.append(self._base(stage))
@@ -131,6 +140,7 @@ class _Resolver:
                 triggers = [i.trigger for i in parents if isinstance(i, Onbuild)]
             case ScratchBase() | ContextBase():
                 config, triggers = _scratch(base.platform), []
+        self._count(stage, len(triggers) + len(instructions))
         parsed = [(parse_trigger(trigger, self.source, stage.from_.location), True) for trigger in triggers]
         written = [(instruction, False) for instruction in instructions]
         planned = tuple(
@@ -142,6 +152,17 @@ class _Resolver:
         if isinstance(base.kind, StageBase):
             needs.append(base.kind.stage)
         return _NeededStage(config, planned, tuple(needs))
+
+    def _count(self, stage: Stage, instructions: int) -> None:
+        """Each stage executes the triggers of its base again: together they are limited as if they were written."""
+        self._planned += instructions
+        if self._planned > MAX_INSTRUCTIONS:
+            raise self.source.error(
+                f"more than {MAX_INSTRUCTIONS} instructions, ONBUILD triggers of base images included",
+                stage.from_.location,
+                hint="Use a base image with fewer triggers, or fewer stages of it.",
+                reason=Reason.LIMIT_EXCEEDED,
+            )
 
     def _base(self, stage: Stage) -> _Base:
         if stage.name in self.options.contexts:  # replaces the whole stage
@@ -159,13 +180,14 @@ class _Resolver:
         if name == "scratch":
             # An empty image has no platform of its own: it is that of the target, whatever --platform says.
             return _Base(ScratchBase(), self.options.platform)
-        parents = [s.index for s in self.dockerfile.stages[: stage.index] if s.name and s.name == name]
-        if parents:
-            return _Base(StageBase(parents[-1]), self.bases[parents[-1]].platform)
+        parent = self._last_before(name, stage.index)
+        if parent is not None:
+            return _Base(StageBase(parent), self.bases[parent].platform)
         if context := self._context(name):
             return _context_base(self.options.contexts[context], context, platform)
         reference = self._reference(name, from_.image, from_.location, stage.index)
-        hint = self._image_hint(name, stage.index, reference) if self._named_before(stage.index) else ""
+        named_before = any(indices[0] < stage.index for indices in self._indices.values())
+        hint = self._image_hint(name, stage.index, reference) if named_before else ""
         return _Base(ImageBase(reference, platform), platform, hint)
 
     def _origins(self, instruction: Instruction, index: int) -> dict[str, Origin]:
@@ -193,11 +215,10 @@ class _Resolver:
                 return StageOrigin(number)
             why = "it does not come before this one" if number < len(stages) else "no such stage"
             raise self.source.error(f"invalid stage in {what}: {why}", location, word=name)
-        named = [stage.index for stage in stages if stage.name == name.lower()]
-        earlier = [number for number in named if number < index]
-        if earlier:
-            return StageOrigin(earlier[-1])
-        if named:
+        earlier = self._last_before(name.lower(), index)
+        if earlier is not None:
+            return StageOrigin(earlier)
+        if named := self._indices.get(name.lower()):
             message = f"invalid stage in {what}: it {'is this one' if index in named else 'comes after this one'}"
             hint = "Move the stage before the one that reads it."
             raise self.source.error(message, location, word=name, hint=hint)
@@ -229,13 +250,21 @@ class _Resolver:
             hint = self._near_stage(name, index) or error.hint
             raise self.source.error(error.message, location, word=written, hint=hint, reason=error.reason) from error
 
-    def _named_before(self, index: int) -> list[str]:
-        return [stage.name for stage in self.dockerfile.stages[:index] if stage.name]
+    def _last_before(self, name: str, index: int) -> int | None:
+        """The last stage of this name before the stage ``index``."""
+        indices = self._indices.get(name, [])
+        position = bisect_left(indices, index)
+        return indices[position - 1] if position else None
 
     def _near_stage(self, name: str, index: int) -> str:
-        """A hint for a plain name that is similar to that of a stage."""
-        near = nearest(name, self._named_before(index)) if _is_plain(name) else ""
-        return f"Did you mean the stage {near}?" if near else ""
+        """A hint for a plain name that is similar to that of an earlier stage; for many names there is none."""
+        if not _is_plain(name):
+            return ""
+        if len(self._hints) < _MOST_HINTS:
+            before = [stage.name for stage in self.dockerfile.stages[:index] if stage.name]
+            near = nearest(name, before)
+            self._hints[name, index] = f"Did you mean the stage {near}?" if near else ""
+        return self._hints.get((name, index), "")
 
     def _image_hint(self, name: str, index: int, image: Reference) -> str:
         """A hint for a missing image: a plain name that was meant for a stage is looked up at Docker Hub."""
@@ -246,9 +275,15 @@ class _Resolver:
 
     def _expand(self, word: str, location: Location, what: str) -> Expansion:
         try:
-            expansion = expand(word, self.global_args, self._expansion)
+            expansion = expand(word, self.global_args, self.expansion)
         except ExpansionError as error:
-            raise self.source.error(f"cannot expand {word} in {what}: {error}", location, word=word) from error
+            raise self.source.error(
+                f"cannot expand {word[:100]} in {what}: {error}",
+                location,
+                word=word,
+                hint=error.hint,
+                reason=error.reason,
+            ) from error
         if expansion.text:
             return expansion
         unset = next(iter(expansion.unset), "")
@@ -286,7 +321,7 @@ def _assemble(resolver: _Resolver, needed: dict[int, _NeededStage], target: int)
     options = resolver.options
     build = BuildScope(
         resolver.source,
-        resolver.dockerfile.directives.escape,
+        resolver.expansion,
         options.build_args,
         resolver.global_args,
         proxy_environment(options.build_args),

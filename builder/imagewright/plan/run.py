@@ -29,13 +29,20 @@ def plan_run(scope: StageScope, run: Run, item: PlannedInstruction) -> RunStep:
     prefix = [f"|{len(arguments)}", *arguments] if arguments else []
     created_by = f"RUN {' '.join([*prefix, *argv])} # buildkit"
     note = f" ({_summary(run.heredocs[0])})" if command != run.command and len(run.heredocs) == 1 else ""
-    proxies = scope.build.proxies
-    environment = tuple({**scope.variables, **proxies}.items())
+    environment = scope.environment(run)
     mounts = plan_mounts(scope, run, item.origins)
     network = _network(scope, run)
     text = scope.text(item, created_by, note)
     return RunStep(
-        text, argv, environment, scope.image.user, scope.workdir, mounts, network, script, frozenset(proxies)
+        text,
+        argv,
+        environment,
+        scope.image.user,
+        scope.workdir,
+        mounts,
+        network,
+        script,
+        frozenset(scope.build.proxies),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
 from imagewright.dockerfile.model import Command, DockerfileWarning, ExecForm, Instruction, Located
@@ -20,17 +20,20 @@ from imagewright.plan.origins import Origin
 from imagewright.plan.steps import StepText
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+PER_VALUE = 64  # what a value counts for where it is not copied
+_MOST_EXPLAINED = 100  # undefined variables whose place in their instruction is searched, with a similar name
 
 
 @dataclass(frozen=True, slots=True)
 class BuildScope:
-    """The inputs that all stages of a build share."""
+    """What all stages of a build share: inputs, what variables may amount to, the undefined ones that were reported."""
 
     source: SourceText
-    escape: str
+    expansion: ExpansionOptions
     build_args: Mapping[str, str]
     global_args: Mapping[str, str]
     proxies: Mapping[str, str]
+    undefined: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,8 @@ class StageScope:
     """``variables`` is the environment of expansion and commands: ARG and ENV together, the later one wins.
 
     ``arguments`` are the ARGs of the stage, in order, with their declared values. ``has_own_cmd``: the stage sets CMD,
-    so ENTRYPOINT keeps it. ``substitutions`` are those of the current instruction, ``lasting_substitutions`` those of
-    USER and WORKDIR, whose values later steps use too.
+    so ENTRYPOINT keeps it. ``substituted`` has the substitutions of the current instruction, ``lasting_substitutions``
+    are those of USER and WORKDIR, whose values later steps use too.
     """
 
     build: BuildScope
@@ -60,9 +63,14 @@ class StageScope:
     variables: dict[str, str]
     arguments: dict[str, str]
     lasting_substitutions: Substitutions = NO_SUBSTITUTIONS
-    substitutions: Substitutions = NO_SUBSTITUTIONS
+    substituted: dict[tuple[str, str], None] = field(default_factory=dict)
     has_own_cmd: bool = False
     warnings: list[DockerfileWarning] = field(default_factory=list)
+
+    @property
+    def substitutions(self) -> Substitutions:
+        """Those of the current instruction."""
+        return Substitutions(tuple(self.substituted))
 
     @property
     def workdir(self) -> str:
@@ -80,9 +88,32 @@ class StageScope:
         """The texts of a step, once all words of its instruction are expanded. ``note`` is appended to the title."""
         instruction = item.instruction
         title = f"{'ONBUILD ' * item.onbuild}{instruction.shown}{note}"
-        return StepText(
-            title, created_by, instruction.location, item.onbuild, self.lasting_substitutions | self.substitutions
-        )
+        substitutions = self.lasting_substitutions | self.substitutions
+        self.spend(instruction, len(created_by) + PER_VALUE * len(substitutions.pairs))
+        return StepText(title, created_by, instruction.location, item.onbuild, substitutions)
+
+    def environment(self, instruction: Located) -> tuple[tuple[str, str], ...]:
+        """The environment of a command.
+
+        Raises:
+            DockerfileError: reason ``LimitExceeded``.
+        """
+        variables = {**self.variables, **self.build.proxies}
+        self.spend(instruction, PER_VALUE * len(variables))
+        return tuple(variables.items())
+
+    def spend(self, instruction: Located, characters: int) -> None:
+        """Count what a step repeats of the values of variables: many steps with many of them are a lot.
+
+        Raises:
+            DockerfileError: reason ``LimitExceeded``.
+        """
+        try:
+            self.build.expansion.allowance.spend(characters)
+        except ExpansionError as error:
+            raise self.build.source.error(
+                str(error), instruction.location, hint=error.hint, reason=error.reason
+            ) from None
 
     # --- expansion
 
@@ -96,7 +127,7 @@ class StageScope:
 
     def expand_body(self, instruction: Located, body: str) -> str:
         """Expand the body of a heredoc, where quotes are ordinary characters."""
-        options = ExpansionOptions(self.build.escape, quotes=False)
+        options = replace(self.build.expansion, quotes=False)
         try:
             return self.expansion(instruction, body, options).text
         except DockerfileError:
@@ -107,10 +138,16 @@ class StageScope:
     def expansion(self, instruction: Located, word: str, options: ExpansionOptions | None = None) -> Expansion:
         """As ``expand``, with the result split into words, too."""
         try:
-            expansion = expand(word, self.variables, options or ExpansionOptions(escape=self.build.escape))
+            expansion = expand(word, self.variables, options or self.build.expansion)
         except ExpansionError as error:
-            raise self.error(instruction, f"cannot expand {word[:100]}: {error}", word) from error
-        self.substitutions |= expansion.substitutions
+            raise self.build.source.error(
+                f"cannot expand {word[:100]}: {error}",
+                instruction.location,
+                word=word,
+                hint=error.hint,
+                reason=error.reason,
+            ) from error
+        self.substituted |= dict.fromkeys(expansion.substitutions.pairs)
         for name in expansion.unset:
             self._warn_undefined(instruction, name)
         return expansion
@@ -118,11 +155,14 @@ class StageScope:
     def _warn_undefined(self, instruction: Located, name: str) -> None:
         if name in self.arguments or not _NAME.fullmatch(name):
             return
-        near = nearest(name, [*self.variables, *self.arguments])
+        near, place = "", instruction.location
+        if len(self.build.undefined) < _MOST_EXPLAINED:
+            near = nearest(name, [*self.variables, *self.arguments])
+            place = self.build.source.narrow(instruction.location, f"${name}")
+            if place == instruction.location:
+                place = self.build.source.narrow(instruction.location, f"${{{name}")
+        self.build.undefined.append(name)
         message = f"Usage of undefined variable '${name}'{f' (did you mean ${near}?)' if near else ''}"
-        place = self.build.source.narrow(instruction.location, f"${name}")
-        if place == instruction.location:
-            place = self.build.source.narrow(instruction.location, f"${{{name}")
         self.warnings.append(DockerfileWarning("UndefinedVar", message, place))
 
     def warn(self, rule: str, message: str, instruction: Located, word: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from imagewright.dockerfile.model import Add, Copy, DockerfileWarning, Onbuild, Run, User, Workdir
-from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
+from imagewright.dockerfile.substitutions import Substitutions
 from imagewright.errors import DockerfileError, UnsupportedError
 from imagewright.oci.config import ImageConfig
 from imagewright.plan import paths
@@ -45,7 +45,7 @@ def plan_stage(
     scope = _first_scope(build, base, inherited)
     steps: list[Step] = []
     for item in instructions:
-        scope.substitutions = NO_SUBSTITUTIONS
+        scope.substituted.clear()
         try:
             steps += _plan(scope, item)
         except (DockerfileError, UnsupportedError) as error:

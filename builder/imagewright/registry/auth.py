@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import unicodedata
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.failures import clean
+from imagewright.registry.challenges import parse_challenges
 
-_PARAMETER = re.compile(r'([a-zA-Z0-9_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-_SCHEME = re.compile(r"(?:^|,)\s*(Bearer|Basic)(?:\s+|$)", re.IGNORECASE)
 _MAX_TOKEN_BYTES = 64 * 1024
 
 
@@ -91,7 +89,7 @@ def authorize(
     Raises:
         RegistryError: reason ``RegistryAuthFailed``.
     """
-    schemes = _challenges(challenge)
+    schemes = parse_challenges(challenge)
     if "bearer" in schemes:
         if login is not None and login.registry_token:
             if login.flaw:  # it would not be a valid header
@@ -180,16 +178,3 @@ def _bearer(
 
 def _basic(login: Login) -> str:
     return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
-
-
-def _challenges(header: str) -> dict[str, dict[str, str]]:
-    """Schemes, lower case, with their parameters."""
-    found: dict[str, dict[str, str]] = {}
-    matches = list(_SCHEME.finditer(header))
-    for index, match in enumerate(matches):
-        end = matches[index + 1].start() if index + 1 < len(matches) else len(header)
-        parameters = {
-            m[1].lower(): m[2] if m[2] is not None else m[3] for m in _PARAMETER.finditer(header, match.end(), end)
-        }
-        found.setdefault(match[1].lower(), parameters)
-    return found

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 _LISTS = ("containers", "initContainers", "ephemeralContainers")
 _SHELLS = ("sh", "bash", "ash", "busybox", "cat")
 _EXECUTOR = re.compile(r"(?:^|[\s/])executor(?:\s|$)")
-_TAG = re.compile(r"(@sha256:[0-9a-f]+|:[^/:@]+)+$")
+_TAG = re.compile(r"[:@].*", re.DOTALL)
 _SCRIPT_HINT = (
     "Pass the executor's flags, with their values, after two dashes: "
     "kubectl imagewright create NAME -- --context=git://… --destination=…"
@@ -173,9 +173,9 @@ def _is_executor(container: Mapping[str, Any]) -> bool:
         return False
     if command:
         return command[0].rpartition("/")[2] == "executor"
-    image = _TAG.sub("", container["image"])
-    name = image.rpartition("/")[2]
-    of_kaniko = name == "executor" or ("kaniko" in image and name != "warmer")
+    place, _, last = container["image"].rpartition("/")
+    name = _TAG.sub("", last, count=1)
+    of_kaniko = name == "executor" or (("kaniko" in place or "kaniko" in name) and name != "warmer")
     return of_kaniko or any(word.startswith(("--destination", "--context")) for word in _words(container, "args"))
 
 

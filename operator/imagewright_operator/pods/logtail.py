@@ -14,7 +14,7 @@ from imagewright.contract.result import BuildResult
 
 MAX_TAIL_BYTES = 4096
 _RESULT_START = f'{{"{RESULT_LOG_KEY}"'
-_STEP = re.compile(r"^(\[[^\]\n]*\d+/\d+\] .*)$", re.MULTILINE)
+_STEP = re.compile(r"^\[([^\]\n]*)\] .*$", re.MULTILINE)
 _MAX_STEP = 200
 _LONGEST_PAUSE_S = 60.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -51,8 +51,14 @@ def step(data: bytes) -> str:
 
     The output of a RUN cannot look like this: each of its lines is indented.
     """
-    found = _STEP.findall(data.decode("utf-8", errors="replace"))
-    return _CONTROLS.sub("", found[-1])[:_MAX_STEP] if found else ""
+    found = [match for match in _STEP.finditer(data.decode("utf-8", errors="replace")) if _is_counted(match[1])]
+    return _CONTROLS.sub("", found[-1][0])[:_MAX_STEP] if found else ""
+
+
+def _is_counted(name: str) -> bool:
+    """Whether it ends in a number of a step and one of all steps: ``stage-0 2/5``."""
+    number, _, count = name.rpartition("/")
+    return number[-1:].isdecimal() and count.isdecimal()
 
 
 def pause_s(age_s: float, least_s: float) -> float:

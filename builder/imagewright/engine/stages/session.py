@@ -21,8 +21,11 @@ class StageReaders:
     """Which unfinished stages read the files of each stage. May be used from several threads."""
 
     def __init__(self, plan: BuildPlan) -> None:
-        stages = plan.stages
-        self._readers = {stage.index: {s.index for s in stages if stage.index in s.needs} for stage in stages}
+        self._needs = {stage.index: stage.needs for stage in plan.stages}
+        self._readers: dict[int, set[int]] = {stage.index: set() for stage in plan.stages}
+        for index, needs in self._needs.items():
+            for needed in needs:
+                self._readers[needed].add(index)
         self._lock = threading.Lock()
 
     def has_any(self, index: int, besides: int | None = None) -> bool:
@@ -33,8 +36,8 @@ class StageReaders:
     def finished(self, index: int) -> None:
         """A stage has ended: it reads no files any more."""
         with self._lock:
-            for readers in self._readers.values():
-                readers.discard(index)
+            for needed in self._needs[index]:
+                self._readers[needed].discard(index)
 
 
 @dataclass(frozen=True, slots=True)

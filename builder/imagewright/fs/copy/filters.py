@@ -55,7 +55,7 @@ class OnlyMatching:
         for part, name in zip(parts, directory.split("/"), strict=False):
             if part == "**":
                 return True
-            if not glob.translate(part).fullmatch(name):
+            if not glob.compiled(part).fullmatch(name):
                 return False
         return True
 

@@ -12,6 +12,7 @@ import stat
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.wildcards import MAX_LENGTH, NOT_SLASH, Item, Kind, Ranges, Wildcards, complement, literal, union
 
 _WILDCARD = re.compile(r"(?:[^\\*?\[]|\\.)*[*?\[]", re.DOTALL)
 
@@ -38,7 +39,7 @@ def expand(source: Rootfs, pattern: str) -> list[bytes]:
 
 
 def _children(source: Rootfs, directory: bytes, part: str) -> list[bytes]:
-    expression = translate(part)
+    expression = compiled(part)
     try:
         with source.directory(directory) as fd:
             names = os.listdir(fd)
@@ -56,55 +57,56 @@ def _is_directory(source: Rootfs, path: bytes) -> bool:
 
 
 @functools.lru_cache(256)
-def translate(part: str) -> re.Pattern[str]:
-    """One component of a pattern as a regular expression.
+def compiled(part: str) -> Wildcards:
+    """One component of a pattern.
 
     Raises:
-        FileSystemError: for an unclosed bracket or a trailing escape (Go's ErrBadPattern).
+        FileSystemError: for an unclosed bracket or a trailing escape (Go's ErrBadPattern), or a pattern that is longer
+            than any name.
     """
-    out: list[str] = []
+    if len(part) > MAX_LENGTH:
+        raise FileSystemError(
+            f'invalid pattern "{part[:100]}…": {len(part)} characters, the limit is {MAX_LENGTH}',
+            reason=Reason.LIMIT_EXCEEDED,
+            hint="Use a shorter pattern.",
+        )
+    items: list[Item] = []
     position = 0
     while position < len(part):
         letter = part[position]
         position += 1
         if letter == "*":
-            out.append("[^/]*")
+            items.append(Item(Kind.MANY, NOT_SLASH))
         elif letter == "?":
-            out.append("[^/]")
+            items.append(Item(Kind.ONE, NOT_SLASH))
         elif letter == "\\":
             if position == len(part):
                 raise _bad(part)
-            out.append(re.escape(part[position]))
+            items.append(literal(part[position]))
             position += 1
         elif letter == "[":
-            expression, position = _bracket(part, position)
-            out.append(expression)
+            ranges, position = _bracket(part, position)
+            items.append(Item(Kind.ONE, ranges))
         else:
-            out.append(re.escape(letter))
-    return re.compile("".join(out), re.DOTALL)
+            items.append(literal(letter))
+    return Wildcards(items)
 
 
-def _bracket(part: str, position: int) -> tuple[str, int]:
+def _bracket(part: str, position: int) -> tuple[Ranges, int]:
     negated = part.startswith("^", position)
     position += negated
-    ranges: list[str] = []
+    pairs: list[tuple[str, str]] = []
     while True:
         if position >= len(part):
             raise _bad(part)
-        if part[position] == "]" and ranges:
+        if part[position] == "]" and pairs:
             break
         low, position = _letter(part, position)
         high = low
         if part.startswith("-", position):
             high, position = _letter(part, position + 1)
-        if low > high:
-            ranges.append("")  # an empty range matches nothing, as in Go
-        else:
-            ranges.append(f"{re.escape(low)}-{re.escape(high)}")
-    body = "".join(ranges)
-    if not body:
-        return ("[^/]" if negated else "(?!)"), position + 1
-    return f"[{'^/' if negated else ''}{body}]", position + 1
+        pairs.append((low, high))  # in reverse order, it matches nothing, as in Go
+    return complement(union([*pairs, ("/", "/")])) if negated else union(pairs), position + 1
 
 
 def _letter(part: str, position: int) -> tuple[str, int]:
