@@ -283,3 +283,11 @@ def test_invalid_durations(text: str) -> None:
 @given(st.integers(0, 2**62))
 def test_formatted_durations_parse_to_the_same_value(nanoseconds: int) -> None:
     assert parse_duration(format_duration(nanoseconds)) == nanoseconds
+
+
+@pytest.mark.parametrize(
+    "line", ['RUN ["a", "\\u0000"]', 'COPY ["a\\u0000", "/b"]', 'VOLUME ["/\\u0000"]', 'SHELL ["\\u0000"]']
+)
+def test_null_bytes_in_json_are_refused(line: str) -> None:
+    with pytest.raises(DockerfileError, match="must not contain null bytes"):
+        parse(f"FROM scratch\n{line}\n".encode(), "Dockerfile")

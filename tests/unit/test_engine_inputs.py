@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from imagewright.context.fetch import FetchedContext
-from imagewright.contract.request import BuildRequest, ContextSettings
+from imagewright.contract.request import BuildArg, BuildRequest, ContextSettings, PlanSettings
 from imagewright.contract.sources import DirectorySource
-from imagewright.engine.source.inputs import read_inputs
+from imagewright.engine.source.inputs import _build_args, read_inputs, resolve_epoch
+from imagewright.errors import UsageError
 
 
 def test_a_form_feed_does_not_end_a_line(tmp_path: Path) -> None:
@@ -17,3 +21,19 @@ def test_a_form_feed_does_not_end_a_line(tmp_path: Path) -> None:
     last = inputs.dockerfile.stages[0].instructions[-1]
     assert last.location.line == 3
     assert inputs.lines[last.location.line - 1] == "LABEL e=f"
+
+
+def test_a_null_byte_in_a_build_argument_is_refused() -> None:
+    request = BuildRequest(
+        context=ContextSettings(source=DirectorySource(path="/")),
+        plan=PlanSettings(build_args=(BuildArg(name="a", value="x\0y"),)),
+    )
+    with pytest.raises(UsageError, match='build argument "a": it contains a null byte'):
+        _build_args(request, {})
+
+
+def test_an_endless_time_is_refused(tmp_path: Path) -> None:
+    remotes: Any = None  # not asked
+    with pytest.raises(UsageError, match="invalid SOURCE_DATE_EPOCH") as caught:
+        resolve_epoch("1" * 10_000, FetchedContext(str(tmp_path)), lambda _: None, remotes)
+    assert len(caught.value.message) < 300

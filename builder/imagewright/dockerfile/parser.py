@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from imagewright.dockerfile.instructions import RawInstruction, read_instruction
 from imagewright.dockerfile.lexer import SpanKind, lex
-from imagewright.dockerfile.model import Arg, Dockerfile, From, Instruction, Stage
+from imagewright.dockerfile.model import Arg, Dockerfile, From, Instruction, Maintainer, Onbuild, Stage
 from imagewright.dockerfile.source import SourceText
 from imagewright.errors import DockerfileError, Location, Reason
 
@@ -85,8 +85,9 @@ def parse_trigger(trigger: str, source: SourceText, location: Location) -> Instr
     except DockerfileError as error:
         raise source.error(f"{quoted}: {error.message}", location, hint=hint) from error
     match found:
-        case [From()]:
-            raise source.error(f"{quoted}: FROM is not allowed", location, hint=hint)
+        case [From() | Maintainer() | Onbuild() as instruction]:  # as when it is written (instructions.py)
+            name = type(instruction).__name__.upper()
+            raise source.error(f"{quoted}: {name} is not allowed as a trigger", location, hint=hint)
         case [instruction] if not isinstance(instruction, From):
             return instruction
         case _:

@@ -108,7 +108,7 @@ def parse_json(rest: str) -> tuple[str, ...] | None:
     """The strings of a JSON array, or None if ``rest`` is not one (then it is the shell form).
 
     Raises:
-        WordsError: the JSON array contains something other than strings.
+        WordsError: the JSON array contains something other than strings, or null bytes.
     """
     if not rest.lstrip().startswith("["):
         return None
@@ -120,4 +120,6 @@ def parse_json(rest: str) -> tuple[str, ...] | None:
         return None
     if not all(isinstance(item, str) for item in value):
         raise WordsError("a JSON array must contain only strings")
+    if any("\0" in item for item in value):
+        raise WordsError("a JSON array must not contain null bytes")
     return tuple(value)

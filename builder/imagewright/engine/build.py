@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from imagewright.cache.layers import LayerCache
@@ -21,7 +22,7 @@ from imagewright.engine.events import Reporter
 from imagewright.engine.layers import layer_options
 from imagewright.engine.output.destinations import Destinations, read_destinations
 from imagewright.engine.output.image import BuiltImage, Output, assemble
-from imagewright.engine.output.resultfiles import references_with_digest, write_digests, write_result
+from imagewright.engine.output.resultfiles import check_writable, references_with_digest, write_digests, write_result
 from imagewright.engine.planning import PlannedBuild, Planner
 from imagewright.engine.pull.images import BrokenEntry, Images, ImageSources
 from imagewright.engine.pull.layouts import Layouts, WarmCache
@@ -82,17 +83,34 @@ def build(
         error = _from_os_error(failure)
     except Interruption as signal:
         error = signal.as_error()
-    finally:
-        building.close()
+    except Exception as failure:
+        if not building.pushed:
+            _clean_up(building, reporter)
+            raise
+        error = ImagewrightError(f"unexpected {type(failure).__name__}: {failure}")
+    _clean_up(building, reporter)
+    if error is not None and building.pushed:
+        reporter.warning(f"after the image was pushed: {error.message}")
+        error = None
     result = building.result(error)
     if request.output.result_file:
         try:
             write_result(request.output.result_file, result)
         except ImagewrightError as failure:
-            if error is None:
+            if error is None and not building.pushed:
                 return Outcome(building.result(failure), failure)
             reporter.warning(failure.message)
     return Outcome(result, error)
+
+
+def _clean_up(building: _Build, reporter: Reporter) -> None:
+    """Close everything. What fails here is reported; it doesn't make a failure of a build that succeeded."""
+    try:
+        building.close()
+    except Interruption:
+        _clean_up(building, reporter)  # signals are ignored from now on
+    except Exception as failure:  # noqa: BLE001
+        reporter.warning(f"cannot clean up: {type(failure).__name__}: {failure}")
 
 
 def plan(request: BuildRequest, environment: Mapping[str, str], reporter: Reporter) -> BuildPlan:
@@ -155,20 +173,14 @@ class _Build:
         self._image: BuiltImage | None = None
         self._steps: list[StepResult] = []
         self._references: tuple[Reference, ...] = ()
+        self.pushed = False  # from then on, nothing makes the build a failure
 
     def close(self) -> None:
-        try:
-            if self._sandbox is not None:
-                self._sandbox.close()
-            if self._root is not None:
-                self._root.close()
-            if self._cache is not None:
-                self._cache.close()
-        finally:
-            if self._agents is not None:
-                self._agents.close()
-            if self._workspace is not None:
-                self._workspace.close()
+        """Close everything, the sandbox first; the rest, too, if something raises."""
+        with ExitStack() as stack:
+            for each in (self._workspace, self._agents, self._cache, self._root, self._sandbox):
+                if each is not None:
+                    stack.callback(each.close)
 
     def execute(self) -> None:
         request, reporter = self._request, self._reporter
@@ -289,7 +301,9 @@ class _Build:
             output.also_at = session.cache.stored_at
         output.write(destinations)
         if destinations.push:
+            check_writable(destinations, self._request.output.result_file)
             self._references = output.push(registries.pusher, destinations)
+            self.pushed = True
         names = self._references if destinations.push else destinations.references
         write_digests(destinations, names, self._image.manifest.digest)
 

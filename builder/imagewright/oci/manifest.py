@@ -17,6 +17,7 @@ from imagewright.oci.mediatypes import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFE
 from imagewright.oci.platform import Platform
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024  # distribution-spec: registries limit manifests to 4 MiB
+_MAX_DEPTH = 100  # of nested JSON: it is walked by recursive functions later
 _MAX_LAYERS = 1000  # far above what runtimes mount; limits what a hostile manifest makes the engine fetch
 
 
@@ -151,7 +152,21 @@ def load_document(raw: bytes) -> dict[str, Any]:
         raise document_error(f"it is not JSON ({str(error)[:100]})") from error
     if not isinstance(value, dict):
         raise document_error("it is not a JSON object")
+    if _is_deeper(value, _MAX_DEPTH):
+        raise document_error(f"it is nested more than {_MAX_DEPTH} levels deep")
     return value
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    level: list[object] = [value]
+    for _ in range(levels):
+        level = [
+            item
+            for each in level
+            if isinstance(each, dict | list)
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(level)
 
 
 def dump_document(value: Mapping[str, Any]) -> bytes:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from imagewright.contract.request import SandboxKind
+from imagewright.descent import temporary_directory
 from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import Ids
@@ -225,7 +225,7 @@ def _without_namespaces(failure: SandboxError) -> SandboxError:
 
 def _try(kind: SandboxKind, runners: RunnerPool, options: SandboxOptions) -> SandboxError | None:
     """Try a mode; None if it works, else the error."""
-    with tempfile.TemporaryDirectory(prefix="trial-", dir=options.work_dir) as rootfs:
+    with temporary_directory("trial-", options.work_dir) as rootfs:
         try:
             code = runners.run(kind, RunCommand(rootfs, (), (), "/"), lambda _: None)
         except SandboxError as error:

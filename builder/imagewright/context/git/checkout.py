@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from imagewright.context.git.errors import GitError
 from imagewright.context.git.program import Git
 from imagewright.context.job import FetchedContext, FetchJob, Machine
 from imagewright.contract.sources import GitSource
+from imagewright.descent import remove_tree
 from imagewright.errors import Reason, SourceError
 
 _MAX_SUBMODULES = 1000
@@ -93,7 +93,7 @@ def clone(source: GitSource, machine: Machine, options: CheckoutOptions = _OF_CO
             fetching.keep(address, revision, target)
     finally:
         git.close()
-        shutil.rmtree(os.path.join(work_dir, "git-objects"), ignore_errors=True)
+        remove_tree(os.path.join(work_dir, "git-objects"), ignore_errors=True)
     path = _subdirectory(target, source.subdir)
     if options.commit_times:
         _set_times(path, time_s)
@@ -237,7 +237,7 @@ class _Fetching:
             self._git.run(*words, url=address.url, git_dir=git_dir)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(git_dir, "FETCH_HEAD"))
-        shutil.rmtree(os.path.join(git_dir, "logs"), ignore_errors=True)
+        remove_tree(os.path.join(git_dir, "logs"), ignore_errors=True)
         kept = os.path.join(target, ".git")
         os.rename(git_dir, kept)
         os.chmod(kept, 0o755)  # noqa: S103 - as git init makes it

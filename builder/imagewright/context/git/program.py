@@ -6,7 +6,6 @@ Runs git; writes logins and keys to a directory of mode 0700 that ``close`` remo
 from __future__ import annotations
 
 import os
-import shutil
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from imagewright.context.git.address import Address, Login, read_git_secret
 from imagewright.context.git.errors import GitError, explain
 from imagewright.context.job import Machine
 from imagewright.contract.sources import GitSource
+from imagewright.descent import remove_tree
 from imagewright.errors import Reason, SourceError
 
 _PASSED_ON = (
@@ -81,7 +81,7 @@ class Git:
             raise
 
     def close(self) -> None:
-        shutil.rmtree(self._private, ignore_errors=True)
+        remove_tree(self._private, ignore_errors=True)
 
     def run(self, *words: str, url: str, git_dir: str = "", work_tree: str = "") -> str:
         """Run git; its standard output. Errors name ``url``. Transient failures are retried: a Pod's network may be set

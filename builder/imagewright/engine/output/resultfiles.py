@@ -5,7 +5,9 @@ Writes files, after everything else: when one of them exists, the image does too
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from collections.abc import Sequence
 
 from imagewright.contract.result import BuildResult
@@ -31,6 +33,33 @@ def write_digests(destinations: Destinations, names: Sequence[Reference], digest
     if destinations.name_tag_with_digest_file:
         lines = _lines([str(reference.with_digest(digest)) for reference in names])
         _write(destinations.name_tag_with_digest_file, lines, "--image-name-tag-with-digest-file")
+
+
+def check_writable(destinations: Destinations, result_file: str) -> None:
+    """Fail before the image is pushed if one of the files can't be written: afterwards it would be too late.
+
+    Raises:
+        ImagewrightError: reason ``OutputFailed``.
+    """
+    for path, flag in (
+        (destinations.digest_file, "--digest-file"),
+        (destinations.name_with_digest_file, "--image-name-with-digest-file"),
+        (destinations.name_tag_with_digest_file, "--image-name-tag-with-digest-file"),
+        (result_file, "--result-file"),
+    ):
+        if not path:
+            continue
+        try:
+            if os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            if os.path.exists(path) and not os.path.isfile(path):
+                continue  # a pipe, for example
+            folder = os.path.dirname(os.path.realpath(path))
+            os.makedirs(folder, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise write_error(f"the file {path}", error, flag) from error
 
 
 def write_result(path: str, result: BuildResult) -> None:

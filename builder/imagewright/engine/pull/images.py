@@ -24,6 +24,7 @@ from imagewright.fs.layer.unmodified import StoredLayer
 from imagewright.fs.layer.unpack import unpack_layer
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.decompress import open_layer
+from imagewright.fs.tar.reader import read_rest
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
@@ -170,7 +171,7 @@ class Images:
         with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, _short(layer)) as tar:
             try:
                 stats = unpack_layer(rootfs, tar)
-                tar.finish()
+                read_rest(tar, "the layer")
             except BaseException:
                 for spool in spools.values():
                     spool.stop()  # nothing reads the other downloads any more

@@ -154,11 +154,6 @@ class InflatedLayer:
             missing -= len(part)
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
-    def finish(self) -> None:
-        """Read what follows the end of the tar, so that the whole layer is verified."""
-        while self.read(_CHUNK_BYTES):
-            pass
-
     def _produce(self) -> None:
         try:
             hasher = self._diff_id.hasher()

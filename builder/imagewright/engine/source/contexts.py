@@ -7,7 +7,6 @@ commit.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 
 from imagewright.context.git.checkout import find_commit
@@ -16,6 +15,7 @@ from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, SourceResult
 from imagewright.contract.sources import DirectorySource, GitSource, HttpSource, ImageSource, LayoutSource, Source
 from imagewright.contract.sources import NamedContext as RequestedContext
+from imagewright.descent import temporary_directory
 from imagewright.engine.events import Reporter
 from imagewright.engine.pull.layouts import layout_reference
 from imagewright.errors import Reason, RegistryError, SourceError
@@ -121,7 +121,7 @@ def find_source_commit(request: BuildRequest, environment: Mapping[str, str], re
         )
     if request.work_dir:
         os.makedirs(request.work_dir, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="probe-", dir=request.work_dir or None) as folder:
+    with temporary_directory("probe-", request.work_dir or None) as folder:
         commit = find_commit(request.context.source, Machine(folder, environment, reporter.message))
     reporter.message(f"at commit {commit}")
     return BuildResult(source=SourceResult(commit=commit))

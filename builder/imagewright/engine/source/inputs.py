@@ -23,6 +23,7 @@ from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
 from imagewright.fs.rootfs.inodes import ON_DISK, Inodes
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.decompress import inflate, sniff
+from imagewright.fs.tar.reader import read_rest
 from imagewright.oci.platform import Platform, host_platform
 from imagewright.plan.arguments import EPOCH
 from imagewright.plan.epoch import EpochSource
@@ -103,8 +104,7 @@ def unpack_archive(stream: Readable, folder: str, inodes: Inodes = ON_DISK) -> N
     options = UnpackOptions(whiteouts=False, ownership=inodes.default_owner())
     inflated = inflate(peeked, found)
     unpack_layer(Rootfs(folder, inodes=inodes), inflated, options)
-    while inflated.read(1 << 20):
-        pass  # the checksum at the end reveals a truncated archive
+    read_rest(inflated, "the archive")  # the checksum at the end reveals a truncated archive
 
 
 def ignore_file_of(context: Rootfs) -> RootedFile:
@@ -144,10 +144,17 @@ def _build_args(request: BuildRequest, environment: Mapping[str, str]) -> dict[s
                 f'no value for build argument "{arg.name}": variable "{arg.from_env}" is not set',
                 hint="Set the variable, or give the argument a value.",
             )
+    for name, value in args.items():
+        if "\0" in value:
+            raise UsageError(
+                f'invalid value of build argument "{name}": it contains a null byte',
+                hint="Encode it, for example in base64, or give it as a secret.",
+            )
     return args
 
 
 _FROM_CONTEXT = "context"
+_MOST_DIGITS = 20  # of seconds
 # What SOURCE_DATE_EPOCH defaults to.
 EPOCH_OF = {Timestamps.BUILD: "", Timestamps.SOURCE: _FROM_CONTEXT, Timestamps.ZERO: "0"}
 
@@ -175,9 +182,9 @@ def resolve_epoch(
         except ImagewrightError as error:
             source.substitutions.restore(error)
             raise
-    if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 33:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS) or int(text) >= 1 << 33:
         raise UsageError(
-            f'invalid {EPOCH} "{text}": neither seconds since 1970, "context", nor the name of a stage',
+            f'invalid {EPOCH} "{text[:100]}": neither seconds since 1970, "context", nor the name of a stage',
             hint="Use, for example, the output of git log -1 --pretty=%ct, or context for a git context.",
         )
     return int(text)

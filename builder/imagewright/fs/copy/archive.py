@@ -35,10 +35,11 @@ def newest(file: FileIO) -> int | None:
     """The mtime of the newest regular file in an archive, in seconds since 1970; None if it is not an archive."""
     try:
         found, stream = sniff(file)
-        times = [entry.mtime_ns for entry in TarReader(inflate(stream, found)) if entry.type == REGULAR]
+        entries = TarReader(inflate(stream, found))
+        time_ns = max((entry.mtime_ns for entry in entries if entry.type == REGULAR), default=None)
     except FileSystemError:
         return None
-    return max(times) // 1_000_000_000 if times else None
+    return None if time_ns is None else time_ns // 1_000_000_000
 
 
 def extract(rootfs: Rootfs, file: FileIO, ownership: tuple[int, int] | None) -> list[bytes]:

@@ -16,6 +16,7 @@ from imagewright.fs.copy.sources import Source, Sources, clean
 from imagewright.fs.paths import check_length
 from imagewright.fs.rootfs.attributes import EntryRef
 from imagewright.fs.rootfs.errors import explain
+from imagewright.fs.rootfs.holes import Holes
 from imagewright.fs.rootfs.inodes import Inodes
 from imagewright.fs.rootfs.root import Rootfs
 
@@ -64,6 +65,7 @@ class _Walker:
         self._inodes = inodes
         self._owners = owners
         self._hash = FramedHash()
+        self._holes = Holes()
         self._seen: dict[tuple[int, int], int] = {}  # inodes with several hard links, numbered
 
     def hexdigest(self) -> str:
@@ -118,7 +120,7 @@ class _Walker:
         if info.st_nlink > 1:
             self._hash.add(self._seen.setdefault((info.st_dev, info.st_ino), len(self._seen)))
         if stat.S_ISREG(info.st_mode):
-            self._hash.add(info.st_size, _content(directory, name))
+            self._hash.add(info.st_size, self._content(directory, name))
             self._add_xattrs((directory, name))
         elif stat.S_ISLNK(info.st_mode):
             self._hash.add(os.readlink(name, dir_fd=directory))
@@ -130,11 +132,11 @@ class _Walker:
             self._hash.add(key, value)
         self._hash.add(None)
 
-
-def _content(directory: int, name: bytes) -> bytes:
-    hasher = hashlib.sha256()
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    with os.fdopen(fd, "rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            hasher.update(chunk)
-    return hasher.digest()
+    def _content(self, directory: int, name: bytes) -> bytes:
+        hasher = hashlib.sha256()
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            self._holes.add(fd, name)
+            while chunk := file.read(_CHUNK_BYTES):
+                hasher.update(chunk)
+        return hasher.digest()

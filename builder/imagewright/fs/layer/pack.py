@@ -16,6 +16,7 @@ from imagewright.fs.paths import quote_path
 from imagewright.fs.rootfs.attributes import EntryRef
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import explain
+from imagewright.fs.rootfs.holes import Holes
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar import writer
 from imagewright.fs.tar.entries import (
@@ -59,6 +60,7 @@ class _Packer:
         self._clamp_ns = None if options.clamp_mtime_s is None else options.clamp_mtime_s * 1_000_000_000
         self._directories = DirectoryCache(rootfs)
         self._links: dict[tuple[int, int], bytes] = {}
+        self._holes = Holes()
         self.current = b""
 
     def run(self, changes: Changes) -> None:
@@ -125,6 +127,7 @@ class _Packer:
         size = entry.size
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
+            self._holes.add(fd, entry.name)
             self._set_xattrs(entry, fd)
             self._sink.write(writer.header(entry))
             if self._sink.write_from(fd, size) < size:

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.layer.limits import Limits, Meter
 from imagewright.fs.layer.restore import drop_xattrs, set_metadata, set_special_metadata, write_data, write_sparse
 from imagewright.fs.paths import check_length, quote_entry
 from imagewright.fs.rootfs.attributes import EntryRef
@@ -31,14 +32,6 @@ from imagewright.streams import Readable
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."  # AUFS kept its own files under names like .wh..wh.plnk: not content
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits against archives made to fill disk or memory: entries, and bytes of a layer on disk."""
-
-    entries: int = 5_000_000
-    size: int = 1 << 40
 
 
 @dataclass(slots=True)
@@ -63,7 +56,7 @@ class UnpackOptions:
     whiteouts: bool = True
     ownership: tuple[int, int] | None = None
     keep_written: bool = False
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 def unpack_layer(rootfs: Rootfs, stream: Readable, options: UnpackOptions = UnpackOptions()) -> UnpackStats:
@@ -99,21 +92,17 @@ class _Unpacker:
         # Paths of this layer and their parents: a whiteout, at any position, hides only entries of lower layers.
         self._fresh: set[bytes] = set()
         self._skipped: set[bytes] = set()  # devices that could not be created
+        self._opaque: set[bytes] = set()  # real paths of directories that have nothing of lower layers any more
+        self._what = "the layer" if options.whiteouts else "the archive"
+        self._meter = Meter(options.limits, self._what)
 
     def run(self, stream: Readable) -> UnpackStats:
         entry: Entry | None = None
-        what = "the layer" if self._options.whiteouts else "the archive"
+        what = self._what
         try:
             reader = TarReader(stream, what)
             while (entry := reader.next()) is not None:
-                self._stats.entries += 1
-                self._stats.size += max(entry.size, entry.real_size)
-                if self._stats.entries > self._options.limits.entries or self._stats.size > self._options.limits.size:
-                    limits = self._options.limits
-                    raise malformed(
-                        f"{what} is too large: the limits are {limits.entries} entries and {limits.size} bytes",
-                        Reason.LIMIT_EXCEEDED,
-                    )
+                self._meter.entry(entry)
                 self._apply(entry, reader)
             self._set_times()
         except OSError as error:
@@ -121,6 +110,7 @@ class _Unpacker:
             raise explain(error, action, place, self._rootfs.full_hint) from error
         finally:
             self._directories.close()
+        self._stats.entries, self._stats.size = self._meter.entries, self._meter.size
         return self._stats
 
     def _apply(self, entry: Entry, reader: TarReader) -> None:
@@ -177,6 +167,7 @@ class _Unpacker:
         fresh.add(path)
         while parent and parent not in fresh:
             fresh.add(parent)
+            self._meter.path(parent)
             parent = parent.rpartition(b"/")[0]
 
     def _root(self, entry: Entry) -> None:
@@ -187,6 +178,7 @@ class _Unpacker:
 
     def _make_missing(self, parent_fd: int, path: bytes) -> None:
         """Create a directory that no entry describes."""
+        self._meter.directory(path)
         make_directory(self._rootfs, parent_fd, path, self._options.ownership or (0, 0))
 
     # --- whiteouts
@@ -211,7 +203,10 @@ class _Unpacker:
             self._make_opaque(path)  # it is also in this layer: remove what lower layers have in it
 
     def _make_opaque(self, parent: bytes) -> None:
-        """Remove what lower layers have in a directory; entries of this layer stay, in any order of the tar."""
+        """Remove what lower layers have in a directory; entries of this layer stay, in any order of the tar.
+
+        Done once for a directory: whatever is added to it afterwards is this layer's.
+        """
         waiting = [parent]
         while waiting:
             parent = waiting.pop()
@@ -220,6 +215,10 @@ class _Unpacker:
                 continue
             prefix = parent + b"/" if parent else b""
             real = self._rootfs.path_of(directory)  # once: a link on the path may be removed below
+            if real in self._opaque:
+                continue
+            self._opaque.add(real)
+            self._meter.path(real)
             for name in self._rootfs.names(directory, real):
                 path, real_path = prefix + name, real + b"/" + name if real else name
                 if self._rootfs.excluded and self._rootfs.is_excluded(real_path):

@@ -21,6 +21,7 @@ Format = Literal["none", "gzip", "zstd", "bzip2", "xz"]
 
 _IGZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # the stubs take the class for a value
 _INPUT_BYTES = 256 * 1024
+_FIRST_INPUT_BYTES = 1024
 _MAX_WINDOW_BYTES = 128 * 1024 * 1024  # of zstd: the default maximum of its long mode
 _MAX_XZ_MEMORY_BYTES = 128 * 1024 * 1024
 _HINT = "Rebuild the layer or archive: it is damaged."
@@ -107,22 +108,27 @@ class _Inflater:
         self._decompressor = make()
         self._fed = False  # whether the current member has started
         self._ended = False
+        self._input = b""
+        self._at = 0  # what of it has been fed
+        self._step = _FIRST_INPUT_BYTES
 
     def read(self, size: int = -1, /) -> bytes:
         limit = size if size > 0 else 1 << 20
         while not self._ended:
             decompressor = self._decompressor
             if decompressor.eof:
-                rest = decompressor.unused_data.lstrip(b"\0")  # some writers pad to a block
-                while not rest and (chunk := self._stream.read(_INPUT_BYTES)):
-                    rest = chunk.lstrip(b"\0")
+                self._at -= len(decompressor.unused_data)
+                self._step = _FIRST_INPUT_BYTES
+                rest = b""
+                while not rest and (chunk := self._more()):
+                    rest = chunk.lstrip(b"\0")  # some writers pad to a block
                 if not rest:
                     self._ended = True
                     break
                 self._decompressor = decompressor = self._make()
                 data = self._feed(rest, limit)
             elif decompressor.needs_input:
-                chunk = self._stream.read(_INPUT_BYTES)
+                chunk = self._more()
                 if not chunk:
                     if self._fed:
                         raise FileSystemError(f"the {self._name} stream is truncated", hint=_HINT)
@@ -134,6 +140,15 @@ class _Inflater:
             if data:
                 return data
         return b""
+
+    def _more(self) -> bytes:
+        """More input. The first pieces of a member are small: what follows its end is copied, and fed again."""
+        if self._at == len(self._input):
+            self._input, self._at = self._stream.read(_INPUT_BYTES), 0
+        piece = self._input[self._at : self._at + self._step]
+        self._at += len(piece)
+        self._step = min(4 * self._step, _INPUT_BYTES)
+        return piece
 
     def _feed(self, chunk: bytes, limit: int) -> bytes:
         self._fed = True

@@ -31,9 +31,10 @@ from imagewright.fs.tar.entries import (
 from imagewright.streams import Readable
 
 _BUFFER_BYTES = 1 << 20
-_MAX_EXTENSION_BYTES = 1 << 20  # per PAX header or GNU long name
+_MAX_EXTENSION_BYTES = 1 << 20  # of all PAX headers and GNU long names of an entry, and of all global records
 _MAX_SPARSE_SEGMENTS = 1 << 18
-_MAX_GLOBAL_RECORDS = 1000
+_MAX_GLOBAL_RECORDS = 100  # each is applied to each entry; git archive writes one
+_MAX_TRAILING_BYTES = 64 << 20  # tar programs pad archives to a multiple of at most some MiB
 _MAX_NUMBER_LINE = 32  # bytes of one number in a sparse map
 _MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
 _MAX_DEVICE = (1 << 31) - 1
@@ -48,6 +49,22 @@ _TYPES = {
 }
 _EXTENSIONS = frozenset({b"x", b"X", b"g", b"L", b"K"})
 _FIELDS = struct.Struct("100s8s8s8s12s12s8xc100s8s64x8s8s155s12x")
+
+
+def read_rest(stream: Readable, what: str) -> None:
+    """Read what follows the end of an archive, so that the whole stream is verified.
+
+    Raises:
+        FileSystemError: reason ``LimitExceeded``: it is more than the padding of any tar program.
+    """
+    count = 0
+    while data := stream.read(_BUFFER_BYTES):
+        count += len(data)
+        if count > _MAX_TRAILING_BYTES:
+            raise malformed(
+                f"{what} goes on after the end of its tar archive: the limit is {_MAX_TRAILING_BYTES} bytes",
+                reason=Reason.LIMIT_EXCEEDED,
+            )
 
 
 class TarReader:
@@ -65,6 +82,7 @@ class TarReader:
         self._left = 0  # of the current entry's data, padding included
         self._padding = 0
         self._global: dict[bytes, bytes] = {}
+        self._extended = 0  # bytes of the current entry's extension headers
 
     def __iter__(self) -> Iterator[Entry]:
         while (entry := self.next()) is not None:
@@ -82,6 +100,7 @@ class TarReader:
         pax: dict[bytes, bytes] = dict(self._global) if self._global else {}
         sparse_pairs: list[tuple[bytes, bytes]] = []
         long_name = long_link = b""
+        self._extended = 0
         while True:
             header = self._header()
             if header is None:
@@ -96,13 +115,8 @@ class TarReader:
                 else:
                     records = pax_records(data, self._what)
                     if kind == b"g":
-                        self._global.update(records)
+                        self._add_global(records)
                         pax.update(records)
-                        if len(self._global) > _MAX_GLOBAL_RECORDS:
-                            raise malformed(
-                                f"{self._what} has too many global PAX records: the limit is {_MAX_GLOBAL_RECORDS}",
-                                reason=Reason.LIMIT_EXCEEDED,
-                            )
                     else:
                         pax.update(records)
                         if b"GNU.sparse." in data:
@@ -194,13 +208,25 @@ class TarReader:
 
     def _extension(self, header: bytes) -> bytes:
         size = number(header[124:136], self._what)
-        if not 0 <= size <= _MAX_EXTENSION_BYTES:
+        self._extended += size + BLOCK
+        if size < 0 or self._extended > _MAX_EXTENSION_BYTES + BLOCK:
             raise malformed(
-                f"{self._what} has an extended header of {size} bytes: the limit is {_MAX_EXTENSION_BYTES}",
+                f"{self._what} has an entry with {self._extended - BLOCK} bytes of extended headers: "
+                f"the limit is {_MAX_EXTENSION_BYTES}",
                 reason=Reason.LIMIT_EXCEEDED,
             )
         padded = self._take(size + -size % BLOCK) or b""
         return padded[:size]
+
+    def _add_global(self, records: list[tuple[bytes, bytes]]) -> None:
+        self._global.update(records)
+        size = sum(len(key) + len(value) for key, value in self._global.items())
+        if len(self._global) > _MAX_GLOBAL_RECORDS or size > _MAX_EXTENSION_BYTES:
+            raise malformed(
+                f"{self._what} has too many global PAX records: the limits are {_MAX_GLOBAL_RECORDS} records and "
+                f"{_MAX_EXTENSION_BYTES} bytes",
+                reason=Reason.LIMIT_EXCEEDED,
+            )
 
     def _cut_off(self) -> FileSystemError:
         return malformed(f"{self._what} is truncated: unexpected end of the tar archive")
