@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from imagewright.contract.request import SshSource
 from imagewright.errors import Reason, SandboxError, UsageError
 from imagewright.plan.steps import SshMount
-from imagewright.sandbox.mounts.sockets import reachable
+from imagewright.sandbox.mounts.sockets import MAX_CONNECTIONS, forwarded, reachable
 
 # draft-ietf-sshm-ssh-agent, "Message numbers".
 _FAILURE = b"\0\0\0\1\5"
@@ -29,7 +29,6 @@ _REQUEST_IDENTITIES, _SIGN_REQUEST = 11, 13
 _ALLOWED = frozenset({_REQUEST_IDENTITIES, _SIGN_REQUEST})
 _MAX_MESSAGE_BYTES = 256 * 1024  # OpenSSH's own limit
 _MAX_KEY_BYTES = 1 << 20
-_MAX_CONNECTIONS = 64  # at once of one RUN; each takes a thread of the engine
 _AGENT = 'echo "$SSH_AGENT_PID"; read -r line'  # runs until its standard input is closed
 
 
@@ -42,6 +41,7 @@ class SshAgents:
         self._sources = {source.id: source for source in sources}
         programs = f"{os.path.dirname(os.path.realpath(sys.executable))}:{os.environ.get('PATH', '')}"
         self._programs = {name: shutil.which(name, path=programs) for name in ("ssh-agent", "ssh-add", "sh")}
+        self._slots = threading.Semaphore(MAX_CONNECTIONS)  # of all commands together
         self._lock = threading.Lock()
         self._upstream: dict[str, str] = {}
         self._started: list[subprocess.Popen[bytes]] = []
@@ -65,7 +65,7 @@ class SshAgents:
                 self._upstream[mount.id] = self._agent_of(source)
             path = os.path.join(self._folder, f"socket-{self._sockets}")
             self._sockets += 1
-        with contextlib.closing(_ForwardingSocket(path, self._upstream[mount.id])):
+        with forwarded(path, self._upstream[mount.id], _Requests, self._slots):
             os.chown(path, mount.uid, mount.gid)
             os.chmod(path, mount.mode)
             yield path
@@ -149,71 +149,50 @@ class SshAgents:
         return found
 
 
-class _ForwardingSocket:
-    """A listening socket that forwards allowed requests to an agent."""
+class _Requests:
+    """Requests and answers in turn. A request that is not allowed is answered here."""
 
-    def __init__(self, path: str, agent: str) -> None:
-        self._path, self._agent = path, agent
-        self._free = threading.Semaphore(_MAX_CONNECTIONS)
-        self._listener = socket.socket(socket.AF_UNIX)
-        with reachable(path) as short:
-            self._listener.bind(short)
-        self._listener.listen()
-        threading.Thread(target=self._accept, name="ssh-forward", daemon=True).start()
+    in_turns = True
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept
-        self._listener.close()
-        os.unlink(self._path)
+    def __init__(self) -> None:
+        self._message = bytearray()  # what has arrived of the next one, including its length prefix
+        self._asked = False  # the agent's answer is the next one
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            if self._free.acquire(blocking=False):
-                threading.Thread(target=self._forward, args=(connection,), name="ssh-forward", daemon=True).start()
-            else:
-                connection.close()
+    def expected(self, *, server: bool) -> int:
+        return self._missing() if server is self._asked else 0
 
-    def _forward(self, connection: socket.socket) -> None:
-        """Forward requests and answers in turn until either side closes."""
-        try:
-            with contextlib.suppress(OSError, EOFError), connection, _connected(self._agent) as agent:
-                while True:
-                    message = _message(connection)
-                    if message[4] not in _ALLOWED:
-                        connection.sendall(_FAILURE)
-                        continue
-                    agent.sendall(message)
-                    connection.sendall(_message(agent))
-        finally:
-            self._free.release()
+    def from_client(self, data: bytes) -> tuple[bytes, bytes]:
+        message = self._completed(data)
+        if message and message[4] not in _ALLOWED:
+            return b"", _FAILURE
+        self._asked = bool(message)
+        return message, b""
 
+    def from_server(self, data: bytes) -> bytes:
+        message = self._completed(data)
+        self._asked = not message
+        return message
 
-def _message(stream: socket.socket) -> bytes:
-    """One message, including its length prefix.
+    def _completed(self, data: bytes) -> bytes:
+        """The message that these data complete, or nothing.
 
-    Raises:
-        EOFError: the stream has ended, or the length is invalid.
-    """
-    head = _read_exactly(stream, 4)
-    (size,) = struct.unpack(">I", head)
-    if not 0 < size <= _MAX_MESSAGE_BYTES:
-        raise EOFError
-    return head + _read_exactly(stream, size)
+        Raises:
+            ValueError: its length is invalid.
+        """
+        self._message += data
+        if self._missing():
+            return b""
+        message = bytes(self._message)
+        self._message.clear()
+        return message
 
-
-def _read_exactly(stream: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = stream.recv(size - len(data))
-        if not more:
-            raise EOFError
-        data += more
-    return data
+    def _missing(self) -> int:
+        if len(self._message) < 4:
+            return 4 - len(self._message)
+        (size,) = struct.unpack_from(">I", self._message)
+        if not 0 < size <= _MAX_MESSAGE_BYTES:
+            raise ValueError(f"a message of {size} bytes")
+        return int(4 + size - len(self._message))
 
 
 @contextlib.contextmanager

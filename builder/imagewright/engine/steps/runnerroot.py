@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import stat
 import threading
 import uuid
@@ -38,7 +37,7 @@ from imagewright.sandbox.model import (
     SocketMount,
 )
 from imagewright.sandbox.mounts.mountpoints import NETWORK_FILES, read_network_file
-from imagewright.sandbox.mounts.sockets import forward
+from imagewright.sandbox.mounts.sockets import MAX_CONNECTIONS, forwarded
 
 _KERNEL = (b"proc", b"sys", b"dev")  # where no image has files, and nobody mounts credentials
 _PROGRAMS = b"imagewright"
@@ -64,6 +63,7 @@ class RunnerRoot:
         _detach_mounts(self._container, container.mounts)
         self._files = {path: data for path in NETWORK_FILES if (data := read_network_file(path))}
         self._own = os.fsencode(container.own)
+        self._connections = threading.Semaphore(MAX_CONNECTIONS)
         self._programs = _state_of_programs(self._container, self._own)
 
     # --- as of ``BuildRoot``
@@ -126,7 +126,9 @@ class RunnerRoot:
         name = os.fsencode(uuid.uuid4().hex)
         os.mkdir(name, 0o700, dir_fd=self._sources.fd)
         try:
-            folder = _Sources(self._sources.below(name), f"{self._sources_inside}/{os.fsdecode(name)}")
+            inside = f"{self._sources_inside}/{os.fsdecode(name)}"
+            kept = {mount.source for mount in mounts if isinstance(mount, DirectoryMount) and mount.writable}
+            folder = _Sources(self._sources.below(name), inside, kept, self._connections)
             with contextlib.ExitStack() as stack:
                 served = [folder.serve(mount, stack) for mount in mounts]
                 yield [*self._network_files(mounts), *served]
@@ -141,34 +143,57 @@ class RunnerRoot:
 
 
 class _Sources:
-    """A directory of the runner's container with the sources of one command's mounts. ``inside`` is its path there."""
+    """A directory of the runner's container with the sources of one command's mounts. ``inside`` is its path there.
 
-    def __init__(self, rootfs: Rootfs, inside: str) -> None:
+    What the command changes in the sources that are ``kept`` is taken back. Each of them has one name here, at however
+    many targets it is mounted: the runner refuses what would be two copies.
+    """
+
+    def __init__(self, rootfs: Rootfs, inside: str, kept: Iterable[str], connections: threading.Semaphore) -> None:
+        """``connections`` has a slot for each connection to the engine's sockets."""
         self._rootfs = rootfs
         self._inside = inside
-        self._caches: list[tuple[DirectoryMount, bytes]] = []
+        self._kept = frozenset(kept)
+        self._caches: dict[str, tuple[DirectoryMount, bytes]] = {}  # those of them that are here, with their names
+        self._connections = connections
         self._count = 0
 
     def serve(self, mount: SandboxMount, stack: contextlib.ExitStack) -> SandboxMount:
-        if not isinstance(mount, DirectoryMount | SocketMount):
-            return mount
-        name = b"%d" % self._count
-        self._count += 1
         if isinstance(mount, SocketMount):
-            stack.enter_context(_forwarded(f"/proc/self/fd/{self._rootfs.fd}/{os.fsdecode(name)}", mount.source))
-        else:
-            with _naming(f'copy the source of the mount "{mount.target}" to the runner', self._rootfs.full_hint):
-                self._copy(mount.source, name)
-            if not mount.writable:
-                return DisposableMount(mount.target, f"{self._inside}/{os.fsdecode(name)}")
-            self._caches.append((mount, name))
-        return replace(mount, source=f"{self._inside}/{os.fsdecode(name)}")
+            return replace(mount, source=self._path(self._listen(mount, stack)))
+        if not isinstance(mount, DirectoryMount):
+            return mount
+        if mount.source not in self._kept:
+            return DisposableMount(mount.target, self._path(self._copy_in(mount)))
+        if mount.source not in self._caches:
+            self._caches[mount.source] = mount, self._copy_in(mount)
+        return replace(mount, source=self._path(self._caches[mount.source][1]))
 
     def take_back(self) -> None:
         """Replace the sources of caches by what the command made of them."""
-        for mount, name in self._caches:
+        for mount, name in self._caches.values():
             with _naming(f'keep what RUN wrote to the cache mount "{mount.target}"', _CACHES_FULL_HINT):
                 replace_directory(mount.source, partial(self._copy_back, name))
+
+    def _path(self, name: bytes) -> str:
+        return f"{self._inside}/{os.fsdecode(name)}"
+
+    def _new_name(self) -> bytes:
+        self._count += 1
+        return b"%d" % self._count
+
+    def _listen(self, mount: SocketMount, stack: contextlib.ExitStack) -> bytes:
+        name = self._new_name()
+        path = f"/proc/self/fd/{self._rootfs.fd}/{os.fsdecode(name)}"
+        with _naming(f'create the socket of the mount "{mount.target}" in the runner', self._rootfs.full_hint):
+            stack.enter_context(forwarded(path, mount.source, slots=self._connections))
+        return name
+
+    def _copy_in(self, mount: DirectoryMount) -> bytes:
+        name = self._new_name()
+        with _naming(f'copy the source of the mount "{mount.target}" to the runner', self._rootfs.full_hint):
+            self._copy(mount.source, name)
+        return name
 
     def _copy(self, source: str, name: bytes) -> None:
         if os.path.isdir(source):
@@ -194,23 +219,6 @@ def _naming(action: str, full_hint: str) -> Iterator[None]:
     except FileSystemError as error:
         hint = full_hint if error.reason is Reason.DISK_FULL else error.hint
         raise FileSystemError(f"cannot {action}: {error.why}", why=error.why, reason=error.reason, hint=hint) from error
-
-
-@contextlib.contextmanager
-def _forwarded(path: str, source: str) -> Iterator[None]:
-    """A socket at ``path`` whose connections are forwarded to the socket ``source`` by a thread."""
-    ours, theirs = socket.socketpair()
-    listener = socket.socket(socket.AF_UNIX)
-    with ours, theirs, listener:
-        listener.bind(path)
-        listener.listen()
-        thread = threading.Thread(target=forward, args=(listener, source, theirs), name="socket-forward", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ours.shutdown(socket.SHUT_RDWR)
-            thread.join()
 
 
 def _detach_mounts(container: Rootfs, table: bytes) -> None:

@@ -59,7 +59,7 @@ class EmulatedMounts:
         self._mount_points = MountPoints()
         self._aside = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in aside if os.path.isdir(path)]
         self._targets: list[_Target] = []
-        self._moved_in: dict[str, str] = {}  # directories that were moved here, with their targets
+        self._sources: dict[str, DirectoryMount] = {}  # the first mount of each
 
     @contextlib.contextmanager
     def in_place(self, mounts: Sequence[SandboxMount]) -> Iterator[None]:
@@ -111,16 +111,15 @@ class EmulatedMounts:
         return failures
 
     def _refuse_second_target(self, mount: SandboxMount) -> None:
+        """A directory whose changes are kept can be at one target only, whichever of its mounts may be written to."""
         if not isinstance(mount, DirectoryMount):
             return
-        if mount.source in self._moved_in:
+        first = self._sources.setdefault(mount.source, mount)
+        if first is not mount and (first.writable or mount.writable):
             raise OSError(
                 errno.EEXIST,
-                f'cannot mount the source of "{self._moved_in[mount.source]}" at "{mount.target}" as well: '
-                "only the namespace sandbox can",
+                f'cannot mount the source of "{first.target}" at "{mount.target}" as well: only the namespace sandbox can',
             )
-        if mount.writable:
-            self._moved_in[mount.source] = mount.target
 
     def _leaves_out(self, mount: SandboxMount, target: str) -> bool:
         """Whether nothing can be put at the target, which belongs to the container, and the command can do without.

@@ -1,6 +1,7 @@
-"""Unix sockets: paths that are too long for an address, and a process that forwards connections from one to another.
+"""Unix sockets: paths that are too long for an address, and the forwarding of connections from one socket to another.
 
-Opens directories and sockets.
+Opens directories and sockets, starts threads. One loop serves all connections of a socket and never waits for one of
+them: a peer that reads nothing, or never ends, holds up nobody else.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ import contextlib
 import os
 import selectors
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from imagewright.sandbox.processes.child import Parent
 
-_CHUNK_BYTES = 65536
+MAX_CONNECTIONS = 64  # at once; each takes two descriptors
+CHUNK_BYTES = 65536
+_PAUSE_S = 0.1  # until a connection is accepted again after no descriptor was left for it
 _MAX_PATH_BYTES = 100  # sun_path has 108 (unix(7))
 
 
@@ -30,42 +37,281 @@ def reachable(path: str) -> Iterator[str]:
         os.close(directory)
 
 
-def forward(listener: socket.socket, source: str, parent: Parent | socket.socket) -> int:
-    """Forward all connections of ``listener`` to the socket ``source``, in one thread, until the parent hangs up."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(listener, selectors.EVENT_READ, None)
-        selector.register(parent, selectors.EVENT_READ, None)
+# --- what is forwarded
+
+
+class Dialog(Protocol):
+    """What one connection forwards between the client, which has connected, and the server, to which it is forwarded.
+
+    ``in_turns``: only one of them sends at a time. Nothing more is read then until everything is sent, and the
+    connection ends with either side.
+    """
+
+    in_turns: bool
+
+    def expected(self, *, server: bool) -> int:
+        """How many bytes may be read next from the server or the client; 0 while it is not its turn."""
+
+    def from_client(self, data: bytes) -> tuple[bytes, bytes]:
+        """What the server is sent for these data, and what the client is sent in answer.
+
+        Raises:
+            ValueError: they are invalid: the connection ends.
+        """
+
+    def from_server(self, data: bytes) -> bytes:
+        """What the client is sent for these data.
+
+        Raises:
+            ValueError: as for ``from_client``.
+        """
+
+
+class Stream:
+    """All data in both directions, each of which ends by itself."""
+
+    in_turns = False
+
+    def expected(self, *, server: bool) -> int:
+        return CHUNK_BYTES
+
+    def from_client(self, data: bytes) -> tuple[bytes, bytes]:
+        return data, b""
+
+    def from_server(self, data: bytes) -> bytes:
+        return data
+
+
+# --- connections
+
+
+@dataclass(slots=True)
+class _Direction:
+    """``pending`` is what was read from ``source`` and is still to be sent to ``target``."""
+
+    source: socket.socket
+    target: socket.socket
+    pending: memoryview = field(default_factory=lambda: memoryview(b""))
+    drained: bool = False  # nothing more comes from the source
+    done: bool = False
+
+    def read(self, size: int) -> bytes:
+        """The next data; none if there are none after all, or never again."""
+        try:
+            data = self.source.recv(size)
+        except BlockingIOError:
+            return b""
+        except OSError:  # reset by the peer
+            data = b""
+        if not data:
+            self.drained = True
+            self.end_if_sent()
+        return data
+
+    def add(self, data: bytes) -> None:
+        if data:
+            self.pending = memoryview(bytes(self.pending) + data)
+
+    def write(self) -> None:
+        try:
+            self.pending = self.pending[self.target.send(self.pending) :]
+        except BlockingIOError:
+            return
+        except OSError:  # the target has closed: nobody wants the rest
+            self.drained, self.pending = True, memoryview(b"")
+        self.end_if_sent()
+
+    def end_if_sent(self) -> None:
+        """Pass the end on, in both ways, when nothing is left to be sent."""
+        if self.drained and not self.pending and not self.done:
+            self.done = True
+            for each, way in ((self.target, socket.SHUT_WR), (self.source, socket.SHUT_RD)):
+                with contextlib.suppress(OSError):
+                    each.shutdown(way)
+
+
+class _Connection:
+    def __init__(self, client: socket.socket, server: socket.socket, dialog: Dialog) -> None:
+        self.client, self.server = client, server
+        self._dialog = dialog
+        self._up, self._down = _Direction(client, server), _Direction(server, client)
+        self._invalid = False
+
+    @property
+    def over(self) -> bool:
+        ends = (self._up.done, self._down.done)
+        return self._invalid or (any(ends) if self._dialog.in_turns else all(ends))
+
+    def wanted(self, sock: socket.socket) -> int:
+        """The events of one of the sockets that this connection waits for, as in ``selectors``; 0 for none."""
+        of, to = (self._up, self._down) if sock is self.client else (self._down, self._up)
+        blocked = of.pending or of.drained or (self._dialog.in_turns and to.pending)
+        readable = not blocked and self._dialog.expected(server=sock is self.server) > 0
+        return selectors.EVENT_READ * readable | selectors.EVENT_WRITE * bool(to.pending)
+
+    def proceed(self, sock: socket.socket, events: int) -> None:
+        """Read from one of the sockets, or write to it, once, without waiting."""
+        if events & selectors.EVENT_WRITE:
+            (self._down if sock is self.client else self._up).write()
+        if events & selectors.EVENT_READ and self.wanted(sock) & selectors.EVENT_READ:
+            try:
+                self._read(sock)
+            except ValueError:
+                self._invalid = True
+
+    def _read(self, sock: socket.socket) -> None:
+        size = self._dialog.expected(server=sock is self.server)
+        if sock is self.server:
+            if data := self._down.read(size):
+                self._down.add(self._dialog.from_server(data))
+        elif data := self._up.read(size):
+            onward, back = self._dialog.from_client(data)
+            self._up.add(onward)
+            self._down.add(back)
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
+
+
+# --- forwarding
+
+
+class _Forwarding:
+    """The connections of a listener. ``slots`` has one for each that may be open."""
+
+    def __init__(self, source: str, make_dialog: Callable[[], Dialog], slots: threading.Semaphore) -> None:
+        self._source = source
+        self._make_dialog = make_dialog
+        self._slots = slots
+        self._open: set[_Connection] = set()
+        self._selector = selectors.DefaultSelector()
+
+    def run(self, listener: socket.socket, parent: Parent | socket.socket) -> None:
+        """Until ``parent`` hangs up."""
+        listener.setblocking(False)
+        self._selector.register(parent, selectors.EVENT_READ)
+        self._selector.register(listener, selectors.EVENT_READ)
+        resume_s = 0.0  # when connections will be accepted again, 0 while they are
         while True:
-            for key, _ in selector.select():
-                if key.fileobj is parent:
-                    return 0
-                if key.data is None:
-                    _accept(listener, source, selector)
-                else:
-                    _pass_on(key.fileobj, key.data, selector)  # type: ignore[arg-type]
+            happened = self._selector.select(max(resume_s - time.monotonic(), 0.0) if resume_s else None)
+            if resume_s and time.monotonic() >= resume_s:
+                self._selector.register(listener, selectors.EVENT_READ)
+                resume_s = 0.0
+            if any(key.fileobj is parent for key, _ in happened):
+                return
+            for key, events in happened:
+                if key.data in self._open:
+                    key.data.proceed(key.fileobj, events)
+                    self._update(key.data)
+                elif key.fileobj is listener and not self._accept(listener):
+                    self._selector.unregister(listener)
+                    resume_s = time.monotonic() + _PAUSE_S
+
+    def close(self) -> None:
+        for connection in list(self._open):
+            self._end(connection)
+        self._selector.close()
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept a connection; whether others can be accepted now."""
+        try:
+            client, _ = listener.accept()
+        except BlockingIOError:
+            return True
+        except OSError:  # no descriptor is left, and the connection stays in the queue
+            return False
+        if not self._slots.acquire(blocking=False):
+            client.close()
+            return True
+        server = self._connect()
+        if server is None:
+            client.close()
+            self._slots.release()
+            return True
+        client.setblocking(False)
+        connection = _Connection(client, server, self._make_dialog())
+        self._open.add(connection)
+        self._update(connection)
+        return True
+
+    def _connect(self) -> socket.socket | None:
+        """A connection to the server; None if it does not accept one at once."""
+        with contextlib.ExitStack() as failed, contextlib.suppress(OSError):
+            server = failed.enter_context(socket.socket(socket.AF_UNIX))
+            server.setblocking(False)
+            with reachable(self._source) as path:
+                server.connect(path)
+            failed.pop_all()
+            return server
+        return None
+
+    def _update(self, connection: _Connection) -> None:
+        """Wait for what the connection needs next, or end it."""
+        if connection.over:
+            self._end(connection)
+            return
+        for sock in (connection.client, connection.server):
+            wanted = connection.wanted(sock)
+            present = self._selector.get_map().get(sock)
+            if present is not None and present.events != wanted:
+                self._selector.unregister(sock)
+                present = None
+            if present is None and wanted:
+                self._selector.register(sock, wanted, connection)
+
+    def _end(self, connection: _Connection) -> None:
+        for sock in (connection.client, connection.server):
+            with contextlib.suppress(KeyError):  # nothing was awaited of it
+                self._selector.unregister(sock)
+        connection.close()
+        self._open.remove(connection)
+        self._slots.release()
 
 
-def _accept(listener: socket.socket, source: str, selector: selectors.BaseSelector) -> None:
-    inside, _ = listener.accept()
-    outside = socket.socket(socket.AF_UNIX)
-    try:
-        with reachable(source) as path:
-            outside.connect(path)
-    except OSError:
-        inside.close()
-        outside.close()
-        return
-    selector.register(inside, selectors.EVENT_READ, outside)
-    selector.register(outside, selectors.EVENT_READ, inside)
+def forward(
+    listener: socket.socket,
+    source: str,
+    parent: Parent | socket.socket,
+    make_dialog: Callable[[], Dialog] = Stream,
+    slots: threading.Semaphore | None = None,
+) -> int:
+    """Forward all connections of ``listener`` to the socket ``source``, in one thread, until the parent hangs up.
+
+    A connection for which ``slots``, by default ``MAX_CONNECTIONS``, has no place is closed at once.
+    """
+    forwarding = _Forwarding(source, make_dialog, slots or threading.Semaphore(MAX_CONNECTIONS))
+    with contextlib.closing(forwarding):
+        forwarding.run(listener, parent)
+    return 0
 
 
-def _pass_on(one: socket.socket, other: socket.socket, selector: selectors.BaseSelector) -> None:
-    data = b""
-    with contextlib.suppress(OSError):
-        data = one.recv(_CHUNK_BYTES)
-        other.sendall(data)
-    if not data:
-        for each in (one, other):
-            with contextlib.suppress(KeyError, ValueError):  # both ends may have closed at the same time
-                selector.unregister(each)
-            each.close()
+@contextlib.contextmanager
+def forwarded(
+    path: str,
+    source: str,
+    make_dialog: Callable[[], Dialog] = Stream,
+    slots: threading.Semaphore | None = None,
+) -> Iterator[None]:
+    """A socket at ``path``, removed at the end, that a thread forwards to the socket ``source`` as ``forward`` does.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.socket(socket.AF_UNIX) as listener:
+        with reachable(path) as short:
+            listener.bind(short)
+        try:
+            listener.listen()
+            words = (listener, source, theirs, make_dialog, slots)
+            thread = threading.Thread(target=forward, args=words, name="socket-forward", daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                ours.shutdown(socket.SHUT_RDWR)
+                thread.join()  # it waits for nobody
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
