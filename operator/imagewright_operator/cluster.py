@@ -24,7 +24,7 @@ from imagewright_operator.kubeapi.errors import CONFLICT, ApiError
 from imagewright_operator.kubeapi.paths import core, imagebuilds
 from imagewright_operator.pods.manifests import POD_SELECTOR, UID_LABEL
 from imagewright_operator.pods.observation import Observation
-from imagewright_operator.pods.states import EXECUTOR
+from imagewright_operator.pods.states import EXECUTOR, resources_field
 from imagewright_operator.reconcile.actions import CreateError, Event
 
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
@@ -34,6 +34,8 @@ _LOG_KEPT = 64 * 1024
 _LOG_READ = 8 * 1024 * 1024  # of the last lines; a RUN may have printed megabytes in one line
 _LOG_LINES = 400
 _NO_ACCOUNT = re.compile(r"error looking up service account|serviceaccount \"[^\"]*\" not found", re.I)
+
+_LIMIT_RANGE = re.compile(r"(minimum|maximum) (\S+) usage per Container is [^ ,]+, but (request|limit) is ([^ ,\]]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Cluster:
             return Created(self._client.json("POST", path, {"fieldManager": CONTROLLER}, pod))
         except ApiError as error:
             if error.status != CONFLICT:
-                return _create_error(error)
+                return _create_error(error, pod)
         there = self._client.find(core("pods", metadata["namespace"], metadata["name"]))
         if there is None:
             raise ApiError(CONFLICT, f"Pod {metadata['name']} existed, but was deleted just now")
@@ -182,7 +184,7 @@ class Cluster:
                 raise
 
 
-def _create_error(error: ApiError) -> CreateError:
+def _create_error(error: ApiError, pod: Json) -> CreateError:
     """What the failed creation of a Pod means for its build.
 
     Raises:
@@ -201,10 +203,22 @@ def _create_error(error: ApiError) -> CreateError:
         message = f"cannot create the executor Pod: {error.message}; retrying"
         return CreateError(Reason.POD_REJECTED, message, transient=True)
     if error.status in (400, 403, 422):
-        return CreateError(
-            Reason.POD_REJECTED, f"the API server rejected the executor Pod: {error.message}", transient=False
-        )
+        message = f"the API server rejected the executor Pod: {error.message}{_what_to_set(error.message, pod)}"
+        return CreateError(Reason.POD_REJECTED, message, transient=False)
     raise error
+
+
+def _what_to_set(message: str, pod: Json) -> str:
+    """Whose resources a LimitRange refuses, and what sets them; its message names no container."""
+    found = []
+    for bound, resource, kind, amount in _LIMIT_RANGE.findall(message):
+        for container in pod["spec"]["containers"]:
+            amounts = container.get("resources", {}).get(f"{kind}s", {})
+            if str(amounts.get(resource)) == amount:
+                field = resources_field(pod, container["name"], f"{kind}s.{resource}")
+                change = "raise" if bound == "minimum" else "lower"
+                found.append(f'for the container "{container["name"]}" {change} {field}')
+    return ": " + "; ".join(dict.fromkeys(found)) if found else ""
 
 
 def _event_name(name: str, uid: str, key: str) -> str:

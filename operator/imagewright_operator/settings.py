@@ -50,12 +50,12 @@ class Settings:
     """Settings that apply to all builds of an installation.
 
     ``namespaces`` empty means all. ``resources`` applies to builds that set none, ``engine_resources`` to the engine
-    where commands run in another container. ``require_isolation`` applies to all builds. ``log_refresh_s`` is the
-    minimum time between two reads of a running build's log, 0 to read none. ``limits`` are of concurrent builds.
-    ``registry_ca_config_map`` is the name of a ConfigMap in every namespace with builds; ``caFile`` in ``registries``
-    names one of its keys. With ``leader_election`` only the operator works that holds the Lease ``lease_name``. The key
-    that signs Pods is in the Secret ``signing_key_secret`` of the operator's own namespace, or in a mounted file,
-    ``signing_key_file``.
+    where commands run in another container, ``runner_resources`` to that container where it runs none.
+    ``require_isolation`` applies to all builds. ``log_refresh_s`` is the minimum time between two reads of a running
+    build's log, 0 to read none. ``limits`` are of concurrent builds. ``registry_ca_config_map`` is the name of a
+    ConfigMap in every namespace with builds; ``caFile`` in ``registries`` names one of its keys. With
+    ``leader_election`` only the operator works that holds the Lease ``lease_name``. The key that signs Pods is in the
+    Secret ``signing_key_secret`` of the operator's own namespace, or in a mounted file, ``signing_key_file``.
     """
 
     executor_image: str = "imagewright/executor:latest"
@@ -71,6 +71,7 @@ class Settings:
     engine_resources: Mapping[str, Any] = field(
         default_factory=lambda: {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
     )
+    runner_resources: Mapping[str, Any] = field(default_factory=lambda: {"requests": {"cpu": "10m", "memory": "32Mi"}})
     require_isolation: bool = False
     workspace_size: str = "20Gi"
     termination_grace_s: int = 30
@@ -108,6 +109,7 @@ class Settings:
             namespaces=reader.names("NAMESPACES", ()),
             resources=reader.resources("RESOURCES", default.resources),
             engine_resources=reader.resources("ENGINE_RESOURCES", default.engine_resources),
+            runner_resources=reader.resources("RUNNER_RESOURCES", default.runner_resources),
             require_isolation=reader.flag("REQUIRE_ISOLATION"),
             workspace_size=reader.quantity("WORKSPACE_SIZE", default.workspace_size),
             termination_grace_s=reader.integer("TERMINATION_GRACE_SECONDS", default.termination_grace_s, 0),

@@ -14,12 +14,16 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from archives.tars import CHARACTER, FIFO, HARDLINK, Item, directory, hardlink, make_tar, symlink
 from containers.restricted import UID, give_away, restricted
+
+from imagewright.errors import SandboxError
+from imagewright.sandbox.runner.container import RunnerListener
 
 pytestmark = [
     pytest.mark.root,
@@ -229,11 +233,33 @@ def test_run_is_refused_only_when_it_is_reached(place: Place) -> None:
     assert "--> Dockerfile:3:1" in said
 
 
-def test_runner_of_such_a_pod_ends_at_once(place: Place) -> None:
-    """Its engine never asks it to run a command, and it may not write to its own root."""
-    code = (
-        "import sys; from imagewright.sandbox.runner import server; sys.exit(server.serve_from_container('/nowhere'))"
-    )
+@contextmanager
+def runner_of_such_a_pod(place: Place) -> Iterator[tuple[RunnerListener, subprocess.Popen[str]]]:
+    path = place.home / "socket"
+    listener = RunnerListener(str(path))
+    path.chmod(0o777)
+    code = f"import sys; from imagewright.sandbox.runner import server; sys.exit(server.serve_from_container('{path}'))"
     command = restricted([sys.executable, "-c", code], place.home / "interpreter")
-    done = subprocess.run(command, cwd=place.home, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    with subprocess.Popen(
+        command, cwd=place.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as runner:
+        try:
+            yield listener, runner
+        finally:
+            listener.close()
+
+
+def test_runner_of_such_a_pod_sleeps_until_its_engine_ends(place: Place) -> None:
+    """Its engine never asks it to run a command, and it may not write to its own root."""
+    with runner_of_such_a_pod(place) as (listener, runner):
+        with pytest.raises(subprocess.TimeoutExpired):
+            runner.wait(1)
+        listener.close()
+        assert (runner.communicate(timeout=60)[0], runner.returncode) == ("", 0)
+
+
+def test_runner_of_such_a_pod_is_no_help_to_an_engine_that_needs_one(place: Place) -> None:
+    with runner_of_such_a_pod(place) as (listener, runner):
+        with pytest.raises(SandboxError, match="does not run as root"):
+            listener.accept()
+        assert (runner.communicate(timeout=60)[0], runner.returncode) == ("", 0)

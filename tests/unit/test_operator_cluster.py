@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from imagebuilds.manifests import pod
 from imagebuilds.waiting import eventually
 from kubernetes import client
 from servers.scripted import Answer, Asked, ScriptedServer
 
+from imagewright.errors import Reason
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.leadership.leases import Leases
 from imagewright_operator.monitoring.metrics import Metrics
-from imagewright_operator.settings import Settings
+from imagewright_operator.reconcile.actions import CreateError
+from imagewright_operator.settings import Profile, Settings
 from imagewright_operator.signingkey import SigningKey
 from imagewright_operator.watch.controller import Controller
 
@@ -102,3 +106,38 @@ def test_requests_are_counted_by_resource_whatever_the_objects_names() -> None:
         ("GET", "nodes", 200),
         ("GET", "leases", 200),
     ]
+
+
+@pytest.mark.parametrize(
+    ("profile", "said", "advice"),
+    [
+        (
+            Profile.PLAIN,
+            "[minimum memory usage per Container is 64Mi, but request is 32Mi, minimum cpu usage per Container is 50m, but request is 10m]",
+            ': for the container "runner" raise requests.memory in the operator\'s setting IMAGEWRIGHT_RUNNER_RESOURCES; '
+            'for the container "runner" raise requests.cpu in the operator\'s setting IMAGEWRIGHT_RUNNER_RESOURCES',
+        ),
+        (
+            Profile.HARDENED,
+            "minimum memory usage per Container is 200Mi, but request is 128Mi",
+            ': for the container "executor" raise requests.memory in the operator\'s setting IMAGEWRIGHT_ENGINE_RESOURCES',
+        ),
+        (
+            Profile.PLAIN,
+            "maximum memory usage per Container is 2Gi, but limit is 4Gi",
+            ': for the container "runner" lower spec.podTemplate.resources.limits.memory; '
+            'for the container "executor" lower spec.podTemplate.resources.limits.memory',
+        ),
+        (Profile.PLAIN, "minimum memory usage per Pod is 8Gi, but request is 288Mi", ""),
+        (Profile.PLAIN, 'violates PodSecurity "restricted:latest"', ""),
+    ],
+)
+def test_a_limit_range_is_told_with_the_container_and_what_sets_its_resources(
+    serve: Serve, profile: Profile, said: str, advice: str
+) -> None:
+    message = f'pods "app-0123abcd-2" is forbidden: {said}'
+    _, cluster = serve(lambda asked: Answer(403, {}, json.dumps({"kind": "Status", "message": message}).encode()))
+    error = cluster.create_pod(pod(profile=profile))
+    assert isinstance(error, CreateError)
+    assert error.reason is Reason.POD_REJECTED
+    assert error.message == f"the API server rejected the executor Pod: {message}{advice}"

@@ -140,6 +140,11 @@ def test_the_installations_resources_are_shared_out_alike() -> None:
     made = pod(profile=Profile.HARDENED, settings=settings)
     assert container(made, "runner")["resources"] == settings.resources
     assert container(made)["resources"] == settings.engine_resources
+    larger = Settings(resources={"limits": {"memory": "1Gi"}}, runner_resources={"requests": {"memory": "64Mi"}})
+    assert container(pod(settings=larger), "runner")["resources"] == {
+        "requests": {"memory": "64Mi"},
+        "limits": {"memory": "1Gi"},
+    }
     made = pod(settings=settings)
     assert container(made)["resources"] == settings.resources
     assert container(made, "runner")["resources"] == {

@@ -32,6 +32,7 @@ def test_every_setting_is_read() -> None:
         NAMESPACES="a b",
         RESOURCES='{"limits": {"memory": "1Gi"}}',
         ENGINE_RESOURCES='{"requests": {"cpu": "200m"}}',
+        RUNNER_RESOURCES='{"requests": {"cpu": "50m"}}',
         REQUIRE_ISOLATION="true",
         WORKSPACE_SIZE="1Gi",
         RESYNC_SECONDS="5",
@@ -50,6 +51,7 @@ def test_every_setting_is_read() -> None:
     assert settings.namespaces == ("a", "b")
     assert settings.resources == {"limits": {"memory": "1Gi"}}
     assert settings.engine_resources == {"requests": {"cpu": "200m"}}
+    assert settings.runner_resources == {"requests": {"cpu": "50m"}}
     assert settings.require_isolation
     assert (settings.resync_s, settings.workers, settings.http_port) == (5, 2, 0)
 
@@ -65,6 +67,7 @@ def test_every_setting_is_read() -> None:
         ("RESOURCES", '{"limit": {"memory": "1Gi"}}', "unknown key limit"),
         ("RESOURCES", '{"limits": {"memory": "1GB"}}', "limits.memory must be a Kubernetes quantity"),
         ("ENGINE_RESOURCES", '{"limits": {"memory": "1GB"}}', "limits.memory must be a Kubernetes quantity"),
+        ("RUNNER_RESOURCES", '{"requests": {"memory": "64MB"}}', "requests.memory must be a Kubernetes quantity"),
         ("REQUIRE_ISOLATION", "yes", "true, false"),
         ("WORKSPACE_SIZE", "20GB", "such as 20Gi"),
         ("MAX_BUILDS", "1.9", "an integer"),

@@ -152,6 +152,14 @@ def listening(tmp_path: Path) -> Callable[[bytes], tuple[RunnerListener, Path]]:
 
 def test_a_runner_without_a_root_is_refused(listening: Callable[[bytes], tuple[RunnerListener, Path]]) -> None:
     listener, _ = listening(pack(b"a mount table without a descriptor"))
+    with pytest.raises(SandboxError, match="does not run as root"):
+        listener.accept()
+
+
+def test_a_runner_that_ends_before_it_says_anything_is_reported(
+    listening: Callable[[bytes], tuple[RunnerListener, Path]],
+) -> None:
+    listener, _ = listening(b"")
     with pytest.raises(SandboxError, match="ended at once"):
         listener.accept()
 

@@ -28,13 +28,14 @@ _EXECUTOR_OWN = frozenset({"imagewright", "kaniko", "proc", "sys", "dev"})
 
 @dataclass(slots=True)
 class _Chosen:
-    """Commands are run by this container's ``runners``."""
+    """Commands are run by this container's ``runners``; the runner of another container sleeps at ``idle``."""
 
     kind: SandboxKind
     reason: str
     runners: RunnerPool
     ids: Ids
     build_directory: BuildDirectory | None = None
+    idle: RunnerListener | None = None
 
     @property
     def parallel(self) -> int:
@@ -55,6 +56,8 @@ class _Chosen:
 
     def close(self) -> None:
         self.runners.close()
+        if self.idle is not None:
+            self.idle.close()
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ class _Unavailable:
 
     refusal: SandboxError
     parallel: int
+    idle: RunnerListener | None
     kind = None
     mounts = True
     build_directory = None
@@ -110,7 +114,8 @@ class _Unavailable:
         raise AssertionError("unreachable")
 
     def close(self) -> None:
-        return
+        if self.idle is not None:
+            self.idle.close()
 
 
 def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
@@ -127,16 +132,17 @@ def start(kind: SandboxKind, options: SandboxOptions) -> Sandbox:
     try:
         if options.refusal is not None:
             why = SandboxError(options.refusal.message + _confinement(), hint=options.refusal.hint)
-            return _Unavailable(why, options.parallel)
+            return _Unavailable(why, options.parallel, listener)
         runners = RunnerPool(options.work_dir, options.parallel)
         try:
             return _choose(kind, runners, listener, options)
         except BaseException:
             runners.close()
             raise
-    finally:
+    except BaseException:
         if listener is not None:
-            listener.decline()
+            listener.close()
+        raise
 
 
 def _choose(
@@ -145,7 +151,7 @@ def _choose(
     """The namespace sandbox if it works and may be taken, else another, in the runner's container if there is one."""
     ids = Ids.read()
     reason = "requested explicitly"
-    # An ordinary user cannot replace /, and the runner of such a Pod does not come.
+    # An ordinary user cannot replace /, and the runner of such a Pod gives none.
     ordinary = os.geteuid() != 0 or ids.ordinary_user
     if ordinary and (kind is SandboxKind.ROOT or (kind is SandboxKind.CHROOT and listener is not None)):
         raise SandboxError(
@@ -155,7 +161,7 @@ def _choose(
     if kind in (SandboxKind.AUTO, SandboxKind.NAMESPACE):
         failure = _try(SandboxKind.NAMESPACE, runners, options)
         if failure is None:
-            return _in_namespaces(kind, runners, ids)
+            return _in_namespaces(kind, runners, ids, listener)
         elsewhere = not ordinary and (listener is not None or os.path.exists(IMAGE_MARKER))
         if kind is SandboxKind.NAMESPACE or not elsewhere:
             raise _without_namespaces(failure)
@@ -207,11 +213,11 @@ def _make_directories(runner: ContainerRunner, path: str) -> None:
             ) from error
 
 
-def _in_namespaces(kind: SandboxKind, runners: RunnerPool, ids: Ids) -> Sandbox:
+def _in_namespaces(kind: SandboxKind, runners: RunnerPool, ids: Ids, listener: RunnerListener | None) -> Sandbox:
     reason = "user and mount namespaces are available"
     if kind is not SandboxKind.AUTO:
         reason = f"requested explicitly; {reason}"
-    return _Chosen(SandboxKind.NAMESPACE, reason, runners, ids)
+    return _Chosen(SandboxKind.NAMESPACE, reason, runners, ids, idle=listener)
 
 
 def _without_namespaces(failure: SandboxError) -> SandboxError:

@@ -22,7 +22,6 @@ from imagewright_operator.settings import Profile, Settings
 
 _ENTRY_POINT = "/kaniko/executor"
 _STRICT_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SETUID", "SETGID", "SETFCAP", "DAC_OVERRIDE", "CHOWN", "FOWNER")
-_IDLE_RUNNER: Mapping[str, Any] = {"requests": {"cpu": "10m", "memory": "32Mi"}}
 _COMMON_RESOURCES = ("cpu", "memory", "ephemeral-storage")  # others, such as GPUs, are for commands only
 
 
@@ -121,7 +120,7 @@ def _resources(imagebuild: ImageBuild, settings: Settings, profile: Profile) -> 
     whole = settings.resources if given is None else {key: value for key, value in given.as_json().items() if value}
     if commands_container(imagebuild, profile) == RUNNER:
         return {RUNNER: whole, EXECUTOR: _lesser(whole, settings.engine_resources)}
-    return {EXECUTOR: whole, RUNNER: _lesser(whole, _IDLE_RUNNER)}
+    return {EXECUTOR: whole, RUNNER: _lesser(whole, settings.runner_resources)}
 
 
 def _lesser(whole: Mapping[str, Any], own: Mapping[str, Any]) -> Json:

@@ -15,7 +15,7 @@ from typing import Any
 from imagewright.contract.result import BuildResult, Failure
 from imagewright.errors import Reason
 from imagewright_operator.api.spec import RetryCause
-from imagewright_operator.pods.states import COMMANDS_ANNOTATION, EXECUTOR, RUNNER, container_of, state_of
+from imagewright_operator.pods.states import EXECUTOR, RUNNER, container_of, resources_field, state_of
 
 SIGKILL = 128 + 9  # the exit code
 _REASONS_OF_KILLED_CHILD = (Reason.SANDBOX_UNAVAILABLE, Reason.SOURCE_FETCH_FAILED, Reason.INTERNAL_ERROR)
@@ -35,7 +35,7 @@ def killed_for_memory(pod: Mapping[str, Any], result: BuildResult | None) -> tup
     if not limit:
         words = f'the node ran out of memory and the container "{name}", which has no memory limit, was killed'
         return Reason.NODE_OUT_OF_MEMORY, f"{words}: {_request_more(pod, name)}", RetryCause.NODE_OUT_OF_MEMORY
-    words = f'the container "{name}" ran out of memory at its limit of {limit}: raise {_field(pod, name, "limits")}'
+    words = f'the container "{name}" ran out of memory at its limit of {limit}: raise {resources_field(pod, name, "limits.memory")}'
     if _terminated(pod, name).get("exitCode") == SIGKILL:
         words += ", or requests.memory if the build needs less: then the node ran out of memory"
     return Reason.OUT_OF_MEMORY, words, None
@@ -88,16 +88,8 @@ def _memory_limit(spec: Mapping[str, Any], name: str) -> str:
     return next((str(limit["memory"]) for limit in limits if limit.get("memory")), "")
 
 
-def _field(pod: Mapping[str, Any], name: str, kind: str) -> str:
-    """What sets the memory of this container. The runner's limit is always that of the build."""
-    annotations = pod["metadata"].get("annotations") or {}
-    if name == EXECUTOR and annotations.get(COMMANDS_ANNOTATION) == RUNNER:
-        return f"{kind}.memory in the operator's setting IMAGEWRIGHT_ENGINE_RESOURCES"
-    return f"spec.podTemplate.resources.{kind}.memory"
-
-
 def _request_more(pod: Mapping[str, Any], name: str) -> str:
-    return f"set {_field(pod, name, 'requests')} to what the build needs"
+    return f"set {resources_field(pod, name, 'requests.memory')} to what the build needs"
 
 
 def _terminated(pod: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -27,6 +27,16 @@ def container_of(containers: Sequence[Mapping[str, Any]] | None, name: str) -> M
     return next((one for one in containers or () if one.get("name") == name), {})
 
 
+def resources_field(pod: Mapping[str, Any], name: str, field: str) -> str:
+    """What sets a field of a container's resources, as ``limits.memory``. An idle runner's limits are the build's."""
+    commands = (pod["metadata"].get("annotations") or {}).get(COMMANDS_ANNOTATION)
+    if name == EXECUTOR and commands == RUNNER:
+        return f"{field} in the operator's setting IMAGEWRIGHT_ENGINE_RESOURCES"
+    if name == RUNNER and commands == EXECUTOR and field.startswith("requests."):
+        return f"{field} in the operator's setting IMAGEWRIGHT_RUNNER_RESOURCES"
+    return f"spec.podTemplate.resources.{field}"
+
+
 def state_of(pod: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The state of a Pod's container, ``{"running": …}``; {} where it has none yet."""
     return container_of((pod.get("status") or {}).get("containerStatuses"), name).get("state") or {}

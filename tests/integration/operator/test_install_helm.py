@@ -42,6 +42,7 @@ EVERYTHING: Json = {
         "serviceAccounts": ["default", "builder"],
         "resources": {"requests": {"memory": "1Gi"}},
         "engineResources": {"limits": {"memory": "2Gi"}},
+        "runnerResources": {"requests": {"memory": "64Mi"}},
         "requireIsolation": False,
         "workspaceSize": "50Gi",
         "allowCsiVolumes": False,

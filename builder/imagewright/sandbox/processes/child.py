@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NoReturn
 
 from imagewright.sandbox.kernel import linux
-from imagewright.sandbox.processes.connection import Connection, pack, receive_request
+from imagewright.sandbox.processes.connection import Connection, receive_request
 
 FAILED: Final = 125  # exit code of a child that failed before or instead of its task
 _MAX_DESCRIPTORS = 1 << 20
@@ -31,6 +31,7 @@ class Parent:
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
+        self._connection = Connection(line)
 
     def fileno(self) -> int:
         """Readable when a message has arrived or the parent has exited."""
@@ -50,11 +51,9 @@ class Parent:
     def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         """
         Raises:
-            OSError: the parent has exited.
+            ConnectionError: the parent has exited.
         """
-        data = pack(message)
-        sent = socket.send_fds(self._line, [data], list(fds))
-        self._line.sendall(data[sent:])
+        self._connection.send(message, fds)
 
     def report(self, number: int, text: str) -> None:
         """Report, as the last message, an error (errno(3), 0 for none) that prevents the task of this process."""

@@ -32,7 +32,11 @@ _UNKNOWN = Counts(None, None)
 
 
 class RunnerListener:
-    """The socket at ``path``. A runner may connect as soon as this exists, and is served when it is needed."""
+    """The socket at ``path``. A runner may connect as soon as this exists, and is served when it is needed.
+
+    One that is not needed sleeps until this is closed, or the engine exits: a Pod of which a container has ended is
+    shown as not ready.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -62,15 +66,16 @@ class RunnerListener:
             ) from None
         finally:
             os.unlink(self._path)
-            self.decline()
+            self.close()
         hello = receive_request(line)
         if hello is None or len(hello[1]) != 1:
             line.close()
-            raise SandboxError('the container "runner", which runs commands, ended at once', hint=_NOT_THERE)
+            why = "ended at once" if hello is None else "does not run as root"
+            raise SandboxError(f'the container "runner", which runs commands, {why}', hint=_NOT_THERE)
         return ContainerRunner(line, hello[1][0], hello[0])
 
-    def decline(self) -> None:
-        """Stop listening: a runner that has connected, or tries to, exits."""
+    def close(self) -> None:
+        """Stop listening: a runner that has connected without being accepted, or tries to connect, exits."""
         self._listener.close()
 
 

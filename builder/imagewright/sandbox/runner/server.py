@@ -48,11 +48,9 @@ def serve_from_container(socket_path: str) -> int:
     """Serve the engine of another container of this Pod, which listens at ``socket_path``, until it hangs up.
 
     Sends it a descriptor of this container's ``/`` and its mount table. Waits for the engine however long it takes to
-    start: it may lack a Secret that is still to be created. Returns at once for an ordinary user, who cannot replace
-    ``/``: the engine of such a Pod runs commands in namespaces of its own, or none.
+    start: it may lack a Secret that is still to be created. An ordinary user cannot replace ``/``, and gives none:
+    the engine of such a Pod runs commands in namespaces of its own, or none.
     """
-    if os.geteuid() != 0:
-        return 0
     linux.set_dumpable(False)
     line = socket.socket(socket.AF_UNIX)
     while True:
@@ -62,8 +60,13 @@ def serve_from_container(socket_path: str) -> int:
         except FileNotFoundError:
             time.sleep(_CONNECT_INTERVAL_S)
         except ConnectionRefusedError:
-            return 0  # the engine has exited, or needs no runner
+            return 0  # the engine has exited
     engine = Parent(line)
+    if os.geteuid() != 0:
+        with contextlib.suppress(ConnectionError):
+            engine.send(b"")
+        engine.receive()
+        return 0
     with open("/proc/self/mountinfo", "rb") as file:
         table = file.read()
     root = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
