@@ -164,6 +164,23 @@ def test_a_runner_that_ends_before_it_says_anything_is_reported(
         listener.accept()
 
 
+def test_a_runner_finds_a_socket_only_once_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection means that the engine has exited, and the runner exits as well."""
+    path = str(tmp_path / "socket")
+    refused: list[bool] = []
+
+    class Early(socket.socket):
+        def listen(self, backlog: int = 1, /) -> None:
+            with socket.socket(socket.AF_UNIX) as runner, pytest.raises(FileNotFoundError):
+                runner.connect(path)
+            refused.append(True)
+            super().listen(backlog)
+
+    monkeypatch.setattr(container.socket, "socket", Early)
+    RunnerListener(path).close()
+    assert refused == [True]
+
+
 def test_only_the_first_runner_is_accepted(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     listener = RunnerListener(path)

@@ -42,8 +42,9 @@ class RunnerListener:
         self._path = path
         self._listener = socket.socket(socket.AF_UNIX)
         try:
-            self._listener.bind(path)
+            self._listener.bind(f"{path}.new")
             self._listener.listen(1)
+            os.rename(f"{path}.new", path)  # a runner that is refused takes it that the engine has exited
         except OSError as error:
             self._listener.close()
             raise SandboxError(
