@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -18,9 +18,11 @@ from pydantic import ValidationError
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import UsageError
 from imagewright_operator.api.base import describe
+from imagewright_operator.patterns import NONE, AllowList
 
 _PREFIX = "IMAGEWRIGHT_"
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+_PATTERN = re.compile(r"[A-Za-z0-9*]?[-A-Za-z0-9_./*]*")
 _QUANTITY = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[KMGTPE]i|[mkMGTPE]|[eE][0-9]+)?")
 
 
@@ -45,6 +47,47 @@ class Limits:
         return bool(self.total or self.per_namespace)
 
 
+# What a build may set in its Pod. Proxies, the places and logins of sources and registries, which the engine reads.
+_ENV = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+    *("GIT_USERNAME", "GIT_PASSWORD", "GIT_TOKEN", "GIT_PULL_METHOD", "SOURCE_DATE_EPOCH"),
+    *("AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("S3_ENDPOINT", "S3_FORCE_PATH_STYLE", "GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST"),
+    *("AZURE_STORAGE_ACCESS_KEY", "GITHUB_ACTOR", "GITHUB_TOKEN", "DOCKER_*_USR", "DOCKER_*_PSW"),
+    *("CI_REGISTRY", "CI_REGISTRY_USER", "CI_REGISTRY_PASSWORD", "CI_JOB_TOKEN", "CI_DEPENDENCY_PROXY_*"),
+)
+_TOLERATIONS = ("builds", "imagewright.dev/*", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_NODE_SELECTORS = (
+    *("kubernetes.io/os", "kubernetes.io/arch", "topology.kubernetes.io/*", "node.kubernetes.io/instance-type"),
+    *("builds", "imagewright.dev/*"),
+)
+
+
+def _allow(name: str, *patterns: str, namespaced: bool = False) -> AllowList:
+    return AllowList(f"{_PREFIX}ALLOWED_{name}", patterns, namespaced)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What ImageBuilds may ask for that gives more than the right to build. The defaults are safe ones.
+
+    ``labels``, ``annotations`` and ``env`` are keys of ``spec.podTemplate``; ``tolerations`` keys of taints,
+    ``node_selectors`` keys of nodes' labels, also in an affinity. ``login_secrets`` are the names of Secrets that only
+    the engine sees, ``build_secrets`` those of Secrets that RUN may read.
+    """
+
+    labels: AllowList = field(default_factory=lambda: _allow("LABELS"))
+    annotations: AllowList = field(default_factory=lambda: _allow("ANNOTATIONS"))
+    env: AllowList = field(default_factory=lambda: _allow("ENV", *_ENV))
+    tolerations: AllowList = field(default_factory=lambda: _allow("TOLERATIONS", *_TOLERATIONS))
+    node_selectors: AllowList = field(default_factory=lambda: _allow("NODE_SELECTORS", *_NODE_SELECTORS))
+    priority_classes: AllowList = field(default_factory=lambda: _allow("PRIORITY_CLASSES"))
+    runtime_classes: AllowList = field(default_factory=lambda: _allow("RUNTIME_CLASSES"))
+    login_secrets: AllowList = field(default_factory=lambda: _allow("LOGIN_SECRETS", "*", namespaced=True))
+    build_secrets: AllowList = field(default_factory=lambda: _allow("BUILD_SECRETS", "*", namespaced=True))
+    host_users: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings that apply to all builds of an installation.
@@ -52,10 +95,11 @@ class Settings:
     ``namespaces`` empty means all. ``resources`` applies to builds that set none, ``engine_resources`` to the engine
     where commands run in another container, ``runner_resources`` to that container where it runs none.
     ``require_isolation`` applies to all builds. ``log_refresh_s`` is the minimum time between two reads of a running
-    build's log, 0 to read none. ``limits`` are of concurrent builds. ``registry_ca_config_map`` is the name of a
-    ConfigMap in every namespace with builds; ``caFile`` in ``registries`` names one of its keys. With
-    ``leader_election`` only the operator works that holds the Lease ``lease_name``. The key that signs Pods is in the
-    Secret ``signing_key_secret`` of the operator's own namespace, or in a mounted file, ``signing_key_file``.
+    build's log, 0 to read none. ``limits`` are of concurrent builds, ``allowed`` is what ImageBuilds may ask for.
+    ``registry_ca_config_map`` is the name of a ConfigMap in every namespace with builds; ``caFile`` in ``registries``
+    names one of its keys. With ``leader_election`` only the operator works that holds the Lease ``lease_name``. The key
+    that signs Pods is in the Secret ``signing_key_secret`` of the operator's own namespace, or in a mounted file,
+    ``signing_key_file``.
     """
 
     executor_image: str = "imagewright/executor:latest"
@@ -79,6 +123,7 @@ class Settings:
     log_refresh_s: float = 10.0
     workers: int = 8
     limits: Limits = field(default_factory=Limits)
+    allowed: Allowed = field(default_factory=Allowed)
     http_port: int = 8080
     csi_volumes: bool = False
     leader_election: bool = False
@@ -117,6 +162,7 @@ class Settings:
             resync_s=reader.number("RESYNC_SECONDS", default.resync_s, 1),
             workers=reader.integer("WORKERS", default.workers, 1),
             limits=Limits(reader.integer("MAX_BUILDS", 0, 0), reader.integer("MAX_BUILDS_PER_NAMESPACE", 0, 0)),
+            allowed=reader.allowed(default.allowed),
             http_port=reader.integer("HTTP_PORT", default.http_port, 0, 65535),
             csi_volumes=reader.flag("ALLOW_CSI_VOLUMES"),
             leader_election=reader.flag("LEADER_ELECTION"),
@@ -150,6 +196,23 @@ class _Reader:
     def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         text = self.text(name, "")
         return tuple(word for word in text.replace(",", " ").split()) or default
+
+    def allowed(self, default: Allowed) -> Allowed:
+        lists = {one.name: getattr(default, one.name) for one in fields(default)}
+        return Allowed(
+            **{key: self.patterns(one) for key, one in lists.items() if isinstance(one, AllowList)},
+            host_users=self.flag("ALLOW_HOST_USERS"),
+        )
+
+    def patterns(self, default: AllowList) -> AllowList:
+        """Patterns instead of the default ones; the word ``none`` is for an empty list."""
+        name = default.setting.removeprefix(_PREFIX)
+        found = self.names(name, default.patterns)
+        for pattern in found:
+            if not _PATTERN.fullmatch(pattern) or (default.namespaced and pattern.count("/") > 1):
+                form = "names of Secrets, or NAMESPACE/NAME" if default.namespaced else "names"
+                raise _invalid(name, pattern, f"must be {form}, in which * stands for any characters")
+        return replace(default, patterns=() if found == (NONE,) else found)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         text = self.text(name, default)

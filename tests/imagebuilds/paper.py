@@ -42,6 +42,7 @@ class Paper:
 
     def __init__(self, **spec: Any) -> None:
         self.now = START
+        self.settings = SETTINGS
         self.generation = 1
         self.uid = "uid-1"
         self.deleted = False
@@ -91,7 +92,7 @@ class Paper:
             return self.wait_reason
 
         observed = replace(observed, read_log=read_log, admit=admit, conditions=self.conditions)
-        actions = reconciler.reconcile(observed, SETTINGS)
+        actions = reconciler.reconcile(observed, self.settings)
         assert len(asked) == len(set(asked)), "a log is read once a pass, and a build asks once"
         return observed, actions
 
@@ -118,12 +119,12 @@ class Paper:
         if cut_after < 3 or actions.create is None:
             return actions
         if error is not None:
-            self.store(reconciler.create_failed(observed, actions, error, SETTINGS))
+            self.store(reconciler.create_failed(observed, actions, error, self.settings))
             return actions
         build = actions.create
         made = self._create(executor_pod(self.imagebuild(), build, SETTINGS, Profile.PLAIN), build.inputs_hash)
         if cut_after >= 4:
-            self.store(reconciler.created(observed, actions, made, SETTINGS))
+            self.store(reconciler.created(observed, actions, made, self.settings))
         return actions
 
     def settle(self) -> Actions:

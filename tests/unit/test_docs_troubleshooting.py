@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagewright.errors import Reason
-from imagewright_operator.reconcile import reconciler
 from imagewright_operator.status import conditions
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "troubleshooting.md"
 OF_THE_PLUGIN = {Reason.KUBERNETES_API_FAILED, Reason.IMAGE_BUILD_NOT_FOUND}  # no ImageBuild has them
-OF_CONDITIONS = {reconciler.QUEUED, reconciler.PENDING, reconciler.RUNNING, reconciler.RETRYING, reconciler.SUSPENDED}
+OF_CONDITIONS = {getattr(conditions, name) for name in ("QUEUED", "PENDING", "RUNNING", "RETRYING", "SUSPENDED")}
 
 
 def explained() -> set[str]:

@@ -18,6 +18,7 @@ from imagewright_operator.api import REQUESTED_AT_ANNOTATION
 from imagewright_operator.pods.manifests import pod_name
 from imagewright_operator.reconcile import reconciler
 from imagewright_operator.reconcile.actions import CreateError
+from imagewright_operator.settings import Settings
 
 
 def built(**spec: Any) -> Paper:
@@ -114,7 +115,7 @@ def test_what_does_not_change_the_image_builds_nothing(field: str) -> None:
         "retention": {"historyLimit": 1},
         "suspend": True,
         "retry": {"limit": 0},
-        "podTemplate": {"nodeSelector": {"a": "b"}},
+        "podTemplate": {"nodeSelector": {"kubernetes.io/arch": "arm64"}},
         "sandbox": "Root",
     }
     paper = built()
@@ -168,7 +169,7 @@ def test_a_failed_build_stays_failed_until_the_spec_is_edited() -> None:
     paper.wait(days=1)
     paper.settle()
     assert len(paper.created) == 1
-    paper.edit(podTemplate={"env": [{"name": "A", "value": "b"}]})  # it may have been the cause
+    paper.edit(podTemplate={"env": [{"name": "HTTPS_PROXY", "value": "b"}]})  # it may have been the cause
     paper.settle()
     assert len(paper.created) == 2
 
@@ -574,3 +575,85 @@ def test_whatever_happens_kstatus_is_current_only_with_an_image_of_these_inputs(
 def _current(paper: Paper) -> str:
     build = paper.imagebuild().status.build
     return pod_name("app", build) if build is not None else ""
+
+
+REFUSED: dict[str, Any] = {"podTemplate": {"labels": {"app": "web"}}}
+ALLOWING = Settings.from_environment({"IMAGEWRIGHT_ALLOWED_LABELS": "*"})
+
+
+def test_a_refused_spec_starts_nothing_and_an_edit_recovers() -> None:
+    paper = Paper(**REFUSED)
+    paper.settle()
+    assert paper.condition("Stalled") == "True InvalidSpec"
+    assert paper.created == []
+    paper.edit(podTemplate={})
+    paper.settle()
+    assert len(paper.created) == 1
+
+
+def test_an_edit_to_what_is_refused_is_reported_at_once() -> None:
+    paper = built()
+    paper.edit(**REFUSED)
+    paper.settle()
+    assert paper.condition("Stalled") == "True InvalidSpec"
+    paper.edit(podTemplate={})
+    paper.settle()
+    assert paper.kstatus() == "Current"
+    assert len(paper.created) == 1
+
+
+def test_an_installation_that_allows_less_than_before_leaves_running_and_finished_builds_alone() -> None:
+    paper = Paper(**REFUSED)
+    paper.settings = ALLOWING
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    paper.settings = Settings()  # an upgrade, or another setting
+    paper.settle()
+    assert paper.status["phase"] == "Running"
+    paper.ends(result())
+    paper.settle()
+    assert paper.kstatus() == "Current"
+    paper.annotations[REQUESTED_AT_ANNOTATION] = "now"
+    paper.settle()
+    assert paper.condition("Stalled") == "True InvalidSpec"
+    assert len(paper.created) == 1
+    paper.settings = ALLOWING
+    paper.settle()
+    assert len(paper.created) == 2
+
+
+def test_it_starts_no_pod_of_a_build_that_was_queued_before() -> None:
+    paper = Paper(**REFUSED)
+    paper.settings = ALLOWING
+    paper.wait_reason = "queued"
+    paper.settle()
+    assert paper.status["phase"] == "Queued"
+    paper.settings, paper.wait_reason = Settings(), ""
+    paper.settle()
+    assert paper.condition("Stalled") == "True InvalidSpec"
+    assert paper.created == []
+    assert paper.status["build"]["failure"]["message"] == "replaced: the spec is not allowed"
+
+
+def test_it_starts_no_further_attempt_and_no_poll() -> None:
+    disruption = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "gone"}
+    paper = Paper(**REFUSED)
+    paper.settings = ALLOWING
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    paper.settings = Settings()
+    paper.ends(exit_code=137, conditions=[disruption])
+    paper.settle()
+    assert (paper.status["build"]["attempt"], paper.status["build"]["outcome"]) == (1, "Failed")
+
+    polled = Paper(**REFUSED, source={"git": {"url": "https://a.example.com/b", "ref": {"branch": "b"}, "poll": "1m"}})
+    polled.settings = ALLOWING
+    polled.settle()
+    polled.ends(result())
+    polled.settle()
+    polled.settings = Settings()
+    polled.wait(hours=1)
+    polled.settle()
+    assert len(polled.created) == 1

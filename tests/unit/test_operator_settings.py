@@ -79,6 +79,9 @@ def test_every_setting_is_read() -> None:
         ("WORKERS", "many", "a number"),
         ("RESYNC_SECONDS", "nan", "at least 1"),
         ("EXECUTOR_PULL_POLICY", "always", "Always, IfNotPresent, Never"),
+        ("ALLOWED_LABELS", "team, [a-z]+", "in which * stands for any characters"),
+        ("ALLOWED_BUILD_SECRETS", "a/b/c", "names of Secrets, or NAMESPACE/NAME"),
+        ("ALLOW_HOST_USERS", "yes", "true, false"),
     ],
 )
 def test_an_invalid_setting_is_named_with_what_to_write(name: str, value: str, said: str) -> None:
@@ -131,3 +134,38 @@ def test_an_explicit_profile_is_used_as_it_is() -> None:
 
 def test_host_users_of_the_template_select_the_plain_profile() -> None:
     assert choose([node()], podTemplate={"hostUsers": True}) is Profile.PLAIN
+
+
+@pytest.mark.parametrize(
+    ("patterns", "allowed", "refused"),
+    [
+        ("a, b*", "a b bc", "ab c A"),
+        ("*", "a a.b/c", ""),
+        ("*-login, a*z*c", "x-login -login azc abzbc", "login ac azcd"),
+        ("a.b/c", "a.b/c", "aXb/c c"),
+        ("none", "", "none a"),
+        ("a none", "a", "none"),
+        ("a\tb", "a b", "ab"),
+    ],
+)
+def test_patterns_of_an_allow_list(patterns: str, allowed: str, refused: str) -> None:
+    labels = read(ALLOWED_LABELS=patterns).allowed.labels
+    assert [name for name in allowed.split() if not labels.allows(name)] == []
+    assert [name for name in refused.split() if labels.allows(name)] == []
+
+
+def test_a_namespace_with_patterns_of_its_own_has_no_others() -> None:
+    secrets = read(ALLOWED_BUILD_SECRETS="build-*, a/own, a/*-key, b/none").allowed.build_secrets
+    assert secrets.allows("build-1", "c")
+    assert not secrets.allows("own", "c")
+    assert secrets.allows("own", "a")
+    assert secrets.allows("x-key", "a")
+    assert not secrets.allows("build-1", "a")
+    assert not secrets.allows("build-1", "b")
+    assert secrets.refusal("a") == "setting IMAGEWRIGHT_ALLOWED_BUILD_SECRETS allows own, *-key in namespace a"
+    assert secrets.refusal("b") == "setting IMAGEWRIGHT_ALLOWED_BUILD_SECRETS allows none in namespace b"
+    assert secrets.refusal("c") == "setting IMAGEWRIGHT_ALLOWED_BUILD_SECRETS allows build-*"
+
+
+def test_repeated_stars_cost_no_more_than_one() -> None:
+    assert not read(ALLOWED_LABELS="*" * 200 + "x").allowed.labels.allows("a" * 5000)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
 
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.reconcile.validation import problems
-from imagewright_operator.settings import Profile, Settings
+from imagewright_operator.settings import Allowed, Profile, Settings
 
 
 def check(settings: Settings | None = None, **spec: Any) -> tuple[str, ...]:
@@ -85,12 +87,14 @@ def test_all_problems_are_reported_at_once() -> None:
     [
         {"serviceAccountName": "default"},
         {"hostUsers": False},
-        {"nodeSelector": {"a": "b"}, "priorityClassName": "low", "runtimeClassName": "gvisor"},
+        {"nodeSelector": {"kubernetes.io/arch": "arm64", "topology.kubernetes.io/zone": "a", "builds": "true"}},
+        {"tolerations": [{"key": "builds", "operator": "Exists"}, {"key": "node.kubernetes.io/unreachable"}]},
         {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "capabilities": {"drop": ["ALL"]}}},
         {"securityContext": {"runAsUser": 1000, "runAsNonRoot": True, "allowPrivilegeEscalation": False}},
         {"securityContext": {"privileged": False, "capabilities": None}},
         {"env": [{"name": "HTTPS_PROXY", "value": "http://proxy.example.com"}]},
-        {"labels": {"team": "a", "example.com/x": "y"}},
+        {"env": [{"name": name, "value": "x"} for name in ("GIT_TOKEN", "https_proxy", "DOCKER_registry_PSW")]},
+        {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "a"}]}}},
     ],
 )
 def test_allowed_template_fields(fields: dict[str, Any]) -> None:
@@ -114,8 +118,8 @@ def test_allowed_template_fields(fields: dict[str, Any]) -> None:
             {"securityContext": {"appArmorProfile": {"type": "Unconfined"}}},
             "spec.podTemplate.securityContext.appArmorProfile",
         ),
-        ({"env": [{"name": "LD_PRELOAD", "value": "x"}]}, "spec.podTemplate.env LD_PRELOAD"),
-        ({"env": [{"name": "IMAGEWRIGHT_REQUEST", "value": "x"}]}, "spec.podTemplate.env IMAGEWRIGHT_REQUEST"),
+        ({"env": [{"name": "LD_PRELOAD", "value": "x"}]}, 'spec.podTemplate.env "LD_PRELOAD"'),
+        ({"env": [{"name": "IMAGEWRIGHT_REQUEST", "value": "x"}]}, 'spec.podTemplate.env "IMAGEWRIGHT_REQUEST"'),
         ({"labels": {"imagewright.dev/uid": "x"}}, 'spec.podTemplate.labels "imagewright.dev/uid"'),
         (
             {"annotations": {"container.apparmor.security.beta.kubernetes.io/executor": "unconfined"}},
@@ -171,9 +175,178 @@ def test_seccomp_is_never_looser_than_the_profile(profile: Profile, kind: str, f
     assert (template(Settings(profile=profile), securityContext=context) == ()) is fine
 
 
-def test_host_users_if_every_build_has_a_user_namespace() -> None:
-    assert template(Settings(profile=Profile.USERNS), hostUsers=True)
-    assert template(Settings(profile=Profile.AUTO), hostUsers=True) == ()
+@pytest.mark.parametrize(
+    ("profile", "setting", "fine"),
+    [
+        (Profile.AUTO, False, False),
+        (Profile.AUTO, True, True),
+        (Profile.PLAIN, False, True),  # every Pod has them
+        (Profile.USERNS, True, False),
+        (Profile.USERNS_STRICT, True, False),
+    ],
+)
+def test_host_users_are_for_installations_that_allow_them(profile: Profile, setting: bool, fine: bool) -> None:
+    settings = Settings(profile=profile, allowed=Allowed(host_users=setting))
+    found = template(settings, hostUsers=True)
+    assert (found == ()) is fine
+    if profile is Profile.AUTO and not fine:
+        assert "setting IMAGEWRIGHT_ALLOW_HOST_USERS is false" in found[0]
+
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
+def node_affinity(key: str, *, preferred: bool = False, by: str = "matchExpressions") -> dict[str, Any]:
+    term = {by: [{"key": key, "operator": "Exists"}]}
+    if preferred:
+        return {"affinity": {"nodeAffinity": {PREFERRED: [{"weight": 1, "preference": term}]}}}
+    return {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [term]}}}}
+
+
+def variable(name: str) -> dict[str, Any]:
+    return {"env": [{"name": name, "value": "x"}]}
+
+
+KEYS: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "labels": ({"labels": {"app": "web"}}, 'labels "app"', "LABELS", "app"),
+    "annotations": ({"annotations": {"example.com/role": "x"}}, 'annotations "example.com/role"', "ANNOTATIONS", "example.com/*"),
+    "env": (variable("NODE_OPTIONS"), 'env "NODE_OPTIONS"', "ENV", "NODE_*"),
+    "tolerations": ({"tolerations": [{"key": "gpu"}]}, 'tolerations "gpu"', "TOLERATIONS", "gpu"),
+    "every taint": ({"tolerations": [{"operator": "Exists"}]}, 'tolerations ""', "TOLERATIONS", "*"),
+    "node selectors": ({"nodeSelector": {"pool": "a"}}, 'nodeSelector "pool"', "NODE_SELECTORS", "pool"),
+    "required affinity": (node_affinity("pool"), 'affinity.nodeAffinity "pool"', "NODE_SELECTORS", "po*"),
+    "preferred affinity": (node_affinity("pool", preferred=True), 'affinity.nodeAffinity "pool"', "NODE_SELECTORS", "pool"),
+    "affinity to a node": (
+        node_affinity("metadata.name", by="matchFields"), 'affinity.nodeAffinity "metadata.name"', "NODE_SELECTORS", "metadata.name",
+    ),
+    "priority classes": ({"priorityClassName": "high"}, 'priorityClassName "high"', "PRIORITY_CLASSES", "high"),
+    "runtime classes": ({"runtimeClassName": "gvisor"}, 'runtimeClassName "gvisor"', "RUNTIME_CLASSES", "gvisor"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "named", "setting", "pattern"), KEYS.values(), ids=KEYS)
+def test_what_gives_more_than_the_right_to_build_is_for_the_settings_to_allow(
+    fields: dict[str, Any], named: str, setting: str, pattern: str
+) -> None:
+    (problem,) = template(**fields)
+    assert problem.startswith(f"spec.podTemplate.{named} is not allowed: setting IMAGEWRIGHT_ALLOWED_{setting} allows ")
+    environment = {f"IMAGEWRIGHT_ALLOWED_{setting}": f"other, {pattern}"}
+    assert template(Settings.from_environment(environment), **fields) == ()
+    environment = {f"IMAGEWRIGHT_ALLOWED_{setting}": "none"}
+    (problem,) = template(Settings.from_environment(environment), **fields)
+    assert problem.endswith(f"setting IMAGEWRIGHT_ALLOWED_{setting} allows none")
+
+
+ALL = {
+    f"IMAGEWRIGHT_ALLOWED_{name}": "*"
+    for name in ("LABELS", "ANNOTATIONS", "ENV", "TOLERATIONS", "NODE_SELECTORS", "PRIORITY_CLASSES", "RUNTIME_CLASSES")
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (variable("GIT_EXEC_PATH"), 'env "GIT_EXEC_PATH"'),
+        (variable("OPENSSL_CONF"), 'env "OPENSSL_CONF"'),
+        (variable("SSL_CERT_FILE"), 'env "SSL_CERT_FILE"'),
+        (variable("LD_PRELOAD"), 'env "LD_PRELOAD"'),
+        (variable("PYTHONPATH"), 'env "PYTHONPATH"'),
+        ({"labels": {"imagewright.dev/uid": "x"}}, 'labels "imagewright.dev/uid"'),
+        ({"annotations": {"imagewright.dev/signature": "x"}}, 'annotations "imagewright.dev/signature"'),
+        ({"priorityClassName": "system-node-critical"}, 'priorityClassName "system-node-critical"'),
+        (
+            {"affinity": {"podAntiAffinity": {REQUIRED: [{"topologyKey": "a", "namespaceSelector": {}}]}}},
+            "affinity.podAntiAffinity.namespaceSelector",
+        ),
+        (
+            {"affinity": {"podAffinity": {PREFERRED: [{"podAffinityTerm": {"namespaces": ["other"]}}]}}},
+            "affinity.podAffinity.namespaces",
+        ),
+    ],
+)
+def test_some_things_no_setting_allows(fields: dict[str, Any], named: str) -> None:
+    (problem,) = template(Settings.from_environment(ALL), **fields)
+    assert problem.startswith(f"spec.podTemplate.{named} is not allowed: ")
+
+
+def reference(name: str) -> dict[str, str]:
+    return {"name": name, "key": "k"}
+
+
+TAGS = ["reg.example.com/app:1"]
+LOGINS: dict[str, tuple[dict[str, Any], str]] = {
+    "push": ({"output": {"tags": TAGS, "pushSecretRef": {"name": "s"}}}, "spec.output.pushSecretRef"),
+    "git": ({"source": {"git": {"url": "https://a.example.com/b", "secretRef": {"name": "s"}}}}, "spec.source.git.secretRef"),
+    "http": ({"source": {"http": {"url": "https://a.example.com/b", "secretRef": {"name": "s"}}}}, "spec.source.http.secretRef"),
+    "s3": ({"source": {"s3": {"bucket": "a", "key": "b", "secretRef": {"name": "s"}}}}, "spec.source.s3.secretRef"),
+    "gcs": ({"source": {"gcs": {"bucket": "a", "object": "b", "secretRef": {"name": "s"}}}}, "spec.source.gcs.secretRef"),
+    "azure": (
+        {"source": {"azureBlob": {"url": "https://a.blob.core.windows.net/b/c", "secretRef": {"name": "s"}}}},
+        "spec.source.azureBlob.secretRef",
+    ),
+    "oci": ({"source": {"oci": {"image": "a/b:1", "secretRef": {"name": "s"}}}}, "spec.source.oci.secretRef"),
+    "certificate": (
+        {"registries": [{"host": "a", "clientCertificateSecretRef": {"name": "s"}}]},
+        'spec.registries "a": clientCertificateSecretRef',
+    ),
+    "image pull": ({"podTemplate": {"imagePullSecrets": [{"name": "s"}]}}, "spec.podTemplate.imagePullSecrets"),
+    "env": (
+        {"podTemplate": {"env": [{"name": "GIT_TOKEN", "valueFrom": {"secretKeyRef": reference("s")}}]}},
+        'spec.podTemplate.env "GIT_TOKEN"',
+    ),
+    **{
+        kind: (
+            {"podTemplate": {"volumes": [{"name": "v", "mountPath": "/v", kind: source}]}},
+            'spec.podTemplate.volumes "v"',
+        )
+        for kind, source in {
+            "secret": {"secretName": "s"},
+            "projected": {"sources": [{"configMap": {"name": "other"}}, {"secret": {"name": "s"}}]},
+            "csi": {"driver": "x", "nodePublishSecretRef": {"name": "s"}},
+        }.items()
+    },
+}  # fmt: skip
+BUILDS: dict[str, tuple[dict[str, Any], str]] = {
+    "secret": ({"secrets": [{"id": "npm", "secretKeyRef": reference("s")}]}, 'spec.secrets "npm"'),
+    "ssh": ({"ssh": [{"id": "key", "secretKeyRef": reference("s")}]}, 'spec.ssh "key"'),
+}
+USES = [
+    *((*values, "LOGIN", "for logins") for values in LOGINS.values()),
+    *((*values, "BUILD", "for builds") for values in BUILDS.values()),
+]
+
+
+@pytest.mark.parametrize(("spec", "field", "kind", "use"), USES, ids=[*LOGINS, *BUILDS])
+def test_every_reference_to_a_secret_is_judged_by_the_setting_of_its_kind(
+    spec: dict[str, Any], field: str, kind: str, use: str
+) -> None:
+    def judged(patterns: str, other: str = "none") -> tuple[str, ...]:
+        others = {"LOGIN": "BUILD", "BUILD": "LOGIN"}[kind]
+        environment = {
+            "IMAGEWRIGHT_ALLOW_CSI_VOLUMES": "true",
+            f"IMAGEWRIGHT_ALLOWED_{kind}_SECRETS": patterns,
+            f"IMAGEWRIGHT_ALLOWED_{others}_SECRETS": other,
+        }
+        return check(Settings.from_environment(environment), **spec)
+
+    setting = f"setting IMAGEWRIGHT_ALLOWED_{kind}_SECRETS allows"
+    assert judged("*") == ()
+    assert judged("s, other") == ()
+    assert judged("none", "*") == (f'{field}: Secret "s" is not allowed {use}: {setting} none',)
+    assert judged("app-*, ss") == (f'{field}: Secret "s" is not allowed {use}: {setting} app-*, ss',)
+    assert judged("x, ns/s") == (), "in its own namespace"
+    assert judged("s, ns/x") == (f'{field}: Secret "s" is not allowed {use}: {setting} x in namespace ns',)
+    assert judged("s, other/x") == (), "a list of another namespace"
+
+
+def test_every_field_that_names_a_secret_is_known() -> None:
+    """A new field of the API must be judged, too."""
+    tested = json.dumps([spec for spec, _, _, _ in USES])
+    fields = set(re.findall(r'"(\w*[sS]ecret\w*)"', json.dumps(ImageBuild.model_json_schema())))
+    ours = {name for name in fields if name[0].islower() and name not in ("secrets", "secret")}
+    assert len(ours) >= 5
+    assert {name for name in ours if f'"{name}"' not in tested} == set()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The allowlist of spec.podTemplate: the operator must not be a confused deputy.
 
-No I/O. A user who may create ImageBuilds but not Pods gains no privilege by the template: only what is listed is
-allowed, everything else is refused by name, whatever Pod Security says.
+No I/O. A user who may create ImageBuilds but not Pods gains no privilege by the template: only what is listed here or
+in the settings is allowed, everything else is refused by name, whatever Pod Security says.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from imagewright_operator.api.envrules import is_reserved
 from imagewright_operator.api.podtemplate import PodTemplate, Volume
 from imagewright_operator.api.volumerules import (
     PROJECTED_SOURCES,
@@ -16,6 +17,7 @@ from imagewright_operator.api.volumerules import (
     VOLUME_TYPES,
     mount_path_problem,
 )
+from imagewright_operator.patterns import AllowList
 from imagewright_operator.settings import Profile, Settings
 
 _WHERE = "spec.podTemplate"
@@ -30,7 +32,6 @@ _SECURITY_CONTEXT = {
     "seLinuxOptions",
     "seccompProfile",
 }
-_RESERVED_ENVIRONMENT = ("IMAGEWRIGHT_", "DOCKER_CONFIG", "LD_", "PYTHON", "PATH", "HOME")
 _OWN_LABELS = ("imagewright.dev/", "app.kubernetes.io/", "kubernetes.io/", "k8s.io/")
 _LOW_PROFILES = ("RuntimeDefault", "Localhost")
 
@@ -41,21 +42,87 @@ def problems(template: PodTemplate, settings: Settings) -> Iterator[str]:
     if account is not None and account not in settings.service_accounts:
         allowed = ", ".join(sorted(settings.service_accounts)) or "none"
         yield f'{_WHERE}.serviceAccountName "{account}" is not allowed: this installation allows {allowed}'
-    if template.host_users and settings.profile in (Profile.USERNS, Profile.USERNS_STRICT):
-        yield f"{_WHERE}.hostUsers: true is not allowed: this installation runs every build in a user namespace"
-    if (template.priority_class_name or "").startswith("system-"):
-        yield f'{_WHERE}.priorityClassName "{template.priority_class_name}" is not allowed: it is reserved for the cluster'
+    yield from _host_users(template, settings)
+    yield from _keys(template, settings)
     yield from _security_context(template.security_context or {}, settings)
     for volume in template.volumes:
         yield from _volume(volume, settings)
-    for variable in template.env:
-        if variable.name.startswith(_RESERVED_ENVIRONMENT):
-            yield f"{_WHERE}.env {variable.name} is not allowed: it is reserved for the executor"
-    for kind, keys in (("labels", template.labels), ("annotations", template.annotations)):
-        for key in keys:
+
+
+def _host_users(template: PodTemplate, settings: Settings) -> Iterator[str]:
+    where = f"{_WHERE}.hostUsers: true is not allowed"
+    if template.host_users and settings.profile in (Profile.USERNS, Profile.USERNS_STRICT):
+        yield f"{where}: this installation runs every build in a user namespace"
+    elif template.host_users and settings.profile is Profile.AUTO and not settings.allowed.host_users:
+        yield f"{where}: setting IMAGEWRIGHT_ALLOW_HOST_USERS is false; remove the field: nodes decide"
+
+
+def _keys(template: PodTemplate, settings: Settings) -> Iterator[str]:
+    """What the settings list: keys by which others select, place or configure the Pod, and names of its classes."""
+    allowed = settings.allowed
+    for kind, given, listed in (
+        ("labels", template.labels, allowed.labels),
+        ("annotations", template.annotations, allowed.annotations),
+    ):
+        for key in given:
             domain = key.rpartition("/")[0]
             if any(f"{domain}/" == own or f"{domain}/".endswith("." + own) for own in _OWN_LABELS):
                 yield f'{_WHERE}.{kind} "{key}" is not allowed: the prefix is reserved for the cluster and the operator'
+            elif not listed.allows(key):
+                yield _refused(kind, key, listed)
+    for variable in template.env:
+        if is_reserved(variable.name):
+            yield f'{_WHERE}.env "{variable.name}" is not allowed: it would change what the engine runs or trusts'
+        elif not allowed.env.allows(variable.name):
+            yield _refused("env", variable.name, allowed.env)
+    for toleration in template.tolerations:
+        if not allowed.tolerations.allows(toleration.key or ""):
+            yield _refused("tolerations", toleration.key or "", allowed.tolerations)
+    keys = [*template.node_selector, *_keys_of_affinity((template.affinity or {}).get("nodeAffinity"))]
+    for key in dict.fromkeys(keys):
+        if not allowed.node_selectors.allows(key):
+            field = "nodeSelector" if key in template.node_selector else "affinity.nodeAffinity"
+            yield _refused(field, key, allowed.node_selectors)
+    yield from _pod_affinity(template.affinity or {})
+    for kind, name, listed in (
+        ("priorityClassName", template.priority_class_name, allowed.priority_classes),
+        ("runtimeClassName", template.runtime_class_name, allowed.runtime_classes),
+    ):
+        if kind == "priorityClassName" and (name or "").startswith("system-"):
+            yield f'{_WHERE}.{kind} "{name}" is not allowed: it is reserved for the cluster'
+        elif name and not listed.allows(name):
+            yield _refused(kind, name, listed)
+
+
+def _refused(kind: str, key: str, listed: AllowList) -> str:
+    return f'{_WHERE}.{kind} "{key}" is not allowed: {listed.refusal()}'
+
+
+def _keys_of_affinity(node: Any) -> Iterator[str]:
+    """Keys of ``matchExpressions`` and ``matchFields`` at any depth: the API server keeps an affinity as it is."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name in ("matchExpressions", "matchFields") and isinstance(value, list):
+                yield from (str(one.get("key")) for one in value if isinstance(one, Mapping))
+            else:
+                yield from _keys_of_affinity(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _keys_of_affinity(item)
+
+
+def _pod_affinity(affinity: Mapping[str, Any]) -> Iterator[str]:
+    """Anti-affinity to Pods of other namespaces would keep these from their nodes."""
+    for kind in ("podAffinity", "podAntiAffinity"):
+        for field in ("namespaces", "namespaceSelector"):
+            if _has(affinity.get(kind), field):
+                yield f"{_WHERE}.affinity.{kind}.{field} is not allowed: only Pods of the own namespace can be named"
+
+
+def _has(node: Any, field: str) -> bool:
+    if isinstance(node, Mapping):
+        return node.get(field) is not None or any(_has(value, field) for value in node.values())
+    return isinstance(node, list) and any(_has(item, field) for item in node)
 
 
 def _security_context(context: Mapping[str, Any], settings: Settings) -> Iterator[str]:

@@ -26,10 +26,16 @@ from imagewright_operator.reconcile.actions import Actions, CreateError, Event, 
 from imagewright_operator.reconcile.inputs import Inputs
 from imagewright_operator.settings import Settings
 from imagewright_operator.status import conditions, records
-from imagewright_operator.status.conditions import State, StateKind
-
-QUEUED, PENDING, RUNNING = "BuildQueued", "PodPending", "BuildRunning"
-SUSPENDED, RETRYING = "Suspended", "BuildRetrying"
+from imagewright_operator.status.conditions import (
+    QUEUED,
+    RETRYING,
+    RUNNING,
+    State,
+    StateKind,
+    pending,
+    queued,
+    suspended,
+)
 
 _LINGER = timedelta(seconds=60)  # a Pod that still exists so long after its grace period is on an unresponsive node
 _RETRY_BACKOFF = timedelta(seconds=10)  # doubled with every attempt
@@ -82,7 +88,8 @@ class _Pass:
         self.spec = observed.imagebuild.spec
         self.settings = settings
         self.inputs = Inputs.of(observed.imagebuild)
-        self.problems = validation.problems(observed.imagebuild, settings)
+        self.problems = validation.defects(observed.imagebuild, settings)
+        self.refusals = validation.refusals(observed.imagebuild, settings) if not self.problems else ()
         self.build = observed.imagebuild.status.build
         self.changes: dict[str, object] = {}
         self.delete: list[Observation] = []
@@ -99,7 +106,7 @@ class _Pass:
     def created(self, pod: Observation) -> Actions:
         assert self.build is not None, "a Pod is only created for a recorded build"
         self.build = records.with_observation(self.build, pod, None)
-        return self._actions(_pending(f"Pod {pod.name} is starting"))
+        return self._actions(pending(f"Pod {pod.name} is starting"))
 
     def create_failed(self, error: CreateError) -> Actions:
         assert self.build is not None, "a Pod is only created for a recorded build"
@@ -148,12 +155,14 @@ class _Pass:
 
     def _stop(self, build: Build, seen: Observation | None) -> State | None:
         """End a build that is no longer wanted; None if it is wanted."""
-        superseded = bool(self.problems) or not self.inputs.is_of(build)
+        refused = self.refusals and (seen is None or self._is_edited(build))
+        superseded = bool(self.problems or refused) or not self.inputs.is_of(build)
         if self.spec.cancelled:
             failure = FailureStatus(reason=Reason.CANCELLED, message="cancelled: spec.cancelled is true")
             outcome: Literal["Cancelled", "Replaced"] = "Cancelled"
         elif superseded and (seen is None or self.spec.concurrency_policy is ConcurrencyPolicy.REPLACE):
-            failure = FailureStatus(reason=Reason.CANCELLED, message="replaced: the spec changed during the build")
+            message = "replaced: the spec is not allowed" if refused else "replaced: the spec changed during the build"
+            failure = FailureStatus(reason=Reason.CANCELLED, message=message)
             outcome = "Replaced"
         else:
             return None
@@ -180,17 +189,17 @@ class _Pass:
         others = [pod for pod in self.observed.pods if is_live(pod, self.now) and pod.name != mine]
         if others:
             self.requeues_s.append(_POLL_S)
-            return _queued(QUEUED, f"waiting for Pod {others[0].name} of an earlier build to finish")
+            return queued(QUEUED, f"waiting for Pod {others[0].name} of an earlier build to finish")
         if self.spec.suspend:
-            return _suspended()
+            return suspended()
         left = self._seconds_until(build.not_before)
         if left > 0:
             self.requeues_s.append(left)
             starts = f"attempt {build.attempt} starts at {build.not_before}"
-            return self._reported_before("Unknown") or _queued(RETRYING, starts)
+            return self._reported_before("Unknown") or queued(RETRYING, starts)
         wait_reason = self.observed.admit(build)
         self.create = None if wait_reason else build
-        return self._reported_before("False") or _queued(QUEUED, wait_reason or "creating the executor Pod")
+        return self._reported_before("False") or queued(QUEUED, wait_reason or "creating the executor Pod")
 
     def _reported_before(self, ready_status: str) -> State | None:
         """The reported cause of a failed creation or of another attempt: it stays until something else happens."""
@@ -206,7 +215,7 @@ class _Pass:
         if ready_status == "False":
             state = State(StateKind.WAITING, Phase.QUEUED, ready.reason, ready.message)
             return state if ready.reason in _CREATE_ERRORS else None
-        return _queued(ready.reason, ready.message)
+        return queued(ready.reason, ready.message)
 
     def _waiting(self, build: Build, seen: Observation) -> State | None:
         limit = parse_duration(self.spec.start_timeout)
@@ -222,7 +231,7 @@ class _Pass:
         else:
             self.requeues_s.append(left if seen.reason in _REPORTED_BY_POD_STATUS else min(left, _POLL_S))
         if not seen.reason:
-            return _pending(f"Pod {seen.name} is starting")
+            return pending(f"Pod {seen.name} is starting")
         if self._ready_reason() != seen.reason:
             self._record_event(seen.reason, seen.message, warning=True)
         return State(StateKind.WAITING, Phase.PENDING, seen.reason, seen.message)
@@ -230,7 +239,7 @@ class _Pass:
     def _recreate(self, build: Build, seen: Observation, requeue_after_s: float = 1.0) -> State:
         """Start the same attempt again with a new Pod of the same name: this one never ran, nothing is lost."""
         self._release_pod(build, requeue_after_s)
-        return _pending(f"Pod {seen.name} is being deleted: a new Pod starts the same attempt")
+        return pending(f"Pod {seen.name} is being deleted: a new Pod starts the same attempt")
 
     def _release_pod(self, build: Build, requeue_after_s: float = 1.0) -> None:
         """Detach the build from its Pod, which reported nothing; requeue to create another one."""
@@ -301,7 +310,8 @@ class _Pass:
     def _failed(self, build: Build, seen: Observation, result: BuildResult | None) -> State | None:
         """The next attempt after a failure of the infrastructure; else the build has failed."""
         retry = self.spec.retry
-        wanted = not self.spec.cancelled and not self.problems and self.inputs.is_of(build)
+        allowed = not self.problems and not self.refusals
+        wanted = allowed and not self.spec.cancelled and self.inputs.is_of(build)
         if seen.retry is None or seen.retry not in retry.causes or build.attempt > retry.limit or not wanted:
             self._finish("Failed", records.failure_of(seen, result))
             return None
@@ -310,7 +320,7 @@ class _Pass:
         self.requeues_s.append(wait.total_seconds())
         message = f"{seen.message}; retrying, attempt {build.attempt + 1} of {retry.limit + 1}"
         self._record_event("BuildRetried", message, warning=True)
-        return _queued(seen.reason, message)
+        return queued(seen.reason, message)
 
     def _finish(
         self,
@@ -336,32 +346,35 @@ class _Pass:
     # --- no build, or a finished one
 
     def _idle(self) -> State:
-        if self.problems:
-            message = "; ".join(self.problems)
+        build, due = self.build, self.build is None or builds.is_due(self.imagebuild, self.inputs, self.build)
+        # An installation that allows less than before says so when there is something to build.
+        refused = self.refusals if build is None or due or self._is_edited(build) else ()
+        if self.problems or refused:
+            message = "; ".join((*self.problems, *refused))
             if self._ready_reason() != Reason.INVALID_SPEC:
                 key = f"{Reason.INVALID_SPEC}-{self.imagebuild.metadata.generation}"
                 self.events.append(Event("BuildFailed", f"{Reason.INVALID_SPEC}: {message}", key, warning=True))
             return State(StateKind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, message)
-        if self.build is not None and not builds.is_due(self.imagebuild, self.inputs, self.build):
-            self._poll(self.build)
-            return conditions.finished_state(self.build)
+        if build is not None and not due:
+            self._poll(build)
+            return conditions.finished_state(build)
         if self.spec.cancelled:
             message = "cancelled: set spec.cancelled to false to start a build"
             return State(StateKind.FAILED, Phase.CANCELLED, Reason.CANCELLED, message)
         if self.spec.suspend:
-            return _suspended()
+            return suspended()
         self.build = build = builds.new_build(self.imagebuild, self.inputs, self.build, self.now)
         self.changes |= {"log": None, "duration": ""}
         cause = f": the source moved to {build.polled_commit[:12]}" if build.polled_commit else ""
         self._record_event("BuildQueued", f"queued build {build.number} of {', '.join(self.spec.output.tags)}{cause}")
         if self._pod_of(build) is not None:
             self.requeues_s.append(0.2)  # its status was lost, the Pod was not: the next pass adopts it
-            return _queued(QUEUED, "the executor Pod already exists")
+            return queued(QUEUED, "the executor Pod already exists")
         return self._start(build)
 
     def _poll(self, build: Build) -> None:
         """Look up the branch when nothing else is to be done and the interval has passed."""
-        if self.spec.suspend or self.spec.cancelled:
+        if self.spec.suspend or self.spec.cancelled or self.refusals:
             return
         polled = polling.poll(self.imagebuild, build, self.observed.poll_pods, self.now)
         if polled is None:
@@ -412,6 +425,10 @@ class _Pass:
     def _pod_of(self, build: Build) -> Observation | None:
         return trust.pod_of(self.imagebuild.metadata.name, build, self.observed.pods)
 
+    def _is_edited(self, build: Build) -> bool:
+        """Whether the spec has changed since the build was queued, in a field that could affect it."""
+        return self.inputs.environment_hash != build.environment_hash
+
     def _ready_reason(self) -> str:
         ready = self.imagebuild.status.condition("Ready")
         return ready.reason if ready is not None else ""
@@ -430,16 +447,3 @@ class _Pass:
         build = self.build
         key = f"{build.id}-{build.attempt}-{reason}" if build is not None else reason
         self.events.append(Event(reason, message, key, warning))
-
-
-def _queued(reason: str, message: str) -> State:
-    return State(StateKind.PROGRESSING, Phase.QUEUED, reason, message)
-
-
-def _pending(message: str) -> State:
-    return State(StateKind.PROGRESSING, Phase.PENDING, PENDING, message)
-
-
-def _suspended() -> State:
-    message = "suspended: set spec.suspend to false to start the build"
-    return State(StateKind.WAITING, Phase.QUEUED, SUSPENDED, message)

@@ -18,12 +18,25 @@ from imagewright_operator.api.base import MAX_INLINE_BYTES, describe, parse_dura
 from imagewright_operator.api.source import choices
 from imagewright_operator.api.spec import Compression, Format
 from imagewright_operator.pods.request import build_request
-from imagewright_operator.reconcile import allowlist
+from imagewright_operator.reconcile import allowlist, secretnames
 from imagewright_operator.settings import Settings
 
 
 def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
     """All problems of a spec, most basic first; empty if it can be built."""
+    return (*defects(imagebuild, settings), *refusals(imagebuild, settings))
+
+
+def refusals(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
+    """What this installation does not allow. That depends on its settings, so a finished build is not judged by it."""
+    return (
+        *allowlist.problems(imagebuild.spec.pod_template, settings),
+        *secretnames.problems(imagebuild, settings),
+    )
+
+
+def defects(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
+    """What no installation of this version can build."""
     spec = imagebuild.spec
     return (
         *_source(spec),
@@ -34,7 +47,6 @@ def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
         *_durations(spec),
         *_mounts(spec),
         *(f"{name} is not supported yet: remove it" for name in _not_supported(spec)),
-        *allowlist.problems(spec.pod_template, settings),
     ) or tuple(_size(imagebuild, settings))
 
 

@@ -26,7 +26,8 @@ from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.status import Build, Condition, FailureStatus, Phase
 from imagewright_operator.status.records import clipped, second
 
-SUCCEEDED = "BuildSucceeded"
+QUEUED, PENDING, RUNNING, SUCCEEDED = "BuildQueued", "PodPending", "BuildRunning", "BuildSucceeded"
+SUSPENDED, RETRYING = "Suspended", "BuildRetrying"
 _OUTCOME_PHASES = {
     "Succeeded": Phase.SUCCEEDED,
     "Failed": Phase.FAILED,
@@ -145,3 +146,19 @@ def finished_state(build: Build) -> State:
         return State(StateKind.DONE, phase, SUCCEEDED, "the image was built and pushed")
     failure = build.failure or FailureStatus(reason=Reason.INTERNAL_ERROR)
     return State(StateKind.FAILED, phase, failure.reason, failure.message)
+
+
+def queued(reason: str, message: str) -> State:
+    """The state of a build that has no Pod yet."""
+    return State(StateKind.PROGRESSING, Phase.QUEUED, reason, message)
+
+
+def pending(message: str) -> State:
+    """The state of a build whose Pod starts."""
+    return State(StateKind.PROGRESSING, Phase.PENDING, PENDING, message)
+
+
+def suspended() -> State:
+    """The state of an ImageBuild that is not to start a build."""
+    message = "suspended: set spec.suspend to false to start the build"
+    return State(StateKind.WAITING, Phase.QUEUED, SUSPENDED, message)

@@ -61,6 +61,7 @@ def test_two_operators_of_the_chart_build_once_while_the_leader_is_drained(
         "replicas": 2,
         "podDisruptionBudget": {"enabled": True},
         "networkPolicy": {"enabled": True},
+        "admissionPolicies": {"enabled": True},
         "metrics": {"service": True},
     }
     helm = Helm(cluster.kubeconfig, tmp_path)
@@ -83,6 +84,13 @@ def test_two_operators_of_the_chart_build_once_while_the_leader_is_drained(
     assert builds.events().count("BuildStarted") == 1
     where = f"/api/v1/namespaces/{system}/services/{called}:http/proxy/metrics"
     assert "imagewright_api_requests_total" in cluster.kubectl("get", "--raw", where)
+
+    labelled = {"name": "forged", "labels": {"imagewright.dev/imagebuild": "app"}}
+    spec = {"containers": [{"name": "executor", "image": "busybox"}]}
+    forged = {"apiVersion": "v1", "kind": "Pod", "metadata": labelled, "spec": spec}
+    assert "only the operator may create Pods" in builds.try_kubectl("create", "--filename=-", given=forged).stderr
+    refused = builds.imagebuild("refused", podTemplate={"labels": {"app": "web"}})
+    assert "IMAGEWRIGHT_ALLOWED_LABELS" in builds.try_kubectl("create", "--filename=-", given=refused).stderr
 
     second = eventually(lambda: holder(cluster, system, called), "a lease that is held")
     assert second != first

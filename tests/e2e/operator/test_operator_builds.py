@@ -162,7 +162,7 @@ def test_a_full_workspace(builds: Namespace, operators: Callable[..., Operator])
     ("spec", "settings", "reason"),
     [
         ({}, {"EXECUTOR_IMAGE": "127.0.0.1:1/none:1"}, "ImagePullFailed"),
-        ({"podTemplate": {"nodeSelector": {"no": "node"}}}, {}, "Unschedulable"),
+        ({"podTemplate": {"nodeSelector": {"builds": "none"}}}, {}, "Unschedulable"),
         ({"podTemplate": {"resources": {"requests": {"memory": "900Gi"}}}}, {}, "Unschedulable"),
     ],
 )

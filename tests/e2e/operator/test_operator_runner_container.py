@@ -25,7 +25,7 @@ def inline(run: str) -> dict[str, Any]:
 
 def test_a_command_finds_nothing_of_the_engines(builds: Namespace, operators: Callable[..., Operator]) -> None:
     builds.kubectl("create", "secret", "generic", "npm", "--from-literal=token=s3cr3t")
-    operators(POD_PROFILE="hardened")
+    operators(POD_PROFILE="hardened", ALLOWED_ENV="MINE")
     looks = "ls /kaniko /kaniko/runner; env; ps; ls -l /mine; ! touch /kaniko/runner/x && echo looked"
     builds.apply(
         source=inline(looks),

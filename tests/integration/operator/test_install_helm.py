@@ -46,6 +46,16 @@ EVERYTHING: Json = {
         "requireIsolation": False,
         "workspaceSize": "50Gi",
         "allowCsiVolumes": False,
+        "allowedLabels": ["team", "example.com/*"],
+        "allowedAnnotations": [],
+        "allowedEnv": ["HTTPS_PROXY"],
+        "allowedTolerations": ["gpu"],
+        "allowedNodeSelectors": ["pool"],
+        "allowedPriorityClasses": ["low"],
+        "allowedRuntimeClasses": ["gvisor"],
+        "allowedLoginSecrets": ["team-a/regcred"],
+        "allowedBuildSecrets": ["build-*"],
+        "allowHostUsers": True,
         "terminationGraceSeconds": 0,
         "logRefreshSeconds": 0,
         "resyncSeconds": 120,
@@ -62,6 +72,7 @@ EVERYTHING: Json = {
     "tolerations": [{"operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
     "podLabels": {"team": "platform"},
+    "admissionPolicies": {"enabled": True},
     "networkPolicy": {
         "enabled": True,
         "metricsFrom": [{"namespaceSelector": {}}],
@@ -169,6 +180,10 @@ def test_every_setting_of_the_documentation_is_a_value(render: Callable[..., dic
     assert (read.termination_grace_s, read.workers, read.csi_volumes) == (0, 16, False)
     assert settings["IMAGEWRIGHT_MAX_BUILDS"] == "1000000", "not 1e+06"
     assert read.service_accounts == {"default", "builder"}
+    assert (read.allowed.labels.patterns, read.allowed.annotations.patterns) == (("team", "example.com/*"), ())
+    assert read.allowed.host_users
+    judged = one(render(EVERYTHING), "ConfigMap", "imagewright-admission")["data"]
+    assert Settings.from_environment(judged).allowed == read.allowed, "operator and policy have the same rules"
     assert (read.leader_election, read.lease_name, read.lease_s) == (True, "imagewright-operator", 20)
 
 
@@ -247,6 +262,14 @@ def test_the_options_are_what_the_overlays_are(api: ApiServer, render: Callable[
         for side in (render({"networkPolicy": {"enabled": True}}), overlay("restricted-network"))
     ]
     assert without_instance(policies[0]) == policies[1]
+
+    admission, expected = render({"admissionPolicies": {"enabled": True}}), overlay("admission-policies")
+    assert set(admission) - set(render({})) == set(expected) - set(overlay("../../deploy"))
+    for policy in ("imagewright-pods", "imagewright-imagebuilds"):
+        for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
+            assert one(admission, kind, policy)["spec"] == one(expected, kind, policy)["spec"]
+    parameters = [one(side, "ConfigMap", "imagewright-admission")["data"] for side in (admission, expected)]
+    assert parameters[0] == parameters[1]
 
     namespaced = render({"namespaces": ["builds"]})
     for role in ("imagewright-operator", "imagewright-operator-key"):

@@ -50,7 +50,7 @@ def rest(api: ApiServer) -> Iterator[Rest]:
 def hunt(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunt]:
     proxy = Proxy(api.port, api.certificate)
     with operators_in(tmp_path_factory.mktemp("kills")) as start:
-        operator = start(api.kubeconfig("operator-token", proxy.address), RESYNC_SECONDS="1")
+        operator = start(api.kubeconfig("operator-token", proxy.address), RESYNC_SECONDS="1", ALLOWED_LABELS="plays")
         killer = Killer(proxy, operator)
         yield Hunt(killer, proxy)
         killer.close()

@@ -78,3 +78,24 @@ app.kubernetes.io/component: operator
   resources: [events]
   verbs: [list, create]
 {{- end -}}
+
+{{/* The settings that list what ImageBuilds may ask for, as far as values are given: a dictionary by variable, in YAML. */}}
+{{- define "imagewright.allowed" -}}
+{{- range $name, $value := dict
+      "IMAGEWRIGHT_ALLOWED_LABELS" .Values.settings.allowedLabels
+      "IMAGEWRIGHT_ALLOWED_ANNOTATIONS" .Values.settings.allowedAnnotations
+      "IMAGEWRIGHT_ALLOWED_ENV" .Values.settings.allowedEnv
+      "IMAGEWRIGHT_ALLOWED_TOLERATIONS" .Values.settings.allowedTolerations
+      "IMAGEWRIGHT_ALLOWED_NODE_SELECTORS" .Values.settings.allowedNodeSelectors
+      "IMAGEWRIGHT_ALLOWED_PRIORITY_CLASSES" .Values.settings.allowedPriorityClasses
+      "IMAGEWRIGHT_ALLOWED_RUNTIME_CLASSES" .Values.settings.allowedRuntimeClasses
+      "IMAGEWRIGHT_ALLOWED_LOGIN_SECRETS" .Values.settings.allowedLoginSecrets
+      "IMAGEWRIGHT_ALLOWED_BUILD_SECRETS" .Values.settings.allowedBuildSecrets }}
+{{- if not (kindIs "invalid" $value) }}
+{{ $name }}: {{ join "," $value | default "none" | quote }}
+{{- end }}
+{{- end }}
+{{- if kindIs "bool" .Values.settings.allowHostUsers }}
+IMAGEWRIGHT_ALLOW_HOST_USERS: {{ .Values.settings.allowHostUsers | quote }}
+{{- end }}
+{{- end -}}
