@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+from random import Random
+from urllib.parse import quote, quote_plus
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagewright.engine.steps.redaction import MASK, Redaction
+from imagewright.engine.steps.encodings import forms
+from imagewright.engine.steps.redaction import FEW, MASK, Redaction
 
 
 def shown(secrets: list[bytes], *pieces: bytes) -> bytes:
@@ -39,9 +44,76 @@ def test_other_output_is_passed_on_at_once() -> None:
     assert stream.feed(b"Do you want to continue? ") == b"Do you want to continue? "
     assert stream.feed(b"hun") == b""
     assert stream.feed(b"gry\nhunter") == b"hungry\n"
-    assert stream.feed(b"\n") == b"hunter\n"
+    assert stream.feed(b"\n") == b"", "it may be broken into lines"
+    assert stream.feed(b"s\n") == b"hunter\ns\n"
+    assert stream.feed(b"hun\n") == b"hun\n", "so short a beginning is not waited for"
     assert stream.feed(b"hunter") == b""
     assert stream.end() == b"hunter"
+
+
+PASSWORD = b"correct horse/battery+staple~~~???>>>"
+KEY = b"-----BEGIN KEY-----\n" + b"".join(b"line %02d of a private key\n" % number for number in range(60))
+
+
+def wrapped(text: bytes, width: int, end: bytes = b"\n") -> bytes:
+    return b"".join(text[start : start + width] + end for start in range(0, len(text), width))
+
+
+def od(text: bytes) -> bytes:
+    """As ``od -An -tx1`` prints it."""
+    return b"".join(b" " + text[at : at + 16].hex(" ").encode() + b"\n" for at in range(0, len(text), 16))
+
+
+PRINTED: dict[str, bytes] = {
+    "base64": base64.b64encode(PASSWORD),
+    "base64 of a file": base64.b64encode(PASSWORD + b"\n"),
+    "base64 for URLs": base64.urlsafe_b64encode(PASSWORD).rstrip(b"="),
+    "base64 with a user": base64.b64encode(b"builder:" + PASSWORD + b"@"),
+    "base64 with another user": base64.b64encode(b"robot:" + PASSWORD + b"@"),
+    "base64 with a third user": base64.b64encode(b"admin1:" + PASSWORD),
+    "base64 in short lines": wrapped(base64.b64encode(PASSWORD), 20),
+    "hex": PASSWORD.hex().encode(),
+    "upper-case hex": PASSWORD.hex().upper().encode(),
+    "xxd -p": wrapped(PASSWORD.hex().encode(), 30),
+    "od": od(PASSWORD),
+    "hex with colons": PASSWORD.hex(":").upper().encode(),
+    "URL": quote(PASSWORD, safe="").encode(),
+    "URL with lower-case escapes": quote(PASSWORD, safe="").lower().encode(),
+    "URL's path": quote(PASSWORD).encode(),
+    "form": quote_plus(PASSWORD).encode(),
+    "folded": wrapped(PASSWORD, 10),
+    "folded by a terminal": wrapped(PASSWORD, 7, b"\r\n"),
+    "folded after other text": wrapped(b"the password: " + PASSWORD, 16),  # its first two bytes remain
+}
+
+
+@pytest.mark.parametrize("printed", PRINTED.values(), ids=PRINTED)
+def test_encoded_and_broken_secrets_are_masked(printed: bytes) -> None:
+    out = shown([PASSWORD + b"\n"], b"<" + printed + b">")
+    assert MASK in out
+    left = out.replace(MASK, b"").replace(b"\n", b"").replace(b"the password: ", b"")
+    assert len(left.replace(b"YnVpbGRlcj", b"").replace(b"cm9ib3Q", b"").replace(b"YWRtaW4x", b"")) <= 8, left
+    assert shown([PASSWORD + b"\n"], *(bytes([byte]) for byte in b"<" + printed + b">")) == out
+
+
+@pytest.mark.parametrize("width", [57, 60, 64, 70, 72, 76, 80, 100])
+@pytest.mark.parametrize("before", [0, 1, 2, 3, 61, 62, 63, 73, 74, 75])
+def test_long_secrets_are_masked_wherever_their_lines_are_broken(width: int, before: int) -> None:
+    for encoded in (base64.b64encode(KEY), KEY.hex().encode()):
+        out = shown([KEY], wrapped(b"<" * before + encoded, width))
+        left = out.replace(MASK, b"").replace(b"\n", b"").strip(b"<")
+        assert len(left) <= 6, left
+
+
+def test_other_output_next_to_encoded_secrets_stays() -> None:
+    text = b"hello world\nZm9vYmFy deadbeef %20 a+b\nsha256:0123456789abcdef\n"
+    assert shown([PASSWORD, b"hunter2"], text) == text
+
+
+def test_few_secrets_are_searched_without_looking_at_each_byte() -> None:
+    """Several tokens with all of their forms: bytes.find reads a megabyte in no time, a loop doesn't."""
+    values = [b"token-%d-%s" % (number, b"x" * 40) for number in range(8)]
+    assert len({form for value in values for form in forms(value)}) <= FEW
 
 
 _WORDS = st.text("ab", min_size=4, max_size=8).map(str.encode)
@@ -53,12 +125,17 @@ def test_masking_does_not_depend_on_how_output_is_cut(secrets: list[bytes], piec
     assert shown(secrets, *pieces) == whole
     assert not any(secret in whole for secret in secrets)
     assert len(secrets) > 0 or whole == b"".join(pieces)
-    many = [*secrets, *(b"line %d" % number for number in range(100))]
+    many = [*secrets, *(b"line %d" % number for number in range(40))]
     assert shown(many, *pieces) == whole, "many are looked for in another way than few"
 
 
 def test_held_back_bytes_are_bounded() -> None:
-    """Even for a secret that overlaps with itself, so that occurrences follow each other endlessly."""
+    """Even for a secret that overlaps with itself, so that occurrences follow each other endlessly; and empty lines
+    after its beginning are no lines that it is broken into.
+    """
+    stream = Redaction([b"hunter2"]).stream()
+    assert stream.feed(b"hunter") == b""
+    assert b"".join(stream.feed(b"\n") for _ in range(1000)) == b"hunter" + b"\n" * 1000
     stream = Redaction([b"0000"]).stream()
     said = [stream.feed(b"0" * 1000) for _ in range(100)]
     assert said[0] == b"***"
@@ -74,10 +151,10 @@ def test_a_bundle_of_certificates_is_searched_fast() -> None:
     shown = b"".join([stream.feed(b"MIIF0000 progress %d%% " % number) for number in range(5000)] + [stream.end()])
     assert shown.count(b"progress") == 5000
     assert MASK not in shown
-    assert stream.feed(b"> " + lines[7] + b"\n") == b"> ***\n"
+    assert stream.feed(b"> " + lines[7] + b"\n") + stream.end() == b"> ***\n"
 
 
 def test_a_large_secret_of_one_line_is_searched_fast() -> None:
-    secret = bytes(33 + number * 7919 % 90 for number in range(500 * 1024))
+    secret = bytes(33 + byte % 90 for byte in Random(1).randbytes(500 * 1024))
     out = shown([secret], b"begin " + secret + b" end")
     assert out.replace(b"***", b"") == b"begin  end"

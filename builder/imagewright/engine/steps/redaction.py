@@ -1,26 +1,31 @@
 """Secrets in the output of a RUN, masked before they reach the log, the error's last lines and the result.
 
-No I/O. Output comes in pieces of any size: bytes that may be the beginning of a secret are held back until the next
-piece.
+No I/O. Secrets are searched for as they are and in the forms of ``encodings``, also where a program breaks them into
+lines, as base64 and fold do. Output comes in pieces of any size: bytes that may be the beginning of a secret are held
+back until the next piece. This is for accidents: a command that wants to print a secret finds another form.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
+import re
 from collections.abc import Iterable, Iterator
 
+from imagewright.engine.steps.encodings import MIN_BYTES, forms
+
 MASK = b"***"
-MIN_BYTES = 4  # shorter values occur in ordinary words, and are not secret
-_FEW = 32
+FEW = 256  # up to so many, each is searched for by itself
 _LONG_BYTES = 16  # few long secrets share a prefix of this length
-_PIECE_BYTES = 512  # longer lines are searched for in pieces
+# One line end: what goes on after an empty line is not the same value, and what is held back stays bounded.
+_BREAK = re.compile(rb"(?<![\r\n])(?:\r?\n|\r)(?![\r\n])")
 
 
 class Redaction:
-    """The secrets of a build. A secret of several lines is searched for line by line, as it is likely to be printed."""
+    """The secrets of a build."""
 
     def __init__(self, values: Iterable[bytes]) -> None:
-        self._needles = _Needles(tuple(sorted({needle for value in values for needle in _needles(value)})))
+        self._needles = _Needles(tuple(sorted({needle for value in values for needle in forms(value)})))
 
     def stream(self) -> RedactedStream:
         """For the output of one command."""
@@ -42,19 +47,20 @@ class RedactedStream:
         """What can be passed on now; the rest follows with the next piece, or with ``end``."""
         if not self._needles.all:
             return data
-        data = self._held + data
-        return self._shown(data, len(data) - self._needles.begun(data))
+        text = _Unbroken(self._held + data)
+        return self._shown(text, len(text.data) - self._needles.begun(text))
 
     def end(self) -> bytes:
         """The rest: possibly the beginning of a secret, but not a whole one."""
-        return self._shown(self._held, len(self._held))
+        return self._shown(_Unbroken(self._held), len(self._held))
 
-    def _shown(self, data: bytes, cut: int) -> bytes:
-        """``data`` up to ``cut``, masked; the rest is held back. No incomplete secret begins before the cut."""
+    def _shown(self, text: _Unbroken, cut: int) -> bytes:
+        """The output up to ``cut``, masked; the rest is held back. No incomplete secret begins before the cut."""
+        data = text.data
         begun = [(0, self._masked)] if self._masked else []
         parts, shown = [], 0
         self._masked = 0
-        for start, end in _merged([*begun, *self._needles.occurrences(data)]):
+        for start, end in _merged([*begun, *self._needles.occurrences(text)]):
             if not (begun and start == 0):
                 if start >= cut:
                     break
@@ -63,6 +69,32 @@ class RedactedStream:
             self._masked = end - shown
         self._held = data[cut:]
         return b"".join([*parts, data[shown:cut]])
+
+
+class _Unbroken:
+    """Output, and the same without its line breaks, in which a broken secret is whole.
+
+    A secret counts as broken only if MIN_BYTES of it are before the first break. Otherwise the last letters of many
+    lines would have to be held back, until the next line tells whether they begin one.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        breaks = [match.span() for match in _BREAK.finditer(data)]
+        self.text = _BREAK.sub(b"", data) if breaks else data
+        removed = itertools.accumulate((end - start for start, end in breaks), initial=0)
+        # Where a break was in ``text``, and how many bytes are missing from there on.
+        self._missing = list(removed)
+        self._breaks = [start - before for (start, _), before in zip(breaks, self._missing, strict=False)]
+
+    def place(self, position: int) -> int:
+        """Where the byte at this position of ``text`` is in ``data``."""
+        return position + self._missing[bisect.bisect_right(self._breaks, position)]
+
+    def counts(self, start: int) -> bool:
+        """Whether what begins there in ``text`` is not broken before MIN_BYTES of it."""
+        following = bisect.bisect_right(self._breaks, start)
+        return following == len(self._breaks) or self._breaks[following] - start >= MIN_BYTES
 
 
 class _Needles:
@@ -75,12 +107,20 @@ class _Needles:
         self._longest = max((len(needle) for needle in needles), default=0)
         self._first_bytes = frozenset(needle[0] for needle in needles)
         self._by_prefix: dict[bytes, list[bytes]] = {}
-        for needle in needles if len(needles) > _FEW else ():
+        for needle in needles if len(needles) > FEW else ():
             size = _LONG_BYTES if len(needle) >= _LONG_BYTES else MIN_BYTES
             self._by_prefix.setdefault(needle[:size], []).append(needle)
 
-    def occurrences(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """All occurrences, in any order, overlapping or not."""
+    def occurrences(self, text: _Unbroken) -> Iterator[tuple[int, int]]:
+        """All occurrences, as places in ``text.data``, in any order, overlapping or not."""
+        if text.text is text.data:
+            yield from self._found(text.text)
+            return
+        for start, end in self._found(text.text):
+            if text.counts(start):
+                yield text.place(start), text.place(end - 1) + 1
+
+    def _found(self, data: bytes) -> Iterator[tuple[int, int]]:
         if not self._by_prefix:
             for needle in self.all:
                 start = data.find(needle)
@@ -94,29 +134,16 @@ class _Needles:
                     if data.startswith(needle, start):
                         yield start, start + len(needle)
 
-    def begun(self, data: bytes) -> int:
-        """How many bytes at the end of ``data`` may be the beginning of a secret. None contains a line end."""
-        first = max(data.rfind(b"\n") + 1, len(data) - self._longest + 1)
-        for start in range(first, len(data)):
-            if data[start] in self._first_bytes:
+    def begun(self, text: _Unbroken) -> int:
+        """How many bytes at the end of the output may be the beginning of a secret."""
+        data = text.text
+        for start in range(max(0, len(data) - self._longest + 1), len(data)):
+            if data[start] in self._first_bytes and text.counts(start):
                 end = data[start:]
                 position = bisect.bisect_right(self.all, end)  # strings with this prefix follow it directly
                 if position < len(self.all) and self.all[position].startswith(end):
-                    return len(end)
+                    return len(text.data) - text.place(start)
         return 0
-
-
-def _needles(value: bytes) -> Iterator[bytes]:
-    for line in value.replace(b"\r", b"\n").split(b"\n"):
-        text = line.strip()
-        if len(text) < MIN_BYTES:
-            continue
-        if len(text) <= _PIECE_BYTES:
-            yield text
-            continue
-        for start in range(0, len(text) - _PIECE_BYTES, _PIECE_BYTES):
-            yield text[start : start + _PIECE_BYTES]
-        yield text[-_PIECE_BYTES:]
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
