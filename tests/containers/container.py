@@ -36,6 +36,8 @@ urandom 1 9
 tty 5 0
 END
 ln -s /proc/self/fd {dev}/fd; mkdir {dev}/shm; mount -t tmpfs -o mode=1777 tmpfs {dev}/shm"""
+# Words of unshare(1). A command may kill whatever it sees, and that must not be this machine's processes.
+OWN_PROCESSES = ["--pid", "--fork", "--kill-child", "--mount-proc"]
 Entries = Mapping[str, "str | int"]  # a number is a directory's mode, "-> x" a link to x, other text a file
 
 
@@ -132,6 +134,7 @@ class Container:
             "build", f"--context={context}", "--sandbox=root", "--no-push", "--work-dir=/kaniko/work",
             "--oci-layout-path=/kaniko/out", "--build-context=base=oci-layout:///kaniko/base", *flags,
         )  # fmt: skip
+        command[1:1] = OWN_PROCESSES
         shutil.rmtree(self.root / "kaniko/out", ignore_errors=True)
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment)
         self.code, self.log = done.returncode, done.stdout + done.stderr

@@ -14,7 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers.container import REPOSITORY, Container, Layer, empty_container, layers_of, make_base, write_context
+from containers.container import (
+    OWN_PROCESSES,
+    REPOSITORY,
+    Container,
+    Layer,
+    empty_container,
+    layers_of,
+    make_base,
+    write_context,
+)
 
 from imagewright.contract import REQUEST_ENV
 from imagewright.contract.request import BuildRequest
@@ -58,7 +67,7 @@ class Pod:
 
     def start_runner(self) -> subprocess.Popen[str]:
         command = self.runner.command("runner", "/kaniko/runner/socket")
-        command[1:1] = ["--pid", "--fork", "--kill-child", "--mount-proc"]
+        command[1:1] = OWN_PROCESSES
         return subprocess.Popen(
             command, env=self.runner.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
