@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from imagewright.contract.request import SandboxKind
 from imagewright.descent import temporary_directory
 from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import Ids
-from imagewright.sandbox.kernel.memory import counts
+from imagewright.sandbox.kernel.memory import OomScore, counts
 from imagewright.sandbox.model import BuildDirectory, Counts, RunCommand, RunnerContainer, Sandbox, SandboxOptions
 from imagewright.sandbox.runner import server
 from imagewright.sandbox.runner.client import RunnerPool
@@ -36,6 +36,7 @@ class _Chosen:
     ids: Ids
     build_directory: BuildDirectory | None = None
     idle: RunnerListener | None = None
+    score: OomScore = field(default_factory=OomScore)
 
     @property
     def parallel(self) -> int:
@@ -52,7 +53,10 @@ class _Chosen:
         return
 
     def run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:
-        return self.runners.run(self.kind, self.ids.check(command), output)
+        try:
+            return self.runners.run(self.kind, self.ids.check(command), output)
+        finally:
+            self.score.restore()
 
     def close(self) -> None:
         self.runners.close()

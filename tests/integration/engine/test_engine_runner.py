@@ -237,6 +237,7 @@ def test_a_killed_first_process_of_the_runner_is_reported(pod: Pod) -> None:
     assert executor.returncode == 8
     assert '"reason":"SandboxUnavailable"' in pod.log
     assert 'container \\"runner\\"' in pod.log
+    assert '"exitCode":' not in pod.log, "no step has ended by itself"
     runner.communicate()
 
 

@@ -52,16 +52,17 @@ class StepLog:
             ImagewrightError: of ``action``, with the step's location in the Dockerfile.
         """
         begin, clock = datetime.now(UTC), time.monotonic()
-        exit_code = 0 if isinstance(step, RunStep) else None
+        exit_code: int | None = None  # of a command that has ended, by itself or not
         self.reporter.step_started(started)
         failure: ImagewrightError | None = None
         outcome = StepOutcome()
         try:
             outcome = action()
+            exit_code = 0 if isinstance(step, RunStep) else None
         except ImagewrightError as error:
             failure = error
             self._complete(error, started, step)
-            exit_code = error.exit_code if isinstance(error, StepError) else exit_code
+            exit_code = error.exit_code if isinstance(error, StepError) else None
             raise
         except Interruption as signal:
             failure = signal.as_error()

@@ -1,11 +1,12 @@
 """Memory of this process's control group: usage, limit, and how often the kernel killed a process for it.
 
 Reads /sys/fs/cgroup, of either version. Read before and after a command, it tells whose memory was exhausted when the
-command was killed. What cannot be read is None.
+command was killed. What cannot be read is None. Also undoes what a command did to this process's own score.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,26 @@ _UNLIMITED = 1 << 62  # version 1 writes the largest number of whole pages for "
 def counts() -> Counts:
     """The present counters."""
     return Counts(memory_use(), _machine_kills())
+
+
+class OomScore:
+    """This process's adjustment of the kernel's choice of whom to kill for lack of memory (proc_pid_oom_score_adj(5)).
+
+    A command that sees the process may raise it, and no process without privileges may lower it below what it was.
+    """
+
+    def __init__(self, path: Path = Path("/proc/self/oom_score_adj")) -> None:
+        self._path = path
+        try:
+            self._value = path.read_text()
+        except OSError:
+            self._value = ""
+
+    def restore(self) -> None:
+        """To be called after each command."""
+        if self._value:
+            with contextlib.suppress(OSError):
+                self._path.write_text(self._value)
 
 
 def _machine_kills(path: Path = _MACHINE) -> int | None:

@@ -24,6 +24,7 @@ from imagewright.sandbox.processes.connection import Connection, receive_request
 FAILED: Final = 125  # exit code of a child that failed before or instead of its task
 _MAX_DESCRIPTORS = 1 << 20
 _INTERVAL_MS = 200  # of checks on a child if pidfd is not available
+_CONTINUE_MS = 1000  # how long a child that something stopped may stay so
 
 
 class Parent:
@@ -117,7 +118,10 @@ class Child(Connection):
         if self._ending >= 0:
             poll.register(self._ending, select.POLLRDHUP)
         while True:
-            ready = {fd for fd, _ in poll.poll(None if self._pidfd >= 0 else _INTERVAL_MS)}
+            ready = {fd for fd, _ in poll.poll(_CONTINUE_MS if self._pidfd >= 0 else _INTERVAL_MS)}
+            if not ready:  # a command that sees the child may have sent it SIGSTOP
+                with contextlib.suppress(OSError):
+                    os.kill(self.pid, signal.SIGCONT)
             if self._ending in ready:
                 raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             ended = self._pidfd in ready if self._pidfd >= 0 else _has_ended(self.pid)

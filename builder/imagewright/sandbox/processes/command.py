@@ -17,6 +17,7 @@ from imagewright.sandbox.processes.child import Parent
 # How the lines begin that this process writes instead of the command's output, and of them those about its user.
 OUTPUT_PREFIX = "imagewright: "
 WRONG_USER = "cannot run as "
+CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
@@ -65,7 +66,7 @@ def describe(error: OSError) -> str:
 
 def _reset_signals() -> None:
     """Restore default handlers: ignored signals stay ignored across execve, and Python ignores SIGPIPE."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in CATCHABLE:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

@@ -22,11 +22,11 @@ from imagewright.descent import remove_tree
 from imagewright.errors import SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import map_ids
-from imagewright.sandbox.kernel.memory import counts
+from imagewright.sandbox.kernel.memory import OomScore, counts
 from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.modes import direct, namespace
 from imagewright.sandbox.processes.child import FAILED, Parent, spawn
-from imagewright.sandbox.processes.command import describe
+from imagewright.sandbox.processes.command import CATCHABLE, describe
 from imagewright.sandbox.processes.descendants import end_all
 
 _UNSHARED, _MAPPED = b"unshared", b"mapped"
@@ -86,9 +86,11 @@ def serve(engine: Parent, work_dir: str, *, watched: bool = False) -> int:
         os.setpgid(0, 0)
     linux.become_subreaper()
     os.environ.clear()
-    # Ctrl-C is handled by the engine, which stops this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Where a command sees this process, `kill -TERM -1` sends it what is meant for the command's own. Ctrl-C is handled
+    # by the engine, which ends this process by a signal that cannot be ignored.
+    for number in CATCHABLE - {signal.SIGCHLD}:
+        signal.signal(number, signal.SIG_IGN)
+    score = OomScore()
     while (asked := engine.receive()) is not None:
         message, fds = asked
         answer: dict[str, object]
@@ -99,6 +101,7 @@ def serve(engine: Parent, work_dir: str, *, watched: bool = False) -> int:
             kind, _, command = message.partition(b"\n")
             job = _Job(SandboxKind(kind.decode()), RunCommand.decode(command), output, work_dir)
             answer = _answer(job, engine.fileno() if watched else -1)
+            score.restore()
         with contextlib.suppress(ConnectionError):  # the engine has exited
             engine.send(json.dumps(answer).encode())
     return 0
