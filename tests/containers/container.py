@@ -54,13 +54,14 @@ class Container:
     """``mounted``: paths in the container, without the first slash, and what is mounted there.
 
     ``read_only``: nothing can be written outside of mounts. ``disk_bytes``: the size of its own file system, 0 for this
-    machine's; what a build leaves there can't be read afterwards.
+    machine's; what a build leaves there can't be read afterwards. ``variables`` are added to the engine's environment.
     """
 
     directory: Path
     mounted: dict[str, Path] = field(default_factory=dict)
     read_only: bool = False
     disk_bytes: int = 0
+    variables: dict[str, str] = field(default_factory=dict)
     log: str = ""
     code: int = 0
 
@@ -126,7 +127,7 @@ class Container:
     def environment(self) -> dict[str, str]:
         """The variables that ``command`` needs."""
         return {"PYTHONHOME": f"{HOST}{sys.base_prefix}", "PYTHONPATH": "/imagewright/builder:/imagewright/site",
-                "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/root", "PATH": os.environ["PATH"]}  # fmt: skip
+                "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/root", "PATH": os.environ["PATH"], **self.variables}  # fmt: skip
 
     def execute(self, context: str, *flags: str) -> None:
         """Build in the root sandbox with what is mounted."""

@@ -28,6 +28,7 @@ from imagewright.engine.pull.images import BrokenEntry, Images, ImageSources
 from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.registries import Registries, open_registries
 from imagewright.engine.source.remotes import Remotes
+from imagewright.engine.source.replacedroot import fetch_all, with_own_helpers
 from imagewright.engine.source.secrets import check_required, read_secrets
 from imagewright.engine.source.sshagents import SshAgents
 from imagewright.engine.stages.schedule import run_in_parallel
@@ -199,7 +200,12 @@ class _Build:
         reporter.message(f"sandbox {sandbox.kind.value if sandbox.kind else 'none'}: {sandbox.reason}")
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
-        registries = open_registries(self._request, self._environment)
+        own_root = sandbox.build_directory if _replaces_root(sandbox) else None
+        environment = self._environment
+        if own_root is not None:
+            places = [f"/{path}" for path in own_root.excluded | own_root.kept]
+            environment = with_own_helpers(environment, workspace.helpers, places, reporter.warning)
+        registries = open_registries(self._request, environment)
         if destinations.push and request.output.check_push:
             for reference in destinations.references:
                 registries.pusher.check_push(reference)
@@ -213,6 +219,8 @@ class _Build:
         check_required(
             planned.plan, planned.dockerfile_lines, remotes.secrets, [source.id for source in request.run.ssh]
         )
+        if own_root is not None:
+            fetch_all(planned.plan, remotes)
         self._root = _open_root(sandbox.build_directory, workspace, reporter, _paths_to_read(request))
         if self._root is not None:
             planned = _with_released_contexts(planned, self._root, request)
@@ -346,6 +354,12 @@ class _Build:
             failure=_failure(error) if error else None,
             steps=tuple(self._steps),
         )
+
+
+def _replaces_root(sandbox: Sandbox) -> bool:
+    """Whether images take the place of the files of the engine's own container."""
+    directory = sandbox.build_directory
+    return directory is not None and directory.container is None
 
 
 def _check_sandbox(sandbox: Sandbox, planned: PlannedBuild) -> None:

@@ -249,7 +249,7 @@ def test_the_runner_and_its_command_end_with_the_executor(pod: Pod, number: sign
     with pytest.raises(subprocess.TimeoutExpired):  # a Pod of which a container has ended is shown as not ready
         runner.wait(1)
     executor.send_signal(number)
-    executor.communicate(timeout=60)
+    assert '"exitCode"' not in executor.communicate(timeout=60)[0], "no command has ended by itself"
     assert runner.communicate(timeout=60)[0] == ""
     assert runner.returncode == 0
     assert subprocess.run(["pgrep", "-f", sleep], capture_output=True, check=False).stdout == b""

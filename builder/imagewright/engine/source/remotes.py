@@ -48,6 +48,7 @@ class Remotes:
     agents: SshAgents
     log: Callable[[str], None]
     stopped: Event
+    _ahead: dict[GitRemote, Checkout] = field(default_factory=dict)
 
     def rewording(self, reword: Callable[[str], str]) -> Remotes:
         """The same; ``reword`` changes each line of the log."""
@@ -95,12 +96,25 @@ class Remotes:
             with open(path, "rb", buffering=0) as file:
                 return archive.newest(file)
 
+    def fetch_ahead(self, source: GitRemote) -> None:
+        """Check out a revision before the programs for it are gone; ``checkout`` then returns it.
+
+        Raises:
+            SourceError, UsageError: as ``checkout``.
+        """
+        if source not in self._ahead:
+            folder = os.path.join(self.folder, f"fetched-{len(self._ahead)}")
+            os.mkdir(folder, 0o700)
+            self._ahead[source] = self.checkout(source, folder)
+
     def checkout(self, source: GitRemote, folder: str) -> Checkout:
         """Check out a revision below the existing ``folder``.
 
         Raises:
             SourceError, UsageError: as ``context.git.checkout.clone``; a secret that is not a valid login.
         """
+        if source in self._ahead:
+            return self._ahead[source]
         if source.keep_git_dir and source.subdir:
             self.log(f'the .git folder of "{source}" is not kept: only part of the repository is added')
         private = os.path.join(folder, "private")

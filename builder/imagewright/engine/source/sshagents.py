@@ -47,6 +47,16 @@ class SshAgents:
         self._started: list[subprocess.Popen[bytes]] = []
         self._sockets = 0
 
+    def start(self) -> None:
+        """Start all agents now, since their programs will be gone later.
+
+        Raises:
+            UsageError, SandboxError: as ``socket``.
+        """
+        with self._lock:
+            for name in self._sources:
+                self._start(name)
+
     @contextlib.contextmanager
     def socket(self, mount: SshMount) -> Iterator[str | None]:
         """Path of a socket with the mount's mode and owner, None if the build was given no such agent.
@@ -60,9 +70,7 @@ class SshAgents:
             yield None
             return
         with self._lock:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            if mount.id not in self._upstream:
-                self._upstream[mount.id] = self._agent_of(source)
+            self._start(mount.id)
             path = os.path.join(self._folder, f"socket-{self._sockets}")
             self._sockets += 1
         with forwarded(path, self._upstream[mount.id], _Requests, self._slots):
@@ -76,6 +84,11 @@ class SshAgents:
             for process in self._started:
                 process.communicate()  # closes its standard input, which ends it
             self._started = []
+
+    def _start(self, name: str) -> None:
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        if name not in self._upstream:
+            self._upstream[name] = self._agent_of(self._sources[name])
 
     def _agent_of(self, source: SshSource) -> str:
         path = source.paths[0]
