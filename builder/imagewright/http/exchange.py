@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 import requests
 
 from imagewright.http.body import finish
-from imagewright.http.failures import clean
+from imagewright.http.failures import TlsFileError, clean
 from imagewright.http.session import Tls, new_session
 from imagewright.urls import Origin, is_loopback, origin, parse_url, shown_url
 
@@ -79,14 +79,15 @@ class HttpClient:
 
     def __init__(self, user_agent: str = "imagewright") -> None:
         self._user_agent = user_agent
-        self._sessions: dict[Tls, requests.Session] = {}
+        self._sessions: dict[Tls, tuple[object, requests.Session]] = {}  # with the version of the files
+        self._opened: list[requests.Session] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for session in self._sessions.values():
+        for session in self._opened:
             session.close()
 
     def send(self, request: HttpRequest, tls: Tls) -> requests.Response:
@@ -133,10 +134,20 @@ class HttpClient:
         raise RedirectError(f"more than {_MAX_REDIRECTS} redirects")
 
     def _session(self, tls: Tls) -> requests.Session:
+        version = tls.version
         with self._lock:
-            if tls not in self._sessions:
-                self._sessions[tls] = new_session(self._user_agent, tls)
-            return self._sessions[tls]
+            known = self._sessions.get(tls)
+            if known is not None and known[0] == version:
+                return known[1]
+            try:
+                session = new_session(self._user_agent, tls)
+            except TlsFileError:
+                if known is None:
+                    raise
+                return known[1]  # of a certificate and its key, one may not be replaced yet
+            self._sessions[tls] = version, session
+            self._opened.append(session)
+            return session
 
 
 def location(response: requests.Response, *, plain_http: bool) -> str:

@@ -6,6 +6,7 @@ Opens connections through ``requests``.
 from __future__ import annotations
 
 import http.client
+import os
 import ssl
 import time
 from dataclasses import dataclass
@@ -35,6 +36,21 @@ class Tls:
     ca_file: str = ""
     client_cert_file: str = ""
     client_key_file: str = ""
+
+    @property
+    def version(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Another one when a file has been replaced or rewritten: certificates are renewed while a build runs."""
+        return tuple(
+            _file_version(path) for path in (self.ca_file, self.client_cert_file, self.client_key_file) if path
+        )
+
+
+def _file_version(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 class _WholeHeaders(http.client.HTTPResponse):

@@ -13,6 +13,10 @@ from servers.scripted import Answer, ScriptedServer
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import Reason, RegistryError
+from imagewright.http.body import finish
+from imagewright.http.exchange import HttpClient, HttpRequest
+from imagewright.http.failures import BROKEN
+from imagewright.http.session import Tls
 
 Ask = Callable[..., bytes]
 Issue = Callable[..., Path]
@@ -96,3 +100,48 @@ def test_a_key_that_can_not_be_used(
         ask(at(server, authority, tmp_path))
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
     assert "PEM" in caught.value.hint
+
+
+def test_a_certificate_that_is_renewed_is_shown_from_then_on(
+    server: ScriptedServer, authority: Path, tmp_path: Path
+) -> None:
+    """While it is being replaced, the last one that could be used is shown."""
+    Authority(tmp_path / "else", "somebody else").issue(Identity("client", "client"))
+    tls = Tls(True, str(authority / "ca.crt"), str(tmp_path / "client.crt"), str(tmp_path / "client.key"))
+
+    def replace(name: str, source: Path) -> None:
+        (tmp_path / "new").write_bytes(source.read_bytes())
+        (tmp_path / "new").rename(tmp_path / name)
+
+    def status() -> int:
+        response = client.send(HttpRequest("GET", f"https://localhost:{server.port}/v2/"), tls)
+        finish(response)
+        return response.status_code
+
+    for name in ("client.crt", "client.key"):
+        replace(name, authority / name)
+    with HttpClient() as client:
+        assert status() == 200
+        replace("client.crt", tmp_path / "else/client.crt")
+        assert status() == 200, "the key does not belong to it yet"
+        replace("client.key", tmp_path / "else/client.key")
+        with pytest.raises(BROKEN):
+            status()
+        (tmp_path / "client.key").unlink()
+        with pytest.raises(BROKEN):
+            status()
+        for name in ("client.crt", "client.key"):
+            replace(name, authority / name)
+        assert status() == 200
+
+
+def test_a_ca_that_is_renewed_is_trusted_from_then_on(server: ScriptedServer, authority: Path, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.crt"
+    Authority(tmp_path, "somebody else")
+    tls = Tls(True, str(ca), str(authority / "client.crt"), str(authority / "client.key"))
+    request = HttpRequest("GET", f"https://localhost:{server.port}/v2/")
+    with HttpClient() as client:
+        with pytest.raises(BROKEN):
+            client.send(request, tls)
+        ca.write_bytes((authority / "ca.crt").read_bytes())
+        finish(client.send(request, tls))
