@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+GZIP = b"\x1f\x8b"
 DOCKERFILE = "FROM scratch\nCOPY a /a\nCOPY b /b\n"
 
 
@@ -26,13 +27,13 @@ Build = Callable[..., Outcome]
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """Build ``DOCKERFILE`` with other contents of ``b`` if given."""
+    """Build ``DOCKERFILE``, or another, with other contents of ``b`` if given."""
     context = tmp_path / "context"
     context.mkdir()
-    (context / "Dockerfile").write_text(DOCKERFILE)
     (context / "a").write_text("a")
 
-    def run(*flags: str, b: str = "b") -> Outcome:
+    def run(*flags: str, b: str = "b", dockerfile: str = DOCKERFILE) -> Outcome:
+        (context / "Dockerfile").write_text(dockerfile)
         (context / "b").write_text(b)
         layout = tmp_path / "layout"
         command = [
@@ -116,6 +117,21 @@ def test_a_damaged_entry_is_taken_from_the_next_cache(build: Build, tmp_path: Pa
     assert outcome.cached == [True, True]
     assert outcome.layers == expected
     assert f"ignoring an entry of the cache oci:{damaged}" in outcome.log
+
+
+def test_a_damaged_layer_of_a_later_cache_restarts_the_build_once(build: Build, tmp_path: Path) -> None:
+    """It shows only when the layer is unpacked, here for a COPY from the stage that was cached."""
+    empty, damaged = tmp_path / "empty", tmp_path / "damaged"
+    build(f"--cache-repo=oci:{empty}", dockerfile="FROM scratch\nCOPY b /other\n")
+    build(f"--cache-repo=oci:{damaged}", dockerfile="FROM scratch\nCOPY a /a\n")
+    for blob_file in (damaged / "blobs/sha256").iterdir():
+        if blob_file.read_bytes().startswith(GZIP):
+            blob_file.write_bytes(bytes(blob_file.stat().st_size))
+    copied = "FROM scratch AS one\nCOPY a /a\nFROM scratch\nCOPY --from=one /a /b\n"
+    outcome = build(f"--cache-from=oci:{empty}", f"--cache-from=oci:{damaged}", dockerfile=copied)
+    assert outcome.log.count(f"ignoring an entry of the cache oci:{damaged}") == 1
+    assert outcome.log.count("starting over without that cache entry") == 1
+    assert outcome.cached[-2:] == [False, False]
 
 
 def test_an_unreachable_cache_is_passed_over_with_one_warning(build: Build, tmp_path: Path) -> None:

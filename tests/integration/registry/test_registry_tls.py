@@ -132,9 +132,7 @@ def test_a_login_is_not_sent_unencrypted_to_names_that_look_like_this_machine(
 @pytest.mark.parametrize(
     "written", ["http://{host}/token", "http://evil.test\\@{host}/token", "http://{host}\\@evil.test/"]
 )
-def test_a_login_is_not_sent_unencrypted_to_this_machine_for_another_s_registry(
-    ask: Ask, authority: Path, written: str
-) -> None:
+def test_a_login_is_not_sent_unencrypted_to_this_machine(ask: Ask, authority: Path, written: str) -> None:
     with ScriptedServer(ok) as thief:
         challenge = Answer(401, {"WWW-Authenticate": f'Bearer realm="{written.format(host=thief.host)}"'})
         with (
