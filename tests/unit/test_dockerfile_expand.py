@@ -118,10 +118,14 @@ def test_values_and_their_sum_are_limited() -> None:
             expand(word, million)
         assert caught.value.reason is Reason.LIMIT_EXCEEDED
         assert caught.value.hint
-    for word in ("${v}", "${v##y}", "${v%y*}", "${v//y/}", "${u:-$v}"):
-        options = ExpansionOptions(allowance=Allowance(2_500_000))
+    for word in ("${v#" + "?" * 5000 + "}", "${v/" + "?" * 5000 + "/}"):
+        with pytest.raises(ExpansionError, match="5000 characters is too long"):
+            expand(word, million)
+    values = {"v": "x" * 100_000}
+    for word in ("${v}", "${v##*x}", "${v%%x*}", "${v//x/}", "${u:-$v}"):
+        options = ExpansionOptions(allowance=Allowance(250_000))
         with pytest.raises(ExpansionError, match="in total") as caught:
-            expand(word * 3, million, options)
+            expand(word * 3, values, options)
         assert caught.value.reason is Reason.LIMIT_EXCEEDED
 
 

@@ -291,3 +291,7 @@ def test_formatted_durations_parse_to_the_same_value(nanoseconds: int) -> None:
 def test_null_bytes_in_json_are_refused(line: str) -> None:
     with pytest.raises(DockerfileError, match="must not contain null bytes"):
         parse(f"FROM scratch\n{line}\n".encode(), "Dockerfile")
+
+
+def test_an_endless_duration_is_none() -> None:
+    assert parse_duration("1" * 5000 + "s") is None

@@ -56,6 +56,7 @@ GO = [
     ("\\", "a", None),
     ("[a-b-c]", "a", None),
     ("[", "a", None),
+    ("[\x01", "a", None),
     ("[^", "a", None),
     ("[^bc", "a", None),
     ("a[", "a", None),
@@ -84,6 +85,7 @@ def test_matches_as_go_does(pattern: str, name: str, expected: bool | None) -> N
             compiled(pattern)
         assert caught.value.reason is Reason.USAGE_INVALID
         assert caught.value.hint
+        assert caught.value.message.isprintable()
     else:
         assert compiled(pattern).fullmatch(name) is expected
 

@@ -13,7 +13,7 @@ from hostile.work import lines, peak_bytes, written
 
 from imagewright.dockerfile.expand import expand
 from imagewright.dockerfile.ignore import IgnorePatterns
-from imagewright.errors import ImagewrightError
+from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs.copy import glob
 from imagewright.registry.challenges import parse_challenges
 
@@ -47,3 +47,19 @@ def test_work_grows_with_the_length(entry: dict[str, Any]) -> None:
 
     assert lines(match, LINES * size) > 0
     assert peak_bytes(match) < BYTES * size
+
+
+def test_limits_of_patterns_are_named() -> None:
+    with pytest.raises(ImagewrightError, match="5001 characters, the limit is 4096") as caught:
+        glob.compiled("*" + "a" * 5000)
+    assert caught.value.reason is Reason.LIMIT_EXCEEDED
+    with pytest.raises(ImagewrightError, match="longer than 4096 characters"):
+        IgnorePatterns.parse("*" + "a" * 5000)
+    assert IgnorePatterns.parse("a\n" * 10_000).ignores("a")
+    with pytest.raises(ImagewrightError, match="too many patterns: the limit is 10000") as caught:
+        IgnorePatterns.parse("a\n" * 10_001)
+    assert caught.value.reason is Reason.LIMIT_EXCEEDED
+
+
+def test_nothing_after_a_quote_that_is_not_closed_is_believed() -> None:
+    assert parse_challenges('Bearer service=a,realm="https://a.test, Basic x=y') == {"bearer": {"service": "a"}}

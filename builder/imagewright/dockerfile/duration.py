@@ -20,10 +20,13 @@ _UNITS = {
 }
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _MAX_NS = 2**63 - 1
+_MAX_LENGTH = 200
 
 
 def parse_duration(text: str) -> int | None:
     """Nanoseconds, or None if ``text`` is not a duration. ``0`` needs no unit."""
+    if len(text) > _MAX_LENGTH:
+        return None
     sign = -1 if text.startswith("-") else 1
     rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":

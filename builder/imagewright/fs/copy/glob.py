@@ -10,7 +10,7 @@ import os
 import re
 import stat
 
-from imagewright.errors import FileSystemError, Reason
+from imagewright.errors import FileSystemError, Reason, quoted
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.wildcards import MAX_LENGTH, NOT_SLASH, Item, Kind, Ranges, Wildcards, complement, literal, union
 
@@ -66,7 +66,7 @@ def compiled(part: str) -> Wildcards:
     """
     if len(part) > MAX_LENGTH:
         raise FileSystemError(
-            f'invalid pattern "{part[:100]}…": {len(part)} characters, the limit is {MAX_LENGTH}',
+            f"invalid pattern {quoted(part, 100)}: {len(part)} characters, the limit is {MAX_LENGTH}",
             reason=Reason.LIMIT_EXCEEDED,
             hint="Use a shorter pattern.",
         )
@@ -121,7 +121,7 @@ def _letter(part: str, position: int) -> tuple[str, int]:
 
 def _bad(part: str) -> FileSystemError:
     return FileSystemError(
-        f'invalid pattern "{part}": unclosed bracket or trailing escape',
+        f"invalid pattern {quoted(part, 100)}: unclosed bracket or trailing escape",
         reason=Reason.USAGE_INVALID,
         hint="Use [a-z] for a set of characters, and \\[ for a literal bracket.",
     )

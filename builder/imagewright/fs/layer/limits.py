@@ -44,14 +44,17 @@ class Meter:
         self.size += max(entry.size, entry.real_size)
         self.path(entry.name)
 
-    def directory(self, path: bytes) -> None:
+    def directory(self) -> None:
         """Count a directory that has no entry."""
         self.entries += 1
-        self.path(path)
+        self._check()
 
     def path(self, path: bytes) -> None:
         """Count a path that is remembered."""
         self._paths += len(path)
+        self._check()
+
+    def _check(self) -> None:
         limits = self._limits
         if self.entries > limits.entries or self.size > limits.size or self._paths > limits.paths:
             raise malformed(

@@ -178,7 +178,7 @@ class _Unpacker:
 
     def _make_missing(self, parent_fd: int, path: bytes) -> None:
         """Create a directory that no entry describes."""
-        self._meter.directory(path)
+        self._meter.directory()
         make_directory(self._rootfs, parent_fd, path, self._options.ownership or (0, 0))
 
     # --- whiteouts
