@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from archives.tars import CHARACTER, FIFO, HARDLINK, Item, directory, hardlink, 
 from containers.restricted import UID, give_away, restricted
 
 from imagewright.errors import SandboxError
+from imagewright.sandbox.processes.connection import receive_request
 from imagewright.sandbox.runner.container import RunnerListener
 
 pytestmark = [
@@ -234,32 +236,40 @@ def test_run_is_refused_only_when_it_is_reached(place: Place) -> None:
 
 
 @contextmanager
-def runner_of_such_a_pod(place: Place) -> Iterator[tuple[RunnerListener, subprocess.Popen[str]]]:
+def runner_of_such_a_pod(place: Place) -> Iterator[subprocess.Popen[str]]:
+    """A runner that connects to the socket in the place's home."""
     path = place.home / "socket"
-    listener = RunnerListener(str(path))
-    path.chmod(0o777)
     code = f"import sys; from imagewright.sandbox.runner import server; sys.exit(server.serve_from_container('{path}'))"
     command = restricted([sys.executable, "-c", code], place.home / "interpreter")
     with subprocess.Popen(
         command, cwd=place.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as runner:
         try:
-            yield listener, runner
+            yield runner
         finally:
-            listener.close()
+            runner.kill()
 
 
 def test_runner_of_such_a_pod_sleeps_until_its_engine_ends(place: Place) -> None:
     """Its engine never asks it to run a command, and it may not write to its own root."""
-    with runner_of_such_a_pod(place) as (listener, runner):
-        with pytest.raises(subprocess.TimeoutExpired):
-            runner.wait(1)
-        listener.close()
-        assert (runner.communicate(timeout=60)[0], runner.returncode) == ("", 0)
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(place.home / "socket"))
+        (place.home / "socket").chmod(0o777)
+        engine.listen()
+        with runner_of_such_a_pod(place) as runner:
+            line, _ = engine.accept()
+            with line:
+                assert receive_request(line) == (b"", []), "it has no root to give"
+                line.settimeout(0.5)
+                with pytest.raises(TimeoutError):
+                    line.recv(1)
+            assert (runner.communicate(timeout=60)[0], runner.returncode) == ("", 0)
 
 
 def test_runner_of_such_a_pod_is_no_help_to_an_engine_that_needs_one(place: Place) -> None:
-    with runner_of_such_a_pod(place) as (listener, runner):
+    listener = RunnerListener(str(place.home / "socket"))
+    (place.home / "socket").chmod(0o777)
+    with runner_of_such_a_pod(place) as runner:
         with pytest.raises(SandboxError, match="does not run as root"):
             listener.accept()
         assert (runner.communicate(timeout=60)[0], runner.returncode) == ("", 0)
