@@ -100,10 +100,14 @@ class Location:
         return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
 
 
+def printable(text: str, limit: int) -> str:
+    """A foreign text for a message: its first ``limit`` characters, those that are not printable escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:limit])
+
+
 def quoted(text: str, limit: int = 300) -> str:
     """A value for a message: in double quotes, bounded, with characters that are not printable escaped."""
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:limit])
-    return f'"{shown}"'
+    return f'"{printable(text, limit)}"'
 
 
 class ImagewrightError(Exception):

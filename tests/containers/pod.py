@@ -83,6 +83,7 @@ class Pod:
     def execute(self, request: BuildRequest, *before: str) -> None:
         """Run both containers to their end."""
         shutil.rmtree(self.layout, ignore_errors=True)
+        self.socket.unlink(missing_ok=True)  # each Pod has a directory of its own
         runner = self.start_runner()
         try:
             executor = self.start_executor(request, *before)

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from imagewright.contract.request import SandboxKind
-from imagewright.errors import SandboxError
+from imagewright.errors import Reason, SandboxError
 from imagewright.sandbox.model import Counts, MemoryUse, RunCommand, RunnerLost
 from imagewright.sandbox.processes.connection import pack
 from imagewright.sandbox.runner import container
-from imagewright.sandbox.runner.container import ContainerRunner, RunnerListener
+from imagewright.sandbox.runner.container import ContainerRunner, RunnerListener, dismiss
 
+BIG = (1 << 63) - 1
 COMMAND = RunCommand("/", ("true",), (), "/")
 
 
@@ -55,6 +56,25 @@ def answering(theirs: socket.socket, answer: bytes) -> threading.Thread:
         pack(b'{"code": "x"}'),
         pack(b'{"code": null}'),
         pack(b'{"error": 1}'),
+        pack(b'{"code": 1e999}'),
+        pack(b'{"code": 1.0}'),
+        pack(b'{"code": NaN}'),
+        pack(b'{"code": -9}'),
+        pack(b'{"code": 256}'),
+        pack(b'{"code": true}'),
+        pack(b'{"code": "7"}'),
+        pack(b'{"code": %s}' % (b"9" * 5000)),
+        pack(b'{"code": 0, "more": 1}'),
+        pack(b'{"code": 0, "error": "x", "errno": null, "hint": ""}'),
+        pack(b'{"error": "x", "errno": null}'),
+        pack(b'{"error": 5, "errno": 28, "hint": ""}'),
+        pack(b'{"error": "x", "errno": null, "hint": null}'),
+        pack(b'{"error": "x", "errno": [], "hint": ""}'),
+        pack(b'{"error": "x", "errno": -1, "hint": ""}'),
+        pack(b'{"error": "x", "errno": 4096, "hint": ""}'),
+        pack(b"[" * 60000),
+        pack(b"5"),
+        pack(b'"error"'),
         pack(b"\xff\xfe"),
         struct.pack("!I", (1 << 32) - 1) + b"x" * 100,
         struct.pack("!I", (1 << 16) + 1) + b" " * (1 << 16) + b"1",
@@ -64,16 +84,46 @@ def answering(theirs: socket.socket, answer: bytes) -> threading.Thread:
 def test_a_lie_is_a_lost_runner(ends: tuple[ContainerRunner, socket.socket], answer: bytes) -> None:
     runner, theirs = ends
     thread = answering(theirs, answer)
-    with pytest.raises(RunnerLost):
+    with pytest.raises(RunnerLost) as caught:
         runner.run(SandboxKind.ROOT, COMMAND, lambda _: None)
+    assert caught.value.message.startswith('the container "runner", which runs commands, ')
+    thread.join()
+
+
+def test_after_a_lie_the_runner_is_not_asked_again(ends: tuple[ContainerRunner, socket.socket]) -> None:
+    """It may never answer."""
+    runner, theirs = ends
+    theirs.sendall(pack(b"a lie"))
+    with pytest.raises(RunnerLost, match="an invalid answer"):
+        runner.run(SandboxKind.ROOT, COMMAND, lambda _: None)
+    assert runner.memory() == Counts(None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot mount", "cannot mount"),
+        ("\x1b[2Jx\nForged: line\r\u202e", r"\x1b[2Jx\nForged: line\r\u202e"),
+        ("\udcff", r"\udcff"),
+        ("x" * 5000, "x" * 1000),
+    ],
+)
+def test_texts_are_short_and_printable(ends: tuple[ContainerRunner, socket.socket], text: str, shown: str) -> None:
+    runner, theirs = ends
+    thread = answering(theirs, pack(json.dumps({"error": text, "errno": 28, "hint": text}).encode()))
+    with pytest.raises(SandboxError) as caught:
+        runner.run(SandboxKind.ROOT, COMMAND, lambda _: None)
+    assert (caught.value.message, caught.value.hint) == (shown, shown)
+    assert caught.value.reason is Reason.DISK_FULL
+    caught.value.render().encode()
     thread.join()
 
 
 def test_an_honest_answer_is_the_exit_code(ends: tuple[ContainerRunner, socket.socket]) -> None:
     runner, theirs = ends
-    thread = answering(theirs, pack(b'{"code": 3}'))
-    assert runner.run(SandboxKind.ROOT, COMMAND, lambda _: None) == 3
-    thread.join()
+    for code in (0, 3, 255):
+        theirs.sendall(pack(b'{"code": %d}' % code))
+        assert runner.run(SandboxKind.ROOT, COMMAND, lambda _: None) == code
 
 
 @pytest.mark.parametrize(
@@ -82,7 +132,18 @@ def test_an_honest_answer_is_the_exit_code(ends: tuple[ContainerRunner, socket.s
         ({"group": {"kills": 1, "peak": 5, "limit": None}, "machine_kills": 2}, Counts(MemoryUse(1, 5, None), 2)),
         ({"group": None, "machine_kills": None}, Counts(None, None)),
         ({"group": {"kills": "many", "peak": 5, "limit": 6}, "machine_kills": 2}, Counts(None, None)),
+        ({"group": {"kills": 0, "peak": None, "limit": BIG}, "machine_kills": 0}, Counts(MemoryUse(0, None, BIG), 0)),
+        ({"group": {"kills": 1, "peak": 5, "limit": BIG + 1}, "machine_kills": 2}, Counts(None, None)),
+        ({"group": {"kills": 1, "peak": -5, "limit": 6}, "machine_kills": 2}, Counts(None, None)),
+        ({"group": {"kills": 1e300, "peak": None, "limit": None}, "machine_kills": None}, Counts(None, None)),
+        ({"group": {"kills": float("inf"), "peak": None, "limit": None}, "machine_kills": None}, Counts(None, None)),
+        ({"group": {"kills": None, "peak": None, "limit": None}, "machine_kills": None}, Counts(None, None)),
+        ({"group": {"kills": 1, "peak": 5}, "machine_kills": 2}, Counts(None, None)),
+        ({"group": None, "machine_kills": "2"}, Counts(None, None)),
+        ({"group": None, "machine_kills": True}, Counts(None, None)),
+        ({"group": None}, Counts(None, None)),
         ({"group": []}, Counts(None, None)),
+        ({"group": [], "machine_kills": 2}, Counts(None, None)),
         ([], Counts(None, None)),
     ],
 )
@@ -92,6 +153,13 @@ def test_counters_are_numbers_or_unknown(
     runner, theirs = ends
     thread = answering(theirs, pack(json.dumps(answer).encode()))
     assert runner.memory() == counts
+    thread.join()
+
+
+def test_counters_nested_without_end_are_unknown(ends: tuple[ContainerRunner, socket.socket]) -> None:
+    runner, theirs = ends
+    thread = answering(theirs, pack(b"[" * 60000))
+    assert runner.memory() == Counts(None, None)
     thread.join()
 
 
@@ -126,7 +194,49 @@ def test_a_runner_that_does_not_come_is_reported(tmp_path: Path, monkeypatch: py
         RunnerListener(str(tmp_path / "socket")).accept()
     assert "kubectl logs POD -c runner" in caught.value.hint
     assert "kubectl describe pod POD" in caught.value.hint
-    assert not (tmp_path / "socket").exists()
+    refuses(tmp_path / "socket")
+
+
+def refuses(path: Path) -> None:
+    """A runner that comes late exits; if it found no file, it would wait."""
+    with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
+        late.connect(str(path))
+
+
+@pytest.mark.parametrize("hello", [b"", b"\0\0", pack(b"a table")[:-1]])
+def test_a_runner_that_says_nothing_or_half_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hello: bytes
+) -> None:
+    monkeypatch.setattr(container, "_PATIENCE_S", 0.01)
+    listener = RunnerListener(str(tmp_path / "socket"))
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(tmp_path / "socket"))
+        if hello:
+            socket.send_fds(line, [hello], [line.fileno()])
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(SandboxError, match="ended at once"):
+            listener.accept()
+        assert len(os.listdir("/proc/self/fd")) == before - 1, "without the listener's"
+
+
+def test_a_mount_table_without_end_is_refused(listening: Callable[[bytes], tuple[RunnerListener, Path]]) -> None:
+    listener, _ = listening(struct.pack("!I", (1 << 24) + 1) + b"x" * 1000)
+    with pytest.raises(SandboxError, match="ended at once"):
+        listener.accept()
+
+
+def test_a_socket_of_an_engine_that_ran_before_is_replaced(tmp_path: Path) -> None:
+    dismiss(str(tmp_path / "socket.new"))  # as one that was killed while it started
+    for _ in range(2):
+        RunnerListener(str(tmp_path / "socket")).close()
+        refuses(tmp_path / "socket")
+
+
+def test_a_runner_that_waits_is_dismissed(tmp_path: Path) -> None:
+    dismiss(str(tmp_path / "socket"))
+    refuses(tmp_path / "socket")
+    dismiss(str(tmp_path / "socket"))
+    dismiss(str(tmp_path / "no runner/socket"))
 
 
 def test_a_place_where_the_engine_cannot_listen_is_named(tmp_path: Path) -> None:
@@ -188,5 +298,5 @@ def test_only_the_first_runner_is_accepted(tmp_path: Path) -> None:
         first.connect(path)
         socket.send_fds(first, [pack(b"table")], [0])
         assert listener.accept().mounts == b"table"
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(ConnectionRefusedError):
             second.connect(path)

@@ -23,18 +23,25 @@ from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
 from imagewright.sandbox.choose import IMAGE_MARKER
 from imagewright.sandbox.rootless import enter_user_namespace_if_needed
+from imagewright.sandbox.runner.container import dismiss as dismiss_runner
 from imagewright.sandbox.runner.server import serve_from_container
 
 
 def execute(environment: Mapping[str, str], prepare: Prepare) -> int:
     """Build, and report to the operator."""
+    runner_socket = contract.RUNNER_SOCKET  # also where the request cannot be read
 
     def run(request: BuildRequest, display: Reporter) -> tuple[BuildResult, ImagewrightError | None]:
+        nonlocal runner_socket
+        runner_socket = request.run.runner_socket
         check_environment(request, environment)
         refusal = enter_user_namespace_if_needed()
         return run_build(request, environment, display, refusal)
 
-    return _report(run, environment, prepare)
+    try:
+        return _report(run, environment, prepare)
+    finally:
+        dismiss_runner(runner_socket)
 
 
 def probe(environment: Mapping[str, str], prepare: Prepare) -> int:

@@ -64,7 +64,10 @@ class RunnerRoot:
         self._files = {path: data for path in NETWORK_FILES if (data := read_network_file(path))}
         self._own = os.fsencode(container.own)
         self._connections = threading.Semaphore(MAX_CONNECTIONS)
-        self._programs = _state_of_programs(self._container, self._own)
+        self._programs = frozenset(_state_of_programs(self._container, self._own))
+        # While these are open no other directory gets their inode numbers.
+        written = (path for path, _, _ in self._programs if is_at_or_below(path, self._own))
+        self._held = [self._container.below(path) for path in written]
 
     # --- as of ``BuildRoot``
 
@@ -85,12 +88,21 @@ class RunnerRoot:
             SandboxError: reason ``NotIsolated``, an earlier command changed the runner's programs, which are given the
                 secrets of this one.
         """
-        if _state_of_programs(self._container, self._own) != self._programs:
+        if not self._has_its_programs():
             raise SandboxError(
                 'a RUN changed files in "/imagewright", which the container that runs commands needs',
                 reason=Reason.NOT_ISOLATED,
                 hint="Leave /imagewright as it is: it is not in the image.",
             )
+
+    def _has_its_programs(self) -> bool:
+        """Whether all are as they were. What commands have added is not read to its end."""
+        count = 0
+        for state in _state_of_programs(self._container, self._own):
+            if state not in self._programs:
+                return False
+            count += 1
+        return count == len(self._programs)
 
     def after_run(self) -> tuple[bytes, ...]:
         """No entry of the image has moved along with a mount."""
@@ -247,12 +259,11 @@ def _detach_mounts(container: Rootfs, table: bytes) -> None:
             ) from error
 
 
-def _state_of_programs(container: Rootfs, own: bytes) -> frozenset[tuple[bytes, int, int]]:
+def _state_of_programs(container: Rootfs, own: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Path, inode and ctime, which no process can set, of all files of the runner's own.
 
     Of ``own``, which it writes to, only the directories themselves.
     """
-    found = []
     waiting = [_PROGRAMS]
     while waiting:
         path = waiting.pop()
@@ -264,7 +275,6 @@ def _state_of_programs(container: Rootfs, own: bytes) -> frozenset[tuple[bytes, 
                     written = is_at_or_below(below, own)
                     if entry.is_dir(follow_symlinks=False) and path != own:
                         waiting.append(below)
-                    found.append((below, info.st_ino, 0 if written else info.st_ctime_ns))
+                    yield below, info.st_ino, 0 if written else info.st_ctime_ns
         except (OSError, FileSystemError):
-            found.append((path, 0, 0))
-    return frozenset(found)
+            yield path, 0, 0

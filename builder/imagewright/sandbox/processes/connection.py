@@ -5,6 +5,7 @@ Sends and receives. Messages keep their order and boundaries; descriptors can be
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -22,17 +23,22 @@ def pack(message: bytes) -> bytes:
     return _LENGTH.pack(len(message)) + message
 
 
-def receive_request(line: socket.socket) -> tuple[bytes, list[int]] | None:
-    """The next message of a trusted peer, and the descriptor that came with it; None if the peer has hung up."""
-    try:
-        head, fds, _, _ = socket.recv_fds(line, _LENGTH.size, 1, socket.MSG_WAITALL)
-        if len(head) < _LENGTH.size:
-            return None
-        (size,) = _LENGTH.unpack(head)
-        message = line.recv(size, socket.MSG_WAITALL) if size else b""
-    except ConnectionError:
-        return None
-    return (message, fds) if len(message) == size else None
+def receive_request(line: socket.socket, longest: int = _LONGEST) -> tuple[bytes, list[int]] | None:
+    """The next message of a trusted peer, and the descriptor that came with it.
+
+    None if the peer has hung up before its end, or if it has more than ``longest`` bytes or does not come in the time
+    that is set for the socket (SO_RCVTIMEO, socket(7)).
+    """
+    fds: list[int] = []
+    with contextlib.suppress(ConnectionError, BlockingIOError):
+        head, fds, _, _ = socket.recv_fds(line, _LENGTH.size, 1, socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC)
+        if len(head) == _LENGTH.size and (size := _LENGTH.unpack(head)[0]) <= longest:
+            message = line.recv(size, socket.MSG_WAITALL) if size else b""
+            if len(message) == size:
+                return message, fds
+    for fd in fds:
+        os.close(fd)
+    return None
 
 
 class Connection:

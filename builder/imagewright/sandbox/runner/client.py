@@ -8,26 +8,18 @@ over a socket that nobody else holds.
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
 import queue
 import threading
 from collections.abc import Callable
 
 from imagewright.contract.request import SandboxKind
-from imagewright.errors import Reason, SandboxError
+from imagewright.errors import SandboxError
 from imagewright.sandbox.model import RunCommand, RunnerLost
 from imagewright.sandbox.processes.child import spawn
 from imagewright.sandbox.processes.connection import Connection
 from imagewright.sandbox.processes.descendants import await_end, kill_descendants
-from imagewright.sandbox.runner import server
-
-# Errors caused by the image or the Dockerfile: a target where nothing can be mounted.
-_REASONS = dict.fromkeys(
-    (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
-) | {errno.ENOSPC: Reason.DISK_FULL}
-_FULL = "Give the build a larger work directory: set --work-dir, or the size of the Pod's workspace volume."
+from imagewright.sandbox.runner import answers, server
 
 
 def ask(connection: Connection, request: bytes, output: Callable[[bytes], None]) -> bytes | None:
@@ -43,20 +35,6 @@ def ask(connection: Connection, request: bytes, output: Callable[[bytes], None])
         return connection.receive(read, output)
     finally:
         os.close(read)
-
-
-def exit_code_in(answer: bytes) -> int:
-    """The command's exit code.
-
-    Raises:
-        SandboxError: it could not be started.
-    """
-    told = json.loads(answer)
-    if "error" in told:
-        number = told["errno"]
-        hint = told["hint"] or _FULL * (number == errno.ENOSPC)
-        raise SandboxError(told["error"], reason=_REASONS.get(number), hint=hint)
-    return int(told["code"])
 
 
 class Runner:
@@ -94,7 +72,7 @@ class Runner:
             self._refuse_if_closed()  # its answer is only a result of the kill
         if data is None:
             raise RunnerLost("the process that runs commands exited unexpectedly")
-        return exit_code_in(data)
+        return answers.exit_code(data)
 
     def _ask(self, kind: SandboxKind, command: RunCommand, output: Callable[[bytes], None]) -> bytes | None:
         return ask(self._child, server.request(kind, command), output)

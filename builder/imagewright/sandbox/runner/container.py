@@ -8,41 +8,53 @@ answers are checked. The containers share no processes, so commands see nothing 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
+import stat
+import struct
 import threading
 from collections.abc import Callable
 
 from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
-from imagewright.sandbox.model import Counts, MemoryUse, RunCommand, RunnerLost
+from imagewright.sandbox.model import Counts, RunCommand, RunnerLost
+from imagewright.sandbox.mounts.sockets import reachable
 from imagewright.sandbox.processes.connection import Connection, receive_request
-from imagewright.sandbox.runner import server
-from imagewright.sandbox.runner.client import ask, exit_code_in
+from imagewright.sandbox.runner import answers, server
+from imagewright.sandbox.runner.client import ask
 
 _MAX_ANSWER_BYTES = 1 << 16
+_MAX_TABLE_BYTES = 1 << 24  # of a mount table: Linux has at most 100,000 mounts in a namespace
 _PATIENCE_S = 60.0  # the kubelet starts the runner first
 _NOT_THERE = 'See what the container "runner" says (kubectl logs POD -c runner), and why it did not start (kubectl describe pod POD).'
 _SOCKET_HINT = (
     'Check what webhooks change in the volumes of the container "executor", which must be able to write there.'
 )
-_NONSENSE = "the container that runs commands sent an invalid answer"
 _UNKNOWN = Counts(None, None)
+
+
+def dismiss(path: str) -> None:
+    """Have the runner exit that waits for a socket at ``path``, if no engine has listened there, nor will.
+
+    It finds a socket that refuses connections.
+    """
+    with contextlib.suppress(OSError):  # there is one already, or no runner
+        os.mknod(path, stat.S_IFSOCK | 0o600)
 
 
 class RunnerListener:
     """The socket at ``path``. A runner may connect as soon as this exists, and is served when it is needed.
 
     One that is not needed sleeps until this is closed, or the engine exits: a Pod of which a container has ended is
-    shown as not ready.
+    shown as not ready. The file remains when nobody listens any more: a runner that finds none would wait.
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
         self._listener = socket.socket(socket.AF_UNIX)
         try:
-            self._listener.bind(f"{path}.new")
+            _remove_socket(f"{path}.new")
+            with reachable(f"{path}.new") as short:
+                self._listener.bind(short)
             self._listener.listen(1)
             os.rename(f"{path}.new", path)  # a runner that is refused takes it that the engine has exited
         except OSError as error:
@@ -55,7 +67,7 @@ class RunnerListener:
         """Accept the runner, and nobody after it.
 
         Raises:
-            SandboxError: it does not connect.
+            SandboxError: it does not connect, or does not say what it must.
         """
         self._listener.settimeout(_PATIENCE_S)
         try:
@@ -66,9 +78,9 @@ class RunnerListener:
                 hint=_NOT_THERE,
             ) from None
         finally:
-            os.unlink(self._path)
             self.close()
-        hello = receive_request(line)
+        _limit_wait(line, _PATIENCE_S)  # what comes later is awaited by poll(2)
+        hello = receive_request(line, _MAX_TABLE_BYTES)
         if hello is None or len(hello[1]) != 1:
             line.close()
             why = "ended at once" if hello is None else "does not run as root"
@@ -106,9 +118,10 @@ class ContainerRunner:
         if answer is None:
             raise RunnerLost('the container "runner", which runs commands, exited unexpectedly')
         try:
-            return exit_code_in(answer)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise RunnerLost(_NONSENSE) from None
+            return answers.exit_code(answer)
+        except RunnerLost:
+            self.close()
+            raise RunnerLost('the container "runner", which runs commands, sent an invalid answer') from None
 
     def memory(self) -> Counts:
         """The counters of the runner's container; unknown if it has exited."""
@@ -118,14 +131,9 @@ class ContainerRunner:
                 answer = self._connection.receive()
             except ConnectionError:
                 return _UNKNOWN
-        if answer is None:
-            return _UNKNOWN
         try:
-            told = json.loads(answer)
-            group = told["group"]
-            use = MemoryUse(int(group["kills"]), _size(group["peak"]), _size(group["limit"])) if group else None
-            return Counts(use, _size(told["machine_kills"]))
-        except (ValueError, KeyError, TypeError):
+            return _UNKNOWN if answer is None else answers.counts(answer)
+        except RunnerLost:
             return _UNKNOWN
 
     def close(self) -> None:
@@ -144,5 +152,14 @@ class ContainerRunner:
             raise SandboxError("the container that runs commands was stopped")
 
 
-def _size(told: object) -> int | None:
-    return None if told is None else int(str(told))
+def _remove_socket(path: str) -> None:
+    """Remove what an engine that was killed has left."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+
+
+def _limit_wait(line: socket.socket, seconds: float) -> None:
+    """How long a blocking call may wait for data. Python's own timeouts would make the socket non-blocking."""
+    whole, rest = divmod(round(seconds * 1_000_000), 1_000_000)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", whole, rest))
