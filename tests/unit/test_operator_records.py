@@ -179,3 +179,9 @@ def test_the_executors_result_is_not_in_the_tail() -> None:
     assert logtail.result(line + b"\ndone\n") is None
     assert logtail.result(b'{"imagewrightResult": {"unknown": 1}}') is None
     assert logtail.result(b'{"imagewrightResult"') is None
+
+
+def test_the_current_step_is_the_last_line_that_begins_with_a_counted_one() -> None:
+    log = b"[stage-0 1/3] FROM a\n[stage-0 2/3] RUN b\n  [stage-0 3/3] printed by RUN\n[x] y\n[1/] z\n[/2] z\n"
+    assert logtail.step(log) == "[stage-0 2/3] RUN b"
+    assert logtail.step(b"[x] y\n") == ""
