@@ -276,6 +276,7 @@ def test_a_second_target_is_an_error() -> None:
     [
         ((), ("r.example.com/app/cache",), "r.example.com/app/cache"),
         (("--no-push-cache",), ("r.example.com/app/cache",), ""),
+        (("--cache-repo=", "--cache-from=", "--cache-to="), ("r.example.com/app/cache",), "r.example.com/app/cache"),
         (("--cache-repo=a",), ("a",), "a"),
         (("--cache-repo=a", "--no-push-cache"), ("a",), ""),
         (("--cache-from=a", "--cache-from=b"), ("a", "b"), ""),

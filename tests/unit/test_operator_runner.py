@@ -36,6 +36,7 @@ def seen(
     after_s: float = 1,
     commands: str = "runner",
     limits: tuple[str, str] = ("8Gi", "1Gi"),
+    grace_s: int = GRACE_S,
     **status: Any,
 ) -> Observation:
     """A Pod ``after_s`` after its executor's end. ``limits`` are of the runner's memory and the executor's."""
@@ -45,7 +46,7 @@ def seen(
     ]
     pod = {
         "metadata": {"name": "app-1", "annotations": {"imagewright.dev/commands-container": commands}},
-        "spec": {"containers": containers, "terminationGracePeriodSeconds": GRACE_S},
+        "spec": {"containers": containers, "terminationGracePeriodSeconds": grace_s},
         "status": {
             "phase": "Running",
             "containerStatuses": [{"name": "runner", "state": runner}, {"name": "executor", "state": executor}],
@@ -92,6 +93,12 @@ def test_an_ended_executor_ends_the_build_even_if_the_runner_does_not_end(
     assert (found.state, found.reason, found.lingers) == (state, reason, True)
     found = seen(executor, GONE, phase="Failed")
     assert (found.state, found.lingers) == (state, False)
+
+
+def test_no_pod_lingers_for_ages() -> None:
+    """Nor does a Pod that a stranger made stop the operator's passes."""
+    executor = ended(failed("Cancelled"), 130)
+    assert seen(executor, RUNNING, after_s=4000, grace_s=10**14).state is PodState.FAILED
 
 
 def test_a_reason_that_comes_with_the_phase_is_waited_for() -> None:

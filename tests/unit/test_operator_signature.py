@@ -138,6 +138,7 @@ def test_destinations_are_those_of_the_request_whatever_else_it_holds(pod: Json)
         "!",
         base64.b64encode(b"[]").decode(),
         base64.b64encode(b'{"output": {"destinations": 1}}').decode(),
+        base64.b64encode(b"[" * 100_000).decode(),
     ):
         variable["value"] = broken
         assert destinations(pod) == ()

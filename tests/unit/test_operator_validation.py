@@ -155,6 +155,11 @@ def test_service_account_tokens_cannot_be_projected() -> None:
     assert "must not project serviceAccountToken" in problem
 
 
+@pytest.mark.parametrize("sources", [None, [], "x", {}, [None]])
+def test_odd_sources_of_a_projection_are_no_traceback(sources: object) -> None:
+    assert all("must not project" in problem for problem in volume(projected={"sources": sources}))
+
+
 def test_a_volume_has_exactly_one_type() -> None:
     assert "must have exactly one of" in volume(emptyDir={}, hostPath={"path": "/"})[0]
     assert "must have exactly one of" in volume()[0]

@@ -244,10 +244,11 @@ def _cache(arguments: Arguments) -> CacheSettings | None:
                 f"conflicting flags --cache-to and --{name}",
                 hint="Name where layers are looked up with --cache-from, and where they are stored with --cache-to.",
             )
-    if not any(name in arguments.values for name in _CACHES):
+    others = tuple(filter(None, arguments.all("cache-from")))
+    if not (repository or target or others):
         repository = _inferred_cache(arguments)
     return CacheSettings(
-        sources=tuple(dict.fromkeys(filter(None, (repository, *arguments.all("cache-from"))))),
+        sources=tuple(dict.fromkeys(filter(None, (repository, *others)))),
         target="" if arguments.flag("no-push-cache") else target or repository,
         ttl_s=ttl_s,
         copy_layers=arguments.is_on("cache-copy-layers"),

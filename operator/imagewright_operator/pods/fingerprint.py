@@ -56,7 +56,7 @@ def destinations(pod: PodJson) -> tuple[str, ...]:
     text = next((one.get("value") or "" for one in executor.get("env") or () if one.get("name") == REQUEST_ENV), "")
     try:  # not by the model: an executor of another release may have been given fields that this one does not know
         found = json.loads(base64.b64decode(text, validate=True))["output"]["destinations"]
-    except (binascii.Error, ValueError, KeyError, TypeError):
+    except (binascii.Error, ValueError, KeyError, TypeError, RecursionError):
         return ()
     return tuple(str(one) for one in found) if isinstance(found, list) else ()
 

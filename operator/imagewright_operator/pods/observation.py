@@ -88,6 +88,7 @@ _POD_REASONS = {
 _CONTAINER_LOST = ("ContainerStatusUnknown", "Unknown")
 _NO_SANDBOX = (Reason.SANDBOX_UNAVAILABLE,)
 _LINGER_S = 10
+_LONGEST_GRACE_S = 3600  # of a Pod that a stranger made, it may be anything
 _DISK_FULL = re.compile(
     r"Usage of EmptyDir volume|exceed(?:s|ed) (?:the total limit|the limit|its local ephemeral)", re.I
 )
@@ -148,7 +149,7 @@ def _is_overdue(pod: PodJson, facts: Mapping[str, Any], now: datetime) -> bool:
         return False
     patience_s = _LINGER_S
     if result is None or _is_stopped(result):
-        patience_s += (pod.get("spec") or {}).get("terminationGracePeriodSeconds") or 0
+        patience_s += min((pod.get("spec") or {}).get("terminationGracePeriodSeconds") or 0, _LONGEST_GRACE_S)
     return now >= finished + timedelta(seconds=patience_s)
 
 

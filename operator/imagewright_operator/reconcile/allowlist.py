@@ -168,8 +168,8 @@ def _volume(volume: Volume, settings: Settings) -> Iterator[str]:
 
 def _projection(volume: Volume, where: str) -> Iterator[str]:
     sources = volume.source["projected"]
-    listed = sources.get("sources", []) if isinstance(sources, Mapping) else []
-    for source in listed:
+    listed = sources.get("sources") if isinstance(sources, Mapping) else None
+    for source in listed if isinstance(listed, list) else ():
         for kind in source if isinstance(source, Mapping) else ["?"]:
             if kind not in PROJECTED_SOURCES:
                 yield f"{where} must not project {kind}: use {', '.join(PROJECTED_SOURCES)}"

@@ -77,7 +77,7 @@ def test_no_program_of_the_image_gets_a_login(container: Container, server: GitS
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", container.root / "kaniko/key"], check=True)
     (container.root / "kaniko/header").write_text(f"bearer {TOKEN}")
     context = container.context(
-        "FROM base AS hostile\nCOPY hostile /\nRUN true\n"
+        "FROM base AS hostile\nCOPY hostile /\nRUN ! find / -name bearerToken -not -path '/proc/*' | grep .\n"
         f"ADD {server.url('repo.git')} /src\n"
         "RUN --mount=type=ssh test -S $SSH_AUTH_SOCK && cp /src/file /seen\n"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -101,6 +102,25 @@ def test_a_socket_ends_with_its_run_and_the_agent_with_the_build(tmp_path: Path,
     agents.close()
     agents.close()
     eventually(lambda: ask(agent, "-l").returncode == 2, "the agent's end")
+
+
+def test_agents_that_were_stopped_end_too(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As RUN kill -STOP -1 leaves them, where RUN sees the engine's processes."""
+    monkeypatch.setattr("imagewright.engine.source.sshagents._END_S", 0.2)
+    agents = SshAgents(str(tmp_path / "agents"), [SshSource(paths=(str(keys / "ed25519"),))])
+    with agents.socket(SshMount("default", "/x", uid=os.geteuid(), gid=os.getegid())):
+        (agent,) = agents._started
+        for pid in (agent.pid, agent.process.pid):
+            os.kill(pid, signal.SIGSTOP)
+    agents.close()
+    assert agent.process.returncode == -signal.SIGKILL
+    eventually(lambda: not os.path.exists(f"/proc/{agent.pid}") or "Z" in state(agent.pid), "the agent's end")
+
+
+def state(pid: int) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return "Z"
 
 
 def test_an_unknown_id_has_no_socket(tmp_path: Path) -> None:

@@ -117,9 +117,11 @@ class Remotes:
             return self._ahead[source]
         if source.keep_git_dir and source.subdir:
             self.log(f'the .git folder of "{source}" is not kept: only part of the repository is added')
-        private = os.path.join(folder, "private")
-        os.mkdir(private, 0o700)
-        login = self._git_login(source.url, private)
+        # Not as long as the checkout, which a RUN may see.
+        with temporary_directory("private-", folder) as private:
+            return self._clone(source, folder, self._git_login(source.url, private))
+
+    def _clone(self, source: GitRemote, folder: str, login: str) -> Checkout:
         wanted = GitSource(
             url=source.url,
             ref=source.ref,

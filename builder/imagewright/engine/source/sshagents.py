@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from imagewright.contract.request import SshSource
 from imagewright.errors import Reason, SandboxError, UsageError
@@ -29,7 +31,29 @@ _REQUEST_IDENTITIES, _SIGN_REQUEST = 11, 13
 _ALLOWED = frozenset({_REQUEST_IDENTITIES, _SIGN_REQUEST})
 _MAX_MESSAGE_BYTES = 256 * 1024  # OpenSSH's own limit
 _MAX_KEY_BYTES = 1 << 20
+_END_S = 5.0
 _AGENT = 'echo "$SSH_AGENT_PID"; read -r line'  # runs until its standard input is closed
+
+
+@dataclass(frozen=True, slots=True)
+class _Agent:
+    """A program that runs until its standard input is closed, and the agent of process ``pid``, which ends with it."""
+
+    process: subprocess.Popen[bytes]
+    pid: int
+
+    def end(self) -> None:
+        """End both, also if a RUN that sees them has stopped them."""
+        try:
+            self.process.communicate(timeout=_END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            for pipe in (self.process.stdout, self.process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
 
 class SshAgents:
@@ -44,7 +68,7 @@ class SshAgents:
         self._slots = threading.Semaphore(MAX_CONNECTIONS)  # of all commands together
         self._lock = threading.Lock()
         self._upstream: dict[str, str] = {}
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._started: list[_Agent] = []
         self._sockets = 0
 
     def start(self) -> None:
@@ -81,8 +105,8 @@ class SshAgents:
     def close(self) -> None:
         """End all agents. May be called again."""
         with self._lock:
-            for process in self._started:
-                process.communicate()  # closes its standard input, which ends it
+            for agent in self._started:
+                agent.end()
             self._started = []
 
     def _start(self, name: str) -> None:
@@ -122,9 +146,10 @@ class SshAgents:
         except OSError as error:
             raise SandboxError(f"cannot start ssh-agent: {error.strerror}") from error
         assert process.stdout is not None
-        if not process.stdout.readline():
+        pid = process.stdout.readline()
+        if not pid:
             raise SandboxError(f"cannot start ssh-agent: {_last_line(process.communicate()[1])}")
-        self._started.append(process)
+        self._started.append(_Agent(process, int(pid)))
         for path in source.paths:
             self._add(source.id, path, folder, environment)
         return os.path.join(folder, "socket")
