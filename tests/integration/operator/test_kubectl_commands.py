@@ -32,7 +32,7 @@ def test_rebuild_builds_again_and_wait_waits_for_it(plugin: Plugin, namespace: N
     namespace.pushes(namespace.pod())
     out, err = waiting.communicate()
     assert waiting.returncode == 0
-    assert out == f"imagebuild.imagewright.dev/app built: registry.example.com/app:1@sha256:{'a' * 64}\n"
+    assert out == f"imagebuild.imagewright.dev/app built: {namespace.tag()}@sha256:{'a' * 64}\n"
     assert "Pending: PodPending" in err
     operator.freeze()  # it hasn't seen what is asked for next: the conditions still say that all is done
     assert plugin.output("rebuild", "app") == "imagebuild.imagewright.dev/app rebuild requested\n"
