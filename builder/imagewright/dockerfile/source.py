@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from imagewright.dockerfile.expand import ExpansionError
 from imagewright.errors import DockerfileError, Location, Reason, UnsupportedError
 
 _MOST_PLACES = 1000  # of a word in a line, for the one to point at
@@ -33,6 +34,11 @@ class SourceText:
         return DockerfileError(
             _clean(message), reason=reason, location=place, excerpt=excerpt(self.lines, place), hint=_clean(hint)
         )
+
+    def cannot_expand(self, what: str, error: ExpansionError, location: Location, *, word: str) -> DockerfileError:
+        """As ``error``, for a word that cannot be expanded; ``what`` names it in the message."""
+        message = f"cannot expand {what}: {error}"
+        return self.error(message, location, word=word, hint=error.hint, reason=error.reason)
 
     def unsupported(self, message: str, location: Location, *, word: str = "", hint: str = "") -> UnsupportedError:
         """As ``error``, for valid input that this version does not support."""

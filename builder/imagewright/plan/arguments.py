@@ -37,13 +37,8 @@ def global_arguments(
                 try:
                     values[item.name] = expand(item.value, values, expansion).text
                 except ExpansionError as error:
-                    raise source.error(
-                        f"cannot expand the default of ARG {item.name[:100]}: {error}",
-                        arg.location,
-                        word=item.value,
-                        hint=error.hint,
-                        reason=error.reason,
-                    ) from error
+                    what = f"the default of ARG {item.name[:100]}"
+                    raise source.cannot_expand(what, error, arg.location, word=item.value) from error
     return values
 
 

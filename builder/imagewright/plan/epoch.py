@@ -99,10 +99,4 @@ class _Reader:
         try:
             return expand(text, self._values, self._expansion)
         except ExpansionError as error:
-            raise self._source.error(
-                f"cannot expand {text[:100]}: {error}",
-                instruction.location,
-                word=text,
-                hint=error.hint,
-                reason=error.reason,
-            ) from error
+            raise self._source.cannot_expand(text[:100], error, instruction.location, word=text) from error

@@ -277,13 +277,7 @@ class _Resolver:
         try:
             expansion = expand(word, self.global_args, self.expansion)
         except ExpansionError as error:
-            raise self.source.error(
-                f"cannot expand {word[:100]} in {what}: {error}",
-                location,
-                word=word,
-                hint=error.hint,
-                reason=error.reason,
-            ) from error
+            raise self.source.cannot_expand(f"{word[:100]} in {what}", error, location, word=word) from error
         if expansion.text:
             return expansion
         unset = next(iter(expansion.unset), "")

@@ -140,13 +140,7 @@ class StageScope:
         try:
             expansion = expand(word, self.variables, options or self.build.expansion)
         except ExpansionError as error:
-            raise self.build.source.error(
-                f"cannot expand {word[:100]}: {error}",
-                instruction.location,
-                word=word,
-                hint=error.hint,
-                reason=error.reason,
-            ) from error
+            raise self.build.source.cannot_expand(word[:100], error, instruction.location, word=word) from error
         self.substituted |= dict.fromkeys(expansion.substitutions.pairs)
         for name in expansion.unset:
             self._warn_undefined(instruction, name)
