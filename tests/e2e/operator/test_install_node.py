@@ -91,6 +91,8 @@ def test_two_operators_of_the_chart_build_once_while_the_leader_is_drained(
     assert "only the operator may create Pods" in builds.try_kubectl("create", "--filename=-", given=forged).stderr
     refused = builds.imagebuild("refused", podTemplate={"labels": {"app": "web"}})
     assert "IMAGEWRIGHT_ALLOWED_LABELS" in builds.try_kubectl("create", "--filename=-", given=refused).stderr
+    for one in (forged, refused | {"metadata": {"name": "refused"}}):  # in "default", which this operator doesn't serve
+        cluster.kubectl("create", "--dry-run=server", "--filename=-", stdin=json.dumps(one))
 
     second = eventually(lambda: holder(cluster, system, called), "a lease that is held")
     assert second != first

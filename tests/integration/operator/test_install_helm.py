@@ -270,6 +270,11 @@ def test_the_options_are_what_the_overlays_are(api: ApiServer, render: Callable[
             assert one(admission, kind, policy)["spec"] == one(expected, kind, policy)["spec"]
     parameters = [one(side, "ConfigMap", "imagewright-admission")["data"] for side in (admission, expected)]
     assert parameters[0] == parameters[1]
+    here = render({"admissionPolicies": {"enabled": True}, "namespaces": ["a", "b"]})
+    within = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a", "b"]}
+    for policy in ("imagewright-pods", "imagewright-imagebuilds"):
+        binding = one(here, "ValidatingAdmissionPolicyBinding", policy)["spec"]
+        assert binding["matchResources"] == {"namespaceSelector": {"matchExpressions": [within]}}, policy
 
     namespaced = render({"namespaces": ["builds"]})
     for role in ("imagewright-operator", "imagewright-operator-key"):
