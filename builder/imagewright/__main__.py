@@ -20,7 +20,7 @@ def main() -> None:
         # eviction during the start, or while warming or pushing, would wait for the whole grace period.
         signal.signal(signal.SIGTERM, _end)
         signal.signal(signal.SIGINT, _end)
-    from imagewright.cli import main as cli  # noqa: PLC0415 -- takes half a second, during which a signal may arrive
+    from imagewright.cli import main as cli  # noqa: PLC0415 -- takes time, during which a signal may arrive
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: names of files need not be UTF-8

@@ -264,3 +264,8 @@ _EXIT_CODES = {
 def exit_code(reason: Reason) -> int:
     """The process exit code for a failure with this reason."""
     return _EXIT_CODES.get(reason, 1)
+
+
+def internal_error(failure: Exception) -> ImagewrightError:
+    """An exception that no part expected."""
+    return ImagewrightError(f"unexpected {type(failure).__name__}: {failure}", hint="Report this bug with the log.")

@@ -20,7 +20,7 @@ FOLDER = "/kaniko/cases"  # the engine's own: no build replaces it
 
 
 def main() -> None:
-    from imagewright.cli.main import executor  # once for all builds
+    from imagewright.cli.main import executor
 
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         archive.extractall(FOLDER, filter="fully_trusted")

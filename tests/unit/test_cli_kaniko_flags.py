@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from imagewright.cli.arguments import deprecation_warnings, parse
-from imagewright.cli.flags import BUILD_FLAGS, Kind
+from imagewright.cli.command import Kind
+from imagewright.cli.flags import BUILD_FLAGS
 from imagewright.cli.request import build_request
 from imagewright.contract.request import BuildRequest, RegistrySettings, SecretSource
 

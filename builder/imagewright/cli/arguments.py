@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS, DOCKER_FLAGS, Flag, Kind
+from imagewright.cli.command import Flag, Kind
+from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS, DOCKER_FLAGS
 from imagewright.errors import UsageError
 from imagewright.plan.gotext import parse_bool
 

@@ -6,13 +6,10 @@ import itertools
 import sys
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-
 from imagewright.cli.arguments import Arguments
 from imagewright.errors import UsageError
 from imagewright.progress.display import Display, Level
 from imagewright.progress.jsonlines import JsonReporter
-from imagewright.progress.live import LiveReporter
 from imagewright.progress.plain import PlainReporter
 
 _LEVELS = {
@@ -51,5 +48,9 @@ def open_display(arguments: Arguments, environment: Mapping[str, str]) -> Displa
         return JsonReporter(sys.stderr, level)
     capable = sys.stderr.isatty() and environment.get("TERM", "dumb") != "dumb" and not environment.get("NO_COLOR")
     if log_format == "color" and capable and level is Level.INFO and not timestamps:
+        from rich.console import Console  # noqa: PLC0415 -- takes a tenth of all imports; Pods have no terminal
+
+        from imagewright.progress.live import LiveReporter  # noqa: PLC0415
+
         return LiveReporter(Console(stderr=True), level)
     return PlainReporter(sys.stderr, level, timestamps=timestamps)

@@ -9,7 +9,8 @@ import re
 import textwrap
 from pathlib import Path
 
-from imagewright.cli.flags import DOCKER_FLAGS, THEMES, Flag, Kind
+from imagewright.cli.command import Flag, Kind
+from imagewright.cli.flags import DOCKER_FLAGS, THEMES
 from imagewright.contract.sources import KINDS, SourceKind
 
 FLAGS_PAGE = Path("docs/flags.md")

@@ -5,41 +5,8 @@ No I/O. Parsing, ``--help`` and docs/flags.md follow from these tables; ``cli.re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-
+from imagewright.cli.command import Flag, Kind
 from imagewright.contract.sources import KINDS
-
-
-class Kind(Enum):
-    """How a flag takes its value. A BOOLEAN never takes the next word (pflag): ``--x`` or ``--x=false``."""
-
-    BOOLEAN = "boolean"
-    NUMBER = "number"
-    TEXT = "text"
-    LIST = "list"
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """One flag. ``environment`` names the variable that is used where the command line doesn't set it, as in kaniko.
-
-    ``choices`` are the only values, where there are few. ``no_effect`` says why a flag of kaniko's has none here: it is
-    accepted with a warning. ``deprecated_name`` is one that kaniko still takes. ``alias_of`` is the flag that this one
-    sets.
-    """
-
-    name: str
-    kind: Kind
-    value: str  # how the value is shown in the help
-    help: str
-    short: str = ""
-    environment: str = ""
-    choices: tuple[str, ...] = ()
-    no_effect: str = ""
-    deprecated_name: str = ""
-    alias_of: str = ""
-
 
 # Each scheme once, without those that mean the same as another.
 _SCHEMES = dict.fromkeys(scheme for kind in KINDS for scheme in kind.schemes if scheme not in ("http://", "git@"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from imagewright.cli.flags import Flag, Kind
+from imagewright.cli.command import Flag, Kind
 
 _OVERVIEW = """imagewright builds container images without a daemon and without privilege.
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Protocol
 
-from rich.text import Text
-
 from imagewright.engine.events import Reporter
 from imagewright.errors import ImagewrightError, StepError
 from imagewright.terminal import clean
@@ -35,26 +33,6 @@ class Display(Reporter, Protocol):
 def failure_lines(error: ImagewrightError) -> list[str]:
     """Message with reason, location, lines around it, last lines of output, and hint; without escapes."""
     return [clean(line) for line in error.render().split("\n")]
-
-
-def failure_text(error: ImagewrightError) -> Text:
-    """The same in colour."""
-    text = Text()
-    for number, line in enumerate(failure_lines(error)):
-        text.append("\n" if number else "")
-        head, colon, rest = line.partition(":")
-        match head:
-            case "error" if number == 0:
-                text.append("error:", "bold red").append(rest)
-            case "hint":
-                text.append("hint:", "bold cyan").append(rest)
-            case _ if line.lstrip().startswith("-->"):
-                text.append(line, "bold")
-            case _ if set(line.partition("|")[2].strip()) == {"^"}:
-                text.append(line, "red")
-            case _:
-                text.append(head + colon + rest)
-    return text
 
 
 def failure_fields(error: ImagewrightError) -> dict[str, object]:

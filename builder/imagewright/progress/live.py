@@ -20,7 +20,7 @@ from rich.text import Text
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
-from imagewright.progress.display import Level, duration, failure_text, size
+from imagewright.progress.display import Level, duration, failure_lines, size
 from imagewright.terminal import Lines, clean
 
 _LINES_SHOWN = 6
@@ -110,7 +110,7 @@ class LiveReporter:
         self._start()
 
     def failed(self, error: ImagewrightError) -> None:
-        self._print(Level.ERROR, failure_text(error))
+        self._print(Level.ERROR, _failure_text(error))
 
     def close(self) -> None:
         with self._starting:
@@ -164,3 +164,23 @@ def _transfers_table(running: list[_RunningTransfer], now: float) -> RenderableT
     if not hidden:
         return table
     return Group(table, Text(f"    and {len(hidden)} more", "dim"))
+
+
+def _failure_text(error: ImagewrightError) -> Text:
+    """What ``failure_lines`` gives, in colour."""
+    text = Text()
+    for number, line in enumerate(failure_lines(error)):
+        text.append("\n" if number else "")
+        head, colon, rest = line.partition(":")
+        match head:
+            case "error" if number == 0:
+                text.append("error:", "bold red").append(rest)
+            case "hint":
+                text.append("hint:", "bold cyan").append(rest)
+            case _ if line.lstrip().startswith("-->"):
+                text.append(line, "bold")
+            case _ if set(line.partition("|")[2].strip()) == {"^"}:
+                text.append(line, "red")
+            case _:
+                text.append(head + colon + rest)
+    return text

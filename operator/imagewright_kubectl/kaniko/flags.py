@@ -6,7 +6,8 @@ No I/O.
 from __future__ import annotations
 
 from imagewright.cli.arguments import Arguments
-from imagewright.cli.flags import BUILD_FLAGS, Kind
+from imagewright.cli.command import Kind
+from imagewright.cli.flags import BUILD_FLAGS
 from imagewright_kubectl.kaniko.diagnostics import Diagnostics
 
 _KEEP_POD = "keep a Pod for this build"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import FrameType
 
-from imagewright.cli.arguments import Arguments, deprecation_warnings
+from imagewright.cli.arguments import Arguments, deprecation_warnings, parse, parse_build
+from imagewright.cli.command import Command, Flag, Kind, Prepare, connecting
 from imagewright.cli.display import open_display
-from imagewright.cli.flags import COMMAND_FLAGS, Flag, Kind
+from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS
 from imagewright.cli.request import build_request, check_environment, unused_cache_flags
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult
@@ -23,8 +24,6 @@ from imagewright.plan.render import render
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
 from imagewright.sandbox.rootless import enter_user_namespace_if_needed
-
-Prepare = Callable[[], None]  # runs before anything connects; may raise an ImagewrightError
 
 PLAN_FLAGS: tuple[Flag, ...] = (
     Flag("values", Kind.BOOLEAN, "", "also print what is executed and recorded, with build arguments expanded"),
@@ -98,3 +97,23 @@ def ignore_signals() -> None:
     """From now on, SIGTERM and SIGINT do nothing."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
+
+
+COMMANDS = {
+    "build": Command(
+        "imagewright build [CONTEXT]",
+        COMMAND_FLAGS,
+        lambda words, environment, prepare: build(parse_build(words, environment), environment, prepare),
+    ),
+    "plan": Command(
+        "imagewright plan [CONTEXT]",
+        PLAN_FLAGS,
+        connecting(lambda words, environment: plan(parse_build(words, environment, PLAN_FLAGS), environment)),
+    ),
+    # kaniko's, in the executor's image: its flags alone, and no positional arguments.
+    "executor": Command(
+        "executor",
+        BUILD_FLAGS,
+        lambda words, environment, prepare: build(parse(words, environment), environment, prepare),
+    ),
+}

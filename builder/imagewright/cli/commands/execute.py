@@ -1,4 +1,4 @@
-"""``imagewright execute``, ``runner`` and ``probe``: what the containers of the operator's Pods run.
+"""``imagewright execute`` and ``probe``: what the engine's container of the operator's Pods runs.
 
 Reads the request from the environment; writes the result to standard output and to the termination message.
 """
@@ -9,22 +9,21 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from imagewright import contract
-from imagewright.cli.commands.build import Prepare, ignore_signals, run_build
+from imagewright.cli.command import Command, Prepare
+from imagewright.cli.commands.build import ignore_signals, run_build
 from imagewright.cli.request import check_environment, environment_request
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure
 from imagewright.engine.events import Reporter
 from imagewright.engine.source.contexts import find_source_commit
-from imagewright.errors import ImagewrightError, UsageError, exit_code
+from imagewright.errors import ImagewrightError, exit_code, internal_error
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
-from imagewright.sandbox.choose import IMAGE_MARKER
 from imagewright.sandbox.rootless import enter_user_namespace_if_needed
 from imagewright.sandbox.runner.container import dismiss as dismiss_runner
-from imagewright.sandbox.runner.server import serve_from_container
 
 
 def execute(environment: Mapping[str, str], prepare: Prepare) -> int:
@@ -49,20 +48,6 @@ def probe(environment: Mapping[str, str], prepare: Prepare) -> int:
     return _report(
         lambda request, display: (find_source_commit(request, environment, display), None), environment, prepare
     )
-
-
-def runner(words: Sequence[str]) -> int:
-    """Run the commands of the engine in the Pod's other container, which listens on a socket.
-
-    Raises:
-        UsageError: not a container of the executor image, whose ``/`` a build replaces.
-    """
-    if not os.path.exists(IMAGE_MARKER):
-        raise UsageError(
-            "cannot run commands here: builds replace the file system of the container that runs them",
-            hint="Use the executor image.",
-        )
-    return serve_from_container(words[0] if words else contract.RUNNER_SOCKET)
 
 
 def _report(
@@ -91,11 +76,6 @@ def _report(
     return exit_code(error.reason) if error is not None else 0
 
 
-def internal_error(failure: Exception) -> ImagewrightError:
-    """An exception that no part expected."""
-    return ImagewrightError(f"unexpected {type(failure).__name__}: {failure}", hint="Report this bug with the log.")
-
-
 def _without_build(error: ImagewrightError) -> BuildResult:
     return BuildResult(failure=Failure(reason=error.reason.value, message=error.message, hint=error.hint))
 
@@ -108,3 +88,9 @@ def _write_termination_message(text: str) -> None:
             file.write(text)
     except OSError as error:
         print(f"warning: cannot write {contract.TERMINATION_MESSAGE_PATH}: {error.strerror}", file=sys.stderr)
+
+
+COMMANDS = {
+    "execute": Command("imagewright execute", (), lambda _, environment, prepare: execute(environment, prepare)),
+    "probe": Command("imagewright probe", (), lambda _, environment, prepare: probe(environment, prepare)),
+}

@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagewright.cli.arguments import Arguments, parse
-from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
+from imagewright.cli.command import Command, Flag, Kind
+from imagewright.cli.commands.version import version
+from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS
 from imagewright.cli.request import build_request, check_environment
 from imagewright.engine import build as engine
 from imagewright.errors import Reason, UsageError, exit_code
@@ -34,7 +36,7 @@ _TAKEN = frozenset(
 FLAGS: tuple[Flag, ...] = (*LINT_FLAGS, *(flag for flag in BUILD_FLAGS if flag.name in _TAKEN | PULL_FLAGS))
 
 
-def lint(words: Sequence[str], environment: Mapping[str, str], version: str) -> int:
+def lint(words: Sequence[str], environment: Mapping[str, str]) -> int:
     """Lint one Dockerfile; the exit code: 0 without warnings, 3 with some.
 
     Raises:
@@ -61,7 +63,7 @@ def lint(words: Sequence[str], environment: Mapping[str, str], version: str) -> 
         case "json":
             text = as_json(warnings)
         case "sarif":
-            text = as_sarif(warnings, version)
+            text = as_sarif(warnings, version())
         case _:
             text = human(warnings)
     print(text, end="")
@@ -87,3 +89,8 @@ def _with_path(arguments: Arguments) -> Arguments:
         arguments.values["context"] = [str(path.parent)]
         arguments.values["dockerfile"] = [path.name]
     return arguments
+
+
+COMMANDS = {
+    "lint": Command("imagewright lint [DOCKERFILE]", FLAGS, lambda words, environment, _: lint(words, environment))
+}

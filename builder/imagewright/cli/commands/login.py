@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imagewright.cli.arguments import parse
-from imagewright.cli.flags import Flag, Kind
+from imagewright.cli.command import Command, Flag, Kind
 from imagewright.errors import ImagewrightError, Reason, UsageError
 from imagewright.reference import DOCKER_HUB, DOCKER_HUB_ALIASES
 from imagewright.store.files import replacing
@@ -113,3 +113,8 @@ def _bad(path: str, why: str, hint: str = _FORM) -> ImagewrightError:
         reason=Reason.REGISTRY_AUTH_FAILED,
         hint=f"{hint} The file was not changed.",
     )
+
+
+COMMANDS = {
+    "login": Command("imagewright login [REGISTRY]", FLAGS, lambda words, environment, _: run(words, environment))
+}

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from imagewright.cli.arguments import parse
-from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
+from imagewright.cli.command import Command, Flag, Kind, connecting
+from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS
 from imagewright.cli.request import build_request
 from imagewright.engine.registries import open_registries
 from imagewright.errors import ImagewrightError, Reason, UsageError
@@ -108,3 +109,6 @@ def _write(path: str, content: bytes) -> None:
             reason=Reason.OUTPUT_FAILED,
             hint="Make the file and its directory writable; the file was not changed.",
         ) from error
+
+
+COMMANDS = {"pin": Command("imagewright pin [DOCKERFILE…]", FLAGS, connecting(run))}

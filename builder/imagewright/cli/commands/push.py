@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from imagewright.cli.arguments import Arguments, parse
+from imagewright.cli.command import Command, Flag, connecting
 from imagewright.cli.display import open_display
-from imagewright.cli.flags import BUILD_FLAGS, REGISTRY_FLAGS, Flag
+from imagewright.cli.flags import BUILD_FLAGS, REGISTRY_FLAGS
 from imagewright.cli.request import build_request
 from imagewright.engine.output.destinations import read_destinations
 from imagewright.engine.output.push import open_stored_image, push_image
@@ -47,3 +48,6 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> int:
     for reference in references_with_digest(pushed, image.manifest.digest):
         print(reference)
     return 0
+
+
+COMMANDS = {"push": Command("imagewright push ARCHIVE|LAYOUT", FLAGS, connecting(run))}

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from imagewright.cli.arguments import Arguments, deprecation_warnings, parse
+from imagewright.cli.command import Command, Flag, Kind, connecting
 from imagewright.cli.display import open_display
-from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS, Flag, Kind
+from imagewright.cli.flags import BUILD_FLAGS, PULL_FLAGS
 from imagewright.cli.request import build_request, check_environment
 from imagewright.contract.sources import DirectorySource
 from imagewright.engine import build as engine
@@ -76,3 +77,6 @@ def _fill(arguments: Arguments, environment: Mapping[str, str], display: Display
     if not images:
         raise UsageError("no image to download", hint="Name images with --image, or a Dockerfile with --dockerfile.")
     warm(open_registries(request, environment).puller, dict.fromkeys(images), folder, display.message)
+
+
+COMMANDS = {"warm": Command("imagewright warm", FLAGS, connecting(run))}
