@@ -1,8 +1,12 @@
-"""The display that ``--verbosity``, ``--log-format`` and ``--log-timestamp`` select. All write to standard error."""
+"""The display that ``--verbosity``, ``--log-format``, ``--log-timestamp`` and ``--timings`` select.
+
+All write to standard error.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +39,29 @@ def open_display(arguments: Arguments, environment: Mapping[str, str]) -> Displa
 
     Raises:
         UsageError: an unknown level or format.
+        ImagewrightError: reason ``OutputFailed``, the file of --timings can't be written.
     """
+    return with_timings(arguments, _selected(arguments, environment))
+
+
+def with_timings(arguments: Arguments, display: Display) -> Display:
+    """The display, or one around it that also writes the file of --timings.
+
+    Raises:
+        ImagewrightError: reason ``OutputFailed``.
+    """
+    path = arguments.text("timings")
+    if not path:
+        return display
+    # Imported only here, since few builds need it.
+    from imagewright.engine.output.resultfiles import check_file  # noqa: PLC0415
+    from imagewright.progress.timings import TimedDisplay, program_begin  # noqa: PLC0415
+
+    check_file(path, "--timings")
+    return TimedDisplay(display, os.path.abspath(path), program_begin())
+
+
+def _selected(arguments: Arguments, environment: Mapping[str, str]) -> Display:
     verbosity = arguments.text("verbosity", "info").lower()
     if verbosity not in _LEVELS:
         raise UsageError(f'invalid --verbosity value "{verbosity}"', hint=f"Use one of {', '.join(_LEVELS)}.")

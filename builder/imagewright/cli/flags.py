@@ -220,6 +220,12 @@ LOG_FLAGS: tuple[Flag, ...] = (
     Flag("verbosity", Kind.TEXT, "LEVEL", "panic, fatal, error, warn, info, debug or trace", "v"),
     Flag("log-format", Kind.TEXT, "FORMAT", "text, color or json"),
     Flag("log-timestamp", Kind.BOOLEAN, "", "start every line of text with a timestamp"),
+    Flag(
+        "timings",
+        Kind.TEXT,
+        "FILE",
+        "write where the time went, as a trace for Perfetto or chrome://tracing; with --verbosity=debug, also log a summary",
+    ),
 )
 
 _SEPARATE = "the build's files are in a directory of their own, never in place of the container's"

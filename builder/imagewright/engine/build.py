@@ -18,7 +18,7 @@ from imagewright.contract.sources import ContextSource, DirectorySource, Source
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.dockerfile.source import excerpt
 from imagewright.engine.caching.layercache import log_cache_use, open_cache
-from imagewright.engine.events import Reporter
+from imagewright.engine.events import Reporter, timed
 from imagewright.engine.layers import layer_options
 from imagewright.engine.output.destinations import Destinations, read_destinations
 from imagewright.engine.output.image import BuiltImage, Output, assemble
@@ -107,7 +107,8 @@ def build(
 def _clean_up(building: _Build, reporter: Reporter) -> None:
     """Close everything. What fails here is reported; it doesn't make a failure of a build that succeeded."""
     try:
-        building.close()
+        with timed(reporter, "clean up"):
+            building.close()
     except Interruption:
         _clean_up(building, reporter)  # signals are ignored from now on
     except Exception as failure:  # noqa: BLE001
@@ -196,7 +197,8 @@ class _Build:
             request.run.require_isolation,
             self._refusal,
         )
-        sandbox = self._sandbox = start_sandbox(request.run.sandbox, options)
+        with timed(reporter, "sandbox"):
+            sandbox = self._sandbox = start_sandbox(request.run.sandbox, options)
         reporter.message(f"sandbox {sandbox.kind.value if sandbox.kind else 'none'}: {sandbox.reason}")
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
@@ -208,7 +210,8 @@ class _Build:
         registries = open_registries(self._request, environment)
         if destinations.push and request.output.check_push:
             for reference in destinations.references:
-                registries.pusher.check_push(reference)
+                with timed(reporter, "check push", reference.familiar()):
+                    registries.pusher.check_push(reference)
         blobs = BlobStore(workspace.blobs)
         images = self._images(registries.puller, workspace, blobs)
         planner = self._planner = Planner(request, self._environment, reporter, workspace)
@@ -305,12 +308,15 @@ class _Build:
         )
         output = Output(self._image, session.origins.images, self._reporter)
         if session.cache is not None:
-            session.cache.finish(session.plan.target.platform)
+            with timed(self._reporter, "store"):
+                session.cache.finish(session.plan.target.platform)
             output.also_at = session.cache.stored_at
-        output.write(destinations)
+        with timed(self._reporter, "write"):
+            output.write(destinations)
         if destinations.push:
             check_writable(destinations, self._request.output.result_file)
-            self._references = output.push(registries.pusher, destinations)
+            with timed(self._reporter, "push"):
+                self._references = output.push(registries.pusher, destinations)
             self.pushed = True
         names = self._references if destinations.push else destinations.references
         write_digests(destinations, names, self._image.manifest.digest)

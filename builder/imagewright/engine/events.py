@@ -1,11 +1,14 @@
 """Events of a running build, and the protocol that the terminal, the plain log and the JSON log implement.
 
-No I/O. The engine calls a reporter from several threads (layers download in parallel), so an implementation needs a
-lock. Sizes are in bytes, durations in seconds.
+No I/O but reading clocks. The engine calls a reporter from several threads (layers download in parallel), so an
+implementation needs a lock. Sizes are in bytes, durations in seconds.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,6 +16,29 @@ from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.errors import ImagewrightError, Location
 
 TransferKind = Literal["pull", "push"]
+PhaseKind = Literal[
+    "sandbox",  # choosing and starting it
+    "check push",
+    "fetch",  # a context
+    "parse",  # the Dockerfile
+    "plan",
+    "resolve",  # a base image
+    "download",  # a layer
+    "inflate",
+    "unpack",
+    "look up",  # a step in the layer cache
+    "move",  # the files of one stage to another
+    "copy",
+    "run",
+    "scan",  # for changes
+    "compare",  # changed files with those of lower layers
+    "pack",
+    "compress",
+    "store",  # waiting until the layer cache has everything
+    "write",  # archives and layouts
+    "push",
+    "clean up",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +91,24 @@ class Transfer:
     finished: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of a build's work has ended, in the thread that reports it; phases of one thread are nested.
+
+    ``name`` is what it worked on, ``""`` where that is clear. ``begin`` is of ``time.monotonic``. ``cpu_seconds`` is
+    the thread's own processor time, without that of other threads and processes. ``size`` is 0 if it has none.
+
+    There are few of them: their number depends on the steps and layers of a build, never on its files or bytes.
+    """
+
+    kind: PhaseKind
+    name: str
+    begin: float
+    seconds: float
+    cpu_seconds: float
+    size: int = 0
+
+
 class Reporter(Protocol):
     """Receives everything that a build reports, in order. Steps of several stages may run at the same time."""
 
@@ -90,5 +134,18 @@ class Reporter(Protocol):
     def transfer(self, transfer: Transfer) -> None:
         """A layer's progress. Called often: an implementation decides how often to draw it."""
 
+    def phase(self, phase: Phase) -> None:
+        """For ``--timings``; displays show none of them."""
+
     def close(self) -> None:
         """Flush, and restore the terminal. Called once, whatever happened."""
+
+
+@contextmanager
+def timed(reporter: Reporter, kind: PhaseKind, name: str = "", size: int = 0) -> Iterator[None]:
+    """Report what is done inside as a phase, also if it fails."""
+    begin, cpu = time.monotonic(), time.thread_time()
+    try:
+        yield
+    finally:
+        reporter.phase(Phase(kind, name, begin, time.monotonic() - begin, time.thread_time() - cpu, size))

@@ -13,7 +13,7 @@ from imagewright.context.fetch import fetch
 from imagewright.context.job import FetchedContext, FetchJob
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.sources import OciSource, Source
-from imagewright.engine.events import Reporter
+from imagewright.engine.events import Reporter, timed
 from imagewright.engine.pull.images import Images
 from imagewright.engine.registries import open_registries
 from imagewright.engine.source.contexts import fetch_contexts, pull_artifact
@@ -74,14 +74,17 @@ class Planner:
         request = self._request
         options = plan_options(request, self._environment)
         fetched = self.fetched = self._fetch(self._source_dir, request.context.source)
-        inputs = read_inputs(request, fetched, remotes.dockerfile, self._inodes)
+        with timed(self._reporter, "parse"):
+            inputs = read_inputs(request, fetched, remotes.dockerfile, self._inodes)
         given = source_date_epoch(inputs.dockerfile, options) or self._environment.get(EPOCH, "")
         given = given or EPOCH_OF[request.image.timestamps]
         epoch_s = resolve_epoch(given, fetched, partial(epoch_source, inputs.dockerfile, options), remotes)
         options = options.with_build_arg(EPOCH, str(epoch_s) if epoch_s is not None else None)
-        build_plan = make_plan(inputs.dockerfile, options, images.config_for if images is not None else _empty_config)
-        applied = lint_options(inputs.dockerfile, options)
-        warnings = lint(inputs.dockerfile, options, applied, build_plan, inputs.ignore)
+        configs = images.config_for if images is not None else _empty_config
+        with timed(self._reporter, "plan"):
+            build_plan = make_plan(inputs.dockerfile, options, configs)
+            applied = lint_options(inputs.dockerfile, options)
+            warnings = lint(inputs.dockerfile, options, applied, build_plan, inputs.ignore)
         build_plan = replace(build_plan, warnings=warnings)
         if images is not None:
             for step, origin in (read for stage in build_plan.stages for read in stage.origins):
@@ -99,7 +102,8 @@ class Planner:
     def _fetch(self, work_dir: str, source: Source) -> FetchedContext:
         unpack = partial(unpack_archive, inodes=self._inodes)
         job = FetchJob(work_dir, self._environment, self._reporter.message, unpack=unpack, pull=self._pull)
-        return fetch(source, job)
+        with timed(self._reporter, "fetch"):
+            return fetch(source, job)
 
     def _pull(self, source: OciSource, path: str) -> None:
         """Pull a context from a registry. Its logins are read only for such a context."""

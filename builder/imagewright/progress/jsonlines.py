@@ -12,7 +12,7 @@ from typing import TextIO
 
 from imagewright.contract import timestamp
 from imagewright.dockerfile.model import DockerfileWarning
-from imagewright.engine.events import StepEnded, StepStarted, Transfer
+from imagewright.engine.events import Phase, StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
 from imagewright.progress.display import Level, failure_fields
 from imagewright.terminal import Lines, clean
@@ -70,6 +70,9 @@ class JsonReporter:
         if transfer.finished:
             fields = {"kind": transfer.kind, "blob": transfer.name, "size": transfer.total or transfer.done}
             self._emit(Level.DEBUG, "transfer", {"msg": f"{transfer.kind} {transfer.name}", **fields})
+
+    def phase(self, phase: Phase) -> None:
+        """Shown by --timings alone."""
 
     def failed(self, error: ImagewrightError) -> None:
         self._emit(Level.ERROR, "failed", {"msg": error.message, **failure_fields(error)})

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imagewright.dockerfile.model import DockerfileWarning
-from imagewright.engine.events import StepEnded, StepStarted, Transfer
+from imagewright.engine.events import Phase, StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
 from imagewright.progress.display import Level, duration, failure_lines, size
 from imagewright.terminal import Lines, clean
@@ -108,6 +108,9 @@ class LiveReporter:
             else:
                 self._open_transfers[key] = _RunningTransfer(transfer, time.monotonic())
         self._start()
+
+    def phase(self, phase: Phase) -> None:
+        """Shown by --timings alone."""
 
     def failed(self, error: ImagewrightError) -> None:
         self._print(Level.ERROR, _failure_text(error))

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from imagewright.contract import timestamp
 from imagewright.dockerfile.model import DockerfileWarning
-from imagewright.engine.events import StepEnded, StepStarted, Transfer
+from imagewright.engine.events import Phase, StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.progress.display import Level, duration, failure_lines, size
 from imagewright.terminal import Lines, clean
@@ -82,6 +82,9 @@ class PlainReporter:
         count = transfer.total or transfer.done
         level = Level.INFO if count >= _MIN_LOGGED_BYTES else Level.DEBUG
         self._write(level, f"  {word} {transfer.name}: {size(count)} in {duration(time.monotonic() - begun)}")
+
+    def phase(self, phase: Phase) -> None:
+        """Shown by --timings alone."""
 
     def failed(self, error: ImagewrightError) -> None:
         self._write(Level.ERROR, *failure_lines(error))

@@ -154,6 +154,7 @@ class Pusher:
 
     def _upload_one(self, target: Target, content: Content, origin: Reference | None) -> None:
         descriptor = content.descriptor
+        content.progress(descriptor, 0, False)
         try:
             location = ""
             if not self._uploader.has(target, descriptor):

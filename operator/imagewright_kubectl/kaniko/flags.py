@@ -51,6 +51,7 @@ _SERVED = {
     "verbosity": "the log has one level",
     "log-format": "the log is text",
     "log-timestamp": "use kubectl logs --timestamps",
+    "timings": "see the times in status.build.steps",
     "work-dir": "the operator gives every build a volume of its own",
     "kaniko-dir": "the operator gives every build a volume of its own",
 }

@@ -8,11 +8,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from types import FrameType
 
 from imagewright.cli.arguments import Arguments, deprecation_warnings, parse, parse_build
 from imagewright.cli.command import Command, Flag, Kind, Prepare, connecting
-from imagewright.cli.display import open_display
+from imagewright.cli.display import open_display, with_timings
 from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS
 from imagewright.cli.request import build_request, check_environment, unused_cache_flags
 from imagewright.contract.request import BuildRequest
@@ -66,8 +67,9 @@ def plan(arguments: Arguments, environment: Mapping[str, str]) -> int:
     """
     request = build_request(arguments, environment)
     check_environment(request, environment)
-    reporter = PlainReporter(sys.stderr, Level.WARN)
-    print(render(engine.plan(request, environment, reporter), values=arguments.flag("values")), end="")
+    with closing(with_timings(arguments, PlainReporter(sys.stderr, Level.WARN))) as display:
+        build_plan = engine.plan(request, environment, display)
+    print(render(build_plan, values=arguments.flag("values")), end="")
     return 0
 
 

@@ -26,13 +26,13 @@ def write_digests(destinations: Destinations, names: Sequence[Reference], digest
         ImagewrightError: reason ``OutputFailed``.
     """
     if destinations.digest_file:
-        _write(destinations.digest_file, str(digest), "--digest-file")
+        write_file(destinations.digest_file, str(digest), "--digest-file")
     if destinations.name_with_digest_file:
         lines = _lines([f"{reference.name}@{digest}" for reference in names])
-        _write(destinations.name_with_digest_file, lines, "--image-name-with-digest-file")
+        write_file(destinations.name_with_digest_file, lines, "--image-name-with-digest-file")
     if destinations.name_tag_with_digest_file:
         lines = _lines([str(reference.with_digest(digest)) for reference in names])
-        _write(destinations.name_tag_with_digest_file, lines, "--image-name-tag-with-digest-file")
+        write_file(destinations.name_tag_with_digest_file, lines, "--image-name-tag-with-digest-file")
 
 
 def check_writable(destinations: Destinations, result_file: str) -> None:
@@ -47,19 +47,27 @@ def check_writable(destinations: Destinations, result_file: str) -> None:
         (destinations.name_tag_with_digest_file, "--image-name-tag-with-digest-file"),
         (result_file, "--result-file"),
     ):
-        if not path:
-            continue
-        try:
-            if os.path.isdir(path):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-            if os.path.exists(path) and not os.path.isfile(path):
-                continue  # a pipe, for example
-            folder = os.path.dirname(os.path.realpath(path))
-            os.makedirs(folder, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise write_error(f"the file {path}", error, flag) from error
+        if path:
+            check_file(path, flag)
+
+
+def check_file(path: str, flag: str) -> None:
+    """Fail if the file of a flag can't be written; changes nothing but to create its folder.
+
+    Raises:
+        ImagewrightError: reason ``OutputFailed``.
+    """
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if os.path.exists(path) and not os.path.isfile(path):
+            return  # a pipe, for example
+        folder = os.path.dirname(os.path.realpath(path))
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise write_error(f"the file {path}", error, flag) from error
 
 
 def write_result(path: str, result: BuildResult) -> None:
@@ -68,7 +76,7 @@ def write_result(path: str, result: BuildResult) -> None:
     Raises:
         ImagewrightError: reason ``OutputFailed``.
     """
-    _write(path, result.to_json() + "\n", "--result-file")
+    write_file(path, result.to_json() + "\n", "--result-file")
 
 
 def references_with_digest(destinations: Sequence[Reference], digest: Digest) -> tuple[str, ...]:
@@ -80,7 +88,12 @@ def _lines(texts: Sequence[str]) -> str:
     return "".join(f"{text}\n" for text in texts)
 
 
-def _write(path: str, text: str, flag: str) -> None:
+def write_file(path: str, text: str, flag: str) -> None:
+    """Write the file of a flag, and its folder if that is missing.
+
+    Raises:
+        ImagewrightError: reason ``OutputFailed``.
+    """
     try:
         folder = os.path.dirname(path)
         if folder:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from imagewright.digest import Digest
-from imagewright.engine.events import Reporter, Transfer
+from imagewright.engine.events import Reporter, Transfer, timed
 from imagewright.engine.layers import Layer, LayerOrigin
 from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.pull.streaming import InflatedLayer, Spool
@@ -105,7 +105,8 @@ class Images:
         with self._lock:
             image = self._resolved.get((reference, platform))
             if image is None:
-                image = self._source(reference).resolve(reference, platform)
+                with timed(self._reporter, "resolve", reference.familiar()):
+                    image = self._source(reference).resolve(reference, platform)
                 if len(image.config.diff_ids) != len(image.manifest.layers):
                     raise RegistryError(
                         f'cannot use image "{reference.familiar()}": its manifest has {len(image.manifest.layers)} layers, '
@@ -170,8 +171,9 @@ class Images:
         digest = layer.descriptor.digest
         with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, _short(layer)) as tar:
             try:
-                stats = unpack_layer(rootfs, tar)
-                read_rest(tar, "the layer")
+                with timed(self._reporter, "unpack", _short(layer)):
+                    stats = unpack_layer(rootfs, tar)
+                    read_rest(tar, "the layer")
             except BaseException:
                 for spool in spools.values():
                     spool.stop()  # nothing reads the other downloads any more
@@ -188,11 +190,12 @@ class Images:
 
     @contextmanager
     def _inflated(self, layer: Layer, spools: Mapping[Digest, Spool]) -> Iterator[Readable]:
-        if self._has(layer):
-            with self._open_kept(layer.descriptor.digest) as stream:
-                yield stream
-        else:
-            yield open_layer(spools[layer.descriptor.digest])
+        with timed(self._reporter, "inflate", _short(layer)):
+            if self._has(layer):
+                with self._open_kept(layer.descriptor.digest) as stream:
+                    yield stream
+            else:
+                yield open_layer(spools[layer.descriptor.digest])
 
     def rootfs_of(self, reference: Reference, platform: Platform) -> Rootfs:
         """The unpacked image of a COPY --from, unpacked once in a build."""
@@ -221,8 +224,13 @@ class Images:
     def open_stored(self, layer: Layer) -> Iterator[Readable]:
         """A layer of a registry or cache, as it is stored there, verified."""
         assert layer.origin is not None
-        with blaming_entry(layer), layer.origin.open(layer.descriptor) as stream:
-            yield _ReportedStream(stream, layer.descriptor, self._reporter)
+        descriptor = layer.descriptor
+        with (
+            timed(self._reporter, "download", _short(layer), descriptor.size),
+            blaming_entry(layer),
+            layer.origin.open(descriptor) as stream,
+        ):
+            yield _ReportedStream(stream, descriptor, self._reporter)
 
 
 @contextmanager

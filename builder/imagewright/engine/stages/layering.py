@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
+from imagewright.engine.events import Reporter, timed
 from imagewright.engine.layers import Layer, LayerOptions
 from imagewright.engine.pull.images import Images
 from imagewright.engine.steps.origins import StageState
@@ -30,8 +32,11 @@ class LayerWriter:
     ``single``: one layer, at the end.
     """
 
-    def __init__(self, images: Images, options: LayerOptions, *, makes_layers: bool, single: bool) -> None:
+    def __init__(
+        self, images: Images, options: LayerOptions, reporter: Reporter, *, makes_layers: bool, single: bool
+    ) -> None:
         self._images = images
+        self._reporter = reporter
         self._options = options
         self._makes_layers = makes_layers
         self._single = single
@@ -50,7 +55,7 @@ class LayerWriter:
         """Take a snapshot to compare with."""
         if not self._makes_layers or self._single:
             return
-        self._before, self._snapshot = self._snapshot or scan(rootfs), None
+        self._before, self._snapshot = self._snapshot or self._scan(rootfs), None
         _wait_for_tick()
 
     def after_run(self, state: StageState, rootfs: Rootfs, covered: Sequence[bytes]) -> Changes:
@@ -61,7 +66,7 @@ class LayerWriter:
             self._covered += covered
             return _NOTHING
         assert self._before is not None
-        self._snapshot = scan(rootfs)
+        self._snapshot = self._scan(rootfs)
         return self._filtered(state, rootfs, diff(self._before, self._snapshot).without(covered))
 
     def record(self, state: StageState, created_by: str, changes: Changes | None, made_of: str = "") -> Layer | None:
@@ -90,14 +95,14 @@ class LayerWriter:
 
     def begin_single(self, rootfs: Rootfs) -> None:
         """Take a snapshot before the first step of a stage that makes one layer."""
-        self._before = scan(rootfs)
+        self._before = self._scan(rootfs)
         _wait_for_tick()
 
     def finish_single(self, state: StageState) -> None:
         """Write one layer of all changes of the stage; it belongs to the last history entry."""
         assert self._before is not None
         assert state.rootfs is not None
-        changes = diff(self._before, scan(state.rootfs)).without(self._covered)
+        changes = diff(self._before, self._scan(state.rootfs)).without(self._covered)
         changes = changes.along_with(path for path in self._unscanned if state.rootfs.has(path))
         changes = self._filtered(state, state.rootfs, changes)
         if changes.empty:
@@ -108,14 +113,19 @@ class LayerWriter:
         last.pop("empty_layer", None)
         state.history[-1] = last
 
+    def _scan(self, rootfs: Rootfs) -> Snapshot:
+        with timed(self._reporter, "scan"):
+            return scan(rootfs)
+
     def _filtered(self, state: StageState, rootfs: Rootfs, changes: Changes) -> Changes:
-        changes = drop_unmodified(rootfs, changes, self._images.stored(state.layers))
+        with timed(self._reporter, "compare"):
+            changes = drop_unmodified(rootfs, changes, self._images.stored(state.layers))
         return changes.without(self._options.ignored)
 
     def _pack(self, state: StageState, rootfs: Rootfs, changes: Changes) -> Layer:
         options = replace(self._options.pack, clamp_mtime_s=self._options.epoch_s)
-        with self._images.blobs.writer() as out:
-            packed = pack_layer(rootfs, changes, out, options)
+        with timed(self._reporter, "pack"), self._images.blobs.writer() as out:
+            packed = pack_layer(rootfs, changes, out, options, partial(timed, self._reporter, "compress"))
             out.commit(packed.digest)
         media_type = state.image_format.layer(options.compression)
         return Layer(Descriptor(media_type, packed.digest, packed.size), packed.diff_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from imagewright.engine.caching.stepcache import Lookup, StepCache
-from imagewright.engine.events import StepStarted
+from imagewright.engine.events import StepStarted, timed
 from imagewright.engine.layers import Layer
 from imagewright.engine.stages.layering import LayerWriter
 from imagewright.engine.stages.session import Session
@@ -43,8 +43,9 @@ class StageExecutor:
         self._single = session.layers.single and is_target and bool(self._visible_steps)
         # Of a stage that is only copied from, layers are needed for a cache only.
         makes_layers = plan.index in session.plan.ancestry or session.cache is not None
+        self._reporter = session.steps.reporter
         self._layers = LayerWriter(
-            session.origins.images, session.layers, makes_layers=makes_layers, single=self._single
+            session.origins.images, session.layers, self._reporter, makes_layers=makes_layers, single=self._single
         )
         cache = None if self._single else session.cache
         self._cache = StepCache(cache, session.origins, session.layers, plan.label) if cache is not None else None
@@ -125,7 +126,8 @@ class StageExecutor:
             case ContextBase(context=name):
                 self._show(1, None, lambda started: self._from_context(state, rootfs, name))
             case StageBase(stage=index):
-                self._start_from_stage(self._session.origins.stages[index], state, rootfs)
+                with timed(self._reporter, "move"):
+                    self._start_from_stage(self._session.origins.stages[index], state, rootfs)
             case ImageBase():
                 self._show(1, None, lambda started: self._unpack(state, rootfs))
             case ScratchBase():
@@ -166,7 +168,8 @@ class StageExecutor:
             state.rootfs = None
         elif self._session.build_root is not None and rootfs is self._session.build_root.rootfs:
             moved = self._session.origins.workspace.stage(self._plan.index)
-            tree.move_tree(rootfs, moved)
+            with timed(self._reporter, "move"):
+                tree.move_tree(rootfs, moved)
             state.rootfs = moved
 
     # --- steps
@@ -200,7 +203,10 @@ class StageExecutor:
         self, state: StageState, step: Step, sources: Copying | None, execute: Callable[[Rootfs], Changes]
     ) -> StepOutcome:
         """Take a step's layer from the cache, or execute the step."""
-        lookup = self._cache.find(state, step, sources) if self._cache is not None else Lookup()
+        lookup = Lookup()
+        if self._cache is not None:
+            with timed(self._reporter, "look up"):
+                lookup = self._cache.find(state, step, sources)
         if lookup.found:
             self._layers.add(state, step.created_by, lookup.layer)
             return StepOutcome(_size(lookup.layer), cached=True)
@@ -214,7 +220,9 @@ class StageExecutor:
 
     def _copy(self, sources: Copying, rootfs: Rootfs) -> Changes:
         self._layers.forget()
-        return self._report_hidden(rootfs, sources.copy_into(rootfs))
+        with timed(self._reporter, "copy"):
+            changes = sources.copy_into(rootfs)
+        return self._report_hidden(rootfs, changes)
 
     def _workdir(self, step: WorkdirStep, rootfs: Rootfs) -> Changes:
         # As with --chown and in BuildKit, a numeric user is the group, too.
@@ -237,7 +245,8 @@ class StageExecutor:
         if root is not None:
             covered += root.covered
             root.before_run(step)
-        self._session.runs.execute(step, rootfs, user, started)
+        with timed(self._reporter, "run"):
+            self._session.runs.execute(step, rootfs, user, started)
         moved = root.after_run() if root is not None else ()
         return self._layers.after_run(state, rootfs, covered).along_with(moved)
 

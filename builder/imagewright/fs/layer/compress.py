@@ -11,6 +11,7 @@ import queue
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,10 +55,16 @@ class PackedLayer:
 
 
 class LayerSink:
-    """Hashes the tar, and passes it to a thread that compresses it, hashes the result and writes it."""
+    """Hashes the tar, and passes it to a thread that compresses it, hashes the result and writes it.
 
-    def __init__(self, out: Writable, options: PackOptions) -> None:
+    ``around`` is entered in that thread, to time it.
+    """
+
+    def __init__(
+        self, out: Writable, options: PackOptions, around: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self._out = out
+        self._around = around
         self._compressor = _compressor(options)
         self._raw = hashlib.sha256()
         self._stored = hashlib.sha256()
@@ -132,10 +139,11 @@ class LayerSink:
         self._buffer, self._used = self._free.get(), 0
 
     def _work(self) -> None:
-        while (chunk := self._chunks.get()) is not None:
-            self._guarded(self._compress, *chunk)
-            self._free.put(chunk[0])
-        self._guarded(lambda: self._emit(self._compressor.flush()))
+        with self._around():
+            while (chunk := self._chunks.get()) is not None:
+                self._guarded(self._compress, *chunk)
+                self._free.put(chunk[0])
+            self._guarded(lambda: self._emit(self._compressor.flush()))
 
     def _guarded(self, action: Callable[..., None], *arguments: object) -> None:
         if self._error is None:

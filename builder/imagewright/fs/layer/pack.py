@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.changes import Changes
@@ -36,13 +37,19 @@ _WHITEOUT = b".wh."
 _DEFAULTS = PackOptions()
 
 
-def pack_layer(rootfs: Rootfs, changes: Changes, out: Writable, options: PackOptions = _DEFAULTS) -> PackedLayer:
-    """Write a layer with these changes and their parent directories.
+def pack_layer(
+    rootfs: Rootfs,
+    changes: Changes,
+    out: Writable,
+    options: PackOptions = _DEFAULTS,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> PackedLayer:
+    """Write a layer with these changes and their parent directories. ``around`` is as in ``LayerSink``.
 
     Raises:
         FileSystemError: reason ``DiskFull`` among others.
     """
-    sink = LayerSink(out, options)
+    sink = LayerSink(out, options, around)
     packer = _Packer(rootfs, sink, options)
     try:
         packer.run(changes)
