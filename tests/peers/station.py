@@ -32,6 +32,7 @@ from peers.elsewhere import Elsewhere
 from peers.flatten import Layout, describe, files_of
 from peers.programs import programs
 from servers.basecontent import registry_with_base_images
+from servers.forking import Forking, forking
 
 _CLOCK_S = 1.0  # file systems' clocks tick coarsely, and behind time.time()
 
@@ -54,6 +55,7 @@ class Station:
     hosts: tuple[str, ...]
     busybox: Layer
     elsewhere: Elsewhere
+    engine: Forking
     buildkit: BuildKit | None = None
 
     def ours(self, case: Case, *, restricted: bool = False) -> str:
@@ -61,17 +63,18 @@ class Station:
         with self._laid_out(case) as scratch:
             places = self.elsewhere.serve(case)
             layout = scratch / "layout"
-            command = [sys.executable, "-m", "imagewright", "build", f"--context={scratch / 'context'}", "--no-push"]
-            command += [f"--registry-endpoint={host}={self.registry}" for host in self.hosts]
-            command += [f"--oci-layout-path={layout}", f"--work-dir={scratch / 'work'}", *flags_of(case, scratch)]
-            command += [f"--build-arg={name}={value}" for name, value in places.items()]
+            words = ["build", f"--context={scratch / 'context'}", "--no-push"]
+            words += [f"--registry-endpoint={host}={self.registry}" for host in self.hosts]
+            words += [f"--oci-layout-path={layout}", f"--work-dir={scratch / 'work'}", *flags_of(case, scratch)]
+            words += [f"--build-arg={name}={value}" for name, value in places.items()]
+            environment = {**os.environ, "HOME": str(scratch)}
+            since = time.time() - _CLOCK_S
             if restricted:
                 give_away(scratch)
-                command = as_restricted(command, scratch / "interpreter")
-            since = time.time() - _CLOCK_S
-            done = subprocess.run(
-                command, check=False, capture_output=True, text=True, env={**os.environ, "HOME": str(scratch)}
-            )
+                command = as_restricted([sys.executable, "-m", "imagewright", *words], scratch / "interpreter")
+                done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+            else:
+                done = self.engine.run(words, environment)
             assert "Traceback" not in done.stderr, done.stderr
             if done.returncode:
                 return self.elsewhere.named(case, _without(str(scratch), _last_words(done.stderr)))
@@ -140,7 +143,8 @@ def station(folder: Path, cases: Iterable[Case], *, with_buildkit: bool) -> Iter
         busybox = rootfs.layer(rootfs.busybox, this_machine(find_go()), {})
         elsewhere = stack.enter_context(Elsewhere(folder / "elsewhere"))
         stack.callback(shutil.rmtree, folder / "buildah", ignore_errors=True)
-        yield Station(folder, server.host, tuple(hosts), busybox, elsewhere, buildkit)
+        engine = stack.enter_context(forking())
+        yield Station(folder, server.host, tuple(hosts), busybox, elsewhere, engine, buildkit)
 
 
 def flags_of(case: Case, scratch: Path) -> list[str]:

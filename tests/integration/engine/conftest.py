@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from containers.container import Container, empty_container
 from servers.basecontent import registry_with_base_images
+from servers.forking import Forking, forking
 
 Json = dict[str, Any]
 
@@ -59,6 +58,7 @@ class Engine:
 
     host: str
     folder: Path
+    process: Forking
 
     def context(self, dockerfile: str, files: Mapping[str, str | bytes] = {}) -> Path:
         """A build context; names that end in ``/`` are folders."""
@@ -78,12 +78,12 @@ class Engine:
         """Build and push; the image is also written as a layout."""
         name = f"{self.host}/test/{self.folder.name.lower()}:1"
         layout = self.folder / f"layout-{len(list(self.folder.glob('layout-*')))}"
-        command = [
-            sys.executable, "-m", "imagewright", "build", f"--context={context}", f"--destination={name}",
+        words = [
+            "build", f"--context={context}", f"--destination={name}",
             f"--registry-endpoint=docker.io={self.host}", f"--oci-layout-path={layout}",
             f"--work-dir={self.folder / 'work'}", *flags,
         ]  # fmt: skip
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **env})
+        done = self.process.run(words, {**os.environ, **env})
         assert "Traceback" not in done.stderr, done.stderr
         left = list((self.folder / "work").glob("*"))
         assert not left, f"the engine left {left}"
@@ -103,9 +103,15 @@ def base_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield registry.host
 
 
+@pytest.fixture(scope="session")
+def process() -> Iterator[Forking]:
+    with forking() as started:
+        yield started
+
+
 @pytest.fixture
-def engine(base_registry: str, tmp_path: Path) -> Engine:
-    return Engine(base_registry, tmp_path)
+def engine(base_registry: str, tmp_path: Path, process: Forking) -> Engine:
+    return Engine(base_registry, tmp_path, process)
 
 
 @pytest.fixture
