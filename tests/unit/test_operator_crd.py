@@ -82,8 +82,17 @@ def test_no_status_field_is_required_so_that_empty_ones_can_be_omitted() -> None
 
 def test_the_columns_of_kubectl_get() -> None:
     columns = yaml.safe_load(FILE.read_text(encoding="utf-8"))["spec"]["versions"][0]["additionalPrinterColumns"]
-    assert [c["name"] for c in columns if not c.get("priority")] == ["Phase", "Image", "Digest", "Duration", "Age"]
-    assert [c["name"] for c in columns if c.get("priority")] == ["Reason", "Commit", "Pod", "Message"]
+    shown = [c["name"] for c in columns if not c.get("priority")]
+    assert shown == ["Phase", "Reason", "Image", "Digest", "Duration", "Age"]
+    assert [c["name"] for c in columns if c.get("priority")] == ["Full-Digest", "Commit", "Pod", "Message"]
+
+
+def test_every_column_shows_a_field_that_the_schema_has() -> None:
+    columns = crd.definition()["spec"]["versions"][0]["additionalPrinterColumns"]
+    known = {path for path, _ in nodes(schema())}
+    for column in columns:
+        path = re.sub(r"\[\?[^]]*\]|\[0\]", "[items]", column["jsonPath"])
+        assert path in known or path == ".metadata.creationTimestamp", column
 
 
 FRAGMENT = re.compile(r"(?i)(?:Of|As|Its?|For|In|From|Since|With|That|These|Where|When|Whose|Which|One)\b")

@@ -226,19 +226,30 @@ def test_unschedulable_has_the_schedulers_message() -> None:
     assert (seen.reason, seen.message, seen.transient) == ("Unschedulable", "0/3 nodes are available", False)
 
 
-@pytest.mark.parametrize(
-    ("words", "reason", "said"),
-    [
-        ('MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found', "SecretNotFound", 'secret "regcred" not found'),
-        ('MountVolume.SetUp failed for volume "imagewright-docker-config" : references non-existent secret key: .dockerconfigjson', "SecretNotFound", "references non-existent secret key: .dockerconfigjson"),
-        ('MountVolume.SetUp failed for volume "imagewright-context" : configmap "ctx" not found', "ConfigMapNotFound", 'configmap "ctx" not found'),
-        ('MountVolume.SetUp failed for volume "imagewright-build-ca" : references non-existent config key: ca.crt', "ConfigMapNotFound", "references non-existent config key: ca.crt"),
-    ],
-)  # fmt: skip
-def test_a_missing_object_is_transient(words: str, reason: str, said: str) -> None:
-    seen = waiting([{"reason": "FailedMount", "message": words, "lastTimestamp": "2026-11-25T12:00:02Z"}])
-    assert (seen.reason, seen.transient) == (reason, True)
-    assert seen.message == f"{said}: the build starts as soon as it exists"
+STARTS = "the build then starts by itself, without a rebuild"
+LOGIN = {"secret": {"secretName": "regcred", "items": [{"key": ".dockerconfigjson", "path": "config.json"}]}}
+CREATE_LOGIN = (
+    "kubectl create secret docker-registry regcred -n team "
+    "--docker-server=HOST --docker-username=USER --docker-password=PASSWORD"
+)
+
+
+def event(reason: str, words: str, second: int = 2, container: str = "") -> dict[str, Any]:
+    place = {"fieldPath": f"spec.containers{{{container}}}"} if container else {}
+    time = f"2026-11-25T12:00:{second:02}Z"
+    return {"reason": reason, "message": words, "lastTimestamp": time, "involvedObject": place}
+
+
+def unmounted(words: str, second: int = 2) -> dict[str, Any]:
+    return event("FailedMount", f'MountVolume.SetUp failed for volume "imagewright-x" : {words}', second)
+
+
+def mounting(volume: dict[str, Any], *events: dict[str, Any]) -> Observation:
+    """A Pod of the namespace ``team`` that waits for its volume ``imagewright-x``."""
+    spec = {**LIMITS, "volumes": [{"name": "other"}, {"name": "imagewright-x", **volume}]}
+    one = pod({"phase": "Pending"}, spec=spec)
+    one["metadata"]["namespace"] = "team"
+    return observe(one, NOW, events)
 
 
 def _source(kind: str, name: str, *keys: str) -> dict[str, Any]:
@@ -246,35 +257,146 @@ def _source(kind: str, name: str, *keys: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("volume", "words", "said"),
+    ("volume", "words", "reason", "said"),
     [
         (
-            {"secret": {"secretName": "regcred", "items": [{"key": ".dockerconfigjson", "path": "config.json"}]}},
+            {"secret": {"secretName": "git-login"}},
+            'secret "git-login" not found',
+            "SecretNotFound",
+            'secret "git-login" not found: create it in namespace "team"',
+        ),
+        (
+            {"configMap": {"name": "ctx"}},
+            'configmap "ctx" not found',
+            "ConfigMapNotFound",
+            'configmap "ctx" not found: create it in namespace "team"',
+        ),
+        (
+            LOGIN,
+            'secret "regcred" not found',
+            "SecretNotFound",
+            f'secret "regcred" not found: create it: {CREATE_LOGIN}',
+        ),
+        (
+            LOGIN,
             "references non-existent secret key: .dockerconfigjson",
-            'secret "regcred": references non-existent secret key: .dockerconfigjson',
+            "SecretNotFound",
+            'secret "regcred" has no key ".dockerconfigjson": its type is not "kubernetes.io/dockerconfigjson", which '
+            'a login must have, but another, such as "Opaque"; replace it: kubectl delete secret regcred -n team && '
+            f"{CREATE_LOGIN}",
         ),
         (
             {"projected": {"sources": [_source("secret", "a", "one"), _source("secret", "b", "two")]}},
             "references non-existent secret key: two",
-            'secret "b": references non-existent secret key: two',
+            "SecretNotFound",
+            'secret "b" has no key "two": add the key',
         ),
         (
             {"projected": {"sources": [_source("configMap", "company-ca", "ca.crt")]}},
             "references non-existent config key: ca.crt",
-            'configmap "company-ca": references non-existent config key: ca.crt',
+            "ConfigMapNotFound",
+            'configmap "company-ca" has no key "ca.crt": add the key',
         ),
-        (  # either may lack it
+        (
             {"projected": {"sources": [_source("secret", "a", "token"), _source("secret", "b", "token")]}},
             "references non-existent secret key: token",
+            "SecretNotFound",
+            'one of the secrets "a", "b" has no key "token": add the key',
+        ),
+        (
+            {"secret": {"secretName": "a"}},
             "references non-existent secret key: token",
+            "SecretNotFound",
+            'a secret has no key "token": add the key',
         ),
     ],
 )
-def test_a_secret_or_config_map_without_the_key_is_named(volume: dict[str, Any], words: str, said: str) -> None:
-    message = f'MountVolume.SetUp failed for volume "imagewright-x" : {words}'
-    event = {"reason": "FailedMount", "message": message, "lastTimestamp": "2026-11-25T12:00:02Z"}
-    spec = {**LIMITS, "volumes": [{"name": "other"}, {"name": "imagewright-x", **volume}]}
-    assert observe(pod({"phase": "Pending"}, spec=spec), NOW, [event]).message.startswith(f"{said}: ")
+def test_a_missing_object_is_named_with_what_to_do_and_starts_the_build_when_it_exists(
+    volume: dict[str, Any], words: str, reason: str, said: str
+) -> None:
+    seen = mounting(volume, unmounted(words))
+    assert (seen.reason, seen.transient) == (reason, True)
+    assert seen.message == f"{said}; {STARTS}"
+
+
+VAGUE = [
+    unmounted("failed to sync secret cache: timed out waiting for the condition", 9),
+    unmounted("failed to sync configmap cache: timed out waiting for the condition", 9),
+    event(
+        "FailedMount",
+        "Unable to attach or mount volumes: unmounted volumes=[imagewright-x], unattached volumes=[], failed to process "
+        "volumes=[]: context deadline exceeded",
+        9,
+    ),
+]
+
+
+@pytest.mark.parametrize("vague", VAGUE)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_vague_event_does_not_replace_the_cause_that_is_known(vague: dict[str, Any], backwards: bool) -> None:
+    events = [unmounted('secret "regcred" not found'), vague]
+    seen = mounting(LOGIN, *(events[::-1] if backwards else events))
+    assert (seen.reason, seen.transient) == ("SecretNotFound", True)
+
+
+@pytest.mark.parametrize("vague", VAGUE)
+def test_a_vague_event_counts_if_nothing_else_is_known(vague: dict[str, Any]) -> None:
+    seen = mounting(LOGIN, vague)
+    assert (seen.reason, seen.transient) == ("VolumePending", False)
+    assert vague["message"].rpartition(" : ")[2] in seen.message
+
+
+def test_a_volume_that_is_not_mounted_is_named_by_its_objects() -> None:
+    assert mounting(LOGIN, VAGUE[0]).message == (
+        'cannot mount secret "regcred": failed to sync secret cache: timed out waiting for the condition'
+    )
+
+
+def test_a_failure_to_mount_is_history_once_a_sandbox_is_tried() -> None:
+    sandbox = event("FailedCreatePodSandBox", "rpc error: context deadline exceeded", 9)
+    assert mounting(LOGIN, unmounted('secret "regcred" not found'), sandbox).reason == "PodRejected"
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "events", "reason", "said"),
+    [
+        (
+            "CreateContainerConfigError",
+            "failed to sync secret cache: timed out waiting for the condition",
+            [event("Failed", 'Error: secret "token" not found', container="executor")],
+            "SecretNotFound",
+            'secret "token" not found',
+        ),
+        (
+            "ImagePullBackOff",
+            'Back-off pulling image "x:1"',
+            [
+                event("Failed", 'Failed to pull image "x:1": no such host', 1, "executor"),
+                event("Failed", 'Failed to pull image "x:1": x:1: not found', 2, "executor"),
+                event("Failed", "Error: ErrImagePull", 3, "executor"),
+                event("Failed", "Error: ImagePullBackOff", 4, "executor"),
+                event("Failed", 'Failed to pull image "y:1": denied', 5, "injected"),
+            ],
+            "ImagePullFailed",
+            "cannot pull the image of the executor: x:1: not found",
+        ),
+        ("ImagePullBackOff", 'Back-off pulling image "x:1"', [], "ImagePullFailed", 'Back-off pulling image "x:1"'),
+        (  # its volumes are mounted now
+            "ImagePullBackOff",
+            'Back-off pulling image "x:1"',
+            [unmounted('secret "regcred" not found')],
+            "ImagePullFailed",
+            'Back-off pulling image "x:1"',
+        ),
+    ],
+)
+def test_a_container_that_waits_has_the_clearest_cause(
+    state: str, words: str, events: list[dict[str, Any]], reason: str, said: str
+) -> None:
+    waits = {"name": "executor", "state": {"waiting": {"reason": state, "message": words}}}
+    seen = waiting(events, containerStatuses=[waits])
+    assert (seen.reason, seen.transient) == (reason, reason == "SecretNotFound")
+    assert said in seen.message
 
 
 @pytest.mark.parametrize(
@@ -283,6 +405,7 @@ def test_a_secret_or_config_map_without_the_key_is_named(volume: dict[str, Any],
         ('secret "token" not found', "SecretNotFound"),
         ('configmap "args" not found', "ConfigMapNotFound"),
         ("couldn't find key VERSION in ConfigMap ns/args", "ConfigMapNotFound"),
+        ("couldn't find key token in Secret ns/tokens", "SecretNotFound"),
     ],
 )
 def test_a_missing_source_of_an_environment_variable_is_transient(words: str, reason: str) -> None:

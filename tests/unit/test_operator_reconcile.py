@@ -51,6 +51,7 @@ def test_from_apply_to_a_digest() -> None:
     assert paper.status["image"] == {
         "reference": "reg.example.com/app:1@sha256:" + "a" * 64,
         "digest": "sha256:" + "a" * 64,
+        "shortDigest": "sha256:" + "a" * 12,
         "size": 10,
     }
     assert paper.status["build"]["source"]["commit"] == "c" * 40
@@ -211,6 +212,22 @@ def test_a_build_waits_for_a_missing_secret_and_continues() -> None:
     assert paper.status["phase"] == "Succeeded"
 
 
+def test_a_build_waits_on_beyond_the_start_timeout_though_the_latest_event_is_vague() -> None:
+    paper = Paper(startTimeout="5m")
+    paper.settle()
+    mount = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : '
+    absent = mount + 'secret "regcred" not found'
+    vague = mount + "failed to sync secret cache: timed out waiting for the condition"
+    paper.events = [
+        {"reason": "FailedMount", "message": absent, "lastTimestamp": "2026-11-25T12:00:01Z"},
+        {"reason": "FailedMount", "message": vague, "lastTimestamp": "2026-11-25T12:04:59Z"},
+    ]
+    for _ in range(3):
+        paper.settle()
+        assert paper.condition("Ready") == "False SecretNotFound"
+        paper.wait(minutes=6)
+
+
 LOCATED_NOWHERE = {
     "reason": "ContainerStatusUnknown",
     "exitCode": 137,
@@ -260,6 +277,8 @@ def test_a_pod_that_does_not_start_in_time_fails_the_build(waiting: dict[str, st
     paper.settle()
     reason = "ImagePullFailed" if waiting else "StartTimeout"
     assert paper.condition("Stalled") == f"True {reason}"
+    told = paper.status["build"]["failure"]["message"]
+    assert told.endswith(". Request another build when it can: kubectl imagewright rebuild app")
     assert "spec.startTimeout (5m)" in paper.status["build"]["failure"]["message"]
     assert not paper.pods
 

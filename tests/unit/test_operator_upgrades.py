@@ -30,7 +30,10 @@ def test_there_are_statuses_to_upgrade_from() -> None:
 def test_a_stored_status_is_left_unchanged(version: str, stored: dict[str, Any]) -> None:
     metadata = {**stored["metadata"], "namespace": "ns", "uid": "uid-1", "generation": 1}
     imagebuild = ImageBuild.parse({**stored, "metadata": metadata})
-    assert status_json(imagebuild.status) == stored["status"], "nothing of it is unknown today"
+    known = status_json(imagebuild.status)
+    if "image" in known:
+        assert known["image"].pop("shortDigest") == "sha256:" + "a" * 12, "derived: it only adds a column"
+    assert known == stored["status"], "nothing of it is unknown today"
     decision = reconcile(ReconcileInput(imagebuild, (), LATER), Settings())
     assert decision.is_idle(imagebuild.status)
     assert not decision.events

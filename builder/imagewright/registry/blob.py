@@ -18,26 +18,32 @@ from imagewright.http.body import Interrupted, ResumingReader, WrongRange, range
 from imagewright.oci.descriptor import Descriptor
 from imagewright.registry.auth import pull_scope
 from imagewright.registry.endpoints import Endpoint
-from imagewright.registry.failures import interrupted, protocol_error
+from imagewright.registry.failures import Tried, interrupted, protocol_error, pull_failed
 from imagewright.registry.transport import Request, Transport
 
 
 @dataclass(frozen=True, slots=True)
 class BlobLocation:
-    """An address, and the repository's name there."""
+    """An address, the repository's name there, and the endpoint's label for messages."""
 
     endpoint: Endpoint
     repository: str
+    label: str
 
 
 class BlobReader:
-    """Reads a blob; a context manager. ``locations`` are asked in turn: where one fails, the next continues."""
+    """Reads a blob; a context manager. ``locations`` are asked in turn: where one fails, the next continues.
 
-    def __init__(self, transport: Transport, locations: Sequence[BlobLocation], descriptor: Descriptor) -> None:
+    ``image`` is the name of the image that it belongs to, for messages.
+    """
+
+    def __init__(
+        self, transport: Transport, locations: Sequence[BlobLocation], descriptor: Descriptor, image: str
+    ) -> None:
         self._descriptor = descriptor
         self._hasher = descriptor.digest.hasher()
         self._verified = False
-        self._source = _Source(transport, locations, descriptor)
+        self._source = _Source(transport, locations, descriptor, image)
         self._reader = ResumingReader(
             self._source,
             transport.pull_policy,
@@ -89,21 +95,27 @@ class BlobReader:
 class _Source:
     """A blob at one of several addresses (``http.body.Source``)."""
 
-    def __init__(self, transport: Transport, locations: Sequence[BlobLocation], descriptor: Descriptor) -> None:
+    def __init__(
+        self, transport: Transport, locations: Sequence[BlobLocation], descriptor: Descriptor, image: str
+    ) -> None:
         self._transport = transport
         self._locations = list(locations)
         self._descriptor = descriptor
+        self._blob = f"the blob {descriptor.digest} of {image}"
+        self._tried: list[Tried] = []
 
     def __str__(self) -> str:
-        return f"the blob {self._descriptor.digest} from {self._locations[0].endpoint.host}"
+        return f"{self._blob} from {self._locations[0].endpoint.host}"
 
     def open(self, position: int, etag: str) -> requests.Response:
         while True:
+            place = self._locations[0]
             try:
-                return self._open_at(self._locations[0], position)
-            except RegistryError:
+                return self._open_at(place, position)
+            except RegistryError as error:
+                self._tried.append(Tried(place.endpoint, place.label, error))
                 if not self.switch():
-                    raise
+                    raise pull_failed(f"cannot pull {self._blob}", self._tried) from error
 
     def switch(self) -> bool:
         if len(self._locations) == 1:

@@ -53,6 +53,10 @@ class Endpoint:
         stands_in = self.prefix and _canonical(self.host) != self.login_host
         return repository.removeprefix(f"{self.prefix}/") if stands_in else repository
 
+    def label(self, reference: Reference) -> str:
+        """This address for messages about an image, with the word "mirror" if it is not that of its registry."""
+        return str(self) if self.login_host == reference.registry else f"mirror {self}"
+
     def __str__(self) -> str:
         return f"{self.host}/{self.prefix}" if self.prefix else self.host
 

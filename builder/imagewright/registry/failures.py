@@ -7,6 +7,7 @@ be trusted.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import requests
@@ -18,6 +19,8 @@ from imagewright.http.retry import Refusal, retry_after_s
 from imagewright.registry.endpoints import Endpoint
 from imagewright.urls import shown_url
 
+NOT_FOUND = "not found"
+_CHECK_NAME = "Check the name and the tag"
 _MAX_WORDS_BYTES = 8192
 _UNAVAILABLE_HINT = "The network or the registry is in trouble; try again later."
 
@@ -42,6 +45,53 @@ class Attempted:
 
     def __str__(self) -> str:
         return f"cannot {'push to' if self.pushing else 'pull from'} {self.endpoint.host}/{self.repository}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An address that was asked for an image, and its error. ``label`` is the endpoint's, for messages."""
+
+    endpoint: Endpoint
+    label: str
+    error: RegistryError
+
+    @property
+    def lacks_it(self) -> bool:
+        return self.error.why == NOT_FOUND
+
+    def why(self, action: str) -> str:
+        """What it said, with its name."""
+        said = self.error.why.removeprefix(f"{action}: ")
+        if self.lacks_it:
+            return f"{said} in {self.label}"
+        return said if self.endpoint.host in said else f"{self.label}: {said}"
+
+
+def pull_failed(action: str, tried: Sequence[Tried]) -> RegistryError:
+    """For an image, or a part of one, that none of the addresses has given: what each said, in their order.
+
+    ``action`` names the image: ``cannot pull busybox:1``. The last address is the registry's own, or the last mirror's.
+    """
+    last, lacking = tried[-1], [one.label for one in tried if one.lacks_it]
+    reason, hint = last.error.reason, last.error.hint
+    if lacking and not last.error.status and reason is Reason.REGISTRY_UNAVAILABLE:  # its answer would not differ
+        reason = Reason.BASE_IMAGE_PULL_FAILED
+        hint = (
+            f"{_CHECK_NAME}; if they are right, put the image into {lacking[0]}, or let the build reach {last.label}."
+        )
+    words = "; ".join(one.why(action) for one in tried)
+    return RegistryError(f"{action}: {words}", why=words, status=last.error.status, reason=reason, hint=hint)
+
+
+def not_found(action: str, label: str) -> RegistryError:
+    """For an image that a registry does not have."""
+    return RegistryError(
+        f"{action}: {NOT_FOUND} in {label}",
+        why=NOT_FOUND,
+        status=404,
+        reason=Reason.BASE_IMAGE_PULL_FAILED,
+        hint=f"{_CHECK_NAME}.",
+    )
 
 
 def unreachable(endpoint: Endpoint, error: BaseException) -> RegistryError:

@@ -22,7 +22,7 @@ from imagewright.reference import Reference
 from imagewright.registry.auth import pull_scope
 from imagewright.registry.blob import BlobLocation, BlobReader
 from imagewright.registry.endpoints import Endpoint
-from imagewright.registry.failures import protocol_error
+from imagewright.registry.failures import Tried, not_found, protocol_error, pull_failed
 from imagewright.registry.transport import Request, Transport
 from imagewright.streams import read_whole
 
@@ -51,7 +51,7 @@ class Puller:
         """The image for a platform, from the first address that has it.
 
         Raises:
-            RegistryError: the registry's own, if the mirrors fail too; its hint says how they did.
+            RegistryError: what each address said, if none has it.
         """
         return self._from_first(reference, lambda endpoints: self._resolve_at(endpoints, reference, platform))
 
@@ -66,20 +66,13 @@ class Puller:
     def _from_first(self, reference: Reference, ask: Callable[[list[Endpoint]], _T]) -> _T:
         """What ``ask`` returns for the first address that has the image, given that address and those after it."""
         endpoints = self._endpoints.for_pull(reference)
-        failures: list[str] = []
-        for position, mirror in enumerate(endpoints[:-1]):
+        tried: list[Tried] = []
+        for position, endpoint in enumerate(endpoints):
             try:
                 return ask(endpoints[position:])
             except RegistryError as error:  # a mirror may lack the image, or be down
-                failures.append(f"mirror {mirror}: {error.why}")
-        try:
-            return ask(endpoints[-1:])
-        except RegistryError as error:
-            # What the mirrors said comes first: if one should have all images, the registry's own answer misleads.
-            error.hint = " ".join(
-                [*(f"Tried first: {failure.rstrip('.')}." for failure in failures), error.hint]
-            ).strip()
-            raise
+                tried.append(Tried(endpoint, endpoint.label(reference), error))
+        raise pull_failed(_action(reference), tried) from tried[-1].error
 
     def find(self, reference: Reference, *, pulling: bool = False) -> Manifest | None:
         """An image's manifest, from the registry itself and not from a mirror; None if there is none.
@@ -109,7 +102,8 @@ class Puller:
         return self._open(image.location, image.reference, descriptor)
 
     def _open(self, endpoints: tuple[Endpoint, ...], reference: Reference, descriptor: Descriptor) -> BlobReader:
-        return BlobReader(self._transport, [BlobLocation(e, e.repository(reference)) for e in endpoints], descriptor)
+        locations = [BlobLocation(e, e.repository(reference), e.label(reference)) for e in endpoints]
+        return BlobReader(self._transport, locations, descriptor, reference.familiar())
 
     def _resolve_at(self, endpoints: list[Endpoint], reference: Reference, platform: Platform) -> RemoteImage:
         """From the first of ``endpoints``; the others are only asked for blobs that it lacks."""
@@ -117,7 +111,7 @@ class Puller:
             manifest = self._manifest_for(endpoints, reference, platform)
             if manifest.config.size > MAX_DOCUMENT_BYTES:
                 raise protocol_error(
-                    f"cannot pull {reference.familiar()}: its configuration has {manifest.config.size} bytes, "
+                    f"{_action(reference)}: its configuration has {manifest.config.size} bytes, "
                     f"more than {MAX_DOCUMENT_BYTES}"
                 )
             with self._open(tuple(endpoints), reference, manifest.config) as stream:
@@ -143,14 +137,14 @@ class Puller:
         descriptor = Index.parse(raw, media_type).select(platform)
         if descriptor is None:
             raise RegistryError(
-                f"cannot pull {reference.familiar()}: no image for {platform}",
+                f"{_action(reference)}: no image for {platform}",
                 reason=Reason.BASE_IMAGE_PULL_FAILED,
                 hint="Build for another platform (--custom-platform), or use an image that has this one.",
             )
         raw, media_type = self._document(endpoints[0], replace(reference, digest=descriptor.digest), retry)
         if len(raw) != descriptor.size:
             raise protocol_error(
-                f"cannot pull {reference.familiar()}: its manifest for {platform} has {len(raw)} bytes, "
+                f"{_action(reference)}: its manifest for {platform} has {len(raw)} bytes, "
                 f"and {descriptor.size} by its index"
             )
         return Manifest.parse(raw, media_type)
@@ -170,21 +164,18 @@ class Puller:
             headers, raw = self._transport.fetch(endpoint, repository, request, MAX_DOCUMENT_BYTES)
         except RegistryError as error:
             if error.status == 404:
-                raise RegistryError(
-                    f"cannot pull {reference.familiar()}: not found in {endpoint}",
-                    why="not found",
-                    status=404,
-                    reason=Reason.BASE_IMAGE_PULL_FAILED,
-                    hint="Check the name and the tag.",
-                ) from error
+                raise not_found(_action(reference), endpoint.label(reference)) from error
             raise
         said = headers.get("Docker-Content-Digest", "")
         expected = reference.digest or (Digest.parse(said) if said else None)
         if expected is not None and not _has_digest(raw, expected):
-            raise protocol_error(
-                f"cannot pull {reference.familiar()}: what {endpoint.host} sent does not have the digest {expected}"
-            )
+            raise protocol_error(f"{_action(reference)}: what {endpoint.host} sent does not have the digest {expected}")
         return raw, clean(headers.get("Content-Type", "").partition(";")[0].strip(), 100)
+
+
+def _action(reference: Reference) -> str:
+    """What fails, for messages."""
+    return f"cannot pull {reference.familiar()}"
 
 
 @contextmanager
@@ -197,7 +188,7 @@ def _documents_of(reference: Reference) -> Iterator[None]:
     except ImagewrightError as error:
         if error.reason is Reason.CANCELLED:
             raise
-        raise protocol_error(f"cannot pull {reference.familiar()}: {error.message}", error.hint) from error
+        raise protocol_error(f"{_action(reference)}: {error.message}", error.hint) from error
 
 
 def _has_digest(raw: bytes, digest: Digest) -> bool:

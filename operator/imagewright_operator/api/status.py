@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from imagewright_operator.api.base import Model
 
@@ -45,6 +45,13 @@ class Image(Model):
     reference: str = Field(description="Reference of the image, name:tag@digest, with the first tag.")
     digest: str = Field(description="Digest of the manifest.")
     size: int = Field(default=0, description="Size in the registry, in bytes: configuration and layers.")
+
+    # For a column of kubectl get, which cannot shorten what it shows.
+    @computed_field(description="Start of the digest, for people: sha256: and 12 digits.")  # type: ignore[prop-decorator]
+    @property
+    def short_digest(self) -> str:
+        algorithm, _, digits = self.digest.partition(":")
+        return f"{algorithm}:{digits[:12]}"
 
 
 class SourceStatus(Model):

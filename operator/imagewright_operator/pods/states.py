@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imagewright.errors import Reason
 from imagewright_operator.api import GROUP
+from imagewright_operator.pods.missing import missing_object
 
 EXECUTOR = "executor"
 RUNNER = "runner"
@@ -16,10 +16,7 @@ COMMANDS_ANNOTATION = f"{GROUP}/commands-container"  # of a Pod with both: which
 
 _IMAGE_PULL = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
 _NOT_STARTED = ("CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun")
-_NO_SECRET = re.compile(r"secrets? \"[^\"]*\" not found|non-existent secret key|couldn't find key .* in Secret", re.I)
-_NO_CONFIG_MAP = re.compile(
-    r"configmaps? \"[^\"]*\" not found|non-existent config(?: ?map)? key|couldn't find key .* in ConfigMap", re.I
-)
+_NOT_CONFIGURED = "CreateContainerConfigError"
 
 
 def container_of(containers: Sequence[Mapping[str, Any]] | None, name: str) -> Mapping[str, Any]:
@@ -49,23 +46,18 @@ def why_not_started(pod: Mapping[str, Any], name: str) -> tuple[str, str, bool] 
     """
     state = state_of(pod, name)
     waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
-    why, words = waiting.get("reason") or "", waiting.get("message") or ""
-    if why in _IMAGE_PULL:
-        return Reason.IMAGE_PULL_FAILED, f"cannot pull the image of the {name}: {words or why}", False
-    if why == "CreateContainerConfigError":
-        return missing_object(words) or (Reason.POD_REJECTED, f"cannot create the {name}: {words or why}", False)
-    if why in _NOT_STARTED:
-        return Reason.POD_REJECTED, f"cannot start the {name}: {words or why}", False
+    if waiting.get("reason") in (*_IMAGE_PULL, *_NOT_STARTED, _NOT_CONFIGURED):
+        return why_not_created(pod, name, waiting["reason"], waiting.get("message") or "")
     why, words = terminated.get("reason") or "", terminated.get("message") or ""
     if why in _NOT_STARTED:
         return Reason.POD_REJECTED, f"cannot start the {name}: {words[:500] or why}", False
     return None
 
 
-def missing_object(words: str) -> tuple[str, str, bool] | None:
-    """As ``why_not_started``, if the kubelet's words name a Secret or ConfigMap that is not there."""
-    if _NO_SECRET.search(words):
-        return Reason.SECRET_NOT_FOUND, f"{words}: the build starts as soon as it exists", True
-    if _NO_CONFIG_MAP.search(words):
-        return Reason.CONFIG_MAP_NOT_FOUND, f"{words}: the build starts as soon as it exists", True
-    return None
+def why_not_created(pod: Mapping[str, Any], name: str, why: str, words: str) -> tuple[str, str, bool]:
+    """As ``why_not_started``, for a container that waits for one of the kubelet's reasons, in the kubelet's words."""
+    if why in _IMAGE_PULL:
+        return Reason.IMAGE_PULL_FAILED, f"cannot pull the image of the {name}: {words or why}", False
+    missing = missing_object(pod, words) if why == _NOT_CONFIGURED else None
+    action = "create" if why == _NOT_CONFIGURED else "start"
+    return missing or (Reason.POD_REJECTED, f"cannot {action} the {name}: {words or why}", False)

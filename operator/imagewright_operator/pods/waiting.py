@@ -3,64 +3,83 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from imagewright.errors import Reason
-from imagewright_operator.pods.states import EXECUTOR, RUNNER, missing_object, why_not_started
+from imagewright_operator.pods.missing import missing_object, objects_of, volume_of
+from imagewright_operator.pods.states import EXECUTOR, RUNNER, why_not_created, why_not_started
+
+_Cause = tuple[str, str, bool]  # reason, message, and whether it starts as soon as something exists
 
 _MOUNT_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 # The kubelet's prefix of the sentence that a user can act on.
 _MOUNT_PREFIX = re.compile(r'^MountVolume\.SetUp failed for volume "([^"]*)" *: *(?:rpc error: .*?desc = )?')
-# The kubelet's only message that does not name the object: the volume does.
-_NO_KEY = re.compile(r"references non-existent (secret|config(?: ?map)?) key: *(\S+)", re.I)
+_PULL_PREFIX = re.compile(r'^Failed to pull image "[^"]*": *')
+# The kubelet's words for having waited in vain, which don't say for what: an earlier Event may.
+_VAGUE = re.compile(
+    r"failed to sync (?:secret|configmap) cache|timed out waiting for the condition|context deadline exceeded"
+    r'|^Unable to attach or mount volumes|Back-off pulling image "[^"]*"$'
+)
 
 
-def why_waiting(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> tuple[str, str, bool]:
-    """Reason, message, and whether it starts as soon as something exists. Empty: nothing is known to be wrong."""
+def why_waiting(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> _Cause:
+    """Reason, message, and whether it starts as soon as something exists. Empty: nothing is known to be wrong.
+
+    The latest cause counts, unless its words are vague and those of an earlier one are not.
+    """
     status = pod.get("status") or {}
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return Reason.UNSCHEDULABLE, condition.get("message") or "no node can run the Pod", False
+    events = sorted(events, key=_event_time, reverse=True)
     for name in (EXECUTOR, RUNNER):
         found = why_not_started(pod, name)
-        if found is not None:
-            return found
-    for event in sorted(events, key=_event_time, reverse=True):
-        words = _mount_failure(pod, event.get("message") or "")
-        if event.get("reason") in _MOUNT_EVENTS:
-            return missing_object(words) or (Reason.VOLUME_PENDING, words, False)
-        if event.get("reason") == "FailedCreatePodSandBox":
-            return Reason.POD_REJECTED, f"cannot start the Pod: {words}", False
-    return "", "", False
+        if found is not None:  # then its volumes are mounted, whatever Events still say
+            return _clearest(chain([found], _start_failures(pod, name, events)))
+    return _clearest(_mount_failures(pod, events))
 
 
-def _mount_failure(pod: Mapping[str, Any], message: str) -> str:
-    """The kubelet's message about a volume, with the name of the Secret or ConfigMap that lacks a key."""
+def _clearest(causes: Iterable[_Cause]) -> _Cause:
+    """The first cause whose words are not vague, else the first."""
+    known = list(causes)
+    return next((cause for cause in known if not _VAGUE.search(cause[1])), known[0] if known else ("", "", False))
+
+
+def _start_failures(pod: Mapping[str, Any], name: str, events: Iterable[Mapping[str, Any]]) -> Iterable[_Cause]:
+    """What Events tell of a container that could not be started: after a while its state only says that it waits."""
+    for event in events:
+        place, words = (event.get("involvedObject") or {}).get("fieldPath"), event.get("message") or ""
+        if event.get("reason") != "Failed" or place != f"spec.containers{{{name}}}":
+            continue
+        pulling = _PULL_PREFIX.match(words)
+        if pulling is not None:
+            yield why_not_created(pod, name, "ErrImagePull", words[pulling.end() :])
+        elif (missing := missing_object(pod, words)) is not None:
+            yield missing
+
+
+def _mount_failures(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Iterable[_Cause]:
+    """What Events tell of a Pod whose volumes are not mounted or that has no sandbox, the latest first."""
+    mounted = False
+    for event in events:
+        words = event.get("message") or ""
+        if event.get("reason") in _MOUNT_EVENTS and not mounted:
+            yield _mount_failure(pod, words)
+        elif event.get("reason") == "FailedCreatePodSandBox":
+            mounted = True  # a sandbox follows the volumes: failures to mount are history
+            yield Reason.POD_REJECTED, f"cannot start the Pod: {words}", False
+
+
+def _mount_failure(pod: Mapping[str, Any], message: str) -> _Cause:
     failed = _MOUNT_PREFIX.match(message)
-    if failed is None:
-        return message
-    words = message[failed.end() :]
-    lacking = _NO_KEY.search(words)
-    if lacking is None:
-        return words
-    kind = "secret" if lacking[1].lower() == "secret" else "configMap"
-    volumes = (pod.get("spec") or {}).get("volumes") or []
-    volume: Mapping[str, Any] = next((one for one in volumes if one.get("name") == failed[1]), {})
-    names = _names_with_key(volume, kind, lacking[2])
-    return f'{kind.lower()} "{names[0]}": {words}' if len(names) == 1 else words
-
-
-def _names_with_key(volume: Mapping[str, Any], kind: str, key: str) -> list[str]:
-    """The names of the Secrets or ConfigMaps from which this volume takes this key, each once."""
-    sources = [volume, *((volume.get("projected") or {}).get("sources") or [])]
-    wanted = [source[kind] for source in sources if source.get(kind)]
-    names = [
-        one.get("secretName") or one.get("name") or ""
-        for one in wanted
-        if any(item.get("key") == key for item in one.get("items") or [])
-    ]
-    return list(dict.fromkeys(names))
+    volume, words = (failed[1], message[failed.end() :]) if failed is not None else ("", message)
+    missing = missing_object(pod, words, volume)
+    if missing is not None:
+        return missing
+    names = [f'{kind.lower()} "{name}"' for kind, name, _ in objects_of(volume_of(pod, volume))]
+    return Reason.VOLUME_PENDING, f"cannot mount {', '.join(names)}: {words}" if names else words, False
 
 
 def _event_time(event: Mapping[str, Any]) -> str:

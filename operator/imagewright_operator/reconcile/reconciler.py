@@ -250,9 +250,9 @@ class _Pass:
         if not seen.ended:
             self.delete.append(seen)
         expired = f"Pod {seen.name} did not start within spec.startTimeout ({self.spec.start_timeout})"
-        message = f"{expired}: {seen.message.rstrip('. ')}" if seen.reason else expired
-        reason = seen.reason or Reason.START_TIMEOUT
-        self._finish("Failed", records.failure(reason, message, seen))
+        why = f": {seen.message.rstrip('. ')}" if seen.reason else ""
+        again = f". Request another build when it can: kubectl imagewright rebuild {self.imagebuild.metadata.name}"
+        self._finish("Failed", records.failure(seen.reason or Reason.START_TIMEOUT, expired + why + again, seen))
         return None
 
     def _running(self, build: Build, seen: Observation) -> State | None:

@@ -40,11 +40,12 @@ _KEPT = (
 )
 _COLUMNS: tuple[tuple[str, str, str, int], ...] = (
     ("Phase", "string", ".status.phase", 0),
+    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
     ("Image", "string", ".spec.output.tags[0]", 0),
-    ("Digest", "string", ".status.image.digest", 0),
+    ("Digest", "string", ".status.image.shortDigest", 0),
     ("Duration", "string", ".status.duration", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
-    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 1),
+    ("Full-Digest", "string", ".status.image.digest", 1),
     ("Commit", "string", ".status.build.source.commit", 1),
     ("Pod", "string", ".status.build.podNames[0]", 1),
     ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),

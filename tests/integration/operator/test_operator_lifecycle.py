@@ -39,9 +39,10 @@ def test_from_apply_to_a_digest_never_current_before_it(
     assert not made.get("finalizers")
     assert set(made.get("annotations", {})) <= {"kubectl.kubernetes.io/last-applied-configuration"}
     columns = namespace.kubectl("get", "imagebuilds").split("\n")
-    assert columns[0].split() == ["NAME", "PHASE", "IMAGE", "DIGEST", "DURATION", "AGE"]
-    assert columns[1].split()[:4] == ["app", "Succeeded", namespace.tag(), digest]
-    assert "REASON" in namespace.kubectl("get", "ib", "--output=wide")
+    assert columns[0].split() == ["NAME", "PHASE", "REASON", "IMAGE", "DIGEST", "DURATION", "AGE"]
+    shown = ["app", "Succeeded", "BuildSucceeded", namespace.tag(), digest[: len("sha256:") + 12]]
+    assert columns[1].split()[:5] == shown
+    assert digest in namespace.kubectl("get", "ib", "--output=wide")
     assert "imagebuild.imagewright.dev/app" in namespace.kubectl("get", "all")
 
 

@@ -197,12 +197,53 @@ def test_a_mirror_that_is_down_or_lacks_the_image_is_passed_over_at_once() -> No
         assert empty.log[-1] == "GET /v2/some/path/app/manifests/1"
 
 
-def test_what_the_mirrors_said_is_told_when_all_fail() -> None:
-    with ScriptedServer(lambda _: Answer(404)) as mirror, ScriptedServer(lambda _: Answer(404)) as home:
+CHECK = "Check the name and the tag"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_each_place_said_is_told_with_the_images_name_when_all_fail(own: bool) -> None:
+    unknown = Answer(404, {}, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}')
+    with ScriptedServer(lambda _: unknown) as mirror, ScriptedServer(lambda _: unknown) as home:
+        down = nobody()
+        place = home.host if own else nobody()  # the registry itself may be behind a firewall
+        settings = RegistrySettings(host=place, mirrors=(down, f"{mirror.host}/hub"))
+        with pytest.raises(RegistryError) as caught:
+            Client(settings).pull(f"{place}/app:1.0-nonsuch")
+    error = caught.value
+    said = re.compile(
+        rf"cannot pull {place}/app:1.0-nonsuch: cannot reach {down}: [^;]*refused; not found in mirror {mirror.host}/hub; "
+        + (f"not found in {place}" if own else f"cannot reach {place}: [^;]*refused")
+    )
+    assert said.fullmatch(error.message), error.message
+    assert error.reason is Reason.BASE_IMAGE_PULL_FAILED
+    way_out = f"; if they are right, put the image into mirror {mirror.host}/hub, or let the build reach {place}"
+    assert error.hint == f"{CHECK}{'' if own else way_out}."
+
+
+def test_a_mirrors_404_does_not_hide_what_the_registry_itself_answered() -> None:
+    with ScriptedServer(lambda _: Answer(404)) as mirror, ScriptedServer(lambda _: Answer(403)) as home:
         settings = RegistrySettings(host=home.host, mirrors=(mirror.host,))
-        with pytest.raises(RegistryError, match=f"not found in {home.host}") as caught:
+        with pytest.raises(RegistryError) as caught:
             Client(settings).pull(f"{home.host}/app:1")
-        assert caught.value.hint == f"Tried first: mirror {mirror.host}: not found. Check the name and the tag."
+    assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+    denied = f"{home.host}: access denied (status 403)"
+    assert caught.value.message == f"cannot pull {home.host}/app:1: not found in mirror {mirror.host}; {denied}"
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_blob_that_no_place_gives_is_reported_with_the_images_name_and_all_places(mirrored: bool) -> None:
+    def lacking(asked: Asked) -> Answer:
+        return Answer(404) if str(LAYER.digest) in asked.path else holding(asked)
+
+    with ScriptedServer(lacking) as mirror, ScriptedServer(lambda _: Answer(403)) as home:
+        place = home if mirrored else mirror
+        settings = RegistrySettings(host=place.host, mirrors=(mirror.host,) if mirrored else ())
+        with pytest.raises(RegistryError) as caught:
+            Client(settings).pull(f"{place.host}/app:1")
+    found = f"mirror {mirror.host}: GET failed with status 404; " if mirrored else ""
+    last = "access denied (status 403)" if mirrored else "GET failed with status 404"
+    blob = f"cannot pull the blob {LAYER.digest} of {place.host}/app:1"
+    assert caught.value.message == f"{blob}: {found}{place.host}: {last}"
 
 
 @pytest.mark.parametrize("failure", [Answer(404), Answer(500), Answer(200, {}, CONTENT[:1000], length=len(CONTENT))])
