@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+from imagebuilds.waiting import eventually
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.registry import helpers
@@ -240,3 +242,34 @@ def test_what_a_cloud_said_last_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     clock.now_s = 11.0
     clouds.renew(host)
     assert len(clouds.errors(host)) == 1
+
+
+def test_a_slow_helper_delays_no_other_registry(programs: Programs, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    programs.add("slow", f"read line <{tmp_path}/go; {says(ANSWER)}")
+    programs.add("quick", says({"Username": "other", "Secret": "x"}))
+    config = DockerConfig(helpers={"a.test": "slow", "b.test": "quick"})
+    keychain = Keychain(config, CloudKeychain(programs.environment, ()))
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(keychain.find, "a.test", "app")
+        eventually(lambda: "get a.test" in programs.asked, "the slow helper's start")
+        quick = pool.submit(keychain.renew, "b.test", "app", None)
+        done, _ = wait([quick], timeout=30)
+        (tmp_path / "go").write_text("\n")
+        assert done == {quick}
+        assert (slow.result(), quick.result()) == (Login("me", "hunter2"), Login("other", "x"))
+
+
+def test_nobody_is_asked_once_logins_are_held(programs: Programs) -> None:
+    programs.add("pass", says(ANSWER))
+    now = [0.0]
+    keychain = Keychain(DockerConfig(store="pass"), CloudKeychain(programs.environment, ("env",)), clock=lambda: now[0])
+    keychain.hold([("a.test", "app")], mounted=lambda path: True)
+    programs.environment["DOCKER_c_test_USR"] = programs.environment["DOCKER_c_test_PSW"] = "x"
+    now[0] = 1000
+    assert keychain.find("a.test", "other") == Login("me", "hunter2")
+    assert keychain.find("b.test", "app") is None
+    assert keychain.find("c.test", "app") is None
+    assert keychain.renew("a.test", "app", Login("me", "hunter2")) is None
+    assert programs.asked == ["get a.test"]
+    assert "not asked again" in keychain.errors("a.test")[0]

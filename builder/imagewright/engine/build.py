@@ -9,26 +9,33 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imagewright.cache.layers import LayerCache
 from imagewright.contract.request import BuildRequest
-from imagewright.contract.result import BuildResult, Failure, SourceResult, StepResult
+from imagewright.contract.result import BuildResult, SourceResult, StepResult
 from imagewright.contract.sources import ContextSource, DirectorySource, Source
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.dockerfile.source import excerpt
-from imagewright.engine.caching.layercache import log_cache_use, open_cache
+from imagewright.engine.caching.layercache import log_cache_use, open_cache, repositories_of
 from imagewright.engine.events import Reporter, timed
 from imagewright.engine.layers import layer_options
+from imagewright.engine.outcome import Outcome, as_failure, from_os_error
 from imagewright.engine.output.destinations import Destinations, read_destinations
 from imagewright.engine.output.image import BuiltImage, Output, assemble
-from imagewright.engine.output.resultfiles import check_writable, references_with_digest, write_digests, write_result
+from imagewright.engine.output.resultfiles import (
+    check_writable,
+    forget_results,
+    references_with_digest,
+    write_digests,
+    write_result,
+)
 from imagewright.engine.planning import PlannedBuild, Planner
 from imagewright.engine.pull.images import BrokenEntry, Images, ImageSources
 from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.registries import Registries, open_registries
 from imagewright.engine.source.remotes import Remotes
-from imagewright.engine.source.replacedroot import fetch_all, with_own_helpers
+from imagewright.engine.source.replacedroot import fetch_all, hold
 from imagewright.engine.source.secrets import check_required, read_secrets
 from imagewright.engine.source.sshagents import SshAgents
 from imagewright.engine.stages.schedule import run_in_parallel
@@ -45,8 +52,7 @@ from imagewright.engine.steps.redaction import Redaction
 from imagewright.engine.steps.run import Root, RunExecutor
 from imagewright.engine.steps.runnerroot import RunnerRoot
 from imagewright.engine.workspace import Workspace
-from imagewright.errors import ImagewrightError, Interruption, Reason, SandboxError, StepError
-from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
+from imagewright.errors import ImagewrightError, Interruption, SandboxError
 from imagewright.lint.run import refuse_warnings
 from imagewright.plan.model import BuildPlan
 from imagewright.plan.steps import RunStep
@@ -59,14 +65,6 @@ from imagewright.store.blobs import BlobStore
 _MAX_PARALLEL_STAGES = max(2, min(os.cpu_count() or 1, 8))  # a stage waits for network and disk as much as it computes
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """``error`` is None if the build succeeded; ``result`` is the same for machines."""
-
-    result: BuildResult
-    error: ImagewrightError | None = None
-
-
 def build(
     request: BuildRequest, environment: Mapping[str, str], reporter: Reporter, refusal: SandboxError | None = None
 ) -> Outcome:
@@ -75,28 +73,44 @@ def build(
     ``refusal`` is as in ``SandboxOptions``.
     """
     building = _Build(request, environment, reporter, refusal)
-    error: ImagewrightError | None = None
+    try:
+        error = _execute(building)
+        try:
+            return _report(building, reporter, error)
+        except Interruption as signal:  # others are ignored from now on
+            if os.path.exists(building.result_file) and not os.path.isfile(building.result_file):
+                building.result_file = ""  # a pipe that nobody reads
+            return _report(building, reporter, error or signal.as_error())
+    finally:  # after the result is written: removing a large work folder takes time, which an eviction doesn't give
+        _clean_up(building, reporter)
+
+
+def _execute(building: _Build) -> ImagewrightError | None:
+    """Execute the build; the error that it ends with. An unexpected one is raised, but not after the push."""
     try:
         building.execute()
     except ImagewrightError as failure:
-        error = failure
+        return failure
     except OSError as failure:
-        error = _from_os_error(failure)
+        return from_os_error(failure)
     except Interruption as signal:
-        error = signal.as_error()
+        return signal.as_error()
     except Exception as failure:
         if not building.pushed:
-            _clean_up(building, reporter)
             raise
-        error = ImagewrightError(f"unexpected {type(failure).__name__}: {failure}")
-    _clean_up(building, reporter)
+        return ImagewrightError(f"unexpected {type(failure).__name__}: {failure}")
+    return None
+
+
+def _report(building: _Build, reporter: Reporter, error: ImagewrightError | None) -> Outcome:
+    """The outcome, of which the result is written to its file."""
     if error is not None and building.pushed:
         reporter.warning(f"after the image was pushed: {error.message}")
         error = None
     result = building.result(error)
-    if request.output.result_file:
+    if building.result_file:
         try:
-            write_result(request.output.result_file, result)
+            write_result(building.result_file, result)
         except ImagewrightError as failure:
             if error is None and not building.pushed:
                 return Outcome(building.result(failure), failure)
@@ -176,6 +190,7 @@ class _Build:
         self._steps: list[StepResult] = []
         self._references: tuple[Reference, ...] = ()
         self.pushed = False  # from then on, nothing makes the build a failure
+        self.result_file = request.output.result_file
 
     def close(self) -> None:
         """Close everything, the sandbox first; the rest, too, if something raises."""
@@ -186,6 +201,7 @@ class _Build:
 
     def execute(self) -> None:
         request, reporter = self._request, self._reporter
+        forget_results(request.output)
         destinations = read_destinations(request)
         workspace = self._workspace = Workspace(request.work_dir)
         # Before anything starts a thread or reads a credential.
@@ -202,12 +218,7 @@ class _Build:
         reporter.message(f"sandbox {sandbox.kind.value if sandbox.kind else 'none'}: {sandbox.reason}")
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
-        own_root = sandbox.build_directory if _replaces_root(sandbox) else None
-        environment = self._environment
-        if own_root is not None:
-            places = [f"/{path}" for path in own_root.excluded | own_root.kept]
-            environment = with_own_helpers(environment, workspace.helpers, places, reporter.warning)
-        registries = open_registries(self._request, environment)
+        registries = open_registries(self._request, self._environment)
         if destinations.push and request.output.check_push:
             for reference in destinations.references:
                 with timed(reporter, "check push", reference.familiar()):
@@ -222,12 +233,19 @@ class _Build:
         check_required(
             planned.plan, planned.dockerfile_lines, remotes.secrets, [source.id for source in request.run.ssh]
         )
-        if own_root is not None:
+        if _replaces_root(sandbox):
             fetch_all(planned.plan, remotes)
         self._root = _open_root(sandbox.build_directory, workspace, reporter, _paths_to_read(request))
         if self._root is not None:
             planned = _with_released_contexts(planned, self._root, request)
+            # Outputs in a context that was moved aside are moved back with it.
+            destinations = destinations.moved(self._root.current_path)
+            self.result_file = self._root.current_path(self.result_file)
         cache = self._cache = open_cache(request, registries, reporter.warning)
+        if _replaces_root(sandbox):
+            cached = repositories_of(request.cache if cache is not None else None)
+            pushed = destinations.references if destinations.push else ()
+            hold(registries, [*planned.plan.images, *cached], [*pushed, *cached])
         if cache is None:  # else the layers of all RUNs may be cached
             _check_sandbox(sandbox, planned)
         while True:
@@ -314,7 +332,7 @@ class _Build:
         with timed(self._reporter, "write"):
             output.write(destinations)
         if destinations.push:
-            check_writable(destinations, self._request.output.result_file)
+            check_writable(destinations, self.result_file)
             with timed(self._reporter, "push"):
                 self._references = output.push(registries.pusher, destinations)
             self.pushed = True
@@ -357,7 +375,7 @@ class _Build:
             sandbox=sandbox.kind.value if sandbox and sandbox.kind else "",
             sandbox_reason=sandbox.reason if sandbox else "",
             source=SourceResult(commit=fetched.commit, digest=fetched.digest) if fetched else SourceResult(),
-            failure=_failure(error) if error else None,
+            failure=as_failure(error) if error else None,
             steps=tuple(self._steps),
         )
 
@@ -382,29 +400,6 @@ def _check_sandbox(sandbox: Sandbox, planned: PlannedBuild) -> None:
             error.location, error.instruction = run.location, run.title
             error.excerpt = excerpt(planned.dockerfile_lines, run.location)
             raise
-
-
-def _failure(error: ImagewrightError) -> Failure:
-    location = error.location
-    return Failure(
-        reason=error.reason.value,
-        message=error.message,
-        hint=error.hint,
-        instruction=error.instruction,
-        file=location.file if location else "",
-        line=location.line if location else 0,
-        exit_code=error.exit_code if isinstance(error, StepError) else None,
-    )
-
-
-def _from_os_error(error: OSError) -> ImagewrightError:
-    """An error of the operating system that was not expected."""
-    if error.errno in DISK_FULL:
-        return ImagewrightError("no space left for the build's files", reason=Reason.DISK_FULL, hint=DISK_FULL_HINT)
-    what = f"{error.filename}: " if error.filename else ""
-    return ImagewrightError(
-        f"{what}{error.strerror or error}", hint="Report it with the whole log if it happens again."
-    )
 
 
 def _open_root(

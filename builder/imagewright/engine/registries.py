@@ -23,6 +23,7 @@ class Registries:
 
     puller: Puller
     pusher: Pusher
+    transport: Transport
 
 
 def open_registries(
@@ -46,4 +47,4 @@ def open_registries(
     clouds = CloudKeychain(environment, access.credential_helpers)
     keychain = Keychain.load(docker_config_dir or access.docker_config_dir or None, clouds)
     transport = Transport(options, keychain)
-    return Registries(Puller(transport), Pusher(transport))
+    return Registries(Puller(transport), Pusher(transport), transport)

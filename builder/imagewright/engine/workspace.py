@@ -72,11 +72,6 @@ class Workspace:
         return os.path.join(self.path, "caches")
 
     @property
-    def helpers(self) -> str:
-        """For links to credential helpers."""
-        return self._folder("helpers")
-
-    @property
     def agents(self) -> str:
         """For the sockets of ssh agents; created when first needed."""
         return os.path.join(self.path, "agents")

@@ -6,8 +6,8 @@ Talks to the network. Keeps connections open and shares them between threads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -82,6 +82,7 @@ class HttpClient:
         self._sessions: dict[Tls, tuple[object, requests.Session]] = {}  # with the version of the files
         self._opened: list[requests.Session] = []
         self._lock = threading.Lock()
+        self._may_read: Callable[[str], bool] = _any_file
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +90,13 @@ class HttpClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for session in self._opened:
             session.close()
+
+    def hold(self, certificates: Iterable[Tls], mounted: Callable[[str], bool]) -> None:
+        """Read these certificates now. Afterwards only those whose files are all ``mounted`` are read again."""
+        for tls in certificates:
+            with suppress(TlsFileError):  # and again where they are needed
+                self._session(tls)
+        self._may_read = mounted
 
     def send(self, request: HttpRequest, tls: Tls) -> requests.Response:
         """Send one request; redirects are not followed and the body of the response is not read.
@@ -137,7 +145,7 @@ class HttpClient:
         version = tls.version
         with self._lock:
             known = self._sessions.get(tls)
-            if known is not None and known[0] == version:
+            if known is not None and (known[0] == version or not all(map(self._may_read, tls.files))):
                 return known[1]
             try:
                 session = new_session(self._user_agent, tls)
@@ -148,6 +156,10 @@ class HttpClient:
             self._sessions[tls] = version, session
             self._opened.append(session)
             return session
+
+
+def _any_file(path: str) -> bool:
+    return True
 
 
 def location(response: requests.Response, *, plain_http: bool) -> str:

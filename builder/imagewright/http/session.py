@@ -40,9 +40,12 @@ class Tls:
     @property
     def version(self) -> tuple[tuple[int, int, int] | None, ...]:
         """Another one when a file has been replaced or rewritten: certificates are renewed while a build runs."""
-        return tuple(
-            _file_version(path) for path in (self.ca_file, self.client_cert_file, self.client_key_file) if path
-        )
+        return tuple(_file_version(path) for path in self.files)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Their paths."""
+        return tuple(filter(None, (self.ca_file, self.client_cert_file, self.client_key_file)))
 
 
 def _file_version(path: str) -> tuple[int, int, int] | None:

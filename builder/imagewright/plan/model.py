@@ -12,8 +12,19 @@ from imagewright.dockerfile.model import DockerfileWarning, From
 from imagewright.errors import Location
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.platform import Platform
-from imagewright.plan.origins import Base, ContextBase, ContextOrigin, Origin, ScratchBase, StageBase, StageOrigin
+from imagewright.plan.origins import (
+    Base,
+    ContextBase,
+    ContextOrigin,
+    ImageBase,
+    ImageOrigin,
+    Origin,
+    ScratchBase,
+    StageBase,
+    StageOrigin,
+)
 from imagewright.plan.steps import CopyStep, RunStep, Step
+from imagewright.reference import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,13 @@ class BuildPlan:
     @property
     def target(self) -> StagePlan:
         return self.stages[-1]
+
+    @property
+    def images(self) -> frozenset[Reference]:
+        """The images of registries that stages start from or read."""
+        bases = {stage.base.reference for stage in self.stages if isinstance(stage.base, ImageBase)}
+        origins = (origin for stage in self.stages for _, origin in stage.origins)
+        return frozenset(bases | {origin.reference for origin in origins if isinstance(origin, ImageOrigin)})
 
     @property
     def ancestry(self) -> frozenset[int]:

@@ -23,6 +23,19 @@ class _Answer:
     at_s: float
 
 
+class Locks(Generic[_Key]):
+    """A lock for each key: who waits for one is not held up by another."""
+
+    def __init__(self) -> None:
+        self._all: dict[_Key, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def of(self, key: _Key) -> threading.Lock:
+        """The same for the same key."""
+        with self._lock:
+            return self._all.setdefault(key, threading.Lock())
+
+
 class Answers(Generic[_Key]):
     """Keeps answers and failures, so that each is asked for once. Safe to use from several threads.
 
@@ -32,7 +45,12 @@ class Answers(Generic[_Key]):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kept: dict[_Key, _Answer] = {}
-        self._lock = threading.Lock()
+        self._locks = Locks[_Key]()
+        self._held = False
+
+    def hold(self) -> None:
+        """Ask nobody from now on: whoever has not been asked has no login, and a refused one is kept."""
+        self._held = True
 
     def find(self, key: _Key, ask: Ask) -> Login | None:
         """The answer, asked for if there is none yet; None if there is no login.
@@ -40,8 +58,11 @@ class Answers(Generic[_Key]):
         Raises:
             RegistryError: what ``ask`` raised.
         """
-        with self._lock:
-            answer = self._kept.get(key) or self._asked(key, ask, None)
+        with self._locks.of(key):
+            answer = self._kept.get(key)
+            if answer is None and self._held:
+                return None
+            answer = answer or self._asked(key, ask, None)
         if answer.error is not None:
             raise answer.error
         return answer.login
@@ -54,9 +75,9 @@ class Answers(Generic[_Key]):
         Raises:
             RegistryError: what ``ask`` raised.
         """
-        with self._lock:
+        with self._locks.of(key):
             old = self._kept.get(key)
-            if old is None or self._clock() - old.at_s < FRESH_S:
+            if old is None or self._held or self._clock() - old.at_s < FRESH_S:
                 return
             new = self._asked(key, ask, old.login)
         if new.error is not None:

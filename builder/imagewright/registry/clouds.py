@@ -173,6 +173,10 @@ class CloudKeychain:
         """Ask again for the login for a host, which has refused the last one."""
         self._answers.renew(host, partial(self._ask, host))
 
+    def hold(self) -> None:
+        """Ask nobody from now on."""
+        self._answers.hold()
+
     def errors(self, host: str) -> tuple[str, ...]:
         """Why there is no login for a host: sentences for a hint."""
         return tuple(self._errors.get(host, ()))

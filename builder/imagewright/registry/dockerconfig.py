@@ -9,8 +9,9 @@ import base64
 import binascii
 import json
 import os
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,14 @@ class ConfigFile:
         self._folder = directory or os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
         self._path = os.path.join(self._folder, "config.json")
         self._identity = _identity(self._folder)
+        self._device: int | None = None
+
+    def hold(self, mounted: Callable[[str], bool]) -> None:
+        """Read it again only where something is mounted: elsewhere an image that is built may have one of its own."""
+        if self._identity is not None and mounted(self._folder):
+            self._device = self._identity[0]
+        else:
+            self._identity = None
 
     def read(self) -> DockerConfig:
         """Its content. No file means no logins.
@@ -79,7 +88,8 @@ class ConfigFile:
         """Its present content, None if there is none to be read.
 
         A file that is invalid or missing is read several times within a second: it may be about to be replaced. It is
-        not read from another folder than before: in the ``root`` sandbox the image that is built may have one there.
+        not read from another folder than before, or from outside of its mount: in the ``root`` sandbox the image that
+        is built may have one there.
 
         Raises:
             RegistryError: reason ``RegistryAuthFailed``, if it stays invalid.
@@ -99,7 +109,12 @@ class ConfigFile:
     def _read(self) -> DockerConfig:
         path = self._path
         try:
-            with open(path, "rb") as file:
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):  # a FIFO would never end
+                    raise _bad(path, "not a regular file")
+                if self._device not in (None, found.st_dev):
+                    raise _bad(path, "it leads out of the mount")
                 raw = file.read(_MAX_FILE_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise

@@ -6,22 +6,25 @@ compared whole: a login is never sent to a host whose name merely begins with th
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Self
 
 from imagewright.errors import RegistryError
 from imagewright.reference import DOCKER_HUB
-from imagewright.registry.answers import Answers, Ask
+from imagewright.registry.answers import Answers, Ask, Locks
 from imagewright.registry.auth import Login
 from imagewright.registry.clouds import CloudKeychain
 from imagewright.registry.dockerconfig import ConfigFile, DockerConfig
 from imagewright.registry.helpers import ask_helper
 
 _HUB_KEY = "https://index.docker.io/v1/"  # docker's key for Docker Hub, for helpers too
+_HELD = (
+    "helpers and clouds are not asked again once an image has replaced the files of this container: see docs/sandbox.md"
+)
 _ENCODE = "encode it with printf '%s' instead of echo."
 
 
@@ -48,7 +51,8 @@ class Keychain:
         self._answers = Answers[tuple[str, str]](clock)  # by helper and host
         self._errors: dict[str, str] = {}
         self._flaws: dict[str, str] = {}
-        self._renewing = threading.Lock()
+        self._renewing = Locks[str]()  # by registry
+        self._held = False
 
     @classmethod
     def load(cls, directory: str | None, fallback: CloudKeychain | None = None) -> Self:
@@ -77,13 +81,27 @@ class Keychain:
         self._flaws[registry] = login.flaw if login is not None else ""
         return login
 
+    def hold(self, places: Iterable[tuple[str, str]], mounted: Callable[[str], bool]) -> None:
+        """Find the logins for all of these registries and repositories now, and start no program from now on.
+
+        Logins are renewed from ``config.json`` alone after this, if it is ``mounted``.
+        """
+        for registry, repository in places:
+            with contextlib.suppress(RegistryError):  # kept, and raised where the login is needed
+                self.find(registry, repository)
+        self._held = True
+        self._answers.hold()
+        self._fallback.hold()
+        if self._file is not None:
+            self._file.hold(mounted)
+
     def renew(self, registry: str, repository: str, refused: Login | None) -> Login | None:
         """Another login than the one that a registry has refused, None if there is none.
 
         The file is read again, and helpers and clouds are asked again, unless another thread's request was refused
         before and has led to a new login.
         """
-        with self._renewing:
+        with self._renewing.of(registry):
             login = self.find(registry, repository)
             if login == refused:
                 self._errors.pop(registry, None)
@@ -110,7 +128,12 @@ class Keychain:
             self._config = config or self._config
 
     def _ask_again(self, registry: str) -> None:
-        for helper in filter(None, (self._config.helper(registry), self._config.store)):
+        helpers = [name for name in (self._config.helper(registry), self._config.store) if name]
+        if self._held:
+            if helpers or self._fallback.find(registry) is not None:
+                self._errors.setdefault(registry, _HELD)
+            return
+        for helper in helpers:
             try:
                 self._answers.renew((helper, registry), self._ask(helper, registry))
             except RegistryError as error:

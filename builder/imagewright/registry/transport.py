@@ -6,7 +6,7 @@ by the size of what is read into memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,6 +25,7 @@ from imagewright.http.exchange import (
 )
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
 from imagewright.http.retry import RetryPolicy, StatusRefusal, is_idempotent, with_retries
+from imagewright.reference import Reference
 from imagewright.registry.auth import Login, TokenAnswer, TokenRequest, authorize
 from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions
 from imagewright.registry.failures import (
@@ -86,6 +87,15 @@ class Transport:
         self._http = HttpClient(options.user_agent)
         self._grants: dict[tuple[str, str, tuple[str, ...]], _Grant] = {}
         self._schemes: dict[str, str] = {}  # by host: what it answers
+
+    def hold(self, pulled: Iterable[Reference], pushed: Iterable[Reference], mounted: Callable[[str], bool]) -> None:
+        """Find the logins and certificates for these images now, before an image that is built replaces what they are
+        found by. Afterwards only files that are ``mounted`` are read again.
+        """
+        pairs = [(endpoint, each) for each in pulled for endpoint in self.endpoints.for_pull(each)]
+        pairs += [(self.endpoints.for_push(each), each) for each in pushed]
+        self._keychain.hold([_login_place(at, at.repository(each)) for at, each in pairs], mounted)
+        self._http.hold({endpoint.tls for endpoint, _ in pairs}, mounted)
 
     @property
     def pull_policy(self) -> RetryPolicy:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from containers.container import Container, make_base
+from containers.container import Container, layers_of, make_base
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts")]
 
@@ -37,6 +37,19 @@ def test_a_context_in_the_container_is_moved_aside_and_back(container: Container
         assert sorted(path.name for path in (container.root / "workspace").iterdir()) == ["Dockerfile", "below"]
         after = [(container.root / name).stat() for name in ("workspace", "workspace/below", "workspace/below/file")]
         assert [(s.st_mode, s.st_mtime_ns) for s in after] == [(s.st_mode, s.st_mtime_ns) for s in before]
+
+
+def test_outputs_in_a_context_are_moved_back_with_it(container: Container) -> None:
+    make_base(container)
+    write_context(container.root / "workspace", SCAFFOLD)
+    container.execute(
+        "/workspace", "--digest-file=/workspace/digest", "--result-file=/workspace/out/result",
+        "--oci-layout-path=/workspace/out/layout",
+    )  # fmt: skip
+    assert container.code == 0, container.log
+    assert (container.root / "workspace/digest").read_text() in (container.root / "workspace/out/result").read_text()
+    assert layers_of(container.root / "workspace/out/layout")[-1].contents["workspace/made"] == "\n"
+    assert {path.name for path in (container.root / "workspace").iterdir()} == {"Dockerfile", "below", "digest", "out"}
 
 
 def test_context_subdirectories_and_named_contexts_are_moved(container: Container) -> None:

@@ -95,9 +95,12 @@ def test_a_repository_that_cannot_be_fetched_is_reported_at_its_instruction(cont
     assert "RUN true" not in container.log.partition("error:")[0], "before anything replaces the programs"
 
 
-def test_helpers_that_the_image_replaces_are_not_used(container: Container) -> None:
-    place = container.root / "usr/local/bin/docker-credential-mine"
-    place.parent.mkdir(parents=True)
-    place.write_text("#!/bin/sh\n")
-    container.build("FROM base\nRUN true\n")
-    assert 'warning: "/usr/local/bin/docker-credential-mine" is not used: the build replaces it.' in container.log
+def test_an_agent_that_a_run_ended_is_named(container: Container) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", container.root / "kaniko/key"], check=True)
+    mount = "RUN --mount=type=ssh test -S $SSH_AUTH_SOCK\n"
+    container.execute(
+        container.context(f"FROM base\n{mount}RUN kill -TERM -1; true\n{mount}"), "--ssh=default=/kaniko/key"
+    )
+    assert container.code == 8, container.log
+    assert "--> Dockerfile:4" in container.log
+    assert "cannot connect to the agent of --ssh default: it has ended" in container.log

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from imagewright.cache.entry import EMPTY_LAYER
 from imagewright.cache.layers import LayerCache
 from imagewright.cache.sources import EntryStore, Sources
-from imagewright.contract.request import BuildRequest
+from imagewright.contract.request import BuildRequest, CacheSettings
 from imagewright.contract.result import StepResult
 from imagewright.digest import Digest
 from imagewright.engine.registries import Registries
@@ -138,6 +138,12 @@ def open_cache(request: BuildRequest, registries: Registries, warn: Callable[[st
     stores = {name: open_store(name, registries) for name in (*wanted.sources, *filter(None, (wanted.target,)))}
     sources = Sources([stores[name] for name in wanted.sources], wanted.ttl_s, warn)
     return LayerCache(sources, stores.get(wanted.target), build, warn)
+
+
+def repositories_of(cache: CacheSettings | None) -> list[Reference]:
+    """The repositories that a cache is read from and written to; none for folders."""
+    names = dict.fromkeys((*cache.sources, cache.target)) if cache is not None else {}
+    return [Reference.parse(f"{name}:cache") for name in names if name and not name.startswith(_LAYOUT)]
 
 
 def log_cache_use(name: str, results: Sequence[StepResult], log: Callable[[str], None], *, each: bool) -> None:

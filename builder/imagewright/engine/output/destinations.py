@@ -5,8 +5,8 @@ No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from imagewright.contract import COMPRESSION_LEVELS
 from imagewright.contract.request import BuildRequest, ImageSettings
@@ -31,6 +31,17 @@ class Destinations:
     digest_file: str = ""
     name_with_digest_file: str = ""
     name_tag_with_digest_file: str = ""
+
+    def moved(self, where: Callable[[str], str]) -> Destinations:
+        """The same with other paths; ``where`` says which."""
+        return replace(
+            self,
+            oci_layout_path=where(self.oci_layout_path),
+            tar_path=where(self.tar_path),
+            digest_file=where(self.digest_file),
+            name_with_digest_file=where(self.name_with_digest_file),
+            name_tag_with_digest_file=where(self.name_tag_with_digest_file),
+        )
 
 
 def read_destinations(request: BuildRequest) -> Destinations:

@@ -5,11 +5,13 @@ Writes files, after everything else: when one of them exists, the image does too
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import tempfile
 from collections.abc import Sequence
 
+from imagewright.contract.request import OutputSettings
 from imagewright.contract.result import BuildResult
 from imagewright.digest import Digest
 from imagewright.engine.output.destinations import Destinations
@@ -33,6 +35,25 @@ def write_digests(destinations: Destinations, names: Sequence[Reference], digest
     if destinations.name_tag_with_digest_file:
         lines = _lines([str(reference.with_digest(digest)) for reference in names])
         write_file(destinations.name_tag_with_digest_file, lines, "--image-name-tag-with-digest-file")
+
+
+def forget_results(output: OutputSettings) -> None:
+    """Remove the files that an earlier build has left: after a failure they would be taken for this one's.
+
+    What is mounted is emptied instead. What can't be removed can't be written either, which is reported then.
+    """
+    for path in (
+        output.digest_file,
+        output.image_name_with_digest_file,
+        output.image_name_tag_with_digest_file,
+        output.result_file,
+    ):
+        if path and os.path.isfile(path) and not _is_log(path):
+            with contextlib.suppress(OSError):
+                try:
+                    os.unlink(os.path.realpath(path))
+                except OSError:
+                    os.truncate(path, 0)
 
 
 def check_writable(destinations: Destinations, result_file: str) -> None:
@@ -82,6 +103,15 @@ def write_result(path: str, result: BuildResult) -> None:
 def references_with_digest(destinations: Sequence[Reference], digest: Digest) -> tuple[str, ...]:
     """``name:tag@digest`` for each destination."""
     return tuple(reference.with_digest(digest).familiar() for reference in destinations)
+
+
+def _is_log(path: str) -> bool:
+    """Whether this process writes its log there: ``/dev/stdout``, redirected to a file."""
+    for fd in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(path), os.fstat(fd)):
+                return True
+    return False
 
 
 def _lines(texts: Sequence[str]) -> str:

@@ -95,6 +95,7 @@ class SshAgents:
             return
         with self._lock:
             self._start(mount.id)
+            self._check(mount.id)
             path = os.path.join(self._folder, f"socket-{self._sockets}")
             self._sockets += 1
         with forwarded(path, self._upstream[mount.id], _Requests, self._slots):
@@ -113,6 +114,17 @@ class SshAgents:
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         if name not in self._upstream:
             self._upstream[name] = self._agent_of(self._sources[name])
+
+    def _check(self, name: str) -> None:
+        """Refuse to forward to an agent that has ended: a RUN would only be told that the connection was closed."""
+        try:
+            with _connected(self._upstream[name]):
+                pass
+        except OSError as error:
+            raise SandboxError(
+                f"cannot connect to the agent of --ssh {name}: it has ended ({error.strerror})",
+                hint="Let no RUN before end all processes (kill -1): in the root and chroot sandboxes it sees the agent's.",
+            ) from None
 
     def _agent_of(self, source: SshSource) -> str:
         path = source.paths[0]

@@ -75,9 +75,9 @@ class BuildRoot:
             FileSystemError
         """
         for folder in sorted({os.path.realpath(path) for path in folders}):
-            if self._current_path(folder) == folder:
+            if self.current_path(folder) == folder:
                 self._release(folder)
-        return {name: Rootfs(self._current_path(root.path)) for name, root in contexts.items()}
+        return {name: Rootfs(self.current_path(root.path)) for name, root in contexts.items()}
 
     def _release(self, folder: str) -> None:
         path = _relative(folder)
@@ -94,10 +94,12 @@ class BuildRoot:
         self._moved.append((folder, aside))
         self._masked.release(path)
 
-    def _current_path(self, path: str) -> str:
+    def current_path(self, path: str) -> str:
+        """Where a file or folder of this machine is while contexts are moved aside, "" for ""."""
+        real = os.path.realpath(path) if path else ""
         for before, aside in self._moved:
-            if path == before or path.startswith(before + "/"):
-                return aside + path[len(before) :]
+            if real == before or real.startswith(before + "/"):
+                return aside + real[len(before) :]
         return path
 
     def close(self) -> None:

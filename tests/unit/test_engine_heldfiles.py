@@ -1,0 +1,121 @@
+"""What a build that replaces ``/`` still reads of the engine's container. Each test in a process, which it changes for
+good.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cluster.certificates import Authority
+
+MODULES = """
+import os, shutil, sys
+sys.path.insert(0, "lib")
+import first
+from imagewright.engine.source.heldfiles import hold_modules
+from imagewright.errors import ImagewrightError
+hold_modules()
+{change}
+try:
+    import package.module
+    import second
+except ImagewrightError as error:
+    print(error.reason.value, error.message)
+"""
+CERTIFICATES = """
+import os, ssl
+from imagewright.engine.source.heldfiles import hold_certificates
+hold_certificates()
+os.rename("other.pem", "trusted.pem")
+print(ssl.create_default_context().cert_store_stats()["x509"], os.path.isdir(os.environ["SSL_CERT_DIR"]))
+"""
+MOUNTED = """
+import os, sys
+from imagewright.engine.source.heldfiles import Mounted
+mounted = Mounted()
+print(*(mounted(path) for path in sys.argv[1:]))
+"""
+
+
+def run(folder: Path, text: str, *arguments: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", text, *arguments],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    for name in ("first", "second", "package/__init__", "package/module"):
+        path = tmp_path / "lib" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"print({name!r})\n")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/second.py").write_text("print('hostile')\n")
+    (tmp_path / "old/module.py").write_text("print('hostile')\n")
+    (tmp_path / "old/__init__.py").write_text("print('hostile')\n")
+    return tmp_path
+
+
+def test_a_module_that_is_as_it_was_is_loaded(library: Path) -> None:
+    assert run(library, MODULES.format(change="")).split() == ["first", "package/__init__", "package/module", "second"]
+    assert not (library / "lib/package/__pycache__").exists(), "and nothing is written, which would be a change"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "open('lib/second.py', 'a').write('pass')",
+        "os.replace('old/second.py', 'lib/second.py')",
+        "os.rename('lib/package', 'lib/was'); os.rename('old', 'lib/package')",
+        "os.rename('lib', 'was'); os.mkdir('lib'); os.rename('old', 'lib/package')",
+        "cached = f'lib/package/__pycache__/module.{sys.implementation.cache_tag}.pyc';"
+        "os.makedirs(os.path.dirname(cached), exist_ok=True); os.rename('old/module.py', cached)",
+    ],
+    ids=["written", "replaced", "its directory replaced", "all replaced", "compiled"],
+)
+def test_a_module_that_was_changed_is_not_loaded(library: Path, change: str) -> None:
+    said = run(library, MODULES.format(change=f"import time; time.sleep(0.02); {change}")).splitlines()
+    assert "hostile" not in said
+    assert said[-1].startswith("NotIsolated cannot load the engine's module")
+    assert f'the build changed "{library}/lib' in said[-1]
+
+
+def test_certificates_are_those_of_before(tmp_path: Path) -> None:
+    """Also in the directory of hashed names, where OpenSSL looks at every connection."""
+    Authority(tmp_path, "trusted").certificate.rename(tmp_path / "trusted.pem")
+    (tmp_path / "other.pem").write_text("")
+    (tmp_path / "hashed").mkdir()
+    variables = {"SSL_CERT_FILE": "trusted.pem", "SSL_CERT_DIR": "hashed"}
+    assert run(tmp_path, CERTIFICATES, **variables) == "1 False"
+
+
+def test_no_certificates_are_left_to_the_connection(tmp_path: Path) -> None:
+    (tmp_path / "other.pem").touch()
+    assert run(tmp_path, CERTIFICATES, SSL_CERT_FILE="missing", SSL_CERT_DIR=".") == "0 True"
+
+
+@pytest.mark.root
+def test_only_what_is_on_a_mount_is_mounted(tmp_path: Path) -> None:
+    """Neither a FIFO, which a reader would wait for, nor what a link leads to outside of it."""
+    (tmp_path / "volume").mkdir()
+    script = f"""set -e
+mount -t tmpfs tmpfs {tmp_path}/volume
+echo >{tmp_path}/outside; cd {tmp_path}/volume; echo >file; mkfifo fifo; ln -s file link; ln -s {tmp_path}/outside out
+exec "$@"
+"""
+    names = ["", "file", "link", "fifo", "out", "missing"]
+    paths = [*(str(tmp_path / "volume" / name) for name in names), str(tmp_path / "outside"), str(tmp_path)]
+    command = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh", sys.executable, "-c", MOUNTED]
+    done = subprocess.run([*command, *paths], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True", "True", "False", "False", "False", "False", "False"], done.stderr
