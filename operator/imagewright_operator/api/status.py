@@ -121,11 +121,20 @@ class Build(Model):
         default=1,
         description="Number of the attempt, counted from 1; further ones follow failures of the infrastructure.",
     )
+    releases: int | None = Field(
+        default=None,
+        description="Number of Pods of the attempt that were given up before they ran; each next one has another name.",
+    )
     pod_names: list[str] = Field(default=[], description="Names of the current attempt's Pods, one for each platform.")
     pod: PodIdentity | None = Field(
         default=None, description="Identity of the current attempt's Pod, once it is created."
     )
-    earlier_pods: list[PodIdentity] = Field(default=[], description="Identities of the Pods of earlier attempts.")
+    earlier_pods: list[PodIdentity] = Field(
+        default=[], description="Identities of earlier Pods of the build, latest last."
+    )
+    previous_pods: list[PodIdentity] = Field(
+        default=[], description="Identities of Pods of the build before, for whose end this one waits."
+    )
     node_name: str = Field(default="", description="Node on which the Pod runs.")
     queue_time: str = Field(default="", description="Time at which the build was queued.")
     start_time: str = Field(default="", description="Time at which the executor started.")

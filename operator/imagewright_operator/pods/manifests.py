@@ -38,8 +38,12 @@ _SKIP_CONTAINERS = {
 
 
 def pod_name(imagebuild_name: str, build: Build) -> str:
-    """Name of the Pod of this build's current attempt."""
-    return f"{imagebuild_name}-{build.id}-{build.attempt}"
+    """Name of the Pod of this build's current attempt.
+
+    A Pod that follows one which never ran has another name: its signature is of no use for the next.
+    """
+    name = f"{imagebuild_name}-{build.id}-{build.attempt}"
+    return f"{name}-{build.releases}" if build.releases else name
 
 
 def poll_pod_name(imagebuild_name: str, uid: str, number: int) -> str:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from imagewright.contract import timestamp
 from imagewright.contract.result import BuildResult
 from imagewright.errors import Reason
 from imagewright_operator.api.spec import RetryCause
@@ -66,6 +67,11 @@ class Observation:
     def ended(self) -> bool:
         return self.state in (PodState.SUCCEEDED, PodState.FAILED)
 
+    def is_live(self, now: datetime) -> bool:
+        """Whether it may still run. One that still exists long after its deletion is on an unresponsive node."""
+        gone_by = parse_time(self.deleted)
+        return not self.ended and (gone_by is None or now - gone_by < LINGER)
+
 
 _DISRUPTIONS = {
     "PreemptionByScheduler": (Reason.POD_EVICTED, RetryCause.PREEMPTED),
@@ -86,6 +92,7 @@ _POD_REASONS = {
 }
 # The kubelet's reasons for a container that was gone when it restarted, for example after a reboot.
 _CONTAINER_LOST = ("ContainerStatusUnknown", "Unknown")
+LINGER = timedelta(seconds=60)  # a Pod that still exists so long after its grace period is on an unresponsive node
 _NO_SANDBOX = (Reason.SANDBOX_UNAVAILABLE,)
 _LINGER_S = 10
 _LONGEST_GRACE_S = 3600  # of a Pod that a stranger made, it may be anything
@@ -118,7 +125,7 @@ def observe(
         "created": metadata.get("creationTimestamp") or "",
         "started": running.get("startedAt") or terminated.get("startedAt") or "",
         "finished": terminated.get("finishedAt") or "",
-        "deleted": metadata.get("deletionTimestamp") or "",
+        "deleted": _end_of_grace(metadata),
         "exit_code": terminated.get("exitCode"),
         "lingers": bool(terminated) and not has_phase,
         "result": BuildResult.parse(terminated.get("message") or ""),
@@ -135,8 +142,19 @@ def parse_time(text: str) -> datetime | None:
     """Parse a time in RFC 3339, as the API server writes it; None if it is empty or invalid."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):  # a stranger may have asked for years that no calendar has
         return None
+
+
+def _end_of_grace(metadata: Mapping[str, Any]) -> str:
+    """When a Pod that is being deleted is gone, an hour after its deletion at the latest; "" if it is not deleted."""
+    end, grace_s = metadata.get("deletionTimestamp") or "", metadata.get("deletionGracePeriodSeconds") or 0
+    if not end or grace_s <= _LONGEST_GRACE_S:
+        return end
+    known = parse_time(end)
+    if known is None:
+        return metadata.get("creationTimestamp") or ""
+    return timestamp(known - timedelta(seconds=grace_s - _LONGEST_GRACE_S))
 
 
 def _is_overdue(pod: PodJson, facts: Mapping[str, Any], now: datetime) -> bool:
@@ -150,7 +168,7 @@ def _is_overdue(pod: PodJson, facts: Mapping[str, Any], now: datetime) -> bool:
     patience_s = _LINGER_S
     if result is None or _is_stopped(result):
         patience_s += min((pod.get("spec") or {}).get("terminationGracePeriodSeconds") or 0, _LONGEST_GRACE_S)
-    return now >= finished + timedelta(seconds=patience_s)
+    return now - finished >= timedelta(seconds=patience_s)
 
 
 def _running(pod: PodJson, facts: dict[str, Any]) -> Observation:

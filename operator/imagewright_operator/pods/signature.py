@@ -1,9 +1,9 @@
 """The operator's signature on its Pods: annotations that nobody without its key can make.
 
 No I/O. A Pod's name, labels and owner reference can be computed by anybody who may read the ImageBuild, so they don't
-tell who has created it. The signature (HMAC-SHA-256, RFC 2104) covers the ImageBuild's UID, the Pod's name, which holds
-build and attempt, the inputs hash and the fingerprint of what the Pod runs. It doesn't keep anybody from copying a
-Pod whole: that is what the UID in the status is for.
+tell who has created it. The signature (HMAC-SHA-256, RFC 2104) covers the namespace, the ImageBuild's UID, the Pod's
+name, which holds build, attempt and release and is given out once, the inputs hash and the fingerprint of what the Pod
+runs. It doesn't keep anybody from copying a Pod whole: that is what the UID in the status is for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from imagewright_operator.pods.states import INPUTS_ANNOTATION
 FINGERPRINT_ANNOTATION = f"{GROUP}/fingerprint"
 SIGNATURE_ANNOTATION = f"{GROUP}/signature"
 MIN_KEY_BYTES = 32
-_VERSION = "v1"
+_VERSION = "v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,13 @@ class Signer:
             INPUTS_ANNOTATION: inputs_hash,
             FINGERPRINT_ANNOTATION: fingerprint(pod),
         }
-        annotations[SIGNATURE_ANNOTATION] = self._signature(owner_uid(pod), metadata["name"], annotations)
+        annotations[SIGNATURE_ANNOTATION] = self._signature(pod, annotations)
         return {**pod, "metadata": {**metadata, "annotations": annotations}}
 
     def is_authentic(self, pod: Mapping[str, Any]) -> bool:
         """Whether the operator has given out this name for the ImageBuild that controls the Pod."""
-        metadata = pod["metadata"]
-        annotations = metadata.get("annotations") or {}
-        expected = self._signature(owner_uid(pod), metadata["name"], annotations)
+        annotations = pod["metadata"].get("annotations") or {}
+        expected = self._signature(pod, annotations)
         return hmac.compare_digest(expected.encode(), str(annotations.get(SIGNATURE_ANNOTATION, "")).encode())
 
     def is_unchanged(self, pod: Mapping[str, Any]) -> bool:
@@ -56,6 +55,8 @@ class Signer:
         annotations = pod["metadata"].get("annotations") or {}
         return self.is_authentic(pod) and annotations.get(FINGERPRINT_ANNOTATION) == fingerprint(pod)
 
-    def _signature(self, uid: str, name: str, annotations: Mapping[str, str]) -> str:
-        signed = [uid, name, annotations.get(INPUTS_ANNOTATION, ""), annotations.get(FINGERPRINT_ANNOTATION, "")]
+    def _signature(self, pod: Mapping[str, Any], annotations: Mapping[str, str]) -> str:
+        metadata = pod["metadata"]
+        signed = [metadata["namespace"], owner_uid(pod), metadata["name"]]
+        signed += [annotations.get(INPUTS_ANNOTATION, ""), annotations.get(FINGERPRINT_ANNOTATION, "")]
         return f"{_VERSION}-{hmac.new(self.key, json.dumps(signed).encode(), hashlib.sha256).hexdigest()}"

@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 
 from imagewright.contract import timestamp
 from imagewright_operator.api import ImageBuild
-from imagewright_operator.api.status import Build
+from imagewright_operator.api.status import Build, PodIdentity
 from imagewright_operator.pods.manifests import pod_name
 from imagewright_operator.pods.observation import Observation, parse_time
 from imagewright_operator.reconcile import polling
 from imagewright_operator.reconcile.inputs import Inputs, build_id
 from imagewright_operator.reconcile.limiter import ObjectKey, PodKey, QueuedBuild
 
+_MAX_EARLIER_PODS = 20  # in the status: one that is older has long ended
 _LINGERING_TTL = timedelta(minutes=1)
 
 
@@ -30,8 +31,10 @@ def is_due(imagebuild: ImageBuild, inputs: Inputs, build: Build) -> bool:
     return build.outcome in ("Cancelled", "Replaced")
 
 
-def new_build(imagebuild: ImageBuild, inputs: Inputs, last: Build | None, now: datetime) -> Build:
-    """The record of the next build of an ImageBuild."""
+def new_build(
+    imagebuild: ImageBuild, inputs: Inputs, last: Build | None, now: datetime, running: Iterable[Observation] = ()
+) -> Build:
+    """The record of the next build of an ImageBuild; ``running`` are Pods of the last that may still run."""
     number = last.number + 1 if last is not None else 1
     return Build(
         id=build_id(imagebuild.metadata.uid, inputs, number),
@@ -40,6 +43,7 @@ def new_build(imagebuild: ImageBuild, inputs: Inputs, last: Build | None, now: d
         environment_hash=inputs.environment_hash,
         requested_at=inputs.requested_at,
         polled_commit=polling.new_commit(imagebuild, last) if last is not None else "",
+        previous_pods=[PodIdentity(uid=pod.uid) for pod in running],
         queue_time=timestamp(now),
     )
 
@@ -54,10 +58,25 @@ def next_attempt(build: Build, not_before: datetime) -> Build:
         requested_at=build.requested_at,
         polled_commit=build.polled_commit,
         attempt=build.attempt + 1,
-        earlier_pods=[*build.earlier_pods, *([build.pod] if build.pod is not None else [])],
+        earlier_pods=_with_current(build),
         queue_time=build.queue_time,
         not_before=timestamp(not_before),
     )
+
+
+def without_pod(build: Build, not_before: datetime) -> Build:
+    """The record of the same attempt after its Pod, which never ran; the next one has another name."""
+    update = {
+        "releases": (build.releases or 0) + 1,
+        "earlier_pods": _with_current(build),
+        "not_before": timestamp(not_before),
+        **{"pod": None, "pod_names": [], "node_name": "", "completion_time": ""},
+    }
+    return build.model_copy(update=update)
+
+
+def _with_current(build: Build) -> list[PodIdentity]:
+    return [*build.earlier_pods, *([build.pod] if build.pod is not None else [])][-_MAX_EARLIER_PODS:]
 
 
 def queued_build(imagebuild: ImageBuild, build: Build) -> QueuedBuild:
@@ -88,7 +107,7 @@ def expired_pods(pods: Iterable[Observation], current: str, ttl: timedelta, now:
         ended = parse_time(pod.finished or pod.created)
         kept = min(ttl, _LINGERING_TTL) if pod.lingers else ttl
         waits = pod.ended and ended is not None and pod.name != current
-        left = (ended + kept - now).total_seconds() if waits and ended is not None else 0.0
+        left = (ended - now + kept).total_seconds() if waits and ended is not None else 0.0
         if left <= 0:
             delete.append(pod)
         else:

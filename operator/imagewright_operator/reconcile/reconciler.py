@@ -20,7 +20,7 @@ from imagewright_operator.api.spec import ConcurrencyPolicy, RetryCause
 from imagewright_operator.api.status import Build, FailureStatus, Phase, Poll
 from imagewright_operator.pods import logtail
 from imagewright_operator.pods.manifests import pod_name
-from imagewright_operator.pods.observation import Observation, PodState, parse_time
+from imagewright_operator.pods.observation import LINGER, Observation, PodState, parse_time
 from imagewright_operator.reconcile import builds, polling, trust, validation
 from imagewright_operator.reconcile.actions import Actions, CreateError, Event, ReconcileInput
 from imagewright_operator.reconcile.inputs import Inputs
@@ -34,17 +34,19 @@ from imagewright_operator.status.conditions import (
     StateKind,
     pending,
     queued,
+    reported_before,
     suspended,
 )
 
-_LINGER = timedelta(seconds=60)  # a Pod that still exists so long after its grace period is on an unresponsive node
 _RETRY_BACKOFF = timedelta(seconds=10)  # doubled with every attempt
+_RECREATE_BACKOFF = timedelta(seconds=1)  # doubled with every Pod of the attempt that never ran
+_MAX_RECREATE_BACKOFF = timedelta(minutes=5)
 CREATE_RETRY_S = 15.0
 _POLL_S = 5.0  # a failing mount is reported by Events only, the Pod's status does not change
 _REPORTED_BY_POD_STATUS = (Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED)  # no need to poll
-_CREATE_ERRORS = (Reason.QUOTA_EXCEEDED, Reason.POD_REJECTED, Reason.POD_NAME_TAKEN)
 _FIND_OUT = "Find out who may change Pods of this namespace, then request another build."
 _TRANSIENT = (Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND)
+_KEPT = (Reason.QUOTA_EXCEEDED, Reason.POD_REJECTED, Reason.POD_NAME_TAKEN, *_TRANSIENT)  # until a Pod starts
 
 
 def reconcile(observed: ReconcileInput, settings: Settings) -> Actions:
@@ -70,12 +72,6 @@ def invalid(imagebuild: ImageBuild, message: str, now: datetime) -> Actions:
     """Report a spec that this version cannot parse; everything else in the status stays."""
     state = State(StateKind.FAILED, Phase.FAILED, Reason.INVALID_SPEC, message)
     return Actions(conditions.status_of(imagebuild, state, now))
-
-
-def is_live(pod: Observation, now: datetime) -> bool:
-    """Whether it may still run. One that still exists long after its deletion is on an unresponsive node."""
-    gone_by = parse_time(pod.deleted)
-    return not pod.ended and (gone_by is None or now < gone_by + _LINGER)
 
 
 class _Pass:
@@ -145,7 +141,7 @@ class _Pass:
             return None
         if seen.ended:
             return self._ended(build, seen)
-        if not is_live(seen, self.now):
+        if not seen.is_live(self.now):
             lost = seen.reason or Reason.NODE_LOST
             message = seen.message or f"cannot delete Pod {seen.name}: its node is not responding"
             return self._failed(build, replace(seen, reason=lost, message=message), None)
@@ -185,66 +181,54 @@ class _Pass:
                 retry=RetryCause.POD_DELETED,
             )
             return self._failed(build, gone, None) or self._idle()
-        mine = pod_name(self.imagebuild.metadata.name, build)
-        others = [pod for pod in self.observed.pods if is_live(pod, self.now) and pod.name != mine]
-        if others:
+        reported = reported_before(self.imagebuild.status, "False", _KEPT)
+        earlier = trust.still_running(build, self.observed.pods, self.now)
+        if earlier:
             self.requeues_s.append(_POLL_S)
-            return queued(QUEUED, f"waiting for Pod {others[0].name} of an earlier build to finish")
+            return reported or queued(QUEUED, f"waiting for the earlier Pod {earlier[0].name} to end")
         if self.spec.suspend:
             return suspended()
         left = self._seconds_until(build.not_before)
         if left > 0:
             self.requeues_s.append(left)
             starts = f"attempt {build.attempt} starts at {build.not_before}"
-            return self._reported_before("Unknown") or queued(RETRYING, starts)
+            retried = reported_before(self.imagebuild.status, "Unknown")
+            return reported or retried or queued(RETRYING, starts)
         wait_reason = self.observed.admit(build)
         self.create = None if wait_reason else build
-        return self._reported_before("False") or queued(QUEUED, wait_reason or "creating the executor Pod")
-
-    def _reported_before(self, ready_status: str) -> State | None:
-        """The reported cause of a failed creation or of another attempt: it stays until something else happens."""
-        ready = self.imagebuild.status.condition("Ready")
-        waits = self.imagebuild.status.condition("Reconciling") is not None
-        if (
-            ready is None
-            or not waits
-            or self.imagebuild.status.phase is not Phase.QUEUED
-            or ready.status != ready_status
-        ):
-            return None
-        if ready_status == "False":
-            state = State(StateKind.WAITING, Phase.QUEUED, ready.reason, ready.message)
-            return state if ready.reason in _CREATE_ERRORS else None
-        return queued(ready.reason, ready.message)
+        return reported or queued(QUEUED, wait_reason or "creating the executor Pod")
 
     def _waiting(self, build: Build, seen: Observation) -> State | None:
         limit = parse_duration(self.spec.start_timeout)
         left = self._seconds_until(seen.created, limit)
         if seen.deleted:
-            return self._recreate(build, seen, max(1.0, self._seconds_until(seen.deleted, _LINGER)))
+            return self._recreate(build, seen)
         if left <= 0 and seen.transient:
             # activeDeadlineSeconds includes this wait: a new Pod gives the build its full time.
             self.delete.append(seen)
-            self._release_pod(build)
-        elif left <= 0:
+            return self._recreate(build, seen)
+        if left <= 0:
             return self._start_timed_out(seen)
-        else:
-            self.requeues_s.append(left if seen.reason in _REPORTED_BY_POD_STATUS else min(left, _POLL_S))
+        self.requeues_s.append(left if seen.reason in _REPORTED_BY_POD_STATUS else min(left, _POLL_S))
         if not seen.reason:
             return pending(f"Pod {seen.name} is starting")
         if self._ready_reason() != seen.reason:
             self._record_event(seen.reason, seen.message, warning=True)
         return State(StateKind.WAITING, Phase.PENDING, seen.reason, seen.message)
 
-    def _recreate(self, build: Build, seen: Observation, requeue_after_s: float = 1.0) -> State:
-        """Start the same attempt again with a new Pod of the same name: this one never ran, nothing is lost."""
-        self._release_pod(build, requeue_after_s)
-        return pending(f"Pod {seen.name} is being deleted: a new Pod starts the same attempt")
+    def _recreate(self, build: Build, seen: Observation) -> State:
+        """Start the same attempt again with a new Pod: this one never ran, nothing is lost.
 
-    def _release_pod(self, build: Build, requeue_after_s: float = 1.0) -> None:
-        """Detach the build from its Pod, which reported nothing; requeue to create another one."""
-        self.build = build.model_copy(update={"pod": None, "pod_names": [], "node_name": "", "completion_time": ""})
-        self.requeues_s.append(requeue_after_s)
+        Each time after a longer pause: what has deleted this one, or what it lacks, may do so with the next.
+        """
+        pause = min(_RECREATE_BACKOFF * 2 ** min(build.releases or 0, 10), _MAX_RECREATE_BACKOFF)
+        self.build = builds.without_pod(build, self.now + pause)
+        self.requeues_s.append(pause.total_seconds())
+        ready, another = self.imagebuild.status.condition("Ready"), f"another Pod follows at {self.build.not_before}"
+        missing = next((one for one in (seen, ready) if one is not None and one.reason in _TRANSIENT), None)
+        if missing is not None:
+            return State(StateKind.WAITING, Phase.QUEUED, missing.reason, f"{missing.message}; {another}")
+        return queued(RETRYING, f"Pod {seen.name} was deleted before it ran: {another}")
 
     def _start_timed_out(self, seen: Observation) -> State | None:
         if not seen.ended:
@@ -264,7 +248,7 @@ class _Pass:
             return None
         self.requeues_s.append(_POLL_S if seen.finished else max(left, 1.0))  # finished: its other containers end soon
         if seen.deleted:
-            self.requeues_s.append(max(1.0, self._seconds_until(seen.deleted, _LINGER)))
+            self.requeues_s.append(max(1.0, self._seconds_until(seen.deleted, LINGER)))
         before = self.imagebuild.status.build
         if before is None or before.start_time != build.start_time:
             self._record_event("BuildStarted", f"Pod {seen.name} is building on node {seen.node}")
@@ -363,7 +347,8 @@ class _Pass:
             return State(StateKind.FAILED, Phase.CANCELLED, Reason.CANCELLED, message)
         if self.spec.suspend:
             return suspended()
-        self.build = build = builds.new_build(self.imagebuild, self.inputs, self.build, self.now)
+        left = [pod for pod in self.observed.pods if pod.uid in trust.named(build) and pod.is_live(self.now)]
+        self.build = build = builds.new_build(self.imagebuild, self.inputs, build, self.now, left)
         self.changes |= {"log": None, "duration": ""}
         cause = f": the source moved to {build.polled_commit[:12]}" if build.polled_commit else ""
         self._record_event("BuildQueued", f"queued build {build.number} of {', '.join(self.spec.output.tags)}{cause}")
@@ -441,7 +426,7 @@ class _Pass:
         moment = parse_time(start)
         if moment is None:
             return after.total_seconds()
-        return (moment + after - self.now).total_seconds()
+        return (moment - self.now + after).total_seconds()
 
     def _record_event(self, reason: str, message: str, *, warning: bool = False) -> None:
         build = self.build

@@ -8,6 +8,7 @@ counts. Where the operator was stopped between the two, the Pod's signature tell
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from imagewright.contract.result import BuildResult
 from imagewright.digest import Digest
@@ -17,7 +18,9 @@ from imagewright_operator.api.status import Build, Poll
 from imagewright_operator.pods import logtail
 from imagewright_operator.pods.fingerprint import is_comparable
 from imagewright_operator.pods.manifests import pod_name
-from imagewright_operator.pods.observation import Observation, PodState
+from imagewright_operator.pods.observation import Observation, PodState, parse_time
+
+_PATIENCE_WITH_UNNAMED = timedelta(minutes=5)
 
 
 def pod_of(imagebuild_name: str, build: Build, pods: Iterable[Observation]) -> Observation | None:
@@ -37,6 +40,26 @@ def poll_pod_of(poll: Poll, pods: Iterable[Observation]) -> Observation | None:
     if poll.pod is None:
         return next((pod for pod in found if pod.signed), None)
     return next((pod for pod in found if (pod.uid, pod.fingerprint) == (poll.pod.uid, poll.pod.fingerprint)), None)
+
+
+def named(build: Build | None) -> frozenset[str]:
+    """The UIDs of the Pods that the record of a build names."""
+    if build is None:
+        return frozenset()
+    current = [build.pod] if build.pod is not None else []
+    return frozenset(pod.uid for pod in (*current, *build.earlier_pods, *build.previous_pods))
+
+
+def still_running(build: Build, pods: Iterable[Observation], now: datetime) -> list[Observation]:
+    """Earlier Pods for whose end the build has to wait: those that the status names.
+
+    A signed one that it doesn't name is that of an operator which was stopped, or a copy of one: it was deleted when it
+    was seen, and is waited for only a few minutes.
+    """
+    names = named(build)
+    since = max(parse_time(text) or now for text in (build.queue_time, build.not_before or build.queue_time))
+    patient = now - since < _PATIENCE_WITH_UNNAMED
+    return [pod for pod in pods if pod.is_live(now) and (pod.uid in names or (pod.signed and patient))]
 
 
 def pushed_before(build: Build, pods: Iterable[Observation]) -> Observation | None:

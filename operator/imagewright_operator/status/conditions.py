@@ -15,7 +15,7 @@ FAILED                          False           absent       True
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -146,6 +146,20 @@ def finished_state(build: Build) -> State:
         return State(StateKind.DONE, phase, SUCCEEDED, "the image was built and pushed")
     failure = build.failure or FailureStatus(reason=Reason.INTERNAL_ERROR)
     return State(StateKind.FAILED, phase, failure.reason, failure.message)
+
+
+def reported_before(status: Status, ready_status: str, waiting: Collection[str] = ()) -> State | None:
+    """The state of a queued build as it is reported: it stays until something else happens.
+
+    With ``ready_status`` "Unknown" the cause of another attempt, with "False" one of the reasons ``waiting``; None if
+    there is no such report.
+    """
+    ready, waits = status.condition("Ready"), status.condition("Reconciling") is not None
+    if ready is None or not waits or status.phase is not Phase.QUEUED or ready.status != ready_status:
+        return None
+    if ready_status == "Unknown":
+        return queued(ready.reason, ready.message)
+    return State(StateKind.WAITING, Phase.QUEUED, ready.reason, ready.message) if ready.reason in waiting else None
 
 
 def queued(reason: str, message: str) -> State:

@@ -47,6 +47,7 @@ def with_observation(build: Build, seen: Observation, result: BuildResult | None
     seen_first = PodIdentity(uid=seen.uid, fingerprint=seen.fingerprint)
     update: dict[str, object] = {
         "pod_names": [seen.name],
+        "previous_pods": [],  # they have ended, else there was no Pod
         "pod": next((pod for pod in known if pod.uid == seen.uid), seen_first),
         "node_name": seen.node,
         "start_time": seen.started or build.start_time,

@@ -136,7 +136,7 @@ class Resync:
         """The keys of the operator's executor Pods that may still run: forged ones must not use up a limit."""
         signer = self._key.signer()
         own = [pod for pod in pods if not is_poll_pod(pod["metadata"]["name"]) and signer.is_authentic(pod)]
-        live = [pod for pod in own if reconciler.is_live(observe(pod, now), now)]
+        live = [pod for pod in own if observe(pod, now).is_live(now)]
         return [PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in live]
 
     def _skip_namespace(self, namespace: str, error: ApiError) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from imagebuilds.apiserver import ApiServer
-from imagebuilds.namespace import Json, Namespace
+from imagebuilds.namespace import Json, Namespace, references
 from imagebuilds.operator_process import Operator
 from imagebuilds.waiting import eventually
 
@@ -147,6 +147,33 @@ def test_a_copy_in_place_of_the_operators_pod_is_not_believed(
     operator.thaw()
     status = namespace.becomes("False PodDeleted")
     assert "image" not in status
+
+
+MISSING = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found'
+
+
+def test_a_copy_of_a_pod_that_was_given_up_before_it_ran_is_not_believed(
+    namespace: Namespace, operator: Operator, forger: Forger
+) -> None:
+    """The signature of the first Pod of an attempt is of no use for the second."""
+    namespace.apply(output={"tags": [namespace.tag()], "pushSecretRef": {"name": "regcred"}})
+    pod = namespace.pod()
+    namespace.pod_event(pod, "FailedMount", MISSING)
+    namespace.becomes("False SecretNotFound")
+    suspended = '--patch={"spec":{"startTimeout":"1s","suspend":true}}'  # no Pod follows meanwhile
+    namespace.kubectl("patch", "imagebuild", "app", "--type=merge", suspended)
+    eventually(lambda: "pod" not in namespace.status()["build"], "the operator to give its Pod up")
+    eventually(lambda: not namespace.pods(), "the Pod to go")
+    digest = "sha256:" + "e" * 64
+    namespace.ends(forger.create(forger.copy_of(pod)), {"digest": digest, "references": references(pod, digest)})
+    resumed = '--patch={"spec":{"startTimeout":"1h","suspend":false}}'
+    namespace.kubectl("patch", "imagebuild", "app", "--type=merge", resumed)
+    own = namespace.pod()
+    assert own["metadata"]["uid"] != pod["metadata"]["uid"]
+    assert own["metadata"]["name"] != pod["metadata"]["name"]
+    assert namespace.status().get("image") is None
+    digest = namespace.pushes(own)
+    assert namespace.phase("Succeeded")["image"]["digest"] == digest
 
 
 def test_the_operators_result_counts_though_a_copy_has_its_pods_name(

@@ -1,0 +1,94 @@
+"""Which Pods are believed, and which are waited for, whatever somebody else creates in the namespace."""
+
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+from typing import Any
+
+from imagebuilds.paper import Paper, result, rfc3339
+
+Json = dict[str, Any]
+FORGED = "sha256:" + "e" * 64
+MISSING = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found'
+
+
+def without_secret(start_timeout: str) -> Paper:
+    """One whose Pod waits for a Secret."""
+    paper = Paper(startTimeout=start_timeout)
+    paper.events = [{"reason": "FailedMount", "message": MISSING, "lastTimestamp": "2026-11-25T12:00:01Z"}]
+    paper.settle()
+    return paper
+
+
+def copied(paper: Paper, pod: Json, **metadata: Any) -> Json:
+    """A copy of a Pod, as somebody else creates it: everything but the UID is the same."""
+    made = copy.deepcopy(pod)
+    made["metadata"] |= {"uid": f"copy-of-{pod['metadata']['uid']}", **metadata}
+    paper.pods[made["metadata"]["name"]] = made
+    return made
+
+
+def test_a_copy_of_a_pod_that_never_ran_is_not_believed_instead_of_the_next() -> None:
+    paper = without_secret("1m")
+    first = paper.pod()
+    paper.wait(minutes=1)
+    paper.step()
+    assert "pod" not in paper.status["build"]
+    assert not paper.pods
+    paper.ends(result(FORGED), pod=copied(paper, first))
+    paper.wait(seconds=1)
+    paper.settle()
+    assert "image" not in paper.status
+    own = paper.pod()
+    assert own["metadata"]["name"] == first["metadata"]["name"] + "-1"
+    paper.ends(result())
+    paper.settle()
+    assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
+
+
+def test_the_result_of_a_pod_that_was_given_up_counts_if_it_ran_after_all() -> None:
+    paper = without_secret("1m")
+    first = paper.pod()
+    paper.wait(minutes=1)
+    paper.step()
+    paper.pods = {first["metadata"]["name"]: first}  # the Secret came, and the kubelet was faster
+    paper.ends(result(), pod=first)
+    paper.settle()
+    assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
+    assert len(paper.created) == 1
+
+
+def test_pauses_grow_while_pods_are_given_up() -> None:
+    paper = without_secret("1s")
+    began, pauses = paper.now, []
+    while paper.now - began < timedelta(hours=2):
+        before = len(paper.created)
+        while len(paper.created) == before:
+            assert paper.condition("Ready") == "False SecretNotFound"
+            assert paper.requeue_after_s is not None
+            paper.wait(seconds=max(1.0, paper.requeue_after_s))
+            paper.settle()
+        pauses.append(paper.now)
+    assert len(paper.created) < 40
+    assert paper.status["build"]["attempt"] == 1
+    assert len(paper.status["build"]["earlierPods"]) <= 20
+    assert pauses[-1] - pauses[-2] <= timedelta(minutes=6)
+
+
+def test_a_build_waits_for_its_earlier_pod_and_not_for_a_strangers() -> None:
+    paper = without_secret("1m")
+    first = paper.pod()
+    stranger = copied(paper, first, name="app-0-1", deletionTimestamp=rfc3339(paper.now + timedelta(days=2000)))
+    paper.wait(minutes=1)
+    paper.step()
+    paper.pods[first["metadata"]["name"]] = first
+    first["metadata"]["deletionTimestamp"] = rfc3339(paper.now + timedelta(seconds=30))
+    paper.wait(seconds=29)
+    paper.settle()
+    assert len(paper.created) == 1, "it may still run"
+    assert stranger["metadata"]["name"] in paper.pods
+    del paper.pods[first["metadata"]["name"]]
+    paper.settle()
+    assert len(paper.created) == 2
+    assert stranger["metadata"]["name"] in paper.pods
