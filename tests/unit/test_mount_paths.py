@@ -91,7 +91,7 @@ def test_operator_and_plugin_refuse_the_same_projected_sources() -> None:
     (error,) = plugin_errors("/data", projected=token)
     assert "projecting serviceAccountToken is not supported" in error
     for kind in PROJECTED_SOURCES:
-        assert operator_problems("/data", projected={"sources": [{kind: {"name": "a"}}]}) == ()
+        assert operator_problems("/data", projected={"sources": [{kind: {}}]}) == ()
 
 
 def test_operator_and_plugin_refuse_the_operators_volume_names() -> None:

@@ -161,8 +161,6 @@ def test_the_installations_resources_are_shared_out_alike() -> None:
         (Profile.HARDENED, {"limits": {"cpu": 1}}, "executor", {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": 1, "memory": "1Gi"}}),
         # a quota may demand a request of each container
         (Profile.PLAIN, {"requests": {"ephemeral-storage": "1Gi"}}, "runner", {"requests": {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "0"}}),
-        # what the API server refuses is left to it
-        (Profile.PLAIN, {"limits": {"cpu": "many"}}, "runner", {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "many"}}),
     ],
 )  # fmt: skip
 def test_the_other_containers_requests_fit_into_its_limits(

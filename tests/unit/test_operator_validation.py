@@ -31,6 +31,7 @@ def volume(path: str = "/data", **source: Any) -> tuple[str, ...]:
     return template(volumes=[{"name": "data", "mountPath": path, **source}])
 
 
+ITEM = {"key": "a", "path": "b"}
 SECRET = {"id": "a", "secretKeyRef": {"name": "a", "key": "b"}}
 
 
@@ -112,7 +113,9 @@ def test_allowed_template_fields(fields: dict[str, Any]) -> None:
             {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}},
             "spec.podTemplate.securityContext.capabilities.add",
         ),
-        ({"securityContext": {"capabilities": ["SYS_ADMIN"]}}, "spec.podTemplate.securityContext.capabilities.add"),
+        ({"securityContext": {"shareMemory": True}}, "spec.podTemplate.securityContext.shareMemory"),
+        ({"securityContext": {"capabilities": {"x": 1}}}, "spec.podTemplate.securityContext.capabilities.x"),
+        ({"affinity": {"nodeAffinity": {"x": {}}}}, "spec.podTemplate.affinity.nodeAffinity.x"),
         ({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}, "spec.podTemplate.securityContext.seLinuxOptions"),
         (
             {"securityContext": {"appArmorProfile": {"type": "Unconfined"}}},
@@ -155,9 +158,19 @@ def test_service_account_tokens_cannot_be_projected() -> None:
     assert "must not project serviceAccountToken" in problem
 
 
-@pytest.mark.parametrize("sources", [None, [], "x", {}, [None]])
-def test_odd_sources_of_a_projection_are_no_traceback(sources: object) -> None:
-    assert all("must not project" in problem for problem in volume(projected={"sources": sources}))
+@pytest.mark.parametrize("sources", [[{}], [{"secret": {}, "configMap": {}}], [{"x": 1}], [{"x": {}, "secret": {}}]])
+def test_a_source_of_a_projection_has_exactly_one_known_kind(sources: object) -> None:
+    problems = volume(projected={"sources": sources})
+    assert problems
+    assert all("must not project" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "source", [{"secret": {"x": 1}}, {"projected": {"sources": [{"secret": {"items": [{**ITEM, "x": 1}]}}]}}]
+)
+def test_a_field_of_a_volume_that_is_not_known_is_refused(source: dict[str, Any]) -> None:
+    (problem,) = volume(**source)
+    assert problem.endswith("x is not allowed: this version does not know it")
 
 
 def test_a_volume_has_exactly_one_type() -> None:
@@ -265,7 +278,13 @@ ALL = {
             "affinity.podAntiAffinity.namespaceSelector",
         ),
         (
-            {"affinity": {"podAffinity": {PREFERRED: [{"podAffinityTerm": {"namespaces": ["other"]}}]}}},
+            {
+                "affinity": {
+                    "podAffinity": {
+                        PREFERRED: [{"weight": 1, "podAffinityTerm": {"topologyKey": "a", "namespaces": ["other"]}}]
+                    }
+                }
+            },
             "affinity.podAffinity.namespaces",
         ),
     ],

@@ -7,6 +7,7 @@ instead. Every string with a rule has a maximum length, which the API server mul
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -36,6 +37,27 @@ class Model(BaseModel):
     def as_json(self) -> Json:
         """As in a manifest, without fields that are not set."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class PodModel(Model):
+    """A part of a Pod, as Kubernetes defines it.
+
+    The API server drops fields that the definition doesn't have. An object from the time of an older definition may
+    have them: they are kept, for ``unknown_fields`` to name them.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
+def unknown_fields(value: Any, path: str) -> Iterator[str]:
+    """The paths of the fields below ``path`` that a PodModel has kept and doesn't know."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from unknown_fields(item, f"{path}[{index}]")
+    elif isinstance(value, BaseModel):
+        yield from (f"{path}.{name}" for name in value.model_extra or ())
+        for name, field in type(value).model_fields.items():
+            yield from unknown_fields(getattr(value, name), f"{path}.{field.alias or name}")
 
 
 def rule(expression: str, message: str) -> Json:
@@ -72,6 +94,17 @@ def parse_duration(text: str) -> timedelta:
 
 
 IS_DURATION = "self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$') && self.size() > 0"
+
+Quantity = (
+    Annotated[int, Field(ge=0)]
+    | Annotated[
+        str,
+        Field(
+            max_length=32,
+            pattern=r"^[+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]{1,2})?$",
+        ),
+    ]
+)
 
 Duration = Annotated[
     str,

@@ -1,19 +1,28 @@
 """``spec.podTemplate``: the part of the executor Pod that users may set.
 
-No I/O. Only these fields exist; ``allowlist`` then checks those that are kept as they are (volumes, securityContext,
-affinity) for everything that would make the operator a confused deputy.
+No I/O. Only these fields exist, down to the leaves: an open one could be nested as deep as the API server reads.
+``allowlist`` then checks them for everything that would make the operator a confused deputy.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from imagewright_operator.api.base import KeyReference, LocalReference, Model, ObjectName, rule, rules
-
-# The API server keeps these as they are; allowlist checks them.
-_OPEN = rules(preserve_unknown_fields=True)
+from imagewright_operator.api.affinity import Affinity
+from imagewright_operator.api.base import (
+    Json,
+    KeyReference,
+    LocalReference,
+    Model,
+    ObjectName,
+    Quantity,
+    rule,
+    rules,
+)
+from imagewright_operator.api.podvolumes import Volume
+from imagewright_operator.api.securitycontext import SecurityContext
 
 LabelText = Annotated[str, Field(max_length=512)]
 
@@ -21,10 +30,8 @@ LabelText = Annotated[str, Field(max_length=512)]
 class Resources(Model):
     """Requests and limits of the container in which commands run, as in a Pod."""
 
-    requests: Annotated[
-        dict[str, int | str], Field(max_length=16, description="Requested resources, as in a Pod.")
-    ] = {}
-    limits: Annotated[dict[str, int | str], Field(max_length=16, description="Resource limits, as in a Pod.")] = {}
+    requests: Annotated[dict[str, Quantity], Field(max_length=16, description="Requested resources, as in a Pod.")] = {}
+    limits: Annotated[dict[str, Quantity], Field(max_length=16, description="Resource limits, as in a Pod.")] = {}
 
 
 class Toleration(Model):
@@ -82,41 +89,6 @@ class EnvVar(Model):
     value_from: EnvSource | None = Field(default=None, description="Source of the value.")
 
 
-class Volume(Model):
-    """A volume of a Pod (emptyDir, configMap, secret, projected or persistentVolumeClaim) and where it is mounted."""
-
-    model_config = ConfigDict(extra="allow", json_schema_extra=_OPEN)
-
-    name: Annotated[
-        str,
-        Field(
-            max_length=63,
-            description="Name of the volume.",
-            json_schema_extra=rules(
-                rule(
-                    "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "is not a volume's name: write a-z, 0-9 and '-'"
-                )
-            ),
-        ),
-    ]
-    mount_path: Annotated[
-        str,
-        Field(
-            max_length=512,
-            description="Path at which the volume is mounted in the engine's container.",
-            json_schema_extra=rules(
-                rule("self.startsWith('/') && self.size() > 1", "must be an absolute path, such as /cache"),
-            ),
-        ),
-    ]
-    read_only: bool = Field(default=True, description="Whether the volume is mounted read-only.")
-
-    @property
-    def source(self) -> dict[str, Any]:
-        """The volume without its name and mount: ``{"emptyDir": {…}}``."""
-        return dict(self.model_extra or {})
-
-
 class PodTemplate(Model):
     """Scheduling, resources and environment of the executor Pod."""
 
@@ -130,10 +102,8 @@ class PodTemplate(Model):
     node_selector: Annotated[
         dict[str, LabelText], Field(max_length=32, description="Labels that the node must have, as in a Pod.")
     ] = {}
-    tolerations: Annotated[list[Toleration], Field(max_length=32, description="Tolerations, as in a Pod.")] = []
-    affinity: Annotated[dict[str, Any], Field(json_schema_extra=_OPEN)] | None = Field(
-        default=None, description="Affinity rules, as in a Pod."
-    )
+    tolerations: Annotated[list[Toleration], Field(max_length=32, description="Tolerations of the Pod.")] = []
+    affinity: Affinity | None = Field(default=None, description="Affinity rules, as in a Pod.")
     priority_class_name: ObjectName | None = Field(
         default=None, description="Priority class of the Pod, other than the cluster's own (system-…)."
     )
@@ -146,7 +116,7 @@ class PodTemplate(Model):
         default=None,
         description="Whether the Pod uses the node's user namespace; false gives it one of its own. The installation chooses by default.",
     )
-    security_context: Annotated[dict[str, Any], Field(json_schema_extra=_OPEN)] | None = Field(
+    security_context: SecurityContext | None = Field(
         default=None,
         description="Security context of the containers, limited to what reduces its privileges (seccompProfile, capabilities.drop, …).",
     )
@@ -172,3 +142,8 @@ class PodTemplate(Model):
             json_schema_extra=rules(list_type="map", list_map_keys=["name"]),
         ),
     ] = []
+
+    @property
+    def container_security(self) -> Json:
+        """The security context as in a Pod; {} without one."""
+        return self.security_context.as_json() if self.security_context is not None else {}

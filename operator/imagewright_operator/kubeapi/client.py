@@ -15,6 +15,7 @@ import urllib3
 from kubernetes import client
 
 from imagewright_operator.api.base import Json
+from imagewright_operator.kubeapi.documents import parse
 from imagewright_operator.kubeapi.errors import NOT_FOUND, ApiError
 from imagewright_operator.kubeapi.paths import resource_of
 
@@ -105,7 +106,7 @@ class Client:
         with self.request(verb, path, query, body, accept=accept, timeout=timeout) as response:
             data = _read(response)
         try:
-            answer = json.loads(data)
+            answer = parse(data)
         except ValueError as error:
             raise ApiError(0, f"invalid answer of the API server: {error}") from error
         if not isinstance(answer, dict):
@@ -197,7 +198,7 @@ def _read(response: urllib3.BaseHTTPResponse) -> bytes:
 
 def _event(line: bytes) -> WatchEvent:
     try:
-        event = json.loads(line)
+        event = parse(line)
         return WatchEvent(event["type"], event["object"])
     except (ValueError, KeyError, TypeError) as error:
         raise ApiError(0, f"invalid event of the API server: {error}") from error

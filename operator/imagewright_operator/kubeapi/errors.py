@@ -5,8 +5,9 @@ No I/O.
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from imagewright_operator.kubeapi.documents import parse
 
 _TRANSIENT = (0, 429, 500, 502, 503, 504)
 _MAX_MESSAGE = 500
@@ -44,7 +45,7 @@ class ApiError(Exception):
         except ValueError:
             pause = 0.0
         try:
-            answer = json.loads(body)
+            answer = parse(body)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

@@ -34,7 +34,7 @@ def containers(imagebuild: ImageBuild, settings: Settings, profile: Profile, mou
     image: Json = {"image": settings.executor_image}
     if settings.executor_pull_policy:
         image["imagePullPolicy"] = settings.executor_pull_policy
-    context = _security_context(imagebuild.spec.pod_template.security_context or {}, profile)
+    context = _security_context(imagebuild.spec.pod_template.container_security, profile)
     resources = _resources(imagebuild, settings, profile)
     executor = {
         "name": EXECUTOR,
@@ -72,7 +72,7 @@ def commands_container(imagebuild: ImageBuild, profile: Profile) -> str:
         return EXECUTOR
     if spec.sandbox is not Sandbox.AUTO:
         return RUNNER
-    context = _security_context(spec.pod_template.security_context or {}, profile)
+    context = _security_context(spec.pod_template.container_security, profile)
     confined = (context.get("seccompProfile") or {}).get("type") == "RuntimeDefault"
     may_unshare = "SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ())
     return RUNNER if confined and not may_unshare else EXECUTOR
@@ -140,7 +140,4 @@ def _lesser(whole: Mapping[str, Any], own: Mapping[str, Any]) -> Json:
 
 def _at_most(amount: Any, limit: Any) -> Any:
     parse: Callable[[Any], Decimal] = parse_quantity
-    try:
-        return limit if limit is not None and parse(limit) < parse(amount) else amount
-    except ValueError:  # an invalid limit, which the API server refuses by name
-        return amount
+    return limit if limit is not None and parse(limit) < parse(amount) else amount

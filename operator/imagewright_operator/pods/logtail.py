@@ -76,7 +76,7 @@ def result(data: bytes) -> BuildResult | None:
         return None
     try:
         return BuildResult.parse(json.dumps(json.loads(last)[RESULT_LOG_KEY]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -108,7 +108,7 @@ def executor_pod(imagebuild: ImageBuild, build: Build, settings: Settings, profi
         },
     }
     _set_placement(pod["spec"], imagebuild.spec, profile)
-    group = group_of_ordinary_user(template.security_context or {})
+    group = group_of_ordinary_user(template.container_security)
     if group is not None:
         pod["spec"]["securityContext"] = {"fsGroup": group}
     return pod
@@ -171,7 +171,7 @@ def _set_placement(pod_spec: Json, spec: Spec, profile: Profile) -> None:
         "serviceAccountName": template.service_account_name,
         "nodeSelector": selector,
         "tolerations": _tolerations(template.tolerations),
-        "affinity": template.affinity,
+        "affinity": template.affinity.as_json() if template.affinity is not None else None,
         "priorityClassName": template.priority_class_name,
         "runtimeClassName": template.runtime_class_name,
         "imagePullSecrets": [secret.as_json() for secret in template.image_pull_secrets],

@@ -53,7 +53,7 @@ def own_volumes(spec: Spec, settings: Settings) -> tuple[list[Json], list[Json]]
         mounts.append({"name": f"imagewright-{name}", "mountPath": path, "readOnly": True})
 
     item = {"key": DOCKER_CONFIG_KEY, "path": "config.json"}
-    mode = 0o440 if group_of_ordinary_user(spec.pod_template.security_context or {}) is not None else 0o400
+    mode = 0o440 if group_of_ordinary_user(spec.pod_template.container_security) is not None else 0o400
     if spec.output.push_secret_ref is not None:
         secret: Json = {"secretName": spec.output.push_secret_ref.name, "items": [item], "defaultMode": mode}
         add("docker-config", DOCKER_CONFIG_DIR, {"secret": secret})

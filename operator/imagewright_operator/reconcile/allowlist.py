@@ -6,11 +6,14 @@ in the settings is allowed, everything else is refused by name, whatever Pod Sec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from imagewright_operator.api.affinity import Affinity
+from imagewright_operator.api.base import unknown_fields
 from imagewright_operator.api.envrules import is_reserved
-from imagewright_operator.api.podtemplate import PodTemplate, Volume
+from imagewright_operator.api.podtemplate import PodTemplate
+from imagewright_operator.api.podvolumes import Volume
+from imagewright_operator.api.securitycontext import SecurityContext
 from imagewright_operator.api.volumerules import (
     PROJECTED_SOURCES,
     RESERVED_VOLUME_PREFIX,
@@ -21,17 +24,6 @@ from imagewright_operator.patterns import AllowList
 from imagewright_operator.settings import Profile, Settings
 
 _WHERE = "spec.podTemplate"
-_SECURITY_CONTEXT = {
-    "allowPrivilegeEscalation",
-    "appArmorProfile",
-    "capabilities",
-    "readOnlyRootFilesystem",
-    "runAsGroup",
-    "runAsNonRoot",
-    "runAsUser",
-    "seLinuxOptions",
-    "seccompProfile",
-}
 _OWN_LABELS = ("imagewright.dev/", "app.kubernetes.io/", "kubernetes.io/", "k8s.io/")
 _LOW_PROFILES = ("RuntimeDefault", "Localhost")
 
@@ -44,9 +36,12 @@ def problems(template: PodTemplate, settings: Settings) -> Iterator[str]:
         yield f'{_WHERE}.serviceAccountName "{account}" is not allowed: this installation allows {allowed}'
     yield from _host_users(template, settings)
     yield from _keys(template, settings)
-    yield from _security_context(template.security_context or {}, settings)
+    if template.security_context is not None:
+        yield from _security_context(template.security_context, settings)
     for volume in template.volumes:
         yield from _volume(volume, settings)
+    for field in unknown_fields(template.affinity, f"{_WHERE}.affinity"):
+        yield f"{field} is not allowed: this version does not know it"
 
 
 def _host_users(template: PodTemplate, settings: Settings) -> Iterator[str]:
@@ -78,12 +73,14 @@ def _keys(template: PodTemplate, settings: Settings) -> Iterator[str]:
     for toleration in template.tolerations:
         if not allowed.tolerations.allows(toleration.key or ""):
             yield _refused("tolerations", toleration.key or "", allowed.tolerations)
-    keys = [*template.node_selector, *_keys_of_affinity((template.affinity or {}).get("nodeAffinity"))]
+    nodes = template.affinity.node_affinity if template.affinity is not None else None
+    keys = [*template.node_selector, *(nodes.keys if nodes is not None else ())]
     for key in dict.fromkeys(keys):
         if not allowed.node_selectors.allows(key):
             field = "nodeSelector" if key in template.node_selector else "affinity.nodeAffinity"
             yield _refused(field, key, allowed.node_selectors)
-    yield from _pod_affinity(template.affinity or {})
+    if template.affinity is not None:
+        yield from _pod_affinity(template.affinity)
     for kind, name, listed in (
         ("priorityClassName", template.priority_class_name, allowed.priority_classes),
         ("runtimeClassName", template.runtime_class_name, allowed.runtime_classes),
@@ -98,53 +95,39 @@ def _refused(kind: str, key: str, listed: AllowList) -> str:
     return f'{_WHERE}.{kind} "{key}" is not allowed: {listed.refusal()}'
 
 
-def _keys_of_affinity(node: Any) -> Iterator[str]:
-    """Keys of ``matchExpressions`` and ``matchFields`` at any depth: the API server keeps an affinity as it is."""
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            if name in ("matchExpressions", "matchFields") and isinstance(value, list):
-                yield from (str(one.get("key")) for one in value if isinstance(one, Mapping))
-            else:
-                yield from _keys_of_affinity(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _keys_of_affinity(item)
-
-
-def _pod_affinity(affinity: Mapping[str, Any]) -> Iterator[str]:
+def _pod_affinity(affinity: Affinity) -> Iterator[str]:
     """Anti-affinity to Pods of other namespaces would keep these from their nodes."""
-    for kind in ("podAffinity", "podAntiAffinity"):
-        for field in ("namespaces", "namespaceSelector"):
-            if _has(affinity.get(kind), field):
+    for kind, given in (("podAffinity", affinity.pod_affinity), ("podAntiAffinity", affinity.pod_anti_affinity)):
+        terms = [*given.terms] if given is not None else []
+        for field, found in (
+            ("namespaces", any(one.namespaces is not None for one in terms)),
+            ("namespaceSelector", any(one.namespace_selector is not None for one in terms)),
+        ):
+            if found:
                 yield f"{_WHERE}.affinity.{kind}.{field} is not allowed: only Pods of the own namespace can be named"
 
 
-def _has(node: Any, field: str) -> bool:
-    if isinstance(node, Mapping):
-        return node.get(field) is not None or any(_has(value, field) for value in node.values())
-    return isinstance(node, list) and any(_has(item, field) for item in node)
-
-
-def _security_context(context: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+def _security_context(context: SecurityContext, settings: Settings) -> Iterator[str]:
     where = f"{_WHERE}.securityContext"
-    for key in sorted(set(context) - _SECURITY_CONTEXT):
-        if not (key == "privileged" and context[key] is False):
-            yield f"{where}.{key} is not allowed: it may give the Pod more privileges than the installation does"
-    capabilities = context.get("capabilities") or {}
-    if not isinstance(capabilities, Mapping) or set(capabilities) - {"drop", "add"} or capabilities.get("add"):
+    more = [
+        *(["privileged"] if context.privileged else []),
+        *(["procMount"] if context.proc_mount is not None else []),
+        *(field.removeprefix(f"{where}.") for field in unknown_fields(context, where)),
+    ]
+    for field in sorted(more):
+        yield f"{where}.{field} is not allowed: it may give the Pod more privileges than the installation does"
+    if context.capabilities is not None and context.capabilities.add:
         yield f"{where}.capabilities.add is not allowed: capabilities can only be dropped"
-    seccomp = context.get("seccompProfile")
-    if seccomp is not None:
-        kind = seccomp.get("type") if isinstance(seccomp, Mapping) else None
+    if context.seccomp_profile is not None:
         # A Localhost profile may filter less than the installation's.
         strict = settings.profile in (Profile.HARDENED, Profile.USERNS_STRICT)
         allowed = ("RuntimeDefault",) if strict else (*_LOW_PROFILES, "Unconfined")
+        kind = context.seccomp_profile.type
         if kind not in allowed:
             yield f'{where}.seccompProfile "{kind}" is not allowed: use {" or ".join(allowed)}'
-    apparmor = context.get("appArmorProfile")
-    if apparmor is not None and (not isinstance(apparmor, Mapping) or apparmor.get("type") not in _LOW_PROFILES):
+    if context.app_armor_profile is not None and context.app_armor_profile.type not in _LOW_PROFILES:
         yield f"{where}.appArmorProfile is not allowed: use type RuntimeDefault or Localhost"
-    if context.get("seLinuxOptions"):
+    if context.se_linux_options is not None:
         yield f"{where}.seLinuxOptions is not allowed: the container keeps the node's default label"
 
 
@@ -158,8 +141,11 @@ def _volume(volume: Volume, settings: Settings) -> Iterator[str]:
     kind = kinds[0]
     if kind not in allowed:
         yield f"{where} of type {kind} is not allowed: use one of {', '.join(allowed)}"
-    elif kind == "projected":
-        yield from _projection(volume, where)
+    elif found := [*_projection(volume, where)]:
+        yield from found
+    else:
+        for field in unknown_fields(volume, f"{_WHERE}.volumes"):
+            yield f"{field} is not allowed: this version does not know it"
     if problem := mount_path_problem(volume.mount_path):
         yield f'{where}: invalid mountPath "{volume.mount_path}": {problem}'
     if volume.name.startswith(RESERVED_VOLUME_PREFIX):
@@ -167,9 +153,10 @@ def _volume(volume: Volume, settings: Settings) -> Iterator[str]:
 
 
 def _projection(volume: Volume, where: str) -> Iterator[str]:
-    sources = volume.source["projected"]
-    listed = sources.get("sources") if isinstance(sources, Mapping) else None
-    for source in listed if isinstance(listed, list) else ():
-        for kind in source if isinstance(source, Mapping) else ["?"]:
+    for source in (volume.projected.sources or ()) if volume.projected is not None else ():
+        kinds = [*source.as_json()]
+        for kind in kinds:
             if kind not in PROJECTED_SOURCES:
                 yield f"{where} must not project {kind}: use {', '.join(PROJECTED_SOURCES)}"
+        if len(kinds) != 1:
+            yield f"{where} must not project {len(kinds)} kinds in one source: use one of {', '.join(PROJECTED_SOURCES)}"

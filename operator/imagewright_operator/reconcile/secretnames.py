@@ -6,11 +6,11 @@ them, and a RUN can print what it is given: the settings list which ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from imagewright_operator.api import ImageBuild, Spec
 from imagewright_operator.api.podtemplate import PodTemplate
+from imagewright_operator.api.podvolumes import Volume
 from imagewright_operator.settings import Settings
 
 
@@ -53,20 +53,16 @@ def _of_template(template: PodTemplate) -> Iterator[tuple[str, str]]:
         if variable.value_from is not None and variable.value_from.secret_key_ref is not None:
             yield f'spec.podTemplate.env "{variable.name}"', variable.value_from.secret_key_ref.name
     for volume in template.volumes:
-        for name in _names_in(volume.source):
+        for name in _names_in(volume):
             yield f'spec.podTemplate.volumes "{volume.name}"', name
 
 
-def _names_in(source: Mapping[str, Any]) -> Iterator[str]:
-    """The Secrets of a volume, which the API server keeps as it is: plain, projected, and those of a csi driver."""
-    for kind, given in source.items():
-        if not isinstance(given, Mapping):
-            continue
-        if kind == "secret":
-            yield str(given.get("secretName") or "")
-        elif kind == "csi" and isinstance(given.get("nodePublishSecretRef"), Mapping):
-            yield str(given["nodePublishSecretRef"].get("name") or "")
-        elif kind == "projected":
-            for part in given.get("sources") or ():
-                if isinstance(part, Mapping) and isinstance(part.get("secret"), Mapping):
-                    yield str(part["secret"].get("name") or "")
+def _names_in(volume: Volume) -> Iterator[str]:
+    """The Secrets of a volume: plain, projected, and that of a csi driver."""
+    if volume.secret is not None:
+        yield volume.secret.secret_name or ""
+    if volume.csi is not None and volume.csi.node_publish_secret_ref is not None:
+        yield volume.csi.node_publish_secret_ref.name
+    for source in (volume.projected.sources or ()) if volume.projected is not None else ():
+        if source.secret is not None:
+            yield source.secret.name or ""

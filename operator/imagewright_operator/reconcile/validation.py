@@ -1,11 +1,14 @@
 """Validation beyond the CRD's schema: problems of a spec that this version cannot build.
 
-No I/O. Each problem becomes part of the conditions' message, with reason ``InvalidSpec``.
+No I/O but the log. Each problem becomes part of the conditions' message, with reason ``InvalidSpec``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,9 +20,16 @@ from imagewright_operator.api import ImageBuild, Metadata, Spec, Status
 from imagewright_operator.api.base import MAX_INLINE_BYTES, describe, parse_duration
 from imagewright_operator.api.source import choices
 from imagewright_operator.api.spec import Compression, Format
-from imagewright_operator.pods.request import build_request
+from imagewright_operator.api.status import Build
+from imagewright_operator.pods.manifests import executor_pod, poll_pod
 from imagewright_operator.reconcile import allowlist, secretnames
-from imagewright_operator.settings import Settings
+from imagewright_operator.reconcile.inputs import Inputs
+from imagewright_operator.settings import Profile, Settings
+
+_LOG = logging.getLogger(__name__)
+_PLATFORM = re.compile(r"linux/[a-z0-9]+(/v[0-9]+)?")
+_MAX_DEPTH = 24  # of a spec; the definition's own depth is 13
+_SHOWN = 100  # characters of a path
 
 
 def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
@@ -29,39 +39,78 @@ def problems(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
 
 def refusals(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
     """What this installation does not allow. That depends on its settings, so a finished build is not judged by it."""
-    return (
-        *allowlist.problems(imagebuild.spec.pod_template, settings),
-        *secretnames.problems(imagebuild, settings),
+    return _judged(
+        lambda: (
+            *allowlist.problems(imagebuild.spec.pod_template, settings),
+            *secretnames.problems(imagebuild, settings),
+        )
     )
 
 
 def defects(imagebuild: ImageBuild, settings: Settings) -> tuple[str, ...]:
     """What no installation of this version can build."""
     spec = imagebuild.spec
-    return (
-        *_source(spec),
-        *_output(spec),
-        *_form(spec),
-        *_references(spec),
-        *_paths(spec),
-        *_durations(spec),
-        *_mounts(spec),
-        *(f"{name} is not supported yet: remove it" for name in _not_supported(spec)),
-    ) or tuple(_size(imagebuild, settings))
+    return _judged(
+        lambda: (
+            *_source(spec),
+            *_output(spec),
+            *_form(spec),
+            *_references(spec),
+            *_paths(spec),
+            *_durations(spec),
+            *_mounts(spec),
+            *(f"{name} is not supported yet: remove it" for name in _not_supported(spec)),
+        )
+    ) or _judged(lambda: _manifests(imagebuild, settings))
 
 
 def read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:
     """The ImageBuild and "", or one with an empty spec and why it cannot be parsed."""
     try:
-        return ImageBuild.parse(body), ""
+        problem = _too_deep(body.get("spec"))
+        if not problem:
+            imagebuild = ImageBuild.parse(body)
+            Inputs.of(imagebuild)
+            return imagebuild, ""
     except ValidationError as error:
         problem = describe(error)
+    except Exception as error:  # noqa: BLE001 - whatever one object holds must cost this object only
+        problem = _defect(error)
     metadata = Metadata.model_validate(body["metadata"])
     try:
         status = Status.model_validate(body.get("status") or {})
     except ValidationError:
         status = Status()
     return ImageBuild(metadata=metadata, spec=Spec(), status=status), problem
+
+
+def _judged(find: Callable[[], Iterable[str]]) -> tuple[str, ...]:
+    """What ``find`` finds. If it fails that is a problem of this object, which its owner sees, and of no other."""
+    try:
+        return tuple(find())
+    except Exception as error:  # noqa: BLE001 - see above
+        return (_defect(error),)
+
+
+def _defect(error: Exception) -> str:
+    _LOG.error("cannot judge a spec", exc_info=error)
+    return f"spec cannot be read by this version of the operator, whose log has the details: {type(error).__name__}"
+
+
+def _too_deep(spec: Any) -> str:
+    """Why the spec is refused unread: a field in it is nested deeper than any that the definition has.
+
+    An older definition had open fields. What is deeper than ``kubeapi.documents`` reads is missing here.
+    """
+    level = [("spec", spec)] if isinstance(spec, (Mapping, list)) else []
+    for _ in range(_MAX_DEPTH):
+        level = [
+            (f"{path}.{name}" if isinstance(name, str) else f"{path}[{name}]", value)
+            for path, node in level
+            for name, value in (node.items() if isinstance(node, Mapping) else enumerate(node))
+            if isinstance(value, (Mapping, list))
+        ]
+    return f"{level[0][0][:_SHOWN]}… is nested more than {_MAX_DEPTH} levels deep: remove it" if level else ""
 
 
 def _source(spec: Spec) -> Iterator[str]:
@@ -89,7 +138,10 @@ def _output(spec: Spec) -> Iterator[str]:
 
 
 def _form(spec: Spec) -> Iterator[str]:
-    """Combinations of fields that exclude each other."""
+    """Platforms, and combinations of fields that exclude each other."""
+    for platform in spec.platforms:
+        if not _PLATFORM.fullmatch(platform):
+            yield f'spec.platforms has "{platform}", which is not a platform: use linux/amd64 or linux/arm64'
     output = spec.output
     if output.format is Format.DOCKER and output.compression is Compression.ZSTD:
         yield "spec.output.format Docker cannot be combined with compression Zstd, for which Docker has no media type: use format OCI"
@@ -117,9 +169,12 @@ def _references(spec: Spec) -> Iterator[str]:
             yield f"spec.{name}: {error.message.replace(':x', '')}. {error.hint}"
 
 
-def _size(imagebuild: ImageBuild, settings: Settings) -> Iterator[str]:
+def _manifests(imagebuild: ImageBuild, settings: Settings) -> Iterator[str]:
+    """Whether the Pods can be made: later nobody would be told why not."""
+    build = Build(id="0" * 8, inputs_hash="")
     try:
-        build_request(imagebuild, settings).encode()
+        json.dumps(executor_pod(imagebuild, build, settings, Profile.USERNS_STRICT))
+        json.dumps(poll_pod(imagebuild, "a", settings, Profile.USERNS_STRICT))
     except UsageError as error:
         yield f"{error.message}. {error.hint}"
 

@@ -96,7 +96,10 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Jso
     node = _resolved(schema, definitions)
     options = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
     if {option.get("type") for option in options} == {"integer", "string"}:
-        return {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
+        text = next(option for option in options if option["type"] == "string")
+        form = {key: text[key] for key in ("pattern", "maxLength") if key in text}
+        both = {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
+        return {**{key: node[key] for key in ("description",) if key in node}, **both, **form}
     if len(options) == 1:
         node = {**_resolved(options[0], definitions), **{key: value for key, value in node.items() if key != "anyOf"}}
     result: Json = {key: node[key] for key in _KEPT if key in node}

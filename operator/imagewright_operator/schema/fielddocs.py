@@ -33,6 +33,7 @@ Written by the operator alone; [guide.md](guide.md#status) explains phases, cond
 """
 _WIDTH = 120
 _NOT_YET = "Not supported yet"
+_KUBERNETES = "as in a Pod."  # its reference has the fields
 _UNSAID_HINTS = ("write lower-case letters", "put it into")  # every name of an object has it; the description says it
 _OBJECT_NAME_FIELDS = {"name"}
 _NAME_AND_KEY = {"name", "key"}
@@ -72,7 +73,8 @@ def _section(path: str, schema: Mapping[str, Any], intro: str = "") -> Iterator[
         shown = f"**`{name}`**" if name in required else f"`{name}`"
         yield _item(f"{shown} ({_kind(child)}{_default(child)}): {_meaning(child)}")
         inner = child.get("items", child)
-        if _has_own_section(inner) and _NOT_YET not in _description(child):
+        known = _NOT_YET in _description(child) or _description(child).endswith(_KUBERNETES)
+        if _has_own_section(inner) and not known:
             below.append((f"{path}.{name}" + ("[]" if "items" in child else ""), inner, child))
     for where, inner, child in below:
         yield from _section(where, {"description": _description(child), **inner})

@@ -16,22 +16,17 @@ from imagewright_operator.kubeapi.config import Access
 from imagewright_operator.pods.manifests import NAME_LABEL, POD_SELECTOR
 from imagewright_operator.reconcile.limiter import ObjectKey
 from imagewright_operator.watch.controller import Controller
+from imagewright_operator.watch.responses import Login
 
 
 def register(registry: kopf.OperatorRegistry, controller: Controller, access: Callable[[], Access]) -> None:
     """Add the handlers to kopf's ``registry``; kopf authenticates like everything else, by ``access``."""
 
+    login = Login(access)
+
     @kopf.on.login(registry=registry)
-    def log_in(**_: Any) -> kopf.ConnectionInfo:
-        given = access()
-        return kopf.ConnectionInfo(
-            server=given.server,
-            token=given.token or None,
-            ca_path=given.ca_file or None,
-            certificate_path=given.certificate_file or None,
-            private_key_path=given.key_file or None,
-            insecure=given.insecure,
-        )
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
+        return await login.session()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def imagebuild_changed(type: str | None, namespace: str | None, name: str | None, **_: Any) -> None:
