@@ -1,4 +1,4 @@
-"""Builds the workloads with every builder, alternating, and prints times, ratios and peak memory.
+"""Builds the workloads with every builder, alternating, and prints times, ratios and what each took.
 
 What ``scripts/bench`` runs. Not a test: figures belong in docs/performance.md, with the machine they are from.
 """
@@ -9,89 +9,119 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cluster.binaries import binaries
-from cluster.images import publish
-from cluster.places import cache_root
-from cluster.progress import say, step
-from servers.registry import RegistryServer, RegistryServerOptions
+from cluster.places import ClusterError, cache_root
+from cluster.progress import say
 
-from bench.runners import BUILDERS, BuildFailed, Measured, run
-from bench.workloads import GROWTH, TOOLBOX, TOOLBOX_DOCKERFILE, WORKLOADS
+from bench import memory
+from bench.arguments import UnknownWorkload, chosen_by, parser
+from bench.bases import prepare
+from bench.builders.model import Builder, BuildFailed, Spent
+from bench.builders.table import BUILDERS
+from bench.disk import lacking
+from bench.figures import Figures, Results
+from bench.registry import started
+from bench.run import Bench, Built, build
+from bench.table import markdown
+from bench.workloads import FULL, SMALL, Scale, Workload, named_only, workloads
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("workload", nargs="*", help="w1 w2 w3 w4 (all without), g75 g150 g300")
-    parser.add_argument("--runs", type=int, default=3, help="of each builder (the median counts)")
-    parser.add_argument("--builder", action="append", choices=sorted(BUILDERS), help="only this one")
-    parser.add_argument("--json", metavar="FILE", help="write every figure there too")
-    given = parser.parse_args(arguments)
-    chosen = [w for w in WORKLOADS + GROWTH if w.name in given.workload] if given.workload else list(WORKLOADS)
+    """Run the bench; 1 if a builder has no figures of a workload."""
+    given = parser().parse_args(arguments)
+    scale = SMALL if given.small else FULL
+    chosen = chosen_by(given.workload, scale)
+    if given.list:
+        print("".join(f"{one.name:7} {one.says}\n" for one in (*workloads(scale), *named_only(scale))), end="")
+        return 0
+    memory.adopt_orphans()
+    figures = Figures(_machine(scale))
+    builders = _builders(given.builder, figures)
     cache = cache_root() / "bench"
-    with RegistryServer(RegistryServerOptions(cache / "registry", binaries() / "registry")) as registry:
-        host = registry.host
-        prepare(host, cache)
-        figures = {}
+    with started(cache) as registry:
+        bench = Bench(registry, cache / "contexts", scale, str(os.getpid()), given.profile)
+        prepare(registry.host, cache, scale, chosen)
         for workload in chosen:
-            context = workload.write(cache / "contexts")
-            figures[workload.name] = measure(workload.name, context, host, given.runs, given.builder or list(BUILDERS))
-    report(figures)
-    if given.json:
-        Path(given.json).write_text(json.dumps(figures, indent=1))
-    return 0
+            figures.workloads[workload.name] = _measure(bench, workload, builders, given.runs)
+    _write(figures, given)
+    return 1 if any(results.left_out for results in figures.workloads.values()) else 0
 
 
-def prepare(host: str, cache: Path) -> None:
-    """The base images, once for a cache."""
-    stamp = cache / "prepared"
-    before = stamp.read_text() if stamp.exists() else ""
-    published = publish(host, before)
-    if published != before:
-        with (
-            step(f"Building the large base {TOOLBOX} with our engine", "three minutes"),
-            tempfile.TemporaryDirectory() as folder,
-        ):
-            Path(folder, "Dockerfile").write_text(TOOLBOX_DOCKERFILE)
-            command = [sys.executable, "-m", "imagewright", "build", f"--context={folder}",
-                       f"--destination={host}/{TOOLBOX}", f"--registry-endpoint=docker.io={host}"]  # fmt: skip
-            done = subprocess.run(command, check=False, capture_output=True, text=True)
-            if done.returncode != 0:
-                raise BuildFailed(done.stderr[-3000:])
-        stamp.write_text(published)
-
-
-def measure(name: str, context: Path, host: str, runs: int, builders: list[str]) -> dict[str, list[list[float]]]:
-    """[seconds, MiB] of each run by builder. The order alternates, so that neither always meets a warm cache."""
-    found: dict[str, list[list[float]]] = {builder: [] for builder in builders}
-    for number in range(runs):
-        for builder in builders if number % 2 == 0 else reversed(builders):
-            one: Measured = run(builder, context, host, f"bench/{name}-{builder}-{os.getpid()}-{number}:1")
-            say(f"{name} {builder}: {one.seconds:.1f} s, {one.memory_mib:.0f} MiB")
-            found[builder].append([round(one.seconds, 2), round(one.memory_mib, 1)])
+def _builders(names: Sequence[str] | None, figures: Figures) -> dict[str, Builder]:
+    found = {}
+    for name in names or BUILDERS:
+        builder = BUILDERS[name]()
+        why = builder.left_out()
+        if why:
+            say(f"{name} is left out: {why}")
+            figures.left_out[name] = why
+        else:
+            found[name] = builder
     return found
 
 
-def report(figures: dict[str, dict[str, list[list[float]]]]) -> None:
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}; medians")
-    print(f"{'':4} {'builder':12} {'seconds':>8} {'least':>7} {'most':>7} {'peak MiB':>9} {'ratio':>6}")
-    for name, builders in figures.items():
-        base = statistics.median(s for s, _ in builders["buildah"]) if "buildah" in builders else 0.0
-        for builder, runs in builders.items():
-            seconds = [s for s, _ in runs]
-            middle = statistics.median(seconds)
-            ratio = f"{middle / base:.2f}" if base else ""
-            memory = max(m for _, m in runs)
-            print(
-                f"{name:4} {builder:12} {middle:8.1f} {min(seconds):7.1f} {max(seconds):7.1f} {memory:9.0f} {ratio:>6}"
-            )
+def _measure(bench: Bench, workload: Workload, builders: Mapping[str, Builder], runs: int) -> Results:
+    """The order alternates, so that none always meets a warm page cache. A builder that fails is left out."""
+    results = Results(workload.says)
+    able = [name for name in builders if workload.only in ("", name)]
+    for number in range(runs):
+        for name in able if number % 2 == 0 else reversed(able):
+            why = results.left_out.get(name) or lacking(workload.needs)
+            if not why:
+                try:
+                    built = build(bench, workload, name, builders[name], number)
+                except BuildFailed as error:
+                    why = str(error)
+                    say(f"{workload.name} {name} failed: {why}")
+                else:
+                    results.runs.setdefault(name, []).append(built.measured)
+                    _report(workload, name, built)
+            if why:
+                results.left_out[name] = why
+    return results
+
+
+def _report(workload: Workload, name: str, built: Built) -> None:
+    say(f"{workload.name} {name}: {built.measured.seconds:.1f} s, {built.measured.memory / 1024:.0f} MiB")
+    for line in profile_lines(built.spent):
+        say(f"  {line}")
+
+
+def profile_lines(spent: Sequence[Spent]) -> list[str]:
+    """A line for each part."""
+    width = max((len(one.what) for one in spent), default=0)
+    return [f"{one.what:{width}}  {one.seconds:7.2f} s  {one.more}".rstrip() for one in spent]
+
+
+def _write(figures: Figures, given: argparse.Namespace) -> None:
+    table = markdown(figures)
+    print(table, end="")
+    if given.markdown:
+        Path(given.markdown).write_text(table)
+    text = json.dumps(figures.to_json(), indent=1)
+    if given.json:
+        Path(given.json).write_text(text + "\n")
+    if given.picture:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write(text)
+            file.flush()
+            # matplotlib is in an environment of its own: the product's and the tests' don't have it.
+            python = os.environ.get("BENCH_PICTURE_PYTHON", sys.executable)
+            subprocess.run([python, "-m", "bench.picture", file.name, given.picture], check=True)
+
+
+def _machine(scale: Scale) -> str:
+    size = "" if scale is FULL else f"; scale {scale.name}, figures say nothing"
+    return f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}{size}"
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (BuildFailed, ClusterError, UnknownWorkload) as problem:
+        sys.exit(f"bench: {problem}")

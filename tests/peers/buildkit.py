@@ -44,27 +44,82 @@ class Outcome:
     log: str
 
 
-class BuildKit:
-    """A daemon that runs from construction to ``close``; also a context manager."""
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """``programs`` has buildkitd and buildctl. ``state`` gets content, socket and log.
 
-    def __init__(self, programs: Path, runc: Path, state: Path, registry: str, hosts: Iterable[str]) -> None:
-        self._programs = programs
-        self._address = f"unix://{state}/buildkitd.sock"
-        self._builds = 0
-        self.since = time.time()  # WORKDIR's folders may come from an earlier build, whatever the cache options say
-        self._state = state
+    ``registry`` is reached over plain HTTP, and the names of ``hosts`` lead to it. ``starter`` is put before the
+    command, to start it in another way.
+    """
+
+    programs: Path
+    runc: Path
+    state: Path
+    registry: str
+    hosts: tuple[str, ...] = ()
+    # Overlay file systems break hard links that reach below a layer; a copy of the tree keeps them.
+    snapshotter: str = "native"
+    starter: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+class Daemon:
+    """buildkitd, from construction to ``close``; its content stays in ``state``. Also a context manager."""
+
+    def __init__(self, options: DaemonOptions) -> None:
+        self._options = options
+        state = options.state
+        self.address = f"unix://{state}/buildkitd.sock"
         self._log = state / "buildkitd.log"
         state.mkdir(parents=True, exist_ok=True)
         config = state / "buildkitd.toml"
-        config.write_text(_config(runc, state, registry, hosts))
-        command = [str(programs / "buildkitd"), f"--config={config}", f"--root={state}/root", f"--addr={self._address}"]
+        config.write_text(_config(options))
+        command = [*options.starter, str(options.programs / "buildkitd"), f"--config={config}"]
+        command += [f"--root={state}/root", f"--addr={self.address}"]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=dict(options.environment)
+            )
         try:
             eventually(self._answers, "buildkitd to answer", problem=self._log.read_text)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def client(self) -> list[str]:
+        """The client's program and the daemon's address."""
+        return [str(self._options.programs / "buildctl"), f"--addr={self.address}"]
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(60)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        command = [*self.client, "debug", "workers"]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+class BuildKit:
+    """Builds with a daemon that runs from construction to ``close``; also a context manager."""
+
+    def __init__(self, programs: Path, runc: Path, state: Path, registry: str, hosts: Iterable[str]) -> None:
+        self._builds = 0
+        self.since = time.time()  # WORKDIR's folders may come from an earlier build, whatever the cache options say
+        self._state = state
+        self._daemon = Daemon(DaemonOptions(programs, runc, state, registry, tuple(hosts)))
 
     def build(self, build: Build) -> Outcome:
         """Build without any cache, with the frontend that is part of the daemon."""
@@ -79,13 +134,7 @@ class BuildKit:
         options |= {f"label:{name}": value for name, value in build.labels.items()}
         options |= {f"context:{name}": f"local:{name}" for name in build.build_contexts}
         locals_ = {"context": build.context, "dockerfile": build.context, **build.build_contexts}
-        command = [
-            str(self._programs / "buildctl"),
-            f"--addr={self._address}",
-            "build",
-            "--progress=plain",
-            "--no-cache",
-        ]
+        command = [*self._daemon.client, "build", "--progress=plain", "--no-cache"]
         command += ["--frontend=dockerfile.v0", f"--output=type=oci,dest={layout},tar=false"]
         command += [f"--opt={name}={value}" for name, value in options.items()]
         command += [f"--local={name}={path}" for name, path in locals_.items()]
@@ -100,23 +149,11 @@ class BuildKit:
         """Of contexts that it has seen, BuildKit takes a file of the same path, size and time for the one that it
         has.
         """
-        command = [
-            str(self._programs / "buildctl"),
-            f"--addr={self._address}",
-            "prune",
-            "--all",
-            "--filter=type==source.local",
-        ]
+        command = [*self._daemon.client, "prune", "--all", "--filter=type==source.local"]
         subprocess.run(command, check=True, capture_output=True)
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(60)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        self._process.wait()
+        self._daemon.close()
         shutil.rmtree(self._state / "root", ignore_errors=True)  # GBs of trees, which pytest would keep
 
     def __enter__(self) -> BuildKit:
@@ -125,11 +162,6 @@ class BuildKit:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _answers(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
-        command = [str(self._programs / "buildctl"), f"--addr={self._address}", "debug", "workers"]
-        return subprocess.run(command, check=False, capture_output=True).returncode == 0
-
 
 def _error(log: str) -> str:
     """buildctl's last words."""
@@ -137,16 +169,16 @@ def _error(log: str) -> str:
     return found[-1] if found else log[-2000:]
 
 
-def _config(runc: Path, state: Path, registry: str, hosts: Iterable[str]) -> str:
+def _config(options: DaemonOptions) -> str:
     quoted = json.dumps  # a JSON string is a TOML string
+    worker = {"snapshotter": options.snapshotter, "binary": str(options.runc), "networkMode": "host"}
     sections = [
         'insecure-entitlements = ["network.host", "security.insecure"]',
-        f"[otel]\nsocketPath = {quoted(f'{state}/otel.sock')}",
+        f"[otel]\nsocketPath = {quoted(f'{options.state}/otel.sock')}",
         "[cdi]\ndisabled = true",
-        # Overlay file systems break hard links that reach below a layer; a copy of the tree keeps them.
-        f'[worker.oci]\nenabled = true\nsnapshotter = "native"\nbinary = {quoted(str(runc))}\nnetworkMode = "host"',
+        "[worker.oci]\nenabled = true\n" + "\n".join(f"{name} = {quoted(value)}" for name, value in worker.items()),
         "[worker.containerd]\nenabled = false",
-        f"[registry.{quoted(registry)}]\nhttp = true",
-        *(f"[registry.{quoted(host)}]\nmirrors = [{quoted(registry)}]" for host in hosts),
+        f"[registry.{quoted(options.registry)}]\nhttp = true",
+        *(f"[registry.{quoted(host)}]\nmirrors = [{quoted(options.registry)}]" for host in options.hosts),
     ]
     return "\n".join(sections) + "\n"

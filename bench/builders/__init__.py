@@ -1,0 +1,1 @@
+"""The builders that are compared: each builds and pushes one image."""
