@@ -6,6 +6,7 @@ than ``imagewright version`` may take.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -116,7 +117,12 @@ def _call(module: str, name: str, words: list[str], environment: Mapping[str, st
 
 
 def _command(module: str, name: str) -> Command:
-    commands: Mapping[str, Command] = importlib.import_module(f"imagewright.cli.commands.{module}").COMMANDS
+    gc.disable()  # what modules define stays: looking for garbage in it takes a tenth of the import
+    try:
+        commands: Mapping[str, Command] = importlib.import_module(f"imagewright.cli.commands.{module}").COMMANDS
+    finally:
+        gc.enable()
+    gc.freeze()  # nor look again during the build
     return commands[name]
 
 
