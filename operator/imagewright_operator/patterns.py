@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+_SHOWN = 4  # patterns in a message, which must leave room for others
 NONE = "none"  # instead of a pattern: nothing is allowed
 
 
@@ -29,10 +30,12 @@ class AllowList:
         return any(pattern.fullmatch(name) for pattern in self._compiled.get(namespace, self._general))
 
     def refusal(self, namespace: str = "") -> str:
-        """What the setting allows, to follow "… is not allowed: "."""
+        """What the setting allows and who can change that, to follow "… is not allowed: "."""
         own = self._by_namespace.get(namespace, self._by_namespace[""])
         where = f" in namespace {namespace}" if self.namespaced and namespace in self._by_namespace else ""
-        return f"setting {self.setting} allows {', '.join(own) or 'none'}{where}"
+        more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
+        shown = ", ".join(own[:_SHOWN]) or "none"
+        return f"the operator's setting {self.setting} allows {shown}{more}{where}; ask the cluster's administrator"
 
     @cached_property
     def _by_namespace(self) -> dict[str, list[str]]:

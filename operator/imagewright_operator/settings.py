@@ -22,7 +22,8 @@ from imagewright_operator.patterns import NONE, AllowList
 
 _PREFIX = "IMAGEWRIGHT_"
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
-_PATTERN = re.compile(r"[A-Za-z0-9*]?[-A-Za-z0-9_./*]*")
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_PATTERN = re.compile(r"[A-Za-z0-9*_][-A-Za-z0-9_./*]*")
 _QUANTITY = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[KMGTPE]i|[mkMGTPE]|[eE][0-9]+)?")
 
 
@@ -193,9 +194,22 @@ class _Reader:
         self._known.add(name)
         return self._values.get(name) or default
 
-    def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    def words(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         text = self.text(name, "")
-        return tuple(word for word in text.replace(",", " ").split()) or default
+        words = tuple(text.replace(",", " ").split())
+        if text and not words:
+            raise _invalid(name, text, "it lists nothing: leave it out for the default")
+        return words or default
+
+    def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of Kubernetes objects."""
+        words = self.words(name, default)
+        for word in words:
+            if not _NAME.fullmatch(word):
+                raise _invalid(
+                    name, word, "must be names of lower-case letters, digits, - and .; * is not a pattern here"
+                )
+        return words
 
     def allowed(self, default: Allowed) -> Allowed:
         lists = {one.name: getattr(default, one.name) for one in fields(default)}
@@ -207,11 +221,20 @@ class _Reader:
     def patterns(self, default: AllowList) -> AllowList:
         """Patterns instead of the default ones; the word ``none`` is for an empty list."""
         name = default.setting.removeprefix(_PREFIX)
-        found = self.names(name, default.patterns)
-        for pattern in found:
-            if not _PATTERN.fullmatch(pattern) or (default.namespaced and pattern.count("/") > 1):
+        if self._values.get(name) == "":
+            raise _invalid(name, "", f"it lists nothing: use {NONE}, or leave it out for the default")
+        found = self.words(name, default.patterns)
+        listed: dict[str, list[str]] = {}
+        for word in found:
+            namespace, slash, pattern = word.rpartition("/") if default.namespaced else ("", "", word)
+            if not _PATTERN.fullmatch(pattern) or (slash and not _NAMESPACE.fullmatch(namespace)):
                 form = "names of Secrets, or NAMESPACE/NAME" if default.namespaced else "names"
-                raise _invalid(name, pattern, f"must be {form}, in which * stands for any characters")
+                where = ", but not in a namespace" if default.namespaced else ""
+                raise _invalid(name, word, f"must be {form}, in which * stands for any characters{where}")
+            listed.setdefault(namespace, []).append(pattern)
+        for patterns in listed.values():
+            if NONE in patterns and len(patterns) > 1:
+                raise _invalid(name, ",".join(found), f"{NONE} allows nothing, and cannot stand next to other names")
         return replace(default, patterns=() if found == (NONE,) else found)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
@@ -299,7 +322,7 @@ class _Reader:
 def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid(name, text, f"invalid JSON: {error}") from error
 
 

@@ -13,7 +13,13 @@ from imagebuilds.kanikopods import GIT, mounted, pod
 from imagewright.errors import UnsupportedError
 from imagewright_kubectl.kaniko import convert, find_workload
 from imagewright_operator.api import ImageBuild
-from imagewright_operator.api.volumerules import PROJECTED_SOURCES, RESERVED_MOUNT_PATHS
+from imagewright_operator.api.volumerules import (
+    PROJECTED_SOURCES,
+    RESERVED_MOUNT_PATHS,
+    RULE,
+    is_at_engines_path,
+    mount_path_problem,
+)
 from imagewright_operator.reconcile.validation import problems
 from imagewright_operator.settings import Settings
 
@@ -28,10 +34,13 @@ RESERVED = {
     "/etc/hostname",
     "/var/run/secrets/kubernetes.io",
     "/run/secrets/kubernetes.io",
+    *("/bin", "/sbin", "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/busybox", "/boot"),
+    *("/etc", "/root", "/run/secrets", "/var/run/secrets"),
 }
 PARENTS = {posixpath.dirname(path) for path in RESERVED} | {"/var/run", "/var"}
 REFUSED = sorted(RESERVED | PARENTS | {f"{path}/below" for path in RESERVED} | {"//etc//hosts/"})
-ALLOWED = ["/etc/ssl", "/etc/hosts.d", "/kaniko2", "/var/lib", "/run/secrets/app", "/data"]
+ALLOWED = ["/usrlocal", "/etc2/ssl", "/kaniko2", "/var/lib", "/run/app", "/data", "/mnt/usr", "/workspace"]
+OF_THE_SYSTEM = ["/usr/local/bin", "/root/.aws", "/root", "/etc/ssh", "/etc/ssl/certs", "/lib/x86_64-linux-gnu"]
 
 
 def operator_problems(path: str, **source: object) -> tuple[str, ...]:
@@ -59,11 +68,43 @@ def test_the_list_of_reserved_paths() -> None:
     assert set(re.findall("`([^`]+)`", documented)) == RESERVED
 
 
+@pytest.mark.parametrize("path", OF_THE_SYSTEM)
+def test_where_programs_and_their_settings_are_nothing_is_mounted(path: str) -> None:
+    (problem,) = operator_problems(path)
+    assert "is reserved for the executor: use a path such as /data or /mnt/NAME" in problem
+
+
+def test_every_folder_of_the_images_path_is_reserved() -> None:
+    text = (Path(__file__).parents[2] / "Dockerfile").read_text()
+    paths = re.findall(r"PATH=([^ \n]+)", text)
+    folders = [folder for path in paths for folder in path.split(":") if folder.startswith("/")]
+    assert len(folders) > 8
+    assert [folder for folder in folders if not mount_path_problem(folder)] == []
+
+
+def test_the_definitions_rule_refuses_no_other_path() -> None:
+    pattern = re.fullmatch(r"!self[.]matches[(]'(.*)'[)]", RULE)
+    assert pattern is not None
+    for path in (*REFUSED, *ALLOWED, *OF_THE_SYSTEM):
+        below = any(f"{path.rstrip('/')}/".startswith(f"{one}/") for one in RESERVED)
+        assert (re.search(pattern[1], path) is not None) == below or "//" in path, path
+
+
+def test_a_cluster_may_add_its_mounts_without_making_the_pod_another() -> None:
+    """Webhooks of clouds' identities mount tokens there: a Pod's fingerprint has the engine's own paths only."""
+    assert not is_at_engines_path("/var/run/secrets/eks.amazonaws.com/serviceaccount")
+    assert is_at_engines_path("/kaniko/work")
+    assert is_at_engines_path("/var")
+
+
 @pytest.mark.parametrize("path", REFUSED)
 def test_operator_and_plugin_refuse_a_reserved_mount_path(path: str) -> None:
     (problem,) = operator_problems(path)
     assert problem.startswith(f'spec.podTemplate.volumes "v": invalid mountPath "{path}": ')
     reason = problem.partition("mountPath ")[2].partition(": ")[2]
+    reason = reason.partition(": use a path")[0] + (
+        ": use a path such as /data or /mnt/NAME" if ": use" in reason else ""
+    )
     shown = "/" + posixpath.normpath(path).lstrip("/")
     assert plugin_errors(path) == [f'  volume "v" at "{shown}": {reason}: mount it elsewhere']
 
@@ -76,9 +117,11 @@ def test_operator_and_plugin_allow_other_mount_paths(path: str) -> None:
 
 
 def test_the_reason_names_the_reserved_path() -> None:
-    assert operator_problems("/etc/hosts/x")[0].endswith('"/etc/hosts" is reserved for the executor')
+    assert operator_problems("/etc/hosts/x")[0].endswith(
+        '"/etc/hosts" is reserved for the executor: use a path such as /data or /mnt/NAME'
+    )
     assert operator_problems("/run")[0].endswith(
-        'it would hide "/run/secrets/kubernetes.io", which is reserved for the executor'
+        'it would hide "/run/secrets/kubernetes.io", which is reserved for the executor: use a path such as /data or /mnt/NAME'
     )
     assert operator_problems("/")[0].endswith('must be an absolute path other than "/", without ".."')
     assert operator_problems("//")[0].endswith('must be an absolute path other than "/", without ".."')

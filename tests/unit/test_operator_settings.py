@@ -144,7 +144,6 @@ def test_host_users_of_the_template_select_the_plain_profile() -> None:
         ("*-login, a*z*c", "x-login -login azc abzbc", "login ac azcd"),
         ("a.b/c", "a.b/c", "aXb/c c"),
         ("none", "", "none a"),
-        ("a none", "a", "none"),
         ("a\tb", "a b", "ab"),
     ],
 )
@@ -156,16 +155,60 @@ def test_patterns_of_an_allow_list(patterns: str, allowed: str, refused: str) ->
 
 def test_a_namespace_with_patterns_of_its_own_has_no_others() -> None:
     secrets = read(ALLOWED_BUILD_SECRETS="build-*, a/own, a/*-key, b/none").allowed.build_secrets
+    setting, ask = "the operator's setting IMAGEWRIGHT_ALLOWED_BUILD_SECRETS", "; ask the cluster's administrator"
     assert secrets.allows("build-1", "c")
     assert not secrets.allows("own", "c")
     assert secrets.allows("own", "a")
     assert secrets.allows("x-key", "a")
     assert not secrets.allows("build-1", "a")
     assert not secrets.allows("build-1", "b")
-    assert secrets.refusal("a") == "setting IMAGEWRIGHT_ALLOWED_BUILD_SECRETS allows own, *-key in namespace a"
-    assert secrets.refusal("b") == "setting IMAGEWRIGHT_ALLOWED_BUILD_SECRETS allows none in namespace b"
-    assert secrets.refusal("c") == "setting IMAGEWRIGHT_ALLOWED_BUILD_SECRETS allows build-*"
+    assert secrets.refusal("a") == f"{setting} allows own, *-key in namespace a{ask}"
+    assert secrets.refusal("b") == f"{setting} allows none in namespace b{ask}"
+    assert secrets.refusal("c") == f"{setting} allows build-*{ask}"
 
 
 def test_repeated_stars_cost_no_more_than_one() -> None:
     assert not read(ALLOWED_LABELS="*" * 200 + "x").allowed.labels.allows("a" * 5000)
+
+
+LISTS = [
+    *(f"ALLOWED_{name}" for name in ("LABELS", "ANNOTATIONS", "ENV", "TOLERATIONS", "NODE_SELECTORS")),
+    *("ALLOWED_PRIORITY_CLASSES", "ALLOWED_RUNTIME_CLASSES", "ALLOWED_LOGIN_SECRETS", "ALLOWED_BUILD_SECRETS"),
+    *("SERVICE_ACCOUNTS", "NAMESPACES"),
+]
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("text", [",", " , ,", "a,b c,$x", "a;b", "ü"])
+def test_a_list_that_says_nothing_or_what_is_no_name_is_refused_at_the_start(name: str, text: str) -> None:
+    """A comma alone meant the default, which is every Secret or every namespace."""
+    with pytest.raises(UsageError, match=f"^invalid IMAGEWRIGHT_{name} value "):
+        read(**{name: text})
+
+
+@pytest.mark.parametrize("name", [name for name in LISTS if name.startswith("ALLOWED")])
+@pytest.mark.parametrize("text", ["", " ", "none,a", "a none"])
+def test_an_allow_list_that_could_mean_two_things_is_refused(name: str, text: str) -> None:
+    with pytest.raises(UsageError, match="none"):
+        read(**{name: text})
+
+
+@pytest.mark.parametrize("name", ["SERVICE_ACCOUNTS", "NAMESPACES"])
+@pytest.mark.parametrize("text", ["*", "team-*", "a,*", "Team", "a/b"])
+def test_names_are_no_patterns(name: str, text: str) -> None:
+    with pytest.raises(UsageError, match="is not a pattern here"):
+        read(**{name: text})
+
+
+@pytest.mark.parametrize("kind", ["LOGIN", "BUILD"])
+@pytest.mark.parametrize("text", ["*,prod-*/none", "*/a", "/a", "a/", "a/b/c", "Prod/a", "a.b/c", "a/none,a/b"])
+def test_the_namespace_of_a_pattern_is_a_namespaces_name(kind: str, text: str) -> None:
+    """``prod-*/none`` was taken for a namespace of that name, so that nothing was refused."""
+    with pytest.raises(UsageError, match=f"^invalid IMAGEWRIGHT_ALLOWED_{kind}_SECRETS value "):
+        read(**{f"ALLOWED_{kind}_SECRETS": text})
+
+
+def test_json_that_is_nested_is_refused() -> None:
+    for name in ("RESOURCES", "REGISTRIES"):
+        with pytest.raises(UsageError, match="invalid JSON"):
+            read(**{name: "[" * 100_000})

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.failures import clean
+from imagewright.programs import find_program
 from imagewright.registry.auth import Login
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -30,9 +31,12 @@ def ask_helper(name: str, server: str, environment: Mapping[str, str]) -> Login 
     """
     if not _NAME.fullmatch(name):
         raise _failed(name, "the name is invalid")
+    program = find_program(f"docker-credential-{name}", environment.get("PATH"))
+    if program is None:
+        raise _failed(name, f"docker-credential-{name} not found in PATH")
     try:
         done = subprocess.run(
-            [f"docker-credential-{name}", "get"],
+            [program, "get"],
             input=server.encode(),
             capture_output=True,
             timeout=_TIMEOUT_S,

@@ -9,11 +9,11 @@ import contextlib
 import errno
 import os
 import pwd
-import shutil
 import subprocess
 import sys
 
 from imagewright.errors import SandboxError
+from imagewright.programs import find_program
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.processes.child import FAILED, Parent, spawn
 
@@ -79,7 +79,7 @@ def _map(pid: int, uid: int, gid: int) -> bool:
     """Map the user's ranges into the namespace of ``pid``; False if that is not possible."""
     done = []
     for tool, file, own in (("newuidmap", "/etc/subuid", uid), ("newgidmap", "/etc/subgid", gid)):
-        program = shutil.which(tool)
+        program = find_program(tool, os.environ.get("PATH"))
         ranges = _ranges(file, uid)
         if program is None or not ranges:
             return False

@@ -7,7 +7,7 @@ instead. Every string with a rule has a maximum length, which the API server mul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -209,19 +209,25 @@ RegistryHost = Annotated[
 ]
 
 
-Repository = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=512,
-        json_schema_extra=rules(
-            rule(
-                "self.matches('^[^ /][^ ]*$') && !self.contains('://')",
-                "is not a name in a registry: write it as registry.example.com/team/app, without https://",
-            )
-        ),
-    ),
-]
+# Its rules are those of the object that has it, see ``repository_rules``.
+Repository = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+def repository_rules(*fields: str, lists: Iterable[str] = ()) -> list[Json]:
+    """The rules for fields with a Repository, for the object that has them.
+
+    The API server prints the value that a rule is for, and an address of a registry may have been given a login.
+    """
+    form = "{0}.matches('^[^ /@][^ @]*(@sha256:[0-9a-f]{{64}})?$') && !{0}.contains('://')"
+    say = "that is not a name in a registry: write it as registry.example.com/team/app, without https:// and without a login"
+    one = [
+        rule(f"!has(self.{field}) || ({form.format(f'self.{field}')})", f"has a value of {field} {say}")
+        for field in fields
+    ]
+    return one + [
+        rule(f"!has(self.{field}) || self.{field}.all(one, {form.format('one')})", f"has a value in {field} {say}")
+        for field in lists
+    ]
 
 
 class LocalReference(Model):

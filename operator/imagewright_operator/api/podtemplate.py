@@ -21,6 +21,7 @@ from imagewright_operator.api.base import (
     rule,
     rules,
 )
+from imagewright_operator.api.envrules import RULE
 from imagewright_operator.api.podvolumes import Volume
 from imagewright_operator.api.securitycontext import SecurityContext
 
@@ -81,7 +82,13 @@ class EnvVar(Model):
             max_length=128,
             description="Name of the variable.",
             json_schema_extra=rules(
-                rule("self.matches('^[A-Za-z_][A-Za-z0-9_]*$')", "is not a variable's name: write letters, digits, '_'")
+                rule(
+                    RULE,
+                    "is reserved: it would change what the engine runs, whom it trusts or where logins are sent; remove it",
+                ),
+                rule(
+                    "self.matches('^[A-Za-z_][A-Za-z0-9_]*$')", "is not a variable's name: write letters, digits, '_'"
+                ),
             ),
         ),
     ]
@@ -104,9 +111,17 @@ class PodTemplate(Model):
     ] = {}
     tolerations: Annotated[list[Toleration], Field(max_length=32, description="Tolerations of the Pod.")] = []
     affinity: Affinity | None = Field(default=None, description="Affinity rules, as in a Pod.")
-    priority_class_name: ObjectName | None = Field(
-        default=None, description="Priority class of the Pod, other than the cluster's own (system-…)."
-    )
+    priority_class_name: (
+        Annotated[
+            ObjectName,
+            Field(
+                json_schema_extra=rules(
+                    rule("!self.startsWith('system-')", "is reserved for the cluster: write the name of another one")
+                )
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="Priority class of the Pod, other than the cluster's own (system-…).")
     runtime_class_name: ObjectName | None = Field(default=None, description="Runtime class of the Pod.")
     image_pull_secrets: Annotated[
         list[LocalReference],

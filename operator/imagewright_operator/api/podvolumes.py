@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from imagewright_operator.api.base import Json, LocalReference, PodModel, Quantity, rule, rules
+from imagewright_operator.api.volumerules import RULE
 
 Name = Annotated[str, Field(max_length=253)]
 Mode = Annotated[int, Field(ge=0, le=0o777)]
@@ -175,6 +176,7 @@ class Volume(PodModel):
             max_length=512,
             description="Path at which the volume is mounted in the engine's container.",
             json_schema_extra=rules(
+                rule(RULE, "is reserved for the executor: write a path such as /data or /mnt/NAME"),
                 rule("self.startsWith('/') && self.size() > 1", "must be an absolute path, such as /cache"),
             ),
         ),

@@ -17,23 +17,19 @@ from imagewright_operator.api.base import (
     ObjectName,
     RelativePath,
     Repository,
+    repository_rules,
     rule,
     rules,
 )
+from imagewright_operator.api.urlrules import expressions
 
-Url = Annotated[
-    str,
-    Field(
-        max_length=2048,
-        json_schema_extra=rules(
-            rule("self.matches('^https?://[^ ]+$')", "is not a URL: write https://host/path"),
-            rule(
-                "!self.matches('^[a-z]+://[^/@]*@')",
-                "must not hold a login: put it into a Secret and name that in secretRef",
-            ),
-        ),
-    ),
-]
+Url = Annotated[str, Field(max_length=2048)]  # its rules are the object's: see urlrules
+
+
+def _url_rules(kind: str, field: str = "url") -> list[Json]:
+    return [rule(expression, message) for expression, message in expressions(kind, field)]
+
+
 GitName = Annotated[
     str,
     Field(
@@ -111,26 +107,11 @@ class GitSource(SourceFields):
                 "!(has(self.poll) && has(self.ref) && has(self.ref.commit))",
                 "a commit never moves: write either poll or ref.commit",
             ),
+            *_url_rules("git"),
         )
     )
 
-    url: Annotated[
-        str,
-        Field(
-            max_length=2048,
-            description="URL of the repository; git:// is treated as https://, as in kaniko.",
-            json_schema_extra=rules(
-                rule(
-                    "self.matches('^(https?|git|ssh)://[^ ]+$') || self.matches('^[-A-Za-z0-9_.]+@[-A-Za-z0-9.]+:[^ ]+$')",
-                    "is not the address of a git repository: write https://host/team/repository.git or git@host:team/repository.git",
-                ),
-                rule(
-                    "!self.matches('^[a-z]+://[^/@]*:[^/@]*@') && !self.matches('^(https?|git)://[^/@]*@')",
-                    "must not hold a login: put username and password into a Secret and name it in secretRef",
-                ),
-            ),
-        ),
-    ]
+    url: Url = Field(description="URL of the repository; git:// is treated as https://, as in kaniko.")
     ref: GitRef | None = Field(
         default=None, description="Branch, tag or commit to check out; the remote's HEAD by default."
     )
@@ -159,6 +140,8 @@ class GitSource(SourceFields):
 class HttpSource(SourceFields):
     """A tar archive at a URL."""
 
+    model_config = ConfigDict(json_schema_extra=rules(*_url_rules("http")))
+
     url: Url = Field(description="URL of the archive.")
     sha256: Annotated[
         str | None,
@@ -180,6 +163,8 @@ class HttpSource(SourceFields):
 
 class S3Source(SourceFields):
     """A tar archive in an S3 bucket."""
+
+    model_config = ConfigDict(json_schema_extra=rules(*_url_rules("s3", "endpoint")))
 
     bucket: Annotated[str, Field(min_length=1, max_length=255)] = Field(description="Name of the bucket.")
     key: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="Key of the archive in the bucket.")
@@ -208,6 +193,8 @@ class GcsSource(SourceFields):
 class AzureBlobSource(SourceFields):
     """A tar archive in Azure Blob Storage."""
 
+    model_config = ConfigDict(json_schema_extra=rules(*_url_rules("azureBlob")))
+
     url: Url = Field(description="URL of the archive.")
     secret_ref: LocalReference | None = Field(
         default=None,
@@ -217,6 +204,8 @@ class AzureBlobSource(SourceFields):
 
 class OciSource(SourceFields):
     """An OCI artifact that holds the context."""
+
+    model_config = ConfigDict(json_schema_extra=rules(*repository_rules("image")))
 
     image: Repository = Field(description="Reference of the artifact, such as registry.example.com/team/context:1.0.")
     secret_ref: LocalReference | None = Field(

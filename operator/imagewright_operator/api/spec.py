@@ -22,6 +22,7 @@ from imagewright_operator.api.base import (
     RegistryHost,
     RelativePath,
     Repository,
+    repository_rules,
     rule,
     rules,
 )
@@ -220,6 +221,7 @@ class Cache(Model):
                 "!has(self.ttl) || has(self.repository) || has(self.from)",
                 "has a ttl without a repository that it is for",
             ),
+            *repository_rules("repository", "to", lists=["from"]),
         )
     )
 
@@ -259,7 +261,8 @@ class Registry(Model):
             rule(
                 "!(has(self.mirrorsOnly) && self.mirrorsOnly) || (has(self.mirrors) && self.mirrors.size() > 0)",
                 "has mirrorsOnly without mirrors: name the mirrors that are to be asked",
-            )
+            ),
+            *repository_rules(lists=["mirrors"]),
         )
     )
 

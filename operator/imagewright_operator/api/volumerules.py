@@ -12,7 +12,7 @@ VOLUME_TYPES = ("emptyDir", "configMap", "secret", "projected", "persistentVolum
 PROJECTED_SOURCES = ("configMap", "secret", "downwardAPI")
 RESERVED_VOLUME_PREFIX = "imagewright"
 # The executor's own directories, and what the kubelet and the kernel mount.
-RESERVED_MOUNT_PATHS = (
+ENGINES_PATHS = (
     "/kaniko",
     "/imagewright",
     "/proc",
@@ -24,19 +24,49 @@ RESERVED_MOUNT_PATHS = (
     "/var/run/secrets/kubernetes.io",
     "/run/secrets/kubernetes.io",
 )
+# Where programs, libraries, settings of the system and of root, and tokens of clouds are searched.
+SYSTEM_PATHS = (
+    "/bin",
+    "/boot",
+    "/busybox",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/root",
+    "/run/secrets",
+    "/sbin",
+    "/usr",
+    "/var/run/secrets",
+)
+RESERVED_MOUNT_PATHS = (*ENGINES_PATHS, *SYSTEM_PATHS)
+# The definition's rule, for the paths as they are usually written.
+RULE = f"!self.matches('^/+({'|'.join(path[1:].replace('.', '[.]') for path in RESERVED_MOUNT_PATHS)})(/|$)')"
 
 
 def mount_path_problem(mount_path: str) -> str:
-    """Why no volume can be mounted at this path, "" where one can.
+    """Why a build can't have a volume mounted at this path, "" where it can.
 
     A mount inside a reserved path changes it, and one above it hides it: both conflict.
     """
+    return _conflict(mount_path, RESERVED_MOUNT_PATHS)
+
+
+def is_at_engines_path(mount_path: str) -> bool:
+    """Whether a mount at this path changes what the engine is: a part of its Pod's fingerprint."""
+    return bool(_conflict(mount_path, ENGINES_PATHS))
+
+
+def _conflict(mount_path: str, paths: tuple[str, ...]) -> str:
     path = "/" + posixpath.normpath(mount_path).lstrip("/")  # POSIX keeps two slashes at the start
     if ".." in mount_path.split("/") or path == "/":
         return 'must be an absolute path other than "/", without ".."'
-    for reserved in RESERVED_MOUNT_PATHS:
+    for reserved in paths:
         if path == reserved or path.startswith(reserved + "/"):
-            return f'"{reserved}" is reserved for the executor'
+            return f'"{reserved}" is reserved for the executor: use a path such as /data or /mnt/NAME'
         if reserved.startswith(path + "/"):
-            return f'it would hide "{reserved}", which is reserved for the executor'
+            return (
+                f'it would hide "{reserved}", which is reserved for the executor: use a path such as /data or /mnt/NAME'
+            )
     return ""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from imagewright.contract import REQUEST_ENV, TERMINATION_MESSAGE_PATH
-from imagewright_operator.api.volumerules import RESERVED_VOLUME_PREFIX, mount_path_problem
+from imagewright_operator.api.volumerules import RESERVED_VOLUME_PREFIX, is_at_engines_path
 from imagewright_operator.pods.states import EXECUTOR, RUNNER, container_of
 
 PodJson = Mapping[str, Any]
@@ -98,7 +98,7 @@ def _mounts(container: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for mount in container.get("volumeMounts") or ():
         path = mount.get("mountPath") or "/"
         folded = "/" + posixpath.normpath(path).lstrip("/")
-        if not folded.startswith(_TOKEN_FOLDERS) or mount_path_problem(path):
+        if not folded.startswith(_TOKEN_FOLDERS) or is_at_engines_path(path):
             yield mount
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from imagewright_operator.api.affinity import Affinity
 from imagewright_operator.api.base import unknown_fields
-from imagewright_operator.api.envrules import is_reserved
+from imagewright_operator.api.envrules import is_refused
 from imagewright_operator.api.podtemplate import PodTemplate
 from imagewright_operator.api.podvolumes import Volume
 from imagewright_operator.api.securitycontext import SecurityContext
@@ -32,8 +32,8 @@ def problems(template: PodTemplate, settings: Settings) -> Iterator[str]:
     """The fields that are not allowed, each with the reason."""
     account = template.service_account_name
     if account is not None and account not in settings.service_accounts:
-        allowed = ", ".join(sorted(settings.service_accounts)) or "none"
-        yield f'{_WHERE}.serviceAccountName "{account}" is not allowed: this installation allows {allowed}'
+        allowed = AllowList("IMAGEWRIGHT_SERVICE_ACCOUNTS", tuple(sorted(settings.service_accounts)))
+        yield _refused("serviceAccountName", account, allowed)
     yield from _host_users(template, settings)
     yield from _keys(template, settings)
     if template.security_context is not None:
@@ -49,7 +49,7 @@ def _host_users(template: PodTemplate, settings: Settings) -> Iterator[str]:
     if template.host_users and settings.profile in (Profile.USERNS, Profile.USERNS_STRICT):
         yield f"{where}: this installation runs every build in a user namespace"
     elif template.host_users and settings.profile is Profile.AUTO and not settings.allowed.host_users:
-        yield f"{where}: setting IMAGEWRIGHT_ALLOW_HOST_USERS is false; remove the field: nodes decide"
+        yield f"{where}: the operator's setting IMAGEWRIGHT_ALLOW_HOST_USERS is false; remove the field: nodes decide"
 
 
 def _keys(template: PodTemplate, settings: Settings) -> Iterator[str]:
@@ -66,8 +66,8 @@ def _keys(template: PodTemplate, settings: Settings) -> Iterator[str]:
             elif not listed.allows(key):
                 yield _refused(kind, key, listed)
     for variable in template.env:
-        if is_reserved(variable.name):
-            yield f'{_WHERE}.env "{variable.name}" is not allowed: it would change what the engine runs or trusts'
+        if is_refused(variable.name):
+            yield f'{_WHERE}.env "{variable.name}" is not allowed: it would change what the engine runs, whom it trusts or where logins are sent'
         elif not allowed.env.allows(variable.name):
             yield _refused("env", variable.name, allowed.env)
     for toleration in template.tolerations:

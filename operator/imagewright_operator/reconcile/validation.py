@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from imagewright.contract import COMPRESSION_LEVELS
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.reference import Reference
-from imagewright_operator.api import ImageBuild, Metadata, Spec, Status
+from imagewright_operator.api import ImageBuild, Metadata, Spec, Status, urlrules
 from imagewright_operator.api.base import MAX_INLINE_BYTES, describe, parse_duration
 from imagewright_operator.api.source import choices
 from imagewright_operator.api.spec import Compression, Format
@@ -119,9 +119,24 @@ def _source(spec: Spec) -> Iterator[str]:
         found = " and ".join(given) or "none"
         yield f"spec.source must have exactly one source but has {found}: use one of {choices()}"
         return
+    for kind, field, url in _urls(spec):
+        if wrong := urlrules.problem(kind, url):
+            yield f"spec.source.{kind}.{field} {wrong}"
     inline = spec.source.inline
     if inline is not None and len(inline.dockerfile.encode()) > MAX_INLINE_BYTES:
         yield "spec.source.inline.dockerfile is longer than 16 KiB of UTF-8: put it into a ConfigMap or a git repository"
+
+
+def _urls(spec: Spec) -> Iterator[tuple[str, str, str]]:
+    source = spec.source
+    for kind, field, url in (
+        ("git", "url", source.git.url if source.git is not None else None),
+        ("http", "url", source.http.url if source.http is not None else None),
+        ("s3", "endpoint", source.s3.endpoint if source.s3 is not None else None),
+        ("azureBlob", "url", source.azure_blob.url if source.azure_blob is not None else None),
+    ):
+        if url is not None:
+            yield kind, field, url
 
 
 def _output(spec: Spec) -> Iterator[str]:

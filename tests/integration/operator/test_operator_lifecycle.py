@@ -220,6 +220,14 @@ def secret(name: str) -> dict[str, Any]:
 NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of git, http, s3"
 
 
+def pod(**fields: Any) -> dict[str, Any]:
+    return {"podTemplate": fields}
+
+
+def volume(path: str, **source: Any) -> dict[str, Any]:
+    return {"name": "a", "mountPath": path, **source}
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -244,8 +252,8 @@ NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of g
             {"source": {"inline": {"dockerfile": "漢" * 5462}}},
             "is longer than 16 KiB of UTF-8: put it into a ConfigMap",
         ),
-        ({"source": {"git": {"url": "https://u:p@git.example.com/a"}}}, "must not hold a login: put username and"),
-        ({"source": {"git": {"url": "https://t0ken@git.example.com/a"}}}, "must not hold a login: put username and"),
+        ({"source": {"git": {"url": "https://u:p@git.example.com/a"}}}, "has a url with a login: put username and"),
+        ({"source": {"git": {"url": "https://t0ken@git.example.com/a"}}}, "has a url with a login: put username and"),
         ({"source": {"git": {"url": "a.git"}}}, "is not the address of a git repository: write https://"),
         (
             {"source": {"git": {"url": "https://git.example.com/a", "ref": {"commit": "abc123"}}}},
@@ -271,7 +279,7 @@ NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of g
         ({"cache": {"volume": {"claimName": "a"}, "ttl": "1h"}}, "has a ttl without a repository"),
         ({"cache": {"repository": "https://a.example.com/b"}}, "is not a name in a registry: write it as"),
         ({"source": {"http": {"url": "ftp://a.example.com/b"}}}, "is not a URL: write https://host/path"),
-        ({"source": {"http": {"url": "https://u:p@a.example.com/b"}}}, "must not hold a login: put it into a Secret"),
+        ({"source": {"http": {"url": "https://u:p@a.example.com/b"}}}, "has a url with a login: put it into a Secret"),
         ({"source": {"http": {"url": "https://a.example.com/b", "sha256": "A1"}}}, "is not a SHA-256: write 64"),
         ({"source": {"s3": {"bucket": "a"}}}, "spec.source.s3.key: Required value"),
         ({"source": {"s3": {"bucket": "a", "key": "b", "endpoint": "c:9000"}}}, "is not a URL: write https://"),
@@ -284,6 +292,18 @@ NO_SOURCE = "spec.source: Invalid value: names no source: write exactly one of g
         ({"output": {"tags": ["a/b"], "compressionLevel": 10}}, "Gzip has 0 to 9, Zstd 1 to 22"),
         ({"output": {"tags": ["a/b"], "timestamp": "Now"}}, 'supported values: "Zero", "Source", "Build"'),
         ({"registries": [{"host": "a", "mirrorsOnly": True}]}, "has mirrorsOnly without mirrors: name the mirrors"),
+        (pod(env=[{"name": "LD_PRELOAD", "value": "x"}]), "is reserved: it would change what the engine runs"),
+        (pod(env=[{"name": "AWS_ENDPOINT_URL", "value": "x"}]), "or where logins are sent"),
+        (pod(priorityClassName="system-node-critical"), "is reserved for the cluster"),
+        (pod(volumes=[volume("/usr/local/bin", emptyDir={})]), "is reserved for the executor: write a path such as"),
+        (pod(volumes=[volume("/a")]), "must have exactly one of emptyDir"),
+        (pod(volumes=[volume("/a", hostPath={"path": "/"})]), 'unknown field "spec.podTemplate.volumes[0].hostPath"'),
+        (pod(volumes=[volume("/a", projected={"sources": [{}]})]), "must be exactly one of configMap, secret"),
+        (pod(securityContext={"privileged": True}), "must not have privileged"),
+        (pod(securityContext={"procMount": "Unmasked"}), "must not have privileged, procMount"),
+        (pod(securityContext={"capabilities": {"add": ["SYS_ADMIN"]}}), "must not have add"),
+        (pod(securityContext={"appArmorProfile": {"type": "Unconfined"}}), "must have an appArmorProfile of"),
+        (pod(resources={"limits": {"cpu": "NaN"}}), "spec.podTemplate.resources.limits.cpu"),
         ({"sandbox": "Docker"}, 'supported values: "Auto", "Namespace", "Chroot", "Root"'),
         ({"platforms": ["windows/amd64"]}, "is not a platform: write linux/amd64 or linux/arm64"),
         ({"contextDirectory": "a"}, 'unknown field "spec.contextDirectory"'),
@@ -297,6 +317,37 @@ def test_a_bad_spec_is_refused_with_what_to_write_instead(
     done = namespace.try_kubectl("create", "--filename=-", "--dry-run=server", given=body)
     assert done.returncode != 0
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"source": {"git": {"url": "https://u:s3cr3t@git.example.com/a.git"}}},
+        {"source": {"git": {"url": "https://git.example.com/a.git?access_token=s3cr3t"}}},
+        {"source": {"git": {"url": "git.example.com:s3cr3t"}}},
+        {"source": {"http": {"url": "https://u:s3cr3t@a.example.com/b"}}},
+        {"source": {"http": {"url": "https://a.example.com/b?x=1&private_token=s3cr3t"}}},
+        {"source": {"s3": {"bucket": "a", "key": "b", "endpoint": "https://u:s3cr3t@a.example.com"}}},
+        {"source": {"azureBlob": {"url": "https://a.example.com/b?sv=1&sig=s3cr3t"}}},
+        {"source": {"oci": {"image": "https://u:s3cr3t@a.example.com/b"}}},
+        {"cache": {"repository": "https://u:s3cr3t@a.example.com/b"}},
+        {"cache": {"from": ["https://u:s3cr3t@a.example.com/b"]}},
+        {"registries": [{"host": "a", "mirrors": ["https://u:s3cr3t@a.example.com"]}]},
+        {"podTemplate": {"env": [{"name": "A", "value": "s3cr3t", "valueFrom": {}}]}},
+    ],
+)
+def test_a_refusal_shows_no_password(namespace: Namespace, spec: dict[str, Any]) -> None:
+    """The API server prints the value that a rule is for, into terminals and the logs of pipelines."""
+    done = namespace.try_kubectl("create", "--filename=-", "--dry-run=server", given=namespace.imagebuild(**spec))
+    assert done.returncode != 0
+    assert "Invalid value" in done.stderr
+    assert "s3cr3t" not in done.stderr
+
+
+def test_an_address_that_is_signed_for_one_object_is_accepted(namespace: Namespace) -> None:
+    url = "https://a.example.com/b.tar?X-Amz-Credential=a&X-Amz-Security-Token=b&X-Amz-Signature=c"
+    body = namespace.imagebuild(source={"http": {"url": url}})
+    namespace.kubectl("create", "--filename=-", "--dry-run=server", given=body)
 
 
 def test_a_name_that_leaves_no_room_for_the_pods(namespace: Namespace) -> None:

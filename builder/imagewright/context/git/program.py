@@ -19,6 +19,7 @@ from imagewright.context.job import Machine
 from imagewright.contract.sources import GitSource
 from imagewright.descent import remove_tree
 from imagewright.errors import Reason, SourceError
+from imagewright.programs import find_program
 
 _PASSED_ON = (
     "PATH", "PYTHONHOME", "LD_LIBRARY_PATH", "GIT_EXEC_PATH", "GIT_SSL_CAPATH", "SSH_AUTH_SOCK",
@@ -39,7 +40,7 @@ os.write(1, os.fsencode(os.environ[name]) + b"\\n")
 """
 _SSH = """#!{python} -S
 import os, sys
-os.execvp("ssh", ["ssh", *{options!r}, *sys.argv[1:]])
+os.execv({ssh!r}, ["ssh", *{options!r}, *sys.argv[1:]])
 """
 # A server that sends less than 1,000 bytes a second for a minute has stalled.
 _CONFIGURATION = """[core]
@@ -73,6 +74,7 @@ class Git:
     def __init__(self, source: GitSource, address: Address, login: Login, machine: Machine) -> None:
         self._login = login
         self._machine = machine
+        self._git, self._ssh = (find_program(name, machine.environment.get("PATH")) for name in ("git", "ssh"))
         self._private = tempfile.mkdtemp(prefix="git-private-", dir=machine.work_dir)
         try:
             self._env = self._environment(source, address, machine.environment)
@@ -103,10 +105,12 @@ class Git:
         return self._run(*words, url=url, git_dir=git_dir, work_tree=work_tree)
 
     def _run(self, *words: str, url: str, git_dir: str, work_tree: str) -> str:
+        if self._git is None:
+            raise _not_installed()
         places = ([f"--git-dir={git_dir}"] if git_dir else []) + ([f"--work-tree={work_tree}"] if work_tree else [])
         try:
             done = subprocess.run(
-                ["git", *places, *words],
+                [self._git, *places, *words],
                 env=self._env,
                 cwd=work_tree or self._private,
                 stdin=subprocess.DEVNULL,
@@ -115,9 +119,7 @@ class Git:
                 umask=0o022,  # the modes of a context must not depend on who builds
             )
         except FileNotFoundError:
-            raise SourceError(
-                "cannot run git: the program is not installed", hint="Install git, or use another kind of context."
-            ) from None
+            raise _not_installed() from None
         if done.returncode:
             raise explain(url, words[0], done.stderr.decode("utf-8", "replace"), self._login)
         return done.stdout.decode("utf-8", "surrogateescape")
@@ -137,7 +139,7 @@ class Git:
             "GIT_ASKPASS": self._write("askpass", _ASKPASS.format(python=_python()), 0o700),
             "GIT_ALLOW_PROTOCOL": "https:http:ssh",
             "GIT_LFS_SKIP_SMUDGE": "1",
-            "GIT_SSH": self._write("ssh", _SSH.format(python=_python(), options=self._ssh_options(secret)), 0o700),
+            "GIT_SSH": self._write("ssh", self._ssh_program(secret), 0o700),
             "GIT_SSH_VARIANT": "ssh",
             "IMAGEWRIGHT_GIT_ORIGIN": address.origin,
         }
@@ -177,6 +179,10 @@ class Git:
                 pass  # an image without certificates trusts only the given ones
         return self._write("ca.crt", b"\n".join(more))
 
+    def _ssh_program(self, secret: Mapping[str, bytes]) -> str:
+        ssh = self._ssh or "/usr/bin/ssh"  # without one git's own message names this
+        return _SSH.format(python=_python(), ssh=ssh, options=self._ssh_options(secret))
+
     def _ssh_options(self, secret: Mapping[str, bytes]) -> list[str]:
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=20"]
         identity, known_hosts = secret.get("identity", b""), secret.get("known_hosts", b"")
@@ -196,6 +202,12 @@ class Git:
             os.fchmod(file.fileno(), mode)
             file.write(data)
         return path
+
+
+def _not_installed() -> SourceError:
+    return SourceError(
+        "cannot run git: the program is not installed", hint="Install git, or use another kind of context."
+    )
 
 
 def _python() -> str:

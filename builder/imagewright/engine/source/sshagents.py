@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from imagewright.contract.request import SshSource
 from imagewright.errors import Reason, SandboxError, UsageError
 from imagewright.plan.steps import SshMount
+from imagewright.programs import find_program
 from imagewright.sandbox.mounts.sockets import MAX_CONNECTIONS, forwarded, reachable
 
 # draft-ietf-sshm-ssh-agent, "Message numbers".
@@ -64,7 +64,7 @@ class SshAgents:
         self._folder = folder
         self._sources = {source.id: source for source in sources}
         programs = f"{os.path.dirname(os.path.realpath(sys.executable))}:{os.environ.get('PATH', '')}"
-        self._programs = {name: shutil.which(name, path=programs) for name in ("ssh-agent", "ssh-add", "sh")}
+        self._programs = {name: find_program(name, programs) for name in ("ssh-agent", "ssh-add", "sh")}
         self._slots = threading.Semaphore(MAX_CONNECTIONS)  # of all commands together
         self._lock = threading.Lock()
         self._upstream: dict[str, str] = {}
