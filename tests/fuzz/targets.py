@@ -51,7 +51,8 @@ def run(target: str, data: bytes) -> None:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+    """As Dockerfiles and arguments are decoded: bytes that are not UTF-8 are kept as surrogates."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _halves(data: bytes) -> tuple[str, str]:

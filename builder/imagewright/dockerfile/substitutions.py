@@ -5,6 +5,7 @@ No I/O. A value may be a build argument with a password in it, and logs are read
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def _forms(value: str, longest: int) -> Iterable[str]:
     plain = value.strip()
     forms = {value, plain, posixpath.normpath(plain).strip("/") if "/" in plain else plain}
     if len(plain) <= longest:  # escaping adds characters
-        forms |= {repr(plain)[1:-1], quote(plain), quote(plain, safe="")}
+        raw = os.fsencode(plain)  # a Dockerfile may hold bytes that are not UTF-8
+        forms |= {repr(plain)[1:-1], quote(raw), quote(raw, safe="")}
     return (form for form in forms if _SHORTEST <= len(form) <= longest)
 
 

@@ -5,8 +5,9 @@ No I/O. Words keep their quotes and escapes; ``expand`` removes them.
 
 from __future__ import annotations
 
-import json
 import re
+
+from imagewright import jsontext
 
 _WHITE = re.compile(r"[\t\v\f\r ]+")
 _PLAIN = re.compile(r"[^\\'\"\s]+")  # characters without a meaning, most of any flag
@@ -113,7 +114,7 @@ def parse_json(rest: str) -> tuple[str, ...] | None:
     if not rest.lstrip().startswith("["):
         return None
     try:
-        value = json.loads(rest)
+        value = jsontext.loads(rest)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, list):
@@ -123,3 +124,6 @@ def parse_json(rest: str) -> tuple[str, ...] | None:
     if any("\0" in item for item in value):
         raise WordsError("a JSON array must not contain null bytes")
     return tuple(value)
+
+
+# FIX

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from imagewright.errors import FileSystemError, Reason
+from imagewright.errors import FileSystemError, Reason, quoted
 
 _MAX_PATH_BYTES = 4095  # PATH_MAX without the NUL: limits.h(0p)
 TOO_LONG_HINT = "Use shorter names or fewer nested directories: Linux allows names of 255 bytes and paths of 4095."
@@ -31,7 +31,7 @@ def quote_path(path: bytes) -> str:
 
 def quote_entry(name: bytes) -> str:
     """The name of an archive's entry for messages: absolute, quoted, printable, bounded in length."""
-    return '"/' + name[:300].decode("utf-8", "backslashreplace").lstrip("/") + '"'
+    return quoted("/" + name[:300].decode("utf-8", "backslashreplace").lstrip("/"), 1500)
 
 
 def check_length(path: bytes) -> None:

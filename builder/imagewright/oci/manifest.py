@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from imagewright import jsontext
 from imagewright.digest import Digest
 from imagewright.oci.descriptor import Descriptor, document_error
 from imagewright.oci.mediatypes import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, ImageFormat
@@ -147,7 +148,7 @@ def load_document(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise document_error(f"it has {len(raw)} bytes, more than {MAX_DOCUMENT_BYTES}")
     try:
-        value = json.loads(raw)
+        value = jsontext.loads(raw)
     except (ValueError, RecursionError) as error:
         raise document_error(f"it is not JSON ({str(error)[:100]})") from error
     if not isinstance(value, dict):

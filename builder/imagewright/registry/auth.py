@@ -7,11 +7,11 @@ Follows the distribution token specification ("Bearer") and RFC 7617 ("Basic").
 from __future__ import annotations
 
 import base64
-import json
 import unicodedata
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
+from imagewright import jsontext
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.failures import clean
 from imagewright.registry.challenges import parse_challenges
@@ -163,7 +163,7 @@ def _bearer(
             hint=advice if answer.status < 500 else "Try again later.",
         )
     try:
-        value = json.loads(answer.body[:_MAX_TOKEN_BYTES])
+        value = jsontext.loads(answer.body[:_MAX_TOKEN_BYTES])
         token = value.get("token") or value.get("access_token")
     except (ValueError, AttributeError, RecursionError):
         token = None

@@ -7,12 +7,12 @@ Asks the clouds' SDKs, if they are installed, which read files, the environment 
 from __future__ import annotations
 
 import base64
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from imagewright import jsontext
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.body import TooLarge, read_body
 from imagewright.http.exchange import HttpClient, HttpRequest
@@ -127,7 +127,7 @@ def exchange_azure(address: str, host: str, token: str) -> str:
                 return body
 
             # A token that is issued twice harms nobody, so that this POST counts as idempotent.
-            refresh = json.loads(with_retries(attempt, RetryPolicy(), idempotent=True))["refresh_token"]
+            refresh = jsontext.loads(with_retries(attempt, RetryPolicy(), idempotent=True))["refresh_token"]
     except (*BROKEN, Refusal, TooLarge, ValueError, KeyError, TypeError, RecursionError):
         refresh = None
     if not isinstance(refresh, str) or not refresh:

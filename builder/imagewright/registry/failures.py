@@ -6,12 +6,12 @@ be trusted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import requests
 
+from imagewright import jsontext
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.body import BodyReader
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
@@ -205,7 +205,7 @@ def _rest(response: requests.Response) -> bytes:
 def _words(body: bytes) -> str:
     """The registry's own words (distribution specification, "Error codes")."""
     try:
-        first = json.loads(body)["errors"][0]
+        first = jsontext.loads(body)["errors"][0]
         code, message = first.get("code", ""), first.get("message", "")
         detail = _sentence(first.get("detail"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):

@@ -5,11 +5,11 @@ Starts a program.
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Mapping
 
+from imagewright import jsontext
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.failures import clean
 from imagewright.programs import find_program
@@ -61,7 +61,7 @@ def _read(name: str, answer: bytes) -> Login:
     try:
         if len(answer) > _MAX_ANSWER:
             raise ValueError
-        value = json.loads(answer)
+        value = jsontext.loads(answer)
         username, secret = value["Username"], value["Secret"]
     except (ValueError, KeyError, TypeError, RecursionError):
         # The output is not shown: it may contain a password.

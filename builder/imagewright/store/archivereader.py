@@ -6,13 +6,13 @@ Reads one file. An archive is not trusted: its content is hashed.
 from __future__ import annotations
 
 import hashlib
-import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from imagewright import jsontext
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.config import ImageConfig
@@ -70,7 +70,7 @@ class ArchiveImage:
 
 def _entry(path: str, tar: tarfile.TarFile) -> dict[str, Any]:
     try:
-        listing = json.loads(_document(path, tar, "manifest.json"))
+        listing = jsontext.loads(_document(path, tar, "manifest.json"))
     except (ValueError, RecursionError):
         raise _bad(path, "its manifest.json is not JSON") from None
     if not isinstance(listing, list) or len(listing) != 1 or not isinstance(listing[0], dict):

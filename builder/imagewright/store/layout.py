@@ -6,11 +6,11 @@ Writes a directory.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from imagewright import jsontext
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.descriptor import OpenBlob
@@ -72,7 +72,7 @@ def _entries(path: str) -> list[dict[str, object]]:
         return []
     try:
         with open(file, "rb") as stream:
-            return [e for e in json.load(stream)["manifests"] if isinstance(e, dict)]
+            return [e for e in jsontext.loads(stream.read())["manifests"] if isinstance(e, dict)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImagewrightError(
             f'cannot read the OCI index "{file}": it is invalid',
