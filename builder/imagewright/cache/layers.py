@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from imagewright.cache.entry import Entry
 from imagewright.cache.keys import StepKey
@@ -22,6 +23,7 @@ from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.streams import Readable
+from imagewright.workers import Workers
 
 _UPLOAD_ERRORS = STORE_ERRORS | {Reason.PUSH_FAILED, Reason.OUTPUT_FAILED, Reason.DISK_FULL}
 
@@ -44,7 +46,7 @@ class LayerCache:
         self._unwritable = False
         self._closing = False
         self._uploads: list[Future[None]] = []
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="cache")
+        self._workers = Workers(1, "cache")
         self._lock = threading.Lock()
 
     @property
@@ -97,7 +99,7 @@ class LayerCache:
             self._broken.discard(entry.key)
             if self._target is not None and not self._unwritable and not self._closing:
                 blob = self._until_closed(open_blob)
-                self._uploads.append(self._pool.submit(self._upload, self._target, entry, platform, blob))
+                self._uploads.append(self._workers.submit(partial(self._upload, self._target, entry, platform, blob)))
 
     def finish(self, platform: Platform) -> None:
         """Wait for all uploads. If there were any, store the trace of this build, too."""
@@ -110,9 +112,9 @@ class LayerCache:
                 self._warn(f"cannot store the trace of the build in the cache {self._target.name}: {_why(error)}")
 
     def close(self) -> None:
-        """Cancel pending uploads and wait for the current one."""
+        """Cancel pending uploads, and end the current one where its server lets it."""
         self._closing = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._workers.abandon()
 
     def _upload(self, target: EntryStore, entry: Entry, platform: Platform, open_blob: OpenBlob) -> None:
         if self._unwritable:

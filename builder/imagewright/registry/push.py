@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,6 +21,7 @@ from imagewright.reference import Reference
 from imagewright.registry.failures import Refused, protocol_error
 from imagewright.registry.transport import Request, Transport
 from imagewright.registry.upload import BlobSource, Content, Progress, Target, Uploader
+from imagewright.workers import Workers
 
 _UPLOADS_AT_ONCE = 3
 _IMMUTABLE = (
@@ -140,16 +141,14 @@ class Pusher:
         def upload(content: Content) -> None:
             self._upload_one(target, content, _mountable(mount_from.get(content.descriptor.digest), destination))
 
-        with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="push") as pool:
-            waiting = [pool.submit(upload, content) for content in contents]
+        with Workers(_UPLOADS_AT_ONCE, "push") as workers:
+            waiting = [workers.submit(partial(upload, content)) for content in contents]
             try:
                 for future in as_completed(waiting):
                     future.result()
             except BaseException:  # the first failure, or a signal: do not wait for the other uploads
                 for content in contents:
                     content.cancelled.set()
-                for future in waiting:
-                    future.cancel()
                 raise
 
     def _upload_one(self, target: Target, content: Content, origin: Reference | None) -> None:

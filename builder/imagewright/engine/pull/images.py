@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +33,7 @@ from imagewright.reference import Reference
 from imagewright.registry.pull import Puller, RemoteImage
 from imagewright.store.blobs import BlobStore
 from imagewright.streams import Readable
+from imagewright.workers import Workers
 
 _DOWNLOADS_AT_ONCE = 3
 _NOT_THE_ENTRYS_FAULT = frozenset({Reason.CANCELLED, Reason.DISK_FULL, Reason.ID_OUT_OF_RANGE})
@@ -141,10 +141,10 @@ class Images:
         """
         with self._exclusive({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
             spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
-            pool = stack.enter_context(ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="pull"))
+            workers = stack.enter_context(Workers(_DOWNLOADS_AT_ONCE, "pull"))
             for spool in spools.values():
                 stack.callback(spool.close)
-                pool.submit(spool.download)
+                workers.submit(spool.download)
             skipped = sum(self._unpack_one(layer, rootfs, spools) for layer in layers)
         if skipped:
             self._reporter.warning(f"skipped {skipped} devices of {name}: they cannot be created in a user namespace")

@@ -16,6 +16,7 @@ from types import TracebackType
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
 from imagewright.streams import Readable
+from imagewright.workers import PATIENCE_S
 
 _CHUNK_BYTES = 1 << 20
 _CHUNKS_AHEAD = 8
@@ -87,13 +88,16 @@ class Spool:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop the download, wait for its end and remove the file. A download that has not begun never will."""
+        """Stop the download, wait for its end and remove the file. A download that has not begun never will.
+
+        One that a silent server holds up is not waited for.
+        """
         self.stop()
         if self._file is not None:
             os.close(self._file)
             self._file = None
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or not self._begun)
+            self._changed.wait_for(lambda: self._ended or not self._begun, PATIENCE_S)
         if os.path.exists(self._path):
             os.unlink(self._path)
 

@@ -1,0 +1,80 @@
+"""Threads that a build abandons: what has not begun never does, and what a server holds up is not waited for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+
+import pytest
+
+from imagewright.workers import Workers
+
+
+def test_everything_is_done_and_awaited() -> None:
+    done: list[int] = []
+    with Workers(3, "work") as workers:
+        futures = [workers.submit(lambda number=number: done.append(number)) for number in range(50)]  # type: ignore[misc]
+    assert sorted(done) == list(range(50))
+    assert all(future.done() for future in futures)
+
+
+def test_no_more_threads_than_allowed_and_no_more_than_needed() -> None:
+    before, gate = threading.active_count(), threading.Event()
+
+    def held_up() -> None:
+        gate.wait()
+
+    with Workers(3, "work") as workers:
+        workers.submit(held_up)
+        assert threading.active_count() == before + 1
+        for _ in range(10):
+            workers.submit(held_up)
+        assert threading.active_count() == before + 3
+        gate.set()
+    assert threading.active_count() == before
+
+
+def test_an_error_is_raised_where_the_result_is_awaited() -> None:
+    def fail() -> None:
+        raise OSError("x")
+
+    with Workers(1, "work") as workers:
+        future = workers.submit(fail)
+        assert isinstance(future.exception(), OSError)
+        workers.submit(lambda: None).result()  # the thread goes on
+
+
+def test_an_exception_abandons_what_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imagewright.workers.PATIENCE_S", 0.01)
+    gate, begun, late = threading.Event(), threading.Event(), threading.Event()
+
+    def held_up() -> None:
+        begun.set()
+        gate.wait()
+
+    def interrupted() -> None:
+        with Workers(1, "work") as workers:
+            futures.extend((workers.submit(held_up), workers.submit(late.set)))
+            begun.wait()
+            raise KeyboardInterrupt
+
+    futures: list[Future[None]] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    first, second = futures
+    assert first.running()
+    assert second.cancelled()
+    gate.set()
+    first.result()
+    assert not late.is_set()
+
+
+def test_the_interpreter_exits_although_a_thread_is_held_up() -> None:
+    program = (
+        "import threading; from imagewright import workers; workers.PATIENCE_S = 0.01\n"
+        "w = workers.Workers(1, 'work'); w.submit(threading.Event().wait); w.abandon(); print('end')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "end\n"
