@@ -124,3 +124,24 @@ def test_the_hint_for_a_lost_runner_depends_on_memory() -> None:
     assert "pkill" in known.hint
     assert "limit" not in known.hint
     assert diagnose_lost_runner(AT_THE_LIMIT).reason is Reason.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/bin/sh: can't fork: Resource temporarily unavailable",
+        "/bin/sh: 1: Cannot fork: Resource temporarily unavailable",
+        "bash: fork: retry: Resource temporarily unavailable",
+        "RuntimeError: can't start new thread",
+        "make: posix_spawn: Resource temporarily unavailable",
+        "OpenBLAS blas_thread_init: pthread_create failed for thread 3 of 8: Resource temporarily unavailable",
+    ],
+)
+def test_a_refused_process_or_thread_is_told_from_other_failures(line: str) -> None:
+    assert "podPidsLimit" in hint(2, line, "make: *** [all] Error 1")
+    assert hint(2, line.replace("Resource temporarily unavailable", "no").replace("thread", "rope")) == ""
+
+
+def test_too_many_open_files_are_named() -> None:
+    assert "ulimit -n" in hint(1, "tar: a: Cannot open: Too many open files")
+    assert hint(1, "read: Resource temporarily unavailable") == "", "of a socket or a lock, not of a process"

@@ -20,7 +20,7 @@ from imagewright.dockerfile.source import excerpt
 from imagewright.engine.caching.layercache import log_cache_use, open_cache, repositories_of
 from imagewright.engine.events import Reporter, timed
 from imagewright.engine.layers import layer_options
-from imagewright.engine.outcome import Outcome, as_failure, from_os_error
+from imagewright.engine.outcome import Outcome, as_failure, explain
 from imagewright.engine.output.destinations import Destinations, read_destinations
 from imagewright.engine.output.image import BuiltImage, Output, assemble
 from imagewright.engine.output.resultfiles import (
@@ -91,14 +91,13 @@ def _execute(building: _Build) -> ImagewrightError | None:
         building.execute()
     except ImagewrightError as failure:
         return failure
-    except OSError as failure:
-        return from_os_error(failure)
     except Interruption as signal:
         return signal.as_error()
     except Exception as failure:
-        if not building.pushed:
+        error = explain(failure)
+        if error is None and not building.pushed:
             raise
-        return ImagewrightError(f"unexpected {type(failure).__name__}: {failure}")
+        return error or ImagewrightError(f"unexpected {type(failure).__name__}: {failure}")
     return None
 
 

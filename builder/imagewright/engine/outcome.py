@@ -5,11 +5,15 @@ No I/O.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from imagewright.contract.result import BuildResult, Failure
 from imagewright.errors import ImagewrightError, Reason, StepError
 from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
+from imagewright.sandbox.model import PROCESSES_HINT
+
+_NO_THREAD = "can't start new thread"  # CPython's words: a RuntimeError, without the number of the kernel's error
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,28 @@ def as_failure(error: ImagewrightError) -> Failure:
     )
 
 
-def from_os_error(error: OSError) -> ImagewrightError:
-    """An error of the operating system that was not expected."""
-    if error.errno in DISK_FULL:
+def explain(failure: Exception) -> ImagewrightError | None:
+    """The error for one of the operating system that no part expected; None if it is a bug of the engine.
+
+    A command of another stage may have used up what this process needs as well: disk space, processes, threads.
+    """
+    if isinstance(failure, RuntimeError) and str(failure) == _NO_THREAD:
+        return _no_process("a thread")
+    if not isinstance(failure, OSError):
+        return None
+    if failure.errno in DISK_FULL:
         return ImagewrightError("no space left for the build's files", reason=Reason.DISK_FULL, hint=DISK_FULL_HINT)
-    what = f"{error.filename}: " if error.filename else ""
+    if failure.errno == errno.EAGAIN and not failure.filename:
+        return _no_process("a process")
+    what = f"{failure.filename}: " if failure.filename else ""
     return ImagewrightError(
-        f"{what}{error.strerror or error}", hint="Report it with the whole log if it happens again."
+        f"{what}{failure.strerror or failure}", hint="Report it with the whole log if it happens again."
+    )
+
+
+def _no_process(what: str) -> ImagewrightError:
+    return ImagewrightError(
+        f"cannot start {what} of the engine: the limit of processes and threads is reached",
+        reason=Reason.LIMIT_EXCEEDED,
+        hint=PROCESSES_HINT,
     )

@@ -14,6 +14,10 @@ from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
 
 TMPFS_MODE = 0o1777
+PROCESSES_HINT = (
+    "Run fewer processes and threads at once, for example with fewer parallel jobs. Or raise what limits them: podPidsLimit "
+    "of the kubelet for a Pod, `ulimit -u` for a user, or what the machine has."
+)
 
 
 class RunnerLost(SandboxError):

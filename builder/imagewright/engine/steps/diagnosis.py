@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imagewright.errors import Reason
 from imagewright.plan.steps import RunStep
-from imagewright.sandbox.model import Counts
+from imagewright.sandbox.model import PROCESSES_HINT, Counts
 from imagewright.sandbox.processes.command import OUTPUT_PREFIX, WRONG_USER
 
 _SIGKILL = 128 + 9
@@ -59,7 +60,7 @@ def diagnose_exit(
         case _ if code == _SIGKILL:
             return Diagnosis(hint=_KILLED if memory.killed is None else _KILLED_BY_A_PROCESS)
         case _:
-            return Diagnosis()
+            return Diagnosis(hint=_refused(output))
 
 
 def diagnose_lost_runner(memory: MemoryCounts) -> Diagnosis:
@@ -82,6 +83,21 @@ _LOST_TO_A_PROCESS = (
     "Memory did not run out. If the command killed it, as `kill -9 -1` and `pkill` do, end processes by the process ID "
     "in $!."
 )
+
+
+_TOO_MANY_FILES = (
+    "The command reached its limit of open files (`ulimit -n`). Use fewer at once, or raise the limit of the container "
+    "runtime."
+)
+_FORK = re.compile(r"fork|clone|thread|spawn|process|exec", re.I)
+
+
+def _refused(output: Sequence[str]) -> str:
+    """The hint if the last lines show that the kernel refused a file or a process for a limit."""
+    if _contains([line.lower() for line in output], errno.EMFILE):
+        return _TOO_MANY_FILES
+    refused = [line for line in output if os.strerror(errno.EAGAIN) in line or "can't start new thread" in line]
+    return PROCESSES_HINT if any(_FORK.search(line) for line in refused) else ""
 
 
 def _out_of_memory(memory: MemoryCounts) -> Diagnosis | None:

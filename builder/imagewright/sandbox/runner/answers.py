@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection
 
 from imagewright.errors import Reason, SandboxError, printable
-from imagewright.sandbox.model import Counts, MemoryUse, RunnerLost
+from imagewright.sandbox.model import PROCESSES_HINT, Counts, MemoryUse, RunnerLost
 
 _MAX_TEXT = 1000  # characters; the longest honest text names a path
 _MAX_CODE = 255
@@ -38,7 +38,7 @@ def exit_code(answer: bytes) -> int:
     _expect(told, ("error", "errno", "hint"))
     number = None if told["errno"] is None else _number(told["errno"], _MAX_ERRNO)
     reason = None if number is None else _REASONS.get(number)
-    hint = _text(told["hint"]) or _FULL * (reason is Reason.DISK_FULL)
+    hint = _text(told["hint"]) or _FULL * (reason is Reason.DISK_FULL) or PROCESSES_HINT * (number == errno.EAGAIN)
     raise SandboxError(_text(told["error"]), reason=reason, hint=hint)
 
 

@@ -23,6 +23,7 @@ from imagewright.errors import SandboxError
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import map_ids
 from imagewright.sandbox.kernel.memory import OomScore, counts
+from imagewright.sandbox.kernel.processlimit import bound_processes
 from imagewright.sandbox.model import RunCommand
 from imagewright.sandbox.modes import direct, namespace
 from imagewright.sandbox.processes.child import FAILED, Parent, spawn
@@ -167,6 +168,7 @@ def _execute(job: _Job, scratch: str, runner: Parent) -> int:
         os.dup2(job.output, 2)
         os.close(null)
         os.close(job.output)
+        bound_processes()
         if job.kind is SandboxKind.NAMESPACE:
             return namespace.run(command, scratch, lambda: _have_ids_mapped(runner))
         if job.kind is SandboxKind.ROOT:
