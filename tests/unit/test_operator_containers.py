@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -97,6 +98,14 @@ SMALL_ENGINE = {
     "requests": {"cpu": "100m", "memory": "128Mi", "ephemeral-storage": "0"},
     "limits": {"cpu": "4", "memory": "1Gi", "ephemeral-storage": "30Gi"},
 }
+
+
+def with_disk(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """With the limit of ephemeral storage that containers have which name none."""
+    added = {"requests": "0", "limits": "20Gi"}
+    return {kind: {**resources.get(kind, {}), "ephemeral-storage": amount} for kind, amount in added.items()}
+
+
 DEFAULT = {"seccompProfile": {"type": "RuntimeDefault"}}
 LOCALHOST = {"seccompProfile": {"type": "Localhost", "localhostProfile": "imagewright.json"}}
 
@@ -138,19 +147,17 @@ def test_the_installations_resources_are_shared_out_alike() -> None:
         engine_resources={"requests": {"memory": "64Mi"}, "limits": {"memory": "3Gi", "cpu": "1"}},
     )
     made = pod(profile=Profile.HARDENED, settings=settings)
-    assert container(made, "runner")["resources"] == settings.resources
-    assert container(made)["resources"] == settings.engine_resources
+    assert container(made, "runner")["resources"] == with_disk(settings.resources)
+    assert container(made)["resources"] == with_disk(settings.engine_resources)
     larger = Settings(resources={"limits": {"memory": "1Gi"}}, runner_resources={"requests": {"memory": "64Mi"}})
-    assert container(pod(settings=larger), "runner")["resources"] == {
-        "requests": {"memory": "64Mi"},
-        "limits": {"memory": "1Gi"},
-    }
+    assert container(pod(settings=larger), "runner")["resources"] == with_disk(
+        {"requests": {"memory": "64Mi"}, "limits": {"memory": "1Gi"}}
+    )
     made = pod(settings=settings)
-    assert container(made)["resources"] == settings.resources
-    assert container(made, "runner")["resources"] == {
-        "requests": {"cpu": "10m", "memory": "32Mi"},
-        "limits": {"memory": "2Gi", "cpu": "4"},
-    }
+    assert container(made)["resources"] == with_disk(settings.resources)
+    assert container(made, "runner")["resources"] == with_disk(
+        {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "2Gi", "cpu": "4"}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +173,34 @@ def test_the_installations_resources_are_shared_out_alike() -> None:
 def test_the_other_containers_requests_fit_into_its_limits(
     profile: Profile, given: dict[str, Any], name: str, expected: dict[str, Any]
 ) -> None:
-    assert container(pod(profile=profile, podTemplate={"resources": given}), name)["resources"] == expected
+    assert container(pod(profile=profile, podTemplate={"resources": given}), name)["resources"] == with_disk(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "limit", "request_"),
+    [
+        ({}, "20Gi", "0"),
+        ({"limits": {"memory": "1Gi"}}, "20Gi", "0"),
+        ({"requests": {"ephemeral-storage": "1Gi"}}, "20Gi", "1Gi"),
+        ({"requests": {"ephemeral-storage": "30Gi"}}, "30Gi", "30Gi"),
+        ({"limits": {"ephemeral-storage": "1Gi"}}, "1Gi", None),
+    ],
+)
+@pytest.mark.parametrize("profile", [Profile.HARDENED, Profile.PLAIN])
+def test_the_disk_of_both_containers_is_limited(
+    profile: Profile, given: dict[str, Any], limit: str, request_: str | None
+) -> None:
+    made = pod(profile=profile, podTemplate={"resources": given} if given else {})
+    commands = "runner" if profile is Profile.HARDENED else "executor"
+    for name in ("runner", "executor"):
+        resources = container(made, name)["resources"]
+        assert resources["limits"]["ephemeral-storage"] == limit
+        expected = request_ if name == commands else "0"
+        assert resources.get("requests", {}).get("ephemeral-storage") == expected
+
+
+def test_a_pod_with_the_work_folder_alone_has_the_limit_of_that() -> None:
+    assert "ephemeral-storage" not in str(container(pod(sandbox="Namespace"))["resources"])
 
 
 @pytest.mark.parametrize(

@@ -432,3 +432,60 @@ def test_a_pod_sandbox_that_cannot_be_created() -> None:
 def test_an_executor_that_succeeded_without_a_termination_message_is_observed_as_succeeded() -> None:
     seen = ended("Succeeded", exitCode=0, reason="Completed", message="")
     assert (seen.state, seen.result) == (PodState.SUCCEEDED, None)
+
+
+LOST = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}
+RUNS: dict[str, Any] = {"running": {"startedAt": "2026-11-25T12:01:00Z"}}
+CREATED = {"waiting": {"reason": "ContainerCreating"}}
+DONE = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "before", "count", "restarted"),
+    [
+        (LOST, LOST, 1, False),  # as the kubelet writes it of an evicted Pod
+        (CREATED, LOST, 1, False),  # a moment before
+        (LOST, LOST, 2, True),
+        (LOST, DONE, 1, True),  # started again, and then lost
+        (LOST, {}, 1, True),
+        (CREATED, DONE, 1, True),
+        (RUNS, LOST, 1, True),
+        (DONE, LOST, 1, True),
+        (RUNS, {}, 0, False),
+        (LOST, {}, 0, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["executor", "runner"])
+def test_a_container_that_was_lost_was_not_restarted(
+    name: str, state: dict[str, Any], before: dict[str, Any], count: int, restarted: bool
+) -> None:
+    status = {"name": name, "state": state, "lastState": before, "restartCount": count}
+    assert observe(pod({"phase": "Failed", "containerStatuses": [status]}), NOW).restarted is restarted
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (
+            'Usage of EmptyDir volume "imagewright-work" exceeds the limit "1Mi". ',
+            "raise the operator's setting IMAGEWRIGHT_WORKSPACE_SIZE",
+        ),
+        (
+            'Container runner exceeded its local ephemeral storage limit "1Gi". ',
+            "raise spec.podTemplate.resources.limits.ephemeral-storage",
+        ),
+        (
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+            "raise spec.podTemplate.resources.limits.ephemeral-storage",
+        ),
+    ],
+)
+def test_a_full_disk_names_what_to_raise(words: str, remedy: str) -> None:
+    seen = ended(pod_status={"reason": "Evicted", "message": words})
+    assert (seen.reason, seen.retry) == ("DiskFull", None)
+    assert seen.message == f"{words.rstrip('. ')}: the build needs more disk space than its Pod may use; {remedy}"
+
+
+def test_a_node_that_is_short_of_disk_is_not_the_builds() -> None:
+    words = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 1Mi. "
+    assert ended(pod_status={"reason": "Evicted", "message": words}).reason == "PodEvicted"

@@ -22,7 +22,8 @@ from imagewright_operator.settings import Profile, Settings
 
 _ENTRY_POINT = "/kaniko/executor"
 _STRICT_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SETUID", "SETGID", "SETFCAP", "DAC_OVERRIDE", "CHOWN", "FOWNER")
-_COMMON_RESOURCES = ("cpu", "memory", "ephemeral-storage")  # others, such as GPUs, are for commands only
+_DISK = "ephemeral-storage"
+_COMMON_RESOURCES = ("cpu", "memory", _DISK)  # others, such as GPUs, are for commands only
 
 
 def containers(imagebuild: ImageBuild, settings: Settings, profile: Profile, mounts: list[Json]) -> list[Json]:
@@ -118,9 +119,26 @@ def _resources(imagebuild: ImageBuild, settings: Settings, profile: Profile) -> 
     """The resources of each container: those for builds belong to the one that is expected to run the commands."""
     given = imagebuild.spec.pod_template.resources
     whole = settings.resources if given is None else {key: value for key, value in given.as_json().items() if value}
+    if not has_runner(imagebuild.spec):
+        return {EXECUTOR: whole}  # writes to the work folder only, which has a limit of its own
+    whole = _with_disk_limit(whole, settings.workspace_size)
     if commands_container(imagebuild, profile) == RUNNER:
         return {RUNNER: whole, EXECUTOR: _lesser(whole, settings.engine_resources)}
     return {EXECUTOR: whole, RUNNER: _lesser(whole, settings.runner_resources)}
+
+
+def _with_disk_limit(whole: Mapping[str, Any], size: str) -> Json:
+    """The resources with a limit of ephemeral storage: what RUN writes in ``runner`` is on the node's own disk.
+
+    The kubelet adds up the limits of a Pod's containers, so that both need one. Nothing is requested for it: where the
+    node has less, builds run as before.
+    """
+    limits, requests = whole.get("limits", {}), whole.get("requests", {})
+    if _DISK in limits:
+        return dict(whole)
+    request = requests.get(_DISK, "0")
+    limit = size if _at_most(request, size) == request else request
+    return {**whole, "requests": {_DISK: "0", **requests}, "limits": {**limits, _DISK: limit}}
 
 
 def _lesser(whole: Mapping[str, Any], own: Mapping[str, Any]) -> Json:

@@ -5,7 +5,6 @@ No I/O. Failures of the infrastructure are recognized by the Pod's DisruptionTar
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from imagewright.contract import timestamp
 from imagewright.contract.result import BuildResult
 from imagewright.errors import Reason
 from imagewright_operator.api.spec import RetryCause
+from imagewright_operator.pods.disk import disk_full
 from imagewright_operator.pods.fingerprint import destinations, fingerprint
 from imagewright_operator.pods.memory import killed_for_memory, killed_from_outside, sentences
 from imagewright_operator.pods.states import EXECUTOR, INPUTS_ANNOTATION, RUNNER, state_of, why_not_started
@@ -96,9 +96,6 @@ LINGER = timedelta(seconds=60)  # a Pod that still exists so long after its grac
 _NO_SANDBOX = (Reason.SANDBOX_UNAVAILABLE,)
 _LINGER_S = 10
 _LONGEST_GRACE_S = 3600  # of a Pod that a stranger made, it may be anything
-_DISK_FULL = re.compile(
-    r"Usage of EmptyDir volume|exceed(?:s|ed) (?:the total limit|the limit|its local ephemeral)", re.I
-)
 
 
 def observe(
@@ -119,7 +116,7 @@ def observe(
         "signed": signed,
         "inputs_hash": (metadata.get("annotations") or {}).get(INPUTS_ANNOTATION, ""),
         "fingerprint": fingerprint(pod),
-        "restarted": any(one.get("restartCount") for one in _own(status)),
+        "restarted": any(_was_restarted(one) for one in _own(status)),
         "destinations": destinations(pod),
         "node": (pod.get("spec") or {}).get("nodeName") or "",
         "created": metadata.get("creationTimestamp") or "",
@@ -208,12 +205,8 @@ def _why_failed(
     why, words = status.get("reason") or "", status.get("message") or ""
     if why == "DeadlineExceeded":
         return Reason.TIMEOUT, "build exceeded spec.timeout", None
-    if why == "Evicted" and _DISK_FULL.search(words):
-        return (
-            Reason.DISK_FULL,
-            f"{words.rstrip('. ')}: the build needs more disk space than its Pod may use",
-            None,
-        )
+    if why == "Evicted" and (full := disk_full(pod, words)):
+        return Reason.DISK_FULL, full, None
     disruption = _disruption(status)
     if disruption is not None:
         return disruption
@@ -270,6 +263,19 @@ def _is_stopped(result: BuildResult) -> bool:
 def _own(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The statuses of the operator's containers; webhooks may have added others, which may restart."""
     return (one for one in status.get("containerStatuses") or () if one.get("name") in (EXECUTOR, RUNNER))
+
+
+def _was_restarted(container: Mapping[str, Any]) -> bool:
+    """Whether a container was started again.
+
+    The kubelet also counts one as restarted that it doesn't find any more, as when it evicts the Pod; with a policy of
+    ``Never`` such a one isn't started again, and what it has left is no result.
+    """
+    state, count = container.get("state") or {}, container.get("restartCount") or 0
+    before = (container.get("lastState") or {}).get("terminated") or {}
+    started = state.get("running") or (state.get("terminated") or {}).get("reason") not in (None, *_CONTAINER_LOST)
+    lost = not started and before.get("reason") in _CONTAINER_LOST
+    return bool(count > (1 if lost else 0))
 
 
 def _last_change(status: Mapping[str, Any]) -> str:
