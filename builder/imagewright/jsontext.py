@@ -7,7 +7,7 @@ from typing import Any
 
 
 def loads(data: bytes | str) -> Any:
-    """Parse a JSON text. What is no Unicode becomes U+FFFD: bytes that are not UTF-8, halves of surrogate pairs.
+    """Parse a JSON text. What is not Unicode becomes U+FFFD: bytes that are not UTF-8, halves of surrogate pairs.
 
     Python's own decoder keeps such halves, written as they are or as an escape, and no system call takes a string with
     one in it, nor can it be written as JSON again.

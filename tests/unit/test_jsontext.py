@@ -1,4 +1,4 @@
-"""JSON of strangers: what is no Unicode is replaced as in Go, so that nothing fails on it later."""
+"""JSON of strangers: what is not Unicode is replaced as in Go, so that nothing fails on it later."""
 
 from __future__ import annotations
 

@@ -252,9 +252,10 @@ def test_the_templates_variables_are_passed_literally() -> None:
 
 def test_the_builds_resources_replace_the_installations() -> None:
     settings = Settings(resources={"limits": {"memory": "2Gi"}})
-    assert container(pod(settings=settings))["resources"] == {"limits": {"memory": "2Gi"}}
+    assert container(pod(settings=settings, sandbox="Namespace"))["resources"] == {"limits": {"memory": "2Gi"}}
     own = {"requests": {"memory": "1Gi"}}
-    assert container(pod(settings=settings, podTemplate={"resources": own}))["resources"] == own
+    made = pod(settings=settings, sandbox="Namespace", podTemplate={"resources": own})
+    assert container(made)["resources"] == own
 
 
 def test_the_builds_registries_override_the_installations() -> None:

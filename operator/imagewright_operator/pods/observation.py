@@ -269,7 +269,7 @@ def _was_restarted(container: Mapping[str, Any]) -> bool:
     """Whether a container was started again.
 
     The kubelet also counts one as restarted that it doesn't find any more, as when it evicts the Pod; with a policy of
-    ``Never`` such a one isn't started again, and what it has left is no result.
+    ``Never`` such a one isn't started again, and it has left no result.
     """
     state, count = container.get("state") or {}, container.get("restartCount") or 0
     before = (container.get("lastState") or {}).get("terminated") or {}
