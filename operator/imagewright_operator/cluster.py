@@ -18,7 +18,7 @@ from imagewright.errors import Reason
 from imagewright_operator.api import API_VERSION, KIND, ImageBuild
 from imagewright_operator.api.base import Json
 from imagewright_operator.clock import ServerClock
-from imagewright_operator.kubeapi.client import Client
+from imagewright_operator.kubeapi.client import METADATA_ONLY, Client
 from imagewright_operator.kubeapi.config import CONTROLLER
 from imagewright_operator.kubeapi.errors import CONFLICT, ApiError
 from imagewright_operator.kubeapi.paths import core, imagebuilds
@@ -125,22 +125,25 @@ class Cluster:
         query = {"fieldSelector": f"involvedObject.uid={uid}"}
         return list(self._client.items(core("events", namespace), query, page=_PAGE))
 
-    def log(self, namespace: str, pod: str) -> bytes:
-        """The end of the executor's log; b"" if the Pod or its container is gone.
+    def log(self, namespace: str, pod: Observation) -> bytes:
+        """The end of the executor's log; b"" if the Pod or its container is gone, or another Pod has its name.
+
+        A log is asked for by name: it is this Pod's if the Pod is still there afterwards.
 
         Raises:
             ApiError: the node does not answer.
         """
         query = {"container": EXECUTOR, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_READ)}
-        kept = b""
+        kept, path = b"", core("pods", namespace, pod.name)
         try:
-            for chunk in self._client.stream(core("pods", namespace, pod) + "/log", query):
+            for chunk in self._client.stream(path + "/log", query):
                 kept = (kept + chunk)[-_LOG_KEPT:]
         except ApiError as error:
             if error.status in (400, 404):  # 400: the container has never run
                 return b""
-            raise ApiError(error.status, f"cannot read the log of Pod {pod}: {error.message}") from error
-        return kept
+            raise ApiError(error.status, f"cannot read the log of Pod {pod.name}: {error.message}") from error
+        there = self._client.find(path, accept=METADATA_ONLY) if kept else None
+        return kept if ((there or {}).get("metadata") or {}).get("uid") == pod.uid else b""
 
     # --- the rest
 

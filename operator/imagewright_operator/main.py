@@ -88,7 +88,8 @@ def _signing_key(
     before: Callable[[], None],
 ) -> SigningKey:
     if settings.signing_key_file:
-        return SigningKey(partial(key_of_file, settings.signing_key_file))
+        key = key_of_file(settings.signing_key_file)  # now: without a usable one the operator must not start
+        return SigningKey(lambda: key)
     namespace = own_namespace(os.environ, f"the Secret {settings.signing_key_secret}, which has the key to sign Pods")
     return SigningKey(KeySecret(api, namespace, settings.signing_key_secret, count, before).read)
 

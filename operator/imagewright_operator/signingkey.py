@@ -36,11 +36,6 @@ class SigningKey:
         self._lock = threading.Lock()
         self._signer: Signer | None = None
 
-    @property
-    def loaded(self) -> Signer | None:
-        """The signer, None if the key was not needed yet. Never waits."""
-        return self._signer
-
     def signer(self) -> Signer:
         """The signer; loads the key.
 
@@ -114,7 +109,8 @@ class KeySecret:
         if len(key) < MIN_KEY_BYTES:
             raise ApiError(
                 0,
-                f'it has no entry "{_DATA_KEY}" of at least {MIN_KEY_BYTES} bytes. Delete it: the operator creates another',
+                f'it has no entry "{_DATA_KEY}" of at least {MIN_KEY_BYTES} bytes. Name another Secret in '
+                "IMAGEWRIGHT_SIGNING_KEY_SECRET, or delete this one if nothing else uses it: the operator creates it",
             )
         return key
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,13 +14,14 @@ from imagewright.contract.result import BuildResult, Failure, SourceResult
 from imagewright_operator.api import ImageBuild
 from imagewright_operator.api.status import Build
 from imagewright_operator.pods.manifests import executor_pod, pod_name, poll_pod
-from imagewright_operator.pods.observation import Observation, observe
+from imagewright_operator.pods.observation import Observation
 from imagewright_operator.pods.signature import Signer
 from imagewright_operator.reconcile import polling, reconciler
 from imagewright_operator.reconcile.actions import Actions, CreateError, ReconcileInput
 from imagewright_operator.settings import Profile, Settings
 from imagewright_operator.status.conditions import CONDITIONS, ConditionType
 from imagewright_operator.status.records import status_patch
+from imagewright_operator.watch.observing import Observer
 
 START = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings()
@@ -79,12 +80,12 @@ class Paper:
         self.generation += 1
 
     def decide(self) -> tuple[ReconcileInput, Actions]:
-        observations = tuple(self.observe(pod) for pod in self.pods.values())
+        observations = self.observe(self.pods.values())
         observed = ReconcileInput.of(self.imagebuild(), observations, self.now)
         asked: list[str] = []
 
-        def read_log(pod: str) -> bytes:
-            asked.append(pod)
+        def read_log(pod: Observation) -> bytes:
+            asked.append(pod.name)
             return self.log
 
         def admit(build: Build) -> str:
@@ -96,8 +97,9 @@ class Paper:
         assert len(asked) == len(set(asked)), "a log is read once a pass, and a build asks once"
         return observed, actions
 
-    def observe(self, pod: dict[str, Any]) -> Observation:
-        return observe(pod, self.now, self.events, signed=SIGNER.is_unchanged(pod))
+    def observe(self, pods: Iterable[dict[str, Any]]) -> list[Observation]:
+        observer = Observer(SIGNER, self.now, events_of=lambda _: self.events)
+        return observer.observe(pods, self.uid, self.imagebuild().status)
 
     def step(self, cut_after: int = 99, error: CreateError | None = None) -> Actions:
         """One pass; the operator is killed after ``cut_after`` of its steps."""
@@ -199,7 +201,8 @@ class Paper:
             pod = SIGNER.signed(manifest, inputs_hash)
             added = {"uid": f"pod-{len(self.created)}", "creationTimestamp": rfc3339(self.now)}
             self.pods[name] = {**pod, "metadata": {**pod["metadata"], **added}, "status": {"phase": "Pending"}}
-        return self.observe(self.pods[name])
+        (made,) = self.observe([self.pods[name]])
+        return made
 
     def _delete(self, name: str) -> None:
         self.pods.pop(name, None)

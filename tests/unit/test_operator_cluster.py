@@ -17,6 +17,7 @@ from imagewright_operator.cluster import Cluster
 from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.leadership.leases import Leases
 from imagewright_operator.monitoring.metrics import Metrics
+from imagewright_operator.pods.observation import Observation, PodState
 from imagewright_operator.reconcile.actions import CreateError
 from imagewright_operator.settings import Profile, Settings
 from imagewright_operator.signingkey import SigningKey
@@ -30,6 +31,7 @@ BROKEN = {
     "no HTTP": Answer(raw=b"SSH-2.0\r\n"),
 }
 KEY = SigningKey(lambda: b"k" * 32)
+SEEN = Observation(state=PodState.RUNNING, name="status", uid="1")
 Serve = Callable[[Callable[[Asked], Answer]], tuple[ScriptedServer, Cluster]]
 
 
@@ -94,7 +96,7 @@ def test_requests_are_counted_by_resource_whatever_the_objects_names() -> None:
         assert list(cluster.imagebuilds()) == []
         cluster.patch_status({"metadata": {"namespace": "a", "name": "nodes", "resourceVersion": "1", "uid": "u"}}, {})
         assert list(cluster.pods("events")) == []
-        cluster.log("a", "status")
+        cluster.log("a", SEEN)
         assert cluster.nodes() == []
         Leases(api, "pods", "log", 5.0, lambda *request: counted.append(request)).read()
     assert counted == [
@@ -103,9 +105,23 @@ def test_requests_are_counted_by_resource_whatever_the_objects_names() -> None:
         ("PATCH", "imagebuilds/status", 200),
         ("GET", "pods", 200),
         ("GET", "pods/log", 200),
+        ("GET", "pods", 200),
         ("GET", "nodes", 200),
         ("GET", "leases", 200),
     ]
+
+
+@pytest.mark.parametrize(("uid", "read"), [("1", b"a log\n"), ("2", b""), (None, b"")])
+def test_a_log_is_read_only_of_the_pod_that_is_still_there_afterwards(
+    serve: Serve, uid: str | None, read: bytes
+) -> None:
+    def script(asked: Asked) -> Answer:
+        if "/log?" in asked.path:
+            return Answer(200, {}, b"a log\n")
+        return Answer(404) if uid is None else Answer(200, {}, json.dumps({"metadata": {"uid": uid}}).encode())
+
+    _, cluster = serve(script)
+    assert cluster.log("a", SEEN) == read
 
 
 @pytest.mark.parametrize(

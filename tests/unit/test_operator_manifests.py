@@ -20,7 +20,7 @@ from imagewright.contract.sources import (
 )
 from imagewright.errors import UsageError
 from imagewright_operator.pods import volumes
-from imagewright_operator.pods.manifests import is_poll_pod, pods_of, poll_pod
+from imagewright_operator.pods.manifests import is_poll_pod, owner_uid, poll_pod
 from imagewright_operator.pods.request import build_request
 from imagewright_operator.settings import Profile, Settings
 
@@ -224,7 +224,7 @@ def test_a_poll_pod_has_the_credentials_of_the_source_only() -> None:
     assert [one["name"] for one in container(made)["env"]] == [REQUEST_ENV]
     assert made["spec"]["nodeSelector"] == {"pool": "builds"}
     assert container(made)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pods_of([made], "uid-1"), "it goes with the ImageBuild"
+    assert owner_uid(made) == "uid-1", "it goes with the ImageBuild"
 
 
 def test_a_config_map_is_mounted_whole() -> None:
@@ -339,7 +339,7 @@ def test_pods_are_identified_by_their_owner_not_by_a_label() -> None:
     job = {
         "metadata": {"ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "controller": True, "uid": "uid-1"}]}
     }
-    assert pods_of([mine, other, job, {"metadata": {}}], "uid-1") == [mine]
+    assert [one for one in (mine, other, job, {"metadata": {}}) if owner_uid(one) == "uid-1"] == [mine]
 
 
 LOGIN = {"secretRef": {"name": "login"}}

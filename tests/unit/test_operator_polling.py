@@ -9,6 +9,7 @@ from imagebuilds.paper import Paper, result
 
 from imagewright.errors import Reason
 from imagewright_operator.api import REQUESTED_AT_ANNOTATION
+from imagewright_operator.pods.manifests import poll_pod_name
 from imagewright_operator.reconcile.actions import CreateError
 
 GIT = {"git": {"url": "https://git.example.com/app.git", "ref": {"branch": "main"}, "poll": "10m"}}
@@ -238,3 +239,10 @@ def test_polls_of_many_imagebuilds_are_spread() -> None:
     times = sorted(paper.requeue_after_s or 0 for paper in papers)
     assert times[-1] - times[0] > 30
     assert len(set(times)) > 30
+
+
+def test_no_two_polls_have_the_same_name() -> None:
+    """An answer that was copied counts for no later poll: names are told apart by more than anybody can wait for."""
+    names = [poll_pod_name("app", "uid-1", number) for number in range(20_000)]
+    assert len(set(names)) == len(names)
+    assert {len(name) for name in names} == {len("app-") + 16 + len("-probe")}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,11 +294,12 @@ def test_of_two_operators_that_start_at_once_one_creates_the_key() -> None:
 def test_a_secret_without_a_usable_key_is_an_error_that_says_what_to_do(data: Json) -> None:
     api = Secrets(data)
     key = SigningKey(api.key.read)
-    with pytest.raises(ApiError, match=r'Secret "system/key".*no entry "key" of at least 32 bytes. Delete it'):
+    with pytest.raises(
+        ApiError, match=r'Secret "system/key".*no entry "key" of at least 32 bytes. Name another Secret'
+    ):
         key.signer()
-    assert key.loaded is None
     api.data = secret(b"g" * 32)
-    assert key.signer() is key.signer() is key.loaded
+    assert key.signer() is key.signer()
     api.server.close()
 
 
@@ -309,6 +313,21 @@ def test_a_mounted_key_must_be_readable_and_long_enough(tmp_path: Path) -> None:
     assert caught.value.hint.startswith("Mount a Secret")
     file.write_bytes(b"k" * 32)
     assert key_of_file(str(file)) == b"k" * 32
+
+
+def test_the_operator_does_not_start_without_the_key_that_it_is_told_to_use(tmp_path: Path) -> None:
+    cluster = {"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}
+    context = {"name": "a", "context": {"cluster": "a", "user": "a"}}
+    users = [{"name": "a", "user": {}}]
+    kubeconfig = {"current-context": "a", "clusters": [cluster], "contexts": [context], "users": users}
+    (tmp_path / "config").write_text(json.dumps(kubeconfig))
+    given = {"IMAGEWRIGHT_SIGNING_KEY_FILE": str(tmp_path / "key"), "KUBECONFIG": str(tmp_path / "config")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("IMAGEWRIGHT_", "KUBE"))}
+    command = [sys.executable, "-m", "imagewright_operator"]
+    done = subprocess.run(command, env={**kept, **given}, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert f'error: cannot read IMAGEWRIGHT_SIGNING_KEY_FILE "{tmp_path}/key": No such file' in done.stderr
+    assert "hint: Mount a Secret" in done.stderr
 
 
 def test_a_key_is_in_no_representation() -> None:

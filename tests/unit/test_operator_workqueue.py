@@ -37,6 +37,13 @@ def waiting(queue: WorkQueue[str]) -> list[str]:
     return keys
 
 
+def test_no_delay_is_longer_than_a_thread_can_wait(queue: WorkQueue[str], clock: Clock) -> None:
+    """A time that a Pod's status has may be any; a worker that waits for it must not end."""
+    queue.add_after("a", 3e11)
+    clock.now += 86400
+    assert waiting(queue) == ["a"]
+
+
 def test_a_waiting_key_is_deduplicated(queue: WorkQueue[str]) -> None:
     for key in ("a", "b", "a", "a"):
         queue.add(key)

@@ -19,6 +19,7 @@ from imagewright_operator.kubeapi.documents import parse
 from imagewright_operator.kubeapi.errors import NOT_FOUND, ApiError
 from imagewright_operator.kubeapi.paths import resource_of
 
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"  # of an object, instead of the whole
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
 _CHUNK_BYTES = 64 * 1024
@@ -61,14 +62,14 @@ class Client:
         host: str = self._api.configuration.host
         return host.rstrip("/")
 
-    def find(self, path: str) -> Json | None:
+    def find(self, path: str, *, accept: str = _JSON) -> Json | None:
         """The object at this path, or None where there is none.
 
         Raises:
             ApiError: as ``json``.
         """
         try:
-            return self.json("GET", path)
+            return self.json("GET", path, accept=accept)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None

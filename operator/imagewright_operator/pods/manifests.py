@@ -47,9 +47,9 @@ def pod_name(imagebuild_name: str, build: Build) -> str:
 
 
 def poll_pod_name(imagebuild_name: str, uid: str, number: int) -> str:
-    """Name of the Pod of the ``number``-th poll of a branch; no longer than that of a build's Pod."""
+    """Name of the Pod of the ``number``-th poll of a branch; no two polls have the same."""
     digest = hashlib.sha256(json.dumps([uid, "probe", number]).encode()).hexdigest()
-    return f"{imagebuild_name}-{digest[:4]}{_PROBE_SUFFIX}"
+    return f"{imagebuild_name}-{digest[:16]}{_PROBE_SUFFIX}"
 
 
 def is_poll_pod(name: str) -> bool:
@@ -194,13 +194,14 @@ def _tolerations(given: Sequence[Toleration]) -> list[Json]:
 
 
 def owner_uid(pod: Mapping[str, Any]) -> str:
-    """UID of the ImageBuild that controls this Pod; "" if none does. Anyone could have set its labels."""
-    for owner in pod["metadata"].get("ownerReferences") or ():
-        if owner.get("controller") and (owner.get("apiVersion"), owner.get("kind")) == (API_VERSION, KIND):
-            return owner.get("uid") or ""
+    """UID of the ImageBuild that controls this Pod; "" if none does, whatever the Pod is.
+
+    Anyone could have set its labels.
+    """
+    try:
+        for owner in pod["metadata"].get("ownerReferences") or ():
+            if owner.get("controller") and (owner.get("apiVersion"), owner.get("kind")) == (API_VERSION, KIND):
+                return str(owner.get("uid") or "")
+    except (AttributeError, LookupError, TypeError):  # no Pod of the operator's
+        return ""
     return ""
-
-
-def pods_of(pods: Sequence[Mapping[str, Any]], uid: str) -> list[Mapping[str, Any]]:
-    """The Pods whose controller reference, not only a label, names the ImageBuild with this UID."""
-    return [pod for pod in pods if owner_uid(pod) == uid]

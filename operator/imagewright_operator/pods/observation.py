@@ -99,12 +99,15 @@ _LONGEST_GRACE_S = 3600  # of a Pod that a stranger made, it may be anything
 
 
 def observe(
-    pod: PodJson, now: datetime, events: Sequence[Mapping[str, Any]] = (), *, signed: bool = False
+    pod: PodJson, now: datetime, events: Sequence[Mapping[str, Any]] = (), *, signed: bool = False, own: bool = True
 ) -> Observation:
     """Observe a Pod by its status, and by its Events if it waits. The executor alone decides when and how it ended.
 
-    ``signed`` is what ``signature`` says about it.
+    ``signed`` is what ``signature`` says about it. Of one that isn't the operator's ``own`` nothing is read but whether
+    it may still run.
     """
+    if not own:
+        return _stranger(pod)
     metadata, status = pod["metadata"], pod.get("status") or {}
     state = state_of(pod, EXECUTOR)
     terminated: Mapping[str, Any] = state.get("terminated") or {}
@@ -133,6 +136,21 @@ def observe(
         return _running(pod, facts)
     reason, message, transient = why_waiting(pod, events)
     return Observation(state=PodState.WAITING, reason=reason, message=message, transient=transient, **facts)
+
+
+def _stranger(pod: PodJson) -> Observation:
+    metadata, ended = pod["metadata"], (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return Observation(
+        state=PodState.FAILED if ended else PodState.RUNNING,
+        name=_text(metadata.get("name")),
+        uid=_text(metadata.get("uid")),
+        created=_text(metadata.get("creationTimestamp")),
+        deleted=_text(_end_of_grace(metadata)),
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def parse_time(text: str) -> datetime | None:

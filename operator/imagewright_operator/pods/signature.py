@@ -25,6 +25,8 @@ FINGERPRINT_ANNOTATION = f"{GROUP}/fingerprint"
 SIGNATURE_ANNOTATION = f"{GROUP}/signature"
 MIN_KEY_BYTES = 32
 _VERSION = "v2"
+# What reading a Pod that a stranger has made may raise.
+_NO_POD_OF_OURS = (AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,23 @@ class Signer:
 
     def is_authentic(self, pod: Mapping[str, Any]) -> bool:
         """Whether the operator has given out this name for the ImageBuild that controls the Pod."""
+        try:
+            return self._is_authentic(pod)
+        except _NO_POD_OF_OURS:
+            return False
+
+    def _is_authentic(self, pod: Mapping[str, Any]) -> bool:
         annotations = pod["metadata"].get("annotations") or {}
         expected = self._signature(pod, annotations)
         return hmac.compare_digest(expected.encode(), str(annotations.get(SIGNATURE_ANNOTATION, "")).encode())
 
     def is_unchanged(self, pod: Mapping[str, Any]) -> bool:
-        """Whether it is authentic, and runs what the operator wanted it to run."""
-        annotations = pod["metadata"].get("annotations") or {}
-        return self.is_authentic(pod) and annotations.get(FINGERPRINT_ANNOTATION) == fingerprint(pod)
+        """Whether it is authentic, and runs what the operator wanted it to run. A stranger's may be anything."""
+        try:
+            expected = pod["metadata"]["annotations"][FINGERPRINT_ANNOTATION]
+            return self._is_authentic(pod) and bool(expected == fingerprint(pod))
+        except _NO_POD_OF_OURS:
+            return False
 
     def _signature(self, pod: Mapping[str, Any], annotations: Mapping[str, str]) -> str:
         metadata = pod["metadata"]

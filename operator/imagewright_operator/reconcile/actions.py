@@ -17,7 +17,7 @@ from imagewright_operator.pods.observation import Observation
 from imagewright_operator.status.conditions import CONDITIONS, ConditionType
 
 
-def _no_log(_pod: str) -> None:
+def _no_log(_pod: Observation) -> None:
     return None
 
 
@@ -29,16 +29,16 @@ def _admit_all(_build: Build) -> str:
 class ReconcileInput:
     """The state of one ImageBuild at one moment: the object as it was read before its Pods, and all Pods that it owns.
 
-    ``read_log`` returns the end of the log of the Pod with that name, b"" when there is none; None leaves the log in
-    the status as it is. ``admit`` is asked once for a build whose Pod could be created now: "" admits it, any other
-    text is the reason to keep it queued. ``poll_pods`` are the Pods that look up a branch; they build nothing.
+    ``read_log`` returns the end of that Pod's log, b"" when there is none; None leaves the log in the status as it is.
+    ``admit`` is asked once for a build whose Pod could be created now: "" admits it, any other text is the reason to
+    keep it queued. ``poll_pods`` are the Pods that look up a branch; they build nothing.
     """
 
     imagebuild: ImageBuild
     pods: tuple[Observation, ...]
     now: datetime
     poll_pods: tuple[Observation, ...] = ()
-    read_log: Callable[[str], bytes | None] = _no_log
+    read_log: Callable[[Observation], bytes | None] = _no_log
     admit: Callable[[Build], str] = _admit_all
     conditions: Sequence[ConditionType] = CONDITIONS
 

@@ -82,7 +82,7 @@ class ConcurrencyLimiter:
             return self._startable() if self._queued.pop(key, None) else []
 
     def mark_running(self, pod: PodKey) -> None:
-        """Count a Pod that exists, whoever created it."""
+        """Count a Pod of a build that exists, whichever operator has created it."""
         with self._lock:
             self._running.setdefault(pod, self._clock())
             self._released.pop(pod, None)

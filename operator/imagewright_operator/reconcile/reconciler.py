@@ -402,7 +402,7 @@ class _Pass:
 
     def _read_log(self, seen: Observation) -> bytes:
         """The end of its log, which the status gets, too; b"" if there is none or it isn't read in this pass."""
-        log = self.observed.read_log(seen.name)
+        log = self.observed.read_log(seen)
         if log:
             self.changes["log"] = records.log_of(seen, log, self.now, self.imagebuild.status.log)
         return log or b""

@@ -7,14 +7,15 @@ counts. Where the operator was stopped between the two, the Pod's signature tell
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from imagewright.contract.result import BuildResult
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError
 from imagewright.reference import Reference
-from imagewright_operator.api.status import Build, Poll
+from imagewright_operator.api.status import Build, Poll, Status
 from imagewright_operator.pods import logtail
 from imagewright_operator.pods.fingerprint import is_comparable
 from imagewright_operator.pods.manifests import pod_name
@@ -48,6 +49,34 @@ def named(build: Build | None) -> frozenset[str]:
         return frozenset()
     current = [build.pod] if build.pod is not None else []
     return frozenset(pod.uid for pod in (*current, *build.earlier_pods, *build.previous_pods))
+
+
+def named_in(status: Mapping[str, Any]) -> frozenset[str]:
+    """The same of a status as it is stored, however old or new."""
+    try:
+        build = status.get("build") or {}
+        names = [build.get("pod") or {}, *(build.get("earlierPods") or ()), *(build.get("previousPods") or ())]
+        return frozenset(str(one["uid"]) for one in names if one.get("uid"))
+    except (AttributeError, TypeError):  # another version's
+        return frozenset()
+
+
+def is_named(status: Status, uid: str, name: str) -> bool:
+    """Whether the status names this Pod: by its UID, or as a release before signatures did, by its name."""
+    build, poll = status.build, status.poll
+    if uid in named(build) or (poll is not None and poll.pod is not None and poll.pod.uid == uid):
+        return True
+    return build is not None and build.pod is None and name in build.pod_names
+
+
+def counted(imagebuild_name: str, status: Status, pods: Iterable[Observation]) -> list[Observation]:
+    """The Pods that count for the limits: those that the status names, and the one that it is about to name.
+
+    Not by their signatures: copies of ended Pods have them, and with another key no running Pod has.
+    """
+    build, pods = status.build, list(pods)
+    current = pod_of(imagebuild_name, build, pods) if build is not None and not build.outcome else None
+    return [pod for pod in pods if pod is current or pod.uid in named(build)]
 
 
 def still_running(build: Build, pods: Iterable[Observation], now: datetime) -> list[Observation]:

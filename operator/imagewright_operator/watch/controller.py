@@ -15,21 +15,23 @@ from datetime import timedelta
 from functools import partial
 
 from imagewright.errors import Reason
-from imagewright_operator.api import ImageBuild
+from imagewright_operator.api import ImageBuild, Status
 from imagewright_operator.api.base import Json
-from imagewright_operator.api.status import Build
+from imagewright_operator.api.status import Build, PodIdentity
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.pods import profile
-from imagewright_operator.pods.manifests import executor_pod, is_poll_pod, owner_uid, pods_of, poll_pod
-from imagewright_operator.pods.observation import Observation, PodState, observe, parse_time
-from imagewright_operator.reconcile import builds, polling, reconciler, validation
+from imagewright_operator.pods.fingerprint import fingerprint
+from imagewright_operator.pods.manifests import executor_pod, owner_uid, poll_pod
+from imagewright_operator.pods.observation import Observation, observe, parse_time
+from imagewright_operator.reconcile import builds, polling, reconciler, trust, validation
 from imagewright_operator.reconcile.actions import Actions, CreateError, ReconcileInput
 from imagewright_operator.reconcile.limiter import ConcurrencyLimiter, ObjectKey, PodKey, QueuedBuild
 from imagewright_operator.settings import Profile, Settings
 from imagewright_operator.signingkey import SigningKey
 from imagewright_operator.status.records import status_patch
+from imagewright_operator.watch.observing import Observer, has_ended, name_of, uid_of
 from imagewright_operator.watch.resync import Resync
 from imagewright_operator.watch.workqueue import WorkQueue
 
@@ -79,6 +81,7 @@ class Controller:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._deleted_pods: dict[ObjectKey, list[Json]] = {}
+        self._made: dict[ObjectKey, dict[str, PodIdentity]] = {}  # Pods that no status names yet, by their names
         self._nodes: tuple[float, list[Json]] = (float("-inf"), [])
         self._nodes_lock = threading.Lock()
         store, limiter = self._resync.store, self._resync.limiter
@@ -97,18 +100,12 @@ class Controller:
 
         An ended Pod may be deleted before its result was read; until then it is kept in memory.
         """
-        ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        ended = has_ended(pod)
         if ended:
             with self._lock:
                 self._deleted_pods.setdefault(key, []).append(pod)
-        pod_key = PodKey(key.namespace, pod["metadata"]["name"])
-        signer = self._key.loaded  # until it is, the first resync has not counted any Pod
-        if is_poll_pod(pod_key.name) or signer is None or not signer.is_authentic(pod):
-            pass  # it builds nothing
-        elif ended or gone:
-            self._enqueue_all(self._resync.limiter.release(pod_key))
-        else:
-            self._resync.limiter.mark_running(pod_key)
+        if (ended or gone) and uid_of(pod) in self._resync.store.pods(key):  # another one was not counted
+            self._enqueue_all(self._resync.limiter.release(PodKey(key.namespace, name_of(pod))))
         self._queue.add(key, priority=True)
 
     def _enqueue_all(self, keys: Iterable[ObjectKey]) -> None:
@@ -157,6 +154,7 @@ class Controller:
             requeue_after_s = self._reconcile(key, body, gone)
         else:
             self._resync.store.delete(key)
+            self._made.pop(key, None)
             self._enqueue_all(self._resync.limiter.withdraw(key))
         with self._lock:
             self._forget_deleted(key, gone)
@@ -168,9 +166,10 @@ class Controller:
             self._enqueue_all(self._resync.limiter.withdraw(key))
             self._store(body, imagebuild, reconciler.invalid(imagebuild, problem, self._cluster.now()))
             return None
-        pods = self._observe(key.namespace, imagebuild, gone)
+        pods = self._observe(key, imagebuild, gone)
+        self._count(key, imagebuild, pods)
         admission = _Admission(self._resync.limiter, imagebuild)
-        read_log = partial(self._read_log, key.namespace, pods)
+        read_log = partial(self._read_log, key.namespace)
         observed = ReconcileInput.of(imagebuild, pods, self._cluster.now())
         observed = replace(observed, read_log=read_log, admit=admission)
         try:
@@ -185,6 +184,20 @@ class Controller:
             raise
         return actions.requeue_after_s
 
+    def _count(self, key: ObjectKey, imagebuild: ImageBuild, pods: Sequence[Observation]) -> None:
+        """Tell the limiter which of the build's Pods may still run."""
+        limiter, now, build = self._resync.limiter, self._cluster.now(), imagebuild.status.build
+        ended = []
+        for pod in trust.counted(imagebuild.metadata.name, imagebuild.status, pods):
+            if pod.is_live(now):
+                limiter.mark_running(PodKey(key.namespace, pod.name))
+            else:
+                ended.append(pod.name)
+        if build is not None and build.pod is not None and build.pod.uid not in {pod.uid for pod in pods}:
+            ended += build.pod_names
+        for name in ended:
+            self._enqueue_all(limiter.release(PodKey(key.namespace, name)))
+
     def _back_off(self, queued: QueuedBuild, backoff_s: float, *, namespace: bool = False) -> None:
         """The Pod of an admitted build was not created: others may start, and this build tries again later."""
         self._enqueue_all(self._resync.limiter.back_off(queued, backoff_s, namespace=namespace))
@@ -193,12 +206,13 @@ class Controller:
 
     def _carry_out(self, body: Json, observed: ReconcileInput, actions: Actions) -> None:
         imagebuild, namespace = observed.imagebuild, observed.imagebuild.metadata.namespace
+        key = ObjectKey(namespace, imagebuild.metadata.name)
         body = self._store(body, imagebuild, actions)
-        for ended in actions.delete:
-            self._cluster.delete_pod(namespace, ended)
+        for pod in actions.delete:
+            self._delete(namespace, pod, actions.status)
         if actions.poll_pod:
             manifest = poll_pod(imagebuild, actions.poll_pod, self._settings, self._profile_of(imagebuild))
-            made = self._create_pod(manifest, "")
+            made = self._create_pod(key, manifest, "")
             if isinstance(made, CreateError):
                 status = polling.not_started(actions.status, made.message, self._cluster.now())
             else:
@@ -206,7 +220,7 @@ class Controller:
             body = self._store(body, imagebuild, Actions(status))
         if actions.create is not None:
             manifest = executor_pod(imagebuild, actions.create, self._settings, self._profile_of(imagebuild))
-            made = self._create_pod(manifest, actions.create.inputs_hash)
+            made = self._create_pod(key, manifest, actions.create.inputs_hash)
             queued = builds.queued_build(imagebuild, actions.create)
             if isinstance(made, CreateError):
                 quota = made.reason is Reason.QUOTA_EXCEEDED
@@ -217,10 +231,20 @@ class Controller:
                 self._enqueue_all(self._resync.limiter.startable())  # builds of a namespace that was backing off
                 self._record_pod(body, imagebuild, reconciler.created(observed, actions, made, self._settings))
 
-    def _create_pod(self, manifest: Json, inputs_hash: str) -> Observation | CreateError:
+    def _delete(self, namespace: str, pod: Observation, status: Status) -> None:
+        """Delete a Pod; for one that isn't the operator's, and perhaps cannot be deleted, no build has to wait."""
+        try:
+            self._cluster.delete_pod(namespace, pod)
+        except (ApiError, ValueError) as error:
+            if pod.signed or trust.is_named(status, pod.uid, pod.name):
+                raise
+            _LOG.warning("%s: cannot delete Pod %s, which the operator has not created: %s", namespace, pod.name, error)
+
+    def _create_pod(self, key: ObjectKey, manifest: Json, inputs_hash: str) -> Observation | CreateError:
         """Create a Pod; one that exists under its name is taken for it only if the operator has signed it.
 
-        What the API server has made of the manifest is the Pod, whatever the cluster's webhooks have changed.
+        What the API server has made of the manifest is the Pod, whatever the cluster's webhooks have changed. Until the
+        status names it, this process remembers it.
         """
         signer = self._key.signer()
         created = self._cluster.create_pod(signer.signed(manifest, inputs_hash))
@@ -230,6 +254,8 @@ class Controller:
         own = owner_uid(pod) == owner_uid(manifest) and signer.is_unchanged(pod)
         if created.existed and not own:
             return CreateError(Reason.POD_NAME_TAKEN, _NAME_TAKEN.format(name=name), transient=True)
+        if not created.existed:
+            self._made.setdefault(key, {})[name] = PodIdentity(uid=uid_of(pod), fingerprint=fingerprint(pod))
         return observe(pod, self._cluster.now(), signed=True)
 
     def _record_pod(self, body: Json, imagebuild: ImageBuild, actions: Actions) -> None:
@@ -265,29 +291,28 @@ class Controller:
         else:
             self._deleted_pods.pop(key, None)
 
-    def _observe(self, namespace: str, imagebuild: ImageBuild, gone: Sequence[Json]) -> list[Observation]:
-        uid, now = imagebuild.metadata.uid, self._cluster.now()
-        pods = list(self._cluster.pods(namespace, uid))
-        there = {pod["metadata"]["uid"] for pod in pods}
-        pods += [pod for pod in gone if pod["metadata"]["uid"] not in there]
-        signer, seen = self._key.signer(), []
-        for pod in pods_of(pods, uid):
-            signed = signer.is_unchanged(pod)
-            observation = observe(pod, now, signed=signed)
-            if observation.state is PodState.WAITING and not observation.reason:
-                events = self._cluster.events_of(namespace, observation.uid)
-                observation = observe(pod, now, events, signed=signed)
-            seen.append(observation)
-        return seen
+    def _observe(self, key: ObjectKey, imagebuild: ImageBuild, gone: Sequence[Json]) -> list[Observation]:
+        uid, status = imagebuild.metadata.uid, imagebuild.status
+        pods = list(self._cluster.pods(key.namespace, uid))
+        there = {uid_of(pod) for pod in pods}
+        pods += [pod for pod in gone if uid_of(pod) not in there]
+        unnamed = {
+            name: pod
+            for name, pod in self._made.pop(key, {}).items()
+            if pod.uid in there and not trust.is_named(status, pod.uid, name)
+        }
+        if unnamed:
+            self._made[key] = unnamed
+        events_of = partial(self._cluster.events_of, key.namespace)
+        return Observer(self._key.signer(), self._cluster.now(), unnamed, events_of).observe(pods, uid, status)
 
-    def _read_log(self, namespace: str, pods: Sequence[Observation], name: str) -> bytes:
+    def _read_log(self, namespace: str, pod: Observation) -> bytes:
         """The end of the log. An unresponsive node is waited for as long as the result may be in the log only."""
-        pod = next((one for one in pods if one.name == name), None)
         try:
-            return self._cluster.log(namespace, name)
+            return self._cluster.log(namespace, pod)
         except ApiError:
-            finished = parse_time(pod.finished) if pod is not None else None
-            if pod is None or pod.result is not None or finished is None:
+            finished = parse_time(pod.finished)
+            if pod.result is not None or finished is None:
                 return b""
             if self._cluster.now() - finished > _LOG_PATIENCE:
                 return b""

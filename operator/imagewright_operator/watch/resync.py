@@ -10,21 +10,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from imagewright_operator.api.base import Json
 from imagewright_operator.cluster import Cluster
 from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.monitoring.metrics import Metrics
-from imagewright_operator.pods.manifests import is_poll_pod, owner_uid, pods_of
-from imagewright_operator.pods.observation import PodState, observe
-from imagewright_operator.reconcile import builds, reconciler, validation
+from imagewright_operator.pods.manifests import owner_uid
+from imagewright_operator.pods.observation import Observation, PodState, observe
+from imagewright_operator.reconcile import builds, reconciler, trust, validation
 from imagewright_operator.reconcile.actions import ReconcileInput
 from imagewright_operator.reconcile.limiter import ConcurrencyLimiter, ObjectKey, PodKey, QueuedBuild
 from imagewright_operator.settings import Settings
 from imagewright_operator.signingkey import SigningKey
-from imagewright_operator.watch.store import ObjectStore, key_of
+from imagewright_operator.watch.observing import Observer, uid_of
+from imagewright_operator.watch.store import ObjectStore, StoredObject, key_of
 from imagewright_operator.watch.workqueue import WorkQueue
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +33,14 @@ _RUNNING_S = 60.0  # between two resyncs of running builds, which also show that
 _STUCK_S = 300.0
 _WITH_POD = ("Pending", "Running")
 _LIST_QUIET_S = 1.0  # after the last object of a watch's initial list
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What one ImageBuild adds to the limiter: Pods that count, and a build that is ready to start."""
+
+    live: list[PodKey] = field(default_factory=list)
+    starting: list[tuple[ReconcileInput, QueuedBuild]] = field(default_factory=list)
 
 
 class Resync:
@@ -91,10 +100,10 @@ class Resync:
                 continue
             known = idle | {body["metadata"]["uid"]: key_of(body) for body in bodies}
             listed |= set(known.values())
-            for uid in known.keys() & pods.keys():
-                live += self._live(pods[uid], now)
             for body in bodies:
-                starting += self._check_safely(body, pods.get(body["metadata"]["uid"], []), now)
+                checked = self._check_safely(body, pods.get(body["metadata"]["uid"], []), now)
+                live += checked.live
+                starting += checked.starting
             for uid in idle.keys() & pods.keys():
                 self._queue.add(idle[uid])
         self.store.retain(listed, began)
@@ -120,8 +129,9 @@ class Resync:
                 known = {uid: one for uid, one in known.items() if one.key.namespace != namespace}
                 continue
             for uid in known.keys() & pods.keys():
-                live += self._live(pods[uid], now)
-                phase = _phase(pods[uid], now)
+                seen = self._observe_named(known[uid], pods[uid], now)
+                live += _live(known[uid].key, seen, now)
+                phase = _phase(seen)
                 if known[uid].phase == phase:
                     del known[uid]
                 elif phase:
@@ -132,12 +142,14 @@ class Resync:
         for key in self.limiter.resync(live, began):
             self._queue.add(key)
 
-    def _live(self, pods: list[Json], now: datetime) -> list[PodKey]:
-        """The keys of the operator's executor Pods that may still run: forged ones must not use up a limit."""
-        signer = self._key.signer()
-        own = [pod for pod in pods if not is_poll_pod(pod["metadata"]["name"]) and signer.is_authentic(pod)]
-        live = [pod for pod in own if observe(pod, now).is_live(now)]
-        return [PodKey(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in live]
+    def _observe_named(self, known: StoredObject, pods: list[Json], now: datetime) -> list[Observation]:
+        """Those of an ImageBuild's Pods that its status names; forged ones must not use up a limit."""
+        try:
+            return [observe(pod, now) for pod in pods if uid_of(pod) in known.pods]
+        except Exception:  # noqa: BLE001 - what cannot be read must not keep the others from being counted
+            _LOG.exception("%s/%s: cannot read a Pod", *known.key)
+            self._queue.add(known.key)
+            return []
 
     def _skip_namespace(self, namespace: str, error: ApiError) -> None:
         """Skip one of several namespaces that cannot be listed.
@@ -171,38 +183,36 @@ class Resync:
                 bodies.append(body)
         return bodies, idle
 
-    def _check_safely(self, body: Json, pods: list[Json], now: datetime) -> list[tuple[ReconcileInput, QueuedBuild]]:
-        """Enqueue the ImageBuild if it needs work, or else mark it idle; return a build that is ready to start."""
+    def _check_safely(self, body: Json, pods: list[Json], now: datetime) -> _Checked:
+        """Enqueue the ImageBuild if it needs work, or else mark it idle."""
         key = key_of(body)
         try:
             return self._check(key, body, pods, now)
         except Exception:  # noqa: BLE001 - a defect in one must not keep the others from being checked
             _LOG.exception("%s/%s: check failed", *key)
             self._queue.add(key)
-            return []
+            return _Checked()
 
-    def _check(
-        self, key: ObjectKey, body: Json, pods: list[Json], now: datetime
-    ) -> list[tuple[ReconcileInput, QueuedBuild]]:
+    def _check(self, key: ObjectKey, body: Json, pods: list[Json], now: datetime) -> _Checked:
         imagebuild, problem = validation.read(body)
+        metadata, status = imagebuild.metadata, imagebuild.status
+        seen = Observer(self._key.signer(), now).observe(pods, metadata.uid, status)
+        checked = _Checked(_live(key, trust.counted(metadata.name, status, seen), now))
         if problem:
-            if imagebuild.status.observed_generation != imagebuild.metadata.generation:
+            if status.observed_generation != metadata.generation:
                 self._queue.add(key)
-            return []
-        signer = self._key.signer()
-        own = pods_of(pods, imagebuild.metadata.uid)
-        seen = [observe(pod, now, signed=signer.is_unchanged(pod)) for pod in own]
+            return checked
         observed = ReconcileInput.of(imagebuild, seen, now)
         actions = reconciler.reconcile(observed, self._settings)
         if actions.create is not None:
-            return [(observed, builds.queued_build(imagebuild, actions.create))]
+            return replace(checked, starting=[(observed, builds.queued_build(imagebuild, actions.create))])
         if actions.requeue_after_s is not None:
             self._queue.add_after(key, actions.requeue_after_s)
         if not actions.is_idle(imagebuild.status):
             self._queue.add(key)
         elif actions.requeue_after_s is None and not pods:
             self.store.mark_idle(body)
-        return []
+        return checked
 
     def _is_reported(self, observed: ReconcileInput, queued: QueuedBuild) -> bool:
         """Whether the status of a queued build already tells why it waits."""
@@ -244,7 +254,11 @@ class Resync:
             self._stopped.wait(_LIST_QUIET_S)
 
 
-def _phase(pods: list[Json], now: datetime) -> str:
-    """The phase of an ImageBuild with these Pods, none of which has ended; "" if none of them builds."""
-    states = {observe(pod, now).state for pod in pods if not is_poll_pod(pod["metadata"]["name"])}
+def _live(key: ObjectKey, pods: list[Observation], now: datetime) -> list[PodKey]:
+    return [PodKey(key.namespace, pod.name) for pod in pods if pod.is_live(now)]
+
+
+def _phase(pods: list[Observation]) -> str:
+    """The phase of an ImageBuild with these Pods, none of which has ended; "" if there is none."""
+    states = {pod.state for pod in pods}
     return "Running" if PodState.RUNNING in states else "Pending" if states else ""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from imagewright_operator.api.base import Json
 from imagewright_operator.reconcile.limiter import ObjectKey
+from imagewright_operator.reconcile.trust import named_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class _Entry:
     phase: str
     idle: bool
     at: float
+    pods: frozenset[str]
 
     def is_of(self, body: Json) -> bool:
         """Whether it is of this version of this object."""
@@ -31,10 +33,11 @@ class _Entry:
 
 
 class StoredObject(NamedTuple):
-    """The key of an ImageBuild, and its phase when it was last seen."""
+    """The key of an ImageBuild, its phase when it was last seen, and the UIDs of the Pods that its status names."""
 
     key: ObjectKey
     phase: str
+    pods: frozenset[str] = frozenset()
 
 
 class ObjectStore:
@@ -57,7 +60,8 @@ class ObjectStore:
                 return
             self._deleted.pop(key, None)
             idle = entry is not None and entry.idle and entry.is_of(body)
-            self._entries[key] = _Entry(metadata["uid"], metadata["resourceVersion"], phase, idle, moment)
+            pods = named_in(body.get("status") or {})
+            self._entries[key] = _Entry(metadata["uid"], metadata["resourceVersion"], phase, idle, moment, pods)
 
     def mark_idle(self, body: Json) -> None:
         """This version of the object needs nothing, now or later."""
@@ -94,7 +98,13 @@ class ObjectStore:
     def by_uid(self) -> dict[str, StoredObject]:
         """All ImageBuilds by their UID."""
         with self._lock:
-            return {entry.uid: StoredObject(key, entry.phase) for key, entry in self._entries.items()}
+            return {entry.uid: StoredObject(key, entry.phase, entry.pods) for key, entry in self._entries.items()}
+
+    def pods(self, key: ObjectKey) -> frozenset[str]:
+        """The UIDs of the Pods that the status of this ImageBuild names."""
+        with self._lock:
+            entry = self._entries.get(key)
+        return entry.pods if entry is not None else frozenset()
 
 
 def key_of(body: Json) -> ObjectKey:

@@ -18,6 +18,7 @@ Key = TypeVar("Key")
 
 _MIN_BACKOFF_S = 0.2
 _MAX_BACKOFF_S = 60.0
+_MAX_DELAY_S = 86400.0  # a time in a Pod may be any, and no thread can wait for a thousand years
 
 
 class WorkQueue(Generic[Key]):
@@ -45,7 +46,7 @@ class WorkQueue(Generic[Key]):
     def add_after(self, key: Key, delay_s: float) -> None:
         """Process the key in ``delay_s`` seconds or earlier; of several delays the shortest counts."""
         with self._changed:
-            due = self._clock() + delay_s
+            due = self._clock() + min(delay_s, _MAX_DELAY_S)
             if key in self._due and self._due[key] <= due:
                 return
             self._due[key] = due

@@ -164,10 +164,12 @@ def test_a_copy_of_a_pod_that_was_given_up_before_it_ran_is_not_believed(
     namespace.kubectl("patch", "imagebuild", "app", "--type=merge", suspended)
     eventually(lambda: "pod" not in namespace.status()["build"], "the operator to give its Pod up")
     eventually(lambda: not namespace.pods(), "the Pod to go")
+    operator.freeze()  # else it deletes the copy at once
     digest = "sha256:" + "e" * 64
     namespace.ends(forger.create(forger.copy_of(pod)), {"digest": digest, "references": references(pod, digest)})
     resumed = '--patch={"spec":{"startTimeout":"1h","suspend":false}}'
     namespace.kubectl("patch", "imagebuild", "app", "--type=merge", resumed)
+    operator.thaw()
     own = namespace.pod()
     assert own["metadata"]["uid"] != pod["metadata"]["uid"]
     assert own["metadata"]["name"] != pod["metadata"]["name"]
