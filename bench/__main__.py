@@ -25,10 +25,11 @@ from bench.builders.model import Builder, BuildFailed, Spent
 from bench.builders.table import BUILDERS
 from bench.disk import lacking
 from bench.figures import Figures, Results
+from bench.limits import limits
 from bench.registry import started
 from bench.run import Bench, Built, build
 from bench.table import markdown
-from bench.workloads import FULL, SMALL, Scale, Workload, named_only, workloads
+from bench.workloads import FULL, SMALL, TOOLBOX, Scale, Workload, named_only, workloads
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,11 +46,19 @@ def main(arguments: Sequence[str]) -> int:
     cache = cache_root() / "bench"
     with started(cache) as registry:
         bench = Bench(registry, cache / "contexts", scale, str(os.getpid()), given.profile)
-        prepare(registry.host, cache, scale, chosen)
-        for workload in chosen:
-            figures.workloads[workload.name] = _measure(bench, workload, builders, given.runs)
+        prepare(registry.host, cache, scale, "".join(one.dockerfile for one in chosen) + TOOLBOX * given.limits)
+        whole = False
+        try:
+            if given.limits:
+                figures.limits = limits(registry.host, TOOLBOX.format(host=registry.host, scale=scale.name))
+            for workload in chosen:
+                results = figures.workloads[workload.name] = Results(workload.says)
+                _measure(bench, workload, builders, given.runs, results)
+            whole = not any(results.left_out for results in figures.workloads.values())
+        except KeyboardInterrupt:
+            say("interrupted: what was measured until now follows")
     _write(figures, given)
-    return 1 if any(results.left_out for results in figures.workloads.values()) else 0
+    return 0 if whole else 1
 
 
 def _builders(names: Sequence[str] | None, figures: Figures) -> dict[str, Builder]:
@@ -65,9 +74,11 @@ def _builders(names: Sequence[str] | None, figures: Figures) -> dict[str, Builde
     return found
 
 
-def _measure(bench: Bench, workload: Workload, builders: Mapping[str, Builder], runs: int) -> Results:
-    """The order alternates, so that none always meets a warm page cache. A builder that fails is left out."""
-    results = Results(workload.says)
+def _measure(bench: Bench, workload: Workload, builders: Mapping[str, Builder], runs: int, results: Results) -> None:
+    """Add the runs of one workload to ``results``. A builder that fails is left out.
+
+    The order alternates, so that none always meets a warm page cache.
+    """
     able = [name for name in builders if workload.only in ("", name)]
     for number in range(runs):
         for name in able if number % 2 == 0 else reversed(able):
@@ -83,7 +94,6 @@ def _measure(bench: Bench, workload: Workload, builders: Mapping[str, Builder], 
                     _report(workload, name, built)
             if why:
                 results.left_out[name] = why
-    return results
 
 
 def _report(workload: Workload, name: str, built: Built) -> None:

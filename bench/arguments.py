@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--builder", action="append", choices=list(BUILDERS), help="only this one (repeatable)")
     found.add_argument("--runs", type=int, default=3, help="of each builder (3; the median counts)")
     found.add_argument("--profile", action="store_true", help="print where each build's time went")
+    found.add_argument("--limits", action="store_true", help="also measure writing, inflating, hashing and tar")
     found.add_argument("--small", action="store_true", help="tiny workloads, to try the bench; figures say nothing")
     found.add_argument("--list", action="store_true", help="print the workloads")
     found.add_argument("--json", metavar="FILE", help="write every figure there")

@@ -9,22 +9,21 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from cluster.images import publish
 from cluster.progress import step
 
 from bench.builders.model import BuildFailed
-from bench.workloads import BASES, LARGE, TOOLBOX, Scale, Workload, large_file_command
+from bench.workloads import BASES, LARGE, TOOLBOX, Scale, large_file_command
 
 _INSTALL = (
     "RUN apt-get update && apt-get install -y --no-install-recommends {packages} && rm -rf /var/lib/apt/lists/*\n"
 )
 
 
-def prepare(host: str, cache: Path, scale: Scale, chosen: Iterable[Workload]) -> None:
-    """Make what the chosen workloads start from, if it isn't there.
+def prepare(host: str, cache: Path, scale: Scale, needed: str) -> None:
+    """Make the base images whose names are in ``needed``, if they aren't there.
 
     Raises:
         BuildFailed
@@ -33,13 +32,12 @@ def prepare(host: str, cache: Path, scale: Scale, chosen: Iterable[Workload]) ->
     before = stamp.read_text() if stamp.exists() else ""
     published = publish(host, before)
     stamp.write_text(published)
-    dockerfiles = "".join(workload.dockerfile for workload in chosen)
     install = _INSTALL.format(packages=scale.toolbox_packages) if scale.toolbox_packages else ""
     for base, dockerfile in (
         (TOOLBOX, f"FROM {BASES}/golang\n{install}"),
         (LARGE, f"FROM {BASES}/debian\nRUN {large_file_command(scale.large_mb)} > /old\n"),
     ):
-        if base in dockerfiles:
+        if base in needed:
             _make(host, cache, base.format(host=host, scale=scale.name), dockerfile.format(host=host), published)
 
 

@@ -6,7 +6,7 @@ No I/O.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,7 +44,7 @@ class Results:
     @property
     def builders(self) -> list[str]:
         """Those with runs, ours first."""
-        return sorted((name for name, runs in self.runs.items() if runs), key=lambda name: (name != OURS, name))
+        return ours_first(name for name, runs in self.runs.items() if runs)
 
     @property
     def fastest_peer(self) -> str:
@@ -64,18 +64,24 @@ class Figures:
 
     machine: str
     workloads: dict[str, Results] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)  # whole builders and workloads
+    left_out: dict[str, str] = field(default_factory=dict)  # whole builders
+    limits: dict[str, float] = field(default_factory=dict)  # seconds, by what the machine did
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def of_json(cls, value: Mapping[str, Any]) -> Figures:
-        found = cls(value["machine"], left_out=dict(value["left_out"]))
+        found = cls(value["machine"], left_out=dict(value["left_out"]), limits=dict(value["limits"]))
         for name, one in value["workloads"].items():
             runs = {builder: _runs(each) for builder, each in one["runs"].items()}
             found.workloads[name] = Results(one["says"], runs, dict(one["left_out"]))
         return found
+
+
+def ours_first(builders: Iterable[str]) -> list[str]:
+    """Sorted names."""
+    return sorted(builders, key=lambda name: (name != OURS, name))
 
 
 def _runs(values: Sequence[Mapping[str, Any]]) -> list[Measured]:

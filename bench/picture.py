@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench.figures import Figures
+from bench.figures import Figures, ours_first
 
 _WIDTH = 0.8  # of all bars of a workload
 _CUT = 4.0  # ratios above are cut, and written at the bar
@@ -24,7 +24,7 @@ def draw(figures: Figures, path: Path) -> None:
 
     plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif"}
     compared = {name: results for name, results in figures.workloads.items() if results.fastest_peer}
-    builders = sorted({builder for results in compared.values() for builder in results.builders})
+    builders = ours_first({builder for results in compared.values() for builder in results.builders})
     height = _WIDTH / max(1, len(builders))
     figure, axes = plt.subplots(figsize=(8, 1 + 0.25 * max(1, len(compared)) * (len(builders) + 1)))
     for number, builder in enumerate(builders):
@@ -38,11 +38,12 @@ def draw(figures: Figures, path: Path) -> None:
     axes.axvline(1.0, color="black", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(compared)), [f"{name}: {results.says}" for name, results in compared.items()])
     axes.tick_params(axis="y", labelsize="x-small")
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlim(0, _CUT * 1.1)
     axes.set_xlabel("time relative to the fastest peer")
     axes.set_title(figures.machine, fontsize="small")
-    axes.legend(fontsize="x-small")
+    axes.legend(fontsize="x-small", loc="lower right", bbox_to_anchor=(1, 1))
     figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
 

@@ -46,11 +46,13 @@ def build(bench: Bench, workload: Workload, name: str, builder: Builder, number:
     host = bench.registry.host
     unique = f"{workload.name}-{name}-{bench.run_id}-{number}"
     cache = f"bench/cache-{unique}" if workload.cache else ""
-    base = workload.dockerfile.split()[1].format(host=host, scale=bench.scale.name)
+    dockerfile = workload.dockerfile.format(host=host, scale=bench.scale.name)
+    bases = tuple(dict.fromkeys(line.split()[1] for line in dockerfile.splitlines() if line.startswith("FROM ")))
     with fresh_disk() as disk:
-        context = _context(bench, workload, disk)
+        context = _context(bench, workload)
+        (context / "Dockerfile").write_text(dockerfile)
         store = disk.folder / "store" if workload.warm else None
-        task = Task(context, f"bench/{unique}", cache, store, base)
+        task = Task(context, f"bench/{unique}", cache, store, bases)
         if workload.seeded:
             if store is not None:
                 store.mkdir()
@@ -60,7 +62,7 @@ def build(bench: Bench, workload: Workload, name: str, builder: Builder, number:
                     _seed(builder, Site(host, other.folder), task)
             if workload.change is not None:
                 workload.change(context)
-        task = Task(context, f"bench/{unique}-measured", cache, store, base, bench.profile)
+        task = Task(context, f"bench/{unique}-measured", cache, store, bases, bench.profile)
         built = _measured(bench, builder, disk, task)
     if workload.large_mb:
         wrong = verify.large_file(host, task.image, "1", workload.large_mb * 1_000_000)
@@ -69,7 +71,7 @@ def build(bench: Bench, workload: Workload, name: str, builder: Builder, number:
     return built
 
 
-def _context(bench: Bench, workload: Workload, disk: Disk) -> Path:
+def _context(bench: Bench, workload: Workload) -> Path:
     """The context, made if it isn't there; a copy of it if it is going to be changed."""
     place = bench.contexts / bench.scale.name / workload.name
     if not (place / "done").exists():
@@ -81,8 +83,6 @@ def _context(bench: Bench, workload: Workload, disk: Disk) -> Path:
     if workload.change is not None:
         context = Path(shutil.copytree(context, place / "changed", dirs_exist_ok=True))
         workload.fill(context)
-    dockerfile = workload.dockerfile.format(host=bench.registry.host, scale=bench.scale.name)
-    (context / "Dockerfile").write_text(dockerfile)
     return context
 
 

@@ -29,6 +29,9 @@ def markdown(figures: Figures) -> str:
     lines += [_line(row) for row in rows]
     lines += ["", _LEGEND, ""]
     lines += [f"- {name}: {results.says}" for name, results in figures.workloads.items()]
+    if figures.limits:
+        lines += ["", "Limits of the machine, one thread, for the largest layer of the large base:", ""]
+        lines += [f"- {what}: {_short(seconds)} s" for what, seconds in figures.limits.items()]
     missing = [*figures.left_out.items()]
     missing += [(f"{name} {who}", why) for name, one in figures.workloads.items() for who, why in one.left_out.items()]
     lines += ["", *(f"- left out: {what}: {_on_a_line(why)}" for what, why in missing)] if missing else []

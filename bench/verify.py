@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import tarfile
-import urllib.request
-from typing import IO, Any
+from typing import IO
+
+from bench import remote
 
 _LINE = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n"
 _CHUNK = _LINE * (1 << 14)  # 1 MiB
-_ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 
 def large_file(host: str, repository: str, tag: str, size: int) -> str:
     """What is wrong with the file ``new`` of ``size`` bytes in the last layer; "" if nothing is."""
-    layer = _manifest(host, repository, tag)["layers"][-1]
-    with _open(f"http://{host}/v2/{repository}/blobs/{layer['digest']}") as response:
+    layer = remote.layers(host, repository, tag)[-1]
+    with remote.open_blob(host, repository, layer["digest"]) as response:
         raw: IO[bytes] = gzip.GzipFile(fileobj=response) if "gzip" in layer["mediaType"] else response  # type: ignore[assignment]
         with tarfile.open(fileobj=raw, mode="r|") as tar:
             for member in tar:
@@ -31,16 +30,6 @@ def large_file(host: str, repository: str, tag: str, size: int) -> str:
                         return f"the file has {member.size} bytes, not {size}"
                     return "" if _digest(content) == expected_digest(size) else "the file has other content"
     return "the last layer lacks the file"
-
-
-def _manifest(host: str, repository: str, tag: str) -> dict[str, Any]:
-    with _open(f"http://{host}/v2/{repository}/manifests/{tag}", {"Accept": _ACCEPT}) as response:
-        manifest: dict[str, Any] = json.load(response)
-    return manifest
-
-
-def _open(url: str, headers: dict[str, str] | None = None) -> Any:
-    return urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=60)
 
 
 def _digest(content: IO[bytes]) -> str:

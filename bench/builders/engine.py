@@ -34,7 +34,13 @@ class EngineWorker:
         if task.store is not None:
             build += [f"--cache-dir={task.store}", "--cache", f"--cache-repo=oci:{task.store}/layers"]
             before = [
-                [*engine, "warm", f"--image={task.base}", f"--cache-dir={task.store}", f"--insecure-registry={host}"]
+                [
+                    *engine,
+                    "warm",
+                    *(f"--image={base}" for base in task.bases),
+                    f"--cache-dir={task.store}",
+                    f"--insecure-registry={host}",
+                ]
             ]
         return Commands([build], self.site.environment, before)
 

@@ -21,15 +21,15 @@ class BuildFailed(Exception):
 class Task:
     """One build: ``image`` and ``cache`` are repositories, the latter "" without a cache; the image's tag is 1.
 
-    ``store`` is a folder that builds of the same workload share, None for builds that start from nothing. ``base`` is
-    the first image that the Dockerfile names. With ``profile`` the builder is to tell where its time goes.
+    ``store`` is a folder that builds of the same workload share, None for builds that start from nothing. ``bases`` are
+    the images that the Dockerfile starts from. With ``profile`` the builder is to tell where its time goes.
     """
 
     context: Path
     image: str
     cache: str = ""
     store: Path | None = None
-    base: str = ""
+    bases: Sequence[str] = ()
     profile: bool = False
 
 

@@ -356,6 +356,14 @@ def test_verbosity(context: Path, level: str, shown: bool) -> None:
     assert ("COPY file /" in ended.err) is shown
 
 
+@pytest.mark.parametrize("words", [["plan"], ["build", "--dryrun", "--no-push"]])
+def test_timings_of_a_plan(context: Path, tmp_path: Path, words: list[str]) -> None:
+    ended = run(*words, f"--context={context}", f"--timings={tmp_path}/t.json")
+    assert ended.code == 0
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert {event["cat"] for event in events if event["ph"] == "X"} == {"start", "fetch", "parse", "plan"}
+
+
 def test_timestamps(context: Path) -> None:
     ended = run("build", "--no-push", f"--context={context}", "--log-timestamp")
     assert ended.err

@@ -50,7 +50,8 @@ def test_without_a_peer_there_is_no_ratio() -> None:
 
 
 def test_the_table_has_every_figure_and_what_is_missing() -> None:
-    page = markdown(Figures("two cores", {"w3": results()}, {"kaniko": "not to be had"}))
+    page = markdown(Figures("two cores", {"w3": results()}, {"kaniko": "not to be had"}, {"inflate": 2.5}))
+    assert "- inflate: 2.50 s" in page
     assert "| w3 | imagewright | 4.25 | 0.42 | 50 | 80 | 5.0 | 1.0 | 2.0 | 7 |" not in page  # down, written, up
     assert "| w3 | imagewright | 4.25 | 0.42 | 50 | 80 | 5.0 | 2.0 | 1.0 | 7 |" in page
     assert "|  | buildkit | 10.0 (9.0 to 30.0) | 1.00 |" in page
@@ -69,7 +70,7 @@ def test_a_long_reason_is_cut_to_its_end() -> None:
 
 
 def test_json_has_everything() -> None:
-    figures = Figures("two cores", {"w3": results()}, {"kaniko": "no"})
+    figures = Figures("two cores", {"w3": results()}, {"kaniko": "no"}, {"inflate": 2.0})
     assert Figures.of_json(json.loads(json.dumps(figures.to_json()))) == figures
 
 
