@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -104,6 +105,25 @@ def is_loopback(host: str) -> bool:
         return False  # a name, even one that begins with 127.
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether a host, without a port, is this machine by any spelling that the system's resolver takes for an address:
+    ``127.1``, ``2130706433``, ``0.0.0.0``, ``[::ffff:127.0.0.1]``, ``localhost.``.
+    """
+    name = host.strip("[]").partition("%")[0].rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.IPv4Address(socket.inet_aton(name))
+    except OSError:
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    return address.is_loopback or address.is_unspecified
+
+
 def shown_url(url: str) -> str:
     """An address for messages: without its login, and without its query, which may be a signature."""
     return without_login(url).partition("?")[0]
@@ -112,15 +132,22 @@ def shown_url(url: str) -> str:
 def without_login(url: str) -> str:
     """An address for messages, however wrong it is: without user and password; ssh's user remains.
 
-    The login of a wrong address ends with the last ``@``: passwords with ``/`` belong percent-encoded.
+    The login of a wrong address ends with the last ``@``: passwords with ``/`` belong percent-encoded. What can be read
+    in both ways, as in ``//user:12/34@host/`` and ``//host:5000/package@1``, is taken for one if its host has no dot.
     """
     scheme, slashes, rest = url.partition("//")
     authority, slash, path = rest.partition("/")
-    if "@" not in authority and not _HOST_AND_PORT.fullmatch(authority):
+    if "@" not in authority and not (_HOST_AND_PORT.fullmatch(authority) and _is_path(authority, path)):
         authority, slash, path = rest, "", ""
     userinfo, at, host = authority.rpartition("@")
     user = userinfo.partition(":")[0] if scheme.rstrip(":").lower() in _KEEPS_USER else ""
     return scheme + slashes + user + at * bool(user) + host + slash + path
+
+
+def _is_path(authority: str, path: str) -> bool:
+    """Whether an ``@`` in a path doesn't end a login with a slash: a name begins with it, or the host is surely one."""
+    before, at, _ = path.rpartition("@")
+    return not at or before == "" or before.endswith("/") or "." in authority or authority.startswith("[")
 
 
 def without_logins(text: str) -> str:

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-MAX_LENGTH = 4096  # characters of a pattern: no path is longer, and memory grows with its square
+MAX_LENGTH = 4096  # characters of a pattern: no path is longer
+# Different characters, or ends of ranges, in a pattern: each takes up to four bits of memory for each character of the
+# pattern, so that memory would grow with the square of its length.
+MAX_DIFFERENT = 128
 _LAST = "\U0010ffff"
 
 # Ranges of characters, both ends included, sorted and apart from each other.
@@ -35,6 +38,13 @@ class Item:
 
     kind: Kind
     ranges: Ranges = ANY
+
+
+class TooManyCharacters(ValueError):
+    """The pattern has too many different characters."""
+
+    def __init__(self) -> None:
+        super().__init__(f"too many different characters: the limit is {MAX_DIFFERENT}")
 
 
 DIRECTORIES = Item(Kind.DIRECTORIES)
@@ -69,10 +79,17 @@ def complement(ranges: Ranges) -> Ranges:
 
 
 class Wildcards:
-    """A pattern. Its ``MANY`` and ``DIRECTORIES`` may follow each other only in the order ``DIRECTORIES``, ``MANY``."""
+    """A pattern. Its ``MANY`` and ``DIRECTORIES`` may follow each other only in the order ``DIRECTORIES``, ``MANY``.
+
+    Raises:
+        TooManyCharacters
+    """
 
     def __init__(self, items: Sequence[Item]) -> None:
         items = _without_repetition(items)
+        borders = {border for item in items for low, high in item.ranges for border in (low, high)}
+        if len(borders) > MAX_DIFFERENT:
+            raise TooManyCharacters
         self._shortest = sum(item.kind is Kind.ONE for item in items)
         self._prefix = _literals(items)
         self._suffix = _literals(items[::-1])[::-1]

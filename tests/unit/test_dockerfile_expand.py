@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from imagewright.dockerfile.expand import Allowance, ExpansionError, ExpansionOptions, expand
 from imagewright.errors import Reason
 
-_VALUES = {"v": "value", "e": "", "path": "/usr/lib/libc.so.6", "x_1": "one", "1": "first", "é": "accent"}
+_VALUES = {
+    "v": "value",
+    "e": "",
+    "path": "/usr/lib/libc.so.6",
+    "x_1": "one",
+    "1": "first",
+    "é": "accent",
+    "go": "<$0|${0}|$1${name}$00|$$|$-|${x|>",
+    "two": "$0$0 ",
+}
 
 
 def text(word: str) -> str:
@@ -66,6 +75,9 @@ def text(word: str) -> str:
         ("${v//l*/x}${v/*l/x}${v//a*u/x}", "vaxxuevxe"),
         ("${v//?/x}${v//a?/x}${v//?u/x}", "xxxxxvxuevaxe"),
         ("${v///-}", "-v-a-l-u-e-"),
+        ("${v//a/$go}", "v<a|a||$|$-|${x|>lue"),  # the replacement is a template of Go's, if all matches are replaced
+        ("${v/a/$go}", "v<$0|${0}|$1${name}$00|$$|$-|${x|>lue"),
+        ("${v//?/$two}", "vv aa ll uu ee "),
         ("${v/a/\\\\1}", "v\\\\1lue"),
         ("${v#\\v}", "error"),
     ],
@@ -119,8 +131,9 @@ def test_values_and_their_sum_are_limited() -> None:
         assert caught.value.reason is Reason.LIMIT_EXCEEDED
         assert caught.value.hint
     for word in ("${v#" + "?" * 5000 + "}", "${v/" + "?" * 5000 + "/}"):
-        with pytest.raises(ExpansionError, match="5000 characters is too long"):
+        with pytest.raises(ExpansionError, match="5000 characters is too long") as caught:
             expand(word, million)
+        assert caught.value.reason is Reason.LIMIT_EXCEEDED
     values = {"v": "x" * 100_000}
     for word in ("${v}", "${v##*x}", "${v%%x*}", "${v//x/}", "${u:-$v}"):
         options = ExpansionOptions(allowance=Allowance(250_000))

@@ -7,11 +7,12 @@ from random import Random
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hostile.work import lines
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagewright.engine.steps.encodings import forms
-from imagewright.engine.steps.redaction import FEW, MASK, Redaction
+from imagewright.engine.steps.encodings import MIN_BYTES
+from imagewright.engine.steps.redaction import MASK, Redaction
 
 
 def shown(secrets: list[bytes], *pieces: bytes) -> bytes:
@@ -53,6 +54,9 @@ def test_other_output_is_passed_on_at_once() -> None:
 
 PASSWORD = b"correct horse/battery+staple~~~???>>>"
 KEY = b"-----BEGIN KEY-----\n" + b"".join(b"line %02d of a private key\n" % number for number in range(60))
+
+
+LINES = [b"MIIF%d" % (7919**20 * (number + 1)) for number in range(4000)]
 
 
 def wrapped(text: bytes, width: int, end: bytes = b"\n") -> bytes:
@@ -110,10 +114,36 @@ def test_other_output_next_to_encoded_secrets_stays() -> None:
     assert shown([PASSWORD, b"hunter2"], text) == text
 
 
-def test_few_secrets_are_searched_without_looking_at_each_byte() -> None:
-    """Several tokens with all of their forms: bytes.find reads a megabyte in no time, a loop doesn't."""
-    values = [b"token-%d-%s" % (number, b"x" * 40) for number in range(8)]
-    assert len({form for value in values for form in forms(value)}) <= FEW
+@pytest.mark.parametrize("secret", [b"hunter2", b"four", b"x" * 500, KEY, b"\n".join(LINES[:300])], ids=len)
+@pytest.mark.parametrize(
+    ("text", "at_most"),
+    [
+        (b"some words of a line\n", 4000),
+        (b".\n", 4000),
+        (b"\n", 4000),
+        (b"hunter", 1 << 19),
+        (b"x" * 400 + b" ", 1 << 19),
+        (b"MIIF7919", 1 << 19),
+    ],
+    ids=["words", "dots", "empty", "beginnings", "a long beginning", "beginnings of many"],
+)
+def test_output_without_secrets_is_not_looked_at_byte_by_byte(secret: bytes, text: bytes, at_most: int) -> None:
+    """For a piece of 64 KiB few lines of Python are executed, and some for a byte if it is full of beginnings."""
+    output = (text * (1 << 16))[: 1 << 16]
+    stream = Redaction([secret]).stream()
+    assert lines(lambda: stream.feed(output), at_most) > 0
+    assert MASK not in stream.end()
+
+
+@settings(max_examples=50)
+@given(st.lists(st.binary(min_size=4, max_size=40), max_size=5), st.integers(0, 20), st.binary(max_size=20))
+def test_secrets_of_any_bytes_are_found_at_any_place(secrets: list[bytes], before: int, after: bytes) -> None:
+    for secret in secrets:
+        lines_of = [
+            line for part in secret.replace(b"\r", b"\n").split(b"\n") if len(line := part.strip()) >= MIN_BYTES
+        ]
+        for line in lines_of:
+            assert line not in shown(secrets, b"." * before + line + after).replace(MASK, b"\n\n")
 
 
 _WORDS = st.text("ab", min_size=4, max_size=8).map(str.encode)
@@ -146,12 +176,11 @@ def test_a_bundle_of_certificates_is_searched_fast() -> None:
     """Thousands of lines with a common prefix of four bytes, and thousands of small pieces of output without a line
     end.
     """
-    lines = [b"MIIF%d" % (7919**20 * (number + 1)) for number in range(4000)]
-    stream = Redaction([b"\n".join(lines)]).stream()
+    stream = Redaction([b"\n".join(LINES)]).stream()
     shown = b"".join([stream.feed(b"MIIF0000 progress %d%% " % number) for number in range(5000)] + [stream.end()])
     assert shown.count(b"progress") == 5000
     assert MASK not in shown
-    assert stream.feed(b"> " + lines[7] + b"\n") + stream.end() == b"> ***\n"
+    assert stream.feed(b"> " + LINES[7] + b"\n") + stream.end() == b"> ***\n"
 
 
 def test_a_large_secret_of_one_line_is_searched_fast() -> None:

@@ -53,11 +53,39 @@ def test_limits_of_patterns_are_named() -> None:
     with pytest.raises(ImagewrightError, match="5001 characters, the limit is 4096") as caught:
         glob.compiled("*" + "a" * 5000)
     assert caught.value.reason is Reason.LIMIT_EXCEEDED
-    with pytest.raises(ImagewrightError, match="longer than 4096 characters"):
+    with pytest.raises(ImagewrightError, match="longer than 4096 characters") as caught:
         IgnorePatterns.parse("*" + "a" * 5000)
+    assert caught.value.reason is Reason.LIMIT_EXCEEDED
     assert IgnorePatterns.parse("a\n" * 10_000).ignores("a")
     with pytest.raises(ImagewrightError, match="too many patterns: the limit is 10000") as caught:
         IgnorePatterns.parse("a\n" * 10_001)
+    assert caught.value.reason is Reason.LIMIT_EXCEEDED
+
+
+@pytest.mark.parametrize("kind", ["ignore", "glob", "expand"])
+def test_many_different_characters_are_refused_by_name(kind: str) -> None:
+    """Memory would grow with the number of them times the length of the pattern."""
+    wrap = "${a#*%s}" if kind == "expand" else "*%s"
+    letters = [chr(0x4E00 + 2 * number) for number in range(120)]
+    KINDS[kind](wrap % "".join(letters), "text")
+    with pytest.raises(Exception, match="too many different characters: the limit is 128") as caught:
+        KINDS[kind](wrap % "".join(map(chr, range(0x4E00, 0x5000))), "text")
+    assert getattr(caught.value, "reason", None) is Reason.LIMIT_EXCEEDED
+
+
+def test_plain_text_may_have_any_characters() -> None:
+    text = "".join(map(chr, range(0x4E00, 0x5000)))
+    assert expand("${a#$b}|${a##$b}|${a%$b}|${a//$b/x}", {"a": text, "b": text}).text == "|||x"
+
+
+def test_the_wildcards_of_an_ignore_file_are_limited_together() -> None:
+    """Memory is in proportion to the length of a pattern, also while it is parsed."""
+    letters = "*" + "".join(chr(0x4E00 + 2 * number) for number in range(120))
+    assert peak_bytes(lambda: IgnorePatterns.parse((letters * 40)[:4000])) < 4000 * 400
+    whole = "**" + "x" * 4000
+    IgnorePatterns.parse("\n".join([whole] * 262 + ["plain" * 700] * 100))
+    with pytest.raises(ImagewrightError, match="patterns with wildcards have more than 1048576 characters") as caught:
+        IgnorePatterns.parse("\n".join([whole] * 263))
     assert caught.value.reason is Reason.LIMIT_EXCEEDED
 
 

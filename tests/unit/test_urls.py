@@ -6,7 +6,7 @@ import pytest
 import urllib3.util
 
 from imagewright.http.exchange import Authorization
-from imagewright.urls import is_loopback, origin, parse_url, shown_url, without_logins
+from imagewright.urls import is_loopback, is_this_machine, origin, parse_url, shown_url, without_login, without_logins
 
 # Each is read in another way by another parser: other hosts, ports, or paths.
 AMBIGUOUS = [
@@ -112,8 +112,8 @@ def test_neither_login_nor_query_is_shown(url: str, shown: str) -> None:
 
 
 def test_logins_are_cut_out_of_text() -> None:
-    text = "fatal: 'https://u:p@q@host/x' and ssh://k:p@h/ of user@host: https://host/a@b"
-    assert without_logins(text) == "fatal: 'https://host/x' and ssh://k@h/ of user@host: https://host/a@b"
+    text = "fatal: 'https://u:p@q@host/x' and ssh://k:p@h/ of user@host: https://a.test/a@b"
+    assert without_logins(text) == "fatal: 'https://host/x' and ssh://k@h/ of user@host: https://a.test/a@b"
 
 
 @pytest.mark.parametrize(
@@ -139,3 +139,36 @@ def test_logins_are_cut_out_of_text() -> None:
 )
 def test_what_counts_as_this_machine(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.1", "127.255.0.9", "2130706433", "0x7f.1", "0177.0.0.1", "0", "0.0.0.0")),
+        *((host, True) for host in ("[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::1%25lo]")),
+        *((host, True) for host in ("localhost", "LOCALHOST.", "a.localhost", "127.0.0.1.")),
+        *((host, False) for host in ("10.0.0.1", "[2001:db8::1]", "auth.example.com", "localhost.example.com", "1270.0.1")),
+    ],
+)  # fmt: skip
+def test_this_machine_by_any_spelling(host: str, expected: bool) -> None:
+    assert is_this_machine(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:12/34@host/repo", "https://host/repo"),
+        ("https://token/with@host/repo", "https://host/repo"),
+        ("https://user:1/2/3@host:5000/repo", "https://host:5000/repo"),
+        ("https://user:pass@host/@scope/a", "https://host/@scope/a"),
+        ("https://registry.example.com/@scope/package", "https://registry.example.com/@scope/package"),
+        ("https://registry.example.com:5000/@scope/package", "https://registry.example.com:5000/@scope/package"),
+        ("https://example.com:5000/package@1.2", "https://example.com:5000/package@1.2"),
+        ("https://example.com/package@1.2/file", "https://example.com/package@1.2/file"),
+        ("https://[::1]:5000/package@1.2", "https://[::1]:5000/package@1.2"),
+        ("https://host:5000/package", "https://host:5000/package"),
+    ],
+)
+def test_a_login_with_a_slash_is_not_shown(url: str, shown: str) -> None:
+    assert without_login(url) == shown
+    assert without_logins(f"cannot fetch {url} now") == f"cannot fetch {shown} now"

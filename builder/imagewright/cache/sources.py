@@ -6,8 +6,8 @@ Accesses the given stores. Their errors never fail a build: each causes one warn
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -66,7 +66,8 @@ class Sources:
         self._ttl_s = ttl_s
         self._warn = warn
         self._of_entries: dict[str, _Source] = {}
-        self._of_layers: dict[Digest, _Source] = {}
+        self._of_layers: dict[tuple[str, Digest], _Source] = {}  # by key: another store may have a damaged one
+        self._of_digests: dict[Digest, _Source] = {}  # any of them
 
     @property
     def name(self) -> str:
@@ -80,18 +81,43 @@ class Sources:
             if isinstance(found, Entry):
                 self._of_entries[key] = source
                 if found.layer is not None:
-                    self._of_layers[found.layer.digest] = source
+                    self._of_layers[key, found.layer.digest] = source
+                    self._of_digests.setdefault(found.layer.digest, source)
                 return found
             misses.append(found.why)
         return Miss(next(filter(None, misses), ""))
 
-    def open(self, key: str, layer: Descriptor) -> AbstractContextManager[Readable]:
-        """The layer of an entry that was found."""
-        return self._of_layers[layer.digest].store.open(key, layer)
+    @contextmanager
+    def open(self, key: str, layer: Descriptor) -> Iterator[Readable]:
+        """The layer of an entry that was found, from another store if the entry's own can't open it.
+
+        What it reads may be damaged all the same, and the entry has to be invalidated then.
+        """
+        stack = ExitStack()
+        # An entry that this build stored under another key has a layer of a store all the same.
+        own = self._of_layers.get((key, layer.digest)) or self._of_digests[layer.digest]
+        try:
+            stream = stack.enter_context(own.store.open(key, layer))
+        except ImagewrightError as error:
+            other = self._other(own, key, layer) if error.reason is not Reason.CANCELLED else None
+            if other is None:
+                raise
+            stream = stack.enter_context(other.store.open(key, layer))
+        with stack:
+            yield stream
+
+    def _other(self, own: _Source, key: str, layer: Descriptor) -> _Source | None:
+        """Another store whose entry has the same layer."""
+        for source in self._sources:
+            if source is not own:
+                found = self._find(source, key)
+                if isinstance(found, Entry) and found.layer is not None and found.layer.digest == layer.digest:
+                    return source
+        return None
 
     def found_at(self, layer: Digest) -> Reference | None:
         """The repository of a layer that was found."""
-        source = self._of_layers.get(layer)
+        source = self._of_digests.get(layer)
         return source.store.found_at if source is not None else None
 
     def invalidate(self, key: str, why: str) -> bool:

@@ -122,7 +122,7 @@ CACHE_FLAGS: tuple[Flag, ...] = (
         "cache-from",
         Kind.LIST,
         "REPOSITORY|oci:DIR",
-        "look layers up here too, after --cache-repo (repeatable); without --cache-repo and --cache-to, store nothing",
+        "look layers up here too, after --cache-repo; without --cache-repo and --cache-to, store nothing",
     ),
     Flag("cache-to", Kind.TEXT, "REPOSITORY|oci:DIR", "store layers here; look them up only in --cache-from"),
     Flag(

@@ -95,10 +95,8 @@ def expand(word: str, values: Mapping[str, str], options: ExpansionOptions | Non
         text, words = scanner.until("")
         _check_growth(len(text) - len(word))
     except (ExpansionError, PatternError) as error:
-        limit = error if isinstance(error, ExpansionError) else ExpansionError("")
-        raise ExpansionError(
-            scanner.substitutions.as_written(str(error)), reason=limit.reason, hint=limit.hint
-        ) from None
+        hint = error.hint if isinstance(error, ExpansionError) else ""
+        raise ExpansionError(scanner.substitutions.as_written(str(error)), reason=error.reason, hint=hint) from None
     return Expansion(text, words, tuple(scanner.unset), scanner.substitutions)
 
 

@@ -22,6 +22,7 @@ from imagewright.wildcards import (
     Item,
     Kind,
     Ranges,
+    TooManyCharacters,
     Wildcards,
     complement,
     literal,
@@ -30,11 +31,14 @@ from imagewright.wildcards import (
 
 _GLOB = frozenset("*?[\\")
 _MAX_PATTERNS = 10_000  # each is compared with each path
+_MAX_WILDCARDS = 1 << 20  # characters of patterns with wildcards, each of which takes up to 64 bytes
 _KEPT_FOLDERS = 1024
 
 
 class _PatternError(Exception):
-    pass
+    def __init__(self, message: str, reason: Reason | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class IgnorePatterns:
         lines = text.removeprefix("\ufeff").split("\n")
         source = SourceText(name, tuple(line.rstrip("\r") for line in lines))
         patterns: list[_Pattern] = []
+        wildcards = 0  # characters of patterns with any
         for number, line in enumerate(lines, 1):
             stripped = line.strip()
             if (comments and line.startswith("#")) or not stripped:
@@ -83,12 +88,25 @@ class IgnorePatterns:
                         hint="Use fewer patterns, with wildcards.",
                         reason=Reason.LIMIT_EXCEEDED,
                     )
+                wildcards += len(stripped) if _GLOB.intersection(stripped) else 0
+                if wildcards > _MAX_WILDCARDS:
+                    raise _PatternError(
+                        f"the patterns with wildcards have more than {_MAX_WILDCARDS} characters", Reason.LIMIT_EXCEEDED
+                    )
                 patterns.append(_parse_pattern(stripped))
             except _PatternError as error:
                 location = Location(name, number, number)
-                hint = "Remove the line, or escape literal characters with a backslash."
+                hint = (
+                    "Use fewer and shorter patterns."
+                    if error.reason
+                    else "Remove the line, or escape literal characters with a backslash."
+                )
                 raise source.error(
-                    f'invalid pattern "{stripped[:100]}": {error}', location, word=stripped, hint=hint
+                    f'invalid pattern "{stripped[:100]}": {error}',
+                    location,
+                    word=stripped,
+                    hint=hint,
+                    reason=error.reason,
                 ) from error
         return cls(tuple(patterns))
 
@@ -148,7 +166,7 @@ def _parse_pattern(text: str) -> _Pattern:
     text = posixpath.normpath("/" + text) if text.startswith("/") else posixpath.normpath(text)
     text = text.lstrip("/") or "/"
     if len(text) > MAX_LENGTH:
-        raise _PatternError(f"longer than {MAX_LENGTH} characters")
+        raise _PatternError(f"longer than {MAX_LENGTH} characters", Reason.LIMIT_EXCEEDED)
     exact = "**" not in text and "[" not in text and "\\/" not in text
     parts = tuple(map(_matcher, text.split("/"))) if exception and exact else ()
     return _Pattern(text, exception, _matcher(text), parts)
@@ -165,7 +183,10 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
     rest = pattern.removesuffix("**")
     if rest != pattern and not _GLOB.intersection(rest):
         return lambda path: path.startswith(rest)
-    return Wildcards(_items(pattern)).fullmatch
+    try:
+        return Wildcards(_items(pattern)).fullmatch
+    except TooManyCharacters as error:
+        raise _PatternError(str(error), Reason.LIMIT_EXCEEDED) from None
 
 
 def _items(pattern: str) -> list[Item]:

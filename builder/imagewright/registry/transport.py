@@ -38,7 +38,7 @@ from imagewright.registry.failures import (
     unusable_file,
 )
 from imagewright.registry.keychain import Keychain
-from imagewright.urls import Origin, origin, parse_url, shown_url
+from imagewright.urls import Origin, is_loopback, is_this_machine, origin, parse_url, shown_url
 
 _T = TypeVar("_T")
 _MAX_TOKEN_ANSWER = 1 << 20
@@ -276,6 +276,12 @@ class Transport:
             raise protocol_error(
                 f'cannot log in to {endpoint}: it names the invalid token server "{clean(shown_url(request.url))}": {error}'
             ) from None
+        if is_this_machine(server.host) and not is_loopback(endpoint.host):
+            raise RegistryError(
+                f'cannot log in to {endpoint}: its token server "{clean(shown_url(request.url))}" is this machine',
+                reason=Reason.REGISTRY_AUTH_FAILED,
+                hint="Check the realm that the registry is configured with.",
+            )
         if server.scheme != "https" and not endpoint.plain_http:
             raise RegistryError(
                 f'cannot log in to {endpoint}: its token server "{clean(shown_url(request.url))}" is not HTTPS',

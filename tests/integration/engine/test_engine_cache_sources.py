@@ -134,6 +134,21 @@ def test_a_damaged_layer_of_a_later_cache_restarts_the_build_once(build: Build, 
     assert outcome.cached[-2:] == [False, False]
 
 
+@pytest.mark.parametrize("order", [("whole", "damaged"), ("damaged", "whole")])
+def test_a_layer_is_opened_where_its_entry_was_found(build: Build, tmp_path: Path, order: tuple[str, str]) -> None:
+    """Both caches have the layer, and in one of them its blob is missing."""
+
+    for name in order:
+        build(f"--cache-repo=oci:{tmp_path / name}", dockerfile="FROM scratch\nCOPY a /a\n")
+    for blob_file in (tmp_path / "damaged/blobs/sha256").iterdir():
+        if blob_file.read_bytes().startswith(GZIP):
+            blob_file.unlink()
+    copied = "FROM scratch AS one\nCOPY a /a\nFROM scratch\nCOPY --from=one /a /b\n"
+    outcome = build(*(f"--cache-from=oci:{tmp_path / name}" for name in order), dockerfile=copied)
+    assert "starting over" not in outcome.log, outcome.log
+    assert outcome.cached[0]
+
+
 def test_an_unreachable_cache_is_passed_over_with_one_warning(build: Build, tmp_path: Path) -> None:
     main = tmp_path / "main"
     build(f"--cache-repo=oci:{main}")

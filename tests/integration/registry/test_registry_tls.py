@@ -164,3 +164,20 @@ def test_neither_netrc_nor_cookies_nor_proxies_come_into_it(
         assert ask(at(server.host, plain_http=True)) == b"fine"
         assert len(server.asked) >= 2
         assert not any("cookie" in a.headers or a.authorization for a in server.asked)
+
+
+@pytest.mark.parametrize("machine", ["127.0.0.1", "localhost", "127.1", "2130706433", "0.0.0.0"])
+def test_a_remote_registry_has_no_local_token_server(ask: Ask, machine: str) -> None:
+    """``127.1`` stands for a remote registry: it is none of the names by which a registry counts as on this machine."""
+    with ScriptedServer(lambda _: Answer(200, body=b'{"token": "granted"}')) as tokens:
+        realm = f'Bearer realm="http://{machine}:{tokens.port}/token"'
+
+        def script(asked: Asked) -> Answer:
+            return ok(asked) if asked.authorization else Answer(401, {"WWW-Authenticate": realm})
+
+        with ScriptedServer(script) as server:
+            with pytest.raises(RegistryError, match=r"its token server .* is this machine") as caught:
+                ask(at(f"127.1:{server.port}", plain_http=True))
+            assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
+            assert not tokens.asked
+            assert ask(at(server.host, plain_http=True)) == b"fine"

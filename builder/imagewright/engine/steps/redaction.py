@@ -10,13 +10,17 @@ from __future__ import annotations
 import bisect
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 from imagewright.engine.steps.encodings import MIN_BYTES, forms
 
 MASK = b"***"
-FEW = 256  # up to so many, each is searched for by itself
-_LONG_BYTES = 16  # few long secrets share a prefix of this length
+# Bytes of a block and their code in ``struct``; the shorter are for needles that don't have a whole longer one.
+_BLOCKS: Mapping[int, Literal["Q", "I"]] = {8: "Q", 4: "I"}
+_BREAKS = b"\r\n"
+# By the value of a block: at which offsets needles have it, and how long these are.
+_Blocks = Mapping[int, Sequence[tuple[int, int]]]
 # One line end: what goes on after an empty line is not the same value, and what is held back stays bounded.
 _BREAK = re.compile(rb"(?<![\r\n])(?:\r?\n|\r)(?![\r\n])")
 
@@ -47,8 +51,12 @@ class RedactedStream:
         """What can be passed on now; the rest follows with the next piece, or with ``end``."""
         if not self._needles.all:
             return data
-        text = _Unbroken(self._held + data)
-        return self._shown(text, len(text.data) - self._needles.begun(text))
+        data = self._held + data
+        cut = len(data) - self._needles.begun(data)
+        if self._masked or self._needles.may_be_in(data):
+            return self._shown(_Unbroken(data), cut)
+        self._held = data[cut:]
+        return data[:cut]
 
     def end(self) -> bytes:
         """The rest: possibly the beginning of a secret, but not a whole one."""
@@ -98,18 +106,30 @@ class _Unbroken:
 
 
 class _Needles:
-    """The byte strings to search for, sorted. Few are searched for one by one, many by their prefix: a key has dozens
-    of lines, a bundle of certificates thousands.
+    """The byte strings to search for, sorted; none has line breaks.
+
+    A needle is looked for by a few of its blocks: where output is cut into blocks of ``size`` bytes, one begins at one
+    of the first ``size`` offsets of a needle of ``2 * size - 1`` bytes or more. So the work for a byte of output does
+    not depend on how many needles there are, and the interpreter sees blocks only where one is found.
     """
 
     def __init__(self, needles: tuple[bytes, ...]) -> None:
         self.all = needles
+        self._known = frozenset(needles)
         self._longest = max((len(needle) for needle in needles), default=0)
         self._first_bytes = frozenset(needle[0] for needle in needles)
-        self._by_prefix: dict[bytes, list[bytes]] = {}
-        for needle in needles if len(needles) > FEW else ():
-            size = _LONG_BYTES if len(needle) >= _LONG_BYTES else MIN_BYTES
-            self._by_prefix.setdefault(needle[:size], []).append(needle)
+        self._beginnings = frozenset(needle[:MIN_BYTES] for needle in needles)
+        self._short = tuple(needle for needle in needles if len(needle) < 2 * min(_BLOCKS) - 1)
+        self._by_block: list[tuple[int, Literal["Q", "I"], _Blocks]] = []
+        above = self._longest + 1
+        for size, code in _BLOCKS.items():
+            of_size = [needle for needle in needles if 2 * size - 1 <= len(needle) < above]
+            self._by_block.append((size, code, _blocks(of_size, size, code)))
+            above = 2 * size - 1
+
+    def may_be_in(self, data: bytes) -> bool:
+        """Whether a needle is in data, broken anywhere; False if only its beginning may be at the end."""
+        return next(self._found(data.translate(None, _BREAKS)), None) is not None
 
     def occurrences(self, text: _Unbroken) -> Iterator[tuple[int, int]]:
         """All occurrences, as places in ``text.data``, in any order, overlapping or not."""
@@ -121,29 +141,46 @@ class _Needles:
                 yield text.place(start), text.place(end - 1) + 1
 
     def _found(self, data: bytes) -> Iterator[tuple[int, int]]:
-        if not self._by_prefix:
-            for needle in self.all:
-                start = data.find(needle)
-                while start >= 0:
-                    yield start, start + len(needle)
-                    start = data.find(needle, start + 1)
-            return
-        for start in range(len(data) - MIN_BYTES + 1):
-            for size in (MIN_BYTES, _LONG_BYTES):
-                for needle in self._by_prefix.get(data[start : start + size], ()):
-                    if data.startswith(needle, start):
-                        yield start, start + len(needle)
+        for needle in self._short:
+            start = data.find(needle)
+            while start >= 0:
+                yield start, start + len(needle)
+                start = data.find(needle, start + 1)
+        for size, code, blocks in self._by_block:
+            view = memoryview(data)[: len(data) // size * size].cast(code)
+            if blocks.keys().isdisjoint(view):
+                continue
+            for number, block in enumerate(view):
+                for offset, length in blocks.get(block, ()):
+                    start = number * size - offset
+                    if 0 <= start <= len(data) - length and data[start : start + length] in self._known:
+                        yield start, start + length
 
-    def begun(self, text: _Unbroken) -> int:
+    def begun(self, data: bytes) -> int:
         """How many bytes at the end of the output may be the beginning of a secret."""
-        data = text.text
-        for start in range(max(0, len(data) - self._longest + 1), len(data)):
-            if data[start] in self._first_bytes and text.counts(start):
-                end = data[start:]
+        # As much as the longest can take, broken after each byte.
+        text = _Unbroken(data[-3 * self._longest :])
+        size = len(text.text)
+        for start in range(max(0, size - self._longest + 1), size):
+            if text.text[start] not in self._first_bytes:
+                continue
+            if start + MIN_BYTES <= size and text.text[start : start + MIN_BYTES] not in self._beginnings:
+                continue
+            if text.counts(start):
+                end = text.text[start:]
                 position = bisect.bisect_right(self.all, end)  # strings with this prefix follow it directly
                 if position < len(self.all) and self.all[position].startswith(end):
                     return len(text.data) - text.place(start)
         return 0
+
+
+def _blocks(needles: Iterable[bytes], size: int, code: Literal["Q", "I"]) -> _Blocks:
+    found: dict[int, set[tuple[int, int]]] = {}
+    for needle in needles:
+        for offset in range(size):
+            (block,) = memoryview(needle[offset : offset + size]).cast(code)
+            found.setdefault(block, set()).add((offset, len(needle)))
+    return {block: sorted(places) for block, places in found.items()}
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

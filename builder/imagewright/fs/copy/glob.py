@@ -12,7 +12,18 @@ import stat
 
 from imagewright.errors import FileSystemError, Reason, quoted
 from imagewright.fs.rootfs.root import Rootfs
-from imagewright.wildcards import MAX_LENGTH, NOT_SLASH, Item, Kind, Ranges, Wildcards, complement, literal, union
+from imagewright.wildcards import (
+    MAX_LENGTH,
+    NOT_SLASH,
+    Item,
+    Kind,
+    Ranges,
+    TooManyCharacters,
+    Wildcards,
+    complement,
+    literal,
+    union,
+)
 
 _WILDCARD = re.compile(r"(?:[^\\*?\[]|\\.)*[*?\[]", re.DOTALL)
 
@@ -89,7 +100,14 @@ def compiled(part: str) -> Wildcards:
             items.append(Item(Kind.ONE, ranges))
         else:
             items.append(literal(letter))
-    return Wildcards(items)
+    try:
+        return Wildcards(items)
+    except TooManyCharacters as error:
+        raise FileSystemError(
+            f"invalid pattern {quoted(part, 100)}: {error}",
+            reason=Reason.LIMIT_EXCEEDED,
+            hint="Use a shorter pattern.",
+        ) from None
 
 
 def _bracket(part: str, position: int) -> tuple[Ranges, int]:
