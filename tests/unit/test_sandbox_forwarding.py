@@ -420,3 +420,41 @@ def test_a_dialog_in_turns_ends_with_its_server(forwarding: Start) -> None:
     with forwarding(die, Shouting) as path, connect(path) as client:
         client.sendall(b"abc")
         assert read_all(client) == b""
+
+
+def test_a_client_that_is_gone_makes_room_while_its_server_is_silent(forwarding: Start) -> None:
+    def silent(connection: socket.socket) -> None:
+        while connection.recv(3):
+            pass
+
+    def served(path: str) -> bool:
+        with contextlib.suppress(OSError), connect(path) as client:
+            client.sendall(b"no!")
+            return client.recv(2) == b"NO"
+        return False
+
+    with forwarding(silent, Shouting) as path:
+        with contextlib.ExitStack() as stack:
+            for _ in range(MAX_CONNECTIONS):
+                stack.enter_context(connect(path)).sendall(b"abc")
+            eventually(lambda: not served(path), "all places taken")
+        eventually(lambda: served(path), "a place")
+
+
+class Failing(Stream):
+    def from_client(self, data: bytes) -> tuple[bytes, bytes]:
+        raise RuntimeError("a fault of ours")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_has_failed(tmp_path: Path) -> None:
+    path = str(tmp_path / "path")
+    server = Server(str(tmp_path / "server"), echo)
+    with contextlib.closing(contextlib.ExitStack()) as stack:
+        stack.callback(server.stop)
+        stack.enter_context(forwarded(path, str(tmp_path / "server"), Failing))
+        with contextlib.suppress(OSError), connect(path) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b""
+        with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
+            late.connect(path)

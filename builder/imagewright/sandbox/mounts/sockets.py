@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import selectors
 import socket
 import threading
@@ -138,6 +139,10 @@ class _Connection:
         self._invalid = False
 
     @property
+    def in_turns(self) -> bool:
+        return self._dialog.in_turns
+
+    @property
     def over(self) -> bool:
         ends = (self._up.done, self._down.done)
         return self._invalid or (any(ends) if self._dialog.in_turns else all(ends))
@@ -186,12 +191,16 @@ class _Forwarding:
         self._slots = slots
         self._open: set[_Connection] = set()
         self._selector = selectors.DefaultSelector()
+        # Clients of dialogs in turns: nothing may be awaited of one that has gone while the server is to answer.
+        self._hangups = select.epoll()
+        self._watched: dict[int, _Connection] = {}
 
     def run(self, listener: socket.socket, parent: Parent | socket.socket) -> None:
         """Until ``parent`` hangs up."""
         listener.setblocking(False)
         self._selector.register(parent, selectors.EVENT_READ)
         self._selector.register(listener, selectors.EVENT_READ)
+        self._selector.register(self._hangups, selectors.EVENT_READ)
         resume_s = 0.0  # when connections will be accepted again, 0 while they are
         while True:
             happened = self._selector.select(max(resume_s - time.monotonic(), 0.0) if resume_s else None)
@@ -204,6 +213,10 @@ class _Forwarding:
                 if key.data in self._open:
                     key.data.proceed(key.fileobj, events)
                     self._update(key.data)
+                elif key.fileobj is self._hangups:
+                    for fd, _ in self._hangups.poll(0):
+                        if fd in self._watched:
+                            self._end(self._watched[fd])
                 elif key.fileobj is listener and not self._accept(listener):
                     self._selector.unregister(listener)
                     resume_s = time.monotonic() + _PAUSE_S
@@ -212,6 +225,7 @@ class _Forwarding:
         for connection in list(self._open):
             self._end(connection)
         self._selector.close()
+        self._hangups.close()
 
     def _accept(self, listener: socket.socket) -> bool:
         """Accept a connection; whether others can be accepted now."""
@@ -232,6 +246,9 @@ class _Forwarding:
         client.setblocking(False)
         connection = _Connection(client, server, self._make_dialog())
         self._open.add(connection)
+        if connection.in_turns:
+            self._watched[client.fileno()] = connection
+            self._hangups.register(client.fileno(), 0)  # EPOLLHUP, which is always reported (epoll_ctl(2))
         self._update(connection)
         return True
 
@@ -261,6 +278,8 @@ class _Forwarding:
                 self._selector.register(sock, wanted, connection)
 
     def _end(self, connection: _Connection) -> None:
+        if self._watched.pop(connection.client.fileno(), None) is not None:
+            self._hangups.unregister(connection.client.fileno())
         for sock in (connection.client, connection.server):
             with contextlib.suppress(KeyError):  # nothing was awaited of it
                 self._selector.unregister(sock)
@@ -278,10 +297,11 @@ def forward(
 ) -> int:
     """Forward all connections of ``listener`` to the socket ``source``, in one thread, until the parent hangs up.
 
-    A connection for which ``slots``, by default ``MAX_CONNECTIONS``, has no place is closed at once.
+    A connection for which ``slots``, by default ``MAX_CONNECTIONS``, has no place is closed at once. Closes the
+    listener at the end, also by an error.
     """
     forwarding = _Forwarding(source, make_dialog, slots or threading.Semaphore(MAX_CONNECTIONS))
-    with contextlib.closing(forwarding):
+    with contextlib.closing(forwarding), contextlib.closing(listener):  # else connections would wait for nobody
         forwarding.run(listener, parent)
     return 0
 
