@@ -21,6 +21,9 @@ CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 KUBELET_PORT = 10250
 PRIVATE_USER, PRIVATE_PASSWORD = "imagewright", "correct-horse-battery"
 PAUSE_IMAGE = "imagewright.test/pause:1"
+POD_PIDS = (
+    512  # processes and threads of a Pod: nothing else bounds a hostile one's, and the machine has them only once
+)
 USERS = {
     "admin": "system:masters",
     # With one credential of every right for all its controllers, the controller manager makes the default
@@ -235,6 +238,7 @@ class Configuration:
                 "nodefs.inodesFree": "1%",
             },
             "imageGCHighThresholdPercent": 100,
+            "podPidsLimit": POD_PIDS,
             "nodeStatusUpdateFrequency": "2s",
             "syncFrequency": "10s",
             "serializeImagePulls": False,

@@ -124,6 +124,3 @@ def parse_json(rest: str) -> tuple[str, ...] | None:
     if any("\0" in item for item in value):
         raise WordsError("a JSON array must not contain null bytes")
     return tuple(value)
-
-
-# FIX
