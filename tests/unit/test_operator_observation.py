@@ -486,6 +486,15 @@ def test_a_full_disk_names_what_to_raise(words: str, remedy: str) -> None:
     assert seen.message == f"{words.rstrip('. ')}: the build needs more disk space than its Pod may use; {remedy}"
 
 
+def test_a_full_disk_of_both_containers_is_the_one_that_runs_commands() -> None:
+    made = pod(
+        {"phase": "Failed", "reason": "Evicted", "message": "Pod usage exceeds the total limit of containers 1Gi."}
+    )
+    made["metadata"]["annotations"] = {"imagewright.dev/commands-container": "runner"}
+    made["spec"] = {"containers": [{"name": "runner"}, {"name": "executor"}]}
+    assert observe(made, NOW).message.endswith("raise spec.podTemplate.resources.limits.ephemeral-storage")
+
+
 def test_a_node_that_is_short_of_disk_is_not_the_builds() -> None:
     words = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 1Mi. "
     assert ended(pod_status={"reason": "Evicted", "message": words}).reason == "PodEvicted"
