@@ -61,7 +61,7 @@ class Observer:
     def _is_signed(self, pod: PodJson) -> bool:
         made = self.made.get(name_of(pod))
         if made is not None:
-            return made == PodIdentity(uid=uid_of(pod), fingerprint=fingerprint(pod))
+            return made.uid == uid_of(pod) and made.fingerprint == fingerprint(pod)
         return self.signer.is_unchanged(pod)
 
     def _observed(self, pod: PodJson, *, signed: bool, own: bool) -> Observation:

@@ -101,7 +101,7 @@ def misses_a_key_of_a_config_map(actor: Actor) -> Script:
     yield actor.is_told(DONE)
 
 
-@scenario(QUEUED, PENDING, "False SecretNotFound", QUEUED, PENDING, "False SecretNotFound", RUNNING, DONE)
+@scenario(QUEUED, PENDING, "False SecretNotFound", PENDING, "False SecretNotFound", RUNNING, DONE)
 def misses_a_secret_for_longer_than_it_may_take_to_start(actor: Actor) -> Script:
     yield from to_pod(actor, startTimeout="8s")
     words = 'MountVolume.SetUp failed for volume "a" : secret "regcred" not found'
