@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from imagebuilds.namespace import Json, now
+from imagebuilds.paper import merged
 from kubernetes import client
 from servers.scripted import Answer, Asked, ScriptedServer
 
@@ -80,7 +81,7 @@ class MemoryApi:
             if self.conflicts or given["metadata"]["resourceVersion"] != there["metadata"]["resourceVersion"]:
                 self.conflicts = max(0, self.conflicts - 1)
                 return Answer(409)
-            there["status"] = _merged(there["status"], given["status"])
+            there["status"] = merged(there["status"], given["status"])
             there["metadata"]["resourceVersion"] = str(int(there["metadata"]["resourceVersion"]) + 1)
         return _json(there)
 
@@ -117,15 +118,3 @@ def _label(pod: Any) -> str:
 
 def _json(body: Any) -> Answer:
     return Answer(200, {}, json.dumps(body).encode())
-
-
-def _merged(before: Json, patch: Json) -> Json:
-    merged = dict(before)
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict):
-            merged[key] = _merged(merged.get(key) or {}, value)
-        else:
-            merged[key] = value
-    return merged

@@ -140,7 +140,7 @@ class Paper:
 
     def store(self, actions: Actions) -> None:
         patch = status_patch(self.status, actions.status)
-        self.status = _merged(self.status, patch)
+        self.status = merged(self.status, patch)
         generations = {one["observedGeneration"] for one in self.status.get("conditions", ())}
         assert generations <= {self.generation}, "every version tells which spec it is about"
         for event in actions.events:
@@ -208,16 +208,17 @@ class Paper:
         self.pods.pop(name, None)
 
 
-def _merged(before: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(before)
+def merged(before: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """The object after a JSON merge patch (RFC 7386)."""
+    made = dict(before)
     for key, value in patch.items():
         if value is None:
-            merged.pop(key, None)
+            made.pop(key, None)
         elif isinstance(value, dict):
-            merged[key] = _merged(merged.get(key) or {}, value)
+            made[key] = merged(made.get(key) or {}, value)
         else:
-            merged[key] = value
-    return merged
+            made[key] = value
+    return made
 
 
 def rfc3339(moment: datetime) -> str:
