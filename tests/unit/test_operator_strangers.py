@@ -126,6 +126,15 @@ def test_whatever_a_stranger_creates_no_function_fails_and_none_is_believed(api:
     assert seen > 300, "most are read, although they are odd"
 
 
+def test_a_pod_of_the_operators_own_that_cannot_be_read_is_not_taken_for_one_that_is_gone(api: MemoryApi) -> None:
+    pod = running(api)
+    pod["status"]["containerStatuses"] = "x"
+    controller, _ = controller_of(api)
+    with pytest.raises(AttributeError):
+        controller.sync(KEY)
+    assert api.status()["phase"] == "Running"
+
+
 def test_passes_and_resyncs_go_on_whatever_strangers_create(api: MemoryApi) -> None:
     pod = running(api)
     api.pods += [json.loads(json.dumps(odd)) for odd in strangers(pod) if isinstance(odd, dict)]

@@ -92,3 +92,19 @@ def test_a_build_waits_for_its_earlier_pod_and_not_for_a_strangers() -> None:
     paper.settle()
     assert len(paper.created) == 2
     assert stranger["metadata"]["name"] in paper.pods
+
+
+def test_a_signed_pod_that_no_status_names_is_waited_for_only_some_minutes() -> None:
+    """It may be one of an operator that was stopped before it recorded it, or a copy that somebody makes again."""
+    paper = without_secret("1m")
+    first = paper.pod()
+    paper.wait(minutes=1)
+    paper.step()
+    copied(paper, first)
+    paper.wait(seconds=1)
+    paper.step()
+    assert len(paper.created) == 1
+    copied(paper, first)
+    paper.wait(minutes=5)
+    paper.step()
+    assert len(paper.created) == 2

@@ -66,7 +66,7 @@ class Observer:
 
     def _observed(self, pod: PodJson, *, signed: bool, own: bool) -> Observation:
         seen = observe(pod, self.now, signed=signed, own=own)
-        if not own or seen.state is not PodState.WAITING or seen.reason:
+        if seen.state is not PodState.WAITING or seen.reason:  # a stranger's never waits
             return seen
         return observe(pod, self.now, self.events_of(seen.uid), signed=signed)
 
