@@ -14,6 +14,7 @@ from imagebuilds.namespace import now
 from imagebuilds.paper import result
 
 from imagewright_operator.api import ImageBuild
+from imagewright_operator.kubeapi.errors import ApiError
 from imagewright_operator.monitoring.metrics import Metrics
 from imagewright_operator.pods.fingerprint import fingerprint
 from imagewright_operator.pods.manifests import owner_uid
@@ -135,6 +136,25 @@ def test_a_pod_of_the_operators_own_that_cannot_be_read_is_not_taken_for_one_tha
     assert api.status()["phase"] == "Running"
 
 
+def test_a_pod_that_is_gone_no_longer_counts_although_its_event_was_lost(api: MemoryApi) -> None:
+    running(api)
+    controller, metrics = controller_of(api)
+    controller.sync(KEY)
+    assert metrics.registry.get_sample_value("imagewright_builds_running") == 1
+    api.pods.clear()
+    controller.sync(KEY)
+    assert metrics.registry.get_sample_value("imagewright_builds_running") == 0
+
+
+def test_a_pod_of_the_operators_own_that_cannot_be_deleted_is_tried_again(api: MemoryApi) -> None:
+    pod = running(api)
+    api.undeletable = pod["metadata"]["name"]
+    api.imagebuilds["app"]["spec"]["cancelled"] = True
+    controller, _ = controller_of(api)
+    with pytest.raises(ApiError):
+        controller.sync(KEY)
+
+
 def test_passes_and_resyncs_go_on_whatever_strangers_create(api: MemoryApi) -> None:
     pod = running(api)
     api.pods += [json.loads(json.dumps(odd)) for odd in strangers(pod) if isinstance(odd, dict)]
@@ -234,6 +254,9 @@ def test_before_the_pod_is_recorded_only_the_one_that_was_created_counts(api: Me
     controller.sync(KEY)
     (pod,) = api.pods
     other = copy.deepcopy(pod)
+    resync = resync_of(api)
+    resync.resync_all()
+    assert resync.limiter.counts() == (1, 0), "it runs, recorded or not"
     if by == "a copy":
         other["metadata"]["uid"] = "copy"
         api.pods = [pod, other]

@@ -47,6 +47,21 @@ def test_a_copy_of_a_pod_that_never_ran_is_not_believed_instead_of_the_next() ->
     assert paper.status["image"]["digest"] == "sha256:" + "a" * 64
 
 
+def test_a_pod_that_the_status_names_as_a_release_before_signatures_did_is_believed() -> None:
+    paper = Paper()
+    paper.settle()
+    paper.starts()
+    paper.settle()
+    pod = paper.pod()
+    pod["metadata"]["annotations"] = {}
+    del paper.status["build"]["pod"]
+    paper.settle()
+    assert paper.status["build"]["pod"]["uid"] == pod["metadata"]["uid"]
+    paper.ends(result())
+    paper.settle()
+    assert paper.status["phase"] == "Succeeded"
+
+
 def test_the_result_of_a_pod_that_was_given_up_counts_if_it_ran_after_all() -> None:
     paper = without_secret("1m")
     first = paper.pod()
@@ -84,6 +99,7 @@ def test_a_build_waits_for_its_earlier_pod_and_not_for_a_strangers() -> None:
     paper.step()
     paper.pods[first["metadata"]["name"]] = first
     first["metadata"]["deletionTimestamp"] = rfc3339(paper.now + timedelta(seconds=30))
+    first["metadata"]["annotations"] = {}  # the status names it, signed or not
     paper.wait(seconds=29)
     paper.settle()
     assert len(paper.created) == 1, "it may still run"
