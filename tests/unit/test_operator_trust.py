@@ -6,7 +6,11 @@ import copy
 from datetime import timedelta
 from typing import Any
 
-from imagebuilds.paper import Paper, result, rfc3339
+import pytest
+from imagebuilds.paper import START, Paper, result, rfc3339
+
+from imagewright_operator.pods.fingerprint import fingerprint
+from imagewright_operator.pods.observation import observe
 
 Json = dict[str, Any]
 FORGED = "sha256:" + "e" * 64
@@ -56,7 +60,7 @@ def test_a_pod_that_the_status_names_as_a_release_before_signatures_did_is_belie
     pod["metadata"]["annotations"] = {}
     del paper.status["build"]["pod"]
     paper.settle()
-    assert paper.status["build"]["pod"]["uid"] == pod["metadata"]["uid"]
+    assert paper.status["build"]["pod"] == {"uid": pod["metadata"]["uid"], "fingerprint": fingerprint(pod)}
     paper.ends(result())
     paper.settle()
     assert paper.status["phase"] == "Succeeded"
@@ -124,3 +128,26 @@ def test_a_signed_pod_that_no_status_names_is_waited_for_only_some_minutes() -> 
     paper.wait(minutes=5)
     paper.step()
     assert len(paper.created) == 2
+
+
+@pytest.mark.parametrize(
+    ("ends", "grace_s", "live_s"),
+    [
+        (rfc3339(START + timedelta(seconds=30)), 30, 90),
+        (rfc3339(START + timedelta(days=365)), 365 * 86400, 3600 + 60),
+        ("+292277026596-12-04T15:30:07Z", 2**63 - 1, 60),
+        ("0001-01-01T00:00:00+14:00", 30, None),
+    ],
+)
+@pytest.mark.parametrize("own", [False, True])
+def test_however_long_a_pod_may_take_to_end_it_counts_as_gone_an_hour_later(
+    ends: str, grace_s: int, live_s: int | None, own: bool
+) -> None:
+    metadata = {"name": "a", "uid": "1", "creationTimestamp": rfc3339(START), "deletionTimestamp": ends}
+    pod = {"metadata": {**metadata, "deletionGracePeriodSeconds": grace_s}, "status": {"phase": "Running"}}
+    seen = observe(pod, START, own=own)
+    if live_s is None:
+        assert seen.is_live(START), "a time that cannot be read tells nothing"
+        return
+    assert seen.is_live(START + timedelta(seconds=live_s - 1))
+    assert not seen.is_live(START + timedelta(seconds=live_s))
