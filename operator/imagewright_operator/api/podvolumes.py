@@ -164,9 +164,10 @@ class Volume(PodModel):
             max_length=63,
             description="Name of the volume.",
             json_schema_extra=rules(
+                rule("!self.startsWith('imagewright')", "is reserved for the operator: write a name of your own"),
                 rule(
                     "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "is not a volume's name: write a-z, 0-9 and '-'"
-                )
+                ),
             ),
         ),
     ]

@@ -41,8 +41,19 @@ SYSTEM_PATHS = (
     "/var/run/secrets",
 )
 RESERVED_MOUNT_PATHS = (*ENGINES_PATHS, *SYSTEM_PATHS)
-# The definition's rule, for the paths as they are usually written.
-RULE = f"!self.matches('^/+({'|'.join(path[1:].replace('.', '[.]') for path in RESERVED_MOUNT_PATHS)})(/|$)')"
+_SLASH = "/+([.]/+)*"  # what a path may have in place of a slash
+_ABOVE = ("/run", "/var", "/var/run")
+
+
+def _written(paths: tuple[str, ...]) -> str:
+    return "|".join(_SLASH.join(part.replace(".", "[.]") for part in path[1:].split("/")) for path in paths)
+
+
+# The definition's rules: of what a mount would change or hide, and of paths that a rule can't compare.
+RULE = (
+    f"!self.matches('^{_SLASH}({_written(RESERVED_MOUNT_PATHS)})(/|$)|^{_SLASH}({_written(_ABOVE)})(/[./]*)?$') && "
+    "!self.matches('^[./]*$|(^|/)[.][.](/|$)')"
+)
 
 
 def mount_path_problem(mount_path: str) -> str:

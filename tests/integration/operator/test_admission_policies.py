@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from imagebuilds.waiting import eventually
 
 from imagewright_operator.api.envrules import ENGINES_OWN, RESERVED
 from imagewright_operator.patterns import AllowList
+from imagewright_operator.reconcile import validation
 from imagewright_operator.settings import Allowed, Settings
 
 ROOT = Path(__file__).parents[3]
@@ -88,9 +91,20 @@ def test_only_the_operator_creates_and_nobody_changes_a_builds_pod(
     policies: Policies, namespace: Namespace, operator: Operator
 ) -> None:
     """The operator logs in as its ServiceAccount, which the policy names; the test is an administrator."""
-    words = "only the operator may create Pods with labels or annotations of imagewright.dev, not admin"
+    words = "only the operator may create Pods with labels, annotations or owners of imagewright.dev, not admin"
     assert words in policies.refuses(pod_with({"imagewright.dev/uid": "x"}))
     assert words in policies.refuses(pod_with(annotations={"imagewright.dev/signature": "x"}))
+    assert words in policies.refuses(pod_with({"app.kubernetes.io/managed-by": "imagewright"}))
+    owner = {
+        "apiVersion": "imagewright.dev/v1alpha1",
+        "kind": "ImageBuild",
+        "name": "app",
+        "uid": "u",
+        "controller": True,
+    }
+    owned = pod_with()
+    owned["metadata"]["ownerReferences"] = [owner]
+    assert words in policies.refuses(owned)
     assert policies.refuses(pod_with({"app": "x"}, {"example.com/imagewright.dev": "x"})) == ""
 
     namespace.apply()
@@ -108,6 +122,14 @@ def test_only_the_operator_creates_and_nobody_changes_a_builds_pod(
         {"annotations": {signature: "x"}}, {"annotations": {signature: None}},
     ):  # fmt: skip
         assert "labels and annotations of imagewright.dev cannot be added" in patched({"metadata": changed})
+    for changed in (
+        {"labels": {"app.kubernetes.io/component": None}}, {"labels": {"app.kubernetes.io/managed-by": "helm"}},
+        {"labels": {"app.kubernetes.io/name": None}},
+    ):  # fmt: skip
+        assert "labels and annotations of imagewright.dev cannot be" in patched({"metadata": changed})
+    assert "the owner of a build's Pod cannot be changed" in patched({"metadata": {"ownerReferences": None}})
+    assert "cannot be added" in patched({"metadata": {"labels": {label: "x"}}}, "--subresource=status")
+    assert "cannot be added" in patched({"metadata": {"annotations": {signature: "x"}}}, "--subresource=status")
     images = [{**one, "image": "evil"} for one in pod["spec"]["containers"]]
     assert "the images of a build's Pod cannot be changed" in patched({"spec": {"containers": images}})
     debug = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "x"}]}}
@@ -139,6 +161,11 @@ REFUSED: dict[str, tuple[Json, str, str]] = {  # by which setting, "" for none, 
     "env": (variable("NODE_OPTIONS"), "ENV", "NODE_*"),
     "reserved env": (variable("GIT_EXEC_PATH"), "", ""),
     "tolerations": ({"tolerations": [{"key": "gpu", "operator": "Exists"}]}, "TOLERATIONS", "gpu"),
+    "account": ({"serviceAccountName": "admin"}, "", ""),
+    "own label": ({"labels": {"imagewright.dev/uid": "x"}}, "", ""),
+    "cluster's annotation": ({"annotations": {"a.kubernetes.io/b": "x"}}, "", ""),
+    "cluster's priority": ({"priorityClassName": "system-node-critical"}, "", ""),
+    "csi": ({"volumes": [{"name": "a", "mountPath": "/a", "csi": {"driver": "x"}}]}, "", ""),
     "every taint": ({"tolerations": [{"operator": "Exists"}]}, "TOLERATIONS", "*"),
     "node selector": ({"nodeSelector": {"pool": "a"}}, "NODE_SELECTORS", "p*l"),
     "node affinity": (affinity(**{REQUIRED: {"nodeSelectorTerms": [POOL]}}), "NODE_SELECTORS", "pool"),
@@ -201,7 +228,7 @@ def test_it_refuses_what_the_operator_refuses_and_allows_what_the_settings_allow
             ("x*, s", True), ("none", False), ("ss", False), (f"x,{namespace.name}/s", True),
             (f"s {namespace.name}/x", False), ("s,other/x", True),
         ):  # fmt: skip
-            policies.set(**{f"ALLOWED_{setting}": patterns})
+            policies.set(**{f"ALLOWED_{setting}": patterns, "ALLOW_CSI_VOLUMES": "true"})
             bodies = [namespace.imagebuild(**spec) for spec in uses]
             eventually(lambda: bool(policies.refuses(bodies[0])) is not fine, f"{patterns} to be known")  # noqa: B023
             for body in bodies:
@@ -209,6 +236,90 @@ def test_it_refuses_what_the_operator_refuses_and_allows_what_the_settings_allow
                 assert bool(said) is not fine, f"{patterns}: {body['spec']}: {said}"
                 assert fine or f"IMAGEWRIGHT_ALLOWED_{setting}" in said
         policies.set(**{f"ALLOWED_{setting}": "*"})
+
+
+EXISTS = {"operator": "Exists"}
+PARTS: list[Json] = [
+    *({"tolerations": [one]} for one in (EXISTS, {**EXISTS, "key": ""}, {"key": "gpu"}, {"key": "builds"})),
+    *({kind: {key: "x"}} for kind in ("labels", "annotations") for key in (
+        "app", "imagewright.dev/uid", "x.kubernetes.io/a", "xkubernetes.io/a", "a.b/c", "a/k8s.io/b", "k8s.io")),
+    *({"env": [{"name": name, "value": "x"}]} for name in (
+        "NODE_OPTIONS", "GIT_TOKEN", "GIT_EXEC_PATH", "AWS_ENDPOINT_URL", "HTTP_PROXY", "IMAGEWRIGHT_A", "DOCKER_a_USR")),
+    *({"env": [{"name": "GIT_TOKEN", "valueFrom": {"secretKeyRef": {"name": name, "key": "k"}}}]} for name in "sx"),
+    *({"nodeSelector": {key: "a"}} for key in ("pool", "kubernetes.io/arch", "kubernetes.io/other", "builds")),
+    affinity(**{REQUIRED: {"nodeSelectorTerms": [POOL]}}), affinity(**{PREFERRED: [{"weight": 1, "preference": NODE}]}),
+    affinity(**{REQUIRED: {"nodeSelectorTerms": [{}]}}), affinity(**{REQUIRED: {"nodeSelectorTerms": [{"matchFields": None}]}}),
+    *({"affinity": {"podAntiAffinity": {REQUIRED: [{"topologyKey": "a", **one}]}}} for one in (
+        {}, {"namespaces": []}, {"namespaces": ["a"]}, {"namespaceSelector": {}}, {"labelSelector": {"matchLabels": {"a": "b"}}})),
+    *({"priorityClassName": name} for name in ("high", "system-node-critical")), {"runtimeClassName": "gvisor"},
+    *({"serviceAccountName": name} for name in ("default", "builder", "admin")),
+    {"hostUsers": True}, {"hostUsers": False},
+    *({"securityContext": one} for one in (
+        {}, {"privileged": True}, {"privileged": False}, {"procMount": "Default"}, {"seLinuxOptions": {}}, {"runAsUser": 1},
+        {"capabilities": {"add": ["A"]}}, {"capabilities": {"add": [], "drop": ["ALL"]}},
+        {"appArmorProfile": {"type": "Unconfined"}}, {"appArmorProfile": {"type": "Localhost", "localhostProfile": "a"}})),
+    *({"securityContext": {"seccompProfile": {"type": kind}}} for kind in (
+        "RuntimeDefault", "Localhost", "Unconfined", "None")),
+    *({"volumes": [{"name": "v", "mountPath": path, "emptyDir": {}}]} for path in (
+        "/data", "/data//x/", "/data/./x", "/usr/bin", "/usrlocal", "/var", "/var/lib", "/var//run/", "/./etc", "//root/", "/a/../etc",
+        "/kaniko", "/.", "//", "/run", "/run/x", "/run/secrets", "/var/run/./secrets/a", "/etc2", "/lib64/a")),
+    *({"volumes": [{"name": "v", "mountPath": "/v", **one}]} for one in (
+        {}, {"csi": {"driver": "x"}}, {"csi": {"driver": "x", "nodePublishSecretRef": {"name": "s"}}},
+        {"secret": {"secretName": "s"}}, {"secret": {"secretName": "x"}}, {"emptyDir": {}, "configMap": {"name": "a"}},
+        {"projected": {"sources": [{"secret": {"name": "s"}}]}}, {"projected": {"sources": [{}]}})),
+    {"volumes": [{"name": "imagewright-work", "mountPath": "/v", "emptyDir": {}}]},
+    {"imagePullSecrets": [{"name": "s"}]}, {"resources": {"limits": {"cpu": "1"}}},
+]  # fmt: skip
+INSTALLATIONS = [
+    {},
+    {"ALLOWED_TOLERATIONS": "none", "ALLOWED_LABELS": "*", "ALLOWED_ANNOTATIONS": "*", "ALLOWED_PRIORITY_CLASSES": "*",
+     "SERVICE_ACCOUNTS": "default, builder", "POD_PROFILE": "hardened", "ALLOW_CSI_VOLUMES": "true", "ALLOWED_ENV": "*"},
+    {"ALLOWED_TOLERATIONS": ",gpu\n\tbuilds,", "ALLOWED_LABELS": "a*\tk8s.io", "ALLOWED_ENV": "NODE_*\r\nGIT_*", "POD_PROFILE": "userns",
+     "ALLOWED_LOGIN_SECRETS": "x,,s-*", "ALLOW_HOST_USERS": "true", "ALLOWED_NODE_SELECTORS": "pool\nkubernetes.io/*",
+     "SERVICE_ACCOUNTS": "builder\nother", "ALLOWED_PRIORITY_CLASSES": "system-*"},
+    {"ALLOWED_TOLERATIONS": "*", "ALLOWED_NODE_SELECTORS": "metadata.*", "ALLOW_HOST_USERS": "true", "ALLOWED_RUNTIME_CLASSES": "g*r"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", INSTALLATIONS, ids=["defaults", "hardened", "lists", "everything"])
+def test_operator_and_policy_judge_the_same_specs_alike(
+    policies: Policies, namespace: Namespace, given: dict[str, str]
+) -> None:
+    """Each part alone, and some together: what either lets pass the other does, too."""
+    chance = random.Random(str(given))
+    policies.set(**given)
+    settings = Settings.from_environment(policies.parameters["data"])
+    together = [chance.choice(PARTS) | chance.choice(PARTS) | chance.choice(PARTS) for _ in range(30)]
+    bodies = [namespace.imagebuild(f"app-{number}", podTemplate=one) for number, one in enumerate([*PARTS, *together])]
+
+    def judge(body: Json) -> bool:
+        imagebuild, problem = validation.read({**body, "metadata": {**body["metadata"], "uid": "u"}})
+        return not problem and not validation.problems(imagebuild, settings)
+
+    expected = {body["metadata"]["name"] for body in bodies if judge(body)}
+    assert 20 < len(expected) < len(bodies) - 20
+
+    def allowed() -> set[str]:
+        done = namespace.try_kubectl(
+            "create",
+            "--dry-run=server",
+            "--filename=-",
+            "--output=name",
+            given={"apiVersion": "v1", "kind": "List", "items": bodies},
+        )
+        said.append(done.stderr)
+        return {line.rpartition("/")[2] for line in done.stdout.splitlines()}
+
+    said: list[str] = []
+    found: set[str] = set()
+    for _ in range(4):  # until the API server knows the new parameters
+        found = allowed()
+        if found == expected:
+            break
+        time.sleep(0.5)
+    by_name = {body["metadata"]["name"]: body["spec"]["podTemplate"] for body in bodies}
+    assert [by_name[name] for name in expected - found] == [], said[-1]
+    assert [by_name[name] for name in found - expected] == [], "only the operator refuses these"
 
 
 def test_every_example_passes(policies: Policies) -> None:
@@ -241,7 +352,9 @@ def test_the_policies_have_the_operators_defaults_and_rules(api: ApiServer) -> N
     assert Settings.from_environment(data).allowed == Allowed()
     listed = {value.setting for value in (getattr(Allowed(), name) for name in Allowed.__slots__)
               if isinstance(value, AllowList)}  # fmt: skip
-    assert set(data) == listed | {"IMAGEWRIGHT_ALLOW_HOST_USERS"}
+    others = ("ALLOW_HOST_USERS", "ALLOW_CSI_VOLUMES", "SERVICE_ACCOUNTS", "POD_PROFILE")
+    assert set(data) == listed | {f"IMAGEWRIGHT_{name}" for name in others}
+    assert Settings.from_environment(data) == Settings()
     policy = json.dumps(one(rendered, KINDS[0], "imagewright-imagebuilds"))
     assert RESERVED in policy
     assert ENGINES_OWN in policy
