@@ -55,7 +55,7 @@ def test_what_is_deeper_is_null(opening: str, closing: str, more: int) -> None:
 @given(VALUES, VALUES)
 def test_what_stands_next_to_it_is_kept(before: Any, after: Any) -> None:
     """Also texts that look like brackets, quotes or escapes."""
-    for text in ("", '"', "\\", '\\"{[', '}]"}'):
+    for text in ("", "[" * 300, '"', "\\", '\\"{[', '}]"}'):
         sides = [json.dumps([before, text]).encode() + b",", b"," + json.dumps([text, after]).encode()]
         data = b'{"items": [' + nested(2 * MAX_DEPTH, "[", "]").join(sides) + b"]}"
         first, _, last = parse(data)["items"]
