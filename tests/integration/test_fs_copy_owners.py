@@ -14,6 +14,7 @@ import pytest
 
 from imagewright.fs.copy.copier import CopyRequest, copy
 from imagewright.fs.copy.mode import ModeChange
+from imagewright.fs.copy.workdir import make_workdir
 from imagewright.fs.layer.changes import diff
 from imagewright.fs.layer.snapshot import scan
 from imagewright.fs.rootfs import tree
@@ -105,7 +106,7 @@ from imagewright.errors import ImagewrightError
 from imagewright.fs.copy.copier import CopyRequest, copy
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.rootfs.attributes import Ownership
-from imagewright.fs.rootfs.tree import make_workdir
+from imagewright.fs.copy.workdir import make_workdir
 source, target = Rootfs(sys.argv[1]), Rootfs(sys.argv[2])
 for action in (
     lambda: copy(target, CopyRequest(source, ("app/tool",), "/mine")),
@@ -144,9 +145,9 @@ def test_copied_stages_keep_all_attributes(source: Path, target: Path) -> None:
 
 
 def test_workdir_is_owned_by_its_user(target: Path) -> None:
-    tree.make_workdir(Rootfs(str(target)), "/home/app/work", Ownership(1000, 1001))
+    make_workdir(Rootfs(str(target)), "/home/app/work", Ownership(1000, 1001))
     assert set(owners(target).values()) == {(1000, 1001)}
-    tree.make_workdir(Rootfs(str(target)), "/srv", None)
+    make_workdir(Rootfs(str(target)), "/srv", None)
     assert owners(target)["srv"] == (0, 0)
 
 

@@ -20,6 +20,7 @@ from imagewright.engine.workspace import Workspace
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.copy.contents import copied_contents, tree_contents
 from imagewright.fs.copy.copier import CopyRequest, copy, copy_linked
+from imagewright.fs.copy.workdir import make_workdir
 from imagewright.fs.layer.changes import diff
 from imagewright.fs.layer.compress import PackOptions
 from imagewright.fs.layer.pack import pack_layer
@@ -231,9 +232,9 @@ def test_extracting_an_archive(space: Path) -> None:
 @pytest.mark.parametrize("resolver", RESOLVERS)
 def test_a_working_directory(space: Path, resolver: Resolver) -> None:
     root = empty(space / "a", resolver)
-    assert tree.make_workdir(root, os.fsdecode(b"/" + PATH), ME)[-1] == PATH
+    assert make_workdir(root, os.fsdecode(b"/" + PATH), ME)[-1] == PATH
     os.symlink(os.fsdecode(b"../" * 40 + PATH + b"/more/directories"), space / "a/link")
-    assert tree.make_workdir(root, "/link/x", ME) == tuple(
+    assert make_workdir(root, "/link/x", ME) == tuple(
         PATH + below for below in (b"/more", b"/more/directories", b"/more/directories/x")
     )
 
@@ -249,7 +250,7 @@ def test_path_too_long_for_system_calls_is_named(space: Path) -> None:
         lambda: copy(target, CopyRequest(root, (".",), "/", ownership=ME)),
         lambda: copy(target, CopyRequest(Rootfs(str(space)), ("x.tar",), "/", ownership=ME, extract=True)),
         lambda: unpack_layer(target, io.BytesIO((space / "x.tar").read_bytes())),
-        lambda: tree.make_workdir(target, f"/{LONG}" * LEVELS, ME),
+        lambda: make_workdir(target, f"/{LONG}" * LEVELS, ME),
     ):
         with pytest.raises(FileSystemError) as caught:
             action()

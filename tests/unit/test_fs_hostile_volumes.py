@@ -20,6 +20,7 @@ from archives.tars import FIFO, Item, directory, hardlink, make_tar, symlink
 
 from imagewright.errors import FileSystemError
 from imagewright.fs.copy.copier import CopyRequest, copy, copy_linked
+from imagewright.fs.copy.workdir import make_workdir
 from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
 from imagewright.fs.rootfs import tree
 from imagewright.fs.rootfs.masked import MaskedEntries
@@ -105,7 +106,7 @@ class Machine:
         if kind == "layer":
             unpack_layer(self.rootfs, io.BytesIO(make_tar(*items(step[kind]))))
         elif kind == "workdir":
-            tree.make_workdir(self.rootfs, str(step[kind]), None)
+            make_workdir(self.rootfs, str(step[kind]), None)
         elif kind == "remove":
             tree.remove(self.rootfs)
         else:

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.copy.workdir import make_workdir
 from imagewright.fs.rootfs import tree
+from imagewright.fs.rootfs.attributes import Ownership
 from imagewright.fs.rootfs.root import Rootfs
 
-ME = tree.Ownership(os.getuid(), os.getgid())
+ME = Ownership(os.getuid(), os.getgid())
 
 
 @pytest.fixture
@@ -117,14 +119,14 @@ def test_removing_leaves_what_is_excluded_and_what_links_lead_to(full: Path, tmp
 def test_missing_directories_are_created(tmp_path: Path) -> None:
     root = Rootfs(str(tmp_path))
     (tmp_path / "old").mkdir(mode=0o711)
-    assert tree.make_workdir(root, "/old/a/b", ME) == (b"old/a", b"old/a/b")
+    assert make_workdir(root, "/old/a/b", ME) == (b"old/a", b"old/a/b")
     assert [oct((tmp_path / p).stat().st_mode & 0o7777) for p in ("old", "old/a", "old/a/b")] == [
         "0o711",
         "0o755",
         "0o755",
     ]
-    assert tree.make_workdir(root, "/old/a/b", ME) == ()
-    assert tree.make_workdir(root, "/", ME) == ()
+    assert make_workdir(root, "/old/a/b", ME) == ()
+    assert make_workdir(root, "/", ME) == ()
 
 
 def test_directories_are_created_through_links_inside_the_root(tmp_path: Path) -> None:
@@ -132,8 +134,8 @@ def test_directories_are_created_through_links_inside_the_root(tmp_path: Path) -
     (tmp_path / "root/link").symlink_to("/real")
     (tmp_path / "root/dangling").symlink_to("../../run/deep")
     root = Rootfs(str(tmp_path / "root"))
-    assert tree.make_workdir(root, "/link/a", ME) == (b"real/a",)
-    assert tree.make_workdir(root, "/dangling/b", ME) == (b"run", b"run/deep", b"run/deep/b")
+    assert make_workdir(root, "/link/a", ME) == (b"real/a",)
+    assert make_workdir(root, "/dangling/b", ME) == (b"run", b"run/deep", b"run/deep/b")
     assert (tmp_path / "root/dangling").is_symlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["root"]
 
@@ -142,7 +144,7 @@ def test_non_directory_at_the_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in ("/file", "/file/below"):
         with pytest.raises(FileSystemError, match="/file") as caught:
-            tree.make_workdir(Rootfs(str(tmp_path)), path, ME)
+            make_workdir(Rootfs(str(tmp_path)), path, ME)
         assert caught.value.reason is Reason.PATH_NOT_ALLOWED
 
 
@@ -164,7 +166,7 @@ def test_foreign_directory_is_not_kept_open(tmp_path: Path) -> None:
     gc.collect()
     before = {rootfs.fd} | _descriptors()
     with pytest.raises(FileSystemError) as caught:
-        tree.make_workdir(rootfs, "/link/below", None)
+        make_workdir(rootfs, "/link/below", None)
     assert caught.value.reason is Reason.PATH_NOT_ALLOWED
     assert _descriptors() <= before, "what an earlier test left may be collected meanwhile"
 

@@ -32,6 +32,7 @@ from imagewright.engine.output.resultfiles import (
 )
 from imagewright.engine.planning import PlannedBuild, Planner
 from imagewright.engine.pull.images import BrokenEntry, Images, ImageSources
+from imagewright.engine.pull.indexing import LayerIndexes
 from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.registries import Registries, open_registries
 from imagewright.engine.source.remotes import Remotes
@@ -278,7 +279,7 @@ class _Build:
             remotes.stopped,
             exclusive=not sandbox.mounts,
         )
-        origins = Origins(planned.contexts, images, workspace)
+        origins = Origins(planned.contexts, images, workspace, LayerIndexes(images))
         mounts = MountSources(origins, BindSources(workspace), caches, remotes.secrets, remotes.agents)
         redaction = Redaction(remotes.secrets.values())
         return Session(

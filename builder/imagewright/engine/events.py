@@ -26,6 +26,7 @@ PhaseKind = Literal[
     "download",  # a layer
     "inflate",
     "unpack",
+    "index",  # a layer that is not unpacked
     "look up",  # a step in the layer cache
     "move",  # the files of one stage to another
     "copy",

@@ -48,6 +48,11 @@ class Layer:
         """How cache keys of later steps refer to it."""
         return self.made_of or str(self.diff_id)
 
+    @property
+    def name(self) -> str:
+        """A short name for messages."""
+        return f"sha256:{self.descriptor.digest.hex[:12]}"
+
 
 @dataclass(frozen=True, slots=True)
 class LayerOptions:

@@ -191,6 +191,8 @@ class _Session(requests.Session):
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """Take proxies from the environment, but not certificates (REQUESTS_CA_BUNDLE)."""
+        if proxies:  # without any proxy: requests would say so in the environment, which all threads share
+            return {"proxies": {}, "stream": stream, "verify": verify, "cert": cert}
         return super().merge_environment_settings(url, proxies, stream, verify, cert) | {"verify": verify}
 
 

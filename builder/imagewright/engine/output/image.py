@@ -5,8 +5,7 @@ Writes files, and pushes through the given pusher.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from imagewright.digest import Digest
@@ -111,15 +110,9 @@ class Output:
             pusher, PushImage(self.image.manifest, self.image.config, mount_from), destinations, self, self.reporter
         )
 
-    @contextmanager
-    def open(self, descriptor: Descriptor) -> Iterator[Readable]:
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
         """A layer as it is stored: of this build, or of the base image's registry."""
-        if self.images.blobs.has(descriptor.digest):
-            with self.images.blobs.open(descriptor.digest) as file:
-                yield file
-        else:
-            with self.images.open_stored(self._by_digest[descriptor.digest]) as stream:
-                yield stream
+        return self.images.open_layer(self._by_digest[descriptor.digest])
 
 
 def _file_header(name: str, size: int) -> bytes:

@@ -35,7 +35,7 @@ from imagewright.store.blobs import BlobStore
 from imagewright.streams import Readable
 from imagewright.workers import Workers
 
-_DOWNLOADS_AT_ONCE = 3
+DOWNLOADS_AT_ONCE = 3
 _NOT_THE_ENTRYS_FAULT = frozenset({Reason.CANCELLED, Reason.DISK_FULL, Reason.ID_OUT_OF_RANGE})
 _PULL_FAILURES = frozenset({Reason.REGISTRY_UNAVAILABLE})
 
@@ -68,7 +68,7 @@ class Images:
         self._warm_cache = sources.warm_cache
         self._workspace = workspace
         self.blobs = blobs
-        self._reporter = reporter
+        self.reporter = reporter
         self._resolved: dict[tuple[Reference, Platform], RemoteImage] = {}
         self._unpacked: dict[Digest, Rootfs] = {}
         self._lock = threading.Lock()
@@ -105,7 +105,7 @@ class Images:
         with self._lock:
             image = self._resolved.get((reference, platform))
             if image is None:
-                with timed(self._reporter, "resolve", reference.familiar()):
+                with timed(self.reporter, "resolve", reference.familiar()):
                     image = self._source(reference).resolve(reference, platform)
                 if len(image.config.diff_ids) != len(image.manifest.layers):
                     raise RegistryError(
@@ -115,7 +115,7 @@ class Images:
                         hint="The image is damaged: push it again, or use another one.",
                     )
                 self._resolved[(reference, platform)] = image
-                self._reporter.message(f"{reference.familiar()} is {image.manifest.digest} for {platform}")
+                self.reporter.message(f"{reference.familiar()} is {image.manifest.digest} for {platform}")
             return image
 
     def layers(self, image: RemoteImage) -> list[Layer]:
@@ -139,18 +139,18 @@ class Images:
         Layers stay in the blob store: another stage may start from them, and a push to another registry or an archive
         needs them again.
         """
-        with self._exclusive({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
+        with self.exclusive({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
             spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
-            workers = stack.enter_context(Workers(_DOWNLOADS_AT_ONCE, "pull"))
+            workers = stack.enter_context(Workers(DOWNLOADS_AT_ONCE, "pull"))
             for spool in spools.values():
                 stack.callback(spool.close)
                 workers.submit(spool.download)
             skipped = sum(self._unpack_one(layer, rootfs, spools) for layer in layers)
         if skipped:
-            self._reporter.warning(f"skipped {skipped} devices of {name}: they cannot be created in a user namespace")
+            self.reporter.warning(f"skipped {skipped} devices of {name}: they cannot be created in a user namespace")
 
     @contextmanager
-    def _exclusive(self, digests: set[Digest]) -> Iterator[None]:
+    def exclusive(self, digests: set[Digest]) -> Iterator[None]:
         """Wait until no other stage uses one of these, and make others wait: each layer is downloaded once."""
         with self._released:
             self._released.wait_for(lambda: self._unpacking.isdisjoint(digests))
@@ -169,9 +169,9 @@ class Images:
 
     def _unpack_layer(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
         digest = layer.descriptor.digest
-        with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, _short(layer)) as tar:
+        with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, layer.name) as tar:
             try:
-                with timed(self._reporter, "unpack", _short(layer)):
+                with timed(self.reporter, "unpack", layer.name):
                     stats = unpack_layer(rootfs, tar)
                     read_rest(tar, "the layer")
             except BaseException:
@@ -190,7 +190,7 @@ class Images:
 
     @contextmanager
     def _inflated(self, layer: Layer, spools: Mapping[Digest, Spool]) -> Iterator[Readable]:
-        with timed(self._reporter, "inflate", _short(layer)):
+        with timed(self.reporter, "inflate", layer.name):
             if self._has(layer):
                 with self._open_kept(layer.descriptor.digest) as stream:
                     yield stream
@@ -201,7 +201,7 @@ class Images:
         """The unpacked image of a COPY --from, unpacked once in a build."""
         image = self.resolve(reference, platform)
         digest = image.manifest.digest
-        with self._exclusive({digest}):
+        with self.exclusive({digest}):
             if digest not in self._unpacked:
                 rootfs = self._workspace.image(digest.hex)
                 self.unpack(self.layers(image), rootfs, reference.familiar())
@@ -221,16 +221,26 @@ class Images:
             yield open_layer(file)
 
     @contextmanager
+    def open_layer(self, layer: Layer) -> Iterator[Readable]:
+        """A layer, compressed: of the blob store, else as ``open_stored``."""
+        if self._has(layer):
+            with self.blobs.open(layer.descriptor.digest) as file:
+                yield file
+        else:
+            with self.open_stored(layer) as stream:
+                yield stream
+
+    @contextmanager
     def open_stored(self, layer: Layer) -> Iterator[Readable]:
         """A layer of a registry or cache, as it is stored there, verified."""
         assert layer.origin is not None
         descriptor = layer.descriptor
         with (
-            timed(self._reporter, "download", _short(layer), descriptor.size),
+            timed(self.reporter, "download", layer.name, descriptor.size),
             blaming_entry(layer),
             layer.origin.open(descriptor) as stream,
         ):
-            yield _ReportedStream(stream, descriptor, self._reporter)
+            yield _ReportedStream(stream, descriptor, self.reporter)
 
 
 @contextmanager
@@ -260,17 +270,13 @@ class _ReportedStream:
     def __init__(self, stream: Readable, descriptor: Descriptor, reporter: Reporter) -> None:
         self._stream = stream
         self._descriptor = descriptor
-        self._reporter = reporter
+        self.reporter = reporter
         self._done = 0
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._stream.read(size)
         self._done += len(data)
-        self._reporter.transfer(
+        self.reporter.transfer(
             Transfer("pull", self._descriptor.digest.hex[:12], self._done, self._descriptor.size, finished=not data)
         )
         return data
-
-
-def _short(layer: Layer) -> str:
-    return f"sha256:{layer.descriptor.digest.hex[:12]}"

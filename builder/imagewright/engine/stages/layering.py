@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from imagewright.engine.events import Reporter, timed
@@ -19,11 +19,20 @@ from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.snapshot import Snapshot, scan
 from imagewright.fs.layer.unmodified import drop_unmodified
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.targets.choice import Root
 from imagewright.oci.config import HistoryEntry
 from imagewright.oci.descriptor import Descriptor
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
 _NOTHING = Changes((), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a step has changed, and the root that has it."""
+
+    root: Root
+    changes: Changes
 
 
 class LayerWriter:
@@ -69,19 +78,22 @@ class LayerWriter:
         self._snapshot = self._scan(rootfs)
         return self._filtered(state, rootfs, diff(self._before, self._snapshot).without(covered))
 
-    def record(self, state: StageState, created_by: str, changes: Changes | None, made_of: str = "") -> Layer | None:
+    def record(self, state: StageState, created_by: str, written: Written | None, made_of: str = "") -> Layer | None:
         """Add a history entry, and a layer if files changed, which is returned. ``made_of`` is as in ``Layer``."""
         if not self._makes_layers:
             return None
-        if self._single and changes is not None and state.rootfs is not None:
-            self._unscanned.update(path for path in changes.written if state.rootfs.is_foreign(path))
-        layer = None
-        if changes is not None and not changes.empty and not self._single:
-            assert state.rootfs is not None
-            layer = replace(self._pack(state, state.rootfs, changes), made_of=made_of)
+        if self._single and written is not None and isinstance(written.root, Rootfs):
+            root = written.root
+            self._unscanned.update(path for path in written.changes.written if root.is_foreign(path))
+        if written is None or written.changes.empty or self._single:
+            self.add(state, created_by, None)
+            return None
+        layer = replace(self._pack(state, written.root, written.changes), made_of=made_of)
         self.add(state, created_by, layer)
-        if layer is not None:
+        if isinstance(written.root, Rootfs):
             state.applied = len(state.layers)  # the files have it already
+        elif state.virtual is not None and state.virtual.root is written.root:
+            state.virtual.wrote(layer, written.changes)
         return layer
 
     def add(self, state: StageState, created_by: str, layer: Layer | None) -> None:
@@ -122,10 +134,10 @@ class LayerWriter:
             changes = drop_unmodified(rootfs, changes, self._images.stored(state.layers))
         return changes.without(self._options.ignored)
 
-    def _pack(self, state: StageState, rootfs: Rootfs, changes: Changes) -> Layer:
+    def _pack(self, state: StageState, root: Root, changes: Changes) -> Layer:
         options = replace(self._options.pack, clamp_mtime_s=self._options.epoch_s)
         with timed(self._reporter, "pack"), self._images.blobs.writer() as out:
-            packed = pack_layer(rootfs, changes, out, options, partial(timed, self._reporter, "compress"))
+            packed = pack_layer(root, changes, out, options, partial(timed, self._reporter, "compress"))
             out.commit(packed.digest)
         media_type = state.image_format.layer(options.compression)
         return Layer(Descriptor(media_type, packed.digest, packed.size), packed.diff_id)

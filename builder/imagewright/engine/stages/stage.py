@@ -5,22 +5,28 @@ Writes into the stage's root file system and the blob store.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from imagewright.engine.caching.stepcache import Lookup, StepCache
 from imagewright.engine.events import StepStarted, timed
 from imagewright.engine.layers import Layer
-from imagewright.engine.stages.layering import LayerWriter
+from imagewright.engine.pull.indexing import VirtualFiles
+from imagewright.engine.stages.layering import LayerWriter, Written
 from imagewright.engine.stages.session import Session
 from imagewright.engine.stages.steplog import StepOutcome, cancelled
 from imagewright.engine.steps.copying import Copying
 from imagewright.engine.steps.mounts import mount_points
 from imagewright.engine.steps.origins import StageState
 from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.copy.workdir import make_workdir
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.rootfs import tree, users
 from imagewright.fs.rootfs.attributes import Ownership
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.targets.choice import Root
+from imagewright.fs.targets.model import NotVirtualError
+from imagewright.fs.targets.virtual import VirtualRoot
 from imagewright.oci.mediatypes import ImageFormat, format_of, layer_compression
 from imagewright.plan.model import StagePlan
 from imagewright.plan.origins import ContextBase, ImageBase, ScratchBase, StageBase, StageOrigin
@@ -41,8 +47,11 @@ class StageExecutor:
         self._read_later = session.readers.has_any(plan.index)
         is_target = plan.index == session.plan.target.index
         self._single = session.layers.single and is_target and bool(self._visible_steps)
+        self._rest: Sequence[Step] = plan.steps  # those that are still to be executed
+        self._base_shown = False
         # Of a stage that is only copied from, layers are needed for a cache only.
         makes_layers = plan.index in session.plan.ancestry or session.cache is not None
+        self._may_be_virtual = makes_layers and not self._single and not self._read_later
         self._reporter = session.steps.reporter
         self._layers = LayerWriter(
             session.origins.images, session.layers, self._reporter, makes_layers=makes_layers, single=self._single
@@ -58,7 +67,8 @@ class StageExecutor:
         """
         state = self._start()
         number = 1  # of the step as users see it; the base is the first
-        for step in self._plan.steps:
+        for position, step in enumerate(self._plan.steps):
+            self._rest = self._plan.steps[position:]
             if self._session.steps.stopped.is_set():
                 raise cancelled()
             if isinstance(step, MetadataStep):
@@ -78,7 +88,7 @@ class StageExecutor:
         if self._session.layers.pack.compression == "zstd":
             state.image_format = ImageFormat.OCI  # Docker's format has no media type for it
         if isinstance(self._plan.base, ContextBase) or (self._needs_files and self._cache is None):
-            self._files(state)
+            self._prepare(state)
         if self._single:
             self._layers.begin_single(self._files(state))
         return state
@@ -102,6 +112,52 @@ class StageExecutor:
     @property
     def _needs_files(self) -> bool:
         return bool(self._visible_steps) or self._read_later or isinstance(self._plan.base, ContextBase)
+
+    def _prepare(self, state: StageState) -> None:
+        """Have the base's files as the first step will need them."""
+        if not self._is_virtual(state):
+            self._files(state)
+        elif not (isinstance(first := self._visible_steps[0], CopyStep) and first.options.link):
+            with suppress(NotVirtualError):  # the step will find out
+                self._virtual_files(state)
+
+    def _is_virtual(self, state: StageState) -> bool:
+        """Whether the steps from here on only write, so that the files below them are not needed on disk.
+
+        They are needed by a RUN, by later stages that read this one, for the single layer of --single-snapshot, and
+        after a step that a virtual root cannot do. Files that are on disk already are used.
+        """
+        if not self._may_be_virtual or any(isinstance(step, RunStep) for step in self._rest):
+            return False
+        match self._plan.base:
+            case ContextBase():
+                return False
+            case StageBase(stage=index):
+                return state.rootfs is None and self._session.origins.stages[index].rootfs is None
+            case _:
+                return state.rootfs is None
+
+    def _virtual_files(self, state: StageState) -> VirtualRoot:
+        """The stage's virtual root with all its layers so far."""
+        files = state.virtual
+        if files is None:
+            files = state.virtual = VirtualFiles(self._session.origins.indexes)
+            self._show_base(lambda started: self._index(files, state))
+        else:
+            files.update(state.layers)
+        return files.root
+
+    def _index(self, files: VirtualFiles, state: StageState) -> StepOutcome:
+        files.update(state.layers)
+        return StepOutcome()
+
+    def _show_base(self, action: Callable[[StepStarted], StepOutcome]) -> None:
+        """Do something with the layers of a base image, as the step that users see as FROM, once."""
+        if isinstance(self._plan.base, ImageBase) and not self._base_shown:
+            self._base_shown = True
+            self._show(1, None, action)
+        else:
+            action(self._started(1, None))
 
     def _files(self, state: StageState) -> Rootfs:
         """The stage's files with all its layers so far, created when a step first has to be executed."""
@@ -129,7 +185,7 @@ class StageExecutor:
                 with timed(self._reporter, "move"):
                     self._start_from_stage(self._session.origins.stages[index], state, rootfs)
             case ImageBase():
-                self._show(1, None, lambda started: self._unpack(state, rootfs))
+                self._show_base(lambda started: self._unpack(state, rootfs))
             case ScratchBase():
                 pass
 
@@ -137,7 +193,8 @@ class StageExecutor:
         """Copy the files of a named context, which is the base, into the first layer of the image."""
         context = self._session.origins.contexts[name]
         changes = copy(rootfs, CopyRequest(context.rootfs, (".",), "/", ignore=context.ignore))
-        layer = self._layers.record(state, f"FROM {name} # context", changes) if not changes.empty else None
+        written = Written(rootfs, changes)
+        layer = self._layers.record(state, f"FROM {name} # context", written) if not changes.empty else None
         return StepOutcome(_size(layer))
 
     def _unpack(self, state: StageState, rootfs: Rootfs) -> StepOutcome:
@@ -176,7 +233,11 @@ class StageExecutor:
 
     def _show(self, number: int, step: Step | None, action: Callable[[StepStarted], StepOutcome]) -> None:
         """Execute ``action`` as a step that users see. ``step`` is None for the stage's FROM."""
-        started = StepStarted(
+        started = self._started(number, step)
+        self._session.steps.record(started, step, lambda: action(started))
+
+    def _started(self, number: int, step: Step | None) -> StepStarted:
+        return StepStarted(
             self._position + 1,
             len(self._session.plan.stages),
             self._plan.label,
@@ -185,22 +246,21 @@ class StageExecutor:
             self._plan.title if step is None else step.title,
             self._plan.location if step is None else step.location,
         )
-        self._session.steps.record(started, step, lambda: action(started))
 
     def _step(self, state: StageState, step: Step, started: StepStarted) -> StepOutcome:
         match step:
             case RunStep():
-                return self._cached(state, step, None, lambda rootfs: self._run(state, step, rootfs, started))
+                return self._cached(state, step, None, lambda: self._run(state, step, self._files(state), started))
             case CopyStep():
                 with self._session.copies.prepared(step) as sources:
-                    return self._cached(state, step, sources, lambda rootfs: self._copy(sources, rootfs))
+                    return self._cached(state, step, sources, lambda: self._copy(state, sources))
             case WorkdirStep():
-                return self._cached(state, step, None, lambda rootfs: self._workdir(step, rootfs))
+                return self._cached(state, step, None, lambda: self._workdir(state, step))
             case MetadataStep():
                 raise AssertionError("changes no files")
 
     def _cached(
-        self, state: StageState, step: Step, sources: Copying | None, execute: Callable[[Rootfs], Changes]
+        self, state: StageState, step: Step, sources: Copying | None, execute: Callable[[], Written]
     ) -> StepOutcome:
         """Take a step's layer from the cache, or execute the step."""
         lookup = Lookup()
@@ -212,22 +272,52 @@ class StageExecutor:
             return StepOutcome(_size(lookup.layer), cached=True)
         if isinstance(step, RunStep):
             self._session.runs.sandbox.check_available()
-        changes = execute(self._files(state))
-        layer = self._layers.record(state, step.created_by, changes, lookup.made_of(step))
+        layer = self._layers.record(state, step.created_by, execute(), lookup.made_of(step))
         if self._cache is not None:
             self._cache.store(state, step, lookup, layer)
         return StepOutcome(_size(layer), cache_miss=lookup.miss)
 
-    def _copy(self, sources: Copying, rootfs: Rootfs) -> Changes:
-        self._layers.forget()
-        with timed(self._reporter, "copy"):
-            changes = sources.copy_into(rootfs)
-        return self._report_hidden(rootfs, changes)
+    def _copy(self, state: StageState, sources: Copying) -> Written:
+        def virtually() -> Written:
+            with timed(self._reporter, "copy"):
+                return Written(*sources.copy_virtually(lambda: self._virtual_files(state)))
 
-    def _workdir(self, step: WorkdirStep, rootfs: Rootfs) -> Changes:
-        # As with --chown and in BuildKit, a numeric user is the group, too.
-        owner = users.lookup_workdir_ownership(rootfs, step.user) if step.user else None
-        return self._report_hidden(rootfs, self._make_directory(rootfs, step.path, owner))
+        def on_disk(rootfs: Rootfs) -> Changes:
+            self._layers.forget()  # also if nothing changes: equal files are replaced
+            with timed(self._reporter, "copy"):
+                return sources.copy_into(rootfs)
+
+        return self._written(state, virtually, on_disk)
+
+    def _workdir(self, state: StageState, step: WorkdirStep) -> Written:
+        def make(root: Root) -> Changes:
+            # As with --chown and in BuildKit, a numeric user is the group, too.
+            owner = users.lookup_workdir_ownership(root, step.user) if step.user else None
+            return Changes(make_workdir(root, step.path, owner), ())
+
+        def virtually() -> Written:
+            root = self._virtual_files(state)
+            return Written(root, make(root))
+
+        def on_disk(rootfs: Rootfs) -> Changes:
+            changes = make(rootfs)
+            if not changes.empty:
+                self._layers.forget()
+            return changes
+
+        return self._written(state, virtually, on_disk)
+
+    def _written(
+        self, state: StageState, virtually: Callable[[], Written], on_disk: Callable[[Rootfs], Changes]
+    ) -> Written:
+        """Execute a step that only writes, on disk if it has to be."""
+        if self._is_virtual(state):
+            try:
+                return virtually()
+            except NotVirtualError:
+                state.virtual, self._may_be_virtual = None, False
+        rootfs = self._files(state)
+        return Written(rootfs, self._report_hidden(rootfs, on_disk(rootfs)))
 
     def _report_hidden(self, rootfs: Rootfs, changes: Changes) -> Changes:
         """Report which of the changes are hidden from RUN; returns them unchanged."""
@@ -236,10 +326,11 @@ class StageExecutor:
             root.report_hidden(changes)
         return changes
 
-    def _run(self, state: StageState, step: RunStep, rootfs: Rootfs, started: StepStarted) -> Changes:
+    def _run(self, state: StageState, step: RunStep, rootfs: Rootfs, started: StepStarted) -> Written:
         self._layers.before_run(rootfs)
         user = users.lookup_user(rootfs, step.user or "0")
-        self._make_directory(rootfs, step.workdir, Ownership(user.uid, user.gid))
+        if make_workdir(rootfs, step.workdir, Ownership(user.uid, user.gid)):
+            self._layers.forget()
         covered = mount_points(rootfs, step)
         root = self._session.build_root
         if root is not None:
@@ -248,13 +339,7 @@ class StageExecutor:
         with timed(self._reporter, "run"):
             self._session.runs.execute(step, rootfs, user, started)
         moved = root.after_run() if root is not None else ()
-        return self._layers.after_run(state, rootfs, covered).along_with(moved)
-
-    def _make_directory(self, rootfs: Rootfs, path: str, owner: Ownership | None) -> Changes:
-        changes = Changes(tree.make_workdir(rootfs, path, owner), ())
-        if not changes.empty:
-            self._layers.forget()
-        return changes
+        return Written(rootfs, self._layers.after_run(state, rootfs, covered).along_with(moved))
 
 
 def _size(layer: Layer | None) -> int:

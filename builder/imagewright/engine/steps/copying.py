@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +23,9 @@ from imagewright.fs.copy.mode import ModeChange
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.rootfs import users
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.rootfs.users import UserFiles
+from imagewright.fs.targets.choice import Root, is_file
+from imagewright.fs.targets.virtual import VirtualRoot
 from imagewright.plan.origins import ContextOrigin
 from imagewright.plan.remote import GitRemote, UrlSource
 from imagewright.plan.steps import CopyStep, InlineFile
@@ -64,16 +66,14 @@ class Copying:
         return [copied_contents(request) for request in self._gathered()]
 
     def copy_into(self, rootfs: Rootfs) -> Changes:
-        """Copy; the changes that it made.
+        """Copy to a root on disk; the changes that it made.
 
         Raises:
             FileSystemError: also for a destination that cannot be written.
             SourceError: as ``contents``.
         """
-        step = self.step
-        owner = users.lookup_ownership(rootfs, step.options.chown) if step.options.chown else None
-        requests = [replace(request, ownership=owner) for request in self._gathered()]
-        if step.options.link:
+        requests = self._owned(rootfs)
+        if self.step.options.link:
             staged = os.path.join(self.scratch, "linked")
             os.mkdir(staged, 0o755)
             changes = copy_linked(rootfs, Rootfs(staged, inodes=rootfs.inodes), requests)
@@ -82,17 +82,30 @@ class Copying:
         self._warn_about_file(rootfs)
         return changes
 
-    def _warn_about_file(self, rootfs: Rootfs) -> None:
+    def copy_virtually(self, files: Callable[[], VirtualRoot]) -> tuple[VirtualRoot, Changes]:
+        """Copy to a virtual root: that of the stage, which ``files`` makes, or with --link an empty one.
+
+        Raises:
+            NotVirtualError: it has to be done on disk.
+            FileSystemError, SourceError: as ``copy_into``.
+        """
+        requests = self._owned(_Lazily(files))
+        root = VirtualRoot() if self.step.options.link else files()
+        changes = copy(root, *requests)
+        self._warn_about_file(root)
+        return root, changes
+
+    def _owned(self, root: UserFiles) -> list[CopyRequest]:
+        chown = self.step.options.chown
+        owner = users.lookup_ownership(root, chown) if chown else None
+        return [replace(request, ownership=owner) for request in self._gathered()]
+
+    def _warn_about_file(self, root: Root) -> None:
         """Warn if only one of several sources exists: the destination is then a file, not a folder."""
         step = self.step
         if len(step.sources) + len(step.files) < 2 or step.destination.endswith("/"):
             return
-        try:
-            path = rootfs.realpath(os.fsencode(step.destination))
-            is_folder = stat.S_ISDIR(rootfs.lstat(path).st_mode)
-        except OSError:
-            return  # nothing was copied
-        if not is_folder:
+        if is_file(root, os.fsencode(step.destination)):  # else nothing was copied
             destination = step.text.substitutions.as_written(step.destination)
             self.executor.reporter.warning(
                 f'{step.location}: only one of the sources exists, so "{destination}" is a file; '
@@ -144,6 +157,16 @@ class Copying:
             inline = _written(step.files, os.path.join(scratch, "inline"))
             names = tuple(escape(file.name) for file in step.files)
             yield replace(separate, source=inline, patterns=names, exclude=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lazily:
+    """The users of a root that is made when they are first looked up."""
+
+    files: Callable[[], VirtualRoot]
+
+    def read_file(self, path: bytes, limit: int) -> bytes:
+        return self.files().read_file(path, limit)
 
 
 def _written(files: Sequence[InlineFile], folder: str) -> Rootfs:

@@ -13,6 +13,7 @@ from typing import Any
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.layers import Layer
 from imagewright.engine.pull.images import Images
+from imagewright.engine.pull.indexing import LayerIndexes, VirtualFiles
 from imagewright.engine.workspace import Workspace
 from imagewright.fs.rootfs import tree
 from imagewright.fs.rootfs.root import Rootfs
@@ -35,6 +36,7 @@ class StageState:
     history: list[dict[str, Any]]
     rootfs: Rootfs | None = None
     applied: int = 0
+    virtual: VirtualFiles | None = None  # of a stage whose files are not on disk
     lock: threading.Lock = field(default_factory=threading.Lock)  # held while missing layers are unpacked
 
 
@@ -53,6 +55,7 @@ class Origins:
     contexts: Mapping[str, OriginFiles]  # by name, "" is the build context
     images: Images
     workspace: Workspace
+    indexes: LayerIndexes
     stages: dict[int, StageState] = field(default_factory=dict)  # finished, by index
 
     def files(self, origin: Origin) -> OriginFiles:

@@ -5,16 +5,15 @@ Reads the archive, writes below the root it is given.
 
 from __future__ import annotations
 
-import os
 from io import FileIO
 
 from imagewright.errors import FileSystemError
-from imagewright.fs.layer.unpack import UnpackOptions, unpack_layer
-from imagewright.fs.rootfs.directorycache import DirectoryCache
-from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.layer.unpack import UnpackOptions, unpack_into
+from imagewright.fs.paths import join
 from imagewright.fs.tar.decompress import inflate, sniff
 from imagewright.fs.tar.entries import REGULAR
 from imagewright.fs.tar.reader import TarReader
+from imagewright.fs.targets.model import D, Target
 
 
 def is_tar(file: FileIO) -> bool:
@@ -42,32 +41,31 @@ def newest(file: FileIO) -> int | None:
     return None if time_ns is None else time_ns // 1_000_000_000
 
 
-def extract(rootfs: Rootfs, file: FileIO, ownership: tuple[int, int] | None) -> list[bytes]:
-    """Extract into a root; returns the paths, without links, of the entries written.
+def extract(target: Target[D], file: FileIO, ownership: tuple[int, int] | None) -> list[bytes]:
+    """Extract into a root, and close it; returns the paths, without links, of the entries written.
 
     Raises:
         FileSystemError
     """
     found, stream = sniff(file)
     options = UnpackOptions(whiteouts=False, ownership=ownership, keep_written=True)
-    written = unpack_layer(rootfs, inflate(stream, found), options).written
-    directories = DirectoryCache(rootfs)
+    reader = TarReader(inflate(stream, found), options.what)
     try:
-        return [real_path for path in written if (real_path := _real_path(rootfs, directories, path)) is not None]
+        written = unpack_into(target, reader, options).written
+        return [real_path for path in written if (real_path := _real_path(target, path)) is not None]
     finally:
-        directories.close()
+        target.close()
 
 
-def _real_path(rootfs: Rootfs, directories: DirectoryCache, path: bytes) -> bytes | None:
+def _real_path(target: Target[D], path: bytes) -> bytes | None:
     """The real path of an entry; None if a later entry replaced it or a directory above it."""
     parent, _, name = path.rpartition(b"/")
-    directory = directories.find(parent)
+    directory = target.find(parent)
     if directory is None:
         return None
-    above = rootfs.path_of(directory)
-    real_path = above + b"/" + name if above else name
+    real_path = join(target.path_of(directory), name)
     try:
-        os.stat(name, dir_fd=rootfs.parent_fd(directory, real_path), follow_symlinks=False)
+        target.stat(directory, real_path)
     except FileNotFoundError:
         return None
     return real_path

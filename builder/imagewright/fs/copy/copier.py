@@ -1,7 +1,7 @@
 """COPY and ADD: copies files of a context, stage or image to a root file system (Dockerfile reference, "COPY", "ADD").
 
-Reads below the source's root and writes below the target's. It records what it writes, so no scan is needed. Where
-builders differ it behaves as BuildKit; comments mark these cases.
+Reads below the source's root and writes to a target, on disk or virtual. It records what it writes, so no scan is
+needed. Where builders differ it behaves as BuildKit; comments mark these cases.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Generic
 
 from imagewright.descent import Descent, Walk, run
 from imagewright.errors import FileSystemError, Reason
@@ -26,11 +27,10 @@ from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.unpack import unpack_layer
 from imagewright.fs.paths import check_length, join, quote_path
 from imagewright.fs.rootfs.attributes import Attributes, Ownership
-from imagewright.fs.rootfs.directorycache import DirectoryCache, link_target
-from imagewright.fs.rootfs.entrystate import EntryState
 from imagewright.fs.rootfs.errors import explain
-from imagewright.fs.rootfs.filecopy import FileCopier, copy_attributes, make_directory
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.targets.choice import Root, target_of
+from imagewright.fs.targets.model import D, SourceEntry, State, Target, Way
 
 _NEW_DIRECTORY = 0o755  # without --chmod
 
@@ -67,24 +67,27 @@ class ParentsPattern:
     matcher: Ignore
 
 
-def copy(rootfs: Rootfs, *requests: CopyRequest) -> Changes:
+def copy(root: Root, *requests: CopyRequest) -> Changes:
     """Carry out the requests of one instruction, in order; returns the changes. Overwriting an equal file is none.
 
     Raises:
         FileSystemError: ``FileNotFound`` for a missing source; ``PathNotAllowed`` if the destination does not belong to
             the image, or if a file would replace a directory or a directory a file; ``UsageInvalid`` if several files
             would get one name.
+        NotVirtualError: it has to be done on disk; the root, a virtual one, is then of no use any more.
     """
     written: set[bytes] = set()
     files: dict[bytes, tuple[str, bytes]] = {}
-    for request in requests:
-        copier = _Copier(rootfs, request, written, files)
-        try:
-            copier.run()
-        except OSError as error:
-            raise explain(error, f'copy to "{request.destination}"', full_hint=rootfs.full_hint) from error
-        finally:
-            copier.close()
+    target = target_of(root)
+    try:
+        for request in requests:
+            try:
+                _Copier(target, request, written, files).run()
+            except OSError as error:
+                raise explain(error, f'copy to "{request.destination}"', full_hint=target.full_hint) from error
+        written.update(target.settle())
+    finally:
+        target.close()
     return Changes(tuple(sorted(written)), ())
 
 
@@ -99,25 +102,21 @@ def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = No
     return Sources(request.source, combine(request.ignore, exclude, matching))
 
 
-class _Copier:
+class _Copier(Generic[D]):
     """Carries out one request. ``written`` and ``files`` are shared by all requests of the instruction; ``files`` are
     the sources of files copied to a destination that is not a directory, by destination.
     """
 
     def __init__(
-        self, rootfs: Rootfs, request: CopyRequest, written: set[bytes], files: dict[bytes, tuple[str, bytes]]
+        self, target: Target[D], request: CopyRequest, written: set[bytes], files: dict[bytes, tuple[str, bytes]]
     ) -> None:
-        self._rootfs = rootfs
+        self._target = target
         self._request = request
         self._sources = Sources(request.source, request.ignore)  # filtered while a source is copied
-        self._directories = DirectoryCache(rootfs)
-        self._files = FileCopier(request.source, rootfs)
+        self._files = target.copier(request.source)
         self._written = written
         self._single = files
         self._directory_mode = _directory_mode(request.mode)
-
-    def close(self) -> None:
-        self._directories.close()
 
     def run(self) -> None:
         request = self._request
@@ -131,7 +130,7 @@ class _Copier:
     def _filtered(self, base: bytes, only: ParentsPattern | None = None) -> Iterator[None]:
         """Apply the filters while one source is copied. Hard links across sources become separate files (BuildKit)."""
         whole, self._sources = self._sources, filtered(self._request, base, only)
-        self._files = FileCopier(self._request.source, self._rootfs)
+        self._files = self._target.copier(self._request.source)
         yield
         self._sources = whole
 
@@ -171,7 +170,7 @@ class _Copier:
         if request.extract and stat.S_ISREG(source.info.st_mode) and self._extract(source.fd, destination):
             return
         into_directory = not destination or request.destination.endswith(("/", "/."))
-        if into_directory or self._directories.find(destination) is not None:
+        if into_directory or self._target.find(destination) is not None:
             parent, name = destination, source.name
         else:
             parent, name = self._follow_link(destination)
@@ -179,17 +178,18 @@ class _Copier:
         directory = self._directory(parent)
         source_directory, _, source_name = source.path.rpartition(b"/")
         with request.source.directory(source_directory) as fd:
-            self._copy_file((fd, source_name), (directory, name), source.info, self._real(directory))
+            entry = SourceEntry(request.source, fd, source_directory, source_name)
+            self._copy_file(entry, (directory, join(self._real(directory), name)), source.info)
 
     def _follow_link(self, destination: bytes) -> tuple[bytes, bytes]:
         """The directory and name to copy a file to: a link at the end of the destination is followed (BuildKit)."""
         while True:
             parent, _, name = destination.rpartition(b"/")
-            directory = self._directories.find(parent)
+            directory = self._target.find(parent)
             if directory is None:
                 return parent, name
             real = self._real(directory)
-            target = link_target(self._rootfs.parent_fd(directory, join(real, name)), name)
+            target = self._target.link_target(directory, join(real, name))
             if target is None:
                 return parent, name
             # Not a loop: looking for a directory there would have detected it.
@@ -207,28 +207,25 @@ class _Copier:
                 hint=f'End the destination with a slash: "{destination}/".',
             )
 
-    def _directory(self, path: bytes, mode: int | None = None) -> int:
+    def _directory(self, path: bytes, mode: int | None = None) -> D:
         """The directory at ``path`` of the target; missing ones are created, with --chown and --chmod applied.
 
         ``mode`` overrides --chmod.
         """
-        if self._rootfs.is_excluded(path):
+        if self._target.is_excluded(path):
             raise self._not_allowed(path)
-        return self._directories.ensure(
-            path, partial(self._make_directory, self._directory_mode if mode is None else mode)
-        )
+        return self._target.ensure(path, partial(self._make_directory, self._directory_mode if mode is None else mode))
 
-    def _make_directory(self, mode: int, parent: int, path: bytes) -> None:
-        if self._rootfs.is_excluded(path):
+    def _make_directory(self, mode: int, parent: D, path: bytes) -> None:
+        if self._target.is_excluded(path):
             raise self._not_allowed(path)
-        request = self._request
-        owner = request.ownership or Ownership(0, 0)
-        make_directory(self._rootfs, parent, path, (owner.uid, owner.gid), mode)
+        owner = self._request.ownership or Ownership(0, 0)
+        self._target.make_directory(parent, path, (owner.uid, owner.gid), mode)
         self._written.add(path)
 
-    def _real(self, directory: int) -> bytes:
-        real = self._rootfs.path_of(directory)
-        if self._rootfs.is_excluded(real):
+    def _real(self, directory: D) -> bytes:
+        real = self._target.path_of(directory)
+        if self._target.is_excluded(real):
             raise self._not_allowed(real)
         return real
 
@@ -243,22 +240,23 @@ class _Copier:
 
     def _copy_contents(self, source: Source, destination: bytes) -> None:
         """Copy the content of a directory to ``destination``, but not the directory's own owner and mode (BuildKit)."""
-        existed = self._directories.find(destination) is not None
+        existed = self._target.find(destination) is not None
         directory = self._directory(destination)
         real = self._real(directory)
         opened = os.open(b"/proc/self/fd/%d" % source.fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with Descent(opened) as down, Descent(directory) as target:
-                run(self._copying((source.path, down), (real, target)))
+            with Descent(opened) as down, self._target.way(directory) as into:
+                run(self._copying((source.path, down), (real, into)))
         finally:
             os.close(opened)
         if not existed:  # the current time would differ in every build
-            os.utime(directory, ns=(source.info.st_mtime_ns, source.info.st_mtime_ns))
+            self._target.set_mtime(directory, source.info.st_mtime_ns)
 
-    def _copying(self, source: tuple[bytes, Descent], target: tuple[bytes, Descent]) -> Walk[None]:
+    def _copying(self, source: tuple[bytes, Descent], target: tuple[bytes, Way[D]]) -> Walk[None]:
         """Copy the content of the current directory of ``source`` to that of ``target``; each comes with its path."""
         sources, seen = self._sources, self._sources.root.inodes.seen
         path, down = source
+        above, into = target
         check_length(path)
         with os.scandir(down.fd) as entries:
             found = [(os.fsencode(entry.name), seen(entry.stat(follow_symlinks=False))) for entry in entries]
@@ -270,7 +268,8 @@ class _Copier:
             hidden = sources.hides(child)
             if not stat.S_ISDIR(info.st_mode):
                 if not hidden:
-                    self._copy_file((down.fd, name), (target[1].fd, name), info, target[0])
+                    entry = SourceEntry(sources.root, down.fd, path, name)
+                    self._copy_file(entry, (into.directory, join(above, name)), info)
                 continue
             below = down.enter(name)
             # A hidden directory is copied only if something below it is not hidden.
@@ -279,75 +278,69 @@ class _Copier:
             down.leave()
 
     def _copying_directory(
-        self, source: tuple[bytes, Descent], target: tuple[bytes, Descent], info: os.stat_result, *, hidden: bool
+        self, source: tuple[bytes, Descent], target: tuple[bytes, Way[D]], info: os.stat_result, *, hidden: bool
     ) -> Walk[None]:
         """Copy the current directory of ``source`` into that of ``target``."""
         path, down = source
         above, into = target
-        name = path.rpartition(b"/")[2]
-        real = join(above, name)
-        if self._rootfs.excluded and self._rootfs.is_excluded(real):
+        real = join(above, path.rpartition(b"/")[2])
+        if self._target.is_excluded(real):
             raise self._not_allowed(real)
-        before = self._make_or_find(into.fd, path, real)
-        into.enter(name, self._rootfs.parent_fd(into.fd, real))
+        before = self._make_or_find(into.directory, path, real)
+        into.enter(real)
         yield self._copying(source, (real, into))
         attributes = self._attributes(info)
         if before is not None and hidden and self._request.only:  # above a match of --parents (BuildKit)
-            there = self._rootfs.inodes.fstat(into.fd)
-            attributes = replace(attributes, owner=(there.st_uid, there.st_gid))
-        copy_attributes((self._request.source, down.fd), (self._rootfs, into.fd), attributes)
+            attributes = replace(attributes, owner=self._target.owner_of(into.directory))
+        self._target.copy_attributes((self._request.source, down.fd), into.directory, attributes)
         into.leave()
-        if before is None or not before.equals((self._rootfs.parent_fd(into.fd, real), name)):
+        if before is None or not before.equals(into.directory, real):
             self._written.add(real)
 
-    def _make_or_find(self, directory: int, path: bytes, real: bytes) -> EntryState | None:
+    def _make_or_find(self, directory: D, path: bytes, real: bytes) -> State[D] | None:
         """Create a directory of the target; returns its state if it existed."""
         try:
-            self._rootfs.mkdir(directory, real)
+            self._target.mkdir(directory, real)
         except FileExistsError:
-            parent_fd, name = self._rootfs.parent_fd(directory, real), real.rpartition(b"/")[2]
-            if not stat.S_ISDIR(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
+            if not stat.S_ISDIR(self._target.stat(directory, real)[0]):
                 raise FileSystemError(
                     f"cannot copy directory {quote_path(path)} to {quote_path(real)}: a non-directory exists there",
                     reason=Reason.PATH_NOT_ALLOWED,
                     hint="Remove it in an earlier RUN, or, if it is a symbolic link, copy to its target.",
                 ) from None
-            return EntryState((parent_fd, name), self._rootfs.inodes)
+            return self._target.state(directory, real)
         return None
 
-    def _copy_file(
-        self, source: tuple[int, bytes], target: tuple[int, bytes], info: os.stat_result, below: bytes
-    ) -> None:
-        real = join(below, target[1])
-        if self._rootfs.excluded and self._rootfs.is_excluded(real):
+    def _copy_file(self, source: SourceEntry, target: tuple[D, bytes], info: os.stat_result) -> None:
+        """Copy an entry other than a directory to the path ``target[1]`` in an open directory."""
+        real = target[1]
+        if self._target.is_excluded(real):
             raise self._not_allowed(real)
         attributes = self._attributes(info)
-        if stat.S_ISLNK(info.st_mode) and self._rootfs.relocate_mounts(real, os.readlink(source[1], dir_fd=source[0])):
-            self._directories.invalidate()
-        target = (self._rootfs.parent_fd(target[0], real), target[1])
+        if stat.S_ISLNK(info.st_mode):
+            self._target.relocate_mounts(real, os.readlink(source.name, dir_fd=source.fd))
         try:
-            self._files.copy_entry(source, target, info, attributes)
+            self._files.copy(source, target, info, attributes)
         except FileExistsError:
-            with EntryState(target, self._rootfs.inodes) as before:
-                self._remove_for_file(source[1], target, real)
-                self._files.copy_entry(source, target, info, attributes)
-                if stat.S_ISSOCK(info.st_mode) or before.equals(target):
+            with closing(self._target.state(*target)) as before:
+                self._remove_for_file(source.name, target)
+                self._files.copy(source, target, info, attributes)
+                if stat.S_ISSOCK(info.st_mode) or before.equals(*target):
                     return
         if not stat.S_ISSOCK(info.st_mode):
             self._written.add(real)
 
-    def _remove_for_file(self, name: bytes, target: tuple[int, bytes], real: bytes) -> None:
+    def _remove_for_file(self, name: bytes, target: tuple[D, bytes]) -> None:
         try:
-            self._files.remove(target)
+            self._files.remove(*target)
         except (IsADirectoryError, PermissionError):
             raise FileSystemError(
-                f'cannot copy file "{os.fsdecode(name)}" to {quote_path(real)}: a directory exists there',
+                f'cannot copy file "{os.fsdecode(name)}" to {quote_path(target[1])}: a directory exists there',
                 reason=Reason.PATH_NOT_ALLOWED,
                 hint="Remove the directory in an earlier RUN, or use another destination."
                 if self._request.destination.endswith("/")
                 else "End the destination with / to copy into the directory.",
             ) from None
-        self._directories.invalidate()
 
     def _attributes(self, info: os.stat_result) -> Attributes:
         request = self._request
@@ -373,9 +366,9 @@ class _Copier:
             real = self._real(self._directory(destination, _NEW_DIRECTORY))
             owner = self._request.ownership
             # The destination is the root for the archive: no link in either leads out of it (BuildKit).
-            root = self._rootfs.below(real)
+            root = self._target.below(real)
             written = archive.extract(root, file, (owner.uid, owner.gid) if owner else None)
-        self._directories.invalidate()
+        self._target.invalidate()
         self._written.update(join(real, path) for path in written)
         return True
 

@@ -1,6 +1,6 @@
 """A cache of open directories: consecutive entries of an archive or tree mostly share their parent.
 
-Opens and creates directories inside the root.
+Opens directories inside the root.
 """
 
 from __future__ import annotations
@@ -8,15 +8,12 @@ from __future__ import annotations
 import errno
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.paths import quote_path
-from imagewright.fs.rootfs.resolve import MAX_LINKS
-from imagewright.fs.rootfs.root import OPEN_DIRECTORY, Rootfs
+from imagewright.fs.rootfs.root import Rootfs
 
 _KEPT = 64
-MakeDirectory = Callable[[int, bytes], None]  # (descriptor of the parent, path without links)
 
 
 class DirectoryCache:
@@ -43,15 +40,12 @@ class DirectoryCache:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return None
             if error.errno == errno.ELOOP:
-                raise FileSystemError(
-                    f"cannot resolve {quote_path(path)}: too many levels of symbolic links",
-                    reason=Reason.PATH_NOT_ALLOWED,
-                    hint="Remove one of the links in an earlier step, or use another directory.",
-                ) from error
+                raise too_many_links(path) from error
             raise
-        return self._keep(path, fd)
+        return self.keep(path, fd)
 
-    def _keep(self, path: bytes, fd: int) -> int:
+    def keep(self, path: bytes, fd: int) -> int:
+        """Keep an open directory, which is then found at ``path``."""
         if self._apart:
             try:
                 self._real[path] = self._checked_real_path(fd, path)
@@ -75,46 +69,6 @@ class DirectoryCache:
     def is_excluded(self, path: bytes, name: bytes) -> bool:
         """Whether ``name`` in the directory at ``path`` is excluded from the image, links resolved."""
         return self._rootfs.is_excluded(self.real_path(path, name))
-
-    def ensure(self, path: bytes, make: MakeDirectory, links: int = 0) -> int:
-        """The directory at ``path``; ``make`` creates the missing ones, outermost first.
-
-        For a dangling link among the parents, the directory that it names is created (inside the root, as BuildKit
-        does).
-        """
-        missing: list[bytes] = []
-        while (fd := self.find(path)) is None:
-            missing.append(path)
-            path = path.rpartition(b"/")[0]
-        for each in reversed(missing):
-            fd = self._made(each, fd, make, links)
-        return fd
-
-    def _made(self, path: bytes, above: int, make: MakeDirectory, links: int) -> int:
-        """The directory at ``path``, created in the open directory ``above``."""
-        # The target of a link may contain "..", after which existing directories follow.
-        if b".." in path and (there := self.find(path)) is not None:
-            return there
-        parent, _, name = path.rpartition(b"/")
-        real = self._rootfs.path_of(above)
-        real_path = real + b"/" + name if real else name
-        try:
-            make(above, real_path)
-            return self._keep(path, os.open(name, OPEN_DIRECTORY, dir_fd=self._rootfs.parent_fd(above, real_path)))
-        except FileExistsError:
-            target = link_target(self._rootfs.parent_fd(above, real_path), name)
-            if target is None or links >= MAX_LINKS:
-                raise FileSystemError(
-                    f"cannot create directory {quote_path(path)}: a non-directory exists there",
-                    reason=Reason.PATH_NOT_ALLOWED,
-                    hint="Remove it in an earlier step, or use another directory.",
-                ) from None
-            wanted = target if target.startswith(b"/") else parent + b"/" + target
-            self.ensure(b"/".join(p for p in wanted.split(b"/") if p not in (b"", b".")), make, links + 1)
-        fd = self.find(path)
-        if fd is None:
-            raise FileSystemError(f"cannot create directory {quote_path(path)}: it was removed at the same time")
-        return fd
 
     def invalidate(self) -> None:
         """To be called when something was removed: paths may refer to other directories from now on."""
@@ -148,6 +102,15 @@ class DirectoryCache:
             for old in self._retired[:_KEPT]:
                 os.close(old)
             del self._retired[:_KEPT]
+
+
+def too_many_links(path: bytes) -> FileSystemError:
+    """The error for a path that leads through too many links, in a circle perhaps."""
+    return FileSystemError(
+        f"cannot resolve {quote_path(path)}: too many levels of symbolic links",
+        reason=Reason.PATH_NOT_ALLOWED,
+        hint="Remove one of the links in an earlier step, or use another directory.",
+    )
 
 
 def link_target(directory: int, name: bytes) -> bytes | None:

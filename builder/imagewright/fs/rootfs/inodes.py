@@ -17,7 +17,7 @@ from imagewright.fs.rootfs.attributes import EntryRef, proc_path
 from imagewright.fs.rootfs.errors import owner_error
 
 # Attributes of the machine rather than of the image.
-_FOREIGN_XATTRS = (
+FOREIGN_XATTRS = (
     b"security.selinux",
     b"security.ima",
     b"security.evm",
@@ -57,7 +57,7 @@ class Inodes:
         return {
             name: os.getxattr(path, name, follow_symlinks=follow)
             for name in sorted(names)
-            if not os.fsencode(name).startswith(_FOREIGN_XATTRS)
+            if not os.fsencode(name).startswith(FOREIGN_XATTRS)
         }
 
     def default_owner(self) -> tuple[int, int]:

@@ -124,6 +124,18 @@ class Rootfs:
         finally:
             os.close(fd)
 
+    def mode_of(self, path: bytes) -> int:
+        """The mode, with the type, of what is at ``path``, links followed inside the root.
+
+        Raises:
+            OSError: nothing exists there.
+        """
+        fd = self.open(path, os.O_PATH)
+        try:
+            return self.inodes.fstat(fd).st_mode
+        finally:
+            os.close(fd)
+
     def read_file(self, path: bytes, limit: int) -> bytes:
         """The content of a regular file, links followed inside the root.
 

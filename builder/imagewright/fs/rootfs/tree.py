@@ -1,4 +1,4 @@
-"""Operations on whole trees: remove, copy, move, create directories, find changes since a moment.
+"""Operations on whole trees: remove, copy, move, find changes since a moment.
 
 Writes below the roots it is given.
 """
@@ -15,10 +15,8 @@ from imagewright import descent
 from imagewright.descent import Descent, Walk
 from imagewright.errors import FileSystemError
 from imagewright.fs.paths import check_length, quote_path
-from imagewright.fs.rootfs.attributes import Ownership
-from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.errors import explain
-from imagewright.fs.rootfs.filecopy import FileCopier, copy_attributes, make_directory, open_directory
+from imagewright.fs.rootfs.filecopy import FileCopier, copy_attributes, open_directory
 from imagewright.fs.rootfs.masked import MaskedEntries
 from imagewright.fs.rootfs.root import Rootfs
 
@@ -163,34 +161,6 @@ def _renamed(source: Rootfs, target: Rootfs, name: bytes) -> bool:
             return False
         raise
     return True
-
-
-def make_workdir(rootfs: Rootfs, path: str, ownership: Ownership | None) -> tuple[bytes, ...]:
-    """Create a directory and its missing parents (WORKDIR), each with mode 0755 and the given owner, by default root.
-
-    Returns the paths of the created directories, sorted.
-
-    Raises:
-        FileSystemError: a non-directory exists at one of the paths.
-    """
-    made: set[bytes] = set()
-    owner = ownership or Ownership(0, 0)
-    wanted = b"/".join(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
-
-    def make(parent_fd: int, path: bytes) -> None:
-        make_directory(rootfs, parent_fd, path, (owner.uid, owner.gid))
-        made.add(path)
-
-    directories = DirectoryCache(rootfs)
-    try:
-        if not wanted or directories.find(wanted) is not None:
-            return ()
-        directories.ensure(wanted, make)
-        return tuple(sorted(made))
-    except OSError as error:
-        raise explain(error, f'create directory "{path}"', full_hint=rootfs.full_hint) from error
-    finally:
-        directories.close()
 
 
 def changed_since(path: bytes, moment_ns: int, limit: int) -> bytes | None:

@@ -10,14 +10,21 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs.attributes import Ownership
-from imagewright.fs.rootfs.root import Rootfs
 
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 _MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
 _DIGITS = re.compile(r"[0-9]+")  # str.isdigit accepts superscripts
+
+
+class UserFiles(Protocol):
+    """A root file system, or what stands for one."""
+
+    def read_file(self, path: bytes, limit: int) -> bytes:
+        """As ``Rootfs.read_file``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class User:
     home: str
 
 
-def lookup_user(rootfs: Rootfs, text: str) -> User:
+def lookup_user(root: UserFiles, text: str) -> User:
     """``user[:group]`` of USER: names from the root's files, numbers with or without an entry there.
 
     A number without an entry has group 0 and home ``/``. Supplementary groups are those of the group file, unless a
@@ -41,42 +48,42 @@ def lookup_user(rootfs: Rootfs, text: str) -> User:
         FileSystemError: reason ``FileNotFound`` for an unknown name.
     """
     name, colon, group = text.partition(":")
-    entry = next((e for e in _passwd(rootfs) if e.name == name), None)
+    entry = next((e for e in _passwd(root) if e.name == name), None)
     if entry is None and _DIGITS.fullmatch(name):
         number = _number(name)
-        entry = next((e for e in _passwd(rootfs) if e.uid == number), None) or _Passwd("", number, 0, "/")
+        entry = next((e for e in _passwd(root) if e.uid == number), None) or _Passwd("", number, 0, "/")
     if entry is None and name in ("", "root"):  # root exists without any files
         entry = _Passwd("", 0, 0, "/root")
     if entry is None:
         raise _unknown("user", name, "passwd")
     if colon and group:
-        gid = _group(rootfs, group)
+        gid = _group(root, group)
         if gid is None:
             raise _unknown("group", group, "group")
         return User(entry.uid, gid, (gid,), entry.home)
-    groups = {g.gid for g in _groups(rootfs) if entry.name and entry.name in g.members}
+    groups = {g.gid for g in _groups(root) if entry.name and entry.name in g.members}
     return User(entry.uid, entry.gid, tuple(sorted({entry.gid, *groups})), entry.home)
 
 
-def lookup_ownership(rootfs: Rootfs, text: str) -> Ownership:
+def lookup_ownership(root: UserFiles, text: str) -> Ownership:
     """``user[:group]`` of --chown. A number alone is also the group; a name alone implies its own group.
 
     Raises:
         FileSystemError: reason ``FileNotFound`` for an unknown name.
     """
     name, _, group = text.partition(":")
-    owner = _owner(rootfs, name)
+    owner = _owner(root, name)
     if owner is None:
         raise _unknown("user", name, "passwd")
     if not group:
         return owner
-    gid = _group(rootfs, group)
+    gid = _number(group) if _DIGITS.fullmatch(group) else _group(root, group)
     if gid is None:
         raise _unknown("group", group, "group")
     return Ownership(owner.uid, gid)
 
 
-def lookup_workdir_ownership(rootfs: Rootfs, text: str) -> Ownership:
+def lookup_workdir_ownership(root: UserFiles, text: str) -> Ownership:
     """``lookup_ownership`` for WORKDIR: root instead of an unknown user, the user's own group instead of an unknown
     group (BuildKit). The user may be added later, or never.
 
@@ -84,16 +91,16 @@ def lookup_workdir_ownership(rootfs: Rootfs, text: str) -> Ownership:
         FileSystemError: an invalid id.
     """
     name, _, group = text.partition(":")
-    owner = _owner(rootfs, name) or Ownership(0, 0)
-    gid = _group(rootfs, group) if group else None
+    owner = _owner(root, name) or Ownership(0, 0)
+    gid = _group(root, group) if group else None
     return owner if gid is None else Ownership(owner.uid, gid)
 
 
-def _owner(rootfs: Rootfs, name: str) -> Ownership | None:
+def _owner(root: UserFiles, name: str) -> Ownership | None:
     """A user and their group; None for an unknown name."""
     if _DIGITS.fullmatch(name):
         return Ownership(_number(name), _number(name))
-    entry = next((e for e in _passwd(rootfs) if e.name == name), None)
+    entry = next((e for e in _passwd(root) if e.name == name), None)
     if entry is not None:
         return Ownership(entry.uid, entry.gid)
     return Ownership(0, 0) if name in ("", "root") else None
@@ -114,8 +121,8 @@ class _Group:
     members: tuple[str, ...]
 
 
-def _group(rootfs: Rootfs, text: str) -> int | None:
-    for group in _groups(rootfs):
+def _group(root: UserFiles, text: str) -> int | None:
+    for group in _groups(root):
         if group.name == text:
             return group.gid
     if _DIGITS.fullmatch(text):
@@ -123,24 +130,24 @@ def _group(rootfs: Rootfs, text: str) -> int | None:
     return None
 
 
-def _passwd(rootfs: Rootfs) -> Iterator[_Passwd]:
-    for fields in _lines(rootfs, b"etc/passwd"):
+def _passwd(root: UserFiles) -> Iterator[_Passwd]:
+    for fields in _lines(root, b"etc/passwd"):
         if len(fields) >= 6:
             uid, gid = _entry_id(fields[2]), _entry_id(fields[3])
             if uid is not None and gid is not None:
                 yield _Passwd(fields[0], uid, gid, fields[5] or "/")
 
 
-def _groups(rootfs: Rootfs) -> Iterator[_Group]:
-    for fields in _lines(rootfs, b"etc/group"):
+def _groups(root: UserFiles) -> Iterator[_Group]:
+    for fields in _lines(root, b"etc/group"):
         if len(fields) >= 3 and (gid := _entry_id(fields[2])) is not None:
             members = fields[3].split(",") if len(fields) > 3 else []
             yield _Group(fields[0], gid, tuple(m for m in members if m))
 
 
-def _lines(rootfs: Rootfs, path: bytes) -> Iterator[list[str]]:
+def _lines(root: UserFiles, path: bytes) -> Iterator[list[str]]:
     try:
-        data = rootfs.read_file(path, _MAX_FILE_BYTES)
+        data = root.read_file(path, _MAX_FILE_BYTES)
     except OSError:
         return  # an image without users
     for line in io.BytesIO(data):  # one at a time: a list of empty lines could take many MB

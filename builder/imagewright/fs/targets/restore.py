@@ -11,12 +11,12 @@ from imagewright.fs.paths import quote_entry
 from imagewright.fs.rootfs.attributes import EntryRef
 from imagewright.fs.rootfs.inodes import Inodes
 from imagewright.fs.tar.entries import SYMLINK, Entry
-from imagewright.fs.tar.reader import TarReader
+from imagewright.fs.targets.model import DataReader
 
 _PERMISSIONS = 0o7777
 
 
-def write_data(fd: int, reader: TarReader) -> None:
+def write_data(fd: int, reader: DataReader) -> None:
     """Write the data of the current entry."""
     whole = reader.buffered()
     if whole is None:
@@ -32,7 +32,7 @@ def _write(fd: int, data: bytes | memoryview) -> None:
         written += os.write(fd, data[written:])
 
 
-def write_sparse(fd: int, reader: TarReader, entry: Entry) -> None:
+def write_sparse(fd: int, reader: DataReader, entry: Entry) -> None:
     """Write the data of a sparse file, with holes between."""
     segments = iter(entry.segments or ())
     offset = left = 0

@@ -1,0 +1,113 @@
+"""Indexes of layers, and virtual roots made of them: nothing of a layer is written to disk.
+
+Streams layers from the registry or reads them from the blob store.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from imagewright.digest import Digest
+from imagewright.engine.events import timed
+from imagewright.engine.layers import Layer
+from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, blaming_entry
+from imagewright.engine.pull.streaming import InflatedLayer
+from imagewright.errors import ImagewrightError, Reason
+from imagewright.fs.layer.changes import Changes
+from imagewright.fs.layer.index import apply_index, make_index
+from imagewright.fs.layer.pack import in_order
+from imagewright.fs.tar.decompress import open_layer
+from imagewright.fs.tar.reader import read_rest
+from imagewright.fs.targets.nodes import LayerData
+from imagewright.fs.targets.virtual import VirtualRoot
+from imagewright.streams import Readable
+
+
+class VirtualFiles:
+    """The files of a stage as a virtual root, which has the first ``applied`` of its layers."""
+
+    def __init__(self, indexes: LayerIndexes) -> None:
+        self._indexes = indexes
+        self._layers: list[Layer] = []
+        self.root = VirtualRoot(lambda number: indexes.open(self._layers[number]))
+
+    def update(self, layers: Sequence[Layer]) -> None:
+        """Apply the layers that it doesn't have yet.
+
+        Raises:
+            ImagewrightError: a layer cannot be pulled, or is one that cannot be unpacked, either.
+            NotVirtualError: a layer has to be unpacked on disk.
+        """
+        missing = layers[len(self._layers) :]
+        begin = len(self._layers)
+        for number, (layer, index) in enumerate(zip(missing, self._indexes.of(missing), strict=True), begin):
+            with blaming_entry(layer):
+                apply_index(self.root, index, layer.diff_id, number)
+            self._layers.append(layer)
+
+    def wrote(self, layer: Layer, changes: Changes) -> None:
+        """It has a layer: its own changes, which were packed. Their data are in the layer from now on."""
+        for number, (path, _) in enumerate(in_order(changes)):
+            self.root.packed(path, LayerData(len(self._layers), number))
+        self._layers.append(layer)
+
+
+class LayerIndexes:
+    """The indexes of a build's layers, each made once. May be used from several threads."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self._known: dict[Digest, bytes] = {}  # by diff ID
+
+    def of(self, layers: Sequence[Layer]) -> Iterator[bytes]:
+        """The index of each layer, in order; several layers are streamed at once.
+
+        Raises:
+            ImagewrightError: as ``VirtualFiles.update``.
+        """
+        with self._images.exclusive({layer.descriptor.digest for layer in layers}):
+            missing = {layer.diff_id: layer for layer in layers if layer.diff_id not in self._known}
+            with ThreadPoolExecutor(DOWNLOADS_AT_ONCE, thread_name_prefix="index") as pool:
+                stopped = threading.Event()
+                made = pool.map(partial(self._make, stopped), missing.values())
+                try:
+                    self._known.update(zip(missing, made, strict=True))
+                except BaseException:  # the first failure, or a signal: the others end soon
+                    stopped.set()
+                    raise
+        return iter([self._known[layer.diff_id] for layer in layers])
+
+    def open(self, layer: Layer) -> AbstractContextManager[Readable]:
+        """The tar of a layer; its diff ID is verified at its end."""
+        return InflatedLayer(lambda: self._inflated(layer), layer.diff_id, layer.name)
+
+    def _make(self, stopped: threading.Event, layer: Layer) -> bytes:
+        with blaming_entry(layer), self.open(layer) as tar:
+            stream = _Stoppable(tar, stopped)
+            with timed(self._images.reporter, "index", layer.name):
+                index = make_index(stream, layer.diff_id)
+                read_rest(stream, "the layer")
+            return index
+
+    @contextmanager
+    def _inflated(self, layer: Layer) -> Iterator[Readable]:
+        with timed(self._images.reporter, "inflate", layer.name), self._images.open_layer(layer) as stream:
+            yield open_layer(stream)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stoppable:
+    """A stream whose reader ends when another one has failed."""
+
+    stream: Readable
+    stopped: threading.Event
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self.stopped.is_set():
+            raise ImagewrightError("another layer failed", reason=Reason.CANCELLED)
+        return self.stream.read(size)

@@ -1,0 +1,429 @@
+"""A virtual root: the entries of layers, without their data, and what COPY, ADD and WORKDIR add to them.
+
+Reads attributes of the files that are copied, their data when they are packed, and layers only if the content of a file
+in them matters. What only a disk cannot do (devices, owners, attributes that it has no room for) is no error here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.paths import quote_path
+from imagewright.fs.rootfs.attributes import Attributes
+from imagewright.fs.rootfs.directorycache import too_many_links
+from imagewright.fs.rootfs.filecopy import OpenDirectory
+from imagewright.fs.rootfs.holes import Holes
+from imagewright.fs.rootfs.inodes import FOREIGN_XATTRS
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.tar import entries
+from imagewright.fs.tar.entries import Entry
+from imagewright.fs.targets.contents import OpenLayer, SourceFiles, changed_files, no_layer, read_layers, same_files
+from imagewright.fs.targets.disk import TYPES, as_bytes, changed_meanwhile
+from imagewright.fs.targets.model import DataReader, NotVirtualError, Owner, Packable, SourceEntry, Target
+from imagewright.fs.targets.nodes import (
+    MAX_LINK_BYTES,
+    NO_LAYER,
+    NO_XATTRS,
+    Directory,
+    LayerData,
+    Node,
+    SourceData,
+    error,
+    find_directory,
+    is_link,
+    metadata,
+    resolve,
+)
+
+_KINDS = {type_: kind for kind, type_ in TYPES.items()}
+_ON_FILES = (b"user.", b"trusted.", b"security.")  # the kernel's name spaces, other than ACLs: xattr(7)
+_ACL = b"system.posix_acl_"
+
+
+@dataclass(slots=True)
+class IndexedEntry(Entry):
+    """An entry of a layer without its data. ``kept``: the data of a small file that is often asked for."""
+
+    data: LayerData = NO_LAYER
+    kept: bytes | None = None
+
+
+class VirtualRoot:
+    """A root of which nothing is on disk. ``open_layer`` opens the layers that were applied, by their number."""
+
+    full_hint = ""
+
+    def __init__(self, open_layer: OpenLayer = no_layer) -> None:
+        self.top = Directory(stat.S_IFDIR | 0o755, 0, 0, time.time_ns())
+        self.open_layer = open_layer
+        self.kept: dict[LayerData, bytes] = {}
+
+    def mode_of(self, path: bytes) -> int:
+        """As ``Rootfs.mode_of``."""
+        return resolve(self.top, path)[2].mode
+
+    def read_file(self, path: bytes, limit: int) -> bytes:
+        """As ``Rootfs.read_file``."""
+
+        def refused(why: str, reason: Reason) -> FileSystemError:
+            return FileSystemError(f"cannot read {quote_path(path)}: {why}", why=why, reason=reason)
+
+        node = resolve(self.top, path)[2]
+        if not stat.S_ISREG(node.mode):
+            raise refused("not a regular file", Reason.PATH_NOT_ALLOWED)
+        if node.size > limit:
+            raise refused(f"larger than {limit} bytes", Reason.LIMIT_EXCEEDED)
+        if isinstance(node.data, SourceData):
+            files = SourceFiles()
+            try:
+                with files.open(node.data) as fd:
+                    return os.pread(fd, limit, 0)
+            finally:
+                files.close()
+        assert isinstance(node.data, LayerData)
+        if node.data in self.kept:
+            return self.kept[node.data]
+        found: list[bytes] = []
+        read_layers(self.open_layer, [node.data], lambda _, chunks: found.append(b"".join(chunks)))
+        return found[0]
+
+    def packed(self, path: bytes, data: LayerData) -> None:
+        """The data of an entry, if it is a file that was copied, are in a layer from now on."""
+        node = resolve(self.top, path, follow=False)[2]
+        if isinstance(node.data, SourceData):
+            node.data = data
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """A file that replaced one of a layer and has the same attributes and size. ``path`` is its own."""
+
+    path: bytes
+    old: LayerData
+    new: Node
+
+
+class VirtualTarget(Target[Directory]):
+    """A virtual root, or the directory ``top`` of one, while something is written to it."""
+
+    def __init__(self, root: VirtualRoot) -> None:
+        self._root = root
+        self._top = root.top
+        self._files = SourceFiles()
+        self._holes = Holes()
+        self._doubts: list[_Doubt] = []
+
+    # --- paths
+
+    def is_excluded(self, path: bytes) -> bool:
+        return False
+
+    def find(self, path: bytes) -> Directory | None:
+        try:
+            return find_directory(self._top, path)
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            if failure.errno == errno.ELOOP:
+                raise too_many_links(path) from failure
+            raise
+
+    def path_of(self, directory: Directory) -> bytes:
+        return directory.path_below(self._top)
+
+    def real_path(self, path: bytes, name: bytes) -> bytes:
+        return path + b"/" + name if path else name
+
+    def opened(self, path: bytes, above: Directory, real_path: bytes) -> Directory:
+        return _directory(above, real_path)
+
+    def below(self, path: bytes) -> VirtualTarget:
+        raise NotVirtualError  # an archive is to be extracted there, in whose order its data come
+
+    def invalidate(self) -> None:
+        """Paths are looked up each time."""
+
+    def close(self) -> None:
+        self._files.close()
+
+    # --- questions
+
+    def names(self, directory: Directory, path: bytes) -> list[bytes]:
+        return list(directory.children)
+
+    def stat(self, directory: Directory, path: bytes) -> tuple[int, Owner]:
+        node = directory.child(_name(path))
+        return node.mode, (node.uid, node.gid)
+
+    def link_target(self, directory: Directory, path: bytes) -> bytes | None:
+        node = directory.children.get(_name(path))
+        return node.data if node is not None and is_link(node) and isinstance(node.data, bytes) else None
+
+    def is_one(self, one: tuple[Directory, bytes], other: tuple[Directory, bytes]) -> bool:
+        try:
+            first, second = (directory.child(_name(path)) for directory, path in (one, other))
+        except FileNotFoundError:
+            return False
+        return first is second
+
+    def state(self, directory: Directory, path: bytes) -> _VirtualState:
+        return _VirtualState(self, directory.child(_name(path)))
+
+    def owner_of(self, directory: Directory) -> Owner:
+        return directory.uid, directory.gid
+
+    def way(self, directory: Directory) -> _VirtualWay:
+        return _VirtualWay(directory)
+
+    # --- writing
+
+    def mkdir(self, directory: Directory, path: bytes) -> None:
+        directory.add(_name(path), Directory(stat.S_IFDIR | 0o700, 0, 0, time.time_ns()))
+
+    def make_directory(self, directory: Directory, path: bytes, owner: Owner, mode: int) -> None:
+        made = Directory(stat.S_IFDIR | mode, *owner, time.time_ns())
+        directory.add(_name(path), made)
+
+    def remove(self, directory: Directory, path: bytes) -> None:
+        directory.discard(_name(path))
+
+    def set_mtime(self, directory: Directory, mtime_ns: int) -> None:
+        directory.mtime_ns = mtime_ns
+
+    def copy_attributes(self, source: OpenDirectory, directory: Directory, attributes: Attributes) -> None:
+        inodes = source[0].inodes
+        info = inodes.fstat(source[1])
+        directory.uid, directory.gid = attributes.owner_of(info)
+        directory.mode = stat.S_IFDIR | attributes.mode_of(info)
+        added = _possible(as_bytes(inodes.xattrs(source[1])), directory.mode)
+        directory.xattrs = {**directory.xattrs, **added} if added else directory.xattrs
+        directory.mtime_ns = info.st_mtime_ns
+
+    def copier(self, source: Rootfs) -> _VirtualCopier:
+        return _VirtualCopier()
+
+    def relocate_mounts(self, path: bytes, link: bytes) -> None:
+        """No mount is in the way."""
+
+    # --- entries of archives
+
+    def put(self, directory: Directory, path: bytes, entry: Entry, reader: DataReader, owner: Owner) -> bool:
+        assert isinstance(entry, IndexedEntry)
+        node = Node(_KINDS[entry.type] | entry.mode & 0o7777, *owner, entry.mtime_ns)
+        if entry.type == entries.REGULAR:
+            node.size, node.data = entry.real_size, entry.data
+            if entry.kept is not None:
+                self._root.kept[entry.data] = entry.kept
+        elif entry.type == entries.SYMLINK:
+            if len(entry.linkname) > MAX_LINK_BYTES:
+                raise error(errno.ENAMETOOLONG, path)
+            node.mode, node.data = stat.S_IFLNK | 0o777, entry.linkname
+        elif entry.type != entries.FIFO:
+            node.rdev = os.makedev(entry.major, entry.minor)
+        node.xattrs = _possible(entry.xattrs, node.mode)
+        directory.add(_name(path), node)
+        return True
+
+    def describe_directory(self, ref: tuple[Directory, bytes], entry: Entry, owner: Owner, *, existed: bool) -> None:
+        self._describe(_directory(*ref), entry, owner)
+
+    def describe_root(self, entry: Entry, owner: Owner) -> bool:
+        self._describe(self._top, entry, owner)
+        return True
+
+    def _describe(self, directory: Directory, entry: Entry, owner: Owner) -> None:
+        directory.uid, directory.gid = owner
+        directory.mode = stat.S_IFDIR | entry.mode & 0o7777
+        directory.xattrs = _possible(entry.xattrs, directory.mode)
+
+    def link(self, source: tuple[Directory, bytes], target: tuple[Directory, bytes]) -> None:
+        node, name = source[0].child(_name(source[1])), _name(target[1])
+        if isinstance(node, Directory) and name not in target[0].children:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        target[0].add(name, node)
+
+    def set_directory_time(self, path: bytes, mtime_ns: int) -> None:
+        try:
+            node = resolve(self._top, path, follow=False)[2]
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return
+            raise
+        if isinstance(node, Directory):
+            node.mtime_ns = mtime_ns
+
+    # --- afterwards
+
+    def doubt(self, directory: Directory, path: bytes, old: LayerData, new: Node) -> None:
+        """Compare the data later, with those of all others, so that each layer is read once."""
+        self._doubts.append(_Doubt(self.real_path(self.path_of(directory), _name(path)), old, new))
+
+    def settle(self) -> list[bytes]:
+        pairs = {doubt.old: doubt.new.data for doubt in self._doubts}
+        known = {old: data for old, data in pairs.items() if isinstance(data, SourceData)}
+        changed = changed_files(self._root.open_layer, known, self._files)
+        written = []
+        for doubt in self._doubts:
+            if doubt.old in changed:
+                written.append(doubt.path)
+            else:
+                doubt.new.data = doubt.old
+        self._doubts.clear()
+        return written
+
+    def same_data(self, one: SourceData, other: SourceData) -> bool:
+        return same_files(one, other, self._files)
+
+    def packable(self, path: bytes) -> Packable | None:
+        try:
+            node = resolve(self._top, path, follow=False)[2]
+        except OSError:
+            raise changed_meanwhile(path, "removed") from None
+        kind = stat.S_IFMT(node.mode)
+        entry = Entry(path, TYPES[kind], stat.S_IMODE(node.mode), node.uid, node.gid, 0, node.mtime_ns)
+        entry.xattrs = dict(node.xattrs)
+        entry.major, entry.minor = os.major(node.rdev), os.minor(node.rdev)
+        inode = id(node) if node.links > 1 and kind != stat.S_IFDIR else None
+        opened: AbstractContextManager[int | None] = nullcontext()
+        if kind == stat.S_IFREG:
+            entry.size = node.size
+            opened = self._open_data(entry, node)
+        elif isinstance(node.data, bytes):
+            entry.linkname = node.data
+        return Packable(entry, inode, lambda: opened)
+
+    @contextmanager
+    def _open_data(self, entry: Entry, node: Node) -> Iterator[int | None]:
+        if not isinstance(node.data, SourceData):
+            raise NotVirtualError
+        with self._files.open(node.data) as fd:
+            self._holes.add(fd, entry.name)
+            yield fd
+
+
+class _VirtualState:
+    def __init__(self, target: VirtualTarget, node: Node) -> None:
+        self._target = target
+        self._metadata = metadata(node)
+        self._links = node.links
+        self._data = node.data
+
+    def equals(self, directory: Directory, path: bytes) -> bool:
+        """If only the data in a layer could tell, they are taken for equal until ``settle``."""
+        node = directory.children.get(_name(path))
+        if node is None or metadata(node) != self._metadata:
+            return False
+        if isinstance(node, Directory):
+            return True
+        if node.links > 1 or self._links > 1:
+            return False
+        old, new = self._data, node.data
+        if not stat.S_ISREG(node.mode) or not node.size:
+            return True
+        if isinstance(old, LayerData) and isinstance(new, SourceData):
+            self._target.doubt(directory, path, old, node)
+            return True
+        return isinstance(old, SourceData) and isinstance(new, SourceData) and self._target.same_data(old, new)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _VirtualWay:
+    def __init__(self, directory: Directory) -> None:
+        self._here = [directory]
+
+    @property
+    def directory(self) -> Directory:
+        return self._here[-1]
+
+    def enter(self, path: bytes) -> None:
+        self._here.append(_directory(self._here[-1], path))
+
+    def leave(self) -> None:
+        self._here.pop()
+
+    def __enter__(self) -> _VirtualWay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._here.clear()
+
+
+@dataclass(slots=True)
+class _VirtualCopier:
+    """``_seen``: copies of files with several hard links, by the source's device and inode; ``_keys`` the reverse."""
+
+    _seen: dict[tuple[int, int], Node] = field(default_factory=dict)
+    _keys: dict[Node, tuple[int, int]] = field(default_factory=dict)
+
+    def copy(
+        self, source: SourceEntry, target: tuple[Directory, bytes], info: os.stat_result, attributes: Attributes
+    ) -> None:
+        kind = stat.S_IFMT(info.st_mode)
+        if kind == stat.S_IFSOCK:
+            return
+        directory, name = target[0], _name(target[1])
+        if name in directory.children:
+            raise error(errno.EEXIST, name)
+        key = (info.st_dev, info.st_ino)
+        if info.st_nlink > 1 and key in self._seen:
+            directory.add(name, self._seen[key])
+            return
+        mode = 0o777 if kind == stat.S_IFLNK else attributes.mode_of(info)
+        node = Node(kind | mode, *attributes.owner_of(info), info.st_mtime_ns)
+        if kind == stat.S_IFREG:
+            node.size = info.st_size
+            node.data = SourceData(source.root, source.directory, source.name)
+        elif kind == stat.S_IFLNK:
+            node.data = os.readlink(source.name, dir_fd=source.fd)
+        else:
+            node.rdev = info.st_rdev
+        node.xattrs = _possible(as_bytes(source.root.inodes.xattrs(source.ref)), node.mode)
+        directory.add(name, node)
+        if info.st_nlink > 1:
+            self._seen[key], self._keys[node] = node, key
+
+    def remove(self, directory: Directory, path: bytes) -> None:
+        node = directory.child(_name(path))
+        if isinstance(node, Directory):
+            raise error(errno.EISDIR, path)
+        if (key := self._keys.pop(node, None)) is not None:
+            del self._seen[key]
+        directory.discard(_name(path))
+
+
+def _directory(above: Directory, path: bytes) -> Directory:
+    node = above.child(_name(path))
+    if not isinstance(node, Directory):
+        raise error(errno.ENOTDIR, path)
+    return node
+
+
+def _possible(xattrs: Mapping[bytes, bytes], mode: int) -> Mapping[bytes, bytes]:
+    """The extended attributes that an entry has once it is on disk.
+
+    Raises:
+        NotVirtualError: one is an ACL, which changes modes, and what is created below.
+    """
+    if not xattrs:
+        return NO_XATTRS
+    if any(name.startswith(_ACL) for name in xattrs):
+        raise NotVirtualError
+    ordinary = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return {
+        name: value
+        for name, value in sorted(xattrs.items())
+        if name.startswith(_ON_FILES if ordinary else _ON_FILES[1:]) and not name.startswith(FOREIGN_XATTRS)
+    }
+
+
+def _name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]

@@ -1,0 +1,139 @@
+"""Steps that only write need none of their base's files on disk, and with --link none of its layers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from servers.basecontent import registry_with_base_images
+from servers.registry import RegistryServer
+
+pytestmark = [pytest.mark.root, pytest.mark.registry]
+
+# Less than the layer of the smallest base, compressed: nothing of it can be written, not even in passing.
+_WORK = "mount -t tmpfs -o size=512k,nr_inodes=60 tmpfs"
+_ACCEPT = {"Accept": "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"}
+FILES = {"a": "a", "d/b": "b", "d/c": "c"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``blobs`` are the layers that were downloaded, by digest."""
+
+    code: int
+    digest: str
+    log: str
+    blobs: tuple[str, ...]
+    layers: tuple[str, ...]
+
+
+class Builds:
+    """Builds with a work folder that is too small for any base image."""
+
+    def __init__(self, registry: RegistryServer, folder: Path) -> None:
+        self.registry = registry
+        self.folder = folder
+        self.name = f"{registry.host}/{folder.name.lower()}/app"
+        self.context = folder / "context"
+
+    def write(self, dockerfile: str, **files: str) -> None:
+        shutil.rmtree(self.context, ignore_errors=True)
+        for name, content in {**FILES, **files, "Dockerfile": dockerfile}.items():
+            path = self.context / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+            os.utime(path, (1_600_000_000, 1_600_000_000))
+
+    def build(self, *flags: str, work: str = _WORK) -> Outcome:
+        asked = len(self.registry.log.read_text().splitlines())
+        place = self.folder / "work"
+        place.mkdir(exist_ok=True)
+        command = [
+            sys.executable, "-m", "imagewright", "build", f"--context={self.context}", f"--destination={self.name}:1",
+            f"--registry-endpoint=docker.io={self.registry.host}", f"--work-dir={place}", "--reproducible",
+            f"--digest-file={self.folder}/digest", *flags,
+        ]  # fmt: skip
+        script = f'{work} "$0" && exec "$@"' if work else 'exec "$@"'
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", script, str(place), *command], check=False, capture_output=True, text=True
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        lines = self.registry.log.read_text().splitlines()[asked:]
+        got = (re.search(r'"GET \S+/blobs/(\S+)', line) for line in lines)
+        digest = (self.folder / "digest").read_text() if done.returncode == 0 else ""
+        return Outcome(done.returncode, digest, done.stderr, tuple(m[1] for m in got if m), self._layers(digest))
+
+    def good(self, *flags: str, work: str = _WORK) -> Outcome:
+        outcome = self.build(*flags, work=work)
+        assert outcome.code == 0, outcome.log
+        return outcome
+
+    def _layers(self, digest: str) -> tuple[str, ...]:
+        if not digest:
+            return ()
+        host, _, repository = self.name.partition("/")
+        request = urllib.request.Request(f"http://{host}/v2/{repository}/manifests/{digest}", headers=_ACCEPT)
+        with urllib.request.urlopen(request) as response:
+            return tuple(layer["digest"] for layer in json.load(response)["layers"])
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    with registry_with_base_images(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def builds(registry: RegistryServer, tmp_path: Path) -> Builds:
+    return Builds(registry, tmp_path)
+
+
+WRITES_ONLY = """\
+FROM busybox
+WORKDIR /etc/app/work
+COPY . .
+COPY --chown=nobody:nobody --chmod=0640 d /usr/share/app/
+ADD a /etc/
+"""
+
+
+def test_nothing_of_the_base_is_written(builds: Builds) -> None:
+    builds.write(WRITES_ONLY)
+    small = builds.good()
+    builds.write(WRITES_ONLY + 'RUN ["true"]\n')  # needs all files, and adds no layer
+    large = builds.good(work="")
+    assert small.layers == large.layers
+    assert len(small.layers) == len(set(small.layers)) == 5
+    assert small.blobs.count(small.layers[0]) == 1  # streamed once
+    full = builds.build()
+    assert full.code != 0, "the work folder has room for the base, so that this test shows nothing"
+    assert "DiskFull" in full.log or "no space left" in full.log
+
+
+def test_a_link_needs_no_layer_of_the_base(builds: Builds) -> None:
+    builds.write("FROM busybox\nCOPY --link --chown=7:8 d /usr/share/app/\nCOPY --link a /etc/\n")
+    small = builds.good()
+    assert small.layers[0] not in small.blobs
+    builds.write('FROM busybox\nCOPY --link --chown=7:8 d /usr/share/app/\nCOPY --link a /etc/\nRUN ["true"]\n')
+    assert builds.good(work="").layers == small.layers
+
+
+def test_files_are_on_disk_where_a_step_needs_them(builds: Builds) -> None:
+    """An archive is extracted on disk, after steps that were not done there."""
+    with tarfile.open(builds.folder / "x.tar", "w") as tar:
+        tar.add(__file__, "usr/share/x")
+    builds.write("FROM busybox\nCOPY d /usr/share/\nADD x.tar /\nCOPY a /usr/share/x/../y\n")
+    shutil.copy(builds.folder / "x.tar", builds.context)
+    built = builds.good(work="")
+    assert len(built.layers) == 4
+    assert built.blobs.count(built.layers[0]) <= 2
