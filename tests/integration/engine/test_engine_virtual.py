@@ -101,8 +101,8 @@ def builds(registry: RegistryServer, tmp_path: Path) -> Builds:
 WRITES_ONLY = """\
 FROM busybox
 WORKDIR /etc/app/work
-COPY . .
-COPY --chown=nobody:nobody --chmod=0640 d /usr/share/app/
+COPY --exclude=Dockerfile . .
+COPY --chown=nobody:users --chmod=0640 d /usr/share/app/
 ADD a /etc/
 """
 

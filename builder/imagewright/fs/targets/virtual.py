@@ -44,6 +44,7 @@ from imagewright.fs.targets.nodes import (
 
 _KINDS = {type_: kind for kind, type_ in TYPES.items()}
 _ON_FILES = (b"user.", b"trusted.", b"security.")  # the kernel's name spaces, other than ACLs: xattr(7)
+_MAX_DEVICE = (1 << 32) - 1  # of mknod(2)
 _ACL = b"system.posix_acl_"
 
 
@@ -227,6 +228,8 @@ class VirtualTarget(Target[Directory]):
             node.mode, node.data = stat.S_IFLNK | 0o777, entry.linkname
         elif entry.type != entries.FIFO:
             node.rdev = os.makedev(entry.major, entry.minor)
+            if node.rdev > _MAX_DEVICE:
+                raise error(errno.EINVAL, path)
         node.xattrs = _possible(entry.xattrs, node.mode)
         directory.add(_name(path), node)
         return True
