@@ -12,6 +12,8 @@ from imagewright.http.session import Tls, new_session
 
 def test_no_proxy_is_not_said_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread that reads the environment meanwhile would fail, or would use no proxy, either."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
     changes: list[Any] = []
     watching = True
@@ -23,8 +25,8 @@ def test_no_proxy_is_not_said_in_the_environment(monkeypatch: pytest.MonkeyPatch
     sys.addaudithook(hook)  # for as long as this process lives
     session = new_session("test", Tls())
     settings = session.merge_environment_settings("http://127.0.0.1:5000/", {"no_proxy": "*"}, True, True, None)
-    other = session.merge_environment_settings("http://registry.example/", None, True, True, None)
+    proxied = session.merge_environment_settings("http://registry.example/", {}, True, True, None)
     watching = False
     assert changes == []
     assert settings["proxies"] == {}
-    assert other["proxies"]["http"] == "http://proxy.example:3128"
+    assert proxied["proxies"]["http"] == "http://proxy.example:3128"
