@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from imagewright.fs.tar.reader import read_rest
 from imagewright.fs.targets.nodes import LayerData
 from imagewright.fs.targets.virtual import VirtualRoot
 from imagewright.streams import Readable
+from imagewright.workers import Workers
 
 
 class VirtualFiles:
@@ -72,11 +72,12 @@ class LayerIndexes:
         """
         with self._images.exclusive({layer.descriptor.digest for layer in layers}):
             missing = {layer.diff_id: layer for layer in layers if layer.diff_id not in self._known}
-            with ThreadPoolExecutor(DOWNLOADS_AT_ONCE, thread_name_prefix="index") as pool:
-                stopped = threading.Event()
-                made = pool.map(partial(self._make, stopped), missing.values())
+            stopped = threading.Event()
+            with Workers(DOWNLOADS_AT_ONCE, "index") as workers:
+                made = [workers.submit(partial(self._make, stopped, layer)) for layer in missing.values()]
                 try:
-                    self._known.update(zip(missing, made, strict=True))
+                    for each in made:
+                        each.result()
                 except BaseException:  # the first failure, or a signal: the others end soon
                     stopped.set()
                     raise
@@ -86,13 +87,13 @@ class LayerIndexes:
         """The tar of a layer; its diff ID is verified at its end."""
         return InflatedLayer(lambda: self._inflated(layer), layer.diff_id, layer.name)
 
-    def _make(self, stopped: threading.Event, layer: Layer) -> bytes:
+    def _make(self, stopped: threading.Event, layer: Layer) -> None:
         with blaming_entry(layer), self.open(layer) as tar:
             stream = _Stoppable(tar, stopped)
             with timed(self._images.reporter, "index", layer.name):
                 index = make_index(stream, layer.diff_id)
                 read_rest(stream, "the layer")
-            return index
+        self._known[layer.diff_id] = index
 
     @contextmanager
     def _inflated(self, layer: Layer) -> Iterator[Readable]:

@@ -1,7 +1,7 @@
 """A virtual root: the entries of layers, without their data, and what COPY, ADD and WORKDIR add to them.
 
 Reads attributes of the files that are copied, their data when they are packed, and layers only if the content of a file
-in them matters. What only a disk cannot do (devices, owners, attributes that it has no room for) is no error here.
+in them matters. What only a disk cannot do (devices, owners, attributes that it has no room for) succeeds here.
 """
 
 from __future__ import annotations
