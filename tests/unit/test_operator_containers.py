@@ -199,6 +199,26 @@ def test_the_disk_of_both_containers_is_limited(
         assert resources.get("requests", {}).get("ephemeral-storage") == expected
 
 
+@pytest.mark.parametrize(
+    ("folders", "limit"),
+    [
+        ([{"sizeLimit": "50Gi"}, {"sizeLimit": "10Gi"}], 80 << 30),
+        ([{"sizeLimit": "50Gi"}, {}], None),
+        ([{"medium": "Memory"}], "20Gi"),
+    ],
+)
+def test_the_limit_leaves_room_for_what_the_templates_own_folders_may_hold(
+    folders: list[dict[str, Any]], limit: object
+) -> None:
+    volumes = [
+        {"name": f"v{number}", "mountPath": f"/data/{number}", "emptyDir": one} for number, one in enumerate(folders)
+    ]
+    made = pod(profile=Profile.HARDENED, podTemplate={"volumes": volumes})
+    for name in ("runner", "executor"):
+        limits = container(made, name)["resources"].get("limits", {})
+        assert limits.get("ephemeral-storage") == (str(limit) if limit else None)
+
+
 def test_a_pod_with_the_work_folder_alone_has_the_limit_of_that() -> None:
     assert "ephemeral-storage" not in str(container(pod(sandbox="Namespace"))["resources"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -120,6 +121,22 @@ def test_a_nested_spec_is_refused_by_its_path(field: str, depth: int) -> None:
     assert problem.endswith("is nested more than 24 levels deep: remove it")
     assert len(problem) < 200
     assert imagebuild.metadata.name == "app"
+
+
+def test_looking_for_nested_fields_takes_no_more_memory_than_the_object() -> None:
+    """Many lists below a long key: a path for each would take a gigabyte."""
+    given = body(valid(affinity={"k" * 40_000: [[] for _ in range(40_000)]}))
+    tracemalloc.start()
+    try:
+        validation.read(given)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_nested_field_is_found_behind_others_that_are_not_nested() -> None:
+    given = valid(labels={"a": {"b": {}}, "c": [[], {"d": nested(30)}]})
+    assert validation.read(body(given))[1].startswith("spec.podTemplate.labels.c[1].d.a.a.")
 
 
 @pytest.mark.parametrize("spec", [None, [], "x", 3, {"source": None}])

@@ -352,6 +352,26 @@ def test_a_volume_that_is_not_mounted_is_named_by_its_objects() -> None:
     )
 
 
+@pytest.mark.parametrize("later", ["Pulling", "Pulled", "Created", "Started"])
+def test_a_failure_to_mount_is_history_once_a_container_is_prepared(later: str) -> None:
+    seen = mounting(LOGIN, unmounted('secret "regcred" not found'), event(later, "x", 9))
+    assert (seen.reason, seen.transient) == ("", False)
+
+
+def test_a_failure_to_mount_is_history_once_the_pods_volumes_are_mounted() -> None:
+    one = pod({"phase": "Pending", "conditions": [{"type": "PodReadyToStartContainers", "status": "True"}]})
+    assert observe(one, NOW, [unmounted('secret "regcred" not found')]).reason == ""
+    one["status"]["conditions"][0]["status"] = "False"
+    assert observe(one, NOW, [unmounted('secret "regcred" not found')]).reason != ""
+
+
+@pytest.mark.parametrize("grace_s", [73786976295, 9 * 10**18, 10**30])
+def test_a_grace_period_that_no_calendar_has_counts_from_the_creation(grace_s: int) -> None:
+    one = pod({"phase": "Running"})
+    one["metadata"] |= {"deletionTimestamp": "2026-11-25T12:00:01Z", "deletionGracePeriodSeconds": grace_s}
+    assert observe(one, NOW).deleted == one["metadata"].get("creationTimestamp", "")
+
+
 def test_a_failure_to_mount_is_history_once_a_sandbox_is_tried() -> None:
     sandbox = event("FailedCreatePodSandBox", "rpc error: context deadline exceeded", 9)
     assert mounting(LOGIN, unmounted('secret "regcred" not found'), sandbox).reason == "PodRejected"
@@ -471,6 +491,10 @@ def test_a_container_that_was_lost_was_not_restarted(
             "raise the operator's setting IMAGEWRIGHT_WORKSPACE_SIZE",
         ),
         (
+            'Usage of EmptyDir volume "data" exceeds the limit "1Mi". ',
+            'raise emptyDir.sizeLimit of volume "data" in spec.podTemplate.volumes',
+        ),
+        (
             'Container runner exceeded its local ephemeral storage limit "1Gi". ',
             "raise spec.podTemplate.resources.limits.ephemeral-storage",
         ),
@@ -493,6 +517,12 @@ def test_a_full_disk_of_both_containers_is_the_one_that_runs_commands() -> None:
     made["metadata"]["annotations"] = {"imagewright.dev/commands-container": "runner"}
     made["spec"] = {"containers": [{"name": "runner"}, {"name": "executor"}]}
     assert observe(made, NOW).message.endswith("raise spec.podTemplate.resources.limits.ephemeral-storage")
+
+
+def test_a_full_disk_of_another_container_is_not_the_builds() -> None:
+    words = 'Container istio-proxy exceeded its local ephemeral storage limit "1Gi". '
+    said = "raise the limit of container istio-proxy where it is added to the Pod"
+    assert ended(pod_status={"reason": "Evicted", "message": words}).message == f"{words.rstrip('. ')}: {said}"
 
 
 def test_a_node_that_is_short_of_disk_is_not_the_builds() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from imagebuilds.paper import START, Paper, result, rfc3339
 
+from imagewright_operator.api.status import PodIdentity, Poll
 from imagewright_operator.pods.fingerprint import fingerprint
-from imagewright_operator.pods.observation import observe
+from imagewright_operator.pods.observation import Observation, PodState, observe
+from imagewright_operator.reconcile import trust
 
 Json = dict[str, Any]
+CURRENT = fingerprint({}).partition("-")[0]  # how this version computes fingerprints
 FORGED = "sha256:" + "e" * 64
 MISSING = 'MountVolume.SetUp failed for volume "imagewright-docker-config" : secret "regcred" not found'
 
@@ -93,6 +96,36 @@ def test_pauses_grow_while_pods_are_given_up() -> None:
     assert paper.status["build"]["attempt"] == 1
     assert len(paper.status["build"]["earlierPods"]) <= 20
     assert pauses[-1] - pauses[-2] <= timedelta(minutes=6)
+
+
+def test_a_copy_of_an_earlier_builds_pod_delays_the_next_for_five_minutes_and_its_attempts_no_more() -> None:
+    paper = Paper()
+    paper.settle()
+    before = copy.deepcopy(paper.pod())
+    paper.ends(result())
+    paper.settle()
+    paper.pods.clear()
+    copied(paper, before, deletionTimestamp=rfc3339(paper.now + timedelta(hours=1)))
+    paper.edit(buildArgs=[{"name": "A", "value": "1"}])
+    paper.settle()
+    assert len(paper.created) == 1
+    paper.wait(minutes=5)
+    paper.settle()
+    assert len(paper.created) == 2
+    del paper.pods[paper.created[-1]]
+    paper.settle()
+    paper.wait(minutes=1)
+    paper.settle()
+    assert len(paper.created) == 3
+
+
+@pytest.mark.parametrize(
+    ("recorded", "found"), [("v0-other", True), ("", True), (f"{CURRENT}-same", True), (f"{CURRENT}-other", False)]
+)
+def test_a_polls_pod_is_compared_as_far_as_this_version_can(recorded: str, found: bool) -> None:
+    poll = Poll(podName="p", pod=PodIdentity(uid="1", fingerprint=recorded))
+    seen = Observation(state=PodState.RUNNING, name="p", uid="1", fingerprint=f"{CURRENT}-same")
+    assert (trust.poll_pod_of(poll, [seen]) is seen) is found
 
 
 def test_a_build_waits_for_its_earlier_pod_and_not_for_a_strangers() -> None:

@@ -22,7 +22,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 REQUESTED_AT_ANNOTATION = f"{GROUP}/requestedAt"
 
 MAX_INLINE_BYTES = 16 * 1024  # of UTF-8: with base64 and JSON around it, it fits into one environment variable
-MAX_NAME = 52  # leaves room for "-", eight digits of a hash, "-" and an attempt in a Pod's host name of 63
+# Leaves room for "-", eight digits of a hash, "-" and an attempt in a Pod's host name of 63; the kubelet cuts off what
+# the name of a Pod has besides that follows one which never ran.
+MAX_NAME = 52
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 

@@ -121,7 +121,11 @@ def _resources(imagebuild: ImageBuild, settings: Settings, profile: Profile) -> 
     whole = settings.resources if given is None else {key: value for key, value in given.as_json().items() if value}
     if not has_runner(imagebuild.spec):
         return {EXECUTOR: whole}  # writes to the work folder only, which has a limit of its own
-    whole = _with_disk_limit(whole, settings.workspace_size)
+    scratch = [volume.empty_dir for volume in imagebuild.spec.pod_template.volumes if volume.empty_dir is not None]
+    sizes = [one.size_limit for one in scratch if one.medium != "Memory"]
+    if None not in sizes:  # the kubelet counts what is in them, too
+        total = sum(map(parse_quantity, (settings.workspace_size, *sizes)))
+        whole = _with_disk_limit(whole, str(total) if sizes else settings.workspace_size)
     if commands_container(imagebuild, profile) == RUNNER:
         return {RUNNER: whole, EXECUTOR: _lesser(whole, settings.engine_resources)}
     return {EXECUTOR: whole, RUNNER: _lesser(whole, settings.runner_resources)}

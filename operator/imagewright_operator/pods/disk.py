@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from imagewright_operator.api.volumerules import RESERVED_VOLUME_PREFIX
 from imagewright_operator.pods.states import EXECUTOR, RUNNER, container_of, resources_field
 
-_VOLUME = re.compile(r"Usage of EmptyDir volume")
+_VOLUME = re.compile(r'Usage of EmptyDir volume "([^"]*)"')
 _CONTAINER = re.compile(r"Container (\S+) exceeded its local ephemeral storage limit")
 _POD = re.compile(r"exceed(?:s|ed) the total limit of containers")
 _LIMIT = "limits.ephemeral-storage"
@@ -20,11 +21,15 @@ _LIMIT = "limits.ephemeral-storage"
 
 def disk_full(pod: Mapping[str, Any], words: str) -> str:
     """The message if ``words``, the reason for which a Pod was evicted, name a limit of its own; "" if they don't."""
-    container = _CONTAINER.search(words)
+    container, volume = _CONTAINER.search(words), _VOLUME.search(words)
+    if container is not None and container[1] not in (EXECUTOR, RUNNER):
+        return f"{words.rstrip('. ')}: raise the limit of container {container[1]} where it is added to the Pod"
     if container is not None:
         remedy = f"raise {resources_field(pod, container[1], _LIMIT)}"
-    elif _VOLUME.search(words):
+    elif volume is not None and volume[1].startswith(RESERVED_VOLUME_PREFIX):
         remedy = "raise the operator's setting IMAGEWRIGHT_WORKSPACE_SIZE"
+    elif volume is not None:
+        remedy = f'raise emptyDir.sizeLimit of volume "{volume[1]}" in spec.podTemplate.volumes'
     elif _POD.search(words):
         has_runner = container_of((pod.get("spec") or {}).get("containers"), RUNNER)
         remedy = f"raise {resources_field(pod, RUNNER if has_runner else EXECUTOR, _LIMIT)}"

@@ -167,9 +167,13 @@ def _end_of_grace(metadata: Mapping[str, Any]) -> str:
     if not end or grace_s <= _LONGEST_GRACE_S:
         return end
     known = parse_time(end)
-    if known is None:
+    try:
+        began = known - timedelta(seconds=grace_s) if known is not None else None
+    except OverflowError:  # in Go, where the end was computed from it, the number wraps around
+        began = None
+    if began is None:
         return metadata.get("creationTimestamp") or ""
-    return timestamp(known - timedelta(seconds=grace_s - _LONGEST_GRACE_S))
+    return timestamp(began + timedelta(seconds=_LONGEST_GRACE_S))
 
 
 def _is_overdue(pod: PodJson, facts: Mapping[str, Any], now: datetime) -> bool:

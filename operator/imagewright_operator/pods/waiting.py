@@ -14,6 +14,7 @@ from imagewright_operator.pods.states import EXECUTOR, RUNNER, why_not_created, 
 _Cause = tuple[str, str, bool]  # reason, message, and whether it starts as soon as something exists
 
 _MOUNT_EVENTS = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+_AFTER_MOUNTS = ("FailedCreatePodSandBox", "Pulling", "Pulled", "Created", "Started")
 # The kubelet's prefix of the sentence that a user can act on.
 _MOUNT_PREFIX = re.compile(r'^MountVolume\.SetUp failed for volume "([^"]*)" *: *(?:rpc error: .*?desc = )?')
 _PULL_PREFIX = re.compile(r'^Failed to pull image "[^"]*": *')
@@ -62,13 +63,15 @@ def _start_failures(pod: Mapping[str, Any], name: str, events: Iterable[Mapping[
 
 def _mount_failures(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Iterable[_Cause]:
     """What Events tell of a Pod whose volumes are not mounted or that has no sandbox, the latest first."""
-    mounted = False
+    ready = (one for one in (pod.get("status") or {}).get("conditions") or () if one.get("status") == "True")
+    mounted = any(one.get("type") == "PodReadyToStartContainers" for one in ready)
     for event in events:
         words = event.get("message") or ""
         if event.get("reason") in _MOUNT_EVENTS and not mounted:
             yield _mount_failure(pod, words)
-        elif event.get("reason") == "FailedCreatePodSandBox":
-            mounted = True  # a sandbox follows the volumes: failures to mount are history
+        elif event.get("reason") in _AFTER_MOUNTS:
+            mounted = True  # what follows the volumes has begun: failures to mount are history
+        if event.get("reason") == "FailedCreatePodSandBox":
             yield Reason.POD_REJECTED, f"cannot start the Pod: {words}", False
 
 

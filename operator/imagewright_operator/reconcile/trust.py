@@ -15,7 +15,7 @@ from imagewright.contract.result import BuildResult
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError
 from imagewright.reference import Reference
-from imagewright_operator.api.status import Build, Poll, Status
+from imagewright_operator.api.status import Build, PodIdentity, Poll, Status
 from imagewright_operator.pods import logtail
 from imagewright_operator.pods.fingerprint import is_comparable
 from imagewright_operator.pods.manifests import pod_name
@@ -40,7 +40,7 @@ def poll_pod_of(poll: Poll, pods: Iterable[Observation]) -> Observation | None:
     found = (pod for pod in pods if pod.name == poll.pod_name)
     if poll.pod is None:
         return next((pod for pod in found if pod.signed), None)
-    return next((pod for pod in found if (pod.uid, pod.fingerprint) == (poll.pod.uid, poll.pod.fingerprint)), None)
+    return next((pod for pod in found if pod.uid == poll.pod.uid and _is_as_created(poll.pod, pod)), None)
 
 
 def named(build: Build | None) -> frozenset[str]:
@@ -83,11 +83,10 @@ def still_running(build: Build, pods: Iterable[Observation], now: datetime) -> l
     """Earlier Pods for whose end the build has to wait: those that the status names.
 
     A signed one that it doesn't name is that of an operator which was stopped, or a copy of one: it was deleted when it
-    was seen, and is waited for only a few minutes.
+    was seen, and is waited for only a few minutes of each build.
     """
     names = named(build)
-    since = max(parse_time(text) or now for text in (build.queue_time, build.not_before or build.queue_time))
-    patient = now - since < _PATIENCE_WITH_UNNAMED
+    patient = now - (parse_time(build.queue_time) or now) < _PATIENCE_WITH_UNNAMED
     return [pod for pod in pods if pod.is_live(now) and (pod.uid in names or (pod.signed and patient))]
 
 
@@ -102,9 +101,14 @@ def tampering(build: Build, seen: Observation) -> str:
     """How the Pod of ``build`` was changed since it was created, "" if it was not."""
     if build.pod is None:
         return ""
-    if is_comparable(build.pod.fingerprint) and build.pod.fingerprint != seen.fingerprint:
+    if not _is_as_created(build.pod, seen):
         return "its image, command or request was changed after it was created"
     return "a container was restarted, as happens when its image is changed" if seen.restarted else ""
+
+
+def _is_as_created(recorded: PodIdentity, seen: Observation) -> bool:
+    """Whether a Pod runs what it was created with, as far as this version can compare."""
+    return not is_comparable(recorded.fingerprint) or recorded.fingerprint == seen.fingerprint
 
 
 def result_of(seen: Observation, log: bytes) -> BuildResult | None:

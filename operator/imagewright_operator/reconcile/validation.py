@@ -102,15 +102,26 @@ def _too_deep(spec: Any) -> str:
 
     An older definition had open fields. What is deeper than ``kubeapi.documents`` reads is missing here.
     """
-    level = [("spec", spec)] if isinstance(spec, (Mapping, list)) else []
-    for _ in range(_MAX_DEPTH):
-        level = [
-            (f"{path}.{name}" if isinstance(name, str) else f"{path}[{name}]", value)
-            for path, node in level
-            for name, value in (node.items() if isinstance(node, Mapping) else enumerate(node))
-            if isinstance(value, (Mapping, list))
-        ]
-    return f"{level[0][0][:_SHOWN]}… is nested more than {_MAX_DEPTH} levels deep: remove it" if level else ""
+    names: list[Any] = []  # of the node that is looked at, one for each level
+    levels = [_nested(spec)] if isinstance(spec, (Mapping, list)) else []
+    while levels:
+        name, node = next(levels[-1], (None, None))
+        if node is None:
+            levels.pop()
+            names = names[: len(levels) - 1]
+            continue
+        names.append(name)
+        if len(levels) == _MAX_DEPTH:
+            path = "spec" + "".join(f".{one[:_SHOWN]}" if isinstance(one, str) else f"[{one}]" for one in names)
+            return f"{path[:_SHOWN]}… is nested more than {_MAX_DEPTH} levels deep: remove it"
+        levels.append(_nested(node))
+    return ""
+
+
+def _nested(node: Any) -> Iterator[tuple[Any, Any]]:
+    """The names and values in a node that are nodes themselves."""
+    pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
+    return ((name, value) for name, value in pairs if isinstance(value, (Mapping, list)))
 
 
 def _source(spec: Spec) -> Iterator[str]:
