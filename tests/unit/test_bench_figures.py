@@ -26,9 +26,9 @@ RUN = Measured(10.0, 200 * 1024, 80 * 1024, 5_000_000, 1_000_000, 2_000_000, 7)
 
 
 def results() -> Results:
-    """Ours takes 4.25 s, BuildKit 10 s, buildah 20 s."""
+    """Ours takes 4.25 s, BuildKit 10 s, buildah 12 s, which has the least of all runs of peers."""
     runs = {
-        "buildah": [replace(RUN, seconds=20.0)],
+        "buildah": [replace(RUN, seconds=seconds) for seconds in (8.0, 13.0, 12.0)],
         "buildkit": [RUN, replace(RUN, seconds=30.0), replace(RUN, seconds=9.0)],
         OURS: [replace(RUN, seconds=4.25, memory=50 * 1024)],
     }
@@ -38,7 +38,7 @@ def results() -> Results:
 def test_ratios_are_to_the_fastest_peer_by_medians() -> None:
     found = results()
     assert found.fastest_peer == "buildkit"  # its least time isn't what counts, nor its most
-    assert [found.ratio(builder) for builder in found.builders] == [0.425, 2.0, 1.0]
+    assert [found.ratio(builder) for builder in found.builders] == [0.425, 1.2, 1.0]
     assert found.builders == [OURS, "buildah", "buildkit"]
 
 
