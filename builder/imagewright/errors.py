@@ -84,6 +84,7 @@ class Reason(StrEnum):
     # only the kubectl plugin
     KUBERNETES_API_FAILED = "KubernetesApiFailed"
     IMAGE_BUILD_NOT_FOUND = "ImageBuildNotFound"
+    LOG_NOT_FOUND = "LogNotFound"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,15 @@ def not_found(namespace: str, name: str) -> ClusterError:
     )
 
 
+def no_log(name: str, summary: str, *, ended: bool) -> ClusterError:
+    """The ImageBuild has no log, by its ``summary``; ``ended`` if none will follow."""
+    hint = f"Follow the build with `kubectl imagewright logs -f {name}`: it waits until there is a log."
+    if ended:
+        hint = f"Look at its Pods and Events with `kubectl imagewright tree {name}` and `kubectl describe`."
+    why = "its build has ended without one" if ended else "its build has not started"
+    return ClusterError(f'ImageBuild "{name}" has no log: {why} ({summary})', reason=Reason.LOG_NOT_FOUND, hint=hint)
+
+
 def is_definition_missing(error: ApiError) -> bool:
     """Whether the cluster doesn't have the resource, rather than the object."""
     return error.status == NOT_FOUND and "could not find the requested resource" in error.message

@@ -110,9 +110,9 @@ REGISTRY_PORT = 5000
 PRIVATE_REGISTRY_PORT = 5443
 
 
-def places_from_environment() -> Places:
+def places_from_environment(default: str = "imagewright") -> Places:
     """``$IMAGEWRIGHT_CLUSTER`` is the cluster's name, with ``:N`` after it when more than one runs at a time."""
-    name, _, number = os.environ.get("IMAGEWRIGHT_CLUSTER", "imagewright").partition(":")
+    name, _, number = os.environ.get("IMAGEWRIGHT_CLUSTER", default).partition(":")
     if not name.replace("-", "").isalnum() or (number and not number.isdecimal()) or int(number or 0) > 255:
         raise ClusterError("IMAGEWRIGHT_CLUSTER is NAME or NAME:N with N up to 255")
     return Places(name=name, number=int(number or 0))

@@ -22,13 +22,13 @@ needs_root_and_busybox = pytest.mark.skipif(
 )
 
 
-def with_command(tmp_path: Path, command: str) -> BuildRequest:
-    """A request for a build with one RUN."""
+def with_command(tmp_path: Path, command: str, mounts: str = "") -> BuildRequest:
+    """A request for a build with one RUN, with ``mounts`` before its command."""
     context = tmp_path / "context"
     context.mkdir()
     assert BUSYBOX is not None
     shutil.copy2(BUSYBOX, context / "busybox")
-    run_line = "RUN " + json.dumps(["/busybox", "sh", "-c", command])
+    run_line = f"RUN {mounts} " + json.dumps(["/busybox", "sh", "-c", command])
     (context / "Dockerfile").write_text(f"FROM scratch\nCOPY busybox /\n{run_line}\n")
     return BuildRequest(
         context=ContextSettings(source=DirectorySource(path=str(context))),
@@ -88,6 +88,39 @@ def test_result_of_a_build_for_the_operator(tmp_path: Path) -> None:
     assert code == 0
     assert result.failure is None
     assert result.digest.startswith("sha256:")
+
+
+@pytest.mark.root
+@needs_root_and_busybox
+@pytest.mark.parametrize(
+    ("mount", "what", "how"),
+    [
+        ("secret,id=token", 'secret "token"', "spec.secrets (command line: --secret id=token,src=FILE)"),
+        ("ssh", 'ssh agent "default"', "spec.ssh (command line: --ssh default or --ssh default=KEYFILE)"),
+    ],
+)
+def test_a_secret_that_the_imagebuild_lacks_is_named_with_line_and_field(
+    tmp_path: Path, mount: str, what: str, how: str
+) -> None:
+    request = with_command(tmp_path, "cat /run/secrets/token || exit 3", f"--mount=type={mount}")
+    _, log, last, result = execute(tmp_path, request)
+    warning = f"Dockerfile:3: {what} was not provided: RUN does without it. Provide it with {how}."
+    assert f"warning: {warning}" in log
+    hint = f"Its {what} was not provided. Provide it with {how}."
+    assert f"hint: {hint}" in log
+    assert result.failure is not None
+    assert result.failure.hint == hint
+    assert last == {RESULT_LOG_KEY: json.loads(result.to_json())}
+
+
+@pytest.mark.root
+@needs_root_and_busybox
+def test_a_required_secret_that_the_imagebuild_lacks_is_refused_with_its_field(tmp_path: Path) -> None:
+    _, log, _, result = execute(tmp_path, with_command(tmp_path, "true", "--mount=type=secret,id=token,required"))
+    assert result.failure is not None
+    assert (result.failure.reason, result.failure.line) == ("SecretNotFound", 3)
+    assert result.failure.hint == "Provide it with spec.secrets (command line: --secret id=token,src=FILE)."
+    assert "warning" not in log
 
 
 def test_execute_makes_no_file_in_the_machine_s_dev() -> None:

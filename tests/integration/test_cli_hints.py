@@ -193,7 +193,9 @@ def test_cache_directory_on_a_full_disk(context: Path, full: Path) -> None:
     text = f"{SHELL}FROM scratch\n{SHELL}RUN --mount=type=cache,target=/c,from=0 true"
     said = failure(context, text, f"--cache-dir={full}")
     assert "[DiskFull]" in said
-    assert "hint: Free some space there, or name another folder with --cache-dir." in said
+    assert (
+        "hint: Free some space there, or name another place with --cache-dir (ImageBuild: spec.cache.volume)." in said
+    )
 
 
 def test_work_directory_too_small_for_a_config_map(context: Path, full: Path) -> None:

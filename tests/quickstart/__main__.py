@@ -18,7 +18,8 @@ from cluster.lifecycle import down
 from cluster.places import ClusterError
 from cluster.processes import Processes
 from cluster.progress import say, step
-from quickstart.access import PLACES, ClusterAccess, given_access, own_access, users_login
+from quickstart.access import ClusterAccess, given_access, own_access, own_places, users_login
+from quickstart.arguments import parse
 from quickstart.images import publish
 from quickstart.install import install, uninstall
 from quickstart.localclusters import K3s, choose, tools
@@ -26,7 +27,6 @@ from quickstart.record import forget, record, recorded
 from quickstart.watch import watch
 
 NAMESPACE = "imagewright-quickstart"
-WAYS = ("kind", "k3d", "minikube", "k3s", "own")
 _EXAMPLE = """FROM busybox
 RUN echo "Built inside Kubernetes, without a daemon, at $(date -u)" > /hello.txt
 CMD ["cat", "/hello.txt"]
@@ -34,24 +34,7 @@ CMD ["cat", "/hello.txt"]
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__)
-    parser.add_argument("--kubeconfig", metavar="FILE", help="use this cluster instead of starting one")
-    parser.add_argument("--registry", metavar="HOST/REPO", help="where its images go; needed with --kubeconfig")
-    parser.add_argument("--insecure", action="store_true", help="the registry speaks plain HTTP")
-    parser.add_argument("--mirror", metavar="HOST", default="", help="pull Docker Hub's images from there")
-    parser.add_argument(
-        "--with",
-        dest="way",
-        choices=WAYS,
-        default="",
-        help="how to get a cluster; if not given, the one that it has started, or the first that works",
-    )
-    parser.add_argument("--down", action="store_true", help="stop and remove what quickstart started, nothing else")
-    given = parser.parse_args(arguments)
-    if bool(given.kubeconfig) != bool(given.registry) and not given.down:
-        parser.error("--kubeconfig and --registry belong together")
-    if given.way and given.kubeconfig:
-        parser.error("--with and --kubeconfig are two ways: leave one out")
+    given = parse(arguments)
     if given.down:
         take_down(given)
         return 0
@@ -70,7 +53,7 @@ def access_of(given: argparse.Namespace) -> ClusterAccess:
         kubeconfig, login = Path(given.kubeconfig), users_login()
         return given_access(kubeconfig, given.registry, insecure=given.insecure, mirror=given.mirror, login=login)
     way = given.way or (recorded() or [""])[-1]
-    if not way and Processes(PLACES).supervisor_pid():
+    if not way and Processes(own_places()).supervisor_pid():
         say("Using the cluster of our own, which is running")
         return own_access()
     tool = None if way == "own" else choose(way)
@@ -139,8 +122,8 @@ def take_down(given: argparse.Namespace) -> None:
             tool.delete()
             say(f"The {tool.name} cluster and its registry are gone.")
         forget(tool.name)
-    if not started or Processes(PLACES).supervisor_pid():
-        down(PLACES)
+    if not started or Processes(own_places()).supervisor_pid():
+        down(own_places())
         say("The cluster is gone; its programs and base images stay cached for the next time.")
 
 

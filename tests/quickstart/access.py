@@ -10,10 +10,8 @@ from pathlib import Path
 
 from cluster.binaries import binaries
 from cluster.lifecycle import up
-from cluster.places import REGISTRY_PORT, ClusterError, Places
+from cluster.places import REGISTRY_PORT, ClusterError, Places, places_from_environment
 from quickstart.images import Target
-
-PLACES = Places("quickstart", 1)  # independent of the tests' cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +30,23 @@ class ClusterAccess:
         return done.stdout
 
 
+def own_places() -> Places:
+    """Of the cluster of our own: independent of the tests' cluster, unless ``$IMAGEWRIGHT_CLUSTER`` names that.
+
+    Raises:
+        ClusterError: its value names no cluster.
+    """
+    return places_from_environment("quickstart:1")
+
+
 def own_access() -> ClusterAccess:
     """Starts a one-node cluster with a registry; compiles Kubernetes the first time."""
-    up(PLACES)
-    host = f"{PLACES.node_address}:{REGISTRY_PORT}"
+    places = own_places()
+    up(places)
+    host = f"{places.node_address}:{REGISTRY_PORT}"
     flags = (f"--insecure-registry={host}", f"--registry-endpoint=docker.io={host}")
     return ClusterAccess(
-        (str(binaries() / "kubectl"), f"--kubeconfig={PLACES.kubeconfig}"),
+        (str(binaries() / "kubectl"), f"--kubeconfig={places.kubeconfig}"),
         Target(f"{host}/imagewright", flags),
         ({"host": host, "insecure": True}, {"host": "docker.io", "mirrors": [host]}),
     )

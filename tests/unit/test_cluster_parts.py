@@ -11,6 +11,7 @@ from cluster.places import ClusterError, Places, places_from_environment
 from cluster.processes import eventually
 from cluster.push import folder_layer
 from cluster.toolchain import as_numbers, required_version, version_of
+from quickstart.access import own_places
 
 
 def test_both_formats_of_apt_sources_are_read(tmp_path: Path) -> None:
@@ -50,6 +51,14 @@ def test_clusters_side_by_side_share_no_address(monkeypatch: pytest.MonkeyPatch)
     for part in ("state", "node_address", "host_address", "pod_cidr", "host_interface", "cgroup", "lock"):
         assert getattr(first, part) != getattr(other, part), part
     assert len(Places(number=255).host_interface) <= 15  # the kernel's limit
+
+
+def test_the_quickstarts_cluster_is_another_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMAGEWRIGHT_CLUSTER", raising=False)
+    assert (own_places().name, own_places().number) == ("quickstart", 1)
+    assert own_places() != places_from_environment()
+    monkeypatch.setenv("IMAGEWRIGHT_CLUSTER", "mine:5")
+    assert own_places() == places_from_environment()
 
 
 @pytest.mark.parametrize("value", ["", "a/b", "../x", "a:b", "a:256", "a:-1"])

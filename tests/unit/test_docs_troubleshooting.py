@@ -14,7 +14,8 @@ from imagewright_operator.status import conditions
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "troubleshooting.md"
-OF_THE_PLUGIN = {Reason.KUBERNETES_API_FAILED, Reason.IMAGE_BUILD_NOT_FOUND}  # no ImageBuild has them
+# No ImageBuild has them.
+OF_THE_PLUGIN = {Reason.KUBERNETES_API_FAILED, Reason.IMAGE_BUILD_NOT_FOUND, Reason.LOG_NOT_FOUND}
 OF_CONDITIONS = {getattr(conditions, name) for name in ("QUEUED", "PENDING", "RUNNING", "RETRYING", "SUSPENDED")}
 
 

@@ -274,7 +274,7 @@ def test_a_link_to_another_folder_of_the_context(context: Path, tmp_path: Path) 
 
 # --- no Dockerfile
 
-ADVICE = "Name it with --dockerfile (ImageBuild: dockerfile), relative to the context."
+ADVICE = "Name it with --dockerfile (ImageBuild: spec.dockerfile), relative to the context."
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,8 @@ def given(way: str) -> argparse.Namespace:
 def downs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is done to clusters other than those of the tools."""
     done: list[str] = []
-    monkeypatch.setattr("quickstart.__main__.PLACES", Places("quickstart", 1, tmp_path / "cache"))
+    monkeypatch.setenv("IMAGEWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("IMAGEWRIGHT_CLUSTER", raising=False)
     monkeypatch.setattr("quickstart.__main__.down", lambda places: done.append(f"down {places.name}"))
     monkeypatch.setattr("quickstart.__main__.clear", lambda kubeconfig: done.append(f"clear {kubeconfig}"))
     return done

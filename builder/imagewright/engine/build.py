@@ -37,7 +37,7 @@ from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.registries import Registries, open_registries
 from imagewright.engine.source.remotes import Remotes
 from imagewright.engine.source.replacedroot import fetch_all, hold
-from imagewright.engine.source.secrets import check_required, read_secrets
+from imagewright.engine.source.secrets import check_provided, read_secrets
 from imagewright.engine.source.sshagents import SshAgents
 from imagewright.engine.stages.schedule import run_in_parallel
 from imagewright.engine.stages.session import Session, StageReaders
@@ -230,9 +230,9 @@ class _Build:
         for warning in planned.plan.warnings:
             reporter.lint(warning)
         refuse_warnings(planned.lint, planned.plan.warnings)
-        check_required(
-            planned.plan, planned.dockerfile_lines, remotes.secrets, [source.id for source in request.run.ssh]
-        )
+        agents = [source.id for source in request.run.ssh]
+        for absent in check_provided(planned.plan, planned.dockerfile_lines, remotes.secrets, agents):
+            reporter.warning(absent)
         if _replaces_root(sandbox):
             fetch_all(planned.plan, remotes)
         self._root = _open_root(sandbox.build_directory, workspace, reporter, _paths_to_read(request))

@@ -284,7 +284,7 @@ class _Resolver:
         declared = {item.name for arg in self.dockerfile.global_args for item in arg.items}
         near = nearest(unset, declared) or nearest(unset, self.global_args)
         if unset in declared:
-            hint = f"Use --build-arg {unset}=value, or set a default: ARG {unset}=value."
+            hint = f"Use --build-arg {unset}=value (ImageBuild: spec.buildArgs), or set a default: ARG {unset}=value."
         elif near:
             hint = f"Did you mean ${near}?"
         else:

@@ -109,7 +109,7 @@ def authorize(
                 status=401,
                 reason=Reason.REGISTRY_AUTH_FAILED,
                 hint="Add a login to config.json with docker login, or kubectl create secret docker-registry (ImageBuild: "
-                "output.pushSecretRef).",
+                "spec.output.pushSecretRef).",
             )
         return _basic(login)
     raise RegistryError(

@@ -102,8 +102,8 @@ def unreachable(endpoint: Endpoint, error: BaseException) -> RegistryError:
         case FailureKind.UNTRUSTED_CERTIFICATE:
             return RegistryError(
                 f"cannot verify the certificate of {host}: {why}",
-                hint="Give its CA with --registry-certificate HOST=FILE (ImageBuild: registries[].caBundleRef or "
-                "output.caBundleRef).",
+                hint="Give its CA with --registry-certificate HOST=FILE (ImageBuild: spec.registries[].caBundleRef or "
+                "spec.output.caBundleRef).",
             )
         case FailureKind.CLIENT_CERTIFICATE:
             shown = endpoint.tls.client_cert_file
@@ -113,12 +113,12 @@ def unreachable(endpoint: Endpoint, error: BaseException) -> RegistryError:
                 else f"{host} requires a client certificate",
                 reason=Reason.REGISTRY_AUTH_FAILED,
                 hint="Give one that it accepts with --registry-client-cert HOST=CERT,KEY (ImageBuild: "
-                "registries[].clientCertificateSecretRef).",
+                "spec.registries[].clientCertificateSecretRef).",
             )
         case FailureKind.NO_TLS:
             return RegistryError(
                 f"cannot connect to {host}: it does not speak TLS",
-                hint="For a registry with plain HTTP, use --insecure-registry HOST (ImageBuild: registries[].insecure).",
+                hint="For a registry with plain HTTP, use --insecure-registry HOST (ImageBuild: spec.registries[].insecure).",
             )
         case FailureKind.INVALID_URL:
             return protocol_error(f"invalid redirect from {endpoint}: {why}")

@@ -139,7 +139,7 @@ class Puller:
             raise RegistryError(
                 f"{_action(reference)}: no image for {platform}",
                 reason=Reason.BASE_IMAGE_PULL_FAILED,
-                hint="Build for another platform (--custom-platform), or use an image that has this one.",
+                hint="Build for another platform with --custom-platform (ImageBuild: spec.platforms), or use an image that has this one.",
             )
         raw, media_type = self._document(endpoints[0], replace(reference, digest=descriptor.digest), retry)
         if len(raw) != descriptor.size:

@@ -44,7 +44,7 @@ _NO_OCI_WORDS = (
     "schema version",
 )
 _NOT_ALLOWED = ("forbidden", "denied", "unauthorized")  # in the words that Artifactory adds to MANIFEST_INVALID
-_DOCKER_HINT = "If the registry does not support OCI manifests, build with --image-format=docker (ImageBuild: output.format: Docker)."
+_DOCKER_HINT = "If the registry does not support OCI manifests, build with --image-format=docker (ImageBuild: spec.output.format: Docker)."
 
 
 @dataclass(frozen=True, slots=True)

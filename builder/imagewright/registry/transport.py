@@ -286,7 +286,7 @@ class Transport:
             raise RegistryError(
                 f'cannot log in to {endpoint}: its token server "{clean(shown_url(request.url))}" is not HTTPS',
                 reason=Reason.REGISTRY_AUTH_FAILED,
-                hint="Allow it with --insecure-registry if you trust the network.",
+                hint="Allow it with --insecure-registry (ImageBuild: spec.registries[].insecure) if you trust the network.",
             )
         method = "GET" if request.form is None else "POST"
         sent = HttpRequest(method, request.url, request.headers, request.query, request.form)
@@ -327,5 +327,5 @@ def _login_place(endpoint: Endpoint, repository: str) -> tuple[str, str]:
 
 
 def _bad_redirect(endpoint: Endpoint, error: RedirectError) -> RegistryError:
-    hint = "Allow it with --insecure-registry (ImageBuild: registries[].insecure) if you trust the network."
+    hint = "Allow it with --insecure-registry (ImageBuild: spec.registries[].insecure) if you trust the network."
     return protocol_error(f"invalid redirect from {endpoint}: {error}", hint if error.plain_http else "")

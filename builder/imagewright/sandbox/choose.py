@@ -262,7 +262,7 @@ def _root(runners: RunnerPool, ids: Ids, options: SandboxOptions, why: str) -> S
     if not os.path.exists(IMAGE_MARKER):
         raise SandboxError(
             "the root sandbox is only available in the executor image: it builds in place of the machine's file system",
-            hint="Use --sandbox=namespace or --sandbox=chroot here.",
+            hint="Use --sandbox=namespace or --sandbox=chroot (ImageBuild: spec.sandbox) here.",
         )
     runners.keep_one()  # there is only one /
     reason = f"{why}; it is not a security boundary: RUN can read whatever the container can"
@@ -278,7 +278,7 @@ def _chroot(runners: RunnerPool, ids: Ids, options: SandboxOptions, why: str) ->
     if failure is not None:
         raise SandboxError(
             f"the chroot sandbox is not available: {failure.message}",
-            hint="Add the capability SYS_CHROOT, or use --sandbox=namespace.",
+            hint="Add the capability SYS_CHROOT, or use --sandbox=namespace (ImageBuild: spec.sandbox).",
         )
     return _Chosen(SandboxKind.CHROOT, f"{why}; it is not a security boundary", runners, ids)
 

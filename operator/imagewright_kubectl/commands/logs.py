@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from imagewright.errors import Reason, exit_code
 from imagewright_kubectl.client import ApiServer, Json
+from imagewright_kubectl.errors import no_log
 from imagewright_kubectl.executorpod import attempt_of, build_of
 from imagewright_kubectl.kstatus import Result, Status, compute, failure_of
 from imagewright_kubectl.kubeconfig import connect
@@ -23,7 +24,7 @@ _PAUSE_S = 1.0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Without -f 0; with it the exit code of the build's reason, by docs/errors.md."""
+    """Without -f 0 if there is a log, else 1; with it the exit code of the build's reason, by docs/errors.md."""
     connection = connect(config_flags(options))
     reader = _Reader(connection.api, connection.namespace, options.name)
     return reader.follow() if options.follow else reader.show()
@@ -39,14 +40,19 @@ class _Reader:
         self._announced = ""
 
     def show(self) -> int:
-        """Print what has been logged so far."""
+        """Print what has been logged so far.
+
+        Raises:
+            ClusterError: reason ``LogNotFound``.
+        """
         body = self._api.imagebuild(self._namespace, self._name)
         pods = [pod for pod in self._pods(body) if has_started(pod)]
         for pod in pods:
             self._announce(pod, several=len(pods) > 1)
             self._log_of(pod).read(follow=False)
         if not any(log.lines for log in self._logs.values()) and not _show_tail(body):
-            say(f"{compute(body).summary}: no log yet")
+            result = compute(body)
+            raise no_log(self._name, result.summary, ended=result.status in (Status.CURRENT, Status.FAILED))
         return 0
 
     def follow(self) -> int:

@@ -119,10 +119,30 @@ def test_a_cached_build_pulls_and_unpacks_nothing(builds: Builds) -> None:
     again = builds.good(context, "--reproducible")
     assert again.executed == []
     assert again.digest == first.digest
-    assert not [name for name, _ in again.steps if name.startswith("FROM")]
     blobs = [request for request in again.requests if request.startswith("GET") and "/blobs/" in request]
     # The base image's configuration, and no layer of anything.
     assert len(blobs) == 1, again.requests
+
+
+@pytest.mark.parametrize("change", ["WORKDIR /app|WORKDIR /app", "RUN cat|RUN set -e; cat"])
+def test_steps_start_in_the_order_of_their_numbers(builds: Builds, change: str) -> None:
+    """Also where a cache is asked before the base is pulled: whether for the first step or a later one."""
+    builds.good(builds.context(THREE_STEPS))
+    old, _, new = change.partition("|")
+    for context, flags in (
+        (builds.context(THREE_STEPS), (f"--cache-repo={builds.repository}-empty",)),
+        (builds.context(THREE_STEPS.replace(old, new)), ()),
+    ):
+        outcome = builds.good(context, *flags)
+        events = [json.loads(line) for line in outcome.log.splitlines() if line.startswith("{")]
+        labels = [e["msg"].partition("]")[0].strip("[ ") for e in events if e["event"] == "stepStarted"]
+        started: dict[str, list[int]] = {}
+        for label in labels:
+            stage, _, number = label.rpartition(" ")
+            started.setdefault(stage, []).append(int(number.partition("/")[0]))
+        assert len(started) == 2
+        for numbers in started.values():
+            assert numbers == list(range(1, len(numbers) + 1)), labels
 
 
 def test_a_cached_build_needs_two_requests_per_layer(builds: Builds) -> None:

@@ -16,7 +16,7 @@ from containers.pod import Pod, empty_pod
 pytestmark = [pytest.mark.root]
 MIB = 1 << 20
 NODE = 'hint: Free disk space on the node, or raise the limit of ephemeral storage: the image is built in the container "runner".'
-CACHES = "hint: Free some space on the volume of the caches, or name another: spec.cache.volume, --cache-dir."
+CACHES = "hint: Free some space on the volume of the caches, or name another with spec.cache.volume (command line: --cache-dir)."
 
 
 @pytest.fixture

@@ -132,8 +132,9 @@ def test_tree_shows_builds_and_their_pods(plugin: Plugin, namespace: Namespace, 
     assert [child["status"] for child in shown["children"]] == ["Pending", "Succeeded"]
     assert "sha256:" + "a" * 64 in shown["about"]
     none = plugin.run("logs", "app")
-    assert (none.returncode, none.stdout) == (0, "")
-    assert "no log yet" in none.stderr
+    assert (none.returncode, none.stdout) == (1, "")
+    assert 'error: ImageBuild "app" has no log: its build has not started (Pending: ' in none.stderr
+    assert "[LogNotFound]\nhint: Follow the build with `kubectl imagewright logs -f app`" in none.stderr
 
 
 def test_kubectl_runs_and_completes_the_plugin(namespace: Namespace, path: dict[str, str]) -> None:

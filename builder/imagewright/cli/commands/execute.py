@@ -22,8 +22,16 @@ from imagewright.engine.source.contexts import find_source_commit
 from imagewright.errors import ImagewrightError, exit_code, internal_error
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
+from imagewright.remedies import for_imagebuild
 from imagewright.sandbox.rootless import enter_user_namespace_if_needed
 from imagewright.sandbox.runner.container import dismiss as dismiss_runner
+
+
+class _PodReporter(PlainReporter):
+    """Plain lines, for the owner of an ImageBuild."""
+
+    def warning(self, text: str) -> None:
+        super().warning(for_imagebuild(text))
 
 
 def execute(environment: Mapping[str, str], prepare: Prepare) -> int:
@@ -55,7 +63,7 @@ def _report(
     environment: Mapping[str, str],
     prepare: Prepare,
 ) -> int:
-    display = PlainReporter(sys.stdout, Level.INFO)
+    display = _PodReporter(sys.stdout, Level.INFO)
     error: ImagewrightError | None
     try:
         prepare()
@@ -69,7 +77,11 @@ def _report(
         result = _without_build(error)
     ignore_signals()  # the image is pushed: even a Pod that is deleted now must report its digest
     if error is not None:
+        error.hint = for_imagebuild(error.hint)
         display.failed(error)
+    if result.failure is not None:
+        told = result.failure.model_copy(update={"hint": for_imagebuild(result.failure.hint)})
+        result = result.model_copy(update={"failure": told})
     whole = json.dumps({contract.RESULT_LOG_KEY: json.loads(result.to_json())}, separators=(",", ":"))
     print(whole, flush=True)
     _write_termination_message(result.termination_message())

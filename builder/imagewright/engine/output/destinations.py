@@ -83,12 +83,12 @@ def _check_form(image: ImageSettings) -> None:
     if image.format == "docker" and image.compression == "zstd":
         raise UsageError(
             "cannot combine --image-format=docker with --compression=zstd: Docker's format has no zstd layers",
-            hint="Use --image-format=oci, or remove one of the two.",
+            hint="Use --image-format=oci (ImageBuild: spec.output.format), or remove one of the two.",
         )
     if image.format == "docker" and image.annotations:
         raise UsageError(
             "cannot combine --image-format=docker with --annotation: Docker's manifests have no annotations",
-            hint="Use --label, or --image-format=oci.",
+            hint="Use --label (ImageBuild: spec.output.labels), or --image-format=oci (ImageBuild: spec.output.format).",
         )
     level, levels = image.compression_level, COMPRESSION_LEVELS[image.compression]
     if level is not None and level not in levels:

@@ -62,7 +62,7 @@ def _format(state: StageState, destinations: Destinations) -> ImageFormat:
     ):
         raise UsageError(
             "cannot use --image-format=docker: it has no media type for the base image's zstd layers",
-            hint="Remove --image-format, or use --image-format=oci.",
+            hint="Use --image-format=oci (ImageBuild: spec.output.format), or no format at all.",
         )
     return asked
 

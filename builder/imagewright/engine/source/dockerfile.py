@@ -109,13 +109,17 @@ def _from_file(file: RootedFile, context: Rootfs) -> FoundDockerfile:
         raise DockerfileError(
             f'cannot read "{file.name}": the symbolic link has no target in {root}',
             reason=Reason.DOCKERFILE_NOT_FOUND,
-            hint="Name the target with --dockerfile (ImageBuild: dockerfile), or replace the link with a copy of it.",
+            hint="Name the target with --dockerfile (ImageBuild: spec.dockerfile), or replace the link with a copy of it.",
         ) from None
     except OSError as error:
         _refuse(file.name, error)
     except DockerfileError as error:
         if error.reason is Reason.DOCKERFILE_INVALID:
-            error.hint = suggestions(file.path, context) if file.root is context else "Name a file with --dockerfile."
+            error.hint = (
+                suggestions(file.path, context)
+                if file.root is context
+                else "Name a file with --dockerfile (ImageBuild: spec.dockerfile)."
+            )
         raise
     ignore_file = RootedFile(file.root, f"{file.path}.dockerignore", f"{file.name}.dockerignore")
     return FoundDockerfile(file.name, content, ignore_file)
@@ -173,7 +177,7 @@ _MAX_DEPTH = 5
 _MAX_SHOWN = 5
 _SIMILAR = 0.6
 _NAMES = ("dockerfile", "containerfile")
-_ADVICE = "Name it with --dockerfile (ImageBuild: dockerfile), relative to the context."
+_ADVICE = "Name it with --dockerfile (ImageBuild: spec.dockerfile), relative to the context."
 
 
 def suggestions(path: str, context: Rootfs) -> str:

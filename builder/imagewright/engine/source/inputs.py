@@ -85,7 +85,7 @@ def read_inputs(
         raise SourceError(
             f'cannot find context folder "{request.context.directory}" in the source',
             reason=Reason.FILE_NOT_FOUND,
-            hint="Write contextDir (--context-sub-path) relative to the root of the source.",
+            hint="Write --context-sub-path (ImageBuild: spec.contextDir) relative to the root of the source.",
         ) from error
     context = Rootfs(real, inodes=inodes)
     if fetched.dockerfile is not None:

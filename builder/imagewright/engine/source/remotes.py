@@ -214,4 +214,4 @@ def _hint(url: str, error: SourceError) -> str:
         return f"Provide a token with --secret id=GIT_AUTH_TOKEN.{host},src=FILE (ImageBuild: spec.secrets)."
     if "host key" in error.message:
         return f"Provide the output of ssh-keyscan with --secret id={_KNOWN_HOSTS},src=FILE (ImageBuild: spec.secrets)."
-    return "Provide a key with --ssh default=KEYFILE, or an agent with --ssh default (ImageBuild: spec.ssh)."
+    return "Provide an agent or a key with --ssh default or --ssh default=KEYFILE (ImageBuild: spec.ssh)."

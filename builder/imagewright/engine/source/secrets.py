@@ -5,7 +5,7 @@ Reads files and the given environment. A build that lacks a required secret is r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from imagewright.contract import MAX_SECRET_BYTES
 from imagewright.contract.request import SecretSource
@@ -51,36 +51,70 @@ def _read(source: SecretSource) -> bytes:
         ) from error
 
 
-def check_required(plan: BuildPlan, lines: Sequence[str], secrets: Collection[str], agents: Collection[str]) -> None:
-    """Refuse a build whose RUNs require a secret or an ssh agent that it wasn't given.
+def check_provided(
+    plan: BuildPlan, lines: Sequence[str], secrets: Collection[str], agents: Collection[str]
+) -> tuple[str, ...]:
+    """Refuse a build whose RUNs require a secret or an ssh agent that it wasn't given; warn of others that are missing.
 
     Args:
         lines: the Dockerfile's.
         secrets: ids of those that were given.
         agents: ids of those that were given.
 
+    Returns:
+        Warnings, each with the step's line in the Dockerfile: such a RUN is executed without.
+
     Raises:
         ImagewrightError: reason ``SecretNotFound``, with the step's place in the Dockerfile.
     """
+    warnings = []
     for stage in plan.stages:
         for step in (step for step in stage.steps if isinstance(step, RunStep)):
-            for mount in step.mounts:
-                if isinstance(mount, SecretMount) and mount.required and mount.id not in secrets:
-                    raise _missing(
-                        step, lines, f'secret "{mount.id}"', f"--secret id={mount.id},src=FILE", "spec.secrets"
-                    )
-                if isinstance(mount, SshMount) and mount.required and mount.id not in agents:
-                    how = f"--ssh {mount.id} (your agent) or --ssh {mount.id}=KEYFILE"
-                    raise _missing(step, lines, f'ssh agent "{mount.id}"', how, "spec.ssh")
+            for mount in absent_mounts(step, secrets, agents):
+                if mount.required:
+                    raise _missing(step, lines, mount)
+                place = f"{step.location.file}:{step.location.line}"
+                warnings.append(
+                    f"{place}: {named(mount)} was not provided: RUN does without it. {how_to_provide(mount)}"
+                )
+    return tuple(dict.fromkeys(warnings))
 
 
-def _missing(step: RunStep, lines: Sequence[str], what: str, how: str, field: str) -> ImagewrightError:
+def absent_mounts(step: RunStep, secrets: Collection[str], agents: Collection[str]) -> Iterator[SecretMount | SshMount]:
+    """The mounts of a RUN for which there is no secret or ssh agent."""
+    for mount in step.mounts:
+        if isinstance(mount, SecretMount) and mount.id not in secrets:
+            yield mount
+        if isinstance(mount, SshMount) and mount.id not in agents:
+            yield mount
+
+
+def hint_of_absent(step: RunStep, secrets: Collection[str], agents: Collection[str]) -> str:
+    """For a RUN that has failed: what it may have lacked, "" if it was given all that it mounts."""
+    for mount in absent_mounts(step, secrets, agents):
+        return f"Its {named(mount)} was not provided. {how_to_provide(mount)}"
+    return ""
+
+
+def named(mount: SecretMount | SshMount) -> str:
+    """What a mount asks for, for messages."""
+    return f'{"secret" if isinstance(mount, SecretMount) else "ssh agent"} "{mount.id}"'
+
+
+def how_to_provide(mount: SecretMount | SshMount) -> str:
+    """The remedy for a mount without a secret or agent."""
+    if isinstance(mount, SecretMount):
+        return f"Provide it with --secret id={mount.id},src=FILE (ImageBuild: spec.secrets)."
+    return f"Provide it with --ssh {mount.id} or --ssh {mount.id}=KEYFILE (ImageBuild: spec.ssh)."
+
+
+def _missing(step: RunStep, lines: Sequence[str], mount: SecretMount | SshMount) -> ImagewrightError:
     error = ImagewrightError(
-        f"required {what} was not provided",
+        f"required {named(mount)} was not provided",
         reason=Reason.SECRET_NOT_FOUND,
         location=step.location,
         excerpt=excerpt(lines, step.location),
-        hint=f"Provide it with {how}; in an ImageBuild: {field}.",
+        hint=how_to_provide(mount),
     )
     error.instruction = step.title
     step.text.substitutions.restore(error, VALUES_HINT)

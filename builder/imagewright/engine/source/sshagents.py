@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from imagewright.contract.request import SshSource
@@ -70,6 +70,11 @@ class SshAgents:
         self._upstream: dict[str, str] = {}
         self._started: list[_Agent] = []
         self._sockets = 0
+
+    @property
+    def ids(self) -> Collection[str]:
+        """Of those that were given."""
+        return self._sources.keys()
 
     def start(self) -> None:
         """Start all agents now, since their programs will be gone later.

@@ -89,6 +89,9 @@ class StageExecutor:
             state.image_format = ImageFormat.OCI  # Docker's format has no media type for it
         if isinstance(self._plan.base, ContextBase) or (self._needs_files and self._cache is None):
             self._prepare(state)
+        if isinstance(self._plan.base, ImageBase) and self._needs_files and not self._base_shown:
+            # Reported first, as it is numbered, though its files come with the first step that needs them, if one does.
+            self._show_base(lambda started: StepOutcome())
         if self._single:
             self._layers.begin_single(self._files(state))
         return state

@@ -29,7 +29,7 @@ from imagewright.plan.steps import CacheMount, CacheSharing
 
 _POLL_S = 0.1
 _UNFINISHED = ".new"
-_FULL_HINT = "Free some space there, or name another folder with --cache-dir."
+_FULL_HINT = "Free some space there, or name another place with --cache-dir (ImageBuild: spec.cache.volume)."
 _LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -164,8 +164,8 @@ def _hint(error: OSError) -> str:
     if error.errno in DISK_FULL:
         return _FULL_HINT
     if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-        return "Name a folder with --cache-dir whose file system supports locks."
-    return "Name a writable folder with --cache-dir."
+        return "Name a folder whose file system supports locks with --cache-dir (ImageBuild: spec.cache.volume)."
+    return "Name a writable folder with --cache-dir (ImageBuild: spec.cache.volume)."
 
 
 def _remove(path: str) -> None:

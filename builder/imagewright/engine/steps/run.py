@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from imagewright.dockerfile.source import excerpt as source_excerpt
 from imagewright.engine.events import Reporter, StepStarted
+from imagewright.engine.source.secrets import hint_of_absent
 from imagewright.engine.steps.buildroot import BuildRoot
 from imagewright.engine.steps.diagnosis import MemoryCounts, diagnose_exit, diagnose_lost_runner
 from imagewright.engine.steps.mounts import MountSources
@@ -89,13 +90,15 @@ class RunExecutor:
                 and (mounted := root.hint(step, tail.lines()))
             ):
                 diagnosis = replace(diagnosis, hint=mounted)
+            absent = hint_of_absent(step, self.mounts.secrets, self.mounts.agents.ids)
+            hint = diagnosis.hint or (absent if diagnosis.reason is Reason.STEP_FAILED else "")
             raise StepError(
                 f'"{step.title}" {_exit_status(code)}{tail.summary()}{diagnosis.detail}',
                 exit_code=code,
                 reason=diagnosis.reason,
                 location=step.location,
                 excerpt=_excerpt(self.dockerfile_lines, step, tail.lines()),
-                hint=diagnosis.hint,
+                hint=hint,
             )
 
     def _run(self, command: RunCommand, output: Callable[[bytes], None]) -> int:

@@ -42,7 +42,9 @@ from imagewright.sandbox.mounts.sockets import MAX_CONNECTIONS, forwarded
 _KERNEL = (b"proc", b"sys", b"dev")  # where no image has files, and nobody mounts credentials
 _PROGRAMS = b"imagewright"
 _FULL_HINT = 'Free disk space on the node, or raise the limit of ephemeral storage: the image is built in the container "runner".'
-_CACHES_FULL_HINT = "Free some space on the volume of the caches, or name another: spec.cache.volume, --cache-dir."
+_CACHES_FULL_HINT = (
+    "Free some space on the volume of the caches, or name another with --cache-dir (ImageBuild: spec.cache.volume)."
+)
 
 
 class RunnerRoot:

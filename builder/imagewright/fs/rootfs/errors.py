@@ -12,7 +12,10 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.paths import TOO_LONG_HINT
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-DISK_FULL_HINT = "Give the build a larger work directory: set --work-dir, or the size of the Pod's workspace volume."
+DISK_FULL_HINT = (
+    "Give the build a larger work directory with --work-dir (ImageBuild: the operator's setting "
+    "IMAGEWRIGHT_WORKSPACE_SIZE)."
+)
 # Capabilities needed to create the files of an image, by number (capabilities(7)).
 _NEEDED = {0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 31: "SETFCAP"}
 

@@ -21,7 +21,10 @@ _MAX_COUNT = (1 << 63) - 1
 _REASONS = dict.fromkeys(
     (errno.ELOOP, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS), Reason.PATH_NOT_ALLOWED
 ) | dict.fromkeys((errno.ENOSPC, errno.EDQUOT), Reason.DISK_FULL)
-_FULL = "Give the build a larger work directory: set --work-dir, or the size of the Pod's workspace volume."
+_FULL = (
+    "Give the build a larger work directory with --work-dir (ImageBuild: the operator's setting "
+    "IMAGEWRIGHT_WORKSPACE_SIZE)."
+)
 
 
 def exit_code(answer: bytes) -> int:
