@@ -115,6 +115,19 @@ def test_a_secret_that_the_imagebuild_lacks_is_named_with_line_and_field(
 
 @pytest.mark.root
 @needs_root_and_busybox
+def test_a_secret_that_a_variable_names_is_named_as_written(tmp_path: Path) -> None:
+    request = with_command(tmp_path, "exit 3", "--mount=type=secret,id=a-$HIDDEN")
+    file = tmp_path / "context" / "Dockerfile"
+    file.write_text(file.read_text().replace("RUN", "ARG HIDDEN=value-of-the-variable\nRUN"))
+    _, log, _, result = execute(tmp_path, request)
+    assert 'warning: Dockerfile:4: secret "a-$HIDDEN" was not provided' in log
+    assert result.failure is not None
+    assert 'secret "a-$HIDDEN"' in result.failure.hint
+    assert "a-value-of" not in log + result.to_json()
+
+
+@pytest.mark.root
+@needs_root_and_busybox
 def test_a_required_secret_that_the_imagebuild_lacks_is_refused_with_its_field(tmp_path: Path) -> None:
     _, log, _, result = execute(tmp_path, with_command(tmp_path, "true", "--mount=type=secret,id=token,required"))
     assert result.failure is not None

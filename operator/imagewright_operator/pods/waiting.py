@@ -21,7 +21,7 @@ _PULL_PREFIX = re.compile(r'^Failed to pull image "[^"]*": *')
 # The kubelet's words for having waited in vain, which don't say for what: an earlier Event may.
 _VAGUE = re.compile(
     r"failed to sync (?:secret|configmap) cache|timed out waiting for the condition|context deadline exceeded"
-    r'|^Unable to attach or mount volumes|Back-off pulling image "[^"]*"$'
+    r'|Back-off pulling image "[^"]*"$'
 )
 
 

@@ -74,9 +74,8 @@ def check_provided(
                 if mount.required:
                     raise _missing(step, lines, mount)
                 place = f"{step.location.file}:{step.location.line}"
-                warnings.append(
-                    f"{place}: {named(mount)} was not provided: RUN does without it. {how_to_provide(mount)}"
-                )
+                warning = f"{place}: {named(mount)} was not provided: RUN does without it. {how_to_provide(mount)}"
+                warnings.append(step.text.substitutions.as_written(warning))
     return tuple(dict.fromkeys(warnings))
 
 
@@ -92,7 +91,8 @@ def absent_mounts(step: RunStep, secrets: Collection[str], agents: Collection[st
 def hint_of_absent(step: RunStep, secrets: Collection[str], agents: Collection[str]) -> str:
     """For a RUN that has failed: what it may have lacked, "" if it was given all that it mounts."""
     for mount in absent_mounts(step, secrets, agents):
-        return f"Its {named(mount)} was not provided. {how_to_provide(mount)}"
+        hint = f"Its {named(mount)} was not provided. {how_to_provide(mount)}"
+        return step.text.substitutions.as_written(hint)
     return ""
 
 
