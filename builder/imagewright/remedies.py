@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_FLAG = r"--[a-z][a-z-]*(?:=\S+| [^\s(]+)?"
+_FLAG = r"(?:--[a-z][a-z-]*(?:=\S+| [^\s(]+)?|docker login)"
 _BOTH = re.compile(rf"(?P<flags>{_FLAG}(?: or {_FLAG})*) \(ImageBuild: (?P<field>[^()]+)\)")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from imagewright.errors import Reason, RegistryError
 from imagewright.registry.auth import Login, TokenAnswer, TokenRequest, authorize
+from imagewright.remedies import for_imagebuild
 
 SCOPES = ("repository:team/app:pull,push", "repository:base:pull")
 BEARER = 'Bearer realm="https://auth.test/token",service="registry.test",scope="repository:other:pull"'
@@ -68,7 +69,16 @@ def test_basic_without_a_login(login: Login | None) -> None:
     with pytest.raises(RegistryError, match="requires a user name") as caught:
         first('Basic realm="x"', login)
     assert caught.value.reason is Reason.REGISTRY_AUTH_FAILED
-    assert caught.value.hint
+    assert for_imagebuild(caught.value.hint).startswith("Add a login with spec.output.pushSecretRef, ")
+
+
+def test_a_token_server_that_refuses_without_a_login() -> None:
+    steps = authorize(BEARER, SCOPES, None)
+    next(steps)
+    with pytest.raises(RegistryError, match="denied anonymous access") as caught:
+        steps.send(TokenAnswer(401, b""))
+    hint = "Check the image's name; if it is private, add a login with spec.output.pushSecretRef, "
+    assert for_imagebuild(caught.value.hint).startswith(hint)
 
 
 @pytest.mark.parametrize(

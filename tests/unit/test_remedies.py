@@ -75,6 +75,10 @@ def test_no_field_is_left_in_the_second_place() -> None:
             "Provide it with --ssh work or --ssh work=KEYFILE (ImageBuild: spec.ssh).",
             "Provide it with spec.ssh (command line: --ssh work or --ssh work=KEYFILE).",
         ),
+        (
+            "Add a login with docker login (ImageBuild: spec.output.pushSecretRef).",
+            "Add a login with spec.output.pushSecretRef (command line: docker login).",
+        ),
         ("Remove --checksum, or use a remote source.", "Remove --checksum, or use a remote source."),
     ],
 )

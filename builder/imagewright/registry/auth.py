@@ -17,6 +17,10 @@ from imagewright.http.failures import clean
 from imagewright.registry.challenges import parse_challenges
 
 _MAX_TOKEN_BYTES = 64 * 1024
+_LOGIN = (
+    "docker login (ImageBuild: spec.output.pushSecretRef, the name of a Secret as kubectl create secret docker-registry "
+    "makes it)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,7 @@ def authorize(
                 "the registry requires a user name and a password, and none is configured",
                 status=401,
                 reason=Reason.REGISTRY_AUTH_FAILED,
-                hint="Add a login to config.json with docker login, or kubectl create secret docker-registry (ImageBuild: "
-                "spec.output.pushSecretRef).",
+                hint=f"Add a login with {_LOGIN}.",
             )
         return _basic(login)
     raise RegistryError(
@@ -151,10 +154,7 @@ def _bearer(
         advice = (
             "Check the user name and the password in config.json."
             if known
-            else (
-                "Check the image's name; if it is private, add a login to config.json with docker login, or kubectl create secret "
-                "docker-registry."
-            )
+            else f"Check the image's name; if it is private, add a login with {_LOGIN}."
         )
         raise RegistryError(
             f"the token server denied {who}: status {answer.status}",

@@ -230,6 +230,15 @@ def test_a_mirrors_404_does_not_hide_what_the_registry_itself_answered() -> None
     assert caught.value.message == f"cannot pull {home.host}/app:1: not found in mirror {mirror.host}; {denied}"
 
 
+def test_a_mirrors_404_does_not_hide_that_the_registry_itself_is_overloaded() -> None:
+    with ScriptedServer(lambda _: Answer(404)) as mirror, ScriptedServer(lambda _: Answer(429)) as home:
+        settings = RegistrySettings(host=home.host, mirrors=(mirror.host,))
+        with pytest.raises(RegistryError, match="rate limit exceeded") as caught:
+            Client(settings, retry=RetryPolicy(0, 0)).pull(f"{home.host}/app:1")
+    assert caught.value.reason is Reason.REGISTRY_UNAVAILABLE
+    assert caught.value.hint == "Log in, or try again later."
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_blob_that_no_place_gives_is_reported_with_the_images_name_and_all_places(mirrored: bool) -> None:
     def lacking(asked: Asked) -> Answer:
