@@ -102,6 +102,7 @@ def _make_context(root: Path, entries: list[tuple[object, ...]]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             match entry:
                 case "file", _, bytes() as data, int() as mode, int() as time:
+                    path.unlink(missing_ok=True)  # a FIFO would wait for a reader
                     path.write_bytes(data)
                     path.chmod(mode)
                     os.utime(path, (time, time))
