@@ -52,6 +52,7 @@ def failure(context: Path, text: str, *flags: str, before: tuple[str, ...] = ())
 
 LONG = "x" * 200_000
 SHELL = "COPY busybox /bin/sh\n"
+ON_DISK = 'RUN ["/plain"]'  # a RUN needs the files of the steps before it
 
 
 @pytest.mark.parametrize("sandbox", ["namespace", "chroot"])
@@ -88,7 +89,7 @@ def without(*capabilities: str) -> tuple[str, ...]:
     [(("chown",), "Add CHOWN to"), (("fowner",), "Add FOWNER to"), (("chown", "fowner"), "Add CHOWN, FOWNER to")],
 )
 def test_root_without_a_capability_is_told_which(context: Path, missing: tuple[str, ...], named: str) -> None:
-    text = "COPY --chown=7:8 --chmod=600 plain /"
+    text = f"COPY --chown=7:8 --chmod=600 plain /\n{ON_DISK}"
     said = failure(context, text, "--sandbox=chroot", before=without(*missing))
     assert f"hint: {named}" in said
     assert "Run as root" not in said
@@ -104,7 +105,7 @@ def test_root_that_may_not_change_its_user(context: Path) -> None:
 @needs_setpriv
 def test_id_without_a_range_of_ids(context: Path) -> None:
     """A namespace that holds one id, as an ordinary user without ranges gets it."""
-    said = failure(context, "COPY --chown=7 plain /", "--sandbox=chroot", before=("unshare", "--map-root-user"))
+    said = failure(context, f"COPY --chown=7 plain /\n{ON_DISK}", "--sandbox=chroot", before=("unshare", "--map-root-user"))
     assert "maps only the users 0 and the groups 0" in said
     assert "hint: Run as root, or as a user with ranges in /etc/subuid" in said
 
@@ -131,7 +132,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def test_id_beyond_the_namespace_s_ids(context: Path) -> None:
-    said = failure(context, "COPY --chown=5000 plain /", "--sandbox=chroot", before=(sys.executable, "-c", NAMESPACE))
+    said = failure(context, f"COPY --chown=5000 plain /\n{ON_DISK}", "--sandbox=chroot", before=(sys.executable, "-c", NAMESPACE))
     assert "maps only the users 0-999 and the groups 0-999" in said
     assert "hint: Use mapped ids" in said
 
