@@ -41,8 +41,9 @@ class Workers:
         self._futures.append(future)
         self._tasks.put((future, task))
         if len(self._threads) < self._count:
-            self._threads.append(threading.Thread(target=self._work, name=self._name, daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            thread.start()
+            self._threads.append(thread)  # one that cannot be started cannot be waited for
         return future
 
     def abandon(self) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from archives.tars import CHARACTER, FIFO, Item, directory, hardlink, make_tar, symlink
@@ -27,9 +26,9 @@ from imagewright.fs.rootfs.attributes import Ownership
 from imagewright.fs.rootfs.inodes import RecordedInodes
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.choice import Root
+from imagewright.fs.targets.model import NotVirtualError
 from imagewright.fs.targets.nodes import LayerData
 from imagewright.fs.targets.virtual import VirtualRoot
-from imagewright.streams import Readable
 
 TIMES = [1_000_000_000, 1_100_000_000]
 NOW = PackOptions("none", clamp_mtime_s=1_500_000_000)  # what was changed meanwhile gets one time in both roots
@@ -154,6 +153,11 @@ def _apply(virtual: VirtualRoot, tar: bytes, number: int) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(LAYERS, CONTEXTS, STEPS)
+@example(  # an equal file, and one that has it under another name
+    [],
+    [("file", "a/a", b"1", 0o644, TIMES[0]), ("hard", "a/b", "a/a")],
+    [("copy", ("a/a",), "/d/", None, "", True), ("copy", ("a",), "/d/", None, "", True)],
+)
 @example(  # an equal file, of which only the layer can tell that it is equal; and one that differs
     [[("file", "a/b", b"1", 0o644, TIMES[0]), ("file", "a/c", b"1", 0o644, TIMES[0])]],
     [("file", "a/b", b"1", 0o644, TIMES[0]), ("file", "a/c", b"2", 0o644, TIMES[0])],
@@ -177,20 +181,23 @@ def test_virtual_root_gives_the_same_layers(
         source = Rootfs(str(files))
         tars: list[bytes] = []
 
-        @contextmanager
-        def opened(number: int) -> Iterator[Readable]:
-            yield io.BytesIO(tars[number])
-
-        virtual = VirtualRoot(opened)
+        virtual = VirtualRoot()
         for entries in layers:
             tars.append(make_tar(*map(_item, entries)))
             refused = _failure(lambda: unpack_layer(disk, io.BytesIO(tars[-1])))
-            assert _failure(lambda: _apply(virtual, tars[-1], len(tars) - 1)) == refused
+            try:
+                assert _failure(lambda: _apply(virtual, tars[-1], len(tars) - 1)) == refused
+            except NotVirtualError:
+                return
             if refused:
                 return
         for step in steps:
+            try:
+                found = _outcome(virtual, source, step)
+            except NotVirtualError:
+                return  # the engine does it, and all that follows, on disk
             made, refused = _outcome(disk, source, step)
-            assert _outcome(virtual, source, step) == (made, refused)
+            assert found == (made, refused)
             if made is None:
                 return
             packed = [io.BytesIO(), io.BytesIO()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,7 +34,7 @@ class VirtualFiles:
     def __init__(self, indexes: LayerIndexes) -> None:
         self._indexes = indexes
         self._layers: list[Layer] = []
-        self.root = VirtualRoot(lambda number: indexes.open(self._layers[number]))
+        self.root = VirtualRoot()
 
     def update(self, layers: Sequence[Layer]) -> None:
         """Apply the layers that it doesn't have yet.
@@ -74,21 +74,16 @@ class LayerIndexes:
             missing = {layer.diff_id: layer for layer in layers if layer.diff_id not in self._known}
             stopped = threading.Event()
             with Workers(DOWNLOADS_AT_ONCE, "index") as workers:
-                made = [workers.submit(partial(self._make, stopped, layer)) for layer in missing.values()]
                 try:
-                    for each in made:
+                    for each in [workers.submit(partial(self._make, stopped, layer)) for layer in missing.values()]:
                         each.result()
                 except BaseException:  # the first failure, or a signal: the others end soon
                     stopped.set()
                     raise
         return iter([self._known[layer.diff_id] for layer in layers])
 
-    def open(self, layer: Layer) -> AbstractContextManager[Readable]:
-        """The tar of a layer; its diff ID is verified at its end."""
-        return InflatedLayer(lambda: self._inflated(layer), layer.diff_id, layer.name)
-
     def _make(self, stopped: threading.Event, layer: Layer) -> None:
-        with blaming_entry(layer), self.open(layer) as tar:
+        with blaming_entry(layer), InflatedLayer(lambda: self._inflated(layer), layer.diff_id, layer.name) as tar:
             stream = _Stoppable(tar, stopped)
             with timed(self._images.reporter, "index", layer.name):
                 index = make_index(stream, layer.diff_id)

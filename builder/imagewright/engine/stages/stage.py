@@ -6,8 +6,8 @@ Writes into the stage's root file system and the blob store.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
+from imagewright.dockerfile.source import excerpt
 from imagewright.engine.caching.stepcache import Lookup, StepCache
 from imagewright.engine.events import StepStarted, timed
 from imagewright.engine.layers import Layer
@@ -18,6 +18,7 @@ from imagewright.engine.stages.steplog import StepOutcome, cancelled
 from imagewright.engine.steps.copying import Copying
 from imagewright.engine.steps.mounts import mount_points
 from imagewright.engine.steps.origins import StageState
+from imagewright.errors import ImagewrightError
 from imagewright.fs.copy.copier import CopyRequest, copy
 from imagewright.fs.copy.workdir import make_workdir
 from imagewright.fs.layer.changes import Changes
@@ -29,7 +30,7 @@ from imagewright.fs.targets.model import NotVirtualError
 from imagewright.fs.targets.virtual import VirtualRoot
 from imagewright.oci.mediatypes import ImageFormat, format_of, layer_compression
 from imagewright.plan.model import StagePlan
-from imagewright.plan.origins import ContextBase, ImageBase, ScratchBase, StageBase, StageOrigin
+from imagewright.plan.origins import ContextBase, ImageBase, ImageOrigin, ScratchBase, StageBase, StageOrigin
 from imagewright.plan.steps import CopyStep, MetadataStep, RunStep, Step, WorkdirStep
 
 
@@ -51,7 +52,9 @@ class StageExecutor:
         self._base_shown = False
         # Of a stage that is only copied from, layers are needed for a cache only.
         makes_layers = plan.index in session.plan.ancestry or session.cache is not None
-        self._may_be_virtual = makes_layers and not self._single and not self._read_later
+        self._may_be_virtual = (
+            makes_layers and not self._single and not self._read_later and _only_writes(plan, session.layers.epoch_s)
+        )
         self._reporter = session.steps.reporter
         self._layers = LayerWriter(
             session.origins.images, session.layers, self._reporter, makes_layers=makes_layers, single=self._single
@@ -79,6 +82,7 @@ class StageExecutor:
         if self._single:
             self._layers.finish_single(state)
         self._release_build_root(state)
+        state.virtual = None  # its entries are no longer needed
         return state
 
     # --- the base
@@ -121,8 +125,11 @@ class StageExecutor:
         if not self._is_virtual(state):
             self._files(state)
         elif not (isinstance(first := self._visible_steps[0], CopyStep) and first.options.link):
-            with suppress(NotVirtualError):  # the step will find out
+            try:
                 self._virtual_files(state)
+            except NotVirtualError:
+                self._give_up_virtual(state)
+                self._files(state)
 
     def _is_virtual(self, state: StageState) -> bool:
         """Whether the steps from here on only write, so that the files below them are not needed on disk.
@@ -159,8 +166,14 @@ class StageExecutor:
         if isinstance(self._plan.base, ImageBase) and not self._base_shown:
             self._base_shown = True
             self._show(1, None, action)
-        else:
+            return
+        try:
             action(self._started(1, None))
+        except ImagewrightError as error:
+            if error.location is None:
+                error.location, error.instruction = self._plan.location, self._plan.title
+                error.excerpt = excerpt(self._session.steps.dockerfile_lines, self._plan.location)
+            raise
 
     def _files(self, state: StageState) -> Rootfs:
         """The stage's files with all its layers so far, created when a step first has to be executed."""
@@ -318,9 +331,13 @@ class StageExecutor:
             try:
                 return virtually()
             except NotVirtualError:
-                state.virtual, self._may_be_virtual = None, False
+                self._give_up_virtual(state)
         rootfs = self._files(state)
         return Written(rootfs, self._report_hidden(rootfs, on_disk(rootfs)))
+
+    def _give_up_virtual(self, state: StageState) -> None:
+        """From now on the stage's files are on disk."""
+        state.virtual, self._may_be_virtual = None, False
 
     def _report_hidden(self, rootfs: Rootfs, changes: Changes) -> Changes:
         """Report which of the changes are hidden from RUN; returns them unchanged."""
@@ -343,6 +360,24 @@ class StageExecutor:
             self._session.runs.execute(step, rootfs, user, started)
         moved = root.after_run() if root is not None else ()
         return Written(rootfs, self._layers.after_run(state, rootfs, covered).along_with(moved))
+
+
+def _only_writes(plan: StagePlan, epoch_s: int | None) -> bool:
+    """Whether a virtual root gives the layers that a disk would give, and no layer has to be pulled twice for it.
+
+    Archives are extracted on disk. Times are clamped in layers and not in files: where a second COPY may write an equal
+    file again, both have to be where they can be compared.
+    """
+    copies = [step for step in plan.steps if isinstance(step, CopyStep)]
+    base = plan.base
+    image = base.reference if isinstance(base, ImageBase) else None
+    for step in copies:
+        if step.extract and any(isinstance(source, str) for source in step.sources):
+            return False
+        if isinstance(step.origin, ImageOrigin) and step.origin.reference == image:
+            return False
+    apart = len(copies) <= 1 or all(step.options.link for step in copies)
+    return epoch_s is None or (apart and not isinstance(base, StageBase))
 
 
 def _size(layer: Layer | None) -> int:

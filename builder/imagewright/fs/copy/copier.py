@@ -85,7 +85,6 @@ def copy(root: Root, *requests: CopyRequest) -> Changes:
                 _Copier(target, request, written, files).run()
             except OSError as error:
                 raise explain(error, f'copy to "{request.destination}"', full_hint=target.full_hint) from error
-        written.update(target.settle())
     finally:
         target.close()
     return Changes(tuple(sorted(written)), ())

@@ -7,7 +7,7 @@ No I/O of its own. An index is compressed with zstd and names its version and th
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import zstandard
 
@@ -76,13 +76,14 @@ def apply_index(root: VirtualRoot, index: bytes, diff_id: Digest, layer: int) ->
         FileSystemError: as ``unpack_layer``; the index is damaged, or that of another layer.
         NotVirtualError: the layer has to be unpacked on disk.
     """
-    unpack_into(VirtualTarget(root), _IndexReader(index, diff_id, layer), UnpackOptions())
+    unpack_into(VirtualTarget(root), _IndexReader(index, diff_id, layer, root.take), UnpackOptions())
 
 
 class _IndexReader:
     """The entries of an index."""
 
-    def __init__(self, index: bytes, diff_id: Digest, layer: int) -> None:
+    def __init__(self, index: bytes, diff_id: Digest, layer: int, take: Callable[[int], None]) -> None:
+        self._account = take
         self._stream = zstandard.ZstdDecompressor().stream_reader(index)
         self._buffer = b""
         self._position = 0
@@ -106,6 +107,8 @@ class _IndexReader:
             key = self._take(lengths[0])
             entry.xattrs[key] = self._take(lengths[1])
         self._count += 1
+        fields_bytes = sum(len(key) + len(value) for key, value in entry.xattrs.items())
+        self._account(name + link + max(kept, 0) + fields_bytes)
         return entry
 
     def buffered(self) -> memoryview | None:

@@ -386,6 +386,8 @@ class TarReader:
 
     def _set_segments(self, entry: Entry, segments: list[tuple[int, int]]) -> None:
         end = 0
+        if entry.real_size < 0:
+            raise malformed(f"{self._what} has a sparse file with a negative size")
         for offset, length in segments:
             if offset < end or length < 0 or offset + length > entry.real_size:
                 raise malformed(

@@ -214,9 +214,6 @@ class DiskTarget(Target[int]):
 
     # --- afterwards
 
-    def settle(self) -> list[bytes]:
-        return []  # its states compare contents at once
-
     def packable(self, path: bytes) -> Packable | None:
         parent, _, name = path.rpartition(b"/")
         found = self._directories.find(parent)

@@ -298,10 +298,6 @@ class Target(ABC, Generic[D]):
     # --- afterwards
 
     @abstractmethod
-    def settle(self) -> list[bytes]:
-        """The paths that were taken for unchanged by ``State.equals``, and are not."""
-
-    @abstractmethod
     def packable(self, path: bytes) -> Packable | None:
         """An entry to pack; None for one that no layer can hold.
 

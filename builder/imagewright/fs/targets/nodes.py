@@ -16,9 +16,11 @@ from typing import Any
 
 from imagewright.fs.rootfs.resolve import MAX_LINKS
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.targets.model import NotVirtualError
 
 MAX_NAME_BYTES = 255  # NAME_MAX: limits.h(0p)
 MAX_LINK_BYTES = 4095  # PATH_MAX without the NUL
+_MAX_WALKED = 30_000_000  # names: seconds, and many times what a million entries take
 NO_XATTRS: Mapping[bytes, bytes] = MappingProxyType({})
 
 
@@ -63,15 +65,18 @@ class Node:
 
 
 class Directory(Node):
-    """A directory; ``parent`` is None for the root, and once it has been removed."""
+    """A directory; ``parent`` is None for the root, and once it has been removed. ``walked``: names that were looked
+    up from here, also by way of links.
+    """
 
-    __slots__ = ("children", "name", "parent")
+    __slots__ = ("children", "name", "parent", "walked")
 
     def __init__(self, mode: int, uid: int, gid: int, mtime_ns: int) -> None:
         super().__init__(mode, uid, gid, mtime_ns)
         self.children: dict[bytes, Node] = {}
         self.parent: Directory | None = None
         self.name = b""
+        self.walked = 0
 
     def add(self, name: bytes, node: Node) -> None:
         """Add an entry.
@@ -139,6 +144,7 @@ def resolve(top: Directory, path: bytes, *, follow: bool = True) -> tuple[Direct
 
     Raises:
         OSError: as open(2) with O_PATH.
+        NotVirtualError: only a disk can tell where a link leads, or links take too long.
     """
     if b"\0" in path:
         raise error(errno.EINVAL, path)
@@ -149,6 +155,7 @@ def resolve(top: Directory, path: bytes, *, follow: bool = True) -> tuple[Direct
     links = 0
     while pending:
         part = pending.pop()
+        top.walked += 1
         if part == b"..":
             here = here.parent if here is not top and here.parent is not None else top
             continue
@@ -159,6 +166,8 @@ def resolve(top: Directory, path: bytes, *, follow: bool = True) -> tuple[Direct
             links += 1
             if links > MAX_LINKS:
                 raise error(errno.ELOOP, path)
+            if top.walked > _MAX_WALKED or node.data.endswith((b"/", b"/.")):
+                raise NotVirtualError
             if node.data.startswith(b"/"):
                 here = top
             pending += [each for each in reversed(node.data.split(b"/")) if each not in (b"", b".")]

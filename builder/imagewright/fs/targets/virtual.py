@@ -1,7 +1,8 @@
 """A virtual root: the entries of layers, without their data, and what COPY, ADD and WORKDIR add to them.
 
-Reads attributes of the files that are copied, their data when they are packed, and layers only if the content of a file
-in them matters. What only a disk cannot do (devices, owners, attributes that it has no room for) succeeds here.
+Reads attributes of the files that are copied, and their data when they are packed. Where the content of a file in a
+layer matters, or where the entries are too many to be held in memory, the stage is unpacked: ``NotVirtualError``. What
+only a disk cannot do (devices, owners, attributes that it has no room for) succeeds here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from imagewright.fs.rootfs.inodes import FOREIGN_XATTRS
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar import entries
 from imagewright.fs.tar.entries import Entry
-from imagewright.fs.targets.contents import OpenLayer, SourceFiles, changed_files, no_layer, read_layers, same_files
+from imagewright.fs.targets.contents import SourceFiles
 from imagewright.fs.targets.disk import TYPES, as_bytes, changed_meanwhile
 from imagewright.fs.targets.model import DataReader, NotVirtualError, Owner, Packable, SourceEntry, Target
 from imagewright.fs.targets.nodes import (
@@ -46,6 +47,11 @@ _KINDS = {type_: kind for kind, type_ in TYPES.items()}
 _ON_FILES = (b"user.", b"trusted.", b"security.")  # the kernel's name spaces, other than ACLs: xattr(7)
 _MAX_DEVICE = (1 << 32) - 1  # of mknod(2)
 _ACL = b"system.posix_acl_"
+_CAPABILITY = b"security.capability"
+_CAPABILITY_BYTES = {b"\2": 20, b"\3": 24}  # by revision: linux/capability.h
+_MAX_XATTR_NAME_BYTES, _MAX_XATTR_BYTES = 255, 65536  # linux/limits.h
+MAX_ROOT_BYTES = 192 << 20  # about 450,000 entries
+_ENTRY_BYTES = 400  # of memory for one entry, besides what it holds
 
 
 @dataclass(slots=True)
@@ -57,14 +63,22 @@ class IndexedEntry(Entry):
 
 
 class VirtualRoot:
-    """A root of which nothing is on disk. ``open_layer`` opens the layers that were applied, by their number."""
+    """A root of which nothing is on disk."""
 
-    full_hint = ""
-
-    def __init__(self, open_layer: OpenLayer = no_layer) -> None:
+    def __init__(self) -> None:
         self.top = Directory(stat.S_IFDIR | 0o755, 0, 0, time.time_ns())
-        self.open_layer = open_layer
         self.kept: dict[LayerData, bytes] = {}
+        self._room = MAX_ROOT_BYTES
+
+    def take(self, count: int) -> None:
+        """Account for ``count`` bytes of another entry.
+
+        Raises:
+            NotVirtualError: there are more than memory should hold.
+        """
+        self._room -= _ENTRY_BYTES + count
+        if self._room < 0:
+            raise NotVirtualError
 
     def mode_of(self, path: bytes) -> int:
         """As ``Rootfs.mode_of``."""
@@ -89,26 +103,15 @@ class VirtualRoot:
             finally:
                 files.close()
         assert isinstance(node.data, LayerData)
-        if node.data in self.kept:
-            return self.kept[node.data]
-        found: list[bytes] = []
-        read_layers(self.open_layer, [node.data], lambda _, chunks: found.append(b"".join(chunks)))
-        return found[0]
+        if node.data not in self.kept:
+            raise NotVirtualError
+        return self.kept[node.data]
 
     def packed(self, path: bytes, data: LayerData) -> None:
         """The data of an entry, if it is a file that was copied, are in a layer from now on."""
         node = resolve(self.top, path, follow=False)[2]
         if isinstance(node.data, SourceData):
             node.data = data
-
-
-@dataclass(slots=True)
-class _Doubt:
-    """A file that replaced one of a layer and has the same attributes and size. ``path`` is its own."""
-
-    path: bytes
-    old: LayerData
-    new: Node
 
 
 class VirtualTarget(Target[Directory]):
@@ -119,7 +122,6 @@ class VirtualTarget(Target[Directory]):
         self._top = root.top
         self._files = SourceFiles()
         self._holes = Holes()
-        self._doubts: list[_Doubt] = []
 
     # --- paths
 
@@ -175,7 +177,7 @@ class VirtualTarget(Target[Directory]):
         return first is second
 
     def state(self, directory: Directory, path: bytes) -> _VirtualState:
-        return _VirtualState(self, directory.child(_name(path)))
+        return _VirtualState(directory.child(_name(path)))
 
     def owner_of(self, directory: Directory) -> Owner:
         return directory.uid, directory.gid
@@ -264,26 +266,6 @@ class VirtualTarget(Target[Directory]):
 
     # --- afterwards
 
-    def doubt(self, directory: Directory, path: bytes, old: LayerData, new: Node) -> None:
-        """Compare the data later, with those of all others, so that each layer is read once."""
-        self._doubts.append(_Doubt(self.real_path(self.path_of(directory), _name(path)), old, new))
-
-    def settle(self) -> list[bytes]:
-        pairs = {doubt.old: doubt.new.data for doubt in self._doubts}
-        known = {old: data for old, data in pairs.items() if isinstance(data, SourceData)}
-        changed = changed_files(self._root.open_layer, known, self._files)
-        written = []
-        for doubt in self._doubts:
-            if doubt.old in changed:
-                written.append(doubt.path)
-            else:
-                doubt.new.data = doubt.old
-        self._doubts.clear()
-        return written
-
-    def same_data(self, one: SourceData, other: SourceData) -> bool:
-        return same_files(one, other, self._files)
-
     def packable(self, path: bytes) -> Packable | None:
         try:
             node = resolve(self._top, path, follow=False)[2]
@@ -312,14 +294,15 @@ class VirtualTarget(Target[Directory]):
 
 
 class _VirtualState:
-    def __init__(self, target: VirtualTarget, node: Node) -> None:
-        self._target = target
+    def __init__(self, node: Node) -> None:
         self._metadata = metadata(node)
         self._links = node.links
-        self._data = node.data
 
     def equals(self, directory: Directory, path: bytes) -> bool:
-        """If only the data in a layer could tell, they are taken for equal until ``settle``."""
+        """
+        Raises:
+            NotVirtualError: only the data, which may be in a layer, tell whether two files are equal.
+        """
         node = directory.children.get(_name(path))
         if node is None or metadata(node) != self._metadata:
             return False
@@ -327,13 +310,9 @@ class _VirtualState:
             return True
         if node.links > 1 or self._links > 1:
             return False
-        old, new = self._data, node.data
-        if not stat.S_ISREG(node.mode) or not node.size:
-            return True
-        if isinstance(old, LayerData) and isinstance(new, SourceData):
-            self._target.doubt(directory, path, old, node)
-            return True
-        return isinstance(old, SourceData) and isinstance(new, SourceData) and self._target.same_data(old, new)
+        if stat.S_ISREG(node.mode):
+            raise NotVirtualError
+        return True
 
     def close(self) -> None:
         """Nothing is open."""
@@ -414,11 +393,12 @@ def _possible(xattrs: Mapping[bytes, bytes], mode: int) -> Mapping[bytes, bytes]
     """The extended attributes that an entry has once it is on disk.
 
     Raises:
-        NotVirtualError: one is an ACL, which changes modes, and what is created below.
+        NotVirtualError: one is an ACL, which changes modes, and what is created below; or only the kernel can tell
+            whether it is valid.
     """
     if not xattrs:
         return NO_XATTRS
-    if any(name.startswith(_ACL) for name in xattrs):
+    if any(name.startswith(_ACL) or not _is_plain(name, value) for name, value in xattrs.items()):
         raise NotVirtualError
     ordinary = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
     return {
@@ -426,6 +406,12 @@ def _possible(xattrs: Mapping[bytes, bytes], mode: int) -> Mapping[bytes, bytes]
         for name, value in sorted(xattrs.items())
         if name.startswith(_ON_FILES if ordinary else _ON_FILES[1:]) and not name.startswith(FOREIGN_XATTRS)
     }
+
+
+def _is_plain(name: bytes, value: bytes) -> bool:
+    if name == _CAPABILITY:
+        return _CAPABILITY_BYTES.get(value[3:4]) == len(value)
+    return not name.endswith(b".") and len(name) <= _MAX_XATTR_NAME_BYTES and len(value) <= _MAX_XATTR_BYTES
 
 
 def _name(path: bytes) -> bytes:
