@@ -26,7 +26,7 @@ AMD64 = Platform.parse("linux/amd64")
 
 
 class Client:
-    """``puller`` and ``pusher`` over one transport. Retries do not wait, unless ``retry`` says so."""
+    """``puller`` and ``pusher`` over one ``transport``. Retries do not wait, unless ``retry`` says so."""
 
     def __init__(
         self,
@@ -38,8 +38,8 @@ class Client:
         more_pushes: int = 0,
     ) -> None:
         options = RegistryOptions(settings, retry=retry, pull_retries=more_pulls, push_retries=more_pushes)
-        transport = Transport(options, keychain or Keychain(DockerConfig(logins or {})))
-        self.puller, self.pusher = Puller(transport), Pusher(transport)
+        self.transport = Transport(options, keychain or Keychain(DockerConfig(logins or {})))
+        self.puller, self.pusher = Puller(self.transport), Pusher(self.transport)
 
     def resolve(self, name: str) -> RemoteImage:
         """The image for linux/amd64."""

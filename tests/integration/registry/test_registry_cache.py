@@ -34,7 +34,8 @@ def test_a_registry_that_refuses_the_cache_is_named_once(status: int, read: str,
     with ScriptedServer(lambda asked: Answer(status)) as server:
         client = Client()
         name = f"{server.host}/cache"
-        store = RepositoryStore(Registries(client.puller, client.pusher), Reference.parse(f"{name}:cache"))
+        registries = Registries(client.puller, client.pusher, client.transport)
+        store = RepositoryStore(registries, Reference.parse(f"{name}:cache"))
         cache = LayerCache(Sources([store], 0, warnings.append), store, "build", warnings.append)
         assert isinstance(cache.find(KEY), Miss)
         cache.keep(Entry(KEY, 0, "RUN true"), AMD64, NO_LAYER)
