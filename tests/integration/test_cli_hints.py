@@ -105,7 +105,9 @@ def test_root_that_may_not_change_its_user(context: Path) -> None:
 @needs_setpriv
 def test_id_without_a_range_of_ids(context: Path) -> None:
     """A namespace that holds one id, as an ordinary user without ranges gets it."""
-    said = failure(context, f"COPY --chown=7 plain /\n{ON_DISK}", "--sandbox=chroot", before=("unshare", "--map-root-user"))
+    said = failure(
+        context, f"COPY --chown=7 plain /\n{ON_DISK}", "--sandbox=chroot", before=("unshare", "--map-root-user")
+    )
     assert "maps only the users 0 and the groups 0" in said
     assert "hint: Run as root, or as a user with ranges in /etc/subuid" in said
 
@@ -132,7 +134,9 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def test_id_beyond_the_namespace_s_ids(context: Path) -> None:
-    said = failure(context, f"COPY --chown=5000 plain /\n{ON_DISK}", "--sandbox=chroot", before=(sys.executable, "-c", NAMESPACE))
+    said = failure(
+        context, f"COPY --chown=5000 plain /\n{ON_DISK}", "--sandbox=chroot", before=(sys.executable, "-c", NAMESPACE)
+    )
     assert "maps only the users 0-999 and the groups 0-999" in said
     assert "hint: Use mapped ids" in said
 
