@@ -184,8 +184,8 @@ def test_documented_permissions_suffice_for_every_command(
         ["suspend", "app"],
         ["resume", "app"],
     ]
-    commands += [["cancel", "app"], ["tree", "app"], ["logs", "app"], create]
-    for command in (*commands, ["wait", "app", "--timeout=1"]):
+    commands += [["cancel", "app"], ["tree", "app"], create]
+    for command in (*commands, ["logs", "app"], ["wait", "app", "--timeout=1"]):
         denied = user.run(*command)
         assert denied.returncode == 1
         assert "error: forbidden: " in denied.stderr
@@ -196,4 +196,5 @@ def test_documented_permissions_suffice_for_every_command(
     eventually(lambda: user.run("get").returncode == 0, "the right to look")
     for command in commands:
         user.output(*command)
+    assert "[LogNotFound]" in user.run("logs", "app").stderr, "allowed, but nothing has been built"
     assert user.run("wait", "app", "--timeout=1").returncode == 124
