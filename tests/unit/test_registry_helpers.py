@@ -255,7 +255,9 @@ def test_a_slow_helper_delays_no_other_registry(programs: Programs, tmp_path: Pa
         eventually(lambda: "get a.test" in programs.asked, "the slow helper's start")
         quick = pool.submit(keychain.renew, "b.test", "app", None)
         done, _ = wait([quick], timeout=30)
-        (tmp_path / "go").write_text("\n")
+        with open(tmp_path / "go", "r+b", buffering=0) as go:  # for both: to open it waits for nobody
+            go.write(b"\n")
+            slow.result()
         assert done == {quick}
         assert (slow.result(), quick.result()) == (Login("me", "hunter2"), Login("other", "x"))
 

@@ -21,19 +21,22 @@ def test_everything_is_done_and_awaited() -> None:
 
 
 def test_no_more_threads_than_allowed_and_no_more_than_needed() -> None:
-    before, gate = threading.active_count(), threading.Event()
+    gate = threading.Event()
 
     def held_up() -> None:
         gate.wait()
 
-    with Workers(3, "work") as workers:
+    def count() -> int:
+        return sum(thread.name == "counted" for thread in threading.enumerate())
+
+    with Workers(3, "counted") as workers:
         workers.submit(held_up)
-        assert threading.active_count() == before + 1
+        assert count() == 1
         for _ in range(10):
             workers.submit(held_up)
-        assert threading.active_count() == before + 3
+        assert count() == 3
         gate.set()
-    assert threading.active_count() == before
+    assert count() == 0
 
 
 def test_an_error_is_raised_where_the_result_is_awaited() -> None:
