@@ -14,7 +14,7 @@ from cluster.client import Cluster
 from imagebuilds.namespace import Namespace
 from imagebuilds.operator_process import Operator
 
-pytestmark = [pytest.mark.root, pytest.mark.cluster]
+pytestmark = [pytest.mark.root, pytest.mark.cluster, pytest.mark.alone]
 
 
 @dataclass(frozen=True, slots=True)
