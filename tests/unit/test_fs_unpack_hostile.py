@@ -101,7 +101,7 @@ def _refusal(action: Callable[[], object]) -> str:
 def _apply_virtually(tar: bytes) -> None:
     """A root of which nothing is on disk refuses the same layers."""
     name = Digest.of(tar)
-    apply_index(VirtualRoot(), make_index(io.BytesIO(tar), name), name, 0)
+    apply_index(VirtualRoot(), make_index(io.BytesIO(tar), name), name)
 
 
 def _state(path: Path) -> list[tuple[object, ...]]:

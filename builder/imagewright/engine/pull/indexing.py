@@ -19,10 +19,8 @@ from imagewright.engine.pull.streaming import InflatedLayer
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.layer.index import apply_index, make_index
-from imagewright.fs.layer.pack import in_order
 from imagewright.fs.tar.decompress import open_layer
 from imagewright.fs.tar.reader import read_rest
-from imagewright.fs.targets.nodes import LayerData
 from imagewright.fs.targets.virtual import VirtualRoot
 from imagewright.streams import Readable
 from imagewright.workers import Workers
@@ -33,7 +31,7 @@ class VirtualFiles:
 
     def __init__(self, indexes: LayerIndexes) -> None:
         self._indexes = indexes
-        self._layers: list[Layer] = []
+        self.applied = 0
         self.root = VirtualRoot()
 
     def update(self, layers: Sequence[Layer]) -> None:
@@ -43,18 +41,17 @@ class VirtualFiles:
             ImagewrightError: a layer cannot be pulled, or is one that cannot be unpacked, either.
             NotVirtualError: a layer has to be unpacked on disk.
         """
-        missing = layers[len(self._layers) :]
-        begin = len(self._layers)
-        for number, (layer, index) in enumerate(zip(missing, self._indexes.of(missing), strict=True), begin):
+        missing = layers[self.applied :]
+        for layer, index in zip(missing, self._indexes.of(missing), strict=True):
             with blaming_entry(layer):
-                apply_index(self.root, index, layer.diff_id, number)
-            self._layers.append(layer)
+                apply_index(self.root, index, layer.diff_id)
+            self.applied += 1
 
-    def wrote(self, layer: Layer, changes: Changes) -> None:
-        """It has a layer: its own changes, which were packed. Their data are in the layer from now on."""
-        for number, (path, _) in enumerate(in_order(changes)):
-            self.root.packed(path, LayerData(len(self._layers), number))
-        self._layers.append(layer)
+    def wrote(self, changes: Changes) -> None:
+        """It has the next layer: its own changes, which were packed. Their data are in the layer from now on."""
+        for path in changes.written:
+            self.root.packed(path)
+        self.applied += 1
 
 
 class LayerIndexes:

@@ -93,7 +93,7 @@ class LayerWriter:
         if isinstance(written.root, Rootfs):
             state.applied = len(state.layers)  # the files have it already
         elif state.virtual is not None and state.virtual.root is written.root:
-            state.virtual.wrote(layer, written.changes)
+            state.virtual.wrote(written.changes)
         return layer
 
     def add(self, state: StageState, created_by: str, layer: Layer | None) -> None:

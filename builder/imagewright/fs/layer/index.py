@@ -17,7 +17,6 @@ from imagewright.fs.layer.limits import Limits, Meter
 from imagewright.fs.layer.unpack import UnpackOptions, unpack_into
 from imagewright.fs.tar.entries import REGULAR, malformed
 from imagewright.fs.tar.reader import TarReader
-from imagewright.fs.targets.nodes import LayerData
 from imagewright.fs.targets.virtual import IndexedEntry, VirtualRoot, VirtualTarget
 from imagewright.streams import Readable
 
@@ -69,26 +68,24 @@ def make_index(stream: Readable, diff_id: Digest, limits: Limits = _LIMITS) -> b
     return b"".join(parts)
 
 
-def apply_index(root: VirtualRoot, index: bytes, diff_id: Digest, layer: int) -> None:
-    """Apply a layer, of which ``index`` is the index, to a virtual root as the layer ``layer``, counted from 0.
+def apply_index(root: VirtualRoot, index: bytes, diff_id: Digest) -> None:
+    """Apply a layer, of which ``index`` is the index, to a virtual root.
 
     Raises:
         FileSystemError: as ``unpack_layer``; the index is damaged, or that of another layer.
         NotVirtualError: the layer has to be unpacked on disk.
     """
-    unpack_into(VirtualTarget(root), _IndexReader(index, diff_id, layer, root.take), UnpackOptions())
+    unpack_into(VirtualTarget(root), _IndexReader(index, diff_id, root.take), UnpackOptions())
 
 
 class _IndexReader:
     """The entries of an index."""
 
-    def __init__(self, index: bytes, diff_id: Digest, layer: int, take: Callable[[int], None]) -> None:
+    def __init__(self, index: bytes, diff_id: Digest, take: Callable[[int], None]) -> None:
         self._account = take
         self._stream = zstandard.ZstdDecompressor().stream_reader(index)
         self._buffer = b""
         self._position = 0
-        self._layer = layer
-        self._count = 0
         head = _MAGIC + str(diff_id).encode() + b"\n"
         if self._take(len(head)) != head:
             raise malformed("the index of the layer is of another layer, or of another version")
@@ -100,13 +97,11 @@ class _IndexReader:
         type_, mode, uid, gid, size, real_size, mtime_ns, major, minor, name, link, kept, xattrs = fields
         entry = IndexedEntry(self._take(name), type_, mode, uid, gid, size, mtime_ns, self._take(link), major, minor)
         entry.real_size = real_size
-        entry.data = LayerData(self._layer, self._count)
         entry.kept = None if kept < 0 else self._take(kept)
         for _ in range(xattrs):
             lengths = _XATTR.unpack(self._take(_XATTR.size))
             key = self._take(lengths[0])
             entry.xattrs[key] = self._take(lengths[1])
-        self._count += 1
         fields_bytes = sum(len(key) + len(value) for key, value in entry.xattrs.items())
         self._account(name + link + max(kept, 0) + fields_bytes)
         return entry

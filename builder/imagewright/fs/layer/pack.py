@@ -60,7 +60,7 @@ class _Packer:
         self.current = b""
 
     def run(self, changes: Changes) -> None:
-        for path, removed in in_order(changes):
+        for path, removed in _in_order(changes):
             if self._target.is_excluded(path):
                 continue
             self.current = path
@@ -113,7 +113,7 @@ class _Packer:
                 )
 
 
-def in_order(changes: Changes) -> Iterator[tuple[bytes, bool]]:
+def _in_order(changes: Changes) -> Iterator[tuple[bytes, bool]]:
     """Every path once, parents first, sorted bytewise by component; with whether it is a whiteout."""
     paths: dict[bytes, bool] = {}
     for removed, group in ((False, changes.written), (True, changes.removed)):

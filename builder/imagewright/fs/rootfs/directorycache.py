@@ -66,10 +66,6 @@ class DirectoryCache:
         real = self._real.get(path, path)
         return real + b"/" + name if real else name
 
-    def is_excluded(self, path: bytes, name: bytes) -> bool:
-        """Whether ``name`` in the directory at ``path`` is excluded from the image, links resolved."""
-        return self._rootfs.is_excluded(self.real_path(path, name))
-
     def invalidate(self) -> None:
         """To be called when something was removed: paths may refer to other directories from now on."""
         for fd in self._open.values():

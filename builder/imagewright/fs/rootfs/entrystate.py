@@ -72,18 +72,6 @@ class EntryState:
         return True
 
 
-def state_of(ref: EntryRef, inodes: Inodes) -> EntryState | None:
-    """The present state of an entry, None if nothing exists there.
-
-    Raises:
-        OSError
-    """
-    try:
-        return EntryState(ref, inodes)
-    except FileNotFoundError:
-        return None
-
-
 def _metadata(info: os.stat_result) -> tuple[int, ...]:
     size = info.st_size if stat.S_ISREG(info.st_mode) else 0
     mtime_ns = 0 if stat.S_ISDIR(info.st_mode) else info.st_mtime_ns

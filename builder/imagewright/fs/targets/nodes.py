@@ -25,17 +25,6 @@ NO_XATTRS: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class LayerData:
-    """The data of an entry of a layer: number of the layer, base first, and of the entry in it, both from 0."""
-
-    layer: int
-    entry: int
-
-
-NO_LAYER = LayerData(-1, -1)
-
-
-@dataclass(frozen=True, slots=True)
 class SourceData:
     """The data of a file that is copied: ``name`` in a directory of ``root``."""
 
@@ -44,7 +33,7 @@ class SourceData:
     name: bytes
 
 
-Data = LayerData | SourceData | bytes | None  # of a file; bytes of a small one, and the target of a link
+Data = SourceData | bytes | None  # of a file, None where only a layer has them; bytes are also the target of a link
 
 
 class Node:

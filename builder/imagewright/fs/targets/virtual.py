@@ -30,10 +30,8 @@ from imagewright.fs.targets.disk import TYPES, as_bytes, changed_meanwhile
 from imagewright.fs.targets.model import DataReader, NotVirtualError, Owner, Packable, SourceEntry, Target
 from imagewright.fs.targets.nodes import (
     MAX_LINK_BYTES,
-    NO_LAYER,
     NO_XATTRS,
     Directory,
-    LayerData,
     Node,
     SourceData,
     error,
@@ -58,7 +56,6 @@ _ENTRY_BYTES = 400  # of memory for one entry, besides what it holds
 class IndexedEntry(Entry):
     """An entry of a layer without its data. ``kept``: the data of a small file that is often asked for."""
 
-    data: LayerData = NO_LAYER
     kept: bytes | None = None
 
 
@@ -67,7 +64,6 @@ class VirtualRoot:
 
     def __init__(self) -> None:
         self.top = Directory(stat.S_IFDIR | 0o755, 0, 0, time.time_ns())
-        self.kept: dict[LayerData, bytes] = {}
         self._room = MAX_ROOT_BYTES
 
     def take(self, count: int) -> None:
@@ -102,23 +98,21 @@ class VirtualRoot:
                     return os.pread(fd, limit, 0)
             finally:
                 files.close()
-        assert isinstance(node.data, LayerData)
-        if node.data not in self.kept:
+        if node.data is None:
             raise NotVirtualError
-        return self.kept[node.data]
+        return node.data
 
-    def packed(self, path: bytes, data: LayerData) -> None:
+    def packed(self, path: bytes) -> None:
         """The data of an entry, if it is a file that was copied, are in a layer from now on."""
         node = resolve(self.top, path, follow=False)[2]
         if isinstance(node.data, SourceData):
-            node.data = data
+            node.data = None
 
 
 class VirtualTarget(Target[Directory]):
     """A virtual root, or the directory ``top`` of one, while something is written to it."""
 
     def __init__(self, root: VirtualRoot) -> None:
-        self._root = root
         self._top = root.top
         self._files = SourceFiles()
         self._holes = Holes()
@@ -221,9 +215,7 @@ class VirtualTarget(Target[Directory]):
         assert isinstance(entry, IndexedEntry)
         node = Node(_KINDS[entry.type] | entry.mode & 0o7777, *owner, entry.mtime_ns)
         if entry.type == entries.REGULAR:
-            node.size, node.data = entry.real_size, entry.data
-            if entry.kept is not None:
-                self._root.kept[entry.data] = entry.kept
+            node.size, node.data = entry.real_size, entry.kept
         elif entry.type == entries.SYMLINK:
             if len(entry.linkname) > MAX_LINK_BYTES:
                 raise error(errno.ENAMETOOLONG, path)
