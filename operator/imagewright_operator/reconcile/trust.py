@@ -74,9 +74,9 @@ def counted(imagebuild_name: str, status: Status, pods: Iterable[Observation]) -
 
     Not by their signatures: copies of ended Pods have them, and with another key no running Pod has.
     """
-    build, pods = status.build, list(pods)
+    build, pods, names = status.build, list(pods), named(status.build)
     current = pod_of(imagebuild_name, build, pods) if build is not None and not build.outcome else None
-    return [pod for pod in pods if pod is current or pod.uid in named(build)]
+    return [pod for pod in pods if pod is current or pod.uid in names]
 
 
 def still_running(build: Build, pods: Iterable[Observation], now: datetime) -> list[Observation]:
