@@ -42,7 +42,9 @@ def test_from_a_cluster_and_a_registry_to_a_pushed_image(cluster: Cluster, nobod
     done = quickstart(cluster)
     assert done.returncode == 0, done.stderr
     table, _, rest = done.stdout.partition("Pushed ")
-    assert re.search(r"^hello +Succeeded +\S+/imagewright/hello:1.0 +sha256:[0-9a-f]{64}", table, re.MULTILINE)
+    assert re.search(
+        r"^hello +Succeeded +BuildSucceeded +\S+/imagewright/hello:1.0 +sha256:[0-9a-f]{12} ", table, re.MULTILINE
+    )
     assert "digest sha256:" in rest
     commands = rest.partition("What you would type next:")[2]
     assert all(f"kubectl {verb}" in commands for verb in ("logs", "describe", "apply"))

@@ -86,6 +86,7 @@ class PodMemory:
     """The memory of all Pods of the node together, as the kubelet bounds it where it enforces a node's allocatable."""
 
     def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self.unified = (CGROUPS / "cgroup.controllers").exists()
         top = CGROUPS if self.unified else CGROUPS / "memory"
         self._folder = top / cluster.places.cgroup / "kubepods"
@@ -98,8 +99,11 @@ class PodMemory:
         return used - sum(int(stat[f"{prefix}{kind}_file"]) for kind in ("active", "inactive"))
 
     @contextmanager
-    def bounded_to(self, spare: int) -> Iterator[None]:
-        """No more than ``spare`` bytes in addition to those that are held now."""
+    def bounded_to(self, spare: int, namespace: str) -> Iterator[None]:
+        """No more than ``spare`` bytes in addition to those that the Pods of a namespace hold now: those of earlier
+        tests, which give theirs back, have ended.
+        """
+        eventually(lambda: not self._others(namespace), "the Pods of earlier tests to end")
         limit = self._folder / ("memory.max" if self.unified else "memory.limit_in_bytes")
         before = limit.read_text()
         limit.write_text(str(self.held() + spare))
@@ -107,6 +111,11 @@ class PodMemory:
             yield
         finally:
             limit.write_text(before)
+
+    def _others(self, namespace: str) -> list[str]:
+        pods = self._cluster.json("get", "pods", "--all-namespaces")["items"]
+        places = [pod["metadata"]["namespace"] for pod in pods]
+        return [place for place in places if place.startswith("test-") and place != namespace]
 
 
 def power_cut(cluster: Cluster, pod_uid: str) -> None:

@@ -114,8 +114,8 @@ class _Server(http.server.ThreadingHTTPServer):
         return connection, address
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that doesn't trust us ends the handshake: that is its right."""
-        if not isinstance(sys.exception(), OSError):
+        """A client that doesn't trust us, or wants no more, ends the connection: that is its right."""
+        if not isinstance(sys.exception(), (ssl.SSLError, ConnectionError)):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 

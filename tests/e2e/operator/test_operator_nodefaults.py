@@ -164,7 +164,7 @@ def test_a_build_killed_by_a_neighbours_memory_use_is_retried(
         builds.apply("beside", source=fails_when_there_is(f"{cluster.registry.url}/v2/{builds.name}/app/manifests/1"))
         runs(builds, "beside")
     guaranteed = {"cpu": "100m", "memory": "1Gi"}
-    with memory.bounded_to(spare=100 * MI):
+    with memory.bounded_to(spare=100 * MI, namespace=builds.name):
         cluster.apply(neighbour(builds.name, HOLD.format(size=200 * MI), {"limits": guaranteed}))
         if memory.unified and outlives:  # the kernel kills the whole container, and nobody is left to tell
             builds.becomes("False OutOfMemory")
