@@ -66,7 +66,7 @@ class _Response(aiohttp.ClientResponse):
 
 
 class _Content:
-    """The body of an answer. In chunks, as kopf reads a watch, it comes in whole lines."""
+    """The body of an answer. In chunks, as kopf reads a watch, it comes in whole lines; the last may lack its newline."""
 
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content
@@ -81,4 +81,4 @@ class _Content:
             if lines:
                 yield b"".join(shallow(line) + b"\n" for line in lines)
         if rest:
-            yield rest
+            yield shallow(rest)
