@@ -16,6 +16,7 @@ import pytest
 from proof.durations import Durations, minutes
 from proof.tiers import PEERS_GROUP, TIERS, tier_of
 from times.records import VARIABLE, TimedFixture, TimedTest, keep
+from xdist.scheduler import LoadGroupScheduling
 
 _LINE_EVERY_S = 30.0
 _FIXTURE_FROM_S = 0.2  # quicker ones are noise: there are tens of thousands
@@ -43,6 +44,33 @@ def pytest_configure(config: pytest.Config) -> None:
     controls = not hasattr(config, "workerinput")  # a worker of pytest-xdist reports to the process that controls it
     if controls and os.environ.get(VARIABLE):
         config.pluginmanager.register(_Progress(config), "imagewright-progress")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadGroupScheduling | None:
+    return _Scheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+class _Scheduling(LoadGroupScheduling):  # type: ignore[misc]
+    """pytest-xdist's own waits for ever after a worker has crashed.
+
+    A worker runs a test when it has the next one, too, and asks for more when a test has ended.
+    """
+
+    def remove_node(self, node: object) -> str | None:
+        """Hands out again what the worker has not run; of what it has run, others would wait for the end."""
+        work = self.assigned_work[node]
+        for scope in [scope for scope, tests in work.items() if all(tests.values())]:
+            del work[scope]
+        crashed: str | None = super().remove_node(node)
+        return crashed
+
+    def schedule(self) -> None:
+        """A worker that replaces another gets two tests, as those of the beginning do."""
+        began = self.collection is not None
+        super().schedule()
+        if began:
+            super().schedule()
 
 
 class _Progress:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,20 @@ from proof.tiers import OTHER, tier_of
 from times.records import VARIABLE, TimedFixture, TimedStep, TimedTest, keep, kept
 
 TESTS = Path(__file__).parents[1]
+CRASHES_ONCE = """
+import os, pathlib, pytest, time
+
+@pytest.mark.parametrize("number", range(40))
+def test_one(number):
+    replaces = pathlib.Path("replaces")
+    if number == 20 and not os.path.exists("crashed"):
+        pathlib.Path("crashed").touch()
+        os._exit(1)
+    if os.environ["PYTEST_XDIST_WORKER"] == "gw2":
+        replaces.touch()
+    while number > 20 and not replaces.exists():
+        time.sleep(0.05)
+"""
 TIMES = [
     TimedTest("tests/unit/test_a.py::test_one", "setup", 0.5, "passed"),
     TimedTest("tests/unit/test_a.py::test_one", "call", 1.5, "passed"),
@@ -105,3 +122,16 @@ def test_the_exit_code(
     printed = capsys.readouterr().out
     assert f"{int(outcome == 'passed')} passed, {int(outcome == 'failed')} failed" in printed
     assert ("tests/a" in printed) == (outcome == "skipped" and ci)
+
+
+def test_the_others_run_what_is_left_when_a_worker_has_crashed(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_crashing.py").write_text(CRASHES_ONCE)
+    words = ["-q", "-pproof.plugin", "-pno:cacheprovider", "--numprocesses=2", "--dist=loadgroup", "test_crashing.py"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TESTS)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=tmp_path, env=environment, check=False, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert "1 failed, 40 passed" in done.stdout, done.stdout
+    assert "crashed while running 'test_crashing.py::test_one[20]'" in done.stdout
