@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from servers.registryclient import Client
 
+from imagewright.digest import Digest
+from imagewright.engine.layers import Layer, LayerOrigin
+from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, ImageSources
+from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.pull.streaming import Spool
+from imagewright.engine.workspace import Workspace
+from imagewright.oci.descriptor import Descriptor
+from imagewright.progress.plain import Level, PlainReporter
+from imagewright.store.blobs import BlobStore
+
+PATIENCE_S, POLL_S = 0.3, 0.05
 
 
 class _Slow:
@@ -84,6 +96,68 @@ def test_a_download_that_never_began_is_closed_at_once(tmp_path: Path) -> None:
     spool.close()  # a pool that can't start a thread never calls download
     spool.download()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def granted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long this thread was ready to wait, whenever it waited in vain, in seconds; polls are not counted."""
+    seconds: list[float] = []
+    this, wait, join = threading.current_thread(), threading.Condition.wait, threading.Thread.join
+
+    def counted_wait(condition: threading.Condition, timeout: float | None = None) -> bool:
+        notified = wait(condition, timeout)
+        if timeout is not None and timeout > POLL_S and not notified and threading.current_thread() is this:
+            seconds.append(timeout)
+        return notified
+
+    def counted_join(thread: threading.Thread, timeout: float | None = None) -> None:
+        join(thread, timeout)
+        if timeout is not None and thread.is_alive() and threading.current_thread() is this:
+            seconds.append(timeout)
+
+    monkeypatch.setattr(threading.Condition, "wait", counted_wait)
+    monkeypatch.setattr(threading.Thread, "join", counted_join)
+    return seconds
+
+
+@pytest.mark.parametrize("hanging", [1, DOWNLOADS_AT_ONCE - 1, 5])
+def test_downloads_that_hang_are_waited_for_once(
+    tmp_path: Path, granted: list[float], monkeypatch: pytest.MonkeyPatch, hanging: int
+) -> None:
+    monkeypatch.setattr("imagewright.workers.PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr("imagewright.engine.pull.images.DOWNLOADS_AT_ONCE", hanging + 1)
+    go_on, hang = threading.Event(), threading.Semaphore(0)
+
+    @contextmanager
+    def silent(_: Descriptor) -> Iterator[io.BytesIO]:
+        hang.release()
+        go_on.wait()
+        yield io.BytesIO()
+
+    @contextmanager
+    def failing(_: Descriptor) -> Iterator[io.BytesIO]:
+        for _ in range(hanging):
+            hang.acquire()
+        raise ValueError("the server has hung up")
+        yield io.BytesIO()
+
+    def layer(number: int) -> Layer:
+        digest = Digest.parse(f"sha256:{number:064}")
+        return Layer(Descriptor("a", digest, 1), digest, LayerOrigin(silent if number else failing, None))
+
+    puller = Client().puller
+    workspace = Workspace(str(tmp_path))
+    reporter = PlainReporter(io.StringIO(), Level.ERROR)
+    images = Images(
+        ImageSources(puller, Layouts([]), WarmCache("")), workspace, BlobStore(workspace.blobs), reporter
+    )  # fmt: skip
+    try:
+        with pytest.raises(ValueError, match="hung up"):
+            images.unpack([layer(number) for number in range(hanging + 1)], workspace.stage(0), "base")
+        assert 0 < sum(granted) <= PATIENCE_S
+        assert os.listdir(workspace.layers) == []
+    finally:
+        go_on.set()
 
 
 def test_the_reader_gets_every_byte(tmp_path: Path) -> None:

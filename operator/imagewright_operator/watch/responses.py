@@ -66,7 +66,7 @@ class _Response(aiohttp.ClientResponse):
 
 
 class _Content:
-    """The body of an answer. In chunks, as kopf reads a watch, it comes in whole lines; the last may lack its newline."""
+    """The body of an answer. In chunks, as kopf reads a watch, it comes in whole lines, but for the last's newline."""
 
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self._content = content

@@ -141,9 +141,11 @@ class Images:
         """
         with self.exclusive({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
             spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
-            workers = stack.enter_context(Workers(DOWNLOADS_AT_ONCE, "pull"))
             for spool in spools.values():
                 stack.callback(spool.close)
+            workers = stack.enter_context(Workers(DOWNLOADS_AT_ONCE, "pull"))  # waits for all downloads together
+            for spool in spools.values():
+                stack.callback(spool.stop)
                 workers.submit(spool.download)
             skipped = sum(self._unpack_one(layer, rootfs, spools) for layer in layers)
         if skipped:

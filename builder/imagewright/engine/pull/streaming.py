@@ -16,7 +16,6 @@ from types import TracebackType
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
 from imagewright.streams import Readable
-from imagewright.workers import PATIENCE_S
 
 _CHUNK_BYTES = 1 << 20
 _CHUNKS_AHEAD = 8
@@ -30,7 +29,6 @@ class Spool:
         self._opener = opener
         self._changed = threading.Condition()
         self._written = 0
-        self._begun = False
         self._ended = False
         self._stopped = False
         self._error: BaseException | None = None
@@ -39,10 +37,8 @@ class Spool:
 
     def download(self) -> None:
         """Download everything, in a thread of its own. An error is raised by ``read``."""
-        with self._changed:
-            if self._stopped:
-                return
-            self._begun = True
+        if self._stopped:
+            return
         try:
             with open(self._path, "wb") as out, self._opener() as stream:
                 while not self._stopped and (chunk := stream.read(_CHUNK_BYTES)):
@@ -88,16 +84,11 @@ class Spool:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop the download, wait for its end and remove the file. A download that has not begun never will.
-
-        One that a silent server holds up is not waited for.
-        """
+        """Stop the download and remove the file. To be called when it has ended, or no longer to be waited for."""
         self.stop()
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or not self._begun, PATIENCE_S)
         if os.path.exists(self._path):
             os.unlink(self._path)
 
