@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from imagewright.logins import without_logins
+
 
 class Reason(StrEnum):
     """Reason codes, shared by engine and operator; CamelCase, as the Kubernetes API conventions require."""
@@ -112,7 +114,7 @@ def quoted(text: str, limit: int = 300) -> str:
 
 
 class ImagewrightError(Exception):
-    """A failure that a user can act on.
+    """A failure that a user can act on. Addresses in its message and hint are shown without their logins.
 
     Args:
         message: what was attempted, on what, and why it failed; lower case, without a full stop, values in double
@@ -137,10 +139,10 @@ class ImagewrightError(Exception):
         location: Location | None = None,
         excerpt: Sequence[str] = (),
     ) -> None:
-        super().__init__(message)
-        self.message = self.why = message
+        self.message = self.why = without_logins(message)
+        super().__init__(self.message)
         self.reason = reason or self.default_reason
-        self.hint = hint
+        self.hint = without_logins(hint)
         self.location = location
         self.excerpt = tuple(excerpt)
         self.instruction = ""  # the one that was being executed; set by the engine
@@ -189,7 +191,7 @@ class RegistryError(ImagewrightError):
         self, message: str, *, why: str = "", status: int = 0, reason: Reason | None = None, hint: str = ""
     ) -> None:
         super().__init__(message, reason=reason, hint=hint)
-        self.why = why or message
+        self.why = without_logins(why) or self.message
         self.status = status
 
 
@@ -198,7 +200,7 @@ class FileSystemError(ImagewrightError):
 
     def __init__(self, message: str, *, why: str = "", reason: Reason | None = None, hint: str = "") -> None:
         super().__init__(message, reason=reason, hint=hint)
-        self.why = why or message
+        self.why = without_logins(why) or self.message
 
 
 class SandboxError(ImagewrightError):

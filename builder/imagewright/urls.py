@@ -1,4 +1,4 @@
-"""Web addresses (RFC 3986): read as urllib3 reads them, which connects, and shown without the logins in them.
+"""Web addresses (RFC 3986), read as urllib3 reads them, which connects.
 
 No I/O. Parsers differ about hosts, such as that of ``http://a\\@b/``. What one of them checks and another connects to
 must be the same host, so that an address that can be read in two ways is invalid.
@@ -16,9 +16,6 @@ import urllib3.util
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
-_IN_TEXT = re.compile(r"(?:\bssh:)?//\S+")
-_KEEPS_USER = ("ssh", "git+ssh")
 
 Origin = tuple[str, str, int]  # scheme, host, port (RFC 9110, section 4.3.1)
 
@@ -122,34 +119,3 @@ def is_this_machine(host: str) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         address = address.ipv4_mapped or address
     return address.is_loopback or address.is_unspecified
-
-
-def shown_url(url: str) -> str:
-    """An address for messages: without its login, and without its query, which may be a signature."""
-    return without_login(url).partition("?")[0]
-
-
-def without_login(url: str) -> str:
-    """An address for messages, however wrong it is: without user and password; ssh's user remains.
-
-    The login of a wrong address ends with the last ``@``: passwords with ``/`` belong percent-encoded. What can be read
-    in both ways, as in ``//user:12/34@host/`` and ``//host:5000/package@1``, is taken for one if its host has no dot.
-    """
-    scheme, slashes, rest = url.partition("//")
-    authority, slash, path = rest.partition("/")
-    if "@" not in authority and not (_HOST_AND_PORT.fullmatch(authority) and _is_path(authority, path)):
-        authority, slash, path = rest, "", ""
-    userinfo, at, host = authority.rpartition("@")
-    user = userinfo.partition(":")[0] if scheme.rstrip(":").lower() in _KEEPS_USER else ""
-    return scheme + slashes + user + at * bool(user) + host + slash + path
-
-
-def _is_path(authority: str, path: str) -> bool:
-    """Whether an ``@`` in a path doesn't end a login with a slash: a name begins with it, or the host is surely one."""
-    before, at, _ = path.rpartition("@")
-    return not at or before == "" or before.endswith("/") or "." in authority or authority.startswith("[")
-
-
-def without_logins(text: str) -> str:
-    """Text without the logins of the addresses in it."""
-    return _IN_TEXT.sub(lambda found: without_login(found[0]), text)

@@ -6,7 +6,8 @@ import pytest
 import urllib3.util
 
 from imagewright.http.exchange import Authorization
-from imagewright.urls import is_loopback, is_this_machine, origin, parse_url, shown_url, without_login, without_logins
+from imagewright.logins import shown_url, without_login, without_logins
+from imagewright.urls import is_loopback, is_this_machine, origin, parse_url
 
 # Each is read in another way by another parser: other hosts, ports, or paths.
 AMBIGUOUS = [

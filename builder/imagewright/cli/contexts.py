@@ -24,9 +24,9 @@ from imagewright.contract.sources import (
 )
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, UsageError, quoted
+from imagewright.logins import without_login
 from imagewright.plan.gotext import parse_bool
 from imagewright.reference import Reference
-from imagewright.urls import without_login
 
 _CONTEXT_FORMS = tuple(form for kind in KINDS for form in kind.forms)
 _CONTEXT_HINT = f"Write {', '.join(_CONTEXT_FORMS[:-1])} or {_CONTEXT_FORMS[-1]}."

@@ -17,8 +17,8 @@ from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import HttpArchiveSource, OciSource
 from imagewright.errors import FileSystemError, Reason, SourceError, UsageError
 from imagewright.http.session import Tls
+from imagewright.logins import shown_url
 from imagewright.reference import Reference
-from imagewright.urls import shown_url
 
 _CA = "ca.crt"
 _LOGIN_HINT = (

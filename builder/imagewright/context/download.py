@@ -25,7 +25,8 @@ from imagewright.http.exchange import Authorization, HttpClient, HttpRequest, Re
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify
 from imagewright.http.retry import RetryPolicy, StatusRefusal, with_retries
 from imagewright.http.session import Tls
-from imagewright.urls import Url, origin, parse_url, shown_url
+from imagewright.logins import shown_url
+from imagewright.urls import Url, origin, parse_url
 
 _CHUNK = 1 << 20
 

@@ -18,7 +18,8 @@ import requests
 from imagewright.http.body import finish
 from imagewright.http.failures import TlsFileError, clean
 from imagewright.http.session import Tls, new_session
-from imagewright.urls import Origin, is_loopback, origin, parse_url, shown_url
+from imagewright.logins import shown_url
+from imagewright.urls import Origin, is_loopback, origin, parse_url
 
 _CONNECT_S = 10.0
 _SILENCE_S = 60.0  # without a byte

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
+from imagewright.logins import without_login
 from imagewright.plan.gotext import parse_bool
-from imagewright.urls import parse_url, without_login
+from imagewright.urls import parse_url
 
 _SCHEME = re.compile(r"([A-Za-z0-9]+)://")
 _SCP = re.compile(r"([A-Za-z0-9_-]+@[A-Za-z0-9.-]+:[^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)

@@ -16,8 +16,8 @@ from imagewright.errors import Reason, RegistryError
 from imagewright.http.body import BodyReader
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
 from imagewright.http.retry import Refusal, retry_after_s
+from imagewright.logins import shown_url
 from imagewright.registry.endpoints import Endpoint
-from imagewright.urls import shown_url
 
 NOT_FOUND = "not found"
 _CHECK_NAME = "Check the name and the tag"

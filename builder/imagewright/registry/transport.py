@@ -25,6 +25,7 @@ from imagewright.http.exchange import (
 )
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
 from imagewright.http.retry import RetryPolicy, StatusRefusal, is_idempotent, with_retries
+from imagewright.logins import shown_url
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login, TokenAnswer, TokenRequest, authorize
 from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions
@@ -38,7 +39,7 @@ from imagewright.registry.failures import (
     unusable_file,
 )
 from imagewright.registry.keychain import Keychain
-from imagewright.urls import Origin, is_loopback, is_this_machine, origin, parse_url, shown_url
+from imagewright.urls import Origin, is_loopback, is_this_machine, origin, parse_url
 
 _T = TypeVar("_T")
 _MAX_TOKEN_ANSWER = 1 << 20

@@ -11,8 +11,8 @@ import re
 from imagewright.cli.arguments import Arguments
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.sources import DirectorySource, GitSource, SourceModel, TarSource, kind_of
+from imagewright.logins import without_login
 from imagewright.streams import own_descriptor, stream_name
-from imagewright.urls import without_login
 from imagewright_kubectl.kaniko.container import Environment, Json, Mounts
 from imagewright_kubectl.kaniko.diagnostics import Diagnostics
 from imagewright_kubectl.kaniko.manifest import Workload

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from imagewright.logins import without_logins
+
 GROUP = "imagewright.dev"
 VERSION = "v1alpha1"
 KIND = "ImageBuild"
@@ -79,7 +81,7 @@ def describe(error: ValidationError) -> str:
     """The first error, with the field's path in JSON."""
     first = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(part) for part in first["loc"])
-    return f"{path}: {first['msg']}"
+    return without_logins(f"{path}: {first['msg']}")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -176,50 +178,46 @@ RelativePath = Annotated[
 _PATH = "[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*"
 _HOST = "([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\\\\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*|\\\\[[0-9a-fA-F:]+\\\\])(:[0-9]+)?"
 
-ImageTag = Annotated[
-    str,
-    Field(
-        max_length=512,
-        json_schema_extra=rules(
-            rule(
-                "!self.contains(' ')",
-                "must not hold spaces: write one image per line, such as registry.example.com/team/app:1.0",
-            ),
-            rule(
-                "!self.contains('@')",
-                "must not carry a digest: write name:tag, the digest is what the build finds out",
-            ),
-            rule(
-                "self.contains(' ') || self.contains('@') || "
-                f"self.matches('^({_HOST}/)?{_PATH}(/{_PATH})*(:[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?$')",
-                "is not an image reference: write it as registry.example.com/team/app:1.0, in lower case",
-            ),
-        ),
-    ),
-]
-
-RegistryHost = Annotated[
-    str,
-    Field(
-        max_length=253,
-        json_schema_extra=rules(
-            rule(
-                f"self.matches('^{_HOST}$')", "is not a registry: write its host and port, such as registry.example.com"
-            )
-        ),
-    ),
-]
-
-
-# Its rules are those of the object that has it, see ``repository_rules``.
+# Their rules are those of the object that has them: the API server prints the value that a rule is for, and an address
+# of a registry may have been given a login.
+ImageTag = Annotated[str, Field(max_length=512)]
+RegistryHost = Annotated[str, Field(max_length=253)]
 Repository = Annotated[str, Field(min_length=1, max_length=512)]
 
 
-def repository_rules(*fields: str, lists: Iterable[str] = ()) -> list[Json]:
-    """The rules for fields with a Repository, for the object that has them.
+def tag_rules(field: str) -> list[Json]:
+    """The rules for a field with a list of ImageTag."""
+    spaces, address, digest = "one.contains(' ')", "one.contains('://')", "one.matches('@[a-z0-9]+:[0-9a-f]+$')"
+    form = f"^({_HOST}/)?{_PATH}(/{_PATH})*(:[A-Za-z0-9_][-A-Za-z0-9_.]{{0,127}})?$"
+    return [
+        rule(f"!has(self.{field}) || self.{field}.all(one, {expression})", f"has a value in {field} {message}")
+        for expression, message in (
+            (f"!{spaces}", "with spaces: write one image per line, such as registry.example.com/team/app:1.0"),
+            (
+                f"!{address}",
+                "that is an address: write registry.example.com/team/app:1.0, without https:// and without a login",
+            ),
+            (f"!{digest}", "with a digest: write name:tag, the digest is what the build finds out"),
+            (
+                f"{spaces} || {address} || {digest} || one.matches('{form}')",
+                "that is not an image reference: write it as registry.example.com/team/app:1.0, in lower case",
+            ),
+        )
+    ]
 
-    The API server prints the value that a rule is for, and an address of a registry may have been given a login.
-    """
+
+def host_rules(field: str) -> list[Json]:
+    """The rule for a field with a RegistryHost."""
+    return [
+        rule(
+            f"!has(self.{field}) || self.{field}.matches('^{_HOST}$')",
+            f"has a {field} that is not a registry: write its host and port, such as registry.example.com",
+        )
+    ]
+
+
+def repository_rules(*fields: str, lists: Iterable[str] = ()) -> list[Json]:
+    """The rules for fields with a Repository."""
     form = "{0}.matches('^[^ /@][^ @]*(@sha256:[0-9a-f]{{64}})?$') && !{0}.contains('://')"
     say = "that is not a name in a registry: write it as registry.example.com/team/app, without https:// and without a login"
     one = [

@@ -22,9 +22,11 @@ from imagewright_operator.api.base import (
     RegistryHost,
     RelativePath,
     Repository,
+    host_rules,
     repository_rules,
     rule,
     rules,
+    tag_rules,
 )
 from imagewright_operator.api.podtemplate import PodTemplate
 from imagewright_operator.api.source import Source, choices
@@ -164,6 +166,7 @@ class Output(Model):
                 "self.compressionLevel >= 1 : self.compressionLevel <= 9)",
                 "has a compressionLevel that the compression has not: Gzip has 0 to 9, Zstd 1 to 22",
             ),
+            *tag_rules("tags"),
         )
     )
 
@@ -262,6 +265,7 @@ class Registry(Model):
                 "!(has(self.mirrorsOnly) && self.mirrorsOnly) || (has(self.mirrors) && self.mirrors.size() > 0)",
                 "has mirrorsOnly without mirrors: name the mirrors that are to be asked",
             ),
+            *host_rules("host"),
             *repository_rules(lists=["mirrors"]),
         )
     )

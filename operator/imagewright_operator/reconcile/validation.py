@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from imagewright.contract import COMPRESSION_LEVELS
 from imagewright.errors import ImagewrightError, UsageError
+from imagewright.logins import without_logins
 from imagewright.reference import Reference
 from imagewright_operator.api import ImageBuild, Metadata, Spec, Status, urlrules
 from imagewright_operator.api.base import MAX_INLINE_BYTES, describe, parse_duration
@@ -87,7 +88,7 @@ def read(body: Mapping[str, Any]) -> tuple[ImageBuild, str]:
 def _judged(find: Callable[[], Iterable[str]]) -> tuple[str, ...]:
     """What ``find`` finds. If it fails that is a problem of this object, which its owner sees, and of no other."""
     try:
-        return tuple(find())
+        return tuple(without_logins(problem) for problem in find())
     except Exception as error:  # noqa: BLE001 - see above
         return (_defect(error),)
 

@@ -237,9 +237,12 @@ def volume(path: str, **source: Any) -> dict[str, Any]:
             {"source": {"inline": {"dockerfile": "FROM scratch"}, "configMap": {"name": "a"}}},
             "names more than one source: keep exactly one of git, http, s3",
         ),
-        ({"output": {"tags": ["registry.example.com/my app:1"]}}, "must not hold spaces: write one image per line"),
+        (
+            {"output": {"tags": ["registry.example.com/my app:1"]}},
+            "has a value in tags with spaces: write one image per line",
+        ),
         ({"output": {"tags": ["registry.example.com/App:1"]}}, "is not an image reference: write it as"),
-        ({"output": {"tags": ["a/b@sha256:" + "a" * 64]}}, "must not carry a digest: write name:tag"),
+        ({"output": {"tags": ["a/b@sha256:" + "a" * 64]}}, "has a value in tags with a digest: write name:tag"),
         ({"output": {"tags": []}}, "names no tags: write at least one image to push"),
         ({"output": None}, "names no output: write the image to push below spec.output.tags"),
         ({"contextDir": "a/../../b"}, "must not hold '..': write a path inside the source"),
@@ -319,6 +322,14 @@ def test_a_bad_spec_is_refused_with_what_to_write_instead(
     assert said in done.stderr
 
 
+TAGS_WITH_A_LOGIN = [
+    "https://u:s3cr3t@a.example.com/b",
+    "https://s3cr3t@a.example.com/b:1",
+    "u:s3cr3t@a.example.com/b:1",
+    "u:s3 cr3t s3cr3t@a.example.com/b",
+]
+
+
 @pytest.mark.parametrize(
     "spec",
     [
@@ -333,6 +344,9 @@ def test_a_bad_spec_is_refused_with_what_to_write_instead(
         {"cache": {"repository": "https://u:s3cr3t@a.example.com/b"}},
         {"cache": {"from": ["https://u:s3cr3t@a.example.com/b"]}},
         {"registries": [{"host": "a", "mirrors": ["https://u:s3cr3t@a.example.com"]}]},
+        {"registries": [{"host": "https://u:s3cr3t@a.example.com"}]},
+        {"registries": [{"host": "u:s3cr3t@a.example.com"}]},
+        *({"output": {"tags": [tag]}} for tag in TAGS_WITH_A_LOGIN),
         {"podTemplate": {"env": [{"name": "A", "value": "s3cr3t", "valueFrom": {}}]}},
     ],
 )

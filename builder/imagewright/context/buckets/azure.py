@@ -14,7 +14,8 @@ from imagewright.context.job import FetchJob
 from imagewright.context.mountedsecret import read_login
 from imagewright.contract.sources import AzureBlobSource
 from imagewright.errors import Reason, SourceError
-from imagewright.urls import Url, parse_url, shown_url
+from imagewright.logins import shown_url
+from imagewright.urls import Url, parse_url
 
 _HINT = (
     "Set AZURE_STORAGE_ACCESS_KEY, give the Pod's identity the role Storage Blob Data Reader, or name a Secret with accountKey, "

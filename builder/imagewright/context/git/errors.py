@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from imagewright.context.git.address import Login
 from imagewright.context.hiding import hidden
 from imagewright.errors import Reason, SourceError
-from imagewright.urls import without_logins
+from imagewright.logins import without_logins
 
 
 class GitError(SourceError):
