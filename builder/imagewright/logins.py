@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
-# Up to the next address: one whose host has a dot would pass for a path of the first.
-_IN_TEXT = re.compile(r"(?:\bssh:|(?<=:))//(?:(?![a-z][a-z0-9+.-]{0,20}://)\S)+")
+# Up to the next address: one whose host has a dot would pass for a path of the first. An OCI layout has no host.
+_IN_TEXT = re.compile(r"(?:\bssh:|(?<=:)(?<!oci-layout:))//(?:(?![a-z][a-z0-9+.-]{0,20}://)\S)+")
 # user:password@host, as of the name of an image, whose digest follows an "@" as well.
 _BARE = re.compile(r"(?:^|(?<=[\s\"'=,;]))[^\s\"'=,;/@:]{1,100}:[^\s\"'/@]{1,300}@(?!sha(?:256|512):)")
 _DIGEST = re.compile(r"@sha(?:256|512):[0-9a-f]{64,128}\b")

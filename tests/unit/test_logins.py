@@ -44,6 +44,7 @@ DIGEST = "sha256:" + "a" * 64
         (f"app:1@{DIGEST}", f"app:1@{DIGEST}"),
         ("app:1@sha256:abc", "app:1@sha256:abc"),
         ("localhost:5000/app:1@foo", "localhost:5000/app:1@foo"),
+        ("oci-layout://FOLDER[:TAG][@DIGEST]", "oci-layout://FOLDER[:TAG][@DIGEST]"),
         ("/a//b@c", "/a//b@c"),
         ("git@h.test:a", "git@h.test:a"),
         ("at 12:30, a@b", "at 12:30, a@b"),
