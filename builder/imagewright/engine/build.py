@@ -282,13 +282,14 @@ class _Build:
         origins = Origins(planned.contexts, images, workspace, LayerIndexes(images))
         mounts = MountSources(origins, BindSources(workspace), caches, remotes.secrets, remotes.agents)
         redaction = Redaction(remotes.secrets.values())
+        layers = layer_options(request, planned.epoch_s)
         return Session(
             planned.plan,
             origins,
             StageReaders(planned.plan),
-            layer_options(request, planned.epoch_s),
+            layers,
             RunExecutor(sandbox, mounts, reporter, redaction, planned.dockerfile_lines, self._root),
-            CopyExecutor(origins, remotes, reporter, workspace.path),
+            CopyExecutor(origins, remotes, reporter, workspace.path, layers.pack.mtime_limit_ns),
             StepLog(reporter, planned.dockerfile_lines, remotes.stopped, self._steps),
             self._cache,
             self._root,

@@ -83,5 +83,5 @@ def layer_options(request: BuildRequest, epoch_s: int | None) -> LayerOptions:
         kinds |= {RunStep} if request.cache.run_layers else set()
         kinds |= {CopyStep} if request.cache.copy_layers else set()
     ignored = tuple(os.fsencode(path.strip("/")) for path in request.image.ignore_paths if path.strip("/"))
-    pack = PackOptions(request.image.compression, request.image.compression_level)
+    pack = PackOptions(request.image.compression, request.image.compression_level, epoch_s)
     return LayerOptions(pack, request.image.single_layer, ignored, frozenset(kinds), epoch_s)

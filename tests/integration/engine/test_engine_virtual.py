@@ -138,20 +138,72 @@ def test_files_are_on_disk_where_a_step_needs_them(builds: Builds) -> None:
 
 
 SEVERAL = {
-    "an earlier file again, with its time clamped": "COPY --link a /app/\nCOPY a d /app/\n",
+    "an equal file again": "COPY --link a /app/\nCOPY a d /app/\n",
+    "an equal file of this stage": "COPY a /app/\nCOPY a d /app/\n",
     "one file under two names": "COPY a /app/\nCOPY a d/same /app/\n",
+    "a file of one time and size, with other data": "COPY a /app/\nCOPY other /app/a\n",
+}
+
+
+@pytest.mark.parametrize("steps", SEVERAL.values(), ids=SEVERAL)
+def test_files_are_compared_without_the_base(builds: Builds, steps: str) -> None:
+    outcomes = []
+    for after, work in (("", _WORK), ('RUN ["true"]\n', "")):
+        builds.write(f"FROM busybox\n{steps}{after}", other="o")
+        (builds.context / "d" / "same").hardlink_to(builds.context / "a")
+        outcomes.append(builds.good(work=work))
+    virtual, disk = outcomes
+    assert virtual.layers == disk.layers
+    assert virtual.blobs.count(virtual.layers[0]) == 1
+
+
+def test_a_layer_is_read_again_for_the_data_of_an_equal_file(builds: Builds) -> None:
+    """A file of the base that is copied again is not added; one of the same size and time is."""
+    builds.write("FROM busybox\nCOPY . /app/\n")
+    base = builds.good()
+    repository = builds.name.partition("/")[2]
+    builds.write(f"FROM {repository}:1\nCOPY d /app/d/\nCOPY a /app/\n", **{"d/c": "d"})
+    again = builds.good()
+    assert again.layers[:2] == base.layers
+    assert len(again.layers) == 3
+    assert [again.blobs.count(layer) for layer in again.layers] == [1, 2, 0]
+    builds.write(f'FROM {repository}:1\nCOPY d /app/d/\nCOPY a /app/\nRUN ["true"]\n', **{"d/c": "d"})
+    builds.name += "/disk"
+    assert builds.good(work="").layers[1:] == again.layers[1:]
+
+
+ON_DISK = {
     "from the base itself": "COPY --from=busybox /bin/busybox /b\n",
     "an archive": "ADD a /x/\n",
 }
 
 
-@pytest.mark.parametrize("steps", SEVERAL.values(), ids=SEVERAL)
-def test_what_a_virtual_root_could_do_otherwise_is_done_on_disk(builds: Builds, steps: str) -> None:
+@pytest.mark.parametrize("steps", ON_DISK.values(), ids=ON_DISK)
+def test_what_a_virtual_root_cannot_do_is_done_on_disk(builds: Builds, steps: str) -> None:
     outcomes = []
     for after in ("", 'RUN ["true"]\n'):
         builds.write(f"FROM busybox\n{steps}{after}")
-        (builds.context / "d" / "same").hardlink_to(builds.context / "a")
         outcomes.append(builds.good(work=""))
     alone, before_run = outcomes
     assert before_run.layers == alone.layers
     assert alone.blobs.count(alone.layers[0]) == 1
+
+
+AGAIN = "FROM busybox\nCOPY a /app/\nCOPY d /app/d/\n"
+
+
+def test_a_step_adds_the_same_with_and_without_a_cached_layer_below(builds: Builds) -> None:
+    """Times are clamped in layers and not in files: what was unpacked from a cached layer is as what was copied."""
+    outcomes = []
+    for after, work in (("", _WORK), ('RUN ["true"]\n', "")):
+        for filled in (False, True):
+            repository = f"{builds.name}/{'virtual' if after else 'disk'}"
+            flags = ("--cache", "--cache-copy-layers", f"--cache-repo={repository}") if filled else ()
+            if filled:
+                builds.write(AGAIN)
+                builds.good(*flags, work="")
+            builds.write(f"{AGAIN}COPY a new /app/\n{after}", new="new")
+            os.utime(builds.context / "a", (1_700_000_000, 1_700_000_000))  # another checkout
+            outcomes.append(builds.good(*flags, work=work))
+    assert [outcome.layers for outcome in outcomes[1:]] == [outcomes[0].layers] * 3
+    assert len(outcomes[0].layers) == 4

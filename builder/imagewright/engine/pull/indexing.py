@@ -6,10 +6,11 @@ Streams layers from the registry or reads them from the blob store.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from imagewright.digest import Digest
 from imagewright.engine.events import timed
@@ -17,13 +18,16 @@ from imagewright.engine.layers import Layer
 from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, blaming_entry
 from imagewright.engine.pull.streaming import InflatedLayer
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.fs.layer.changes import Changes
+from imagewright.fs.layer.filehashes import FileHashes
 from imagewright.fs.layer.index import apply_index, make_index
 from imagewright.fs.tar.decompress import open_layer
 from imagewright.fs.tar.reader import read_rest
+from imagewright.fs.targets.nodes import LayerData
 from imagewright.fs.targets.virtual import VirtualRoot
 from imagewright.streams import Readable
 from imagewright.workers import Workers
+
+R = TypeVar("R")
 
 
 class VirtualFiles:
@@ -31,8 +35,9 @@ class VirtualFiles:
 
     def __init__(self, indexes: LayerIndexes) -> None:
         self._indexes = indexes
+        self._layers: dict[Digest, Layer] = {}  # by diff ID
         self.applied = 0
-        self.root = VirtualRoot()
+        self.root = VirtualRoot(self)
 
     def update(self, layers: Sequence[Layer]) -> None:
         """Apply the layers that it doesn't have yet.
@@ -45,12 +50,15 @@ class VirtualFiles:
         for layer, index in zip(missing, self._indexes.of(missing), strict=True):
             with blaming_entry(layer):
                 apply_index(self.root, index, layer.diff_id)
+            self._layers[layer.diff_id] = layer
             self.applied += 1
 
-    def wrote(self, changes: Changes) -> None:
-        """It has the next layer: its own changes, which were packed. Their data are in the layer from now on."""
-        for path in changes.written:
-            self.root.packed(path)
+    def sha256(self, data: LayerData) -> bytes | None:
+        """As ``LayerContents.sha256``: the whole layer is read for it, once."""
+        return self._indexes.hashes(self._layers[data.layer]).find(data.number)
+
+    def wrote(self) -> None:
+        """It has the next layer: its own changes, which were packed."""
         self.applied += 1
 
 
@@ -60,6 +68,7 @@ class LayerIndexes:
     def __init__(self, images: Images) -> None:
         self._images = images
         self._known: dict[Digest, bytes] = {}  # by diff ID
+        self._hashes: dict[Digest, FileHashes] = {}
 
     def of(self, layers: Sequence[Layer]) -> Iterator[bytes]:
         """The index of each layer, in order; several layers are streamed at once.
@@ -69,28 +78,50 @@ class LayerIndexes:
         """
         with self._images.exclusive({layer.descriptor.digest for layer in layers}):
             missing = {layer.diff_id: layer for layer in layers if layer.diff_id not in self._known}
-            stopped = threading.Event()
-            with Workers(DOWNLOADS_AT_ONCE, "index") as workers:
-                try:
-                    for each in [workers.submit(partial(self._make, stopped, layer)) for layer in missing.values()]:
-                        each.result()
-                except BaseException:  # the first failure, or a signal: the others end soon
-                    stopped.set()
-                    raise
+            _at_once(self._make, missing.values())
         return iter([self._known[layer.diff_id] for layer in layers])
 
+    def hashes(self, layer: Layer) -> FileHashes:
+        """The hashes of a layer's files.
+
+        Raises:
+            ImagewrightError: as ``VirtualFiles.update``.
+        """
+        with self._images.exclusive({layer.descriptor.digest}):
+            if layer.diff_id not in self._hashes:
+                _at_once(self._hash, [layer])
+        return self._hashes[layer.diff_id]
+
     def _make(self, stopped: threading.Event, layer: Layer) -> None:
+        self._known[layer.diff_id] = self._read(stopped, layer, lambda stream: make_index(stream, layer.diff_id))
+
+    def _hash(self, stopped: threading.Event, layer: Layer) -> None:
+        self._hashes[layer.diff_id] = self._read(stopped, layer, FileHashes)
+
+    def _read(self, stopped: threading.Event, layer: Layer, read: Callable[[Readable], R]) -> R:
         with blaming_entry(layer), InflatedLayer(lambda: self._inflated(layer), layer.diff_id, layer.name) as tar:
             stream = _Stoppable(tar, stopped)
             with timed(self._images.reporter, "index", layer.name):
-                index = make_index(stream, layer.diff_id)
+                found = read(stream)
                 read_rest(stream, "the layer")
-        self._known[layer.diff_id] = index
+        return found
 
     @contextmanager
     def _inflated(self, layer: Layer) -> Iterator[Readable]:
         with timed(self._images.reporter, "inflate", layer.name), self._images.open_layer(layer) as stream:
             yield open_layer(stream)
+
+
+def _at_once(make: Callable[[threading.Event, Layer], None], layers: Iterable[Layer]) -> None:
+    """Do something with several layers at once, until one fails."""
+    stopped = threading.Event()
+    with Workers(DOWNLOADS_AT_ONCE, "index") as workers:
+        try:
+            for each in [workers.submit(partial(make, stopped, layer)) for layer in layers]:
+                each.result()
+        except BaseException:  # the first failure, or a signal: the others end soon
+            stopped.set()
+            raise
 
 
 @dataclass(frozen=True, slots=True)

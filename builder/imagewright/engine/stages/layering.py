@@ -93,7 +93,7 @@ class LayerWriter:
         if isinstance(written.root, Rootfs):
             state.applied = len(state.layers)  # the files have it already
         elif state.virtual is not None and state.virtual.root is written.root:
-            state.virtual.wrote(written.changes)
+            state.virtual.wrote()
         return layer
 
     def add(self, state: StageState, created_by: str, layer: Layer | None) -> None:
@@ -135,7 +135,7 @@ class LayerWriter:
         return changes.without(self._options.ignored)
 
     def _pack(self, state: StageState, root: Root, changes: Changes) -> Layer:
-        options = replace(self._options.pack, clamp_mtime_s=self._options.epoch_s)
+        options = self._options.pack
         with timed(self._reporter, "pack"), self._images.blobs.writer() as out:
             packed = pack_layer(root, changes, out, options, partial(timed, self._reporter, "compress"))
             out.commit(packed.digest)

@@ -52,9 +52,7 @@ class StageExecutor:
         self._base_shown = False
         # Of a stage that is only copied from, layers are needed for a cache only.
         makes_layers = plan.index in session.plan.ancestry or session.cache is not None
-        self._may_be_virtual = (
-            makes_layers and not self._single and not self._read_later and _only_writes(plan, session.layers.epoch_s)
-        )
+        self._may_be_virtual = makes_layers and not self._single and not self._read_later and _only_writes(plan)
         self._reporter = session.steps.reporter
         self._layers = LayerWriter(
             session.origins.images, session.layers, self._reporter, makes_layers=makes_layers, single=self._single
@@ -362,22 +360,20 @@ class StageExecutor:
         return Written(rootfs, self._layers.after_run(state, rootfs, covered).along_with(moved))
 
 
-def _only_writes(plan: StagePlan, epoch_s: int | None) -> bool:
-    """Whether a virtual root gives the layers that a disk would give, and no layer has to be pulled twice for it.
+def _only_writes(plan: StagePlan) -> bool:
+    """Whether a virtual root can do what the steps write, and no layer has to be pulled twice for it.
 
-    Archives are extracted on disk. Times are clamped in layers and not in files: where a second COPY may write an equal
-    file again, both have to be where they can be compared.
+    Archives are extracted on disk.
     """
-    copies = [step for step in plan.steps if isinstance(step, CopyStep)]
-    base = plan.base
-    image = base.reference if isinstance(base, ImageBase) else None
-    for step in copies:
+    image = plan.base.reference if isinstance(plan.base, ImageBase) else None
+    for step in plan.steps:
+        if not isinstance(step, CopyStep):
+            continue
         if step.extract and any(isinstance(source, str) for source in step.sources):
             return False
         if isinstance(step.origin, ImageOrigin) and step.origin.reference == image:
             return False
-    apart = len(copies) <= 1 or all(step.options.link for step in copies)
-    return epoch_s is None or (apart and not isinstance(base, StageBase))
+    return True
 
 
 def _size(layer: Layer | None) -> int:

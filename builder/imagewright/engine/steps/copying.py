@@ -33,12 +33,16 @@ from imagewright.plan.steps import CopyStep, InlineFile
 
 @dataclass(frozen=True, slots=True)
 class CopyExecutor:
-    """Executes the COPYs and ADDs of a build. ``folder`` is for what is fetched."""
+    """Executes the COPYs and ADDs of a build. ``folder`` is for what is fetched.
+
+    ``mtime_limit_ns``: the latest modification time that layers have.
+    """
 
     origins: Origins
     remotes: Remotes
     reporter: Reporter
     folder: str
+    mtime_limit_ns: int | None = None
 
     @contextmanager
     def prepared(self, step: CopyStep) -> Iterator[Copying]:
@@ -78,7 +82,7 @@ class Copying:
             os.mkdir(staged, 0o755)
             changes = copy_linked(rootfs, Rootfs(staged, inodes=rootfs.inodes), requests)
         else:
-            changes = copy(rootfs, *requests)
+            changes = copy(rootfs, *requests, mtime_limit_ns=self.executor.mtime_limit_ns)
         self._warn_about_file(rootfs)
         return changes
 
@@ -91,7 +95,7 @@ class Copying:
         """
         requests = self._owned(_Lazily(files))
         root = VirtualRoot() if self.step.options.link else files()
-        changes = copy(root, *requests)
+        changes = copy(root, *requests, mtime_limit_ns=self.executor.mtime_limit_ns)
         self._warn_about_file(root)
         return root, changes
 

@@ -67,8 +67,10 @@ class ParentsPattern:
     matcher: Ignore
 
 
-def copy(root: Root, *requests: CopyRequest) -> Changes:
+def copy(root: Root, *requests: CopyRequest, mtime_limit_ns: int | None = None) -> Changes:
     """Carry out the requests of one instruction, in order; returns the changes. Overwriting an equal file is none.
+
+    ``mtime_limit_ns``: modification times are compared as if they were no later than that, as layers have them.
 
     Raises:
         FileSystemError: ``FileNotFound`` for a missing source; ``PathNotAllowed`` if the destination does not belong to
@@ -78,7 +80,7 @@ def copy(root: Root, *requests: CopyRequest) -> Changes:
     """
     written: set[bytes] = set()
     files: dict[bytes, tuple[str, bytes]] = {}
-    target = target_of(root)
+    target = target_of(root, mtime_limit_ns)
     try:
         for request in requests:
             try:
@@ -113,6 +115,7 @@ class _Copier(Generic[D]):
         self._request = request
         self._sources = Sources(request.source, request.ignore)  # filtered while a source is copied
         self._files = target.copier(request.source)
+        self._equal: dict[tuple[int, int], bytes] = {}
         self._written = written
         self._single = files
         self._directory_mode = _directory_mode(request.mode)
@@ -130,6 +133,7 @@ class _Copier(Generic[D]):
         """Apply the filters while one source is copied. Hard links across sources become separate files (BuildKit)."""
         whole, self._sources = self._sources, filtered(self._request, base, only)
         self._files = self._target.copier(self._request.source)
+        self._equal.clear()
         yield
         self._sources = whole
 
@@ -316,6 +320,8 @@ class _Copier(Generic[D]):
         if self._target.is_excluded(real):
             raise self._not_allowed(real)
         attributes = self._attributes(info)
+        if stat.S_ISSOCK(info.st_mode):
+            return
         if stat.S_ISLNK(info.st_mode):
             self._target.relocate_mounts(real, os.readlink(source.name, dir_fd=source.fd))
         try:
@@ -324,10 +330,14 @@ class _Copier(Generic[D]):
             with closing(self._target.state(*target)) as before:
                 self._remove_for_file(source.name, target)
                 self._files.copy(source, target, info, attributes)
-                if stat.S_ISSOCK(info.st_mode) or before.equals(*target):
+                if before.equals(*target):
+                    if info.st_nlink > 1:
+                        self._equal[info.st_dev, info.st_ino] = real
                     return
-        if not stat.S_ISSOCK(info.st_mode):
-            self._written.add(real)
+        self._written.add(real)
+        # With another name of an equal file it is written, too: else it would have two names here, and none in layers.
+        if info.st_nlink > 1 and (first := self._equal.pop((info.st_dev, info.st_ino), None)) is not None:
+            self._written.add(first)
 
     def _remove_for_file(self, name: bytes, target: tuple[D, bytes]) -> None:
         try:

@@ -43,6 +43,10 @@ class PackOptions:
     level: int | None = None
     clamp_mtime_s: int | None = None
 
+    @property
+    def mtime_limit_ns(self) -> int | None:
+        return None if self.clamp_mtime_s is None else self.clamp_mtime_s * 1_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class PackedLayer:

@@ -75,7 +75,7 @@ def apply_index(root: VirtualRoot, index: bytes, diff_id: Digest) -> None:
         FileSystemError: as ``unpack_layer``; the index is damaged, or that of another layer.
         NotVirtualError: the layer has to be unpacked on disk.
     """
-    unpack_into(VirtualTarget(root), _IndexReader(index, diff_id, root.take), UnpackOptions())
+    unpack_into(VirtualTarget(root, layer=diff_id), _IndexReader(index, diff_id, root.take), UnpackOptions())
 
 
 class _IndexReader:
@@ -86,6 +86,7 @@ class _IndexReader:
         self._stream = zstandard.ZstdDecompressor().stream_reader(index)
         self._buffer = b""
         self._position = 0
+        self._count = 0
         head = _MAGIC + str(diff_id).encode() + b"\n"
         if self._take(len(head)) != head:
             raise malformed("the index of the layer is of another layer, or of another version")
@@ -97,6 +98,7 @@ class _IndexReader:
         type_, mode, uid, gid, size, real_size, mtime_ns, major, minor, name, link, kept, xattrs = fields
         entry = IndexedEntry(self._take(name), type_, mode, uid, gid, size, mtime_ns, self._take(link), major, minor)
         entry.real_size = real_size
+        entry.number, self._count = self._count, self._count + 1
         entry.kept = None if kept < 0 else self._take(kept)
         for _ in range(xattrs):
             lengths = _XATTR.unpack(self._take(_XATTR.size))

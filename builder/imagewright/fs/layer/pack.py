@@ -14,6 +14,7 @@ from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.layer.compress import LayerSink, PackedLayer, PackOptions
 from imagewright.fs.paths import quote_path
+from imagewright.fs.rootfs.entrystate import clamped
 from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.tar import writer
 from imagewright.fs.tar.entries import BLOCK, HARDLINK, REGULAR, Entry
@@ -55,7 +56,7 @@ class _Packer:
     def __init__(self, target: Target[Any], sink: LayerSink, options: PackOptions) -> None:
         self._target = target
         self._sink = sink
-        self._clamp_ns = None if options.clamp_mtime_s is None else options.clamp_mtime_s * 1_000_000_000
+        self._limit_ns = options.mtime_limit_ns
         self._links: dict[Any, bytes] = {}
         self.current = b""
 
@@ -86,8 +87,7 @@ class _Packer:
         if found is None:
             return
         entry = found.entry
-        if self._clamp_ns is not None:
-            entry.mtime_ns = min(entry.mtime_ns, self._clamp_ns)
+        entry.mtime_ns = clamped(entry.mtime_ns, self._limit_ns)
         first = path if found.inode is None else self._links.setdefault(found.inode, path)
         if first is not path:
             link = Entry(path, HARDLINK, entry.mode, entry.uid, entry.gid, 0, entry.mtime_ns, first)

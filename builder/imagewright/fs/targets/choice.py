@@ -24,6 +24,6 @@ def is_file(root: Root, path: bytes) -> bool:
         return False
 
 
-def target_of(root: Root) -> Target[Any]:
-    """What writes to a root; to be closed."""
-    return DiskTarget(root) if isinstance(root, Rootfs) else VirtualTarget(root)
+def target_of(root: Root, mtime_limit_ns: int | None = None) -> Target[Any]:
+    """What writes to a root; to be closed. ``mtime_limit_ns``: the latest modification time that layers have."""
+    return DiskTarget(root, mtime_limit_ns) if isinstance(root, Rootfs) else VirtualTarget(root, mtime_limit_ns)

@@ -1,17 +1,25 @@
-"""The data of files that are copied into a virtual root, which are read from their source when they are packed.
+"""The data of files in a virtual root: copied ones are read from their source, to be packed and to be compared.
 
 Reads files.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
+from typing import Protocol
 
+from imagewright.errors import FileSystemError
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.disk import changed_meanwhile, open_data
-from imagewright.fs.targets.nodes import SourceData
+from imagewright.fs.targets.model import NotVirtualError
+from imagewright.fs.targets.nodes import Data, LayerData, SourceData
+
+_CHUNK_BYTES = 1 << 20
 
 
 class SourceFiles:
@@ -41,3 +49,91 @@ class SourceFiles:
         for cache in self._directories.values():
             cache.close()
         self._directories.clear()
+
+
+class LayerContents(Protocol):
+    """The data of layers, by their SHA-256."""
+
+    def sha256(self, data: LayerData) -> bytes | None:
+        """None where it isn't known.
+
+        Raises:
+            ImagewrightError: the layer cannot be pulled.
+        """
+
+
+class NoLayers:
+    """The layers of an empty root."""
+
+    def sha256(self, data: LayerData) -> bytes | None:
+        return None
+
+
+def same_data(one: Data, other: Data, layers: LayerContents) -> bool:
+    """Whether two files of one size have the same data.
+
+    Raises:
+        NotVirtualError: they cannot be compared.
+        ImagewrightError: as ``LayerContents.sha256``.
+    """
+    if one == other and isinstance(one, SourceData):
+        return True
+    files = SourceFiles()
+    try:
+        if isinstance(one, LayerData) or isinstance(other, LayerData):
+            return _sha256(files, one, layers) == _sha256(files, other, layers)
+        with _reading(files, one) as first, _reading(files, other) as second:
+            return all(chunk == again for chunk, again in zip_longest(first, second))
+    finally:
+        files.close()
+
+
+def _sha256(files: SourceFiles, data: Data, layers: LayerContents) -> bytes:
+    if isinstance(data, LayerData):
+        found = layers.sha256(data)
+        if found is None:
+            raise NotVirtualError
+        return found
+    hasher = hashlib.sha256()
+    with _reading(files, data) as chunks:
+        for chunk in chunks:
+            hasher.update(chunk)
+    return hasher.digest()
+
+
+def data_of(data: Data) -> bytes:
+    """The data of a small file.
+
+    Raises:
+        NotVirtualError: it cannot be read without its layer.
+    """
+    files = SourceFiles()
+    try:
+        with _reading(files, data) as chunks:
+            return b"".join(chunks)
+    finally:
+        files.close()
+
+
+@contextmanager
+def _reading(files: SourceFiles, data: Data) -> Iterator[Iterator[bytes]]:
+    """The data of a file, in pieces of one size. A source counts only as it was when it was copied."""
+    if data is None or isinstance(data, LayerData):
+        raise NotVirtualError
+    if isinstance(data, bytes):
+        yield iter([data[start : start + _CHUNK_BYTES] for start in range(0, len(data), _CHUNK_BYTES)])
+        return
+    try:
+        with files.open(data) as fd:
+            info = os.fstat(fd)
+            if (info.st_ino, info.st_ctime_ns) != (data.inode, data.ctime_ns):
+                raise NotVirtualError
+            yield _chunks(fd)
+    except (OSError, FileSystemError) as error:
+        raise NotVirtualError from error
+
+
+def _chunks(fd: int) -> Iterator[bytes]:
+    with open(fd, "rb", closefd=False) as file:  # reads whole chunks
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk

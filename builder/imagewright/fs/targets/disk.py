@@ -37,7 +37,8 @@ from imagewright.fs.targets.restore import (
 class DiskTarget(Target[int]):
     """Directories are descriptors; they stay open until 64 others have been requested."""
 
-    def __init__(self, rootfs: Rootfs) -> None:
+    def __init__(self, rootfs: Rootfs, mtime_limit_ns: int | None = None) -> None:
+        self.limit_ns = mtime_limit_ns
         self.full_hint = rootfs.full_hint
         self._rootfs = rootfs
         self._inodes = rootfs.inodes
@@ -64,7 +65,7 @@ class DiskTarget(Target[int]):
         )
 
     def below(self, path: bytes) -> DiskTarget:
-        return DiskTarget(self._rootfs.below(path))
+        return DiskTarget(self._rootfs.below(path), self.limit_ns)
 
     def invalidate(self) -> None:
         self._directories.invalidate()
@@ -249,7 +250,7 @@ class _DiskState:
         self._state = state
 
     def equals(self, directory: int, path: bytes) -> bool:
-        return self._state.equals(self._target._ref(directory, path))
+        return self._state.equals(self._target._ref(directory, path), self._target.limit_ns)
 
     def close(self) -> None:
         self._state.close()

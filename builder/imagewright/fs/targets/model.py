@@ -57,7 +57,7 @@ class State(Protocol[D_contra]):
     """An entry as it was before something overwrote it."""
 
     def equals(self, directory: D_contra, path: bytes) -> bool:
-        """Whether it is still the same; as ``EntryState.equals``."""
+        """Whether a layer would have the same entry for it; as ``EntryState.equals``."""
 
     def close(self) -> None: ...
 

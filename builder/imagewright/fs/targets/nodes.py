@@ -12,8 +12,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
+from imagewright.digest import Digest
+from imagewright.fs.rootfs.entrystate import Description
 from imagewright.fs.rootfs.resolve import MAX_LINKS
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.model import NotVirtualError
@@ -26,14 +27,24 @@ NO_XATTRS: Mapping[bytes, bytes] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class SourceData:
-    """The data of a file that is copied: ``name`` in a directory of ``root``."""
+    """The data of a file that is copied: ``name`` in a directory of ``root``. Equal ones are one file, unchanged."""
 
     root: Rootfs
     directory: bytes
     name: bytes
+    inode: int
+    ctime_ns: int
 
 
-Data = SourceData | bytes | None  # of a file, None where only a layer has them; bytes are also the target of a link
+@dataclass(frozen=True, slots=True)
+class LayerData:
+    """The data of a file of a layer, which is named by its diff ID: those of its entry ``number``, from 0."""
+
+    layer: Digest
+    number: int
+
+
+Data = SourceData | LayerData | bytes | None  # of a regular file; bytes are also the target of a link
 
 
 class Node:
@@ -182,16 +193,7 @@ def is_link(node: Node) -> bool:
     return node.mode & 0o170000 == 0o120000
 
 
-def metadata(node: Node) -> tuple[Any, ...]:
-    """What an equal entry has, too. Of a directory without its time, which changes with the content."""
-    kind = node.mode & 0o170000
-    return (
-        node.mode,
-        node.uid,
-        node.gid,
-        node.rdev,
-        0 if isinstance(node, Directory) else node.mtime_ns,
-        node.size if kind == 0o100000 else 0,
-        node.data if kind == 0o120000 else None,
-        dict(node.xattrs),
-    )
+def described(node: Node) -> Description:
+    link = node.data if is_link(node) and isinstance(node.data, bytes) else b""
+    owner = node.uid, node.gid
+    return Description(node.mode, owner, node.rdev, node.size, node.mtime_ns, node.links, link, dict(node.xattrs))

@@ -1,8 +1,8 @@
 """A virtual root: the entries of layers, without their data, and what COPY, ADD and WORKDIR add to them.
 
-Reads attributes of the files that are copied, and their data when they are packed. Where the content of a file in a
-layer matters, or where the entries are too many to be held in memory, the stage is unpacked: ``NotVirtualError``. What
-only a disk cannot do (devices, owners, attributes that it has no room for) succeeds here.
+Reads attributes of the files that are copied, and their data when they are packed or compared. What cannot be told so,
+and more entries than memory should hold, need a disk: ``NotVirtualError``. What only a disk cannot do (devices, owners,
+attributes that it has no room for) succeeds here.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+from imagewright.digest import Digest
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.paths import quote_path
 from imagewright.fs.rootfs.attributes import Attributes
@@ -25,19 +26,20 @@ from imagewright.fs.rootfs.inodes import FOREIGN_XATTRS
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar import entries
 from imagewright.fs.tar.entries import Entry
-from imagewright.fs.targets.contents import SourceFiles
+from imagewright.fs.targets.contents import LayerContents, NoLayers, SourceFiles, data_of, same_data
 from imagewright.fs.targets.disk import TYPES, as_bytes, changed_meanwhile
 from imagewright.fs.targets.model import DataReader, NotVirtualError, Owner, Packable, SourceEntry, Target
 from imagewright.fs.targets.nodes import (
     MAX_LINK_BYTES,
     NO_XATTRS,
     Directory,
+    LayerData,
     Node,
     SourceData,
+    described,
     error,
     find_directory,
     is_link,
-    metadata,
     resolve,
 )
 
@@ -50,19 +52,25 @@ _CAPABILITY_BYTES = {b"\2": 20, b"\3": 24}  # by revision: linux/capability.h
 _MAX_XATTR_NAME_BYTES, _MAX_XATTR_BYTES = 255, 65536  # linux/limits.h
 MAX_ROOT_BYTES = 192 << 20  # about 450,000 entries
 _ENTRY_BYTES = 400  # of memory for one entry, besides what it holds
+_NO_LAYERS = NoLayers()
 
 
 @dataclass(slots=True)
 class IndexedEntry(Entry):
-    """An entry of a layer without its data. ``kept``: the data of a small file that is often asked for."""
+    """An entry of a layer without its data. ``kept``: the data of a small file that is often asked for.
+
+    ``number``: its place in the layer, from 0.
+    """
 
     kept: bytes | None = None
+    number: int = 0
 
 
 class VirtualRoot:
-    """A root of which nothing is on disk."""
+    """A root of which nothing is on disk. ``layers`` has the data of files that it has from layers."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: LayerContents = _NO_LAYERS) -> None:
+        self.layers = layers
         self.top = Directory(stat.S_IFDIR | 0o755, 0, 0, time.time_ns())
         self._room = MAX_ROOT_BYTES
 
@@ -91,28 +99,17 @@ class VirtualRoot:
             raise refused("not a regular file", Reason.PATH_NOT_ALLOWED)
         if node.size > limit:
             raise refused(f"larger than {limit} bytes", Reason.LIMIT_EXCEEDED)
-        if isinstance(node.data, SourceData):
-            files = SourceFiles()
-            try:
-                with files.open(node.data) as fd:
-                    return os.pread(fd, limit, 0)
-            finally:
-                files.close()
-        if node.data is None:
-            raise NotVirtualError
-        return node.data
-
-    def packed(self, path: bytes) -> None:
-        """The data of an entry, if it is a file that was copied, are in a layer from now on."""
-        node = resolve(self.top, path, follow=False)[2]
-        if isinstance(node.data, SourceData):
-            node.data = None
+        return data_of(node.data)
 
 
 class VirtualTarget(Target[Directory]):
     """A virtual root, or the directory ``top`` of one, while something is written to it."""
 
-    def __init__(self, root: VirtualRoot) -> None:
+    def __init__(self, root: VirtualRoot, mtime_limit_ns: int | None = None, layer: Digest | None = None) -> None:
+        """``layer`` is the one that is applied, by its diff ID."""
+        self._root = root
+        self._limit_ns = mtime_limit_ns
+        self._layer = layer
         self._top = root.top
         self._files = SourceFiles()
         self._holes = Holes()
@@ -171,7 +168,7 @@ class VirtualTarget(Target[Directory]):
         return first is second
 
     def state(self, directory: Directory, path: bytes) -> _VirtualState:
-        return _VirtualState(directory.child(_name(path)))
+        return _VirtualState(directory.child(_name(path)), self._limit_ns, self._root.layers)
 
     def owner_of(self, directory: Directory) -> Owner:
         return directory.uid, directory.gid
@@ -204,7 +201,7 @@ class VirtualTarget(Target[Directory]):
         directory.mtime_ns = info.st_mtime_ns
 
     def copier(self, source: Rootfs) -> _VirtualCopier:
-        return _VirtualCopier()
+        return _VirtualCopier(self._root.take)
 
     def relocate_mounts(self, path: bytes, link: bytes) -> None:
         """No mount is in the way."""
@@ -213,9 +210,11 @@ class VirtualTarget(Target[Directory]):
 
     def put(self, directory: Directory, path: bytes, entry: Entry, reader: DataReader, owner: Owner) -> bool:
         assert isinstance(entry, IndexedEntry)
+        assert self._layer is not None
         node = Node(_KINDS[entry.type] | entry.mode & 0o7777, *owner, entry.mtime_ns)
         if entry.type == entries.REGULAR:
-            node.size, node.data = entry.real_size, entry.kept
+            node.size = entry.real_size
+            node.data = LayerData(self._layer, entry.number) if entry.kept is None else entry.kept
         elif entry.type == entries.SYMLINK:
             if len(entry.linkname) > MAX_LINK_BYTES:
                 raise error(errno.ENAMETOOLONG, path)
@@ -286,25 +285,20 @@ class VirtualTarget(Target[Directory]):
 
 
 class _VirtualState:
-    def __init__(self, node: Node) -> None:
-        self._metadata = metadata(node)
-        self._links = node.links
+    def __init__(self, node: Node, limit_ns: int | None, layers: LayerContents) -> None:
+        self._layers = layers
+        self._before, self._data = described(node), node.data
+        self._limit_ns = limit_ns
 
     def equals(self, directory: Directory, path: bytes) -> bool:
         """
         Raises:
-            NotVirtualError: only the data, which may be in a layer, tell whether two files are equal.
+            NotVirtualError, ImagewrightError: as ``same_data``.
         """
         node = directory.children.get(_name(path))
-        if node is None or metadata(node) != self._metadata:
+        if node is None or not self._before.equals(described(node), self._limit_ns):
             return False
-        if isinstance(node, Directory):
-            return True
-        if node.links > 1 or self._links > 1:
-            return False
-        if stat.S_ISREG(node.mode):
-            raise NotVirtualError
-        return True
+        return not (stat.S_ISREG(node.mode) and node.size) or same_data(self._data, node.data, self._layers)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -335,6 +329,7 @@ class _VirtualWay:
 class _VirtualCopier:
     """``_seen``: copies of files with several hard links, by the source's device and inode; ``_keys`` the reverse."""
 
+    _take: Callable[[int], None]
     _seen: dict[tuple[int, int], Node] = field(default_factory=dict)
     _keys: dict[Node, tuple[int, int]] = field(default_factory=dict)
 
@@ -347,6 +342,7 @@ class _VirtualCopier:
         directory, name = target[0], _name(target[1])
         if name in directory.children:
             raise error(errno.EEXIST, name)
+        self._take(len(name))
         key = (info.st_dev, info.st_ino)
         if info.st_nlink > 1 and key in self._seen:
             directory.add(name, self._seen[key])
@@ -355,7 +351,7 @@ class _VirtualCopier:
         node = Node(kind | mode, *attributes.owner_of(info), info.st_mtime_ns)
         if kind == stat.S_IFREG:
             node.size = info.st_size
-            node.data = SourceData(source.root, source.directory, source.name)
+            node.data = SourceData(source.root, source.directory, source.name, info.st_ino, info.st_ctime_ns)
         elif kind == stat.S_IFLNK:
             node.data = os.readlink(source.name, dir_fd=source.fd)
         else:

@@ -1,0 +1,119 @@
+"""The data of files in a virtual root: compared where they are known for certain, and otherwise left to a disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archives.tars import Item, make_tar
+
+from imagewright.digest import Digest
+from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.layer.filehashes import FileHashes
+from imagewright.fs.layer.index import apply_index, make_index
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.targets.model import NotVirtualError
+from imagewright.fs.targets.nodes import LayerData
+from imagewright.fs.targets.virtual import MAX_ROOT_BYTES, VirtualRoot
+
+NAME = "etc/passwd"
+
+
+class Layer:
+    """A layer whose data are read when they are asked for, which is counted."""
+
+    def __init__(self, *items: Item) -> None:
+        self.tar = make_tar(*items)
+        self.reads = 0
+
+    def root(self) -> VirtualRoot:
+        root, digest = VirtualRoot(self), Digest.of(self.tar)
+        apply_index(root, make_index(io.BytesIO(self.tar), digest), digest)
+        return root
+
+    def sha256(self, data: LayerData) -> bytes | None:
+        assert data.layer == Digest.of(self.tar)
+        self.reads += 1
+        return FileHashes(io.BytesIO(self.tar)).find(data.number)
+
+
+def source(folder: Path, data: bytes = b"root:x:0:0::/:\n") -> CopyRequest:
+    path = folder / NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    path.chmod(0o644)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    return CopyRequest(Rootfs(str(folder)), (".",), "/", preserve_owner=True)
+
+
+def rewrite(path: Path) -> None:
+    """Other data, and all else as it was but for the ctime."""
+    info = path.stat()
+    path.write_bytes(b"ROOT:x:0:0::/:\n")
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+GONE: dict[str, Callable[[Path], object]] = {
+    "removed": Path.unlink,
+    "its folder too": lambda path: path.parent.rename(path.parent.with_name("moved")),
+    "rewritten": rewrite,
+    "replaced by an equal one": lambda path: shutil.copy2(path.rename(path.with_name("old")), path),
+}
+
+
+@pytest.mark.parametrize("change", GONE.values(), ids=GONE)
+def test_a_source_counts_as_it_was_when_it_was_copied(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    first, again = source(tmp_path / "first"), source(tmp_path / "again")
+    root = VirtualRoot()
+    assert copy(root, first).written == (b"etc", b"etc/passwd")
+    assert root.read_file(NAME.encode(), 100) == b"root:x:0:0::/:\n"
+    change(tmp_path / "first" / NAME)
+    with pytest.raises(NotVirtualError):
+        root.read_file(NAME.encode(), 100)
+    with pytest.raises(NotVirtualError):
+        copy(root, again)
+
+
+def test_equal_files_of_two_sources(tmp_path: Path) -> None:
+    root = VirtualRoot()
+    copy(root, source(tmp_path / "first"))
+    assert copy(root, source(tmp_path / "again")).empty
+    assert copy(root, source(tmp_path / "other", b"ROOT:x:0:0::/:\n")).written == (b"etc/passwd",)
+
+
+@pytest.mark.parametrize(("data", "reads"), [(b"1", 1), (b"", 0), (b"22", 0)], ids=["1", "empty", "of another size"])
+def test_a_layer_is_asked_where_only_data_can_tell(tmp_path: Path, data: bytes, reads: int) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    path.chmod(0o644)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    layer = Layer(Item("before", data=b"2"), Item("a", data=data[:1]))
+    changes = copy(layer.root(), CopyRequest(Rootfs(str(tmp_path)), ("a",), "/", preserve_owner=True))
+    assert changes.empty == (data != b"22")
+    assert layer.reads == reads
+
+
+def test_hashes_are_those_of_entries() -> None:
+    tar = make_tar(Item("a", data=b"a"), Item("d", b"5"), Item("b", data=b"b"), Item("c", b"1", link="a"))
+    hashes = FileHashes(io.BytesIO(tar))
+    assert [hashes.find(number) for number in (0, 2)] == [hashlib.sha256(data).digest() for data in (b"a", b"b")]
+    assert [hashes.find(number) for number in (1, 3, 4, 1 << 40)] == [None] * 4
+
+
+def test_a_sparse_file_of_a_layer_is_not_compared() -> None:
+    pax = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a", "GNU.sparse.realsize": "1024"}
+    tar = make_tar(Item("GNUSparseFile.0/a", data=b"1\n512\n1\n".ljust(512, b"\0") + b"1", pax=pax))
+    assert FileHashes(io.BytesIO(tar)).find(0) is None
+
+
+def test_copied_entries_count_for_the_memory_of_a_root(tmp_path: Path) -> None:
+    request = source(tmp_path)
+    root = VirtualRoot()
+    root.take(MAX_ROOT_BYTES - 1000)
+    with pytest.raises(NotVirtualError):
+        copy(root, request, request, request)
