@@ -282,6 +282,30 @@ def test_hard_links_across_sources_become_separate_files(context: Path, root: Pa
     assert not (root / "x/a").samefile(root / "x/c")
 
 
+def test_an_equal_file_is_written_along_with_a_second_name(context: Path, root: Path, run: Copy) -> None:
+    """Else the next step would find two names of it, and one name if this step's layer is from a cache."""
+    write(context, "src/a")
+    os.link(context / "src/a", context / "src/b")
+    run("src/a", to="/d/")
+    assert run("src/a", "src/b", to="/d/").written == (b"d/b",)  # two files
+    (root / "d/b").unlink()
+    assert run("src", to="/d").written == (b"d/a", b"d/b")
+
+
+@pytest.mark.parametrize("extract", [False, True], ids=["COPY", "ADD of an archive"])
+def test_times_past_the_limit_are_equal(context: Path, root: Path, *, extract: bool) -> None:
+    written = []
+    for time in (1_600_000_000, 1_700_000_000, 1_500_000_000):
+        if extract:
+            (context / "a").write_bytes(make_tar(Item("a", data=b"1", mtime=time)))
+        else:
+            write(context, "a")
+            os.utime(context / "a", (time, time))
+        request = CopyRequest(Rootfs(str(context)), ("a",), "/d/", ownership=ME, extract=extract)
+        written.append(copy(Rootfs(str(root)), request, mtime_limit_ns=1_550_000_000 * 10**9).written)
+    assert written == [(b"d", b"d/a"), (), (b"d/a",)]
+
+
 def test_several_sources_need_a_directory(context: Path, root: Path) -> None:
     write(context, "a", "b", "d/c")
     source, target = Rootfs(str(context)), Rootfs(str(root))

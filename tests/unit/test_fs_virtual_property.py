@@ -255,7 +255,9 @@ def _copy(*patterns: str, to: str, chmod: str = "", preserve: bool = True) -> tu
     [_copy(".", to="/"), _copy(".", to="/")],
 )
 @example(  # times that are equal in layers only
-    [[_file("a", time=TIMES[2])]], [_file("a", time=TIMES[3])], [_copy("a", to="/b"), _copy(".", to="/")]
+    [[_file("a", time=TIMES[2])]],
+    [_file("a", time=TIMES[3])],
+    [_copy("a", to="/b/"), _copy("a", to="/b/"), _copy(".", to="/")],
 )
 @example(  # through links, and over a hard link
     [[("directory", "a", 0o2700), ("link", "b", "a"), _file("a/a"), ("hard", "c", "b/a")]],
