@@ -172,6 +172,12 @@ def test_a_layer_is_read_again_for_the_data_of_an_equal_file(builds: Builds) -> 
     assert builds.good(work="").layers[1:] == again.layers[1:]
 
 
+def test_sources_of_past_steps_are_closed(builds: Builds) -> None:
+    """A virtual root knows where its files came from until the stage ends, but keeps none of it open."""
+    builds.write("FROM scratch\n" + "".join(f"COPY <<f /{number}\n{number}\nf\n" for number in range(100)))
+    assert len(builds.good(work="ulimit -n 80 && true").layers) == 100
+
+
 ON_DISK = {
     "from the base itself": "COPY --from=busybox /bin/busybox /b\n",
     "an archive": "ADD a /x/\n",

@@ -48,7 +48,11 @@ class CopyExecutor:
     def prepared(self, step: CopyStep) -> Iterator[Copying]:
         """A COPY or ADD whose sources can be hashed and copied, until what was fetched for it is removed."""
         with temporary_directory("copy-", self.folder) as scratch:
-            yield Copying(self, step, scratch)
+            copying = Copying(self, step, scratch)
+            try:
+                yield copying
+            finally:
+                copying.close()
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class Copying:
     step: CopyStep
     scratch: str  # a folder for remote sources and heredocs
     _requests: list[CopyRequest] | None = field(default=None)
+    _folders: list[Rootfs] = field(default_factory=list)  # below ``scratch``
 
     def contents(self) -> list[str]:
         """Hashes of the copied files, one for each group of sources.
@@ -98,6 +103,15 @@ class Copying:
         changes = copy(root, *requests, mtime_limit_ns=self.executor.mtime_limit_ns)
         self._warn_about_file(root)
         return root, changes
+
+    def close(self) -> None:
+        """Close what was gathered. A virtual root still refers to it, to see that it is gone."""
+        for folder in self._folders:
+            folder.close()
+
+    def _folder(self, path: str) -> Rootfs:
+        self._folders.append(Rootfs(path))
+        return self._folders[-1]
 
     def _owned(self, root: UserFiles) -> list[CopyRequest]:
         chown = self.step.options.chown
@@ -153,12 +167,12 @@ class Copying:
                 if isinstance(remote, UrlSource):
                     remotes.file(remote, folder)
                     yield replace(
-                        separate, source=Rootfs(folder), patterns=(escape(remote.name),), extract=remote.unpack
+                        separate, source=self._folder(folder), patterns=(escape(remote.name),), extract=remote.unpack
                     )
                 elif isinstance(remote, GitRemote):
-                    yield replace(separate, source=Rootfs(remotes.checkout(remote, folder).path), patterns=(".",))
+                    yield replace(separate, source=self._folder(remotes.checkout(remote, folder).path), patterns=(".",))
         if step.files:
-            inline = _written(step.files, os.path.join(scratch, "inline"))
+            inline = self._folder(_written(step.files, os.path.join(scratch, "inline")))
             names = tuple(escape(file.name) for file in step.files)
             yield replace(separate, source=inline, patterns=names, exclude=None)
 
@@ -173,14 +187,14 @@ class _Lazily:
         return self.files().read_file(path, limit)
 
 
-def _written(files: Sequence[InlineFile], folder: str) -> Rootfs:
+def _written(files: Sequence[InlineFile], folder: str) -> str:
     os.mkdir(folder, 0o755)
     for file in files:
         path = os.path.join(folder, file.name)
         with open(path, "wb") as out:
             out.write(file.content.encode("utf-8", "surrogateescape"))
         os.chmod(path, 0o644)
-    return Rootfs(folder)
+    return folder
 
 
 def _parents_pattern(source: str) -> ParentsPattern:

@@ -61,7 +61,7 @@ class Rootfs:
 
     @property
     def fd(self) -> int:
-        """A descriptor of the root directory, open as long as this object exists."""
+        """A descriptor of the root directory, open as long as this object exists, or until ``close``."""
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._fd
@@ -85,9 +85,14 @@ class Rootfs:
         root.full_hint = self.full_hint
         return root
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Close the descriptor; it is opened again, by path, when it is needed again."""
         if getattr(self, "_fd", -1) >= 0:
             os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"Rootfs({self.path!r})"
