@@ -52,6 +52,7 @@ from imagewright.engine.steps.origins import OriginFiles, Origins
 from imagewright.engine.steps.redaction import Redaction
 from imagewright.engine.steps.run import Root, RunExecutor
 from imagewright.engine.steps.runnerroot import RunnerRoot
+from imagewright.engine.uploads import LayerUploads, open_uploads
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Interruption, SandboxError
 from imagewright.lint.run import refuse_warnings
@@ -185,6 +186,7 @@ class _Build:
         self._agents: SshAgents | None = None
         self._root: Root | None = None
         self._cache: LayerCache | None = None
+        self._uploads: LayerUploads | None = None
         self._planner: Planner | None = None
         self._image: BuiltImage | None = None
         self._steps: list[StepResult] = []
@@ -195,7 +197,7 @@ class _Build:
     def close(self) -> None:
         """Close everything, the sandbox first; the rest, too, if something raises."""
         with ExitStack() as stack:
-            for each in (self._workspace, self._agents, self._cache, self._root, self._sandbox):
+            for each in (self._workspace, self._agents, self._cache, self._root, self._uploads, self._sandbox):
                 if each is not None:
                     stack.callback(each.close)
 
@@ -219,12 +221,9 @@ class _Build:
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
         registries = open_registries(self._request, self._environment)
+        images = self._images(registries.puller, workspace, BlobStore(workspace.blobs))
         if destinations.push and request.output.check_push:
-            for reference in destinations.references:
-                with timed(reporter, "check push", reference.familiar()):
-                    registries.pusher.check_push(reference)
-        blobs = BlobStore(workspace.blobs)
-        images = self._images(registries.puller, workspace, blobs)
+            self._uploads = open_uploads(registries.pusher, destinations.references, images, reporter)
         planner = self._planner = Planner(request, self._environment, reporter, workspace)
         planned = planner.plan(images, remotes)
         for warning in planned.plan.warnings:
@@ -279,7 +278,8 @@ class _Build:
             remotes.stopped,
             exclusive=not sandbox.mounts,
         )
-        origins = Origins(planned.contexts, images, workspace, LayerIndexes(images))
+        is_sent = self._uploads.lack if self._uploads is not None else lambda _: False
+        origins = Origins(planned.contexts, images, workspace, LayerIndexes(images, is_sent))
         mounts = MountSources(origins, BindSources(workspace), caches, remotes.secrets, remotes.agents)
         redaction = Redaction(remotes.secrets.values())
         layers = layer_options(request, planned.epoch_s)
@@ -293,12 +293,15 @@ class _Build:
             StepLog(reporter, planned.dockerfile_lines, remotes.stopped, self._steps),
             self._cache,
             self._root,
+            self._uploads,
         )
 
     def _execute_stages(self, session: Session) -> None:
         stages = session.plan.stages
         positions = {stage.index: position for position, stage in enumerate(stages)}
         broken: list[BrokenEntry] = []
+        if session.uploads is not None:
+            session.uploads.begin(session.plan)
 
         def execute(index: int) -> None:
             try:
@@ -325,7 +328,8 @@ class _Build:
         self._image = assemble(
             session.origins.stages[session.plan.target.index], session.layers.created(), destinations
         )
-        output = Output(self._image, session.origins.images, self._reporter)
+        early = session.uploads.early if session.uploads is not None else None
+        output = Output(self._image, session.origins.images, self._reporter, early)
         if session.cache is not None:
             with timed(self._reporter, "store"):
                 session.cache.finish(session.plan.target.platform)

@@ -83,6 +83,15 @@ def pull_failed(action: str, tried: Sequence[Tried]) -> RegistryError:
     return RegistryError(f"{action}: {words}", why=words, status=last.error.status, reason=reason, hint=hint)
 
 
+def push_failed(error: RegistryError, action: str) -> RegistryError:
+    """The same failure as one of the push, unless a login or the network is the cause."""
+    if error.reason is not Reason.REGISTRY_PROTOCOL_ERROR and error.status != 413:
+        return error
+    return RegistryError(
+        f"{action}: {error.why}", why=error.why, status=error.status, reason=Reason.PUSH_FAILED, hint=error.hint
+    )
+
+
 def not_found(action: str, label: str) -> RegistryError:
     """For an image that a registry does not have."""
     return RegistryError(

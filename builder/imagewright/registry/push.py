@@ -6,24 +6,25 @@ Talks to registries through ``transport`` (distribution specification, "Push").
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from functools import partial
 
 from imagewright.digest import Digest
-from imagewright.errors import ImagewrightError, Reason, RegistryError
+from imagewright.errors import Reason, RegistryError
 from imagewright.http.body import finish
 from imagewright.http.failures import clean
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import OCI_MANIFEST
 from imagewright.reference import Reference
-from imagewright.registry.failures import Refused, protocol_error
+from imagewright.registry.blobpush import BlobPusher, Origin
+from imagewright.registry.early import TRUSTED_S, UPLOADS_AT_ONCE, EarlyUploads
+from imagewright.registry.failures import Refused, protocol_error, push_failed
 from imagewright.registry.transport import Request, Transport
-from imagewright.registry.upload import BlobSource, Content, Progress, Target, Uploader
+from imagewright.registry.upload import BlobSource, Content, Progress
 from imagewright.workers import Workers
 
-_UPLOADS_AT_ONCE = 3
 _IMMUTABLE = (
     "immutab",
     "cannot be overwritten",
@@ -51,12 +52,19 @@ _DOCKER_HINT = "If the registry does not support OCI manifests, build with --ima
 class PushImage:
     """``config`` are the configuration's bytes.
 
-    ``mount_from`` names images in which a registry may already have a layer.
+    ``mount_from`` names images in which a registry may already have a layer. ``fresh`` are blobs that this build made.
+    ``early`` are uploads that have begun.
     """
 
     manifest: Manifest
     config: bytes
     mount_from: Mapping[Digest, Reference] = field(default_factory=dict)
+    fresh: frozenset[Digest] = frozenset()
+    early: EarlyUploads | None = None
+
+    def origin(self, digest: Digest) -> Origin:
+        """Where a blob comes from."""
+        return Origin(self.mount_from.get(digest), digest in self.fresh)
 
 
 class TagImmutable(RegistryError):
@@ -76,9 +84,14 @@ class Pusher:
     """Pushes one image to many names."""
 
     def __init__(self, transport: Transport) -> None:
-        self._endpoints = transport.endpoints
         self._transport = transport
-        self._uploader = Uploader(transport)
+        self._blobs = BlobPusher(transport)
+
+    def begin(
+        self, destinations: Sequence[Reference], report: Callable[[str], None], trusted_s: float = TRUSTED_S
+    ) -> EarlyUploads:
+        """Uploads for an image that is still being built."""
+        return EarlyUploads(self._blobs, destinations, report, trusted_s)
 
     def push(self, image: PushImage, destinations: Sequence[Reference], blobs: BlobSource, progress: Progress) -> None:
         """Upload what is missing to every repository; only then put the manifest under every name.
@@ -91,10 +104,12 @@ class Pusher:
         done: list[Reference] = []
         for destination in destinations:
             siblings = [d for d in done if d.registry == destination.registry]
-            if not any(d.repository == destination.repository for d in siblings):
+            if not siblings:
+                self._upload_missing(destination, contents, image.origin, image.early)
+            elif not any(d.repository == destination.repository for d in siblings):
                 # Blobs are uploaded once: the registry's other repositories mount them from the first one.
-                mount_from = image.mount_from if not siblings else {c.descriptor.digest: siblings[0] for c in contents}
-                self._upload_missing(destination, contents, mount_from)
+                mounted = Origin(siblings[0], fresh=True)
+                self._upload_missing(destination, contents, partial(_always, mounted))
             done.append(destination)
         fixed: list[TagImmutable] = []
         for destination in destinations:
@@ -111,20 +126,16 @@ class Pusher:
         Raises:
             RegistryError: what a push would raise for lack of rights.
         """
-        target = self._target(destination)
+        target = self._blobs.target(destination)
         try:
-            location = self._uploader.begin(target)
+            location = self._blobs.uploader.begin(target)
         except RegistryError as error:
-            raise _failed(error, f"cannot push to {destination.familiar()}") from error
+            raise push_failed(error, f"cannot push to {destination.familiar()}") from error
         request = Request("DELETE", location, target.scopes, frozenset(range(200, 500)), repeatable=False)
         try:
             finish(self._transport.send(target.endpoint, target.repository, request))
         except RegistryError:
             return  # some registries cannot cancel uploads; unfinished ones expire
-
-    def _target(self, destination: Reference) -> Target:
-        endpoint = self._endpoints.for_push(destination)
-        return Target(endpoint, endpoint.repository(destination))
 
     @staticmethod
     def _contents(image: PushImage, blobs: BlobSource, progress: Progress) -> list[Content]:
@@ -134,14 +145,20 @@ class Pusher:
         return [*layers, Content.of_bytes(image.manifest.config, image.config)]
 
     def _upload_missing(
-        self, destination: Reference, contents: Sequence[Content], mount_from: Mapping[Digest, Reference]
+        self,
+        destination: Reference,
+        contents: Sequence[Content],
+        origin: Callable[[Digest], Origin],
+        early: EarlyUploads | None = None,
     ) -> None:
-        target = self._target(destination)
-
         def upload(content: Content) -> None:
-            self._upload_one(target, content, _mountable(mount_from.get(content.descriptor.digest), destination))
+            digest = content.descriptor.digest
+            if early is None or not early.has_put(digest, destination):
+                self._blobs.push(destination, content, origin(digest))
 
-        with Workers(_UPLOADS_AT_ONCE, "push") as workers:
+        if early is not None:  # those are waited for first, so that no more uploads run than without them
+            contents = sorted(contents, key=lambda content: not early.knows(content.descriptor.digest))
+        with Workers(UPLOADS_AT_ONCE, "push") as workers:
             waiting = [workers.submit(partial(upload, content)) for content in contents]
             try:
                 for future in as_completed(waiting):
@@ -151,22 +168,8 @@ class Pusher:
                     content.cancelled.set()
                 raise
 
-    def _upload_one(self, target: Target, content: Content, origin: Reference | None) -> None:
-        descriptor = content.descriptor
-        content.progress(descriptor, 0, False)
-        try:
-            location = ""
-            if not self._uploader.has(target, descriptor):
-                if origin is not None:
-                    location = self._uploader.mount(target, descriptor, self._target(origin).repository)
-                if origin is None or location:
-                    self._uploader.upload(target, content, location)
-        except RegistryError as error:
-            raise _failed(error, f"cannot upload {descriptor.digest} to {target}") from error
-        content.progress(descriptor, descriptor.size, True)
-
     def _put_manifest(self, manifest: Manifest, destination: Reference) -> None:
-        target = self._target(destination)
+        target = self._blobs.target(destination)
         request = Request(
             "PUT",
             f"{target.repository}/manifests/{destination.tag or manifest.digest}",
@@ -178,7 +181,7 @@ class Pusher:
         try:
             response = self._transport.send(target.endpoint, target.repository, request)
         except RegistryError as error:
-            failed = _failed(error, f"cannot push the manifest of {destination.familiar()}")
+            failed = push_failed(error, f"cannot push the manifest of {destination.familiar()}")
             if destination.tag and _is_immutable(error):
                 raise TagImmutable([destination], failed.message) from error
             if manifest.media_type == OCI_MANIFEST and _lacks_oci(error):
@@ -199,20 +202,8 @@ class Pusher:
             )
 
 
-def _mountable(origin: Reference | None, destination: Reference) -> Reference | None:
-    """Blobs can only be mounted within one registry."""
-    if origin is None or origin.registry != destination.registry or origin.repository == destination.repository:
-        return None
+def _always(origin: Origin, digest: Digest) -> Origin:
     return origin
-
-
-def _failed(error: RegistryError, what: str) -> ImagewrightError:
-    """The same failure as one of the push, unless a login or the network is the cause."""
-    if error.reason is not Reason.REGISTRY_PROTOCOL_ERROR and error.status != 413:
-        return error
-    return RegistryError(
-        f"{what}: {error.why}", why=error.why, status=error.status, reason=Reason.PUSH_FAILED, hint=error.hint
-    )
 
 
 def _is_immutable(error: RegistryError) -> bool:

@@ -90,10 +90,12 @@ class StepCache:
                 miss = miss or found.why
         return Lookup(miss=miss or self.cache.explain(self.stage, step.title, tried), keys=tuple(tried))
 
-    def store(self, state: StageState, step: Step, lookup: Lookup, layer: Layer | None) -> None:
-        """Store the layer of a step that was executed."""
-        for key in () if lookup.uncacheable else lookup.keys:
+    def store(self, state: StageState, step: Step, lookup: Lookup, layer: Layer | None) -> bool:
+        """Store the layer of a step that was executed, in the background; False if it has none, or isn't cached."""
+        keys = () if lookup.uncacheable else lookup.keys
+        for key in keys:
             self._store(state, step, key, layer, time.time())
+        return bool(keys) and layer is not None
 
     def _is_of_this_build(self, entry: Entry) -> bool:
         """Whether the compression matches: it is part of every key, so this engine wrote no entry with another."""

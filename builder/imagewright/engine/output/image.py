@@ -22,6 +22,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import ImageFormat, layer_compression
 from imagewright.reference import Reference
+from imagewright.registry.early import EarlyUploads
 from imagewright.registry.push import Pusher, PushImage
 from imagewright.store.archive import write_docker_archive
 from imagewright.store.layout import write_layout
@@ -74,6 +75,7 @@ class Output:
     image: BuiltImage
     images: Images
     reporter: Reporter
+    early: EarlyUploads | None = None  # what is uploaded already, or is about to be
     also_at: Reference | None = None  # another repository that may have new layers already: the layer cache's
     _by_digest: dict[Digest, Layer] = field(init=False)
 
@@ -104,11 +106,12 @@ class Output:
             for d, layer in self._by_digest.items()
             if layer.origin is not None and layer.origin.found_at is not None
         }
+        fresh = {self.image.manifest.config.digest}
         if self.also_at is not None:
-            mount_from |= {d: self.also_at for d, layer in self._by_digest.items() if layer.origin is None}
-        return push_image(
-            pusher, PushImage(self.image.manifest, self.image.config, mount_from), destinations, self, self.reporter
-        )
+            stored = {d: self.also_at for d, layer in self._by_digest.items() if layer.origin is None}
+            mount_from, fresh = mount_from | stored, fresh | stored.keys()
+        image = PushImage(self.image.manifest, self.image.config, mount_from, frozenset(fresh), self.early)
+        return push_image(pusher, image, destinations, self, self.reporter)
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
         """A layer as it is stored: of this build, or of the base image's registry."""

@@ -16,7 +16,7 @@ from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer, timed
 from imagewright.engine.layers import Layer, LayerOrigin
 from imagewright.engine.pull.layouts import Layouts, WarmCache
-from imagewright.engine.pull.streaming import InflatedLayer, Spool
+from imagewright.engine.pull.streaming import InflatedLayer, KeptStream, Spool
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Location, Reason, RegistryError
 from imagewright.fs.layer.unmodified import StoredLayer
@@ -231,6 +231,18 @@ class Images:
         else:
             with self.open_stored(layer) as stream:
                 yield stream
+
+    @contextmanager
+    def open_keeping(self, layer: Layer) -> Iterator[Readable]:
+        """As ``open_layer``; once the layer was read, the blob store has it, if the disk has room."""
+        with self.open_layer(layer) as stream:
+            if self._has(layer):
+                yield stream
+                return
+            with self.blobs.writer() as out:
+                kept = KeptStream(stream, out)
+                yield kept
+                kept.commit(layer.descriptor.digest)
 
     @contextmanager
     def open_stored(self, layer: Layer) -> Iterator[Readable]:

@@ -63,10 +63,14 @@ class VirtualFiles:
 
 
 class LayerIndexes:
-    """The indexes of a build's layers, each made once. May be used from several threads."""
+    """The indexes of a build's layers, each made once. May be used from several threads.
 
-    def __init__(self, images: Images) -> None:
+    ``is_sent`` says which layers will be uploaded: they are kept, so that they aren't downloaded again.
+    """
+
+    def __init__(self, images: Images, is_sent: Callable[[Layer], bool]) -> None:
         self._images = images
+        self._is_sent = is_sent
         self._known: dict[Digest, bytes] = {}  # by diff ID
         self._hashes: dict[Digest, FileHashes] = {}
 
@@ -108,7 +112,8 @@ class LayerIndexes:
 
     @contextmanager
     def _inflated(self, layer: Layer) -> Iterator[Readable]:
-        with timed(self._images.reporter, "inflate", layer.name), self._images.open_layer(layer) as stream:
+        opened = self._images.open_keeping if self._is_sent(layer) else self._images.open_layer
+        with timed(self._images.reporter, "inflate", layer.name), opened(layer) as stream:
             yield open_layer(stream)
 
 

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
+from imagewright.store.blobs import BlobWriter
 from imagewright.streams import Readable
 
 _CHUNK_BYTES = 1 << 20
@@ -91,6 +92,32 @@ class Spool:
             self._file = None
         if os.path.exists(self._path):
             os.unlink(self._path)
+
+
+class KeptStream:
+    """A download that is written to a file while it is read. It is needed again, but not so much as to fail for it."""
+
+    def __init__(self, stream: Readable, out: BlobWriter) -> None:
+        self._stream = stream
+        self._out: BlobWriter | None = out
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As the stream's."""
+        data = self._stream.read(size)
+        if self._out is not None:
+            try:
+                self._out.write(data)
+            except OSError:
+                self._out.discard()
+                self._out = None
+        return data
+
+    def commit(self, digest: Digest) -> None:
+        """Read the rest, which verifies the download, and keep it."""
+        while self.read(_CHUNK_BYTES):
+            pass
+        if self._out is not None:
+            self._out.commit(digest)
 
 
 class InflatedLayer:

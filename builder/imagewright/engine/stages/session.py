@@ -14,6 +14,7 @@ from imagewright.engine.stages.steplog import StepLog
 from imagewright.engine.steps.copying import CopyExecutor
 from imagewright.engine.steps.origins import Origins, StageState
 from imagewright.engine.steps.run import Root, RunExecutor
+from imagewright.engine.uploads import LayerUploads
 from imagewright.plan.model import BuildPlan
 
 
@@ -53,6 +54,7 @@ class Session:
     steps: StepLog
     cache: LayerCache | None = None  # None: every step is executed
     build_root: Root | None = None  # where stages with a RUN are built, in the sandbox that needs it
+    uploads: LayerUploads | None = None  # None: nothing is uploaded before the end
 
     def finish(self, state: StageState) -> None:
         """A stage has succeeded: others can read its files."""

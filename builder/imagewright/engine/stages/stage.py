@@ -57,6 +57,7 @@ class StageExecutor:
         self._layers = LayerWriter(
             session.origins.images, session.layers, self._reporter, makes_layers=makes_layers, single=self._single
         )
+        self._uploads = session.uploads if plan.index in session.plan.ancestry else None
         cache = None if self._single else session.cache
         self._cache = StepCache(cache, session.origins, session.layers, plan.label) if cache is not None else None
 
@@ -96,6 +97,7 @@ class StageExecutor:
             self._show_base(lambda started: StepOutcome())
         if self._single:
             self._layers.begin_single(self._files(state))
+        self._upload(state.layers)
         return state
 
     def _base(self) -> StageState:
@@ -181,6 +183,7 @@ class StageExecutor:
         if state.applied < len(state.layers):
             self._session.origins.unpack_missing(state, state.rootfs)
             self._layers.forget()
+            self._upload(state.layers)
         return state.rootfs
 
     def _make_rootfs(self, state: StageState) -> None:
@@ -283,13 +286,20 @@ class StageExecutor:
                 lookup = self._cache.find(state, step, sources)
         if lookup.found:
             self._layers.add(state, step.created_by, lookup.layer)
+            self._upload([lookup.layer])
             return StepOutcome(_size(lookup.layer), cached=True)
         if isinstance(step, RunStep):
             self._session.runs.sandbox.check_available()
         layer = self._layers.record(state, step.created_by, execute(), lookup.made_of(step))
-        if self._cache is not None:
-            self._cache.store(state, step, lookup, layer)
+        stored = self._cache is not None and self._cache.store(state, step, lookup, layer)
+        self._upload([layer], cached=stored)
         return StepOutcome(_size(layer), cache_miss=lookup.miss)
+
+    def _upload(self, layers: Sequence[Layer | None], *, cached: bool = False) -> None:
+        """Let known layers of the image go to its destinations. ``cached``: the layer cache stores them, too."""
+        if self._uploads is not None:
+            cache = self._session.cache if cached else None
+            self._uploads.offer([each for each in layers if each], cache.stored_at if cache is not None else None)
 
     def _copy(self, state: StageState, sources: Copying) -> Written:
         def virtually() -> Written:
