@@ -67,8 +67,15 @@ LAYERS = st.lists(
     st.lists(st.one_of(FILES, FILES, DIRECTORIES, LINKS, HARD_LINKS, SPECIAL, WHITEOUTS, PASSWD, ODD), max_size=9),
     max_size=3,
 )
+ARCHIVES = st.builds(
+    lambda name, items: ("archive", name, items),
+    PATHS,
+    st.lists(st.one_of(FILES, FILES, DIRECTORIES, LINKS, HARD_LINKS, SPECIAL, WHITEOUTS, ODD), min_size=1, max_size=6),
+)
 CONTEXTS = st.lists(
-    st.one_of(FILES, FILES, DIRECTORIES, LINKS, HARD_LINKS, HARD_LINKS, SPECIAL, SPARSE, PASSWD), min_size=1, max_size=9
+    st.one_of(FILES, FILES, DIRECTORIES, LINKS, HARD_LINKS, HARD_LINKS, SPECIAL, SPARSE, ARCHIVES, PASSWD),
+    min_size=1,
+    max_size=9,
 )
 DESTINATIONS = st.one_of(
     PATHS, PATHS.map(lambda path: path + "/"), st.sampled_from(["", "x/y", "a/../b/", "n" * 256, "../c", "a/x/y/z"])
@@ -79,7 +86,7 @@ REQUESTS = st.tuples(
     st.lists(st.one_of(st.just("."), PATHS, st.just("*")), min_size=1, max_size=2).map(tuple),
     DESTINATIONS,
     CHMODS,
-    st.sampled_from(["", "", "--parents", "--exclude"]),
+    st.sampled_from(["", "", "--parents", "--exclude", "ADD"]),
     st.booleans(),
 )
 COPIES = st.tuples(
@@ -127,6 +134,10 @@ def _make_context(root: Path, entries: list[tuple[object, ...]]) -> None:
                     if xattr:
                         os.setxattr(path, xattr, b"v")
                     os.utime(path, (time, time))
+                case "archive", _, list() as items:
+                    path.unlink(missing_ok=True)
+                    path.write_bytes(make_tar(*map(_item, items)))
+                    os.utime(path, (TIMES[0], TIMES[0]))
                 case "sparse", _, bytes() as data:
                     path.unlink(missing_ok=True)
                     with path.open("wb") as out:
@@ -159,7 +170,7 @@ def _failure(action: Callable[[], object]) -> str:
     return ""
 
 
-def _requests(root: Root, source: Rootfs, requests: tuple[Any, ...], owner: str) -> list[CopyRequest]:
+def _requests(root: Root, source: Rootfs, requests: tuple[Any, ...], owner: str, scratch: Path) -> list[CopyRequest]:
     ownership = users.lookup_ownership(root, owner) if owner else None
     made = []
     for patterns, destination, chmod, more, preserve in requests:
@@ -169,6 +180,8 @@ def _requests(root: Root, source: Rootfs, requests: tuple[Any, ...], owner: str)
             case "--parents":
                 only = tuple(ParentsPattern("", each, IgnorePatterns.parse(each, more)) for each in patterns)
                 request = replace(request, only=only)
+            case "ADD":
+                request = replace(request, extract=True, spool=Rootfs(str(scratch)))
             case "--exclude":
                 request = replace(request, exclude=IgnorePatterns.parse("**/b", more))
         made.append(request)
@@ -179,14 +192,16 @@ def _step(root: Root, source: Rootfs, step: tuple[object, ...], scratch: Path) -
     """Execute a step; its changes, and the root that has them."""
     match step:
         case "copy", tuple() as requests, str() as owner:
-            return root, copy(root, *_requests(root, source, requests, owner), mtime_limit_ns=NOW.mtime_limit_ns)
+            return root, copy(
+                root, *_requests(root, source, requests, owner, scratch), mtime_limit_ns=NOW.mtime_limit_ns
+            )
         case "link", tuple() as requests, str() as owner:
-            asked = _requests(root, source, requests, owner)
+            asked = _requests(root, source, requests, owner, scratch)
             if isinstance(root, VirtualRoot):
                 apart = VirtualRoot()
                 return apart, copy(apart, *asked, mtime_limit_ns=NOW.mtime_limit_ns)
-            scratch.mkdir(0o755)
-            return root, copy_linked(root, Rootfs(str(scratch), inodes=root.inodes), asked)
+            (scratch / "linked").mkdir(0o755)
+            return root, copy_linked(root, Rootfs(str(scratch / "linked"), inodes=root.inodes), asked)
         case "workdir", str() as path, str() as owner:
             ownership = users.lookup_ownership(root, owner) if owner else None
             return root, Changes(make_workdir(root, path, ownership), ())
@@ -264,6 +279,11 @@ def _copy(*patterns: str, to: str, chmod: str = "", preserve: bool = True) -> tu
     [_file("a"), ("hard", "b", "a")],
     [_copy("a", to="/b/", preserve=False), _copy(".", to="/b", chmod="0700", preserve=False)],
 )
+@example(  # files of an archive over others, and under several names
+    [[_file("d/a"), _file("d/b"), ("link", "l", "d")]],
+    [("archive", "x", [_file("a"), _file("b", b"2"), ("hard", "c/d", "b"), _file("a", b"2"), ("link", "b", "a")])],
+    [("copy", (((".",), "/l/", "", "ADD", False),), ""), ("copy", ((("x",), "/d", "", "ADD", False),), "")],
+)
 def test_all_roots_give_the_same_layers(
     layers: list[list[tuple[object, ...]]], context: list[tuple[object, ...]], steps: list[tuple[object, ...]]
 ) -> None:
@@ -296,6 +316,7 @@ def test_all_roots_give_the_same_layers(
                     continue
                 try:
                     scratch = Path(here, f"scratch-{number}-{place}")
+                    scratch.mkdir()
                     refused = _failure(lambda: made.append(_step(root, source, step, scratch)))  # noqa: B023
                 except NotVirtualError:
                     event("a step that needs a disk")

@@ -126,15 +126,42 @@ def test_a_link_needs_no_layer_of_the_base(builds: Builds) -> None:
     assert builds.good(work="").layers == small.layers
 
 
-def test_files_are_on_disk_where_a_step_needs_them(builds: Builds) -> None:
-    """An archive is extracted on disk, after steps that were not done there."""
-    with tarfile.open(builds.folder / "x.tar", "w") as tar:
-        tar.add(__file__, "usr/share/x")
-    builds.write("FROM busybox\nCOPY d /usr/share/\nADD x.tar /\nCOPY a /usr/share/x/../y\n")
-    shutil.copy(builds.folder / "x.tar", builds.context)
-    built = builds.good(work="")
-    assert len(built.layers) == 4
-    assert built.blobs.count(built.layers[0]) == 1
+def test_a_stage_that_copies_from_another_needs_no_base_on_disk(builds: Builds) -> None:
+    stages = "FROM scratch AS made\nCOPY . /made/\nFROM scratch AS also\nCOPY --from=made /made/d /d\n"
+    last = f"{stages}FROM busybox\nCOPY --from=made /made/a /app/\nCOPY --from=also --chown=nobody /d /app/\n"
+    builds.write(last)
+    virtual = builds.good()
+    builds.write(last + 'RUN ["true"]\n')
+    assert builds.good(work="").layers == virtual.layers
+    assert [virtual.blobs.count(layer) for layer in virtual.layers] == [1, 0, 0]
+
+
+def test_after_cached_commands_nothing_is_unpacked(builds: Builds) -> None:
+    """Another last COPY: the layers of the base and of the cached RUN are read at most once, and not written."""
+    flags = ("--cache", f"--cache-repo={builds.name}/cache")
+    steps = "FROM busybox\nRUN head -c 600000 /dev/zero >/zeros; mkdir /app\nCOPY {} /app/\n"
+    builds.write(steps.format("a"))
+    first = builds.good(*flags, work="")
+    builds.write(steps.format("d"))
+    changed = builds.good(*flags)
+    assert changed.layers[:2] == first.layers[:2]
+    assert max(changed.blobs.count(layer) for layer in changed.layers) <= 1
+
+
+def test_archives_are_added_without_the_base(builds: Builds) -> None:
+    """Their files are written to the work folder, and the base is not."""
+    steps = "FROM busybox\nCOPY d /usr/share/\nADD x.tar /\nCOPY a /usr/share/x/../y\nADD x.tar a /usr/share/\n"
+    outcomes = []
+    for after, work in (("", _WORK), ('RUN ["true"]\n', "")):
+        builds.write(steps + after)
+        with tarfile.open(builds.context / "x.tar", "w") as tar:
+            for name in ("usr/share/x/z", "a", "b", "usr/share/x/n"):
+                tar.add(builds.context / "a", name)
+        outcomes.append(builds.good(work=work))
+    virtual, disk = outcomes
+    assert virtual.layers == disk.layers
+    assert len(virtual.layers) == 5
+    assert virtual.blobs.count(virtual.layers[0]) == 1
 
 
 SEVERAL = {
@@ -178,17 +205,10 @@ def test_sources_of_past_steps_are_closed(builds: Builds) -> None:
     assert len(builds.good(work="ulimit -n 80 && true").layers) == 100
 
 
-ON_DISK = {
-    "from the base itself": "COPY --from=busybox /bin/busybox /b\n",
-    "an archive": "ADD a /x/\n",
-}
-
-
-@pytest.mark.parametrize("steps", ON_DISK.values(), ids=ON_DISK)
-def test_what_a_virtual_root_cannot_do_is_done_on_disk(builds: Builds, steps: str) -> None:
+def test_files_of_the_base_itself_are_copied_on_disk(builds: Builds) -> None:
     outcomes = []
     for after in ("", 'RUN ["true"]\n'):
-        builds.write(f"FROM busybox\n{steps}{after}")
+        builds.write(f"FROM busybox\nCOPY --from=busybox /bin/busybox /b\n{after}")
         outcomes.append(builds.good(work=""))
     alone, before_run = outcomes
     assert before_run.layers == alone.layers

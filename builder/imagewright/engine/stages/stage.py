@@ -371,19 +371,10 @@ class StageExecutor:
 
 
 def _only_writes(plan: StagePlan) -> bool:
-    """Whether a virtual root can do what the steps write, and no layer has to be pulled twice for it.
-
-    Archives are extracted on disk.
-    """
+    """Whether no step reads the base itself: its layers would be pulled twice."""
     image = plan.base.reference if isinstance(plan.base, ImageBase) else None
-    for step in plan.steps:
-        if not isinstance(step, CopyStep):
-            continue
-        if step.extract and any(isinstance(source, str) for source in step.sources):
-            return False
-        if isinstance(step.origin, ImageOrigin) and step.origin.reference == image:
-            return False
-    return True
+    origins = [step.origin for step in plan.steps if isinstance(step, CopyStep)]
+    return not any(isinstance(origin, ImageOrigin) and origin.reference == image for origin in origins)
 
 
 def _size(layer: Layer | None) -> int:

@@ -138,9 +138,11 @@ class Copying:
     def _make_requests(self) -> Iterator[CopyRequest]:
         """One for each sequence of paths, one for each remote source, one for all heredocs, in the order written."""
         step, scratch = self.step, self.scratch
+        extracts = step.extract or any(isinstance(each, UrlSource) and each.unpack for each in step.sources)
         files = self.executor.origins.files(step.origin)
         request = CopyRequest(
             source=files.rootfs,
+            spool=self._folder(_made(scratch, "archives")) if extracts else None,
             patterns=(),
             destination=step.destination,
             mode=ModeChange.parse(step.options.chmod) if step.options.chmod else None,
@@ -162,8 +164,7 @@ class Copying:
                 continue
             for remote in group:
                 number += 1
-                folder = os.path.join(scratch, f"remote-{number}")
-                os.mkdir(folder, 0o755)
+                folder = _made(scratch, f"remote-{number}")
                 if isinstance(remote, UrlSource):
                     remotes.file(remote, folder)
                     yield replace(
@@ -172,7 +173,7 @@ class Copying:
                 elif isinstance(remote, GitRemote):
                     yield replace(separate, source=self._folder(remotes.checkout(remote, folder).path), patterns=(".",))
         if step.files:
-            inline = self._folder(_written(step.files, os.path.join(scratch, "inline")))
+            inline = self._folder(_written(step.files, _made(scratch, "inline")))
             names = tuple(escape(file.name) for file in step.files)
             yield replace(separate, source=inline, patterns=names, exclude=None)
 
@@ -187,8 +188,13 @@ class _Lazily:
         return self.files().read_file(path, limit)
 
 
-def _written(files: Sequence[InlineFile], folder: str) -> str:
+def _made(above: str, name: str) -> str:
+    folder = os.path.join(above, name)
     os.mkdir(folder, 0o755)
+    return folder
+
+
+def _written(files: Sequence[InlineFile], folder: str) -> str:
     for file in files:
         path = os.path.join(folder, file.name)
         with open(path, "wb") as out:

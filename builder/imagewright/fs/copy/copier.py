@@ -41,9 +41,10 @@ class CopyRequest:
 
     ``patterns`` are relative to the source's root. ``destination`` is absolute; a trailing ``/`` denotes a directory.
     Without ``ownership``, files belong to 0:0, or with ``preserve_owner`` (``--from``) to their present owners.
-    ``extract``: unpack archives (ADD). ``exclude`` applies to paths relative to each copied source, including the name
-    of a single file. ``only`` (``--parents``) has a matcher for each pattern: directories above a match are copied too,
-    except those before ``/./``.
+    ``extract``: unpack archives (ADD); a virtual root needs the folder ``spool`` for their files until they are packed.
+    ``exclude`` applies to paths relative to each copied source, including the name of a single file. ``only``
+    (``--parents``) has a matcher for each pattern: directories above a match are copied too, except those before
+    ``/./``.
     """
 
     source: Rootfs
@@ -52,6 +53,7 @@ class CopyRequest:
     ownership: Ownership | None = None
     mode: ModeChange | None = None
     extract: bool = False
+    spool: Rootfs | None = None
     ignore: Ignore | None = None
     preserve_owner: bool = False
     exclude: Ignore | None = None
@@ -375,7 +377,7 @@ class _Copier(Generic[D]):
             real = self._real(self._directory(destination, _NEW_DIRECTORY))
             owner = self._request.ownership
             # The destination is the root for the archive: no link in either leads out of it (BuildKit).
-            root = self._target.below(real)
+            root = self._target.below(real, self._request.spool)
             written = archive.extract(root, file, (owner.uid, owner.gid) if owner else None)
         self._target.invalidate()
         self._written.update(join(real, path) for path in written)

@@ -75,7 +75,7 @@ def apply_index(root: VirtualRoot, index: bytes, diff_id: Digest) -> None:
         FileSystemError: as ``unpack_layer``; the index is damaged, or that of another layer.
         NotVirtualError: the layer has to be unpacked on disk.
     """
-    unpack_into(VirtualTarget(root, layer=diff_id), _IndexReader(index, diff_id, root.take), UnpackOptions())
+    unpack_into(VirtualTarget(root, archive=diff_id), _IndexReader(index, diff_id, root.take), UnpackOptions())
 
 
 class _IndexReader:

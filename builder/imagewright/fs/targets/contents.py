@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -15,9 +16,11 @@ from typing import Protocol
 from imagewright.errors import FileSystemError
 from imagewright.fs.rootfs.directorycache import DirectoryCache
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.tar.entries import Entry
 from imagewright.fs.targets.disk import changed_meanwhile, open_data
-from imagewright.fs.targets.model import NotVirtualError
+from imagewright.fs.targets.model import DataReader, NotVirtualError
 from imagewright.fs.targets.nodes import Data, LayerData, SourceData
+from imagewright.fs.targets.restore import write_data, write_sparse
 
 _CHUNK_BYTES = 1 << 20
 
@@ -49,6 +52,32 @@ class SourceFiles:
         for cache in self._directories.values():
             cache.close()
         self._directories.clear()
+
+
+class SpooledFiles:
+    """The files of an archive, each written to a folder of its own until it is packed: archives have another order."""
+
+    def __init__(self, spool: Rootfs) -> None:
+        self._spool = spool
+        self._folder = tempfile.mkdtemp(dir=spool.path)
+        self._count = 0
+
+    def add(self, entry: Entry, reader: DataReader) -> tuple[int, SourceData]:
+        """Write the data of an entry; its size and data.
+
+        Raises:
+            OSError
+        """
+        self._count += 1
+        name = str(self._count)
+        with open(os.path.join(self._folder, name), "xb") as file:
+            if entry.segments is None:
+                write_data(file.fileno(), reader)
+            else:
+                write_sparse(file.fileno(), reader, entry)
+            info = os.fstat(file.fileno())
+        folder = os.fsencode(os.path.basename(self._folder))
+        return info.st_size, SourceData(self._spool, folder, os.fsencode(name), info.st_ino, info.st_ctime_ns)
 
 
 class LayerContents(Protocol):

@@ -64,7 +64,7 @@ class DiskTarget(Target[int]):
             path, os.open(_name(real_path), OPEN_DIRECTORY, dir_fd=self._in(above, real_path))
         )
 
-    def below(self, path: bytes) -> DiskTarget:
+    def below(self, path: bytes, spool: Rootfs | None) -> DiskTarget:
         return DiskTarget(self._rootfs.below(path), self.limit_ns)
 
     def invalidate(self) -> None:

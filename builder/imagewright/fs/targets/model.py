@@ -142,8 +142,11 @@ class Target(ABC, Generic[D]):
         """The directory that was created at ``real_path``, in ``above``, to be found at ``path``."""
 
     @abstractmethod
-    def below(self, path: bytes) -> Target[D]:
-        """The directory at ``path``, which contains no links, as a root of its own."""
+    def below(self, path: bytes, spool: Rootfs | None) -> Target[D]:
+        """The directory at ``path``, which contains no links, as a root of its own.
+
+        ``spool``: a folder for the data of an archive that is extracted there, until they are packed.
+        """
 
     @abstractmethod
     def invalidate(self) -> None:

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -26,12 +26,13 @@ from imagewright.fs.rootfs.inodes import FOREIGN_XATTRS
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar import entries
 from imagewright.fs.tar.entries import Entry
-from imagewright.fs.targets.contents import LayerContents, NoLayers, SourceFiles, data_of, same_data
+from imagewright.fs.targets.contents import LayerContents, NoLayers, SourceFiles, SpooledFiles, data_of, same_data
 from imagewright.fs.targets.disk import TYPES, as_bytes, changed_meanwhile
 from imagewright.fs.targets.model import DataReader, NotVirtualError, Owner, Packable, SourceEntry, Target
 from imagewright.fs.targets.nodes import (
     MAX_LINK_BYTES,
     NO_XATTRS,
+    Data,
     Directory,
     LayerData,
     Node,
@@ -105,12 +106,15 @@ class VirtualRoot:
 class VirtualTarget(Target[Directory]):
     """A virtual root, or the directory ``top`` of one, while something is written to it."""
 
-    def __init__(self, root: VirtualRoot, mtime_limit_ns: int | None = None, layer: Digest | None = None) -> None:
-        """``layer`` is the one that is applied, by its diff ID."""
+    def __init__(
+        self, root: VirtualRoot, mtime_limit_ns: int | None = None, archive: Digest | SpooledFiles | None = None
+    ) -> None:
+        """``archive``: what entries are put from; a layer by its diff ID, or another archive, by where its files go."""
         self._root = root
         self._limit_ns = mtime_limit_ns
-        self._layer = layer
+        self._archive = archive
         self._top = root.top
+        self._found = b"", self._top  # what was looked up last: consecutive entries mostly share their directory
         self._files = SourceFiles()
         self._holes = Holes()
 
@@ -120,6 +124,14 @@ class VirtualTarget(Target[Directory]):
         return False
 
     def find(self, path: bytes) -> Directory | None:
+        if path != self._found[0]:
+            found = self._look_up(path)
+            if found is None:
+                return None
+            self._found = path, found
+        return self._found[1]
+
+    def _look_up(self, path: bytes) -> Directory | None:
         try:
             return find_directory(self._top, path)
         except OSError as failure:
@@ -138,11 +150,17 @@ class VirtualTarget(Target[Directory]):
     def opened(self, path: bytes, above: Directory, real_path: bytes) -> Directory:
         return _directory(above, real_path)
 
-    def below(self, path: bytes) -> VirtualTarget:
-        raise NotVirtualError  # an archive is to be extracted there, in whose order its data come
+    def below(self, path: bytes, spool: Rootfs | None) -> VirtualTarget:
+        if spool is None:
+            raise NotVirtualError
+        target = VirtualTarget(self._root, self._limit_ns, SpooledFiles(spool))
+        target.full_hint = spool.full_hint
+        target._top = find_directory(self._top, path)
+        target.invalidate()
+        return target
 
     def invalidate(self) -> None:
-        """Paths are looked up each time."""
+        self._found = b"", self._top
 
     def close(self) -> None:
         self._files.close()
@@ -178,15 +196,21 @@ class VirtualTarget(Target[Directory]):
 
     # --- writing
 
+    def take(self, count: int) -> None:
+        """As ``VirtualRoot.take``."""
+        self._root.take(count)
+
     def mkdir(self, directory: Directory, path: bytes) -> None:
-        directory.add(_name(path), Directory(stat.S_IFDIR | 0o700, 0, 0, time.time_ns()))
+        self.make_directory(directory, path, (0, 0), 0o700)
 
     def make_directory(self, directory: Directory, path: bytes, owner: Owner, mode: int) -> None:
-        made = Directory(stat.S_IFDIR | mode, *owner, time.time_ns())
-        directory.add(_name(path), made)
+        name = _name(path)
+        directory.add(name, Directory(stat.S_IFDIR | mode, *owner, time.time_ns()))
+        self._root.take(len(name))
 
     def remove(self, directory: Directory, path: bytes) -> None:
         directory.discard(_name(path))
+        self.invalidate()
 
     def set_mtime(self, directory: Directory, mtime_ns: int) -> None:
         directory.mtime_ns = mtime_ns
@@ -201,7 +225,7 @@ class VirtualTarget(Target[Directory]):
         directory.mtime_ns = info.st_mtime_ns
 
     def copier(self, source: Rootfs) -> _VirtualCopier:
-        return _VirtualCopier(self._root.take)
+        return _VirtualCopier(self)
 
     def relocate_mounts(self, path: bytes, link: bytes) -> None:
         """No mount is in the way."""
@@ -209,12 +233,13 @@ class VirtualTarget(Target[Directory]):
     # --- entries of archives
 
     def put(self, directory: Directory, path: bytes, entry: Entry, reader: DataReader, owner: Owner) -> bool:
-        assert isinstance(entry, IndexedEntry)
-        assert self._layer is not None
+        if _name(path) in directory.children:
+            raise error(errno.EEXIST, path)
+        if not isinstance(entry, IndexedEntry):  # else it was accounted for when it was read
+            self._root.take(len(entry.name) + len(entry.linkname) + _size(entry.xattrs))
         node = Node(_KINDS[entry.type] | entry.mode & 0o7777, *owner, entry.mtime_ns)
         if entry.type == entries.REGULAR:
-            node.size = entry.real_size
-            node.data = LayerData(self._layer, entry.number) if entry.kept is None else entry.kept
+            node.size, node.data = self._data_of(entry, reader)
         elif entry.type == entries.SYMLINK:
             if len(entry.linkname) > MAX_LINK_BYTES:
                 raise error(errno.ENAMETOOLONG, path)
@@ -226,6 +251,15 @@ class VirtualTarget(Target[Directory]):
         node.xattrs = _possible(entry.xattrs, node.mode)
         directory.add(_name(path), node)
         return True
+
+    def _data_of(self, entry: Entry, reader: DataReader) -> tuple[int, Data]:
+        """Size and data of a regular file."""
+        if isinstance(entry, IndexedEntry):
+            assert isinstance(self._archive, Digest)
+            data = LayerData(self._archive, entry.number) if entry.kept is None else entry.kept
+            return entry.real_size, data
+        assert isinstance(self._archive, SpooledFiles)
+        return self._archive.add(entry, reader)
 
     def describe_directory(self, ref: tuple[Directory, bytes], entry: Entry, owner: Owner, *, existed: bool) -> None:
         self._describe(_directory(*ref), entry, owner)
@@ -329,7 +363,7 @@ class _VirtualWay:
 class _VirtualCopier:
     """``_seen``: copies of files with several hard links, by the source's device and inode; ``_keys`` the reverse."""
 
-    _take: Callable[[int], None]
+    _target: VirtualTarget
     _seen: dict[tuple[int, int], Node] = field(default_factory=dict)
     _keys: dict[Node, tuple[int, int]] = field(default_factory=dict)
 
@@ -342,7 +376,7 @@ class _VirtualCopier:
         directory, name = target[0], _name(target[1])
         if name in directory.children:
             raise error(errno.EEXIST, name)
-        self._take(len(name))
+        self._target.take(len(name))
         key = (info.st_dev, info.st_ino)
         if info.st_nlink > 1 and key in self._seen:
             directory.add(name, self._seen[key])
@@ -367,7 +401,7 @@ class _VirtualCopier:
             raise error(errno.EISDIR, path)
         if (key := self._keys.pop(node, None)) is not None:
             del self._seen[key]
-        directory.discard(_name(path))
+        self._target.remove(directory, path)
 
 
 def _directory(above: Directory, path: bytes) -> Directory:
@@ -400,6 +434,10 @@ def _is_plain(name: bytes, value: bytes) -> bool:
     if name == _CAPABILITY:
         return _CAPABILITY_BYTES.get(value[3:4]) == len(value)
     return not name.endswith(b".") and len(name) <= _MAX_XATTR_NAME_BYTES and len(value) <= _MAX_XATTR_BYTES
+
+
+def _size(xattrs: Mapping[bytes, bytes]) -> int:
+    return sum(len(name) + len(value) for name, value in xattrs.items())
 
 
 def _name(path: bytes) -> bytes:
