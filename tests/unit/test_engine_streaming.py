@@ -16,8 +16,9 @@ from imagewright.digest import Digest
 from imagewright.engine.layers import Layer, LayerOrigin
 from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, ImageSources
 from imagewright.engine.pull.layouts import Layouts, WarmCache
-from imagewright.engine.pull.streaming import Spool
+from imagewright.engine.pull.streaming import InflatedLayer, Spool
 from imagewright.engine.workspace import Workspace
+from imagewright.errors import RegistryError
 from imagewright.oci.descriptor import Descriptor
 from imagewright.progress.plain import Level, PlainReporter
 from imagewright.store.blobs import BlobStore
@@ -168,3 +169,36 @@ def test_the_reader_gets_every_byte(tmp_path: Path) -> None:
     assert b"".join(iter(lambda: spool.read(70_001), b"")) == data
     thread.join()
     spool.close()
+
+
+@contextmanager
+def _stream(data: bytes) -> Iterator[io.BytesIO]:
+    yield io.BytesIO(data)
+
+
+LAYER = bytes(40 << 20) + b"end"
+
+
+@pytest.mark.parametrize("size", [1 << 19, 1 << 20, 3_000_000, -1], ids=str)
+def test_an_inflated_layer_is_whole(size: int) -> None:
+    with InflatedLayer(lambda: _stream(LAYER), Digest.of(LAYER), "x") as layer:
+        parts = []
+        while part := layer.read(size):
+            assert len(part) <= size or size < 0
+            parts.append(part)
+        assert layer.read(size) == b""
+    assert b"".join(parts) == LAYER
+
+
+def test_an_inflated_layer_with_another_diff_id_is_refused() -> None:
+    with InflatedLayer(lambda: _stream(LAYER), Digest.of(b"another"), "x") as layer:  # noqa: SIM117
+        with pytest.raises(RegistryError, match=f"expected diff ID {Digest.of(b'another')}, got {Digest.of(LAYER)}"):
+            while layer.read(1 << 20):
+                pass
+
+
+def test_nothing_of_an_inflated_layer_goes_on_after_its_context() -> None:
+    before = threading.active_count()
+    with InflatedLayer(lambda: _stream(LAYER), Digest.of(LAYER), "x") as layer:
+        layer.read(10)
+    assert threading.active_count() == before

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from archives.tars import Item, make_tar
 
 from imagewright.digest import Digest
 from imagewright.fs.copy.copier import CopyRequest, copy
+from imagewright.fs.layer.compress import PackOptions
 from imagewright.fs.layer.filehashes import FileHashes
 from imagewright.fs.layer.index import apply_index, make_index
+from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.model import NotVirtualError
 from imagewright.fs.targets.nodes import LayerData
@@ -111,9 +114,46 @@ def test_a_sparse_file_of_a_layer_is_not_compared() -> None:
     assert FileHashes(io.BytesIO(tar)).find(0) is None
 
 
-def test_copied_entries_count_for_the_memory_of_a_root(tmp_path: Path) -> None:
-    request = source(tmp_path)
-    root = VirtualRoot()
-    root.take(MAX_ROOT_BYTES - 1000)
+def archive(folder: Path, *items: Item) -> CopyRequest:
+    for name in ("context", "spool"):
+        (folder / name).mkdir()
+    (folder / "context/x").write_bytes(make_tar(*items))
+    return CopyRequest(Rootfs(str(folder / "context")), ("x",), "/", extract=True, spool=Rootfs(str(folder / "spool")))
+
+
+def test_a_sparse_file_of_an_archive_is_packed_whole(tmp_path: Path) -> None:
+    pax = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a", "GNU.sparse.realsize": "1024"}
+    request = archive(tmp_path, Item("s/a", data=b"1\n600\n1\n".ljust(512, b"\0") + b"1", pax=pax))
+    (tmp_path / "disk").mkdir()
+    packed = []
+    for root in (VirtualRoot(), Rootfs(str(tmp_path / "disk"))):
+        out = io.BytesIO()
+        pack_layer(root, copy(root, request), out, PackOptions("none", clamp_mtime_s=1))
+        packed.append(out.getvalue())
+    assert packed[0] == packed[1]
+    assert b"\0" * 600 + b"1" + b"\0" * 423 in packed[0]
+
+
+def test_an_archive_without_a_place_for_its_files_needs_a_disk(tmp_path: Path) -> None:
     with pytest.raises(NotVirtualError):
-        copy(root, request, request, request)
+        copy(VirtualRoot(), replace(archive(tmp_path, Item("a")), spool=None))
+
+
+def test_all_entries_count_for_the_memory_of_a_root(tmp_path: Path) -> None:
+    layer = Layer(Item("/".join("d" * 9) + "/a"))  # with folders that have no entry of their own
+    requests = {
+        "copied": source(tmp_path / "copied"),
+        "files of an archive": archive(tmp_path, *(Item(name) for name in "abcdefghi")),
+    }
+    for request in requests.values():
+        root = layer.root()
+        copy(root, request)
+        root = layer.root()
+        root.take(MAX_ROOT_BYTES - 8000)  # with 400 for each of the ten of the layer, and itself
+        with pytest.raises(NotVirtualError):
+            copy(root, *[replace(request, destination=f"/{number}/") for number in range(7)])
+    root = VirtualRoot()
+    root.take(MAX_ROOT_BYTES - 4000)
+    digest = Digest.of(layer.tar)
+    with pytest.raises(NotVirtualError):
+        apply_index(root, make_index(io.BytesIO(layer.tar), digest), digest)

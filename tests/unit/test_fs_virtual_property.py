@@ -279,6 +279,16 @@ def _copy(*patterns: str, to: str, chmod: str = "", preserve: bool = True) -> tu
     [_file("a"), ("hard", "b", "a")],
     [_copy("a", to="/b/", preserve=False), _copy(".", to="/b", chmod="0700", preserve=False)],
 )
+@example(  # a directory that becomes a link between two of its files
+    [[("directory", "b", 0o755), _file("a/a"), ("link", "a", "b"), _file("a/b")]],
+    [("archive", "x", [("directory", "b", 0o755), _file("c/a"), ("link", "c", "b"), _file("c/b")])],
+    [("copy", ((("x",), "/", "", "ADD", False),), ""), _copy("x", to="/a/"), _copy("x", to="/b/")],
+)
+@example(  # an archive again, with a time that is another one in layers
+    [],
+    [("archive", "x", [_file("a", time=TIMES[2])])],
+    [("copy", ((("x",), "/d/", "", "ADD", False),), "")] * 2,
+)
 @example(  # files of an archive over others, and under several names
     [[_file("d/a"), _file("d/b"), ("link", "l", "d")]],
     [("archive", "x", [_file("a"), _file("b", b"2"), ("hard", "c/d", "b"), _file("a", b"2"), ("link", "b", "a")])],
