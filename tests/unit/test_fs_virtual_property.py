@@ -280,8 +280,8 @@ def _copy(*patterns: str, to: str, chmod: str = "", preserve: bool = True) -> tu
     [_copy("a", to="/b/", preserve=False), _copy(".", to="/b", chmod="0700", preserve=False)],
 )
 @example(  # a directory that becomes a link between two of its files
-    [[("directory", "b", 0o755), _file("a/a"), ("link", "a", "b"), _file("a/b")]],
-    [("archive", "x", [("directory", "b", 0o755), _file("c/a"), ("link", "c", "b"), _file("c/b")])],
+    [[("directory", "b", 0o755), _file("a/a"), _file("a/c"), ("link", "a", "b"), _file("a/b")]],
+    [("archive", "x", [("directory", "b", 0o755), _file("c/a"), _file("c/c"), ("link", "c", "b"), _file("c/b")])],
     [("copy", ((("x",), "/", "", "ADD", False),), ""), _copy("x", to="/a/"), _copy("x", to="/b/")],
 )
 @example(  # an archive again, with a time that is another one in layers
