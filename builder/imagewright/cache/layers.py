@@ -15,7 +15,8 @@ from functools import partial
 
 from imagewright.cache.entry import Entry
 from imagewright.cache.keys import StepKey
-from imagewright.cache.sources import DAMAGED, STORE_ERRORS, EntryStore, Miss, Sources
+from imagewright.cache.sources import DAMAGED, EntryStore, Miss, Sources
+from imagewright.cache.target import OF_THE_STORE, Target
 from imagewright.cache.trace import Trace
 from imagewright.digest import FramedHash
 from imagewright.errors import ImagewrightError, Reason
@@ -25,7 +26,7 @@ from imagewright.reference import Reference
 from imagewright.streams import Readable
 from imagewright.workers import Workers
 
-_UPLOAD_ERRORS = STORE_ERRORS | {Reason.PUSH_FAILED, Reason.OUTPUT_FAILED, Reason.DISK_FULL}
+_UPLOAD_ERRORS = OF_THE_STORE | {Reason.PUSH_FAILED}
 
 
 class LayerCache:
@@ -35,7 +36,7 @@ class LayerCache:
     image, whose traces are compared.
     """
 
-    def __init__(self, sources: Sources, target: EntryStore | None, build: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, sources: Sources, target: Target | None, build: str, warn: Callable[[str], None]) -> None:
         self._sources = sources
         self._target = target
         self._trace_key = FramedHash("trace", build).hexdigest()
@@ -43,8 +44,6 @@ class LayerCache:
         self._warn = warn
         self._own: dict[str, Entry] = {}  # made by this build
         self._broken: set[str] = set()  # of those
-        self._unwritable = False
-        self._closing = False
         self._uploads: list[Future[None]] = []
         self._workers = Workers(1, "cache")
         self._lock = threading.Lock()
@@ -57,7 +56,7 @@ class LayerCache:
     @property
     def stored_at(self) -> Reference | None:
         """The repository with the layers of this build, from which its registry can mount them."""
-        return self._target.found_at if self._target is not None else None
+        return self._target.store.found_at if self._target is not None else None
 
     def found_at(self, layer: Descriptor) -> Reference | None:
         """The repository of a layer that was found, from which its registry can mount it."""
@@ -97,48 +96,45 @@ class LayerCache:
         with self._lock:
             self._own[entry.key] = entry
             self._broken.discard(entry.key)
-            if self._target is not None and not self._unwritable and not self._closing:
-                blob = self._until_closed(open_blob)
-                self._uploads.append(self._workers.submit(partial(self._upload, self._target, entry, platform, blob)))
+            target = self._target
+            if target is not None and target.writable and not target.closing:
+                blob = _until_closed(target, open_blob)
+                self._uploads.append(self._workers.submit(partial(_upload, target, entry, platform, blob)))
 
     def finish(self, platform: Platform) -> None:
         """Wait for all uploads. If there were any, store the trace of this build, too."""
         for upload in self._uploads:
             upload.result()
-        if self._target is not None and self._uploads and not self._unwritable and self._trace.worth_storing:
-            try:
-                self._target.put(self._trace_key, *self._trace.image(platform), _no_blob)
-            except (ImagewrightError, OSError, ValueError) as error:
-                self._warn(f"cannot store the trace of the build in the cache {self._target.name}: {_why(error)}")
+        if self._target is not None and self._uploads and self._trace.worth_storing:
+            what = "the trace of the build"
+            self._target.attempt(
+                lambda store: store.put(self._trace_key, *self._trace.image(platform), _no_blob), what, what
+            )
 
     def close(self) -> None:
         """Cancel pending uploads, and end the current one where its server lets it."""
-        self._closing = True
+        if self._target is not None:
+            self._target.closing = True
         self._workers.abandon()
 
-    def _upload(self, target: EntryStore, entry: Entry, platform: Platform, open_blob: OpenBlob) -> None:
-        if self._unwritable:
-            return
-        try:
-            manifest, config = entry.image(platform)
-            target.put(entry.key, manifest, config, open_blob)
-        except (ImagewrightError, OSError, ValueError) as error:
-            if self._closing:
-                return
-            of_store = isinstance(error, ImagewrightError) and error.reason in _UPLOAD_ERRORS
-            self._unwritable = self._unwritable or of_store
-            what = "any more steps" if of_store else "a step"
-            self._warn(f"cannot store {what} in the cache {target.name}: {_why(error)}")
 
-    def _until_closed(self, open_blob: OpenBlob) -> OpenBlob:
-        """A blob whose reads fail once the build has ended, to stop its upload."""
+def _upload(target: Target, entry: Entry, platform: Platform, open_blob: OpenBlob) -> None:
+    def put(store: EntryStore) -> None:
+        manifest, config = entry.image(platform)
+        store.put(entry.key, manifest, config, open_blob)
 
-        @contextmanager
-        def opened(descriptor: Descriptor) -> Iterator[Readable]:
-            with open_blob(descriptor) as stream:
-                yield _Stoppable(stream, lambda: self._closing)
+    target.attempt(put, "a step", "any more steps", _UPLOAD_ERRORS)
 
-        return opened
+
+def _until_closed(target: Target, open_blob: OpenBlob) -> OpenBlob:
+    """A blob whose reads fail once the build has ended, to stop its upload."""
+
+    @contextmanager
+    def opened(descriptor: Descriptor) -> Iterator[Readable]:
+        with open_blob(descriptor) as stream:
+            yield _Stoppable(stream, lambda: target.closing)
+
+    return opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +150,3 @@ class _Stoppable:
 
 def _no_blob(descriptor: Descriptor) -> AbstractContextManager[Readable]:
     raise AssertionError("a trace has no layer of its own")
-
-
-def _why(error: Exception) -> str:
-    """The cause alone: the warning says what was attempted."""
-    return error.why if isinstance(error, ImagewrightError) else str(error)

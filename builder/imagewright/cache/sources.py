@@ -5,12 +5,14 @@ Accesses the given stores. Their errors never fail a build: each causes one warn
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from imagewright.cache.artifact import index_key, read_artifact, verified
 from imagewright.cache.entry import Entry, read_entry
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
@@ -23,6 +25,7 @@ from imagewright.streams import Readable, read_whole
 STORE_ERRORS = frozenset({Reason.REGISTRY_UNAVAILABLE, Reason.REGISTRY_AUTH_FAILED, Reason.NOT_SUPPORTED})
 DAMAGED = "its entry in the cache is damaged"
 _UNREADABLE = "the cache cannot be read"
+_AN_ENTRY, _AN_INDEX = "an entry", "the index of a layer"
 
 
 class EntryStore(Protocol):
@@ -35,6 +38,8 @@ class EntryStore(Protocol):
     @property
     def found_at(self) -> Reference | None:
         """The repository, from which its registry can mount layers, None if the store is not a registry."""
+
+    def has(self, key: str) -> bool: ...
 
     def get(self, key: str) -> Manifest | None: ...
 
@@ -65,6 +70,7 @@ class Sources:
         self._sources = [_Source(store) for store in stores]
         self._ttl_s = ttl_s
         self._warn = warn
+        self._lock = threading.Lock()
         self._of_entries: dict[str, _Source] = {}
         self._of_layers: dict[tuple[str, Digest], _Source] = {}  # by key: another store may have a damaged one
         self._of_digests: dict[Digest, _Source] = {}  # any of them
@@ -141,6 +147,40 @@ class Sources:
                     raise
         return b""
 
+    def index(self, diff_id: Digest) -> tuple[bytes, str]:
+        """The index of a layer in the first store that has a usable one, and that store's name; b"" if none has."""
+        key = index_key(diff_id)
+        for source in self._sources:
+            if key in source.broken or source.unreadable:
+                continue
+            try:
+                manifest = source.store.get(key)
+                index = self._read_index(source, key, manifest, diff_id) if manifest is not None else b""
+            except ImagewrightError as error:
+                self._failed(source, key, error, _AN_INDEX)
+                continue
+            if index:
+                return index, source.store.name
+        return b"", ""
+
+    @staticmethod
+    def _read_index(source: _Source, key: str, manifest: Manifest, diff_id: Digest) -> bytes:
+        layer, data = read_artifact(manifest, diff_id)
+        if data is None:
+            with source.store.open(key, layer) as stream:
+                data = _read_up_to(stream, layer.size + 1)
+        return verified(layer, data)
+
+    def has_broken(self, key: str) -> bool:
+        """Whether what a store has under a key was found to be unusable."""
+        return any(key in source.broken for source in self._sources)
+
+    def invalidate_index(self, diff_id: Digest, store: str, why: str) -> None:
+        """Treat the index of a layer that a store has as a miss from now on."""
+        for source in self._sources:
+            if source.store.name == store:
+                self._invalidated(source, index_key(diff_id), why, _AN_INDEX)
+
     def _find(self, source: _Source, key: str) -> Entry | Miss:
         if key in source.broken:
             return Miss(DAMAGED)
@@ -149,14 +189,7 @@ class Sources:
         try:
             manifest = source.store.get(key)
         except ImagewrightError as error:
-            if error.reason is Reason.CANCELLED:
-                raise
-            if error.reason not in STORE_ERRORS:
-                return self._invalidated(source, key, error.why)
-            source.unreadable = True
-            instead = "executing all steps" if len(self._sources) == 1 else "going on without it"
-            self._warn(f"cannot read the cache {source.store.name}, {instead}: {error.why}")
-            return Miss(_UNREADABLE)
+            return self._failed(source, key, error)
         if manifest is None:
             return Miss("")
         try:
@@ -168,10 +201,31 @@ class Sources:
             return Miss(f"its entry has expired: it is {_age(age_s)} old, the limit is {_age(self._ttl_s)}")
         return entry
 
-    def _invalidated(self, source: _Source, key: str, why: str) -> Miss:
+    def _failed(self, source: _Source, key: str, error: ImagewrightError, what: str = _AN_ENTRY) -> Miss:
+        if error.reason is Reason.CANCELLED:
+            raise error
+        if error.reason not in STORE_ERRORS:
+            return self._invalidated(source, key, error.why, what)
+        with self._lock:
+            reported, source.unreadable = source.unreadable, True
+        if not reported:
+            instead = "executing all steps" if len(self._sources) == 1 else "going on without it"
+            self._warn(f"cannot read the cache {source.store.name}, {instead}: {error.why}")
+        return Miss(_UNREADABLE)
+
+    def _invalidated(self, source: _Source, key: str, why: str, what: str = _AN_ENTRY) -> Miss:
         source.broken.add(key)
-        self._warn(f"ignoring an entry of the cache {source.store.name}: {why}")
+        self._warn(f"ignoring {what} of the cache {source.store.name}: {why}")
         return Miss(DAMAGED)
+
+
+def _read_up_to(stream: Readable, count: int) -> bytes:
+    """What a stream has, whatever it says: at most ``count`` bytes."""
+    parts: list[bytes] = []
+    while count > 0 and (data := stream.read(min(count, 1 << 16))):
+        parts.append(data)
+        count -= len(data)
+    return b"".join(parts)
 
 
 def _age(seconds: float) -> str:

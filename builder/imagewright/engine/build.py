@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from imagewright.cache.layers import LayerCache
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, SourceResult, StepResult
 from imagewright.contract.sources import ContextSource, DirectorySource, Source
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.dockerfile.source import excerpt
-from imagewright.engine.caching.layercache import log_cache_use, open_cache, repositories_of
+from imagewright.engine.caching.layercache import Caches, log_cache_use, open_caches, repositories_of
 from imagewright.engine.events import Reporter, timed
 from imagewright.engine.layers import layer_options
 from imagewright.engine.outcome import Outcome, as_failure, explain
@@ -185,7 +184,7 @@ class _Build:
         self._sandbox: Sandbox | None = None
         self._agents: SshAgents | None = None
         self._root: Root | None = None
-        self._cache: LayerCache | None = None
+        self._caches = Caches()
         self._uploads: LayerUploads | None = None
         self._planner: Planner | None = None
         self._image: BuiltImage | None = None
@@ -197,7 +196,7 @@ class _Build:
     def close(self) -> None:
         """Close everything, the sandbox first; the rest, too, if something raises."""
         with ExitStack() as stack:
-            for each in (self._workspace, self._agents, self._cache, self._root, self._uploads, self._sandbox):
+            for each in (self._workspace, self._agents, self._caches, self._root, self._uploads, self._sandbox):
                 if each is not None:
                     stack.callback(each.close)
 
@@ -240,7 +239,8 @@ class _Build:
             # Outputs in a context that was moved aside are moved back with it.
             destinations = destinations.moved(self._root.current_path)
             self.result_file = self._root.current_path(self.result_file)
-        cache = self._cache = open_cache(request, registries, reporter.warning)
+        caches = self._caches = open_caches(request, registries, reporter.warning)
+        cache = caches.layers
         if _replaces_root(sandbox):
             cached = repositories_of(request.cache if cache is not None else None)
             pushed = destinations.references if destinations.push else ()
@@ -259,6 +259,9 @@ class _Build:
                 reporter.message("starting over without that cache entry")
                 stopped.clear()
                 self._steps.clear()
+        if caches.indexes is not None:
+            with timed(reporter, "store"):
+                caches.indexes.finish()
         if cache is not None:
             log_cache_use(
                 cache.name, self._steps, reporter.message, each=request.cache is not None and request.cache.explain
@@ -279,7 +282,8 @@ class _Build:
             exclusive=not sandbox.mounts,
         )
         is_sent = self._uploads.lack if self._uploads is not None else lambda _: False
-        origins = Origins(planned.contexts, images, workspace, LayerIndexes(images, is_sent))
+        indexes = LayerIndexes(images, is_sent, self._caches.indexes)
+        origins = Origins(planned.contexts, images, workspace, indexes)
         mounts = MountSources(origins, BindSources(workspace), caches, remotes.secrets, remotes.agents)
         redaction = Redaction(remotes.secrets.values())
         layers = layer_options(request, planned.epoch_s)
@@ -291,7 +295,7 @@ class _Build:
             RunExecutor(sandbox, mounts, reporter, redaction, planned.dockerfile_lines, self._root),
             CopyExecutor(origins, remotes, reporter, workspace.path, layers.pack.mtime_limit_ns),
             StepLog(reporter, planned.dockerfile_lines, remotes.stopped, self._steps),
-            self._cache,
+            self._caches.layers,
             self._root,
             self._uploads,
         )

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, RegistryError, UnsupportedError
+from imagewright.http.body import finish
 from imagewright.http.failures import clean
 from imagewright.oci.config import ImageConfig
 from imagewright.oci.descriptor import Descriptor
@@ -89,6 +90,21 @@ class Puller:
             if error.status == 404:
                 return None
             raise
+
+    def has(self, reference: Reference) -> bool:
+        """Whether ``find`` would find something where it isn't ``pulling``.
+
+        Raises:
+            RegistryError
+        """
+        endpoint = self._itself(reference, pulling=False)
+        repository = endpoint.repository(reference)
+        path = f"{repository}/manifests/{reference.manifest_key}"
+        scopes = (pull_scope(repository),)
+        request = Request("HEAD", path, scopes, frozenset({200, 404}), {"Accept": _ACCEPT})
+        response = self._transport.send(endpoint, repository, request)
+        finish(response)
+        return response.status_code == 200
 
     def open_found(self, reference: Reference, descriptor: Descriptor, *, pulling: bool = False) -> BlobReader:
         """A blob of an image that ``find`` returned, as it is stored. Verified when ``read`` reaches the end."""

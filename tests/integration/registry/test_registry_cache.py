@@ -9,6 +9,7 @@ from servers.scripted import Answer, ScriptedServer
 from imagewright.cache.entry import Entry
 from imagewright.cache.layers import LayerCache
 from imagewright.cache.sources import Miss, Sources
+from imagewright.cache.target import Target
 from imagewright.engine.caching.layercache import RepositoryStore
 from imagewright.engine.registries import Registries
 from imagewright.oci.descriptor import OpenBlob
@@ -36,7 +37,9 @@ def test_a_registry_that_refuses_the_cache_is_named_once(status: int, read: str,
         name = f"{server.host}/cache"
         registries = Registries(client.puller, client.pusher, client.transport)
         store = RepositoryStore(registries, Reference.parse(f"{name}:cache"))
-        cache = LayerCache(Sources([store], 0, warnings.append), store, "build", warnings.append)
+        cache = LayerCache(
+            Sources([store], 0, warnings.append), Target(store, warnings.append), "build", warnings.append
+        )
         assert isinstance(cache.find(KEY), Miss)
         cache.keep(Entry(KEY, 0, "RUN true"), AMD64, NO_LAYER)
         cache.finish(AMD64)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from imagewright.cache.entry import EMPTY_LAYER
+from imagewright.cache.indexes import IndexCache
 from imagewright.cache.layers import LayerCache
 from imagewright.cache.sources import EntryStore, Sources
+from imagewright.cache.target import Target
 from imagewright.contract.request import BuildRequest, CacheSettings
 from imagewright.contract.result import StepResult
 from imagewright.digest import Digest
@@ -28,6 +31,7 @@ from imagewright.store.layoutreader import LayoutReader
 from imagewright.streams import Readable
 
 _LAYOUT = "oci:"  # kaniko's prefix for a folder
+_INDEXES = "indexes"  # a layout in the cache folder, next to the cache mounts
 
 
 def open_store(repository: str, registries: Registries) -> EntryStore:
@@ -69,6 +73,9 @@ class RepositoryStore:
     def reference(self, key: str) -> Reference:
         return replace(self.repository, tag=key)
 
+    def has(self, key: str) -> bool:
+        return self.registries.puller.has(self.reference(key))
+
     def get(self, key: str) -> Manifest | None:
         return self.registries.puller.find(self.reference(key))
 
@@ -93,6 +100,9 @@ class LayoutStore:
     @property
     def found_at(self) -> Reference | None:
         return None
+
+    def has(self, key: str) -> bool:
+        return self.get(key) is not None
 
     def get(self, key: str) -> Manifest | None:
         return LayoutReader(self.folder).manifest(key)
@@ -119,25 +129,53 @@ class _Blobs:
                 yield stream
 
 
-def open_cache(request: BuildRequest, registries: Registries, warn: Callable[[str], None]) -> LayerCache | None:
-    """The cache of a request, None without one.
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The cache of layers, and that of their indexes; None without one."""
+
+    layers: LayerCache | None = None
+    indexes: IndexCache | None = None
+
+    def close(self) -> None:
+        """Store no more."""
+        for cache in (self.layers, self.indexes):
+            if cache is not None:
+                cache.close()
+
+
+def open_caches(request: BuildRequest, registries: Registries, warn: Callable[[str], None]) -> Caches:
+    """The caches of a request: indexes are kept with the layers, without a cache of these in the ``--cache-dir``.
 
     Raises:
         UsageError: neither a repository nor a folder.
     """
     wanted = request.cache
     if wanted is None:
-        return None
+        return Caches(indexes=_local_indexes(request.run.cache_dir, warn))
     if request.image.ignore_paths:
         # Later steps see files at these paths that neither layers nor cache keys contain.
         warn("layer cache is off: with --ignore-path later steps see files that no layer contains")
-        return None
+        return Caches()
     # Cache misses are explained by the last build with the same target and destinations.
     names = [Reference.parse(text).name for text in request.output.destinations]
     build = json.dumps([names, request.plan.target, request.plan.dockerfile, request.context.directory])
     stores = {name: open_store(name, registries) for name in (*wanted.sources, *filter(None, (wanted.target,)))}
     sources = Sources([stores[name] for name in wanted.sources], wanted.ttl_s, warn)
-    return LayerCache(sources, stores.get(wanted.target), build, warn)
+    target = Target(stores[wanted.target], warn) if wanted.target else None
+    return Caches(LayerCache(sources, target, build, warn), IndexCache(sources, target))
+
+
+def _local_indexes(cache_dir: str, warn: Callable[[str], None]) -> IndexCache | None:
+    """Those in a folder of this machine, which are only read if it cannot be written."""
+    if not cache_dir:
+        return None
+    store = LayoutStore(os.path.join(cache_dir, _INDEXES))
+    try:
+        os.makedirs(store.folder, mode=0o700, exist_ok=True)
+        writable = os.access(store.folder, os.W_OK)
+    except OSError:
+        writable = False
+    return IndexCache(Sources([store], 0, warn), Target(store, warn) if writable else None)
 
 
 def repositories_of(cache: CacheSettings | None) -> list[Reference]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.pull.streaming import InflatedLayer, KeptStream, Spool
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Location, Reason, RegistryError
+from imagewright.fs.layer.indexwriter import IndexWriter
 from imagewright.fs.layer.unmodified import StoredLayer
 from imagewright.fs.layer.unpack import unpack_layer
 from imagewright.fs.rootfs.root import Rootfs
@@ -35,6 +36,7 @@ from imagewright.store.blobs import BlobStore
 from imagewright.streams import Readable
 from imagewright.workers import Workers
 
+KeepIndex = Callable[[Digest, IndexWriter], None]  # is given the diff ID of a layer, and its entries
 DOWNLOADS_AT_ONCE = 3
 _NOT_THE_ENTRYS_FAULT = frozenset({Reason.CANCELLED, Reason.DISK_FULL, Reason.ID_OUT_OF_RANGE})
 _PULL_FAILURES = frozenset({Reason.REGISTRY_UNAVAILABLE})
@@ -133,9 +135,10 @@ class Images:
             for descriptor, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)
         ]
 
-    def unpack(self, layers: Sequence[Layer], rootfs: Rootfs, name: str) -> None:
+    def unpack(self, layers: Sequence[Layer], rootfs: Rootfs, name: str, keep: KeepIndex | None) -> None:
         """Unpack layers into ``rootfs``, in order; downloads run ahead. ``name`` is the image's, for warnings.
 
+        ``keep`` is given the index of each layer, which is only made for it.
         Layers stay in the blob store: another stage may start from them, and a push to another registry or an archive
         needs them again.
         """
@@ -147,7 +150,7 @@ class Images:
             for spool in spools.values():
                 stack.callback(spool.stop)
                 workers.submit(spool.download)
-            skipped = sum(self._unpack_one(layer, rootfs, spools) for layer in layers)
+            skipped = sum(self._unpack_one(layer, rootfs, spools, keep) for layer in layers)
         if skipped:
             self.reporter.warning(f"skipped {skipped} devices of {name}: they cannot be created in a user namespace")
 
@@ -164,17 +167,23 @@ class Images:
                 self._unpacking -= digests
                 self._released.notify_all()
 
-    def _unpack_one(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
+    def _unpack_one(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool], keep: KeepIndex | None) -> int:
         """Unpack one layer and keep it; the number of skipped devices."""
+        index = IndexWriter() if keep is not None else None
         with blaming_entry(layer):
-            return self._unpack_layer(layer, rootfs, spools)
+            skipped = self._unpack_layer(layer, rootfs, spools, index)
+        if index is not None and keep is not None:
+            keep(layer.diff_id, index)
+        return skipped
 
-    def _unpack_layer(self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool]) -> int:
+    def _unpack_layer(
+        self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool], index: IndexWriter | None
+    ) -> int:
         digest = layer.descriptor.digest
         with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, layer.name) as tar:
             try:
                 with timed(self.reporter, "unpack", layer.name):
-                    stats = unpack_layer(rootfs, tar)
+                    stats = unpack_layer(rootfs, tar, index=index)
                     read_rest(tar, "the layer")
             except BaseException:
                 for spool in spools.values():
@@ -199,14 +208,14 @@ class Images:
             else:
                 yield open_layer(spools[layer.descriptor.digest])
 
-    def rootfs_of(self, reference: Reference, platform: Platform) -> Rootfs:
-        """The unpacked image of a COPY --from, unpacked once in a build."""
+    def rootfs_of(self, reference: Reference, platform: Platform, keep: KeepIndex | None) -> Rootfs:
+        """The unpacked image of a COPY --from, unpacked once in a build. ``keep`` is as for ``unpack``."""
         image = self.resolve(reference, platform)
         digest = image.manifest.digest
         with self.exclusive({digest}):
             if digest not in self._unpacked:
                 rootfs = self._workspace.image(digest.hex)
-                self.unpack(self.layers(image), rootfs, reference.familiar())
+                self.unpack(self.layers(image), rootfs, reference.familiar(), keep)
                 self._unpacked[digest] = rootfs
             return self._unpacked[digest]
 

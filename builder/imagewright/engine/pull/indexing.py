@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from imagewright.cache.indexes import IndexCache
 from imagewright.digest import Digest
 from imagewright.engine.events import timed
 from imagewright.engine.layers import Layer
-from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, blaming_entry
+from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, KeepIndex, blaming_entry
 from imagewright.engine.pull.streaming import InflatedLayer
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs.layer.filehashes import FileHashes
 from imagewright.fs.layer.index import apply_index, make_index
+from imagewright.fs.layer.indexwriter import IndexWriter
 from imagewright.fs.tar.decompress import open_layer
 from imagewright.fs.tar.reader import read_rest
 from imagewright.fs.targets.nodes import LayerData
@@ -46,12 +48,25 @@ class VirtualFiles:
             ImagewrightError: a layer cannot be pulled, or is one that cannot be unpacked, either.
             NotVirtualError: a layer has to be unpacked on disk.
         """
-        missing = layers[self.applied :]
-        for layer, index in zip(missing, self._indexes.of(missing), strict=True):
+        while self.applied < len(layers):
+            missing = layers[self.applied :]
+            for layer, index in zip(missing, self._indexes.of(missing), strict=True):
+                if not self._apply(layer, index):
+                    self.applied, self.root = 0, VirtualRoot(self)  # it may have a part of what the index says
+                    break
+                self.applied += 1
+
+    def _apply(self, layer: Layer, index: bytes) -> bool:
+        """Apply a layer; False if the cache has a wrong index for it, and it is to be read instead."""
+        try:
             with blaming_entry(layer):
                 apply_index(self.root, index, layer.diff_id)
-            self._layers[layer.diff_id] = layer
-            self.applied += 1
+        except ImagewrightError as error:
+            if not self._indexes.invalidate(layer, error):
+                raise
+            return False
+        self._layers[layer.diff_id] = layer
+        return True
 
     def sha256(self, data: LayerData) -> bytes | None:
         """As ``LayerContents.sha256``: the whole layer is read for it, once."""
@@ -66,13 +81,31 @@ class LayerIndexes:
     """The indexes of a build's layers, each made once. May be used from several threads.
 
     ``is_sent`` says which layers will be uploaded: they are kept, so that they aren't downloaded again.
+    With a ``cache`` indexes are looked up there before a layer is read, and stored there whenever one is made.
     """
 
-    def __init__(self, images: Images, is_sent: Callable[[Layer], bool]) -> None:
+    def __init__(self, images: Images, is_sent: Callable[[Layer], bool], cache: IndexCache | None) -> None:
         self._images = images
         self._is_sent = is_sent
+        self._cache = cache
         self._known: dict[Digest, bytes] = {}  # by diff ID
         self._hashes: dict[Digest, FileHashes] = {}
+
+    @property
+    def keep(self) -> KeepIndex | None:
+        """What is to be given the index of a layer that is unpacked or packed, None if nobody needs it."""
+        return self._keep if self._cache is not None and self._cache.stores else None
+
+    def _keep(self, diff_id: Digest, index: IndexWriter) -> None:
+        if self._cache is not None and diff_id not in self._known:
+            self._cache.keep(diff_id, index.finish(diff_id))
+
+    def invalidate(self, layer: Layer, error: ImagewrightError) -> bool:
+        """Forget an index that cannot be applied, if it is one of the cache."""
+        if self._cache is None or not self._cache.invalidate(layer.diff_id, error.why):
+            return False
+        self._known.pop(layer.diff_id, None)
+        return True
 
     def of(self, layers: Sequence[Layer]) -> Iterator[bytes]:
         """The index of each layer, in order; several layers are streamed at once.
@@ -97,7 +130,16 @@ class LayerIndexes:
         return self._hashes[layer.diff_id]
 
     def _make(self, stopped: threading.Event, layer: Layer) -> None:
-        self._known[layer.diff_id] = self._read(stopped, layer, lambda stream: make_index(stream, layer.diff_id))
+        if self._cache is not None:
+            with timed(self._images.reporter, "look up", layer.name):
+                found = self._cache.find(layer.diff_id)
+            if found:
+                self._known[layer.diff_id] = found
+                return
+        index = self._read(stopped, layer, lambda stream: make_index(stream, layer.diff_id))
+        self._known[layer.diff_id] = index
+        if self._cache is not None:
+            self._cache.keep(layer.diff_id, index)
 
     def _hash(self, stopped: threading.Event, layer: Layer) -> None:
         self._hashes[layer.diff_id] = self._read(stopped, layer, FileHashes)

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from imagewright.engine.events import Reporter, timed
+from imagewright.engine.events import timed
 from imagewright.engine.layers import Layer, LayerOptions
-from imagewright.engine.pull.images import Images
+from imagewright.engine.pull.images import Images, KeepIndex
 from imagewright.engine.steps.origins import StageState
 from imagewright.fs.layer.changes import Changes, diff
+from imagewright.fs.layer.indexwriter import IndexWriter
 from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.snapshot import Snapshot, scan
 from imagewright.fs.layer.unmodified import drop_unmodified
@@ -38,14 +39,21 @@ class Written:
 class LayerWriter:
     """Writes the layers and the history of one stage, nothing if ``makes_layers`` is False.
 
-    ``single``: one layer, at the end.
+    ``single``: one layer, at the end. ``keep_index`` is given the index of each layer.
     """
 
     def __init__(
-        self, images: Images, options: LayerOptions, reporter: Reporter, *, makes_layers: bool, single: bool
+        self,
+        images: Images,
+        options: LayerOptions,
+        keep_index: KeepIndex | None,
+        *,
+        makes_layers: bool,
+        single: bool,
     ) -> None:
         self._images = images
-        self._reporter = reporter
+        self._keep_index = keep_index
+        self._reporter = images.reporter
         self._options = options
         self._makes_layers = makes_layers
         self._single = single
@@ -137,8 +145,11 @@ class LayerWriter:
     def _pack(self, state: StageState, root: Root, changes: Changes) -> Layer:
         options = self._options.pack
         with timed(self._reporter, "pack"), self._images.blobs.writer() as out:
-            packed = pack_layer(root, changes, out, options, partial(timed, self._reporter, "compress"))
+            index = IndexWriter() if self._keep_index is not None else None
+            packed = pack_layer(root, changes, out, options, partial(timed, self._reporter, "compress"), index)
             out.commit(packed.digest)
+        if index is not None and self._keep_index is not None:
+            self._keep_index(packed.diff_id, index)
         media_type = state.image_format.layer(options.compression)
         return Layer(Descriptor(media_type, packed.digest, packed.size), packed.diff_id)
 

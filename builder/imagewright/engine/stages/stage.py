@@ -54,11 +54,17 @@ class StageExecutor:
         makes_layers = plan.index in session.plan.ancestry or session.cache is not None
         self._may_be_virtual = makes_layers and not self._single and not self._read_later and _only_writes(plan)
         self._reporter = session.steps.reporter
-        self._layers = LayerWriter(
-            session.origins.images, session.layers, self._reporter, makes_layers=makes_layers, single=self._single
-        )
         self._uploads = session.uploads if plan.index in session.plan.ancestry else None
         cache = None if self._single else session.cache
+        # The layers of other stages are not below a step that only writes, and without a cache of layers they are gone.
+        is_found_again = cache is not None and plan.index in session.plan.ancestry
+        self._layers = LayerWriter(
+            session.origins.images,
+            session.layers,
+            session.origins.indexes.keep if is_found_again else None,
+            makes_layers=makes_layers,
+            single=self._single,
+        )
         self._cache = StepCache(cache, session.origins, session.layers, plan.label) if cache is not None else None
 
     def execute(self) -> StageState:

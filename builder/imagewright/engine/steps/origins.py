@@ -70,7 +70,7 @@ class Origins:
             case StageOrigin(stage=index):
                 return OriginFiles(self._files_of_stage(self.stages[index]))
             case ImageOrigin(reference=reference, platform=platform):
-                return OriginFiles(self.images.rootfs_of(reference, platform))
+                return OriginFiles(self.images.rootfs_of(reference, platform, self.indexes.keep))
 
     def _files_of_stage(self, state: StageState) -> Rootfs:
         """A finished stage's files, unpacked from its layers if all its steps were cached and nothing read them yet."""
@@ -85,5 +85,5 @@ class Origins:
         """Unpack the layers that a stage's files don't have yet."""
         missing = state.layers[state.applied :]
         if missing:
-            self.images.unpack(missing, rootfs, state.plan.label)
+            self.images.unpack(missing, rootfs, state.plan.label, self.indexes.keep)
             state.applied = len(state.layers)

@@ -13,6 +13,7 @@ from typing import Any
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.layer.compress import LayerSink, PackedLayer, PackOptions
+from imagewright.fs.layer.indexwriter import IndexWriter
 from imagewright.fs.paths import quote_path
 from imagewright.fs.rootfs.entrystate import clamped
 from imagewright.fs.rootfs.errors import explain
@@ -33,15 +34,18 @@ def pack_layer(
     out: Writable,
     options: PackOptions = _DEFAULTS,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    index: IndexWriter | None = None,
 ) -> PackedLayer:
-    """Write a layer with these changes and their parent directories. ``around`` is as in ``LayerSink``.
+    """Write a layer with these changes and their parent directories, and add its entries to ``index``.
+
+    ``around`` is as in ``LayerSink``.
 
     Raises:
         FileSystemError: reason ``DiskFull`` among others.
     """
     sink = LayerSink(out, options, around)
     target = target_of(root)
-    packer = _Packer(target, sink, options)
+    packer = _Packer(target, sink, options, index)
     try:
         packer.run(changes)
         return sink.finish()
@@ -53,7 +57,8 @@ def pack_layer(
 
 
 class _Packer:
-    def __init__(self, target: Target[Any], sink: LayerSink, options: PackOptions) -> None:
+    def __init__(self, target: Target[Any], sink: LayerSink, options: PackOptions, index: IndexWriter | None) -> None:
+        self._index = index
         self._target = target
         self._sink = sink
         self._limit_ns = options.mtime_limit_ns
@@ -74,7 +79,7 @@ class _Packer:
     def _whiteout(self, path: bytes) -> None:
         parent, _, name = path.rpartition(b"/")
         marker = (parent + b"/" if parent else b"") + _WHITEOUT + name
-        self._sink.write(writer.header(Entry(marker, REGULAR, 0, 0, 0, 0, 0)))
+        self._header(Entry(marker, REGULAR, 0, 0, 0, 0, 0))
 
     def _add(self, path: bytes) -> None:
         if path.rpartition(b"/")[2].startswith(_WHITEOUT):
@@ -91,17 +96,30 @@ class _Packer:
         first = path if found.inode is None else self._links.setdefault(found.inode, path)
         if first is not path:
             link = Entry(path, HARDLINK, entry.mode, entry.uid, entry.gid, 0, entry.mtime_ns, first)
-            self._sink.write(writer.header(link))
+            self._header(link)
             return
         with found.opened() as fd:
             self._check_xattrs(entry)
-            self._sink.write(writer.header(entry))
             if fd is None:
+                self._header(entry)
                 return
-            if self._sink.write_from(fd, entry.size) < entry.size:
+            if self._index is not None and self._index.keeps(entry):
+                kept = os.pread(fd, entry.size, 0)
+                self._header(entry, kept)
+                self._sink.write(kept)  # what the index has, even if the file changes meanwhile
+                written = len(kept)
+            else:
+                self._header(entry)
+                written = self._sink.write_from(fd, entry.size)
+            if written < entry.size:
                 raise changed_meanwhile(path, "truncated")
             if entry.size % BLOCK:
                 self._sink.write(writer.padding(entry.size))
+
+    def _header(self, entry: Entry, kept: bytes | None = None) -> None:
+        self._sink.write(writer.header(entry))
+        if self._index is not None:
+            self._index.add(entry, kept)
 
     @staticmethod
     def _check_xattrs(entry: Entry) -> None:

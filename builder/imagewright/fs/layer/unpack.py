@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol
 
 from imagewright.errors import FileSystemError, Reason
+from imagewright.fs.layer.indexwriter import IndexingReader, IndexWriter
 from imagewright.fs.layer.limits import Limits, Meter
 from imagewright.fs.paths import check_length, quote_entry
 from imagewright.fs.rootfs.errors import explain
@@ -58,8 +59,10 @@ class UnpackOptions:
         return "the layer" if self.whiteouts else "the archive"
 
 
-def unpack_layer(rootfs: Rootfs, stream: Readable, options: UnpackOptions = UnpackOptions()) -> UnpackStats:
-    """Apply an uncompressed tar.
+def unpack_layer(
+    rootfs: Rootfs, stream: Readable, options: UnpackOptions = UnpackOptions(), index: IndexWriter | None = None
+) -> UnpackStats:
+    """Apply an uncompressed tar, whose entries are added to ``index``.
 
     Raises:
         FileSystemError: reasons ``LayerInvalid``, ``PathNotAllowed``, ``IdOutOfRange``, ``LimitExceeded``,
@@ -67,7 +70,8 @@ def unpack_layer(rootfs: Rootfs, stream: Readable, options: UnpackOptions = Unpa
     """
     target = DiskTarget(rootfs)
     try:
-        return unpack_into(target, TarReader(stream, options.what), options)
+        reader = TarReader(stream, options.what)
+        return unpack_into(target, reader if index is None else IndexingReader(reader, index), options)
     finally:
         target.close()
 

@@ -12,6 +12,9 @@ from imagewright.errors import FileSystemError, Reason, quoted
 
 BLOCK = 512
 REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
+_MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
+_MAX_DEVICE = (1 << 31) - 1
+_MAX_TIME_NS = (1 << 33) * 1_000_000_000  # supported by every file system; utimensat takes 64 bits, Python has no limit
 
 
 @dataclass(slots=True)
@@ -35,6 +38,22 @@ class Entry:
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     segments: tuple[tuple[int, int], ...] | None = None
     real_size: int = 0
+
+
+def implausible(entry: Entry) -> str:
+    """Which of an entry's numbers no system call would accept, before Python fails on it later; ``""`` for none."""
+    if entry.size < 0:
+        return f"a size of {entry.size} bytes"
+    if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
+        return f"an owner out of range ({entry.uid}:{entry.gid})"
+    if not (0 <= entry.major <= _MAX_DEVICE and 0 <= entry.minor <= _MAX_DEVICE):
+        return f"a device number out of range ({entry.major}, {entry.minor})"
+    return ""
+
+
+def plausible_time(mtime_ns: int) -> int:
+    """A modification time; 0 for nonsense that nobody relies on."""
+    return mtime_ns if -_MAX_TIME_NS < mtime_ns < _MAX_TIME_NS else 0
 
 
 def malformed(message: str, reason: Reason | None = None) -> FileSystemError:

@@ -22,10 +22,12 @@ from imagewright.fs.tar.entries import (
     REGULAR,
     SYMLINK,
     Entry,
+    implausible,
     malformed,
     nanoseconds,
     number,
     pax_records,
+    plausible_time,
     signed_sum,
 )
 from imagewright.streams import Readable
@@ -36,9 +38,6 @@ _MAX_SPARSE_SEGMENTS = 1 << 18
 _MAX_GLOBAL_RECORDS = 100  # each is applied to each entry; git archive writes one
 _MAX_TRAILING_BYTES = 64 << 20  # tar programs pad archives to a multiple of at most some MiB
 _MAX_NUMBER_LINE = 32  # bytes of one number in a sparse map
-_MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
-_MAX_DEVICE = (1 << 31) - 1
-_MAX_TIME_S = 1 << 33  # supported by every file system; utimensat takes 64 bits, and Python has no limit
 _XATTR = b"SCHILY.xattr."
 
 _TYPES = {
@@ -282,18 +281,9 @@ class TarReader:
 
     def _check(self, entry: Entry) -> None:
         """Reject numbers that no system call would accept, before Python fails on them later."""
-        if entry.size < 0:
-            why = f"a size of {entry.size} bytes"
-        elif not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
-            why = f"an owner out of range ({entry.uid}:{entry.gid})"
-        elif not (0 <= entry.major <= _MAX_DEVICE and 0 <= entry.minor <= _MAX_DEVICE):
-            why = f"a device number out of range ({entry.major}, {entry.minor})"
-        else:
-            limit = _MAX_TIME_S * 1_000_000_000
-            if not -limit < entry.mtime_ns < limit:
-                entry.mtime_ns = 0  # nonsense that nobody relies on
-            return
-        raise malformed(f"{self._what} has an entry with {why}: {quote_entry(entry.name)}")
+        if why := implausible(entry):
+            raise malformed(f"{self._what} has an entry with {why}: {quote_entry(entry.name)}")
+        entry.mtime_ns = plausible_time(entry.mtime_ns)
 
     def _apply(self, entry: Entry, pax: dict[bytes, bytes]) -> None:
         for key, value in pax.items():

@@ -68,12 +68,15 @@ class IndexedEntry(Entry):
 
 
 class VirtualRoot:
-    """A root of which nothing is on disk. ``layers`` has the data of files that it has from layers."""
+    """A root of which nothing is on disk. ``layers`` has the data of files that it has from layers.
 
-    def __init__(self, layers: LayerContents = _NO_LAYERS) -> None:
+    ``room``: bytes of memory that its entries may take.
+    """
+
+    def __init__(self, layers: LayerContents = _NO_LAYERS, room: int = MAX_ROOT_BYTES) -> None:
         self.layers = layers
         self.top = Directory(stat.S_IFDIR | 0o755, 0, 0, time.time_ns())
-        self._room = MAX_ROOT_BYTES
+        self._room = room
 
     def take(self, count: int) -> None:
         """Account for ``count`` bytes of another entry.
