@@ -154,7 +154,7 @@ def test_downloads_that_hang_are_waited_for_once(
     )  # fmt: skip
     try:
         with pytest.raises(ValueError, match="hung up"):
-            images.unpack([layer(number) for number in range(hanging + 1)], workspace.stage(0), "base")
+            images.unpack([layer(number) for number in range(hanging + 1)], workspace.stage(0), "base", None)
         assert 0 < sum(granted) <= PATIENCE_S
         assert os.listdir(workspace.layers) == []
     finally:
