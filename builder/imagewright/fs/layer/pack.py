@@ -104,7 +104,7 @@ class _Packer:
                 self._header(entry)
                 return
             if self._index is not None and self._index.keeps(entry):
-                kept = os.pread(fd, entry.size, 0)
+                kept = _read(fd, entry.size)
                 self._header(entry, kept)
                 self._sink.write(kept)  # what the index has, even if the file changes meanwhile
                 written = len(kept)
@@ -129,6 +129,15 @@ class _Packer:
                     f'cannot pack {quote_path(entry.name)}: unsupported extended attribute "{os.fsdecode(name)}"',
                     hint="Remove the attribute in the step that set it: setfattr -x.",
                 )
+
+
+def _read(fd: int, count: int) -> bytes:
+    """``count`` bytes, fewer only if the file ends."""
+    parts: list[bytes] = []
+    while count > 0 and (data := os.read(fd, count)):
+        parts.append(data)
+        count -= len(data)
+    return b"".join(parts)
 
 
 def _in_order(changes: Changes) -> Iterator[tuple[bytes, bool]]:
