@@ -41,11 +41,14 @@ print(*(mounted(path) for path in sys.argv[1:]))
 """
 
 
+CACHED = "cached = f'lib/package/__pycache__/module.{sys.implementation.cache_tag}.pyc'"
+
+
 def run(folder: Path, text: str, *arguments: str, **variables: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", text, *arguments],
         cwd=folder,
-        env={**os.environ, **variables},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -79,12 +82,14 @@ def test_a_module_that_is_as_it_was_is_loaded(library: Path) -> None:
         "os.replace('old/second.py', 'lib/second.py')",
         "os.rename('lib/package', 'lib/was'); os.rename('old', 'lib/package')",
         "os.rename('lib', 'was'); os.mkdir('lib'); os.rename('old', 'lib/package')",
-        "cached = f'lib/package/__pycache__/module.{sys.implementation.cache_tag}.pyc';"
-        "os.makedirs(os.path.dirname(cached), exist_ok=True); os.rename('old/module.py', cached)",
+        f"{CACHED}; os.makedirs(os.path.dirname(cached), exist_ok=True); os.rename('old/module.py', cached)",
+        f"{CACHED}; os.replace('old/module.py', cached)",
     ],
-    ids=["written", "replaced", "its directory replaced", "all replaced", "compiled"],
+    ids=["written", "replaced", "its directory replaced", "all replaced", "compiled", "compiled again"],
 )
 def test_a_module_that_was_changed_is_not_loaded(library: Path, change: str) -> None:
+    if "makedirs" not in change:
+        (library / "lib/package/__pycache__").mkdir()
     said = run(library, MODULES.format(change=f"import time; time.sleep(0.02); {change}")).splitlines()
     assert "hostile" not in said
     assert said[-1].startswith("NotIsolated cannot load the engine's module")
@@ -119,3 +124,27 @@ exec "$@"
     command = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh", sys.executable, "-c", MOUNTED]
     done = subprocess.run([*command, *paths], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "True", "True", "False", "False", "False", "False", "False"], done.stderr
+
+
+MOVED = """
+import os, subprocess, sys
+from imagewright.engine.source.heldfiles import Mounted
+mounted = Mounted()
+print(mounted("bound/file"), mounted("beside"), mounted("volume/file"))
+subprocess.run(["umount", "volume"], check=True)
+open("volume/file", "w").close()
+print(mounted("bound/file"), mounted("volume/file"))
+"""
+
+
+@pytest.mark.root
+def test_neither_the_place_nor_the_file_system_alone_makes_a_mount(tmp_path: Path) -> None:
+    """What is where a mount was until a RUN unmounted it, and what is on the same file system, but not below it."""
+    for name in ("volume", "bound", "source"):
+        (tmp_path / name).mkdir()
+    for name in ("beside", "source/file"):
+        (tmp_path / name).touch()
+    script = 'mount -t tmpfs tmpfs volume && touch volume/file && mount --bind source bound && exec "$@"'
+    command = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh", sys.executable, "-c", MOVED]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[:2] == ["True False True", "True False"], done.stderr

@@ -11,7 +11,7 @@ from hostile.work import lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagewright.engine.steps.encodings import MIN_BYTES
+from imagewright.engine.steps.encodings import MIN_BYTES, forms
 from imagewright.engine.steps.redaction import MASK, Redaction
 
 
@@ -50,6 +50,19 @@ def test_other_output_is_passed_on_at_once() -> None:
     assert stream.feed(b"hun\n") == b"hun\n", "so short a beginning is not waited for"
     assert stream.feed(b"hunter") == b""
     assert stream.end() == b"hunter"
+
+
+@pytest.mark.parametrize("line_end", [b"", b"\n", b"\r", b"\r\n"])
+@pytest.mark.parametrize("before", [b"", b"x", b"some words before it\n"])
+def test_a_secret_that_is_cut_anywhere_is_held_back_whole(line_end: bytes, before: bytes) -> None:
+    """The longest of its forms, also if it is broken after each byte, as far as that counts."""
+    secret = b"ThreeTimesAsLong"
+    longest = max(forms(secret), key=len)
+    printed = longest[:MIN_BYTES] + b"".join(line_end + bytes([byte]) for byte in longest[MIN_BYTES:])
+    for cut in range(MIN_BYTES, len(printed)):
+        stream = Redaction([secret]).stream()
+        assert stream.feed(before + printed[:cut]) == before
+        assert stream.feed(printed[cut:]) + stream.end() == MASK
 
 
 PASSWORD = b"correct horse/battery+staple~~~???>>>"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagewright.errors import Reason, RegistryError
+from imagewright.registry.answers import FRESH_S, Answers
 from imagewright.registry.auth import Login
 from imagewright.registry.keychain import Keychain
 
@@ -235,3 +236,22 @@ def test_another_folder_at_the_same_path_is_not_read(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text(NEW)
     assert keychain.renew("a.test", "app", old) is None
+
+
+def test_nobody_is_asked_again_once_answers_are_held() -> None:
+    seconds = iter(range(0, 1000, int(FRESH_S) + 1))
+    answers = Answers[str](lambda: next(seconds))
+    asked: list[Login] = []
+
+    def ask() -> Login:
+        asked.append(Login("user", str(len(asked))))
+        return asked[-1]
+
+    assert answers.find("a", ask) == Login("user", "0")
+    answers.renew("a", ask)
+    assert answers.find("a", ask) == Login("user", "1")
+    answers.hold()
+    answers.renew("a", ask)
+    assert answers.find("a", ask) == Login("user", "1")
+    assert answers.find("b", ask) is None
+    assert len(asked) == 2
