@@ -9,7 +9,7 @@ import contextlib
 import http.server
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -32,7 +32,7 @@ class Asked:
 class Answer:
     """One answer. ``length`` replaces the true Content-Length; the connection closes when ``body`` is out.
 
-    ``raw`` is sent instead of all else.
+    ``raw`` is sent instead of all else, ``stream`` after ``body`` for as long as the client takes it.
     """
 
     status: int = 200
@@ -40,6 +40,7 @@ class Answer:
     body: bytes = b""
     length: int | None = None
     raw: bytes | None = None
+    stream: Iterable[bytes] = ()
 
 
 class ScriptedServer:
@@ -130,6 +131,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body)
+                for piece in answer.stream:
+                    self.wfile.write(piece)
             if answer.length is not None:
                 self.close_connection = True
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagewright.engine.stages.schedule import run_in_parallel
+from imagewright.errors import Interruption
 
 _DIAMOND = {0: frozenset[int](), 1: frozenset({0}), 2: frozenset({0}), 3: frozenset({1, 2})}
 
@@ -67,6 +68,32 @@ def test_a_failure_stops_the_other_stages_and_is_raised() -> None:
     with pytest.raises(ValueError, match="the first"):
         run_in_parallel(_DIAMOND, 2, execute, stopped.set)
     assert ended == [0, 2]
+
+
+@pytest.mark.parametrize("computing", [1, 3])
+def test_stages_that_compute_are_interrupted(monkeypatch: pytest.MonkeyPatch, computing: int) -> None:
+    """They look at no event, in whatever loop they are, and would go on in what is being cleaned up."""
+    monkeypatch.setattr("imagewright.engine.stages.schedule.PATIENCE_S", 0.01)
+    monkeypatch.setattr("imagewright.engine.stages.schedule._JOIN_TIMEOUT_S", 300.0)
+    begun = threading.Barrier(computing + 1)
+    ended: list[str] = []
+
+    def execute(index: int) -> None:
+        begun.wait()
+        if index == 0:
+            raise ValueError("the first")
+        try:
+            number = 0
+            while number >= 0:
+                number += 1
+        except Interruption as signal:
+            ended.append(str(signal))
+            raise
+
+    with pytest.raises(ValueError, match="the first"):
+        run_in_parallel({number: frozenset() for number in range(computing + 1)}, computing + 1, execute, lambda: None)
+    assert ended == ["cancelled: another stage failed"] * computing
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("stage-")]
 
 
 def test_a_chain_of_stages_needs_no_thread() -> None:

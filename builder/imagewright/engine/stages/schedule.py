@@ -5,12 +5,25 @@ Starts threads.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 
-_JOIN_TIMEOUT_S = 10.0  # for running stages when another has failed; then their threads end with the process
+from imagewright.errors import Interruption
+from imagewright.workers import PATIENCE_S
+
+_JOIN_TIMEOUT_S = 7.0  # for stages that were interrupted; then their threads end with the process
+
+
+class StageInterruption(Interruption):
+    """Ends a stage that computes, in its thread, as a signal ends one in the main thread."""
+
+    def __str__(self) -> str:
+        return "cancelled: another stage failed"
 
 
 def run_in_parallel(
@@ -22,7 +35,8 @@ def run_in_parallel(
 
     Args:
         needs: for each stage the ones that must be finished before; they are keys, too, and there are no cycles.
-        stop: called once when a stage fails or a signal handler raises; makes the others end soon.
+        stop: called once when a stage fails or a signal handler raises; makes the others end soon. One that goes on,
+            since it computes, is interrupted.
 
     Raises:
         BaseException: the first that ``execute`` raised.
@@ -35,11 +49,12 @@ def run_in_parallel(
 
     def run(index: int) -> None:
         failure: BaseException | None = None
-        try:
-            execute(index)
-        except BaseException as error:  # noqa: BLE001 -- raised again in the calling thread
-            failure = error
-        ended.put((index, failure))
+        with contextlib.suppress(StageInterruption):  # one that comes when the stage has just ended
+            try:
+                execute(index)
+            except BaseException as error:  # noqa: BLE001 -- raised again in the calling thread
+                failure = error
+            ended.put((index, failure))
 
     waiting = list(needs)
     running: dict[int, threading.Thread] = {}
@@ -57,9 +72,23 @@ def run_in_parallel(
             finished.add(index)
     except BaseException:
         stop()
-        for thread in running.values():
-            thread.join(_JOIN_TIMEOUT_S / len(running))
+        if not _ended(running.values(), PATIENCE_S):
+            for thread in running.values():
+                if thread.is_alive():  # else another thread may have its number
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(StageInterruption)
+                    )
+            _ended(running.values(), _JOIN_TIMEOUT_S)
         raise
+
+
+def _ended(threads: Iterable[threading.Thread], within_s: float) -> bool:
+    """Wait for threads, for all of them together; whether all have ended."""
+    deadline = time.monotonic() + within_s
+    for thread in threads:
+        if thread.ident is not None:  # it was started
+            thread.join(max(deadline - time.monotonic(), 0.0))
+    return not any(thread.is_alive() for thread in threads)
 
 
 def _is_a_chain(needs: Mapping[int, frozenset[int]]) -> bool:
