@@ -4,6 +4,7 @@ good.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -57,21 +58,36 @@ def run(folder: Path, text: str, *arguments: str, **variables: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
+def make_library(folder: Path) -> None:
     for name in ("first", "second", "package/__init__", "package/module"):
-        path = tmp_path / "lib" / f"{name}.py"
+        path = folder / "lib" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"print({name!r})\n")
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old/second.py").write_text("print('hostile')\n")
-    (tmp_path / "old/module.py").write_text("print('hostile')\n")
-    (tmp_path / "old/__init__.py").write_text("print('hostile')\n")
-    return tmp_path
+    (folder / "old").mkdir()
+    (folder / "old/second.py").write_text("print('hostile')\n")
+    (folder / "old/module.py").write_text("print('hostile')\n")
+    (folder / "old/__init__.py").write_text("print('hostile')\n")
 
 
-def test_a_module_that_is_as_it_was_is_loaded(library: Path) -> None:
-    assert run(library, MODULES.format(change="")).split() == ["first", "package/__init__", "package/module", "second"]
+def loaded(folder: Path, change: str, *, cache: bool) -> tuple[Path, list[str]]:
+    """What is printed after a change of a new library, and where that is.
+
+    Other tests change directories above it: then again.
+    """
+    for number in itertools.count():
+        library = folder / str(number)
+        make_library(library)
+        if cache:
+            (library / "lib/package/__pycache__").mkdir()
+        said = run(library, MODULES.format(change=change)).splitlines()
+        if not any(f'changed "{above}"' in said[-1] for above in library.parents):
+            break
+    return library, said
+
+
+def test_a_module_that_is_as_it_was_is_loaded(tmp_path: Path) -> None:
+    library, said = loaded(tmp_path, "", cache=False)
+    assert said == ["first", "package/__init__", "package/module", "second"]
     assert not (library / "lib/package/__pycache__").exists(), "and nothing is written, which would be a change"
 
 
@@ -87,10 +103,8 @@ def test_a_module_that_is_as_it_was_is_loaded(library: Path) -> None:
     ],
     ids=["written", "replaced", "its directory replaced", "all replaced", "compiled", "compiled again"],
 )
-def test_a_module_that_was_changed_is_not_loaded(library: Path, change: str) -> None:
-    if "makedirs" not in change:
-        (library / "lib/package/__pycache__").mkdir()
-    said = run(library, MODULES.format(change=f"import time; time.sleep(0.02); {change}")).splitlines()
+def test_a_module_that_was_changed_is_not_loaded(tmp_path: Path, change: str) -> None:
+    library, said = loaded(tmp_path, f"import time; time.sleep(0.02); {change}", cache="makedirs" not in change)
     assert "hostile" not in said
     assert said[-1].startswith("NotIsolated cannot load the engine's module")
     assert f'the build changed "{library}/lib' in said[-1]
