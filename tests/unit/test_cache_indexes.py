@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -136,7 +137,7 @@ def changed(index: bytes = INDEX, **layer: object) -> Manifest:
 FOREIGN = {
     "of another layer": index_artifact(Digest.of(b"another"), INDEX),
     "of another type": changed(mediaType="application/vnd.oci.image.layer.v1.tar+gzip"),
-    "another content": changed(data="aW5kZXggb2YgaQ=="),
+    "another content": changed(data=base64.b64encode(b"INDEX of it").decode()),
     "no base64": changed(data="?"),
     "no text": changed(data=[1]),
     "of another size": changed(size=10),
@@ -159,6 +160,12 @@ def test_what_is_not_the_index_is_a_miss_and_replaced(manifest: Manifest) -> Non
     assert opened(store).cache.find(LAYER) == INDEX
 
 
+def test_what_is_too_large_is_not_read() -> None:
+    store = Scripted(changed(size=MAX_INDEX_BYTES + 1, data=None))
+    assert opened(store).cache.find(LAYER) == b""
+    assert store.asked == ["get"]
+
+
 def test_a_blob_without_an_end_is_left() -> None:
     endless = Endless()
     built = opened(Scripted(changed(LARGE), lambda: endless))
@@ -170,9 +177,8 @@ def test_a_blob_without_an_end_is_left() -> None:
 def test_an_index_that_cannot_be_applied_is_replaced() -> None:
     store = Scripted(index_artifact(LAYER, b"nonsense"))
     built = opened(store, target=store)
-    assert not built.cache.invalidate(LAYER, "it was not found yet")
     assert built.cache.find(LAYER) == b"nonsense"
-    assert built.cache.invalidate(LAYER, "it is nonsense")
+    built.cache.invalidate(LAYER, "it is nonsense")
     assert built.cache.find(LAYER) == b""
     assert built.warnings == ["ignoring the index of a layer of the cache scripted: it is nonsense"]
     built.cache.keep(LAYER, INDEX)

@@ -119,7 +119,7 @@ BAD = {
     "a device that is none": [record(b"3", major=(1 << 32) - 1), last(1)],
     "a time that is nonsense": [record(time=(1 << 63) - 1), last(1)],
     "larger than any disk": [record(size=(1 << 64) - 1), last(1)],
-    "kept data that are large": [record(kept=(1 << 20) + 1), last(1)],
+    "kept data that are large": [record(kept=(1 << 20) + 1) + bytes((1 << 20) + 1), last(1)],
     "a name without an end": [record(name=b"") + RECORD.pack(REGULAR, 0, 0, 0, 0, 0, 0, 0, 0, (1 << 32) - 1, 0, -1, 0)],
     "outside": [record(name=b"../a"), last(1)],
     "a name with a NUL": [record(name=b"a\0b"), last(1)],
@@ -165,12 +165,52 @@ def test_a_bomb_is_left_in_time(part: bytes, count: int) -> None:
         apply_index(root, bomb(part, count), NAME)
 
 
+ROOM = {
+    "a long link": (3000, record(b"2", link=4000) + b"l" * 4000),
+    "attributes without content": (2 << 20, record(xattrs=65535) + ATTRIBUTE * 65535),
+}
+
+
+@pytest.mark.parametrize(("room", "entry"), ROOM.values(), ids=ROOM)
+def test_what_an_entry_holds_counts(room: int, entry: bytes) -> None:
+    with pytest.raises(NotVirtualError):
+        apply_index(VirtualRoot(room=room), compressed(entry, last(1)), NAME)
+
+
+def test_an_entry_is_no_longer_than_that_of_an_archive() -> None:
+    attribute = XATTR.pack(1, 1 << 20) + b"u" + bytes(1 << 20)
+    with pytest.raises(FileSystemError, match="an entry is too long"):
+        apply_index(VirtualRoot(), compressed(record(xattrs=4), attribute * 4, last(1)), NAME)
+
+
+def test_nothing_follows_the_end_wherever_that_is() -> None:
+    """Also where it is the end of what was read at once."""
+    whole = 1 << 18
+    size = whole - len(head(NAME)) - len(record()) - len(last(1))
+    entry = record(kept=size) + bytes(size)
+    apply_index(VirtualRoot(), compressed(entry, last(1)), NAME)
+    with pytest.raises(FileSystemError, match="the count of its entries"):
+        apply_index(VirtualRoot(), compressed(entry, last(1), b"\0"), NAME)
+
+
+def test_a_sparse_file_is_not_kept() -> None:
+    """What the archive has of it is not what it contains."""
+    sparse = {"GNU.sparse.map": "8,4", "GNU.sparse.size": "100"}
+    tar = make_tar(Item("etc/passwd", data=b"root", pax=sparse))
+    assert (
+        b"root"
+        not in zstandard.ZstdDecompressor()
+        .stream_reader(make_index(io.BytesIO(tar), NAME), read_across_frames=True)
+        .read()
+    )
+
+
 def test_memory_of_the_decompressor_is_bounded() -> None:
     """A frame's window is what it says, up to 128 MiB by default."""
     parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=26, enable_ldm=True)
     packed = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     index = packed.compress(head(NAME) + os.urandom(9 << 20)) + packed.flush()
-    with pytest.raises(FileSystemError, match="damaged"):
+    with pytest.raises(FileSystemError, match="memory"):
         apply_index(VirtualRoot(), index, NAME)
 
 

@@ -1,6 +1,6 @@
 """The indexes of layers in the cache of a build: looked up before a layer is read, and stored in the background.
 
-Accesses the given stores and starts one thread. Errors of a cache never fail a build: they cause a warning, and the
+Accesses the given stores. Errors of a cache never fail a build: they cause a warning, and the
 layer is read.
 """
 
@@ -17,7 +17,6 @@ from imagewright.cache.sources import EntryStore, Sources
 from imagewright.cache.target import Target
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.workers import Workers
 
 
 class IndexCache:
@@ -29,7 +28,6 @@ class IndexCache:
         self._stores: dict[Digest, str] = {}  # by diff ID: where an index was found
         self._kept: set[Digest] = set()
         self._refused = False
-        self._workers = Workers(1, "indexes")
         self._uploads: list[Future[None]] = []
         self._lock = threading.Lock()
 
@@ -45,24 +43,20 @@ class IndexCache:
             self._stores[diff_id] = store
         return index
 
-    def invalidate(self, diff_id: Digest, why: str) -> bool:
-        """Treat an index that was found as a miss from now on; False if it wasn't found."""
-        store = self._stores.pop(diff_id, None)
-        if store is None:
-            return False
-        self._sources.invalidate_index(diff_id, store, why)
-        return True
+    def invalidate(self, diff_id: Digest, why: str) -> None:
+        """Treat an index that was found as a miss from now on."""
+        self._sources.invalidate_index(diff_id, self._stores.pop(diff_id), why)
 
     def keep(self, diff_id: Digest, index: bytes) -> None:
         """Store the index of a layer, unless it is there."""
         with self._lock:
             target = self._target
-            if target is None or not self.stores or target.closing or len(index) > MAX_INDEX_BYTES:
+            if target is None or self._refused or len(index) > MAX_INDEX_BYTES:
                 return
             if diff_id in self._kept or diff_id in self._stores:
                 return
             self._kept.add(diff_id)
-            self._uploads.append(self._workers.submit(partial(self._upload, target, diff_id, index)))
+            self._uploads += target.submit(partial(self._upload, target, diff_id, index))
 
     def finish(self) -> None:
         """Wait until everything is stored."""
@@ -72,8 +66,7 @@ class IndexCache:
     def close(self) -> None:
         """Store no more, and end what is being stored where its server lets it."""
         if self._target is not None:
-            self._target.closing = True
-        self._workers.abandon()
+            self._target.close()
 
     def _upload(self, target: Target, diff_id: Digest, index: bytes) -> None:
         def put(store: EntryStore) -> None:

@@ -1,6 +1,6 @@
 """The layer cache of a build: looks entries up, and uploads new ones in the background.
 
-Accesses the given stores and starts one thread. Errors of a cache never fail a build: they cause a warning, and the
+Accesses the given stores. Errors of a cache never fail a build: they cause a warning, and the
 step is executed.
 """
 
@@ -24,7 +24,6 @@ from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.platform import Platform
 from imagewright.reference import Reference
 from imagewright.streams import Readable
-from imagewright.workers import Workers
 
 _UPLOAD_ERRORS = OF_THE_STORE | {Reason.PUSH_FAILED}
 
@@ -45,7 +44,6 @@ class LayerCache:
         self._own: dict[str, Entry] = {}  # made by this build
         self._broken: set[str] = set()  # of those
         self._uploads: list[Future[None]] = []
-        self._workers = Workers(1, "cache")
         self._lock = threading.Lock()
 
     @property
@@ -97,9 +95,9 @@ class LayerCache:
             self._own[entry.key] = entry
             self._broken.discard(entry.key)
             target = self._target
-            if target is not None and target.writable and not target.closing:
+            if target is not None:
                 blob = _until_closed(target, open_blob)
-                self._uploads.append(self._workers.submit(partial(_upload, target, entry, platform, blob)))
+                self._uploads += target.submit(partial(_upload, target, entry, platform, blob))
 
     def finish(self, platform: Platform) -> None:
         """Wait for all uploads. If there were any, store the trace of this build, too."""
@@ -114,8 +112,7 @@ class LayerCache:
     def close(self) -> None:
         """Cancel pending uploads, and end the current one where its server lets it."""
         if self._target is not None:
-            self._target.closing = True
-        self._workers.abandon()
+            self._target.close()
 
 
 def _upload(target: Target, entry: Entry, platform: Platform, open_blob: OpenBlob) -> None:

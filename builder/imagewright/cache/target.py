@@ -1,15 +1,17 @@
 """Where a build stores entries and indexes, and whether that is still worth trying.
 
-Accesses the given store. Its errors never fail a build: each causes a warning.
+Accesses the given store, in one thread. Its errors never fail a build: each causes a warning.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from imagewright.cache.sources import STORE_ERRORS, EntryStore
 from imagewright.errors import ImagewrightError, Reason
+from imagewright.workers import Workers
 
 OF_THE_STORE = STORE_ERRORS | {Reason.OUTPUT_FAILED, Reason.DISK_FULL}  # would fail again, whatever is stored
 
@@ -23,6 +25,20 @@ class Target:
         self._lock = threading.Lock()
         self.writable = True
         self.closing = False  # the build has ended: what fails from now on needs no warning
+        self._workers = Workers(1, "cache")
+
+    def submit(self, task: Callable[[], None]) -> list[Future[None]]:
+        """Have a thread call ``task``, which attempts something; nothing where nothing more is stored."""
+        with self._lock:
+            if self.closing or not self.writable:
+                return []
+            return [self._workers.submit(task)]
+
+    def close(self) -> None:
+        """Cancel what is to be stored, and end what is being stored where its server lets it."""
+        if not self.closing:
+            self.closing = True
+            self._workers.abandon()
 
     def attempt(
         self, action: Callable[[EntryStore], None], one: str, more: str, fatal: frozenset[Reason] = OF_THE_STORE

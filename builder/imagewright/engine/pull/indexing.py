@@ -62,7 +62,7 @@ class VirtualFiles:
             with blaming_entry(layer):
                 apply_index(self.root, index, layer.diff_id)
         except ImagewrightError as error:
-            if not self._indexes.invalidate(layer, error):
+            if not self._indexes.invalidate(layer, index, error):
                 raise
             return False
         self._layers[layer.diff_id] = layer
@@ -89,6 +89,8 @@ class LayerIndexes:
         self._is_sent = is_sent
         self._cache = cache
         self._known: dict[Digest, bytes] = {}  # by diff ID
+        self._found: dict[Digest, list[bytes]] = {}  # of those, and of those that were forgotten: what the cache had
+        self._lock = threading.Lock()
         self._hashes: dict[Digest, FileHashes] = {}
 
     @property
@@ -100,11 +102,15 @@ class LayerIndexes:
         if self._cache is not None and diff_id not in self._known:
             self._cache.keep(diff_id, index.finish(diff_id))
 
-    def invalidate(self, layer: Layer, error: ImagewrightError) -> bool:
-        """Forget an index that cannot be applied, if it is one of the cache."""
-        if self._cache is None or not self._cache.invalidate(layer.diff_id, error.why):
+    def invalidate(self, layer: Layer, index: bytes, error: ImagewrightError) -> bool:
+        """Forget an index that cannot be applied, if it is one of the cache; another thread may have done so."""
+        # Not by what it says: that of a layer that is bad itself is the same, and an error of the layer.
+        if self._cache is None or not any(index is found for found in self._found.get(layer.diff_id, ())):
             return False
-        self._known.pop(layer.diff_id, None)
+        with self._lock:
+            if self._known.get(layer.diff_id) is index:
+                del self._known[layer.diff_id]
+                self._cache.invalidate(layer.diff_id, error.why)
         return True
 
     def of(self, layers: Sequence[Layer]) -> Iterator[bytes]:
@@ -134,6 +140,7 @@ class LayerIndexes:
             with timed(self._images.reporter, "look up", layer.name):
                 found = self._cache.find(layer.diff_id)
             if found:
+                self._found.setdefault(layer.diff_id, []).append(found)
                 self._known[layer.diff_id] = found
                 return
         index = self._read(stopped, layer, lambda stream: make_index(stream, layer.diff_id))
