@@ -43,7 +43,9 @@ NOW = PackOptions("none", clamp_mtime_s=1_500_000_000)  # what was changed meanw
 EXAMPLES = int(os.environ.get("IMAGEWRIGHT_EXAMPLES", "100"))
 NAMES = st.sampled_from(["a", "b", "c", "é"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
-TARGETS = st.one_of(PATHS, st.sampled_from(["/a", "/a/b", "..", "../b", "../../c", ".", "a/..", "/", "b/c/", "x"]))
+TARGETS = st.one_of(
+    PATHS, st.sampled_from(["/a", "/a/b", "..", "../b", "../../c", ".", "a/..", "/", "b/c/", "a/", "b/.", "x/", "x"])
+)
 DATA = st.sampled_from([b"", b"1", b"2", b"22"])
 MODES = st.sampled_from([0o600, 0o644, 0o4755])
 XATTRS = st.sampled_from(["", "", "", "user.x", "user.y"])

@@ -51,6 +51,11 @@ def kernel_open(dir_fd: int, path: bytes, flags: int, mode: int, *, links: bool 
     raise OSError(code, os.strerror(code), os.fsdecode(path))
 
 
+def ends_in_directory(path: bytes) -> bool:
+    """Whether only a directory can be at a path, because it goes on after the last name: path_resolution(7)."""
+    return path.endswith((b"/", b"/."))
+
+
 def _same(directory: int, path: bytes) -> int:
     return directory
 
@@ -67,7 +72,7 @@ def walk_open(
         OSError: as open(2); ELOOP after 40 links.
     """
     pending = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
-    want_directory = path.endswith(b"/")
+    want_directory = ends_in_directory(path)
     walk = _Walk(root_fd, parent_fd)
     links = 0
     try:
@@ -78,7 +83,7 @@ def walk_open(
                 continue
             here = walk.parent_of(part)
             last = not pending
-            if last and flags & (os.O_CREAT | os.O_NOFOLLOW):
+            if last and flags & (os.O_CREAT | os.O_NOFOLLOW) and not want_directory:
                 follow = not flags & os.O_NOFOLLOW and not flags & os.O_EXCL
             else:
                 follow = True
@@ -92,6 +97,7 @@ def walk_open(
                 links += 1
                 if links > MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
+                want_directory |= last and ends_in_directory(target)
                 if target.startswith(b"/"):
                     walk.go_to([])
                 pending.extend(p for p in reversed(target.split(b"/")) if p not in (b"", b"."))

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from imagewright.digest import Digest
 from imagewright.fs.rootfs.entrystate import Description
-from imagewright.fs.rootfs.resolve import MAX_LINKS
+from imagewright.fs.rootfs.resolve import MAX_LINKS, ends_in_directory
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.model import NotVirtualError
 
@@ -144,7 +144,7 @@ def resolve(top: Directory, path: bytes, *, follow: bool = True) -> tuple[Direct
 
     Raises:
         OSError: as open(2) with O_PATH.
-        NotVirtualError: only a disk can tell where a link leads, or links take too long.
+        NotVirtualError: links take too long.
     """
     if b"\0" in path:
         raise error(errno.EINVAL, path)
@@ -153,6 +153,7 @@ def resolve(top: Directory, path: bytes, *, follow: bool = True) -> tuple[Direct
     pending = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
     here: Directory = top
     links = 0
+    must_be_directory = ends_in_directory(path)
     while pending:
         part = pending.pop()
         top.walked += 1
@@ -162,16 +163,17 @@ def resolve(top: Directory, path: bytes, *, follow: bool = True) -> tuple[Direct
         node = here.child(part)
         if isinstance(node, Directory):
             here = node
-        elif isinstance(node.data, bytes) and is_link(node) and (pending or follow or path.endswith(b"/")):
+        elif isinstance(node.data, bytes) and is_link(node) and (pending or follow or must_be_directory):
             links += 1
             if links > MAX_LINKS:
                 raise error(errno.ELOOP, path)
-            if top.walked > _MAX_WALKED or node.data.endswith((b"/", b"/.")):
+            if top.walked > _MAX_WALKED:
                 raise NotVirtualError
+            must_be_directory |= not pending and ends_in_directory(node.data)
             if node.data.startswith(b"/"):
                 here = top
             pending += [each for each in reversed(node.data.split(b"/")) if each not in (b"", b".")]
-        elif pending:
+        elif pending or must_be_directory:
             raise error(errno.ENOTDIR, path)
         else:
             return here, part, node

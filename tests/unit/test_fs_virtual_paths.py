@@ -1,0 +1,94 @@
+"""Paths lead to the same place in a virtual root as in one on disk, whatever its links say."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagewright.fs.rootfs.resolve import kernel_open, kernel_resolves, walk_open
+from imagewright.fs.rootfs.root import Rootfs
+from imagewright.fs.targets.nodes import Directory, Node, resolve
+
+TARGETS = (
+    "d",
+    "d/",
+    "d/.",
+    "d/..",
+    "f",
+    "f/",
+    "f/.",
+    "/",
+    "/d/",
+    ".",
+    "./",
+    "..",
+    "../d/",
+    "x",
+    "x/",
+    "m",
+    "m/",
+    "m/../f",
+)
+PATHS = ("l", "l/", "l/.", "l/..", "l/e", "l/e/", "l/../f", "l/f", "d/l2", "d/l2/", "d/l2/e", "d/l2/../f")
+
+
+def _outcome(action: Callable[[], object]) -> object:
+    try:
+        return action()
+    except OSError as error:
+        return error.errno
+
+
+def _on_disk(root: Rootfs, path: bytes, *, follow: bool) -> object:
+    fd = root.open(path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
+    try:
+        return root.path_of(fd), stat.S_IFMT(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+
+
+def _virtual(top: Directory, path: bytes, *, follow: bool) -> object:
+    above, name, node = resolve(top, path, follow=follow)
+    place = (
+        node.path_below(top) if isinstance(node, Directory) else b"/".join(filter(None, (above.path_below(top), name)))
+    )
+    return place, stat.S_IFMT(node.mode)
+
+
+def _tree(folder: Path, links: dict[str, str]) -> Directory:
+    """The same tree on disk and virtual: a directory in another, a file, and links."""
+    directories = {"": Directory(stat.S_IFDIR | 0o755, 0, 0, 0)}
+    for path in ("d", "d/e"):
+        (folder / path).mkdir(parents=True)
+        above, _, name = path.rpartition("/")
+        directories[path] = Directory(stat.S_IFDIR | 0o755, 0, 0, 0)
+        directories[above].add(name.encode(), directories[path])
+    (folder / "f").touch()
+    directories[""].add(b"f", Node(stat.S_IFREG | 0o644, 0, 0, 0))
+    for path, target in links.items():
+        os.symlink(target, folder / path)  # as it is: pathlib would drop a slash at the end
+        above, _, name = path.rpartition("/")
+        node = Node(stat.S_IFLNK | 0o777, 0, 0, 0)
+        node.data = target.encode()
+        directories[above].add(name.encode(), node)
+    return directories[""]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("opener", [kernel_open, walk_open])
+def test_links_lead_where_they_lead_on_disk(tmp_path: Path, target: str, opener: Callable[..., int]) -> None:
+    if opener is kernel_open and not kernel_resolves():
+        pytest.skip("this kernel has no openat2")
+    for number, middle in enumerate(("d", "d/", "l", "f/", "/", "d/e/.")):
+        folder = tmp_path / str(number)
+        top = _tree(folder, {"l": target, "m": middle, "d/l2": f"../{target}"})
+        root = Rootfs(str(folder), resolver=opener)
+        for path, follow in itertools.product(PATHS, (True, False)):
+            name = path.encode()
+            expected = _outcome(lambda: _on_disk(root, name, follow=follow))  # noqa: B023
+            assert _outcome(lambda: _virtual(top, name, follow=follow)) == expected, (target, middle, path, follow)  # noqa: B023
