@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from archives.tars import Item, make_tar
+from archives.tars import Item, hardlink, make_tar, symlink
 
 from imagewright.digest import Digest
 from imagewright.fs.copy.copier import CopyRequest, copy
@@ -132,6 +132,29 @@ def test_a_sparse_file_of_an_archive_is_packed_whole(tmp_path: Path) -> None:
         packed.append(out.getvalue())
     assert packed[0] == packed[1]
     assert b"\0" * 600 + b"1" + b"\0" * 423 in packed[0]
+
+
+@pytest.mark.parametrize("name", ["of a layer", "of a layer, and empty", "of an earlier archive", "etc/passwd"])
+def test_a_hard_link_of_an_archive_to_what_it_does_not_have_needs_a_disk(tmp_path: Path, name: str) -> None:
+    root = Layer(Item("of a layer", data=b"a"), Item("of a layer, and empty"), Item("etc/passwd", data=b"a")).root()
+    (tmp_path / "earlier").mkdir()
+    copy(root, archive(tmp_path / "earlier", Item("of an earlier archive", data=b"a")))
+    with pytest.raises(NotVirtualError):
+        copy(root, archive(tmp_path, hardlink("link", name)))
+
+
+def test_a_hard_link_of_an_archive_that_is_there_needs_a_disk(tmp_path: Path) -> None:
+    """It is written again, as all files with several names are."""
+    root = Layer(Item("a", data=b"a"), hardlink("b", "a")).root()
+    with pytest.raises(NotVirtualError):
+        copy(root, archive(tmp_path, hardlink("b", "a")))
+
+
+def test_hard_links_within_an_archive_need_none(tmp_path: Path) -> None:
+    root = Layer(Item("kept", data=b"a"), symlink("old", "kept")).root()
+    items = Item("a", data=b"1"), hardlink("b", "a"), hardlink("same", "old")
+    assert copy(root, archive(tmp_path, *items)).written == (b"a", b"b", b"same")
+    assert root.read_file(b"b", 1) == b"1"
 
 
 def test_an_archive_without_a_place_for_its_files_needs_a_disk(tmp_path: Path) -> None:

@@ -164,6 +164,20 @@ def test_archives_are_added_without_the_base(builds: Builds) -> None:
     assert virtual.blobs.count(virtual.layers[0]) == 1
 
 
+def test_an_archive_that_links_files_of_the_base_is_added_on_disk(builds: Builds) -> None:
+    """A layer has the data of such a link, and only the base has them."""
+    layers = []
+    for after in ("", 'RUN ["true"]\n'):
+        builds.write(f"FROM busybox\nADD x.tar /\n{after}")
+        with tarfile.open(builds.context / "x.tar", "w") as tar:
+            link = tarfile.TarInfo("linked")
+            link.type, link.linkname = tarfile.LNKTYPE, "etc/passwd"
+            tar.addfile(link)
+        layers.append(builds.good(work="").layers)
+    assert layers[0] == layers[1]
+    assert len(layers[0]) == 2
+
+
 SEVERAL = {
     "an equal file again": "COPY --link a /app/\nCOPY a d /app/\n",
     "an equal file of this stage": "COPY a /app/\nCOPY a d /app/\n",

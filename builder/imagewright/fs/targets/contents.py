@@ -59,7 +59,7 @@ class SpooledFiles:
 
     def __init__(self, spool: Rootfs) -> None:
         self._spool = spool
-        self._folder = tempfile.mkdtemp(dir=spool.path)
+        self._folder = os.fsencode(os.path.basename(tempfile.mkdtemp(dir=spool.path)))
         self._count = 0
 
     def add(self, entry: Entry, reader: DataReader) -> tuple[int, SourceData]:
@@ -69,15 +69,18 @@ class SpooledFiles:
             OSError
         """
         self._count += 1
-        name = str(self._count)
-        with open(os.path.join(self._folder, name), "xb") as file:
+        name = b"%d" % self._count
+        with open(os.path.join(os.fsencode(self._spool.path), self._folder, name), "xb") as file:
             if entry.segments is None:
                 write_data(file.fileno(), reader)
             else:
                 write_sparse(file.fileno(), reader, entry)
             info = os.fstat(file.fileno())
-        folder = os.fsencode(os.path.basename(self._folder))
-        return info.st_size, SourceData(self._spool, folder, os.fsencode(name), info.st_ino, info.st_ctime_ns)
+        return info.st_size, SourceData(self._spool, self._folder, name, info.st_ino, info.st_ctime_ns)
+
+    def has(self, data: Data) -> bool:
+        """Whether the data are those of a file of this archive."""
+        return isinstance(data, SourceData) and (data.root, data.directory) == (self._spool, self._folder)
 
 
 class LayerContents(Protocol):

@@ -186,6 +186,8 @@ class VirtualTarget(Target[Directory]):
             first, second = (directory.child(_name(path)) for directory, path in (one, other))
         except FileNotFoundError:
             return False
+        if first is second:
+            self._check_link(first)
         return first is second
 
     def state(self, directory: Directory, path: bytes) -> _VirtualState:
@@ -280,7 +282,16 @@ class VirtualTarget(Target[Directory]):
         node, name = source[0].child(_name(source[1])), _name(target[1])
         if isinstance(node, Directory) and name not in target[0].children:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        self._check_link(node)
         target[0].add(name, node)
+
+    def _check_link(self, node: Node) -> None:
+        """
+        Raises:
+            NotVirtualError: the archive links a file that it doesn't have: the link is packed with data from below.
+        """
+        if isinstance(self._archive, SpooledFiles) and stat.S_ISREG(node.mode) and not self._archive.has(node.data):
+            raise NotVirtualError
 
     def set_directory_time(self, path: bytes, mtime_ns: int) -> None:
         try:
