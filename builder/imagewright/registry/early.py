@@ -6,6 +6,7 @@ uploaded is uploaded by the push, which reports why it can't be.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,10 +31,10 @@ TRUSTED_S = 600.0
 
 @dataclass(slots=True)
 class _Blob:
-    """``there`` says when a registry was seen to have it, ``lacking`` which don't. ``lock`` is held by its task."""
+    """``there`` and ``lacking`` say when a registry was seen to have it or not. ``lock`` is held by its task."""
 
     there: dict[str, float] = field(default_factory=dict)
-    lacking: set[str] = field(default_factory=set)
+    lacking: dict[str, float] = field(default_factory=dict)
     sent: bool = False  # or is about to be
     lock: threading.Lock = field(default_factory=threading.Lock)
     tasks: list[Future[None]] = field(default_factory=list)
@@ -103,15 +104,17 @@ class EarlyUploads:
         """Whether a blob was sent or looked for, or will be."""
         return digest in self._blobs
 
-    def has_put(self, digest: Digest, destination: Reference) -> bool:
-        """Whether the destination's repository has a blob, False if it has to be asked; waits for the blob's upload."""
+    def found(self, digest: Digest, destination: Reference) -> Found | None:
+        """Whether the destination's repository has a blob, None if it has to be asked; waits for the blob's upload."""
         first = self._destinations.get(destination.registry)
         blob = self._blobs.get(digest)
         if blob is None or first is None or first.repository != destination.repository:
-            return False
+            return None
         _wait_for(blob)
-        seen = blob.there.get(destination.registry)
-        return seen is not None and time.monotonic() - seen < self._trusted_s
+        for seen, there in ((blob.there, True), (blob.lacking, False)):
+            if time.monotonic() - seen.get(destination.registry, -math.inf) < self._trusted_s:
+                return Found(there)
+        return None
 
     def close(self) -> None:
         """End everything, where a server lets it."""
@@ -130,7 +133,7 @@ class EarlyUploads:
 
     def _send(self, blob: _Blob, content: Content, origin: Origin, besides: str) -> None:
         def push(destination: Reference) -> bool:
-            known = Found(there=False) if destination.registry in blob.lacking else None
+            known = Found(there=False) if blob.lacking.pop(destination.registry, None) is not None else None
             self._pusher.push(destination, content, origin, known)
             return True
 
@@ -149,9 +152,8 @@ class EarlyUploads:
                     continue
                 if has_it:
                     blob.there[registry] = time.monotonic()
-                    blob.lacking.discard(registry)
                 else:
-                    blob.lacking.add(registry)
+                    blob.lacking[registry] = time.monotonic()
 
     def _give_up(self, registry: str, error: Exception) -> None:
         if not self._cancelled.is_set():

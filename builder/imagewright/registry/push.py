@@ -153,8 +153,9 @@ class Pusher:
     ) -> None:
         def upload(content: Content) -> None:
             digest = content.descriptor.digest
-            if early is None or not early.has_put(digest, destination):
-                self._blobs.push(destination, content, origin(digest))
+            found = early.found(digest, destination) if early is not None else None
+            if found is None or not found.there:
+                self._blobs.push(destination, content, origin(digest), found)
 
         if early is not None:  # those are waited for first, so that no more uploads run than without them
             contents = sorted(contents, key=lambda content: not early.knows(content.descriptor.digest))

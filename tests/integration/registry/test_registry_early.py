@@ -16,6 +16,7 @@ from servers.registry import RegistryServer
 from servers.registryclient import Client
 from servers.scripted import Answer, Asked, ScriptedServer
 
+from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
 from imagewright.oci.descriptor import Descriptor
 from imagewright.reference import Reference
@@ -43,6 +44,10 @@ class Build:
 
     def send(self, layer: Descriptor, besides: str = "") -> None:
         self.early.send(layer, partial(self.image.open, layer), lambda *_: None, besides=besides)
+
+    def has(self, digest: Digest, destination: Reference) -> bool:
+        found = self.early.found(digest, destination)
+        return found is not None and found.there
 
     def push(self) -> None:
         image = PushImage(self.image.manifest, self.image.config, early=self.early)
@@ -77,7 +82,7 @@ def test_nothing_is_published_before_the_push(registry: RegistryServer) -> None:
     name = f"{registry.host}/early/failed:1"
     with Build(image, name) as build:
         build.send(image.manifest.layers[0])
-        assert build.early.has_put(image.manifest.layers[0].digest, build.names[0])
+        assert build.has(image.manifest.layers[0].digest, build.names[0])
     assert put(registry, "early/failed") == 1
     with pytest.raises(RegistryError, match="not found"):
         Client().resolve(name)
@@ -90,9 +95,9 @@ def test_each_registry_gets_one_upload(registry: RegistryServer) -> None:
     (layer,) = image.manifest.layers
     with ScriptedServer(Refusing()) as other, Build(image, *names, f"{other.host}/app:1") as build:
         build.send(layer)
-        assert build.early.has_put(layer.digest, build.names[0])
-        assert not build.early.has_put(layer.digest, build.names[1])
-        assert build.early.has_put(layer.digest, build.names[2])
+        assert build.has(layer.digest, build.names[0])
+        assert not build.has(layer.digest, build.names[1])
+        assert build.has(layer.digest, build.names[2])
         build.push()
         assert build.pulled(names[1]) == [b"for several registries"]
         assert sum(line.startswith("PUT /v2/app/blobs/") for line in other.log) == 2  # with the configuration
@@ -105,7 +110,7 @@ def test_a_blob_is_not_sent_to_a_registry_that_gets_it_otherwise(registry: Regis
     (layer,) = image.manifest.layers
     with Build(image, f"{registry.host}/early/besides:1") as build:
         build.send(layer, besides=registry.host)
-        assert not build.early.has_put(layer.digest, build.names[0])
+        assert not build.has(layer.digest, build.names[0])
         assert image.opened == []
         build.push()
     assert image.opened == [layer.digest]
@@ -117,7 +122,7 @@ def test_a_base_layer_is_mounted_at_the_beginning(registry: RegistryServer) -> N
     (layer,) = base.manifest.layers
     with Build(base, f"{registry.host}/early/mounted:1") as build:
         build.early.look(layer, Reference.parse(f"{registry.host}/early/base:1"))
-        assert build.early.has_put(layer.digest, build.names[0])
+        assert build.has(layer.digest, build.names[0])
         assert not build.early.lacks(layer.digest)
         build.push()
     assert base.opened == [layer.digest]  # for the base itself
@@ -174,6 +179,20 @@ class Refusing:
         return Answer(200 if where.rpartition("/")[2] in self.stored else 404)
 
 
+@pytest.mark.parametrize("trusted_s", [600.0, 0.0])
+def test_the_push_sends_what_was_only_looked_for(registry: RegistryServer, trusted_s: float) -> None:
+    """It asks once more if that was long ago."""
+    image = memory_image([f"looked for only, {trusted_s}".encode()])
+    (layer,) = image.manifest.layers
+    repository = f"early/looked{int(trusted_s)}"
+    with Build(image, f"{registry.host}/{repository}:1", trusted_s=trusted_s) as build:
+        build.early.look(layer, None)
+        build.push()
+    assert image.opened == [layer.digest]
+    asked = registry.log.read_text().count(f'"HEAD /v2/{repository}/blobs/{layer.digest}')
+    assert asked == (1 if trusted_s else 2)
+
+
 @pytest.mark.parametrize("status", [403, 413, 500, 507])
 def test_what_could_not_be_uploaded_is_tried_again_by_the_push(status: int) -> None:
     image = memory_image([b"refused once", b"not sent early after that"])
@@ -181,9 +200,9 @@ def test_what_could_not_be_uploaded_is_tried_again_by_the_push(status: int) -> N
     retried = status == 500  # five attempts of the first upload
     with ScriptedServer(Refusing(status, 5 if retried else 1)) as server, Build(image, f"{server.host}/app:1") as build:
         build.send(first)
-        assert not build.early.has_put(first.digest, build.names[0])
+        assert not build.has(first.digest, build.names[0])
         build.send(second)
-        assert not build.early.has_put(second.digest, build.names[0])
+        assert not build.has(second.digest, build.names[0])
         assert second.digest not in image.opened
         assert len(build.log) == 1
         assert f"uploads to {server.host} are left to the push: " in build.log[0]
