@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from imagebuilds.waiting import eventually
 from servers.images import MemoryImage, memory_image
 from servers.registry import RegistryServer
 from servers.registryclient import Client
@@ -20,7 +21,6 @@ from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
 from imagewright.oci.descriptor import Descriptor
 from imagewright.reference import Reference
-from imagewright.registry.early import EarlyUploads
 from imagewright.registry.push import PushImage
 
 pytestmark = pytest.mark.registry
@@ -270,7 +270,7 @@ def stuck() -> Iterator[threading.Event]:
 
 def test_the_end_of_a_build_does_not_wait_for_a_silent_registry(stuck: threading.Event) -> None:
     """Nor is anything begun, or reported, after it."""
-    image = memory_image([b"into the void", b"two", b"three", b"four", b"five"])
+    image = memory_image([b"into the void", b"two", b"three", b"four", b"five", b"too late"])
     accepts = Refusing()
 
     def silent(asked: Asked) -> Answer:
@@ -281,27 +281,24 @@ def test_the_end_of_a_build_does_not_wait_for_a_silent_registry(stuck: threading
     with ScriptedServer(silent) as server:
         try:
             with Build(image, f"{server.host}/app:1") as build:
-                for layer in image.manifest.layers:
+                for layer in image.manifest.layers[:5]:
                     build.send(layer)
-                while len([line for line in server.log if line.startswith("PUT")]) < 3:
-                    time.sleep(0.01)
+                eventually(lambda: sum(line.startswith("PUT") for line in server.log) == 3, "three uploads")
             asked = len(server.asked)
-            build.send(image.manifest.layers[4])
+            build.send(image.manifest.layers[5])
             build.early.look(image.manifest.config, None)
             assert not build.early.knows(image.manifest.config.digest)
             assert build.log == []
             assert len(server.asked) == asked
         finally:
             stuck.set()
-        wait_for_no_thread(build.early)
+        eventually(no_upload_runs, "the end of the threads")
         assert sum(line.startswith("PUT") for line in server.log) == 3
         assert build.log == []
 
 
-def wait_for_no_thread(early: EarlyUploads) -> None:
-    """Its threads end when the registry has answered."""
-    while any(thread.name == "upload" for thread in threading.enumerate()):
-        time.sleep(0.01)
+def no_upload_runs() -> bool:
+    return not any(thread.name == "upload" for thread in threading.enumerate())
 
 
 def test_an_upload_ends_in_the_middle_of_a_blob(stuck: threading.Event) -> None:
@@ -329,7 +326,7 @@ def test_an_upload_ends_in_the_middle_of_a_blob(stuck: threading.Event) -> None:
     with ScriptedServer(Refusing()) as server:
         build = Build(image, f"{server.host}/app:1")
         build.early.send(layer, Opened, lambda *_: None)  # type: ignore[arg-type]
-        reading.wait()
+        assert reading.wait(20)
         threading.Timer(0.2, stuck.set).start()
         build.early.close()
         assert closed.wait(20)
