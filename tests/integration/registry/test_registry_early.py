@@ -301,6 +301,16 @@ def no_upload_runs() -> bool:
     return not any(thread.name == "upload" for thread in threading.enumerate())
 
 
+def test_nothing_is_begun_after_the_end() -> None:
+    image = memory_image([b"too late"])
+    with Build(image, "127.0.0.1:1/app:1") as build:
+        pass
+    build.send(image.manifest.layers[0])
+    build.early.look(image.manifest.config, None)
+    assert no_upload_runs()
+    assert build.log == []
+
+
 def test_an_upload_ends_in_the_middle_of_a_blob(stuck: threading.Event) -> None:
     image = memory_image([bytes(3 << 20)])
     (layer,) = image.manifest.layers
