@@ -197,6 +197,54 @@ def test_one_that_is_there_is_not_stored_again() -> None:
     assert store.asked == ["has", "get"]
 
 
+def test_two_stages_with_the_same_layer_store_its_index_once() -> None:
+    store = Scripted()
+    built = opened(target=store)
+    for _ in range(2):
+        built.cache.keep(LAYER, INDEX)
+    built.cache.finish()
+    assert store.asked == ["has", "put"]
+
+
+def test_what_fails_is_reported_once_and_not_after_the_end() -> None:
+    store, warnings = Scripted(), list[str]()
+
+    def failing(_: EntryStore) -> None:
+        raise ImagewrightError("full", reason=Reason.DISK_FULL)
+
+    target = Target(store, warnings.append)
+    assert target.attempt(failing, "one", "more")
+    assert warnings == ["cannot store more in the cache scripted: full"]
+    assert target.attempt(failing, "one", "more") is None, "it is not tried again"
+    assert target.submit(lambda: None) == []
+
+    ended = Target(store, warnings.append)
+    assert len(ended.submit(lambda: None)) == 1
+    ended.close()
+    ended.close()
+    assert ended.submit(lambda: None) == []
+    assert ended.attempt(failing, "one", "more")
+    assert len(warnings) == 1
+
+
+def test_the_end_of_a_build_ends_what_is_stored() -> None:
+    """Nothing of what waits is begun."""
+    begun, go_on, done = threading.Event(), threading.Event(), list[str]()
+
+    def first() -> None:
+        begun.set()
+        go_on.wait()
+
+    target = Target(Scripted(), lambda _: None)
+    target.submit(first)
+    [waiting] = target.submit(lambda: done.append("begun"))
+    begun.wait()
+    threading.Timer(0.01, go_on.set).start()
+    target.close()
+    assert waiting.cancelled()
+    assert not done
+
+
 def test_without_a_target_nothing_is_stored() -> None:
     store = Scripted()
     built = opened(store)

@@ -36,9 +36,11 @@ class Target:
 
     def close(self) -> None:
         """Cancel what is to be stored, and end what is being stored where its server lets it."""
-        if not self.closing:
+        with self._lock:
+            if self.closing:
+                return
             self.closing = True
-            self._workers.abandon()
+        self._workers.abandon()
 
     def attempt(
         self, action: Callable[[EntryStore], None], one: str, more: str, fatal: frozenset[Reason] = OF_THE_STORE
