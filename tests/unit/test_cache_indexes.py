@@ -197,6 +197,25 @@ def test_one_that_is_there_is_not_stored_again() -> None:
     assert store.asked == ["has", "get"]
 
 
+@pytest.mark.parametrize("name", ["index.json", "oci-layout", "manifest", "index"])
+def test_a_fifo_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    """A RUN of another build may have put it there, where it can write to the folder."""
+    store = LayoutStore(str(tmp_path))
+    stored(store, LARGE)
+    manifest = index_artifact(LAYER, LARGE)
+    blobs = {"manifest": manifest.digest, "index": manifest.layers[0].digest}
+    victim = tmp_path / "blobs/sha256" / blobs[name].hex if name in blobs else tmp_path / name
+    victim.unlink()
+    os.mkfifo(victim)
+    built = opened(store, target=store)
+    assert built.cache.find(LAYER) == (LARGE if name == "oci-layout" else b"")
+    assert len(built.warnings) == (name != "oci-layout")
+    again = opened(target=store)
+    again.cache.keep(Digest.of(b"another"), LARGE)
+    again.cache.finish()
+    assert len(again.warnings) == (name != "manifest")
+
+
 def test_two_stages_with_the_same_layer_store_its_index_once() -> None:
     store = Scripted()
     built = opened(target=store)

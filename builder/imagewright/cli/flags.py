@@ -139,8 +139,8 @@ CACHE_FLAGS: tuple[Flag, ...] = (
         "cache-dir",
         Kind.TEXT,
         "DIR",
-        "where to keep RUN --mount=type=cache and warmed base images between builds (default in the executor image: /cache, "
-        "if mounted)",
+        "where to keep RUN --mount=type=cache, warmed base images and, without --cache, indexes of layers between builds "
+        "(default in the executor image: /cache, if mounted)",
     ),
 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.descriptor import Descriptor
+from imagewright.store.files import open_regular
 from imagewright.streams import Readable, Writable
 
 _CHUNK = 1 << 20
@@ -43,7 +44,7 @@ class _Nowhere:
 def is_whole(path: str, descriptor: Descriptor) -> bool:
     """Whether the file at ``path`` has the content of a descriptor."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             copy_blob(file, _Nowhere(), descriptor)
     except (ImagewrightError, OSError):
         return False

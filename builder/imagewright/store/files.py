@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -39,6 +40,19 @@ def write_error(what: str, error: OSError, flag: str) -> ImagewrightError:
         else (f"Use a writable path for {flag}.")
     )
     return ImagewrightError(f"cannot write {what}: {error.strerror}", reason=Reason.OUTPUT_FAILED, hint=hint)
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file for reading. A FIFO, in a folder that others may write to, would be waited for without end.
+
+    Raises:
+        OSError: also if it is not a regular file.
+    """
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb")  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return file
 
 
 @contextmanager

@@ -5,10 +5,12 @@ Writes a directory.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import BinaryIO
 
 from imagewright import jsontext
 from imagewright.digest import Digest
@@ -17,7 +19,7 @@ from imagewright.oci.descriptor import OpenBlob
 from imagewright.oci.manifest import Manifest, dump_document
 from imagewright.oci.mediatypes import OCI_INDEX
 from imagewright.store.copying import copy_blob, is_whole
-from imagewright.store.files import replacing, write_error
+from imagewright.store.files import open_regular, replacing, write_error
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -37,7 +39,7 @@ def write_layout(path: str, manifest: Manifest, config: bytes, open_blob: OpenBl
             target = blob_path(path, layer.digest)
             if not is_whole(target, layer):
                 os.makedirs(os.path.dirname(target), exist_ok=True)
-                with open_blob(layer) as stream, replacing(target) as out:
+                with open_blob(layer) as stream, _replacing(target) as out:
                     copy_blob(stream, out, layer)
         _write(blob_path(path, manifest.config.digest), config)
         _write(blob_path(path, manifest.digest), manifest.raw)
@@ -71,7 +73,7 @@ def _entries(path: str) -> list[dict[str, object]]:
     if not os.path.exists(file):
         return []
     try:
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             return [e for e in jsontext.loads(stream.read())["manifests"] if isinstance(e, dict)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImagewrightError(
@@ -93,5 +95,12 @@ def blob_path(path: str, digest: Digest) -> str:
 
 
 def _write(target: str, data: bytes) -> None:
-    with replacing(target) as out:
+    with _replacing(target) as out:
         out.write(data)
+
+
+def _replacing(target: str) -> AbstractContextManager[BinaryIO]:
+    """As ``replacing``, which would write into a FIFO, and wait for its reader."""
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise OSError(errno.EINVAL, "not a regular file", target)
+    return replacing(target)

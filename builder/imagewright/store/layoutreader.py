@@ -17,6 +17,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Index, Manifest, is_index, load_document
 from imagewright.oci.mediatypes import INDEXES
 from imagewright.oci.platform import Platform
+from imagewright.store.files import open_regular
 from imagewright.store.layout import REF_NAME, blob_path
 from imagewright.streams import Readable
 
@@ -65,7 +66,7 @@ class LayoutReader:
     def open(self, descriptor: Descriptor) -> Iterator[Readable]:
         """A blob. It is not verified here: readers verify the layer's diff ID."""
         try:
-            file = open(blob_path(self._path, descriptor.digest), "rb")  # noqa: SIM115 -- closed below
+            file = open_regular(blob_path(self._path, descriptor.digest))
         except OSError as error:
             raise self._error(f"no blob {descriptor.digest}: {error.strerror}", "Copy the image again.") from error
         with file:
@@ -93,7 +94,7 @@ class LayoutReader:
 
     def _index(self) -> list[Any]:
         try:
-            with open(os.path.join(self._path, "index.json"), "rb") as file:
+            with open_regular(os.path.join(self._path, "index.json")) as file:
                 value = load_document(file.read(MAX_DOCUMENT_BYTES))
         except OSError as error:
             raise self._error(
@@ -104,7 +105,7 @@ class LayoutReader:
 
     def _document(self, descriptor: Descriptor) -> bytes:
         try:
-            with open(blob_path(self._path, descriptor.digest), "rb") as file:
+            with open_regular(blob_path(self._path, descriptor.digest)) as file:
                 data = file.read(MAX_DOCUMENT_BYTES)
         except OSError as error:
             raise self._error(f"no blob {descriptor.digest}: {error.strerror}", "Copy the image again.") from error

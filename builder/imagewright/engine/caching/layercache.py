@@ -172,7 +172,7 @@ def _local_indexes(cache_dir: str, warn: Callable[[str], None]) -> IndexCache | 
     store = LayoutStore(os.path.join(cache_dir, _INDEXES))
     try:
         os.makedirs(store.folder, mode=0o700, exist_ok=True)
-        writable = os.access(store.folder, os.W_OK)
+        writable = os.access(store.folder, os.W_OK) and not os.path.islink(store.folder)
     except OSError:
         writable = False
     return IndexCache(Sources([store], 0, warn), Target(store, warn) if writable else None)
