@@ -13,12 +13,13 @@ from archives.tars import FIFO, Item, directory, hardlink, make_tar, symlink
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagewright.cache import artifact
 from imagewright.digest import Digest
-from imagewright.errors import FileSystemError
+from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.layer.compress import PackOptions
 from imagewright.fs.layer.index import apply_index, make_index
-from imagewright.fs.layer.indexwriter import END, RECORD, XATTR, IndexWriter, head
+from imagewright.fs.layer.indexwriter import END, MAX_INDEX_BYTES, RECORD, XATTR, IndexWriter, head
 from imagewright.fs.layer.pack import pack_layer
 from imagewright.fs.layer.unpack import unpack_layer
 from imagewright.fs.rootfs.inodes import RecordedInodes
@@ -71,6 +72,44 @@ def test_packing_makes_the_index_that_streaming_makes(tmp_path: Path) -> None:
     assert tar.getvalue() == alone.getvalue()
     tar.seek(0)
     assert index.finish(packed.diff_id) == make_index(tar, packed.diff_id)
+
+
+def test_no_index_is_made_that_is_larger_than_a_cache_takes(tmp_path: Path) -> None:
+    """A hostile layer could fill the memory, also of a build that only unpacks it."""
+    links = [symlink(f"{number}", os.urandom(2000).hex()) for number in range(100)]  # half of it remains
+    small, large = IndexWriter(100_000), IndexWriter(300_000)
+    for index in (small, large):
+        unpack_layer(rootfs(tmp_path / str(id(index))), io.BytesIO(make_tar(*links)), index=index)
+    assert small.finish(NAME) == b""
+    assert 200_000 < len(large.finish(NAME)) < 300_000
+    assert MAX_INDEX_BYTES == artifact.MAX_INDEX_BYTES
+
+
+def test_a_layer_that_is_too_large_for_an_index_needs_a_disk() -> None:
+    attributes = [Item("a", pax={"SCHILY.xattr.user.a": os.urandom(500_000).hex()}) for _ in range(36)]
+    with pytest.raises(NotVirtualError):
+        make_index(io.BytesIO(make_tar(*attributes)), NAME)
+
+
+HUGE = {
+    "a size": Item("f", pax={"size": str(1 << 64)}),
+    "a size without end": Item("f", pax={"size": "9" * 30}),
+    "a sparse size": Item("f", pax={"GNU.sparse.map": "", "GNU.sparse.size": str(1 << 70), "GNU.sparse.name": "g"}),
+}
+
+
+@pytest.mark.parametrize("item", HUGE.values(), ids=HUGE)
+def test_a_size_that_no_disk_takes_is_refused_as_ever(tmp_path: Path, item: Item) -> None:
+    """An entry is added to an index before its size is held against the limits."""
+    said = []
+    for index in (None, IndexWriter()):
+        with pytest.raises(FileSystemError) as error:
+            unpack_layer(Rootfs(str(tmp_path)), io.BytesIO(make_tar(item)), index=index)
+        said.append((error.value.reason, str(error.value)))
+    with pytest.raises(FileSystemError) as error:
+        make_index(io.BytesIO(make_tar(item)), NAME)
+    assert said == [(error.value.reason, str(error.value))] * 2
+    assert error.value.reason is Reason.LAYER_INVALID
 
 
 def test_names_of_owners_are_in_an_index_and_no_other_data() -> None:

@@ -48,10 +48,10 @@ class IndexCache:
         self._sources.invalidate_index(diff_id, self._stores.pop(diff_id), why)
 
     def keep(self, diff_id: Digest, index: bytes) -> None:
-        """Store the index of a layer, unless it is there."""
+        """Store the index of a layer, unless it is there; b"" is none."""
         with self._lock:
             target = self._target
-            if target is None or self._refused or len(index) > MAX_INDEX_BYTES:
+            if target is None or self._refused or not 0 < len(index) <= MAX_INDEX_BYTES:
                 return
             if diff_id in self._kept or diff_id in self._stores:
                 return

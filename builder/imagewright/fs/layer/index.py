@@ -18,6 +18,7 @@ from imagewright.fs.layer.unpack import UnpackOptions, unpack_into
 from imagewright.fs.tar import entries
 from imagewright.fs.tar.entries import implausible, malformed, plausible_time
 from imagewright.fs.tar.reader import TarReader
+from imagewright.fs.targets.model import NotVirtualError
 from imagewright.fs.targets.virtual import IndexedEntry, VirtualRoot, VirtualTarget
 from imagewright.streams import Readable
 
@@ -44,13 +45,17 @@ def make_index(stream: Readable, diff_id: Digest, limits: Limits = _LIMITS) -> b
 
     Raises:
         FileSystemError: as ``unpack_layer``, for what the archive itself shows.
+        NotVirtualError: the index would be too large.
     """
     index = IndexWriter()
     reader = IndexingReader(TarReader(stream), index)
     meter = Meter(limits, "the layer")
     while (entry := reader.next()) is not None:
         meter.entry(entry)
-    return index.finish(diff_id)
+    made = index.finish(diff_id)
+    if not made:
+        raise NotVirtualError
+    return made
 
 
 def apply_index(root: VirtualRoot, index: bytes, diff_id: Digest) -> None:

@@ -21,6 +21,7 @@ RECORD = struct.Struct("<cHIIQQqIIIIiH")
 XATTR = struct.Struct("<II")  # lengths of name and value
 END = b"E"  # the type of the last record, whose size is the count of entries
 MAX_KEPT_BYTES = 1 << 20
+MAX_INDEX_BYTES = 16 << 20  # of one that is made: millions of entries, or hostile names and attributes
 _KEPT = frozenset({b"etc/passwd", b"etc/group"})  # what names of owners are looked up in
 _LEVEL = 3  # its window is 2 MiB, which a reader relies on
 _CHUNK_BYTES = 1 << 16
@@ -32,13 +33,17 @@ def head(diff_id: Digest) -> bytes:
 
 
 class IndexWriter:
-    """Makes an index of entries in their order. The layer's name is only known at the end, and compressed apart."""
+    """Makes an index of entries in their order. The layer's name is only known at the end, and compressed apart.
 
-    def __init__(self) -> None:
+    None is made, and nothing held in memory, of a layer whose index would be larger than ``room``, in bytes.
+    """
+
+    def __init__(self, room: int = MAX_INDEX_BYTES) -> None:
         self._packed = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
         self._parts: list[bytes] = []
         self._waiting = bytearray()
         self._count = 0
+        self._room = room
 
     @staticmethod
     def keeps(entry: Entry) -> bool:
@@ -49,6 +54,8 @@ class IndexWriter:
 
     def add(self, entry: Entry, kept: bytes | None = None) -> None:
         """Add an entry, with its data if it ``keeps`` them."""
+        if self._room < 0:
+            return
         name = entry.name.rstrip(b"/") if entry.type == DIRECTORY else entry.name
         self._record(entry, name, len(entry.linkname), None if kept is None else len(kept))
         self._waiting += name + entry.linkname + (kept or b"")
@@ -77,15 +84,23 @@ class IndexWriter:
         )
 
     def finish(self, diff_id: Digest) -> bytes:
-        """The index, of the layer ``diff_id``."""
+        """The index, of the layer ``diff_id``; b"" if it would be too large."""
         self._record(Entry(b"", END, 0, 0, 0, self._count, 0), b"", 0, None)
         self._compress()
-        self._parts.append(self._packed.flush())
+        self._append(self._packed.flush())
+        if self._room < 0:
+            return b""
         return zstandard.ZstdCompressor(level=_LEVEL).compress(head(diff_id)) + b"".join(self._parts)
 
     def _compress(self) -> None:
-        self._parts.append(self._packed.compress(bytes(self._waiting)))
+        self._append(self._packed.compress(bytes(self._waiting)))
         self._waiting.clear()
+
+    def _append(self, part: bytes) -> None:
+        self._parts.append(part)
+        self._room -= len(part)
+        if self._room < 0:
+            self._parts.clear()
 
 
 class IndexingReader:

@@ -14,6 +14,7 @@ BLOCK = 512
 REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 _MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)
 _MAX_DEVICE = (1 << 31) - 1
+MAX_FILE_BYTES = (1 << 63) - 1  # of off_t
 _MAX_TIME_NS = (1 << 33) * 1_000_000_000  # supported by every file system; utimensat takes 64 bits, Python has no limit
 
 
@@ -42,7 +43,7 @@ class Entry:
 
 def implausible(entry: Entry) -> str:
     """Which of an entry's numbers no system call would accept, before Python fails on it later; ``""`` for none."""
-    if entry.size < 0:
+    if not 0 <= entry.size <= MAX_FILE_BYTES:
         return f"a size of {entry.size} bytes"
     if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
         return f"an owner out of range ({entry.uid}:{entry.gid})"

@@ -19,6 +19,7 @@ from imagewright.fs.tar.entries import (
     DIRECTORY,
     FIFO,
     HARDLINK,
+    MAX_FILE_BYTES,
     REGULAR,
     SYMLINK,
     Entry,
@@ -376,8 +377,8 @@ class TarReader:
 
     def _set_segments(self, entry: Entry, segments: list[tuple[int, int]]) -> None:
         end = 0
-        if entry.real_size < 0:
-            raise malformed(f"{self._what} has a sparse file with a negative size")
+        if not 0 <= entry.real_size <= MAX_FILE_BYTES:
+            raise malformed(f"{self._what} has a sparse file with a size of {entry.real_size} bytes")
         for offset, length in segments:
             if offset < end or length < 0 or offset + length > entry.real_size:
                 raise malformed(
