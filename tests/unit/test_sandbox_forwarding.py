@@ -167,6 +167,24 @@ def test_what_waits_for_a_server_is_bounded(forwarding: Start) -> None:
         finished.set()
 
 
+class Repeated(Stream):
+    """The client gets what it sends at once, and again from a server that sends it back."""
+
+    def from_client(self, data: bytes) -> tuple[bytes, bytes]:
+        return data, data
+
+
+def test_what_is_answered_here_is_not_lost_among_what_the_server_sends(forwarding: Start) -> None:
+    with forwarding(echo, Repeated) as path, connect(path) as client:
+        sender = threading.Thread(target=client.sendall, args=(FLOOD,), daemon=True)
+        sender.start()
+        received = 0
+        while received < 2 * len(FLOOD):
+            received += len(client.recv(50_000))
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b""
+
+
 class Counted(Stream):
     """Counts how often it is asked."""
 

@@ -1,7 +1,8 @@
 """The corpora of hostile images in real Pods: one Pod for each sandbox, and one of an ordinary user, all at once.
 
 Each image of ``tests/hostile/network-files.json`` is a stage, whose RUN writes through all its names. In a root that
-all stages share, each finds what the ones before it have left.
+all stages share, each finds what the ones before it have left. One more stage sends the signals of
+``tests/hostile/run-signals.json``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from imagebuilds.operator_process import Operator
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
 IMAGES = json.loads((REPOSITORY / "tests/hostile/network-files.json").read_text().replace("%LONG%", "x" * 300))
+SIGNALS = json.loads((REPOSITORY / "tests/hostile/run-signals.json").read_text())
 # Each attacks what the container has, but for the runner's own programs: a changed one ends the build as it should.
 STAGE = """\
 FROM busybox AS stage-{0}
@@ -45,7 +47,10 @@ def test_hostile_images_are_built_in_every_sandbox(builds: Namespace, operators:
     operator = operators(POD_PROFILE="plain")  # in a user namespace the chroot sandbox has no devices
     numbers = range(len(IMAGES))
     dockerfile = "".join(STAGE.format(number) for number in numbers)
-    dockerfile += "FROM busybox\n" + "".join(COLLECTED.format(number) for number in numbers)
+    dockerfile += "FROM busybox AS stage-signals\n"
+    dockerfile += "".join(f"RUN <<'EOF'\n{attack['script']}\nexit 0\nEOF\n" for attack in SIGNALS)
+    dockerfile += "RUN echo done >/done-signals\n"
+    dockerfile += "FROM busybox\n" + "".join(COLLECTED.format(name) for name in (*numbers, "signals"))
     tars = {f"image-{number}.tar.gz": gzip.compress(archive(IMAGES[number]["image"])) for number in numbers}
     content: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "images"}}
     content["binaryData"] = {name: base64.b64encode(data).decode() for name, data in tars.items()}
