@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from archives.tars import Item, make_tar
+from archives.tars import Item, hardlink, make_tar
 from servers.registryclient import Client
 
 from imagewright.cache.indexes import IndexCache
@@ -27,7 +27,12 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.progress.plain import Level, PlainReporter
 from imagewright.store.blobs import BlobStore
 
-TARS = [make_tar(Item("a", mode=0o600)), make_tar(Item("b", mode=0o640)), make_tar(Item("../bad"))]
+TARS = [
+    make_tar(Item("a", mode=0o600)),
+    make_tar(Item("b", mode=0o640)),
+    make_tar(Item("../bad")),
+    make_tar(hardlink("c", "a")),
+]
 
 
 @dataclass
@@ -90,7 +95,7 @@ def test_a_layer_is_read_once_in_all_builds(tmp_path: Path, registry: Registry) 
         for _ in range(2):
             assert build.files(*layers).root.mode_of(b"b") & 0o777 == 0o640
         build.ended()
-    assert registry.read == [1, 1, 0]
+    assert registry.read == [1, 1, 0, 0]
 
 
 def test_the_root_is_begun_again_without_a_wrong_index(tmp_path: Path, registry: Registry) -> None:
@@ -101,8 +106,19 @@ def test_the_root_is_begun_again_without_a_wrong_index(tmp_path: Path, registry:
     assert [root.mode_of(name) & 0o777 for name in (b"a", b"b")] == [0o600, 0o640]
     with pytest.raises(FileNotFoundError):
         root.mode_of(b"x")
-    assert registry.read == [1, 1, 0]
+    assert registry.read == [1, 1, 0, 0]
     assert len(build.warnings) == 1
+
+
+def test_a_wrong_index_below_a_good_one(tmp_path: Path, registry: Registry) -> None:
+    """It lacks what the layer above it has a hard link to."""
+    layers = [registry.layer(0), registry.layer(1), registry.layer(3)]
+    store(tmp_path, layers[0], make_tar(Item("x")))
+    root = Build(tmp_path, name="build").files(*layers).root
+    assert root.mode_of(b"c") & 0o777 == 0o600
+    with pytest.raises(FileNotFoundError):
+        root.mode_of(b"x")
+    assert registry.read == [1, 1, 0, 1]
 
 
 def test_stages_that_have_the_same_wrong_index(tmp_path: Path, registry: Registry) -> None:

@@ -38,6 +38,7 @@ class VirtualFiles:
     def __init__(self, indexes: LayerIndexes) -> None:
         self._indexes = indexes
         self._layers: dict[Digest, Layer] = {}  # by diff ID
+        self._applied: list[tuple[Layer, bytes]] = []  # with their indexes
         self.applied = 0
         self.root = VirtualRoot(self)
 
@@ -53,19 +54,25 @@ class VirtualFiles:
             for layer, index in zip(missing, self._indexes.of(missing), strict=True):
                 if not self._apply(layer, index):
                     self.applied, self.root = 0, VirtualRoot(self)  # it may have a part of what the index says
+                    self._applied.clear()
                     break
                 self.applied += 1
 
     def _apply(self, layer: Layer, index: bytes) -> bool:
-        """Apply a layer; False if the cache has a wrong index for it, and it is to be read instead."""
+        """Apply a layer; False if the cache has a wrong index for it, or one below it, which is to be read instead."""
         try:
             with blaming_entry(layer):
                 apply_index(self.root, index, layer.diff_id)
         except ImagewrightError as error:
-            if not self._indexes.invalidate(layer, index, error):
+            if self._indexes.invalidate(layer, index, error):
+                return False
+            # Its own index is right, so one below may lack what it refers to.
+            wrong = [below for below in self._applied if self._indexes.invalidate(*below, error)]
+            if not wrong:
                 raise
             return False
         self._layers[layer.diff_id] = layer
+        self._applied.append((layer, index))
         return True
 
     def sha256(self, data: LayerData) -> bytes | None:
