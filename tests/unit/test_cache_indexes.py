@@ -273,6 +273,13 @@ def test_without_a_target_nothing_is_stored() -> None:
     assert store.asked == []
 
 
+def test_one_that_was_not_made_is_not_stored() -> None:
+    """It would have been too large."""
+    store = Scripted()
+    assert not stored(store, b"")
+    assert not store.asked
+
+
 def test_one_that_is_too_large_is_not_stored() -> None:
     store = Scripted()
     stored(store, bytes(MAX_INDEX_BYTES + 1))
