@@ -159,6 +159,8 @@ BAD = {
     "a time that is nonsense": [record(time=(1 << 63) - 1), last(1)],
     "larger than any disk": [record(size=(1 << 64) - 1), last(1)],
     "kept data that are large": [record(kept=(1 << 20) + 1) + bytes((1 << 20) + 1), last(1)],
+    "data of any file": [record(size=1, kept=1) + b"1", last(1)],
+    "data of another size": [record(name=b"etc/passwd", size=2, kept=1) + b"1", last(1)],
     "a name without an end": [record(name=b"") + RECORD.pack(REGULAR, 0, 0, 0, 0, 0, 0, 0, 0, (1 << 32) - 1, 0, -1, 0)],
     "outside": [record(name=b"../a"), last(1)],
     "a name with a NUL": [record(name=b"a\0b"), last(1)],
@@ -225,8 +227,8 @@ def test_an_entry_is_no_longer_than_that_of_an_archive() -> None:
 def test_nothing_follows_the_end_wherever_that_is() -> None:
     """Also where it is the end of what was read at once."""
     whole = 1 << 18
-    size = whole - len(head(NAME)) - len(record()) - len(last(1))
-    entry = record(kept=size) + bytes(size)
+    size = whole - len(head(NAME)) - len(record(name=b"etc/passwd")) - len(last(1))
+    entry = record(name=b"etc/passwd", size=size, kept=size) + bytes(size)
     apply_index(VirtualRoot(), compressed(entry, last(1)), NAME)
     with pytest.raises(FileSystemError, match="the count of its entries"):
         apply_index(VirtualRoot(), compressed(entry, last(1), b"\0"), NAME)

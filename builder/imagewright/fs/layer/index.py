@@ -96,6 +96,8 @@ class _IndexReader:
         if why := implausible(entry):
             raise _damaged(f"an entry has {why}")
         entry.real_size = real_size
+        if kept >= 0 and (kept != size or not IndexWriter.keeps(entry)):
+            raise _damaged("it has data of a file that none keeps")
         entry.number = self._count
         self._count += 1
         entry.kept = None if kept < 0 else self._take(kept)
