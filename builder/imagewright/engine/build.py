@@ -45,9 +45,9 @@ from imagewright.engine.stages.steplog import StepLog
 from imagewright.engine.steps.bindsources import BindSources
 from imagewright.engine.steps.buildroot import BuildRoot
 from imagewright.engine.steps.cachemounts import CacheMounts
-from imagewright.engine.steps.copying import CopyExecutor
+from imagewright.engine.steps.copying import CopyExecutor, origins_of
 from imagewright.engine.steps.mounts import MountSources
-from imagewright.engine.steps.origins import OriginFiles, Origins
+from imagewright.engine.steps.origins import OriginFiles
 from imagewright.engine.steps.redaction import Redaction
 from imagewright.engine.steps.run import Root, RunExecutor
 from imagewright.engine.steps.runnerroot import RunnerRoot
@@ -283,7 +283,7 @@ class _Build:
         )
         is_sent = self._uploads.lack if self._uploads is not None else lambda _: False
         indexes = LayerIndexes(images, is_sent, self._caches.indexes)
-        origins = Origins(planned.contexts, images, workspace, indexes)
+        origins = origins_of(planned.plan, planned.contexts, images, workspace, indexes)
         mounts = MountSources(origins, BindSources(workspace), caches, remotes.secrets, remotes.agents)
         redaction = Redaction(remotes.secrets.values())
         layers = layer_options(request, planned.epoch_s)

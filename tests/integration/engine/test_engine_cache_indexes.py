@@ -57,7 +57,7 @@ class Builds:
         self._registry = registry
         self.folder = folder
         self.cache = f"{folder.name.lower()}/cache"
-        self._name = f"{registry.host}/{folder.name.lower()}/app"
+        self.name = f"{registry.host}/{folder.name.lower()}/app"
         self.layout = folder / "layout"
         self.places = {
             "registry": ("--cache", f"--cache-repo={registry.host}/{self.cache}"),
@@ -76,7 +76,7 @@ class Builds:
         image = self.folder / "image"
         shutil.rmtree(image, ignore_errors=True)
         command = [
-            sys.executable, "-m", "imagewright", "build", f"--context={context}", f"--destination={self._name}:1",
+            sys.executable, "-m", "imagewright", "build", f"--context={context}", f"--destination={self.name}:1",
             f"--registry-endpoint=docker.io={self._registry.host}", f"--work-dir={work}", "--reproducible",
             f"--digest-file={self.folder}/digest", *flags,
         ]  # fmt: skip
@@ -281,3 +281,25 @@ def test_a_folder_that_is_read_only_is_only_read(builds: Builds) -> None:
         subprocess.run(["umount", folder], check=True)
     assert first.layers[0] not in changed.pulled
     assert "warning" not in (changed.log + other.log).lower()
+
+
+def test_of_an_image_only_layers_with_what_is_asked_for_are_pulled(builds: Builds) -> None:
+    image = builds.good("FROM busybox\nCOPY a /one/\nCOPY a /two/\n", "x")
+    name = f"{builds.name}@{(builds.folder / 'digest').read_text()}"
+    flags = builds.places["cache-dir"]
+    unknown = builds.good(f"FROM scratch\nCOPY --from={name} /one/a /\n", "", *flags, small=True)
+    assert unknown.pulled >= set(image.layers), "else this shows nothing"
+    known = builds.good(f"FROM scratch\nCOPY --from={name} /two/a /etc/passwd /\n", "", *flags, small=True)
+    assert known.pulled & set(image.layers) == {image.layers[2]}
+
+
+def test_a_wrong_index_of_an_image_that_is_copied_from_is_replaced(builds: Builds) -> None:
+    flags = builds.places["layout"]
+    builds.good(ONLY_COPY, "one", *flags)
+    store, base = LayoutStore(str(builds.layout)), diff_id_of_base(builds)
+    index = poisoned(Entry(b"etc/group", REGULAR, 0o644, 0, 0, 1, 0)).finish(base)
+    store.put(index_key(base), index_artifact(base, index), EMPTY_CONFIG, opened(index, builds.folder))
+    copying = "FROM scratch\nCOPY --from=busybox /etc/group /\n"
+    copied = builds.good(copying, "", *flags)
+    assert "ignoring the index of a layer of the cache" in copied.log
+    assert copied.layers == builds.good(copying, "").layers

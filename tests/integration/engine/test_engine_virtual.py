@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -247,3 +248,57 @@ def test_a_step_adds_the_same_with_and_without_a_cached_layer_below(builds: Buil
             outcomes.append(builds.good(*flags, work=work))
     assert [outcome.layers for outcome in outcomes[1:]] == [outcomes[0].layers] * 3
     assert len(outcomes[0].layers) == 4
+
+
+# No room for a layer of debian, compressed, or for its thousands of files.
+_FEW_FILES = "mount -t tmpfs -o size=4m,nr_inodes=200 tmpfs"
+FROM_IMAGE = {
+    "one file, behind links": "COPY --from=debian /etc/os-release /bin/true /\n",
+    "wildcards": "COPY --from=debian /etc/*-release /etc/[d-e]*_version /out/\n",
+    "a folder": "COPY --from=debian --exclude=**/*.conf /etc/apt /out/\n",
+    "with parents": "COPY --from=debian --parents /usr/./lib/os-r* /etc/pam.d /out/\n",
+    "in several steps and stages": "COPY --from=debian /etc/passwd /a\nFROM scratch\nCOPY --from=first /a /\n"
+    "COPY --from=debian --link /etc/group /b\nCOPY --from=docker.io/library/debian:latest /etc/issue /c\n",
+}
+
+
+@pytest.mark.parametrize("steps", FROM_IMAGE.values(), ids=FROM_IMAGE)
+def test_only_what_is_asked_for_is_unpacked_of_an_image(builds: Builds, steps: str) -> None:
+    builds.write(f"FROM scratch AS first\n{steps}")
+    small = builds.good(work=_FEW_FILES)
+    assert len(set(small.blobs)) == len(small.blobs)  # each layer is downloaded once
+    of_stage = re.sub("--from=(docker.io/library/)?debian(:latest)?", "--from=whole", steps)
+    builds.write(f"FROM scratch AS whole\nCOPY --from=debian / /\nFROM scratch AS first\n{of_stage}")
+    assert builds.good(work="").layers == small.layers
+    builds.write("FROM scratch\nCOPY --from=debian / /\n")
+    full = builds.build(work=_FEW_FILES)
+    assert full.code != 0, "the work folder has room for the whole image, so that this test shows nothing"
+    assert "no space left" in full.log
+
+
+def test_a_mount_shows_only_what_is_asked_for_of_an_image(builds: Builds) -> None:
+    builds.write(
+        "FROM busybox\nRUN --mount=from=debian,source=/etc/apt,target=/x "
+        "--mount=from=debian,source=/etc/os-release,target=/y ls -lnR /x >/out && stat -c %h /y >>/out\n"
+        "FROM scratch\nCOPY --from=0 /out /\n"
+    )
+    small = builds.good(work="mount -t tmpfs -o size=64m,nr_inodes=1000 tmpfs")
+    builds.write(
+        "FROM busybox\nRUN --mount=from=debian,target=/whole "
+        "ls -lnR /whole/etc/apt | sed s,/whole/etc/apt,/x, >/out && stat -c %h /whole/usr/lib/os-release >>/out\n"
+        "FROM scratch\nCOPY --from=0 /out /\n"
+    )
+    assert builds.good(work="mount -t tmpfs tmpfs").layers == small.layers
+
+
+def test_an_image_is_unpacked_whole_where_memory_cannot_tell_what_is_asked_for(builds: Builds) -> None:
+    builds.write("FROM scratch\nCOPY . /\n")
+    acl = [(0x01, 6, -1), (0x02, 4, 1000), (0x04, 4, -1), (0x10, 4, -1), (0x20, 4, -1)]
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in acl)  # acl(5)
+    os.setxattr(builds.context / "a", "system.posix_acl_access", value)
+    made = builds.good()
+    builds.write(f"FROM scratch\nCOPY --from={builds.name}@{made.digest} d/b /\n")
+    copied = builds.good()
+    assert copied.blobs.count(made.layers[0]) == 2  # for the index, and to be unpacked
+    builds.write("FROM scratch\nCOPY d/b /\n")
+    assert builds.good().layers == copied.layers

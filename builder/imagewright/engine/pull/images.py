@@ -151,8 +151,7 @@ class Images:
                 stack.callback(spool.stop)
                 workers.submit(spool.download)
             skipped = sum(self._unpack_one(layer, rootfs, spools, keep) for layer in layers)
-        if skipped:
-            self.reporter.warning(f"skipped {skipped} devices of {name}: they cannot be created in a user namespace")
+        warn_of_skipped(skipped, name, self.reporter)
 
     @contextmanager
     def exclusive(self, digests: set[Digest]) -> Iterator[None]:
@@ -264,6 +263,12 @@ class Images:
             layer.origin.open(descriptor) as stream,
         ):
             yield _ReportedStream(stream, descriptor, self.reporter)
+
+
+def warn_of_skipped(count: int, name: str, reporter: Reporter) -> None:
+    """Warn of devices of an image that could not be created."""
+    if count:
+        reporter.warning(f"skipped {count} devices of {name}: they cannot be created in a user namespace")
 
 
 @contextmanager

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from imagewright.cache.indexes import IndexCache
 from imagewright.digest import Digest
-from imagewright.engine.events import timed
+from imagewright.engine.events import Reporter, timed
 from imagewright.engine.layers import Layer
 from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, KeepIndex, blaming_entry
 from imagewright.engine.pull.streaming import InflatedLayer
 from imagewright.errors import ImagewrightError, Reason
+from imagewright.fs.layer.capture import Capture
+from imagewright.fs.layer.extract import WrongIndexError
 from imagewright.fs.layer.filehashes import FileHashes
 from imagewright.fs.layer.index import apply_index, make_index
 from imagewright.fs.layer.indexwriter import IndexWriter
@@ -30,13 +32,33 @@ from imagewright.streams import Readable
 from imagewright.workers import Workers
 
 R = TypeVar("R")
+OpenLayer = Callable[[Layer], AbstractContextManager[Readable]]
+
+
+def _nothing(layer: Layer) -> Capture | None:
+    """For ``Reading``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What else happens to layers that are read to be indexed.
+
+    ``keep``: they stay in the blob store. ``capture``: what takes data of files.
+    """
+
+    keep: bool = False
+    capture: Callable[[Layer], Capture | None] = _nothing
+
+
+ONLY_INDEXED = Reading()
 
 
 class VirtualFiles:
-    """The files of a stage as a virtual root, which has the first ``applied`` of its layers."""
+    """The files of a stage or an image as a virtual root, which has the first ``applied`` of its layers."""
 
-    def __init__(self, indexes: LayerIndexes) -> None:
+    def __init__(self, indexes: LayerIndexes, reading: Reading = ONLY_INDEXED) -> None:
         self._indexes = indexes
+        self._reading = reading
         self._layers: dict[Digest, Layer] = {}  # by diff ID
         self._applied: list[tuple[Layer, bytes]] = []  # with their indexes
         self.applied = 0
@@ -51,7 +73,7 @@ class VirtualFiles:
         """
         while self.applied < len(layers):
             missing = layers[self.applied :]
-            for layer, index in zip(missing, self._indexes.of(missing), strict=True):
+            for layer, index in zip(missing, self._indexes.of(missing, self._reading), strict=True):
                 if not self._apply(layer, index):
                     self.applied, self.root = 0, VirtualRoot(self)  # it may have a part of what the index says
                     self._applied.clear()
@@ -74,6 +96,11 @@ class VirtualFiles:
         self._layers[layer.diff_id] = layer
         self._applied.append((layer, index))
         return True
+
+    def invalidate(self, layer: Layer, error: WrongIndexError) -> bool:
+        """A layer is not what its index says: forget the index if it is one of the cache."""
+        index = next(index for applied, index in self._applied if applied.diff_id == layer.diff_id)
+        return self._indexes.invalidate(layer, index, error)
 
     def sha256(self, data: LayerData) -> bytes | None:
         """As ``LayerContents.sha256``: the whole layer is read for it, once."""
@@ -120,15 +147,15 @@ class LayerIndexes:
                 self._cache.invalidate(layer.diff_id, error.why)
         return True
 
-    def of(self, layers: Sequence[Layer]) -> Iterator[bytes]:
-        """The index of each layer, in order; several layers are streamed at once.
+    def of(self, layers: Sequence[Layer], reading: Reading = ONLY_INDEXED) -> Iterator[bytes]:
+        """The index of each layer, in order; several layers are read at once, each if its index is not known.
 
         Raises:
             ImagewrightError: as ``VirtualFiles.update``.
         """
         with self._images.exclusive({layer.descriptor.digest for layer in layers}):
             missing = {layer.diff_id: layer for layer in layers if layer.diff_id not in self._known}
-            _at_once(self._make, missing.values())
+            _at_once(partial(self._make, reading), missing.values())
         return iter([self._known[layer.diff_id] for layer in layers])
 
     def hashes(self, layer: Layer) -> FileHashes:
@@ -142,7 +169,7 @@ class LayerIndexes:
                 _at_once(self._hash, [layer])
         return self._hashes[layer.diff_id]
 
-    def _make(self, stopped: threading.Event, layer: Layer) -> None:
+    def _make(self, reading: Reading, stopped: threading.Event, layer: Layer) -> None:
         if self._cache is not None:
             with timed(self._images.reporter, "look up", layer.name):
                 found = self._cache.find(layer.diff_id)
@@ -150,7 +177,8 @@ class LayerIndexes:
                 self._found.setdefault(layer.diff_id, []).append(found)
                 self._known[layer.diff_id] = found
                 return
-        index = self._read(stopped, layer, lambda stream: make_index(stream, layer.diff_id))
+        make = partial(make_index, diff_id=layer.diff_id, capture=reading.capture(layer))
+        index = self._read(stopped, layer, make, keep=reading.keep)
         self._known[layer.diff_id] = index
         if self._cache is not None:
             self._cache.keep(layer.diff_id, index)
@@ -158,19 +186,25 @@ class LayerIndexes:
     def _hash(self, stopped: threading.Event, layer: Layer) -> None:
         self._hashes[layer.diff_id] = self._read(stopped, layer, FileHashes)
 
-    def _read(self, stopped: threading.Event, layer: Layer, read: Callable[[Readable], R]) -> R:
-        with blaming_entry(layer), InflatedLayer(lambda: self._inflated(layer), layer.diff_id, layer.name) as tar:
+    def _read(self, stopped: threading.Event, layer: Layer, read: Callable[[Readable], R], *, keep: bool = False) -> R:
+        opened = self._images.open_keeping if keep or self._is_sent(layer) else self._images.open_layer
+        with blaming_entry(layer), inflated(layer, opened, self._images.reporter) as tar:
             stream = _Stoppable(tar, stopped)
             with timed(self._images.reporter, "index", layer.name):
                 found = read(stream)
                 read_rest(stream, "the layer")
         return found
 
+
+def inflated(layer: Layer, opened: OpenLayer, reporter: Reporter) -> InflatedLayer:
+    """The tar of a layer; ``opened`` opens the layer as it is stored."""
+
     @contextmanager
-    def _inflated(self, layer: Layer) -> Iterator[Readable]:
-        opened = self._images.open_keeping if self._is_sent(layer) else self._images.open_layer
-        with timed(self._images.reporter, "inflate", layer.name), opened(layer) as stream:
+    def inflate() -> Iterator[Readable]:
+        with timed(reporter, "inflate", layer.name), opened(layer) as stream:
             yield open_layer(stream)
+
+    return InflatedLayer(inflate, layer.diff_id, layer.name)
 
 
 def _at_once(make: Callable[[threading.Event, Layer], None], layers: Iterable[Layer]) -> None:

@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from imagewright.descent import temporary_directory
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.events import Reporter
+from imagewright.engine.pull.extracting import ExtractedImages, ImageReads
+from imagewright.engine.pull.images import Images
+from imagewright.engine.pull.indexing import LayerIndexes
 from imagewright.engine.source.remotes import Remotes
-from imagewright.engine.steps.origins import Origins
+from imagewright.engine.steps.origins import OriginFiles, Origins
+from imagewright.engine.workspace import Workspace
+from imagewright.errors import ImagewrightError
 from imagewright.fs.copy.contents import copied_contents
-from imagewright.fs.copy.copier import CopyRequest, ParentsPattern, copy, copy_linked
+from imagewright.fs.copy.copier import CopyRequest, copy, copy_linked
+from imagewright.fs.copy.filters import ParentsPattern
 from imagewright.fs.copy.glob import escape
 from imagewright.fs.copy.mode import ModeChange
+from imagewright.fs.copy.selection import Selection
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.rootfs import users
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.rootfs.users import UserFiles
 from imagewright.fs.targets.choice import Root, is_file
 from imagewright.fs.targets.virtual import VirtualRoot
-from imagewright.plan.origins import ContextOrigin
+from imagewright.plan.model import BuildPlan
+from imagewright.plan.origins import ContextOrigin, ImageBase, ImageOrigin
 from imagewright.plan.remote import GitRemote, UrlSource
 from imagewright.plan.steps import CopyStep, InlineFile
 
@@ -149,9 +157,7 @@ class Copying:
             extract=step.extract,
             ignore=files.ignore,
             preserve_owner=not isinstance(step.origin, ContextOrigin),
-            exclude=IgnorePatterns.parse("\n".join(step.options.excludes), "--exclude", comments=False)
-            if step.options.excludes
-            else None,
+            exclude=_exclude(step),
         )
         separate = replace(request, ignore=None, preserve_owner=False, extract=False)
         remotes = self.executor.remotes.rewording(step.text.substitutions.as_written)
@@ -159,8 +165,7 @@ class Copying:
         for is_path, group in itertools.groupby(step.sources, lambda each: isinstance(each, str)):
             if is_path:
                 paths = tuple(each for each in group if isinstance(each, str))
-                only = tuple(_parents_pattern(path) for path in paths) if step.options.parents else ()
-                yield replace(request, patterns=paths, only=only)
+                yield replace(request, patterns=paths, only=_only(step, paths))
                 continue
             for remote in group:
                 number += 1
@@ -201,6 +206,40 @@ def _written(files: Sequence[InlineFile], folder: str) -> str:
             out.write(file.content.encode("utf-8", "surrogateescape"))
         os.chmod(path, 0o644)
     return folder
+
+
+def origins_of(
+    plan: BuildPlan,
+    contexts: Mapping[str, OriginFiles],
+    images: Images,
+    workspace: Workspace,
+    indexes: LayerIndexes,
+) -> Origins:
+    """What the steps of a build read, before a stage is finished."""
+    return Origins(contexts, images, workspace, indexes, ExtractedImages(images, indexes, workspace, _reads_of(plan)))
+
+
+def _reads_of(plan: BuildPlan) -> ImageReads:
+    """What a build reads of images."""
+    bases = frozenset(stage.base.reference for stage in plan.stages if isinstance(stage.base, ImageBase))
+    found: dict[ImageOrigin, list[Selection]] = {}
+    for step in (step for stage in plan.stages for step in stage.steps):
+        if not isinstance(step, CopyStep) or not isinstance(step.origin, ImageOrigin):
+            continue
+        selections = found.setdefault(step.origin, [])
+        paths = tuple(each for each in step.sources if isinstance(each, str))
+        with suppress(ImagewrightError):  # which the step will raise
+            selections.append(Selection(paths, _exclude(step), _only(step, paths)))
+    return ImageReads(found, bases)
+
+
+def _exclude(step: CopyStep) -> IgnorePatterns | None:
+    excludes = step.options.excludes
+    return IgnorePatterns.parse("\n".join(excludes), "--exclude", comments=False) if excludes else None
+
+
+def _only(step: CopyStep, paths: Sequence[str]) -> tuple[ParentsPattern, ...]:
+    return tuple(_parents_pattern(path) for path in paths) if step.options.parents else ()
 
 
 def _parents_pattern(source: str) -> ParentsPattern:

@@ -111,7 +111,7 @@ class MountSources:
         Raises:
             FileSystemError: reason ``FileNotFound``.
         """
-        files = self.origins.files(origin)
+        files = self.origins.files(origin, path)
         root, ignore = files.rootfs, files.ignore
         if isinstance(origin, ContextOrigin):
             root = self.bind_sources.of(origin.context, root, ignore if ignore and ignore.patterns else None, path)

@@ -12,6 +12,7 @@ from typing import Any
 
 from imagewright.dockerfile.ignore import IgnorePatterns
 from imagewright.engine.layers import Layer
+from imagewright.engine.pull.extracting import ExtractedImages
 from imagewright.engine.pull.images import Images
 from imagewright.engine.pull.indexing import LayerIndexes, VirtualFiles
 from imagewright.engine.workspace import Workspace
@@ -56,10 +57,11 @@ class Origins:
     images: Images
     workspace: Workspace
     indexes: LayerIndexes
+    extracted: ExtractedImages
     stages: dict[int, StageState] = field(default_factory=dict)  # finished, by index
 
-    def files(self, origin: Origin) -> OriginFiles:
-        """The files that an origin stands for.
+    def files(self, origin: Origin, mounted: str | None = None) -> OriginFiles:
+        """The files that an origin stands for; of an image at least what COPYs read, or with ``mounted`` that path.
 
         Raises:
             ImagewrightError: an image or a layer that can't be pulled or unpacked.
@@ -69,8 +71,10 @@ class Origins:
                 return self.contexts[name]
             case StageOrigin(stage=index):
                 return OriginFiles(self._files_of_stage(self.stages[index]))
-            case ImageOrigin(reference=reference, platform=platform):
-                return OriginFiles(self.images.rootfs_of(reference, platform, self.indexes.keep))
+            case ImageOrigin() if mounted is not None:
+                return OriginFiles(self.extracted.mounted(origin, mounted))
+            case ImageOrigin():
+                return OriginFiles(self.extracted.copied(origin))
 
     def _files_of_stage(self, state: StageState) -> Rootfs:
         """A finished stage's files, unpacked from its layers if all its steps were cached and nothing read them yet."""

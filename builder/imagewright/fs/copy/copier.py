@@ -18,7 +18,7 @@ from typing import Generic
 from imagewright.descent import Descent, Walk, run
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.copy import archive, glob
-from imagewright.fs.copy.filters import Ignore, OnlyMatching, RelativeTo, combine
+from imagewright.fs.copy.filters import Ignore, ParentsPattern, combine, while_copying
 from imagewright.fs.copy.mode import ModeChange
 from imagewright.fs.copy.sources import Source, Sources, clean
 from imagewright.fs.layer.changes import Changes
@@ -60,15 +60,6 @@ class CopyRequest:
     only: tuple[ParentsPattern, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ParentsPattern:
-    """A source of ``COPY --parents``: ``pattern`` is relative to the directory ``base``; ``matcher`` matches it."""
-
-    base: str
-    pattern: str
-    matcher: Ignore
-
-
 def copy(root: Root, *requests: CopyRequest, mtime_limit_ns: int | None = None) -> Changes:
     """Carry out the requests of one instruction, in order; returns the changes. Overwriting an equal file is none.
 
@@ -95,14 +86,8 @@ def copy(root: Root, *requests: CopyRequest, mtime_limit_ns: int | None = None) 
 
 
 def filtered(request: CopyRequest, base: bytes, only: ParentsPattern | None = None) -> Sources:
-    """The sources as filtered while ``base`` is copied: --exclude is relative to that, .dockerignore to the context.
-
-    ``only``: the pattern of --parents with ``base`` as its base directory.
-    """
-    prefix = os.fsdecode(base)
-    exclude = request.exclude and RelativeTo(request.exclude, prefix)
-    matching = RelativeTo(OnlyMatching(only.matcher, only.pattern), prefix) if only is not None else None
-    return Sources(request.source, combine(request.ignore, exclude, matching))
+    """The sources as filtered while ``base`` is copied: as ``while_copying``, and by .dockerignore."""
+    return Sources(request.source, combine(request.ignore, while_copying(base, request.exclude, only)))
 
 
 class _Copier(Generic[D]):

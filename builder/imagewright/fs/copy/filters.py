@@ -5,6 +5,7 @@ No I/O. Paths are relative to the source's root, with ``/``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,6 +39,15 @@ class RelativeTo:
         if not self.base:
             return path
         return path[len(self.base) + 1 :] if path.startswith(f"{self.base}/") else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentsPattern:
+    """A source of ``COPY --parents``: ``pattern`` is relative to the directory ``base``; ``matcher`` matches it."""
+
+    base: str
+    pattern: str
+    matcher: Ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +87,12 @@ def combine(*several: Ignore | None) -> Ignore | None:
     """One filter for all given ones; None if there are none."""
     given = [one for one in several if one is not None]
     return given[0] if len(given) == 1 else AnyOf(given) if given else None
+
+
+def while_copying(base: bytes, exclude: Ignore | None, only: ParentsPattern | None) -> Ignore | None:
+    """What is hidden while ``base`` is copied: --exclude is relative to that, and so is ``only``, the pattern of
+    --parents with ``base`` as its base directory.
+    """
+    prefix = os.fsdecode(base)
+    matching = RelativeTo(OnlyMatching(only.matcher, only.pattern), prefix) if only is not None else None
+    return combine(exclude and RelativeTo(exclude, prefix), matching)

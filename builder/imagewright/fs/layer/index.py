@@ -12,6 +12,7 @@ import zstandard
 
 from imagewright.digest import Digest
 from imagewright.errors import FileSystemError
+from imagewright.fs.layer.capture import Capture
 from imagewright.fs.layer.indexwriter import END, MAX_KEPT_BYTES, RECORD, XATTR, IndexingReader, IndexWriter, head
 from imagewright.fs.layer.limits import Limits, Meter
 from imagewright.fs.layer.unpack import UnpackOptions, unpack_into
@@ -40,8 +41,8 @@ _MAX_WINDOW_BYTES = 8 << 20  # of zstd's memory
 _LIMITS = Limits()
 
 
-def make_index(stream: Readable, diff_id: Digest, limits: Limits = _LIMITS) -> bytes:
-    """Read the entries of a layer, an uncompressed tar, and pass over their data.
+def make_index(stream: Readable, diff_id: Digest, limits: Limits = _LIMITS, capture: Capture | None = None) -> bytes:
+    """Read the entries of a layer, an uncompressed tar, and pass over their data, but for those that ``capture`` wants.
 
     Raises:
         FileSystemError: as ``unpack_layer``, for what the archive itself shows.
@@ -50,8 +51,12 @@ def make_index(stream: Readable, diff_id: Digest, limits: Limits = _LIMITS) -> b
     index = IndexWriter()
     reader = IndexingReader(TarReader(stream), index)
     meter = Meter(limits, "the layer")
+    number = 0
     while (entry := reader.next()) is not None:
         meter.entry(entry)
+        if capture is not None and not index.keeps(entry):
+            capture.see(number, entry, reader)
+        number += 1
     made = index.finish(diff_id)
     if not made:
         raise NotVirtualError

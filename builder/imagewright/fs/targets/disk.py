@@ -29,8 +29,7 @@ from imagewright.fs.targets.restore import (
     drop_xattrs,
     set_metadata,
     set_special_metadata,
-    write_data,
-    write_sparse,
+    write_entry_data,
 )
 
 
@@ -164,12 +163,22 @@ class DiskTarget(Target[int]):
     def _put_file(self, ref: EntryRef, entry: Entry, reader: DataReader, owner: Owner) -> None:
         fd = self._inodes.create_file(ref)
         try:
-            if entry.segments is None:
-                write_data(fd, reader)
-            else:
-                write_sparse(fd, reader, entry)
-            set_metadata(self._inodes, fd, entry, owner)
-            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            write_entry_data(fd, reader, entry)
+            self._describe_file(fd, entry, owner)
+        finally:
+            os.close(fd)
+
+    def _describe_file(self, fd: int, entry: Entry, owner: Owner) -> None:
+        set_metadata(self._inodes, fd, entry, owner)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def adopt(self, directory: int, path: bytes, data: EntryRef, entry: Entry) -> None:
+        """As ``put`` of a regular file whose data are on the same file system already; nothing is at ``path``."""
+        ref = self._ref(directory, path)
+        os.rename(data[1], ref[1], src_dir_fd=data[0], dst_dir_fd=ref[0])
+        fd = os.open(ref[1], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=ref[0])
+        try:
+            self._describe_file(fd, entry, (entry.uid, entry.gid))
         finally:
             os.close(fd)
 

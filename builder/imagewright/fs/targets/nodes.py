@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -137,10 +137,17 @@ def error(number: int, path: bytes) -> OSError:
     return OSError(number, os.strerror(number), os.fsdecode(path))
 
 
-def resolve(top: Directory, path: bytes, *, follow: bool = True) -> tuple[Directory, bytes, Node]:
+def _ignore(directory: Directory, name: bytes) -> None:
+    """For ``resolve``."""
+
+
+def resolve(
+    top: Directory, path: bytes, *, follow: bool = True, visit: Callable[[Directory, bytes], None] = _ignore
+) -> tuple[Directory, bytes, Node]:
     """The entry at ``path`` below ``top``: its directory, its name, and itself; ``top`` has no name.
 
-    ``follow``: also a link at the end.
+    ``follow``: also a link at the end. ``visit`` is given the directory and the name of every entry on the way, also if
+    it is not the right one.
 
     Raises:
         OSError: as open(2) with O_PATH.
@@ -161,6 +168,7 @@ def resolve(top: Directory, path: bytes, *, follow: bool = True) -> tuple[Direct
             here = here.parent if here is not top and here.parent is not None else top
             continue
         node = here.child(part)
+        visit(here, part)
         if isinstance(node, Directory):
             here = node
         elif isinstance(node.data, bytes) and is_link(node) and (pending or follow or must_be_directory):

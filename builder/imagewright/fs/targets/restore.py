@@ -16,8 +16,16 @@ from imagewright.fs.targets.model import DataReader
 _PERMISSIONS = 0o7777
 
 
+def write_entry_data(fd: int, reader: DataReader, entry: Entry) -> None:
+    """Write the data of the current entry, ``entry``, a regular file."""
+    if entry.segments is None:
+        write_data(fd, reader)
+    else:
+        write_sparse(fd, reader, entry)
+
+
 def write_data(fd: int, reader: DataReader) -> None:
-    """Write the data of the current entry."""
+    """Write the data of an entry that is not sparse."""
     whole = reader.buffered()
     if whole is None:
         for piece in reader.chunks():

@@ -310,17 +310,11 @@ class VirtualTarget(Target[Directory]):
             node = resolve(self._top, path, follow=False)[2]
         except OSError:
             raise changed_meanwhile(path, "removed") from None
-        kind = stat.S_IFMT(node.mode)
-        entry = Entry(path, TYPES[kind], stat.S_IMODE(node.mode), node.uid, node.gid, 0, node.mtime_ns)
-        entry.xattrs = dict(node.xattrs)
-        entry.major, entry.minor = os.major(node.rdev), os.minor(node.rdev)
-        inode = id(node) if node.links > 1 and kind != stat.S_IFDIR else None
+        entry = entry_of(path, node)
+        inode = id(node) if node.links > 1 and not isinstance(node, Directory) else None
         opened: AbstractContextManager[int | None] = nullcontext()
-        if kind == stat.S_IFREG:
-            entry.size = node.size
+        if stat.S_ISREG(node.mode):
             opened = self._open_data(entry, node)
-        elif isinstance(node.data, bytes):
-            entry.linkname = node.data
         return Packable(entry, inode, lambda: opened)
 
     @contextmanager
@@ -330,6 +324,19 @@ class VirtualTarget(Target[Directory]):
         with self._files.open(node.data) as fd:
             self._holes.add(fd, entry.name)
             yield fd
+
+
+def entry_of(path: bytes, node: Node) -> Entry:
+    """The entry that a layer has for a node."""
+    kind = stat.S_IFMT(node.mode)
+    entry = Entry(path, TYPES[kind], stat.S_IMODE(node.mode), node.uid, node.gid, 0, node.mtime_ns)
+    entry.xattrs = dict(node.xattrs)
+    entry.major, entry.minor = os.major(node.rdev), os.minor(node.rdev)
+    if kind == stat.S_IFREG:
+        entry.size = node.size
+    elif is_link(node) and isinstance(node.data, bytes):
+        entry.linkname = node.data
+    return entry
 
 
 class _VirtualState:
