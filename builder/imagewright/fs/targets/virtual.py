@@ -22,7 +22,6 @@ from imagewright.fs.rootfs.attributes import Attributes
 from imagewright.fs.rootfs.directorycache import too_many_links
 from imagewright.fs.rootfs.filecopy import OpenDirectory
 from imagewright.fs.rootfs.holes import Holes
-from imagewright.fs.rootfs.inodes import FOREIGN_XATTRS
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar import entries
 from imagewright.fs.tar.entries import Entry
@@ -31,7 +30,6 @@ from imagewright.fs.targets.disk import TYPES, as_bytes, changed_meanwhile
 from imagewright.fs.targets.model import DataReader, NotVirtualError, Owner, Packable, SourceEntry, Target
 from imagewright.fs.targets.nodes import (
     MAX_LINK_BYTES,
-    NO_XATTRS,
     Data,
     Directory,
     LayerData,
@@ -43,14 +41,10 @@ from imagewright.fs.targets.nodes import (
     is_link,
     resolve,
 )
+from imagewright.fs.targets.xattrs import possible_xattrs
 
 _KINDS = {type_: kind for kind, type_ in TYPES.items()}
-_ON_FILES = (b"user.", b"trusted.", b"security.")  # the kernel's name spaces, other than ACLs: xattr(7)
 _MAX_DEVICE = (1 << 32) - 1  # of mknod(2)
-_ACL = b"system.posix_acl_"
-_CAPABILITY = b"security.capability"
-_CAPABILITY_BYTES = {b"\2": 20, b"\3": 24}  # by revision: linux/capability.h
-_MAX_XATTR_NAME_BYTES, _MAX_XATTR_BYTES = 255, 65536  # linux/limits.h
 MAX_ROOT_BYTES = 192 << 20  # about 450,000 entries
 _ENTRY_BYTES = 400  # of memory for one entry, besides what it holds
 _NO_LAYERS = NoLayers()
@@ -225,7 +219,7 @@ class VirtualTarget(Target[Directory]):
         info = inodes.fstat(source[1])
         directory.uid, directory.gid = attributes.owner_of(info)
         directory.mode = stat.S_IFDIR | attributes.mode_of(info)
-        added = _possible(as_bytes(inodes.xattrs(source[1])), directory.mode)
+        added = possible_xattrs(as_bytes(inodes.xattrs(source[1])), directory.mode)
         directory.xattrs = {**directory.xattrs, **added} if added else directory.xattrs
         directory.mtime_ns = info.st_mtime_ns
 
@@ -253,7 +247,7 @@ class VirtualTarget(Target[Directory]):
             node.rdev = os.makedev(entry.major, entry.minor)
             if node.rdev > _MAX_DEVICE:
                 raise error(errno.EINVAL, path)
-        node.xattrs = _possible(entry.xattrs, node.mode)
+        node.xattrs = possible_xattrs(entry.xattrs, node.mode)
         directory.add(_name(path), node)
         return True
 
@@ -276,7 +270,7 @@ class VirtualTarget(Target[Directory]):
     def _describe(self, directory: Directory, entry: Entry, owner: Owner) -> None:
         directory.uid, directory.gid = owner
         directory.mode = stat.S_IFDIR | entry.mode & 0o7777
-        directory.xattrs = _possible(entry.xattrs, directory.mode)
+        directory.xattrs = possible_xattrs(entry.xattrs, directory.mode)
 
     def link(self, source: tuple[Directory, bytes], target: tuple[Directory, bytes]) -> None:
         node, name = source[0].child(_name(source[1])), _name(target[1])
@@ -411,7 +405,7 @@ class _VirtualCopier:
             node.data = os.readlink(source.name, dir_fd=source.fd)
         else:
             node.rdev = info.st_rdev
-        node.xattrs = _possible(as_bytes(source.root.inodes.xattrs(source.ref)), node.mode)
+        node.xattrs = possible_xattrs(as_bytes(source.root.inodes.xattrs(source.ref)), node.mode)
         directory.add(name, node)
         if info.st_nlink > 1:
             self._seen[key], self._keys[node] = node, key
@@ -430,31 +424,6 @@ def _directory(above: Directory, path: bytes) -> Directory:
     if not isinstance(node, Directory):
         raise error(errno.ENOTDIR, path)
     return node
-
-
-def _possible(xattrs: Mapping[bytes, bytes], mode: int) -> Mapping[bytes, bytes]:
-    """The extended attributes that an entry has once it is on disk.
-
-    Raises:
-        NotVirtualError: one is an ACL, which changes modes, and what is created below; or only the kernel can tell
-            whether it is valid.
-    """
-    if not xattrs:
-        return NO_XATTRS
-    if any(name.startswith(_ACL) or not _is_plain(name, value) for name, value in xattrs.items()):
-        raise NotVirtualError
-    ordinary = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-    return {
-        name: value
-        for name, value in sorted(xattrs.items())
-        if name.startswith(_ON_FILES if ordinary else _ON_FILES[1:]) and not name.startswith(FOREIGN_XATTRS)
-    }
-
-
-def _is_plain(name: bytes, value: bytes) -> bool:
-    if name == _CAPABILITY:
-        return _CAPABILITY_BYTES.get(value[3:4]) == len(value)
-    return not name.endswith(b".") and len(name) <= _MAX_XATTR_NAME_BYTES and len(value) <= _MAX_XATTR_BYTES
 
 
 def _size(xattrs: Mapping[bytes, bytes]) -> int:
