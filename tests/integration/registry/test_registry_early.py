@@ -228,12 +228,13 @@ def test_a_lasting_failure_is_that_of_a_push_without_early_uploads(status: int) 
 
 
 class Crowd:
-    """A registry that counts the uploads that it gets at once."""
+    """A registry that counts the uploads that it gets at once. It ends none before there are three."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._now = 0
         self.most = 0
+        self._three = threading.Event()
         self._accepts = Refusing()
 
     def __call__(self, asked: Asked) -> Answer:
@@ -242,6 +243,9 @@ class Crowd:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
+            if self.most == 3:
+                self._three.set()
+        self._three.wait(20)
         time.sleep(0.03)  # in which further ones may come
         with self._lock:
             self._now -= 1
