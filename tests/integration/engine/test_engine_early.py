@@ -136,7 +136,8 @@ def test_only_layers_of_the_image_are_uploaded(builds: Builds) -> None:
     text = "FROM scratch AS tools\nCOPY a /\nCOPY b /\nFROM scratch AS base\nCOPY --from=tools /a /x\nFROM base\nCOPY b /\n"
     with ScriptedServer(gate) as server:
         layout = builds.folder / "layout"
-        ended = builds.run(text, f"--destination={server.host}/app:1", f"--oci-layout-path={layout}")
+        cache = ("--cache", "--cache-copy-layers", f"--cache-repo=oci:{builds.folder}/cache")  # wants all layers
+        ended = builds.run(text, f"--destination={server.host}/app:1", f"--oci-layout-path={layout}", *cache)
         assert ended.code == 0, ended.log
     blobs = {path.name for path in (layout / "blobs/sha256").iterdir()}
     sent = {query.rpartition("%3A")[2] for query in gate.stored}
