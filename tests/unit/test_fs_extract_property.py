@@ -264,3 +264,19 @@ def test_an_index_of_another_layer_is_noticed(tmp_path: Path) -> None:
             extraction.write_entries()
             with pytest.raises(WrongIndexError):
                 extraction.write_data(layer, TarReader(io.BytesIO(tar)))
+
+
+def test_files_that_an_index_has_are_read_from_the_layer(tmp_path: Path) -> None:
+    """What it says of /etc/passwd has the size and the attributes of the true one."""
+    said, true = (make_tar(Item("etc/passwd", data=data, mtime=TIME)) for data in (b"evil:x:0\n", b"root:x:0\n"))
+    layer = Digest.of(true)
+    root = VirtualRoot()
+    apply_index(root, make_index(io.BytesIO(said), layer), layer)
+    assert root.read_file(b"/etc/passwd", 1 << 20) == b"evil:x:0\n"
+    part = Part(root)
+    Selection(("etc",)).add_to(part)
+    with closing(Extraction(part, Rootfs(str(tmp_path)))) as extraction:
+        extraction.write_entries()
+        assert extraction.needs(layer)
+        extraction.write_data(layer, TarReader(io.BytesIO(true)))
+    assert (tmp_path / "etc/passwd").read_bytes() == b"root:x:0\n"

@@ -85,9 +85,7 @@ class Extraction:
             self._directories.append((path, node.mtime_ns))
         elif node in self._made:
             self._link(self._made[node], path)
-        elif not target.put(
-            directory, path, entry, _KnownData(node.data if isinstance(node.data, bytes) else b""), owner
-        ):
+        elif not target.put(directory, path, entry, _NoData(), owner):
             self.skipped_devices += 1
         elif node.links > 1:
             self._made[node] = path
@@ -157,17 +155,14 @@ class Extraction:
             raise explain(error, "unpack", quote_entry(path), self._target.full_hint) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _KnownData:
-    """Data of an entry that are in memory."""
-
-    data: bytes
+class _NoData:
+    """Of an entry that has none."""
 
     def buffered(self) -> memoryview | None:
-        return memoryview(self.data)
+        return memoryview(b"")
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        return iter((self.data,))
+        return iter(())
 
 
 def _wrong_index(name: bytes) -> WrongIndexError:

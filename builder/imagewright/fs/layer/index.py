@@ -54,7 +54,7 @@ def make_index(stream: Readable, diff_id: Digest, limits: Limits = _LIMITS, capt
     number = 0
     while (entry := reader.next()) is not None:
         meter.entry(entry)
-        if capture is not None and not index.keeps(entry):
+        if capture is not None:
             capture.see(number, entry, reader)
         number += 1
     made = index.finish(diff_id)

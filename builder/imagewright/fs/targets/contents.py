@@ -139,6 +139,8 @@ def data_of(data: Data) -> bytes:
     Raises:
         NotVirtualError: it cannot be read without its layer.
     """
+    if isinstance(data, LayerData) and data.said is not None:
+        return data.said
     files = SourceFiles()
     try:
         with _reading(files, data) as chunks:
@@ -150,11 +152,8 @@ def data_of(data: Data) -> bytes:
 @contextmanager
 def _reading(files: SourceFiles, data: Data) -> Iterator[Iterator[bytes]]:
     """The data of a file, in pieces of one size. A source counts only as it was when it was copied."""
-    if data is None or isinstance(data, LayerData):
+    if not isinstance(data, SourceData):
         raise NotVirtualError
-    if isinstance(data, bytes):
-        yield iter([data[start : start + _CHUNK_BYTES] for start in range(0, len(data), _CHUNK_BYTES)])
-        return
     try:
         with files.open(data) as fd:
             info = os.fstat(fd)

@@ -10,7 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from imagewright.digest import Digest
@@ -38,13 +38,18 @@ class SourceData:
 
 @dataclass(frozen=True, slots=True)
 class LayerData:
-    """The data of a file of a layer, which is named by its diff ID: those of its entry ``number``, from 0."""
+    """The data of a file of a layer, which is named by its diff ID: those of its entry ``number``, from 0.
+
+    ``said``: what the layer's index says they are, if it does. Names are looked up in them; only the layer can tell
+    what is copied or compared.
+    """
 
     layer: Digest
     number: int
+    said: bytes | None = field(default=None, compare=False)
 
 
-Data = SourceData | LayerData | bytes | None  # of a regular file; bytes are also the target of a link
+Data = SourceData | LayerData | bytes | None  # of a regular file; bytes are the target of a link
 
 
 class Node:

@@ -255,8 +255,7 @@ class VirtualTarget(Target[Directory]):
         """Size and data of a regular file."""
         if isinstance(entry, IndexedEntry):
             assert isinstance(self._archive, Digest)
-            data = LayerData(self._archive, entry.number) if entry.kept is None else entry.kept
-            return entry.real_size, data
+            return entry.real_size, LayerData(self._archive, entry.number, entry.kept)
         assert isinstance(self._archive, SpooledFiles)
         return self._archive.add(entry, reader)
 
