@@ -13,6 +13,8 @@ import urllib.parse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import zstandard
+
 _GZIP = b"\x1f\x8b\x08"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -59,7 +61,9 @@ class Needles:
         return self.in_bytes(text.encode("utf-8", "surrogateescape"))
 
     def in_files(self, directories: Iterable[Path]) -> list[str]:
-        """``path: forms`` of every file, name and link below the directories that has one; gzip is looked into."""
+        """``path: forms`` of every file, name and link below the directories that has one; compressed files are
+        looked into.
+        """
         return [
             f"{path}: {', '.join(sorted(found))}"
             for directory in directories
@@ -74,8 +78,9 @@ class Needles:
         if path.is_dir():
             return found
         data = path.read_bytes() if path.is_file() else b""
-        assert not data.startswith(_ZSTD), f"{path}: compressed in a way that this can't look into"
         plain = gzip.decompress(data) if data.startswith(_GZIP) else b""
+        if data.startswith(_ZSTD):
+            plain = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
         for name in os.listxattr(path, follow_symlinks=False):
             found |= self.in_bytes(os.fsencode(name) + os.getxattr(path, name, follow_symlinks=False))
         return found | self.in_bytes(data) | self.in_bytes(plain)

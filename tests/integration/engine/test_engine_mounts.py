@@ -68,7 +68,8 @@ def test_no_id_leads_out_of_the_cache_folder(engine: Engine) -> None:
     runs = "".join(f"RUN --mount=type=cache,target=/c,id={id_} echo {number} >/c/n\n" for number, id_ in enumerate(ids))
     built = engine.build(engine.context(f"FROM busybox\n{runs}"), f"--cache-dir={engine.folder / 'cache'}")
     assert built.code == 0, built.stderr
-    found = {name for name in os.listdir(engine.folder / "cache") if not name.endswith((".lock", ".making"))}
+    folders = {name for name in os.listdir(engine.folder / "cache") if not name.endswith((".lock", ".making"))}
+    found = folders - {"indexes"}  # of layers: no cache mount's
     assert len(found) == len(ids)
     assert sorted((engine.folder / "cache" / name / "n").read_text() for name in found) == [
         f"{number}\n" for number in range(len(ids))

@@ -78,7 +78,7 @@ def test_a_pod_read_from_the_cluster_is_converted_like_its_manifest(plugin: Plug
 def test_errors_of_the_api_server_are_shown(plugin: Plugin) -> None:
     done = plugin.run("create", "app", "--git=https://h/a.git", "--tag=registry.example.com/App:1")
     assert done.returncode == 2
-    assert "spec.output.tags[0]: Invalid value: " in done.stderr
+    assert "spec.output: Invalid value: has a value in tags that is not an image reference: " in done.stderr
     assert "[InvalidSpec]\nhint: " in done.stderr
     for words, said in (
         (["app"], "missing source"),
