@@ -26,7 +26,8 @@ class CountingProxy:
         self.down = 0
         self.up = 0
         self._lock = threading.Lock()
-        threading.Thread(target=self._serve, name="proxy", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="proxy", daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> CountingProxy:
         return self
@@ -35,6 +36,9 @@ class CountingProxy:
         self.close()
 
     def close(self) -> None:
+        with suppress(OSError):  # a blocked accept() doesn't notice that its socket was closed
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._server.close()
 
     def _serve(self) -> None:
@@ -44,11 +48,17 @@ class CountingProxy:
                 registry = socket.create_connection(self._target)
                 for side in (client, registry):
                     side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for source, sink, downwards in ((client, registry, False), (registry, client, True)):
-                    threading.Thread(target=self._relay, args=(source, sink, downwards), daemon=True).start()
+                threading.Thread(target=self._connection, args=(client, registry), daemon=True).start()
+
+    def _connection(self, client: socket.socket, registry: socket.socket) -> None:
+        with client, registry:
+            back = threading.Thread(target=self._relay, args=(registry, client, True), daemon=True)
+            back.start()
+            self._relay(client, registry, False)
+            back.join()
 
     def _relay(self, source: socket.socket, sink: socket.socket, downwards: bool) -> None:
-        """Until the source has no more; then the sink is told so. Both sockets close with their last reference."""
+        """Until the source has no more; then the sink is told so."""
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
             with suppress(OSError):  # a smaller pipe will do

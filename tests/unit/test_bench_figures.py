@@ -121,6 +121,7 @@ def test_a_builder_that_is_left_out_says_why() -> None:
 
 
 def test_the_relay_counts_both_directions() -> None:
+    before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as server:
         received = bytearray()
 
@@ -142,6 +143,9 @@ def test_the_relay_counts_both_directions() -> None:
             thread.join()
             assert (len(received), len(answer)) == (1_000_000, 3_000_000)
             assert (proxy.up, proxy.down) == (1_000_000, 3_000_000)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+    assert set(threading.enumerate()) <= before, "a relay that goes on closes its sockets during another test"
 
 
 def test_memory_is_that_of_the_whole_tree_and_of_the_own_programs() -> None:
