@@ -16,7 +16,7 @@ from imagewright.digest import Digest
 from imagewright.engine.layers import Layer, LayerOrigin
 from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, ImageSources
 from imagewright.engine.pull.layouts import Layouts, WarmCache
-from imagewright.engine.pull.streaming import InflatedLayer, Spool
+from imagewright.engine.pull.streaming import InflatedLayer, Spool, downloaded_ahead
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import RegistryError
 from imagewright.oci.descriptor import Descriptor
@@ -201,4 +201,25 @@ def test_nothing_of_an_inflated_layer_goes_on_after_its_context() -> None:
     before = threading.active_count()
     with InflatedLayer(lambda: _stream(LAYER), Digest.of(LAYER), "x") as layer:
         layer.read(10)
+    assert threading.active_count() == before
+
+
+class _Broken(io.BytesIO):
+    """Breaks off where it should end, as a download whose digest is wrong does."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if data := super().read(size):
+            return data
+        raise RegistryError("expected digest a, got b")
+
+
+def test_a_download_that_is_read_ahead_fails_where_it_fails() -> None:
+    before = threading.active_count()
+    data = bytes(3 << 20)
+    with downloaded_ahead(_Broken(data)) as ahead:
+        assert b"".join(ahead.read(1 << 18) for _ in range(12)) == data
+        with pytest.raises(RegistryError, match="expected digest"):
+            ahead.read(1)
+    with downloaded_ahead(io.BytesIO(data)) as ahead:
+        ahead.read(1)  # the rest is not waited for
     assert threading.active_count() == before

@@ -17,7 +17,7 @@ from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, timed
 from imagewright.engine.layers import Layer
 from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, KeepIndex, blaming_entry
-from imagewright.engine.pull.streaming import InflatedLayer
+from imagewright.engine.pull.streaming import InflatedLayer, downloaded_ahead
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs.layer.capture import Capture
 from imagewright.fs.layer.extract import WrongIndexError
@@ -201,8 +201,8 @@ def inflated(layer: Layer, opened: OpenLayer, reporter: Reporter) -> InflatedLay
 
     @contextmanager
     def inflate() -> Iterator[Readable]:
-        with timed(reporter, "inflate", layer.name), opened(layer) as stream:
-            yield open_layer(stream)
+        with timed(reporter, "inflate", layer.name), opened(layer) as stream, downloaded_ahead(stream) as ahead:
+            yield open_layer(ahead)
 
     return InflatedLayer(inflate, layer.diff_id, layer.name)
 

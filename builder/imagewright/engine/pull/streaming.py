@@ -10,9 +10,10 @@ import hashlib
 import os
 import queue
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing
 from types import TracebackType
+from typing import Self
 
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
@@ -22,6 +23,7 @@ from imagewright.streams import Readable
 _CHUNK_BYTES = 1 << 20
 _CHUNKS_AHEAD = 8
 _CHUNKS_TO_HASH = 2
+_DOWNLOADED_BYTES = 1 << 18
 
 
 class Spool:
@@ -146,26 +148,24 @@ class _Hashing:
         self._thread.join()
 
 
-class InflatedLayer:
-    """The uncompressed tar of one layer, inflated in a thread and hashed in another; verifies the diff ID at its end.
+class ReadAhead:
+    """Chunks that a thread makes, a few ahead of who reads them. Also a context manager, at whose end the thread ends.
 
     Args:
-        inflate: opens the stream of uncompressed bytes; called in the thread.
-        diff_id: of the uncompressed layer, from the image's configuration (config.md, "Layer DiffID").
-        name: the layer's, for the error.
+        chunks: iterated over in the thread, and closed there.
+        ahead: so many may wait to be read.
+        name: the thread's.
     """
 
-    def __init__(self, inflate: Callable[[], AbstractContextManager[Readable]], diff_id: Digest, name: str) -> None:
-        self._inflate = inflate
-        self._diff_id = diff_id
-        self._name = name
-        self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(_CHUNKS_AHEAD)
+    def __init__(self, chunks: Generator[bytes], ahead: int, name: str) -> None:
+        self._made = chunks
+        self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(ahead)
         self._stopped = threading.Event()
         self._rest = memoryview(b"")
         self._ended = False
-        self._thread = threading.Thread(target=self._produce, name="inflate", daemon=True)
+        self._thread = threading.Thread(target=self._produce, name=name, daemon=True)
 
-    def __enter__(self) -> InflatedLayer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -181,7 +181,7 @@ class InflatedLayer:
         self._thread.join()
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes, b"" at the end. Raises what the download or the inflation raised."""
+        """Up to ``size`` bytes, b"" at the end. Raises what was raised in the thread."""
         size = _CHUNK_BYTES if size < 0 else size
         if not self._rest and not self._ended:
             chunk = self._chunks.get()
@@ -198,20 +198,48 @@ class InflatedLayer:
 
     def _produce(self) -> None:
         try:
-            hasher = self._diff_id.hasher()
-            with self._inflate() as stream, _Hashing(hasher) as hashing:
-                while chunk := stream.read(_CHUNK_BYTES):
-                    hashing.add(chunk)
+            with closing(self._made) as chunks:
+                for chunk in chunks:
                     self._chunks.put(chunk)
                     if self._stopped.is_set():
                         return
-            if hasher.hexdigest() != self._diff_id.hex:
-                raise RegistryError(
-                    f"cannot verify layer {self._name}: expected diff ID {self._diff_id}, got "
-                    f"{self._diff_id.algorithm}:{hasher.hexdigest()}",
-                    reason=Reason.REGISTRY_PROTOCOL_ERROR,
-                    hint="The image is damaged or was tampered with: push it again, or use another one.",
-                )
             self._chunks.put(b"")
         except BaseException as error:  # noqa: BLE001 -- raised again in the thread that reads
             self._chunks.put(error)
+
+
+class InflatedLayer(ReadAhead):
+    """The uncompressed tar of one layer, inflated in a thread and hashed in another; verifies the diff ID at its end.
+
+    Args:
+        inflate: opens the stream of uncompressed bytes; called in the thread.
+        diff_id: of the uncompressed layer, from the image's configuration (config.md, "Layer DiffID").
+        name: the layer's, for the error.
+    """
+
+    def __init__(self, inflate: Callable[[], AbstractContextManager[Readable]], diff_id: Digest, name: str) -> None:
+        super().__init__(_verified(inflate, diff_id, name), _CHUNKS_AHEAD, "inflate")
+
+
+def _verified(inflate: Callable[[], AbstractContextManager[Readable]], diff_id: Digest, name: str) -> Generator[bytes]:
+    hasher = diff_id.hasher()
+    with inflate() as stream, _Hashing(hasher) as hashing:
+        for chunk in _chunks_of(stream, _CHUNK_BYTES):
+            hashing.add(chunk)
+            yield chunk
+    if hasher.hexdigest() != diff_id.hex:
+        raise RegistryError(
+            f"cannot verify layer {name}: expected diff ID {diff_id}, got {diff_id.algorithm}:{hasher.hexdigest()}",
+            reason=Reason.REGISTRY_PROTOCOL_ERROR,
+            hint="The image is damaged or was tampered with: push it again, or use another one.",
+        )
+
+
+def downloaded_ahead(stream: Readable) -> ReadAhead:
+    """A download in a thread of its own: it is hashed, too, and inflating takes a core by itself."""
+    return ReadAhead(_chunks_of(stream, _DOWNLOADED_BYTES), _CHUNKS_AHEAD, "download")
+
+
+def _chunks_of(stream: Readable, size: int) -> Generator[bytes]:
+    while chunk := stream.read(size):
+        yield chunk
