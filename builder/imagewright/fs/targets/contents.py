@@ -20,7 +20,7 @@ from imagewright.fs.tar.entries import Entry
 from imagewright.fs.targets.disk import changed_meanwhile, open_data
 from imagewright.fs.targets.model import DataReader, NotVirtualError
 from imagewright.fs.targets.nodes import Data, LayerData, SourceData
-from imagewright.fs.targets.restore import write_data, write_sparse
+from imagewright.fs.targets.restore import write_entry_data
 
 _CHUNK_BYTES = 1 << 20
 
@@ -71,10 +71,7 @@ class SpooledFiles:
         self._count += 1
         name = b"%d" % self._count
         with open(os.path.join(os.fsencode(self._spool.path), self._folder, name), "xb") as file:
-            if entry.segments is None:
-                write_data(file.fileno(), reader)
-            else:
-                write_sparse(file.fileno(), reader, entry)
+            write_entry_data(file.fileno(), reader, entry)
             info = os.fstat(file.fileno())
         return info.st_size, SourceData(self._spool, self._folder, name, info.st_ino, info.st_ctime_ns)
 

@@ -19,12 +19,12 @@ _PERMISSIONS = 0o7777
 def write_entry_data(fd: int, reader: DataReader, entry: Entry) -> None:
     """Write the data of the current entry, ``entry``, a regular file."""
     if entry.segments is None:
-        write_data(fd, reader)
+        _write_dense(fd, reader)
     else:
-        write_sparse(fd, reader, entry)
+        _write_sparse(fd, reader, entry)
 
 
-def write_data(fd: int, reader: DataReader) -> None:
+def _write_dense(fd: int, reader: DataReader) -> None:
     """Write the data of an entry that is not sparse."""
     whole = reader.buffered()
     if whole is None:
@@ -40,7 +40,7 @@ def _write(fd: int, data: bytes | memoryview) -> None:
         written += os.write(fd, data[written:])
 
 
-def write_sparse(fd: int, reader: DataReader, entry: Entry) -> None:
+def _write_sparse(fd: int, reader: DataReader, entry: Entry) -> None:
     """Write the data of a sparse file, with holes between."""
     segments = iter(entry.segments or ())
     offset = left = 0
