@@ -19,6 +19,10 @@ class Archive:
         self._data = b""
 
     def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes, all that are left if it is negative."""
+        if size < 0:
+            data, self._data = self._data + b"".join(self._rest), b""
+            return data
         while len(self._data) < size and (piece := next(self._rest, b"")):
             self._data += piece
         data, self._data = self._data[:size], self._data[size:]

@@ -6,7 +6,6 @@ The image's programs are data: ``tests/hostile/base-programs.json``.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,23 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers.container import HOST, REPOSITORY, Container, empty_container, make_base
+from containers.container import HOST, Container, empty_container, make_base
+from containers.programs import hostile_files
 from servers.git import GitServer, GitServerOptions
 
 pytestmark = [pytest.mark.root]
-PROGRAMS: dict[str, str] = json.loads((REPOSITORY / "tests/hostile/base-programs.json").read_text())
 TOKEN = "token-of-the-repository"
-# Loaded by every program with a loader, once /etc/ld.so.preload names it; and a service of /etc/nsswitch.conf.
-LIBRARY = """
-#include <fcntl.h>
-#include <unistd.h>
-__attribute__((constructor)) static void loaded(void)
-{
-    int fd = open("/kaniko/stolen", O_WRONLY | O_CREAT | O_APPEND, 0600);
-    write(fd, "hostile.so\\n", 11);
-    close(fd);
-}
-"""
 
 
 @pytest.fixture
@@ -61,18 +49,6 @@ def server(tmp_path: Path) -> Iterator[GitServer]:
         yield made
 
 
-def hostile_files(folder: Path) -> Path:
-    """What the image has: the programs, a library, and the loader that starts programs with it."""
-    for name, text in PROGRAMS.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    (folder / "hostile.c").write_text(LIBRARY)
-    subprocess.run(["gcc", "-w", "-shared", "-fPIC", "-o", folder / "hostile.so", folder / "hostile.c"], check=True)
-    shutil.copytree(os.path.realpath("/lib64"), folder / "lib64")
-    return folder
-
-
 def test_no_program_of_the_image_gets_a_login(container: Container, server: GitServer, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", container.root / "kaniko/key"], check=True)
     (container.root / "kaniko/header").write_text(f"bearer {TOKEN}")
@@ -81,7 +57,9 @@ def test_no_program_of_the_image_gets_a_login(container: Container, server: GitS
         f"ADD {server.url('repo.git')} /src\n"
         "RUN --mount=type=ssh test -S $SSH_AUTH_SOCK && cp /src/file /seen\n"
     )
-    hostile_files(container.root / "kaniko/context/hostile")
+    hostile = container.root / "kaniko/context/hostile"
+    hostile_files(hostile)
+    shutil.copytree(os.path.realpath("/lib64"), hostile / "lib64")  # the loader that starts programs with the library
     container.execute(context, "--secret=id=GIT_AUTH_HEADER,src=/kaniko/header", "--ssh=default=/kaniko/key")
     stolen = container.root / "kaniko/stolen"
     assert not stolen.exists() or stolen.read_text() == ""
