@@ -36,7 +36,8 @@ class Result:
     @property
     def summary(self) -> str:
         """``Pending: Unschedulable: 0/1 nodes are available``."""
-        parts = (self.phase or "not yet seen by the operator", self.reason, self.message)
+        reason = "" if self.reason == self.phase else self.reason
+        parts = (self.phase or "not yet seen by the operator", reason, self.message)
         return ": ".join(part for part in parts if part)
 
 

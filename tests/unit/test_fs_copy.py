@@ -150,6 +150,17 @@ def test_missing_source(context: Path, root: Path, run: Copy) -> None:
     assert files(root) == {}
 
 
+def test_a_missing_source_of_an_empty_context(context: Path, run: Copy) -> None:
+    """That of an inline Dockerfile: no other path would help."""
+    with pytest.raises(FileSystemError) as caught:
+        run("a", to="/", ignore="")
+    assert caught.value.hint == "Give the build a context with files: this one is empty, as with an inline Dockerfile."
+    write(context, "b")
+    with pytest.raises(FileSystemError) as caught:
+        run("a", to="/", ignore="")
+    assert caught.value.hint == "Check the path: it is relative to the root of the build context."
+
+
 # --- links
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imagewright_kubectl.commands.tree import tree
+from imagewright_kubectl.kstatus import compute
 
 BODY = {
     "metadata": {"name": "app", "generation": 1},
@@ -24,6 +25,22 @@ def test_a_pod_that_polls_the_branch_is_not_shown_as_a_build() -> None:
         ("Pod/app-1f2e-probe", "polls the branch"),
     ]
     assert [one.name for one in root.children[0].children] == ["Pod/app-1"]
+
+
+def test_a_reason_that_is_the_status_is_not_repeated() -> None:
+    message = "spec.cancelled is true: set it to false to start a build"
+    entry = {"number": 1, "outcome": "Cancelled", "reason": "Cancelled", "duration": "39s"}
+    status = {
+        "phase": "Cancelled",
+        "build": {"number": 1, "outcome": "Cancelled"},
+        "history": [entry],
+        "conditions": [{"type": "Ready", "status": "False", "reason": "Cancelled", "message": message}],
+    }
+    body = {"metadata": {"name": "app", "uid": "1"}, "status": status}
+    root = tree(body, [])
+    assert (root.status, root.about) == ("Cancelled", message)
+    assert [(node.status, node.about) for node in root.children] == [("Cancelled", "in 39s")]
+    assert compute(body).summary == f"Cancelled: {message}"
 
 
 def test_only_the_executors_container_counts() -> None:

@@ -81,6 +81,20 @@ class TestPlain:
             "  done in 1 min 01 s, layer of 1.5 MB",
         ]
 
+    @pytest.mark.parametrize("level", [Level.INFO, Level.DEBUG])
+    def test_what_need_not_be_sent_is_not_said_to_be(self, level: Level) -> None:
+        stream = io.StringIO()
+        display = PlainReporter(stream, level)
+        for done, finished in ((0, False), (0, True)):
+            display.transfer(Transfer("push", "0123456789ab", done, 5_000_000, finished))
+        said = "  not pushed 0123456789ab: the registry has its 5.0 MB\n"
+        assert stream.getvalue() == (said if level is Level.DEBUG else "")
+
+    def test_an_empty_download(self) -> None:
+        stream = io.StringIO()
+        PlainReporter(stream, Level.DEBUG).transfer(Transfer("pull", "0123456789ab", 0, 0, finished=True))
+        assert stream.getvalue().startswith("  pulled 0123456789ab: 0 B in ")
+
     def test_a_failure_comes_last(self) -> None:
         lines = plain(failure=FAILURE)
         assert "  failed after 1 min 01 s, layer of 1.5 MB" in lines
@@ -200,6 +214,17 @@ class TestJson:
         assert [(event["kind"], event["blob"], event["size"]) for event in found] == [
             ("pull", "small", 10),
             ("pull", "0123456789ab", 5_000_000),
+        ]
+
+    def test_a_push_says_whether_something_was_sent(self) -> None:
+        stream = io.StringIO()
+        display = JsonReporter(stream, Level.DEBUG)
+        display.transfer(Transfer("push", "sent", 10, 10, finished=True))
+        display.transfer(Transfer("push", "there", 0, 10, finished=True))
+        found = [json.loads(line) for line in stream.getvalue().splitlines()]
+        assert [(one["blob"], one["size"], one.get("sent", True)) for one in found] == [
+            ("sent", 10, True),
+            ("there", 10, False),
         ]
 
     def test_names_that_are_not_utf_8(self) -> None:

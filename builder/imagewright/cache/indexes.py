@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import nullcontext
 from functools import partial
@@ -20,9 +21,13 @@ from imagewright.errors import ImagewrightError, Reason
 
 
 class IndexCache:
-    """Indexes as one build uses them. Thread-safe. ``target`` is where new ones are stored, None for nowhere."""
+    """Indexes as one build uses them. Thread-safe. ``target`` is where new ones are stored, None for nowhere.
 
-    def __init__(self, sources: Sources, target: Target | None) -> None:
+    ``report`` gets a line for the log for each that is found.
+    """
+
+    def __init__(self, sources: Sources, target: Target | None, report: Callable[[str], None] = lambda _: None) -> None:
+        self._report = report
         self._sources = sources
         self._target = target
         self._stores: dict[Digest, str] = {}  # by diff ID: where an index was found
@@ -41,6 +46,7 @@ class IndexCache:
         index, store = self._sources.index(diff_id)
         if index:
             self._stores[diff_id] = store
+            self._report(f"  not read: the layer with diff ID {diff_id.hex[:12]}, whose index is in {store}")
         return index
 
     def invalidate(self, diff_id: Digest, why: str) -> None:

@@ -239,7 +239,7 @@ class _Build:
             # Outputs in a context that was moved aside are moved back with it.
             destinations = destinations.moved(self._root.current_path)
             self.result_file = self._root.current_path(self.result_file)
-        caches = self._caches = open_caches(request, registries, reporter.warning)
+        caches = self._caches = open_caches(request, registries, reporter)
         cache = caches.layers
         if _replaces_root(sandbox):
             cached = repositories_of(request.cache if cache is not None else None)

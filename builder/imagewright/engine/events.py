@@ -83,13 +83,21 @@ class StepEnded:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Progress of a blob. ``total`` is 0 if unknown; ``done`` never decreases; the last event has ``finished``."""
+    """Progress of a blob. ``total`` is 0 if unknown; ``done`` never decreases; the last event has ``finished``.
+
+    A push that is finished with nothing done sent nothing: the repository has the blob, or mounted it from another.
+    """
 
     kind: TransferKind
     name: str
     done: int
     total: int
     finished: bool = False
+
+    @property
+    def is_needless(self) -> bool:
+        """Whether nothing was sent."""
+        return self.kind == "push" and self.finished and not self.done
 
 
 @dataclass(frozen=True, slots=True)

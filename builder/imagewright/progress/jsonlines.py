@@ -68,7 +68,10 @@ class JsonReporter:
 
     def transfer(self, transfer: Transfer) -> None:
         if transfer.finished:
-            fields = {"kind": transfer.kind, "blob": transfer.name, "size": transfer.total or transfer.done}
+            fields: dict[str, object] = {"kind": transfer.kind, "blob": transfer.name}
+            fields["size"] = transfer.total or transfer.done
+            if transfer.is_needless:
+                fields["sent"] = False
             self._emit(Level.DEBUG, "transfer", {"msg": f"{transfer.kind} {transfer.name}", **fields})
 
     def phase(self, phase: Phase) -> None:

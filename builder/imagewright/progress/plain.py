@@ -78,6 +78,9 @@ class PlainReporter:
             if not transfer.finished:
                 return
             del self._begun[key]
+        if transfer.is_needless:
+            self._write(Level.DEBUG, f"  not pushed {transfer.name}: the registry has its {size(transfer.total)}")
+            return
         word = "pulled" if transfer.kind == "pull" else "pushed"
         count = transfer.total or transfer.done
         level = Level.INFO if count >= _MIN_LOGGED_BYTES else Level.DEBUG

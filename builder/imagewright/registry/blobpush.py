@@ -74,7 +74,7 @@ class BlobPusher:
                 self.uploader.upload(target, content, found.location)
             except RegistryError as error:
                 raise _upload_failed(error, descriptor, target) from error
-        content.progress(descriptor, descriptor.size, True)
+        content.progress(descriptor, 0 if found.there else descriptor.size, True)
 
     def _find(self, target: Target, descriptor: Descriptor, mountable: Reference | None, *, fresh: bool) -> Found:
         location = ""

@@ -35,7 +35,7 @@ _MAYBE_STORED = frozenset({200, 202})  # what some registries, and proxies in fr
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})", re.ASCII)
 # What registries answer that cannot take a whole blob in one PUT.
 _NOT_MONOLITHIC = frozenset({400, 404, 405, 411, 415, 416, 501})
-Progress = Callable[[Descriptor, int, bool], None]  # (blob, bytes sent, finished)
+Progress = Callable[[Descriptor, int, bool], None]  # (blob, bytes sent, finished): 0 if it needn't be sent
 OpenBody = Callable[[], AbstractContextManager[Body]]
 
 

@@ -97,7 +97,7 @@ def _build_ended_at(by_build: dict[str, list[Json]], when: str) -> str:
 def _about(entry: Json) -> str:
     commit = entry.get("commit", "")[:12]
     parts = (
-        entry.get("reason", ""),
+        "" if entry.get("reason") == entry.get("outcome") else entry.get("reason", ""),
         entry.get("digest", ""),
         f"commit {commit}" if commit else "",
         f"in {entry['duration']}" if entry.get("duration") else "",

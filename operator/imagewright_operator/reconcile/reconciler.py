@@ -154,7 +154,7 @@ class _Pass:
         refused = self.refusals and (seen is None or self._is_edited(build))
         superseded = bool(self.problems or refused) or not self.inputs.is_of(build)
         if self.spec.cancelled:
-            failure = FailureStatus(reason=Reason.CANCELLED, message="cancelled: spec.cancelled is true")
+            failure = FailureStatus(reason=Reason.CANCELLED, message="spec.cancelled is true")
             outcome: Literal["Cancelled", "Replaced"] = "Cancelled"
         elif superseded and (seen is None or self.spec.concurrency_policy is ConcurrencyPolicy.REPLACE):
             message = "replaced: the spec is not allowed" if refused else "replaced: the spec changed during the build"
@@ -343,7 +343,7 @@ class _Pass:
             self._poll(build)
             return conditions.finished_state(build)
         if self.spec.cancelled:
-            message = "cancelled: set spec.cancelled to false to start a build"
+            message = "spec.cancelled is true: set it to false to start a build"
             return State(StateKind.FAILED, Phase.CANCELLED, Reason.CANCELLED, message)
         if self.spec.suspend:
             return suspended()

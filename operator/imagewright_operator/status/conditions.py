@@ -174,5 +174,5 @@ def pending(message: str) -> State:
 
 def suspended() -> State:
     """The state of an ImageBuild that is not to start a build."""
-    message = "suspended: set spec.suspend to false to start the build"
+    message = "spec.suspend is true: set it to false to start the build"
     return State(StateKind.WAITING, Phase.QUEUED, SUSPENDED, message)

@@ -56,7 +56,7 @@ def test_cancel_ends_a_build_and_resume_lets_it_build(plugin: Plugin, namespace:
     assert plugin.output("cancel", "app") == "imagebuild.imagewright.dev/app cancelled\n"
     _, err = waiting.communicate()
     assert waiting.returncode == 1
-    assert "error: cancelled" in err
+    assert "error: spec.cancelled is true: set it to false to start a build [Cancelled]" in err
     assert "[Cancelled]" in err
     assert "note: no build is running; none starts until" in plugin.run("cancel", "app").stderr
     noted = plugin.run("rebuild", "app")

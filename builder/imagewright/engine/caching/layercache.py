@@ -20,6 +20,7 @@ from imagewright.cache.target import Target
 from imagewright.contract.request import BuildRequest, CacheSettings
 from imagewright.contract.result import StepResult
 from imagewright.digest import Digest
+from imagewright.engine.events import Reporter
 from imagewright.engine.registries import Registries
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.oci.descriptor import Descriptor, OpenBlob
@@ -143,15 +144,15 @@ class Caches:
                 cache.close()
 
 
-def open_caches(request: BuildRequest, registries: Registries, warn: Callable[[str], None]) -> Caches:
+def open_caches(request: BuildRequest, registries: Registries, reporter: Reporter) -> Caches:
     """The caches of a request: indexes are kept with the layers, without a cache of these in the ``--cache-dir``.
 
     Raises:
         UsageError: neither a repository nor a folder.
     """
-    wanted = request.cache
+    wanted, warn = request.cache, reporter.warning
     if wanted is None:
-        return Caches(indexes=_local_indexes(request.run.cache_dir, warn))
+        return Caches(indexes=_local_indexes(request.run.cache_dir, reporter))
     if request.image.ignore_paths:
         # Later steps see files at these paths that neither layers nor cache keys contain.
         warn("layer cache is off: with --ignore-path later steps see files that no layer contains")
@@ -162,10 +163,10 @@ def open_caches(request: BuildRequest, registries: Registries, warn: Callable[[s
     stores = {name: open_store(name, registries) for name in (*wanted.sources, *filter(None, (wanted.target,)))}
     sources = Sources([stores[name] for name in wanted.sources], wanted.ttl_s, warn)
     target = Target(stores[wanted.target], warn) if wanted.target else None
-    return Caches(LayerCache(sources, target, build, warn), IndexCache(sources, target))
+    return Caches(LayerCache(sources, target, build, warn), IndexCache(sources, target, reporter.debug))
 
 
-def _local_indexes(cache_dir: str, warn: Callable[[str], None]) -> IndexCache | None:
+def _local_indexes(cache_dir: str, reporter: Reporter) -> IndexCache | None:
     """Those in a folder of this machine, which are only read if it cannot be written."""
     if not cache_dir:
         return None
@@ -175,7 +176,8 @@ def _local_indexes(cache_dir: str, warn: Callable[[str], None]) -> IndexCache | 
         writable = os.access(store.folder, os.W_OK) and not os.path.islink(store.folder)
     except OSError:
         writable = False
-    return IndexCache(Sources([store], 0, warn), Target(store, warn) if writable else None)
+    warn = reporter.warning
+    return IndexCache(Sources([store], 0, warn), Target(store, warn) if writable else None, reporter.debug)
 
 
 def repositories_of(cache: CacheSettings | None) -> list[Reference]:

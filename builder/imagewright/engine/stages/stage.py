@@ -52,7 +52,7 @@ class StageExecutor:
         self._base_shown = False
         # Of a stage that is only copied from, layers are needed for a cache only.
         makes_layers = plan.index in session.plan.ancestry or session.cache is not None
-        self._may_be_virtual = makes_layers and not self._single and not self._read_later and _only_writes(plan)
+        self._needs_disk = _needs_disk(plan, single=self._single, read=self._read_later or not makes_layers)
         self._reporter = session.steps.reporter
         self._uploads = session.uploads if plan.index in session.plan.ancestry else None
         cache = None if self._single else session.cache
@@ -133,25 +133,29 @@ class StageExecutor:
         elif not (isinstance(first := self._visible_steps[0], CopyStep) and first.options.link):
             try:
                 self._virtual_files(state)
-            except NotVirtualError:
-                self._give_up_virtual(state)
+            except NotVirtualError as error:
+                self._give_up_virtual(state, error)
                 self._files(state)
 
     def _is_virtual(self, state: StageState) -> bool:
-        """Whether the steps from here on only write, so that the files below them are not needed on disk.
+        """Whether the steps from here on only write, so that the files below them are not needed on disk."""
+        return not self._why_on_disk(state)
+
+    def _why_on_disk(self, state: StageState) -> str:
+        """Why the files below the steps from here on are needed on disk, "" if they are not. For the log.
 
         They are needed by a RUN, by later stages that read this one, for the single layer of --single-snapshot, and
         after a step that a virtual root cannot do. Files that are on disk already are used.
         """
-        if not self._may_be_virtual or any(isinstance(step, RunStep) for step in self._rest):
-            return False
-        match self._plan.base:
-            case ContextBase():
-                return False
-            case StageBase(stage=index):
-                return state.rootfs is None and self._session.origins.stages[index].rootfs is None
-            case _:
-                return state.rootfs is None
+        if self._needs_disk:
+            return self._needs_disk
+        if any(isinstance(step, RunStep) for step in self._rest):
+            return "a RUN needs the files"
+        base = self._plan.base
+        of_base = self._session.origins.stages[base.stage].rootfs if isinstance(base, StageBase) else None
+        if isinstance(base, ContextBase) or state.rootfs is not None or of_base is not None:
+            return "the files below are unpacked already"
+        return ""
 
     def _virtual_files(self, state: StageState) -> VirtualRoot:
         """The stage's virtual root with all its layers so far."""
@@ -164,6 +168,7 @@ class StageExecutor:
         return files.root
 
     def _index(self, files: VirtualFiles, state: StageState) -> StepOutcome:
+        self._reporter.debug(f"  {self._plan.label}: not unpacked, since its steps only write files")
         files.update(state.layers)
         return StepOutcome()
 
@@ -187,7 +192,7 @@ class StageExecutor:
             self._make_rootfs(state)
         assert state.rootfs is not None
         if state.applied < len(state.layers):
-            self._session.origins.unpack_missing(state, state.rootfs)
+            self._session.origins.unpack_missing(state, state.rootfs, self._why_on_disk(state))
             self._layers.forget()
             self._upload(state.layers)
         return state.rootfs
@@ -222,7 +227,7 @@ class StageExecutor:
 
     def _unpack(self, state: StageState, rootfs: Rootfs) -> StepOutcome:
         """Unpack the base image, with cached layers above it, as a step that makes no layer."""
-        self._session.origins.unpack_missing(state, rootfs)
+        self._session.origins.unpack_missing(state, rootfs, self._why_on_disk(state))
         return StepOutcome()
 
     def _start_from_stage(self, base: StageState, state: StageState, rootfs: Rootfs) -> None:
@@ -344,14 +349,14 @@ class StageExecutor:
         if self._is_virtual(state):
             try:
                 return virtually()
-            except NotVirtualError:
-                self._give_up_virtual(state)
+            except NotVirtualError as error:
+                self._give_up_virtual(state, error)
         rootfs = self._files(state)
         return Written(rootfs, self._report_hidden(rootfs, on_disk(rootfs)))
 
-    def _give_up_virtual(self, state: StageState) -> None:
+    def _give_up_virtual(self, state: StageState, error: NotVirtualError) -> None:
         """From now on the stage's files are on disk."""
-        state.virtual, self._may_be_virtual = None, False
+        state.virtual, self._needs_disk = None, str(error) or "a layer can't be read otherwise"
 
     def _report_hidden(self, rootfs: Rootfs, changes: Changes) -> Changes:
         """Report which of the changes are hidden from RUN; returns them unchanged."""
@@ -376,11 +381,17 @@ class StageExecutor:
         return Written(rootfs, self._layers.after_run(state, rootfs, covered).along_with(moved))
 
 
-def _only_writes(plan: StagePlan) -> bool:
-    """Whether no step reads the base itself: its layers would be pulled twice."""
+def _needs_disk(plan: StagePlan, *, single: bool, read: bool) -> str:
+    """Why a stage needs its files on disk whatever its steps do, "" if it may not."""
     image = plan.base.reference if isinstance(plan.base, ImageBase) else None
     origins = [step.origin for step in plan.steps if isinstance(step, CopyStep)]
-    return not any(isinstance(origin, ImageOrigin) and origin.reference == image for origin in origins)
+    if single:
+        return "--single-snapshot compares the files"
+    if read:
+        return "another stage reads the files"
+    if any(isinstance(origin, ImageOrigin) and origin.reference == image for origin in origins):
+        return "COPY --from reads the same image"  # whose layers would be pulled twice
+    return ""
 
 
 def _size(layer: Layer | None) -> int:

@@ -82,12 +82,14 @@ class Origins:
             if state.rootfs is None:
                 state.rootfs, state.applied = self.workspace.stage(state.plan.index), 0
                 tree.remove(state.rootfs)
-            self.unpack_missing(state, state.rootfs)
+            self.unpack_missing(state, state.rootfs, "another stage reads the files")
             return state.rootfs
 
-    def unpack_missing(self, state: StageState, rootfs: Rootfs) -> None:
-        """Unpack the layers that a stage's files don't have yet."""
+    def unpack_missing(self, state: StageState, rootfs: Rootfs, why: str) -> None:
+        """Unpack the layers that a stage's files don't have yet; ``why`` completes a line of the log."""
         missing = state.layers[state.applied :]
         if missing:
+            count = f"{len(missing)} layer{'s' if len(missing) > 1 else ''}"
+            self.images.reporter.debug(f"  {state.plan.label}: unpacking {count}, since {why}")
             self.images.unpack(missing, rootfs, state.plan.label, self.indexes.keep)
             state.applied = len(state.layers)

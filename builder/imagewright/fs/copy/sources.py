@@ -130,6 +130,10 @@ class Sources:
             return True  # opening it reports the error
         return stat.S_ISDIR(mode) and not self._is_hidden(path, is_directory=True)
 
+    def _is_empty(self) -> bool:
+        with self.root.directory(b"") as fd, os.scandir(fd) as entries:
+            return next(entries, None) is None
+
     def _missing(self, path: bytes, *, hidden: bool = False) -> FileSystemError:
         text = os.fsdecode(path)
         if self._ignore is None:
@@ -137,6 +141,9 @@ class Sources:
             where = "the source of --from"
         elif hidden or self.hides(path):
             hint = f"Add a line !{text} to .dockerignore, or to the Dockerfile's own ignore file, which excludes it."
+            where = "the build context"
+        elif self._is_empty():
+            hint = "Give the build a context with files: this one is empty, as with an inline Dockerfile."
             where = "the build context"
         else:
             hint = "Check the path: it is relative to the root of the build context."

@@ -23,6 +23,7 @@ from imagewright.fs.targets.nodes import Data, LayerData, SourceData
 from imagewright.fs.targets.restore import write_entry_data
 
 _CHUNK_BYTES = 1 << 20
+_UNREADABLE = "the content of a file is needed"
 
 
 class SourceFiles:
@@ -121,7 +122,7 @@ def _sha256(files: SourceFiles, data: Data, layers: LayerContents) -> bytes:
     if isinstance(data, LayerData):
         found = layers.sha256(data)
         if found is None:
-            raise NotVirtualError
+            raise NotVirtualError(_UNREADABLE)
         return found
     hasher = hashlib.sha256()
     with _reading(files, data) as chunks:
@@ -150,15 +151,15 @@ def data_of(data: Data) -> bytes:
 def _reading(files: SourceFiles, data: Data) -> Iterator[Iterator[bytes]]:
     """The data of a file, in pieces of one size. A source counts only as it was when it was copied."""
     if not isinstance(data, SourceData):
-        raise NotVirtualError
+        raise NotVirtualError(_UNREADABLE)
     try:
         with files.open(data) as fd:
             info = os.fstat(fd)
             if (info.st_ino, info.st_ctime_ns) != (data.inode, data.ctime_ns):
-                raise NotVirtualError
+                raise NotVirtualError(_UNREADABLE)
             yield _chunks(fd)
     except (OSError, FileSystemError) as error:
-        raise NotVirtualError from error
+        raise NotVirtualError(_UNREADABLE) from error
 
 
 def _chunks(fd: int) -> Iterator[bytes]:

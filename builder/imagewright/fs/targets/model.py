@@ -28,7 +28,7 @@ Owner = tuple[int, int]
 
 
 class NotVirtualError(Exception):
-    """A virtual root cannot do this: it has to be done on disk."""
+    """A virtual root cannot do this: it has to be done on disk. The message completes "on disk, since …"."""
 
 
 class DataReader(Protocol):

@@ -181,7 +181,7 @@ def resolve(
             if links > MAX_LINKS:
                 raise error(errno.ELOOP, path)
             if top.walked > _MAX_WALKED:
-                raise NotVirtualError
+                raise NotVirtualError("symbolic links lead through too many directories")
             must_be_directory |= not pending and ends_in_directory(node.data)
             if node.data.startswith(b"/"):
                 here = top

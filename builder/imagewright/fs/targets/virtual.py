@@ -80,7 +80,7 @@ class VirtualRoot:
         """
         self._room -= _ENTRY_BYTES + count
         if self._room < 0:
-            raise NotVirtualError
+            raise NotVirtualError("the image has more files than are kept in memory")
 
     def mode_of(self, path: bytes) -> int:
         """As ``Rootfs.mode_of``."""
@@ -149,7 +149,7 @@ class VirtualTarget(Target[Directory]):
 
     def below(self, path: bytes, spool: Rootfs | None) -> VirtualTarget:
         if spool is None:
-            raise NotVirtualError
+            raise NotVirtualError("an archive is unpacked")
         target = VirtualTarget(self._root, self._limit_ns, SpooledFiles(spool))
         target.full_hint = spool.full_hint
         target._top = find_directory(self._top, path)
@@ -284,7 +284,7 @@ class VirtualTarget(Target[Directory]):
             NotVirtualError: the archive links a file that it doesn't have: the link is packed with data from below.
         """
         if isinstance(self._archive, SpooledFiles) and stat.S_ISREG(node.mode) and not self._archive.has(node.data):
-            raise NotVirtualError
+            raise NotVirtualError("an archive has a link to a file of the image")
 
     def set_directory_time(self, path: bytes, mtime_ns: int) -> None:
         try:
@@ -313,7 +313,7 @@ class VirtualTarget(Target[Directory]):
     @contextmanager
     def _open_data(self, entry: Entry, node: Node) -> Iterator[int | None]:
         if not isinstance(node.data, SourceData):
-            raise NotVirtualError
+            raise NotVirtualError("a file of the image gets another name")
         with self._files.open(node.data) as fd:
             self._holes.add(fd, entry.name)
             yield fd

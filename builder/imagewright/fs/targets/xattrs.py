@@ -29,7 +29,7 @@ def possible_xattrs(xattrs: Mapping[bytes, bytes], mode: int) -> Mapping[bytes, 
     if not xattrs:
         return NO_XATTRS
     if any(name.startswith(_ACL) or not _is_plain(name, value) for name, value in xattrs.items()):
-        raise NotVirtualError
+        raise NotVirtualError("a file has an access control list, or another attribute that only the kernel can judge")
     ordinary = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
     return {
         name: value
