@@ -6,6 +6,7 @@ waits for it. Threads of ``concurrent.futures`` would also keep the interpreter 
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -17,11 +18,36 @@ from typing import Self
 PATIENCE_S = 3.0  # for what ends by itself: it reads or writes something, and sees that it is no longer needed
 
 
-class Workers:
-    """Up to ``count`` threads, started as they are needed. A context manager: an exception abandons them."""
+class Patience:
+    """How long all the threads of a build are waited for when it ends: ``PATIENCE_S``, from when the first of them is.
 
-    def __init__(self, count: int, name: str) -> None:
+    May be used from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._until = math.inf
+
+    def left_s(self) -> float:
+        """How much is left of it, in seconds, 0 at least."""
+        now = time.monotonic()
+        if self._until == math.inf:
+            self._until = now + PATIENCE_S
+        return max(self._until - now, 0.0)
+
+    def with_error(self, kind: type[BaseException]) -> Patience:
+        """This one if a signal ends the build; another one for a failure, after which it may go on."""
+        return Patience() if issubclass(kind, Exception) else self
+
+
+class Workers:
+    """Up to ``count`` threads, started as they are needed. A context manager: an exception abandons them.
+
+    ``patience`` is the build's; without it, these threads have one of their own.
+    """
+
+    def __init__(self, count: int, name: str, patience: Patience | None = None) -> None:
         self._count, self._name = count, name
+        self._patience = patience or Patience()
         self._tasks: queue.SimpleQueue[tuple[Future[None], Callable[[], None]] | None] = queue.SimpleQueue()
         self._futures: list[Future[None]] = []
         self._threads: list[threading.Thread] = []
@@ -33,7 +59,7 @@ class Workers:
         if kind is None:
             self._end(None)
         else:
-            self.abandon()
+            self._abandon(self._patience.with_error(kind))
 
     def submit(self, task: Callable[[], None]) -> Future[None]:
         """Have a thread call ``task``. To be called by one thread."""
@@ -47,17 +73,19 @@ class Workers:
         return future
 
     def abandon(self) -> None:
-        """Begin nothing more, and wait for what has begun no longer than ``PATIENCE_S``."""
+        """Begin nothing more, and wait for what has begun no longer than there is patience."""
+        self._abandon(self._patience)
+
+    def _abandon(self, patience: Patience) -> None:
         for future in self._futures:
             future.cancel()
-        self._end(PATIENCE_S)
+        self._end(patience)
 
-    def _end(self, patience_s: float | None) -> None:
+    def _end(self, patience: Patience | None) -> None:
         for _ in self._threads:
             self._tasks.put(None)
-        deadline = time.monotonic() + (patience_s or 0.0)
         for thread in self._threads:
-            thread.join(None if patience_s is None else max(deadline - time.monotonic(), 0.0))
+            thread.join(None if patience is None else patience.left_s())
 
     def _work(self) -> None:
         while (found := self._tasks.get()) is not None:

@@ -26,6 +26,7 @@ from imagewright.fs.layer.index import make_index
 from imagewright.oci.descriptor import Descriptor
 from imagewright.progress.plain import Level, PlainReporter
 from imagewright.store.blobs import BlobStore
+from imagewright.workers import Patience
 
 TARS = [
     make_tar(Item("a", mode=0o600)),
@@ -64,7 +65,9 @@ class Build:
         work.mkdir()
         workspace = Workspace(str(work))
         sources = ImageSources(Client().puller, Layouts([]), WarmCache(""))
-        images = Images(sources, workspace, BlobStore(workspace.blobs), PlainReporter(io.StringIO(), Level.ERROR))
+        images = Images(
+            sources, workspace, BlobStore(workspace.blobs), PlainReporter(io.StringIO(), Level.ERROR), Patience()
+        )
         self.warnings: list[str] = []
         store = LayoutStore(str(folder / "cache"))
         self.cache = IndexCache(Sources([store], 0, self.warnings.append), Target(store, self.warnings.append))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from imagewright.engine.stages.schedule import run_in_parallel
 from imagewright.errors import Interruption
+from imagewright.workers import Patience
 
 _DIAMOND = {0: frozenset[int](), 1: frozenset({0}), 2: frozenset({0}), 3: frozenset({1, 2})}
 
@@ -37,7 +38,7 @@ def test_each_stage_runs_once_after_those_it_needs(needs: Mapping[int, frozenset
             running -= 1
             order.append(index)
 
-    run_in_parallel(needs, at_once, execute, lambda: None)
+    run_in_parallel(needs, at_once, execute, lambda: None, Patience())
     assert sorted(order) == sorted(needs)
     assert most <= at_once
 
@@ -49,7 +50,7 @@ def test_independent_stages_run_at_the_same_time() -> None:
         if index in (1, 2):
             together.wait()
 
-    run_in_parallel(_DIAMOND, 2, execute, lambda: None)
+    run_in_parallel(_DIAMOND, 2, execute, lambda: None, Patience())
 
 
 def test_a_failure_stops_the_other_stages_and_is_raised() -> None:
@@ -66,14 +67,14 @@ def test_a_failure_stops_the_other_stages_and_is_raised() -> None:
         ended.append(index)
 
     with pytest.raises(ValueError, match="the first"):
-        run_in_parallel(_DIAMOND, 2, execute, stopped.set)
+        run_in_parallel(_DIAMOND, 2, execute, stopped.set, Patience())
     assert ended == [0, 2]
 
 
 @pytest.mark.parametrize("computing", [1, 3])
 def test_stages_that_compute_are_interrupted(monkeypatch: pytest.MonkeyPatch, computing: int) -> None:
     """They look at no event, in whatever loop they are, and would go on in what is being cleaned up."""
-    monkeypatch.setattr("imagewright.engine.stages.schedule.PATIENCE_S", 0.01)
+    monkeypatch.setattr("imagewright.workers.PATIENCE_S", 0.01)
     monkeypatch.setattr("imagewright.engine.stages.schedule._JOIN_TIMEOUT_S", 300.0)
     begun = threading.Barrier(computing + 1)
     ended: list[str] = []
@@ -91,13 +92,35 @@ def test_stages_that_compute_are_interrupted(monkeypatch: pytest.MonkeyPatch, co
             raise
 
     with pytest.raises(ValueError, match="the first"):
-        run_in_parallel({number: frozenset() for number in range(computing + 1)}, computing + 1, execute, lambda: None)
+        run_in_parallel(
+            dict.fromkeys(range(computing + 1), frozenset()), computing + 1, execute, lambda: None, Patience()
+        )
     assert ended == ["cancelled: another stage failed"] * computing
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("stage-")]
+
+
+def test_stages_that_wait_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They see no interruption before what they wait for has come."""
+    monkeypatch.setattr("imagewright.workers.PATIENCE_S", 0.01)
+    monkeypatch.setattr("imagewright.engine.stages.schedule._JOIN_TIMEOUT_S", 300.0)
+    monkeypatch.setattr("imagewright.engine.stages.schedule.STILL_S", 0.01)
+    answer, begun = threading.Event(), threading.Barrier(2)
+
+    def execute(index: int) -> None:
+        begun.wait()
+        if index == 0:
+            raise ValueError("the first")
+        answer.wait()
+
+    with pytest.raises(ValueError, match="the first"):
+        run_in_parallel({0: frozenset(), 1: frozenset()}, 2, execute, lambda: None, Patience())
+    (waiting,) = (thread for thread in threading.enumerate() if thread.name == "stage-1")
+    answer.set()
+    waiting.join()
 
 
 def test_a_chain_of_stages_needs_no_thread() -> None:
     threads = set()
     chain = {0: frozenset[int](), 1: frozenset({0}), 2: frozenset({1})}
-    run_in_parallel(chain, 4, lambda _: threads.add(threading.current_thread()), lambda: None)
+    run_in_parallel(chain, 4, lambda _: threads.add(threading.current_thread()), lambda: None, Patience())
     assert threads == {threading.main_thread()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from imagewright.digest import Digest
 from imagewright.engine.layers import Layer, LayerOrigin
 from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, ImageSources
 from imagewright.engine.pull.layouts import Layouts, WarmCache
-from imagewright.engine.pull.streaming import InflatedLayer, Spool, downloaded_ahead
+from imagewright.engine.pull.streaming import Ending, InflatedLayer, ReadAhead, Spool, downloaded_ahead
 from imagewright.engine.workspace import Workspace
-from imagewright.errors import RegistryError
+from imagewright.errors import Interruption, RegistryError
 from imagewright.oci.descriptor import Descriptor
 from imagewright.progress.plain import Level, PlainReporter
 from imagewright.store.blobs import BlobStore
+from imagewright.workers import Patience
 
 PATIENCE_S, POLL_S = 0.3, 0.05
 
@@ -149,9 +150,8 @@ def test_downloads_that_hang_are_waited_for_once(
     puller = Client().puller
     workspace = Workspace(str(tmp_path))
     reporter = PlainReporter(io.StringIO(), Level.ERROR)
-    images = Images(
-        ImageSources(puller, Layouts([]), WarmCache("")), workspace, BlobStore(workspace.blobs), reporter
-    )  # fmt: skip
+    sources = ImageSources(puller, Layouts([]), WarmCache(""))
+    images = Images(sources, workspace, BlobStore(workspace.blobs), reporter, Patience())
     try:
         with pytest.raises(ValueError, match="hung up"):
             images.unpack([layer(number) for number in range(hanging + 1)], workspace.stage(0), "base", None)
@@ -177,11 +177,12 @@ def _stream(data: bytes) -> Iterator[io.BytesIO]:
 
 
 LAYER = bytes(40 << 20) + b"end"
+ENDING = Ending(lambda: None, Patience())
 
 
 @pytest.mark.parametrize("size", [1 << 19, 1 << 20, 3_000_000, -1], ids=str)
 def test_an_inflated_layer_is_whole(size: int) -> None:
-    with InflatedLayer(lambda: _stream(LAYER), Digest.of(LAYER), "x") as layer:
+    with InflatedLayer(lambda: _stream(LAYER), Digest.of(LAYER), "x", ENDING) as layer:
         parts = []
         while part := layer.read(size):
             assert len(part) <= size or size < 0
@@ -192,14 +193,14 @@ def test_an_inflated_layer_is_whole(size: int) -> None:
 
 def test_an_inflated_layer_with_another_diff_id_is_refused() -> None:
     said = f"expected diff ID {Digest.of(b'another')}, got {Digest.of(LAYER)}"
-    layer = InflatedLayer(lambda: _stream(LAYER), Digest.of(b"another"), "x")
+    layer = InflatedLayer(lambda: _stream(LAYER), Digest.of(b"another"), "x", ENDING)
     with layer, pytest.raises(RegistryError, match=said):
         list(iter(lambda: layer.read(1 << 20), b""))
 
 
 def test_nothing_of_an_inflated_layer_goes_on_after_its_context() -> None:
     before = threading.active_count()
-    with InflatedLayer(lambda: _stream(LAYER), Digest.of(LAYER), "x") as layer:
+    with InflatedLayer(lambda: _stream(LAYER), Digest.of(LAYER), "x", ENDING) as layer:
         layer.read(10)
     assert threading.active_count() == before
 
@@ -216,10 +217,39 @@ class _Broken(io.BytesIO):
 def test_a_download_that_is_read_ahead_fails_where_it_fails() -> None:
     before = threading.active_count()
     data = bytes(3 << 20)
-    with downloaded_ahead(_Broken(data)) as ahead:
+    with downloaded_ahead(_Broken(data), Patience()) as ahead:
         assert b"".join(ahead.read(1 << 18) for _ in range(12)) == data
         with pytest.raises(RegistryError, match="expected digest"):
             ahead.read(1)
-    with downloaded_ahead(io.BytesIO(data)) as ahead:
+    with downloaded_ahead(io.BytesIO(data), Patience()) as ahead:
         ahead.read(1)  # the rest is not waited for
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("kind", [Interruption, ValueError])
+def test_what_hangs_is_stopped_and_then_given_up(monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
+    monkeypatch.setattr("imagewright.workers.PATIENCE_S", 0.01)
+    answer, stopped = threading.Event(), threading.Event()
+
+    def silent() -> Generator[bytes]:
+        answer.wait()
+        yield b"x"
+
+    ahead = ReadAhead(silent(), 1, "silent", Ending(stopped.set, Patience()))
+    with pytest.raises(kind), ahead:
+        raise kind
+    assert stopped.is_set()
+    assert [thread.name for thread in threading.enumerate()].count("silent") == 1
+    answer.set()
+
+
+def test_what_ends_by_itself_is_waited_for() -> None:
+    answer = threading.Event()
+
+    def stopped() -> Generator[bytes]:
+        answer.wait()
+        yield b"x"
+
+    with pytest.raises(Interruption), ReadAhead(stopped(), 1, "stopped", Ending(answer.set, Patience())):
+        raise Interruption
+    assert "stopped" not in [thread.name for thread in threading.enumerate()]

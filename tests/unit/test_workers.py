@@ -9,7 +9,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from imagewright.workers import Workers
+from imagewright.errors import Interruption
+from imagewright.workers import Patience, Workers
 
 
 def test_everything_is_done_and_awaited() -> None:
@@ -72,6 +73,34 @@ def test_an_exception_abandons_what_has_not_ended(monkeypatch: pytest.MonkeyPatc
     gate.set()
     first.result()
     assert not late.is_set()
+
+
+@pytest.mark.parametrize(("kind", "periods"), [(Interruption, 1), (ValueError, 3)])
+def test_a_signal_has_one_patience_for_all_and_a_failure_one_for_each(
+    monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], periods: int
+) -> None:
+    """After a failure the build may go on, and has to wait as long when it ends."""
+    period_s = 0.05
+    monkeypatch.setattr("imagewright.workers.PATIENCE_S", period_s)
+    answer, patience, granted = threading.Event(), Patience(), []
+    join = threading.Thread.join
+
+    def counted(thread: threading.Thread, timeout: float | None = None) -> None:
+        granted.append(timeout or 0.0)
+        join(thread, timeout)
+
+    def interrupted() -> None:
+        with Workers(2, "work", patience) as workers:
+            workers.submit(answer.wait)  # type: ignore[arg-type]
+            workers.submit(answer.wait)  # type: ignore[arg-type]
+            raise kind
+
+    monkeypatch.setattr(threading.Thread, "join", counted)
+    for _ in range(3):
+        with pytest.raises(kind):
+            interrupted()
+    assert (periods - 0.5) * period_s < sum(granted) < (periods + 0.5) * period_s
+    answer.set()
 
 
 def test_the_interpreter_exits_although_a_thread_is_held_up() -> None:

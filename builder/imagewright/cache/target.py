@@ -11,7 +11,7 @@ from concurrent.futures import Future
 
 from imagewright.cache.sources import STORE_ERRORS, EntryStore
 from imagewright.errors import ImagewrightError, Reason
-from imagewright.workers import Workers
+from imagewright.workers import Patience, Workers
 
 OF_THE_STORE = STORE_ERRORS | {Reason.OUTPUT_FAILED, Reason.DISK_FULL}  # would fail again, whatever is stored
 
@@ -19,13 +19,13 @@ OF_THE_STORE = STORE_ERRORS | {Reason.OUTPUT_FAILED, Reason.DISK_FULL}  # would 
 class Target:
     """The store of one build. Thread-safe. After an error that would occur again nothing more is stored."""
 
-    def __init__(self, store: EntryStore, warn: Callable[[str], None]) -> None:
+    def __init__(self, store: EntryStore, warn: Callable[[str], None], patience: Patience | None = None) -> None:
         self.store = store
         self._warn = warn
         self._lock = threading.Lock()
         self.writable = True
         self.closing = False  # the build has ended: what fails from now on needs no warning
-        self._workers = Workers(1, "cache")
+        self._workers = Workers(1, "cache", patience)
 
     def submit(self, task: Callable[[], None]) -> list[Future[None]]:
         """Have a thread call ``task``, which attempts something; nothing where nothing more is stored."""

@@ -1,6 +1,6 @@
 """What a command of the command line is: how it is typed, its flags, and what runs it.
 
-No I/O. ``cli.commands`` define the commands, ``cli.flags`` the flags of builds.
+``cli.commands`` define the commands, ``cli.flags`` the flags of builds.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from imagewright.cli.interrupts import repeated_to_first_process
 
 Prepare = Callable[[], None]  # runs before anything connects; may raise an ImagewrightError
 
@@ -56,6 +58,7 @@ def connecting(run: Callable[[Sequence[str], Mapping[str, str]], int]) -> Callab
 
     def prepared(words: Sequence[str], environment: Mapping[str, str], prepare: Prepare) -> int:
         prepare()
-        return run(words, environment)
+        with repeated_to_first_process():
+            return run(words, environment)
 
     return prepared

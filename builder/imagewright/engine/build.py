@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, SourceResult, StepResult
-from imagewright.contract.sources import ContextSource, DirectorySource, Source
+from imagewright.contract.sources import DirectorySource
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.dockerfile.source import excerpt
 from imagewright.engine.caching.layercache import Caches, log_cache_use, open_caches, repositories_of
@@ -34,6 +34,7 @@ from imagewright.engine.pull.images import BrokenEntry, Images, ImageSources
 from imagewright.engine.pull.indexing import LayerIndexes
 from imagewright.engine.pull.layouts import Layouts, WarmCache
 from imagewright.engine.registries import Registries, open_registries
+from imagewright.engine.source.paths import paths_to_keep, paths_to_read, sources_of
 from imagewright.engine.source.remotes import Remotes
 from imagewright.engine.source.replacedroot import fetch_all, hold
 from imagewright.engine.source.secrets import check_provided, read_secrets
@@ -58,7 +59,6 @@ from imagewright.lint.run import refuse_warnings
 from imagewright.plan.model import BuildPlan
 from imagewright.plan.steps import RunStep
 from imagewright.reference import Reference
-from imagewright.registry.pull import Puller
 from imagewright.sandbox.choose import start as start_sandbox
 from imagewright.sandbox.model import BuildDirectory, Sandbox, SandboxOptions
 from imagewright.store.blobs import BlobStore
@@ -67,13 +67,18 @@ _MAX_PARALLEL_STAGES = max(2, min(os.cpu_count() or 1, 8))  # a stage waits for 
 
 
 def build(
-    request: BuildRequest, environment: Mapping[str, str], reporter: Reporter, refusal: SandboxError | None = None
+    request: BuildRequest,
+    environment: Mapping[str, str],
+    reporter: Reporter,
+    refusal: SandboxError | None = None,
+    on_sandbox: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Build an image. Instead of raising an ImagewrightError or an Interruption, returns it in the outcome.
 
-    ``refusal`` is as in ``SandboxOptions``.
+    ``refusal`` is as in ``SandboxOptions``. ``on_sandbox`` is called when the sandbox has started: from then on there
+    may be threads.
     """
-    building = _Build(request, environment, reporter, refusal)
+    building = _Build(request, environment, reporter, refusal, on_sandbox)
     try:
         error = _execute(building)
         try:
@@ -175,8 +180,10 @@ class _Build:
         environment: Mapping[str, str],
         reporter: Reporter,
         refusal: SandboxError | None = None,
+        on_sandbox: Callable[[], None] = lambda: None,
     ) -> None:
         self._refusal = refusal
+        self._on_sandbox = on_sandbox
         self._request = request
         self._environment = environment
         self._reporter = reporter
@@ -208,7 +215,7 @@ class _Build:
         # Before anything starts a thread or reads a credential.
         options = SandboxOptions(
             workspace.path,
-            _paths_to_keep(request),
+            paths_to_keep(request),
             _MAX_PARALLEL_STAGES,
             request.run.runner_socket,
             request.run.require_isolation,
@@ -216,11 +223,12 @@ class _Build:
         )
         with timed(reporter, "sandbox"):
             sandbox = self._sandbox = start_sandbox(request.run.sandbox, options)
+        self._on_sandbox()
         reporter.message(f"sandbox {sandbox.kind.value if sandbox.kind else 'none'}: {sandbox.reason}")
         stopped = threading.Event()
         remotes = self._remotes(workspace, stopped)
         registries = open_registries(self._request, self._environment)
-        images = self._images(registries.puller, workspace, BlobStore(workspace.blobs))
+        images = self._images(registries, workspace, BlobStore(workspace.blobs))
         if destinations.push and request.output.check_push:
             self._uploads = open_uploads(registries.pusher, destinations.references, images, reporter)
         planner = self._planner = Planner(request, self._environment, reporter, workspace)
@@ -233,7 +241,7 @@ class _Build:
             reporter.warning(absent)
         if _replaces_root(sandbox):
             fetch_all(planned.plan, remotes)
-        self._root = _open_root(sandbox.build_directory, workspace, reporter, _paths_to_read(request))
+        self._root = _open_root(sandbox.build_directory, workspace, reporter, paths_to_read(request))
         if self._root is not None:
             planned = _with_released_contexts(planned, self._root, request)
             # Outputs in a context that was moved aside are moved back with it.
@@ -323,7 +331,7 @@ class _Build:
             session.runs.sandbox.close()
 
         needs = {stage.index: stage.needs for stage in stages}
-        run_in_parallel(needs, session.runs.sandbox.parallel, execute, stop)
+        run_in_parallel(needs, session.runs.sandbox.parallel, execute, stop, session.origins.images.patience)
         if broken:
             raise broken[0]
 
@@ -352,19 +360,17 @@ class _Build:
         """Only plan. With ``ask`` False no registry is contacted, as if base images defined nothing."""
         workspace = self._workspace = Workspace(self._request.work_dir)
         images = (
-            self._images(
-                open_registries(self._request, self._environment).puller, workspace, BlobStore(workspace.blobs)
-            )
+            self._images(open_registries(self._request, self._environment), workspace, BlobStore(workspace.blobs))
             if ask
             else None
         )
         planner = Planner(self._request, self._environment, self._reporter, workspace)
         return planner.plan(images, self._remotes(workspace, threading.Event())).plan
 
-    def _images(self, puller: Puller, workspace: Workspace, blobs: BlobStore) -> Images:
+    def _images(self, registries: Registries, workspace: Workspace, blobs: BlobStore) -> Images:
         request = self._request
-        sources = ImageSources(puller, Layouts(request.context.named), WarmCache(request.run.cache_dir))
-        return Images(sources, workspace, blobs, self._reporter)
+        sources = ImageSources(registries.puller, Layouts(request.context.named), WarmCache(request.run.cache_dir))
+        return Images(sources, workspace, blobs, self._reporter, registries.patience)
 
     def _remotes(self, workspace: Workspace, stopped: threading.Event) -> Remotes:
         """The fetcher of remote sources; reads the secrets and ssh keys that the build was given."""
@@ -422,29 +428,9 @@ def _open_root(
     return BuildRoot(directory, workspace, reporter, needed)
 
 
-def _paths_to_keep(request: BuildRequest) -> tuple[str, ...]:
-    """Files and folders of this machine that a sandbox in the container's own / must not remove."""
-    paths = [source.path for source in _sources(request) if hasattr(source, "path")]
-    paths += [secret.file for secret in request.run.secrets]
-    return tuple(path for path in (*paths, *_paths_to_read(request)) if path and os.path.exists(path))
-
-
-def _paths_to_read(request: BuildRequest) -> tuple[str, ...]:
-    """Those that are read until the end, so they cannot be moved."""
-    paths = [
-        path for each in request.registry.hosts for path in (each.ca_file, each.client_cert_file, each.client_key_file)
-    ]
-    paths += [path for ssh in request.run.ssh for path in ssh.paths]
-    return tuple(path for path in (*paths, request.run.cache_dir) if path)
-
-
-def _sources(request: BuildRequest) -> tuple[Source | ContextSource, ...]:
-    return request.context.source, *(context.source for context in request.context.named)
-
-
 def _with_released_contexts(planned: PlannedBuild, root: Root, request: BuildRequest) -> PlannedBuild:
     """The plan, its contexts moved out of the image's way."""
-    folders = [source.path for source in _sources(request) if isinstance(source, DirectorySource)]
+    folders = [source.path for source in sources_of(request) if isinstance(source, DirectorySource)]
     roots = root.release_contexts({name: context.rootfs for name, context in planned.contexts.items()}, folders)
     contexts = {name: OriginFiles(roots[name], context.ignore) for name, context in planned.contexts.items()}
     return replace(planned, contexts=contexts)

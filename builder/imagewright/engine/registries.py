@@ -15,15 +15,17 @@ from imagewright.registry.keychain import Keychain
 from imagewright.registry.pull import Puller
 from imagewright.registry.push import Pusher
 from imagewright.registry.transport import Transport
+from imagewright.workers import Patience
 
 
 @dataclass(frozen=True, slots=True)
 class Registries:
-    """Pulls and pushes that share connections and logins."""
+    """Pulls and pushes that share connections, logins, and the patience with servers when the build ends."""
 
     puller: Puller
     pusher: Pusher
     transport: Transport
+    patience: Patience
 
 
 def open_registries(
@@ -47,4 +49,5 @@ def open_registries(
     clouds = CloudKeychain(environment, access.credential_helpers)
     keychain = Keychain.load(docker_config_dir or access.docker_config_dir or None, clouds)
     transport = Transport(options, keychain)
-    return Registries(Puller(transport), Pusher(transport), transport)
+    patience = Patience()
+    return Registries(Puller(transport), Pusher(transport, patience), transport, patience)

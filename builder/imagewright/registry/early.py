@@ -22,7 +22,7 @@ from imagewright.reference import Reference
 from imagewright.registry.blobpush import BlobPusher, Found, Origin
 from imagewright.registry.upload import Content, Progress
 from imagewright.streams import Readable
-from imagewright.workers import Workers
+from imagewright.workers import Patience, Workers
 
 UPLOADS_AT_ONCE = 3
 # A registry may collect blobs that no manifest names, though none is known to do so sooner than in an hour.
@@ -53,6 +53,7 @@ class EarlyUploads:
         destinations: Sequence[Reference],
         report: Callable[[str], None],
         trusted_s: float,
+        patience: Patience,
     ) -> None:
         self._pusher = pusher
         self._destinations = {each.registry: each for each in reversed(destinations)}
@@ -60,7 +61,7 @@ class EarlyUploads:
         self._report = report
         self._trusted_s = trusted_s
         self._blobs: dict[Digest, _Blob] = {}
-        self._workers = Workers(UPLOADS_AT_ONCE, "upload")
+        self._workers = Workers(UPLOADS_AT_ONCE, "upload", patience)
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
 

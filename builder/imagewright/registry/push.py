@@ -23,7 +23,7 @@ from imagewright.registry.early import TRUSTED_S, UPLOADS_AT_ONCE, EarlyUploads
 from imagewright.registry.failures import Refused, protocol_error, push_failed
 from imagewright.registry.transport import Request, Transport
 from imagewright.registry.upload import BlobSource, Content, Progress
-from imagewright.workers import Workers
+from imagewright.workers import Patience, Workers
 
 _IMMUTABLE = (
     "immutab",
@@ -83,15 +83,16 @@ class TagImmutable(RegistryError):
 class Pusher:
     """Pushes one image to many names."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, patience: Patience | None = None) -> None:
         self._transport = transport
+        self._patience = patience or Patience()
         self._blobs = BlobPusher(transport)
 
     def begin(
         self, destinations: Sequence[Reference], report: Callable[[str], None], trusted_s: float = TRUSTED_S
     ) -> EarlyUploads:
         """Uploads for an image that is still being built."""
-        return EarlyUploads(self._blobs, destinations, report, trusted_s)
+        return EarlyUploads(self._blobs, destinations, report, trusted_s, self._patience)
 
     def push(self, image: PushImage, destinations: Sequence[Reference], blobs: BlobSource, progress: Progress) -> None:
         """Upload what is missing to every repository; only then put the manifest under every name.
@@ -159,7 +160,7 @@ class Pusher:
 
         if early is not None:  # those are waited for first, so that no more uploads run than without them
             contents = sorted(contents, key=lambda content: not early.knows(content.descriptor.digest))
-        with Workers(UPLOADS_AT_ONCE, "push") as workers:
+        with Workers(UPLOADS_AT_ONCE, "push", self._patience) as workers:
             waiting = [workers.submit(partial(upload, content)) for content in contents]
             try:
                 for future in as_completed(waiting):

@@ -1,12 +1,14 @@
 """SIGTERM, by which the time-out of an ImageBuild reaches the engine, while a server says nothing: the engine ends.
 
-In each phase the server keeps the connection open and is silent, for as long as the engine lives.
+In each phase the server keeps the connection open and is silent, for as long as the engine lives. However many threads
+wait for it, and whatever for, they are waited for once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -16,8 +18,12 @@ from pathlib import Path
 import pytest
 from servers.scripted import Answer, Asked, ScriptedServer
 
+from imagewright import workers
+from imagewright.engine.stages.schedule import STILL_S
+
 pytestmark = pytest.mark.root
 
+WAITED = "seconds waited in vain:"
 PATIENCE_S = 45  # less than the silence that the engine bears: a minute for an answer, ten for that to an upload
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
@@ -44,6 +50,21 @@ MANIFEST = json.dumps(
         ],
     }
 ).encode()
+
+
+# How long the main thread was ready to wait for others, in vain, is printed in the end.
+COUNTED = f"""
+import atexit, threading
+from imagewright.__main__ import main
+granted, join, this = [], threading.Thread.join, threading.current_thread()
+def counted(thread, timeout=None):
+    join(thread, timeout)
+    if timeout and thread.is_alive() and threading.current_thread() is this:
+        granted.append(timeout)
+threading.Thread.join = counted
+atexit.register(lambda: print("{WAITED}", sum(granted), file=__import__("sys").stderr))
+main()
+"""
 
 
 class Silence:
@@ -108,6 +129,9 @@ PHASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "PUT /v2/cache", "FROM scratch\nRUN x\nCOPY . /\n", ("--cache", "--cache-copy-layers", "--cache-repo={0}/cache"),
     ),
     "the check of the push": ("POST /v2/app", "FROM scratch\nCOPY . /\n", ("--destination={0}/app:1",)),
+    "a mount that is not waited for before": (
+        "POST /v2/app/blobs/uploads/?mount", f"{BASE}COPY . /\n", ("--destination={0}/app:1",)
+    ),
     "the push of a layer": ("PUT /v2/app/blobs", "FROM scratch\nCOPY . /\n", ("--destination={0}/app:1",)),
     "the push of the manifest": ("PUT /v2/app/manifests", "FROM scratch\nCOPY . /\n", ("--destination={0}/app:1",)),
 }  # fmt: skip
@@ -129,7 +153,7 @@ def test_the_engine_ends_although_a_server_says_nothing(
         given.append(f"--context={context}")
     if not any(flag.startswith("--destination") for flag in given):
         given.append("--no-push")
-    command = [sys.executable, "-m", "imagewright", "build", f"--work-dir={tmp_path / 'work'}", *given]
+    command = [sys.executable, "-c", COUNTED, "build", f"--work-dir={tmp_path / 'work'}", *given]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             while not other.reached.wait(0.2):
@@ -142,3 +166,39 @@ def test_the_engine_ends_although_a_server_says_nothing(
     assert "[Cancelled]" in log
     assert "Traceback" not in log
     assert list((tmp_path / "work").glob("*")) == []
+    assert float(log.rpartition(WAITED)[2]) <= workers.PATIENCE_S + STILL_S
+
+
+# What a signal would have to come between otherwise: two instructions of the C library.
+SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    static int sent;
+    if (timeout_ms > 30000 && getpid() == gettid() && !sent++)
+        kill(getpid(), SIGTERM);
+    return ((int (*)(struct pollfd *, nfds_t, int))dlsym(RTLD_NEXT, "poll"))(fds, count, timeout_ms);
+}
+"""
+
+
+@pytest.mark.parametrize("words", [("build", "--no-push"), ("pin", "--check")], ids=["a build", "a first process"])
+def test_a_signal_just_before_the_engine_waits_ends_the_wait(
+    silence: Callable[[str], Silence], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    host = silence("GET").server.host
+    (tmp_path / "Dockerfile").write_text(f"FROM {host}/base:1\n")
+    (tmp_path / "shim.c").write_text(SHIM)
+    shim = str(tmp_path / "shim.so")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, tmp_path / "shim.c", "-ldl"], check=True)
+    command = ["env", f"LD_PRELOAD={shim}", sys.executable, "-m", "imagewright", *words]
+    if words[0] == "build":
+        command += [f"--context={tmp_path}", f"--work-dir={tmp_path / 'work'}"]
+    else:
+        command = ["unshare", "--pid", "--fork", "--kill-child", *command, str(tmp_path / "Dockerfile")]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == (130 if words[0] == "build" else 128 + signal.SIGTERM), done.stderr

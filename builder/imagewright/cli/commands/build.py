@@ -5,22 +5,21 @@ Writes to the terminal; the engine does the rest.
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from types import FrameType
 
 from imagewright.cli.arguments import Arguments, deprecation_warnings, parse, parse_build
 from imagewright.cli.command import Command, Flag, Kind, Prepare, connecting
 from imagewright.cli.display import open_display, with_timings
 from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS
+from imagewright.cli.interrupts import Interrupts
 from imagewright.cli.request import build_request, check_environment, unused_cache_flags
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult
 from imagewright.engine import build as engine
 from imagewright.engine.events import Reporter
-from imagewright.errors import ImagewrightError, Interruption, SandboxError, exit_code
+from imagewright.errors import ImagewrightError, SandboxError, exit_code
 from imagewright.plan.render import render
 from imagewright.progress.display import Level
 from imagewright.progress.plain import PlainReporter
@@ -80,25 +79,9 @@ def run_build(
 
     ``refusal``: why no RUN can be executed.
     """
-    previous = {number: signal.signal(number, _cancel) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        outcome = engine.build(request, environment, reporter, refusal)
-        return outcome.result, outcome.error
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        reporter.close()
-
-
-def _cancel(number: int, frame: FrameType | None) -> None:
-    ignore_signals()  # cleaning up must not be interrupted
-    raise Interruption(f"the build was cancelled ({signal.Signals(number).name})")
-
-
-def ignore_signals() -> None:
-    """From now on, SIGTERM and SIGINT do nothing."""
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)
+    with closing(reporter), Interrupts() as interrupts:
+        outcome = engine.build(request, environment, reporter, refusal, interrupts.repeat)
+    return outcome.result, outcome.error
 
 
 COMMANDS = {

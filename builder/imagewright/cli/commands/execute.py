@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 
 from imagewright import contract
 from imagewright.cli.command import Command, Prepare
-from imagewright.cli.commands.build import ignore_signals, run_build
+from imagewright.cli.commands.build import run_build
+from imagewright.cli.interrupts import ignore, repeated_to_first_process
 from imagewright.cli.request import check_environment, environment_request
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.result import BuildResult, Failure
@@ -53,9 +54,10 @@ def execute(environment: Mapping[str, str], prepare: Prepare) -> int:
 
 def probe(environment: Mapping[str, str], prepare: Prepare) -> int:
     """Resolve the source's commit, and report it to the operator."""
-    return _report(
-        lambda request, display: (find_source_commit(request, environment, display), None), environment, prepare
-    )
+    with repeated_to_first_process():
+        return _report(
+            lambda request, display: (find_source_commit(request, environment, display), None), environment, prepare
+        )
 
 
 def _report(
@@ -75,7 +77,7 @@ def _report(
         traceback.print_exc()
         error = internal_error(failure)
         result = _without_build(error)
-    ignore_signals()  # the image is pushed: even a Pod that is deleted now must report its digest
+    ignore()  # the image is pushed: even a Pod that is deleted now must report its digest
     if error is not None:
         error.hint = for_imagebuild(error.hint)
         display.failed(error)

@@ -30,6 +30,7 @@ from imagewright.registry.push import PushImage
 from imagewright.store.layout import write_layout
 from imagewright.store.layoutreader import LayoutReader
 from imagewright.streams import Readable
+from imagewright.workers import Patience
 
 _LAYOUT = "oci:"  # kaniko's prefix for a folder
 _INDEXES = "indexes"  # a layout in the cache folder, next to the cache mounts
@@ -152,7 +153,7 @@ def open_caches(request: BuildRequest, registries: Registries, reporter: Reporte
     """
     wanted, warn = request.cache, reporter.warning
     if wanted is None:
-        return Caches(indexes=_local_indexes(request.run.cache_dir, reporter))
+        return Caches(indexes=_local_indexes(request.run.cache_dir, reporter, registries.patience))
     if request.image.ignore_paths:
         # Later steps see files at these paths that neither layers nor cache keys contain.
         warn("layer cache is off: with --ignore-path later steps see files that no layer contains")
@@ -162,11 +163,11 @@ def open_caches(request: BuildRequest, registries: Registries, reporter: Reporte
     build = json.dumps([names, request.plan.target, request.plan.dockerfile, request.context.directory])
     stores = {name: open_store(name, registries) for name in (*wanted.sources, *filter(None, (wanted.target,)))}
     sources = Sources([stores[name] for name in wanted.sources], wanted.ttl_s, warn)
-    target = Target(stores[wanted.target], warn) if wanted.target else None
+    target = Target(stores[wanted.target], warn, registries.patience) if wanted.target else None
     return Caches(LayerCache(sources, target, build, warn), IndexCache(sources, target, reporter.debug))
 
 
-def _local_indexes(cache_dir: str, reporter: Reporter) -> IndexCache | None:
+def _local_indexes(cache_dir: str, reporter: Reporter, patience: Patience) -> IndexCache | None:
     """Those in a folder of this machine, which are only read if it cannot be written."""
     if not cache_dir:
         return None
@@ -177,7 +178,8 @@ def _local_indexes(cache_dir: str, reporter: Reporter) -> IndexCache | None:
     except OSError:
         writable = False
     warn = reporter.warning
-    return IndexCache(Sources([store], 0, warn), Target(store, warn) if writable else None, reporter.debug)
+    target = Target(store, warn, patience) if writable else None
+    return IndexCache(Sources([store], 0, warn), target, reporter.debug)
 
 
 def repositories_of(cache: CacheSettings | None) -> list[Reference]:

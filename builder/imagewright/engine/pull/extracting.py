@@ -117,7 +117,7 @@ class ExtractedImages:
             if not extraction.needs(layer.diff_id):
                 continue
             with (
-                inflated(layer, self._images.open_layer, self._images.reporter) as tar,
+                inflated(layer, self._images.open_layer, self._images) as tar,
                 timed(self._images.reporter, "unpack", layer.name),
             ):
                 try:

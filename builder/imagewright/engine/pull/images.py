@@ -16,7 +16,7 @@ from imagewright.digest import Digest
 from imagewright.engine.events import Reporter, Transfer, timed
 from imagewright.engine.layers import Layer, LayerOrigin
 from imagewright.engine.pull.layouts import Layouts, WarmCache
-from imagewright.engine.pull.streaming import InflatedLayer, KeptStream, Spool
+from imagewright.engine.pull.streaming import Ending, InflatedLayer, KeptStream, Spool
 from imagewright.engine.workspace import Workspace
 from imagewright.errors import ImagewrightError, Location, Reason, RegistryError
 from imagewright.fs.layer.indexwriter import IndexWriter
@@ -34,7 +34,7 @@ from imagewright.reference import Reference
 from imagewright.registry.pull import Puller, RemoteImage
 from imagewright.store.blobs import BlobStore
 from imagewright.streams import Readable
-from imagewright.workers import Workers
+from imagewright.workers import Patience, Workers
 
 KeepIndex = Callable[[Digest, IndexWriter], None]  # is given the diff ID of a layer, and its entries
 DOWNLOADS_AT_ONCE = 3
@@ -64,13 +64,16 @@ class ImageSources:
 class Images:
     """Resolves references and unpacks images. ``resolve`` and ``open_stored`` may be called from several threads."""
 
-    def __init__(self, sources: ImageSources, workspace: Workspace, blobs: BlobStore, reporter: Reporter) -> None:
+    def __init__(
+        self, sources: ImageSources, workspace: Workspace, blobs: BlobStore, reporter: Reporter, patience: Patience
+    ) -> None:
         self._puller = sources.puller
         self._layouts = sources.layouts
         self._warm_cache = sources.warm_cache
         self._workspace = workspace
         self.blobs = blobs
         self.reporter = reporter
+        self.patience = patience
         self._resolved: dict[tuple[Reference, Platform], RemoteImage] = {}
         self._unpacked: dict[Digest, Rootfs] = {}
         self._lock = threading.Lock()
@@ -146,7 +149,9 @@ class Images:
             spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
             for spool in spools.values():
                 stack.callback(spool.close)
-            workers = stack.enter_context(Workers(DOWNLOADS_AT_ONCE, "pull"))  # waits for all downloads together
+            workers = stack.enter_context(
+                Workers(DOWNLOADS_AT_ONCE, "pull", self.patience)
+            )  # waits for all downloads together
             for spool in spools.values():
                 stack.callback(spool.stop)
                 workers.submit(spool.download)
@@ -179,15 +184,18 @@ class Images:
         self, layer: Layer, rootfs: Rootfs, spools: Mapping[Digest, Spool], index: IndexWriter | None
     ) -> int:
         digest = layer.descriptor.digest
-        with InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, layer.name) as tar:
-            try:
-                with timed(self.reporter, "unpack", layer.name):
-                    stats = unpack_layer(rootfs, tar, index=index)
-                    read_rest(tar, "the layer")
-            except BaseException:
-                for spool in spools.values():
-                    spool.stop()  # nothing reads the other downloads any more
-                raise
+
+        def stop() -> None:
+            for spool in spools.values():
+                spool.stop()  # nothing reads the other downloads any more
+
+        ending = Ending(stop, self.patience)
+        with (
+            InflatedLayer(lambda: self._inflated(layer, spools), layer.diff_id, layer.name, ending) as tar,
+            timed(self.reporter, "unpack", layer.name),
+        ):
+            stats = unpack_layer(rootfs, tar, index=index)
+            read_rest(tar, "the layer")
         if not self._has(layer):
             spools[digest].keep(self.blobs.path(digest))
         return stats.skipped_devices

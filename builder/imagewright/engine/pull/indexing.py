@@ -14,10 +14,10 @@ from typing import TypeVar
 
 from imagewright.cache.indexes import IndexCache
 from imagewright.digest import Digest
-from imagewright.engine.events import Reporter, timed
+from imagewright.engine.events import timed
 from imagewright.engine.layers import Layer
 from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, KeepIndex, blaming_entry
-from imagewright.engine.pull.streaming import InflatedLayer, downloaded_ahead
+from imagewright.engine.pull.streaming import Ending, InflatedLayer, downloaded_ahead
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.fs.layer.capture import Capture
 from imagewright.fs.layer.extract import WrongIndexError
@@ -155,7 +155,7 @@ class LayerIndexes:
         """
         with self._images.exclusive({layer.descriptor.digest for layer in layers}):
             missing = {layer.diff_id: layer for layer in layers if layer.diff_id not in self._known}
-            _at_once(partial(self._make, reading), missing.values())
+            self._at_once(partial(self._make, reading), missing.values())
         return iter([self._known[layer.diff_id] for layer in layers])
 
     def hashes(self, layer: Layer) -> FileHashes:
@@ -166,7 +166,7 @@ class LayerIndexes:
         """
         with self._images.exclusive({layer.descriptor.digest}):
             if layer.diff_id not in self._hashes:
-                _at_once(self._hash, [layer])
+                self._at_once(self._hash, [layer])
         return self._hashes[layer.diff_id]
 
     def _make(self, reading: Reading, stopped: threading.Event, layer: Layer) -> None:
@@ -188,35 +188,38 @@ class LayerIndexes:
 
     def _read(self, stopped: threading.Event, layer: Layer, read: Callable[[Readable], R], *, keep: bool = False) -> R:
         opened = self._images.open_keeping if keep or self._is_sent(layer) else self._images.open_layer
-        with blaming_entry(layer), inflated(layer, opened, self._images.reporter) as tar:
+        with blaming_entry(layer), inflated(layer, opened, self._images) as tar:
             stream = _Stoppable(tar, stopped)
             with timed(self._images.reporter, "index", layer.name):
                 found = read(stream)
                 read_rest(stream, "the layer")
         return found
 
+    def _at_once(self, make: Callable[[threading.Event, Layer], None], layers: Iterable[Layer]) -> None:
+        """Do something with several layers at once, until one fails."""
+        stopped = threading.Event()
+        with Workers(DOWNLOADS_AT_ONCE, "index", self._images.patience) as workers:
+            try:
+                for each in [workers.submit(partial(make, stopped, layer)) for layer in layers]:
+                    each.result()
+            except BaseException:  # the first failure, or a signal: the others end soon
+                stopped.set()
+                raise
 
-def inflated(layer: Layer, opened: OpenLayer, reporter: Reporter) -> InflatedLayer:
-    """The tar of a layer; ``opened`` opens the layer as it is stored."""
+
+def inflated(layer: Layer, opened: OpenLayer, images: Images) -> InflatedLayer:
+    """The tar of a layer of one of the images; ``opened`` opens the layer as it is stored."""
 
     @contextmanager
     def inflate() -> Iterator[Readable]:
-        with timed(reporter, "inflate", layer.name), opened(layer) as stream, downloaded_ahead(stream) as ahead:
+        with (
+            timed(images.reporter, "inflate", layer.name),
+            opened(layer) as stream,
+            downloaded_ahead(stream, images.patience) as ahead,
+        ):
             yield open_layer(ahead)
 
-    return InflatedLayer(inflate, layer.diff_id, layer.name)
-
-
-def _at_once(make: Callable[[threading.Event, Layer], None], layers: Iterable[Layer]) -> None:
-    """Do something with several layers at once, until one fails."""
-    stopped = threading.Event()
-    with Workers(DOWNLOADS_AT_ONCE, "index") as workers:
-        try:
-            for each in [workers.submit(partial(make, stopped, layer)) for layer in layers]:
-                each.result()
-        except BaseException:  # the first failure, or a signal: the others end soon
-            stopped.set()
-            raise
+    return InflatedLayer(inflate, layer.diff_id, layer.name, Ending(lambda: None, images.patience))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -19,11 +20,13 @@ from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
 from imagewright.store.blobs import BlobWriter
 from imagewright.streams import Readable
+from imagewright.workers import Patience
 
 _CHUNK_BYTES = 1 << 20
 _CHUNKS_AHEAD = 8
 _CHUNKS_TO_HASH = 2
 _DOWNLOADED_BYTES = 1 << 18
+_POLL_S = 0.05
 
 
 class Spool:
@@ -148,16 +151,28 @@ class _Hashing:
         self._thread.join()
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a thread ends that is no longer needed: ``stop`` ends what it waits for, as far as that is possible."""
+
+    stop: Callable[[], None]
+    patience: Patience
+
+
 class ReadAhead:
     """Chunks that a thread makes, a few ahead of who reads them. Also a context manager, at whose end the thread ends.
+
+    After an exception it is waited for with patience only: it may wait for a server.
 
     Args:
         chunks: iterated over in the thread, and closed there.
         ahead: so many may wait to be read.
         name: the thread's.
+        ending: what is done after an exception.
     """
 
-    def __init__(self, chunks: Generator[bytes], ahead: int, name: str) -> None:
+    def __init__(self, chunks: Generator[bytes], ahead: int, name: str, ending: Ending) -> None:
+        self._ending = ending
         self._made = chunks
         self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(ahead)
         self._stopped = threading.Event()
@@ -173,12 +188,13 @@ class ReadAhead:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopped.set()
-        while self._thread.is_alive():
-            try:
-                self._chunks.get(timeout=0.05)
-            except queue.Empty:
-                continue
-        self._thread.join()
+        patience = None
+        if kind is not None:
+            self._ending.stop()
+            patience = self._ending.patience.with_error(kind)
+        while self._thread.is_alive() and (patience is None or patience.left_s()):
+            with suppress(queue.Empty):
+                self._chunks.get(timeout=_POLL_S)
 
     def read(self, size: int = -1, /) -> bytes:
         """Up to ``size`` bytes, b"" at the end. Raises what was raised in the thread."""
@@ -215,10 +231,13 @@ class InflatedLayer(ReadAhead):
         inflate: opens the stream of uncompressed bytes; called in the thread.
         diff_id: of the uncompressed layer, from the image's configuration (config.md, "Layer DiffID").
         name: the layer's, for the error.
+        ending: as for ``ReadAhead``.
     """
 
-    def __init__(self, inflate: Callable[[], AbstractContextManager[Readable]], diff_id: Digest, name: str) -> None:
-        super().__init__(_verified(inflate, diff_id, name), _CHUNKS_AHEAD, "inflate")
+    def __init__(
+        self, inflate: Callable[[], AbstractContextManager[Readable]], diff_id: Digest, name: str, ending: Ending
+    ) -> None:
+        super().__init__(_verified(inflate, diff_id, name), _CHUNKS_AHEAD, "inflate", ending)
 
 
 def _verified(inflate: Callable[[], AbstractContextManager[Readable]], diff_id: Digest, name: str) -> Generator[bytes]:
@@ -235,9 +254,10 @@ def _verified(inflate: Callable[[], AbstractContextManager[Readable]], diff_id: 
         )
 
 
-def downloaded_ahead(stream: Readable) -> ReadAhead:
+def downloaded_ahead(stream: Readable, patience: Patience) -> ReadAhead:
     """A download in a thread of its own: it is hashed, too, and inflating takes a core by itself."""
-    return ReadAhead(_chunks_of(stream, _DOWNLOADED_BYTES), _CHUNKS_AHEAD, "download")
+    ending = Ending(lambda: None, patience)
+    return ReadAhead(_chunks_of(stream, _DOWNLOADED_BYTES), _CHUNKS_AHEAD, "download", ending)
 
 
 def _chunks_of(stream: Readable, size: int) -> Generator[bytes]:

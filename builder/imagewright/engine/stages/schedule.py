@@ -9,14 +9,16 @@ import contextlib
 import ctypes
 import itertools
 import queue
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from imagewright.errors import Interruption
-from imagewright.workers import PATIENCE_S
+from imagewright.workers import Patience
 
 _JOIN_TIMEOUT_S = 7.0  # for stages that were interrupted; then their threads end with the process
+STILL_S = 1.0  # after which one that has not moved is waiting for something, and sees no interruption
 
 
 class StageInterruption(Interruption):
@@ -27,7 +29,11 @@ class StageInterruption(Interruption):
 
 
 def run_in_parallel(
-    needs: Mapping[int, frozenset[int]], max_parallel: int, execute: Callable[[int], None], stop: Callable[[], None]
+    needs: Mapping[int, frozenset[int]],
+    max_parallel: int,
+    execute: Callable[[int], None],
+    stop: Callable[[], None],
+    patience: Patience,
 ) -> None:
     """Call ``execute`` for every key of ``needs``, after all that it needs, at most ``max_parallel`` at the same time.
 
@@ -37,6 +43,7 @@ def run_in_parallel(
         needs: for each stage the ones that must be finished before; they are keys, too, and there are no cycles.
         stop: called once when a stage fails or a signal handler raises; makes the others end soon. One that goes on,
             since it computes, is interrupted.
+        patience: with those that do not end.
 
     Raises:
         BaseException: the first that ``execute`` raised.
@@ -72,23 +79,33 @@ def run_in_parallel(
             finished.add(index)
     except BaseException:
         stop()
-        if not _ended(running.values(), PATIENCE_S):
-            for thread in running.values():
-                if thread.is_alive():  # else another thread may have its number
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(StageInterruption)
-                    )
-            _ended(running.values(), _JOIN_TIMEOUT_S)
+        for thread in running.values():
+            if thread.ident is not None:  # it was started
+                thread.join(patience.left_s())
+        _interrupt([thread for thread in running.values() if thread.is_alive()])
         raise
 
 
-def _ended(threads: Iterable[threading.Thread], within_s: float) -> bool:
-    """Wait for threads, for all of them together; whether all have ended."""
-    deadline = time.monotonic() + within_s
+def _interrupt(threads: Sequence[threading.Thread]) -> None:
+    """Interrupt stages, and wait as long as they clean up."""
     for thread in threads:
-        if thread.ident is not None:  # it was started
-            thread.join(max(deadline - time.monotonic(), 0.0))
-    return not any(thread.is_alive() for thread in threads)
+        if thread.is_alive():  # else another thread may have its number
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(StageInterruption)
+            )
+    deadline = time.monotonic() + _JOIN_TIMEOUT_S
+    moving, places = threads, _places()
+    while moving and time.monotonic() < deadline:
+        still_until = time.monotonic() + STILL_S
+        for thread in moving:
+            thread.join(max(still_until - time.monotonic(), 0.0))
+        before, places = places, _places()
+        moving = [each for each in moving if each.is_alive() and before.get(each.ident) != places.get(each.ident)]
+
+
+def _places() -> dict[int | None, tuple[int, int]]:
+    """Where each thread is: its innermost frame, and the instruction in it."""
+    return {ident: (id(frame), frame.f_lasti) for ident, frame in sys._current_frames().items()}
 
 
 def _is_a_chain(needs: Mapping[int, frozenset[int]]) -> bool:
