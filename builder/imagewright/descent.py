@@ -12,8 +12,9 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from imagewright.records import dataclass
 
 T = TypeVar("T")
 # Yields walks, is sent their results, and returns a T.

@@ -19,10 +19,10 @@ message, reason and hint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from imagewright.logins import without_logins
+from imagewright.records import dataclass
 
 
 class Reason(StrEnum):

@@ -7,11 +7,12 @@ means library/name). No I/O.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason, quoted
+from imagewright.records import dataclass
 
 DOCKER_HUB = "docker.io"
 # One registry under three names: credentials and settings for any of them serve all (docker's own aliases).

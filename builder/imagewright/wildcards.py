@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from imagewright.records import dataclass
 
 MAX_LENGTH = 4096  # characters of a pattern: no path is longer
 # Different characters, or ends of ranges, in a pattern: each takes up to four bits of memory for each character of the

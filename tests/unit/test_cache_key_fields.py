@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
@@ -51,6 +51,7 @@ from imagewright.plan.steps import (
     WorkdirStep,
     why_not_in_key,
 )
+from imagewright.records import dataclass
 
 RELEASED = Path(__file__).parents[1] / "released" / "cache" / "keys.json"
 KEY_CONTEXT = KeyContext(("a", "b"), "linux/amd64", None, "gzip", None)
@@ -216,7 +217,7 @@ class Level(StrEnum):
     HIGH = "high"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     name: str
     numbers: tuple[int, ...]
@@ -238,7 +239,8 @@ ADDED: list[tuple[Any, ...]] = [
 @pytest.mark.parametrize("cls", [*STEPS, *MOUNTS, *OPTIONS])
 def test_an_added_field_is_in_the_key_and_the_plan_when_set(cls: type[Any], default: Any, values: list[Any]) -> None:
     """Where it has its default, the key is the released one."""
-    added = dataclasses.make_dataclass("Added", [("added", Any, default)], bases=(cls,), frozen=True)
+    body = {"__annotations__": {"added": "Any"}, "added": default}
+    added: Any = dataclass(frozen=True, slots=True)(type("Added", (cls,), body))
     given = {field.name: getattr(made(cls), field.name) for field in dataclasses.fields(cls)}
     assert key_of(added(**given)).text == key_of(made(cls)).text
     changed = [added(**given, added=value) for value in values]
@@ -250,12 +252,12 @@ def test_an_added_field_is_in_the_key_and_the_plan_when_set(cls: type[Any], defa
 def test_an_added_flag_of_copy_is_parsed_rendered_and_keyed() -> None:
     """Declared with a field of the options, and nowhere else."""
 
-    @dataclass(frozen=True)
+    @dataclass(frozen=True, slots=True)
     class Options(CopyOptions):
         follow: bool = switch("follow")
         owners: tuple[str, ...] = values("owner")
 
-    @dataclass(frozen=True)
+    @dataclass(frozen=True, slots=True)
     class Copying:
         options: Options = dataclasses.field(default_factory=Options, metadata=flags_in(Options))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from imagewright.digest import Digest
@@ -17,6 +16,7 @@ from imagewright.oci.descriptor import Descriptor, document_error
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import OCI_LAYER, ImageFormat
 from imagewright.oci.platform import Platform
+from imagewright.records import dataclass
 
 _VERSION = "1"
 _PREFIX = "dev.imagewright.cache"

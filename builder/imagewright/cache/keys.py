@@ -11,7 +11,7 @@ only times differ when the step is executed again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from imagewright.digest import Field, FramedHash
@@ -29,6 +29,7 @@ from imagewright.plan.steps import (
     later_fields,
     released_fields,
 )
+from imagewright.records import dataclass
 
 _VERSION = 1  # raise it when the same inputs would make another layer
 

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from imagewright.cache.entry import Entry
@@ -22,6 +21,7 @@ from imagewright.digest import FramedHash
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.platform import Platform
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.streams import Readable
 

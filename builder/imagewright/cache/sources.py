@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from imagewright.cache.artifact import index_key, read_artifact, verified
@@ -18,6 +18,7 @@ from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Manifest
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.streams import Readable, read_whole
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imagewright.cli.command import Flag, Kind
 from imagewright.cli.flags import BUILD_FLAGS, COMMAND_FLAGS, DOCKER_FLAGS
 from imagewright.errors import UsageError
 from imagewright.plan.gotext import parse_bool
+from imagewright.records import dataclass
 
 _FEATURE_FLAG = "FF_KANIKO_"
 _LISTED = "Run `imagewright build --help` for a list of flags."

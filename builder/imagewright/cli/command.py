@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from imagewright.cli.interrupts import repeated_to_first_process
+from imagewright.records import dataclass
 
 Prepare = Callable[[], None]  # runs before anything connects; may raise an ImagewrightError
 

@@ -13,7 +13,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classif
 from imagewright.http.retry import RetryPolicy, StatusRefusal, with_retries
 from imagewright.http.session import Tls
 from imagewright.logins import shown_url
+from imagewright.records import dataclass
 from imagewright.urls import Url, origin, parse_url
 
 _CHUNK = 1 << 20

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from imagewright.context import local
@@ -30,6 +29,7 @@ from imagewright.contract.sources import (
     SourceModel,
     TarSource,
 )
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from imagewright.contract.sources import OciSource
 from imagewright.http.retry import RetryPolicy
+from imagewright.records import dataclass
 
 
 class Readable(Protocol):

@@ -7,13 +7,13 @@ conversion and the pages in docs follow from these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from imagewright.contract import Model
 from imagewright.errors import Reason
+from imagewright.records import dataclass
 
 
 class SourceModel(Model):

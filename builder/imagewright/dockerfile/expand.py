@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imagewright.dockerfile.shellpatterns import PatternError, replacements, trim
 from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
 from imagewright.errors import Reason
+from imagewright.records import dataclass
 
 _SPECIAL = frozenset("@*#?-$!0")
 _PLAIN = re.compile(r"[^$'\"<\\`\s/}]+")  # characters without a meaning

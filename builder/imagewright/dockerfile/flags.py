@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from enum import Enum
 from typing import Any
 
 from imagewright.dockerfile.duration import parse_duration
 from imagewright.dockerfile.source import SourceText, did_you_mean
 from imagewright.errors import Location
+from imagewright.records import dataclass
 
 _MIN_INTERVAL_NS = 1_000_000  # Docker refuses shorter ones
 _MAX_RETRIES = 2**31 - 1

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Self
 
 from imagewright.dockerfile.source import SourceText
 from imagewright.errors import Location, Reason
+from imagewright.records import dataclass
 from imagewright.wildcards import (
     ANY,
     DIRECTORIES,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from imagewright.dockerfile.flags import Flag, flags_of_instruction, read_flags
@@ -42,6 +41,7 @@ from imagewright.dockerfile.model import (
 from imagewright.dockerfile.source import SourceText, did_you_mean
 from imagewright.dockerfile.words import WordsError, parse_json, split_flags, split_name, split_quoted, split_white
 from imagewright.errors import DockerfileError, Location
+from imagewright.records import dataclass
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*")
 _NEVER_IN_ONBUILD = {

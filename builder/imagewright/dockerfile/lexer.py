@@ -6,7 +6,7 @@ No I/O. Spans follow each other without a gap: joined, they are the file.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
@@ -14,6 +14,7 @@ from imagewright.dockerfile.model import Directives, DockerfileWarning, Heredoc
 from imagewright.dockerfile.source import SourceText
 from imagewright.dockerfile.words import WordsError, parse_json, split_flags, split_name
 from imagewright.errors import Location
+from imagewright.records import dataclass
 
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=(.+)", re.DOTALL)
 _DIRECTIVE_NAMES = ("syntax", "escape", "check")

@@ -7,12 +7,13 @@ values of ARG and ENV.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from imagewright.dockerfile.flags import check_mode, flags_in, read_interval, read_retries, switch, value, values
 from imagewright.dockerfile.mounts import RunMount, read_mount
 from imagewright.errors import Location
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ No I/O. Values may hold variables: ``plan.mounts`` expands and checks them.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 
 from imagewright.dockerfile.flags import FlagError
 from imagewright.dockerfile.source import did_you_mean
+from imagewright.records import dataclass
 
 _OWNED = ("cache", "secret", "ssh")
 TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")

@@ -8,10 +8,11 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imagewright.dockerfile.expand import ExpansionError
 from imagewright.errors import DockerfileError, Location, Reason, UnsupportedError
+from imagewright.records import dataclass
 
 _MOST_PLACES = 1000  # of a word in a line, for the one to point at
 _MAX_COMPARED = 1000

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from imagewright.errors import ImagewrightError
+from imagewright.records import dataclass
 
 _SHORTEST = 6  # shorter values are words like "root" or versions, not secrets
 

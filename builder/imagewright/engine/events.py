@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.errors import ImagewrightError, Location
+from imagewright.records import dataclass
 
 TransferKind = Literal["pull", "push"]
 PhaseKind = Literal[

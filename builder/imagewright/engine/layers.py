@@ -6,7 +6,6 @@ No I/O.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from imagewright.contract import timestamp
@@ -15,6 +14,7 @@ from imagewright.digest import Digest
 from imagewright.fs.layer.compress import PackOptions
 from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.plan.steps import CopyStep, RunStep, Step, WorkdirStep
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 

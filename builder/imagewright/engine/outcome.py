@@ -6,11 +6,11 @@ No I/O.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 
 from imagewright.contract.result import BuildResult, Failure
 from imagewright.errors import ImagewrightError, Reason, StepError
 from imagewright.fs.rootfs.errors import DISK_FULL, DISK_FULL_HINT
+from imagewright.records import dataclass
 from imagewright.sandbox.model import PROCESSES_HINT
 
 _NO_THREAD = "can't start new thread"  # CPython's words: a RuntimeError, without the number of the kernel's error

@@ -6,7 +6,7 @@ Reads the source and talks to registries through the given parts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from imagewright.context.fetch import fetch
@@ -39,6 +39,7 @@ from imagewright.plan.model import BuildPlan
 from imagewright.plan.options import ConfigRequest
 from imagewright.plan.origins import ImageOrigin
 from imagewright.plan.resolve import make_plan
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

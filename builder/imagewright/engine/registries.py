@@ -6,9 +6,9 @@ Reads docker's config.json.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from imagewright.contract.request import BuildRequest
+from imagewright.records import dataclass
 from imagewright.registry.clouds import CloudKeychain
 from imagewright.registry.endpoints import RegistryOptions
 from imagewright.registry.keychain import Keychain

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urljoin
@@ -19,6 +19,7 @@ from imagewright.http.body import finish
 from imagewright.http.failures import TlsFileError, clean
 from imagewright.http.session import Tls, new_session
 from imagewright.logins import shown_url
+from imagewright.records import dataclass
 from imagewright.urls import Origin, is_loopback, origin, parse_url
 
 _CONNECT_S = 10.0

@@ -5,13 +5,13 @@ No I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from http.client import IncompleteRead
 
 import requests
 from urllib3.exceptions import HTTPError, NewConnectionError
 
+from imagewright.records import dataclass
 from imagewright.urls import parse_url
 
 # What an exchange can break with.

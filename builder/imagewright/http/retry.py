@@ -10,7 +10,6 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TypeVar
@@ -18,6 +17,7 @@ from typing import TypeVar
 import requests
 
 from imagewright.http.failures import BROKEN, FailureKind, classify
+from imagewright.records import dataclass
 
 _T = TypeVar("_T")
 _MAX_WAIT_S = 60.0

@@ -9,7 +9,6 @@ import http.client
 import os
 import ssl
 import time
-from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -19,6 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from imagewright.http.failures import TlsFileError, TooSlow
+from imagewright.records import dataclass
 
 _MAX_HEADER_LINES = 500  # http.client allows 100 headers per response, but does not bound interim responses
 _HEADERS_S = 120.0  # from the first byte to the last

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
 
 from imagewright.dockerfile.expand import ExpansionError, ExpansionOptions, expand
 from imagewright.dockerfile.model import (
@@ -34,6 +33,7 @@ from imagewright.errors import ImagewrightError, UsageError
 from imagewright.oci.platform import Platform
 from imagewright.plan.arguments import global_arguments
 from imagewright.plan.options import PlanOptions
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 _RESERVED = ("context", "scratch")

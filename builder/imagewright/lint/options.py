@@ -6,13 +6,13 @@ No I/O.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.dockerfile.source import did_you_mean
 from imagewright.errors import UsageError
 from imagewright.lint.rules import BY_NAME
 from imagewright.plan.gotext import parse_bool
+from imagewright.records import dataclass
 
 BUILD_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 _KEYS = ("skip", "error", "experimental")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 from imagewright.digest import Digest
 from imagewright.oci.descriptor import document_error
 from imagewright.oci.manifest import dump_document, load_document
 from imagewright.oci.platform import Platform
+from imagewright.records import dataclass
 
 # The order in which keys are written; other keys of the base follow, sorted.
 _KEY_ORDER = (

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Self
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError, Reason
 from imagewright.oci.mediatypes import ImageFormat, layer_compression
 from imagewright.oci.platform import Platform
+from imagewright.records import dataclass
 from imagewright.streams import Readable
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Self
 
 from imagewright import jsontext
@@ -16,6 +16,7 @@ from imagewright.digest import Digest
 from imagewright.oci.descriptor import Descriptor, document_error
 from imagewright.oci.mediatypes import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, ImageFormat
 from imagewright.oci.platform import Platform
+from imagewright.records import dataclass
 
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024  # distribution-spec: registries limit manifests to 4 MiB
 _MAX_DEPTH = 100  # of nested JSON: it is walked by recursive functions later

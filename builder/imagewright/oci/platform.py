@@ -6,10 +6,10 @@ No I/O but ``host_platform``, which reads the machine's name.
 from __future__ import annotations
 
 import platform as _platform
-from dataclasses import dataclass
 from typing import Any, Self
 
 from imagewright.errors import UsageError, quoted
+from imagewright.records import dataclass
 
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from dockerfile_parse import DockerfileParser
 
@@ -19,6 +19,7 @@ from imagewright.dockerfile.parser import parse
 from imagewright.dockerfile.source import SourceText, excerpt
 from imagewright.errors import DockerfileError, ImagewrightError, Location
 from imagewright.pin.references import ImageName, image_names
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 Resolver = Callable[[Reference], Digest]  # the current digest of a tag; may raise an ImagewrightError

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from imagewright.dockerfile.model import Copy, Dockerfile, Heredoc, Onbuild, Run
 from imagewright.errors import ImagewrightError, Location
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 _SCRATCH = "scratch"

@@ -6,8 +6,6 @@ scratch, ARGs and one ADD of a remote source.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
 from imagewright.dockerfile.model import Add, Arg, Dockerfile, Located, Stage
 from imagewright.dockerfile.source import SourceText
@@ -15,6 +13,7 @@ from imagewright.dockerfile.substitutions import Substitutions
 from imagewright.plan.arguments import EPOCH, global_arguments
 from imagewright.plan.options import PlanOptions
 from imagewright.plan.remote import RemoteError, RemoteSource, parse_remote, with_checksum
+from imagewright.records import dataclass
 
 _HINT = f"Limit the stage that {EPOCH} names to FROM scratch, ARGs and one ADD of a URL or a git repository."
 

@@ -6,7 +6,6 @@ No I/O. The same plan is printed by ``imagewright plan`` and executed.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 
 from imagewright.dockerfile.model import DockerfileWarning, From
 from imagewright.errors import Location
@@ -24,6 +23,7 @@ from imagewright.plan.origins import (
     StageOrigin,
 )
 from imagewright.plan.steps import CopyStep, RunStep, Step
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 from imagewright.contract import DEFAULT_SSH_ID
@@ -21,6 +20,7 @@ from imagewright.plan.gotext import parse_bool
 from imagewright.plan.origins import ContextOrigin, Origin
 from imagewright.plan.scope import StageScope
 from imagewright.plan.steps import BindMount, CacheMount, CacheSharing, Mount, SecretMount, SshMount, TmpfsMount
+from imagewright.records import dataclass
 
 _OWNED = ("mode", "uid", "gid")
 _ACCESS = ("readonly", "readwrite")

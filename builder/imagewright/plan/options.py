@@ -6,10 +6,11 @@ No I/O.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from imagewright.errors import Location
 from imagewright.oci.platform import Platform, host_platform
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 

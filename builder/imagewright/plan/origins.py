@@ -5,9 +5,8 @@ No I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imagewright.oci.platform import Platform
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 
 from imagewright.logins import without_login
 from imagewright.plan.gotext import parse_bool
+from imagewright.records import dataclass
 from imagewright.urls import parse_url
 
 _SCHEME = re.compile(r"([A-Za-z0-9]+)://")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
 from imagewright.dockerfile.model import Arg, Copy, Dockerfile, DockerfileWarning, Instruction, Onbuild, Run, Stage
@@ -32,6 +31,7 @@ from imagewright.plan.origins import (
 )
 from imagewright.plan.scope import BuildScope, PlannedInstruction
 from imagewright.plan.stage import PlannedStage, plan_stage
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 _MOST_HINTS = 100  # that compare a name with those of all stages

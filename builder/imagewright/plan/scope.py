@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from imagewright.dockerfile.expand import Expansion, ExpansionError, ExpansionOptions, expand
 from imagewright.dockerfile.model import Command, DockerfileWarning, ExecForm, Instruction, Located
@@ -18,6 +18,7 @@ from imagewright.plan import paths
 from imagewright.plan.imageconfig import ConfigBuilder
 from imagewright.plan.origins import Origin
 from imagewright.plan.steps import StepText
+from imagewright.records import dataclass
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 PER_VALUE = 64  # what a value counts for where it is not copied

@@ -6,7 +6,6 @@ No I/O.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from imagewright.dockerfile.model import Add, Copy, DockerfileWarning, Onbuild, Run, User, Workdir
 from imagewright.dockerfile.substitutions import Substitutions
@@ -19,6 +18,7 @@ from imagewright.plan.metadata import plan_metadata
 from imagewright.plan.run import plan_run
 from imagewright.plan.scope import BuildScope, PlannedInstruction, StageScope
 from imagewright.plan.steps import MetadataStep, Step, WorkdirStep
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

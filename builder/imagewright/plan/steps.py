@@ -6,7 +6,7 @@ No I/O.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,7 @@ from imagewright.dockerfile.substitutions import NO_SUBSTITUTIONS, Substitutions
 from imagewright.errors import Location
 from imagewright.plan.origins import Origin
 from imagewright.plan.remote import RemoteSource
+from imagewright.records import dataclass
 
 _NOT_IN_KEY = "not in the cache key because"
 NOT_EXECUTED = {_NOT_IN_KEY: "it is text for people, not executed"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,6 +20,7 @@ from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import Phase, StepEnded, StepStarted, Transfer
 from imagewright.errors import ImagewrightError
 from imagewright.progress.display import Level, duration, failure_lines, size
+from imagewright.records import dataclass
 from imagewright.terminal import Lines, clean
 
 _LINES_SHOWN = 6

@@ -9,7 +9,6 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass
 
 from imagewright.dockerfile.model import DockerfileWarning
 from imagewright.engine.events import Phase, StepEnded, StepStarted, Transfer
@@ -17,6 +16,7 @@ from imagewright.engine.output.resultfiles import write_file
 from imagewright.errors import ImagewrightError
 from imagewright.progress.display import Display
 from imagewright.progress.trace import STEP, Span, Trace
+from imagewright.records import dataclass
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imagewright.progress.display import duration, size
+from imagewright.records import dataclass
 
 STEP = "step"
 _START = "start"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from imagewright.errors import RegistryError
+from imagewright.records import dataclass
 from imagewright.registry.auth import Login
 
 FRESH_S = 10.0  # a login that was given less than so many seconds ago has not expired

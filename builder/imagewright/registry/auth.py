@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import unicodedata
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
 
 from imagewright import jsontext
 from imagewright.errors import Reason, RegistryError
 from imagewright.http.failures import clean
+from imagewright.records import dataclass
 from imagewright.registry.challenges import parse_challenges
 
 _MAX_TOKEN_BYTES = 64 * 1024

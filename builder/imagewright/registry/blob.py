@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +15,7 @@ import requests
 from imagewright.errors import RegistryError
 from imagewright.http.body import Interrupted, ResumingReader, WrongRange, range_begin
 from imagewright.oci.descriptor import Descriptor
+from imagewright.records import dataclass
 from imagewright.registry.auth import pull_scope
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import Tried, interrupted, protocol_error, pull_failed

@@ -5,10 +5,9 @@ Talks to registries through ``transport`` (distribution specification, "Pushing 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imagewright.errors import RegistryError
 from imagewright.oci.descriptor import Descriptor
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.registry.failures import push_failed
 from imagewright.registry.transport import Transport

@@ -12,10 +12,11 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from imagewright.errors import Reason, RegistryError
+from imagewright.records import dataclass
 from imagewright.reference import DOCKER_HUB, DOCKER_HUB_ALIASES
 from imagewright.registry.auth import Login
 

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from imagewright.digest import Digest
 from imagewright.errors import ImagewrightError
 from imagewright.oci.descriptor import Descriptor
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.registry.blobpush import BlobPusher, Found, Origin
 from imagewright.registry.upload import Content, Progress

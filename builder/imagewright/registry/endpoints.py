@@ -6,12 +6,13 @@ No I/O.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import UsageError
 from imagewright.http.retry import RetryPolicy
 from imagewright.http.session import Tls
+from imagewright.records import dataclass
 from imagewright.reference import DOCKER_HUB, DOCKER_HUB_ALIASES, Reference
 from imagewright.urls import is_loopback
 

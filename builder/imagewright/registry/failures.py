@@ -7,7 +7,6 @@ be trusted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import requests
 
@@ -17,6 +16,7 @@ from imagewright.http.body import BodyReader
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
 from imagewright.http.retry import Refusal, retry_after_s
 from imagewright.logins import shown_url
+from imagewright.records import dataclass
 from imagewright.registry.endpoints import Endpoint
 
 NOT_FOUND = "not found"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from imagewright.digest import Digest
@@ -19,6 +19,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Index, Manifest, is_index
 from imagewright.oci.mediatypes import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from imagewright.oci.platform import Platform
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.registry.auth import pull_scope
 from imagewright.registry.blob import BlobLocation, BlobReader

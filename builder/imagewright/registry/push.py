@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from imagewright.digest import Digest
@@ -17,6 +17,7 @@ from imagewright.http.body import finish
 from imagewright.http.failures import clean
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import OCI_MANIFEST
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.registry.blobpush import BlobPusher, Origin
 from imagewright.registry.early import TRUSTED_S, UPLOADS_AT_ONCE, EarlyUploads

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import requests
@@ -26,6 +25,7 @@ from imagewright.http.exchange import (
 from imagewright.http.failures import BROKEN, FailureKind, TlsFileError, classify, clean
 from imagewright.http.retry import RetryPolicy, StatusRefusal, is_idempotent, with_retries
 from imagewright.logins import shown_url
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.registry.auth import Login, TokenAnswer, TokenRequest, authorize
 from imagewright.registry.endpoints import Endpoint, Endpoints, RegistryOptions

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 from urllib.parse import quote, urlencode
@@ -23,6 +22,7 @@ from imagewright.http.body import finish
 from imagewright.http.exchange import Body
 from imagewright.http.retry import is_repeatable
 from imagewright.oci.descriptor import Descriptor
+from imagewright.records import dataclass
 from imagewright.registry.auth import pull_scope, push_scope
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import Refused, protocol_error

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from imagewright.contract.request import SandboxKind
 from imagewright.descent import temporary_directory
 from imagewright.errors import Reason, SandboxError
+from imagewright.records import dataclass
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import Ids
 from imagewright.sandbox.kernel.memory import OomScore, counts

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, Self
 
 from imagewright.contract.request import SandboxKind
 from imagewright.errors import SandboxError
+from imagewright.records import dataclass
 
 TMPFS_MODE = 0o1777
 PROCESSES_HINT = (

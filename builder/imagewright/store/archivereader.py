@@ -9,7 +9,6 @@ import hashlib
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Self
 
 from imagewright import jsontext
@@ -19,6 +18,7 @@ from imagewright.oci.config import ImageConfig
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import MAX_DOCUMENT_BYTES, Manifest
 from imagewright.oci.mediatypes import Compression, ImageFormat
+from imagewright.records import dataclass
 from imagewright.streams import Readable
 
 _CHUNK_BYTES = 1 << 20

@@ -9,13 +9,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from imagewright.context.mountedsecret import read_secret
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError, UsageError
 from imagewright.logins import without_login
+from imagewright.records import dataclass
 
 _REF = re.compile(r"[A-Za-z0-9_][^\s~^:?*\[\\\x00-\x1f\x7f]*")
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^:-].*)")

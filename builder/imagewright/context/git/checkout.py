@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from imagewright.context.git.address import Address, check_ref, find_login, is_commit, pull_method
 from imagewright.context.git.errors import GitError
@@ -19,6 +18,7 @@ from imagewright.context.job import FetchedContext, FetchJob, Machine
 from imagewright.contract.sources import GitSource
 from imagewright.descent import remove_tree
 from imagewright.errors import Reason, SourceError
+from imagewright.records import dataclass
 
 _MAX_SUBMODULES = 1000
 _MAX_SUBMODULE_DEPTH = 10

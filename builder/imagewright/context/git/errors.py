@@ -6,12 +6,12 @@ No I/O. git's messages include the server's, which may be hostile.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from imagewright.context.git.address import Login
 from imagewright.context.hiding import hidden
 from imagewright.errors import Reason, SourceError
 from imagewright.logins import without_logins
+from imagewright.records import dataclass
 
 
 class GitError(SourceError):

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imagewright.cache.entry import EMPTY_LAYER
 from imagewright.cache.indexes import IndexCache
@@ -25,6 +25,7 @@ from imagewright.engine.registries import Registries
 from imagewright.errors import ImagewrightError, UsageError
 from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.oci.manifest import Manifest
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.registry.push import PushImage
 from imagewright.store.layout import write_layout

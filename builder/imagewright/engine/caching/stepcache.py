@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from imagewright.cache.entry import Entry
@@ -27,6 +27,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.mediatypes import layer_compression
 from imagewright.plan.origins import ContextOrigin, ImageOrigin, Origin, StageOrigin
 from imagewright.plan.steps import BindMount, CacheMount, CopyStep, RunStep, Step, WorkdirStep
+from imagewright.records import dataclass
 from imagewright.streams import Readable
 
 

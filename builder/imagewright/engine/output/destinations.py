@@ -6,12 +6,13 @@ No I/O.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from imagewright.contract import COMPRESSION_LEVELS
 from imagewright.contract.request import BuildRequest, ImageSettings
 from imagewright.errors import UsageError
 from imagewright.oci.mediatypes import ImageFormat
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 _FORMATS = {"": None, "oci": ImageFormat.OCI, "docker": ImageFormat.DOCKER}

@@ -6,7 +6,7 @@ Writes files, and pushes through the given pusher.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from imagewright.digest import Digest
 from imagewright.engine.events import Reporter
@@ -21,6 +21,7 @@ from imagewright.fs.tar.entries import REGULAR, Entry
 from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.manifest import Manifest
 from imagewright.oci.mediatypes import ImageFormat, layer_compression
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.registry.early import EarlyUploads
 from imagewright.registry.push import Pusher, PushImage

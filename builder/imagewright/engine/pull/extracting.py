@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imagewright.descent import temporary_directory
 from imagewright.digest import Digest
@@ -27,6 +27,7 @@ from imagewright.fs.tar.reader import TarReader, read_rest
 from imagewright.fs.targets.model import NotVirtualError
 from imagewright.fs.targets.part import Part
 from imagewright.plan.origins import ImageOrigin
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 
 

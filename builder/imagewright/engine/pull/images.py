@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from imagewright.digest import Digest
@@ -30,6 +29,7 @@ from imagewright.oci.descriptor import Descriptor
 from imagewright.oci.platform import Platform
 from imagewright.plan.options import ConfigRequest
 from imagewright.plan.origins import ImageOrigin
+from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.registry.pull import Puller, RemoteImage
 from imagewright.store.blobs import BlobStore

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -28,6 +27,7 @@ from imagewright.fs.tar.decompress import open_layer
 from imagewright.fs.tar.reader import read_rest
 from imagewright.fs.targets.nodes import LayerData
 from imagewright.fs.targets.virtual import VirtualRoot
+from imagewright.records import dataclass
 from imagewright.streams import Readable
 from imagewright.workers import Workers
 

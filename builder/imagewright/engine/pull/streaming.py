@@ -12,12 +12,12 @@ import queue
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from imagewright.digest import Digest
 from imagewright.errors import Reason, RegistryError
+from imagewright.records import dataclass
 from imagewright.store.blobs import BlobWriter
 from imagewright.streams import Readable
 from imagewright.workers import Patience

@@ -15,11 +15,11 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
 from imagewright.errors import DockerfileError, ImagewrightError, Reason
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.records import dataclass
 from imagewright.streams import STANDARD_INPUT_NAME, own_descriptor, stream_name
 
 MAX_DOCKERFILE_BYTES = 16 * 1024 * 1024

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from imagewright.context.job import FetchedContext
 from imagewright.contract.request import BuildRequest, Timestamps
@@ -28,6 +27,7 @@ from imagewright.oci.platform import Platform, host_platform
 from imagewright.plan.arguments import EPOCH
 from imagewright.plan.epoch import EpochSource
 from imagewright.plan.options import PlanOptions
+from imagewright.records import dataclass
 from imagewright.streams import Readable
 
 

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from threading import Event
 
 from imagewright.context.download import HttpOptions, download
@@ -27,6 +27,7 @@ from imagewright.errors import Reason, SourceError, UsageError
 from imagewright.fs.copy import archive
 from imagewright.plan.remote import GitRemote, RemoteSource, UrlSource
 from imagewright.plan.steps import SshMount
+from imagewright.records import dataclass
 from imagewright.urls import parse_url
 
 _FOR_CONTEXTS = frozenset({"GIT_USERNAME", "GIT_PASSWORD", "GIT_TOKEN", "GIT_PULL_METHOD", "SSH_AUTH_SOCK"})

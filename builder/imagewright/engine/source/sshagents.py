@@ -17,12 +17,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from imagewright.contract.request import SshSource
 from imagewright.errors import Reason, SandboxError, UsageError
 from imagewright.plan.steps import SshMount
 from imagewright.programs import find_program
+from imagewright.records import dataclass
 from imagewright.sandbox.mounts.sockets import MAX_CONNECTIONS, forwarded, reachable
 
 # draft-ietf-sshm-ssh-agent, "Message numbers".

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from imagewright.engine.events import timed
@@ -23,6 +23,7 @@ from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.choice import Root
 from imagewright.oci.config import HistoryEntry
 from imagewright.oci.descriptor import Descriptor
+from imagewright.records import dataclass
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
 _NOTHING = Changes((), ())

@@ -6,7 +6,6 @@ No I/O.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
 from imagewright.cache.layers import LayerCache
 from imagewright.engine.layers import LayerOptions
@@ -16,6 +15,7 @@ from imagewright.engine.steps.origins import Origins, StageState
 from imagewright.engine.steps.run import Root, RunExecutor
 from imagewright.engine.uploads import LayerUploads
 from imagewright.plan.model import BuildPlan
+from imagewright.records import dataclass
 
 
 class StageReaders:

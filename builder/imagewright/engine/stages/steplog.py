@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from threading import Event
 
@@ -18,6 +18,7 @@ from imagewright.dockerfile.substitutions import VALUES_HINT
 from imagewright.engine.events import Reporter, StepEnded, StepStarted
 from imagewright.errors import ImagewrightError, Interruption, Reason, StepError
 from imagewright.plan.steps import RunStep, Step
+from imagewright.records import dataclass
 
 _CANCELLED = "cancelled: another stage failed"
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from dataclasses import dataclass
 
 from imagewright.engine.workspace import Workspace
 from imagewright.fs.copy.copier import CopyRequest, copy
 from imagewright.fs.copy.filters import Ignore, combine
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.records import dataclass
 
 
 class BindSources:

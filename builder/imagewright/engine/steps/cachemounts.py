@@ -18,7 +18,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from imagewright.errors import FileSystemError, ImagewrightError, Reason
 from imagewright.fs.copy.contents import tree_contents
@@ -26,6 +25,7 @@ from imagewright.fs.rootfs.errors import DISK_FULL
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.rootfs.tree import copy_tree, remove
 from imagewright.plan.steps import CacheMount, CacheSharing
+from imagewright.records import dataclass
 
 _POLL_S = 0.1
 _UNFINISHED = ".new"

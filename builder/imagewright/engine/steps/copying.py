@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from imagewright.descent import temporary_directory
 from imagewright.dockerfile.ignore import IgnorePatterns
@@ -37,6 +37,7 @@ from imagewright.plan.model import BuildPlan
 from imagewright.plan.origins import ContextOrigin, ImageBase, ImageOrigin
 from imagewright.plan.remote import GitRemote, UrlSource
 from imagewright.plan.steps import CopyStep, InlineFile
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import errno
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from imagewright.errors import Reason
 from imagewright.plan.steps import RunStep
+from imagewright.records import dataclass
 from imagewright.sandbox.model import PROCESSES_HINT, Counts
 from imagewright.sandbox.processes.command import OUTPUT_PREFIX, WRONG_USER
 

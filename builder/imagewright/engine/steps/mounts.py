@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imagewright.engine.source.sshagents import SshAgents
 from imagewright.engine.steps.bindsources import BindSources
@@ -18,6 +18,7 @@ from imagewright.errors import FileSystemError, ImagewrightError, Reason
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.origins import ContextOrigin, Origin
 from imagewright.plan.steps import BindMount, CacheMount, Mount, RunStep, SecretMount, SshMount, TmpfsMount
+from imagewright.records import dataclass
 from imagewright.sandbox.model import DirectoryMount, FileMount, SandboxMount, SocketMount
 from imagewright.sandbox.model import TmpfsMount as SandboxTmpfs
 

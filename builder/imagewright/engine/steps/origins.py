@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from imagewright.dockerfile.ignore import IgnorePatterns
@@ -21,6 +21,7 @@ from imagewright.fs.rootfs.root import Rootfs
 from imagewright.oci.mediatypes import ImageFormat
 from imagewright.plan.model import StagePlan
 from imagewright.plan.origins import ContextOrigin, ImageOrigin, Origin, StageOrigin
+from imagewright.records import dataclass
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imagewright.dockerfile.source import excerpt as source_excerpt
 from imagewright.engine.events import Reporter, StepStarted
@@ -21,6 +21,7 @@ from imagewright.errors import Reason, SandboxError, StepError
 from imagewright.fs.rootfs import users
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.plan.steps import Network, RunStep
+from imagewright.records import dataclass
 from imagewright.sandbox.model import RunCommand, RunnerLost, Sandbox
 from imagewright.terminal import Lines
 

@@ -11,7 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Generic
 
@@ -31,6 +31,7 @@ from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.choice import Root, target_of
 from imagewright.fs.targets.model import D, SourceEntry, State, Target, Way
+from imagewright.records import dataclass
 
 _NEW_DIRECTORY = 0o755  # without --chmod
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from imagewright.fs.copy import glob
+from imagewright.records import dataclass
 
 
 class Ignore(Protocol):

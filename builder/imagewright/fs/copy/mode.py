@@ -6,10 +6,10 @@ No I/O.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Self
 
 from imagewright.errors import UsageError
+from imagewright.records import dataclass
 
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXst]*|[-+=][ugo])+)")
 _ACTION = re.compile(r"([-+=])([ugo](?![rwxXst])|[rwxXst]*)")

@@ -7,7 +7,6 @@ and every directory that is listed, shows what the whole one shows, as far as it
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from imagewright.errors import FileSystemError
 from imagewright.fs.copy import glob
@@ -16,6 +15,7 @@ from imagewright.fs.copy.sources import clean
 from imagewright.fs.paths import join
 from imagewright.fs.targets.nodes import Directory
 from imagewright.fs.targets.part import Part
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from imagewright.descent import Descent, Walk, run
 from imagewright.errors import FileSystemError, Reason
@@ -18,6 +17,7 @@ from imagewright.fs.copy import glob
 from imagewright.fs.copy.filters import Ignore
 from imagewright.fs.paths import quote_path
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

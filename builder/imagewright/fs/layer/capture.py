@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imagewright.fs.paths import quote_entry
 from imagewright.fs.rootfs.attributes import EntryRef
@@ -16,6 +16,7 @@ from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.entries import REGULAR, Entry
 from imagewright.fs.targets.model import DataReader
 from imagewright.fs.targets.restore import write_entry_data
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ directory counts as changed only if its mode, owner or xattrs changed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from imagewright.fs.layer.snapshot import Record, Snapshot
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

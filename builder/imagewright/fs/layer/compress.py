@@ -12,7 +12,6 @@ import threading
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Protocol
 
 import zstandard
@@ -20,6 +19,7 @@ from isal import isal_zlib
 
 from imagewright.digest import Digest
 from imagewright.oci.mediatypes import Compression
+from imagewright.records import dataclass
 from imagewright.streams import Writable
 
 _CHUNK_BYTES = 1 << 20

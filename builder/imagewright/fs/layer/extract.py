@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from imagewright.digest import Digest
@@ -26,6 +26,7 @@ from imagewright.fs.targets.model import NotVirtualError
 from imagewright.fs.targets.nodes import MAX_LINK_BYTES, Directory, LayerData, Node
 from imagewright.fs.targets.part import Part
 from imagewright.fs.targets.virtual import entry_of
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,9 @@ No I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from imagewright.errors import Reason
 from imagewright.fs.tar.entries import Entry, malformed
+from imagewright.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from imagewright.descent import Descent, Walk, run
 from imagewright.fs.paths import check_length
 from imagewright.fs.rootfs.errors import explain
 from imagewright.fs.rootfs.root import Rootfs
+from imagewright.records import dataclass
 
 # inode, ctime, mtime, size, mode, uid, gid, hash of the xattrs of a directory, device number, length of the name
 _RECORD = struct.Struct("=QqqqIIIIQH")

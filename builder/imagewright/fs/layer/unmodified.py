@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from imagewright.fs.layer.changes import Changes
 from imagewright.fs.rootfs.attributes import EntryRef
@@ -20,6 +19,7 @@ from imagewright.fs.rootfs.inodes import Inodes
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.entries import HARDLINK, REGULAR, SYMLINK, Entry
 from imagewright.fs.tar.reader import TarReader
+from imagewright.records import dataclass
 from imagewright.streams import Readable
 
 # A byte saved in a layer is worth reading this many; beyond that the file is packed, which is not an error.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, Protocol
 
 from imagewright.errors import FileSystemError, Reason
@@ -22,6 +22,7 @@ from imagewright.fs.tar.entries import Entry, malformed
 from imagewright.fs.tar.reader import TarReader
 from imagewright.fs.targets.disk import DiskTarget
 from imagewright.fs.targets.model import D, DataReader, State, Target
+from imagewright.records import dataclass
 from imagewright.streams import Readable
 
 _WHITEOUT = b".wh."
@@ -60,7 +61,10 @@ class UnpackOptions:
 
 
 def unpack_layer(
-    rootfs: Rootfs, stream: Readable, options: UnpackOptions = UnpackOptions(), index: IndexWriter | None = None
+    rootfs: Rootfs,
+    stream: Readable,
+    options: UnpackOptions = UnpackOptions(),  # noqa: B008 -- frozen
+    index: IndexWriter | None = None,
 ) -> UnpackStats:
     """Apply an uncompressed tar, whose entries are added to ``index``.
 

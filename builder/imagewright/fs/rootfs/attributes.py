@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+
+from imagewright.records import dataclass
 
 EntryRef = tuple[int, bytes]  # (descriptor of the directory, name in it)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from imagewright.fs.rootfs.attributes import EntryRef
 from imagewright.fs.rootfs.inodes import Inodes
+from imagewright.records import dataclass
 
 _CHUNK_BYTES = 1 << 20
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, cast
 
 from imagewright.fs.rootfs.attributes import EntryRef, proc_path
 from imagewright.fs.rootfs.errors import owner_error
+from imagewright.records import dataclass
 
 # Attributes of the machine rather than of the image.
 FOREIGN_XATTRS = (

@@ -17,12 +17,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from imagewright.descent import remove_tree
 from imagewright.fs.paths import is_at_or_below
 from imagewright.fs.rootfs.inodes import ON_DISK
 from imagewright.fs.rootfs.mounts import MountPoint, mounts_below, move_mounts, return_mount
+from imagewright.records import dataclass
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _Key = tuple[int, int, int]  # mode, owner and group of a directory

@@ -10,7 +10,8 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from imagewright.records import dataclass
 
 _TABLE = "/proc/self/mountinfo"
 

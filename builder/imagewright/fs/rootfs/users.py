@@ -9,11 +9,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.rootfs.attributes import Ownership
+from imagewright.records import dataclass
 
 _MAX_FILE_BYTES = 16 * 1024 * 1024
 _MAX_ID = (1 << 32) - 2  # -1 means "leave as it is" to chown(2)

@@ -6,9 +6,10 @@ No I/O. ``what`` names the archive in errors.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imagewright.errors import FileSystemError, Reason, quoted
+from imagewright.records import dataclass
 
 BLOCK = 512
 REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"

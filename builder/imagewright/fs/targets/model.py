@@ -11,7 +11,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from imagewright.errors import FileSystemError, Reason
@@ -21,6 +20,7 @@ from imagewright.fs.rootfs.filecopy import OpenDirectory
 from imagewright.fs.rootfs.resolve import MAX_LINKS
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.entries import Entry
+from imagewright.records import dataclass
 
 D = TypeVar("D")  # an open directory
 D_contra = TypeVar("D_contra", contravariant=True)

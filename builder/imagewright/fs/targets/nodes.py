@@ -10,7 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from imagewright.digest import Digest
@@ -18,6 +18,7 @@ from imagewright.fs.rootfs.entrystate import Description
 from imagewright.fs.rootfs.resolve import MAX_LINKS, ends_in_directory
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.model import NotVirtualError
+from imagewright.records import dataclass
 
 MAX_NAME_BYTES = 255  # NAME_MAX: limits.h(0p)
 MAX_LINK_BYTES = 4095  # PATH_MAX without the NUL

@@ -13,7 +13,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from imagewright.digest import Digest
 from imagewright.errors import FileSystemError, Reason
@@ -42,6 +42,7 @@ from imagewright.fs.targets.nodes import (
     resolve,
 )
 from imagewright.fs.targets.xattrs import possible_xattrs
+from imagewright.records import dataclass
 
 _KINDS = {type_: kind for kind, type_ in TYPES.items()}
 _MAX_DEVICE = (1 << 32) - 1  # of mknod(2)

@@ -12,9 +12,9 @@ import errno
 import os
 import struct
 import sys
-from dataclasses import dataclass
 from typing import Final
 
+from imagewright.records import dataclass
 from imagewright.sandbox.kernel import linux
 
 _CLONE_NEWCGROUP: Final = 0x02000000

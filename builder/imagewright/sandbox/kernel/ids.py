@@ -6,10 +6,11 @@ Reads /proc/self, and writes the id maps of a process that created a user namesp
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 from imagewright.errors import Reason, SandboxError
+from imagewright.records import dataclass
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import RunCommand
 

@@ -15,9 +15,10 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
+from imagewright.records import dataclass
 from imagewright.sandbox.kernel import cgroupns, linux
 from imagewright.sandbox.model import TMPFS_MODE, RunCommand, SandboxMount
 from imagewright.sandbox.mounts.detached import DetachedMount, prepare

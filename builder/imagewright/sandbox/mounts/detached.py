@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from imagewright.records import dataclass
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.model import DirectoryMount, FileMount, SandboxMount, SocketMount, TmpfsMount
 from imagewright.sandbox.mounts.copies import copy

@@ -16,10 +16,10 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from imagewright import descent
 from imagewright.descent import remove_tree, replace_directory
+from imagewright.records import dataclass
 from imagewright.sandbox.model import (
     TMPFS_MODE,
     DirectoryMount,

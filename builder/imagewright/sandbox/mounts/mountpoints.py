@@ -12,7 +12,9 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from imagewright.records import dataclass
 
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")  # commands are given copies of them
 _MAX_NETWORK_FILE_BYTES = 1 << 20

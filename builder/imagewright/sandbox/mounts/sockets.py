@@ -14,9 +14,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from imagewright.records import dataclass
 from imagewright.sandbox.processes.child import Parent
 
 MAX_CONNECTIONS = 64  # at once; each takes two descriptors

@@ -15,11 +15,12 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from imagewright.contract.request import SandboxKind
 from imagewright.descent import remove_tree
 from imagewright.errors import SandboxError
+from imagewright.records import dataclass
 from imagewright.sandbox.kernel import linux
 from imagewright.sandbox.kernel.ids import map_ids
 from imagewright.sandbox.kernel.memory import OomScore, counts
