@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from imagebuilds.waiting import eventually
 
-from imagewright.sandbox.mounts.sockets import MAX_CONNECTIONS, Dialog, Stream, forward, forwarded
+from imagewright.sandbox.mounts.sockets import MAX_CONNECTIONS, Dialog, Stream, forward, forwarded, reachable
 
 HANGS_S = 60.0  # a test that waits so long has failed
 Start = Callable[..., contextlib.AbstractContextManager[str]]
@@ -346,11 +346,55 @@ def test_nothing_stays_open(forwarding: Start) -> None:
     eventually(lambda: len(set(os.listdir("/proc/self/fd")) - before) <= 1)  # the listener of the test's server
 
 
-def test_a_socket_whose_server_is_gone_closes_connections(tmp_path: Path) -> None:
-    with forwarded(str(tmp_path / "path"), str(tmp_path / "nothing")):
+def test_a_socket_whose_server_is_gone_closes_connections_until_it_is_back(tmp_path: Path) -> None:
+    path, source = str(tmp_path / "path"), str(tmp_path / "source")
+    with forwarded(path, source):
         for _ in range(2 * MAX_CONNECTIONS):
-            with connect(str(tmp_path / "path")) as client:
+            with connect(path) as client:
                 assert client.recv(1) == b""
+        with contextlib.closing(contextlib.ExitStack()) as stack:
+            stack.callback(Server(source, echo).stop)
+            with connect(path) as client:
+                answered(client)
+
+
+def test_a_server_that_accepts_nothing_holds_up_nobody(tmp_path: Path) -> None:
+    """Neither what has been accepted before nor the end."""
+    path, source = str(tmp_path / "path"), str(tmp_path / "source")
+    ended = threading.Event()
+
+    def connect_and_end() -> None:
+        with forwarded(path, source), connect(path) as first:
+            accepted, _ = server.accept()
+            with contextlib.ExitStack() as stack, accepted:
+                with contextlib.suppress(BlockingIOError):  # the queue is full
+                    while True:
+                        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                        waiting.setblocking(False)
+                        waiting.connect(source)
+                with connect(path) as refused:
+                    assert refused.recv(1) == b""
+                first.sendall(b"x")
+                assert accepted.recv(1) == b"x"
+        ended.set()
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(source)
+        server.listen(1)
+        threading.Thread(target=connect_and_end, daemon=True).start()
+        assert ended.wait(HANGS_S)
+
+
+def test_a_path_of_any_length_leaves_nothing_open(tmp_path: Path) -> None:
+    folder = tmp_path / ("d" * 100)
+    folder.mkdir()
+    gc.collect()
+    before = set(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with reachable(str(folder / "socket")) as path, socket.socket(socket.AF_UNIX) as server:
+            server.bind(path)
+        (folder / "socket").unlink()
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 class Shouting:

@@ -89,13 +89,14 @@ class Stream:
 
 @dataclass(slots=True)
 class _Direction:
-    """``pending`` is what was read from ``source`` and is still to be sent to ``target``."""
+    """``pending`` is what was read from ``source`` and is still to be sent to ``target``. Until it is, no more is read,
+    so that the source's end is seen when nothing is pending.
+    """
 
     source: socket.socket
     target: socket.socket
     pending: memoryview = field(default_factory=lambda: memoryview(b""))
-    drained: bool = False  # nothing more comes from the source
-    done: bool = False
+    ended: bool = False
 
     def read(self, size: int) -> bytes:
         """The next data; none if there are none after all, or never again."""
@@ -106,8 +107,7 @@ class _Direction:
         except OSError:  # reset by the peer
             data = b""
         if not data:
-            self.drained = True
-            self.end_if_sent()
+            self._end()
         return data
 
     def add(self, data: bytes) -> None:
@@ -120,16 +120,15 @@ class _Direction:
         except BlockingIOError:
             return
         except OSError:  # the target has closed: nobody wants the rest
-            self.drained, self.pending = True, memoryview(b"")
-        self.end_if_sent()
+            self.pending = memoryview(b"")
+            self._end()
 
-    def end_if_sent(self) -> None:
-        """Pass the end on, in both ways, when nothing is left to be sent."""
-        if self.drained and not self.pending and not self.done:
-            self.done = True
-            for each, way in ((self.target, socket.SHUT_WR), (self.source, socket.SHUT_RD)):
-                with contextlib.suppress(OSError):
-                    each.shutdown(way)
+    def _end(self) -> None:
+        """Pass the end on, in both ways."""
+        self.ended = True
+        for each, way in ((self.target, socket.SHUT_WR), (self.source, socket.SHUT_RD)):
+            with contextlib.suppress(OSError):
+                each.shutdown(way)
 
 
 class _Connection:
@@ -145,13 +144,13 @@ class _Connection:
 
     @property
     def over(self) -> bool:
-        ends = (self._up.done, self._down.done)
+        ends = (self._up.ended, self._down.ended)
         return self._invalid or (any(ends) if self._dialog.in_turns else all(ends))
 
     def wanted(self, sock: socket.socket) -> int:
         """The events of one of the sockets that this connection waits for, as in ``selectors``; 0 for none."""
         of, to = (self._up, self._down) if sock is self.client else (self._down, self._up)
-        blocked = of.pending or of.drained or (self._dialog.in_turns and to.pending)
+        blocked = of.pending or of.ended or (self._dialog.in_turns and to.pending)
         readable = not blocked and self._dialog.expected(server=sock is self.server) > 0
         return selectors.EVENT_READ * readable | selectors.EVENT_WRITE * bool(to.pending)
 
@@ -230,20 +229,23 @@ class _Forwarding:
 
     def _accept(self, listener: socket.socket) -> bool:
         """Accept a connection; whether others can be accepted now."""
-        try:
-            client, _ = listener.accept()
-        except BlockingIOError:
-            return True
-        except OSError:  # no descriptor is left, and the connection stays in the queue
-            return False
-        if not self._slots.acquire(blocking=False):
-            client.close()
-            return True
-        server = self._connect()
-        if server is None:
-            client.close()
-            self._slots.release()
-            return True
+        with contextlib.ExitStack() as opened:
+            try:
+                # Both descriptors, or none: a connection that was accepted cannot go back to the queue.
+                server = opened.enter_context(socket.socket(socket.AF_UNIX))
+                client, _ = listener.accept()
+            except BlockingIOError:
+                return True
+            except OSError:  # no descriptor is left, and the connection stays in the queue
+                return False
+            for each in (client, server):  # of a client that is turned away, the server's is closed before
+                opened.enter_context(each)
+            if not self._slots.acquire(blocking=False):
+                return True
+            if not self._connect(server):
+                self._slots.release()
+                return True
+            opened.pop_all()
         client.setblocking(False)
         connection = _Connection(client, server, self._make_dialog())
         self._open.add(connection)
@@ -253,16 +255,15 @@ class _Forwarding:
         self._update(connection)
         return True
 
-    def _connect(self) -> socket.socket | None:
-        """A connection to the server; None if it does not accept one at once."""
-        with contextlib.ExitStack() as failed, contextlib.suppress(OSError):
-            server = failed.enter_context(socket.socket(socket.AF_UNIX))
-            server.setblocking(False)
+    def _connect(self, server: socket.socket) -> bool:
+        """Whether the server accepts a connection at once."""
+        server.setblocking(False)
+        try:
             with reachable(self._source) as path:
                 server.connect(path)
-            failed.pop_all()
-            return server
-        return None
+        except OSError:
+            return False
+        return True
 
     def _update(self, connection: _Connection) -> None:
         """Wait for what the connection needs next, or end it."""
