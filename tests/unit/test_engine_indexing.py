@@ -78,6 +78,10 @@ class Build:
         files.update(layers)
         return files
 
+    def index(self, layer: Layer) -> bytes:
+        with self.indexes.of([layer]) as indexes:
+            return indexes[layer.diff_id].whole()
+
     def ended(self) -> Build:
         self.cache.finish()
         self.cache.close()
@@ -129,12 +133,12 @@ def test_stages_that_have_the_same_wrong_index(tmp_path: Path, registry: Registr
     layer = registry.layer(0)
     store(tmp_path, layer, TARS[2])
     build = Build(tmp_path, name="build")
-    wrong = next(build.indexes.of([layer]))
+    wrong = build.index(layer)
     error = ImagewrightError("it is bad")
     assert build.indexes.invalidate(layer, wrong, error)
-    right = next(build.indexes.of([layer]))
+    right = build.index(layer)
     assert build.indexes.invalidate(layer, wrong, error)
-    assert next(build.indexes.of([layer])) is right
+    assert build.index(layer) is right
     assert not build.indexes.invalidate(layer, right, error)
     assert len(build.warnings) == 1
 

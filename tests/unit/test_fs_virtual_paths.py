@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -13,6 +14,7 @@ import pytest
 from imagewright.fs.rootfs.resolve import kernel_open, kernel_resolves, walk_open
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.nodes import Directory, Node, resolve
+from imagewright.fs.targets.virtual import VirtualRoot, VirtualTarget
 
 TARGETS = (
     "d",
@@ -92,3 +94,41 @@ def test_links_lead_where_they_lead_on_disk(tmp_path: Path, target: str, opener:
             name = path.encode()
             expected = _outcome(lambda: _on_disk(root, name, follow=follow))  # noqa: B023
             assert _outcome(lambda: _virtual(top, name, follow=follow)) == expected, (target, middle, path, follow)  # noqa: B023
+
+
+def test_directories_that_are_known_are_found_as_at_first() -> None:
+    target = VirtualTarget(VirtualRoot())
+    names = [b"%d" % number for number in range(2500)]  # more than it knows at a time
+    above = target.find(b"")
+    assert above is not None
+    for name in names:
+        target.make_directory(above, name, (0, 0), 0o755)
+        below = target.find(name)
+        assert below is not None
+        target.make_directory(below, name + b"/x", (0, 0), 0o755)
+    for _ in range(2):
+        found = [target.find(name + b"/x") for name in names]
+        assert [target.path_of(each) for each in found if each is not None] == [name + b"/x" for name in names]
+    target.remove(above, b"7")
+    assert target.find(b"7/x") is target.find(b"7") is None
+    target.make_directory(above, b"7", (0, 0), 0o755)
+    assert target.find(b"7") is not None
+    assert target.find(b"7/x") is None
+
+
+def test_a_path_below_a_known_directory_can_be_too_long() -> None:
+    target = VirtualTarget(VirtualRoot())
+    path = b""
+    here = target.find(b"")
+    for _ in range(20):
+        assert here is not None
+        path = (path + b"/" + b"d" * 203).lstrip(b"/")
+        target.make_directory(here, path, (0, 0), 0o755)
+        here = target.find(path)
+    assert here is not None
+    target.make_directory(here, path + b"/" + b"e" * 16, (0, 0), 0o755)
+    target.make_directory(here, path + b"/" + b"e" * 15, (0, 0), 0o755)
+    assert target.find(path + b"/" + b"e" * 15) is not None
+    with pytest.raises(OSError) as caught:  # noqa: PT011 -- its number is what matters
+        target.find(path + b"/" + b"e" * 16)
+    assert caught.value.errno == errno.ENAMETOOLONG

@@ -27,6 +27,7 @@ PhaseKind = Literal[
     "inflate",
     "unpack",
     "index",  # a layer that is not unpacked
+    "apply",  # an index
     "look up",  # a step in the layer cache
     "move",  # the files of one stage to another
     "copy",

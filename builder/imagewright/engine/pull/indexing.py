@@ -6,7 +6,7 @@ Streams layers from the registry or reads them from the blob store.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TypeVar
@@ -15,9 +15,10 @@ from imagewright.cache.indexes import IndexCache
 from imagewright.digest import Digest
 from imagewright.engine.events import timed
 from imagewright.engine.layers import Layer
-from imagewright.engine.pull.images import DOWNLOADS_AT_ONCE, Images, KeepIndex, blaming_entry
+from imagewright.engine.pull.images import Images, KeepIndex, blaming_entry
+from imagewright.engine.pull.pending import PendingIndex, Readers, Sink, readers
 from imagewright.engine.pull.streaming import Ending, InflatedLayer, downloaded_ahead
-from imagewright.errors import ImagewrightError, Reason
+from imagewright.errors import ImagewrightError
 from imagewright.fs.layer.capture import Capture
 from imagewright.fs.layer.extract import WrongIndexError
 from imagewright.fs.layer.filehashes import FileHashes
@@ -25,11 +26,11 @@ from imagewright.fs.layer.index import apply_index, make_index
 from imagewright.fs.layer.indexwriter import IndexWriter
 from imagewright.fs.tar.decompress import open_layer
 from imagewright.fs.tar.reader import read_rest
+from imagewright.fs.targets.model import NotVirtualError
 from imagewright.fs.targets.nodes import LayerData
 from imagewright.fs.targets.virtual import VirtualRoot
 from imagewright.records import dataclass
 from imagewright.streams import Readable
-from imagewright.workers import Workers
 
 R = TypeVar("R")
 OpenLayer = Callable[[Layer], AbstractContextManager[Readable]]
@@ -71,21 +72,34 @@ class VirtualFiles:
             ImagewrightError: a layer cannot be pulled, or is one that cannot be unpacked, either.
             NotVirtualError: a layer has to be unpacked on disk.
         """
-        while self.applied < len(layers):
+        refused: NotVirtualError | None = None
+        while self.applied < len(layers) and refused is None:
             missing = layers[self.applied :]
-            for layer, index in zip(missing, self._indexes.of(missing, self._reading), strict=True):
-                if not self._apply(layer, index):
-                    self.applied, self.root = 0, VirtualRoot(self)  # it may have a part of what the index says
-                    self._applied.clear()
-                    break
-                self.applied += 1
+            with self._indexes.of(missing, self._reading) as indexes:
+                try:
+                    self._apply_all(missing, indexes)
+                except NotVirtualError as error:
+                    refused = error  # all layers are read to their end nevertheless: those that are kept are needed
+        if refused is not None:
+            raise refused
 
-    def _apply(self, layer: Layer, index: bytes) -> bool:
+    def _apply_all(self, layers: Sequence[Layer], indexes: Mapping[Digest, PendingIndex]) -> None:
+        """Apply the layers that follow; none at all if the index of one was wrong, which is to be read instead."""
+        for layer in layers:
+            if not self._apply(layer, indexes[layer.diff_id]):
+                self.applied, self.root = 0, VirtualRoot(self)  # it may have a part of what the index says
+                self._applied.clear()
+                return
+            self.applied += 1
+
+    def _apply(self, layer: Layer, pending: PendingIndex) -> bool:
         """Apply a layer; False if the cache has a wrong index for it, or one below it, which is to be read instead."""
         try:
-            with blaming_entry(layer):
-                apply_index(self.root, index, layer.diff_id)
+            with blaming_entry(layer), timed(self._indexes.reporter, "apply", layer.name):
+                apply_index(self.root, pending.opened(), layer.diff_id)
+            index = pending.whole()
         except ImagewrightError as error:
+            index = pending.whole()  # a layer that cannot be read or verified fails for that
             if self._indexes.invalidate(layer, index, error):
                 return False
             # Its own index is right, so one below may lack what it refers to.
@@ -126,6 +140,7 @@ class LayerIndexes:
         self._found: dict[Digest, list[bytes]] = {}  # of those, and of those that were forgotten: what the cache had
         self._lock = threading.Lock()
         self._hashes: dict[Digest, FileHashes] = {}
+        self.reporter = images.reporter
 
     @property
     def keep(self) -> KeepIndex | None:
@@ -147,16 +162,20 @@ class LayerIndexes:
                 self._cache.invalidate(layer.diff_id, error.why)
         return True
 
-    def of(self, layers: Sequence[Layer], reading: Reading = ONLY_INDEXED) -> Iterator[bytes]:
-        """The index of each layer, in order; several layers are read at once, each if its index is not known.
+    @contextmanager
+    def of(self, layers: Sequence[Layer], reading: Reading = ONLY_INDEXED) -> Iterator[Mapping[Digest, PendingIndex]]:
+        """The index of each layer, by diff ID; several layers are read at once, each if its index is not known.
 
-        Raises:
-            ImagewrightError: as ``VirtualFiles.update``.
+        They are read until the end of the context, or until it fails.
         """
         with self._images.exclusive({layer.descriptor.digest for layer in layers}):
-            missing = {layer.diff_id: layer for layer in layers if layer.diff_id not in self._known}
-            self._at_once(partial(self._make, reading), missing.values())
-        return iter([self._known[layer.diff_id] for layer in layers])
+            known = {layer.diff_id: self._known.get(layer.diff_id, b"") for layer in layers}
+            missing = {layer.diff_id: layer for layer in layers if not known[layer.diff_id]}
+            indexes = {diff_id: PendingIndex(index) for diff_id, index in known.items()}
+            with readers(self._images.patience) as threads:
+                for layer in sorted(missing.values(), key=lambda layer: -layer.descriptor.size):  # the longest first
+                    indexes[layer.diff_id].make(partial(self._make, reading, threads, layer), threads)
+                yield indexes
 
     def hashes(self, layer: Layer) -> FileHashes:
         """The hashes of a layer's files.
@@ -166,45 +185,37 @@ class LayerIndexes:
         """
         with self._images.exclusive({layer.descriptor.digest}):
             if layer.diff_id not in self._hashes:
-                self._at_once(self._hash, [layer])
+                with readers(self._images.patience) as threads:
+                    threads.submit(partial(self._hash, threads, layer)).result()
         return self._hashes[layer.diff_id]
 
-    def _make(self, reading: Reading, stopped: threading.Event, layer: Layer) -> None:
+    def _make(self, reading: Reading, threads: Readers, layer: Layer, sink: Sink) -> bytes:
         if self._cache is not None:
-            with timed(self._images.reporter, "look up", layer.name):
+            with timed(self.reporter, "look up", layer.name):
                 found = self._cache.find(layer.diff_id)
             if found:
                 self._found.setdefault(layer.diff_id, []).append(found)
                 self._known[layer.diff_id] = found
-                return
-        make = partial(make_index, diff_id=layer.diff_id, capture=reading.capture(layer))
-        index = self._read(stopped, layer, make, keep=reading.keep)
+                sink(found)
+                return found
+        make = partial(make_index, diff_id=layer.diff_id, capture=reading.capture(layer), sink=sink)
+        index = self._read(threads, layer, make, keep=reading.keep)
         self._known[layer.diff_id] = index
         if self._cache is not None:
             self._cache.keep(layer.diff_id, index)
+        return index
 
-    def _hash(self, stopped: threading.Event, layer: Layer) -> None:
-        self._hashes[layer.diff_id] = self._read(stopped, layer, FileHashes)
+    def _hash(self, threads: Readers, layer: Layer) -> None:
+        self._hashes[layer.diff_id] = self._read(threads, layer, FileHashes)
 
-    def _read(self, stopped: threading.Event, layer: Layer, read: Callable[[Readable], R], *, keep: bool = False) -> R:
+    def _read(self, threads: Readers, layer: Layer, read: Callable[[Readable], R], *, keep: bool = False) -> R:
         opened = self._images.open_keeping if keep or self._is_sent(layer) else self._images.open_layer
         with blaming_entry(layer), inflated(layer, opened, self._images) as tar:
-            stream = _Stoppable(tar, stopped)
-            with timed(self._images.reporter, "index", layer.name):
+            stream = threads.stoppable(tar)
+            with timed(self.reporter, "index", layer.name):
                 found = read(stream)
                 read_rest(stream, "the layer")
         return found
-
-    def _at_once(self, make: Callable[[threading.Event, Layer], None], layers: Iterable[Layer]) -> None:
-        """Do something with several layers at once, until one fails."""
-        stopped = threading.Event()
-        with Workers(DOWNLOADS_AT_ONCE, "index", self._images.patience) as workers:
-            try:
-                for each in [workers.submit(partial(make, stopped, layer)) for layer in layers]:
-                    each.result()
-            except BaseException:  # the first failure, or a signal: the others end soon
-                stopped.set()
-                raise
 
 
 def inflated(layer: Layer, opened: OpenLayer, images: Images) -> InflatedLayer:
@@ -220,16 +231,3 @@ def inflated(layer: Layer, opened: OpenLayer, images: Images) -> InflatedLayer:
             yield open_layer(ahead)
 
     return InflatedLayer(inflate, layer.diff_id, layer.name, Ending(lambda: None, images.patience))
-
-
-@dataclass(frozen=True, slots=True)
-class _Stoppable:
-    """A stream whose reader ends when another one has failed."""
-
-    stream: Readable
-    stopped: threading.Event
-
-    def read(self, size: int = -1, /) -> bytes:
-        if self.stopped.is_set():
-            raise ImagewrightError("another layer failed", reason=Reason.CANCELLED)
-        return self.stream.read(size)

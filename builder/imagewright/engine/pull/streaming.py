@@ -22,10 +22,10 @@ from imagewright.store.blobs import BlobWriter
 from imagewright.streams import Readable
 from imagewright.workers import Patience
 
-_CHUNK_BYTES = 1 << 20
-_CHUNKS_AHEAD = 8
-_CHUNKS_TO_HASH = 2
-_DOWNLOADED_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 21
+_CHUNKS_AHEAD = 4
+_CHUNKS_TO_HASH = 4
+_DOWNLOADED_BYTES = 1 << 19
 _POLL_S = 0.05
 
 
@@ -222,6 +222,30 @@ class ReadAhead:
             self._chunks.put(b"")
         except BaseException as error:  # noqa: BLE001 -- raised again in the thread that reads
             self._chunks.put(error)
+
+
+class Growing:
+    """Bytes that one thread writes, all of which stay in memory until another one has read them."""
+
+    def __init__(self) -> None:
+        self._parts: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._rest = b""
+        self._ended = False
+
+    def write(self, data: bytes) -> None:
+        if data:
+            self._parts.put(data)
+
+    def end(self) -> None:
+        self._parts.put(b"")
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes, b"" at the end; waits for them."""
+        if not self._rest and not self._ended:
+            self._rest = self._parts.get()
+            self._ended = not self._rest
+        data, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
+        return data
 
 
 class InflatedLayer(ReadAhead):

@@ -13,7 +13,16 @@ import zstandard
 from imagewright.digest import Digest
 from imagewright.errors import FileSystemError
 from imagewright.fs.layer.capture import Capture
-from imagewright.fs.layer.indexwriter import END, MAX_KEPT_BYTES, RECORD, XATTR, IndexingReader, IndexWriter, head
+from imagewright.fs.layer.indexwriter import (
+    END,
+    MAX_KEPT_BYTES,
+    RECORD,
+    XATTR,
+    IndexingReader,
+    IndexWriter,
+    head,
+    packed_head,
+)
 from imagewright.fs.layer.limits import Limits, Meter
 from imagewright.fs.layer.unpack import UnpackOptions, unpack_into
 from imagewright.fs.tar import entries
@@ -38,17 +47,30 @@ _MAX_FIELD_BYTES = 2 << 20  # as the reader of archives limits names and attribu
 _MAX_ENTRY_BYTES = MAX_KEPT_BYTES + _MAX_FIELD_BYTES  # of all fields of an entry
 _XATTR_BYTES = 100  # of memory for an extended attribute, besides what it holds
 _MAX_WINDOW_BYTES = 8 << 20  # of zstd's memory
+_BUFFER_BYTES = 1 << 16
 _LIMITS = Limits()
 
 
-def make_index(stream: Readable, diff_id: Digest, limits: Limits = _LIMITS, capture: Capture | None = None) -> bytes:
+def make_index(
+    stream: Readable,
+    diff_id: Digest,
+    limits: Limits = _LIMITS,
+    capture: Capture | None = None,
+    sink: Callable[[bytes], None] | None = None,
+) -> bytes:
     """Read the entries of a layer, an uncompressed tar, and pass over their data, but for those that ``capture`` wants.
+
+    ``sink`` is given the index in parts while it is made.
 
     Raises:
         FileSystemError: as ``unpack_layer``, for what the archive itself shows.
         NotVirtualError: the index would be too large.
     """
-    index = IndexWriter()
+    if sink is None:
+        index = IndexWriter()
+    else:
+        sink(packed_head(diff_id))
+        index = IndexWriter(sink=sink)
     reader = IndexingReader(TarReader(stream), index)
     meter = Meter(limits, "the layer")
     number = 0
@@ -63,8 +85,10 @@ def make_index(stream: Readable, diff_id: Digest, limits: Limits = _LIMITS, capt
     return made
 
 
-def apply_index(root: VirtualRoot, index: bytes, diff_id: Digest) -> None:
+def apply_index(root: VirtualRoot, index: bytes | Readable, diff_id: Digest) -> None:
     """Apply a layer, of which ``index`` is the index, to a virtual root. After an error the root has a part of it.
+
+    An index that is read from a stream may still be made.
 
     Raises:
         FileSystemError: as ``unpack_layer``; the index is damaged, or that of another layer.
@@ -76,10 +100,10 @@ def apply_index(root: VirtualRoot, index: bytes, diff_id: Digest) -> None:
 class _IndexReader:
     """The entries of an index."""
 
-    def __init__(self, index: bytes, diff_id: Digest, take: Callable[[int], None]) -> None:
+    def __init__(self, index: bytes | Readable, diff_id: Digest, take: Callable[[int], None]) -> None:
         self._account = take
         unpacked = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-        self._stream = unpacked.stream_reader(index, read_across_frames=True)
+        self._stream = unpacked.stream_reader(index, read_across_frames=True)  # type: ignore[arg-type]  # read() only
         self._buffer = b""
         self._position = 0
         self._count = 0
@@ -97,7 +121,8 @@ class _IndexReader:
         if type_ not in _TYPES or mode > 0o7777 or mtime_ns != plausible_time(mtime_ns) or kept > MAX_KEPT_BYTES:
             raise _damaged("an entry has an invalid number")
         taken = self._allowed(name + link + max(kept, 0))
-        entry = IndexedEntry(self._take(name), type_, mode, uid, gid, size, mtime_ns, self._take(link), major, minor)
+        names = self._take(name + link)
+        entry = IndexedEntry(names[:name], type_, mode, uid, gid, size, mtime_ns, names[name:], major, minor)
         if why := implausible(entry):
             raise _damaged(f"an entry has {why}")
         entry.real_size = real_size
@@ -144,7 +169,7 @@ class _IndexReader:
         have = len(parts[0])
         while have < count:
             try:
-                data = self._stream.read(1 << 18)
+                data = self._stream.read(_BUFFER_BYTES)
             except zstandard.ZstdError as error:
                 raise _damaged(str(error)) from error
             if not data:

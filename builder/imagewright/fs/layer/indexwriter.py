@@ -7,7 +7,7 @@ one with their count, so that one that was cut off is noticed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import zstandard
 
@@ -32,13 +32,24 @@ def head(diff_id: Digest) -> bytes:
     return _MAGIC + str(diff_id).encode() + b"\n"
 
 
+def packed_head(diff_id: Digest) -> bytes:
+    """The same as it is stored, in front of the parts that an ``IndexWriter`` makes."""
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(head(diff_id))
+
+
+def _ignore(part: bytes) -> None:
+    """For ``IndexWriter``."""
+
+
 class IndexWriter:
     """Makes an index of entries in their order. The layer's name is only known at the end, and compressed apart.
 
-    None is made, and nothing held in memory, of a layer whose index would be larger than ``room``, in bytes.
+    None is made, and nothing held in memory, of a layer whose index would be larger than ``room``, in bytes. ``sink``
+    is given each part when it is made.
     """
 
-    def __init__(self, room: int = MAX_INDEX_BYTES) -> None:
+    def __init__(self, room: int = MAX_INDEX_BYTES, sink: Callable[[bytes], None] = _ignore) -> None:
+        self._sink = sink
         self._packed = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
         self._parts: list[bytes] = []
         self._waiting = bytearray()
@@ -90,7 +101,7 @@ class IndexWriter:
         self._append(self._packed.flush())
         if self._room < 0:
             return b""
-        return zstandard.ZstdCompressor(level=_LEVEL).compress(head(diff_id)) + b"".join(self._parts)
+        return packed_head(diff_id) + b"".join(self._parts)
 
     def _compress(self) -> None:
         self._append(self._packed.compress(bytes(self._waiting)))
@@ -101,6 +112,8 @@ class IndexWriter:
         self._room -= len(part)
         if self._room < 0:
             self._parts.clear()
+        else:
+            self._sink(part)
 
 
 class IndexingReader:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 from contextlib import closing, suppress
 from dataclasses import field
-from typing import Generic, Protocol
+from typing import Generic, NamedTuple, Protocol
 
 from imagewright.errors import FileSystemError, Reason
 from imagewright.fs.layer.indexwriter import IndexingReader, IndexWriter
@@ -95,8 +95,7 @@ def unpack_into(target: Target[D], reader: EntryReader, options: UnpackOptions) 
     return _Unpacker(target, options).run(reader)
 
 
-@dataclass(frozen=True, slots=True)
-class _Destination(Generic[D]):
+class _Destination(NamedTuple, Generic[D]):
     """Where an entry goes: its open parent, its path in the archive, and ``real_path``, its path without links."""
 
     directory: D
@@ -180,6 +179,9 @@ class _Unpacker(Generic[D]):
         """
         if b"\0" in name:
             raise malformed(f"entry {quote_entry(name)} has a NUL byte in its name")
+        if name and b"/." not in name and b"//" not in name and name[0] not in b"./" and name[-1:] != b"/":
+            check_length(name)
+            return name  # as nearly all are
         parts: list[bytes] = []
         for part in name.split(b"/"):
             if part == b"..":

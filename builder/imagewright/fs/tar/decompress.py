@@ -20,7 +20,7 @@ from imagewright.streams import Readable
 Format = Literal["none", "gzip", "zstd", "bzip2", "xz"]
 
 _IGZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # the stubs take the class for a value
-_INPUT_BYTES = 256 * 1024
+_INPUT_BYTES = 512 * 1024
 _FIRST_INPUT_BYTES = 1024
 _MAX_WINDOW_BYTES = 128 * 1024 * 1024  # of zstd: the default maximum of its long mode
 _MAX_XZ_MEMORY_BYTES = 128 * 1024 * 1024

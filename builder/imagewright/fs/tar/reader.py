@@ -33,7 +33,7 @@ from imagewright.fs.tar.entries import (
 )
 from imagewright.streams import Readable
 
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 21
 _MAX_EXTENSION_BYTES = 1 << 20  # of all PAX headers and GNU long names of an entry, and of all global records
 _MAX_SPARSE_SEGMENTS = 1 << 18
 _MAX_GLOBAL_RECORDS = 100  # each is applied to each entry; git archive writes one
@@ -135,7 +135,7 @@ class TarReader:
         return memoryview(self._buffer)[begin:end]
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        """The stored data of the entry from ``next``, in chunks of at most a MiB."""
+        """The stored data of the entry from ``next``, in chunks of at most 2 MiB."""
         while self._left:
             available = len(self._buffer) - self._position
             if available:

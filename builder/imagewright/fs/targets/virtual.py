@@ -48,6 +48,7 @@ _KINDS = {type_: kind for kind, type_ in TYPES.items()}
 _MAX_DEVICE = (1 << 32) - 1  # of mknod(2)
 MAX_ROOT_BYTES = 192 << 20  # about 450,000 entries
 _ENTRY_BYTES = 400  # of memory for one entry, besides what it holds
+_MAX_FOUND = 1000  # directories of which a target knows the paths: 4 MB of the longest ones
 _NO_LAYERS = NoLayers()
 
 
@@ -112,7 +113,7 @@ class VirtualTarget(Target[Directory]):
         self._limit_ns = mtime_limit_ns
         self._archive = archive
         self._top = root.top
-        self._found = b"", self._top  # what was looked up last: consecutive entries mostly share their directory
+        self._found = {b"": self._top}  # what was looked up: entries mostly share their directory, or are near
         self._files = SourceFiles()
         self._holes = Holes()
 
@@ -122,22 +123,30 @@ class VirtualTarget(Target[Directory]):
         return False
 
     def find(self, path: bytes) -> Directory | None:
-        if path != self._found[0]:
-            found = self._look_up(path)
-            if found is None:
-                return None
-            self._found = path, found
-        return self._found[1]
-
-    def _look_up(self, path: bytes) -> Directory | None:
         try:
-            return find_directory(self._top, path)
+            return self._found.get(path) or self._look_up(path)
         except OSError as failure:
             if failure.errno in (errno.ENOENT, errno.ENOTDIR):
                 return None
             if failure.errno == errno.ELOOP:
                 raise too_many_links(path) from failure
             raise
+
+    def _look_up(self, path: bytes) -> Directory:
+        """The directory at ``path``, one that isn't known yet.
+
+        Raises:
+            OSError, NotVirtualError: as ``resolve``.
+        """
+        parent, _, name = path.rpartition(b"/")
+        above = self._found.get(parent)
+        found = above.children.get(name) if above is not None and len(path) <= MAX_LINK_BYTES else None
+        if not isinstance(found, Directory):
+            found = find_directory(self._top, path)
+        if len(self._found) >= _MAX_FOUND:
+            self.invalidate()
+        self._found[path] = found
+        return found
 
     def path_of(self, directory: Directory) -> bytes:
         return directory.path_below(self._top)
@@ -158,7 +167,7 @@ class VirtualTarget(Target[Directory]):
         return target
 
     def invalidate(self) -> None:
-        self._found = b"", self._top
+        self._found = {b"": self._top}
 
     def close(self) -> None:
         self._files.close()
@@ -233,7 +242,8 @@ class VirtualTarget(Target[Directory]):
     # --- entries of archives
 
     def put(self, directory: Directory, path: bytes, entry: Entry, reader: DataReader, owner: Owner) -> bool:
-        if _name(path) in directory.children:
+        name = _name(path)
+        if name in directory.children:
             raise error(errno.EEXIST, path)
         if not isinstance(entry, IndexedEntry):  # else it was accounted for when it was read
             self._root.take(len(entry.name) + len(entry.linkname) + _size(entry.xattrs))
@@ -248,8 +258,9 @@ class VirtualTarget(Target[Directory]):
             node.rdev = os.makedev(entry.major, entry.minor)
             if node.rdev > _MAX_DEVICE:
                 raise error(errno.EINVAL, path)
-        node.xattrs = possible_xattrs(entry.xattrs, node.mode)
-        directory.add(_name(path), node)
+        if entry.xattrs:
+            node.xattrs = possible_xattrs(entry.xattrs, node.mode)
+        directory.add(name, node)
         return True
 
     def _data_of(self, entry: Entry, reader: DataReader) -> tuple[int, Data]:
@@ -288,12 +299,14 @@ class VirtualTarget(Target[Directory]):
             raise NotVirtualError("an archive has a link to a file of the image")
 
     def set_directory_time(self, path: bytes, mtime_ns: int) -> None:
+        parent, _, name = path.rpartition(b"/")
         try:
-            node = resolve(self._top, path, follow=False)[2]
+            directory = self._found.get(parent) or self._look_up(parent)
         except OSError as failure:
             if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return
             raise
+        node = directory.children.get(name) if name else directory
         if isinstance(node, Directory):
             node.mtime_ns = mtime_ns
 
