@@ -5,11 +5,24 @@ I/O: an HTTP server on all addresses, in a thread of its own.
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+_log = logging.getLogger(__name__)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log why a request was not answered, unless nobody waits for it: the kubelet gives up after a second."""
+        if not isinstance(error := sys.exception(), ConnectionError | TimeoutError):
+            _log.error("cannot answer a request from %s", client_address, exc_info=error)
 
 
 class HealthServer:
@@ -41,8 +54,7 @@ class HealthServer:
             def log_message(self, format: str, *args: object) -> None:
                 """The kubelet asks every few seconds: requests are not logged."""
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health-server", daemon=True)
         self._thread.start()
 
