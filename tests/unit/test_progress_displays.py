@@ -72,7 +72,7 @@ class TestPlain:
         assert re.fullmatch(r"  pulled 0123456789ab: 5\.0 MB in 0\.\d s", lines.pop(3))
         assert lines == [
             "sandbox namespace: it works",
-            "warning: Dockerfile:1: upper case (StageNameCasing)",
+            "warning: Dockerfile:1: upper case [StageNameCasing]",
             "warning: something odd",
             "[build 2/3] RUN make",
             "  | first",
@@ -113,7 +113,7 @@ class TestPlain:
     def test_levels(self) -> None:
         assert "for those who ask" in plain(Level.DEBUG)
         assert any("small" in line for line in plain(Level.DEBUG))
-        assert plain(Level.WARN) == ["warning: Dockerfile:1: upper case (StageNameCasing)", "warning: something odd"]
+        assert plain(Level.WARN) == ["warning: Dockerfile:1: upper case [StageNameCasing]", "warning: something odd"]
         assert plain(Level.ERROR) == []
         assert plain(Level.ERROR, FAILURE)[0].startswith("error: ")
 
@@ -238,7 +238,7 @@ class TestLive:
     def test_a_build(self) -> None:
         assert _screen().splitlines() == [
             "sandbox namespace: it works",
-            "warning: Dockerfile:1: upper case (StageNameCasing)",
+            "warning: Dockerfile:1: upper case [StageNameCasing]",
             "warning: something odd",
             "✓ [build 2/3] RUN make  1 min 01 s  1.5 MB",
         ]

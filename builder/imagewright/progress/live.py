@@ -68,7 +68,7 @@ class LiveReporter:
         self._print(Level.WARN, Text.assemble(("warning: ", "yellow"), clean(text)))
 
     def lint(self, warning: DockerfileWarning) -> None:
-        rule = (f" ({warning.rule})", "dim")
+        rule = (f" [{warning.rule}]", "dim")
         place = (f"{warning.location}: ", "bold")
         self._print(Level.WARN, Text.assemble(("warning: ", "yellow"), place, clean(warning.message), rule))
         for line in warning.excerpt:

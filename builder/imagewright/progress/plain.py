@@ -45,7 +45,7 @@ class PlainReporter:
         self._write(Level.WARN, f"warning: {text}")
 
     def lint(self, warning: DockerfileWarning) -> None:
-        head = f"warning: {warning.location}: {warning.message} ({warning.rule})"
+        head = f"warning: {warning.location}: {warning.message} [{warning.rule}]"
         self._write(Level.WARN, head, *(f"  {line}" for line in warning.excerpt))
 
     def debug(self, text: str) -> None:
