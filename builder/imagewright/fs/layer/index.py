@@ -7,6 +7,7 @@ as who made it; whatever it says, reading it takes bounded memory and time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import zstandard
 
@@ -29,6 +30,7 @@ from imagewright.fs.tar import entries
 from imagewright.fs.tar.entries import implausible, malformed, plausible_time
 from imagewright.fs.tar.reader import TarReader
 from imagewright.fs.targets.model import NotVirtualError
+from imagewright.fs.targets.nodes import RoundedTime
 from imagewright.fs.targets.virtual import IndexedEntry, VirtualRoot, VirtualTarget
 from imagewright.streams import Readable
 
@@ -45,6 +47,7 @@ _TYPES = frozenset(
 )
 _MAX_FIELD_BYTES = 2 << 20  # as the reader of archives limits names and attributes, with some room
 _MAX_ENTRY_BYTES = MAX_KEPT_BYTES + _MAX_FIELD_BYTES  # of all fields of an entry
+_TIME_BYTES = 150  # of memory for a time that is rounded, besides the entry
 _XATTR_BYTES = 100  # of memory for an extended attribute, besides what it holds
 _MAX_WINDOW_BYTES = 8 << 20  # of zstd's memory
 _BUFFER_BYTES = 1 << 16
@@ -97,8 +100,34 @@ def apply_index(root: VirtualRoot, index: bytes | Readable, diff_id: Digest) -> 
     unpack_into(VirtualTarget(root, archive=diff_id), _IndexReader(index, diff_id, root.take), UnpackOptions())
 
 
+def exact_times(index: bytes, right: bytes, diff_id: Digest) -> list[int] | None:
+    """The modification times of a layer's entries, in order, by its index that was made of the layer itself: ``right``.
+
+    None if ``index``, which was made of something else, has other entries, or times that differ by more than rounding.
+
+    Raises:
+        FileSystemError: ``index`` is damaged.
+    """
+    one, other = (_IndexReader(each, diff_id, _ignore) for each in (index, right))
+    times = []
+    while (entry := one.next()) is not None and (real := other.next()) is not None:
+        if abs(entry.mtime_ns - real.mtime_ns) >= RoundedTime.STEP_NS or _rest(entry) != _rest(real):
+            return None
+        times.append(real.mtime_ns)
+    return times if entry is None and other.next() is None else None
+
+
+def _rest(entry: IndexedEntry) -> IndexedEntry:
+    """What a table of contents has to have right; of a sparse file it need not know what is stored."""
+    return replace(entry, mtime_ns=0, size=0, segments=None)
+
+
+def _ignore(count: int) -> None:
+    """No memory is kept."""
+
+
 class _IndexReader:
-    """The entries of an index."""
+    """The entries of an index. Times that are rounded are ``RoundedTime``."""
 
     def __init__(self, index: bytes | Readable, diff_id: Digest, take: Callable[[int], None]) -> None:
         self._account = take
@@ -107,9 +136,12 @@ class _IndexReader:
         self._buffer = b""
         self._position = 0
         self._count = 0
-        expected = head(diff_id)
-        if self._take(len(expected)) != expected:
+        self._diff_id = diff_id
+        exact, rounded = head(diff_id), head(diff_id, rounded=True)
+        found = self._take(len(exact))
+        if found not in (exact, rounded):
             raise _damaged("it is of another layer, or of another version")
+        self._rounded = found == rounded
 
     def next(self) -> IndexedEntry | None:
         fields = RECORD.unpack(self._take(RECORD.size))
@@ -129,6 +161,8 @@ class _IndexReader:
         if kept >= 0 and (kept != size or not IndexWriter.keeps(entry)):
             raise _damaged("it has data of a file that none keeps")
         entry.number = self._count
+        if self._rounded:
+            entry.mtime_ns = RoundedTime(mtime_ns, self._diff_id, entry.number)
         self._count += 1
         entry.kept = None if kept < 0 else self._take(kept)
         for _ in range(xattrs):
@@ -138,7 +172,7 @@ class _IndexReader:
             if not key or b"\0" in key or b"=" in key:
                 raise _damaged("an extended attribute has an invalid name")
             entry.xattrs[key] = self._take(value_bytes)
-        self._account(taken + xattrs * _XATTR_BYTES)
+        self._account(taken + xattrs * _XATTR_BYTES + (_TIME_BYTES if self._rounded else 0))
         return entry
 
     @staticmethod

@@ -15,7 +15,7 @@ from imagewright.digest import Digest
 from imagewright.fs.tar.entries import DIRECTORY, REGULAR, Entry, plausible_time
 from imagewright.fs.tar.reader import TarReader
 
-_MAGIC = b"imagewright layer index 1\n"
+_MAGIC, _ROUNDED = b"imagewright layer index 1\n", b"imagewright layer times 1\n"  # of one length
 # type, mode, uid, gid, stored size, size, mtime, major, minor; lengths of name, link and kept data; count of xattrs
 RECORD = struct.Struct("<cHIIQQqIIIIiH")
 XATTR = struct.Struct("<II")  # lengths of name and value
@@ -27,14 +27,14 @@ _LEVEL = 3  # its window is 2 MiB, which a reader relies on
 _CHUNK_BYTES = 1 << 16
 
 
-def head(diff_id: Digest) -> bytes:
-    """What the index of a layer begins with, uncompressed."""
-    return _MAGIC + str(diff_id).encode() + b"\n"
+def head(diff_id: Digest, *, rounded: bool = False) -> bytes:
+    """What the index of a layer begins with, uncompressed; ``rounded``: if its times are rounded to seconds."""
+    return (_ROUNDED if rounded else _MAGIC) + str(diff_id).encode() + b"\n"
 
 
-def packed_head(diff_id: Digest) -> bytes:
+def packed_head(diff_id: Digest, *, rounded: bool = False) -> bytes:
     """The same as it is stored, in front of the parts that an ``IndexWriter`` makes."""
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(head(diff_id))
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(head(diff_id, rounded=rounded))
 
 
 def _ignore(part: bytes) -> None:
@@ -94,14 +94,14 @@ class IndexWriter:
             len(entry.xattrs),
         )
 
-    def finish(self, diff_id: Digest) -> bytes:
-        """The index, of the layer ``diff_id``; b"" if it would be too large."""
+    def finish(self, diff_id: Digest, *, rounded: bool = False) -> bytes:
+        """The index, of the layer ``diff_id``; b"" if it would be too large. ``rounded`` is as for ``head``."""
         self._record(Entry(b"", END, 0, 0, 0, self._count, 0), b"", 0, None)
         self._compress()
         self._append(self._packed.flush())
         if self._room < 0:
             return b""
-        return packed_head(diff_id) + b"".join(self._parts)
+        return packed_head(diff_id, rounded=rounded) + b"".join(self._parts)
 
     def _compress(self) -> None:
         self._append(self._packed.compress(bytes(self._waiting)))

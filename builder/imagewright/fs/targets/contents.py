@@ -19,7 +19,7 @@ from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar.entries import Entry
 from imagewright.fs.targets.disk import changed_meanwhile, open_data
 from imagewright.fs.targets.model import DataReader, NotVirtualError
-from imagewright.fs.targets.nodes import Data, LayerData, SourceData
+from imagewright.fs.targets.nodes import Data, LayerData, RoundedTime, SourceData
 from imagewright.fs.targets.restore import write_entry_data
 
 _CHUNK_BYTES = 1 << 20
@@ -82,12 +82,19 @@ class SpooledFiles:
 
 
 class LayerContents(Protocol):
-    """The data of layers, by their SHA-256."""
+    """What isn't known of layers without reading them: the data of files, by their SHA-256, and exact times."""
 
     def sha256(self, data: LayerData) -> bytes | None:
         """None where it isn't known.
 
         Raises:
+            ImagewrightError: the layer cannot be pulled.
+        """
+
+    def mtime_ns(self, time: RoundedTime) -> int:
+        """
+        Raises:
+            NotVirtualError: the layer has other entries than its table of contents.
             ImagewrightError: the layer cannot be pulled.
         """
 
@@ -97,6 +104,14 @@ class NoLayers:
 
     def sha256(self, data: LayerData) -> bytes | None:
         return None
+
+    def mtime_ns(self, time: RoundedTime) -> int:
+        raise NotVirtualError("an exact time is needed")
+
+
+def exact_time(mtime_ns: int, layers: LayerContents) -> int:
+    """A modification time; as ``LayerContents.mtime_ns`` if it is rounded."""
+    return layers.mtime_ns(mtime_ns) if isinstance(mtime_ns, RoundedTime) else mtime_ns
 
 
 def same_data(one: Data, other: Data, layers: LayerContents) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from types import MappingProxyType
+from typing import ClassVar, Self
 
 from imagewright.digest import Digest
 from imagewright.fs.rootfs.entrystate import Description
@@ -48,6 +49,19 @@ class LayerData:
     layer: Digest
     number: int
     said: bytes | None = field(default=None, compare=False)
+
+
+class RoundedTime(int):
+    """A modification time of which only the second is known, rounded: of entry ``number`` of a layer, from 0."""
+
+    STEP_NS: ClassVar[int] = 1_000_000_000  # it differs from the exact one by less
+    layer: Digest
+    number: int
+
+    def __new__(cls, mtime_ns: int, layer: Digest, number: int) -> Self:
+        made = super().__new__(cls, mtime_ns)
+        made.layer, made.number = layer, number
+        return made
 
 
 Data = SourceData | LayerData | bytes | None  # of a regular file; bytes are the target of a link

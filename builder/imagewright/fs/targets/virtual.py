@@ -25,7 +25,14 @@ from imagewright.fs.rootfs.holes import Holes
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.tar import entries
 from imagewright.fs.tar.entries import Entry
-from imagewright.fs.targets.contents import LayerContents, NoLayers, SourceFiles, SpooledFiles, data_of, same_data
+from imagewright.fs.targets.contents import (
+    LayerContents,
+    NoLayers,
+    SourceFiles,
+    SpooledFiles,
+    data_of,
+    exact_time,
+)
 from imagewright.fs.targets.disk import TYPES, as_bytes, changed_meanwhile
 from imagewright.fs.targets.model import DataReader, NotVirtualError, Owner, Packable, SourceEntry, Target
 from imagewright.fs.targets.nodes import (
@@ -35,12 +42,12 @@ from imagewright.fs.targets.nodes import (
     LayerData,
     Node,
     SourceData,
-    described,
     error,
     find_directory,
     is_link,
     resolve,
 )
+from imagewright.fs.targets.virtualstate import VirtualState
 from imagewright.fs.targets.xattrs import possible_xattrs
 from imagewright.records import dataclass
 
@@ -194,8 +201,8 @@ class VirtualTarget(Target[Directory]):
             self._check_link(first)
         return first is second
 
-    def state(self, directory: Directory, path: bytes) -> _VirtualState:
-        return _VirtualState(directory.child(_name(path)), self._limit_ns, self._root.layers)
+    def state(self, directory: Directory, path: bytes) -> VirtualState:
+        return VirtualState(directory.child(_name(path)), self._limit_ns, self._root.layers)
 
     def owner_of(self, directory: Directory) -> Owner:
         return directory.uid, directory.gid
@@ -317,6 +324,7 @@ class VirtualTarget(Target[Directory]):
             node = resolve(self._top, path, follow=False)[2]
         except OSError:
             raise changed_meanwhile(path, "removed") from None
+        node.mtime_ns = exact_time(node.mtime_ns, self._root.layers)
         entry = entry_of(path, node)
         inode = id(node) if node.links > 1 and not isinstance(node, Directory) else None
         opened: AbstractContextManager[int | None] = nullcontext()
@@ -344,26 +352,6 @@ def entry_of(path: bytes, node: Node) -> Entry:
     elif is_link(node) and isinstance(node.data, bytes):
         entry.linkname = node.data
     return entry
-
-
-class _VirtualState:
-    def __init__(self, node: Node, limit_ns: int | None, layers: LayerContents) -> None:
-        self._layers = layers
-        self._before, self._data = described(node), node.data
-        self._limit_ns = limit_ns
-
-    def equals(self, directory: Directory, path: bytes) -> bool:
-        """
-        Raises:
-            NotVirtualError, ImagewrightError: as ``same_data``.
-        """
-        node = directory.children.get(_name(path))
-        if node is None or not self._before.equals(described(node), self._limit_ns):
-            return False
-        return not (stat.S_ISREG(node.mode) and node.size) or same_data(self._data, node.data, self._layers)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class _VirtualWay:
