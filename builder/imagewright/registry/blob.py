@@ -31,6 +31,33 @@ class BlobLocation:
     label: str
 
 
+def read_range(transport: Transport, place: BlobLocation, descriptor: Descriptor, offset: int, length: int) -> bytes:
+    """Part of a blob, ``length`` bytes from ``offset`` on; nothing is verified but that it is the part.
+
+    Raises:
+        RegistryError: also where the registry doesn't send parts.
+    """
+    last = offset + length - 1
+    request = Request(
+        "GET",
+        f"{place.repository}/blobs/{descriptor.digest}",
+        (pull_scope(place.repository),),
+        frozenset({206}),  # nothing is read of a whole blob
+        {"Range": f"bytes={offset}-{last}", "Accept-Encoding": "identity"},
+        repeatable=False,  # the whole blob can be read instead
+    )
+    headers, data = transport.fetch(place.endpoint, place.repository, request, length)
+    if headers.get("Content-Range", "").strip() not in (
+        f"bytes {offset}-{last}/{descriptor.size}",
+        f"bytes {offset}-{last}/*",
+    ) or (len(data) != length):
+        raise protocol_error(
+            f"invalid response for bytes {offset} to {last} of the blob {descriptor.digest} from {place.endpoint.host}: "
+            "the range is another one"
+        )
+    return data
+
+
 class BlobReader:
     """Reads a blob; a context manager. ``locations`` are asked in turn: where one fails, the next continues.
 

@@ -22,7 +22,7 @@ from imagewright.oci.platform import Platform
 from imagewright.records import dataclass
 from imagewright.reference import Reference
 from imagewright.registry.auth import pull_scope
-from imagewright.registry.blob import BlobLocation, BlobReader
+from imagewright.registry.blob import BlobLocation, BlobReader, read_range
 from imagewright.registry.endpoints import Endpoint
 from imagewright.registry.failures import Tried, not_found, protocol_error, pull_failed
 from imagewright.registry.transport import Request, Transport
@@ -117,6 +117,16 @@ class Puller:
     def open_blob(self, image: RemoteImage, descriptor: Descriptor) -> BlobReader:
         """One of the image's blobs as it is stored. Size and digest are verified when ``read`` reaches the end."""
         return self._open(image.location, image.reference, descriptor)
+
+    def read_range(self, image: RemoteImage, descriptor: Descriptor, offset: int, length: int) -> bytes:
+        """Part of one of the image's blobs, as it is stored and not verified, from the first address alone.
+
+        Raises:
+            RegistryError: as ``blob.read_range``.
+        """
+        endpoint = image.location[0]
+        place = BlobLocation(endpoint, endpoint.repository(image.reference), endpoint.label(image.reference))
+        return read_range(self._transport, place, descriptor, offset, length)
 
     def _open(self, endpoints: tuple[Endpoint, ...], reference: Reference, descriptor: Descriptor) -> BlobReader:
         locations = [BlobLocation(e, e.repository(reference), e.label(reference)) for e in endpoints]
