@@ -80,7 +80,7 @@ class Build:
 
     def index(self, layer: Layer) -> bytes:
         with self.indexes.of([layer]) as indexes:
-            return indexes[layer.diff_id].whole()
+            return indexes[0].whole()
 
     def ended(self) -> Build:
         self.cache.finish()

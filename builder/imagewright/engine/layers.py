@@ -6,11 +6,13 @@ No I/O.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from imagewright.contract import timestamp
 from imagewright.contract.request import BuildRequest
 from imagewright.digest import Digest
+from imagewright.fs.layer.chunked import table_of
 from imagewright.fs.layer.compress import PackOptions
 from imagewright.oci.descriptor import Descriptor, OpenBlob
 from imagewright.plan.steps import CopyStep, RunStep, Step, WorkdirStep
@@ -22,12 +24,14 @@ from imagewright.reference import Reference
 class LayerOrigin:
     """Where a layer is stored. ``found_at`` names its repository, None where it is a folder.
 
-    ``cache_key`` is its entry of the layer cache, ``""`` for a layer of a base image.
+    ``cache_key`` is its entry of the layer cache, ``""`` for a layer of a base image. ``read_range`` reads a range of
+    its blob, by offset and length, None where only the whole can be read.
     """
 
     open: OpenBlob
     found_at: Reference | None
     cache_key: str = ""
+    read_range: Callable[[Descriptor, int, int], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,11 @@ class Layer:
 
     @property
     def identity(self) -> str:
-        """How cache keys of later steps refer to it."""
-        return self.made_of or str(self.diff_id)
+        """How cache keys of later steps refer to it.
+
+        Where its table of contents may be read instead of the layer, nothing proves the diff ID that an image claims.
+        """
+        return self.made_of or f"{self.diff_id} {table_of(self.descriptor)}".rstrip()
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 
 from imagewright.digest import Digest
@@ -133,8 +134,9 @@ class Images:
             return source.open_blob(image, descriptor)
 
         origin = LayerOrigin(open_layer_of, _repository_of(image))
+        ranges = replace(origin, read_range=partial(source.read_range, image)) if isinstance(source, Puller) else origin
         return [
-            Layer(descriptor, diff_id, origin)
+            Layer(descriptor, diff_id, origin if self._warm_cache.has(descriptor) else ranges)
             for descriptor, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)
         ]
 
@@ -146,7 +148,7 @@ class Images:
         needs them again.
         """
         with self.exclusive({layer.descriptor.digest for layer in layers}), ExitStack() as stack:
-            spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self._has(layer)}
+            spools = {layer.descriptor.digest: self._spool(layer) for layer in layers if not self.has(layer)}
             for spool in spools.values():
                 stack.callback(spool.close)
             workers = stack.enter_context(
@@ -196,11 +198,12 @@ class Images:
         ):
             stats = unpack_layer(rootfs, tar, index=index)
             read_rest(tar, "the layer")
-        if not self._has(layer):
+        if not self.has(layer):
             spools[digest].keep(self.blobs.path(digest))
         return stats.skipped_devices
 
-    def _has(self, layer: Layer) -> bool:
+    def has(self, layer: Layer) -> bool:
+        """Whether the blob store has a layer."""
         return self.blobs.has(layer.descriptor.digest)
 
     def _spool(self, layer: Layer) -> Spool:
@@ -209,7 +212,7 @@ class Images:
     @contextmanager
     def _inflated(self, layer: Layer, spools: Mapping[Digest, Spool]) -> Iterator[Readable]:
         with timed(self.reporter, "inflate", layer.name):
-            if self._has(layer):
+            if self.has(layer):
                 with self._open_kept(layer.descriptor.digest) as stream:
                     yield stream
             else:
@@ -241,7 +244,7 @@ class Images:
     @contextmanager
     def open_layer(self, layer: Layer) -> Iterator[Readable]:
         """A layer, compressed: of the blob store, else as ``open_stored``."""
-        if self._has(layer):
+        if self.has(layer):
             with self.blobs.open(layer.descriptor.digest) as file:
                 yield file
         else:
@@ -252,7 +255,7 @@ class Images:
     def open_keeping(self, layer: Layer) -> Iterator[Readable]:
         """As ``open_layer``; once the layer was read, the blob store has it, if the disk has room."""
         with self.open_layer(layer) as stream:
-            if self._has(layer):
+            if self.has(layer):
                 yield stream
                 return
             with self.blobs.writer() as out:

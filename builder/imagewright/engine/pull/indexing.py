@@ -6,7 +6,7 @@ Streams layers from the registry or reads them from the blob store.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TypeVar
@@ -18,16 +18,17 @@ from imagewright.engine.layers import Layer
 from imagewright.engine.pull.images import Images, KeepIndex, blaming_entry
 from imagewright.engine.pull.pending import PendingIndex, Readers, Sink, readers
 from imagewright.engine.pull.streaming import Ending, InflatedLayer, downloaded_ahead
+from imagewright.engine.pull.tables import Tables, key_of
 from imagewright.errors import ImagewrightError
 from imagewright.fs.layer.capture import Capture
 from imagewright.fs.layer.extract import WrongIndexError
 from imagewright.fs.layer.filehashes import FileHashes
-from imagewright.fs.layer.index import apply_index, make_index
+from imagewright.fs.layer.index import apply_index, exact_times, make_index
 from imagewright.fs.layer.indexwriter import IndexWriter
 from imagewright.fs.tar.decompress import open_layer
 from imagewright.fs.tar.reader import read_rest
 from imagewright.fs.targets.model import NotVirtualError
-from imagewright.fs.targets.nodes import LayerData
+from imagewright.fs.targets.nodes import LayerData, RoundedTime
 from imagewright.fs.targets.virtual import VirtualRoot
 from imagewright.records import dataclass
 from imagewright.streams import Readable
@@ -49,6 +50,11 @@ class Reading:
 
     keep: bool = False
     capture: Callable[[Layer], Capture | None] = _nothing
+
+    @property
+    def tables(self) -> bool:
+        """Whether a table of contents will do, since nothing of the layers is needed but their entries."""
+        return not self.keep and self.capture is _nothing
 
 
 ONLY_INDEXED = Reading()
@@ -83,10 +89,10 @@ class VirtualFiles:
         if refused is not None:
             raise refused
 
-    def _apply_all(self, layers: Sequence[Layer], indexes: Mapping[Digest, PendingIndex]) -> None:
+    def _apply_all(self, layers: Sequence[Layer], indexes: Sequence[PendingIndex]) -> None:
         """Apply the layers that follow; none at all if the index of one was wrong, which is to be read instead."""
-        for layer in layers:
-            if not self._apply(layer, indexes[layer.diff_id]):
+        for layer, pending in zip(layers, indexes, strict=True):
+            if not self._apply(layer, pending):
                 self.applied, self.root = 0, VirtualRoot(self)  # it may have a part of what the index says
                 self._applied.clear()
                 return
@@ -118,7 +124,26 @@ class VirtualFiles:
 
     def sha256(self, data: LayerData) -> bytes | None:
         """As ``LayerContents.sha256``: the whole layer is read for it, once."""
+        self._check(data.layer)
         return self._indexes.hashes(self._layers[data.layer]).find(data.number)
+
+    def mtime_ns(self, time: RoundedTime) -> int:
+        """As ``LayerContents.mtime_ns``: the whole layer is read for it, once."""
+        times = self._check(time.layer)
+        if times is None:  # an index of the cache says that its times are rounded, which it has of no table
+            raise NotVirtualError("an index has no exact times")
+        return times[time.number]
+
+    def _check(self, diff_id: Digest) -> Sequence[int] | None:
+        """Times of a layer of which a table of contents was used; None for others.
+
+        Layers can have the same diff ID, and several tables: an entry's number may be by any of them.
+
+        Raises:
+            NotVirtualError: a table says something else than the layer.
+        """
+        found = [self._indexes.times(*each) for each in self._applied if each[0].diff_id == diff_id]
+        return next((times for times in found if times is not None), None)
 
     def wrote(self) -> None:
         """It has the next layer: its own changes, which were packed."""
@@ -138,6 +163,8 @@ class LayerIndexes:
         self._cache = cache
         self._known: dict[Digest, bytes] = {}  # by diff ID
         self._found: dict[Digest, list[bytes]] = {}  # of those, and of those that were forgotten: what the cache had
+        self._tables = Tables(images.reporter)
+        self._times: dict[bytes, Sequence[int]] = {}  # by index
         self._lock = threading.Lock()
         self._hashes: dict[Digest, FileHashes] = {}
         self.reporter = images.reporter
@@ -153,6 +180,8 @@ class LayerIndexes:
 
     def invalidate(self, layer: Layer, index: bytes, error: ImagewrightError) -> bool:
         """Forget an index that cannot be applied, if it is one of the cache; another thread may have done so."""
+        if self._tables.refuse(layer, index, error.why):
+            return True
         # Not by what it says: that of a layer that is bad itself is the same, and an error of the layer.
         if self._cache is None or not any(index is found for found in self._found.get(layer.diff_id, ())):
             return False
@@ -163,19 +192,50 @@ class LayerIndexes:
         return True
 
     @contextmanager
-    def of(self, layers: Sequence[Layer], reading: Reading = ONLY_INDEXED) -> Iterator[Mapping[Digest, PendingIndex]]:
-        """The index of each layer, by diff ID; several layers are read at once, each if its index is not known.
+    def of(self, layers: Sequence[Layer], reading: Reading = ONLY_INDEXED) -> Iterator[Sequence[PendingIndex]]:
+        """The index of each layer, in order; several layers are read at once, each if its index is not known.
 
         They are read until the end of the context, or until it fails.
         """
         with self._images.exclusive({layer.descriptor.digest for layer in layers}):
-            known = {layer.diff_id: self._known.get(layer.diff_id, b"") for layer in layers}
-            missing = {layer.diff_id: layer for layer in layers if not known[layer.diff_id]}
-            indexes = {diff_id: PendingIndex(index) for diff_id, index in known.items()}
+            # Layers with the same diff ID and different tables have an index each.
+            keys = [key_of(layer) if reading.tables else (layer.diff_id, "") for layer in layers]
+            by_key = dict(zip(keys, layers, strict=True))
+            known = {key: self._index(reading, layer) for key, layer in by_key.items()}
+            indexes = {key: PendingIndex(index) for key, index in known.items()}
+            missing = [key for key, index in known.items() if not index]
             with readers(self._images.patience) as threads:
-                for layer in sorted(missing.values(), key=lambda layer: -layer.descriptor.size):  # the longest first
-                    indexes[layer.diff_id].make(partial(self._make, reading, threads, layer), threads)
-                yield indexes
+                for key in sorted(missing, key=lambda key: -by_key[key].descriptor.size):  # the longest first
+                    indexes[key].make(partial(self._make, reading, threads, by_key[key]), threads)
+                yield [indexes[key] for key in keys]
+
+    def _index(self, reading: Reading, layer: Layer) -> bytes:
+        """A known index, b"" if there is none."""
+        return self._known.get(layer.diff_id, b"") or (self._tables.known(layer) if reading.tables else b"")
+
+    def times(self, layer: Layer, index: bytes) -> Sequence[int] | None:
+        """The exact modification times of a layer's entries if ``index`` was made of its table, None if it was not.
+
+        Raises:
+            NotVirtualError: the table says something else than the layer.
+            ImagewrightError: as ``VirtualFiles.update``.
+        """
+        if not self._tables.made(layer, index):
+            return None
+        with self._images.exclusive({layer.descriptor.digest}):
+            if index not in self._times:
+                right = self._known.get(layer.diff_id)
+                if right is None:
+                    with readers(self._images.patience) as threads:
+                        pending = PendingIndex()
+                        pending.make(partial(self._stream, ONLY_INDEXED, threads, layer), threads)
+                        right = pending.whole()
+                times = exact_times(index, right, layer.diff_id)
+                if times is None:
+                    self._tables.refuse(layer, index, "it says something else than the layer")
+                    raise NotVirtualError("a table of contents says something else than its layer")
+                self._times[index] = times
+        return self._times[index]
 
     def hashes(self, layer: Layer) -> FileHashes:
         """The hashes of a layer's files.
@@ -198,6 +258,15 @@ class LayerIndexes:
                 self._known[layer.diff_id] = found
                 sink(found)
                 return found
+        # What is going to be uploaded is read anyway.
+        if reading.tables and not self._images.has(layer) and not self._is_sent(layer):
+            index = self._tables.find(layer)
+            if index:
+                sink(index)
+                return index
+        return self._stream(reading, threads, layer, sink)
+
+    def _stream(self, reading: Reading, threads: Readers, layer: Layer, sink: Sink) -> bytes:
         make = partial(make_index, diff_id=layer.diff_id, capture=reading.capture(layer), sink=sink)
         index = self._read(threads, layer, make, keep=reading.keep)
         self._known[layer.diff_id] = index

@@ -168,7 +168,7 @@ class StageExecutor:
         return files.root
 
     def _index(self, files: VirtualFiles, state: StageState) -> StepOutcome:
-        self._reporter.debug(f"{self._plan.label}: not unpacked, since its steps only write files")
+        self._reporter.debug(f"  {self._plan.label}: not unpacked, since its steps only write files")
         files.update(state.layers)
         return StepOutcome()
 
@@ -301,10 +301,18 @@ class StageExecutor:
             return StepOutcome(_size(lookup.layer), cached=True)
         if isinstance(step, RunStep):
             self._session.runs.sandbox.check_available()
-        layer = self._layers.record(state, step.created_by, execute(), lookup.made_of(step))
+        layer = self._executed(state, step, execute, lookup.made_of(step))
         stored = self._cache is not None and self._cache.store(state, step, lookup, layer)
         self._upload([layer], cached=stored)
         return StepOutcome(_size(layer), cache_miss=lookup.miss)
+
+    def _executed(self, state: StageState, step: Step, execute: Callable[[], Written], made_of: str) -> Layer | None:
+        """Execute a step and pack its layer, on disk if it has to be, which can show when the layer is packed."""
+        try:
+            return self._layers.record(state, step.created_by, execute(), made_of)
+        except NotVirtualError as error:
+            self._give_up_virtual(state, error)
+            return self._layers.record(state, step.created_by, execute(), made_of)
 
     def _upload(self, layers: Sequence[Layer | None], *, cached: bool = False) -> None:
         """Let known layers of the image go to its destinations. ``cached``: the layer cache stores them, too."""
@@ -345,12 +353,13 @@ class StageExecutor:
     def _written(
         self, state: StageState, virtually: Callable[[], Written], on_disk: Callable[[Rootfs], Changes]
     ) -> Written:
-        """Execute a step that only writes, on disk if it has to be."""
+        """Execute a step that only writes.
+
+        Raises:
+            NotVirtualError: it has to be executed on disk.
+        """
         if self._is_virtual(state):
-            try:
-                return virtually()
-            except NotVirtualError as error:
-                self._give_up_virtual(state, error)
+            return virtually()
         rootfs = self._files(state)
         return Written(rootfs, self._report_hidden(rootfs, on_disk(rootfs)))
 
