@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -97,6 +98,31 @@ def test_stages_that_compute_are_interrupted(monkeypatch: pytest.MonkeyPatch, co
         )
     assert ended == ["cancelled: another stage failed"] * computing
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("stage-")]
+
+
+def test_stages_that_clean_up_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though they are at the same place whenever one looks."""
+    monkeypatch.setattr("imagewright.workers.PATIENCE_S", 0.01)
+    monkeypatch.setattr("imagewright.engine.stages.schedule._JOIN_TIMEOUT_S", 300.0)
+    monkeypatch.setattr("imagewright.engine.stages.schedule.STILL_S", 0.3)
+    begun = threading.Barrier(2)
+    cleaned: list[int] = []
+
+    def execute(index: int) -> None:
+        begun.wait()
+        if index == 0:
+            raise ValueError("the first")
+        try:
+            while True:
+                time.sleep(0.001)
+        finally:
+            for _ in range(700):
+                time.sleep(0.001)
+            cleaned.append(index)
+
+    with pytest.raises(ValueError, match="the first"):
+        run_in_parallel({0: frozenset(), 1: frozenset()}, 2, execute, lambda: None, Patience())
+    assert cleaned == [1]
 
 
 def test_stages_that_wait_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import itertools
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from imagewright.errors import Interruption
 from imagewright.workers import Patience
 
 _JOIN_TIMEOUT_S = 7.0  # for stages that were interrupted; then their threads end with the process
-STILL_S = 1.0  # after which one that has not moved is waiting for something, and sees no interruption
+STILL_S = 1.0  # after which one that has not run is waiting for something, and sees no interruption
 
 
 class StageInterruption(Interruption):
@@ -94,18 +93,19 @@ def _interrupt(threads: Sequence[threading.Thread]) -> None:
                 ctypes.c_ulong(thread.ident or 0), ctypes.py_object(StageInterruption)
             )
     deadline = time.monotonic() + _JOIN_TIMEOUT_S
-    moving, places = threads, _places()
-    while moving and time.monotonic() < deadline:
+    while threads and time.monotonic() < deadline:
+        before = {thread: _run_time(thread) for thread in threads}
         still_until = time.monotonic() + STILL_S
-        for thread in moving:
+        for thread in threads:
             thread.join(max(still_until - time.monotonic(), 0.0))
-        before, places = places, _places()
-        moving = [each for each in moving if each.is_alive() and before.get(each.ident) != places.get(each.ident)]
+        threads = [each for each in threads if each.is_alive() and not before[each] == _run_time(each) != ""]
 
 
-def _places() -> dict[int | None, tuple[int, int]]:
-    """Where each thread is: its innermost frame, and the instruction in it."""
-    return {ident: (id(frame), frame.f_lasti) for ident, frame in sys._current_frames().items()}
+def _run_time(thread: threading.Thread) -> str:
+    """How long it has run, as the kernel says (proc(5), schedstat); "" where it doesn't."""
+    with contextlib.suppress(OSError), open(f"/proc/self/task/{thread.native_id}/schedstat", encoding="ascii") as file:
+        return file.read()
+    return ""
 
 
 def _is_a_chain(needs: Mapping[int, frozenset[int]]) -> bool:
