@@ -13,11 +13,9 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
-from pydantic import ValidationError
-
+from imagewright.contract.coding import InvalidValue, read
 from imagewright.contract.request import RegistrySettings
 from imagewright.errors import UsageError
-from imagewright_operator.api.base import describe
 from imagewright_operator.patterns import NONE, AllowList
 
 _PREFIX = "IMAGEWRIGHT_"
@@ -311,9 +309,9 @@ class _Reader:
                 name, text, 'must be a JSON list, such as [{"host":"docker.io","mirrors":["mirror.example.com"]}]'
             )
         try:
-            return tuple(RegistrySettings.model_validate(item) for item in value)
-        except ValidationError as error:
-            raise _invalid(name, text, describe(error)) from error
+            return tuple(read(RegistrySettings, item) for item in value)
+        except InvalidValue as error:
+            raise _invalid(name, text, str(error)) from error
 
     def unread(self) -> tuple[str, ...]:
         return tuple(_PREFIX + name for name in sorted(set(self._values) - self._known))

@@ -26,6 +26,7 @@ from containers.container import (
 )
 
 from imagewright.contract import REQUEST_ENV
+from imagewright.contract.coding import read
 from imagewright.contract.request import BuildRequest
 
 
@@ -52,13 +53,14 @@ class Pod:
 
     def request(self, context: Path, run: Mapping[str, object] = {}) -> BuildRequest:
         base = {"name": "base", "source": {"kind": "ociLayout", "path": str(self.runner.root / "kaniko/base")}}
-        return BuildRequest.model_validate(
+        return read(
+            BuildRequest,
             {
                 "context": {"source": {"kind": "directory", "path": str(context)}, "named": [base]},
                 "run": {"sandbox": "root", "runner_socket": str(self.socket), **run},
                 "output": {"push": False, "oci_layout_path": str(self.layout)},
                 "work_dir": str(self.work),
-            }
+            },
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import json
@@ -51,7 +52,7 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "documents": [json.dumps(value).encode() for value in (_MANIFEST, _INDEX, _CONFIG)],
     "contract": [
-        _REQUEST.model_dump_json(by_alias=True).encode(),
+        base64.b64decode(_REQUEST.encode()),
         BuildResult(digest=_DIGEST).to_json().encode(),
         b'[s 1/2] FROM x\n  x\n[s 2/2] RUN y\n{"imagewrightResult":{}}\n',
     ],

@@ -20,6 +20,7 @@ import pytest
 from leaks.needles import Needles
 
 from imagewright.contract import REQUEST_ENV, RESULT_LOG_KEY
+from imagewright.contract.coding import read
 from imagewright.contract.request import (
     BuildArg,
     BuildRequest,
@@ -165,7 +166,7 @@ def told(context: Path, tmp_path: Path) -> BuildResult:
     )
     ended = run("execute", environment={REQUEST_ENV: request.encode()})
     assert NEEDLES.in_text(ended.out + ended.err) == set()
-    result = BuildResult.model_validate(json.loads(ended.out.splitlines()[-1])[RESULT_LOG_KEY])
+    result = read(BuildResult, json.loads(ended.out.splitlines()[-1])[RESULT_LOG_KEY])
     assert NEEDLES.in_text(result.termination_message()) == set()
     return result
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,28 +47,28 @@ def test_context_in_s3(fetch_archive: Fetch, s3: str, secret: Secret, monkeypatc
     login = secret(accesskey=S3_KEY, secretkey=S3_SECRET)
     source = S3Source(bucket="bucket", key="deep/context.tar.gz", endpoint=s3, path_style=True, credentials_dir=login)
     assert (fetch_archive(source) / "Dockerfile").read_text() == "FROM scratch\n"
-    large = source.model_copy(update={"key": "deep/large.tar"})
+    large = replace(source, key="deep/large.tar")
     assert (fetch_archive(large) / "Dockerfile").stat().st_size > 20 << 20
     # The SDK's own chain, as a Pod's environment has it.
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
-    fetch_archive(source.model_copy(update={"credentials_dir": ""}))
+    fetch_archive(replace(source, credentials_dir=""))
 
 
 def test_refusals_of_s3_have_a_reason(fetch_error: FetchError, s3: str, secret: Secret) -> None:
     login = secret(accesskey=S3_KEY, secretkey=S3_SECRET)
     source = S3Source(bucket="bucket", key="deep/none.tar", endpoint=s3, path_style=True, credentials_dir=login)
     assert fetch_error(source).reason is Reason.FILE_NOT_FOUND
-    assert fetch_error(source.model_copy(update={"bucket": "nobucket"})).reason is Reason.FILE_NOT_FOUND
-    anonymous = fetch_error(source.model_copy(update={"credentials_dir": ""}))
+    assert fetch_error(replace(source, bucket="nobucket")).reason is Reason.FILE_NOT_FOUND
+    anonymous = fetch_error(replace(source, credentials_dir=""))
     assert anonymous.reason is Reason.SOURCE_AUTH_FAILED
     wrong = secret(accesskey=S3_KEY, secretkey="hunter3hunter3", sessiontoken="")
-    refused = fetch_error(source.model_copy(update={"credentials_dir": wrong}))
+    refused = fetch_error(replace(source, credentials_dir=wrong))
     assert refused.reason is Reason.SOURCE_AUTH_FAILED
     assert "hunter" not in refused.render()
-    page = fetch_error(source.model_copy(update={"key": "deep/page.html"}))
+    page = fetch_error(replace(source, key="deep/page.html"))
     assert "it is a web page" in page.message
-    nobody = fetch_error(source.model_copy(update={"endpoint": "http://127.0.0.1:1"}))
+    nobody = fetch_error(replace(source, endpoint="http://127.0.0.1:1"))
     assert nobody.reason is Reason.SOURCE_UNREACHABLE
 
 
@@ -122,7 +123,7 @@ def test_context_in_a_bucket_of_google(
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
         source = GcsSource(bucket="bucket", object="deep/context.tar.gz")
         assert (fetch_archive(source) / "Dockerfile").exists()
-        missing = fetch_error(source.model_copy(update={"object": "none"}))
+        missing = fetch_error(replace(source, object="none"))
         assert missing.reason is Reason.FILE_NOT_FOUND
 
 
@@ -137,9 +138,9 @@ def test_context_in_azure(fetch_archive: Fetch, fetch_error: FetchError, secret:
         # kaniko's variable, and a Secret.
         assert (fetch_archive(source, {"AZURE_STORAGE_ACCESS_KEY": AZURE_KEY}) / "Dockerfile").exists()
         login = secret(accountKey=AZURE_KEY)
-        fetch_archive(source.model_copy(update={"credentials_dir": login}))
-        missing = source.model_copy(update={"url": f"{address}/box/none", "credentials_dir": login})
+        fetch_archive(replace(source, credentials_dir=login))
+        missing = replace(source, url=f"{address}/box/none", credentials_dir=login)
         assert fetch_error(missing).reason is Reason.FILE_NOT_FOUND
         wrong = secret(accountKey="aHVudGVyMg==")
-        refused = fetch_error(source.model_copy(update={"credentials_dir": wrong}))
+        refused = fetch_error(replace(source, credentials_dir=wrong))
         assert refused.reason is Reason.SOURCE_AUTH_FAILED

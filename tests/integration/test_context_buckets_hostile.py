@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -199,7 +200,7 @@ def test_missing_sdk_is_named(
     ids=["s3", "gcs", "azure"],
 )
 def test_a_secret_for_something_else(fetch_error: FetchError, secret: Secret, source: Source) -> None:
-    other = source.model_copy(update={"credentials_dir": secret(token="hunter2")})
+    other = replace(source, credentials_dir=secret(token="hunter2"))
     error = fetch_error(other)
     assert error.reason is Reason.SOURCE_AUTH_FAILED
     assert "none of the keys" in error.message

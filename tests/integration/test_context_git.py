@@ -15,6 +15,7 @@ from servers.git import GitServer, GitServerOptions
 from servers.repository import Link, Repository, Submodule
 
 from imagewright.context.job import FetchedContext
+from imagewright.contract.coding import read
 from imagewright.contract.sources import GitSource
 from imagewright.errors import Reason, SourceError
 
@@ -175,9 +176,7 @@ class TestRevisions:
     def test_missing_ref(self, serve: Serve, fetch: Fetch, kind: str) -> None:
         server = serve()
         server.repository("app.git").commit({"a": "1"})
-        error = refused(
-            fetch, GitSource.model_validate({"url": server.url("app.git"), "ref": "nope", "refType": kind}), server
-        )
+        error = refused(fetch, read(GitSource, {"url": server.url("app.git"), "ref": "nope", "refType": kind}), server)
         assert error.reason is Reason.GIT_REVISION_NOT_FOUND
         assert '"nope"' in error.message
         assert error.hint

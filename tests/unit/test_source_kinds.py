@@ -20,7 +20,7 @@ IDS = [kind.model.__name__ for kind in KINDS]
 
 
 def test_every_source_of_a_request_has_one_row_and_a_fetcher() -> None:
-    models = set(get_args(get_args(Source)[0]))
+    models = set(get_args(Source))
     assert {kind.model for kind in KINDS} == models == set(HANDLERS)
     assert len(KINDS) == len(models)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from imagewright.context.fetch import parse_address
 from imagewright.context.git.address import parse_git
@@ -72,7 +74,7 @@ def with_git_options(source: Source, text: str) -> Source:
     """
     if not isinstance(source, GitSource):
         raise UsageError(f'invalid --git value "{text}": the context is not a git repository', hint="Leave --git out.")
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     for option in text.split(","):
         name, _, value = option.partition("=")
         switch = parse_bool(value)
@@ -92,7 +94,7 @@ def with_git_options(source: Source, text: str) -> Source:
                     f'invalid --git value "{text}": invalid option "{option}"',
                     hint="Write branch=NAME, depth=NUMBER, recurse-submodules=true, insecure-skip-tls=true or single-branch=true.",
                 )
-    return source.model_copy(update=changes)
+    return replace(source, **changes)
 
 
 def named_contexts(values: Iterable[str]) -> tuple[NamedContext, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from imagewright.cli.arguments import Arguments
 from imagewright.contract.request import RegistrySettings
@@ -24,9 +25,9 @@ def registry_settings(arguments: Arguments) -> tuple[RegistrySettings, ...]:
     Raises:
         UsageError: an invalid address, a missing file.
     """
-    settings: dict[str, dict[str, object]] = {}
+    settings: dict[str, dict[str, Any]] = {}
 
-    def of(host: str, flag: str) -> dict[str, object]:
+    def of(host: str, flag: str) -> dict[str, Any]:
         return settings.setdefault(_checked(host, flag, _HOST), {"host": host})
 
     for host in _split(arguments.all("insecure-registry")):
@@ -55,7 +56,7 @@ def registry_settings(arguments: Arguments) -> tuple[RegistrySettings, ...]:
             )
         of(host, "registry-client-cert")["client_cert_file"] = _file(certificate, "registry-client-cert")
         of(host, "registry-client-cert")["client_key_file"] = _file(key, "registry-client-cert")
-    return tuple(RegistrySettings.model_validate(value) for value in settings.values())
+    return tuple(RegistrySettings(**value) for value in settings.values())
 
 
 def _file(path: str, flag: str) -> str:

@@ -2,17 +2,13 @@
 came of it).
 
 The operator writes a request into the executor Pod's environment and reads the result from the Pod's termination
-message; the command line makes the same request from its flags. Here is what these modules share: their base class,
-printable text, times and limits. No I/O.
+message; the command line makes the same request from its flags. Here is what these modules share: times and limits;
+``coding`` is their form in JSON. Their records are made by name. No I/O.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict
-from pydantic.alias_generators import to_camel
 
 REQUEST_ENV = "IMAGEWRIGHT_REQUEST"
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
@@ -26,22 +22,6 @@ DEFAULT_CACHE_TTL_S = 14 * 24 * 3600  # as kaniko's
 COMPRESSION_LEVELS = {"gzip": range(10), "zstd": range(1, 23)}
 DEFAULT_SSH_ID = "default"  # of RUN --mount=type=ssh without an id
 RESULT_LOG_KEY = "imagewrightResult"  # the last line of an executor's log is {"imagewrightResult": {…}}
-
-
-class Model(BaseModel):
-    """Frozen, camelCase in JSON, without unknown fields. Errors don't quote the input, which may hold secrets."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, hide_input_in_errors=True
-    )
-
-
-def _printable(text: str) -> str:
-    """Names of files need not be UTF-8, and appear in messages; JSON must be."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-Text = Annotated[str, BeforeValidator(_printable)]
 
 
 def timestamp(moment: datetime) -> str:

@@ -6,15 +6,17 @@ No I/O. Requests contain no secrets, only the files and environment variables th
 from __future__ import annotations
 
 import base64
-import binascii
+import json
+from dataclasses import field
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
-
-from imagewright.contract import DEFAULT_CACHE_TTL_S, DEFAULT_SSH_ID, MAX_REQUEST_BYTES, Model
+from imagewright.contract import DEFAULT_CACHE_TTL_S, DEFAULT_SSH_ID, MAX_REQUEST_BYTES
+from imagewright.contract.coding import read, write
 from imagewright.contract.sources import NamedContext, Source
 from imagewright.errors import Reason, UsageError
+from imagewright.jsontext import loads
+from imagewright.records import dataclass
 
 
 class SandboxKind(StrEnum):
@@ -26,31 +28,36 @@ class SandboxKind(StrEnum):
     CHROOT = "chroot"
 
 
-class SecretSource(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSource:
     """Where a RUN --mount=type=secret is read from: exactly one of a file and an environment variable."""
 
     id: str
     file: str = ""
     env: str = ""
 
-    @model_validator(mode="after")
-    def _one_place(self) -> SecretSource:
+    def __post_init__(self) -> None:
         if bool(self.file) == bool(self.env):
             raise ValueError("exactly one of file and env is required")
-        return self
 
 
-class SshSource(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshSource:
     """What a RUN --mount=type=ssh is served with.
 
     ``paths`` is the socket of an agent, or one or more files of private keys without a passphrase.
     """
 
     id: str = DEFAULT_SSH_ID
-    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    paths: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise ValueError("at least one path is required")
 
 
-class RegistrySettings(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrySettings:
     """How one registry is reached. ``host`` is as in references; docker.io stands for Docker Hub and its aliases.
 
     ``endpoint`` replaces the address for pulls and pushes, with the credentials of ``host``; ``mirrors`` are tried
@@ -68,7 +75,8 @@ class RegistrySettings(Model):
     mirrors_only: bool = False  # don't fall back to the registry itself
 
 
-class CacheSettings(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
     """A cache of layers: looked up in ``sources`` in their order, stored in ``target``, ``""`` for nowhere.
 
     Each is a repository of a registry, without a tag, or ``oci:DIR`` for an OCI image layout. ``ttl_s`` is the maximum
@@ -77,10 +85,14 @@ class CacheSettings(Model):
 
     sources: tuple[str, ...] = ()
     target: str = ""
-    ttl_s: Annotated[int, Field(ge=0)] = DEFAULT_CACHE_TTL_S
+    ttl_s: int = DEFAULT_CACHE_TTL_S
     copy_layers: bool = True  # of COPY and ADD
     run_layers: bool = True
     explain: bool = False  # tell for each step why it missed
+
+    def __post_init__(self) -> None:
+        if self.ttl_s < 0:
+            raise ValueError("ttlS is negative")
 
 
 class Timestamps(StrEnum):
@@ -91,7 +103,8 @@ class Timestamps(StrEnum):
     ZERO = "zero"
 
 
-class BuildArg(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildArg:
     """A build argument: its value, or the executor's environment variable that has it."""
 
     name: str
@@ -99,7 +112,8 @@ class BuildArg(Model):
     from_env: str = ""
 
 
-class ContextSettings(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextSettings:
     """The files that a build is given."""
 
     source: Source
@@ -107,17 +121,19 @@ class ContextSettings(Model):
     named: tuple[NamedContext, ...] = ()  # names are unique
 
 
-class PlanSettings(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSettings:
     """Which Dockerfile is read, and what of it is built for which platform."""
 
     dockerfile: str = "Dockerfile"  # relative to the context; absolute paths and URLs are taken as they are
     target: str = ""  # a stage; empty: the last one
     build_args: tuple[BuildArg, ...] = ()
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = field(default_factory=dict)
     platform: str = ""  # os/architecture[/variant]; empty: the executor's own
 
 
-class RunSettings(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
     """How RUN is isolated, and what its mounts are served from."""
 
     sandbox: SandboxKind = SandboxKind.AUTO
@@ -128,7 +144,8 @@ class RunSettings(Model):
     require_isolation: bool = False  # refuse a build whose RUNs could read the credentials of this build
 
 
-class RegistryAccess(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAccess:
     """How registries are reached, and as whom."""
 
     insecure: bool = False  # for the destinations
@@ -138,23 +155,29 @@ class RegistryAccess(Model):
     hosts: tuple[RegistrySettings, ...] = ()
     docker_config_dir: str = ""  # holds config.json; empty: DOCKER_CONFIG, then ~/.docker
     credential_helpers: tuple[str, ...] | None = None  # env, google, ecr, acr, gitlab; None: all that are usable
-    pull_retries: Annotated[int, Field(ge=0)] = 0  # in addition to the engine's own
-    push_retries: Annotated[int, Field(ge=0)] = 0
+    pull_retries: int = 0  # in addition to the engine's own
+    push_retries: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.pull_retries, self.push_retries) < 0:
+            raise ValueError("pullRetries or pushRetries is negative")
 
 
-class ImageSettings(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSettings:
     """What the image looks like: formats, times, and what becomes a layer."""
 
     format: Literal["", "oci", "docker"] = ""  # empty: that of the base image
     compression: Literal["gzip", "zstd"] = "gzip"  # of new layers
     compression_level: int | None = None  # None: the engine's default
-    annotations: dict[str, str] = {}  # of the manifest
+    annotations: dict[str, str] = field(default_factory=dict)  # of the manifest
     timestamps: Timestamps = Timestamps.BUILD
     single_layer: bool = False  # everything that the last stage changes becomes one layer
     ignore_paths: tuple[str, ...] = ()  # absolute; RUN's layers leave out everything below them
 
 
-class OutputSettings(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSettings:
     """Where the image and its digest are written."""
 
     destinations: tuple[str, ...] = ()
@@ -169,16 +192,17 @@ class OutputSettings(Model):
     result_file: str = ""  # the BuildResult as JSON
 
 
-class BuildRequest(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
     """Everything that a build is made from, grouped by what reads it. Paths are the executor's."""
 
     version: Literal[1] = 1
     context: ContextSettings
-    plan: PlanSettings = PlanSettings()
-    run: RunSettings = RunSettings()
-    registry: RegistryAccess = RegistryAccess()
-    image: ImageSettings = ImageSettings()
-    output: OutputSettings = OutputSettings()
+    plan: PlanSettings = field(default_factory=PlanSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    registry: RegistryAccess = field(default_factory=RegistryAccess)
+    image: ImageSettings = field(default_factory=ImageSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
     cache: CacheSettings | None = None  # of layers; None: every step is executed
     work_dir: str = ""  # for root file systems and blobs; empty: chosen by the engine
 
@@ -188,7 +212,7 @@ class BuildRequest(Model):
         Raises:
             UsageError: reason ``InvalidSpec``: it doesn't fit in an environment variable.
         """
-        text = base64.b64encode(self.model_dump_json(by_alias=True, exclude_defaults=False).encode()).decode()
+        text = base64.b64encode(json.dumps(write(self, defaults=True), separators=(",", ":")).encode()).decode()
         if len(text) > MAX_REQUEST_BYTES:
             raise UsageError(
                 f"build request too large: {len(text)} bytes, and an environment variable holds {MAX_REQUEST_BYTES}",
@@ -205,17 +229,9 @@ class BuildRequest(Model):
             UsageError: not a request of a known version.
         """
         try:
-            return cls.model_validate_json(base64.b64decode(text, validate=True))
-        except (binascii.Error, ValidationError) as error:
+            return read(cls, loads(base64.b64decode(text, validate=True)))
+        except (ValueError, RecursionError) as error:
             raise UsageError(
-                f"cannot read the build request: {_first_line(error)}",
+                f"cannot read the build request: {error}",
                 hint="Use the executor image of the operator's release.",
             ) from error
-
-
-def _first_line(error: binascii.Error | ValidationError) -> str:
-    """The reason, for pydantic's errors with the field's path, in one line."""
-    if isinstance(error, binascii.Error):
-        return str(error)
-    first = error.errors(include_url=False, include_input=False)[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))

@@ -6,48 +6,54 @@ No I/O.
 from __future__ import annotations
 
 import json
+from dataclasses import field, replace
 from typing import Literal
 
-from pydantic import ValidationError
-
-from imagewright.contract import MAX_CORE_BYTES, MAX_TERMINATION_BYTES, Model, Text
+from imagewright.contract import MAX_CORE_BYTES, MAX_TERMINATION_BYTES
+from imagewright.contract.coding import read, write
+from imagewright.jsontext import loads
+from imagewright.records import dataclass
 
 
 def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
 
 
-class StepResult(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
     """One executed instruction. Times are UTC, RFC 3339 with milliseconds."""
 
-    name: Text
+    name: str
     start_time: str
     completion_time: str
     cached: bool = False
-    cache_miss: Text = ""  # why the cache had no layer for it
+    cache_miss: str = ""  # why the cache had no layer for it
     exit_code: int | None = None  # of a RUN
 
 
-class Failure(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
     """Why a build failed, as shown everywhere."""
 
     reason: str
-    message: Text
-    hint: Text = ""
-    instruction: Text = ""
-    file: Text = ""
+    message: str
+    hint: str = ""
+    instruction: str = ""
+    file: str = ""
     line: int = 0
     exit_code: int | None = None  # of the RUN that failed
 
 
-class SourceResult(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceResult:
     """Which context was built: a git commit, or the digest of an archive."""
 
     commit: str = ""
     digest: str = ""
 
 
-class BuildResult(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
     """The result of a build. ``references`` are ``name:tag@digest``, in the order of the destinations."""
 
     version: Literal[1] = 1
@@ -56,44 +62,41 @@ class BuildResult(Model):
     references: tuple[str, ...] = ()
     sandbox: str = ""
     sandbox_reason: str = ""
-    source: SourceResult = SourceResult()
+    source: SourceResult = field(default_factory=SourceResult)
     failure: Failure | None = None
     steps: tuple[StepResult, ...] = ()
     steps_truncated: bool = False
 
     def to_json(self) -> str:
         """One line of JSON without empty fields."""
-        return json.dumps(
-            self.model_dump(by_alias=True, exclude_defaults=True), separators=(",", ":"), ensure_ascii=False
-        )
+        return json.dumps(write(self, defaults=False), separators=(",", ":"), ensure_ascii=False)
 
     def termination_message(self) -> str:
         """At most MAX_TERMINATION_BYTES: the core, cut to MAX_CORE_BYTES, then the latest steps that fit."""
-        core = self.model_copy(update={"steps": (), "steps_truncated": False})
+        core = replace(self, steps=(), steps_truncated=False)
         limit = max(len(core.failure.message), len(core.failure.hint)) if core.failure else 0
         while len(core.to_json().encode()) > MAX_CORE_BYTES and core.failure and limit > 0:
             limit = limit * 3 // 4
-            cut = core.failure.model_copy(
-                update={
-                    "message": _cut(core.failure.message, limit),
-                    "hint": _cut(core.failure.hint, limit),
-                    "instruction": _cut(core.failure.instruction, 200),
-                }
+            cut = replace(
+                core.failure,
+                message=_cut(core.failure.message, limit),
+                hint=_cut(core.failure.hint, limit),
+                instruction=_cut(core.failure.instruction, 200),
             )
-            core = core.model_copy(update={"failure": cut})
+            core = replace(core, failure=cut)
         if len(core.to_json().encode()) > MAX_CORE_BYTES:
-            core = core.model_copy(update={"references": core.references[:1], "sandbox_reason": ""})
+            core = replace(core, references=core.references[:1], sandbox_reason="")
         kept = self.steps
-        message = core.model_copy(update={"steps": kept})
+        message = replace(core, steps=kept)
         while len(message.to_json().encode()) > MAX_TERMINATION_BYTES and kept:
             kept = kept[1:]
-            message = core.model_copy(update={"steps": kept, "steps_truncated": True})
+            message = replace(core, steps=kept, steps_truncated=True)
         return message.to_json()
 
     @classmethod
     def parse(cls, text: str) -> BuildResult | None:
         """The result in a termination message; None if there is none, for example because the container was killed."""
         try:
-            return cls.model_validate_json(text)
-        except ValidationError:
+            return read(cls, loads(text))
+        except (ValueError, RecursionError):
             return None

@@ -7,19 +7,18 @@ conversion and the pages in docs follow from these.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from imagewright.contract import Model
 from imagewright.errors import Reason
 from imagewright.records import dataclass
 
 
-class SourceModel(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceModel:
     """A source of a build."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoginSource(SourceModel):
     """A source that may take a login.
 
@@ -29,6 +28,7 @@ class LoginSource(SourceModel):
     credentials_dir: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorySource(SourceModel):
     """A directory on the executor's file system."""
 
@@ -36,6 +36,7 @@ class DirectorySource(SourceModel):
     path: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TarSource(SourceModel):
     """A tar archive, compressed or not; path ``-`` is standard input."""
 
@@ -43,6 +44,7 @@ class TarSource(SourceModel):
     path: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GitSource(LoginSource):
     """A git repository. ``ref`` is a branch, tag or full ref (empty: the remote's HEAD); ``commit`` pins it."""
 
@@ -52,11 +54,16 @@ class GitSource(LoginSource):
     ref_type: Literal["any", "branch", "tag"] = "any"
     commit: str = ""
     subdir: str = ""
-    depth: Annotated[int, Field(ge=0)] = 1  # commits; 0 is the whole history
+    depth: int = 1  # commits; 0 is the whole history
     submodules: bool = False
     insecure_skip_tls_verify: bool = False
 
+    def __post_init__(self) -> None:
+        if self.depth < 0:
+            raise ValueError("depth is negative")
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AzureBlobSource(LoginSource):
     """A tar archive in Azure Blob Storage: ``url`` is ``https://ACCOUNT.blob.core.windows.net/CONTAINER/BLOB``."""
 
@@ -64,6 +71,7 @@ class AzureBlobSource(LoginSource):
     url: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpArchiveSource(LoginSource):
     """A tar archive, compressed or not, at an http(s) URL. ``sha256`` pins it (64 hexadecimal digits)."""
 
@@ -73,6 +81,7 @@ class HttpArchiveSource(LoginSource):
     insecure_skip_tls_verify: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class S3Source(LoginSource):
     """A tar archive in an S3 bucket. ``endpoint`` (an http(s) URL) and ``region`` empty: the SDK's defaults."""
 
@@ -84,6 +93,7 @@ class S3Source(LoginSource):
     path_style: bool = False  # http://endpoint/bucket/key, which most servers other than Amazon's need
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GcsSource(LoginSource):
     """A tar archive in a Google Cloud Storage bucket."""
 
@@ -92,6 +102,7 @@ class GcsSource(LoginSource):
     object: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OciSource(LoginSource):
     """An OCI artifact in a registry whose only layer is a tar archive, as Flux pushes them.
 
@@ -102,6 +113,7 @@ class OciSource(LoginSource):
     image: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMapSource(SourceModel):
     """A mounted ConfigMap: its keys become plain files, without the kubelet's ``..data`` links."""
 
@@ -109,6 +121,7 @@ class ConfigMapSource(SourceModel):
     path: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InlineSource(SourceModel):
     """A Dockerfile without a context."""
 
@@ -116,7 +129,7 @@ class InlineSource(SourceModel):
     dockerfile: str
 
 
-Source = Annotated[
+Source = (
     DirectorySource
     | TarSource
     | GitSource
@@ -126,9 +139,8 @@ Source = Annotated[
     | GcsSource
     | OciSource
     | ConfigMapSource
-    | InlineSource,
-    Field(discriminator="kind"),
-]
+    | InlineSource
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,21 +233,24 @@ def kind_of(source: SourceModel) -> SourceKind:
     return next(kind for kind in KINDS if kind.model is type(source))
 
 
-class HttpSource(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSource:
     """A file at an http(s) URL; the context is that one file, called ``context``, as in BuildKit."""
 
     kind: Literal["http"] = "http"
     url: str
 
 
-class ImageSource(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource:
     """The files of an image in a registry; as a named context also a base image, with its configuration."""
 
     kind: Literal["image"] = "image"
     reference: str
 
 
-class LayoutSource(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayoutSource:
     """An image in an OCI image layout on the executor's file system; without tag and digest, the only one in it."""
 
     kind: Literal["ociLayout"] = "ociLayout"
@@ -244,12 +259,11 @@ class LayoutSource(Model):
     digest: str = ""
 
 
-ContextSource = Annotated[
-    DirectorySource | GitSource | HttpSource | ImageSource | LayoutSource, Field(discriminator="kind")
-]
+ContextSource = DirectorySource | GitSource | HttpSource | ImageSource | LayoutSource
 
 
-class NamedContext(Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedContext:
     """The replacement of the stage or image called ``name`` in FROM, COPY --from and RUN --mount=from.
 
     ``name`` is as in the Dockerfile: a stage's name in lower case, or an image's short name, ``alpine`` or

@@ -9,6 +9,7 @@ import posixpath
 import re
 
 from imagewright.cli.arguments import Arguments
+from imagewright.contract.coding import write
 from imagewright.contract.request import BuildRequest
 from imagewright.contract.sources import DirectorySource, GitSource, SourceModel, TarSource, kind_of
 from imagewright.logins import without_login
@@ -138,7 +139,8 @@ class SourceConverter:
         """For a kind whose fields the resource has by the same names."""
         kind = kind_of(source)
         self._environment.used |= set(kind.address_variables)
-        fields = source.model_dump(by_alias=True, exclude_defaults=True, exclude={"credentials_dir"})
+        fields = write(source, defaults=False)
+        fields.pop("credentialsDir", None)
         if "url" in fields:
             fields["url"] = self._without_login(fields["url"])
         return {kind.field: fields}

@@ -6,9 +6,11 @@ No I/O. A request contains no secret, only names of files and of environment var
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from imagewright.contract import DEFAULT_CACHE_TTL_S, RUNNER_SOCKET
+from imagewright.contract.coding import kind_name, read
 from imagewright.contract.request import (
     BuildArg,
     BuildRequest,
@@ -111,8 +113,8 @@ def _context(spec: Spec) -> ContextSettings:
     fields = {"path": CONTEXT_DIR} if given.mounted else given.for_request()
     if spec.source.secret_ref is not None:
         fields["credentials_dir"] = SOURCE_CREDENTIALS_DIR
-    source = {"kind": model.model_fields["kind"].default, **fields}
-    return ContextSettings.model_validate({"source": source, "directory": spec.context_dir})
+    source = {"kind": kind_name(model), **fields}
+    return read(ContextSettings, {"source": source, "directory": spec.context_dir})
 
 
 def _registries(spec: Spec, settings: Settings) -> tuple[RegistrySettings, ...]:
@@ -129,12 +131,12 @@ def _registries(spec: Spec, settings: Settings) -> tuple[RegistrySettings, ...]:
         if registry.client_certificate_secret_ref is not None:
             folder = f"{CLIENT_CERTIFICATES_DIR}/{index}"
             update |= {"client_cert_file": f"{folder}/tls.crt", "client_key_file": f"{folder}/tls.key"}
-        by_host[registry.host] = known.model_copy(update=update)
+        by_host[registry.host] = replace(known, **update)
     if spec.output.ca_bundle_ref is not None:
         for tag in spec.output.tags:
             host = Reference.parse(tag).registry
             known = by_host.get(host, RegistrySettings(host=host))
-            by_host[host] = known.model_copy(update={"ca_file": f"{BUILD_CA_DIR}/{OUTPUT_CA}"})
+            by_host[host] = replace(known, ca_file=f"{BUILD_CA_DIR}/{OUTPUT_CA}")
     return tuple(by_host.values())
 
 
@@ -142,7 +144,7 @@ def _with_ca_path(registry: RegistrySettings) -> RegistrySettings:
     """Replace the key of the installation's ConfigMap by the path of the mounted file."""
     if not registry.ca_file or registry.ca_file.startswith("/"):
         return registry
-    return registry.model_copy(update={"ca_file": f"{REGISTRY_CA_DIR}/{registry.ca_file}"})
+    return replace(registry, ca_file=f"{REGISTRY_CA_DIR}/{registry.ca_file}")
 
 
 def arg_variable(index: int) -> str:

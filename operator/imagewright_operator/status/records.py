@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
@@ -60,7 +61,7 @@ def with_observation(build: Build, seen: Observation, result: BuildResult | None
             "source": SourceStatus(commit=result.source.commit, digest=result.source.digest)
             if result.source.commit or result.source.digest
             else None,
-            "steps": [Step.model_validate(step.model_dump()) for step in result.steps[-MAX_STEPS:]],
+            "steps": [Step.model_validate(asdict(step)) for step in result.steps[-MAX_STEPS:]],
             "steps_truncated": result.steps_truncated or len(result.steps) > MAX_STEPS,
         }
     return build.model_copy(update=update)

@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,8 @@ def ends(runner: subprocess.Popen[str]) -> None:
 
 def test_the_runner_ends_with_a_build_that_fails_before_it_begins(pod: Pod) -> None:
     request = pod.request(pod.context("FROM base\n"))
-    output = request.output.model_copy(update={"destinations": ("UPPER/x y",)})
-    pod.execute(request.model_copy(update={"output": output}))
+    output = replace(request.output, destinations=("UPPER/x y",))
+    pod.execute(replace(request, output=output))
     assert '"reason":"ReferenceInvalid"' in pod.log
     assert pod.runner_code == 0
 

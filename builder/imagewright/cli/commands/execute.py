@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from imagewright import contract
 from imagewright.cli.command import Command, Prepare
@@ -82,8 +83,8 @@ def _report(
         error.hint = for_imagebuild(error.hint)
         display.failed(error)
     if result.failure is not None:
-        told = result.failure.model_copy(update={"hint": for_imagebuild(result.failure.hint)})
-        result = result.model_copy(update={"failure": told})
+        told = replace(result.failure, hint=for_imagebuild(result.failure.hint))
+        result = replace(result, failure=told)
     whole = json.dumps({contract.RESULT_LOG_KEY: json.loads(result.to_json())}, separators=(",", ":"))
     print(whole, flush=True)
     _write_termination_message(result.termination_message())

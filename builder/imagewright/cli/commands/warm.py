@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from imagewright.cli.arguments import Arguments, deprecation_warnings, parse
 from imagewright.cli.command import Command, Flag, Kind, connecting
@@ -62,9 +63,9 @@ def _fill(arguments: Arguments, environment: Mapping[str, str], display: Display
     request = build_request(Arguments(values), environment)
     if own_descriptor(request.plan.dockerfile) is None:
         folder_of_file, name = os.path.split(os.path.abspath(request.plan.dockerfile))
-        context = request.context.model_copy(update={"source": DirectorySource(path=folder_of_file)})
-        plan_settings = request.plan.model_copy(update={"dockerfile": name})
-        request = request.model_copy(update={"context": context, "plan": plan_settings})
+        context = replace(request.context, source=DirectorySource(path=folder_of_file))
+        plan_settings = replace(request.plan, dockerfile=name)
+        request = replace(request, context=context, plan=plan_settings)
     check_environment(request, environment)
     platform = Platform.parse(request.plan.platform) if request.plan.platform else host_platform()
     images = [(Reference.parse(text), platform) for text in arguments.all("image")]
