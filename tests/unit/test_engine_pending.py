@@ -76,7 +76,7 @@ def test_entries_are_applied_while_their_layer_is_read(build: Build) -> None:
     seen = []
 
     def wait() -> None:
-        eventually(lambda: build.files.root.top.children, "entries in the root")
+        eventually(lambda: build.files.root.top.children, "entries in the root", patience_s=20)
         seen.append(len(build.files.root.top.children))
 
     build.files.update([layer(tar, lambda: _Pieces(tar, wait))])

@@ -17,6 +17,7 @@ from functools import partial
 from imagewright.cli.command import Command, Prepare
 from imagewright.errors import ImagewrightError, Interruption, Reason, UsageError, exit_code, internal_error
 
+_OBJECTS_PER_COLLECTION = 10_000  # a build keeps hundreds of thousands, and hardly any of them are garbage in cycles
 # By the module of cli.commands that defines it, in COMMANDS.
 _MODULES = {
     "build": "build",
@@ -123,6 +124,7 @@ def _command(module: str, name: str) -> Command:
     finally:
         gc.enable()
     gc.freeze()  # nor look again during the build
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
     return commands[name]
 
 

@@ -144,7 +144,8 @@ class _IndexReader:
         self._rounded = found == rounded
 
     def next(self) -> IndexedEntry | None:
-        fields = RECORD.unpack(self._take(RECORD.size))
+        begin = self._advance(RECORD.size)
+        fields = RECORD.unpack_from(self._buffer, begin)
         type_, mode, uid, gid, size, real_size, mtime_ns, major, minor, name, link, kept, xattrs = fields
         if type_ == END:
             if size != self._count or self._position < len(self._buffer) or self._fill(1):
@@ -153,8 +154,11 @@ class _IndexReader:
         if type_ not in _TYPES or mode > 0o7777 or mtime_ns != plausible_time(mtime_ns) or kept > MAX_KEPT_BYTES:
             raise _damaged("an entry has an invalid number")
         taken = self._allowed(name + link + max(kept, 0))
-        names = self._take(name + link)
-        entry = IndexedEntry(names[:name], type_, mode, uid, gid, size, mtime_ns, names[name:], major, minor)
+        begin = self._advance(name + link)
+        middle = begin + name
+        entry = IndexedEntry(self._buffer[begin:middle], type_, mode, uid, gid, size, mtime_ns)
+        entry.linkname = self._buffer[middle : middle + link]
+        entry.major, entry.minor = major, minor
         if why := implausible(entry):
             raise _damaged(f"an entry has {why}")
         entry.real_size = real_size
@@ -191,11 +195,18 @@ class _IndexReader:
         return iter(())
 
     def _take(self, count: int) -> bytes:
-        if self._position + count > len(self._buffer) and not self._fill(count):
-            raise _damaged("it is truncated")
-        begin = self._position
-        self._position += count
+        begin = self._advance(count)
         return self._buffer[begin : self._position]
+
+    def _advance(self, count: int) -> int:
+        """Where the next ``count`` bytes begin, all of which are in the buffer."""
+        begin = self._position
+        if begin + count > len(self._buffer):
+            if not self._fill(count):
+                raise _damaged("it is truncated")
+            begin = 0
+        self._position = begin + count
+        return begin
 
     def _fill(self, count: int) -> bool:
         """Have at least ``count`` bytes in the buffer; False at the end."""

@@ -23,6 +23,7 @@ END = b"E"  # the type of the last record, whose size is the count of entries
 MAX_KEPT_BYTES = 1 << 20
 MAX_INDEX_BYTES = 16 << 20  # of one that is made: millions of entries, or hostile names and attributes
 _KEPT = frozenset({b"etc/passwd", b"etc/group"})  # what names of owners are looked up in
+_KEPT_ENDS = tuple(_KEPT)
 _LEVEL = 3  # its window is 2 MiB, which a reader relies on
 _CHUNK_BYTES = 1 << 16
 
@@ -61,15 +62,19 @@ class IndexWriter:
         """Whether the data of an entry are in the index."""
         if entry.type != REGULAR or entry.size > MAX_KEPT_BYTES or entry.segments is not None:
             return False
-        return entry.name.lstrip(b"./") in _KEPT
+        return entry.name.endswith(_KEPT_ENDS) and entry.name.lstrip(b"./") in _KEPT
 
     def add(self, entry: Entry, kept: bytes | None = None) -> None:
         """Add an entry, with its data if it ``keeps`` them."""
         if self._room < 0:
             return
         name = entry.name.rstrip(b"/") if entry.type == DIRECTORY else entry.name
-        self._record(entry, name, len(entry.linkname), None if kept is None else len(kept))
-        self._waiting += name + entry.linkname + (kept or b"")
+        self._record(entry, len(name), -1 if kept is None else len(kept))
+        self._waiting += name
+        if entry.linkname:
+            self._waiting += entry.linkname
+        if kept:
+            self._waiting += kept
         if entry.xattrs:
             for key, value in sorted(entry.xattrs.items()):
                 self._waiting += XATTR.pack(len(key), len(value)) + key + value
@@ -77,7 +82,7 @@ class IndexWriter:
         if len(self._waiting) >= _CHUNK_BYTES:
             self._compress()
 
-    def _record(self, entry: Entry, name: bytes, link: int, kept: int | None) -> None:
+    def _record(self, entry: Entry, name: int, kept: int) -> None:
         self._waiting += RECORD.pack(
             entry.type,
             entry.mode,
@@ -88,15 +93,15 @@ class IndexWriter:
             plausible_time(entry.mtime_ns),
             entry.major,
             entry.minor,
-            len(name),
-            link,
-            -1 if kept is None else kept,
+            name,
+            len(entry.linkname),
+            kept,
             len(entry.xattrs),
         )
 
     def finish(self, diff_id: Digest, *, rounded: bool = False) -> bytes:
         """The index, of the layer ``diff_id``; b"" if it would be too large. ``rounded`` is as for ``head``."""
-        self._record(Entry(b"", END, 0, 0, 0, self._count, 0), b"", 0, None)
+        self._record(Entry(b"", END, 0, 0, 0, self._count, 0), 0, -1)
         self._compress()
         self._append(self._packed.flush())
         if self._room < 0:

@@ -41,7 +41,8 @@ class Meter:
         """Count an entry of the archive."""
         self.entries += 1
         self.size += max(entry.size, entry.real_size)
-        self.path(entry.name)
+        self._paths += len(entry.name)
+        self._check()
 
     def directory(self) -> None:
         """Count a directory that has no entry."""

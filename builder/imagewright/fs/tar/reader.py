@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 
 from imagewright.errors import FileSystemError, Reason, quoted
 from imagewright.fs.paths import quote_entry
@@ -48,6 +49,7 @@ _TYPES = {
     **{t: t for t in (REGULAR, HARDLINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO)},
 }
 _EXTENSIONS = frozenset({b"x", b"X", b"g", b"L", b"K"})
+_repeated = lru_cache(256)(number)  # of fields that most entries have in common with others
 _FIELDS = struct.Struct("100s8s8s8s12s12s8xc100s8s64x8s8s155s12x")
 
 
@@ -252,15 +254,15 @@ class TarReader:
                 hint="Write it with a common tar program.",
             )
         name = long_names[0] or name
-        linkname = long_names[1] or link.partition(b"\0")[0]
+        linkname = long_names[1] or (link.partition(b"\0")[0] if link[0] else b"")
         entry = Entry(
             name,
             type_,
-            number(mode, what) & 0o7777,
-            number(uid, what),
-            number(gid, what),
+            _repeated(mode, what) & 0o7777,
+            _repeated(uid, what),
+            _repeated(gid, what),
             number(size, what),
-            number(mtime, what) * 1_000_000_000,
+            _repeated(mtime, what) * 1_000_000_000,
             linkname,
         )
         if type_ in (CHARACTER, BLOCK_DEVICE):
