@@ -292,7 +292,9 @@ def test_one_layer_that_is_stored_in_two_ways(tmp_path: Path, order: int) -> Non
     table, plain = zstd_chunked(TAR), dataclasses.replace(zstd_chunked(TAR, level=9), annotations={})
     assert table.blob != plain.blob
     for other in (plain, zstd_chunked(TAR, rounded=True)):
-        files = Build(tmp_path).files(*(table, other)[::order])
+        build = Build(tmp_path)
+        files = build.files(*(table, other)[::order])
+        assert build.whole == ([plain.blob] if other is plain else [])
         assert files.root.mode_of(b"opt/a") & 0o777 == 0o644
         assert packed_time(files, b"opt") == TIME * 1_000_000_000 + 250_000_000
 
