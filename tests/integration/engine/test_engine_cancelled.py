@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from engineruns.cancelled import PATIENCE_S, cancelled
 from servers.scripted import Answer, Asked, ScriptedServer
 
 from imagewright import workers
@@ -24,7 +25,6 @@ from imagewright.engine.stages.schedule import STILL_S
 pytestmark = pytest.mark.root
 
 WAITED = "seconds waited in vain:"
-PATIENCE_S = 45  # less than the silence that the engine bears: a minute for an answer, ten for that to an upload
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -154,18 +154,7 @@ def test_the_engine_ends_although_a_server_says_nothing(
     if not any(flag.startswith("--destination") for flag in given):
         given.append("--no-push")
     command = [sys.executable, "-c", COUNTED, "build", f"--work-dir={tmp_path / 'work'}", *given]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            while not other.reached.wait(0.2):
-                assert process.poll() is None, process.communicate()[1]
-            process.terminate()
-            log = process.communicate(timeout=PATIENCE_S)[1]
-        finally:
-            process.kill()
-    assert process.returncode == 130, log
-    assert "[Cancelled]" in log
-    assert "Traceback" not in log
-    assert list((tmp_path / "work").glob("*")) == []
+    log = cancelled(command, tmp_path / "work", lambda running: running.wait_for(other.reached.wait))
     assert float(log.rpartition(WAITED)[2]) <= workers.PATIENCE_S + STILL_S
 
 

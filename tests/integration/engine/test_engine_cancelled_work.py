@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from archives.tars import Item, make_tar
+from engineruns.cancelled import Running, cancelled
 from servers.scripted import Answer, Asked, ScriptedServer
 
 pytestmark = pytest.mark.root
 
-PATIENCE_S = 45
 TYPES = "application/vnd.oci.image"
 ENDLESS_BYTES = 1 << 40
 DIGEST = f"sha256:{'a' * 64}"  # what has no end has none
@@ -51,11 +50,10 @@ class Endless:
         self.over = threading.Event()
         self.server = ScriptedServer(self._answer)
 
-    def wait(self, process: subprocess.Popen[str], streams: int) -> None:
+    def wait(self, running: Running, streams: int) -> None:
         """Until the engine is in the midst of all streams."""
         for _ in range(50 * streams):
-            while not self._sent.acquire(timeout=0.2):
-                assert process.poll() is None, process.communicate()[1]
+            running.wait_for(lambda seconds: self._sent.acquire(timeout=seconds))
 
     def _answer(self, asked: Asked) -> Answer:
         path = asked.path.partition("?")[0]
@@ -101,14 +99,4 @@ def test_the_engine_ends_although_its_work_does_not(endless: Endless, tmp_path: 
     (context / "Dockerfile").write_text(dockerfile.format(endless.server.host))
     given = [flag.format(endless.server.host) for flag in flags] or [f"--context={context}"]
     command = [sys.executable, "-m", "imagewright", "build", f"--work-dir={tmp_path / 'work'}", "--no-push", *given]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            endless.wait(process, streams)
-            process.terminate()
-            log = process.communicate(timeout=PATIENCE_S)[1]
-        finally:
-            process.kill()
-    assert process.returncode == 130, log
-    assert "[Cancelled]" in log
-    assert "Traceback" not in log
-    assert list((tmp_path / "work").glob("*")) == []
+    cancelled(command, tmp_path / "work", lambda running: endless.wait(running, streams))
