@@ -213,13 +213,15 @@ def test_plan_to_a_closed_pipe(context: Path) -> None:
 
 
 def test_outputs_without_a_registry(context: Path, tmp_path: Path) -> None:
-    files = [f"--digest-file={tmp_path}/digest", f"--oci-layout-path={tmp_path}/layout", f"--tar-path={tmp_path}/i.tar"]
+    """Folders that are missing are created."""
+    out = tmp_path / "out"
+    files = [f"--digest-file={out}/digest", f"--oci-layout-path={out}/b/layout", f"--tar-path={out}/c/d/i.tar"]
     ended = run("build", "--no-push", f"--context={context}", "--destination=r.example/a:1", *files)
     assert ended.code == 0, ended.err
-    assert ended.out == (tmp_path / "digest").read_text() + "\n"
-    index = json.loads((tmp_path / "layout/index.json").read_text())
+    assert ended.out == (out / "digest").read_text() + "\n"
+    index = json.loads((out / "b/layout/index.json").read_text())
     assert index["manifests"][0]["digest"] == ended.out.strip()
-    assert (tmp_path / "i.tar").stat().st_size > 0
+    assert (out / "c/d/i.tar").stat().st_size > 0
 
 
 def test_positional_context_and_tags(context: Path) -> None:

@@ -373,8 +373,9 @@ class TestReaching:
         assert error.reason is Reason.SOURCE_UNREACHABLE
         assert "resolved" in error.message
 
-    def test_a_server_in_trouble_is_asked_again(self, serve: Serve, fetch: Fetch) -> None:
-        server = serve(failures=2)
+    @pytest.mark.parametrize("trouble", ["failures", "drops"])
+    def test_a_server_in_trouble_is_asked_again(self, serve: Serve, fetch: Fetch, trouble: str) -> None:
+        server = serve(**{trouble: 2}, tls=False)
         commit = server.repository("app.git").commit({"a": "1"})
         log: list[str] = []
         assert fetch(GitSource(url=server.url("app.git")), server, log).commit == commit

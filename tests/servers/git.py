@@ -43,6 +43,7 @@ class GitServerOptions:
     redirects: Mapping[str, str] = field(default_factory=dict)
     protocol_v2: bool = True
     failures: int = 0  # so many first requests are answered 503
+    drops: int = 0  # so many first requests are not answered: the connection is closed
     cuts: int = 0  # so many first packs end in their middle
 
 
@@ -142,6 +143,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if self.path.startswith(prefix):
                 self._reply(302, {"Location": target + self.path.removeprefix(prefix)}, b"")
                 return
+        if len(self.server.owner.requests) < options.drops:
+            self.server.owner.requests.append(Request(self.command, self.path, "", 0))
+            return
         if len(self.server.owner.requests) < options.failures:
             self._reply(503, {}, b"later\n")
             return

@@ -231,7 +231,7 @@ KEYS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "annotations": ({"annotations": {"example.com/role": "x"}}, 'annotations "example.com/role"', "ANNOTATIONS", "example.com/*"),
     "env": (variable("NODE_OPTIONS"), 'env "NODE_OPTIONS"', "ENV", "NODE_*"),
     "tolerations": ({"tolerations": [{"key": "gpu"}]}, 'tolerations "gpu"', "TOLERATIONS", "gpu"),
-    "every taint": ({"tolerations": [{"operator": "Exists"}]}, 'tolerations ""', "TOLERATIONS", "*"),
+    "every taint": ({"tolerations": [{"operator": "Exists"}]}, 'tolerations "*"', "TOLERATIONS", "*"),
     "node selectors": ({"nodeSelector": {"pool": "a"}}, 'nodeSelector "pool"', "NODE_SELECTORS", "pool"),
     "required affinity": (node_affinity("pool"), 'affinity.nodeAffinity "pool"', "NODE_SELECTORS", "po*"),
     "preferred affinity": (node_affinity("pool", preferred=True), 'affinity.nodeAffinity "pool"', "NODE_SELECTORS", "pool"),

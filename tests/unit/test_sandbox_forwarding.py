@@ -248,6 +248,36 @@ def test_a_server_that_reads_no_more_is_still_heard(forwarding: Start) -> None:
         assert data == FLOOD
 
 
+def test_what_nobody_reads_is_not_sent_again(forwarding: Start) -> None:
+    """It would be tried all the time."""
+    dialogs: list[Counted] = []
+    finished = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        if connection.recv(1) == b"w":
+            connection.shutdown(socket.SHUT_RD)
+            finished.wait()
+        echo(connection)
+
+    with forwarding(serve, lambda: Counted(dialogs)) as path, connect(path) as client, connect(path) as other:
+        client.sendall(b"w")
+
+        def told() -> bool:
+            try:
+                client.send(b"x")
+            except BrokenPipeError:
+                return True
+            return False
+
+        eventually(told)
+        before = dialogs[0].asked
+        other.sendall(b"x")
+        for _ in range(300):
+            answered(other)
+        assert dialogs[0].asked < before + 50
+        finished.set()
+
+
 def test_the_end_is_passed_on_both_ways(forwarding: Start) -> None:
     seen = []
     with forwarding(lambda connection: seen.append(connection.recv(10))) as path, connect(path) as client:
@@ -322,8 +352,10 @@ def test_a_lack_of_descriptors_delays_and_ends_nothing(
         waiting.settimeout(HANGS_S)
         with answered(connect(path)) as first:
             held = all_descriptors_taken()
+            os.close(held.pop())  # a connection takes two
             waiting.connect(path)  # to the queue
-            for _ in range(500):
+            eventually(lambda: listener.attempts > 0)
+            for _ in range(1500):
                 answered(first)
             assert listener.attempts < 500
             while held:

@@ -62,8 +62,14 @@ def test_a_layer_that_changed_leaves_the_old_archive(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ImagewrightError, match=r"cannot write .*: No such file") as caught:
-        write(tmp_path / "none" / "image.tar", memory_image([b"layer"]))
+def test_a_folder_that_is_not_there_is_created(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "b" / "image.tar", memory_image([b"layer"]))
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["image.tar"]
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ImagewrightError, match=r"cannot write .*: File exists") as caught:
+        write(tmp_path / "file" / "image.tar", memory_image([b"layer"]))
     assert caught.value.reason is Reason.OUTPUT_FAILED
     assert caught.value.hint

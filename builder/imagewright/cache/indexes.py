@@ -23,7 +23,7 @@ from imagewright.errors import ImagewrightError, Reason
 class IndexCache:
     """Indexes as one build uses them. Thread-safe. ``target`` is where new ones are stored, None for nowhere.
 
-    ``report`` gets a line for the log for each that is found.
+    ``report`` gets a line of the log for each that is found.
     """
 
     def __init__(self, sources: Sources, target: Target | None, report: Callable[[str], None] = lambda _: None) -> None:
@@ -46,7 +46,7 @@ class IndexCache:
         index, store = self._sources.index(diff_id)
         if index:
             self._stores[diff_id] = store
-            self._report(f"  not read: the layer with diff ID {diff_id.hex[:12]}, whose index is in {store}")
+            self._report(f"found the index of the layer with diff ID {diff_id.hex[:12]} in {store}")
         return index
 
     def invalidate(self, diff_id: Digest, why: str) -> None:

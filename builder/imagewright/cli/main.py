@@ -103,7 +103,7 @@ def _dispatch(words: list[str], environment: Mapping[str, str], prepare: Prepare
         print(overview())
         return 0
     if name not in _MODULES:
-        raise UsageError(f'unknown command "{name}"', hint=f"Use one of {', '.join(sorted(_MODULES))}.")
+        raise UsageError(f'unknown command "{name}"', hint="Run `imagewright --help` for a list of commands.")
     return _call(_MODULES[name], name, words, environment, prepare)
 
 

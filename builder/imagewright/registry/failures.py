@@ -84,12 +84,13 @@ def pull_failed(action: str, tried: Sequence[Tried]) -> RegistryError:
 
 
 def push_failed(error: RegistryError, action: str) -> RegistryError:
-    """The same failure as one of the push, unless a login or the network is the cause."""
-    if error.reason is not Reason.REGISTRY_PROTOCOL_ERROR and error.status != 413:
-        return error
-    return RegistryError(
-        f"{action}: {error.why}", why=error.why, status=error.status, reason=Reason.PUSH_FAILED, hint=error.hint
-    )
+    """The same failure as one of the push. Its reason stays if a login or the network is the cause."""
+    reason, why = error.reason, error.why
+    if reason is Reason.REGISTRY_PROTOCOL_ERROR or error.status == 413:
+        reason = Reason.PUSH_FAILED
+    elif reason is not Reason.REGISTRY_UNAVAILABLE or error.status:
+        return error  # which says what was attempted
+    return RegistryError(f"{action}: {why}", why=why, status=error.status, reason=reason, hint=error.hint)
 
 
 def not_found(action: str, label: str) -> RegistryError:

@@ -5,6 +5,7 @@ Writes a file. The writer of tar headers is an argument, since ``store`` must no
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import BinaryIO
@@ -23,13 +24,16 @@ _BLOCK = 512
 def write_docker_archive(
     path: str, manifest: Manifest, config: bytes, references: Sequence[Reference], parts: tuple[OpenBlob, FileHeader]
 ) -> None:
-    """Write the archive; layers are stored compressed, as they are. ``parts`` provide blobs and tar headers.
+    """Write the archive, and its folder if that is missing. ``parts`` provide blobs and tar headers.
+
+    Layers are stored compressed, as they are.
 
     Raises:
         ImagewrightError: reason ``OutputFailed``.
     """
     open_blob, file_header = parts
     try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with replacing(path) as out:
             names = []
             seen = set()

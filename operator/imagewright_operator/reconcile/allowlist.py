@@ -72,7 +72,7 @@ def _keys(template: PodTemplate, settings: Settings) -> Iterator[str]:
             yield _refused("env", variable.name, allowed.env)
     for toleration in template.tolerations:
         if not allowed.tolerations.allows(toleration.key or ""):
-            yield _refused("tolerations", toleration.key or "", allowed.tolerations)
+            yield _refused("tolerations", toleration.key or "*", allowed.tolerations)  # without a key: every taint
     nodes = template.affinity.node_affinity if template.affinity is not None else None
     keys = [*template.node_selector, *(nodes.keys if nodes is not None else ())]
     for key in dict.fromkeys(keys):

@@ -14,6 +14,7 @@ from imagewright.engine.caching.layercache import RepositoryStore
 from imagewright.engine.registries import Registries
 from imagewright.oci.descriptor import OpenBlob
 from imagewright.reference import Reference
+from imagewright.workers import Patience
 
 KEY = "0" * 64
 NO_LAYER: OpenBlob = lambda _: pytest.fail("the entry has no layer")  # noqa: E731
@@ -35,7 +36,7 @@ def test_a_registry_that_refuses_the_cache_is_named_once(status: int, read: str,
     with ScriptedServer(lambda asked: Answer(status)) as server:
         client = Client()
         name = f"{server.host}/cache"
-        registries = Registries(client.puller, client.pusher, client.transport)
+        registries = Registries(client.puller, client.pusher, client.transport, Patience())
         store = RepositoryStore(registries, Reference.parse(f"{name}:cache"))
         cache = LayerCache(
             Sources([store], 0, warnings.append), Target(store, warnings.append), "build", warnings.append

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import re
+import socket
 import threading
 import urllib.request
 from pathlib import Path
@@ -176,6 +177,17 @@ def test_pushing_may_be_asked_for_beforehand(registry: RegistryServer) -> None:
     assert re.search(r'"DELETE /v2/early/blobs/uploads/\S+ HTTP/1.1" 204', log), (
         "the upload that was begun is cancelled"
     )
+
+
+def test_a_registry_that_cannot_be_reached_is_said_to_be_pushed_to() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{nobody.getsockname()[1]}"
+        said = rf"^cannot push to {host}/early:1: cannot reach {host}: .*refused"
+        with pytest.raises(RegistryError, match=said) as caught:
+            Client().pusher.check_push(Reference.parse(f"{host}/early:1"))
+    assert caught.value.reason is Reason.REGISTRY_UNAVAILABLE
+    assert caught.value.hint
 
 
 LOGIN = {"username": "builder", "password": "p\u00e4ss:word"}

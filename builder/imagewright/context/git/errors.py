@@ -125,7 +125,9 @@ _KNOWN = (
         "Give the build a larger work directory.",
     ),
     _Known(
-        r"RPC failed|early EOF|unexpected disconnect|the remote end hung up|transfer closed|recv error|non-properly terminated",
+        r"RPC failed|early EOF|unexpected disconnect|the remote end hung up|transfer closed|recv error|non-properly terminated"
+        r"|Empty reply from server|(Send|Recv) failure|(sending|receiving) data (to|from) the peer|not closed cleanly"
+        r"|SSL_ERROR_SYSCALL|unexpected eof while reading",
         Reason.SOURCE_UNREACHABLE,
         "the connection broke",
         "Try again, and check whether a proxy or a time limit cuts off long answers.",

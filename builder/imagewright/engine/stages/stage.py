@@ -168,7 +168,7 @@ class StageExecutor:
         return files.root
 
     def _index(self, files: VirtualFiles, state: StageState) -> StepOutcome:
-        self._reporter.debug(f"  {self._plan.label}: not unpacked, since its steps only write files")
+        self._reporter.debug(f"{self._plan.label}: not unpacked, since its steps only write files")
         files.update(state.layers)
         return StepOutcome()
 

@@ -91,6 +91,6 @@ class Origins:
         missing = state.layers[state.applied :]
         if missing:
             count = f"{len(missing)} layer{'s' if len(missing) > 1 else ''}"
-            self.images.reporter.debug(f"  {state.plan.label}: unpacking {count}, since {why}")
+            self.images.reporter.debug(f"{state.plan.label}: unpacking {count}, since {why}")
             self.images.unpack(missing, rootfs, state.plan.label, self.indexes.keep)
             state.applied = len(state.layers)
